@@ -22,7 +22,7 @@ from tcc.compiler.ir.graph import Model
 
 Array = NDArray[Any]
 DRIVER = Path(__file__).with_name("arm_calls.c")
-GIVEN, BLANK = 0, 1
+INITIALIZED, BLANK = 0, 1
 
 
 class BrokenCallError(AssertionError):
@@ -37,53 +37,55 @@ class CallProgram:
     path: Path
     symbols: Mapping[Kernel, str]
 
-    def results(self, plan: Program, right: Mapping[str, Array]) -> dict[str, Array]:
+    def results(self, plan: Program, reference_values: Mapping[str, Array]) -> dict[str, Array]:
         """Return what each kernel call of a plan gives where it reads right values.
 
         Raises:
             BrokenCallError: A call does what it must not.
         """
         steps = [step for step in plan.steps if isinstance(step, KernelCall)]
-        calls, results = self.path.with_name("calls.bin"), self.path.with_name("results.bin")
+        calls, results_file = self.path.with_name("calls.bin"), self.path.with_name("results.bin")
         order = {kernel: i for i, kernel in enumerate(self.symbols)}
         with calls.open("wb") as file:
             for step in steps:
-                file.writelines(_record(plan, order[step.kernel], step, right))
+                file.writelines(_record(plan, order[step.kernel], step, reference_values))
         emulator = [] if self.machine.native else [self.machine.qemu, "-cpu", self.machine.qemu_cpu]
-        done = subprocess.run([*emulator, self.path, calls, results], check=False)
-        data = results.read_bytes()
-        found: dict[str, Array] = {}
-        at = 0
+        completed = subprocess.run([*emulator, self.path, calls, results_file], check=False)
+        output_bytes = results_file.read_bytes()
+        outputs: dict[str, Array] = {}
+        offset = 0
         for step in steps:
             kind = plan.graph.types[step.output]
-            if at + 4 + kind.nbytes > len(data):
-                raise BrokenCallError(f"{step.output} ({step.kernel}): exit {done.returncode}")
-            if status := data[at]:
+            if offset + 4 + kind.nbytes > len(output_bytes):
+                raise BrokenCallError(f"{step.output} ({step.kernel}): exit {completed.returncode}")
+            if status := output_bytes[offset]:
                 raise BrokenCallError(f"{step.output} ({step.kernel}): status {status}")
-            values = np.frombuffer(data[at + 4 : at + 4 + kind.nbytes], kind.dtype.value)
-            found[step.output] = values.reshape(kind.shape)
-            at += 4 + kind.nbytes
-        return found
+            array = np.frombuffer(
+                output_bytes[offset + 4 : offset + 4 + kind.nbytes], kind.dtype.value
+            )
+            outputs[step.output] = array.reshape(kind.shape)
+            offset += 4 + kind.nbytes
+        return outputs
 
 
 def _record(
-    plan: Program, kernel: int, step: KernelCall, right: Mapping[str, Array]
+    plan: Program, kernel: int, step: KernelCall, reference_values: Mapping[str, Array]
 ) -> Iterator[bytes]:
     yield struct.pack("<II", kernel, len(step.arguments) + 1)
     for argument in step.arguments:
         match argument:
             case Value(name):
-                yield from _given(right[name])
+                yield from _pack_array(reference_values[name])
             case KernelWeights(data):
-                yield from _given(data)
+                yield from _pack_array(data)
             case Scratch(space):
                 yield struct.pack("<IQ", BLANK, space.nbytes)
     yield struct.pack("<IQ", BLANK, plan.graph.types[step.output].nbytes)
 
 
-def _given(values: Array) -> Iterator[bytes]:
-    yield struct.pack("<IQ", GIVEN, values.nbytes)
-    yield np.ascontiguousarray(values).tobytes()
+def _pack_array(array: Array) -> Iterator[bytes]:
+    yield struct.pack("<IQ", INITIALIZED, array.nbytes)
+    yield np.ascontiguousarray(array).tobytes()
 
 
 def call_program(
@@ -101,8 +103,8 @@ def call_program(
     plans = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in plans for k in p.kernels)
     symbols = {k: f"k{i}_{k.name}" for i, k in enumerate(kernels)}
-    made = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
-    (folder / "kernels.o").write_bytes(made)
+    object_code = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
+    (folder / "kernels.o").write_bytes(object_code)
     declared = "".join(f"int {symbol}();\n" for symbol in symbols.values())
     table = f"static int (*const kernels[])() = {{{', '.join(symbols.values())}}};\n"
     defined = f"#define TASKS {tasks}\n#define LAUNCH __TVMBackendParallelLaunch\n"
@@ -110,13 +112,13 @@ def call_program(
     options = ("-std=gnu11", "-o", "calls", "calls.c", "kernels.o")
     if checked:
         micro_objects.write_sources(folder)
-        words = sorted({micro.name for kernel in kernels for micro in kernel.micro_kernels})
-        files = [f"{word}.c" for word in words]
+        micro_names = sorted({micro.name for kernel in kernels for micro in kernel.micro_kernels})
+        files = [f"{micro_name}.c" for micro_name in micro_names]
         subprocess.run([*checked, *options, *files], cwd=folder, check=True)
         return CallProgram(machine, folder / "calls", symbols), plans
     micro = micro_objects.compile_kernels(kernels, machine)
-    for file, data in micro.items():
-        (folder / file).write_bytes(data)
+    for file, content in micro.items():
+        (folder / file).write_bytes(content)
     zig.run(
         folder, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *options, *micro
     )

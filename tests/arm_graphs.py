@@ -34,7 +34,7 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 
-def random_graph(seed: int, steps: int = 14) -> Graph:
+def make_random_graph(seed: int, steps: int = 14) -> Graph:
     """Return a graph of ops drawn at random, whose unread values are its outputs."""
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 5)) * 2, int(rng.integers(1, 12))
@@ -42,13 +42,15 @@ def random_graph(seed: int, steps: int = 14) -> Graph:
     types = {source.name: source.type}
     nodes: list[Node] = []
     while len(nodes) < steps:
-        values = list(types)[-6:]
-        chosen = [values[i] for i in rng.integers(0, len(values), int(rng.integers(1, 4)))]
+        recent_values = list(types)[-6:]
+        operands = [
+            recent_values[i] for i in rng.integers(0, len(recent_values), int(rng.integers(1, 4)))
+        ]
         if rng.random() < 0.6:  # a chain, so that there is something to fuse
-            chosen[0] = values[-1]
-        op = _op(rng, [types[v] for v in chosen])
-        most = op.arity[1]
-        inputs = tuple(chosen if most is None else chosen[:most])
+            operands[0] = recent_values[-1]
+        op = _choose_op(rng, [types[v] for v in operands])
+        max_inputs = op.arity[1]
+        inputs = tuple(operands if max_inputs is None else operands[:max_inputs])
         try:
             node = make_node(f"n{len(nodes)}", op, inputs, tuple(types[v] for v in inputs))
         except OpError:
@@ -56,19 +58,19 @@ def random_graph(seed: int, steps: int = 14) -> Graph:
         if node is not None and node.type.elements <= 4096:
             nodes.append(node)
             types[node.name] = node.type
-    read = {value for node in nodes for value in node.inputs}
-    ends = [name for name in types if name not in read] + [nodes[steps // 2].name]
-    outputs = tuple(Output(f"y{i}", v) for i, v in enumerate(dict.fromkeys(ends)))
+    used_values = {operand for node in nodes for operand in node.inputs}
+    unused_values = [name for name in types if name not in used_values] + [nodes[steps // 2].name]
+    outputs = tuple(Output(f"y{i}", v) for i, v in enumerate(dict.fromkeys(unused_values)))
     return verify(Graph(f"random_{seed}", (source,), tuple(nodes), outputs))
 
 
-def random_model(seed: int, steps: int = 14) -> Model:
+def make_random_model(seed: int, steps: int = 14) -> Model:
     """Return a random graph with random weights."""
-    graph = random_graph(seed, steps)
+    graph = make_random_graph(seed, steps)
     return Model(graph, sample_weights(graph))
 
 
-def followed_model(op: Op, shape: tuple[int, ...]) -> Model:
+def make_model_with_consumers(op: Op, shape: tuple[int, ...]) -> Model:
     """Return an op with everything behind it that can be fused: constants, other values, both.
 
     What is added and multiplied is computed by the same op, from the same input.
@@ -84,18 +86,18 @@ def followed_model(op: Op, shape: tuple[int, ...]) -> Model:
         types[name] = node.type
         return name
 
-    other = add("other", op, "x0")
-    gate = add("gate", GlobalAvgPool(), other) if len(types[other].shape) == 3 else other
-    last = add("op", op, "x0")
-    last = add("scaled", ScaleShift(), last)
-    last = add("sum", Add(), other, last)
-    last = add("gated", Mul(), last, gate, last)
-    last = add("end", HardSwish(), last)
-    graph = verify(Graph("followed", (source,), tuple(nodes), (Output("y", last),)))
+    branch = add("other", op, "x0")
+    gate = add("gate", GlobalAvgPool(), branch) if len(types[branch].shape) == 3 else branch
+    output_name = add("op", op, "x0")
+    output_name = add("scaled", ScaleShift(), output_name)
+    output_name = add("sum", Add(), branch, output_name)
+    output_name = add("gated", Mul(), output_name, gate, output_name)
+    output_name = add("end", HardSwish(), output_name)
+    graph = verify(Graph("followed", (source,), tuple(nodes), (Output("y", output_name),)))
     return Model(graph, sample_weights(graph))
 
 
-def led_model(op: Op, shape: tuple[int, ...]) -> Model:
+def make_model_with_producers(op: Op, shape: tuple[int, ...]) -> Model:
     """Return an op behind what can be done to what it reads, and with one step behind it."""
     add = NetBuilder(*shape, name="led")
     add("scaled", BatchNorm())
@@ -107,18 +109,18 @@ def led_model(op: Op, shape: tuple[int, ...]) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def _op(rng: np.random.Generator, types: list[TensorType]) -> Op:
+def _choose_op(rng: np.random.Generator, types: list[TensorType]) -> Op:
     """Return an op that may fit inputs of these types."""
-    first = types[0]
+    first_type = types[0]
     anywhere: list[Op] = [
         Relu(), Silu(), Sigmoid(), HardSwish(), BatchNorm(), ScaleShift(), Softmax(), Identity(),
         LayerNorm(), Slice(1, step=2), Slice(0, 2), Slice(-2), Add(), Mul(), Add(), Concat(), Concat(), Concat(),
     ]  # fmt: skip
     if rng.random() < 0.3:
         return _pick(rng, [Relu(), HardSwish(), BatchNorm(), ScaleShift(), Add(), Mul()])
-    if len(first.shape) == 1:
+    if len(first_type.shape) == 1:
         return _pick(rng, [*anywhere, Linear(int(rng.integers(1, 22)))])
-    channels = first.shape[0]
+    channels = first_type.shape[0]
     filters = channels if rng.random() < 0.5 else int(rng.integers(1, 21))
     maps: list[Op] = [
         Conv(filters, (1, 1)), Conv(filters, (3, 3), padding=1), Conv(filters, (3, 3), padding=1),

@@ -20,23 +20,23 @@ from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_i
 from tcc.testing.random_steps import sample_graph
 
 
-def seeded(seed: int) -> Model:
+def build_random_program(seed: int) -> Model:
     """Return the integer program of a random graph, with weights that are random too.
 
     One in two ends in levels, and one in four keeps a few layers in float.
     """
     graph, weights = sample_graph(seed)
     model = lower_for_int8(graph, weights)
-    found = calibrate_on_input(
+    calibration = calibrate_on_input(
         model, sample_input(model.graph, seed), stretch=(1.0, 0.6, 2.0)[seed % 3]
     )
     rng = np.random.default_rng(seed)
     names = [node.name for node in model.graph.nodes if rng.random() < (seed % 4 == 1) / 3]
-    made = replace(found, float_io=seed % 2 == 0, in_float=frozenset(names))
-    return quantize(model, made)
+    mixed_calibration = replace(calibration, float_io=seed % 2 == 0, in_float=frozenset(names))
+    return quantize(model, mixed_calibration)
 
 
-def exact_results(graph: Graph) -> set[str]:
+def find_exact_values(graph: Graph) -> set[str]:
     """Return the values of groups of nodes that compute on integers alone."""
     inexact = set(integer_program.find_inexact_nodes(graph))
     groups = partition(graph)
@@ -49,50 +49,55 @@ LEVELS = 1
 """How far levels may be apart in which a layer in float ends."""
 
 
-def compared(
+def count_differences(
     model: Model,
     seed: int,
-    results: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    compute_results: Callable[[Mapping[str, Array]], Mapping[str, Array]],
     *,
     in_turn: bool = False,
 ) -> dict[str, int]:
     """Return how many numbers of each step's result differ: any bit, or as far as floats may not.
 
-    `results` gives them, of steps that read what is right; or, `in_turn`, each what those before
+    `compute_results` gives them, of steps that read what is right; or, `in_turn`, each what those before
     gave: then each is compared with what the reference makes of the same.
     """
     x = sample_input(model.graph, seed)
-    (right,) = integer_program.run(model, [x], keep_all=True)
-    exact = exact_results(model.graph)
+    (expected,) = integer_program.run(model, [x], keep_all=True)
+    exact = find_exact_values(model.graph)
     source = model.graph.inputs[0]
-    found = results({**right, source.name: x.astype(source.type.dtype.value)})
+    actual = compute_results({**expected, source.name: x.astype(source.type.dtype.value)})
     if in_turn:
-        (right,) = integer_program.run(model, [x], keep_all=True, overrides=found)
-    return {name: _apart(got, right[name], name in exact) for name, got in found.items()}
+        (expected,) = integer_program.run(model, [x], keep_all=True, overrides=actual)
+    return {
+        name: _count_differing(step_output, expected[name], name in exact)
+        for name, step_output in actual.items()
+    }
 
 
-def _apart(got: Array, expected: Array, exact: bool) -> int:
-    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+def _count_differing(actual: Array, expected: Array, exact: bool) -> int:
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     if exact:
-        bits = np.dtype(f"u{got.itemsize}")
-        return int((got.view(bits) != expected.view(bits)).sum())
+        bits = np.dtype(f"u{actual.itemsize}")
+        return int((actual.view(bits) != expected.view(bits)).sum())
     real = expected.dtype == np.float32
     allowed = FLOATS * float(np.abs(expected).max()) if real else LEVELS
-    near = np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= allowed
-    return int((~near).sum())  # what is no number is near nothing
+    within_tolerance = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= allowed
+    return int((~within_tolerance).sum())  # what is no number is near nothing
 
 
-def differing(library: Library, program: Program, model: Model, seed: int = 0) -> Mapping[str, int]:
+def find_differing_steps(
+    library: Library, program: Program, model: Model, seed: int = 0
+) -> Mapping[str, int]:
     """Return how many numbers of each step's result are not the reference's, where any are."""
     source = model.graph.inputs[0].name
 
-    def results(right: Mapping[str, Array]) -> Mapping[str, Array]:
-        return dict(library.steps(program, {source: right[source]}, right))
+    def run_steps(expected: Mapping[str, Array]) -> Mapping[str, Array]:
+        return dict(library.steps(program, {source: expected[source]}, expected))
 
-    return {name: n for name, n in compared(model, seed, results).items() if n}
+    return {name: n for name, n in count_differences(model, seed, run_steps).items() if n}
 
 
-def artifact_layers(
+def run_artifact_layers(
     folder: Path, machine: Machine, model: Model, x: Array, threads: int = 1
 ) -> dict[str, Array]:
     """Return what the runner program in a folder says of each layer, run from an input on.
@@ -104,17 +109,25 @@ def artifact_layers(
     emulator = [] if machine.native else [machine.qemu, "-cpu", machine.qemu_cpu]
     kind = "u1" if source.type.dtype.value == "uint8" else "<f4"
     (folder / "tensor.bin").write_bytes(np.ascontiguousarray(x, kind).tobytes())
-    words = ("--quiet", "--threads", str(threads), "--layers", "layers", "--tensor", "tensor.bin")
+    arguments = (
+        "--quiet",
+        "--threads",
+        str(threads),
+        "--layers",
+        "layers",
+        "--tensor",
+        "tensor.bin",
+    )
     run = partial(subprocess.run, cwd=folder, check=True, capture_output=True)
-    run([*emulator, program, *words])
+    run([*emulator, program, *arguments])
     layers = json.loads(run([*emulator, program, "--describe"]).stdout)["layers"]
-    data = (folder / "layers").read_bytes()
-    assert len(data) == sum(layer["bytes"] for layer in layers)
-    found: dict[str, Array] = {}
-    at = 0
+    output_bytes = (folder / "layers").read_bytes()
+    assert len(output_bytes) == sum(layer["bytes"] for layer in layers)
+    layer_outputs: dict[str, Array] = {}
+    offset = 0
     for layer in layers:
-        values = np.frombuffer(data[at : at + layer["bytes"]], layer["type"])
-        at += layer["bytes"]
+        tensor = np.frombuffer(output_bytes[offset : offset + layer["bytes"]], layer["type"])
+        offset += layer["bytes"]
         if layer["kernel"] != "copy":  # of which it is the last that completes the value
-            found[layer["name"]] = values.reshape(types[layer["name"]].shape)
-    return found
+            layer_outputs[layer["name"]] = tensor.reshape(types[layer["name"]].shape)
+    return layer_outputs

@@ -16,7 +16,7 @@ from tcc.testing.op_cases import sample_weights
 LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
 
 
-def small(name: str = "small") -> Model:
+def make_small_model(name: str = "small") -> Model:
     """A network with a vector and a map as outputs, from an image."""
     add = NetBuilder(3, 20, 24, name=name)
     skip = add("stem", Conv(8, (3, 3), (2, 2), 1))
@@ -34,19 +34,19 @@ def small(name: str = "small") -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def written(folder: Path, artifact: Artifact) -> Path:
-    for name, data in artifact.files.items():
+def write_artifact(folder: Path, artifact: Artifact) -> Path:
+    for name, content in artifact.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755 if name in artifact.executable else 0o644)
     return folder
 
 
-def image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+def make_random_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def ppm(pixels: NDArray[np.uint8], comment: str = "") -> bytes:
+def encode_ppm(pixels: NDArray[np.uint8], comment: str = "") -> bytes:
     height, width, _ = pixels.shape
     return f"P6{comment}\n{width} {height}\n255\n".encode() + pixels.tobytes()

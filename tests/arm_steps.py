@@ -44,62 +44,62 @@ class Library:
 
     def run(self, program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the graph's outputs for inputs by name."""
-        results = dict(self.steps(program, inputs))
-        return {o.name: results[o.value] for o in program.graph.outputs}
+        computed = dict(self.steps(program, inputs))
+        return {o.name: computed[o.value] for o in program.graph.outputs}
 
     def steps(
         self,
         program: Program,
         inputs: Mapping[str, Array],
-        right: Mapping[str, Array] | None = None,
+        overrides: Mapping[str, Array] | None = None,
     ) -> Iterator[tuple[str, Array]]:
         """Yield each value that a step computes, by name, and at last those of the outputs.
 
-        Later steps read the value of `right` in its place, if it is given.
+        Later steps read the value of `overrides` in its place, if it is given.
         """
         graph = program.graph
-        buffers = {place.buffer for place in program.locations.values()}
+        buffers = {placement.buffer for placement in program.locations.values()}
         memory = {b: np.full(graph.types[b].nbytes, 0xFF, np.uint8) for b in buffers}
         for name, tensor in inputs.items():
-            self._view(program, memory, name)[:] = tensor.ravel()
+            self._get_view(program, memory, name)[:] = tensor.ravel()
         for step in program.steps:
             self._step(program, memory, step)
             if isinstance(step, KernelCall):
-                yield step.output, self._value(program, memory, step.output)
-                if right is not None:
-                    self._view(program, memory, step.output)[:] = right[step.output].ravel()
+                yield step.output, self._copy_value(program, memory, step.output)
+                if overrides is not None:
+                    self._get_view(program, memory, step.output)[:] = overrides[step.output].ravel()
         for output in graph.outputs:
-            yield output.value, self._value(program, memory, output.value)
+            yield output.value, self._copy_value(program, memory, output.value)
 
-    def _value(self, program: Program, memory: Mapping[str, Array], name: str) -> Array:
-        return self._view(program, memory, name).reshape(program.graph.types[name].shape).copy()
+    def _copy_value(self, program: Program, memory: Mapping[str, Array], name: str) -> Array:
+        return self._get_view(program, memory, name).reshape(program.graph.types[name].shape).copy()
 
     def _step(self, program: Program, memory: Mapping[str, Array], step: KernelCall | Copy) -> None:
         match step:
             case Copy(source, result, offset):
-                values = self._view(program, memory, source).view(np.uint8)
-                into = self._view(program, memory, result).view(np.uint8)
-                into[offset:][: values.size] = values
+                copied_bytes = self._get_view(program, memory, source).view(np.uint8)
+                into = self._get_view(program, memory, result).view(np.uint8)
+                into[offset:][: copied_bytes.size] = copied_bytes
             case KernelCall(kernel, arguments, result):
-                given: list[Array] = []
+                arrays: list[Array] = []
                 for argument in arguments:
                     match argument:
                         case Value(name):
-                            given.append(self._view(program, memory, name))
+                            arrays.append(self._get_view(program, memory, name))
                         case KernelWeights(data):
-                            given.append(data)
+                            arrays.append(data)
                         case Scratch(space):
-                            given.append(np.full(space.nbytes, 0xFF, np.uint8).view(space.dtype))
+                            arrays.append(np.full(space.nbytes, 0xFF, np.uint8).view(space.dtype))
                 function = self.functions[self.symbols[kernel]]
-                spaces = [_Guarded(a) for a in (*given, self._view(program, memory, result))]
+                spaces = [_Guarded(a) for a in (*arrays, self._get_view(program, memory, result))]
                 assert function(*(space.pointer for space in spaces)) == 0
-                assert all(space.whole for space in spaces)
-                self._view(program, memory, result)[:] = spaces[-1].values
+                assert all(space.is_intact for space in spaces)
+                self._get_view(program, memory, result)[:] = spaces[-1].values
 
     @staticmethod
-    def _view(program: Program, memory: Mapping[str, Array], value: str) -> Array:
-        place, kind = program.locations[value], program.graph.types[value]
-        return memory[place.buffer][place.offset :][: kind.nbytes].view(kind.dtype.value)
+    def _get_view(program: Program, memory: Mapping[str, Array], value_name: str) -> Array:
+        placement, kind = program.locations[value_name], program.graph.types[value_name]
+        return memory[placement.buffer][placement.offset :][: kind.nbytes].view(kind.dtype.value)
 
 
 class _Guarded:
@@ -108,37 +108,37 @@ class _Guarded:
     Four of these, read as a float, are NaN.
     """
 
-    def __init__(self, values: Array) -> None:
-        self.space = np.full(values.nbytes + 256, 0xFF, np.uint8)
+    def __init__(self, array: Array) -> None:
+        self.space = np.full(array.nbytes + 256, 0xFF, np.uint8)
         self.start = 64 + -self.space.ctypes.data % 64 + 16
-        self.end = self.start + values.nbytes
-        self.values = self.space[self.start : self.end].view(values.dtype)
-        self.values[:] = values.ravel()
+        self.end = self.start + array.nbytes
+        self.values = self.space[self.start : self.end].view(array.dtype)
+        self.values[:] = array.ravel()
 
     @property
     def pointer(self) -> ctypes.c_void_p:
         return self.values.ctypes.data_as(ctypes.c_void_p)
 
     @property
-    def whole(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether nothing was written around it."""
         around = np.concatenate([self.space[: self.start], self.space[self.end :]])
         return bool((around == 0xFF).all())
 
 
-def library(
+def compile_library(
     models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
 ) -> tuple[Library, list[Program]]:
     """Return the programs of models, and their kernels compiled; loops run in `tasks` parts."""
     programs = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in programs for k in p.kernels)
     symbols = {k: f"k{i}_{k.name}" for i, k in enumerate(kernels)}
-    made = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
-    (folder / "kernels.o").write_bytes(made)
+    object_code = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
+    (folder / "kernels.o").write_bytes(object_code)
     (folder / "launch.c").write_text(_LAUNCH % tasks)
     micro = micro_objects.compile_kernels(kernels, machine)
-    for file, data in micro.items():
-        (folder / file).write_bytes(data)
+    for file, content in micro.items():
+        (folder / file).write_bytes(content)
     options = (
         *machine.get_zig_target("gnu"),
         *LINK_OPTIONS,

@@ -39,71 +39,79 @@ class BareEnvironment:
         self, lines: Sequence[Sequence[str]], folder: Path, variables: Mapping[str, str]
     ) -> list[CommandEnd]:
         """Run commands one after another in a folder, each in a process of its own."""
-        done = subprocess.run(
+        completed = subprocess.run(
             [self.python, "-P", SERVER],
-            input="".join(f"{json.dumps(words)}\n" for words in lines),
+            input="".join(f"{json.dumps(command)}\n" for command in lines),
             cwd=folder, env=variables, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return [CommandEnd(**json.loads(line)) for line in done.stdout.splitlines()]
+        return [CommandEnd(**json.loads(line)) for line in completed.stdout.splitlines()]
 
 
-def create(place: Path, wheel: Path, extra: str = "") -> BareEnvironment:
+def create(folder: Path, wheel: Path, extra: str = "") -> BareEnvironment:
     """Make an environment with tcc's wheel, and what it and one of its extras require."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
-    (site,) = place.glob("lib/python*/site-packages")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as file:
         file.extractall(site)
-    (about,) = site.glob("tcc_compiler-*.dist-info")
-    present = _closure(_required(Distribution.at(about), extra)) - {"tcc-compiler"}
-    for top, owners in _owners().items():
+    (metadata_folder,) = site.glob("tcc_compiler-*.dist-info")
+    present = _resolve_packages(_list_requirements(Distribution.at(metadata_folder), extra)) - {
+        "tcc-compiler"
+    }
+    for top, owners in _map_owners().items():
         if owners <= present:
-            (site / top).symlink_to(_location() / top)
+            (site / top).symlink_to(_find_site_packages() / top)
         elif owners & present:
             _link_files(site, top, owners & present)
-    return BareEnvironment(place / "bin/python")
+    return BareEnvironment(folder / "bin/python")
 
 
-def _required(package: Distribution, extra: str) -> list[Requirement]:
+def _list_requirements(package: Distribution, extra: str) -> list[Requirement]:
     """Return what a package requires by itself, or with an extra."""
-    listed = map(Requirement, package.requires or ())
-    return [each for each in listed if not each.marker or each.marker.evaluate({"extra": extra})]
+    requirements = map(Requirement, package.requires or ())
+    return [
+        requirement
+        for requirement in requirements
+        if not requirement.marker or requirement.marker.evaluate({"extra": extra})
+    ]
 
 
-def _closure(waiting: list[Requirement]) -> set[str]:
+def _resolve_packages(waiting: list[Requirement]) -> set[str]:
     """Return the packages that requirements bring, by their canonical names."""
-    seen: set[tuple[str, str]] = set()
+    visited: set[tuple[str, str]] = set()
     while waiting:
-        wanted = waiting.pop()
-        for each in {(canonicalize_name(wanted.name), e) for e in ("", *wanted.extras)} - seen:
-            seen.add(each)
-            waiting += _required(distribution(each[0]), each[1])
-    return {name for name, _ in seen}
+        requirement = waiting.pop()
+        for package in {
+            (canonicalize_name(requirement.name), e) for e in ("", *requirement.extras)
+        } - visited:
+            visited.add(package)
+            waiting += _list_requirements(distribution(package[0]), package[1])
+    return {name for name, _ in visited}
 
 
-def _location() -> Path:
+def _find_site_packages() -> Path:
     import numpy
 
     return Path(numpy.__file__).parents[1]
 
 
-def _files(each: Distribution) -> Iterable[Path]:
-    return (Path(file) for file in each.files or () if file.parts[0] != "..")
+def _list_files(package: Distribution) -> Iterable[Path]:
+    return (Path(file) for file in package.files or () if file.parts[0] != "..")
 
 
 @cache
-def _owners() -> Mapping[str, frozenset[str]]:
+def _map_owners() -> Mapping[str, frozenset[str]]:
     """Return the distributions that own each file or folder of the packages' folder."""
     owners: dict[str, set[str]] = defaultdict(set)
-    for each in distributions(path=[str(_location())]):
-        for file in _files(each):
-            owners[file.parts[0]].add(canonicalize_name(each.name))
+    for package in distributions(path=[str(_find_site_packages())]):
+        for file in _list_files(package):
+            owners[file.parts[0]].add(canonicalize_name(package.name))
     return {top: frozenset(names) for top, names in owners.items()}
 
 
 def _link_files(site: Path, top: str, names: Iterable[str]) -> None:
     """Link the files of some of the distributions that share a folder."""
     for name in names:
-        for file in _files(distribution(name)):
+        for file in _list_files(distribution(name)):
             if file.parts[0] == top:
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
-                (site / file).symlink_to(_location() / file)
+                (site / file).symlink_to(_find_site_packages() / file)

@@ -41,39 +41,39 @@ Host board
 """
 
 
-def program(folder: Path, name: str, text: str) -> None:
+def write_program(folder: Path, name: str, text: str) -> None:
     """Write a program that is found before any other of its name."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
 
 
-def adb(folder: Path) -> Path:
-    """Return a folder with a stand-in for `adb`, whose device is a folder of this machine."""
+def make_fake_adb(folder: Path) -> Path:
+    """Return a folder with a stand-in for `make_fake_adb`, whose device is a folder of this machine."""
     (folder / "device").mkdir()
-    program(folder / "bin", "adb", ADB.replace("FOLDER", str(folder / "device")))
+    write_program(folder / "bin", "adb", ADB.replace("FOLDER", str(folder / "device")))
     return folder / "bin"
 
 
-def ssh(folder: Path) -> Path:
-    """Return a folder with an `ssh` that knows the host `board`: this machine, by an sshd of ours.
+def make_ssh_folder(folder: Path) -> Path:
+    """Return a folder with an `make_ssh_folder` that knows the host `board`: this machine, by an sshd of ours.
 
     It starts with each connection and ends with it, so that there is no port and no service.
     """
-    found = {name: shutil.which(name, path=SYSTEM) for name in ("ssh", "sshd", "ssh-keygen")}
-    if not all(found.values()):
+    programs = {name: shutil.which(name, path=SYSTEM) for name in ("ssh", "sshd", "ssh-keygen")}
+    if not all(programs.values()):
         pytest.skip("needs sshd: apt-get install openssh-server")
     if os.geteuid() == 0:  # it gives up its rights where it has any
-        if "sshd" not in {each.pw_name for each in pwd.getpwall()}:
+        if "sshd" not in {user.pw_name for user in pwd.getpwall()}:
             pytest.skip("needs the user that comes with openssh-server")
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     for key in ("host", "user"):
-        words = ["-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
-        subprocess.run([found["ssh-keygen"], *words], check=True)
+        arguments = ["-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
+        subprocess.run([programs["ssh-keygen"], *arguments], check=True)
     (folder / "sshd_config").write_text(SSHD.format(folder=folder))
     (folder / "ssh_config").write_text(
-        SSH.format(folder=folder, user=getpass.getuser(), sshd=found["sshd"])
+        SSH.format(folder=folder, user=getpass.getuser(), sshd=programs["sshd"])
     )
-    real = f'#!/bin/sh\nexec {found["ssh"]} -F {folder}/ssh_config "$@"\n'
-    program(folder / "bin", "ssh", real)
+    real = f'#!/bin/sh\nexec {programs["ssh"]} -F {folder}/ssh_config "$@"\n'
+    write_program(folder / "bin", "ssh", real)
     return folder / "bin"

@@ -8,17 +8,24 @@ from tcc.backends import BACKENDS
 from tcc.compiler.ir.backend import Backend
 
 
-def pairs(backend: Backend) -> list[tuple[str, str]]:
+def list_pairs(backend: Backend) -> list[tuple[str, str]]:
     """Return the pairs of a backend: its targets take turns until all precisions were there."""
-    targets = [(one.name, [kind.name for kind in one.precisions]) for one in backend.targets]
-    missing = list(dict.fromkeys(kind for _, kinds in targets for kind in kinds))
-    found: list[tuple[str, str]] = []
-    while missing or len(found) < len(targets):
-        name, kinds = targets[len(found) % len(targets)]
-        kind = next((kind for kind in missing if kind in kinds), kinds[0])
-        missing = [one for one in missing if one != kind]
-        found.append((name, kind))
-    return found
+    targets = [
+        (candidate.name, [precision.name for precision in candidate.precisions])
+        for candidate in backend.targets
+    ]
+    missing = list(
+        dict.fromkeys(precision for _, precisions in targets for precision in precisions)
+    )
+    chosen_pairs: list[tuple[str, str]] = []
+    while missing or len(chosen_pairs) < len(targets):
+        name, precisions = targets[len(chosen_pairs) % len(targets)]
+        precision = next(
+            (precision for precision in missing if precision in precisions), precisions[0]
+        )
+        missing = [candidate for candidate in missing if candidate != precision]
+        chosen_pairs.append((name, precision))
+    return chosen_pairs
 
 
-PAIRS = [pair for backend in BACKENDS for pair in pairs(backend)]
+PAIRS = [pair for backend in BACKENDS for pair in list_pairs(backend)]

@@ -26,22 +26,22 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def run(words: list[str]) -> tuple[int, str]:
+def run(arguments: list[str]) -> tuple[int, str]:
     """Return the exit code of a command (negative: a signal), and what it printed."""
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output_file:
         if not (child := os.fork()):
             for descriptor in (1, 2):
-                os.dup2(said.fileno(), descriptor)
+                os.dup2(output_file.fileno(), descriptor)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            begin(words)
+            begin(arguments)
         status = os.waitpid(child, 0)[1]
-        said.seek(0)
-        return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+        output_file.seek(0)
+        return os.waitstatus_to_exitcode(status), output_file.read().decode(errors="replace")
 
 
-def begin(words: list[str]) -> None:
+def begin(arguments: list[str]) -> None:
     """Be `tcc` with these words, as the script that pip installs is."""
-    sys.argv = ["tcc", *words]
+    sys.argv = ["tcc", *arguments]
     from tcc.compiler.cli import main as command
 
     try:

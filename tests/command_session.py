@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from command_uses import USES, CommandUse, write_inputs
-from traced_calls import traced
+from traced_calls import trace_command
 
 from tcc.compiler.support import user_folders
 
 PROGRAM = "from tcc.compiler.entry import main; main()"
-FOLDER, HOME, LOGS, ENDS = "work", "home", "logs", "ends.json"
+FOLDER, HOME, LOGS, OUTCOMES = "work", "home", "logs", "ends.json"
 PATIENCE = 600
 """Seconds that one command may take, with the compiling of C libraries on a new machine."""
 
@@ -53,7 +53,7 @@ class Session:
         return _log(self.root, use)
 
 
-def environment(home: Path) -> dict[str, str]:
+def make_environment(home: Path) -> dict[str, str]:
     """Return the variables of a user whose home is fresh, but for compiled C libraries and pages.
 
     Those are made or fetched once for all tests.
@@ -79,14 +79,14 @@ def copy_session(session: Session, root: Path) -> Session:
 def remove_output(folder: Path, use: CommandUse) -> None:
     """Remove what a use would not replace."""
     for name in use.outputs:
-        place = folder / name
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def read_session(root: Path) -> Session:
     """Return the session that was run in a folder."""
-    ends = json.loads((root / ENDS).read_text())
-    return Session(root, {line: UseEnd(**end) for line, end in ends.items()})
+    outcomes = json.loads((root / OUTCOMES).read_text())
+    return Session(root, {line: UseEnd(**end) for line, end in outcomes.items()})
 
 
 def run_session(root: Path) -> None:
@@ -97,24 +97,24 @@ def run_session(root: Path) -> None:
     cache.mkdir()
     (cache / "tcc").symlink_to(user_folders.prepare_cache_folder("zig").parent)
     write_inputs(root / FOLDER)
-    ends = {use.line: asdict(_run(root, use)) for use in USES}
-    (root / ENDS).write_text(json.dumps(ends))
+    outcomes = {use.line: asdict(_run(root, use)) for use in USES}
+    (root / OUTCOMES).write_text(json.dumps(outcomes))
 
 
 def _run(root: Path, use: CommandUse) -> UseEnd:
-    command = traced([sys.executable, "-c", PROGRAM, *use.words], _log(root, use))
+    command = trace_command([sys.executable, "-c", PROGRAM, *use.words], _log(root, use))
     with subprocess.Popen(
         command,
         cwd=root / FOLDER,
-        env=environment(root / HOME),
+        env=make_environment(root / HOME),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        first = _visit(process) if use.serves else ""
+        startup_output = _visit(process) if use.serves else ""
         out, err = process.communicate(timeout=PATIENCE)
-    return UseEnd(process.returncode, first + out, err)
+    return UseEnd(process.returncode, startup_output + out, err)
 
 
 def _visit(tracer: "subprocess.Popen[str]") -> str:

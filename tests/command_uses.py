@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import typer
-from drawn_slides import PINK, PURPLE, drawn, write
+from drawn_slides import PINK, PURPLE, draw_pixels, write
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -259,23 +259,23 @@ USES = (
 )
 
 
-def command_names() -> Iterator[str]:
+def list_command_names() -> Iterator[str]:
     """Yield every command there is, as it is typed: those of groups with the group's name.
 
     So are the kinds of plots, and the names that commands had before.
     """
-    yield from _below(typer.main.get_command(app), "")
+    yield from _walk_commands(typer.main.get_command(app), "")
     yield from (f"plot {kind}" for kind in KINDS)
     yield from map(" ".join, FORMER_NAMES)
 
 
-def _below(group: Any, prefix: str) -> Iterator[str]:
+def _walk_commands(group: Any, prefix: str) -> Iterator[str]:
     for name, command in group.commands.items():
         inner = hasattr(command, "commands")
         if not inner or command.invoke_without_command:
             yield f"{prefix}{name}"
         if inner:
-            yield from _below(command, f"{prefix}{name} ")
+            yield from _walk_commands(command, f"{prefix}{name} ")
 
 
 def write_inputs(folder: Path) -> None:
@@ -285,15 +285,15 @@ def write_inputs(folder: Path) -> None:
     random = np.random.default_rng(3)
     for split, count in SPLITS.items():
         for label, channel in (("normal", 2), ("tumour", 0)):
-            place = folder / "set" / split / label
-            place.mkdir(parents=True)
+            class_folder = folder / "set" / split / label
+            class_folder.mkdir(parents=True)
             for number in range(count):
                 pixels = random.integers(0, 150, (9, 10, 3))
                 pixels[:, :, channel] += 80
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{number}.png")
     for name in ("plots", "slides"):
         (folder / name).mkdir()
-    pixels = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+    pixels = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
     write(folder / "slides/s.tif", pixels, levels=2)
     (folder / "slides/s.geojson").write_text(ANNOTATION)
     state = {name: random.random(shape, np.float32) for name, shape in STATE.items()}

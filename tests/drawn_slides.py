@@ -19,7 +19,7 @@ PAPER, PINK, PURPLE = (243, 243, 244), (205, 120, 170), (110, 60, 140)
 """What no tissue is on, and two colours of tissue."""
 
 
-def drawn(width, height, *areas):
+def draw_pixels(width, height, *areas):
     """Pixels of paper with rectangles of colour: (left, top, right, bottom, colour)."""
     pixels = np.full((height, width, 3), PAPER, np.uint8)
     for left, top, right, bottom, colour in areas:
@@ -35,21 +35,21 @@ def write(path, pixels, mpp=0.5, levels=1, tile=64, *, big=False):
     with tifffile.TiffWriter(path, bigtiff=big) as file:
         for level in range(levels):
             small = pixels[:: 2**level, :: 2**level]
-            more = unit if level == 0 else {"subfiletype": 1}
+            tags = unit if level == 0 else {"subfiletype": 1}
             file.write(
                 small, photometric="rgb" if pixels.ndim == 3 else "minisblack",
-                tile=(tile, tile), compression="zlib", metadata=None, **more,
+                tile=(tile, tile), compression="zlib", metadata=None, **tags,
             )  # fmt: skip
     return path
 
 
-def colour_bundle(tcc, home):
+def build_colour_bundle(tcc, home):
     """Build a network to which purple is tumour: by its red alone."""
     (home / "colour.yaml").write_text(SPEC)
     weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
     bias = np.array([0, 60 * 160 / 255], np.float32)
     save_file({"linear.weight": weight, "linear.bias": bias}, home / "w.safetensors")
-    words = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
-    done = tcc("build", *words)
-    assert done.code == 0, done.err
+    arguments = ("colour.yaml", "--weights", "w.safetensors", "--target", "onnxruntime", "-q")
+    completed = tcc("build", *arguments)
+    assert completed.code == 0, completed.err
     return "build/colour-onnxruntime-fp32"

@@ -23,16 +23,16 @@ BOTH = (A7, pytest.param(A53, marks=pytest.mark.slow))
 """A processor of each word length; all 64-bit ones have the same kernels of floats."""
 
 
-def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
+def make_conv_model(op: Conv, shape: tuple[int, int, int], consumer: Op) -> Model:
     """Return a convolution of a map of some shape and what follows it."""
     add = NetBuilder(*shape)
     add("op", op)
-    add("after", after)
+    add("after", consumer)
     graph = add.build(Output("y", "after"))
     return Model(graph, sample_weights(graph))
 
 
-def given(model: Model) -> Array:
+def make_input(model: Model) -> Array:
     """Return an input for a model."""
     rng = np.random.default_rng(len(model.graph.nodes))
     return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
@@ -50,27 +50,29 @@ class FloatKernels:
         """Return what each step gives that reads right values, and what is right."""
         model = self.models[name]
         every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
-        (right,) = float_program.run(replace(model, graph=replace(model.graph, outputs=every)), [x])
-        found = self.calls.results(self.plans[name], {model.graph.inputs[0].name: x, **right})
-        return found, right
+        (expected,) = float_program.run(
+            replace(model, graph=replace(model.graph, outputs=every)), [x]
+        )
+        actual = self.calls.results(self.plans[name], {model.graph.inputs[0].name: x, **expected})
+        return actual, expected
 
-    def assert_all_agree(self, words: set[str], allowed: float) -> None:
+    def assert_all_agree(self, micro_names: set[str], allowed: float) -> None:
         """Hold all models against the reference; they call micro-kernels of these names."""
         kernels = [kernel for plan in self.plans.values() for kernel in plan.kernels]
-        assert {micro.name for kernel in kernels for micro in kernel.micro_kernels} == words
+        assert {micro.name for kernel in kernels for micro in kernel.micro_kernels} == micro_names
         for name in self.models:
             self.assert_agrees(name, allowed)
 
     def assert_agrees(self, name: str, allowed: float) -> None:
         """Hold each step against the reference; `allowed` is relative to its largest value."""
-        found, right = self.results(name, given(self.models[name]))
-        assert found
-        for step, values in found.items():
-            bound = allowed * float(np.abs(right[step]).max())
-            np.testing.assert_allclose(values, right[step], rtol=0, atol=bound)
+        actual, expected = self.results(name, make_input(self.models[name]))
+        assert actual
+        for step, output in actual.items():
+            bound = allowed * float(np.abs(expected[step]).max())
+            np.testing.assert_allclose(output, expected[step], rtol=0, atol=bound)
 
 
-def favouring(machine: Machine, *names: str) -> Machine:
+def force_kernels(machine: Machine, *names: str) -> Machine:
     """Return a machine on which kernels of these names compute whatever they can."""
     costs = machine.costs
     for name in names:
@@ -78,7 +80,7 @@ def favouring(machine: Machine, *names: str) -> Machine:
     return replace(machine, cost_override=costs)
 
 
-def built(
+def compile_kernels(
     models: Mapping[str, Model], folder: Path, machine: Machine = A7, checked: Sequence[str] = ()
 ) -> FloatKernels:
     """Return the kernels of models, whose loops run in three parts; `checked` as `call_program`."""

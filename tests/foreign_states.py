@@ -19,51 +19,51 @@ ROLES = {"mean": "running_mean", "var": "running_var"}
 State = OrderedDict[str, torch.Tensor]
 
 
-def layers(graph: Graph) -> list[str]:
+def list_layers(graph: Graph) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[0] for name in graph.params))
 
 
-def foreign(
+def make_state(
     graph: Graph, names: Mapping[str, str] | None = None, order: Sequence[str] = ()
 ) -> State:
     """Return a graph's trained weights as PyTorch would save them, under other names."""
-    values = sample_weights(graph)
+    weights = sample_weights(graph)
     state: State = OrderedDict()
-    for layer in order or layers(graph):
-        other = names[layer] if names else f"net.{layers(graph).index(layer)}"
-        for name, tensor in values.items():
+    for layer in order or list_layers(graph):
+        state_name = names[layer] if names else f"net.{list_layers(graph).index(layer)}"
+        for name, tensor in weights.items():
             if name.rpartition(".")[0] == layer:
                 role = name.rpartition(".")[2]
-                state[f"{other}.{ROLES.get(role, role)}"] = torch.from_numpy(tensor)
-        if f"{other}.running_var" in state:
-            state[f"{other}.num_batches_tracked"] = torch.tensor(7)
+                state[f"{state_name}.{ROLES.get(role, role)}"] = torch.from_numpy(tensor)
+        if f"{state_name}.running_var" in state:
+            state[f"{state_name}.num_batches_tracked"] = torch.tensor(7)
     return state
 
 
-def saved(folder: Path, state: object, **how: object) -> Path:
+def save_state(folder: Path, state: object, **how: object) -> Path:
     path = folder / "net.pth"
     torch.save(state, path, **how)
     return path
 
 
-def refused(path: Path, graph: Graph, rules: Path | None = None) -> str:
+def catch_refusal(path: Path, graph: Graph, rules: Path | None = None) -> str:
     with pytest.raises(UserError) as caught:
         import_checkpoint(path, graph, rules)
     text = str(caught.value).replace(str(path), "net.pth")
     return text.replace(str(rules), "rules.yaml")
 
 
-def assert_whole(found: ImportedWeights, graph: Graph) -> None:
-    assert list(found.weights) == list(graph.params)
-    for name, values in sample_weights(graph).items():
-        np.testing.assert_array_equal(found.weights[name], values, err_msg=name)
+def assert_complete(imported: ImportedWeights, graph: Graph) -> None:
+    assert list(imported.weights) == list(graph.params)
+    for name, tensor in sample_weights(graph).items():
+        np.testing.assert_array_equal(imported.weights[name], tensor, err_msg=name)
 
 
-def hows(found: ImportedWeights) -> Counter[str]:
-    return Counter(row.how for row in found.rows)
+def count_methods(imported: ImportedWeights) -> Counter[str]:
+    return Counter(row.how for row in imported.rows)
 
 
-def block(*convolutions: tuple[str, Op]) -> Graph:
+def make_block_graph(*convolutions: tuple[str, Op]) -> Graph:
     add = NetBuilder(4, 6, 6, name="block")
     for name, op in convolutions:
         add(name, op)
@@ -71,6 +71,6 @@ def block(*convolutions: tuple[str, Op]) -> Graph:
     return add.build()
 
 
-def twins() -> Graph:
+def make_twin_graph() -> Graph:
     """Two layers of one shape after one of another."""
-    return block(("a", Conv(4, (3, 3))), ("b", Conv(4, (1, 1))), ("c", Conv(4, (1, 1))))
+    return make_block_graph(("a", Conv(4, (3, 3))), ("b", Conv(4, (1, 1))), ("c", Conv(4, (1, 1))))

@@ -6,12 +6,12 @@ from pathlib import Path
 from tcc.compiler.bundle import bundle_folder, manifest
 
 
-def forged(folder: Path, target: str) -> Path:
+def forge_bundle(folder: Path, target: str) -> Path:
     """Make a bundle of another target of what lies in a folder, as a forger would."""
     path = folder / manifest.NAME
-    found = manifest.decode(path.read_bytes(), "manifest")
-    there = (p for p in folder.rglob("*") if p.is_file() and p != path)
-    contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in there}
+    original = manifest.decode(path.read_bytes(), "manifest")
+    bundle_files = (p for p in folder.rglob("*") if p.is_file() and p != path)
+    contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in bundle_files}
     files = bundle_folder.list_files(contents, frozenset({"model/tiny-run"}))
-    path.write_bytes(manifest.encode(replace(found, target=target, files=files)))
+    path.write_bytes(manifest.encode(replace(original, target=target, files=files)))
     return folder

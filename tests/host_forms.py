@@ -19,7 +19,7 @@ HAVE = {
 }
 
 
-def alone(name: str) -> Machine:
+def select_isa(name: str) -> Machine:
     """Return this machine with kernels of one instruction set; skip where it has it not."""
     (isa,) = (isa for isa in ISAS if isa.name == name)
     if not HOST.has_isa_variants or not read_features() >= HAVE[name]:

@@ -20,46 +20,46 @@ KERNELS = {
 }
 
 
-def interpreter(data: bytes, kernels: str = "xnnpack") -> Any:
+def create_interpreter(data: bytes, kernels: str = "xnnpack") -> Any:
     """Return an interpreter of a file, ready to run."""
     kind = KERNELS[kernels]
-    made = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=kind)
-    made.allocate_tensors()
-    return made
+    interpreter = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=kind)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
-def outputs(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, Array]:
+def run_tflite(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, Array]:
     """Return the outputs for one input, both channels first, without a batch axis."""
-    runner = interpreter(data, kernels).get_signature_runner("serving_default")
+    runner = create_interpreter(data, kernels).get_signature_runner("serving_default")
     (name,) = runner.get_input_details()
-    found = runner(**{name: (x if x.ndim == 1 else x.transpose(1, 2, 0))[None]})
-    return {k: y[0] if y.ndim == 2 else y[0].transpose(2, 0, 1) for k, y in found.items()}
+    batched_outputs = runner(**{name: (x if x.ndim == 1 else x.transpose(1, 2, 0))[None]})
+    return {k: y[0] if y.ndim == 2 else y[0].transpose(2, 0, 1) for k, y in batched_outputs.items()}
 
 
-def opened(data: bytes) -> Any:
+def parse_tflite(data: bytes) -> Any:
     """Return what a file describes, as the schema's objects."""
     return schema.ModelT.InitFromPackedBuf(data)
 
 
-def operators(data: bytes) -> list[tuple[str, int]]:
+def list_operators(data: bytes) -> list[tuple[str, int]]:
     """Return name and version of each operator in order."""
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    model = opened(data)
+    model = parse_tflite(data)
     codes = [(names[code.builtinCode], code.version) for code in model.operatorCodes]
     return [codes[op.opcodeIndex] for op in model.subgraphs[0].operators]
 
 
-def delegates(data: bytes) -> int:
+def count_delegates(data: bytes) -> int:
     """Return how many parts of a file XNNPACK runs."""
-    details = interpreter(data)._get_ops_details()
+    details = create_interpreter(data)._get_ops_details()
     return [op["op_name"] for op in details].count("DELEGATE")
 
 
-def difference(got: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+def compute_difference(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
     """Return the largest difference as a part of an output's largest value, at least 1."""
-    assert got.keys() == expected.keys()
-    assert all(got[name].shape == y.shape for name, y in expected.items())
+    assert actual.keys() == expected.keys()
+    assert all(actual[name].shape == y.shape for name, y in expected.items())
     return max(
-        float(np.abs(got[name] - y).max() / max(1.0, np.abs(y).max()))
+        float(np.abs(actual[name] - y).max() / max(1.0, np.abs(y).max()))
         for name, y in expected.items()
     )

@@ -16,16 +16,16 @@ BACKEND: Builder = TfLite()
 PRECISIONS = ("fp32", "fp16", "dynamic")
 
 
-def emitted(model: Model, precision: str = "fp32") -> bytes:
+def emit_tflite(model: Model, precision: str = "fp32") -> bytes:
     return BACKEND.emit(TARGET, model, TARGET.find_precision(precision)).files[FILE]
 
 
-def written(folder: Path, artifact: Artifact) -> Path:
+def write_artifact(folder: Path, artifact: Artifact) -> Path:
     folder.mkdir(exist_ok=True)
-    for name, data in artifact.files.items():
-        (folder / name).write_bytes(data)
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
-def fused(graph: Graph) -> Model:
+def fuse_graph(graph: Graph) -> Model:
     return run(Model(graph, sample_weights(graph)), INFERENCE)

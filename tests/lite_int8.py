@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from lite import interpreter
+from lite import create_interpreter
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.ir.graph import Graph, Model
@@ -23,37 +23,37 @@ BACKEND = TfLite()
 (TARGET,) = BACKEND.targets
 
 
-def closed(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> Model:
+def quantize_graph(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> Model:
     """Return the integer program of a float graph whose outputs are 8-bit integers."""
     model = lower_for_int8(graph, weights)
     ranges = calibrate_on_input(model, sample_input(model.graph), stretch)
     return quantize(model, replace(ranges, float_io=False))
 
 
-def file(program: Model, precision: str = "int8") -> bytes:
+def emit_int8(program: Model, precision: str = "int8") -> bytes:
     """Return the file of an integer program."""
     return BACKEND.emit(TARGET, program, TARGET.find_precision(precision)).files[FILE]
 
 
 def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Array, float, int]]:
     """Return each output of a file in the graph's layout as stored, its scale and zero point."""
-    runner = interpreter(data, kernels).get_signature_runner("serving_default")
+    runner = create_interpreter(data, kernels).get_signature_runner("serving_default")
     ((name, detail),) = runner.get_input_details().items()
     (scale, zero), dtype = detail["quantization"], detail["dtype"]
     batch = (x if x.ndim == 1 else x.transpose(1, 2, 0))[None].astype(np.float32)
     if scale:
         limits = np.iinfo(dtype)
-        levels = np.rint(batch / np.float32(scale)) + zero
-        batch = np.clip(levels, limits.min, limits.max)
-    found = runner(**{name: batch.astype(dtype)})
+        quantized = np.rint(batch / np.float32(scale)) + zero
+        batch = np.clip(quantized, limits.min, limits.max)
+    batched_outputs = runner(**{name: batch.astype(dtype)})
     details = runner.get_output_details()
     return {
         k: (y[0] if y.ndim == 2 else y[0].transpose(2, 0, 1), *details[k]["quantization"])
-        for k, y in found.items()
+        for k, y in batched_outputs.items()
     }
 
 
-def differing(
+def count_differing_elements(
     program: Model, x: Array, kernels: str = "xnnpack", precision: str = "int8"
 ) -> Mapping[str, int]:
     """Return how many elements of each value differ from the reference executor's, where any do.
@@ -61,48 +61,51 @@ def differing(
     `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit,
     and the outputs of the network by itself as well.
     """
-    return _different(
+    return _count_differences(
         Model(add_node_outputs(program.graph), program.weights), x, kernels, precision
-    ) | (_different(program, x, kernels, precision))
+    ) | (_count_differences(program, x, kernels, precision))
 
 
-def _different(model: Model, x: Array, kernels: str, precision: str) -> dict[str, int]:
+def _count_differences(model: Model, x: Array, kernels: str, precision: str) -> dict[str, int]:
     (expected,) = integer_program.run(model, [x])
-    got = run(file(model, precision), x, kernels)
-    assert got.keys() == expected.keys()
+    file_outputs = run(emit_int8(model, precision), x, kernels)
+    assert file_outputs.keys() == expected.keys()
     counts = {}
     for name, y in expected.items():
-        found = _meant(*got[name], y.dtype)
-        assert found.shape == y.shape, name
-        if (found != y).any():
-            counts[name] = int((found != y).sum())
+        actual = _to_reference_form(*file_outputs[name], y.dtype)
+        assert actual.shape == y.shape, name
+        if (actual != y).any():
+            counts[name] = int((actual != y).sum())
     return counts
 
 
-def _meant(y: Array, scale: float, zero: int, dtype: Any) -> Array:
+def _to_reference_form(y: Array, scale: float, zero: int, dtype: Any) -> Array:
     """Return levels as the reference holds them, or the real numbers that they stand for."""
     if y.dtype == np.float32:
         return y
-    levels = y.astype(np.int32) - zero
-    return levels if dtype != np.float32 else levels.astype(np.float32) * np.float32(scale)
+    quantized = y.astype(np.int32) - zero
+    return quantized if dtype != np.float32 else quantized.astype(np.float32) * np.float32(scale)
 
 
-def steps(program: Model, x: Array, kernels: str) -> float:
+def compute_max_steps(program: Model, x: Array, kernels: str) -> float:
     """Return the largest difference of an output from the reference executor's, in its steps."""
     (expected,) = integer_program.run(program, [x])
-    got = run(file(program), x, kernels)
+    file_outputs = run(emit_int8(program), x, kernels)
     return max(
-        float(np.abs(_meant(*got[name], y.dtype) - y).max() / (got[name][1] or 1.0))
+        float(
+            np.abs(_to_reference_form(*file_outputs[name], y.dtype) - y).max()
+            / (file_outputs[name][1] or 1.0)
+        )
         for name, y in expected.items()
     )
 
 
-def whole(data: bytes) -> bool:
+def is_fully_delegated(data: bytes) -> bool:
     """Whether XNNPACK runs all of a file as one node."""
-    made = interpreter(data)
-    nodes = [op for op in made._get_ops_details() if op["op_name"] == "DELEGATE"]
-    inputs = {detail["index"] for detail in made.get_input_details()}
-    outputs = {detail["index"] for detail in made.get_output_details()}
+    model_interpreter = create_interpreter(data)
+    nodes = [op for op in model_interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
+    inputs = {detail["index"] for detail in model_interpreter.get_input_details()}
+    outputs = {detail["index"] for detail in model_interpreter.get_output_details()}
     return (
         len(nodes) == 1
         and inputs <= {int(i) for i in nodes[0]["inputs"]}

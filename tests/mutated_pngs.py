@@ -24,19 +24,19 @@ KEYS = (
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def chunk(kind, data):
+def encode_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def exif(orientation, order="<", kind=3):
+def encode_exif(orientation, order="<", kind=3):
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-    value = struct.pack(order + "HHI", 0x112, kind, 1) + struct.pack(
+    tag_bytes = struct.pack(order + "HHI", 0x112, kind, 1) + struct.pack(
         order + ("H2x" if kind == 3 else "I"), orientation
     )
-    return head + struct.pack(order + "H", 1) + value + bytes(4)
+    return head + struct.pack(order + "H", 1) + tag_bytes + bytes(4)
 
 
-def scans(size, depth, channels, interlace, numbers):
+def make_scan_lines(size, depth, channels, interlace, numbers):
     """Random lines, each with a filter: all bytes are pixels, whatever the filter makes of them."""
     width, height = size
     lines = bytearray()
@@ -49,12 +49,12 @@ def scans(size, depth, channels, interlace, numbers):
     return bytes(lines)
 
 
-def mutated_png(numbers):
+def make_mutated_png(numbers):
     """Return a file, mostly with a change or two; checksums are right but for a few."""
-    chunks = whole_chunks(numbers)
+    chunks = make_chunks(numbers)
     for _ in range(numbers.choice((0, 1, 1, 1, 2))):
-        change(chunks, numbers)
-    parts = [bytearray(chunk(kind, data)) for kind, data in chunks]
+        change_chunk(chunks, numbers)
+    parts = [bytearray(encode_chunk(kind, data)) for kind, data in chunks]
     if numbers.random() < 0.04:
         part = numbers.choice(parts)
         part[numbers.randrange(len(part))] ^= 1 << numbers.randrange(8)
@@ -64,14 +64,16 @@ def mutated_png(numbers):
     return data + (numbers.randbytes(9) if numbers.random() < 0.03 else b"")
 
 
-def whole_chunks(numbers):
+def make_chunks(numbers):
     depth, color = numbers.choice((*KINDS, (16, 0)))
     size, interlace = (
         numbers.choice(((1, 1), (9, 7), (20, 15), (3, 12), (8, 8))),
         numbers.random() < 0.3,
     )
     header = struct.pack(">IIBBBBB", *size, depth, color, 0, 0, interlace)
-    ancillary = [part for part in ancillary_chunks(numbers, color, size) if numbers.random() < 0.2]
+    ancillary = [
+        part for part in generate_ancillary_chunks(numbers, color, size) if numbers.random() < 0.2
+    ]
     numbers.shuffle(ancillary)
     at = numbers.randrange(len(ancillary) + 1)
     colors = []
@@ -81,13 +83,15 @@ def whole_chunks(numbers):
     if color in (0, 2, 3) and numbers.random() < 0.4:
         short = numbers.choice((b"\xff\0", b"\xff\xff\0", numbers.randbytes(2)))
         colors.append([b"tRNS", {0: b"\0\1", 2: b"\0\1\0\2\0\3", 3: short}[color]])
-    packed = packed_lines(scans(size, depth, CHANNELS[color], interlace, numbers), numbers)
+    packed = compress_lines(
+        make_scan_lines(size, depth, CHANNELS[color], interlace, numbers), numbers
+    )
     step = max(1, -(-len(packed) // numbers.choice((1, 1, 1, 2, 5))))
     pixels = [[b"IDAT", packed[i : i + step]] for i in range(0, len(packed), step)]
     return [[b"IHDR", header], *ancillary[:at], *colors, *pixels, *ancillary[at:], [b"IEND", b""]]
 
 
-def packed_lines(lines, numbers):
+def compress_lines(lines, numbers):
     """Return the lines packed, in one of five cases not as they should be."""
     packed = zlib.compress(lines, numbers.choice((0, 1, 6)))
     damaged = (
@@ -102,17 +106,22 @@ def packed_lines(lines, numbers):
     return numbers.choice(damaged) if numbers.random() < 0.2 else packed
 
 
-def ancillary_chunks(numbers, color, size):
+def generate_ancillary_chunks(numbers, color, size):
     """Yield parts that a file may have, of each kind one or more."""
-    turned = b'<x tiff:Orientation="%d"/>' % numbers.randrange(10)
-    profile = (b"Exif\0\0" + exif(numbers.randrange(10))).hex().encode()
+    orientation_xmp = b'<x tiff:Orientation="%d"/>' % numbers.randrange(10)
+    profile = (b"Exif\0\0" + encode_exif(numbers.randrange(10))).hex().encode()
     flag = numbers.randrange(2)
     yield [b"gAMA", struct.pack(">I", 45455)]
     yield [b"cHRM", numbers.randbytes(32)]
     yield [b"sRGB", b"\0"]
     yield [b"pHYs", struct.pack(">IIB", 2835, 2835, 1)]
     yield [b"iCCP", b"icc\0\0" + zlib.compress(numbers.randbytes(60))]
-    yield [b"tEXt", numbers.choice(KEYS) + b"\0" + numbers.choice((turned, exif(6), b"", b"abc"))]
+    yield [
+        b"tEXt",
+        numbers.choice(KEYS)
+        + b"\0"
+        + numbers.choice((orientation_xmp, encode_exif(6), b"", b"abc")),
+    ]
     yield [b"zTXt", numbers.choice(KEYS) + b"\0\0" + zlib.compress(b"\nexif\n 10\n" + profile)]
     yield [b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 10\n" + profile)]
     yield [
@@ -121,36 +130,39 @@ def ancillary_chunks(numbers, color, size):
         + bytes([0, flag, 0])
         + numbers.choice((b"en", b"\xff"))
         + b"\0\0"
-        + (zlib.compress(turned) if flag else turned),
+        + (zlib.compress(orientation_xmp) if flag else orientation_xmp),
     ]
     yield [b"tIME", bytes(7)]
     yield [b"bKGD", bytes({0: 2, 4: 2, 2: 6, 6: 6, 3: 1}[color])]
     yield [b"prVt", numbers.randbytes(5)]
-    yield [b"eXIf", exif(numbers.randrange(10), numbers.choice("<>"), numbers.choice((3, 4)))]
+    yield [
+        b"eXIf",
+        encode_exif(numbers.randrange(10), numbers.choice("<>"), numbers.choice((3, 4))),
+    ]
     if numbers.random() < 0.2:
         yield [b"acTL", struct.pack(">II", numbers.choice((0, 1, 2)), 0)]
         yield [b"fcTL", struct.pack(">IIIIIHHBB", 0, *size, 0, 0, 1, 1, 0, 0)]
         yield [b"fdAT", struct.pack(">I", 1) + numbers.randbytes(9)]
 
 
-def change(chunks, numbers):
+def change_chunk(chunks, numbers):
     """Change one part of a file, or its place."""
-    place = numbers.randrange(len(chunks))
-    kind, data = chunks[place]
-    length, at = numbers.choice((0, 1, 4, 13, 26, 32, 200)), numbers.randrange(len(data) + 1)
+    index = numbers.randrange(len(chunks))
+    kind, data = chunks[index]
+    length, offset = numbers.choice((0, 1, 4, 13, 26, 32, 200)), numbers.randrange(len(data) + 1)
     changed = (
-        [kind, data[:at]],
-        [kind, data[:at]],
-        [kind, data[:at] + bytes([numbers.choice((0, 1, 255, 7))]) + data[at + 1 :]],
-        [kind, data[:at] + bytes([numbers.choice((0, 1, 255, 7))]) + data[at + 1 :]],
+        [kind, data[:offset]],
+        [kind, data[:offset]],
+        [kind, data[:offset] + bytes([numbers.choice((0, 1, 255, 7))]) + data[offset + 1 :]],
+        [kind, data[:offset] + bytes([numbers.choice((0, 1, 255, 7))]) + data[offset + 1 :]],
         [kind, data + numbers.randbytes(length)],
         [numbers.choice(NAMES), data],
         [kind, b""],
     )
-    others = ([], [kind, data], [numbers.choice(NAMES), numbers.randbytes(length)])
+    insertions = ([], [kind, data], [numbers.choice(NAMES), numbers.randbytes(length)])
     if numbers.random() < 0.7:
-        chunks[place] = numbers.choice(changed)
-    elif part := numbers.choice(others):
+        chunks[index] = numbers.choice(changed)
+    elif part := numbers.choice(insertions):
         chunks.insert(numbers.randrange(len(chunks) + 1), part)
     else:
-        chunks.insert(numbers.randrange(len(chunks)), chunks.pop(place))
+        chunks.insert(numbers.randrange(len(chunks)), chunks.pop(index))

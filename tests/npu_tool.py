@@ -24,16 +24,16 @@ IMAGES = ("sipeed/pulsar:latest", "pulsar2:6.0-lite", "debian:stable")
 RUN = ["run", "-i", "--rm", "--name", "", "--net", "host", "--shm-size", "32g", "-v"]
 
 
-def main(words):
-    if words[:3] == ["image", "ls", "--format"]:
+def main(arguments):
+    if arguments[:3] == ["image", "ls", "--format"]:
         print("\n".join(IMAGES))
         return
-    if words[:2] == ["rm", "-f"]:
+    if arguments[:2] == ["rm", "-f"]:
         return
-    assert words[4].startswith("tcc-"), words
-    words[4] = ""
-    assert words[: len(RUN)] == RUN, words
-    volume, option, images, image = words[len(RUN) :]
+    assert arguments[4].startswith("tcc-"), arguments
+    arguments[4] = ""
+    assert arguments[: len(RUN)] == RUN, arguments
+    volume, option, images, image = arguments[len(RUN) :]
     folder, inside = volume.rsplit(":", 1)
     assert (inside, option) == ("/data", "-v"), volume
     archive, inside, mode = images.rsplit(":", 2)
@@ -53,43 +53,45 @@ def main(words):
         print("+ chmod -R a+rwX .")
 
 
-def step(words, folder):
-    if words in (["cd", "/data"], ["trap", "chmod -R a+rwX .", "EXIT"]):
+def step(arguments, folder):
+    if arguments in (["cd", "/data"], ["trap", "chmod -R a+rwX .", "EXIT"]):
         return
-    if words[0] == "echo":
-        print(*words[1:])
+    if arguments[0] == "echo":
+        print(*arguments[1:])
         return
-    assert words[-1] == "</dev/null", words
-    if "&&" in words:
-        first, second = " ".join(words[:-1]).split(" && ")
-        assert (first.split()[:2], second.split()[0]) == (["mkdir", "-p"], "cp"), words
-        source, target = (folder / each for each in second.split()[1:])
+    assert arguments[-1] == "</dev/null", arguments
+    if "&&" in arguments:
+        mkdir_command, copy_command = " ".join(arguments[:-1]).split(" && ")
+        assert (mkdir_command.split()[:2], copy_command.split()[0]) == (["mkdir", "-p"], "cp"), (
+            arguments
+        )
+        source, target = (folder / name for name in copy_command.split()[1:])
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
         return
-    known = {
+    handlers = {
         ("pulsar", "version"): lambda *_: print("0.6.1.14\n2124c702"),
-        ("pulsar", "build"): build, ("pulsar", "info"): info, ("pulsar", "run"): run,
+        ("pulsar", "build"): build, ("pulsar", "info"): show_info, ("pulsar", "run"): run,
         ("pulsar2", "build"): build2, ("onnx", "inspect"): inspect, ("pulsar2", "run"): run2,
     }  # fmt: skip
-    known[tuple(words[:2])](words[2:-1], folder)
+    handlers[tuple(arguments[:2])](arguments[2:-1], folder)
 
 
-def options(words, *names):
+def parse_options(arguments, *names):
     """Return options and what is left; all must be known, and have one value."""
-    found, rest = {}, []
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if word.startswith("--"):
-            assert word in names, word
-            found[word[2:]] = words.pop(0)
+    parsed, positional = {}, []
+    arguments = list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        if argument.startswith("--"):
+            assert argument in names, argument
+            parsed[argument[2:]] = arguments.pop(0)
         else:
-            rest.append(word)
-    return found, rest
+            positional.append(argument)
+    return parsed, positional
 
 
-def levels(data, color):
+def read_pixels(data, color):
     """Return an image file's levels in an order of colours, channels first."""
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -98,24 +100,29 @@ def levels(data, color):
     return pixels.transpose(2, 0, 1).astype(np.float32)
 
 
-def preprocessed(config, data):
+def preprocess(config, data):
     """Return what the network reads of a file, by its configuration."""
-    (item,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
-    if item["attributes"].get("type") == "FLOAT32":
+    (input_config,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
+    if input_config["attributes"].get("type") == "FLOAT32":
         return np.frombuffer(data, "<f4")
     (source,) = config["dst_input_tensors"]
-    x = levels(data, source["color_space"])
-    for change in item["attributes"].get("input_modifications", ()):
-        ((kind, values),) = change.items()
-        many = {name: np.float32(value)[:, None, None] for name, value in values.items()}
+    x = read_pixels(data, source["color_space"])
+    for change in input_config["attributes"].get("input_modifications", ()):
+        ((kind, parameters),) = change.items()
+        channel_parameters = {
+            name: np.float32(numbers)[:, None, None] for name, numbers in parameters.items()
+        }
         if kind == "affine_preprocess":
-            x = x * many["slope"] / many["slope_divisor"] + many["bias"]
+            x = (
+                x * channel_parameters["slope"] / channel_parameters["slope_divisor"]
+                + channel_parameters["bias"]
+            )
         else:
-            x = (x - many["mean"]) / many["std"]
+            x = (x - channel_parameters["mean"]) / channel_parameters["std"]
     return x
 
 
-def opened(path):
+def open_session(path):
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # else AVX2 saturates
     return onnxruntime.InferenceSession(
@@ -123,24 +130,24 @@ def opened(path):
     )
 
 
-def inferred(path, x):
-    session = opened(path)
+def infer(path, x):
+    session = open_session(path)
     (source,) = session.get_inputs()
-    names = [each.name for each in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {source.name: x.reshape(source.shape)}), strict=True))
 
 
-def archive(folder, name, size):
+def read_archive(folder, name, size):
     """Return the files of an archive, which must be as many as are to be drawn."""
     with tarfile.open(folder / name) as tar:
         members = tar.getmembers()
         assert len(members) == size, (len(members), size)
-        return [tar.extractfile(each).read() for each in members]
+        return [tar.extractfile(member).read() for member in members]
 
 
-def build(words, folder):
-    found, rest = options(
-        words,
+def build(arguments, folder):
+    parsed, positional = parse_options(
+        arguments,
         "--input",
         "--output",
         "--config",
@@ -148,50 +155,50 @@ def build(words, folder):
         "--target_hardware",
         "--virtual_npu",
     )
-    assert not rest, rest
-    assert (found["target_hardware"], found["virtual_npu"]) == ("AX620", "111")
-    text = (folder / found["config"]).read_text()
+    assert not positional, positional
+    assert (parsed["target_hardware"], parsed["virtual_npu"]) == ("AX620", "111")
+    text = (folder / parsed["config"]).read_text()
     config = prototxt.read(text)
-    data = config["neuwizard_conf"]["dataset_conf_calibration"]
-    (source,) = opened(folder / found["input"]).get_inputs()
-    for each in archive(folder, data["path"], data["size"]):
-        assert preprocessed(config, each).size == np.prod(source.shape)
+    dataset = config["neuwizard_conf"]["dataset_conf_calibration"]
+    (source,) = open_session(folder / parsed["input"]).get_inputs()
+    for image in read_archive(folder, dataset["path"], dataset["size"]):
+        assert preprocess(config, image).size == np.prod(source.shape)
     if "fail" in os.environ.get("NPU_TOOL", ""):
         sys.exit("neuwizard killed by SIGKILL")
-    (folder / found["output"]).write_bytes(b"joint")
-    (folder / found["output_config"]).write_text(text)
+    (folder / parsed["output"]).write_bytes(b"joint")
+    (folder / parsed["output_config"]).write_text(text)
     print("[09 07:10:33 frozen super_pulsar.toolchain_wrappers.wrapper_toolchain:482] File saved")
 
 
-def info(words, folder):
-    found, rest = options([w for w in words if w != "--part_info"])
-    assert (folder / rest[0]).is_file()
-    assert not found
+def show_info(arguments, folder):
+    parsed, positional = parse_options([w for w in arguments if w != "--part_info"])
+    assert (folder / positional[0]).is_file()
+    assert not parsed
     print("part_0.neu")
     if "cpu" in os.environ.get("NPU_TOOL", ""):
         print("part_1.axe")
 
 
-def run(words, folder):
-    found, rest = options(words, "--input", "--config", "--output_gt")
-    onnx, joint = rest
+def run(arguments, folder):
+    parsed, positional = parse_options(arguments, "--input", "--config", "--output_gt")
+    onnx, joint = positional
     assert (folder / joint).is_file()
-    fails(found["input"])
-    config = prototxt.read((folder / found["config"]).read_text())
-    outputs = inferred(folder / onnx, preprocessed(config, (folder / found["input"]).read_bytes()))
-    gt = folder / found["output_gt"] / "joint"
+    fail_on_request(parsed["input"])
+    config = prototxt.read((folder / parsed["config"]).read_text())
+    outputs = infer(folder / onnx, preprocess(config, (folder / parsed["input"]).read_bytes()))
+    gt = folder / parsed["output_gt"] / "joint"
     gt.mkdir(parents=True)
     print(
         "[26 07:14:45 <frozen super_pulsar.func_wrappers.pulsar_run.compare>:82] Score compare table:"
     )
-    for name, value in outputs.items():
-        made = np.zeros_like(value) if "stuck" in os.environ.get("NPU_TOOL", "") else value
-        made = made.transpose(0, 2, 3, 1) if made.ndim == 4 else made
-        (gt / f"{name}.bin").write_bytes(made.astype("<f4").tobytes())
+    for name, output in outputs.items():
+        dumped = np.zeros_like(output) if "stuck" in os.environ.get("NPU_TOOL", "") else output
+        dumped = dumped.transpose(0, 2, 3, 1) if dumped.ndim == 4 else dumped
+        (gt / f"{name}.bin").write_bytes(dumped.astype("<f4").tobytes())
         print(f"Layer: {name}  2-norm RE: 4.70%  cosine-sim: 0.9989")
 
 
-def fails(golden):
+def fail_on_request(golden):
     """End where the tool fails at a golden: the second, or each."""
     mode = os.environ.get("NPU_TOOL", "")
     if "lost" in mode or ("golden" in mode and Path(golden).stem == "2"):
@@ -204,29 +211,31 @@ KEYS = {
 }  # fmt: skip
 
 
-def build2(words, folder):
-    found, rest = options(words, "--target_hardware", "--input", "--output_dir", "--config")
-    assert not rest, rest
-    config = json.loads((folder / found["config"]).read_text())
+def build2(arguments, folder):
+    parsed, positional = parse_options(
+        arguments, "--target_hardware", "--input", "--output_dir", "--config"
+    )
+    assert not positional, positional
+    config = json.loads((folder / parsed["config"]).read_text())
     assert config.keys() <= KEYS
-    assert found["target_hardware"] == config["target_hardware"] in ("AX620E", "AX650")
+    assert parsed["target_hardware"] == config["target_hardware"] in ("AX620E", "AX650")
     assert config["model_type"] == "QuantONNX"
-    (given,) = config["quant"]["input_configs"]
-    archive(folder, given["calibration_dataset"], given["calibration_size"])
-    out = folder / found["output_dir"]
+    (input_config,) = config["quant"]["input_configs"]
+    read_archive(folder, input_config["calibration_dataset"], input_config["calibration_size"])
+    out = folder / parsed["output_dir"]
     out.mkdir()
     (out / "compiled.axmodel").write_bytes(b"axmodel")
     (folder / "used.json").write_text(json.dumps(config))
-    session = opened(folder / found["input"])
+    session = open_session(folder / parsed["input"])
     print("    Quant Precision Table\u3010EndToEnd Reference\u3011")
     print(
         "\u2503 Operator \u2503 Type \u2503 Output Tensor \u2503 Shape \u2503 DType \u2503 QDType \u2503 Cosin \u2503 MSE \u2503"
     )
-    for each in session.get_outputs():
+    for output in session.get_outputs():
         cells = (
             "Conv_0",
             "AxQuantizedConv",
-            each.name,
+            output.name,
             "(1, 3)",
             "FP32",
             "U8",
@@ -236,32 +245,41 @@ def build2(words, folder):
         print("\u2502 " + " \u2502 ".join(cells) + " \u2502")
 
 
-def inspect(words, folder):
-    assert words[:3] == ["-m", "-n", "-t"]
-    assert (folder / words[3]).is_file()
+def inspect(arguments, folder):
+    assert arguments[:3] == ["-m", "-n", "-t"]
+    assert (folder / arguments[3]).is_file()
     print("  Doc string: Pulsar2 Version:  6.0-lite")
     print('  Node "npu_0": type "neu mode", inputs "[\'image\']", outputs "[\'logits\']"')
 
 
-def run2(words, folder):
-    found, rest = options(words, "--model", "--input_dir", "--output_dir", "--list")
-    assert (folder / found["model"]).is_file()
-    assert not rest
+def run2(arguments, folder):
+    parsed, positional = parse_options(
+        arguments, "--model", "--input_dir", "--output_dir", "--list"
+    )
+    assert (folder / parsed["model"]).is_file()
+    assert not positional
     config = json.loads((folder / "used.json").read_text())
-    (given,), (arriving,) = config["quant"]["input_configs"], config["input_processors"]
-    for number in (folder / found["list"]).read_text().split():
-        data = (folder / found["input_dir"] / number / f"{given['tensor_name']}.bin").read_bytes()
-        x = np.frombuffer(data, {"U8": np.uint8, "FP32": "<f4"}[arriving["src_dtype"]])
-        if arriving["src_layout"] == "NHWC":
-            (source,) = opened(folder / config["input"]).get_inputs()
+    (input_config,), (input_processor,) = (
+        config["quant"]["input_configs"],
+        config["input_processors"],
+    )
+    for number in (folder / parsed["list"]).read_text().split():
+        data = (
+            folder / parsed["input_dir"] / number / f"{input_config['tensor_name']}.bin"
+        ).read_bytes()
+        x = np.frombuffer(data, {"U8": np.uint8, "FP32": "<f4"}[input_processor["src_dtype"]])
+        if input_processor["src_layout"] == "NHWC":
+            (source,) = open_session(folder / config["input"]).get_inputs()
             _, channels, height, width = source.shape
-            mean, std = (np.float32(given[f"calibration_{name}"]) for name in ("mean", "std"))
+            mean, std = (
+                np.float32(input_config[f"calibration_{name}"]) for name in ("mean", "std")
+            )
             x = ((x.reshape(height, width, channels) - mean) / std).transpose(2, 0, 1)
-        fails(number)
-        out = folder / found["output_dir"] / number
+        fail_on_request(number)
+        out = folder / parsed["output_dir"] / number
         out.mkdir(parents=True)
-        for name, value in inferred(folder / config["input"], x.astype(np.float32)).items():
-            (out / f"{name}.bin").write_bytes(value.astype("<f4").tobytes())
+        for name, output in infer(folder / config["input"], x.astype(np.float32)).items():
+            (out / f"{name}.bin").write_bytes(output.astype("<f4").tobytes())
 
 
 if __name__ == "__main__":

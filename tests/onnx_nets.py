@@ -8,23 +8,23 @@ from onnx import checker
 from tcc.compiler.importers.onnx_import.sandbox import TaskResult
 
 
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
+def make_random_weights(*shape: int, seed: int = 0) -> np.ndarray:
     """Random weights."""
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def clean(model):
+def check_and_simplify(model):
     """What the sandbox does, in this process."""
     checker.check_model(model)
     simple, _ = onnxsim.simplify(model, 0, perform_optimization=False)
     return simple, TaskResult(("checked", "simplified"))
 
 
-def outputs(model, feeds):
+def run_feeds(model, feeds):
     """What the sandbox does, in this process."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [output.name for output in session.get_outputs()]
-    found = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
-    return found, TaskResult(("ran",))
+    outputs = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+    return outputs, TaskResult(("ran",))

@@ -42,26 +42,31 @@ class Snapshot:
         return f"# {self.title}\n{self.head}-- before\n{self.before}-- after\n{self.after}"
 
 
-def snapshots(step: Pass) -> Iterator[Snapshot]:
+def generate_snapshots(step: Pass) -> Iterator[Snapshot]:
     """Yield the cases of a pass, with the graphs as they are now."""
     for case in CASE.finditer((FOLDER / f"{step.name}.txt").read_text()):
-        model = network(case["steps"])
-        after = passes.run(model, [step])
-        yield Snapshot(case["title"], case["steps"], short(model.graph), short(after.graph))
+        model = load_network(case["steps"])
+        rewritten_model = passes.run(model, [step])
+        yield Snapshot(
+            case["title"],
+            case["steps"],
+            format_graph(model.graph),
+            format_graph(rewritten_model.graph),
+        )
 
 
 def files() -> Iterator[tuple[Path, str]]:
     """Yield the file of each pass with its text."""
     for step in passes.PASSES:
-        text = "\n".join(each.text for each in snapshots(step))
+        text = "\n".join(snapshot.text for snapshot in generate_snapshots(step))
         yield FOLDER / f"{step.name}.txt", text
 
 
-def network(head: str) -> Model:
+def load_network(head: str) -> Model:
     """Return the network that a case writes: its input on the first line, then steps."""
-    first, _, rest = head.partition("\n")
-    shape, _, preprocess = first.removeprefix("input: ").partition("; ")
-    steps, _, outputs = rest.partition("output:")
+    input_line, _, body = head.partition("\n")
+    shape, _, preprocess = input_line.removeprefix("input: ").partition("; ")
+    steps, _, outputs = body.partition("output:")
     text = SPEC.format(
         shape=shape, preprocess=f", preprocess: {preprocess}" * bool(preprocess), steps=steps
     )
@@ -74,7 +79,7 @@ def network(head: str) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def short(graph: Graph) -> str:
+def format_graph(graph: Graph) -> str:
     """Return a graph as text, a node a line, without attributes that have their defaults."""
     lines = [f"%{i.name} : {i.type.dtype}[{i.type}]" for i in graph.inputs]
     if graph.inputs[0].preprocess:
@@ -84,18 +89,20 @@ def short(graph: Graph) -> str:
         attributes = ", ".join(
             f"{name}={number}".replace("(", "[").replace(")", "]")
             for name, number in node.op.attributes().items()
-            if name not in defaults or not same(defaults[name], number)
+            if name not in defaults or not is_default(defaults[name], number)
         )
-        inputs = ", ".join(f"%{each}" for each in node.inputs)
+        inputs = ", ".join(f"%{operand}" for operand in node.inputs)
         braces = f" {{{attributes}}}" if attributes else ""
         shared = [p for p in node.params if not p.startswith(f"{node.name}.")]
         params = f" weights of {', '.join(shared)}" if shared else ""
         lines.append(f"%{node.name} = {node.op.keyword}({inputs}){braces}{params} : {node.type}")
-    ends = ", ".join(f"{o.name} = %{o.value}" + " train only" * o.train_only for o in graph.outputs)
-    return "\n".join([*lines, f"output {ends}"]) + "\n"
+    outputs = ", ".join(
+        f"{o.name} = %{o.value}" + " train only" * o.train_only for o in graph.outputs
+    )
+    return "\n".join([*lines, f"output {outputs}"]) + "\n"
 
 
-def same(default: object, number: object) -> bool:
+def is_default(default: object, number: object) -> bool:
     """Whether an attribute has its default: one number of a default stands for each of a tuple."""
     spread = isinstance(number, tuple) and bool(number) and set(number) == {default}
     return default == number or spread

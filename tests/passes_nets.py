@@ -7,22 +7,22 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 
-def model(graph: Graph) -> Model:
+def make_model(graph: Graph) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def chain(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
+def make_chain(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
     """Return the model of steps in a row, called by their words and places."""
     add = NetBuilder(*shape)
     for index, op in enumerate(ops):
         add(f"{op.keyword}_{index}", op)
-    return model(add.build())
+    return make_model(add.build())
 
 
-def words(of: Model) -> list[str]:
+def list_op_names(of: Model) -> list[str]:
     return [node.op.keyword for node in of.graph.nodes]
 
 
-def after(before: Model, *passes: Pass) -> list[str]:
+def run_passes(model: Model, *passes: Pass) -> list[str]:
     """Return the words that checked passes leave."""
-    return words(validate.run(before, passes, seeds=(5, 6)))
+    return list_op_names(validate.run(model, passes, seeds=(5, 6)))

@@ -9,7 +9,7 @@ import re
 COLORS = ["AUTO", "BGR", "RGB", "GRAY", "NV12", "NV21", "BGR0"]
 TENSOR = {
     "tensor_name": "string",
-    "color_space": [f"TENSOR_COLOR_SPACE_{each}" for each in COLORS],
+    "color_space": [f"TENSOR_COLOR_SPACE_{color}" for color in COLORS],
     "data_type": ["UINT4", "INT4", "UINT8", "INT8", "UINT16", "INT16", "FLOAT32"],
     "quantization_value": "int",
     "color_standard": ["CSC_LEGACY", "CSS_ITU_BT601_STUDIO_SWING", "CSS_ITU_BT601_FULL_SWING"],
@@ -70,7 +70,7 @@ CONFIG = {
         },
     },
     "pulsar_conf": {
-        "ax620_virtual_npu": [f"AX620_VIRTUAL_NPU_MODE_{each}" for each in ("0", "111")],
+        "ax620_virtual_npu": [f"AX620_VIRTUAL_NPU_MODE_{color}" for color in ("0", "111")],
         "batch_size_option": ["BSO_AUTO", "BSO_STATIC", "BSO_DYNAMIC"],
         "batch_size*": "int",
         "debug": "bool",
@@ -88,47 +88,51 @@ KINDS = {
 def read(text):
     """Return a configuration as dictionaries and lists; any doubt is an error."""
     tokens = re.findall(r'"[^"]*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.sub(r"#.*", "", text))
-    found = message(tokens, CONFIG)
+    parsed = parse_message(tokens, CONFIG)
     assert not tokens, tokens[:5]
-    return found
+    return parsed
 
 
-def message(tokens, fields):
-    found = {}
+def parse_message(tokens, fields):
+    parsed = {}
     while tokens and tokens[0] != "}":
         name = tokens.pop(0)
         repeated = f"{name}*" in fields
         kind = fields[f"{name}*" if repeated else name]
         if isinstance(kind, dict):
             assert tokens.pop(0) == "{", name
-            values = [message(tokens, kind)]
+            values = [parse_message(tokens, kind)]
             assert tokens.pop(0) == "}", name
         else:
             assert tokens.pop(0) == ":", name
-            values = listed(tokens, kind) if tokens[0] == "[" else [scalar(tokens.pop(0), kind)]
+            values = (
+                parse_list(tokens, kind)
+                if tokens[0] == "["
+                else [parse_scalar(tokens.pop(0), kind)]
+            )
             assert repeated or len(values) == 1, name
-        assert repeated or name not in found, name
+        assert repeated or name not in parsed, name
         if repeated:
-            found.setdefault(name, []).extend(values)
+            parsed.setdefault(name, []).extend(values)
         else:
-            (found[name],) = values
-    return found
+            (parsed[name],) = values
+    return parsed
 
 
-def listed(tokens, kind):
+def parse_list(tokens, kind):
     assert tokens.pop(0) == "["
-    values = [scalar(tokens.pop(0), kind)]
+    values = [parse_scalar(tokens.pop(0), kind)]
     while tokens[0] == ",":
         tokens.pop(0)
-        values.append(scalar(tokens.pop(0), kind))
+        values.append(parse_scalar(tokens.pop(0), kind))
     assert tokens.pop(0) == "]"
     return values
 
 
-def scalar(token, kind):
+def parse_scalar(token, kind):
     if isinstance(kind, list):
         assert token in kind, token
         return token
-    pattern, made = KINDS[kind]
+    pattern, convert = KINDS[kind]
     assert re.fullmatch(pattern, token), token
-    return made(token)
+    return convert(token)

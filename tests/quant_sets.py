@@ -11,7 +11,7 @@ from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.testing.op_cases import sample_weights
 
 
-def tensors(folder, shape, count=6, seed=0, order=None, name="set"):
+def write_tensors(folder, shape, count=6, seed=0, order=None, name="set"):
     """A data set of random tensors, written in another order if one is given."""
     values = np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
     path = folder / f"{name}.npz"
@@ -19,17 +19,17 @@ def tensors(folder, shape, count=6, seed=0, order=None, name="set"):
     return read_dataset(path)
 
 
-def ready(graph, pipeline=passes.INFERENCE):
+def make_lowered_model(graph, pipeline=passes.INFERENCE):
     """A model with weights as after training, as calibration sees it."""
     return passes.run(Model(graph, sample_weights(graph)), pipeline)
 
 
-def with_weights(model, name, change):
+def replace_weights(model, name, change):
     """The model with one tensor changed."""
     return replace(model, weights={**model.weights, name: change(model.weights[name])})
 
 
-def of_classes(images, cosine, agreement=1.0, correlation=1.0):
+def make_class_quality(images, cosine, agreement=1.0, correlation=1.0):
     """The quality of an output of classes whose mean cosine is given."""
     return Quality(
         kind="classes",

@@ -25,7 +25,7 @@ EXACT_LEVELS = MAKE_UNSIGNED if SATURATES else LEVELS
 """Levels at which a file is exact here as it is; at others this processor's products saturate."""
 
 
-def session(
+def open_session(
     proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = SATURATES
 ) -> onnxruntime.InferenceSession:
     """Return a session of one model; `exact` as where products saturate, which this may be."""
@@ -39,12 +39,12 @@ def session(
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers)
 
 
-def held(x: Array) -> Array:
+def to_onnx_values(x: Array) -> Array:
     """Return levels as ONNX holds them: signed ones are unsigned with the zero point 128."""
     return (x.astype(np.int16) + 128).astype(np.uint8) if x.dtype == np.int8 else x
 
 
-def differing(
+def count_differing_elements(
     model: Model, x: Array, level: str = "ORT_ENABLE_ALL", threads: int = 1, opset: int = 17
 ) -> Mapping[str, int]:
     """Return how many elements of each value differ from the reference executor's, where any do.
@@ -53,15 +53,17 @@ def differing(
     """
     source = model.graph.inputs[0]
     (expected,) = integer_program.run(model, [x], keep_all=True)
-    whole = Model(add_node_outputs(model.graph), model.weights)
+    probed_model = Model(add_node_outputs(model.graph), model.weights)
     if SATURATES and level not in MAKE_UNSIGNED:
-        whole = convert_to_unsigned(whole)
-    made = session(lower(whole, opset), level, threads)
+        probed_model = convert_to_unsigned(probed_model)
+    onnx_session = open_session(lower(probed_model, opset), level, threads)
     names = [f"{node.name}!" for node in model.graph.nodes]
-    got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})
+    session_outputs = onnx_session.run(
+        names, {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+    )
     counts = {}
-    for name, batch in zip(names, got, strict=True):
-        y = held(expected[name[:-1]])
+    for name, batch in zip(names, session_outputs, strict=True):
+        y = to_onnx_values(expected[name[:-1]])
         assert (batch[0].shape, batch.dtype) == (y.shape, y.dtype), name
         if batch[0].tobytes() != y.tobytes():
             counts[name[:-1]] = int((batch[0] != y).sum())

@@ -60,39 +60,39 @@ def other_shape(channels: int) -> st.SearchStrategy[Op]:
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
     """Return a graph of one input, of three channels, and one or two outputs."""
-    side = draw(st.integers(6, 9))
-    add = NetBuilder(3, side, side)
+    size = draw(st.integers(6, 9))
+    add = NetBuilder(3, size, size)
     names = iter(f"n{i}" for i in range(1000))
     for _ in range(draw(st.integers(1, 5))):
-        _block(draw, add, names)
+        _add_block(draw, add, names)
     middle = add.last_value
     if draw(st.booleans()):
-        _head(draw, add, names)
+        _add_head(draw, add, names)
     outputs = [Output("logits", add.last_value)]
     if draw(st.booleans()) and middle != add.last_value:
         outputs.append(Output("middle", middle))
     return add.build(*outputs)
 
 
-def _block(draw, add: NetBuilder, names) -> None:
+def _add_block(draw, add: NetBuilder, names) -> None:
     channels, *size = add.types[add.last_value].shape
     match draw(st.sampled_from(["same", "other", "fork"])):
         case "other" if min(size) >= 4:
             add(next(names), draw(other_shape(channels)))
         case "fork":
-            start, ends = add.last_value, []
+            start, branch_outputs = add.last_value, []
             for _ in range(draw(st.integers(2, 3))):
                 add.last_value = start
                 for _ in range(draw(st.integers(0, 2))):
                     add(next(names), draw(same_shape(channels)))
-                ends.append(add.last_value)
-            add(next(names), draw(st.sampled_from([Add(), Mul(), Concat()])), *ends)
+                branch_outputs.append(add.last_value)
+            add(next(names), draw(st.sampled_from([Add(), Mul(), Concat()])), *branch_outputs)
         case _:
             for _ in range(draw(st.integers(1, 3))):
                 add(next(names), draw(same_shape(channels)))
 
 
-def _head(draw, add: NetBuilder, names) -> None:
+def _add_head(draw, add: NetBuilder, names) -> None:
     if draw(st.booleans()):
         add(next(names), GlobalAvgPool())
     add(next(names), Flatten())

@@ -46,7 +46,7 @@ from tcc.testing.op_cases import sample_weights
 
 T = TypeVar("T")
 Array = NDArray[Any]
-MOST = 600
+MAX_ELEMENTS = 600
 """Elements of one channel, and channels, stay below this."""
 
 ACTIVATIONS: tuple[Op, ...] = (
@@ -68,12 +68,12 @@ FLOATS: tuple[Op, ...] = (
 FACTORS = (1.0, 1.0, 1.0, 0.0, 1e-9, 1e-4, 300.0)
 
 
-def graphs(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> Graph:
+def draw_graph(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> Graph:
     """Return a random graph; with `floats`, of operations too that integers cannot compute."""
     size = st.integers(5, 12)
     add = NetBuilder(draw(st.integers(1, 4)), draw(size), draw(size))
     for i in range(draw(st.integers(1, 7))):
-        _step(draw, add, f"n{i}", (*MAPS, *(FLOATS if floats else ())))
+        _add_step(draw, add, f"n{i}", (*MAPS, *(FLOATS if floats else ())))
     if draw(st.booleans()):
         add("pool", draw(st.sampled_from((GlobalAvgPool(), GlobalMaxPool()))))
         add("flat", Flatten())
@@ -84,48 +84,48 @@ def graphs(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> G
     return add.build()
 
 
-def _step(draw: Callable[..., Any], add: NetBuilder, name: str, maps: tuple[Op, ...]) -> None:
-    last = add.types[add.last_value]
-    channels, height, width = last.shape
-    like = [v for v, t in add.types.items() if t.shape == last.shape]
-    beside = [v for v, t in add.types.items() if t.shape[1:] == last.shape[1:]]
+def _add_step(draw: Callable[..., Any], add: NetBuilder, name: str, maps: tuple[Op, ...]) -> None:
+    last_type = add.types[add.last_value]
+    channels, height, width = last_type.shape
+    like = [v for v, t in add.types.items() if t.shape == last_type.shape]
+    same_size = [v for v, t in add.types.items() if t.shape[1:] == last_type.shape[1:]]
     match draw(
         st.sampled_from(("map", "map", "map", "act", "act", "join", "concat", "gate", "mix"))
     ):
         case "act":
             add(name, draw(st.sampled_from(ACTIVATIONS)))
         case "join":
-            others = draw(st.lists(st.sampled_from(like), min_size=1, max_size=2))
+            addends = draw(st.lists(st.sampled_from(like), min_size=1, max_size=2))
             add(
                 name,
-                draw(st.sampled_from((Add(), Mul()))) if len(others) == 1 else Add(),
+                draw(st.sampled_from((Add(), Mul()))) if len(addends) == 1 else Add(),
                 add.last_value,
-                *others,
+                *addends,
             )
         case "concat" if channels < 20:
-            add(name, Concat(), add.last_value, draw(st.sampled_from(beside)))
+            add(name, Concat(), add.last_value, draw(st.sampled_from(same_size)))
         case "gate":
-            value = add.last_value
+            gate_input = add.last_value
             add(f"{name}/gap", GlobalAvgPool())
             add(f"{name}/conv", Conv(channels, (1, 1)))
             gate = add(f"{name}/gate", draw(st.sampled_from((Sigmoid(), HardSigmoid(), Relu()))))
-            add(name, draw(st.sampled_from((Mul(), Add()))), value, gate)
+            add(name, draw(st.sampled_from((Mul(), Add()))), gate_input, gate)
         case "mix" if channels % 2 == 0:
             add(name, ChannelShuffle(2))
-        case _ if min(height, width) >= 3 and max(height * width, channels) < MOST:
+        case _ if min(height, width) >= 3 and max(height * width, channels) < MAX_ELEMENTS:
             add(name, draw(st.sampled_from(maps)))
 
 
-def extreme(draw: Callable[[st.SearchStrategy[T]], T], graph: Graph) -> Mapping[str, Array]:
+def draw_weights(draw: Callable[[st.SearchStrategy[T]], T], graph: Graph) -> Mapping[str, Array]:
     """Return weights as after training, some tensors scaled far and some filters all zeros."""
-    found: dict[str, Array] = {}
-    for name, values in sample_weights(graph).items():
+    weights: dict[str, Array] = {}
+    for name, tensor in sample_weights(graph).items():
         if name.endswith(".var"):
-            found[name] = values
+            weights[name] = tensor
             continue
         dead = draw(st.sampled_from((None, None, 0, -1)))
-        scaled = values * np.float32(draw(st.sampled_from(FACTORS)))
+        scaled = tensor * np.float32(draw(st.sampled_from(FACTORS)))
         if dead is not None:
             scaled[dead] = 0
-        found[name] = scaled
-    return found
+        weights[name] = scaled
+    return weights

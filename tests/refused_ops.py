@@ -13,30 +13,34 @@ LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
 """The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
 
 
-def refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
+def format_refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
     """Return which ops of a graph a target refuses, as lines of the list."""
-    return {f"{target.name}: {each.node.op.keyword}" for each in backend.refusals(target, graph)}
+    return {
+        f"{target.name}: {refusal.node.op.keyword}" for refusal in backend.refusals(target, graph)
+    }
 
 
-def ready(backend: GraphReader, target: Target, model: Model) -> Model:
+def run_target_passes(backend: GraphReader, target: Target, model: Model) -> Model:
     """Return a model after the passes that a target wants."""
     return passes.run(model, backend.passes(target.precisions[0]))
 
 
-def refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
+def is_refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
     """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
-    found = refusals(backend, target, graph)
-    assert found <= set(LISTED.read_text().splitlines())
-    return bool(found)
+    refused_lines = format_refusals(backend, target, graph)
+    assert refused_lines <= set(LISTED.read_text().splitlines())
+    return bool(refused_lines)
 
 
 def refused_ops() -> str:
     """Return the list as it should be."""
-    found = (
-        refusals(backend, target, ready(backend, target, build_one_input_model(case)).graph)
+    line_sets = (
+        format_refusals(
+            backend, target, run_target_passes(backend, target, build_one_input_model(case)).graph
+        )
         for backend in BACKENDS
         if isinstance(backend, GraphReader)
         for target in backend.targets
         for case in CASES.values()
     )
-    return "".join(f"{line}\n" for line in sorted(set().union(*found)))
+    return "".join(f"{line}\n" for line in sorted(set().union(*line_sets)))

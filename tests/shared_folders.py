@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DONE = "done"
+COMPLETE_MARK = "done"
 
 
 def fill_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], object]) -> Path:
@@ -18,9 +18,9 @@ def fill_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path],
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / DONE).exists():
+        if not (folder / COMPLETE_MARK).exists():
             shutil.rmtree(folder / name, ignore_errors=True)  # of one that failed halfway
             (folder / name).mkdir()
             fill(folder / name)
-            (folder / DONE).touch()
+            (folder / COMPLETE_MARK).touch()
     return folder / name

@@ -13,7 +13,7 @@ output: {y: {}}
 """
 
 
-def spec(tmp_path: Path, text: str, **settings: str) -> Spec:
+def load_spec_text(tmp_path: Path, text: str, **settings: str) -> Spec:
     """Compile a text; keys that it has itself are not filled in."""
     keys = [line.partition(":")[0] for line in text.splitlines()]
     lines = HEAD.splitlines(keepends=True)

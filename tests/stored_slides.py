@@ -14,12 +14,12 @@ def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **
     width, height = size
     lines = ["row,column,x,y,side,tissue,p(normal),p(tumour),probability,tumour"]
     positive = [
-        place for place, p in likely.items() if p >= (0.5 if threshold is None else threshold)
+        cell for cell, p in likely.items() if p >= (0.5 if threshold is None else threshold)
     ]
     for (row, column), p in sorted(likely.items()):
-        at = f"{row},{column},{column * span},{row * span},{span}"
+        position = f"{row},{column},{column * span},{row * span},{span}"
         numbers = f"1.000000,{1 - p:.6f},{p:.6f},{p:.6f}"
-        lines.append(f"{at},{numbers},{int((row, column) in positive)}")
+        lines.append(f"{position},{numbers},{int((row, column) in positive)}")
     (folder / "patches.csv").write_text("\n".join(lines) + "\n")
     rows, columns = -(-height // span), -(-width // span)
     mm2 = (mpp / 1000) ** 2

@@ -14,7 +14,7 @@ Test = Callable[..., None]
 Trials = dict[str, dict[str, Any]]
 
 
-def every(trials: Mapping[str, Callable[[], object]]) -> None:
+def run_trials(trials: Mapping[str, Callable[[], object]]) -> None:
     """Try all; fail with each that failed, by its name."""
     failed = []
     for name, trial in trials.items():
@@ -49,27 +49,29 @@ def looped(
         raise ValueError("no cases")
     quick: dict[str, Trials] = {}
     slow: dict[str, Trials] = {}
-    combinations = [dict(zip(ways, chosen, strict=True)) for chosen in product(*ways.values())]
+    combinations = [
+        dict(zip(ways, combination, strict=True)) for combination in product(*ways.values())
+    ]
     members: Counter[str] = Counter()
-    turn = 0
+    rotation = 0
     for name, case in table.items():
         family = name.partition("-")[0]
-        chosen_case = members[family] % one_in == 0
+        is_nth = members[family] % one_in == 0
         members[family] += 1
-        for number, chosen in enumerate(combinations):
-            now = chosen_case and (not rotated or number == turn % len(combinations))
-            values = {way: ways[way][key] for way, key in chosen.items()}
-            trials = (quick if now else slow).setdefault(family, {})
-            trials[" ".join((name, *map(str, chosen.values())))] = {"case": case, **values}
-        turn += chosen_case
+        for number, combination in enumerate(combinations):
+            is_quick = is_nth and (not rotated or number == rotation % len(combinations))
+            values = {argument: ways[argument][key] for argument, key in combination.items()}
+            trials = (quick if is_quick else slow).setdefault(family, {})
+            trials[" ".join((name, *map(str, combination.values())))] = {"case": case, **values}
+        rotation += is_nth
     parameters = [
         *(pytest.param(trials, id=family) for family, trials in quick.items()),
         *(pytest.param(t, id=f"{f}-rest", marks=pytest.mark.slow) for f, t in slow.items()),
     ]
-    return functools.partial(_test, parameters=parameters, given={"case", *ways})
+    return functools.partial(_make_test, parameters=parameters, bound_names={"case", *ways})
 
 
-def _test(one: Test, parameters: list[Any], given: set[str]) -> Test:
+def _make_test(case_test: Test, parameters: list[Any], bound_names: set[str]) -> Test:
     """Return the test that loops; fixtures of that of one case are its too.
 
     Each case has a folder of its own as `tmp_path`.
@@ -79,17 +81,19 @@ def _test(one: Test, parameters: list[Any], given: set[str]) -> Test:
         def trial(number: int, values: dict[str, Any]) -> None:
             folder = fixtures.get("tmp_path")
             if not isinstance(folder, Path):
-                return one(**fixtures, **values)
-            below = folder / f"{number}"
-            below.mkdir()
-            return one(**{**fixtures, "tmp_path": below}, **values)
+                return case_test(**fixtures, **values)
+            case_folder = folder / f"{number}"
+            case_folder.mkdir()
+            return case_test(**{**fixtures, "tmp_path": case_folder}, **values)
 
         numbered = enumerate(trials.items())
-        every({name: functools.partial(trial, n, values) for n, (name, values) in numbered})
+        run_trials({name: functools.partial(trial, n, values) for n, (name, values) in numbered})
 
-    functools.update_wrapper(test, one)
+    functools.update_wrapper(test, case_test)
     del test.__wrapped__
-    kinds = [p for name, p in inspect.signature(one).parameters.items() if name not in given]
-    first = inspect.Parameter("trials", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    test.__signature__ = inspect.Signature([first, *kinds])
+    fixture_parameters = [
+        p for name, p in inspect.signature(case_test).parameters.items() if name not in bound_names
+    ]
+    trials_parameter = inspect.Parameter("trials", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = inspect.Signature([trials_parameter, *fixture_parameters])
     return pytest.mark.parametrize("trials", parameters)(test)

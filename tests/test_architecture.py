@@ -16,7 +16,7 @@ CODE = sorted(
     for files in ("compiler/**/*.py", "backends/**/*.py", "tools/**/*.py", "src/tcc/*.py")
     for path in ROOT.glob(files)
 )
-MOST_PARAMETERS = 7
+MAX_PARAMETERS = 7
 TRIED_ELSEWHERE = {"compiler/driver", "compiler/report", "compiler/targets"}  # through the commands
 OPTIONS = ("compiler/cli/", "src/tcc/")  # whose parameters are what users may say
 SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
@@ -29,30 +29,30 @@ HEAVY = {
 def test_the_layers_hold():
     """The contracts are in pyproject.toml, under `tool.importlinter`."""
     program = "from importlinter.cli import lint_imports_command as lint; lint()"
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, "--no-cache"],
         check=False, cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def modules():
+def list_modules():
     """The files of the package by their modules' names."""
-    found = {"tcc": ROOT / "src/tcc/__init__.py"}
+    paths = {"tcc": ROOT / "src/tcc/__init__.py"}
     for path in CODE:
-        where = path.relative_to(ROOT)
-        if where.parts[0] in ("compiler", "backends"):
-            parts = [part for part in where.with_suffix("").parts if part != "__init__"]
-            found[".".join(("tcc", *parts))] = path
-    return found
+        relative_path = path.relative_to(ROOT)
+        if relative_path.parts[0] in ("compiler", "backends"):
+            parts = [part for part in relative_path.with_suffix("").parts if part != "__init__"]
+            paths[".".join(("tcc", *parts))] = path
+    return paths
 
 
-def packages_of(module):
+def list_packages(module):
     parts = module.split(".")
     return {".".join(parts[:length]) for length in range(1, len(parts))}
 
 
-def imported(module, tree, known):
+def find_imports(module, tree, modules):
     """What of the package a module imports: also in a function, also for types alone.
 
     `from a import b` is of the module `a.b` where there is one, and else of `a`, be that a
@@ -64,28 +64,32 @@ def imported(module, tree, known):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in known else node.module for name in below]
+            imported_names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in modules else node.module for name in imported_names]
         for name in names:
-            if name in known:
+            if name in modules:
                 yield name
-                yield from (packages_of(name) & known.keys()) - packages_of(module) - {module}
+                yield from (list_packages(name) & modules.keys()) - list_packages(module) - {module}
 
 
-def circles(edges):
+def find_circles(edges):
     """The groups of modules that reach each other, each in order of names."""
     graph = networkx.DiGraph(
-        (module, other) for module, others in edges.items() for other in others
+        (module, imported_module)
+        for module, imports in edges.items()
+        for imported_module in imports
     )
-    found = [sorted(group) for group in networkx.strongly_connected_components(graph)]
-    return sorted(group for group in found if len(group) > 1 or graph.has_edge(*group * 2))
+    components = [sorted(group) for group in networkx.strongly_connected_components(graph)]
+    return sorted(group for group in components if len(group) > 1 or graph.has_edge(*group * 2))
 
 
 def test_no_files_import_each_other():
     """Not through a function either, nor for types alone: each file is read after what it uses."""
-    known = modules()
-    edges = {module: set(imported(module, tree_of(path), known)) for module, path in known.items()}
-    assert circles(edges) == []
+    paths = list_modules()
+    edges = {
+        module: set(find_imports(module, parse_file(path), paths)) for module, path in paths.items()
+    }
+    assert find_circles(edges) == []
 
 
 @pytest.mark.parametrize(
@@ -100,8 +104,8 @@ def test_no_files_import_each_other():
     ],
 )
 def test_circles_are_found(files, expected):
-    edges = {name: set(imported(name, ast.parse(text), files)) for name, text in files.items()}
-    assert circles(edges) == expected
+    edges = {name: set(find_imports(name, ast.parse(text), files)) for name, text in files.items()}
+    assert find_circles(edges) == expected
 
 
 def test_tests_lie_where_their_room_does():
@@ -119,25 +123,29 @@ def test_tests_lie_where_their_room_does():
 
 def test_functions_take_few_parameters():
     """More than a few belong together in a record; a command's options are its parameters."""
-    many = {}
-    for name, function in functions():
-        given = function.args
-        own = {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
-        count = len(own - {"self", "cls"})
-        if count > MOST_PARAMETERS and not name.startswith(OPTIONS):
-            many[f"{name}: {function.name}"] = count
-    assert many == {}
+    excess_counts = {}
+    for name, function in list_functions():
+        signature = function.args
+        parameters = {
+            a.arg for a in (*signature.posonlyargs, *signature.args, *signature.kwonlyargs)
+        }
+        count = len(parameters - {"self", "cls"})
+        if count > MAX_PARAMETERS and not name.startswith(OPTIONS):
+            excess_counts[f"{name}: {function.name}"] = count
+    assert excess_counts == {}
 
 
-def types_of(tree):
+def list_types(tree):
     """The names of a module's classes, and of its aliases of types: `Shape = tuple[int, ...]`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield node.name, True
     for node in tree.body:
         names = node.targets if isinstance(node, ast.Assign) else []
-        plain = (name.id for name in names if isinstance(name, ast.Name))
-        yield from ((name, False) for name in plain if name[0].isupper() and not name.isupper())
+        simple_names = (name.id for name in names if isinstance(name, ast.Name))
+        yield from (
+            (name, False) for name in simple_names if name[0].isupper() and not name.isupper()
+        )
 
 
 def test_a_class_alone_has_its_name():
@@ -145,31 +153,35 @@ def test_a_class_alone_has_its_name():
 
     What begins with `_` is a file's own. An alias may be there twice: `Array` is what it says.
     """
-    found = {}
-    for module, path in modules().items():
-        for name, is_class in types_of(tree_of(path)):
+    classes = {}
+    for module, path in list_modules().items():
+        for name, is_class in list_types(parse_file(path)):
             alias_of_option = not is_class and module.startswith("tcc.compiler.cli.")
             if not (name.startswith("_") or alias_of_option or (module, name) in SHARED_NAMES):
-                found.setdefault(name, []).append((module, is_class))
-    shared = {name: [m for m, _ in each] for name, each in found.items() if len(each) > 1}
-    assert {n: m for n, m in shared.items() if any(c for _, c in found[n])} == {}
+                classes.setdefault(name, []).append((module, is_class))
+    shared = {
+        name: [m for m, _ in definitions]
+        for name, definitions in classes.items()
+        if len(definitions) > 1
+    }
+    assert {n: m for n, m in shared.items() if any(c for _, c in classes[n])} == {}
 
 
-def named(path):
+def format_path(path):
     return str(path.relative_to(ROOT))
 
 
 @functools.cache
-def tree_of(path):
+def parse_file(path):
     return ast.parse(path.read_text())
 
 
-def functions():
+def list_functions():
     """Each function with its file's name."""
     for path in CODE:
-        for node in ast.walk(tree_of(path)):
+        for node in ast.walk(parse_file(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield named(path), node
+                yield format_path(path), node
 
 
 @pytest.mark.parametrize(
@@ -184,23 +196,27 @@ def functions():
 )
 def test_commands_load_no_heavy_library_that_they_do_not_need(words, needed):
     """What makes a process slow to start is imported by the command that needs it."""
-    found = {name.partition(".")[0] for name in loaded(*words)}
-    assert HEAVY & found == needed
+    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*words)}
+    assert HEAVY & loaded_libraries == needed
 
 
 def test_only_pictures_load_what_draws(tmp_path):
-    def drawing(*words):
-        modules = loaded("show", "squeezenet", *words)
+    def find_drawing_modules(*words):
+        modules = list_loaded_modules("show", "squeezenet", *words)
         return {m.rpartition(".")[2] for m in modules if m.startswith("tcc.compiler.figures.")}
 
-    assert drawing() == drawing("--format", "onnx", "-o", str(tmp_path / "net.onnx")) == set()
-    svg = drawing("--format", "svg")
+    assert (
+        find_drawing_modules()
+        == find_drawing_modules("--format", "onnx", "-o", str(tmp_path / "net.onnx"))
+        == set()
+    )
+    svg = find_drawing_modules("--format", "svg")
     assert "svg" in svg
     assert "export" not in svg
-    assert "export" in drawing("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
+    assert "export" in find_drawing_modules("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
 
 
-def loaded(*words):
+def list_loaded_modules(*words):
     """The modules that a command has loaded when it ends."""
     program = (
         "import sys, tcc.compiler.cli\n"
@@ -208,21 +224,23 @@ def loaded(*words):
         "except SystemExit as end: assert not end.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    return set(found.stderr.split())
+    return set(completed.stderr.split())
 
 
 BINARY = (".png", ".safetensors", ".bin", ".onnx", ".ppm")
 
 
-def tracked():
+def list_tracked_files():
     """The text files that a clone holds."""
-    listed = subprocess.run(["git", "ls-files", "-z"], check=False, cwd=ROOT, capture_output=True)
-    if listed.returncode:
+    completed = subprocess.run(
+        ["git", "ls-files", "-z"], check=False, cwd=ROOT, capture_output=True
+    )
+    if completed.returncode:
         pytest.skip("needs a git checkout")
-    for name in listed.stdout.decode().split("\0"):
+    for name in completed.stdout.decode().split("\0"):
         path = ROOT / name
         if name and path.is_file() and not path.is_symlink() and path.suffix not in BINARY:
             yield path
@@ -234,28 +252,30 @@ def test_no_text_names_one_machine():
         r"(?<![\w.*-])/(home|root|work|Users|mnt)/\w|\b[A-Z]:\\\\|\bpypi\.org|pythonhosted"
     )
     this = Path(__file__)
-    found = [
-        f"{named(path)}: {line.strip()}"
-        for path in tracked()
+    matching_lines = [
+        f"{format_path(path)}: {line.strip()}"
+        for path in list_tracked_files()
         if path != this
         for line in path.read_text().splitlines()
         if machine.search(line)
     ]
-    assert found == []
+    assert matching_lines == []
 
 
 def test_temporary_files_have_one_place():
     """What is made elsewhere, nobody sweeps when the process is killed."""
-    found = [named(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())]
-    assert [name for name in found if not name.startswith(("tools/", "tests/"))] == [
+    file_names = [
+        format_path(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())
+    ]
+    assert [name for name in file_names if not name.startswith(("tools/", "tests/"))] == [
         "compiler/support/atomic_files.py"
     ]
 
 
 def test_no_work_is_left_marked():
     marks = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
-    found = [named(p) for p in CODE if marks.search(p.read_text())]
-    assert found == []
+    marked_files = [format_path(p) for p in CODE if marks.search(p.read_text())]
+    assert marked_files == []
 
 
 def test_no_pattern_has_a_possessive_group():
@@ -264,7 +284,7 @@ def test_no_pattern_has_a_possessive_group():
     texts = (
         (path, node.value)
         for path in CODE
-        for node in ast.walk(tree_of(path))
+        for node in ast.walk(parse_file(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
-    assert [(named(path), text) for path, text in texts if possessive.search(text)] == []
+    assert [(format_path(path), text) for path, text in texts if possessive.search(text)] == []

@@ -20,7 +20,7 @@ def _tools(root, monkeypatch):
     monkeypatch.syspath_prepend(root / "tools/bench")
 
 
-def network():
+def make_network():
     """A convolution that two read, of which one is fused with an activation."""
     source = Input("x", TensorType((3, 6, 5)))
     types, nodes = {"x": source.type}, []
@@ -33,7 +33,7 @@ def network():
         ("f", ops.Flatten(), ("g",)),
         ("l", ops.Linear(2), ("f",)),
     ):
-        nodes.append(make_node(name, op, inputs, tuple(types[each] for each in inputs)))
+        nodes.append(make_node(name, op, inputs, tuple(types[operand] for operand in inputs)))
         types[name] = nodes[-1].type
     graph = Graph("small", (source,), tuple(nodes), (Output("y", "l"),))
     return Model(graph, initialize_random(graph))
@@ -55,7 +55,7 @@ InnerProduct layer_6 1 1 b4 b5 0=2 1=1 2=8
 def test_ncnn_gets_our_graph():
     import ncnn_file
 
-    text, data = ncnn_file.files(network(), integers=False)
+    text, data = ncnn_file.write_files(make_network(), integers=False)
     assert text == LINES
     assert len(data) == 4 * (3 + (108 + 4) + (36 + 4) + (8 + 2))
 
@@ -63,11 +63,11 @@ def test_ncnn_gets_our_graph():
 def test_ncnn_gets_integers():
     import ncnn_file
 
-    text, data = ncnn_file.files(network(), integers=True)
-    asked = {line.split()[0]: line.split()[-1] for line in text.splitlines()[2:]}
-    assert asked["Convolution"] == "8=2"  # the sum of it reads floats
-    assert asked["ConvolutionDepthWise"] == "8=1"
-    assert asked["InnerProduct"] == "8=2"
+    text, data = ncnn_file.write_files(make_network(), integers=True)
+    last_parameters = {line.split()[0]: line.split()[-1] for line in text.splitlines()[2:]}
+    assert last_parameters["Convolution"] == "8=2"  # the sum of it reads floats
+    assert last_parameters["ConvolutionDepthWise"] == "8=1"
+    assert last_parameters["InnerProduct"] == "8=2"
     sizes = (108 + 16 + 16 + 4, 36 + 16 + 16 + 4, 8 + 8 + 8 + 4)  # weights, bias, scales, reach
     assert len(data) == 4 * 3 + sum(sizes)
     levels = np.frombuffer(data[4:112], np.int8).reshape(4, -1)
@@ -79,17 +79,17 @@ def test_an_operation_that_ncnn_does_not_get_is_named():
 
     graph = build_gated()
     with pytest.raises(ValueError, match=r"for ncnn"):
-        ncnn_file.files(Model(graph, initialize_random(graph)), integers=False)
+        ncnn_file.write_files(Model(graph, initialize_random(graph)), integers=False)
 
 
 def test_published_times_are_described_by_a_factor_and_a_scatter():
     import arm_published
 
-    found = arm_published.fit({"a": 1.5 * 1.1, "b": 1.5 / 1.1})
-    assert found.factor == pytest.approx(1.5)
-    assert found.rms == pytest.approx(math.log(1.1))
-    assert found.worst == pytest.approx(0.1)
-    assert (found.low, found.high) == pytest.approx((1.5 / 1.1, 1.65))
+    fitted = arm_published.fit({"a": 1.5 * 1.1, "b": 1.5 / 1.1})
+    assert fitted.factor == pytest.approx(1.5)
+    assert fitted.rms == pytest.approx(math.log(1.1))
+    assert fitted.worst == pytest.approx(0.1)
+    assert (fitted.low, fitted.high) == pytest.approx((1.5 / 1.1, 1.65))
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
 def test_a_row_of_the_arenas_is_what_is_planned(root, name):
     import arena_zoo
 
-    assert arena_zoo.row(name) in (root / "docs/measuring.md").read_text().splitlines()
+    assert arena_zoo.format_row(name) in (root / "docs/measuring.md").read_text().splitlines()
 
 
 def test_what_was_counted_is_written_beside_what_was_not(tmp_path, monkeypatch):
@@ -121,40 +121,40 @@ def test_what_was_counted_is_written_beside_what_was_not(tmp_path, monkeypatch):
     from arm_peers import BY_NAME, CountedRun
 
     page = tmp_path / "measuring.md"
-    marks = [f"<!-- {n}-bit ARM: {what} -->" for n in (32, 64) for what in ("measured", "end")]
+    marks = [f"<!-- {n}-bit ARM: {label} -->" for n in (32, 64) for label in ("measured", "end")]
     page.write_text("\n".join(("before\n", *marks, "\nbehind\n")))
     monkeypatch.setattr(arm, "PAGE", page)
 
-    def written(target, spec, **runs):
-        found = {
+    def write_counts(target, spec, **runs):
+        counted_runs = {
             f"{who} {form}": CountedRun((0, 0), (n * 100_000, cycles * 100_000), (0, 0))
             for who, (n, cycles) in runs.items()
             for form in ("fp32", "int8")
         }
-        arm.write(BY_NAME[target], {spec: found})
+        arm.write(BY_NAME[target], {spec: counted_runs})
 
-    def rows(bits):
+    def list_rows(bits):
         begin, end = marks[:2] if bits == 32 else marks[2:]
         table = page.read_text().partition(begin)[2].partition(end)[0].strip().splitlines()
         return [line for line in table[2:] if "fp32" in line]
 
-    written("arm-a76", "fastnet", tcc=(500, 0))
-    written("arm-a53", "fastnet", tcc=(1, 0), ncnn=(100, 0))
-    written("arm-a53", "ddsnet", tcc=(99, 0), ncnn=(200, 0))
-    written("arm-a53", "fastnet", tcc=(300, 0))
-    written("arm-a76", "fastnet", ncnn=(400, 0))
-    assert rows(64) == [
+    write_counts("arm-a76", "fastnet", tcc=(500, 0))
+    write_counts("arm-a53", "fastnet", tcc=(1, 0), ncnn=(100, 0))
+    write_counts("arm-a53", "ddsnet", tcc=(99, 0), ncnn=(200, 0))
+    write_counts("arm-a53", "fastnet", tcc=(300, 0))
+    write_counts("arm-a76", "fastnet", ncnn=(400, 0))
+    assert list_rows(64) == [
         "| ddsnet, fp32 | arm-a53 | 9.9 | 20.0 | 0.49 |",
         "| fastnet, fp32 | arm-a53 | 30.0 | 10.0 | 3.00 |",
         "| fastnet, fp32 | arm-a76 | 50.0 | 40.0 | 1.25 |",
     ]
-    assert rows(32) == []
-    written("arm-a7", "ddsnet", tcc=(880, 2170), TFLite=(2380, 5130))
-    assert rows(32) == ["| ddsnet, fp32 | arm-a7 | 88.0 / 217.0 | - | 238.0 / 513.0 | - |"]
-    written("arm-a7", "ddsnet", ncnn=(890, 3050))
-    assert rows(32) == [
+    assert list_rows(32) == []
+    write_counts("arm-a7", "ddsnet", tcc=(880, 2170), TFLite=(2380, 5130))
+    assert list_rows(32) == ["| ddsnet, fp32 | arm-a7 | 88.0 / 217.0 | - | 238.0 / 513.0 | - |"]
+    write_counts("arm-a7", "ddsnet", ncnn=(890, 3050))
+    assert list_rows(32) == [
         "| ddsnet, fp32 | arm-a7 | 88.0 / 217.0 | 89.0 / 305.0 | 238.0 / 513.0 | 0.71 |"
     ]
-    assert len(rows(64)) == 3
+    assert len(list_rows(64)) == 3
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("\nbehind\n")

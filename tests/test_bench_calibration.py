@@ -40,26 +40,32 @@ def bench(root, tmp_path_factory):
     sets = {"images": root / "zoo/samples", "cells": root / "zoo/cells"}
     (folder / "cases.toml").write_text(CASES.format(weights=file, **sets))
 
-    def run(*given):
-        words = ("--folder", folder / "build", "--cases", folder / "cases.toml", *given)
-        command = [sys.executable, root / "tools/bench/calibration.py", *words]
+    def run(*extra_arguments):
+        arguments = (
+            "--folder",
+            folder / "build",
+            "--cases",
+            folder / "cases.toml",
+            *extra_arguments,
+        )
+        command = [sys.executable, root / "tools/bench/calibration.py", *arguments]
         return subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
 
     return run
 
 
-def first(found, name):
-    return found["networks"]["small"]["methods"]["minmax"]["sets"][name]
+def get_scores(report, name):
+    return report["networks"]["small"]["methods"]["minmax"]["sets"][name]
 
 
 @pytest.mark.slow
 def test_draws_are_measured_once_and_reported(bench, root):
-    asked = ("run", "--draws", "2", "--images", "6", "--only", "minmax")
-    found = bench(*asked)
-    assert found.returncode == 0, found.stderr
-    assert "elsewhere: its weights are not here" in found.stdout
-    assert found.stdout.count("small minmax") == 2
-    assert "small minmax" not in bench(*asked).stdout
+    arguments = ("run", "--draws", "2", "--images", "6", "--only", "minmax")
+    completed = bench(*arguments)
+    assert completed.returncode == 0, completed.stderr
+    assert "elsewhere: its weights are not here" in completed.stdout
+    assert completed.stdout.count("small minmax") == 2
+    assert "small minmax" not in bench(*arguments).stdout
     report = json.loads(bench("report").stdout)
     method = report["networks"]["small"]["methods"]["minmax"]
     assert method["draws"] == 2
@@ -67,32 +73,34 @@ def test_draws_are_measured_once_and_reported(bench, root):
     assert method["cpu_s"] > 0.2  # the imports alone take that
     assert 50 < method["peak_mb"] < 2000
     images = len(list((root / "zoo/samples").rglob("*.png")))
-    assert [first(report, each)["images"] for each in ("drawings", "denser")] == [images - 6] * 2
-    assert first(report, "cells")["images"] == len(list((root / "zoo/cells").rglob("*.png")))
-    for each in ("drawings", "denser", "cells"):
-        one = first(report, each)
-        assert 0 < one["loss"] <= one["worst_draw"] < 1000
-        assert 0.9 < one["least_cosine"] < 1
-        assert one["to_minmax"] == 1
+    assert [get_scores(report, set_name)["images"] for set_name in ("drawings", "denser")] == [
+        images - 6
+    ] * 2
+    assert get_scores(report, "cells")["images"] == len(list((root / "zoo/cells").rglob("*.png")))
+    for set_name in ("drawings", "denser", "cells"):
+        scores = get_scores(report, set_name)
+        assert 0 < scores["loss"] <= scores["worst_draw"] < 1000
+        assert 0.9 < scores["least_cosine"] < 1
+        assert scores["to_minmax"] == 1
 
 
 def test_unknown_methods_are_named(bench):
-    found = bench("run", "--only", "median")
-    assert found.returncode == 1
-    assert "unknown: median" in found.stderr
+    completed = bench("run", "--only", "median")
+    assert completed.returncode == 1
+    assert "unknown: median" in completed.stderr
 
 
 def test_a_measured_process_says_its_own_cost(root):
     program = root / "tools/bench/calibration_guests/measured_process.py"
     work = "import sys; x = bytearray(60 << 20); sum(range(3_000_000)); sys.exit(3)"
-    words = [sys.executable, "-S", "-E", str(program), sys.executable, "-S", "-c", work]
+    command = [sys.executable, "-S", "-E", str(program), sys.executable, "-S", "-c", work]
     # What starts it is far larger, which is not its peak.
-    room = bytearray(200 << 20)
-    found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
-    assert len(room) == 200 << 20
-    assert found["status"] == 3
-    assert 60 < found["peak_mb"] < 120
-    assert 0.02 < found["cpu_s"] < 10
+    ballast = bytearray(200 << 20)
+    measurements = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert len(ballast) == 200 << 20
+    assert measurements["status"] == 3
+    assert 60 < measurements["peak_mb"] < 120
+    assert 0.02 < measurements["cpu_s"] < 10
 
 
 def test_cases_name_sets_that_are_made_of_known_ones(root):
@@ -100,13 +108,15 @@ def test_cases_name_sets_that_are_made_of_known_ones(root):
 
     cases = tomllib.loads((root / "tools/bench/calibration_cases.toml").read_text())["networks"]
     # Where no network is left that nothing was chosen on, the page says so.
-    chosen = {one["name"] for one in cases if one.get("chosen")}
+    tuned_networks = {record["name"] for record in cases if record.get("chosen")}
     page = (root / "docs/measuring.md").read_text()
-    assert (chosen == {one["name"] for one in cases}) == ("no network here\nis one that" in page)
+    assert (tuned_networks == {record["name"] for record in cases}) == (
+        "no network here\nis one that" in page
+    )
     for case in cases:
-        known = [one["name"] for one in case["sets"] if "folders" in one]
-        assert {one["of"] for one in case["sets"] if "of" in one} <= set(known)
-        assert case["sets"][0]["name"] in known
+        folder_sets = [record["name"] for record in case["sets"] if "folders" in record]
+        assert {record["of"] for record in case["sets"] if "of" in record} <= set(folder_sets)
+        assert case["sets"][0]["name"] in folder_sets
         assert not any(
-            Path(each).is_absolute() for s in case["sets"] for each in s.get("folders", ())
+            Path(folder).is_absolute() for s in case["sets"] for folder in s.get("folders", ())
         )

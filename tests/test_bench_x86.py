@@ -19,12 +19,12 @@ behind
 """
 
 
-def row(onnxruntime: float, tflite: float) -> dict[str, dict[str, float]]:
+def make_row(onnxruntime: float, tflite: float) -> dict[str, dict[str, float]]:
     return {"onnxruntime": {"ratio": onnxruntime}, "tflite": {"ratio": tflite}}
 
 
 def test_what_another_processor_took_stays() -> None:
-    page = x86.written(PAGE, {"b": row(1.5, 0.5), "c": row(1.25, 1.75)}, "no VNNI")
+    page = x86.update_page(PAGE, {"b": make_row(1.5, 0.5), "c": make_row(1.25, 1.75)}, "no VNNI")
     assert page.startswith("before\n")
     assert page.endswith("behind\n")
     table = [line for line in page.splitlines() if line.startswith("|")]
@@ -35,6 +35,6 @@ def test_what_another_processor_took_stays() -> None:
         "| b | - | - | 1.50 | 0.50 |",
         "| c | 1.00 | 1.10 | 1.25 | 1.75 |",
     ]  # fmt: skip
-    again = x86.written(page, {"c": row(0.8, 0.6)}, "VNNI")
-    assert "| c | 0.80 | 0.60 | 1.25 | 1.75 |" in again
-    assert "| a | 0.70 | 0.90 | - | - |" in again
+    updated_page = x86.update_page(page, {"c": make_row(0.8, 0.6)}, "VNNI")
+    assert "| c | 0.80 | 0.60 | 1.25 | 1.75 |" in updated_page
+    assert "| a | 0.70 | 0.90 | - | - |" in updated_page

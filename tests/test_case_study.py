@@ -69,9 +69,9 @@ def study(root, home):
 
     def run(*words, code=0):
         command = [sys.executable, root / "tools/case_study.py", *words]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        completed = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+        assert completed.returncode == code, completed.stdout + completed.stderr
+        return completed
 
     return run
 
@@ -88,8 +88,8 @@ def test_sizes_are_a_half_and_a_quarter_of_fp32(table, home):
     assert list(forms) == ["fp32", "dynamic", "fp16", "int8"]
     graph = load(home / "like_vgg.yaml").graph
     fused = pipeline.fuse_model(Model(graph, pipeline.create_random_weights(graph).tensors))
-    whole = sum(value.nbytes for value in fused.weights.values())
-    assert forms["fp32"]["bytes"] == pytest.approx(whole, rel=0.03)
+    fp32_bytes = sum(tensor.nbytes for tensor in fused.weights.values())
+    assert forms["fp32"]["bytes"] == pytest.approx(fp32_bytes, rel=0.03)
     for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
         assert forms[name]["of_fp32"] == pytest.approx(share, rel=0.03), name
         assert forms[name]["of_fp32"] == forms[name]["bytes"] / forms["fp32"]["bytes"]
@@ -105,27 +105,31 @@ def test_images_that_calibrate_do_not_judge(table):
 def test_accuracies_are_those_of_the_weights(study, home):
     """A network that answers with the brightness is right about dark and bright images."""
     graph = load(home / "bright.yaml").graph
-    made = weights.initialize_random(graph, 0)
-    tensors = {name: np.zeros_like(value) for name, value in made.items()}
-    conv, linear = (next(n for n in made if made[n].ndim == d) for d in (4, 2))
+    random_weights = weights.initialize_random(graph, 0)
+    tensors = {name: np.zeros_like(tensor) for name, tensor in random_weights.items()}
+    conv, linear = (next(n for n in random_weights if random_weights[n].ndim == d) for d in (4, 2))
     tensors[conv] += 1 / 3
     tensors[linear] += np.float32([[-1], [1]])
-    (bias,) = (n for n in made if n.startswith(linear.rpartition("/")[0]) and made[n].shape == (2,))
+    (bias,) = (
+        n
+        for n in random_weights
+        if n.startswith(linear.rpartition("/")[0]) and random_weights[n].shape == (2,)
+    )
     tensors[bias] += np.float32([0.5, -0.5])
     weights.write(home / "bright.safetensors", tensors)
-    words = ("--network", "B=bright.yaml", "--weights", "B=bright.safetensors")
-    done = study("--data", "data", "--calibrate-with", "data", *words)
-    head, *rows = done.stdout.splitlines()
+    arguments = ("--network", "B=bright.yaml", "--weights", "B=bright.safetensors")
+    completed = study("--data", "data", "--calibrate-with", "data", *arguments)
+    head, *rows = completed.stdout.splitlines()
     assert head.split() == ["Opt.", "type", "B", "Acc.", "B", "MB"]
     assert [row[: len(name)] for row, name in zip(rows, ROWS, strict=False)] == ROWS
     assert [row.split()[-2] for row in rows[:4]] == ["100.0%"] * 4
-    assert "16 images of data; int8 calibrated with 16, 16 of which judge too" in done.stdout
-    assert "random" not in done.stdout + done.stderr
+    assert "16 images of data; int8 calibrated with 16, 16 of which judge too" in completed.stdout
+    assert "random" not in completed.stdout + completed.stderr
 
 
 def test_markdown_has_the_columns_of_the_paper(study):
-    words = ("--network", "V=bright.yaml", "--images", "4", "--format", "markdown")
-    lines = study("--data", "data", *words).stdout.splitlines()
+    arguments = ("--network", "V=bright.yaml", "--images", "4", "--format", "markdown")
+    lines = study("--data", "data", *arguments).stdout.splitlines()
     assert lines[:2] == ["| Opt. type | V* Acc. | V* MB |", "|---|---:|---:|"]
     assert [line.split("|")[1].strip() for line in lines[2:6]] == ROWS
     assert lines[-1] == "* random weights: the accuracies mean nothing"
@@ -145,16 +149,16 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ids=str,
 )
 def test_what_is_wrong(study, words, said):
-    done = study(*words, code=2)
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = study(*words, code=2)
+    assert said in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.nightly
 def test_a_network_whose_size_the_paper_prints(study):
     """The one of most layers for its weights; on small images, as weights take the bytes."""
-    words = ("--data", "data", "--images", "1", "--format", "json")
-    done = study(*words, "--network", "GoogLeNet=googlenet,cam=1024,size=80")
-    (network,) = json.loads(done.stdout)["networks"]
+    arguments = ("--data", "data", "--images", "1", "--format", "json")
+    completed = study(*arguments, "--network", "GoogLeNet=googlenet,cam=1024,size=80")
+    (network,) = json.loads(completed.stdout)["networks"]
     for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
         assert network["forms"][name]["of_fp32"] == pytest.approx(share, rel=0.03), name

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from command_session import copy_session, environment, remove_output
+from command_session import copy_session, make_environment, remove_output
 from command_uses import USES
 from test_network import session  # noqa: F401 - a fixture
 
@@ -33,7 +33,7 @@ main()
 """
 
 
-def limited(size):
+def limit_memory(size):
     """Return the words that begin a command with so much address space."""
     return ("prlimit", f"--as={size}")
 
@@ -56,14 +56,14 @@ def copy(session, tmp_path_factory):  # noqa: F811
 def run(copy):
     """Run a use in the folder of the session."""
 
-    def run(each, program=PROGRAM, words=(), before=(), **options):
+    def run(use, program=PROGRAM, arguments=(), before=(), **options):
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        done = subprocess.run(
-            [*before, sys.executable, "-c", program, *words, *each.words_again], cwd=copy.folder,
-            env=environment(copy.home), stdin=subprocess.DEVNULL, text=True, check=False, **streams,
+        completed = subprocess.run(
+            [*before, sys.executable, "-c", program, *arguments, *use.words_again], cwd=copy.folder,
+            env=make_environment(copy.home), stdin=subprocess.DEVNULL, text=True, check=False, **streams,
         )  # fmt: skip
-        remove_output(copy.folder, each)
-        return End(done.returncode, done.stdout or "", done.stderr)
+        remove_output(copy.folder, use)
+        return End(completed.returncode, completed.stdout or "", completed.stderr)
 
     return run
 
@@ -99,7 +99,7 @@ def test_a_reader_that_leaves_ends_no_command(run, each):
 @pytest.mark.slow
 @pytest.mark.parametrize("each", RUNS, ids=str)
 def test_little_memory_is_called_that(run, each):
-    end = run(each, before=limited(LITTLE))
+    end = run(each, before=limit_memory(LITTLE))
     if end.code:
         assert (end.code, "error[E1402]: there is not enough memory" in end.err) == (1, True), end
     assert "internal error" not in end.err
@@ -111,7 +111,7 @@ ABORTING = """
 import os, signal
 from tcc.compiler.cli import app
 from importlib import import_module
-import_module("tcc.compiler.cli.app").needed = lambda words: {action}
+import_module("tcc.compiler.cli.app").create_minimal_application = lambda words: {action}
 from tcc.compiler.entry import main
 main()
 """
@@ -129,14 +129,14 @@ main()
     ],
 )
 def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
-    done = subprocess.run(
-        [*limited(MUCH), sys.executable, "-c", ABORTING.format(action=action), "targets", "--json"],
+    completed = subprocess.run(
+        [*limit_memory(MUCH), sys.executable, "-c", ABORTING.format(action=action), "targets", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert ("error[E1402]" in done.stderr) == (code == 1)
-    assert ('"exit": 1' in done.stdout) == (code == 1)
-    assert "8,192 MiB" in done.stderr or code != 1
+    assert completed.returncode == code, completed.stderr
+    assert ("error[E1402]" in completed.stderr) == (code == 1)
+    assert ('"exit": 1' in completed.stdout) == (code == 1)
+    assert "8,192 MiB" in completed.stderr or code != 1
 
 
 def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path):
@@ -149,8 +149,8 @@ def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path
         "while True: pass\n"
     )
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 143
+    completed = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert completed.returncode == 143
 
 
 def test_an_error_that_a_signal_became_is_not_told(tmp_path):
@@ -165,17 +165,17 @@ def test_an_error_that_a_signal_became_is_not_told(tmp_path):
         "from tcc.compiler.entry import main\n"
         "main()\n"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, "targets"], cwd=tmp_path, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (143, "")
+    assert (completed.returncode, completed.stderr) == (143, "")
 
 
 def test_a_signal_is_handed_on_under_a_limit(tmp_path):
     program = ABORTING.format(action="lambda: (print('here', flush=True), signal.pause())")
     with subprocess.Popen(
-        [*limited(MUCH), sys.executable, "-c", program, "targets"], stdout=subprocess.PIPE,
+        [*limit_memory(MUCH), sys.executable, "-c", program, "targets"], stdout=subprocess.PIPE,
         text=True, cwd=tmp_path,
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "here\n"

@@ -43,33 +43,33 @@ class Wrapped:
         return self.inner.infer(target, folder, source, tensors)
 
 
-def failures(backend, **options):
+def catch_failures(backend, **options):
     with pytest.raises(ConformanceError) as caught:
         check_backend(backend, **options)
     return caught.value.failures
 
 
-def failing(backend, *names):
+def find_failing_checks(backend, *names):
     """Return which of some checks fail."""
-    wrong = set()
+    failed_checks = set()
     for check in list_checks(backend):
         if check.name.removeprefix("faulty-") in names:
             try:
                 check()
             except AssertionError:
-                wrong.add(check.name.removeprefix("faulty-"))
-    return wrong
+                failed_checks.add(check.name.removeprefix("faulty-"))
+    return failed_checks
 
 
-WHOLE = ("fp32-replay", "fp32-planted-fault", "fp32-preprocessing", "int8-replay", "int8-rounding",
+CHECK_NAMES = ("fp32-replay", "fp32-planted-fault", "fp32-preprocessing", "int8-replay", "int8-rounding",
          "int8-saturation", "int8-random-0", "int8-op-conv", "fp32-op-conv", "fp32-unknown-op")  # fmt: skip
 
 
 def test_a_backend_that_is_right_passes_what_faults_fail():
     names = {check.name.removeprefix("faulty-") for check in list_checks(Wrapped())}
-    assert names >= set(WHOLE)
-    passing = [name for name in WHOLE if name != "fp32-unknown-op"]
-    assert failing(Wrapped(), *passing, "fp32-same-bytes", "int8-op-avg_pool") == set()
+    assert names >= set(CHECK_NAMES)
+    passing = [name for name in CHECK_NAMES if name != "fp32-unknown-op"]
+    assert find_failing_checks(Wrapped(), *passing, "fp32-same-bytes", "int8-op-avg_pool") == set()
 
 
 def test_what_is_skipped_is_reported_with_its_reason():
@@ -99,7 +99,7 @@ class OffByOne(Wrapped):
 
 
 def test_one_op_that_is_off_by_one_is_caught():
-    assert failing(OffByOne(), "int8-op-conv", "int8-op-relu") == {"int8-op-conv"}
+    assert find_failing_checks(OffByOne(), "int8-op-conv", "int8-op-relu") == {"int8-op-conv"}
 
 
 class HalfUpProgram(Wrapped):
@@ -116,7 +116,7 @@ class HalfUpProgram(Wrapped):
 
 def test_rounding_ties_up_is_caught_by_the_ties_alone():
     names = ("int8-rounding", "int8-op-relu", "int8-op-max_pool")
-    assert failing(HalfUpProgram(), *names) == {"int8-rounding"}
+    assert find_failing_checks(HalfUpProgram(), *names) == {"int8-rounding"}
 
 
 class NoClamp(Wrapped):
@@ -125,13 +125,13 @@ class NoClamp(Wrapped):
     def infer(self, target, folder, source, tensors):
         outputs = super().infer(target, folder, source, tensors)
         return [
-            {k: np.where(y >= 255, y - 256, y).astype(np.float32) for k, y in each.items()}
-            for each in outputs
+            {k: np.where(y >= 255, y - 256, y).astype(np.float32) for k, y in named_outputs.items()}
+            for named_outputs in outputs
         ]
 
 
 def test_a_cast_that_wraps_is_caught():
-    assert failing(NoClamp(), "int8-saturation", "int8-op-relu") == {"int8-saturation"}
+    assert find_failing_checks(NoClamp(), "int8-saturation", "int8-op-relu") == {"int8-saturation"}
 
 
 class RefusesAll(Wrapped):
@@ -140,9 +140,9 @@ class RefusesAll(Wrapped):
 
 
 def test_a_backend_that_refuses_every_op_fails():
-    found = failures(RefusesAll(), ops=["relu"])
-    assert set(found) == {"faulty-fp32-some-op-runs", "faulty-int8-some-op-runs"}
-    assert "faulty refuses every one of " in found["faulty-fp32-some-op-runs"]
+    failed_checks = catch_failures(RefusesAll(), ops=["relu"])
+    assert set(failed_checks) == {"faulty-fp32-some-op-runs", "faulty-int8-some-op-runs"}
+    assert "faulty refuses every one of " in failed_checks["faulty-fp32-some-op-runs"]
 
 
 class Counts(Wrapped):
@@ -155,7 +155,7 @@ class Counts(Wrapped):
 
 def test_bytes_that_change_from_build_to_build_are_caught():
     names = ("fp32-same-bytes", "fp32-replay", "fp32-op-relu")
-    assert failing(Counts(), *names) == {"fp32-same-bytes"}
+    assert find_failing_checks(Counts(), *names) == {"fp32-same-bytes"}
 
 
 class HalfWeights(Wrapped):
@@ -173,8 +173,10 @@ class SimulatedIntegers(Wrapped):
 
 
 def test_lies_about_the_precision_are_caught():
-    assert failing(HalfWeights(), "fp32-op-conv", "fp32-op-relu") == {"fp32-op-conv"}
-    assert failing(SimulatedIntegers(), "int8-replay", "int8-op-relu") == {"int8-replay"}
+    assert find_failing_checks(HalfWeights(), "fp32-op-conv", "fp32-op-relu") == {"fp32-op-conv"}
+    assert find_failing_checks(SimulatedIntegers(), "int8-replay", "int8-op-relu") == {
+        "int8-replay"
+    }
 
 
 class Remembers(Wrapped):
@@ -192,7 +194,7 @@ class Remembers(Wrapped):
 
 def test_an_answer_that_does_not_come_from_the_artifact_is_caught():
     names = ("fp32-replay", "fp32-planted-fault")
-    assert failing(Remembers(), *names) == {"fp32-planted-fault"}
+    assert find_failing_checks(Remembers(), *names) == {"fp32-planted-fault"}
 
 
 class FallsThrough(Wrapped):
@@ -210,9 +212,11 @@ class SaysNothing(Wrapped):
 
 
 def test_an_op_that_falls_through_or_is_refused_without_a_reason_is_caught():
-    assert failures(FallsThrough(), ops=["relu"])["faulty-fp32-op-relu"] == "KeyError: 'relu'"
-    found = failures(SaysNothing(), ops=["relu"], precisions=["fp32"])["faulty-fp32-op-relu"]
-    assert found == "the refusal of `op` does not say why"
+    assert catch_failures(FallsThrough(), ops=["relu"])["faulty-fp32-op-relu"] == "KeyError: 'relu'"
+    message = catch_failures(SaysNothing(), ops=["relu"], precisions=["fp32"])[
+        "faulty-fp32-op-relu"
+    ]
+    assert message == "the refusal of `op` does not say why"
 
 
 class NoTargets:
@@ -220,7 +224,7 @@ class NoTargets:
 
 
 def test_what_is_no_backend_fails():
-    assert "no tuple of Target objects" in failures(NoTargets())["interface"]
+    assert "no tuple of Target objects" in catch_failures(NoTargets())["interface"]
 
 
 def test_names_that_there_are_not_are_refused():
@@ -283,24 +287,24 @@ def run_pytest(folder, text, *words):
 
 
 def test_the_plugin_makes_a_test_of_each_check(tmp_path):
-    found = run_pytest(tmp_path, PLUGIN_TEST)
-    assert found.returncode == 0, found.stdout
-    assert "test_it.py::test_target[onnxruntime-fp32-op-relu-vector] PASSED" in found.stdout
-    assert "5 passed" in found.stdout
+    completed = run_pytest(tmp_path, PLUGIN_TEST)
+    assert completed.returncode == 0, completed.stdout
+    assert "test_it.py::test_target[onnxruntime-fp32-op-relu-vector] PASSED" in completed.stdout
+    assert "5 passed" in completed.stdout
 
 
 def test_the_plugin_asks_for_a_backend(tmp_path):
-    found = run_pytest(tmp_path, "def test_target(tcc_check):\n    tcc_check()\n")
-    assert found.returncode != 0
-    assert "mark it with @pytest.mark.tcc_backend(BACKEND)" in found.stdout + found.stderr
+    completed = run_pytest(tmp_path, "def test_target(tcc_check):\n    tcc_check()\n")
+    assert completed.returncode != 0
+    assert "mark it with @pytest.mark.tcc_backend(BACKEND)" in completed.stdout + completed.stderr
 
 
 def test_the_plugin_loads_nothing_in_the_runs_of_others(tmp_path):
     text = (
         "import sys\n\n\ndef test_others():\n    assert not {'tcc', 'numpy'} & set(sys.modules)\n"
     )
-    found = run_pytest(tmp_path, text)
-    assert found.returncode == 0, found.stdout
+    completed = run_pytest(tmp_path, text)
+    assert completed.returncode == 0, completed.stdout
 
 
 HOST = ("op-conv", "replay", "planted-fault", "preprocessing", "rounding", "saturation", "random-0")

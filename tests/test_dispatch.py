@@ -84,7 +84,7 @@ def test_an_activation_that_is_not_written():
 )
 def test_a_processor_that_no_host_program_runs_on(monkeypatch, family, found):
     monkeypatch.setattr(platform, "machine", lambda: family)
-    assert [one.target.name for one in machine._create_host()] == found
+    assert [host_machine.target.name for host_machine in machine._create_host()] == found
 
 
 def test_floats_have_no_limits():
@@ -94,39 +94,58 @@ def test_floats_have_no_limits():
 
 
 @cache
-def trees():
-    files = (path for each in FILES for path in sorted(ROOT.glob(each)))
+def parse_sources():
+    files = (path for pattern in FILES for path in sorted(ROOT.glob(pattern)))
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in files}
 
 
 @cache
-def enums():
+def list_enums():
     """The names of all enumerations."""
     classes = (
-        n for tree in trees().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
+        n
+        for tree in parse_sources().values()
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ClassDef)
     )
     return {c.name for c in classes if any(ast.unparse(b).endswith("Enum") for b in c.bases)}
 
 
 @cache
-def words():
+def list_closed_names():
     """The names of all closed sets: what a spec, a target or a command line may say."""
     choices = (p for op in OPS for p in list_parameters(op) if p.kind is Kind.ENUM)
-    own = (*get_args(OutputActivation), *get_args(OutputKind), *(one.name for one in METHODS))
-    levels = {p.name for b in BACKENDS for target in b.targets for p in target.precisions}
-    found = {*own, *levels, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}
-    return found | {word for p in choices for word in p.choices}
+    fixed_names = (
+        *get_args(OutputActivation),
+        *get_args(OutputKind),
+        *(method.name for method in METHODS),
+    )
+    precisions = {p.name for b in BACKENDS for target in b.targets for p in target.precisions}
+    names = {
+        *fixed_names,
+        *precisions,
+        *COLORS,
+        *MODES,
+        *SCALES,
+        "same",
+        "u8u8",
+        "u8s8",
+        "gnu",
+        "musl",
+        "Max",
+    }
+    return names | {choice for p in choices for choice in p.choices}
 
 
-def of_a_set(node):
+def is_of_set(node):
     """Whether an expression is a name of a closed set, or holds one in a tuple."""
     match node:
         case ast.Constant(value=str(word)):
-            return word in words()
+            return word in list_closed_names()
         case ast.Attribute(value=ast.Name(id=name)):
-            return name in enums()
+            return name in list_enums()
         case ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.List(elts=parts):
-            return any(map(of_a_set, parts))
+            return any(map(is_of_set, parts))
     return False
 
 
@@ -190,37 +209,44 @@ PARTIAL = {
 """Matches that may leave names out."""
 
 
-def question(node):
+def format_question(node):
     """What a comparison asks: the last name of what is compared, and with which names."""
-    sides = (node.left, *node.comparators)
-    names = [one for side in sides if of_a_set(side) for one in getattr(side, "elts", (side,))]
-    subject = next((side for side in sides if not of_a_set(side)), node.left)
-    last = ast.unparse(subject).rpartition(".")[2]
-    return f"{last} {', '.join(ast.unparse(one).strip(chr(39)) for one in names)}"
+    operands = (node.left, *node.comparators)
+    names = [
+        operand
+        for compared in operands
+        if is_of_set(compared)
+        for operand in getattr(compared, "elts", (compared,))
+    ]
+    subject = next((compared for compared in operands if not is_of_set(compared)), node.left)
+    subject_name = ast.unparse(subject).rpartition(".")[2]
+    return f"{subject_name} {', '.join(ast.unparse(operand).strip(chr(39)) for operand in names)}"
 
 
 def test_every_comparison_with_a_name_asks_yes_or_no():
-    known = {each for asked in YES_OR_NO.values() for each in asked}
-    found = [
-        (f"{name}:{node.lineno}", question(node))
-        for name, tree in trees().items()
+    allowed_questions = {comparison for questions in YES_OR_NO.values() for comparison in questions}
+    comparisons = [
+        (f"{name}:{node.lineno}", format_question(node))
+        for name, tree in parse_sources().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Compare) and any(map(of_a_set, (node.left, *node.comparators)))
+        if isinstance(node, ast.Compare) and any(map(is_of_set, (node.left, *node.comparators)))
     ]
-    assert [each for each in found if each[1] not in known] == []
+    assert [
+        comparison for comparison in comparisons if comparison[1] not in allowed_questions
+    ] == []
 
 
-def ends(block, place):
+def is_total(block, index):
     """Whether a match is total: its last case raises, or what follows it does."""
-    *_, last = block[place].cases
-    every = isinstance(last.pattern, ast.MatchAs) and not last.pattern.pattern
-    after = last.body if every and not last.guard else block[place + 1 : place + 2]
-    return bool(after) and (
-        "assert_never" in ast.unparse(after[0]) or isinstance(after[0], ast.Raise)
+    *_, last_case = block[index].cases
+    every = isinstance(last_case.pattern, ast.MatchAs) and not last_case.pattern.pattern
+    next_nodes = last_case.body if every and not last_case.guard else block[index + 1 : index + 2]
+    return bool(next_nodes) and (
+        "assert_never" in ast.unparse(next_nodes[0]) or isinstance(next_nodes[0], ast.Raise)
     )
 
 
-def blocks(tree):
+def iterate_blocks(tree):
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
@@ -230,17 +256,17 @@ def blocks(tree):
 
 def test_every_match_of_names_is_total():
     open_ones = [
-        (name, block[place].lineno)
-        for name, tree in trees().items()
-        for block in blocks(tree)
-        for place, node in enumerate(block)
+        (name, block[index].lineno)
+        for name, tree in parse_sources().items()
+        for block in iterate_blocks(tree)
+        for index, node in enumerate(block)
         if isinstance(node, ast.Match)
         and any(
-            isinstance(one, ast.MatchValue) and of_a_set(one.value)
+            isinstance(pattern_node, ast.MatchValue) and is_of_set(pattern_node.value)
             for case in node.cases
-            for one in ast.walk(case.pattern)
+            for pattern_node in ast.walk(case.pattern)
         )
         and name not in PARTIAL
-        and not ends(block, place)
+        and not is_total(block, index)
     ]
     assert open_ones == []

@@ -32,13 +32,13 @@ MAKE = {"make demo", "make test"}
 """What makes an environment and runs these very tests."""
 
 
-def blocks(page, language):
+def find_code_blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def commands(page):
+def list_commands(page):
     """The lines of the shell blocks, without their comments."""
-    lines = (line for block in blocks(page, "sh") for line in block.splitlines())
+    lines = (line for block in find_code_blocks(page, "sh") for line in block.splitlines())
     return [line.partition("  #")[0].strip() for line in lines]
 
 
@@ -60,24 +60,24 @@ def folder(tmp_path):
 @pytest.fixture
 def environment(tmp_path_factory):
     """One in which `tcc` is this Python's, installed or not."""
-    place = tmp_path_factory.mktemp("bin")
+    bin_folder = tmp_path_factory.mktemp("bin")
     program = f"#!{sys.executable}\nfrom tcc.compiler.cli import main\nmain()\n"
-    (place / "tcc").write_text(program)
-    (place / "tcc").chmod(0o755)
-    return os.environ | {"PATH": f"{place}:{os.environ['PATH']}"}
+    (bin_folder / "tcc").write_text(program)
+    (bin_folder / "tcc").chmod(0o755)
+    return os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
 
 
 def run(line, folder, environment):
     """Run a line of a page; `! command` is one that must be refused, by tcc and in its words."""
     refused = line.startswith("! ")
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    said = f"$ {line}\n{done.stdout}{done.stderr}"
-    assert done.returncode in ((2, 4) if refused else (0,)), said
-    assert bool(re.search(r"^error", done.stderr, re.MULTILINE)) == refused, said
-    assert "Traceback" not in done.stderr
+    transcript = f"$ {line}\n{completed.stdout}{completed.stderr}"
+    assert completed.returncode in ((2, 4) if refused else (0,)), transcript
+    assert bool(re.search(r"^error", completed.stderr, re.MULTILINE)) == refused, transcript
+    assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.slow
@@ -86,13 +86,13 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     monkeypatch.chdir(folder)
-    for line in commands(README) + commands(COMMANDS):
+    for line in list_commands(README) + list_commands(COMMANDS):
         emulated = line.startswith(("tcc run build/ddsnet-arm", "tcc bench build/ddsnet-arm"))
         # `make test` says when it cannot install qemu
         if line in MAKE or (emulated and not shutil.which("qemu-arm")):
             continue
-        done = CliRunner().invoke(app, shlex.split(line)[1:])
-        assert done.exit_code == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+        outcome = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert outcome.exit_code == 0, f"$ {line}\n{outcome.stdout}{outcome.stderr}"
     assert sorted(p.name for p in (folder / "build").iterdir()) == [
         "confusion.png",
         "ddsnet-arm-a7-fp32",
@@ -116,13 +116,13 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
 def test_examples_run(page, folder, environment):
     for module in ("tvm", "ai_edge_litert", "onnxsim"):
         pytest.importorskip(module, reason="needs the extra `all`")
-    lines = commands(page)
+    lines = list_commands(page)
     assert lines
     settings = {}
     for line in lines:
-        name, equals, value = line.partition("=")
+        name, equals, setting = line.partition("=")
         if equals and name.isidentifier():
-            settings[name] = value.strip('"')
+            settings[name] = setting.strip('"')
         else:
             run(line, folder, environment | settings)
 
@@ -136,27 +136,30 @@ def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment
         pytest.skip("needs qemu-arm")
     folder = tmp_path / "cells"
     folder.mkdir()
-    (drawing,), (project,) = blocks(TUTORIAL, "python"), blocks(TUTORIAL, "toml")
-    (folder / "draw.py").write_text(drawing)
-    lines = commands(TUTORIAL)
+    (draw_script,), (project,) = (
+        find_code_blocks(TUTORIAL, "python"),
+        find_code_blocks(TUTORIAL, "toml"),
+    )
+    (folder / "draw.py").write_text(draw_script)
+    lines = list_commands(TUTORIAL)
     for line in lines:
         if line == "tcc eval":  # after the training, as the page says
             (folder / "tcc.toml").write_text(project)
-        typed = line.replace("python ", f"{sys.executable} ")
-        kept = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
-        run(typed + kept, folder, environment)
+        command = line.replace("python ", f"{sys.executable} ")
+        redirect = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
+        run(command + redirect, folder, environment)
     assert [line.split()[:2] for line in lines] == [
         ["python", "draw.py"], ["tcc", "init"], ["tcc", "check"], ["tcc", "train"],
         ["tcc", "eval"], ["tcc", "calibrate"], ["tcc", "build"], ["tcc", "eval"], ["tcc", "run"],
     ]  # fmt: skip
-    judged = json.loads((folder / "compared.json").read_text())["networks"]
-    assert [(one["target"], one["precision"]) for one in judged[1:]] == [
+    evaluations = json.loads((folder / "compared.json").read_text())["networks"]
+    assert [(evaluation["target"], evaluation["precision"]) for evaluation in evaluations[1:]] == [
         ("onnxruntime", "int8"), ("tflite", "int8"), ("arm-a7", "int8"),
     ]  # fmt: skip
-    assert {one["data"]["images"] for one in judged} == {96}
-    floats = judged[0]["correct"]
+    assert {evaluation["data"]["images"] for evaluation in evaluations} == {96}
+    floats = evaluations[0]["correct"]
     assert floats >= 72  # chance gives 48, give or take 5
-    assert all(abs(one["correct"] - floats) <= 1 for one in judged)
+    assert all(abs(evaluation["correct"] - floats) <= 1 for evaluation in evaluations)
 
 
 @pytest.mark.parametrize(
@@ -164,21 +167,21 @@ def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment
 )
 def test_examples_of_python_run(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    texts = blocks(page, "python")
+    texts = find_code_blocks(page, "python")
     assert texts
     # Each in names of its own, and all in one process, which imports PyTorch once.
     program = "import sys\nfor text in sys.argv[1:]:\n    exec(text, {'__name__': '__main__'})\n"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, *texts], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_the_commands_are_found():
-    assert set(commands(README)) >= MAKE
-    assert "tcc build spec/ddsnet.yaml --target arm-a7,onnxruntime" in commands(COMMANDS)
+    assert set(list_commands(README)) >= MAKE
+    assert "tcc build spec/ddsnet.yaml --target arm-a7,onnxruntime" in list_commands(COMMANDS)
     for page in (README, COMMANDS):
-        assert all(line.startswith("tcc ") for line in commands(page) if line not in MAKE)
+        assert all(line.startswith("tcc ") for line in list_commands(page) if line not in MAKE)
     pages = ["import-onnx", "own-images", "own-network", "agreement"]
     assert [page.stem for page in EXAMPLES] == pages
 
@@ -189,13 +192,13 @@ def test_the_commands_are_found():
     ids=["README", "own-network"],
 )
 def test_the_shown_specs_are_the_files(page, spec):
-    (shown,) = blocks(page, "yaml")
-    assert (ROOT / f"docs/examples/{spec}.yaml").read_text() == shown
+    (spec_text,) = find_code_blocks(page, "yaml")
+    assert (ROOT / f"docs/examples/{spec}.yaml").read_text() == spec_text
 
 
 def test_the_readme_shows_a_short_spec_and_its_picture(tmp_path, environment):
-    (shown,) = blocks(README, "yaml")
-    assert 12 <= len(shown.splitlines()) <= 20
+    (spec_text,) = find_code_blocks(README, "yaml")
+    assert 12 <= len(spec_text.splitlines()) <= 20
     spec, picture = "docs/examples/tiles.yaml", tmp_path / "tiles.svg"
     run(f"tcc show {spec} --format svg -o {picture}", ROOT, environment)
     assert picture.read_text() == (ROOT / "docs/pictures/tiles.svg").read_text()
@@ -205,13 +208,13 @@ def test_the_readme_shows_a_short_spec_and_its_picture(tmp_path, environment):
     assert text[: text.index("```sh")].count("\n") < 20
 
 
-def links(page):
+def find_links(page):
     return [to for to in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in to]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    paths = [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    paths = [(page.parent / link.partition("#")[0]).resolve() for link in find_links(page)]
     assert [str(path) for path in paths if not path.exists()] == []
     assert all(path.is_relative_to(ROOT) for path in paths)
 
@@ -222,7 +225,7 @@ def test_every_page_is_reached_from_the_readme():
         reached |= new
         new = {
             (page.parent / link.partition("#")[0]).resolve()
-            for page in new for link in links(page) if link.partition("#")[0].endswith(".md")
+            for page in new for link in find_links(page) if link.partition("#")[0].endswith(".md")
         } - reached  # fmt: skip
     assert [str(page.relative_to(ROOT)) for page in PAGES if page.resolve() not in reached] == []
 
@@ -244,12 +247,12 @@ def site(tmp_path_factory):
     for module in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(module, reason="needs the extra `docs`")
     built = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q",
          "-d", built / "work", "-c", "docs", ".", built / "html"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     return built / "html"
 
 
@@ -288,11 +291,11 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
     from tcc.compiler.ops import activation
     from tcc.compiler.passes import run as through
 
-    op, rule, method, target = blocks(ROOT / "CONTRIBUTING.md", "python")
-    places = [dict(vars(activation)), {}, {}, {}]
-    for code, names in zip((op, rule, method, target), places, strict=True):
+    op, rule, method, target = find_code_blocks(ROOT / "CONTRIBUTING.md", "python")
+    namespaces = [dict(vars(activation)), {}, {}, {}]
+    for code, names in zip((op, rule, method, target), namespaces, strict=True):
         exec(code, names)  # noqa: S102 - the page's own text
-    mish, scales, aciq, dot = places
+    mish, scales, aciq, dot = namespaces
     x = np.array([-1e9, -1.0, 0.0, 1.0, 1e9])
     expected = [0, -0.30340146, 0, 0.86509839, 1e9]
     assert mish["Mish"]().float64(x) == pytest.approx(expected, abs=1e-8)
@@ -304,14 +307,14 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
     )
     graph = load(spec).graph
     model = Model(graph, make_placeholders(graph))
-    after = through(model, [scales["drop_unit_scale"]]).graph
-    assert {n.name for n in graph.nodes} - {n.name for n in after.nodes} == {"scale"}
+    rewritten_graph = through(model, [scales["drop_unit_scale"]]).graph
+    assert {n.name for n in graph.nodes} - {n.name for n in rewritten_graph.nodes} == {"scale"}
     assert aciq["ACIQ"].name == "aciq"
     backend = dot["Dot"]()
     assert isinstance(backend, Builder)
     assert not isinstance(backend, Runner)
-    (drawn,) = backend.targets
-    text = backend.emit(drawn, model, FP32).files["graph.dot"].decode()
+    (dot_target,) = backend.targets
+    text = backend.emit(dot_target, model, FP32).files["graph.dot"].decode()
     assert text.startswith('digraph {\n  "image" -> "conv";\n')
 
 
@@ -319,9 +322,12 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
 def test_the_example_of_signatures_runs(tmp_path, environment):
     """Keys, a signed bundle, a key that is trusted, and a bundle that holds; then one that does not."""
     pytest.importorskip("cryptography", reason="needs the extra `sign`")
-    signing, signed_program = blocks(ROOT / "docs/security.md", "sh")
-    own = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    signing, signed_program = find_code_blocks(ROOT / "docs/security.md", "sh")
+    user_folders = {
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
     for line in (signed_program + signing).splitlines():
-        run(line, tmp_path, environment | own)
+        run(line, tmp_path, environment | user_folders)
     (tmp_path / "build/ddsnet-onnxruntime-fp32/model-card.md").write_text("better")
-    run(f"! {signing.splitlines()[-1]}", tmp_path, environment | own)
+    run(f"! {signing.splitlines()[-1]}", tmp_path, environment | user_folders)

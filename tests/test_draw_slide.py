@@ -26,20 +26,22 @@ def test_a_drawn_slide_has_the_truth_beside_it(tmp_path, root):
     with open_slide(path) as slide:
         assert (slide.width, slide.height, slide.mpp) == (20000, 20000, 0.5)
         assert [level.width for level in slide.levels] == [20000, 10000, 5000, 2500, 1250, 625, 313]
-        found = tissue_mask.find_tissue(
+        mask = tissue_mask.find_tissue(
             slide, 0.5, TissueChoices(32.0, "wide", 0, 0, 0), silent
         ).mask
-        known = annotations.build_area_classes((), ())
-        truth = annotations.rasterize_tumour(path.with_suffix(".geojson"), slide, found.side, known)
+        class_map = annotations.build_area_classes((), ())
+        truth = annotations.rasterize_tumour(
+            path.with_suffix(".geojson"), slide, mask.side, class_map
+        )
         tumour, paper = (
-            slide.read_pixels(0, *at, (32, 32)).mean() for at in ((5000, 6000), (0, 0))
+            slide.read_pixels(0, *corner, (32, 32)).mean() for corner in ((5000, 6000), (0, 0))
         )
         assert tumour < DARK
         assert paper > BRIGHT
-        tissue = patch_grid.count_tissue_pixels(found, slide.width, slide.height) / 20000**2
+        tissue = patch_grid.count_tissue_pixels(mask, slide.width, slide.height) / 20000**2
     # Ellipses in steps of whole tiles, of which 40 reach beyond the slide's edge.
-    beyond = (40 * 512 / 20000) ** 2
-    assert tissue == pytest.approx(beyond * np.pi * (0.2 * 0.3 + 0.15 * 0.25), rel=0.03)
-    wanted = beyond * np.pi * (0.04 * 0.06 + 0.02 * 0.02 + 0.06 * 0.04)
-    assert truth.mean() == pytest.approx(wanted, rel=0.15)
-    assert not (truth & ~found.inside).any()
+    slide_scale = (40 * 512 / 20000) ** 2
+    assert tissue == pytest.approx(slide_scale * np.pi * (0.2 * 0.3 + 0.15 * 0.25), rel=0.03)
+    expected_share = slide_scale * np.pi * (0.04 * 0.06 + 0.02 * 0.02 + 0.06 * 0.04)
+    assert truth.mean() == pytest.approx(expected_share, rel=0.15)
+    assert not (truth & ~mask.inside).any()

@@ -56,15 +56,15 @@ def tools(root, monkeypatch):
 
 def test_what_is_declared_is_whole(tools):
     pages, records = tools
-    found = sorted(records.DECLARATIONS.glob("*.yaml"))
-    assert [path.stem for path in found] == [
+    declaration_files = sorted(records.DECLARATIONS.glob("*.yaml"))
+    assert [path.stem for path in declaration_files] == [
         "case-study",
         "ddsnet",
         "fastnet",
         "ultrasound-cervical",
     ]
-    for path in found:
-        of = records.declaration(path)
+    for path in declaration_files:
+        of = records.read_declaration(path)
         assert of.full.seeds == (0, 1, 2)
         assert (of.full.epochs, of.full.size, of.full.images, of.full.without) == (0, 0, {}, ())
         assert set(of.short.without) < {table.title for table in of.tables}
@@ -79,15 +79,15 @@ def test_what_is_declared_is_whole(tools):
                 assert len(row.printed) == len(table.printed)
 
 
-def page(tools, tmp_path, runs):
+def render_page(tools, tmp_path, runs):
     """Return the page of figures: for each seed the confusion matrix of its network."""
     pages, records = tools
     path = tmp_path / "drawn.yaml"
     path.write_text(DECLARED)
-    of = records.declaration(path)
+    of = records.read_declaration(path)
     form = "short" if len(runs) == 1 else "full"
-    (table,) = records.tables(of, getattr(of, form))
-    key = records.place(table.rows[0], of.recipe, "tiles")
+    (table,) = records.list_tables(of, getattr(of, form))
+    key = records.make_run_path(table.rows[0], of.recipe, "tiles")
     layers = {"conv": 0.97, "linear": 0.995}
     measured = {
         f"{key}/seed-{seed}": records.RunResult(
@@ -95,28 +95,32 @@ def page(tools, tmp_path, runs):
         )
         for seed, counts in enumerate(runs)
     }
-    seen = records.ImageCounts(("dark", "light"), {"train": (6, 6)}, {"test": "0" * 64})
-    found = records.ExperimentResults(form, {"tcc": "1"}, 1, {"tiles": seen}, measured)
-    made = pages.page(of, found, tmp_path / "drawn")
-    return {path.name: text for path, text in made.items()}
+    image_counts = records.ImageCounts(("dark", "light"), {"train": (6, 6)}, {"test": "0" * 64})
+    experiment_results = records.ExperimentResults(
+        form, {"tcc": "1"}, 1, {"tiles": image_counts}, measured
+    )
+    page_files = pages.make_pages(of, experiment_results, tmp_path / "drawn")
+    return {path.name: text for path, text in page_files.items()}
 
 
 def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
-    files = page(tools, tmp_path, [((9, 1), (2, 8))])
+    files = render_page(tools, tmp_path, [((9, 1), (2, 8))])
     pictures = ["drawn-confusion.svg", "drawn-cosines.svg", "drawn-layers-tiles.svg"]
     assert sorted(files) == [*pictures, "drawn.md"]
     assert "of bright `initial_weights: he` and `epochs: 20`" in files["drawn.md"]
-    assert all(word in files["drawn-layers-tiles.svg"] for word in (">conv<", ">0.970000<"))
+    assert all(label in files["drawn-layers-tiles.svg"] for label in (">conv<", ">0.970000<"))
     bounds = confidence_intervals.compute_share_interval(17, 20)
-    shown = f"0.8500 | {bounds.low:.4f} to {bounds.high:.4f} | 0.8000 | 17 of 20 | 0.990000 | 0.9 |"
-    assert f"| bright | 18 | 17 of 20 | {shown}" in files["drawn.md"]
+    row_text = (
+        f"0.8500 | {bounds.low:.4f} to {bounds.high:.4f} | 0.8000 | 17 of 20 | 0.990000 | 0.9 |"
+    )
+    assert f"| bright | 18 | 17 of 20 | {row_text}" in files["drawn.md"]
     assert "One seed was trained" in files["drawn.md"]
     assert "Not converged" not in files["drawn.md"]
     assert ">9<" in files["drawn-confusion.svg"]
 
 
 def test_several_seeds_are_shown_with_their_spread(tools, tmp_path):
-    text = page(tools, tmp_path, [((9, 1), (2, 8)), ((10, 0), (1, 9))])["drawn.md"]
+    text = render_page(tools, tmp_path, [((9, 1), (2, 8)), ((10, 0), (1, 9))])["drawn.md"]
     bounds = confidence_intervals.compute_share_interval(17, 20)
     assert "| bright | 18 | 17, 19 of 20 | 0.9000 (0.8500 to 0.9500) |" in text
     assert f"| {bounds.low:.4f} to {bounds.high:.4f} |" in text
@@ -125,28 +129,28 @@ def test_several_seeds_are_shown_with_their_spread(tools, tmp_path):
 
 @pytest.mark.parametrize("counts", [((10, 0), (10, 0)), ((6, 4), (5, 5))])
 def test_a_network_that_tells_nothing_is_marked(tools, tmp_path, counts):
-    text = page(tools, tmp_path, [counts])["drawn.md"]
+    text = render_page(tools, tmp_path, [counts])["drawn.md"]
     assert "| bright \u2020 |" in text
     assert "**Not converged**" in text
     assert "In the last epoch bright told 0.9000 of its training images right." in text
 
 
-def drawn(folder):
+def draw_images(folder):
     """Draw dark and bright images, each pair of a patient."""
     rng = np.random.default_rng(0)
     lines = ["file,split,label,group"]
-    for side in ("train", "val", "test"):
+    for split in ("train", "val", "test"):
         for name, low in (("a", 0), ("b", 150), ("c", 190)):
-            (folder / side / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
             for number in range(8):
                 pixels = rng.integers(low, low + 60, (12, 10, 3), np.uint8)
-                file = f"{side}/{name}/{number}.png"
+                file = f"{split}/{name}/{number}.png"
                 Image.fromarray(pixels).save(folder / file)
-                lines.append(f"{file},{side},{name},{side}-{name}-{number // 2}")
+                lines.append(f"{file},{split},{name},{split}-{name}-{number // 2}")
     (folder / "index.csv").write_text("\n".join(lines))
 
 
-GIVEN = ("--data", "data", "--build", "build", "-o", "pages")
+FOLDER_OPTIONS = ("--data", "data", "--build", "build", "-o", "pages")
 
 
 @pytest.fixture
@@ -155,11 +159,13 @@ def experiment(tools, root, tmp_path, monkeypatch, capsys):
     tool = importlib.import_module("paper_experiments")
     (tmp_path / "bright.yaml").write_text(SPEC)
     (tmp_path / "drawn.yaml").write_text(DECLARED)
-    drawn(tmp_path / "data" / "tiles")
+    draw_images(tmp_path / "data" / "tiles")
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["paper_experiments.py", "drawn.yaml", *words, *GIVEN])
+        monkeypatch.setattr(
+            sys, "argv", ["paper_experiments.py", "drawn.yaml", *words, *FOLDER_OPTIONS]
+        )
         capsys.readouterr()
         try:
             return tool.main(), capsys.readouterr().err
@@ -176,42 +182,48 @@ def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
     run = experiment
 
-    def pages():
+    def read_pages():
         return {path.name: path.read_bytes() for path in (tmp_path / "pages").iterdir()}
 
     nothing = (1, "build/drawn-short: nothing to resume\n")
-    typed = [sys.executable, root / "tools/paper_experiments.py", "drawn.yaml", "--resume", *GIVEN]
-    done = subprocess.run(typed, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == nothing
+    command = [
+        sys.executable,
+        root / "tools/paper_experiments.py",
+        "drawn.yaml",
+        "--resume",
+        *FOLDER_OPTIONS,
+    ]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stderr) == nothing
     assert run("--resume") == nothing
-    code, said = run()
-    assert code == 0, said
-    assert "E1208" not in said
+    code, messages = run()
+    assert code == 0, messages
+    assert "E1208" not in messages
     table = (tmp_path / "build/drawn-short/data/tiles/index.csv").read_text().splitlines()
     assert table[:2] == ["file,label,group,split", "train/dark/a-0.png,dark,train-a-0,train"]
     assert len(table) == 1 + 12 + 6 + 24
-    first = pages()
-    (figures,) = json.loads(first["drawn.json"])["runs"].values()
+    first_pages = read_pages()
+    (figures,) = json.loads(first_pages["drawn.json"])["runs"].values()
     assert sum(map(sum, figures["confusion"])) == 24
     assert figures["epochs"] == 20
     layers = figures["integers"]["layers"]
     assert "image" not in layers
     assert len(layers) > 1
-    assert all(0 < each <= 1 for each in layers.values())
-    assert "| bright | " in first["drawn.md"].decode()
+    assert all(0 < cosine <= 1 for cosine in layers.values())
+    assert "| bright | " in first_pages["drawn.md"].decode()
     assert run() == (1, "build/drawn-short: begun: say --resume\n")
     assert run("--resume") == (0, "")
-    assert pages() == first
+    assert read_pages() == first_pages
     shutil.rmtree(tmp_path / "build")
     assert run("--add") == (0, "")
-    assert pages() == first
-    again = "{name: again, spec: bright.yaml, recipe: {epochs: '3'}}"
-    (tmp_path / "drawn.yaml").write_text(DECLARED[:-2] + f", {again}]\n")
-    code, said = run("--resume", "--add")
-    assert code == 0, said
-    known, new = json.loads(pages()["drawn.json"])["runs"].values()
-    assert (known, new["epochs"]) == (figures, 3)
+    assert read_pages() == first_pages
+    added_row = "{name: again, spec: bright.yaml, recipe: {epochs: '3'}}"
+    (tmp_path / "drawn.yaml").write_text(DECLARED[:-2] + f", {added_row}]\n")
+    code, messages = run("--resume", "--add")
+    assert code == 0, messages
+    first_run, new = json.loads(read_pages()["drawn.json"])["runs"].values()
+    assert (first_run, new["epochs"]) == (figures, 3)
     assert len(list((tmp_path / "build").rglob("training"))) == 1  # what is known is not trained
-    rows = pages()["drawn.md"].decode()
+    rows = read_pages()["drawn.md"].decode()
     assert "| bright | " in rows
     assert "| again | " in rows

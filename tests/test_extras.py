@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_environments import create
-from command_session import copy_session, environment
+from command_session import copy_session, make_environment
 from command_uses import USES
 from test_network import session  # noqa: F401 - a fixture
 from test_packaging import built  # noqa: F401 - a fixture
@@ -21,7 +21,9 @@ from tcc.compiler.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SETS = {extra for extra, listed in PROJECT["optional-dependencies"].items() if extra in EXTRAS}
+SETS = {
+    extra for extra, requirements in PROJECT["optional-dependencies"].items() if extra in EXTRAS
+}
 UNSIGNED = "error[E1351]"
 """What is told of a bundle that was built once more, where nothing can sign it."""
 RUNS = [use for use in USES if not use.serves]
@@ -29,19 +31,19 @@ RUNS = [use for use in USES if not use.serves]
 
 
 def test_every_extra_is_tried():
-    named = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "docs"}
-    assert named == SETS == {extra for use in USES for extra in use.needs}
+    extras = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "docs"}
+    assert extras == SETS == {extra for use in USES for extra in use.needs}
 
 
 def test_the_readme_names_the_commands_of_each_extra():
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
-    named = {extra: set(re.findall(r"`(\w+)[^`]*`", cell)) - {"cosines", "host", "pdf", "tflite"}
+    readme_commands = {extra: set(re.findall(r"`(\w+)[^`]*`", cell)) - {"cosines", "host", "pdf", "tflite"}
              for extra, cell in rows}  # fmt: skip
     commands = {
         extra: {str(use).split()[0] for use in USES if extra in use.needs} for extra in SETS
     }
-    assert named == commands
+    assert readme_commands == commands
     assert max(len(use.needs) for use in USES) == 2
 
 
@@ -54,7 +56,9 @@ def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path)
     assert {"tcc", "numpy", "onnxsim", "onnx_graphsurgeon"} <= names
     assert not names & {"torch", "tvm", "matplotlib", "pytest", "ai_edge_litert"}
     assert (site / "tcc").resolve().is_relative_to(tmp_path)
-    (version, unknown) = bare.run_all([["--version"], ["nope"]], tmp_path, environment(tmp_path))
+    (version, unknown) = bare.run_all(
+        [["--version"], ["nope"]], tmp_path, make_environment(tmp_path)
+    )
     assert (version.code, version.text) == (0, f"tcc {__version__}\n")
     assert unknown.code == 2
 
@@ -66,17 +70,19 @@ def test_every_command_runs_or_says_what_to_install(session, built, tmp_path, ex
     # In a copy, as commands write, and other tests read what the session wrote.
     copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
-    ends = bare.run_all([use.words_again for use in RUNS], copy.folder, environment(copy.home))
-    assert len(ends) == len(RUNS)
-    wrong = [
+    outcomes = bare.run_all(
+        [use.words_again for use in RUNS], copy.folder, make_environment(copy.home)
+    )
+    assert len(outcomes) == len(RUNS)
+    failures = [
         f"{use}\n    ends with {end.code}: {end.text[-600:]}"
-        for use, end in zip(RUNS, ends, strict=True)
-        if not fits(end, use.needs - {extra}, use.programs)
+        for use, end in zip(RUNS, outcomes, strict=True)
+        if not is_expected_end(end, use.needs - {extra}, use.programs)
     ]
-    assert wrong == [], "\n".join(wrong)
+    assert failures == [], "\n".join(failures)
 
 
-def fits(end, missing, programs):
+def is_expected_end(end, missing, programs):
     """Whether a command ended as it should, where these extras are missing."""
     absent = {name for name in programs if shutil.which(name) is None}
     if end.code == 0 or not (missing or absent):

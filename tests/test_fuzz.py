@@ -35,11 +35,11 @@ def test_hostile_inputs_get_an_answer(root, tmp_path, fronts):
         "--json",
         counts,
     ]
-    ended = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    found = json.loads(counts.read_text())
-    assert len(found) == len(fronts) or (not fronts and len(found) > len(QUICK))
-    assert all(front["cases"] > 0 for front in found)
+    completed = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    front_counts = json.loads(counts.read_text())
+    assert len(front_counts) == len(fronts) or (not fronts and len(front_counts) > len(QUICK))
+    assert all(front["cases"] > 0 for front in front_counts)
 
 
 @pytest.mark.slow
@@ -48,10 +48,10 @@ def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path, number):
     counts, temporary = tmp_path / "counts.json", tmp_path / "tmp"
     temporary.mkdir()
     program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
-    places = {**os.environ, "TMPDIR": str(temporary)}
+    variables = {**os.environ, "TMPDIR": str(temporary)}
     # Who runs these tests in the background of a shell has SIGINT ignored, and all their children.
-    heard = ["env", "--default-signal=INT", *program]
-    running = subprocess.Popen(heard, env=places, text=True, stdout=-1, stderr=-1)
+    command = ["env", "--default-signal=INT", *program]
+    running = subprocess.Popen(command, env=variables, text=True, stdout=-1, stderr=-1)
     while not list(temporary.glob("*/specs-9-*")):  # two cases are counted
         assert running.poll() is None
         time.sleep(0.01)
@@ -59,11 +59,14 @@ def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path, number):
     out, err = running.communicate()
     assert running.returncode == 130
     assert "Traceback" not in err
-    (found,) = json.loads(counts.read_text())
-    assert found["cases"] >= 2
-    assert found["next"] == 7 + found["cases"]
-    shown = json.loads(out.splitlines()[-1])
-    assert (shown["cases"], shown["next"]) == (found["cases"], found["next"])
+    (saved_counts,) = json.loads(counts.read_text())
+    assert saved_counts["cases"] >= 2
+    assert saved_counts["next"] == 7 + saved_counts["cases"]
+    printed_counts = json.loads(out.splitlines()[-1])
+    assert (printed_counts["cases"], printed_counts["next"]) == (
+        saved_counts["cases"],
+        saved_counts["next"],
+    )
     assert list(temporary.iterdir()) == []
 
 
@@ -75,8 +78,8 @@ def burn():
 
 
 def fill():
-    held = bytearray(os.urandom(1)) * (256 << 20)
-    sys.exit(not held)
+    memory = bytearray(os.urandom(1)) * (256 << 20)
+    sys.exit(not memory)
 
 
 def hang():
@@ -122,8 +125,10 @@ def test_what_is_no_answer_is_seen(root, monkeypatch, tmp_path, program, wrong):
     def check(_, folder):
         return "made" if (folder / "made").exists() else ""
 
-    one = case.Case(("check", "spec.yaml"), {"spec.yaml": b"tcc: 1"}, check=check)
+    fuzz_case = case.Case(("check", "spec.yaml"), {"spec.yaml": b"tcc: 1"}, check=check)
     (tmp_path / "case").mkdir()
-    found = judge.judged(child.run(one, tmp_path / "case"), one, tmp_path / "case")
-    assert wrong in found
-    assert bool(found) == bool(wrong)
+    verdict = judge.check_outcome(
+        child.run(fuzz_case, tmp_path / "case"), fuzz_case, tmp_path / "case"
+    )
+    assert wrong in verdict
+    assert bool(verdict) == bool(wrong)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GENERATORS = runpy.run_path(str(ROOT / "tools/generate.py"))["generators"]()
+GENERATORS = runpy.run_path(str(ROOT / "tools/generate.py"))["list_generators"]()
 
 
 def run(tool, *words, **options):
@@ -33,8 +33,8 @@ SLOW = ("make_goldens.py",)
     ],
 )
 def test_generated_files_are_fresh(tool):
-    done = run(tool, "--check")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = run(tool, "--check")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def test_what_is_stale_is_found_and_written_anew(tmp_path):
@@ -48,8 +48,8 @@ def test_what_is_stale_is_found_and_written_anew(tmp_path):
     assert run(tool).returncode == 0
     assert page.read_bytes() == (ROOT / "docs/errors.md").read_bytes()
     page.write_text("other")
-    done = run(tool, "--check")
-    assert (done.returncode, done.stdout) == (
+    completed = run(tool, "--check")
+    assert (completed.returncode, completed.stdout) == (
         1, "errors.md is out of date: run tools/make_errors.py\n"
     )  # fmt: skip
     assert page.read_text() == "other"

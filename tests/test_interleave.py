@@ -15,36 +15,36 @@ def interleave(root, monkeypatch):
     return import_module("interleave")
 
 
-def wrong(interleave, play, every: int) -> list[str]:
-    orders = list(interleave.orders(play))[::every]
+def find_errors(interleave, play, every: int) -> list[str]:
+    orders = list(interleave.list_orders(play))[::every]
     assert len(orders) > 10
-    return [why for order in orders if (why := interleave.cost_override(play, order)[0])]
+    return [reason for order in orders if (reason := interleave.run_order(play, order)[0])]
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_in_every_order_all_succeed(interleave, number):
     assert len(interleave.PLAYS) == 5
     play = interleave.PLAYS[number]
-    assert wrong(interleave, play, 29 if number > 2 else 211) == []
+    assert find_errors(interleave, play, 29 if number > 2 else 211) == []
 
 
 def test_a_killed_writer_is_seen_as_one(interleave):
     """The third play kills between the two renames too: then nothing is in place for a moment."""
     play = interleave.PLAYS[2]
-    moments = {tuple(interleave.cost_override(play, (-step, 0))[1]) for step in range(1, 40)}
+    moments = {tuple(interleave.run_order(play, (-step, 0))[1]) for step in range(1, 40)}
     assert len(moments) == 39
 
 
 @pytest.mark.parametrize(
     ("change", "number", "seen"),
     [
-        ((atomic_files, "_locked", lambda _: nullcontext()), 1, "E0602"),
+        ((atomic_files, "_lock_folder", lambda _: nullcontext()), 1, "E0602"),
         ((atomic_files, "check_folder", check_target), 1, "E0602"),
-        ((atomic_files, "stands", lambda path, descriptor: True), 3, "E0603"),
+        ((atomic_files, "is_same_file", lambda path, descriptor: True), 3, "E0603"),
     ],
     ids=("swap without the lock", "look without the lock", "claim without a look"),
 )
 def test_a_broken_protocol_is_seen(interleave, monkeypatch, change, number, seen):
     monkeypatch.setattr(*change)
-    found = wrong(interleave, interleave.PLAYS[number], 5 if number == 3 else 31)
-    assert any(seen in why for why in found)
+    errors = find_errors(interleave, interleave.PLAYS[number], 5 if number == 3 else 31)
+    assert any(seen in reason for reason in errors)

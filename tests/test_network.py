@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_session import environment, read_session, run_session
-from command_uses import USES, command_names
+from command_session import make_environment, read_session, run_session
+from command_uses import USES, list_command_names
 from shared_folders import fill_once
-from traced_calls import attempts, traced
+from traced_calls import find_attempts, trace_command
 
 from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.slides import slide_viewer
@@ -18,7 +18,13 @@ from tcc.compiler.support.external_tools import MissingTool
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"web": RUNTIME_PACKAGE, "slide": slide_viewer.LIBRARY}
 """What npm brings once for all, by the words of the uses that take it."""
-WRITTEN = (".cache/tcc", ".cache/stages", ".cache/matplotlib", ".local/state/tcc", ".config/tcc")
+ALLOWED_FOLDERS = (
+    ".cache/tcc",
+    ".cache/stages",
+    ".cache/matplotlib",
+    ".local/state/tcc",
+    ".config/tcc",
+)
 """What may be left in a user's home: docs/security.md names each."""
 SEND = """
 import socket, subprocess, sys
@@ -58,11 +64,13 @@ def session(tmp_path_factory):
 def test_every_command_is_in_use():
     lines = [use.line for use in USES]
     assert len(set(lines)) == len(lines)
-    named = {
-        name for name in command_names() if any(f"{line} ".startswith(f"{name} ") for line in lines)
+    used_commands = {
+        name
+        for name in list_command_names()
+        if any(f"{line} ".startswith(f"{name} ") for line in lines)
     }
-    assert named == set(command_names())
-    assert {"plot curves", "slide run", "dev table", "dev cache clear", "help"} <= named
+    assert used_commands == set(list_command_names())
+    assert {"plot curves", "slide run", "dev table", "dev cache clear", "help"} <= used_commands
 
 
 @pytest.mark.slow
@@ -70,7 +78,7 @@ def test_every_command_is_in_use():
 def test_a_command_reaches_no_other_machine(session, use):
     end = session.ends[use.line]
     assert end.code == (143 if use.serves else 0), end.out + end.err
-    assert attempts(session.log(use), loopback=use.loopback) == []
+    assert find_attempts(session.log(use), loopback=use.loopback) == []
 
 
 @pytest.mark.slow
@@ -81,7 +89,7 @@ def test_a_session_leaves_nothing_else_in_the_home(session):
         for path in session.home.rglob("*")
         if path.is_file()
     ]
-    assert [name for name in files if not name.startswith(WRITTEN)] == []
+    assert [name for name in files if not name.startswith(ALLOWED_FOLDERS)] == []
 
 
 @pytest.mark.parametrize(
@@ -90,15 +98,15 @@ def test_a_session_leaves_nothing_else_in_the_home(session):
 def test_what_reaches_out_is_seen(tmp_path, way):
     (tmp_path / "send.py").write_text(SEND)
     log = tmp_path / "log"
-    subprocess.run(traced([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
-    assert attempts(log)
+    subprocess.run(trace_command([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
+    assert find_attempts(log)
 
 
 def test_what_stays_here_is_seen_only_where_it_is_not_allowed(tmp_path):
     log = tmp_path / "log"
-    subprocess.run(traced([sys.executable, "-c", QUIET], log), check=True)
-    assert attempts(log, loopback=True) == []
-    assert len(attempts(log)) == 1
+    subprocess.run(trace_command([sys.executable, "-c", QUIET], log), check=True)
+    assert find_attempts(log, loopback=True) == []
+    assert len(find_attempts(log)) == 1
 
 
 @pytest.mark.parametrize("first", ["", "import tcc"])
@@ -112,11 +120,11 @@ def test_the_runtime_s_telemetry_is_off_where_tcc_was_imported_first(tmp_path, f
         "onnxruntime.InferenceSession(model.SerializeToString())\n"
     )
     # Wherever it would send to, nothing goes out.
-    command = traced([sys.executable, "-c", program], tmp_path / "log")
+    command = trace_command([sys.executable, "-c", program], tmp_path / "log")
     command[1:1] = ["-e", "inject=connect,sendto,sendmsg,sendmmsg:error=ENETUNREACH"]
-    subprocess.run(command, env=environment(tmp_path / "home"), check=True)
-    left = list((tmp_path / "home").rglob("*"))
-    assert bool(left) == (not first), left
+    subprocess.run(command, env=make_environment(tmp_path / "home"), check=True)
+    leftover_files = list((tmp_path / "home").rglob("*"))
+    assert bool(leftover_files) == (not first), leftover_files
 
 
 def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
@@ -124,8 +132,8 @@ def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
         "import os, tcc; from tcc.compiler.support import bounded_process; from pathlib import Path;"
         "end = bounded_process.execute(['env'], Path(), 60, 1 << 20); print(end.out.decode())"
     )
-    variables = environment(tmp_path) | {"ORT_DISABLE_TELEMETRY": "0"}
-    done = subprocess.run(
+    variables = make_environment(tmp_path) | {"ORT_DISABLE_TELEMETRY": "0"}
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         env=variables,
@@ -133,7 +141,7 @@ def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
         text=True,
         check=True,
     )
-    assert "ORT_DISABLE_TELEMETRY=1" in done.stdout.splitlines()
+    assert "ORT_DISABLE_TELEMETRY=1" in completed.stdout.splitlines()
 
 
 def test_no_tool_imports_the_runtime_before_tcc():

@@ -15,22 +15,26 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/new-target.md").read_text()
 
 
-def block(language, place=0):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[place]
+def find_block(language, index=0):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[index]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder with the page's files, its entry point where an installed distribution has it."""
     folder = tmp_path_factory.mktemp("openvino")
-    (folder / "pyproject.toml").write_text(block("toml"))
-    (folder / "tcc_openvino.py").write_text(block("python"))
-    (folder / "test_openvino.py").write_text(block("python", 1))
-    entry = re.search(r'^\[project\.entry-points\."(.*?)"\]\n(.*?)\n', block("toml"), re.MULTILINE)
-    info = folder / "tcc_openvino-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tcc-openvino\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{entry[1]}]\n{entry[2]}\n".replace('"', ""))
+    (folder / "pyproject.toml").write_text(find_block("toml"))
+    (folder / "tcc_openvino.py").write_text(find_block("python"))
+    (folder / "test_openvino.py").write_text(find_block("python", 1))
+    entry_point = re.search(
+        r'^\[project\.entry-points\."(.*?)"\]\n(.*?)\n', find_block("toml"), re.MULTILINE
+    )
+    dist_info = folder / "tcc_openvino-1.0.dist-info"
+    dist_info.mkdir()
+    (dist_info / "METADATA").write_text("Metadata-Version: 2.1\nName: tcc-openvino\nVersion: 1.0\n")
+    (dist_info / "entry_points.txt").write_text(
+        f"[{entry_point[1]}]\n{entry_point[2]}\n".replace('"', "")
+    )
     return folder
 
 
@@ -46,9 +50,13 @@ TCC = ("-c", "import sys; from tcc.compiler.cli import main; sys.exit(main())")
 
 
 def test_the_target_is_listed_built_and_verified(site):
-    listed = json.loads(run(site, *TCC, "targets", "--json").stdout)["targets"]
-    (own,) = (each for each in listed if each["name"] == "openvino")
-    assert (own["distribution"], own["builds"], own["runs"]) == ("tcc-openvino 1.0", True, True)
+    targets = json.loads(run(site, *TCC, "targets", "--json").stdout)["targets"]
+    (target,) = (listed_target for listed_target in targets if listed_target["name"] == "openvino")
+    assert (target["distribution"], target["builds"], target["runs"]) == (
+        "tcc-openvino 1.0",
+        True,
+        True,
+    )
     built = run(site, *TCC, "build", "ddsnet-blood", "--target", "openvino", "-q")
     assert built.returncode == 0, built.stderr
     verified = run(site, *TCC, "verify", built.stdout.strip())
@@ -57,17 +65,17 @@ def test_the_target_is_listed_built_and_verified(site):
 
 @pytest.mark.slow
 def test_the_kit_passes(site):
-    words = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider")
-    found = run(site, *words)
-    assert found.returncode == 0, found.stdout[-4000:]
-    passed = re.search(r"(\d+) passed, 1 skipped", found.stdout)
-    assert passed, found.stdout[-400:]
+    arguments = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider")
+    completed = run(site, *arguments)
+    assert completed.returncode == 0, completed.stdout[-4000:]
+    passed = re.search(r"(\d+) passed, 1 skipped", completed.stdout)
+    assert passed, completed.stdout[-400:]
     assert int(passed[1]) > 390
 
 
 def test_the_kit_passes_for_some_ops(site):
     test = "test_openvino.py::test_openvino"
-    words = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-k")
-    found = run(site, *words, "op-scale or op-conv-1x1 or replay or planted or tools", test)
-    assert found.returncode == 0, found.stdout[-4000:]
-    assert " failed" not in found.stdout
+    arguments = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-k")
+    completed = run(site, *arguments, "op-scale or op-conv-1x1 or replay or planted or tools", test)
+    assert completed.returncode == 0, completed.stdout[-4000:]
+    assert " failed" not in completed.stdout

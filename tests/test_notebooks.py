@@ -12,11 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 
 
-def read(path):
+def read_notebook(path):
     return nbformat.read(path, as_version=4)
 
 
-def code(notebook):
+def list_code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -26,7 +26,7 @@ def test_there_is_one():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_stripped(path):
-    for cell in code(read(path)):
+    for cell in list_code_cells(read_notebook(path)):
         assert cell.outputs == []
         assert cell.execution_count is None
 
@@ -46,14 +46,14 @@ def test_notebooks_run(path, tmp_path, monkeypatch):
     folder = tmp_path / "docs/notebooks"
     folder.mkdir()
     shutil.copy(path, folder)
-    notebook = read(path)
+    notebook = read_notebook(path)
     resources = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
-    shown = [output for cell in code(notebook) for output in cell.outputs]
-    pages = [o.data["text/html"] for o in shown if "text/html" in o.get("data", {})]
+    outputs = [output for cell in list_code_cells(notebook) for output in cell.outputs]
+    pages = [o.data["text/html"] for o in outputs if "text/html" in o.get("data", {})]
     text = "".join(pages)
     assert "data:image/svg+xml;base64," in text
     assert "background:#0969da" in text
     assert "images by their class" in text
-    assert not any(output.output_type == "error" for output in shown)
+    assert not any(output.output_type == "error" for output in outputs)
     assert os.listdir(folder) == [path.name]

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from web_node import needs_node, node
+from web_node import needs_node, run_node
 
 from tcc.backends.arm.codegen import c_header
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
@@ -52,7 +52,7 @@ FITTED = FittingData("0" * 64, 9, "integers", None)
 RNG = np.random.default_rng(29)
 
 
-def cases(count=1500):
+def generate_cases(count=1500):
     """Outputs with operating points: half of the thresholds are log-odds that occur, to the bit."""
     for number in range(count):
         size = int(RNG.integers(1, 9))
@@ -68,21 +68,21 @@ def cases(count=1500):
         )[RNG.integers(4)]  # fmt: skip
         temperature = float(RNG.choice([1.0, 0.37, 1.7, 900.0]))
         column = int(RNG.integers(size))
-        at = [
+        class_odds = [
             float(decision_odds.compute_class_odds(activation, raw[None], temperature, k)[0])
             for k in range(size)
         ]
         nudge = (0.0, np.inf, -np.inf, 1.0)[number % 4]
-        near = [float(np.nextafter(x, nudge)) if nudge else x for x in at]
+        thresholds = [float(np.nextafter(x, nudge)) if nudge else x for x in class_odds]
         point = OperatingPoint("y", temperature, None, (), "none", FITTED)
         if kind == "decisions" and number % 3:
-            point = OperatingPoint("y", temperature, None, tuple(near), "", FITTED)
+            point = OperatingPoint("y", temperature, None, tuple(thresholds), "", FITTED)
         if kind == "classes" and number % 3:
-            point = OperatingPoint("y", temperature, column, (near[column],), "", FITTED)
+            point = OperatingPoint("y", temperature, column, (thresholds[column],), "", FITTED)
         yield activation, kind, raw, point, column
 
 
-def decided(activation, kind, raw, point):
+def decide_in_python(activation, kind, raw, point):
     """The classes that Python takes an output for."""
     if kind == "regression":
         return []
@@ -102,44 +102,44 @@ def library(tmp_path_factory):
     flags = ("-O2", "-std=gnu11", "-ffp-contract=off", "-shared", "-fPIC", "-Wall")
     command = [CC, *flags, "test.c", "-o", "test.so", "-lm"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-    found = ctypes.CDLL(str(folder / "test.so"))
-    found.odds.restype = ctypes.c_double
-    return found
+    shared_library = ctypes.CDLL(str(folder / "test.so"))
+    shared_library.odds.restype = ctypes.c_double
+    return shared_library
 
 
-def by_c(library, activation, kind, raw, point, column):
+def decide_in_c(library, activation, kind, raw, point, column):
     """The classes by C, and the log-odds of one as bytes."""
     size, floats = len(raw), raw.ctypes.data_as(ctypes.c_void_p)
     positive = -1 if point.positive is None else point.positive
     record = [1, 0, size, point.temperature, positive, len(point.thresholds), *point.thresholds]
-    numbers, taken = (ctypes.c_double * len(record))(*record), (ctypes.c_ubyte * size)()
+    numbers, decisions = (ctypes.c_double * len(record))(*record), (ctypes.c_ubyte * size)()
     number = ACTIVATIONS.index(activation)
     library.decide(
         number, KINDS.index(kind), ctypes.c_size_t(size), floats, numbers,
-        ctypes.c_size_t(len(record)), taken,
+        ctypes.c_size_t(len(record)), decisions,
     )  # fmt: skip
-    at = library.odds(
+    odds = library.odds(
         number, ctypes.c_size_t(size), floats, ctypes.c_size_t(column),
         ctypes.c_double(point.temperature),
     )  # fmt: skip
-    return np.flatnonzero(list(taken)).tolist(), np.float64(at).tobytes().hex()
+    return np.flatnonzero(list(decisions)).tolist(), np.float64(odds).tobytes().hex()
 
 
 def test_c_decides_as_python(library):
-    given = list(cases())
+    samples = list(generate_cases())
     classes = set()
-    for activation, kind, raw, point, column in given:
+    for activation, kind, raw, point, column in samples:
         odds = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)
-        wanted = decided(activation, kind, raw, point), odds.tobytes().hex()
-        assert by_c(library, activation, kind, raw, point, column) == wanted
-        classes.add((kind, bool(point.thresholds), column in wanted[0]))
+        expected = decide_in_python(activation, kind, raw, point), odds.tobytes().hex()
+        assert decide_in_c(library, activation, kind, raw, point, column) == expected
+        classes.add((kind, bool(point.thresholds), column in expected[0]))
     assert len(classes) == 9, classes  # thresholds on both sides
 
 
 @needs_node
 def test_the_page_decides_as_python(tmp_path):
-    given = list(cases())
-    listed = [
+    samples = list(generate_cases())
+    records = [
         {
             "output": {"activation": activation, "kind": kind},
             "raw": raw.tolist(),
@@ -150,19 +150,27 @@ def test_the_page_decides_as_python(tmp_path):
             },
             "column": column,
         }
-        for activation, kind, raw, point, column in given
+        for activation, kind, raw, point, column in samples
     ]
-    (tmp_path / "cases.json").write_text(json.dumps(listed))
-    found = node(NODE, tmp_path, tmp_path / "cases.json")
-    for (activation, kind, raw, point, column), (taken, odds) in zip(given, found, strict=True):
-        wanted = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)
-        assert odds == wanted.tobytes().hex()
-        assert taken == decided(activation, kind, raw, point)
+    (tmp_path / "cases.json").write_text(json.dumps(records))
+    page_outputs = run_node(NODE, tmp_path, tmp_path / "cases.json")
+    for (activation, kind, raw, point, column), (decisions, odds) in zip(
+        samples, page_outputs, strict=True
+    ):
+        expected = decision_odds.compute_class_odds(
+            activation, raw[None], point.temperature, column
+        )
+        assert odds == expected.tobytes().hex()
+        assert decisions == decide_in_python(activation, kind, raw, point)
 
 
 def test_the_log_odds_are_those_of_any_other_computation():
-    for activation, _, raw, point, column in cases(300):
-        mine = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)[0]
+    for activation, _, raw, point, column in generate_cases(300):
+        actual = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)[
+            0
+        ]
         if len(raw) > 1 or activation != "softmax":
-            other = roc_curve.compute_log_odds(activation, raw[None], point.temperature)[0, column]
-            assert mine == pytest.approx(other, rel=1e-12, abs=1e-12)
+            expected = roc_curve.compute_log_odds(activation, raw[None], point.temperature)[
+                0, column
+            ]
+            assert actual == pytest.approx(expected, rel=1e-12, abs=1e-12)

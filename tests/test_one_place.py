@@ -87,13 +87,13 @@ graph:
   - activation: {kind: mish}
 output: {y: {}}
 """
-Before = Mapping[str, tuple[tuple[str, str], ...]]
+TextInsertions = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class Tree:
     """A copy of what is of the project, with text put before other text."""
 
-    def __init__(self, at: Path, before: Before) -> None:
+    def __init__(self, at: Path, insertions: TextInsertions) -> None:
         self.at = at
         for name in COPIED:
             ignored = shutil.ignore_patterns("__pycache__", "golden.*")
@@ -108,11 +108,11 @@ class Tree:
             elif source.is_file():
                 shutil.copy(source, package)
         shutil.copytree(ROOT / "src/tcc/testing", package / "testing")
-        for name, changes in before.items():
+        for name, changes in insertions.items():
             text = (at / name).read_text()
-            for place, more in changes:
-                assert text.count(place) == 1, place
-                text = text.replace(place, more + place)
+            for anchor, inserted_text in changes:
+                assert text.count(anchor) == 1, anchor
+                text = text.replace(anchor, inserted_text + anchor)
             (at / name).write_text(text)
         (at / "net.yaml").write_text(SPEC)
 
@@ -129,10 +129,10 @@ class Tree:
         program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
         return self.run("-c", program, *words)
 
-    def passes_tests(self, word: str, *files: str) -> None:
+    def run_tests(self, keyword: str, *files: str) -> None:
         """Run the tests there whose names have a word."""
-        found = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", word, *files)
-        assert found.returncode == 0, found.stdout + found.stderr
+        completed = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", keyword, *files)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 @pytest.fixture(scope="module")
@@ -141,24 +141,24 @@ def with_mish(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 
 def test_an_op_is_a_word_of_the_language(with_mish: Tree) -> None:
-    shown = with_mish.tcc("show", "net.yaml")
-    assert shown.returncode == 0, shown.stderr
-    assert "mish" in shown.stdout
+    shown_spec = with_mish.tcc("show", "net.yaml")
+    assert shown_spec.returncode == 0, shown_spec.stderr
+    assert "mish" in shown_spec.stdout
     misspelt = with_mish.at / "misspelt.yaml"
     misspelt.write_text(SPEC.replace("- mish", "- nn.Mish"))
-    found = with_mish.tcc("check", "misspelt.yaml")
-    assert found.returncode == 2
-    assert "misspelt.yaml:6:5" in found.stderr
-    assert "write `mish`" in found.stderr
+    refused_check = with_mish.tcc("check", "misspelt.yaml")
+    assert refused_check.returncode == 2
+    assert "misspelt.yaml:6:5" in refused_check.stderr
+    assert "write `mish`" in refused_check.stderr
 
 
 def test_a_target_that_lacks_an_op_refuses_it_with_its_place(with_mish: Tree) -> None:
-    found = with_mish.tcc("build", "net.yaml", "--target", "arm-a7,tflite")
-    assert found.returncode == 2, found.stderr
+    completed = with_mish.tcc("build", "net.yaml", "--target", "arm-a7,tflite")
+    assert completed.returncode == 2, completed.stderr
     for target in ("arm-a7", "tflite"):
-        for line, word in ((6, "mish"), (10, "activation")):
-            said = f"error[E0607]: {target} cannot run `{word}` (mish)\n"
-            assert found.stderr.partition(said)[2].split()[1].endswith(f"net.yaml:{line}:5")
+        for line, op_name in ((6, "mish"), (10, "activation")):
+            message = f"error[E0607]: {target} cannot run `{op_name}` (mish)\n"
+            assert completed.stderr.partition(message)[2].split()[1].endswith(f"net.yaml:{line}:5")
     assert not (with_mish.at / "build").exists()
 
 
@@ -176,21 +176,21 @@ def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
     write = "import refused_ops as r; r.LISTED.write_text(r.refused_ops())"
     program = f"import sys; sys.path.insert(0, 'tests'); {write}"
     assert with_mish.run("-c", program).returncode == 0
-    listed = (with_mish.at / "tests/golden/refused_ops.txt").read_text().split("\n")
-    assert {"arm-a7: mish", "tflite: mish"} <= set(listed)
-    with_mish.passes_tests(
+    refused_lines = (with_mish.at / "tests/golden/refused_ops.txt").read_text().split("\n")
+    assert {"arm-a7: mish", "tflite: mish"} <= set(refused_lines)
+    with_mish.run_tests(
         "mish or every_op_has_a_case or not_to_be",
         "tests/compiler/ops/test_activation.py",
         "tests/compiler/frontend/test_framework_aliases.py",
         *(
             str(path.relative_to(ROOT))
             for path in (ROOT / "tests").rglob("test_*.py")
-            if drives(path)
+            if uses_op_cases(path)
         ),
     )
 
 
-def drives(path: Path) -> bool:
+def uses_op_cases(path: Path) -> bool:
     """Whether a test goes through the table of op cases."""
     return (
         re.search(
@@ -210,16 +210,16 @@ def with_pass(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 def test_a_pass_is_listed_and_runs(with_pass: Tree) -> None:
     assert "drop_unit_scale" in with_pass.tcc("passes", "--quiet").stdout.split()
-    written, after = (
-        with_pass.tcc("show", "net.yaml", *words).stdout
-        for words in ((), ("--passes", "drop_unit_scale"))
+    spec_graph, rewritten_graph = (
+        with_pass.tcc("show", "net.yaml", *options).stdout
+        for options in ((), ("--passes", "drop_unit_scale"))
     )
-    assert "scale" in written
-    assert "relu" in after
-    assert "scale" not in after
+    assert "scale" in spec_graph
+    assert "relu" in rewritten_graph
+    assert "scale" not in rewritten_graph
     build = ("build", "net.yaml", "--target", "onnxruntime", "--verify-passes")
-    done = with_pass.tcc(*build, "--passes", "drop_unit_scale")
-    assert done.returncode == 0, done.stderr
+    completed = with_pass.tcc(*build, "--passes", "drop_unit_scale")
+    assert completed.returncode == 0, completed.stderr
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_pass_is_described_and_tested(with_pass: Tree) -> None:
     assert with_pass.run("tools/make_passes.py").returncode == 0
     row = "| `drop_unit_scale` | exact | Leave out what is scaled by one. |"
     assert row in (with_pass.at / "spec/passes.md").read_text()
-    with_pass.passes_tests(
+    with_pass.run_tests(
         "scale-vector or names or every_pass_says", "tests/compiler/passes/test_every_pass.py",
         "tests/compiler/passes/test_pipelines.py", "tests/compiler/cli/test_passes.py",
     )  # fmt: skip

@@ -33,41 +33,43 @@ def built(tmp_path_factory):
     return fill_once(tmp_path_factory, "packages", build_packages) / "dist"
 
 
-def build_packages(place):
-    shutil.copytree(ROOT, place / "source", symlinks=True, ignore=LEFT_OUT)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist"]
-    done = subprocess.run([*command, place / "source"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+def build_packages(folder):
+    shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=LEFT_OUT)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist"]
+    completed = subprocess.run(
+        [*command, folder / "source"], capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr
 
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """The `tcc` of a fresh environment that holds the wheel, and borrows its dependencies."""
-    place = tmp_path_factory.mktemp("installed")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    """The `run_tcc` of a fresh environment that holds the wheel, and borrows its dependencies."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (wheel,) = built.glob("*.whl")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    pip += ["--python", place / "bin/python", "install", "--no-deps", "--no-index", wheel]
+    pip += ["--python", folder / "bin/python", "install", "--no-deps", "--no-index", wheel]
     subprocess.run(pip, check=True)
-    (site,) = place.glob("lib/python*/site-packages")
+    (site,) = folder.glob("lib/python*/site-packages")
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
-    return place / "bin/tcc"
+    return folder / "bin/tcc"
 
 
-def tcc(installed, folder, *words):
-    """What `tcc` prints outside the checkout."""
+def run_tcc(installed, folder, *words):
+    """What `run_tcc` prints outside the checkout."""
     clean = {"PATH": f"{installed.parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     clean["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     clean["TCC_CACHE_LIMIT"] = "0"
-    done = subprocess.run(
+    completed = subprocess.run(
         [installed, *words], cwd=folder, env=clean, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
-def data_files():
+def list_data_files():
     """The files that the packages hold here."""
     for folder in PACKAGED:
         for path in (ROOT / folder).rglob("*"):
@@ -79,7 +81,7 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
     (wheel,) = built.glob("tcc_compiler-*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-    assert {f"tcc/{name}" for name in data_files()} - names == set()
+    assert {f"tcc/{name}" for name in list_data_files()} - names == set()
     assert {
         "tcc/__init__.py",
         "tcc/py.typed",
@@ -88,14 +90,14 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
     } <= names
     assert "tcc/testing/conformance.py" in names
     outside = {name.split("/")[0] for name in names} - {"tcc", "tcc_pytest"}
-    assert outside == {f"tcc_compiler-{version()}.dist-info"}
+    assert outside == {f"tcc_compiler-{read_version()}.dist-info"}
 
 
 def test_the_source_distribution_holds_the_same_and_the_licence(built):
     (archive,) = built.glob("tcc_compiler-*.tar.gz")
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
-    assert {f"src/tcc/{name}" for name in data_files()} - names == set()
+    assert {f"src/tcc/{name}" for name in list_data_files()} - names == set()
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
@@ -106,16 +108,16 @@ def test_the_source_distribution_runs_its_own_tests(built, installed, tmp_path):
         file.extractall(tmp_path, filter="data")
     (folder,) = tmp_path.iterdir()
     tests = ["tests/test_passes_table.py", "tests/test_dispatch.py", "tests/compiler/passes"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [installed.with_name("python"), "-m", "pytest", "-q", "-m", "not slow", *tests],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr
     for name in ("CONTRIBUTING.md", "Makefile", "constraints.txt", "tools/generate.py"):
         assert (folder / name).is_file(), name
 
 
-def version():
+def read_version():
     from tcc import __version__
 
     return __version__
@@ -124,34 +126,34 @@ def version():
 def test_the_wheel_runs_outside_the_checkout(installed, tmp_path):
     program = "import tcc, tcc.compiler; print(tcc.__file__)"
     python = installed.with_name("python")
-    found = subprocess.run(
+    completed = subprocess.run(
         [python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert Path(found.stdout.strip()).is_relative_to(installed.parents[1])
-    assert "import" in tcc(installed, tmp_path, "--help")
-    assert version() in tcc(installed, tmp_path, "--version")
+    assert Path(completed.stdout.strip()).is_relative_to(installed.parents[1])
+    assert "import" in run_tcc(installed, tmp_path, "--help")
+    assert read_version() in run_tcc(installed, tmp_path, "--version")
 
 
 def test_the_wheel_checks_a_known_spec(installed, tmp_path):
-    assert "189,870 parameters" in tcc(installed, tmp_path, "check", "ddsnet")
+    assert "189,870 parameters" in run_tcc(installed, tmp_path, "check", "ddsnet")
 
 
 @pytest.mark.slow
 def test_the_wheel_builds_for_a_device_and_runs(installed, tmp_path):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
-    tcc(installed, tmp_path, "build", "ddsnet", "--target", "host", "--out", "made")
+    run_tcc(installed, tmp_path, "build", "ddsnet", "--target", "host", "--out", "made")
     (bundle,) = (tmp_path / "made").iterdir()
     sample = ROOT / "zoo/samples/TUM/1.png"
-    assert "TUM" in tcc(installed, tmp_path, "run", bundle, sample)
+    assert "TUM" in run_tcc(installed, tmp_path, "run", bundle, sample)
 
 
 def test_links_are_links_in_a_clone():
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "ls-files", "-s", "src/tcc"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if completed.returncode:
         pytest.skip("needs a git checkout")
-    modes = {line.split()[-1]: line.split()[0] for line in done.stdout.splitlines()}
+    modes = {line.split()[-1]: line.split()[0] for line in completed.stdout.splitlines()}
     assert {name for name, mode in modes.items() if mode == "120000"} == {
         f"src/tcc/{folder}" for folder in PACKAGED
     }
@@ -164,7 +166,7 @@ def test_packages_are_free_of_links(built):
     with tarfile.open(archive) as file:
         assert [m.name for m in file if m.issym() or m.islnk()] == []
     with zipfile.ZipFile(wheel) as file:
-        modes = {info.filename: info.external_attr >> 16 for info in file.infolist()}
+        modes = {member.filename: member.external_attr >> 16 for member in file.infolist()}
     assert [name for name, mode in modes.items() if stat.S_ISLNK(mode)] == []
 
 
@@ -199,18 +201,18 @@ PIP = "-m pip --disable-pip-version-check --quiet install --no-index --no-build-
 )
 def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
     folder, kind = without_links
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    output = completed.stdout + completed.stderr
     repair = "ln -sf ../../backends ../../compiler ../../spec ../../zoo src/tcc"
     sentence = (
         f"src/tcc/backends is {kind} and must be a link to ../../backends: run `{repair}`"
         f" in {folder}, in a git checkout after `git config core.symlinks true`"
     )
-    assert done.returncode != 0
-    assert said.count(sentence) == 1
+    assert completed.returncode != 0
+    assert output.count(sentence) == 1
     # what pip, Python and make say around it
-    assert len(said.splitlines()) <= 20
-    assert said.count("\n  File ") <= 3
+    assert len(output.splitlines()) <= 20
+    assert output.count("\n  File ") <= 3
     # and it is the remedy
     subprocess.run(repair.split(), cwd=folder, check=True)
     subprocess.run([sys.executable, "src/tcc/source_links.py"], cwd=folder, check=True)
@@ -231,8 +233,10 @@ def test_folders_that_are_nowhere_are_told_otherwise(tmp_path, files, expected):
         (tmp_path / name).touch()
     (tmp_path / "src/tcc").mkdir(parents=True)
     program = shutil.copy(ROOT / "src/tcc/source_links.py", tmp_path / "src/tcc")
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, expected.format(tmp_path) + "\n")
+    completed = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, check=False
+    )
+    assert (completed.returncode, completed.stderr) == (1, expected.format(tmp_path) + "\n")
 
 
 def test_an_old_python_is_told_what_is_needed(monkeypatch):
@@ -243,48 +247,54 @@ def test_an_old_python_is_told_what_is_needed(monkeypatch):
     )
 
 
-def imported(*folders, but=()):
+def find_distributions(*folders, but=()):
     """The distributions whose modules the code in these folders imports."""
     modules = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
-            if any(path.is_relative_to(ROOT / other) for other in but):
+            if any(path.is_relative_to(ROOT / excluded) for excluded in but):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
                     modules |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     modules.add(str(node.module).partition(".")[0])
-    known = packages_distributions()
+    distribution_names = packages_distributions()
     outside = modules - sys.stdlib_module_names - {"tcc"}
     # a namespace such as `ruamel` has several distributions, of which the shortest name is the one
-    return {plain(min(known.get(module, [module]), key=len)) for module in outside}
+    return {
+        normalize_name(min(distribution_names.get(module, [module]), key=len)) for module in outside
+    }
 
 
-def plain(requirement):
+def normalize_name(requirement):
     """A requirement's name alone, as the package index compares names."""
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
 def test_dependencies_are_what_is_imported():
     extras = PROJECT["optional-dependencies"]
-    optional = {plain(r) for extra in ("import", "plot", "sign", "train") for r in extras[extra]}
+    optional = {
+        normalize_name(r) for extra in ("import", "plot", "sign", "train") for r in extras[extra]
+    }
     elsewhere = "backends/pulsar/device"  # what packages bring to a board
-    base = imported("compiler", "backends", but=("backends/arm", "backends/tflite", elsewhere))
-    assert base - optional == {plain(r) for r in PROJECT["dependencies"]}
-    assert base - optional == {plain(name) for name in doctor.BASE}
-    arm = imported("backends/arm") - base
-    assert arm - {plain(r) for r in extras["arm"]} == set()
-    lite = imported("backends/tflite") - base
-    assert lite - {plain(r) for r in extras["tflite"]} == set()
+    base = find_distributions(
+        "compiler", "backends", but=("backends/arm", "backends/tflite", elsewhere)
+    )
+    assert base - optional == {normalize_name(r) for r in PROJECT["dependencies"]}
+    assert base - optional == {normalize_name(name) for name in doctor.BASE}
+    arm = find_distributions("backends/arm") - base
+    assert arm - {normalize_name(r) for r in extras["arm"]} == set()
+    lite = find_distributions("backends/tflite") - base
+    assert lite - {normalize_name(r) for r in extras["tflite"]} == set()
 
 
 def test_every_dependency_has_a_lower_bound_and_a_constraint():
     extras = PROJECT["optional-dependencies"]
-    listed = [*PROJECT["dependencies"], *(r for group in extras.values() for r in group)]
-    listed = [r for r in listed if not r.startswith("tcc-compiler")]
-    assert [r for r in listed if not re.search(r"[>=]=\d", r)] == []
+    requirements = [*PROJECT["dependencies"], *(r for group in extras.values() for r in group)]
+    requirements = [r for r in requirements if not r.startswith("tcc-compiler")]
+    assert [r for r in requirements if not re.search(r"[>=]=\d", r)] == []
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = {plain(line) for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line)}
+    pinned = {normalize_name(line) for line in lines if re.fullmatch(r"[\w.-]+==[\w.]+", line)}
     assert len(pinned) == len([line for line in lines if line and not line.startswith("#")])
-    assert {plain(r) for r in listed} - pinned == set()
+    assert {normalize_name(r) for r in requirements} - pinned == set()

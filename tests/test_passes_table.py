@@ -12,4 +12,4 @@ def test_ddsnet_multiplies_a_fifth_less_and_none_more_in_float() -> None:
     macs = {row[0]: [float(cell.replace(",", "")) for cell in row[4:]] for row in rows}
     assert macs["ddsnet"][:2] == [283.74, 221.40]
     assert len(macs) >= 14
-    assert all(fused <= written for written, fused, _ in macs.values())
+    assert all(fused <= unfused for unfused, fused, _ in macs.values())

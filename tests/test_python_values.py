@@ -34,8 +34,8 @@ def values(tmp_path_factory):
         }
         bundle = tcc.build(spec, "onnxruntime", out=folder / "one", **options)
         several = tcc.build(spec, ["onnxruntime", "tflite"], out=folder / "two", **options)
-        plain = tcc.load(TILES, labels=CLASSES)
-        found = {
+        classes_spec = tcc.load(TILES, labels=CLASSES)
+        returned_values = {
             "spec": spec,
             "graph": spec.graph,
             "scales": scales,
@@ -47,14 +47,19 @@ def values(tmp_path_factory):
             "several": several,
             "predictions": tcc.run(bundle, sorted(SAMPLES.rglob("*.png"))[:7]),
             "verified": tcc.verify(bundle, spec),
-            "evaluated": tcc.evaluate(plain, SAMPLES),
+            "evaluated": tcc.evaluate(classes_spec, SAMPLES),
         }
         if pytest.importorskip("torch"):
-            found["trained"] = tcc.train(plain, SAMPLES, folder / "run", epochs=1, threads=1)
-    found["prediction"] = found["predictions"][0]["tissue"]
-    found["target"], found["data"] = several.targets[0], found["evaluated"].given.data
-    found["program"] = found["verified"].program
-    return found
+            returned_values["trained"] = tcc.train(
+                classes_spec, SAMPLES, folder / "run", epochs=1, threads=1
+            )
+    returned_values["prediction"] = returned_values["predictions"][0]["tissue"]
+    returned_values["target"], returned_values["data"] = (
+        several.targets[0],
+        returned_values["evaluated"].images.data,
+    )
+    returned_values["program"] = returned_values["verified"].program
+    return returned_values
 
 
 def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(values):
@@ -65,7 +70,7 @@ def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(
         page = value._repr_html_()
         assert ODD not in page, name
         assert "<script" not in page, name
-        assert all(each.startswith("data:") for each in page.split('src="')[1:]), name
+        assert all(source.startswith("data:") for source in page.split('src="')[1:]), name
 
 
 def test_summaries_say_what_one_wants_to_know(values):
@@ -111,19 +116,21 @@ def test_a_file_a_pillow_image_and_an_array_give_the_same_bits(values, tmp_path)
     array = np.asarray(picture.convert("RGB"))
     images = [str(file), file, picture, array, np.asfortranarray(array)]
     for network in (values["bundle"], values["bundle"].folder, values["spec"]):
-        together = tcc.run(network, images)
-        alone = [tcc.run(network, image)[0] for image in images]
-        for each in (*together, *alone):
-            assert each["tissue"].raw.tobytes() == together[0]["tissue"].raw.tobytes()
+        batch_predictions = tcc.run(network, images)
+        single_predictions = [tcc.run(network, image)[0] for image in images]
+        for prediction in (*batch_predictions, *single_predictions):
+            assert (
+                prediction["tissue"].raw.tobytes() == batch_predictions[0]["tissue"].raw.tobytes()
+            )
 
 
 def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
     """Turned by EXIF, grey, of a palette, with alpha, CMYK; the image itself stays as it is."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     colors = Image.fromarray(pixels)
-    turned = Image.Exif()
-    turned[274] = 6
-    colors.save(tmp_path / "turned.png", exif=turned)
+    rotation_exif = Image.Exif()
+    rotation_exif[274] = 6
+    colors.save(tmp_path / "turned.png", exif=rotation_exif)
     for mode, name in (("L", "grey.png"), ("P", "palette.png"), ("RGBA", "alpha.png"),
                        ("CMYK", "inks.jpg"), ("1", "bits.png")):  # fmt: skip
         colors.convert(mode).save(tmp_path / name)
@@ -153,18 +160,18 @@ def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
     ],
 )
 def test_images_of_doubtful_meaning_are_refused(values, image, code, words):
-    with pytest.raises(tcc.UserError, match=words) as told:
+    with pytest.raises(tcc.UserError, match=words) as caught:
         tcc.run(values["bundle"], image)
-    assert told.value.diagnostics[0].code == code
+    assert caught.value.diagnostics[0].code == code
 
 
 def test_a_batch_is_one_array(values):
     array = np.random.default_rng(1).integers(0, 256, (3, 40, 40, 3), np.uint8)
-    found = tcc.run(values["bundle"], array)
-    assert len(found) == 3
-    for each, one in zip(found, array, strict=True):
-        (again,) = tcc.run(values["bundle"], one)
-        assert each["tissue"].raw.tobytes() == again["tissue"].raw.tobytes()
+    predictions = tcc.run(values["bundle"], array)
+    assert len(predictions) == 3
+    for prediction, image in zip(predictions, array, strict=True):
+        (single_prediction,) = tcc.run(values["bundle"], image)
+        assert prediction["tissue"].raw.tobytes() == single_prediction["tissue"].raw.tobytes()
 
 
 def test_a_spec_runs_with_weights_and_a_bundle_takes_none(values, tmp_path):

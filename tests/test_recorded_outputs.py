@@ -14,17 +14,17 @@ from tcc.compiler.ir.graph import Model
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = runpy.run_path(str(ROOT / "tools/recorded_outputs.py"))
-changes, here = TOOL["changes"], TOOL["runnable"]()
+changes, here = TOOL["list_changes"], TOOL["list_runnable_targets"]()
 
 
 @pytest.fixture(scope="module")
 def small():
-    return TOOL["network"]("small")
+    return TOOL["load_network"]("small")
 
 
 @pytest.fixture
 def known():
-    return json.loads(TOOL["path_of"]("small").read_text())
+    return json.loads(TOOL["get_record_path"]("small").read_text())
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def test_nothing_changed(small, known, target):
 
 @pytest.mark.slow
 def test_a_whole_network():
-    record = json.loads(TOOL["path_of"]("ddsnet-blood").read_text())
-    assert list(changes(TOOL["network"]("ddsnet-blood"), record, ["onnxruntime"])) == []
+    record = json.loads(TOOL["get_record_path"]("ddsnet-blood").read_text())
+    assert list(changes(TOOL["load_network"]("ddsnet-blood"), record, ["onnxruntime"])) == []
 
 
 def test_each_record_has_its_reason_and_is_small():
     for name in TOOL["NETWORKS"]:
-        path = TOOL["path_of"](name)
+        path = TOOL["get_record_path"](name)
         assert json.loads(path.read_text())["reason"]
         assert path.stat().st_size < 64_000
 
@@ -57,26 +57,26 @@ def test_each_record_has_its_reason_and_is_small():
 def test_reference_and_artifacts_that_change_together(small, known):
     """Weights of one layer: what every target is made from, so that none disagrees."""
     programs = {}
-    for ends, program in small.programs.items():
+    for program_kind, program in small.programs.items():
         weights = {k: np.array(v) for k, v in program.weights.items()}
         weights["conv_3.weight"].reshape(-1)[:64] ^= 0x7F
-        programs[ends] = Model(program.graph, weights)
-    found = list(changes(replace(small, programs=programs), known, ["onnxruntime"]))
-    assert [line.partition(":")[0] for line in found] == [
+        programs[program_kind] = Model(program.graph, weights)
+    reported_changes = list(changes(replace(small, programs=programs), known, ["onnxruntime"]))
+    assert [line.partition(":")[0] for line in reported_changes] == [
         "small int8 reference",
         "small int8-i8 reference",
         "small int8 onnxruntime",
         "small int8-i8 onnxruntime",
         "small int8-u8u8 onnxruntime",
     ]
-    assert all("`conv_3` gives" in line for line in found)
+    assert all("`conv_3` gives" in line for line in reported_changes)
 
 
 def test_floats_that_change(small, known):
     weights = {k: v * np.float32(1.01) for k, v in small.floats.weights.items()}
-    other = replace(small, floats=Model(small.floats.graph, weights))
-    found = list(changes(other, known, ["onnxruntime"]))
-    assert [line.partition(":")[0] for line in found] == [
+    scaled_network = replace(small, floats=Model(small.floats.graph, weights))
+    reported_changes = list(changes(scaled_network, known, ["onnxruntime"]))
+    assert [line.partition(":")[0] for line in reported_changes] == [
         "small fp32 reference",
         "small fp32 onnxruntime",
         "small fp16 onnxruntime",
@@ -85,17 +85,17 @@ def test_floats_that_change(small, known):
 
 def test_integers_between_floats_that_change(small, known, monkeypatch):
     """What is held against the reference itself, which the record holds."""
-    right = OnnxRuntime.infer
+    original_infer = OnnxRuntime.infer
 
-    def off(self, target, folder, source, tensors):
+    def infer_off_by_one(self, target, folder, source, tensors):
         return [
-            {k: v + 1 for k, v in one.items()}
-            for one in right(self, target, folder, source, tensors)
+            {k: v + 1 for k, v in outputs.items()}
+            for outputs in original_infer(self, target, folder, source, tensors)
         ]
 
-    monkeypatch.setattr(OnnxRuntime, "infer", off)
-    found = list(changes(small, known, ["onnxruntime"]))
-    assert {line.partition(":")[0] for line in found} >= {
+    monkeypatch.setattr(OnnxRuntime, "infer", infer_off_by_one)
+    reported_changes = list(changes(small, known, ["onnxruntime"]))
+    assert {line.partition(":")[0] for line in reported_changes} >= {
         "small int8-qdq onnxruntime", "small dynamic onnxruntime",
     }  # fmt: skip
 
@@ -103,9 +103,11 @@ def test_integers_between_floats_that_change(small, known, monkeypatch):
 @pytest.fixture
 def shown(monkeypatch):
     def change(by):
-        right = OnnxRuntime.trace_quantized_values
+        original_method = OnnxRuntime.trace_quantized_values
         monkeypatch.setattr(
-            OnnxRuntime, "trace_quantized_values", lambda self, *words: map(by, right(self, *words))
+            OnnxRuntime,
+            "trace_quantized_values",
+            lambda self, *words: map(by, original_method(self, *words)),
         )
 
     return change

@@ -18,16 +18,16 @@ SIDES = {"samples": 224, "cells": 128}
 def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
     for name in CLASSES:
         shutil.copytree(root / "zoo" / name, tmp_path / name)
-    kept = tmp_path / "samples"
+    samples = tmp_path / "samples"
     (tmp_path / "cells/WBC/6.png").unlink()
-    (kept / "TUM/1.png").write_bytes((kept / "TUM/2.png").read_bytes())
-    (kept / "ADI/3.png").rename(kept / "ADI/5.png")
+    (samples / "TUM/1.png").write_bytes((samples / "TUM/2.png").read_bytes())
+    (samples / "ADI/3.png").rename(samples / "ADI/5.png")
     tool = [sys.executable, root / "tools/make_samples.py", tmp_path]
-    done = subprocess.run([*tool, "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    named = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    completed = subprocess.run([*tool, "--check"], capture_output=True, text=True, check=False)
+    assert completed.returncode == 1
+    reported_files = [line.partition(" ")[0] for line in completed.stdout.splitlines()]
     stale = ["samples/ADI/3.png", "samples/TUM/1.png", "samples/ADI/5.png", "cells/WBC/6.png"]
-    assert named == stale
+    assert reported_files == stale
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -27,7 +27,7 @@ def search(request: pytest.FixtureRequest):
 
 
 def test_the_file_is_what_the_tool_writes(search) -> None:
-    assert search.text(load_costs()) == FILE.read_text("utf-8")
+    assert search.format_costs(load_costs()) == FILE.read_text("utf-8")
 
 
 @given(
@@ -36,7 +36,7 @@ def test_the_file_is_what_the_tool_writes(search) -> None:
         st.dictionaries(st.sampled_from(sorted(AMOUNTS)), st.floats(1e-9, 1e9), min_size=1),
     )
 )
-def test_what_is_written_is_read(search, found) -> None:
+def test_what_is_written_is_read(search, kernel_costs) -> None:
     costs = {
         core: core_costs.CoreCosts(
             "cycles",
@@ -46,9 +46,9 @@ def test_what_is_written_is_read(search, found) -> None:
                 for name, cost in {**kernels, "loops": 1.0, "level_loops": 2.0}.items()
             },
         )
-        for core, kernels in found.items()
+        for core, kernels in kernel_costs.items()
     }
-    assert parse_costs(search.text(costs)) == costs
+    assert parse_costs(search.format_costs(costs)) == costs
 
 
 @pytest.mark.slow
@@ -56,29 +56,35 @@ def test_what_is_written_is_read(search, found) -> None:
 def test_each_thing_that_costs_is_in_a_sample(search, machine: Machine) -> None:
     """What is in none would cost nothing, and its kernel be chosen for it."""
     for levels in (False, True):
-        for name in search.names(levels=levels):
-            found = search.sampled_amounts(machine, name, levels=levels)
+        for name in search.list_kernels(levels=levels):
+            sampled_amounts = search.list_sample_amounts(machine, name, levels=levels)
             if core_costs.LOOP_NAME.fullmatch(name):
-                assert found  # tiles of them may be left out
+                assert sampled_amounts  # tiles of them may be left out
             else:
-                assert bool(found) == (name in machine.costs.kernels), name
-            for what in AMOUNTS[core_costs.get_kind(name)] if found else ():
-                assert any(amounts.get(what) for amounts in found.values()), (name, what)
+                assert bool(sampled_amounts) == (name in machine.costs.kernels), name
+            for amount_name in AMOUNTS[core_costs.get_kind(name)] if sampled_amounts else ():
+                assert any(amounts.get(amount_name) for amounts in sampled_amounts.values()), (
+                    name,
+                    amount_name,
+                )
 
 
 SIZES = [(1, 9), (2, 7), (3, 5), (9, 1), (7, 2), (5, 4)]
 """Products of samples, and of all else that costs of plain loops are of."""
 
 
-def tile(search, word: str, product: float, other: float, *apart: int):
+def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *apart: int):
     """Return plain loops of a tile, five times as costly in the samples in which it falls apart."""
-    first, *rest = AMOUNTS["level_loops"]
-    amounts = {str(n): {first: a, **dict.fromkeys(rest, b)} for n, (a, b) in enumerate(SIZES)}
-    counts = {
-        str(n): (a * product + b * other) * (5 if n in apart else 1)
+    first_amount, *other_amounts = AMOUNTS["level_loops"]
+    amounts = {
+        str(n): {first_amount: a, **dict.fromkeys(other_amounts, b)}
         for n, (a, b) in enumerate(SIZES)
     }
-    return search.CountedKernel(f"level_loops_{word}", amounts, counts)
+    counts = {
+        str(n): (a * product + b * other_cost) * (5 if n in apart else 1)
+        for n, (a, b) in enumerate(SIZES)
+    }
+    return search.CountedKernel(f"level_loops_{tile_name}", amounts, counts)
 
 
 @pytest.mark.parametrize(
@@ -92,17 +98,17 @@ def tile(search, word: str, product: float, other: float, *apart: int):
     ],
 )
 def test_tiles_that_save_nothing_or_fall_apart_are_left_out(search, second, kept) -> None:
-    found = [tile(search, "4x8", 1, 1), tile(search, "8x8", *second)]
-    costs = search.kernel_fits.worthwhile(found)
+    tile_kernels = [make_tile_kernel(search, "4x8", 1, 1), make_tile_kernel(search, "8x8", *second)]
+    costs = search.kernel_fits.fit_worthwhile(tile_kernels)
     assert {name.removeprefix("level_loops_") for name in costs} == kept
-    alone = search.kernel_fits.worthwhile(found[1:])
-    assert list(alone) == [found[1].name]
+    single_costs = search.kernel_fits.fit_worthwhile(tile_kernels[1:])
+    assert list(single_costs) == [tile_kernels[1].name]
 
 
 def test_what_no_sample_has_is_told(search) -> None:
-    alone = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
+    kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
     with pytest.raises(SystemExit, match="vector: no sample has outputs"):
-        alone.fitted({"one": 3.0})
+        kernel.fit_costs({"one": 3.0})
 
 
 @settings(max_examples=40)
@@ -111,30 +117,38 @@ def test_costs_that_hold_exactly_are_found(search, costs: list[float], seed: int
     random = np.random.default_rng(seed)
     amounts = random.integers(1, 1000, (12, 3)).astype(float)
     counts = amounts @ np.array(costs)
-    found = search.kernel_fits.positive(amounts / counts[:, None], random.uniform(0.1, 1, 12))
-    assert (found >= 0).all()
-    np.testing.assert_allclose(amounts @ found, counts, rtol=1e-6)
+    fitted_costs = search.kernel_fits.fit_nonnegative(
+        amounts / counts[:, None], random.uniform(0.1, 1, 12)
+    )
+    assert (fitted_costs >= 0).all()
+    np.testing.assert_allclose(amounts @ fitted_costs, counts, rtol=1e-6)
 
 
 def test_costs_are_never_negative(search) -> None:
     """Where the nearest sum has a negative weight, the thing costs nothing."""
-    found = search.kernel_fits.positive(np.array([[1.0, 1.0], [1.0, 0.1], [1.1, 2.0]]), np.ones(3))
-    assert (found >= 0).all()
-    assert found.any()
+    fitted_costs = search.kernel_fits.fit_nonnegative(
+        np.array([[1.0, 1.0], [1.0, 0.1], [1.1, 2.0]]), np.ones(3)
+    )
+    assert (fitted_costs >= 0).all()
+    assert fitted_costs.any()
 
 
 @pytest.mark.slow
 def test_choices_are_judged_by_counts_that_are_exact(search, monkeypatch) -> None:
     if shutil.which(A53.qemu) is None:
         pytest.skip(f"needs {A53.qemu}: apt-get install qemu-user")
-    some = {
+    samples = {
         name: search.kernel_samples.EVERY[name] for name in ("three_24_12_14", "few_pixels_8_32_1")
     }
-    model = search.kernel_samples.convolutions(list(some), levels=False)
-    found = search.candidates(A53, model, levels=False)
-    assert found == search.candidates(A53, model, levels=False)
-    assert found.keys() == some.keys()
-    judged = search.judged(A53, "samples", model, levels=False)
-    assert judged.layers == 2
-    assert judged.least == sum(min(costs.values()) for costs in found.values())
-    assert judged.least <= judged.chosen <= sum(max(costs.values()) for costs in found.values())
+    model = search.kernel_samples.build_sample_network(list(samples), levels=False)
+    candidate_costs = search.measure_candidates(A53, model, levels=False)
+    assert candidate_costs == search.measure_candidates(A53, model, levels=False)
+    assert candidate_costs.keys() == samples.keys()
+    evaluation = search.evaluate_choice(A53, "samples", model, levels=False)
+    assert evaluation.layers == 2
+    assert evaluation.least == sum(min(costs.values()) for costs in candidate_costs.values())
+    assert (
+        evaluation.least
+        <= evaluation.chosen
+        <= sum(max(costs.values()) for costs in candidate_costs.values())
+    )

@@ -47,12 +47,12 @@ def measure(tools, monkeypatch, commit, *words):
 def test_a_cell_is_measured(tools, record_file, monkeypatch, target, precision, differing):
     _, _, record = tools
     (plan,) = (
-        p for p in record.plans() if (p.device.name, p.precision.name) == (target, precision)
+        p for p in record.list_plans() if (p.device.name, p.precision.name) == (target, precision)
     )
     if plan.device.missing() or plan.device.absent():
         pytest.skip(f"{target} does not build or run here")
     measure(tools, monkeypatch, "abc", "--targets", target, "--precisions", precision)
-    (cell,) = record.read().values()
+    (cell,) = record.read_record().values()
     assert cell.key == ("fastnet_block", target, precision)
     assert cell.commit == "abc"
     assert cell.bytes > 10_000
@@ -64,12 +64,12 @@ def test_a_cell_is_measured(tools, record_file, monkeypatch, target, precision, 
 
 def test_what_is_measured_again(tools, record_file, monkeypatch):
     _, _, record = tools
-    words = ("--targets", "onnxruntime", "--precisions", "int8")
-    measure(tools, monkeypatch, "old", *words)
-    measure(tools, monkeypatch, "new", *words)
-    assert [cell.commit for cell in record.read().values()] == ["old"]
-    measure(tools, monkeypatch, "new", *words, "--again")
-    assert [cell.commit for cell in record.read().values()] == ["new"]
+    arguments = ("--targets", "onnxruntime", "--precisions", "int8")
+    measure(tools, monkeypatch, "old", *arguments)
+    measure(tools, monkeypatch, "new", *arguments)
+    assert [cell.commit for cell in record.read_record().values()] == ["old"]
+    measure(tools, monkeypatch, "new", *arguments, "--again")
+    assert [cell.commit for cell in record.read_record().values()] == ["new"]
 
 
 def test_the_oldest_commit_comes_first(tools, monkeypatch):
@@ -78,12 +78,17 @@ def test_the_oldest_commit_comes_first(tools, monkeypatch):
     commits = dict(zip(keys, ("third", "first", "second", ""), strict=True))
     cells = {key: record.Cell(*key, bytes=1, commit=commits[key]) for key in keys[:3]}
     monkeypatch.setattr(matrix, "_git", lambda *words: "third\nsecond\nfirst\n")
-    assert matrix._in_order(cells, keys, "now", again=False) == [keys[3]]
-    assert matrix._in_order(cells, keys, "now", again=True) == [keys[3], keys[1], keys[2], keys[0]]
+    assert matrix._in_order(cells, keys, "now", remeasure=False) == [keys[3]]
+    assert matrix._in_order(cells, keys, "now", remeasure=True) == [
+        keys[3],
+        keys[1],
+        keys[2],
+        keys[0],
+    ]
 
 
 def test_every_cell_agrees_and_names_its_commit(tools):
-    for cell in tools[2].read().values():
+    for cell in tools[2].read_record().values():
         assert cell.difference <= cell.allowed
         assert not (cell.differing and not cell.allowed)
         assert (cell.bytes is None) == bool(cell.refused)
@@ -93,9 +98,9 @@ def test_every_cell_agrees_and_names_its_commit(tools):
 
 def test_the_page_says_what_the_record_does(tools, root):
     make, _, record = tools
-    cells = record.read()
-    page = make.page(cells)
-    for key in record.wanted():
+    cells = record.read_record()
+    page = make.make_page(cells)
+    for key in record.list_keys():
         if key in cells and cells[key].bytes:
             assert f"{cells[key].bytes / 1000:,.0f} KB" in page
             assert f"({cells[key].commit})" in page
@@ -106,12 +111,15 @@ def test_the_page_says_what_the_record_does(tools, root):
 def test_what_nobody_measured_fails_nothing(tools):
     """A new target, network or precision has no line yet."""
     make, _, record = tools
-    cells = record.read()
+    cells = record.read_record()
     (key, *_) = cells
-    assert make.page({}).count("| not built ") > 0.9 * len(cells)
-    rest = {other: cell for other, cell in cells.items() if other != key}
-    assert make.page(rest).count("not built") == make.page(cells).count("not built") + 1
+    assert make.make_page({}).count("| not built ") > 0.9 * len(cells)
+    remaining_cells = {cell_key: cell for cell_key, cell in cells.items() if cell_key != key}
+    assert (
+        make.make_page(remaining_cells).count("not built")
+        == make.make_page(cells).count("not built") + 1
+    )
     # what is there no more is left out
-    stranger = replace(cells[key], network="nothing")
-    assert make.page({**cells, stranger.key: stranger}) == make.page(cells)
-    assert "nothing" not in record.text([*cells.values(), stranger])
+    unknown_cell = replace(cells[key], network="nothing")
+    assert make.make_page({**cells, unknown_cell.key: unknown_cell}) == make.make_page(cells)
+    assert "nothing" not in record.format_record([*cells.values(), unknown_cell])

@@ -1,34 +1,36 @@
 """Loops over cases try every case in every way, and say which failed."""
 
 import pytest
-from tables import every, looped
+from tables import looped, run_trials
 
 TABLE = {f"{family}-{number}": (family, number) for family in "ab" for number in range(5)}
-WAYS = {"first": 1, "second": 2, "third": 3}
+VARIANTS = {"first": 1, "second": 2, "third": 3}
 
 
-def tried(rotated):
-    seen = {"quick": [], "slow": []}
+def run_looped(rotated):
+    calls = {"quick": [], "slow": []}
 
-    @looped(TABLE, rotated=rotated, way=WAYS)
+    @looped(TABLE, rotated=rotated, way=VARIANTS)
     def test(case, way):
-        seen[kind].append((*case, way))
+        calls[kind].append((*case, way))
 
     (mark,) = test.pytestmark
     for parameter in mark.args[1]:
         kind = "slow" if parameter.marks else "quick"
         test(*parameter.values)
-    return seen
+    return calls
 
 
 @pytest.mark.parametrize("rotated", [False, True])
 def test_every_case_is_tried_once_in_every_way(rotated):
-    seen = tried(rotated)
-    expected = [(*case, way) for case in TABLE.values() for way in WAYS.values()]
-    assert sorted(seen["quick"] + seen["slow"]) == sorted(expected)
-    assert len(seen["quick"]) == (len(TABLE) if rotated else len(expected))
+    calls = run_looped(rotated)
+    expected = [(*case, variant) for case in TABLE.values() for variant in VARIANTS.values()]
+    assert sorted(calls["quick"] + calls["slow"]) == sorted(expected)
+    assert len(calls["quick"]) == (len(TABLE) if rotated else len(expected))
     for family in "ab":  # each meets every way, not always the same
-        assert {way for name, _, way in seen["quick"] if name == family} == set(WAYS.values())
+        assert {variant for name, _, variant in calls["quick"] if name == family} == set(
+            VARIANTS.values()
+        )
 
 
 def test_one_case_in_some_is_no_slow_one():
@@ -36,11 +38,11 @@ def test_one_case_in_some_is_no_slow_one():
     def test(case):
         pass
 
-    found = {parameter.id: parameter for parameter in test.pytestmark[0].args[1]}
-    assert {name: len(p.values[0]) for name, p in found.items()} == {
+    parameters = {parameter.id: parameter for parameter in test.pytestmark[0].args[1]}
+    assert {name: len(p.values[0]) for name, p in parameters.items()} == {
         "a": 2, "b": 2, "c": 1, "a-rest": 3, "b-rest": 3,
     }  # fmt: skip
-    assert {name for name, p in found.items() if p.marks} == {"a-rest", "b-rest"}
+    assert {name for name, p in parameters.items() if p.marks} == {"a-rest", "b-rest"}
 
 
 def test_all_that_fail_are_named():
@@ -68,7 +70,7 @@ def test_an_empty_table_makes_no_test_that_passes():
 
 def test_what_ends_a_test_ends_the_loop():
     with pytest.raises(pytest.skip.Exception):
-        every({"a": lambda: pytest.skip("not here"), "b": lambda: None})
+        run_trials({"a": lambda: pytest.skip("not here"), "b": lambda: None})
 
 
 @looped({"a-1": "one", "a-2": "two"})

@@ -8,33 +8,35 @@ from training_nets import draw
 
 from tcc.compiler.train import image_split
 
-APART = runpy.run_path(str(Path(__file__).parents[1] / "tools/train_zoo.py"))["apart"]
+describe_groups = runpy.run_path(str(Path(__file__).parents[1] / "tools/train_zoo.py"))[
+    "describe_groups"
+]
 
 
 @pytest.fixture
 def images(tmp_path):
     """A data set of three sides, and its digests as a training reports them."""
-    for number, side in enumerate(("train", "val", "test")):
-        for place, label in enumerate(("blue", "red")):
-            draw(tmp_path / side / label / "0.png", label, 2 * number + place)
+    for number, split in enumerate(("train", "val", "test")):
+        for index, label in enumerate(("blue", "red")):
+            draw(tmp_path / split / label / "0.png", label, 2 * number + index)
     digests = {
-        side: data.digest for side, data in image_split.read_split(tmp_path).datasets.items()
+        split: data.digest for split, data in image_split.read_split(tmp_path).datasets.items()
     }
     return tmp_path, {"data": {"digests": digests}}
 
 
 def test_a_card_tells_groups_only_where_they_are_known(images):
     folder, report = images
-    assert APART(folder, report).startswith("No groups, such as patients, are named")
+    assert describe_groups(folder, report).startswith("No groups, such as patients, are named")
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     lines = [f"{file},{file.partition('/')[0]}" for file in files]
     (folder / "index.csv").write_text("\n".join(["file,group", *lines]))
-    said = APART(folder, report)
-    assert said == "The images are of 3 groups, none of which is on two sides."
+    sentence = describe_groups(folder, report)
+    assert sentence == "The images are of 3 groups, none of which is on two sides."
 
 
 def test_a_card_is_of_the_images_that_were_trained_on(images):
     folder, report = images
     draw(folder / "val" / "red" / "0.png", "red", 99)
     with pytest.raises(SystemExit, match="the images of `val` are not those of the training"):
-        APART(folder, report)
+        describe_groups(folder, report)

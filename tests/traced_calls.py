@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
 _PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
 
 
-def traced(command: Sequence[str], log: Path) -> list[str]:
+def trace_command(command: Sequence[str], log: Path) -> list[str]:
     """Return a command line that runs another and writes its calls, and its children's, to a log.
 
     Raises:
@@ -33,17 +33,17 @@ def traced(command: Sequence[str], log: Path) -> list[str]:
     return ["strace", *options, "-o", str(log), *command]
 
 
-def attempts(log: Path, *, loopback: bool = False) -> list[str]:
+def find_attempts(log: Path, *, loopback: bool = False) -> list[str]:
     """Return the calls of a log that reach beyond this machine, or ask for a name.
 
     Args:
         log: What strace wrote.
         loopback: Whether its programs may speak with each other by this machine's own addresses.
     """
-    return [line for line in _calls(log) if _reaches_out(line, loopback)]
+    return [line for line in _read_calls(log) if _is_remote(line, loopback)]
 
 
-def _calls(log: Path) -> Iterator[str]:
+def _read_calls(log: Path) -> Iterator[str]:
     """Yield each call without its process; the second half of one that was interrupted is none."""
     for line in log.read_text(errors="replace").splitlines():
         call = line.lstrip("0123456789 ")
@@ -51,7 +51,7 @@ def _calls(log: Path) -> Iterator[str]:
             yield call
 
 
-def _reaches_out(call: str, loopback: bool) -> bool:
+def _is_remote(call: str, loopback: bool) -> bool:
     name = call.partition("(")[0]
     if name == "io_uring_setup" or RESOLVER.search(call):
         return True
@@ -61,6 +61,10 @@ def _reaches_out(call: str, loopback: bool) -> bool:
     if not families:
         return False  # by a socket that is connected, whose connection was looked at
     addresses, ports = _ADDRESS.findall(call), set(_PORT.findall(call))
-    if not addresses or ports & DNS or not all(ip_address(each).is_loopback for each in addresses):
+    if (
+        not addresses
+        or ports & DNS
+        or not all(ip_address(address).is_loopback for address in addresses)
+    ):
         return True
     return name != "bind" and not loopback

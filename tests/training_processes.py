@@ -11,32 +11,38 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tcc.compiler.cli", "tcc.compiler.train"])
 
 
-def begun(
-    words: Sequence[object],
+def start_training(
+    arguments: Sequence[object],
     settings: Mapping[str, str] | None = None,
-    said: Path | None = None,
+    stderr_file: Path | None = None,
     *,
     state_each_step: bool = False,
 ) -> BaseProcess:
     """Begin a command of `tcc` in this folder; return its process.
 
     Args:
-        words: The command's words.
+        arguments: The command's words.
         settings: Variables of its environment.
-        said: A file for what it writes to standard error.
+        stderr_file: A file for what it writes to standard error.
         state_each_step: Whether the state is written after each step of a training.
     """
-    given = (list(map(str, words)), os.getcwd(), dict(settings or {}), said, state_each_step)
-    child = _FORKS.Process(target=_run, args=given)
+    process_arguments = (
+        list(map(str, arguments)),
+        os.getcwd(),
+        dict(settings or {}),
+        stderr_file,
+        state_each_step,
+    )
+    child = _FORKS.Process(target=_run, args=process_arguments)
     child.start()
     return child
 
 
 def _run(
-    words: list[str],
+    arguments: list[str],
     folder: str,
     settings: Mapping[str, str],
-    said: Path | None,
+    stderr_file: Path | None,
     state_each_step: bool,
 ) -> None:
     import sys
@@ -46,10 +52,10 @@ def _run(
 
     os.chdir(folder)
     os.environ.update(settings)
-    if said:
-        with open(said, "w") as file:
+    if stderr_file:
+        with open(stderr_file, "w") as file:
             os.dup2(file.fileno(), 2)
     if state_each_step:
         loop.CHECKPOINT_SECONDS = 0
-    sys.argv = ["tcc", *words]
+    sys.argv = ["tcc", *arguments]
     main()

@@ -21,22 +21,24 @@ class Browser:
 
     def __init__(self, folder):
         self.events, self._number, self._rest = [], 0, b""
-        ours, theirs = os.pipe(), os.pipe()
+        request_pipe, reply_pipe = os.pipe(), os.pipe()
         # Chromium reads from 3 and writes to 4, which either end of ours may be.
-        given, told = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (ours[0], theirs[1]))
+        request_end, reply_end = (
+            fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (request_pipe[0], reply_pipe[1])
+        )
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$0" "$@" 3<&{given} 4>&{told}', *command],
-            pass_fds=(given, told), start_new_session=True,
+            ["bash", "-c", f'exec "$0" "$@" 3<&{request_end} 4>&{reply_end}', *command],
+            pass_fds=(request_end, reply_end), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        for end in (ours[0], theirs[1], given, told):
+        for end in (request_pipe[0], reply_pipe[1], request_end, reply_end):
             os.close(end)
-        self._out, self._in = ours[1], theirs[0]
+        self._out, self._in = request_pipe[1], reply_pipe[0]
         self._session = None
         target = self("Target.createTarget", url="about:blank")["targetId"]
-        found = self("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = found["sessionId"]
+        attached = self("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             self(f"{domain}.enable")
 
@@ -60,31 +62,31 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            found = self._read()
-            if found.get("id") == self._number:
-                assert "error" not in found, (method, found["error"])
-                return found["result"]
-            self.events.append(found)
+            reply = self._read()
+            if reply.get("id") == self._number:
+                assert "error" not in reply, (method, reply["error"])
+                return reply["result"]
+            self.events.append(reply)
 
     def _read(self):
         while b"\0" not in self._rest:
-            data = os.read(self._in, 1 << 20)
-            assert data, "Chromium ended"
-            self._rest += data
+            chunk = os.read(self._in, 1 << 20)
+            assert chunk, "Chromium ended"
+            self._rest += chunk
         text, _, self._rest = self._rest.partition(b"\0")
         return json.loads(text)
 
     def evaluate(self, code):
         """Return what an expression gives in the page, promises awaited."""
-        found = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        reply = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def wait(self, code, seconds=120):
         """Wait until an expression is true; while a page is on its way it may be an error."""
         end = time.monotonic() + seconds
-        words = {"expression": code, "awaitPromise": True, "returnByValue": True}
-        while self("Runtime.evaluate", **words)["result"].get("value") is not True:
+        parameters = {"expression": code, "awaitPromise": True, "returnByValue": True}
+        while self("Runtime.evaluate", **parameters)["result"].get("value") is not True:
             assert time.monotonic() < end, (code, self.evaluate("document.body?.innerText"))
             time.sleep(0.2)
 
@@ -108,8 +110,8 @@ class Browser:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
-        found = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+        screenshot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(screenshot["data"]))
 
     def told(self, method):
         """What the protocol told by a method, oldest first."""

@@ -13,14 +13,14 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: apt-get install nodejs")
 
 
-def node(code, folder, *words):
+def run_node(code, folder, *words):
     """What a module prints that may import the page's as `site/NAME`, read as JSON."""
     script = folder / "script.mjs"
     script.write_text(code.replace("'site/", f"'{SITE.as_uri()}/"))
     command = [NODE, script, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout)
 
 
 CONTRACTS = """
@@ -46,21 +46,21 @@ console.log(JSON.stringify(found));
 """
 
 
-def tensors(folder, cases):
+def compute_tensors(folder, cases):
     """What the page makes of images by contracts: cases are (contract as JSON, shape, pixels)."""
-    listed, at = [], 0
+    records, offset = [], 0
     with (folder / "images.bin").open("wb") as file:
         for contract, shape, image in cases:
             file.write(image.tobytes())
-            listed.append(
-                {"contract": contract, "shape": shape, "at": at, "image": image.shape[:2]}
+            records.append(
+                {"contract": contract, "shape": shape, "at": offset, "image": image.shape[:2]}
             )
-            at += image.nbytes
-    (folder / "cases.json").write_text(json.dumps(listed))
-    found = node(CONTRACTS, folder, folder)
+            offset += image.nbytes
+    (folder / "cases.json").write_text(json.dumps(records))
+    counts = run_node(CONTRACTS, folder, folder)
     values = np.fromfile(folder / "tensors.bin", "<f4")
     start = 0
-    for count, (_, shape, _) in zip(found, cases, strict=True):
+    for count, (_, shape, _) in zip(counts, cases, strict=True):
         if isinstance(count, str):
             yield count
         else:

@@ -5,25 +5,25 @@ from dataclasses import replace
 from tcc.compiler.ir.graph import Graph, Node, verify
 from tcc.compiler.ir.rewrite import extract_inference_graph
 
-KEPT = ("ddsnet", "fastnet", "fastnet_block")
+FULL_SIZE = ("ddsnet", "fastnet", "fastnet_block")
 """Networks of ours, which are quick and stay at the size that users build."""
 PIXELS = 80
 """An edge of the others' images: inception_v3, which halves them most, takes none below 75."""
 
 
-def small(graph: Graph) -> Graph:
+def shrink_network(graph: Graph) -> Graph:
     """Return a network for images of `PIXELS`, every layer as wide as it is, to be run.
 
     What is compared layer by layer, to the bit or against the same sums, depends on channels, taps
     and strides; maps of 224 or 299 pixels take 8 to 14 times as long and say nothing more.
     """
-    if graph.name in KEPT:
+    if graph.name in FULL_SIZE:
         return graph
     graph = extract_inference_graph(graph)  # an auxiliary head fits one size alone
     (source,) = graph.inputs
     source = replace(source, type=replace(source.type, shape=(3, PIXELS, PIXELS)))
     types, nodes = {source.name: source.type}, list[Node]()
     for node in graph.nodes:
-        types[node.name] = node.op.infer(*(types[value] for value in node.inputs))
+        types[node.name] = node.op.infer(*(types[operand] for operand in node.inputs))
         nodes.append(replace(node, type=types[node.name]))
     return verify(replace(graph, inputs=(source,), nodes=tuple(nodes)))

@@ -25,7 +25,7 @@ STOPS = {
 """The calls before which an actor stops, where they are about the folders that are shared."""
 SILENT = {os: ("close", "fsync", "write")}
 """Calls that a killed actor does not make either."""
-MOST = 10_000
+MAX_STOPS = 10_000
 """Stops after which an actor that still is not done goes round in circles."""
 
 
@@ -41,9 +41,9 @@ class Actor:
     stops: int = 0
     killed: bool = False
     waits: bool = False
-    done: bool = False
+    finished: bool = False
     error: BaseException | None = None
-    held: set[int] = field(default_factory=set)
+    descriptors: set[int] = field(default_factory=set)
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -62,14 +62,14 @@ class Actor:
             self.error = error
         finally:
             del ACTORS[threading.get_ident()]
-            self.done = True
+            self.finished = True
             self.stopped.release()
 
     def stop(self, name: str) -> None:
         """Wait until it is this actor's turn."""
         self.stops += 1
         self.waits = name == "sleep"
-        if self.stops > MOST:
+        if self.stops > MAX_STOPS:
             raise AssertionError("it never ends")
         self.stopped.release()
         self.go.acquire()
@@ -81,22 +81,22 @@ class Actor:
         self.go.release()
         self.stopped.acquire()
 
-    def steps(self, count: int, *, until_it_waits: bool = False) -> None:
+    def run_steps(self, count: int, *, until_it_waits: bool = False) -> None:
         """Go on by so many stops at most."""
         for _ in range(count):
-            if self.done:
+            if self.finished:
                 return
             self.step()
             if self.waits and until_it_waits:
                 return
 
-    def kill(self, close: Callable[[int], None]) -> None:
+    def kill(self, close_file: Callable[[int], None]) -> None:
         """End it where it stands: its locks are dropped, and it does nothing more."""
-        if self.done:
+        if self.finished:
             return
         self.killed = True
-        for descriptor in self.held:
-            close(descriptor)
+        for descriptor in self.descriptors:
+            close_file(descriptor)
         self.step()
 
 
@@ -105,53 +105,62 @@ ACTORS: dict[int, Actor] = {}
 
 
 @contextmanager
-def patched(base: Path) -> Iterator[Callable[[int], None]]:
-    """Have actors stop before calls about what lies in a folder; gives the real `close`."""
-    close, kept = os.close, []
-    calls = [(home, name) for listed in (STOPS, SILENT) for home in listed for name in listed[home]]
-    for home, name in calls:
-        kept.append((home, name, getattr(home, name)))
-        stops = home in STOPS and name in STOPS[home]
-        setattr(home, name, _call(getattr(home, name), name, stops, str(base)))
+def patch_calls(base: Path) -> Iterator[Callable[[int], None]]:
+    """Have actors stop before calls about what lies in a folder; gives the real `close_file`."""
+    close_file, originals = os.close, []
+    patched_calls = [
+        (module, name)
+        for call_table in (STOPS, SILENT)
+        for module in call_table
+        for name in call_table[module]
+    ]
+    for module, name in patched_calls:
+        originals.append((module, name, getattr(module, name)))
+        is_stop = module in STOPS and name in STOPS[module]
+        setattr(module, name, _wrap_call(getattr(module, name), name, is_stop, str(base)))
     try:
-        yield close
+        yield close_file
     finally:
-        for home, name, original in kept:
-            setattr(home, name, original)
+        for module, name, original in originals:
+            setattr(module, name, original)
 
 
-def _call(original: Callable[..., Any], name: str, stops: bool, base: str) -> Callable[..., Any]:
-    def call(*words: Any, **options: Any) -> Any:
+def _wrap_call(
+    original: Callable[..., Any], name: str, is_stop: bool, base: str
+) -> Callable[..., Any]:
+    def run_call(*arguments: Any, **options: Any) -> Any:
         actor = ACTORS.get(threading.get_ident())
         if actor is None:
-            return original(*words, **options)
+            return original(*arguments, **options)
         if actor.killed:
             raise Killed
-        if stops and _shared(name, words, options, base):
+        if is_stop and _is_shared_call(name, arguments, options, base):
             actor.stop(name)
         if name == "sleep":
             return None
-        found = original(*words, **options)
-        if name == "open" and isinstance(found, int):
-            actor.held.add(found)
+        returned = original(*arguments, **options)
+        if name == "open" and isinstance(returned, int):
+            actor.descriptors.add(returned)
         if name == "close":
-            actor.held.discard(words[0])
-        return found
+            actor.descriptors.discard(arguments[0])
+        return returned
 
-    return call
+    return run_call
 
 
-def _shared(name: str, words: Sequence[Any], options: Any, base: str) -> bool:
+def _is_shared_call(name: str, arguments: Sequence[Any], options: Any, base: str) -> bool:
     """Whether a call is about something that others see: in the folder, or one below it."""
     if name in ("flock", "sleep") or options.get("dir_fd") is not None:
         return True
-    if not words or isinstance(words[0], int):
+    if not arguments or isinstance(arguments[0], int):
         return False
-    path = os.fspath(words[0])
+    path = os.fspath(arguments[0])
     return str(path).startswith(base) and str(path)[len(base) :].count("/") <= 2
 
 
-def ordered(actors: Sequence[Actor], switches: Sequence[int], close: Callable[[int], None]) -> None:
+def run_in_order(
+    actors: Sequence[Actor], switches: Sequence[int], close_file: Callable[[int], None]
+) -> None:
     """Run actors: the first makes so many steps, then the next, and so on; at last all end.
 
     A negative number kills the actor after as many steps.
@@ -160,9 +169,9 @@ def ordered(actors: Sequence[Actor], switches: Sequence[int], close: Callable[[i
         actor.start()
     for turn, count in enumerate(switches):
         actor = actors[turn % len(actors)]
-        actor.steps(abs(count) - (count < 0))
+        actor.run_steps(abs(count) - (count < 0))
         if count < 0:
-            actor.kill(close)
-    while left := [actor for actor in actors if not actor.done]:
-        for actor in left:
-            actor.steps(MOST, until_it_waits=True)
+            actor.kill(close_file)
+    while unfinished := [actor for actor in actors if not actor.finished]:
+        for actor in unfinished:
+            actor.run_steps(MAX_STOPS, until_it_waits=True)

@@ -25,7 +25,7 @@ HEAD = "| fp32, arm-a7 | arena, KB | values, KB | ratio |"
 RULE = "|---|---|---|---|"
 
 
-def row(name: str) -> str:
+def format_row(name: str) -> str:
     """Return a network's row."""
     graph = load(shipped.list_specs()[name]).graph
     zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
@@ -43,10 +43,10 @@ def main() -> None:
     end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
     rows = {line.split()[1]: line for line in lines[start:end]}
     for name in sys.argv[1:] or sorted(shipped.list_specs()):
-        rows[name] = row(name)
+        rows[name] = format_row(name)
         print(rows[name], flush=True)
-    made = [*lines[:start], *(rows[name] for name in sorted(rows)), *lines[end:]]
-    PAGE.write_text("\n".join(made) + "\n", "utf-8")
+    page_lines = [*lines[:start], *(rows[name] for name in sorted(rows)), *lines[end:]]
+    PAGE.write_text("\n".join(page_lines) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -46,12 +46,14 @@ class BuildError(Exception):
     """A command of tcc did not end well."""
 
 
-def tcc(*words: str) -> str:
+def run_tcc(*arguments: str) -> str:
     """Run tcc; return what it printed."""
-    done = subprocess.run([TCC, *words], check=False, capture_output=True, text=True, cwd="/")
-    if done.returncode:
-        raise BuildError(f"tcc {' '.join(words)}: exit {done.returncode}\n{done.stderr}")
-    return done.stdout
+    process = subprocess.run(
+        [TCC, *arguments], check=False, capture_output=True, text=True, cwd="/"
+    )
+    if process.returncode:
+        raise BuildError(f"tcc {' '.join(arguments)}: exit {process.returncode}\n{process.stderr}")
+    return process.stdout
 
 
 @dataclass
@@ -59,22 +61,22 @@ class Digests:
     """SHA-256 by name, in a file that is written after every build."""
 
     path: Path
-    found: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
-    def holds(self, name: str) -> bool:
+    def has_digests(self, name: str) -> bool:
         """Whether a file, or a folder with files, is there."""
-        return any(each == name or each.startswith(f"{name}/") for each in self.found)
+        return any(path == name or path.startswith(f"{name}/") for path in self.digests)
 
     def add(self, folder: Path) -> None:
         """Add every file below a folder, by its path from there."""
         files = [path for path in folder.rglob("*") if path.is_file()]
         new = {path.relative_to(folder).as_posix(): digest(path) for path in files}
         with self.lock:
-            self.found = dict(sorted({**self.found, **new}.items()))
-            beside = self.path.with_suffix(".part")
-            beside.write_text(json.dumps(self.found, indent=0) + "\n")
-            beside.replace(self.path)
+            self.digests = dict(sorted({**self.digests, **new}.items()))
+            partial_file = self.path.with_suffix(".part")
+            partial_file.write_text(json.dumps(self.digests, indent=0) + "\n")
+            partial_file.replace(self.path)
 
 
 def digest(path: Path) -> str:
@@ -84,15 +86,15 @@ def digest(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BuildSelection:
     """What to build: networks and targets, each with its precisions."""
 
     networks: tuple[str, ...]
     targets: dict[str, tuple[str, ...]]
     scratch: Path
-    until: float  # on the clock `monotonic`
+    deadline: float  # on the clock `monotonic`
 
-    def builds(self) -> dict[str, list[str]]:
+    def group_targets(self) -> dict[str, list[str]]:
         """Return the targets by precision: one command builds for all of them."""
         by_precision: dict[str, list[str]] = defaultdict(list)
         for target, precisions in self.targets.items():
@@ -101,61 +103,67 @@ class Choice:
         return by_precision
 
 
-def chosen(options: argparse.Namespace, scratch: Path) -> Choice:
+def select_builds(options: argparse.Namespace, scratch: Path) -> BuildSelection:
     """Return what the options leave of all networks and targets."""
-    models = sorted(json.loads(tcc("zoo", "--json"))["models"], key=lambda each: each["macs"])
-    networks = picked([each["name"] for each in models], options.networks)
-    every = {each["name"]: each for each in json.loads(tcc("targets", "--json"))["targets"]}
-    able = [name for name, each in every.items() if each["builds"]]
-    targets = picked(able, options.targets)
-    precisions = {name: tuple(every[name]["precisions"]) for name in targets}
-    until = monotonic() + options.minutes * 60
-    return Choice(networks, precisions, scratch, until)
+    models = sorted(
+        json.loads(run_tcc("zoo", "--json"))["models"], key=lambda record: record["macs"]
+    )
+    networks = select_names([record["name"] for record in models], options.networks)
+    target_records = {
+        record["name"]: record for record in json.loads(run_tcc("targets", "--json"))["targets"]
+    }
+    buildable = [name for name, record in target_records.items() if record["builds"]]
+    targets = select_names(buildable, options.targets)
+    precisions = {name: tuple(target_records[name]["precisions"]) for name in targets}
+    deadline = monotonic() + options.minutes * 60
+    return BuildSelection(networks, precisions, scratch, deadline)
 
 
-def picked(known: Sequence[str], words: str | None) -> tuple[str, ...]:
+def select_names(known_names: Sequence[str], names_option: str | None) -> tuple[str, ...]:
     """Return the known names that are among the words, or all."""
-    if words is None:
-        return tuple(known)
-    names = words.split(",")
-    if unknown := sorted(set(names) - set(known)):
-        sys.exit(f"not known: {', '.join(unknown)}; known: {', '.join(known)}")
-    return tuple(name for name in known if name in names)
+    if names_option is None:
+        return tuple(known_names)
+    names = names_option.split(",")
+    if unknown := sorted(set(names) - set(known_names)):
+        sys.exit(f"not known: {', '.join(unknown)}; known: {', '.join(known_names)}")
+    return tuple(name for name in known_names if name in names)
 
 
-def build(network: str, choice: Choice, digests: Digests) -> Iterator[str]:
+def build(network: str, selection: BuildSelection, digests: Digests) -> Iterator[str]:
     """Build a network for everything chosen; yield what failed or was left."""
-    with tempfile.TemporaryDirectory(dir=choice.scratch) as name:
-        calibrating = Calibrating(network, Path(name) / f"{network}.calibration.json")
-        for precision, targets in choice.builds().items():
-            lacking = [t for t in targets if not digests.holds(f"{network}-{t}-{precision}")]
-            if not lacking:
+    with tempfile.TemporaryDirectory(dir=selection.scratch) as name:
+        calibration_run = CalibrationRun(network, Path(name) / f"{network}.calibration.json")
+        for precision, targets in selection.group_targets().items():
+            missing_targets = [
+                t for t in targets if not digests.has_digests(f"{network}-{t}-{precision}")
+            ]
+            if not missing_targets:
                 continue
-            said = f"{network} {','.join(lacking)} {precision}"
-            if monotonic() > choice.until:
-                yield f"no time left for {said}"
+            title = f"{network} {','.join(missing_targets)} {precision}"
+            if monotonic() > selection.deadline:
+                yield f"no time left for {title}"
                 continue
             started = monotonic()
             folder = Path(name) / precision
             try:
                 command = ["build", network, "--seed=0", "--precision", precision]
-                command += ["--target", ",".join(lacking), "--quiet"]
-                if RUNNABLE.intersection(lacking):  # elsewhere nothing is replayed
+                command += ["--target", ",".join(missing_targets), "--quiet"]
+                if RUNNABLE.intersection(missing_targets):  # elsewhere nothing is replayed
                     command += ["--no-replay"]
                 if precision.startswith("int"):
-                    command += ["--calibration", calibrating.file(digests), *NO_FLOOR]
-                if not RUNNABLE.issuperset(lacking):  # packages of NPUs hold images
+                    command += ["--calibration", calibration_run.prepare_file(digests), *NO_FLOOR]
+                if not RUNNABLE.issuperset(missing_targets):  # packages of NPUs hold images
                     command += ["--data", SAMPLES]
-                tcc(*command, "--output", str(folder))
-            except BuildError as why:
-                yield str(why)
+                run_tcc(*command, "--output", str(folder))
+            except BuildError as error:
+                yield str(error)
                 continue
             digests.add(folder)
-            discard(folder)
-            print(f"{said}: {monotonic() - started:.0f} s", flush=True)
+            remove_files(folder)
+            print(f"{title}: {monotonic() - started:.0f} s", flush=True)
 
 
-def discard(folder: Path) -> None:
+def remove_files(folder: Path) -> None:
     """Remove the files of a folder: those of all builds together are some GB."""
     for path in folder.rglob("*"):
         if path.is_file():
@@ -163,22 +171,28 @@ def discard(folder: Path) -> None:
 
 
 @dataclass
-class Calibrating:
+class CalibrationRun:
     """One calibration, which all integer builds of a network take."""
 
     network: str
     path: Path
 
-    def file(self, digests: Digests) -> str:
+    def prepare_file(self, digests: Digests) -> str:
         """Return the calibration file; write it first where it is not there yet."""
         if not self.path.exists():
             folder = self.path.with_suffix("")
             samples = ["--images", str(IMAGES), "--data", SAMPLES]
-            written = folder / self.path.name
-            words = ["--seed=0", "--target=onnxruntime", "--quiet", "--output", str(written)]
-            tcc("calibrate", self.network, *samples, *words)
+            output_file = folder / self.path.name
+            arguments = [
+                "--seed=0",
+                "--target=onnxruntime",
+                "--quiet",
+                "--output",
+                str(output_file),
+            ]
+            run_tcc("calibrate", self.network, *samples, *arguments)
             digests.add(folder)
-            written.rename(self.path)
+            output_file.rename(self.path)
         return str(self.path)
 
 
@@ -186,45 +200,45 @@ def collect(options: argparse.Namespace) -> int:
     """Write digests into the file; return the exit code."""
     digests = Digests(options.files[0])
     if digests.path.exists():
-        digests.found = json.loads(digests.path.read_text())
+        digests.digests = json.loads(digests.path.read_text())
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
-        choice = chosen(options, Path(scratch))
-        runs = pool.map(lambda name: list(build(name, choice, digests)), choice.networks)
-        wrong = [line for lines in runs for line in lines]
-    for line in wrong:
+        selection = select_builds(options, Path(scratch))
+        runs = pool.map(lambda name: list(build(name, selection, digests)), selection.networks)
+        problems = [line for lines in runs for line in lines]
+    for line in problems:
         print(line, file=sys.stderr)
-    print(f"{len(digests.found)} files, {len(wrong)} builds failed or left")
-    return int(bool(wrong))
+    print(f"{len(digests.digests)} files, {len(problems)} builds failed or left")
+    return int(bool(problems))
 
 
-def compare(before: Path, after: Path) -> int:
+def compare(old_path: Path, new_path: Path) -> int:
     """Print what differs between two files of digests; return the exit code."""
-    old, new = (json.loads(path.read_text()) for path in (before, after))
-    same = [name for name in old.keys() & new.keys() if old[name] == new[name]]
+    old, new = (json.loads(path.read_text()) for path in (old_path, new_path))
+    unchanged = [name for name in old.keys() & new.keys() if old[name] == new[name]]
     for name in sorted(old.keys() | new.keys()):
         if name not in new:
-            print(f"only in {before}: {name}")
+            print(f"only in {old_path}: {name}")
         elif name not in old:
-            print(f"only in {after}: {name}")
+            print(f"only in {new_path}: {name}")
         elif old[name] != new[name]:
             print(f"differs: {name}")
-    different = len(old.keys() | new.keys()) - len(same)
-    print(f"{len(same)} files are the same, {different} are not")
-    return int(different > 0 or not same)
+    different = len(old.keys() | new.keys()) - len(unchanged)
+    print(f"{len(unchanged)} files are the same, {different} are not")
+    return int(different > 0 or not unchanged)
 
 
 def main() -> int:
     """Collect or compare, as the command line asks."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("files", nargs="+", type=Path, metavar="FILE", help="digests, as JSON")
-    words.add_argument("--compare", action="store_true", help="compare two files")
-    words.add_argument("--networks", metavar="N[,N...]", help="of `tcc zoo`; all")
-    words.add_argument("--targets", metavar="T[,T...]", help="of `tcc targets`; all that build")
-    words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="networks at a time")
-    words.add_argument("--minutes", type=float, default=120, help="start no build after so many")
-    options = words.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="digests, as JSON")
+    parser.add_argument("--compare", action="store_true", help="compare two files")
+    parser.add_argument("--networks", metavar="N[,N...]", help="of `tcc zoo`; all")
+    parser.add_argument("--targets", metavar="T[,T...]", help="of `tcc targets`; all that build")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="networks at a time")
+    parser.add_argument("--minutes", type=float, default=120, help="start no build after so many")
+    options = parser.parse_args()
     if len(options.files) != 1 + options.compare:
-        words.error("give one file to write, or --compare and two")
+        parser.error("give one file to write, or --compare and two")
     return compare(*options.files) if options.compare else collect(options)
 
 

@@ -72,163 +72,210 @@ class Study:
     """The images: those that judge, those that int8 is calibrated with, the classes as settings."""
 
     path: Path
-    judge: DataSet
-    calibration: DataSet
+    held_out_images: DataSet
+    calibration_images: DataSet
     classes: Mapping[str, str]
 
 
 def main() -> None:
     """Print the table."""
-    asked = _arguments()
+    options = _parse_arguments()
     report = Report()
-    networks = dict(_named(text) for text in asked.network) or NETWORKS
-    weights = dict(_named(text) for text in asked.weights)
-    if strange := sorted(set(weights) - set(networks)):
+    networks = dict(_split_setting(text) for text in options.network) or NETWORKS
+    weights = dict(_split_setting(text) for text in options.weights)
+    if unknown_names := sorted(set(weights) - set(networks)):
         known_ones = ", ".join(networks)
-        raise fail("E0601", f"--weights for `{strange[0]}`: the networks are {known_ones}", HERE)
-    made = study(asked.data, asked.calibrate_with, asked.images)
-    report.warn_grouped(dict.fromkeys((*made.judge.warnings, *made.calibration.warnings)))
-    found = []
+        raise fail(
+            "E0601", f"--weights for `{unknown_names[0]}`: the networks are {known_ones}", HERE
+        )
+    image_sets = read_study(options.data, options.calibrate_with, options.images)
+    report.warn_grouped(
+        dict.fromkeys(
+            (*image_sets.held_out_images.warnings, *image_sets.calibration_images.warnings)
+        )
+    )
+    columns = []
     with report.track_stages() as stages:
         for name, spec in networks.items():
-            found.append(measured(name, spec, weights.get(name), made, stages))
-            if found[-1].weights == "random":
+            columns.append(measure_network(name, spec, weights.get(name), image_sets, stages))
+            if columns[-1].weights == "random":
                 report.warn_text(f"{name}: its weights are random; its accuracies mean nothing")
         stages.finish_stage()
-    print(SHOWN[asked.format](found, made))
+    print(FORMATTERS[options.format](columns, image_sets))
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--calibrate-with", type=Path, metavar="DIR")
     parser.add_argument("--images", type=int, metavar="N", help="take N of each set of images")
     parser.add_argument("--network", action="append", default=[], metavar="NAME=SPEC[,P=VALUE...]")
-    parser.add_argument("--format", choices=sorted(SHOWN), default="text")
+    parser.add_argument("--format", choices=sorted(FORMATTERS), default="text")
     return parser.parse_args()
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
+def _split_setting(text: str) -> tuple[str, str]:
+    name, equals, setting = text.partition("=")
     if not equals:
         raise fail("E0601", f"`{text}` is not NAME=VALUE", HERE)
-    return name, value
+    return name, setting
 
 
-def study(path: Path, calibration: Path | None, images: int | None) -> Study:
+def read_study(path: Path, calibration: Path | None, images: int | None) -> Study:
     """Return the images that judge, those that calibrate, and the classes as settings.
 
     Raises:
         UserError: They are no data sets.
     """
-    data = read_dataset(path)
-    learn, judge = (read_dataset(calibration), data) if calibration else data.split()
-    labels = sorted({item.label for item in data.items if item.label is not None})
+    data_set = read_dataset(path)
+    fit_images, held_out_images = (
+        (read_dataset(calibration), data_set) if calibration else data_set.split()
+    )
+    labels = sorted({image.label for image in data_set.items if image.label is not None})
     classes = {"classes": str(len(labels)), "labels": f"[{', '.join(labels)}]"}
     if all(label.isdecimal() for label in labels):
         classes = {"classes": str(1 + max(map(int, labels), default=0))}
-    return Study(path, judge.select_first(images), learn.select_first(images), classes)
+    return Study(
+        path, held_out_images.select_first(images), fit_images.select_first(images), classes
+    )
 
 
-def measured(name: str, spec: str, weights: str | None, made: Study, stages: Stages) -> Network:
+def measure_network(
+    name: str, spec: str, weights: str | None, image_sets: Study, stages: Stages
+) -> Network:
     """Return a network's column.
 
     Raises:
         UserError: The spec or the weights are wrong, or do not fit the images.
     """
     file, *settings = spec.split(",")
-    network = load(shipped.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
+    network = load(
+        shipped.find_spec(file, HERE), {**image_sets.classes, **dict(map(_split_setting, settings))}
+    )
     labelled_images.label_images(
-        made.judge, manifest.build_output_contracts(network.graph), made.path
+        image_sets.held_out_images, manifest.build_output_contracts(network.graph), image_sets.path
     )  # before any work
     if weights:
-        given = pipeline.read_weights(Path(weights), network.graph)
+        weight_source = pipeline.read_weights(Path(weights), network.graph)
     else:
-        given = pipeline.create_random_weights(network.graph)
-    forms = {form: _form(form, network, given, made, stages) for form in FORMS}
-    return Network(name, spec, given.origin.origin, forms)
+        weight_source = pipeline.create_random_weights(network.graph)
+    forms = {
+        form: _measure_form(form, network, weight_source, image_sets, stages) for form in FORMS
+    }
+    return Network(name, spec, weight_source.origin.origin, forms)
 
 
-def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Form:
+def _measure_form(
+    form: str, spec: Spec, weight_source: WeightSource, image_sets: Study, stages: Stages
+) -> Form:
     """Build a form and judge its file."""
     device = devices.find("tflite", HERE)
     plan = Plan(device, device.get_precision(form))
-    integers = _integers(spec, given, made, stages) if plan.precision.integer else None
-    (contents,) = pipeline.build(spec, given, [plan], stages, integers)
-    size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
+    integers = (
+        _build_int8(spec, weight_source, image_sets, stages) if plan.precision.integer else None
+    )
+    (contents,) = pipeline.build(spec, weight_source, [plan], stages, integers)
+    size = sum(
+        len(content) for path, content in contents.files.items() if path.startswith("model/")
+    )
     with tempfile.TemporaryDirectory() as folder:
         built = bundle_folder.read_bundle(
             bundle_folder.write_bundle(contents, Path(folder)), devices.find_precision, None
         )
-        labelled = labelled_images.label_images(made.judge, built.manifest.outputs, made.path)
+        labelled = labelled_images.label_images(
+            image_sets.held_out_images, built.manifest.outputs, image_sets.path
+        )
         scores = evaluation.evaluate_artifact(built, device, labelled, stages).scores
     return Form(scores.accuracy, scores.correct, size)
 
 
-def _integers(spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Int8Programs:
+def _build_int8(
+    spec: Spec, weight_source: WeightSource, image_sets: Study, stages: Stages
+) -> Int8Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.CalibrationRequest(
+    request = pipeline.CalibrationRequest(
         int8_program.ANY_TARGET, DEFAULT, RunOptions(progress=stages)
     )
-    source = int8_program.from_images(spec, given, made.calibration, wanted)
-    ready = pipeline.lower_for_int8(spec, given)
-    none = AccuracyFloor(cosine=-1.0, correlation=0.0, images=0)
-    return int8_program.build_programs(ready, source, none, (False,), progress=stages)
+    source = int8_program.from_images(spec, weight_source, image_sets.calibration_images, request)
+    lowered_model = pipeline.lower_for_int8(spec, weight_source)
+    no_floor = AccuracyFloor(cosine=-1.0, correlation=0.0, images=0)
+    return int8_program.build_programs(lowered_model, source, no_floor, (False,), progress=stages)
 
 
-def as_text(found: Sequence[Network], made: Study) -> str:
+def format_text(networks: Sequence[Network], image_sets: Study) -> str:
     """Return the table for a terminal."""
-    return "\n".join([*format_table(_columns(found), _rows(found)), "", *_notes(found, made)])
+    return "\n".join(
+        [
+            *format_table(_list_columns(networks), _list_rows(networks)),
+            "",
+            *_list_notes(networks, image_sets),
+        ]
+    )
 
 
-def as_markdown(found: Sequence[Network], made: Study) -> str:
+def format_markdown(networks: Sequence[Network], image_sets: Study) -> str:
     """Return the table in markdown."""
-    columns = _columns(found)
-    lines = [f"| {' | '.join(row)} |" for row in (columns, *_rows(found))]
+    columns = _list_columns(networks)
+    lines = [f"| {' | '.join(row)} |" for row in (columns, *_list_rows(networks))]
     rule = f"|---|{'---:|' * (len(columns) - 1)}"
-    return "\n".join([lines[0], rule, *lines[1:], "", *_notes(found, made)])
+    return "\n".join([lines[0], rule, *lines[1:], "", *_list_notes(networks, image_sets)])
 
 
-def as_json(found: Sequence[Network], made: Study) -> str:
+def format_json(networks: Sequence[Network], image_sets: Study) -> str:
     """Return all figures."""
-    images = {"judge": len(made.judge), "calibration": len(made.calibration)}
-    about = {"data": str(made.path), "digest": made.judge.digest, "images": images}
-    return json.dumps({**about, "networks": [_document(each) for each in found]}, indent=2)
+    images = {
+        "judge": len(image_sets.held_out_images),
+        "calibration": len(image_sets.calibration_images),
+    }
+    header = {
+        "data": str(image_sets.path),
+        "digest": image_sets.held_out_images.digest,
+        "images": images,
+    }
+    return json.dumps(
+        {**header, "networks": [_to_document(network) for network in networks]}, indent=2
+    )
 
 
-SHOWN = {"text": as_text, "markdown": as_markdown, "json": as_json}
+FORMATTERS = {"text": format_text, "markdown": format_markdown, "json": format_json}
 
 
-def _columns(found: Sequence[Network]) -> list[str]:
-    marked = [f"{n.name}*" if n.weights == "random" else n.name for n in found]
-    return ["Opt. type", *(f"{name} {what}" for name in marked for what in ("Acc.", "MB"))]
-
-
-def _rows(found: Sequence[Network]) -> list[list[str]]:
+def _list_columns(networks: Sequence[Network]) -> list[str]:
+    marked = [f"{n.name}*" if n.weights == "random" else n.name for n in networks]
     return [
-        [title, *(cell for network in found for cell in _cells(network.forms[form]))]
+        "Opt. type",
+        *(f"{name} {figure_name}" for name in marked for figure_name in ("Acc.", "MB")),
+    ]
+
+
+def _list_rows(networks: Sequence[Network]) -> list[list[str]]:
+    return [
+        [title, *(cell for network in networks for cell in _format_cells(network.forms[form]))]
         for form, title in FORMS.items()
     ]
 
 
-def _cells(form: Form) -> tuple[str, str]:
+def _format_cells(form: Form) -> tuple[str, str]:
     megabytes = form.bytes / 1e6
     return f"{form.accuracy:.1%}", f"{megabytes:.1f}" if megabytes >= 10 else f"{megabytes:.3f}"
 
 
-def _notes(found: Sequence[Network], made: Study) -> list[str]:
-    same = set(made.judge.digests) & set(made.calibration.digests)
+def _list_notes(networks: Sequence[Network], image_sets: Study) -> list[str]:
+    shared_images = set(image_sets.held_out_images.digests) & set(
+        image_sets.calibration_images.digests
+    )
     notes = [
-        f"{len(made.judge)} images of {made.path}; int8 calibrated with {len(made.calibration)}"
-        + (f", {len(same)} of which judge too" if same else " others")
+        f"{len(image_sets.held_out_images)} images of {image_sets.path}; int8 calibrated "
+        f"with {len(image_sets.calibration_images)}"
+        + (f", {len(shared_images)} of which judge too" if shared_images else " others")
     ]
-    if any(network.weights == "random" for network in found):
+    if any(network.weights == "random" for network in networks):
         notes.append("* random weights: the accuracies mean nothing")
     return notes
 
 
-def _document(network: Network) -> dict[str, Any]:
+def _to_document(network: Network) -> dict[str, Any]:
     full = network.forms["fp32"].bytes
     forms = {n: {**asdict(f), "of_fp32": f.bytes / full} for n, f in network.forms.items()}
     return {"name": network.name, "spec": network.spec, "weights": network.weights, "forms": forms}

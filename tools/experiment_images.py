@@ -7,60 +7,78 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment_records import CALIBRATION, SIDES, ExperimentForm, ImageSource
+from experiment_records import CALIBRATION, SPLITS, ExperimentForm, ImageSource
 
 from tcc.compiler.train import image_table
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class ExperimentSetup:
     """Where an experiment runs, in which form and with how many threads."""
 
     folder: Path
     form: ExperimentForm
     threads: int
 
-    def images(self, data: str) -> Path:
+    def get_image_folder(self, data_set_name: str) -> Path:
         """Return the folder of a data set as this form sees it."""
-        return self.folder / "data" / data
+        return self.folder / "data" / data_set_name
 
-    def calibration(self, data: str) -> Path:
+    def get_calibration_folder(self, data_set_name: str) -> Path:
         """Return those of its training images that integers are calibrated with."""
-        return self.folder / CALIBRATION / data
+        return self.folder / CALIBRATION / data_set_name
 
 
-def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
+def gather(name: str, source: ImageSource, data_root: Path, setup: ExperimentSetup) -> None:
     """Copy a data set's images, as many as the form has and evenly chosen, and whom they are of.
 
     Raises:
         SystemExit: They are not there.
     """
-    folder = data / source.folder
-    if not all((folder / side).is_dir() for side in SIDES):
-        sys.exit(f"{folder}: there is no {', '.join(SIDES)}")
-    found = {each.name: (each.name,) for each in (folder / "train").iterdir() if each.is_dir()}
-    classes = dict(sorted((source.classes or found).items()))
-    goals = [(side, side, at.images(name) / side) for side in SIDES]
-    groups = table_groups(folder)
+    folder = data_root / source.folder
+    if not all((folder / split_name).is_dir() for split_name in SPLITS):
+        sys.exit(f"{folder}: there is no {', '.join(SPLITS)}")
+    class_folders = {
+        class_folder.name: (class_folder.name,)
+        for class_folder in (folder / "train").iterdir()
+        if class_folder.is_dir()
+    }
+    classes = dict(sorted((source.classes or class_folders).items()))
+    goals = [
+        (split_name, split_name, setup.get_image_folder(name) / split_name) for split_name in SPLITS
+    ]
+    groups = read_groups(folder)
     lines = []
-    for side, kind, to in [*goals, ("train", CALIBRATION, at.calibration(name))]:
+    for split_name, kind, to in [
+        *goals,
+        ("train", CALIBRATION, setup.get_calibration_folder(name)),
+    ]:
         for label, parts in classes.items():
-            listed = sorted(path for part in parts for path in (folder / side / part).iterdir())
-            count = min(at.form.images.get(kind, len(listed)), len(listed))
+            image_files = sorted(
+                path for part in parts for path in (folder / split_name / part).iterdir()
+            )
+            count = min(setup.form.images.get(kind, len(image_files)), len(image_files))
             (to / label).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                path = listed[number * len(listed) // count]
+                path = image_files[number * len(image_files) // count]
                 copy = to / label / f"{path.parent.name}-{path.name}"
                 shutil.copyfile(path, copy)
                 group = groups.get(path.relative_to(folder).as_posix())
-                if kind == side and group:
-                    lines.append((copy.relative_to(at.images(name)).as_posix(), label, group, side))
+                if kind == split_name and group:
+                    lines.append(
+                        (
+                            copy.relative_to(setup.get_image_folder(name)).as_posix(),
+                            label,
+                            group,
+                            split_name,
+                        )
+                    )
     if lines:
-        with (at.images(name) / image_table.NAME).open("w", newline="") as file:
+        with (setup.get_image_folder(name) / image_table.NAME).open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([image_table.COLUMNS, *lines])
 
 
-def table_groups(folder: Path) -> Mapping[str, str]:
+def read_groups(folder: Path) -> Mapping[str, str]:
     """Return the groups of a data set's images by their files, where its table says any."""
     table = folder / image_table.NAME
     lines = image_table.read_table(table) if table.exists() else ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from experiment_records import INTEGERS, Experiment, ExperimentResults
-from experiment_rows import measured
+from experiment_rows import list_measured_rows
 
 from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, TextLine
 from tcc.compiler.figures.scene import (
@@ -30,7 +30,7 @@ CAPTION = "Images by class, and what they were taken for"
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class ConfusionMatrix:
     """Images by their class, a row, and the one taken, a column; both in the classes' order."""
 
     title: str
@@ -38,101 +38,109 @@ class Matrix:
     counts: Sequence[Sequence[int]]
 
     @property
-    def left(self) -> int:
+    def label_width(self) -> int:
         """Pixels of the longest class."""
         return max(map(DETAIL.measure_width, (*self.classes, "taken for"))) + 8
 
     @property
     def column(self) -> int:
         """Pixels of a column."""
-        return max(CELL, self.left)
+        return max(CELL, self.label_width)
 
     @property
     def width(self) -> int:
         """Pixels of the matrix, its classes and its title."""
-        return self.left + max(self.column * len(self.classes), TITLE.measure_width(self.title))
+        return self.label_width + max(
+            self.column * len(self.classes), TITLE.measure_width(self.title)
+        )
 
 
-def drawn(of: Experiment, found: ExperimentResults) -> Mapping[str, Scene]:
+def draw_experiment(experiment: Experiment, figures: ExperimentResults) -> Mapping[str, Scene]:
     """Return the pictures of an experiment by their kind; there are those that it has figures for.
 
     Matrices are of the first seed, cosines of the least.
     """
-    made = {}
-    seen = list(measured(of, found))
+    scenes = {}
+    table_rows = list(list_measured_rows(experiment, figures))
     if matrices := [
-        Matrix(
-            f"{each.row.name}, {table.data}",
-            found.data[table.data].classes,
-            each.judged[0].confusion,
+        ConfusionMatrix(
+            f"{table_row.row.name}, {table.data}",
+            figures.data[table.data].classes,
+            table_row.seed_scores[0].confusion,
         )
-        for table, each in seen
-        if each.row.name in table.confusion
+        for table, table_row in table_rows
+        if table_row.row.name in table.confusion
     ]:
-        made["confusion"] = side_by_side(matrices)
+        scenes["confusion"] = draw_matrices(matrices)
     networks = [
-        Bar(f"{table.data}, {each.row.name}", min(values))
-        for table, each in seen
+        Bar(f"{table.data}, {table_row.row.name}", min(cosines))
+        for table, table_row in table_rows
         if any(column in INTEGERS for column in table.columns)
-        if (values := [run.integers.cosine for run in each.runs if run.integers])
+        if (cosines := [run.integers.cosine for run in table_row.runs if run.integers])
     ]
     if networks:
-        made["cosines"] = build_bar_chart("Cosine of int8 and float outputs", networks, MIN_COSINE)
-    for table, each in seen:
-        first = each.runs[0].integers
-        if each.row.name in table.layers and first and first.layers:
-            bars = [Bar(name, cosine) for name, cosine in first.layers.items()]
-            title = f"{each.row.name}, {table.data}: cosine of int8 and float values, by layer"
-            made[f"layers-{table.data}"] = build_bar_chart(title, bars, MIN_COSINE)
-    return made
+        scenes["cosines"] = build_bar_chart(
+            "Cosine of int8 and float outputs", networks, MIN_COSINE
+        )
+    for table, table_row in table_rows:
+        int8_figures = table_row.runs[0].integers
+        if table_row.row.name in table.layers and int8_figures and int8_figures.layers:
+            bars = [Bar(name, cosine) for name, cosine in int8_figures.layers.items()]
+            title = f"{table_row.row.name}, {table.data}: cosine of int8 and float values, by layer"
+            scenes[f"layers-{table.data}"] = build_bar_chart(title, bars, MIN_COSINE)
+    return scenes
 
 
-def side_by_side(shown: Sequence[Matrix]) -> Scene:
+def draw_matrices(matrices: Sequence[ConfusionMatrix]) -> Scene:
     """Return the picture of some matrices."""
-    starts = list(accumulate((each.width + GAP for each in shown), initial=GAP))
+    starts = list(accumulate((matrix.width + GAP for matrix in matrices), initial=GAP))
     rects = tuple(
-        rect for each, start in zip(shown, starts, strict=False) for rect in _cells(each, start)
+        rect
+        for matrix, start in zip(matrices, starts, strict=False)
+        for rect in _make_cells(matrix, start)
     )
     labels = [Label(TextLine(GAP, 32, CAPTION, HEADING), parse_rgb(TEXT))]
-    for each, start in zip(shown, starts, strict=False):
-        labels += _texts(each, start)
-    height = TOP + CELL * max(len(each.classes) for each in shown) + 2 * GAP
+    for matrix, start in zip(matrices, starts, strict=False):
+        labels += _make_labels(matrix, start)
+    height = TOP + CELL * max(len(matrix.classes) for matrix in matrices) + 2 * GAP
     width = max(starts[-1], 2 * GAP + HEADING.measure_width(CAPTION))
     return Scene(width, height, rects, (), (), tuple(labels), parse_rgb(FAINT))
 
 
-def _shares(matrix: Matrix) -> list[list[float]]:
+def _compute_shares(matrix: ConfusionMatrix) -> list[list[float]]:
     return [[count / max(sum(line), 1) for count in line] for line in matrix.counts]
 
 
-def _cells(matrix: Matrix, start: int) -> list[Rect]:
-    made = []
-    for line, shares in enumerate(_shares(matrix)):
+def _make_cells(matrix: ConfusionMatrix, start: int) -> list[Rect]:
+    rects = []
+    for line, shares in enumerate(_compute_shares(matrix)):
         for column, share in enumerate(shares):
             red, green, blue = (round(255 + (end - 255) * share) for end in DARK)
-            x, y = start + matrix.left + column * matrix.column, TOP + line * CELL
-            made.append(Rect(x, y, matrix.column, CELL, (red, green, blue), parse_rgb(FAINT), 0))
-    return made
+            x, y = start + matrix.label_width + column * matrix.column, TOP + line * CELL
+            rects.append(Rect(x, y, matrix.column, CELL, (red, green, blue), parse_rgb(FAINT), 0))
+    return rects
 
 
-def _texts(matrix: Matrix, start: int) -> list[Label]:
-    left = start + matrix.left
+def _make_labels(matrix: ConfusionMatrix, start: int) -> list[Label]:
+    matrix_left = start + matrix.label_width
     foot = TOP + CELL * len(matrix.classes) + 16
-    made = [
-        Label(TextLine(left, TOP - 14, matrix.title, TITLE), parse_rgb(TEXT)),
+    labels = [
+        Label(TextLine(matrix_left, TOP - 14, matrix.title, TITLE), parse_rgb(TEXT)),
         Label(TextLine(start, foot, "taken for", SHAPE), parse_rgb(FAINT)),
     ]
-    middles = [left + n * matrix.column + matrix.column // 2 for n in range(len(matrix.classes))]
-    made += [
+    middles = [
+        matrix_left + n * matrix.column + matrix.column // 2 for n in range(len(matrix.classes))
+    ]
+    labels += [
         Label(TextLine(x, foot, name, DETAIL, True), parse_rgb(TEXT))
         for x, name in zip(middles, matrix.classes, strict=True)
     ]
-    shares = _shares(matrix)
+    shares = _compute_shares(matrix)
     for line, name in enumerate(matrix.classes):
         base = TOP + line * CELL + CELL // 2 + 4
-        made.append(Label(TextLine(start, base, name, DETAIL), parse_rgb(TEXT)))
+        labels.append(Label(TextLine(start, base, name, DETAIL), parse_rgb(TEXT)))
         for column, count in enumerate(matrix.counts[line]):
             shade = parse_rgb("#fff") if shares[line][column] >= LIGHT_FROM else parse_rgb(TEXT)
             middle = TextLine(middles[column], base, str(count), DETAIL, True)
-            made.append(Label(middle, shade))
-    return made
+            labels.append(Label(middle, shade))
+    return labels

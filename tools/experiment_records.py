@@ -17,8 +17,8 @@ from tcc.compiler.support.json_records import OmitDefault, Record
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARATIONS = ROOT / "tools" / "experiments"
-RESULTS = ROOT / "docs" / "experiments"
-SIDES = ("train", "val", "test")
+RESULT_FOLDER = ROOT / "docs" / "experiments"
+SPLITS = ("train", "val", "test")
 CALIBRATION = "calibration"
 """The part of the training images that integers are calibrated with."""
 FORMS = {
@@ -116,7 +116,7 @@ class ExperimentRun:
     @property
     def key(self) -> str:
         """What tells it from others, as a path."""
-        return f"{place(self.row, self.recipe, self.data)}/seed-{self.seed}"
+        return f"{make_run_path(self.row, self.recipe, self.data)}/seed-{self.seed}"
 
 
 class IntegerResult(Record, frozen=True):
@@ -167,56 +167,58 @@ class ExperimentResults(Record, frozen=True):
     runs: Mapping[str, RunResult]
 
 
-def place(row: ExperimentRow, recipe: str, data: str) -> str:
+def make_run_path(row: ExperimentRow, recipe: str, data: str) -> str:
     """Return what a row's runs have in common, as a path."""
-    words = (f"{key}={value}" for key, value in {**row.settings, **row.recipe}.items())
-    plainly = re.sub(r"[^\w.=-]+", "-", "-".join([Path(row.spec).stem, recipe, *words]))
+    settings = (f"{key}={setting}" for key, setting in {**row.settings, **row.recipe}.items())
+    plainly = re.sub(r"[^\w.=-]+", "-", "-".join([Path(row.spec).stem, recipe, *settings]))
     return f"{data}/{plainly.strip('-')}"
 
 
-def tables(of: Experiment, form: ExperimentForm) -> list[ExperimentTable]:
+def list_tables(experiment: Experiment, form: ExperimentForm) -> list[ExperimentTable]:
     """Return the tables that a form measures."""
     return [
-        replace(table, rows=tuple(_of_form(row, form) for row in table.rows))
-        for table in of.tables
+        replace(table, rows=tuple(_apply_form(row, form) for row in table.rows))
+        for table in experiment.tables
         if table.title not in form.without
     ]
 
 
-def _of_form(row: ExperimentRow, form: ExperimentForm) -> ExperimentRow:
+def _apply_form(row: ExperimentRow, form: ExperimentForm) -> ExperimentRow:
     return replace(row, recipe={**row.recipe, **form.rows.get(row.name, {})})
 
 
-def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
+def list_runs(experiment: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
     """Yield the trainings that the tables need, each once."""
-    seen = set()
-    for table in tables(of, form):
+    run_keys = set()
+    for table in list_tables(experiment, form):
         integers = any(column in INTEGERS for column in table.columns)
         forms = any(column in FORMS for column in table.columns)
-        recipe = table.recipe or of.recipe
+        recipe = table.recipe or experiment.recipe
         for row in table.rows:
             for seed in form.seeds:
                 layers = row.name in table.layers
                 run = ExperimentRun(row, recipe, table.data, seed, integers, forms, layers)
-                if run.key not in seen:
-                    seen.add(run.key)
+                if run.key not in run_keys:
+                    run_keys.add(run.key)
                     yield run
 
 
-def declaration(path: Path) -> Experiment:
+def read_declaration(path: Path) -> Experiment:
     """Return the experiment that a file declares."""
-    found: Experiment = json_records.decode(
+    experiment: Experiment = json_records.decode(
         Experiment, to_plain(parse(path.read_text(), path.name))
     )
-    return found
+    return experiment
 
 
-def results(path: Path) -> ExperimentResults:
+def read_results(path: Path) -> ExperimentResults:
     """Return the figures of a file."""
-    found: ExperimentResults = json_records.decode(ExperimentResults, json.loads(path.read_text()))
-    return found
+    figures: ExperimentResults = json_records.decode(
+        ExperimentResults, json.loads(path.read_text())
+    )
+    return figures
 
 
-def text(record: object) -> str:
+def format_record(record: object) -> str:
     """Return the text of a file of figures."""
     return json.dumps(json_records.encode(record), indent=1) + "\n"

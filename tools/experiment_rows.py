@@ -11,8 +11,8 @@ from experiment_records import (
     ExperimentRow,
     ExperimentTable,
     RunResult,
-    place,
-    tables,
+    list_tables,
+    make_run_path,
 )
 
 from tcc.compiler.reference import confidence_intervals
@@ -25,57 +25,71 @@ class TableRow:
 
     row: ExperimentRow
     runs: Sequence[RunResult]
-    judged: Sequence[Scores]
+    seed_scores: Sequence[Scores]
     positive: int | None
 
-    def rates(self) -> Iterator[Rates]:
+    def list_rates(self) -> Iterator[Rates]:
         """Yield each seed's precision, recall and F1."""
-        for each in self.judged:
-            yield each.weighted if self.positive is None else each.classes[self.positive].rates
+        for class_scores in self.seed_scores:
+            yield (
+                class_scores.weighted
+                if self.positive is None
+                else class_scores.classes[self.positive].rates
+            )
 
     @property
     def middle(self) -> Scores:
         """The figures of the seed in the middle, by images that are right."""
-        return sorted(self.judged, key=lambda each: each.correct)[(len(self.judged) - 1) // 2]
+        return sorted(self.seed_scores, key=lambda run_scores: run_scores.correct)[
+            (len(self.seed_scores) - 1) // 2
+        ]
 
     @property
-    def learned(self) -> bool:
+    def beats_majority(self) -> bool:
         """Whether each seed is better than the most frequent class, as far as images can tell."""
-        for each in self.judged:
-            bounds = confidence_intervals.compute_share_interval(each.correct, each.images)
-            most = max(one.support for one in each.classes)
-            if bounds is None or bounds.low <= most / each.images:
+        for run_scores in self.seed_scores:
+            bounds = confidence_intervals.compute_share_interval(
+                run_scores.correct, run_scores.images
+            )
+            majority_count = max(class_scores.support for class_scores in run_scores.classes)
+            if bounds is None or bounds.low <= majority_count / run_scores.images:
                 return False
         return True
 
 
-def judged(confusion: Sequence[Sequence[int]]) -> Scores:
+def score_confusion(confusion: Sequence[Sequence[int]]) -> Scores:
     """Return the figures of a matrix."""
     return compute_scores(np.array(confusion))
 
 
-def form_of(of: Experiment, found: ExperimentResults) -> ExperimentForm:
+def get_form(experiment: Experiment, figures: ExperimentResults) -> ExperimentForm:
     """Return the form that was measured."""
-    return of.full if found.form == "full" else of.short
+    return experiment.full if figures.form == "full" else experiment.short
 
 
-def rows(of: Experiment, table: ExperimentTable, found: ExperimentResults) -> list[TableRow]:
+def list_rows(
+    experiment: Experiment, table: ExperimentTable, figures: ExperimentResults
+) -> list[TableRow]:
     """Return the rows of a table with what was measured of them."""
-    form = form_of(of, found)
-    classes = found.data[table.data].classes
+    form = get_form(experiment, figures)
+    classes = figures.data[table.data].classes
     positive = classes.index(table.positive) if table.positive else None
-    made = []
+    table_rows = []
     for row in table.rows:
-        key = place(row, table.recipe or of.recipe, table.data)
-        each = [found.runs[f"{key}/seed-{seed}"] for seed in form.seeds]
-        made.append(TableRow(row, each, [judged(run.confusion) for run in each], positive))
-    return made
+        key = make_run_path(row, table.recipe or experiment.recipe, table.data)
+        seed_runs = [figures.runs[f"{key}/seed-{seed}"] for seed in form.seeds]
+        table_rows.append(
+            TableRow(
+                row, seed_runs, [score_confusion(run.confusion) for run in seed_runs], positive
+            )
+        )
+    return table_rows
 
 
-def measured(
-    of: Experiment, found: ExperimentResults
+def list_measured_rows(
+    experiment: Experiment, figures: ExperimentResults
 ) -> Iterator[tuple[ExperimentTable, TableRow]]:
     """Yield each row of all tables that were measured, with its table."""
-    for table in tables(of, form_of(of, found)):
-        for row in rows(of, table, found):
+    for table in list_tables(experiment, get_form(experiment, figures)):
+        for row in list_rows(experiment, table, figures):
             yield table, row

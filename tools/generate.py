@@ -11,20 +11,20 @@ import sys
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
-OTHERS = {"make_environment.py"}
+EXCLUDED = {"make_environment.py"}
 """Tools of the name of a generator that make nothing for the repository."""
 
 
-def generators() -> list[Path]:
+def list_generators() -> list[Path]:
     """Return every generator, in order."""
-    return sorted(path for path in TOOLS.glob("make_*.py") if path.name not in OTHERS)
+    return sorted(path for path in TOOLS.glob("make_*.py") if path.name not in EXCLUDED)
 
 
 def main() -> int:
     """Run every generator; return how many fail, or say that their files are out of date."""
-    words = sys.argv[1:]
-    ended = [subprocess.call([sys.executable, path, *words]) for path in generators()]
-    return sum(code != 0 for code in ended)
+    options = sys.argv[1:]
+    exit_codes = [subprocess.call([sys.executable, path, *options]) for path in list_generators()]
+    return sum(code != 0 for code in exit_codes)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def settle(wanted: Mapping[Path, str]) -> int:
+def write_or_check(text_by_path: Mapping[Path, str]) -> int:
     """Write the files whose text is another one, and say so; return the exit code.
 
     With `--check` nothing is written, and what is out of date fails.
     """
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path for path, text in text_by_path.items() if not path.exists() or path.read_text() != text
+    ]
     check = "--check" in sys.argv
     for path in stale:
         if check:
             print(f"{path.name} is out of date: run tools/{Path(sys.argv[0]).name}")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[path])
+            path.write_text(text_by_path[path])
             print(f"written: {path.name}")
     return int(check and bool(stale))

@@ -36,80 +36,80 @@ TOGETHER = 25
 """Random graphs whose kernels are in one program."""
 
 
-def network(name: str, seed: int) -> Model:
+def load_int8_network(name: str, seed: int) -> Model:
     """Return the integer program of a network of the zoo with random weights."""
     graph = load(shipped.list_specs()[name]).graph
-    made: Model = quantised.int8(graph, weights.initialize_random(graph, seed), seed)
-    return made
+    int8_model: Model = quantised.int8(graph, weights.initialize_random(graph, seed), seed)
+    return int8_model
 
 
-def batches(names: Sequence[str], random: int, seed: int) -> Iterator[dict[str, Model]]:
+def group_models(names: Sequence[str], random: int, seed: int) -> Iterator[dict[str, Model]]:
     """Yield programs by name, those together whose kernels shall be in one program."""
     for start in range(seed, seed + random, TOGETHER):
         end = min(start + TOGETHER, seed + random)
-        yield {f"random graph {n}": arm_int8.seeded(n) for n in range(start, end)}
+        yield {f"random graph {n}": arm_int8.build_random_program(n) for n in range(start, end)}
     for name in names:
-        yield {name: network(name, seed)}
+        yield {name: load_int8_network(name, seed)}
 
 
-def differing(models: Mapping[str, Model], machine: Machine, tasks: int, seed: int) -> int:
+def compare_steps(models: Mapping[str, Model], machine: Machine, tasks: int, seed: int) -> int:
     """Print what differs of programs on a machine; return how many steps do."""
     wrong = steps = floats = 0
     with tempfile.TemporaryDirectory() as folder:
         calls, plans = arm_calls.call_program(list(models.values()), machine, Path(folder), tasks)
         for (name, model), plan in zip(models.items(), plans, strict=True):
             try:
-                found = arm_int8.compared(
+                counts_by_step = arm_int8.count_differences(
                     model, seed, lambda right, p=plan: calls.results(p, right)
                 )
             except arm_calls.BrokenCallError as error:
                 print(f"{machine.target.name}: {name}: {error}")
                 wrong += 1
                 continue
-            steps += len(found)
-            floats += len(found.keys() - arm_int8.exact_results(model.graph))
-            bad = {step: count for step, count in found.items() if count}
+            steps += len(counts_by_step)
+            floats += len(counts_by_step.keys() - arm_int8.find_exact_values(model.graph))
+            bad = {step: count for step, count in counts_by_step.items() if count}
             wrong += len(bad)
             for step, count in bad.items():
                 print(f"{machine.target.name}: {name}: {step}: {count} numbers differ")
-    what = (
+    title = (
         next(iter(models))
         if len(models) == 1
         else f"{next(iter(models))} and {len(models) - 1} more"
     )
     print(
-        f"{machine.target.name}: {what}: {steps} steps in {tasks} parts, {floats} in float, "
+        f"{machine.target.name}: {title}: {steps} steps in {tasks} parts, {floats} in float, "
         f"{wrong} differ, {process_time():.0f} s",
         flush=True,
     )
     return wrong
 
 
-def of_artifact(name: str, model: Model, machine: Machine, seed: int) -> int:
+def compare_artifact(name: str, model: Model, machine: Machine, seed: int) -> int:
     """Print which layers of a whole program differ, with 1 and 4 threads; return how many do."""
-    x = quantised.picture(model.graph, seed)
+    image = quantised.picture(model.graph, seed)
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = Arm().emit(machine.target, model, INT8)
-        for file, data in made.files.items():
+        artifact = Arm().emit(machine.target, model, INT8)
+        for file, content in artifact.files.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(data)
+            (folder / file).write_bytes(content)
             (folder / file).chmod(0o755)
         for threads in (1, 4):
 
-            def results(_right: object, threads: int = threads) -> object:
-                return arm_int8.artifact_layers(folder, machine, model, x, threads)
+            def read_layers(_right: object, threads: int = threads) -> object:
+                return arm_int8.run_artifact_layers(folder, machine, model, image, threads)
 
-            found = arm_int8.compared(model, seed, results, in_turn=True)
-            bad = {step: count for step, count in found.items() if count}
+            counts_by_step = arm_int8.count_differences(model, seed, read_layers, in_turn=True)
+            bad = {step: count for step, count in counts_by_step.items() if count}
             wrong += len(bad)
-            floats = len(found.keys() - arm_int8.exact_results(model.graph))
-            told = (
-                f"{machine.target.name}: {name}: {len(found)} layers, {floats} in float, "
+            floats = len(counts_by_step.keys() - arm_int8.find_exact_values(model.graph))
+            title = (
+                f"{machine.target.name}: {name}: {len(counts_by_step)} layers, {floats} in float, "
                 f"{threads} threads"
             )
-            print(f"{told}: {bad or 'none differ'}, {process_time():.0f} s", flush=True)
+            print(f"{title}: {bad or 'none differ'}, {process_time():.0f} s", flush=True)
     return wrong
 
 
@@ -122,17 +122,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", type=int, default=4, help="into how many parts loops are cut")
     parser.add_argument("--artifacts", action="store_true", help="run what `tcc build` makes")
-    given = parser.parse_args()
-    every = sorted(shipped.list_specs())
-    names = given.networks.split(",") if given.networks else [] if given.random else every
+    options = parser.parse_args()
+    network_names = sorted(shipped.list_specs())
+    names = (
+        options.networks.split(",") if options.networks else [] if options.random else network_names
+    )
     machines = {machine.target.name: machine for machine in MACHINES}
     wrong = 0
-    for models in batches(names, given.random, given.seed):
-        for machine in (machines[target] for target in given.targets.split(",")):
-            if given.artifacts:
-                wrong += sum(of_artifact(*one, machine, given.seed) for one in models.items())
+    for models in group_models(names, options.random, options.seed):
+        for machine in (machines[target] for target in options.targets.split(",")):
+            if options.artifacts:
+                wrong += sum(
+                    compare_artifact(*named_model, machine, options.seed)
+                    for named_model in models.items()
+                )
             else:
-                wrong += differing(models, machine, given.parts, given.seed)
+                wrong += compare_steps(models, machine, options.parts, options.seed)
     return 1 if wrong else 0
 
 

@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from actors import Actor, ordered, patched
+from actors import Actor, patch_calls, run_in_order
 
 from tcc.compiler.support import atomic_files
 
@@ -27,7 +27,7 @@ TREES = ({"manifest": b"first", "a/x": b"1"}, {"manifest": b"second", "y": b"22"
 OLD = {"manifest": b"old", "z": b"0"}
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def read_tree(folder: Path) -> dict[str, bytes]:
     """Return the files of a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -36,25 +36,25 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def whole(folder: Path) -> str | None:
+def check_tree(folder: Path) -> str | None:
     """Refuse, as for a bundle, what is not one of the trees."""
-    found = tree(folder)
-    return None if found in (*TREES, OLD) else f"it holds {sorted(found)}"
+    files = read_tree(folder)
+    return None if files in (*TREES, OLD) else f"it holds {sorted(files)}"
 
 
-def _writer(base: Path, number: int) -> Callable[[], None]:
+def _make_writer(base: Path, number: int) -> Callable[[], None]:
     def write() -> None:
-        atomic_files.check_folder(base / "b", whole)
-        atomic_files.write_tree(base / "b", TREES[number], frozenset(), whole)
+        atomic_files.check_folder(base / "b", check_tree)
+        atomic_files.write_tree(base / "b", TREES[number], frozenset(), check_tree)
 
     return write
 
 
-def _file_writer(base: Path, number: int) -> Callable[[], None]:
+def _make_file_writer(base: Path, number: int) -> Callable[[], None]:
     return lambda: atomic_files.write_file(base / "f", b"%d" % number)
 
 
-def _scratch(base: Path, _: int) -> Callable[[], None]:
+def _make_scratch_user(base: Path, _: int) -> Callable[[], None]:
     def use() -> None:
         with atomic_files.create_scratch_folder() as folder:
             if not folder.is_relative_to(base):
@@ -72,64 +72,68 @@ class Play:
 
     name: str
     actor: Callable[[Path, int], Callable[[], None]]
-    before: bool
+    has_existing: bool
     kills: bool
-    after: frozenset[str]
+    expected_names: frozenset[str]
 
 
 PLAYS = (
-    Play("two writers of a new folder", _writer, False, False, frozenset({"b"})),
-    Play("two writers of a folder that is there", _writer, True, False, frozenset({"b"})),
-    Play("two writers, the first killed", _writer, True, True, frozenset({"b"})),
-    Play("two writers of a file", _file_writer, False, True, frozenset({"f"})),
-    Play("two scratch folders", _scratch, False, True, frozenset()),
+    Play("two writers of a new folder", _make_writer, False, False, frozenset({"b"})),
+    Play("two writers of a folder that is there", _make_writer, True, False, frozenset({"b"})),
+    Play("two writers, the first killed", _make_writer, True, True, frozenset({"b"})),
+    Play("two writers of a file", _make_file_writer, False, True, frozenset({"f"})),
+    Play("two scratch folders", _make_scratch_user, False, True, frozenset()),
 )
 
 
-def tried(play: Play, switches: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+def run_order(play: Play, switches: Sequence[int]) -> tuple[str, tuple[int, ...]]:
     """Play one order; return what is wrong with it, and how many stops each actor made."""
-    room = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    base = Path(tempfile.mkdtemp(dir=room))
-    kept, tempfile.tempdir = tempfile.tempdir, str(base)
+    memory_folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    base = Path(tempfile.mkdtemp(dir=memory_folder))
+    previous_tempdir, tempfile.tempdir = tempfile.tempdir, str(base)
     try:
-        if play.before:
+        if play.has_existing:
             atomic_files.write_tree(base / "b", OLD, frozenset())
         actors = [Actor(play.actor(base, number)) for number in (0, 1)]
-        with patched(base) as close:
-            ordered(actors, switches, close)
-        wrong = _wrong(play, actors, base)
+        with patch_calls(base) as close_file:
+            run_in_order(actors, switches, close_file)
+        wrong = _find_violation(play, actors, base)
         return wrong, tuple(actor.stops for actor in actors)
     finally:
-        tempfile.tempdir = kept
+        tempfile.tempdir = previous_tempdir
         shutil.rmtree(base)
 
 
-def _wrong(play: Play, actors: Sequence[Actor], base: Path) -> str:
+def _find_violation(play: Play, actors: Sequence[Actor], base: Path) -> str:
     for number, actor in enumerate(actors):
         if actor.error:
             return f"actor {number}: {actor.error!r}"
-    if play.before and not any(actor.killed for actor in actors) and tree(base / "b") == OLD:
+    if (
+        play.has_existing
+        and not any(actor.killed for actor in actors)
+        and read_tree(base / "b") == OLD
+    ):
         return "nothing was written"
-    if (base / "b").exists() and (why := whole(base / "b")):
-        return why
+    if (base / "b").exists() and (reason := check_tree(base / "b")):
+        return reason
     play.actor(base, 1)()  # the next run
-    left = {path.name for path in base.iterdir()}
-    if left != play.after:
-        return f"left: {sorted(left)}"
-    return (whole(base / "b") or "") if "b" in left else ""
+    remaining = {path.name for path in base.iterdir()}
+    if remaining != play.expected_names:
+        return f"left: {sorted(remaining)}"
+    return (check_tree(base / "b") or "") if "b" in remaining else ""
 
 
-def orders(play: Play) -> Iterator[tuple[int, ...]]:
+def list_orders(play: Play) -> Iterator[tuple[int, ...]]:
     """Yield every order of two switches, and where one is killed, each place of that."""
-    _, (first, second) = tried(play, ())
-    for a, b in product(range(first + 1), range(second + 6)):
+    _, (first_stops, second_stops) = run_order(play, ())
+    for a, b in product(range(first_stops + 1), range(second_stops + 6)):
         yield (a, b)
         if play.kills:
             yield (-a - 1, b)
             yield (a, b, -1)
 
 
-def drawn(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]]:
+def sample_orders(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]]:
     """Yield orders of up to six switches."""
     numbers = Random(f"{play.name} {seed}")
     for _ in range(count):
@@ -141,28 +145,28 @@ def drawn(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]]:
 
 def main() -> int:
     """Try all plays in the orders that the command line asks for."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("--random", type=int, metavar="N")
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--every", type=int, default=1, help="leave out all but one of so many")
-    words.add_argument("--only", help="numbers of steps, with commas between")
-    options = words.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--random", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="leave out all but one of so many")
+    parser.add_argument("--only", help="numbers of steps, with commas between")
+    options = parser.parse_args()
     failed = 0
     for play in PLAYS:
-        listed: Iterator[tuple[int, ...]] = orders(play)
+        selected_orders: Iterator[tuple[int, ...]] = list_orders(play)
         if options.only:
-            listed = iter([tuple(map(int, options.only.split(",")))])
+            selected_orders = iter([tuple(map(int, options.only.split(",")))])
         elif options.random:
-            listed = drawn(play, options.random, options.seed)
+            selected_orders = sample_orders(play, options.random, options.seed)
         count = wrong = 0
-        for number, order in enumerate(listed):
+        for number, order in enumerate(selected_orders):
             if number % options.every:
                 continue
             count += 1
-            if why := tried(play, order)[0]:
+            if reason := run_order(play, order)[0]:
                 wrong += 1
                 if wrong <= 5:
-                    print(f"{play.name}: --only={','.join(map(str, order))}: {why}")
+                    print(f"{play.name}: --only={','.join(map(str, order))}: {reason}")
         failed += wrong
         print(f"{play.name}: {count} orders, {wrong} wrong", flush=True)
     return int(failed > 0)

@@ -32,32 +32,32 @@ RUNS, ROUNDS = 20, 5
 Counts = Mapping[str, float]
 
 
-def names(*, levels: bool) -> tuple[str, ...]:
+def list_kernels(*, levels: bool) -> tuple[str, ...]:
     """Return what kernels there are, plain loops with each tile."""
     loops = "level_loops" if levels else "loops"
     return (*MICRO[levels], *(f"{loops}_{rows}x{pixels}" for rows, pixels in TILES))
 
 
-def counted_in(machine: Machine) -> str:
+def get_cost_unit(machine: Machine) -> str:
     """Return what costs are counted in."""
     if machine.native:
         return "microseconds"
     return "cycles" if machine.has_cycle_model else "instructions"
 
 
-def blank(machine: Machine, tile: Pair = TILES[0]) -> Machine:
+def make_uniform_machine(machine: Machine, tile: Pair = TILES[0]) -> Machine:
     """Return a machine of which nothing is known: all kernels cost the same."""
-    every = (*names(levels=False), *names(levels=True))
-    ones = {name: dict.fromkeys(AMOUNTS[get_kind(name)], 1.0) for name in every}
-    return replace(machine, cost_override=CoreCosts(counted_in(machine), tile, ones))
+    kernel_names = (*list_kernels(levels=False), *list_kernels(levels=True))
+    ones = {name: dict.fromkeys(AMOUNTS[get_kind(name)], 1.0) for name in kernel_names}
+    return replace(machine, cost_override=CoreCosts(get_cost_unit(machine), tile, ones))
 
 
-def favouring(machine: Machine, name: str) -> Machine:
+def select_kernel(machine: Machine, name: str) -> Machine:
     """Return a machine that has a kernel compute whatever it can."""
     return replace(machine, cost_override=machine.costs.clear_kernel_cost(name))
 
 
-def kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
+def map_kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
     """Return what computes each convolution and linear layer, by the name of its result."""
     steps = build_program(model.graph, model.weights, machine).steps
     calls = (step for step in steps if isinstance(step, KernelCall))
@@ -66,39 +66,41 @@ def kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
     }
 
 
-def counts(models: Mapping[str, Model], machines: Mapping[str, Machine]) -> Mapping[str, Counts]:
+def count_layers(
+    models: Mapping[str, Model], machines: Mapping[str, Machine]
+) -> Mapping[str, Counts]:
     """Return what each layer of each model costs, on the machine of the same name.
 
     What is timed is timed in rounds, so that other work beside it meets all models alike, and
     costs what it took in its best round.
     """
-    found: dict[str, dict[str, float]] = {}
+    costs_by_model: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, model in models.items():
-            _build(model, machines[name], Path(temporary, name))
+            _build_library(model, machines[name], Path(temporary, name))
         timed = any(machine.native for machine in machines.values())
         for _ in range(ROUNDS if timed else 1):
             for name, model in models.items():
-                best = found.setdefault(name, {})
-                for layer, cost in _measured(model, machines[name], Path(temporary, name)):
+                best = costs_by_model.setdefault(name, {})
+                for layer, cost in _measure_layers(model, machines[name], Path(temporary, name)):
                     best[layer] = min(cost, best.get(layer, cost))
-    return found
+    return costs_by_model
 
 
-def _build(model: Model, machine: Machine, folder: Path) -> None:
-    for name, data in emit(machine, model).files.items():
+def _build_library(model: Model, machine: Machine, folder: Path) -> None:
+    for name, content in emit(machine, model).files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755)
 
 
-def _measured(model: Model, machine: Machine, folder: Path) -> Iterator[tuple[str, float]]:
+def _measure_layers(model: Model, machine: Machine, folder: Path) -> Iterator[tuple[str, float]]:
     (source,) = model.graph.inputs
-    given = Workload(None, np.zeros(source.type.shape, np.float32), RUNS)
-    for layer in Arm().measure(machine.target, folder, source, given).layers:
-        yield layer.name, _cost(layer.cost)
+    workload = Workload(None, np.zeros(source.type.shape, np.float32), RUNS)
+    for layer in Arm().measure(machine.target, folder, source, workload).layers:
+        yield layer.name, _get_cost(layer.cost)
 
 
-def _cost(cost: RunCost) -> float:
+def _get_cost(cost: RunCost) -> float:
     return 1000 * cost.times.low if cost.times else cost.cycles or cost.instructions or 0

@@ -25,50 +25,56 @@ class CountedKernel:
     amounts: Mapping[str, Counts]
     counts: Counts
 
-    def fitted(self, least: Counts) -> Counts:
-        """Return its costs; `least` is what the cheapest kernel of each sample costs.
+    def fit_costs(self, cheapest: Counts) -> Counts:
+        """Return its costs; `cheapest` is what the cheapest kernel of each sample costs.
 
         The nearer a kernel is to being the cheapest, the more its costs are held to a sample.
         """
         keys = AMOUNTS[get_kind(self.name)]
-        found = np.array([self.counts[sample] for sample in self.amounts])
+        measured = np.array([self.counts[sample] for sample in self.amounts])
         rows = np.array([[a.get(key, 0) for key in keys] for a in self.amounts.values()])
-        if missing := [key for key, some in zip(keys, rows.T, strict=True) if not some.any()]:
+        if missing := [key for key, column in zip(keys, rows.T, strict=True) if not column.any()]:
             raise SystemExit(f"{self.name}: no sample has {', '.join(missing)}")
-        shares = np.array([least[sample] for sample in self.amounts]) / found
-        costs = positive(rows / found[:, None], shares)
-        made = {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
-        self._tell(self.off(made), shares)
-        return made
+        shares = np.array([cheapest[sample] for sample in self.amounts]) / measured
+        costs = fit_nonnegative(rows / measured[:, None], shares)
+        fitted_costs = {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
+        self._print_fit(self.compute_errors(fitted_costs), shares)
+        return fitted_costs
 
-    def off(self, costs: Counts) -> Numbers:
+    def compute_errors(self, costs: Counts) -> Numbers:
         """Return by what share its cost is another one than was counted, for each sample."""
         return np.array(
             [
-                abs(sum(costs[what] * n for what, n in amounts.items()) / self.counts[sample] - 1)
+                abs(
+                    sum(costs[amount_name] * n for amount_name, n in amounts.items())
+                    / self.counts[sample]
+                    - 1
+                )
                 for sample, amounts in self.amounts.items()
             ]
         )
 
-    def _tell(self, off: Numbers, shares: Numbers) -> None:
-        near = off[shares >= COMPETES]
-        worst = list(self.amounts)[int((off * shares).argmax())]
+    def _print_fit(self, errors: Numbers, shares: Numbers) -> None:
+        competing_errors = errors[shares >= COMPETES]
+        worst = list(self.amounts)[int((errors * shares).argmax())]
         print(
-            f"  {self.name}: {len(off)} samples within {_spread(off)}, the {len(near)} in which it "
-            f"competes within {_spread(near)}, {worst} {off[(off * shares).argmax()]:.0%}",
+            f"  {self.name}: {len(errors)} samples within {_format_rms(errors)}, the "
+            f"{len(competing_errors)} in which it "
+            f"competes within {_format_rms(competing_errors)}, {worst} "
+            f"{errors[(errors * shares).argmax()]:.0%}",
             flush=True,
         )
 
 
-def _spread(off: Numbers) -> str:
-    return f"{_rms(off):.0%}" if len(off) else "nothing"
+def _format_rms(errors: Numbers) -> str:
+    return f"{_compute_rms(errors):.0%}" if len(errors) else "nothing"
 
 
-def _rms(off: Numbers) -> float:
-    return float(np.sqrt((off**2).mean()))
+def _compute_rms(errors: Numbers) -> float:
+    return float(np.sqrt((errors**2).mean()))
 
 
-def positive(rows: Numbers, shares: Numbers) -> Numbers:
+def fit_nonnegative(rows: Numbers, shares: Numbers) -> Numbers:
     """Return the weights, none negative, with which each row's sum is nearest to 1.
 
     What a sum is off counts by the row's share.
@@ -77,55 +83,66 @@ def positive(rows: Numbers, shares: Numbers) -> Numbers:
     scale = np.abs(rows).max(axis=0)
     used = list(range(rows.shape[1]))
     while True:
-        found, *_ = np.linalg.lstsq((rows / scale)[:, used], shares, rcond=None)
-        if (found >= 0).all():
+        solution, *_ = np.linalg.lstsq((rows / scale)[:, used], shares, rcond=None)
+        if (solution >= 0).all():
             break
-        used.remove(used[int(found.argmin())])
+        used.remove(used[int(solution.argmin())])
     weights = np.zeros(rows.shape[1])
-    weights[used] = found
-    made: Numbers = weights / scale
-    return made
+    weights[used] = solution
+    unscaled: Numbers = weights / scale
+    return unscaled
 
 
-def least(found: Sequence[CountedKernel]) -> Counts:
+def compute_cheapest(kernels: Sequence[CountedKernel]) -> Counts:
     """Return what the cheapest kernel of each sample costs."""
-    every = {sample: one for one in found for sample in one.amounts}
-    return {s: min(one.counts[s] for one in found if s in one.amounts) for s in every}
+    kernel_by_sample = {sample: kernel for kernel in kernels for sample in kernel.amounts}
+    return {
+        s: min(kernel.counts[s] for kernel in kernels if s in kernel.amounts)
+        for s in kernel_by_sample
+    }
 
 
-def worthwhile(found: Sequence[CountedKernel]) -> dict[str, Counts]:
+def fit_worthwhile(kernels: Sequence[CountedKernel]) -> dict[str, Counts]:
     """Return the costs of kernels, without tiles of plain loops that save nothing, or do harm.
 
     What compilers make of a tile falls apart in some shapes, where sums no longer fit in registers:
     it costs up to five times as much as amounts say. What counts is the kernels that would be
     called for the samples, with the tile and without.
     """
-    cheapest = least(found)
-    costs = {one.name: one.fitted(cheapest) for one in found}
-    off = {one.name: one.off(costs[one.name]) for one in found}
+    cheapest = compute_cheapest(kernels)
+    costs = {kernel.name: kernel.fit_costs(cheapest) for kernel in kernels}
+    errors = {kernel.name: kernel.compute_errors(costs[kernel.name]) for kernel in kernels}
     while len(tiles := [name for name in costs if LOOP_NAME.fullmatch(name)]) > 1:
-        now = chosen(found, costs.keys(), costs)
-        saved = {tile: chosen(found, costs.keys() - {tile}, costs) - now for tile in tiles}
+        current_cost = compute_choice_cost(kernels, costs.keys(), costs)
+        saved = {
+            tile: compute_choice_cost(kernels, costs.keys() - {tile}, costs) - current_cost
+            for tile in tiles
+        }
         if not (idle := [tile for tile in tiles if saved[tile] < WORTH]):
             break
         # Samples are few: what fits worst may do more harm elsewhere.
-        worst = max(idle, key=lambda tile: _rms(off[tile]))
-        print(f"  {worst} is left out: it saves {saved[worst]:.2%} of {now:.2%} of the least")
+        worst = max(idle, key=lambda tile: _compute_rms(errors[tile]))
+        print(
+            f"  {worst} is left out: it saves {saved[worst]:.2%} of {current_cost:.2%} of the least"
+        )
         del costs[worst]
     return costs
 
 
-def chosen(
-    found: Sequence[CountedKernel], names: Collection[str], costs: Mapping[str, Counts]
+def compute_choice_cost(
+    kernels: Sequence[CountedKernel], names: Collection[str], costs: Mapping[str, Counts]
 ) -> float:
     """Return what the kernels cost that are called for samples, of the least: the mean share."""
     called: dict[str, tuple[float, float]] = {}
-    for one in found:
-        if one.name in names:
-            saved = MIN_SAVED_SHARE if one.name == "winograd" else 0
-            for sample, amounts in one.amounts.items():
-                each = sum(costs[one.name][what] * amount for what, amount in amounts.items())
-                guess = each / (1 - saved), one.counts[sample]
+    for kernel in kernels:
+        if kernel.name in names:
+            saved = MIN_SAVED_SHARE if kernel.name == "winograd" else 0
+            for sample, amounts in kernel.amounts.items():
+                estimate = sum(
+                    costs[kernel.name][amount_name] * amount
+                    for amount_name, amount in amounts.items()
+                )
+                guess = estimate / (1 - saved), kernel.counts[sample]
                 called[sample] = min(called.get(sample, guess), guess)
-    cheapest = least(found)
+    cheapest = compute_cheapest(kernels)
     return float(np.mean([count / cheapest[sample] for sample, (_, count) in called.items()]))

@@ -24,16 +24,16 @@ SIDES = {(SIDE - 1) // step + 1: step for step in range(SIDE, 0, -1)}
 """The sides of maps that there are, and in what steps pixels are taken for them."""
 
 
-def _conv(filters: int, side: int, stride: int = 1, groups: int = 1) -> Conv:
+def _make_conv(filters: int, side: int, stride: int = 1, groups: int = 1) -> Conv:
     return Conv(filters, (side, side), (stride, stride), (side - 1) // 2, groups=groups)
 
 
-def _depthwise(channels: int, side: int, stride: int = 1) -> Conv:
-    return _conv(channels, side, stride, channels)
+def _make_depthwise(channels: int, side: int, stride: int = 1) -> Conv:
+    return _make_conv(channels, side, stride, channels)
 
 
 THREE: Mapping[str, Sample] = {
-    f"three_{c}_{f}_{n}": (_conv(f, 3), (c, n))
+    f"three_{c}_{f}_{n}": (_make_conv(f, 3), (c, n))
     for c, f, n in (
         (3, 16, 56), (8, 16, 28), (16, 16, 28), (32, 32, 28), (64, 32, 14), (64, 64, 7),
         (128, 24, 7), (16, 64, 10), (24, 12, 14), (4, 2, 28), (32, 48, 4), (96, 5, 14),
@@ -41,25 +41,25 @@ THREE: Mapping[str, Sample] = {
     )
 }  # fmt: skip
 STRIDED: Mapping[str, Sample] = {
-    f"strided_{k}_{c}_{f}_{n}": (_conv(f, k, 2), (c, n))
+    f"strided_{k}_{c}_{f}_{n}": (_make_conv(f, k, 2), (c, n))
     for k, c, f, n in (
         (7, 3, 32, 56), (7, 8, 16, 28), (5, 16, 16, 28), (5, 4, 24, 56), (3, 3, 16, 56),
         (3, 32, 32, 28), (3, 64, 64, 14), (1, 64, 32, 28), (3, 64, 8, 28), (3, 24, 4, 56),
     )
 }  # fmt: skip
 POINTWISE: Mapping[str, Sample] = {
-    f"pointwise_{c}_{f}_{n}": (_conv(f, 1), (c, n))
+    f"pointwise_{c}_{f}_{n}": (_make_conv(f, 1), (c, n))
     for c, f, n in (
         (16, 64, 28), (64, 16, 28), (48, 48, 19), (256, 64, 7), (128, 128, 14), (8, 8, 56),
         (96, 3, 14), (24, 1, 28), (32, 5, 12), (200, 200, 4), (64, 32, 3),
     )
 }  # fmt: skip
 FEW_PIXELS: Mapping[str, Sample] = {
-    f"few_pixels_{c}_{f}_{n}": (_conv(f, 1), (c, n))
+    f"few_pixels_{c}_{f}_{n}": (_make_conv(f, 1), (c, n))
     for c, f, n in ((64, 128, 1), (256, 256, 1), (256, 10, 1), (8, 32, 1), (128, 64, 2))
 }
 GROUPS: Mapping[str, Sample] = {
-    f"groups_{k}_{c}_{f}_{n}_{g}": (_conv(f, k, 1, g), (c, n))
+    f"groups_{k}_{c}_{f}_{n}_{g}": (_make_conv(f, k, 1, g), (c, n))
     for k, c, f, n, g in (
         (3, 32, 32, 14, 2),
         (3, 32, 32, 14, 8),
@@ -68,7 +68,7 @@ GROUPS: Mapping[str, Sample] = {
     )
 }
 DEPTHWISE: Mapping[str, Sample] = {
-    f"depthwise_{k}_{s}_{c}_{n}": (_depthwise(c, k, s), (c, n))
+    f"depthwise_{k}_{s}_{c}_{n}": (_make_depthwise(c, k, s), (c, n))
     for k, s, c, n in (
         (3, 1, 16, 4), (3, 1, 16, 7), (3, 1, 16, 8), (3, 1, 12, 10), (3, 1, 12, 12), (3, 1, 12, 14),
         (3, 1, 8, 19), (3, 1, 6, 28), (3, 1, 4, 56), (3, 2, 16, 7), (3, 2, 16, 14), (3, 2, 8, 28),
@@ -79,7 +79,8 @@ DEPTHWISE: Mapping[str, Sample] = {
     )
 }  # fmt: skip
 MEANS: Mapping[str, Sample] = {
-    f"mean_{c}_{n}": (_depthwise(c, 2, 2), (c, n)) for c, n in ((16, 14), (8, 28), (4, 56), (6, 19))
+    f"mean_{c}_{n}": (_make_depthwise(c, 2, 2), (c, n))
+    for c, n in ((16, 14), (8, 28), (4, 56), (6, 19))
 }
 """Depthwise convolutions whose weights are all the same, as average pooling has them."""
 EVERY: Mapping[str, Sample] = {
@@ -87,22 +88,22 @@ EVERY: Mapping[str, Sample] = {
 }  # fmt: skip
 
 
-def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
+def build_sample_network(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
     """Return a network in which each sample reads its part of the input, then ReLU follows."""
     add = NetBuilder(CHANNELS, SIDE, SIDE, name="samples")
-    ends = []
+    outputs = []
     for name in names:
         op, (channels, side) = EVERY[name]
-        read = add(f"{name}_channels", Slice(0, channels), "image")
+        input_name = add(f"{name}_channels", Slice(0, channels), "image")
         if side != SIDE:
-            read = add(f"{name}_map", MaxPool((1, 1), (SIDES[side], SIDES[side])), read)
-        add(f"{name}_sums", op, read)
+            input_name = add(f"{name}_map", MaxPool((1, 1), (SIDES[side], SIDES[side])), input_name)
+        add(f"{name}_sums", op, input_name)
         add(name, Relu())
-        ends.append(Output(f"{name}_mean", add(f"{name}_mean", GlobalAvgPool())))
-    return _model(add.build(*ends), levels=levels)
+        outputs.append(Output(f"{name}_mean", add(f"{name}_mean", GlobalAvgPool())))
+    return _build_model(add.build(*outputs), levels=levels)
 
 
-def loops() -> Model:
+def build_loop_network() -> Model:
     """Return a network of what only plain loops compute, whose tile is the core's."""
     add = NetBuilder(16, 28, 28, name="loops")
     add("most", MaxPool((3, 3), (2, 2), 1), "image")
@@ -111,18 +112,18 @@ def loops() -> Model:
     add("end", GlobalAvgPool())
     add("sum", Add(), mean, mean)
     add("last", GlobalAvgPool())
-    return _model(add.build(Output("a", "end"), Output("b", "last")), levels=False)
+    return _build_model(add.build(Output("a", "end"), Output("b", "last")), levels=False)
 
 
-def _model(graph: Graph, *, levels: bool) -> Model:
+def _build_model(graph: Graph, *, levels: bool) -> Model:
     trained = trained_weights(graph)
-    for name, values in trained.items():
-        if name.startswith("mean_") and values.ndim > 1:
-            values[:] = 1 / values[0].size
+    for name, tensor in trained.items():
+        if name.startswith("mean_") and tensor.ndim > 1:
+            tensor[:] = 1 / tensor[0].size
     return build_int8_model(graph, trained) if levels else Model(graph, trained)
 
 
-def network(name: str, *, levels: bool) -> Model:
+def load_network(name: str, *, levels: bool) -> Model:
     """Return a network of the zoo with random weights, as it is built."""
     graph = load(shipped.list_specs()[name]).graph
     random = weights.initialize_random(graph, 0)

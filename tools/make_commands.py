@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.cli import app
 from tcc.compiler.cli.option_table import MAIN
@@ -25,37 +25,40 @@ WIDTH = 88
 """Columns of the printed help."""
 
 
-def text(before: str) -> str:
+def update_page(page: str) -> str:
     """Return the file with every printed help brought up to date."""
-    helps = {name: _help(name) for name in names()}
-    gone = set(re.findall(r"<!-- tcc (.+?): generated -->", before)) - set(helps)
+    helps = {name: _render_help(name) for name in list_commands()}
+    gone = set(re.findall(r"<!-- tcc (.+?): generated -->", page)) - set(helps)
     if gone:
         raise SystemExit(f"{PATH.name} has sections of no command: {', '.join(sorted(gone))}")
     for name, printed in helps.items():
         begin, end = f"<!-- tcc {name}: generated -->", f"<!-- tcc {name}: end -->"
-        if begin not in before:
-            before += f"\n## tcc {name}\n\n{begin}\n{end}\n"
-        head, rest = before.split(begin)
-        before = f"{head}{begin}\n```text\n{printed}```\n{end}{rest.split(end)[1]}"
-    return before
+        if begin not in page:
+            page += f"\n## tcc {name}\n\n{begin}\n{end}\n"
+        head, text_below = page.split(begin)
+        page = f"{head}{begin}\n```text\n{printed}```\n{end}{text_below.split(end)[1]}"
+    return page
 
 
-def names() -> list[str]:
+def list_commands() -> list[str]:
     """Return the words after `tcc` of every command, those of a group after the group's."""
-    return _below(typer.main.get_command(app), ())
+    return _list_subcommands(typer.main.get_command(app), ())
 
 
-def _below(group: Any, words: tuple[str, ...]) -> list[str]:
-    found = []
+def _list_subcommands(group: Any, prefix: tuple[str, ...]) -> list[str]:
+    commands = []
     for name, command in group.commands.items():
         if command.hidden:
             continue
-        here = (*words, name)
-        found += [" ".join(here), *(_below(command, here) if hasattr(command, "commands") else ())]
-    return found
+        command_path = (*prefix, name)
+        commands += [
+            " ".join(command_path),
+            *(_list_subcommands(command, command_path) if hasattr(command, "commands") else ()),
+        ]
+    return commands
 
 
-def _help(name: str) -> str:
+def _render_help(name: str) -> str:
     """Return a command's help with all its options, on a screen of WIDTH columns."""
     os.environ["COLUMNS"] = str(WIDTH)
     printed = io.StringIO()
@@ -70,7 +73,7 @@ def _help(name: str) -> str:
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    return settle({PATH: text(PATH.read_text())})
+    return write_or_check({PATH: update_page(PATH.read_text())})
 
 
 if __name__ == "__main__":

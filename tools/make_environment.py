@@ -12,13 +12,16 @@ OLDEST = (3, 11)
 def main(folder: str) -> str:
     """Make the environment; return why it cannot be made, or nothing."""
     if sys.version_info[:2] < OLDEST:
-        found = ".".join(map(str, sys.version_info[:2]))
-        wanted = ".".join(map(str, OLDEST))
+        version = ".".join(map(str, sys.version_info[:2]))
+        min_version = ".".join(map(str, OLDEST))
         return (
-            f"tcc needs Python {wanted} or newer, and this is {found}: make PYTHON=python{wanted}"
+            f"tcc needs Python {min_version} or newer, and this is {version}: make "
+            f"PYTHON=python{min_version}"
         )
-    made = subprocess.call([sys.executable, "-m", "venv", "--clear", folder])
-    return "Python's venv does not work here; on Debian: apt-get install python3-venv" * bool(made)
+    exit_code = subprocess.call([sys.executable, "-m", "venv", "--clear", folder])
+    return "Python's venv does not work here; on Debian: apt-get install python3-venv" * bool(
+        exit_code
+    )
 
 
 if __name__ == "__main__":

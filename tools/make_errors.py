@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support.error_codes import ErrorCode, complete_spec, load_error_codes
@@ -49,34 +49,39 @@ Commands run in a folder with that file, an image `image.png`, and class folders
 """
 
 
-def text() -> str:
+def make_page() -> str:
     """Return the whole page."""
-    return TEXT.format(rest=complete_spec(""), areas="\n\n".join(_areas()))
+    return TEXT.format(rest=complete_spec(""), areas="\n\n".join(_format_areas()))
 
 
-def _areas() -> Iterator[str]:
+def _format_areas() -> Iterator[str]:
     by_code = {kind.code: kind.name for kind in WARNING_KINDS}
     for area, title in AREAS.items():
-        listed = [entry for code, entry in load_error_codes().items() if code.startswith(area)]
+        error_codes = [
+            error_code for code, error_code in load_error_codes().items() if code.startswith(area)
+        ]
         yield f"## {area}: {title}"
-        yield from (_entry(entry, by_code.get(entry.code, "")) for entry in listed)
+        yield from (
+            _format_entry(error_code, by_code.get(error_code.code, ""))
+            for error_code in error_codes
+        )
 
 
-def _entry(entry: ErrorCode, kind: str) -> str:
-    parts = [f"### {entry.code}", f"**{entry.what}** {entry.why}"]
-    if entry.spec:
-        parts.append(f"```yaml\n{entry.spec}\n```")
-    if entry.command:
-        parts.append(f"```sh\n{entry.command}\n```")
-    if entry.text:
-        parts.append(f"Example: {entry.text}")
+def _format_entry(error_code: ErrorCode, kind: str) -> str:
+    parts = [f"### {error_code.code}", f"**{error_code.what}** {error_code.why}"]
+    if error_code.spec:
+        parts.append(f"```yaml\n{error_code.spec}\n```")
+    if error_code.command:
+        parts.append(f"```sh\n{error_code.command}\n```")
+    if error_code.text:
+        parts.append(f"Example: {error_code.text}")
     silenced = f" `allow: [{kind}]` silences it." if kind else ""
-    return "\n\n".join([*parts, f"What to do: {entry.remedy}{silenced}"])
+    return "\n\n".join([*parts, f"What to do: {error_code.remedy}{silenced}"])
 
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    return settle({PATH: text()})
+    return write_or_check({PATH: make_page()})
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ import experiment_pictures
 from experiment_records import (
     DECLARATIONS,
     FORMS,
-    RESULTS,
+    RESULT_FOLDER,
     Experiment,
     ExperimentResults,
     ExperimentTable,
-    declaration,
-    results,
-    tables,
+    list_tables,
+    read_declaration,
+    read_results,
 )
-from experiment_rows import TableRow, form_of, judged, rows
-from generated import settle
+from experiment_rows import TableRow, get_form, list_rows, score_confusion
+from generated import write_or_check
 
 from tcc.compiler.figures import svg
 from tcc.compiler.reference import confidence_intervals
@@ -33,164 +33,182 @@ from tcc.compiler.reference.classification_metrics import Scores
 MARK = "\u2020"
 
 
-def _share(values: Sequence[float]) -> str:
-    mean = statistics.fmean(values)
-    if len(values) == 1:
+def _format_share(shares: Sequence[float]) -> str:
+    mean = statistics.fmean(shares)
+    if len(shares) == 1:
         return f"{mean:.4f}"
-    return f"{mean:.4f} ({min(values):.4f} to {max(values):.4f})"
+    return f"{mean:.4f} ({min(shares):.4f} to {max(shares):.4f})"
 
 
-def _right(found: Sequence[Scores]) -> str:
-    return ", ".join(str(each.correct) for each in found) + f" of {found[0].images}"
+def _format_correct(scores: Sequence[Scores]) -> str:
+    return ", ".join(str(seed_scores.correct) for seed_scores in scores) + f" of {scores[0].images}"
 
 
-def _interval(row: TableRow) -> str:
+def _format_interval(row: TableRow) -> str:
     bounds = confidence_intervals.compute_share_interval(row.middle.correct, row.middle.images)
     return f"{bounds.low:.4f} to {bounds.high:.4f}" if bounds else ""
 
 
-def _integers(row: TableRow) -> list[Scores]:
-    return [judged(each.integers.confusion) for each in row.runs if each.integers]
+def _score_int8(row: TableRow) -> list[Scores]:
+    return [score_confusion(run.integers.confusion) for run in row.runs if run.integers]
 
 
-def _of_integers(show: Callable[[list[Scores]], str]) -> Callable[[TableRow], str]:
-    def shown(row: TableRow) -> str:
-        found = _integers(row)
-        return show(found) if len(found) == len(row.runs) else "not written"
+def _make_int8_column(show: Callable[[list[Scores]], str]) -> Callable[[TableRow], str]:
+    def format_row(row: TableRow) -> str:
+        scores = _score_int8(row)
+        return show(scores) if len(scores) == len(row.runs) else "not written"
 
-    return shown
-
-
-def _cosine(row: TableRow) -> str:
-    found = [each.integers.cosine for each in row.runs if each.integers]
-    return f"{statistics.fmean(found):.6f}" if found else ""
+    return format_row
 
 
-def _form(name: str) -> Callable[[TableRow], str]:
-    def shown(row: TableRow) -> str:
-        found = [run.forms[name] for run in row.runs]
-        shares = _share([each.correct / row.middle.images for each in found])
-        return f"{shares}, {found[0].bytes / 1e6:.2f} MB"
+def _format_cosine(row: TableRow) -> str:
+    cosines = [run.integers.cosine for run in row.runs if run.integers]
+    return f"{statistics.fmean(cosines):.6f}" if cosines else ""
 
-    return shown
+
+def _make_form_column(name: str) -> Callable[[TableRow], str]:
+    def format_row(row: TableRow) -> str:
+        form_figures = [run.forms[name] for run in row.runs]
+        shares = _format_share(
+            [form_figure.correct / row.middle.images for form_figure in form_figures]
+        )
+        return f"{shares}, {form_figures[0].bytes / 1e6:.2f} MB"
+
+    return format_row
 
 
 COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
     "parameters": lambda row: f"{row.runs[0].parameters:,}",
-    "training accuracy": lambda row: _share([each.training for each in row.runs]),
-    "validation accuracy": lambda row: _share([each.validation for each in row.runs]),
-    "right": lambda row: _right(row.judged),
-    "accuracy": lambda row: _share([each.accuracy for each in row.judged]),
-    "interval": _interval,
-    "precision": lambda row: _share([each.precision for each in row.rates()]),
-    "recall": lambda row: _share([each.recall for each in row.rates()]),
-    "F1": lambda row: _share([each.f1 for each in row.rates()]),
-    "int8 right": _of_integers(_right),
-    "int8 accuracy": _of_integers(lambda found: _share([each.accuracy for each in found])),
-    "cosine": _cosine,
-    **{name: _form(name) for name in FORMS},
+    "training accuracy": lambda row: _format_share([each.training for each in row.runs]),
+    "validation accuracy": lambda row: _format_share([each.validation for each in row.runs]),
+    "right": lambda row: _format_correct(row.seed_scores),
+    "accuracy": lambda row: _format_share([each.accuracy for each in row.seed_scores]),
+    "interval": _format_interval,
+    "precision": lambda row: _format_share([each.precision for each in row.list_rates()]),
+    "recall": lambda row: _format_share([each.recall for each in row.list_rates()]),
+    "F1": lambda row: _format_share([each.f1 for each in row.list_rates()]),
+    "int8 right": _make_int8_column(_format_correct),
+    "int8 accuracy": _make_int8_column(
+        lambda found: _format_share([each.accuracy for each in found])
+    ),
+    "cosine": _format_cosine,
+    **{name: _make_form_column(name) for name in FORMS},
 }
 """What a column shows of a row."""
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def format_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
 
-def shown(of: Experiment, table: ExperimentTable, found: ExperimentResults) -> str:
+def format_experiment_table(
+    experiment: Experiment, table: ExperimentTable, figures: ExperimentResults
+) -> str:
     """Return a table of the page, with what has to be said of it."""
-    measured = rows(of, table, found)
+    table_rows = list_rows(experiment, table, figures)
     head = ["network", *table.columns, *(f"paper: {name}" for name in table.printed)]
     lines = []
-    for each in measured:
-        name = each.row.name + ("" if each.learned else f" {MARK}")
-        lines.append([name, *(COLUMNS[column](each) for column in table.columns)])
-        lines[-1] += each.row.printed
-    parts = [f"## {table.title}", markdown([FORMS.get(name, name) for name in head], lines)]
+    for table_row in table_rows:
+        name = table_row.row.name + ("" if table_row.beats_majority else f" {MARK}")
+        lines.append([name, *(COLUMNS[column](table_row) for column in table.columns)])
+        lines[-1] += table_row.row.printed
+    parts = [f"## {table.title}", format_table([FORMS.get(name, name) for name in head], lines)]
     if table.recipe:
         parts.append(f"The recipe here is `{table.recipe}`.")
     if table.positive:
         parts.append(f"Precision, recall and F1 are of `{table.positive}`.")
     elif "precision" in table.columns:
         parts.append("Precision, recall and F1 are averages over the classes, by their images.")
-    if not all(each.learned for each in measured):
+    if not all(table_row.beats_majority for table_row in table_rows):
         parts.append(
             f"{MARK} **Not converged**: the interval of a seed holds the share of the most frequent"
             " class, which is right without a look at the image. In the last epoch "
-            + "; ".join(_learned(each) for each in measured if not each.learned)
+            + "; ".join(
+                _describe_training(table_row)
+                for table_row in table_rows
+                if not table_row.beats_majority
+            )
             + "."
         )
     return "\n\n".join(parts)
 
 
-def _learned(row: TableRow) -> str:
+def _describe_training(row: TableRow) -> str:
     """Return how far a network came with the images that it learned from."""
     runs, name = row.runs, row.row.name
-    return f"{name} told {_share([each.training for each in runs])} of its training images right"
+    return (
+        f"{name} told {_format_share([run.training for run in runs])} of its training images right"
+    )
 
 
-def about_images(of: Experiment, found: ExperimentResults) -> Iterator[str]:
+def describe_images(experiment: Experiment, figures: ExperimentResults) -> Iterator[str]:
     """Yield what the images are, and how many there were of each class."""
-    for name, seen in found.data.items():
-        source = of.data[name]
-        lines = [[side, *map(str, seen.images[side])] for side in seen.images]
-        digest = seen.digests["test"][:16]
+    for name, image_counts in figures.data.items():
+        source = experiment.data[name]
+        lines = [[side, *map(str, image_counts.images[side])] for side in image_counts.images]
+        digest = image_counts.digests["test"][:16]
         yield f"**{name}**: {source.about} The test images' digest begins with `{digest}`.\n"
-        yield markdown(["images", *seen.classes], lines) + "\n"
+        yield format_table(["images", *image_counts.classes], lines) + "\n"
 
 
-def about_form(of: Experiment, found: ExperimentResults, name: str) -> str:
+def describe_form(experiment: Experiment, figures: ExperimentResults, name: str) -> str:
     """Return what the page says of how it was made."""
-    form = form_of(of, found)
-    epochs = sorted({run.epochs for run in found.runs.values()})
-    made = "; ".join(f"{key} {value}" for key, value in found.made_with.items())
-    said = [
+    form = get_form(experiment, figures)
+    epochs = sorted({run.epochs for run in figures.runs.values()})
+    versions = "; ".join(f"{key} {setting}" for key, setting in figures.made_with.items())
+    conditions = [
         f"images of {form.size} x {form.size} pixels" if form.size else "the specs' own sizes",
         f"{' or '.join(map(str, epochs))} epochs",
         "one seed" if len(form.seeds) == 1 else f"{len(form.seeds)} seeds",
         ", ".join(f"at most {count} a class in {side}" for side, count in form.images.items())
         or "all images",
-        f"the recipe `{of.recipe}`",
-        *(f"`{key}: {value}` in all recipes" for key, value in form.recipe.items()),
+        f"the recipe `{experiment.recipe}`",
+        *(f"`{key}: {setting}` in all recipes" for key, setting in form.recipe.items()),
         *(
-            f"of {name} " + " and ".join(f"`{key}: {value}`" for key, value in keys.items())
+            f"of {name} " + " and ".join(f"`{key}: {setting}`" for key, setting in keys.items())
             for name, keys in form.rows.items()
         ),
         *(f"without {title!r}" for title in form.without),
-        f"{found.threads} thread{'s' * (found.threads > 1)}",
+        f"{figures.threads} thread{'s' * (figures.threads > 1)}",
     ]
-    option = " --full" if found.form == "full" else ""
-    more = "" if option else " `--full` is the whole one: the papers' size and epochs, three seeds."
+    option = " --full" if figures.form == "full" else ""
+    full_note = (
+        "" if option else " `--full` is the whole one: the papers' size and epochs, three seeds."
+    )
     return (
-        f"This is the **{found.form} form**: {'; '.join(said)}. `python tools/paper_experiments.py"
-        f" {name} --data DIR{option}` made it, with {made}.{more}"
+        f"This is the **{figures.form} form**: {'; '.join(conditions)}. `python "
+        "tools/paper_experiments.py"
+        f" {name} --data DIR{option}` made it, with {versions}.{full_note}"
     )
 
 
-def page(of: Experiment, found: ExperimentResults, stem: Path) -> dict[Path, str]:
+def make_pages(experiment: Experiment, figures: ExperimentResults, stem: Path) -> dict[Path, str]:
     """Return the page of an experiment and its pictures; `stem` is their path without suffix."""
     files, links = {}, []
-    for kind, picture in experiment_pictures.drawn(of, found).items():
+    for kind, picture in experiment_pictures.draw_experiment(experiment, figures).items():
         path = stem.with_name(f"{stem.name}-{kind}.svg")
-        files[path] = svg.render_scene(picture, f"{of.title}: {kind}")
-        links.append(f"![{of.title}: {kind}]({path.name})")
+        files[path] = svg.render_scene(picture, f"{experiment.title}: {kind}")
+        links.append(f"![{experiment.title}: {kind}]({path.name})")
     spread = (
         "One seed was trained: another one gives other figures."
-        if len({key.rpartition("-")[2] for key in found.runs}) == 1
+        if len({key.rpartition("-")[2] for key in figures.runs}) == 1
         else "Shares are means over the seeds, with the least and the largest; an interval is that"
         " of the seed in the middle."
     )
     parts = [
-        f"# {of.title}",
-        of.about.strip(),
+        f"# {experiment.title}",
+        experiment.about.strip(),
         "**Other images than the paper's, and so other figures**: a column `paper` is no target,"
         " and networks are not ranked by a few images. Intervals are exact ones of 95 % (Clopper,"
         f" Pearson). {spread}",
-        about_form(of, found, stem.name),
-        "\n".join(about_images(of, found)).strip(),
-        *(shown(of, table, found) for table in tables(of, form_of(of, found))),
+        describe_form(experiment, figures, stem.name),
+        "\n".join(describe_images(experiment, figures)).strip(),
+        *(
+            format_experiment_table(experiment, table, figures)
+            for table in list_tables(experiment, get_form(experiment, figures))
+        ),
         *(["## Pictures", *links] if links else []),
         f"All figures are in [{stem.name}.json]({stem.name}.json).",
     ]
@@ -199,11 +217,11 @@ def page(of: Experiment, found: ExperimentResults, stem: Path) -> dict[Path, str
 
 def main() -> int:
     """Write or check the pages; return the exit code."""
-    wanted: dict[Path, str] = {}
-    for path in sorted(RESULTS.glob("*.json")):
-        of = declaration(DECLARATIONS / f"{path.stem}.yaml")
-        wanted |= page(of, results(path), RESULTS / path.stem)
-    return settle(wanted)
+    pages: dict[Path, str] = {}
+    for path in sorted(RESULT_FOLDER.glob("*.json")):
+        experiment = read_declaration(DECLARATIONS / f"{path.stem}.yaml")
+        pages |= make_pages(experiment, read_results(path), RESULT_FOLDER / path.stem)
+    return write_or_check(pages)
 
 
 if __name__ == "__main__":

@@ -28,41 +28,45 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 
 
-def stages(spec: Path) -> dict[str, str]:
+def print_stages(spec: Path) -> dict[str, str]:
     """Return the printed graph by stage.
 
-    `float` is as written, `fused` as devices run it, `ready` as calibration finds it, `int8` the
-    integer program where every value lies between -1 and 1.
+    `float` is as written, `fused` as devices run it, `ready` as calibration finds it,
+    `quantize_negative` the integer program where every value lies between -1 and 1.
     """
     graph = load(spec).graph
     model = Model(graph, make_placeholders(graph))
     fused = run(model, INFERENCE)
-    lean = {"fused": fused.graph, "ready": run(model, INT8).graph, "int8": int8(fused)}
+    stage_graphs = {
+        "fused": fused.graph,
+        "ready": run(model, INT8).graph,
+        "int8": quantize_negative(fused),
+    }
     return {
         "float": print_graph(graph),
-        **{stage: print_graph(after) for stage, after in lean.items()},
+        **{stage: print_graph(stage_graph) for stage, stage_graph in stage_graphs.items()},
     }
 
 
-def int8(fused: Model) -> Graph:
+def quantize_negative(fused: Model) -> Graph:
     """Return the integer program of a model whose weights are negative, as some always are."""
     negative = Model(fused.graph, {name: -weight for name, weight in fused.weights.items()})
-    ready = run(negative, INT8)
-    bounds = dict.fromkeys(list_unfused_values(ready.graph), (-1.0, 1.0))
-    return quantize(ready, Calibration(compute_minmax_ranges(ready, bounds))).graph
+    lowered_model = run(negative, INT8)
+    bounds = dict.fromkeys(list_unfused_values(lowered_model.graph), (-1.0, 1.0))
+    return quantize(lowered_model, Calibration(compute_minmax_ranges(lowered_model, bounds))).graph
 
 
-def goldens() -> Iterator[tuple[Path, str]]:
+def generate_goldens() -> Iterator[tuple[Path, str]]:
     """Yield every golden file with its text."""
-    for spec in specs():
-        for stage, text in stages(spec).items():
+    for spec in list_specs():
+        for stage, text in print_stages(spec).items():
             yield GOLDEN / f"{spec.stem}.{stage}.txt", text
     sys.path.append(str(GOLDEN.parent))
     yield GOLDEN / "refused_ops.txt", import_module("refused_ops").refused_ops()
     yield from import_module("pass_snapshots").files()
 
 
-def specs() -> list[Path]:
+def list_specs() -> list[Path]:
     """Return the specs, in order."""
     return sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")])
 
@@ -71,13 +75,13 @@ def main() -> int:
     """Write or check all goldens; return the exit code."""
     checking = "--check" in sys.argv
     stale = 0
-    for path, text in goldens():
-        before = path.read_text() if path.exists() else None
-        if before == text:
+    for path, text in generate_goldens():
+        old_text = path.read_text() if path.exists() else None
+        if old_text == text:
             continue
         stale += 1
         if checking:
-            old = (before or "").splitlines()
+            old = (old_text or "").splitlines()
             diff = unified_diff(old, text.splitlines(), path.name, "now", n=1)
             print("\n".join(islice(diff, 20)))
         else:

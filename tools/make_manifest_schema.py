@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.bundle.manifest import NAME, VERSION, Manifest
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "spec" / "schema" / "manifest.schema.json"
 
 
-def text() -> str:
+def make_schema() -> str:
     """Return the schema."""
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -27,4 +27,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(settle({PATH: text()}))
+    sys.exit(write_or_check({PATH: make_schema()}))

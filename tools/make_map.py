@@ -17,7 +17,7 @@ from textwrap import wrap
 
 import grimp
 import networkx as nx
-from generated import settle
+from generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "docs" / "pictures" / "map.svg"
@@ -34,82 +34,98 @@ text{font-family:Helvetica,Arial,'DejaVu Sans',sans-serif;font-size:10px;fill:#2
 .t{font-size:12px;font-weight:bold}rect{fill:#ddf4ff;stroke:#54aeff}
 .backends{fill:#dafbe1;stroke:#4ac26b}path{fill:none;stroke:#6e7781;stroke-width:1.2}"""
 
-Rows = list[list[str]]
+PackageRows = list[list[str]]
 """Rooms from the top down; an arrow that passes a row stands there as `from>to`."""
 
 
-def rooms() -> "nx.DiGraph[str]":
+def build_package_graph() -> "nx.DiGraph[str]":
     """Return the rooms as `compiler/ir`, with an edge to each room that one imports.
 
     Raises:
         networkx.NetworkXUnfeasible: Rooms import each other.
     """
     imports = grimp.build_graph("tcc")
-    found: nx.DiGraph[str] = nx.DiGraph()
+    package_graph: nx.DiGraph[str] = nx.DiGraph()
     for module in sorted(imports.modules):
-        here = room(module)
-        others = {room(name) for name in imports.find_modules_directly_imported_by(module)}
-        found.add_edges_from((here, other) for other in others if here and other != here and other)
-    list(nx.topological_sort(found))
-    return found
+        package = find_package(module)
+        imported_packages = {
+            find_package(name) for name in imports.find_modules_directly_imported_by(module)
+        }
+        package_graph.add_edges_from(
+            (package, imported_package)
+            for imported_package in imported_packages
+            if package and imported_package != package and imported_package
+        )
+    list(nx.topological_sort(package_graph))
+    return package_graph
 
 
-def room(module: str) -> str | None:
+def find_package(module: str) -> str | None:
     """Return the room of a module; what lies beside the rooms has none."""
-    words = module.split(".")[1:3]
-    place = ROOT.joinpath(*words)
-    return "/".join(words) if len(words) == 2 and place.is_dir() else None
+    path_parts = module.split(".")[1:3]
+    folder = ROOT.joinpath(*path_parts)
+    return "/".join(path_parts) if len(path_parts) == 2 and folder.is_dir() else None
 
 
-def rows(graph: "nx.DiGraph[str]") -> Rows:
+def arrange_rows(graph: "nx.DiGraph[str]") -> PackageRows:
     """Return each room's row, below whatever imports it, and order the rows for few crossings."""
     depth = dict.fromkeys(graph, 0)
     for name in nx.topological_sort(graph):
         for below in graph.successors(name):
             depth[below] = max(depth[below], depth[name] + 1)
-    found: Rows = [[] for _ in range(max(depth.values()) + 1)]
+    package_rows: PackageRows = [[] for _ in range(max(depth.values()) + 1)]
     for name in sorted(graph):
-        found[depth[name]].append(name)
+        package_rows[depth[name]].append(name)
     for a, b in sorted(graph.edges):
         for level in range(depth[a] + 1, depth[b]):
-            found[level].append(f"{a}>{b}")
-    ways = [points for edge in sorted(graph.edges) for points in pairwise(_way(edge, depth))]
+            package_rows[level].append(f"{a}>{b}")
+    segments = [
+        points for edge in sorted(graph.edges) for points in pairwise(_list_waypoints(edge, depth))
+    ]
     for sweep in range(SWEEPS):
-        _order(found, ways, down=sweep % 2 == 0)
-    return found
+        _sort_rows(package_rows, segments, down=sweep % 2 == 0)
+    return package_rows
 
 
-def _way(edge: tuple[str, str], depth: Mapping[str, int]) -> list[str]:
+def _list_waypoints(edge: tuple[str, str], depth: Mapping[str, int]) -> list[str]:
     """Return what an arrow passes, from its first room to its last."""
     a, b = edge
     return [a, *[f"{a}>{b}"] * (depth[b] - depth[a] - 1), b]
 
 
-def _order(found: Rows, ways: Iterable[tuple[str, str]], *, down: bool) -> None:
+def _sort_rows(
+    package_rows: PackageRows, segments: Iterable[tuple[str, str]], *, down: bool
+) -> None:
     """Sort each row by the mean place of its neighbours in the row before."""
-    pairs = list(ways)
-    for before, row in pairwise(found if down else found[::-1]):
-        where = {name: index / len(before) for index, name in enumerate(before)}
-        near: dict[str, list[float]] = {name: [] for name in row}
+    pairs = list(segments)
+    for fixed_row, row in pairwise(package_rows if down else package_rows[::-1]):
+        positions = {name: index / len(fixed_row) for index, name in enumerate(fixed_row)}
+        neighbour_positions: dict[str, list[float]] = {name: [] for name in row}
         for a, b in pairs:
             upper, lower = (a, b) if down else (b, a)
-            if lower in near and upper in where:
-                near[lower].append(where[upper])
-        row.sort(key=lambda name: sum(near[name]) / len(near[name]) if near[name] else 0.5)
+            if lower in neighbour_positions and upper in positions:
+                neighbour_positions[lower].append(positions[upper])
+        row.sort(
+            key=lambda name: (
+                sum(neighbour_positions[name]) / len(neighbour_positions[name])
+                if neighbour_positions[name]
+                else 0.5
+            )
+        )
 
 
-def drawn(graph: "nx.DiGraph[str]") -> str:
+def draw_map(graph: "nx.DiGraph[str]") -> str:
     """Return the picture as the text of an SVG file."""
-    levels = rows(graph)
-    lengths = [sum(_width(name) + ACROSS for name in row) - ACROSS for row in levels]
+    levels = arrange_rows(graph)
+    lengths = [sum(_get_width(name) + ACROSS for name in row) - ACROSS for row in levels]
     width, height = max(lengths) + 2 * MARGIN, len(levels) * (HEIGHT + DOWN) - DOWN + 2 * MARGIN
-    place: dict[tuple[str, int], tuple[int, int]] = {}
+    centres: dict[tuple[str, int], tuple[int, int]] = {}
     for level, row in enumerate(levels):
         x = (width - lengths[level]) // 2
         for name in row:
-            place[name, level] = (x + _width(name) // 2, MARGIN + level * (HEIGHT + DOWN))
-            x += _width(name) + ACROSS
-    boxes = [_box(name, x, y) for (name, _), (x, y) in place.items() if ">" not in name]
+            centres[name, level] = (x + _get_width(name) // 2, MARGIN + level * (HEIGHT + DOWN))
+            x += _get_width(name) + ACROSS
+    boxes = [_draw_box(name, x, y) for (name, _), (x, y) in centres.items() if ">" not in name]
     return "\n".join(
         [
             "<!-- tools/make_map.py -->",
@@ -120,61 +136,65 @@ def drawn(graph: "nx.DiGraph[str]") -> str:
             '<marker id="a" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6"'
             ' orient="auto"><path d="M0 0L6 3L0 6z" style="fill:#6e7781;stroke:none"/></marker>',
             f'<rect width="{width}" height="{height}" style="fill:#fff;stroke:none"/>',
-            *(_arrow(edge, place) for edge in sorted(graph.edges)),
+            *(_draw_arrow(edge, centres) for edge in sorted(graph.edges)),
             *boxes,
             "</svg>\n",
         ]
     )
 
 
-def _width(name: str) -> int:
+def _get_width(name: str) -> int:
     return LANE if ">" in name else WIDTH
 
 
-def _arrow(edge: tuple[str, str], place: Mapping[tuple[str, int], tuple[int, int]]) -> str:
+def _draw_arrow(edge: tuple[str, str], centres: Mapping[tuple[str, int], tuple[int, int]]) -> str:
     """Return a line from the foot of one room, past the rows between, to the head of another."""
     a, b = edge
-    passed = sorted((y, x) for (name, _), (x, y) in place.items() if name == f"{a}>{b}")
-    (start,) = (at for (name, _), at in place.items() if name == a)
-    (end,) = (at for (name, _), at in place.items() if name == b)
+    passed = sorted((y, x) for (name, _), (x, y) in centres.items() if name == f"{a}>{b}")
+    (start,) = (at for (name, _), at in centres.items() if name == a)
+    (end,) = (at for (name, _), at in centres.items() if name == b)
     x, y = start[0], start[1] + HEIGHT
     steps = [f"M{x} {y}"]
     for top, lane in passed:
-        steps += [_curve(x, y, lane, top), f"L{lane} {top + HEIGHT}"]
+        steps += [_draw_curve(x, y, lane, top), f"L{lane} {top + HEIGHT}"]
         x, y = lane, top + HEIGHT
-    return f'<path d="{"".join((*steps, _curve(x, y, *end)))}" marker-end="url(#a)"/>'
+    return f'<path d="{"".join((*steps, _draw_curve(x, y, *end)))}" marker-end="url(#a)"/>'
 
 
-def _curve(x: int, y: int, to_x: int, to_y: int) -> str:
+def _draw_curve(x: int, y: int, to_x: int, to_y: int) -> str:
     middle = (y + to_y) // 2
     return f"C{x} {middle} {to_x} {middle} {to_x} {to_y}"
 
 
-def _box(name: str, x: int, y: int) -> str:
-    left, kind = x - WIDTH // 2, name.partition("/")[0]
-    lines = wrap(summary(name), CHARACTERS)[:3]
-    texts = [f'<text class="t" x="{left + 8}" y="{y + 16}">{name}</text>']
+def _draw_box(name: str, x: int, y: int) -> str:
+    box_left, kind = x - WIDTH // 2, name.partition("/")[0]
+    lines = wrap(read_summary(name), CHARACTERS)[:3]
+    texts = [f'<text class="t" x="{box_left + 8}" y="{y + 16}">{name}</text>']
     texts += [
-        f'<text x="{left + 8}" y="{y + 31 + 12 * n}">{escape(line)}</text>'
+        f'<text x="{box_left + 8}" y="{y + 31 + 12 * n}">{escape(line)}</text>'
         for n, line in enumerate(lines)
     ]
     rectangle = (
-        f'<rect class="{kind}" x="{left}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
+        f'<rect class="{kind}" x="{box_left}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
     )
     return "\n".join((rectangle, *texts))
 
 
-def summary(name: str) -> str:
+def read_summary(name: str) -> str:
     """Return what a room's docstring says first."""
-    place = ROOT / name
-    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
-    return said.partition(". ")[0].rstrip(".").replace("`", "")
+    package_path = ROOT / name
+    path = (
+        package_path / "__init__.py" if package_path.is_dir() else package_path.with_suffix(".py")
+    )
+    summary_text = " ".join(
+        (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split()
+    )
+    return summary_text.partition(". ")[0].rstrip(".").replace("`", "")
 
 
 def main() -> int:
     """Write or check the picture; return the exit code."""
-    return settle({PATH: drawn(nx.transitive_reduction(rooms()))})
+    return write_or_check({PATH: draw_map(nx.transitive_reduction(build_package_graph()))})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 import sys
 from pathlib import Path
 
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.data.weights import make_placeholders
 from tcc.compiler.frontend.spec import load
@@ -52,32 +52,34 @@ poolings by windows and the scales that no layer takes in are depthwise convolut
 """
 
 
-def text() -> str:
+def make_page() -> str:
     """Return the whole file."""
     passes = (
         f"| `{p.name}` | {f'{p.bound:g}' if p.bound else 'exact'} | {p.doc} |" for p in PASSES
     )
-    pipelines = (f"- `{name}`: `{format_pipeline(each)}`" for name, each in PIPELINES.items())
-    networks = (_row(name, load(path).graph) for name, path in list_specs().items())
+    pipelines = (
+        f"- `{name}`: `{format_pipeline(pipeline)}`" for name, pipeline in PIPELINES.items()
+    )
+    networks = (_format_row(name, load(path).graph) for name, path in list_specs().items())
     return TEXT.format(
         passes="\n".join(passes), pipelines="\n".join(pipelines), networks="\n".join(networks)
     )
 
 
-def _row(name: str, graph: Graph) -> str:
+def _format_row(name: str, graph: Graph) -> str:
     model = Model(graph, make_placeholders(graph))
     graphs = [
         extract_inference_graph(graph),
-        *(run(model, each).graph for each in (INFERENCE, INT8)),
+        *(run(model, stage).graph for stage in (INFERENCE, INT8)),
     ]
-    nodes = (str(len(each.nodes)) for each in graphs)
-    macs = (f"{compute_cost(each).macs / 1e6:,.2f}" for each in graphs)
+    nodes = (str(len(stage.nodes)) for stage in graphs)
+    macs = (f"{compute_cost(stage).macs / 1e6:,.2f}" for stage in graphs)
     return f"| {name} | {' | '.join((*nodes, *macs))} |"
 
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    return settle({PATH: text()})
+    return write_or_check({PATH: make_page()})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 import sys
 from pathlib import Path
 
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.figures.graph_image import FigureOptions, draw
 from tcc.compiler.frontend.spec import load
@@ -18,7 +18,7 @@ PICTURES = {DOCS / "pictures" / "tiles.svg": DOCS / "examples" / "tiles.yaml"}
 """The pictures, and what each is a picture of."""
 
 
-def drawn(path: Path) -> str:
+def draw_spec(path: Path) -> str:
     """Return a spec's picture as `tcc show --format svg` draws it."""
     spec = load(path)
     return draw(spec.graph, FigureOptions(), spec.doc)
@@ -26,7 +26,7 @@ def drawn(path: Path) -> str:
 
 def main() -> int:
     """Write or check the pictures; return the exit code."""
-    return settle({picture: drawn(spec) for picture, spec in PICTURES.items()})
+    return write_or_check({picture: draw_spec(spec) for picture, spec in PICTURES.items()})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generated import settle
+from generated import write_or_check
 
 import tcc
 
@@ -32,58 +32,62 @@ FUNCTIONS: tuple[Callable[..., object], ...] = (
 )
 
 
-def text(before: str) -> str:
+def update_page(page: str) -> str:
     """Return the file with its functions brought up to date."""
-    head, rest = before.split(BEGIN)
-    parts = "\n".join(map(_function, FUNCTIONS))
-    return f"{head}{BEGIN}\n{parts}{END}{rest.split(END)[1]}"
+    head, text_below = page.split(BEGIN)
+    parts = "\n".join(map(_format_function, FUNCTIONS))
+    return f"{head}{BEGIN}\n{parts}{END}{text_below.split(END)[1]}"
 
 
-def _function(function: Callable[..., object]) -> str:
+def _format_function(function: Callable[..., object]) -> str:
     """Return a function's heading, signature, summary, and lists of what goes in and comes out."""
-    summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
-    signed = inspect.signature(function)
-    parameters = [_parameter(p) for p in signed.parameters.values()]
-    keyword = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in signed.parameters.values()]
+    summary, _, sections = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+    signature_object = inspect.signature(function)
+    parameters = [_format_parameter(p) for p in signature_object.parameters.values()]
+    keyword = [
+        p.kind is inspect.Parameter.KEYWORD_ONLY for p in signature_object.parameters.values()
+    ]
     if True in keyword:
         parameters.insert(keyword.index(True), "*")
-    returns = str(signed.return_annotation).replace("'", "")
-    listed = "\n".join(f"    {each}," for each in parameters)
-    signature = f"```text\ntcc.{function.__name__}(\n{listed}\n) -> {returns}\n```"
-    return f"### tcc.{function.__name__}\n\n{signature}\n\n{summary}\n\n{_lists(rest)}"
-
-
-def _parameter(one: inspect.Parameter) -> str:
-    stars = "**" if one.kind is inspect.Parameter.VAR_KEYWORD else ""
-    kind = (
-        one.annotation
-        if isinstance(one.annotation, str)
-        else inspect.formatannotation(one.annotation)
+    returns = str(signature_object.return_annotation).replace("'", "")
+    parameter_lines = "\n".join(f"    {parameter}," for parameter in parameters)
+    signature = f"```text\ntcc.{function.__name__}(\n{parameter_lines}\n) -> {returns}\n```"
+    return (
+        f"### tcc.{function.__name__}\n\n{signature}\n\n{summary}\n\n{_format_sections(sections)}"
     )
-    default = "" if one.default is inspect.Parameter.empty else f" = {one.default!r}"
-    return f"{stars}{one.name}: {kind.replace('os.', '')}{default}"
 
 
-def _lists(sections: str) -> str:
+def _format_parameter(parameter: inspect.Parameter) -> str:
+    stars = "**" if parameter.kind is inspect.Parameter.VAR_KEYWORD else ""
+    kind = (
+        parameter.annotation
+        if isinstance(parameter.annotation, str)
+        else inspect.formatannotation(parameter.annotation)
+    )
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {kind.replace('os.', '')}{default}"
+
+
+def _format_sections(sections: str) -> str:
     """Return the sections of a docstring as headed lists."""
     lines = []
     for section in filter(None, re.split(r"\n\n", sections)):
         title, *body = section.splitlines()
-        items = re.split(r"\n(?=    \S)", "\n".join(body))
+        blocks = re.split(r"\n(?=    \S)", "\n".join(body))
         lines.append(f"**{title.removesuffix(':')}**\n")
-        lines += [f"- {_item(' '.join(item.split()))}" for item in items]
+        lines += [f"- {_format_argument(' '.join(block.split()))}" for block in blocks]
         lines.append("")
     return "\n".join(lines)
 
 
-def _item(item: str) -> str:
-    name, colon, said = item.partition(": ")
-    return f"`{name}`: {said}" if colon and " " not in name else item
+def _format_argument(block: str) -> str:
+    name, colon, description = block.partition(": ")
+    return f"`{name}`: {description}" if colon and " " not in name else block
 
 
 def main() -> int:
     """Write or check the file; return the exit code."""
-    return settle({PATH: text(PATH.read_text())})
+    return write_or_check({PATH: update_page(PATH.read_text())})
 
 
 if __name__ == "__main__":

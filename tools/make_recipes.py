@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.train.recipe import build_schema
 from tcc.compiler.zoo import shipped
@@ -27,17 +27,17 @@ LIMITS = {
 }
 
 
-def page(before: str) -> str:
+def update_page(page_text: str) -> str:
     """Return the page with its lists brought up to date."""
-    for name, lines in (("keys", _table(build_schema())), ("recipes", _recipes())):
+    for name, lines in (("keys", _format_keys(build_schema())), ("recipes", _format_recipes())):
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
-        head, rest = before.split(begin)
+        head, text_below = page_text.split(begin)
         text = "\n".join(lines)
-        before = f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}"
-    return before
+        page_text = f"{head}{begin}\n{text}\n{end}{text_below.split(end)[1]}"
+    return page_text
 
 
-def _recipes() -> Iterator[str]:
+def _format_recipes() -> Iterator[str]:
     from tcc.compiler.train import recipe
 
     yield "| recipe | for |\n|---|---|"
@@ -45,32 +45,32 @@ def _recipes() -> Iterator[str]:
         yield f"| `{name}` | {recipe.read_recipe(path).doc} |"
 
 
-def _table(rules: dict[str, Any]) -> Iterator[str]:
+def _format_keys(rules: dict[str, Any]) -> Iterator[str]:
     yield "| key | value | meaning |\n|---|---|---|"
-    yield from _rows(rules, "")
+    yield from _format_rows(rules, "")
 
 
-def _rows(rules: dict[str, Any], above: str) -> Iterator[str]:
-    for name, one in rules["properties"].items():
-        yield f"| `{above}{name}` | {_value(one)} | {one.get('description', '')} |"
-        if "properties" in one:
-            yield from _rows(one, f"{above}{name}.")
+def _format_rows(rules: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, rule in rules["properties"].items():
+        yield f"| `{prefix}{name}` | {_format_rule(rule)} | {rule.get('description', '')} |"
+        if "properties" in rule:
+            yield from _format_rows(rule, f"{prefix}{name}.")
 
 
-def _value(one: dict[str, Any]) -> str:
-    if "const" in one:
-        return str(one["const"])
-    if "enum" in one:
-        return ", ".join(f"`{word}`" for word in one["enum"])
-    kinds = {"array": "list", "object": "section" if "properties" in one else "mapping"}
-    limits = [f"{words} {one[key]:g}" for key, words in LIMITS.items() if key in one]
-    return ", ".join([kinds.get(one["type"], one["type"]), *limits])
+def _format_rule(rule: dict[str, Any]) -> str:
+    if "const" in rule:
+        return str(rule["const"])
+    if "enum" in rule:
+        return ", ".join(f"`{option}`" for option in rule["enum"])
+    kinds = {"array": "list", "object": "section" if "properties" in rule else "mapping"}
+    limits = [f"{limit_name} {rule[key]:g}" for key, limit_name in LIMITS.items() if key in rule]
+    return ", ".join([kinds.get(rule["type"], rule["type"]), *limits])
 
 
 def main() -> int:
     """Write or check both files; return the exit code."""
-    return settle(
-        {SCHEMA: json.dumps(build_schema(), indent=1) + "\n", PAGE: page(PAGE.read_text())}
+    return write_or_check(
+        {SCHEMA: json.dumps(build_schema(), indent=1) + "\n", PAGE: update_page(PAGE.read_text())}
     )
 
 

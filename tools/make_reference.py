@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from generated import settle
+from generated import write_or_check
 
 from tcc.compiler.frontend.framework_aliases import FrameworkAlias, list_aliases
 from tcc.compiler.frontend.language_schema import build_schema
@@ -27,53 +27,57 @@ NAMES = {
 """The kinds of foreign names, as the reference heads them."""
 
 
-def schema_text() -> str:
+def make_schema() -> str:
     """Return the JSON Schema as the file holds it."""
     return json.dumps(build_schema(), indent=1) + "\n"
 
 
-def reference_text(before: str) -> str:
+def update_reference(page: str) -> str:
     """Return the reference with its lists brought up to date."""
-    lists = {"ops": ops_table(), "names": names_table(), "warnings": warnings_table()}
+    lists = {"ops": format_ops(), "names": format_names(), "warnings": format_warnings()}
     for name, text in lists.items():
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
-        head, rest = before.split(begin)
-        before = f"{head}{begin}\n{text}{end}{rest.split(end)[1]}"
-    return before
+        head, text_below = page.split(begin)
+        page = f"{head}{begin}\n{text}{end}{text_below.split(end)[1]}"
+    return page
 
 
-def names_table() -> str:
+def format_names() -> str:
     """Return what other frameworks call things as a markdown table."""
     rows = ["| there | here |", "|---|---|"]
     for kind, heading in NAMES.items():
         rows.append(f"| **{heading}** | |")
-        rows += [f"| {', '.join(e.names)} | {_meaning(e, kind)} |" for e in list_aliases(kind)]
+        rows += [
+            f"| {', '.join(e.names)} | {_format_meaning(e, kind)} |" for e in list_aliases(kind)
+        ]
     return "\n".join(rows) + "\n"
 
 
-def _meaning(entry: FrameworkAlias, kind: str) -> str:
+def _format_meaning(foreign_name: FrameworkAlias, kind: str) -> str:
     """Return what a diagnostic would say, without its first word."""
-    said = entry.help if kind in ("op", "value") or entry.ours else entry.note
-    return said.removeprefix("write ").replace("|", "\\|")
+    meaning = (
+        foreign_name.help if kind in ("op", "value") or foreign_name.ours else foreign_name.note
+    )
+    return meaning.removeprefix("write ").replace("|", "\\|")
 
 
-def warnings_table() -> str:
+def format_warnings() -> str:
     """Return the list of warnings as a markdown table."""
     rows = [f"| `{kind.name}` | {kind.code} | {kind.doc} |" for kind in WARNING_KINDS]
     return "| kind | code | what is warned about |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def ops_table() -> str:
+def format_ops() -> str:
     """Return the list of ops as a markdown table."""
-    rows = [f"| `{op.keyword}` | {_arguments(op)} | {_summary(op)} |" for op in OPS]
+    rows = [f"| `{op.keyword}` | {_format_arguments(op)} | {_get_summary(op)} |" for op in OPS]
     return "| op | arguments | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def _arguments(op: type[Op]) -> str:
-    return "<br>".join(map(_argument, list_parameters(op))) or "-"
+def _format_arguments(op: type[Op]) -> str:
+    return "<br>".join(map(_format_argument, list_parameters(op))) or "-"
 
 
-def _argument(p: Parameter) -> str:
+def _format_argument(p: Parameter) -> str:
     default = ""
     if not isinstance(p.default, Required) and p.default is not None:
         default = f" = {json.dumps(p.default)}"
@@ -81,17 +85,17 @@ def _argument(p: Parameter) -> str:
     return f"`{p.name}` {kind}{default}: {p.doc}"
 
 
-def _summary(op: type[Op]) -> str:
+def _get_summary(op: type[Op]) -> str:
     return " ".join((op.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def main() -> int:
     """Write or check both files; return the exit code."""
     reference = SPEC / "reference.md"
-    return settle(
+    return write_or_check(
         {
-            SPEC / "schema" / "spec.schema.json": schema_text(),
-            reference: reference_text(reference.read_text()),
+            SPEC / "schema" / "spec.schema.json": make_schema(),
+            reference: update_reference(reference.read_text()),
         }
     )
 

@@ -30,7 +30,7 @@ HEMATOXYLIN = (1.05, 1.25, 0.42)
 """How much of red, green and blue a unit of each stain takes away."""
 
 Field = NDArray[np.float64]
-Y, X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
+ROW_GRID, COLUMN_GRID = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Nuclei:
     radius: tuple[float, float]
     aspect: tuple[float, float] = (1.0, 1.5)
     stain: tuple[float, float] = (0.9, 1.3)
-    apart: float = 1.6
+    spacing: float = 1.6
     halo: float = 0.0
 
 
@@ -53,70 +53,79 @@ class Tile:
         self.eosin = np.zeros((SIDE, SIDE))
         self.hematoxylin = np.zeros((SIDE, SIDE))
 
-    def uniform(self, low: float, high: float) -> float:
+    def sample_uniform(self, low: float, high: float) -> float:
         """Return a random number."""
         return low + (high - low) * float(self.rng.random())
 
-    def direction(self) -> tuple[float, float]:
+    def sample_direction(self) -> tuple[float, float]:
         """Return a random unit vector (x, y) in the right half plane."""
-        t = self.uniform(-1, 1)
+        t = self.sample_uniform(-1, 1)
         return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
-    def noise(self, size: float, octaves: int = 3, u: Field = X, v: Field = Y) -> Field:
+    def make_noise(
+        self, size: float, octaves: int = 3, u: Field = COLUMN_GRID, v: Field = ROW_GRID
+    ) -> Field:
         """Return smooth noise in [0, 1] whose largest features are `size` pixels of u and v."""
         total, weight, weights = np.zeros((SIDE, SIDE)), 1.0, 0.0
         for _ in range(octaves):
             lattice = self.rng.random((64, 64))
-            total += weight * interpolated(lattice, u / size, v / size)
+            total += weight * interpolate_lattice(lattice, u / size, v / size)
             weights += weight
             size, weight = size / 2, weight / 2
         return np.clip(total / weights, 0, 1)
 
-    def along(self, axis: tuple[float, float], stretch: float, wave: float) -> tuple[Field, Field]:
+    def compute_axis_coordinates(
+        self, axis: tuple[float, float], stretch: float, wave: float
+    ) -> tuple[Field, Field]:
         """Return coordinates along and across an axis, bent by up to `wave` pixels."""
         c, s = axis
-        bent = wave * (self.noise(70, 2) - 0.5)
-        return (c * X + s * Y) / stretch, c * Y - s * X + bent
+        bent = wave * (self.make_noise(70, 2) - 0.5)
+        return (c * COLUMN_GRID + s * ROW_GRID) / stretch, c * ROW_GRID - s * COLUMN_GRID + bent
 
-    def scatter(self, cells: Nuclei, where: Field | None = None) -> list[tuple[float, float]]:
-        """Return places (x, y) that keep apart, denser where `where` is near 1."""
-        kept: list[tuple[float, float]] = []
-        gap = (cells.apart * cells.radius[1]) ** 2
+    def scatter_points(
+        self, cells: Nuclei, density: Field | None = None
+    ) -> list[tuple[float, float]]:
+        """Return places (x, y) that keep apart, denser where `density` is near 1."""
+        points: list[tuple[float, float]] = []
+        gap = (cells.spacing * cells.radius[1]) ** 2
         for _ in range(cells.count * 30):
-            x, y = (self.uniform(0, SIDE - 1) for _ in range(2))
-            if where is not None and self.rng.random() > where[int(y), int(x)]:
+            column, row = (self.sample_uniform(0, SIDE - 1) for _ in range(2))
+            if density is not None and self.rng.random() > density[int(row), int(column)]:
                 continue
-            if all((x - a) * (x - a) + (y - b) * (y - b) > gap for a, b in kept):
-                kept.append((x, y))
-            if len(kept) == cells.count:
+            if all((column - a) * (column - a) + (row - b) * (row - b) > gap for a, b in points):
+                points.append((column, row))
+            if len(points) == cells.count:
                 break
-        return kept
+        return points
 
-    def add(
-        self, cells: Nuclei, where: Field | None = None, axis: tuple[float, float] | None = None
+    def add_nuclei(
+        self, cells: Nuclei, density: Field | None = None, axis: tuple[float, float] | None = None
     ) -> None:
         """Draw nuclei, along an axis if one is given; each has chromatin and a darker rim."""
-        chromatin = self.noise(5, 2)
-        for x, y in self.scatter(cells, where):
-            c, s = self._near(axis) if axis else self.direction()
-            width = self.uniform(*cells.radius)
-            length = width * self.uniform(*cells.aspect)
-            u, v = c * (X - x) + s * (Y - y), c * (Y - y) - s * (X - x)
+        chromatin = self.make_noise(5, 2)
+        for centre_x, centre_y in self.scatter_points(cells, density):
+            c, s = self._sample_near_axis(axis) if axis else self.sample_direction()
+            width = self.sample_uniform(*cells.radius)
+            length = width * self.sample_uniform(*cells.aspect)
+            u, v = (
+                c * (COLUMN_GRID - centre_x) + s * (ROW_GRID - centre_y),
+                c * (ROW_GRID - centre_y) - s * (COLUMN_GRID - centre_x),
+            )
             q = np.sqrt((u / length) * (u / length) + (v / width) * (v / width))
             inside = np.clip((1 - q) * width * 0.8 + 0.5, 0, 1)
             rim = np.clip(q - 0.55, 0, 0.45)
-            body = self.uniform(*cells.stain) * (0.62 + 0.55 * chromatin + 0.7 * rim)
+            body = self.sample_uniform(*cells.stain) * (0.62 + 0.55 * chromatin + 0.7 * rim)
             around = np.clip((1 + cells.halo - q) * width * 0.5, 0, 1) if cells.halo else inside
             self.eosin *= 1 - around * (0.85 if cells.halo else 0.4)
             self.hematoxylin += inside * (body - self.hematoxylin)
 
-    def _near(self, axis: tuple[float, float]) -> tuple[float, float]:
+    def _sample_near_axis(self, axis: tuple[float, float]) -> tuple[float, float]:
         """Return a unit vector close to an axis."""
-        c, s = (part + self.uniform(-0.18, 0.18) for part in axis)
+        c, s = (part + self.sample_uniform(-0.18, 0.18) for part in axis)
         norm = float(np.sqrt(c * c + s * s))
         return c / norm, s / norm
 
-    def pixels(self) -> NDArray[np.uint8]:
+    def render(self) -> NDArray[np.uint8]:
         """Return the tile as light passes through it, uint8 (SIDE, SIDE, 3)."""
         stains = zip(EOSIN, HEMATOXYLIN, strict=True)
         light = [
@@ -127,7 +136,7 @@ class Tile:
         return np.clip(steps, 0, 255).astype(np.uint8)
 
 
-def interpolated(lattice: Field, u: Field, v: Field) -> Field:
+def interpolate_lattice(lattice: Field, u: Field, v: Field) -> Field:
     """Return a periodic lattice of random values at real coordinates, without edges."""
     i, j = np.floor(u), np.floor(v)
     a, b = u - i, v - j
@@ -139,86 +148,94 @@ def interpolated(lattice: Field, u: Field, v: Field) -> Field:
     return top * (1 - b) + bottom * b
 
 
-def _above(field: Field, threshold: float, softness: float) -> Field:
+def _apply_threshold(field: Field, threshold: float, softness: float) -> Field:
     """Return 0 below a threshold, 1 above it, and a ramp of the given width between."""
     return np.clip((field - threshold) / softness + 0.5, 0, 1)
 
 
-def _walls(tile: Tile, cells: int) -> Field:
+def _compute_border_distance(tile: Tile, cells: int) -> Field:
     """Return the distance of each pixel to the border between its cell and the next."""
-    places = np.array(tile.scatter(Nuclei(cells, (18.0, 18.0), apart=1.5)))
-    bend = [7 * (tile.noise(40, 2) - 0.5) for _ in range(2)]
-    far = [np.square(X + bend[0] - x) + np.square(Y + bend[1] - y) for x, y in places]
-    nearest, second = np.sort(np.sqrt(np.stack(far)), axis=0)[:2]
+    cell_centres = np.array(tile.scatter_points(Nuclei(cells, (18.0, 18.0), spacing=1.5)))
+    bend = [7 * (tile.make_noise(40, 2) - 0.5) for _ in range(2)]
+    square_distances = [
+        np.square(COLUMN_GRID + bend[0] - centre_x) + np.square(ROW_GRID + bend[1] - centre_y)
+        for centre_x, centre_y in cell_centres
+    ]
+    nearest, second = np.sort(np.sqrt(np.stack(square_distances)), axis=0)[:2]
     border: Field = second - nearest
     return border
 
 
-def adipose(tile: Tile) -> None:
+def draw_adipose(tile: Tile) -> None:
     """Fat: empty round cells between thin walls, a few flat nuclei in these."""
-    border = _walls(tile, 26)
-    wall = 1 - _above(border, tile.uniform(3, 5), 3)
-    tile.eosin += wall * (0.5 + 0.5 * tile.noise(12)) + 0.03 * tile.noise(30)
-    tile.add(Nuclei(7, (2.5, 3.5), (1.6, 2.6), (0.8, 1.1)), wall)
+    border = _compute_border_distance(tile, 26)
+    wall = 1 - _apply_threshold(border, tile.sample_uniform(3, 5), 3)
+    tile.eosin += wall * (0.5 + 0.5 * tile.make_noise(12)) + 0.03 * tile.make_noise(30)
+    tile.add_nuclei(Nuclei(7, (2.5, 3.5), (1.6, 2.6), (0.8, 1.1)), wall)
 
 
-def mucus(tile: Tile) -> None:
+def draw_mucus(tile: Tile) -> None:
     """Mucus: pale lilac with streaks, and a few loose cells."""
-    u, v = tile.along(tile.direction(), 4, 60)
-    streaks = tile.noise(16, 4, u, v)
-    cloud = tile.noise(60)
-    tile.hematoxylin += 0.10 + 0.16 * cloud + 0.28 * _above(streaks, 0.56, 0.2) * cloud
+    u, v = tile.compute_axis_coordinates(tile.sample_direction(), 4, 60)
+    streaks = tile.make_noise(16, 4, u, v)
+    cloud = tile.make_noise(60)
+    tile.hematoxylin += 0.10 + 0.16 * cloud + 0.28 * _apply_threshold(streaks, 0.56, 0.2) * cloud
     tile.eosin += 0.06 + 0.12 * streaks
-    tile.add(Nuclei(9, (3.5, 5.5), (1.0, 1.4), (0.7, 1.1), halo=0.5), _above(cloud, 0.55, 0.2))
+    tile.add_nuclei(
+        Nuclei(9, (3.5, 5.5), (1.0, 1.4), (0.7, 1.1), halo=0.5), _apply_threshold(cloud, 0.55, 0.2)
+    )
 
 
-def muscle(tile: Tile) -> None:
+def draw_muscle(tile: Tile) -> None:
     """Smooth muscle: straight dense fibres, long nuclei between them."""
-    axis = tile.direction()
-    u, v = tile.along(axis, 9, 14)
-    fibres = tile.noise(14, 4, u, v)
-    gaps = _above(tile.noise(22, 2, u, v), 0.68, 0.06)
+    axis = tile.sample_direction()
+    u, v = tile.compute_axis_coordinates(axis, 9, 14)
+    fibres = tile.make_noise(14, 4, u, v)
+    gaps = _apply_threshold(tile.make_noise(22, 2, u, v), 0.68, 0.06)
     tile.eosin += (0.75 + 0.6 * fibres) * (1 - 0.85 * gaps)
     tile.hematoxylin += 0.10 * fibres * (1 - gaps)
-    tile.add(Nuclei(34, (2.4, 3.4), (2.6, 4.2), (0.7, 1.05), 2.4), 1 - gaps, axis)
+    tile.add_nuclei(Nuclei(34, (2.4, 3.4), (2.6, 4.2), (0.7, 1.05), 2.4), 1 - gaps, axis)
 
 
-def stroma(tile: Tile) -> None:
+def draw_stroma(tile: Tile) -> None:
     """Connective tissue: wavy loose collagen, spindle nuclei, gaps."""
-    axis = tile.direction()
-    u, v = tile.along(axis, 5, 70)
-    bundles = tile.noise(18, 4, u, v)
-    loose = _above(bundles, 0.44, 0.16)
+    axis = tile.sample_direction()
+    u, v = tile.compute_axis_coordinates(axis, 5, 70)
+    bundles = tile.make_noise(18, 4, u, v)
+    loose = _apply_threshold(bundles, 0.44, 0.16)
     tile.eosin += loose * (0.35 + 0.75 * bundles) + 0.05
     tile.hematoxylin += 0.05 * loose
-    tile.add(Nuclei(38, (2.4, 4.0), (1.4, 3.4), (0.7, 1.1), 2.0), loose, axis)
-    tile.add(Nuclei(14, (3.2, 3.8), (1.0, 1.1), (1.2, 1.5), 1.5), _above(tile.noise(50), 0.6, 0.1))
+    tile.add_nuclei(Nuclei(38, (2.4, 4.0), (1.4, 3.4), (0.7, 1.1), 2.0), loose, axis)
+    tile.add_nuclei(
+        Nuclei(14, (3.2, 3.8), (1.0, 1.1), (1.2, 1.5), 1.5),
+        _apply_threshold(tile.make_noise(50), 0.6, 0.1),
+    )
 
 
-def nests(tile: Tile) -> None:
+def draw_nests(tile: Tile) -> None:
     """Islands of tumour-like cells in connective tissue."""
-    stroma(tile)
-    island = _above(tile.noise(75, 2), 0.54, 0.04)
-    tile.eosin += island * (0.55 + 0.25 * tile.noise(9) - tile.eosin)
+    draw_stroma(tile)
+    island = _apply_threshold(tile.make_noise(75, 2), 0.54, 0.04)
+    tile.eosin += island * (0.55 + 0.25 * tile.make_noise(9) - tile.eosin)
     tile.hematoxylin += island * (0.22 - tile.hematoxylin)
-    tile.add(Nuclei(80, (4.2, 6.6), (1.0, 1.5), (0.8, 1.3), 1.35), island)
+    tile.add_nuclei(Nuclei(80, (4.2, 6.6), (1.0, 1.5), (0.8, 1.3), 1.35), island)
 
 
-def tumor(tile: Tile) -> None:
+def draw_tumor(tile: Tile) -> None:
     """Sheets of large crowded nuclei of uneven size and stain."""
-    sheet = _above(tile.noise(60, 2), 0.34, 0.05)
-    tile.eosin += 0.12 + sheet * (0.42 + 0.3 * tile.noise(10))
-    tile.hematoxylin += 0.03 + sheet * (0.16 + 0.12 * tile.noise(20))
-    tile.add(Nuclei(170, (4.5, 8.0), (1.0, 1.7), (0.75, 1.45), 1.2), sheet)
+    sheet = _apply_threshold(tile.make_noise(60, 2), 0.34, 0.05)
+    tile.eosin += 0.12 + sheet * (0.42 + 0.3 * tile.make_noise(10))
+    tile.hematoxylin += 0.03 + sheet * (0.16 + 0.12 * tile.make_noise(20))
+    tile.add_nuclei(Nuclei(170, (4.5, 8.0), (1.0, 1.7), (0.75, 1.45), 1.2), sheet)
 
 
 CLASSES: dict[str, Callable[[Tile], None]] = {
-    "ADI": adipose,
-    "MUC": mucus,
-    "MUS": muscle,
-    "STR": stroma,
-    "STU": nests,
-    "TUM": tumor,
+    "ADI": draw_adipose,
+    "MUC": draw_mucus,
+    "MUS": draw_muscle,
+    "STR": draw_stroma,
+    "STU": draw_nests,
+    "TUM": draw_tumor,
 }
 
 
@@ -226,35 +243,35 @@ def draw(label: str, number: int) -> NDArray[np.uint8]:
     """Return one tile, uint8 (SIDE, SIDE, 3)."""
     tile = Tile((*label.encode(), number))
     CLASSES[label](tile)
-    return tile.pixels()
+    return tile.render()
 
 
-def tiles() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def generate_tiles() -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield every tile by its place in the folder, `<class>/<number>.png`."""
     for label in CLASSES:
         for number in range(1, TILES + 1):
             yield f"{label}/{number}.png", draw(label, number)
 
 
-def sets() -> dict[str, dict[str, NDArray[np.uint8]]]:
+def generate_sets() -> dict[str, dict[str, NDArray[np.uint8]]]:
     """Return the pictures of each folder of `zoo`."""
-    from draw_cells import cells
+    from draw_cells import generate_cells
 
-    return {"samples": dict(tiles()), "cells": dict(cells())}
+    return {"samples": dict(generate_tiles()), "cells": dict(generate_cells())}
 
 
-def stale(folder: Path, drawn: dict[str, NDArray[np.uint8]]) -> list[str]:
+def find_stale_files(folder: Path, images: dict[str, NDArray[np.uint8]]) -> list[str]:
     """Return the files of a folder that are not the pictures, and the pictures that are not there.
 
     Pixels are compared: the bytes of a PNG file depend on the version of zlib.
     """
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*.png")}
-    other = [
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*.png")}
+    outdated = [
         name
-        for name, pixels in drawn.items()
-        if name not in found or not np.array_equal(np.asarray(Image.open(found[name])), pixels)
+        for name, pixels in images.items()
+        if name not in files or not np.array_equal(np.asarray(Image.open(files[name])), pixels)
     ]
-    return [*other, *sorted(set(found) - set(drawn))]
+    return [*outdated, *sorted(set(files) - set(images))]
 
 
 def main() -> int:
@@ -262,19 +279,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("zoo", type=Path, nargs="?", default=ZOO)
     parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args()
-    zoo, wrong = asked.zoo, False
-    for name, drawn in sets().items():
+    options = parser.parse_args()
+    zoo, is_stale = options.zoo, False
+    for name, images in generate_sets().items():
         folder = zoo / name
-        for each in stale(folder, drawn):
-            wrong = True
-            path = folder / each
-            if asked.check:
-                print(f"{name}/{each} is out of date: run tools/make_samples.py")
-            elif each in drawn:
+        for file_name in find_stale_files(folder, images):
+            is_stale = True
+            path = folder / file_name
+            if options.check:
+                print(f"{name}/{file_name} is out of date: run tools/make_samples.py")
+            elif file_name in images:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(drawn[each]).save(path, compress_level=9)
-    return int(wrong and asked.check)
+                Image.fromarray(images[file_name]).save(path, compress_level=9)
+    return int(is_stale and options.check)
 
 
 if __name__ == "__main__":

@@ -29,74 +29,76 @@ TILES, PIXELS = 40, 16
 """The slide's tiles, a side, and a tile's pixels."""
 MPP = draw_slide.MPP * draw_slide.TILE / PIXELS
 PATCH_SIDE = 12
-SHOWN, GAP = 2, 12
+SCALE, GAP = 2, 12
 """Pixels of the slide that one of the picture is wide, and those between its parts."""
 RED, DARK = draw_slide.COLOURS[draw_slide.TISSUE][0], draw_slide.COLOURS[draw_slide.TUMOUR][0]
 
 Pixels = NDArray[np.uint8]
 
 
-def drawn() -> Pixels:
+def draw_picture() -> Pixels:
     """Return slide, mask with patches, and heat map with the tumours' outlines, side by side."""
-    kinds = draw_slide.kinds(TILES * draw_slide.TILE)
+    kinds = draw_slide.make_tile_kinds(TILES * draw_slide.TILE)
     colours = np.array(draw_slide.COLOURS, np.uint8)[kinds]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.png"
         path.write_bytes(encode_png(colours.repeat(PIXELS, 0).repeat(PIXELS, 1)))
         with slide_file.open_slide(path, MPP) as slide:
-            small = compute_block_means(slide, SHOWN, silent)
+            small = compute_block_means(slide, SCALE, silent)
             choices = TissueChoices(MPP, "wide")
             mask = tissue_mask.find_tissue(slide, MPP, choices, silent).mask
             grid = patch_grid.build_grid(slide, PATCH_SIDE, PATCH_SIDE)
-            kept = patch_grid.select_patches(grid, mask, 0.5)
-            heat = _heat(slide, grid, kept)
-    white = np.where(mask.inside[::SHOWN, ::SHOWN, None], small, 255).astype(np.uint8)
-    over = slide_viewer.draw_overlay(small, SHOWN, grid, heat, "overlay")
-    parts = small, _with_patches(white, grid, kept), _with_outlines(over, kinds)
+            selected = patch_grid.select_patches(grid, mask, 0.5)
+            heat = _compute_heat(slide, grid, selected)
+    white = np.where(mask.inside[::SCALE, ::SCALE, None], small, 255).astype(np.uint8)
+    over = slide_viewer.draw_overlay(small, SCALE, grid, heat, "overlay")
+    parts = small, _draw_patches(white, grid, selected), _draw_outlines(over, kinds)
     gap = np.full((len(small), GAP, 3), 255, np.uint8)
     return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
 
 
-def _heat(slide: Slide, grid: PatchGrid, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _compute_heat(
+    slide: Slide, grid: PatchGrid, selected: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     reader = PatchReader(slide, grid, PATCH_SIDE)
     heat = np.full(grid.shape, np.nan)
-    for block in patch_grid.split_into_blocks(reader, kept):
-        for place, pixels in zip(block, reader.read_patches(block), strict=True):
-            heat[place] = np.clip((RED - pixels[:, :, 0].mean()) / (RED - DARK), 0, 1)
+    for block in patch_grid.split_into_blocks(reader, selected):
+        for position, pixels in zip(block, reader.read_patches(block), strict=True):
+            heat[position] = np.clip((RED - pixels[:, :, 0].mean()) / (RED - DARK), 0, 1)
     return heat
 
 
-def _with_patches(pixels: Pixels, grid: PatchGrid, kept: NDArray[np.bool_]) -> Pixels:
+def _draw_patches(pixels: Pixels, grid: PatchGrid, selected: NDArray[np.bool_]) -> Pixels:
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
-    for row, column in np.argwhere(kept).tolist():
-        x, y = (n // SHOWN for n in grid.compute_corner(row, column))
-        pen.rectangle((x, y, x + grid.span // SHOWN, y + grid.span // SHOWN), outline=PATCH_COLOUR)
+    for row, column in np.argwhere(selected).tolist():
+        x, y = (n // SCALE for n in grid.compute_corner(row, column))
+        pen.rectangle((x, y, x + grid.span // SCALE, y + grid.span // SCALE), outline=PATCH_COLOUR)
     return np.asarray(image)
 
 
-def _with_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
+def _draw_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
     image = Image.fromarray(pixels)
     pen: Any = ImageDraw.Draw(image)
     for polygon in contours.find_polygons(kinds == draw_slide.TUMOUR):
         for ring in polygon:
             pen.line(
-                [(x * PIXELS // SHOWN, y * PIXELS // SHOWN) for x, y in ring.tolist()], (0, 0, 0), 2
+                [(x * PIXELS // SCALE, y * PIXELS // SCALE) for x, y in ring.tolist()], (0, 0, 0), 2
             )
     return np.asarray(image)
 
 
 def main() -> int:
     """Write or check the picture; return the exit code."""
-    made = drawn()
+    picture = draw_picture()
     if PICTURE.exists():
-        with Image.open(PICTURE) as there:
-            if np.array_equal(np.asarray(there.convert("RGB")), made):
+        with Image.open(PICTURE) as picture_file:
+            if np.array_equal(np.asarray(picture_file.convert("RGB")), picture):
                 return 0
     if "--check" in sys.argv:
         print(f"{PICTURE.name} is out of date: run tools/{Path(sys.argv[0]).name}")
         return 1
-    PICTURE.write_bytes(encode_png(made))
+    PICTURE.write_bytes(encode_png(picture))
     print(f"written: {PICTURE.name}")
     return 0
 

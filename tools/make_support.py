@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import support_record
-from generated import settle
+from generated import write_or_check
 from support_record import RECORD, Cell, Key
 
 from tcc.compiler.ir.device import Device
@@ -44,43 +44,45 @@ trained ones; those of the trained networks on real images are on their [cards](
 """
 
 
-def page(record: Mapping[Key, Cell]) -> str:
+def make_page(record: Mapping[Key, Cell]) -> str:
     """Return the page."""
-    cells = [record.get(key, Cell(*key)) for key in support_record.wanted()]
+    cells = [record.get(key, Cell(*key)) for key in support_record.list_keys()]
     built = sum(cell.bytes is not None for cell in cells)
     refused = sum(bool(cell.refused) for cell in cells)
-    taken = len(cells) - built - refused
-    head = HEAD.format(all=len(cells), built=built, refused=refused, taken=taken)
-    parts = [head, *(_of_target(device, record) for device in devices.list_built_in_devices())]
-    return "".join([*parts, _refusals(cells), COSINES, _cosines(cells)])
+    unbuilt = len(cells) - built - refused
+    head = HEAD.format(all=len(cells), built=built, refused=refused, taken=unbuilt)
+    parts = [head, *(_format_target(device, record) for device in devices.list_built_in_devices())]
+    return "".join([*parts, _format_refusals(cells), COSINES, _format_cosines(cells)])
 
 
-def _of_target(device: Device, record: Mapping[Key, Cell]) -> str:
+def _format_target(device: Device, record: Mapping[Key, Cell]) -> str:
     kinds = [kind.name for kind in device.target.precisions]
     rows = {
         name: [
             record.get((name, device.name, kind), Cell(name, device.name, kind)) for kind in kinds
         ]
-        for name in support_record.networks()
+        for name in support_record.load_networks()
     }
-    allowed = [_usual(column) for column in zip(*rows.values(), strict=True)]
+    allowed = [_find_usual_tolerance(column) for column in zip(*rows.values(), strict=True)]
     lines = [["network", *(f"`{kind}`" for kind in kinds)]]
     if any(allowed):
-        lines.append(["*allowed*", *(f"*{most:g}*" if most else "*none*" for most in allowed)])
+        lines.append(
+            ["*allowed*", *(f"*{tolerance:g}*" if tolerance else "*none*" for tolerance in allowed)]
+        )
     for name, row in rows.items():
-        lines.append([name, *map(_cell, row, allowed)])
-    return f"\n## {device.name}\n\n{device.target.title}.\n\n{_table(lines)}"
+        lines.append([name, *map(_format_cell, row, allowed)])
+    return f"\n## {device.name}\n\n{device.target.title}.\n\n{_format_table(lines)}"
 
 
-def _usual(cells: Sequence[Cell]) -> float:
+def _find_usual_tolerance(cells: Sequence[Cell]) -> float:
     """Return what most cells of a column may differ by."""
-    ((most, _),) = Counter(cell.allowed for cell in cells if cell.goldens).most_common(1) or [
+    ((tolerance, _),) = Counter(cell.allowed for cell in cells if cell.goldens).most_common(1) or [
         (0, 0)
     ]
-    return most
+    return tolerance
 
 
-def _cell(cell: Cell, allowed: float) -> str:
+def _format_cell(cell: Cell, allowed: float) -> str:
     if cell.refused:
         return "refused"
     if cell.bytes is None:
@@ -89,39 +91,42 @@ def _cell(cell: Cell, allowed: float) -> str:
     if cell.goldens and not cell.differing:
         parts.append("exact")
     elif cell.goldens:
-        other = f" of {cell.allowed:g}" if cell.allowed != allowed else ""
-        parts.append(f"{cell.difference:.0e}{other}")
+        tolerance_note = f" of {cell.allowed:g}" if cell.allowed != allowed else ""
+        parts.append(f"{cell.difference:.0e}{tolerance_note}")
     return f"{', '.join(parts)} ({cell.commit})"
 
 
-def _refusals(cells: Sequence[Cell]) -> str:
+def _format_refusals(cells: Sequence[Cell]) -> str:
     refused = [cell for cell in cells if cell.refused]
     lines = [f"- {' '.join(cell.key)}: {'; '.join(cell.refused)}\n" for cell in refused]
     return "".join(["\n## What is refused\n\n", *(lines or ["Nothing of the zoo.\n"])])
 
 
-def _cosines(cells: Sequence[Cell]) -> str:
-    found: dict[str, dict[str, float]] = {}
+def _format_cosines(cells: Sequence[Cell]) -> str:
+    cosines: dict[str, dict[str, float]] = {}
     for cell in cells:
         if cell.cosine is not None:
-            found.setdefault(cell.network, {}).setdefault(cell.precision, cell.cosine)
+            cosines.setdefault(cell.network, {}).setdefault(cell.precision, cell.cosine)
     kinds = list(dict.fromkeys(cell.precision for cell in cells if cell.cosine is not None))
     lines = [["network", *(f"`{kind}`" for kind in kinds)]]
     lines += [
-        [name, *(f"{own[kind]:.4f}" if kind in own else "" for kind in kinds)]
-        for name, own in found.items()
+        [
+            name,
+            *(f"{network_cosines[kind]:.4f}" if kind in network_cosines else "" for kind in kinds),
+        ]
+        for name, network_cosines in cosines.items()
     ]
-    return f"\n{_table(lines)}"
+    return f"\n{_format_table(lines)}"
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, f"|{'---|' * len(lines[0])}", *rest]) + "\n"
+def _format_table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, f"|{'---|' * len(lines[0])}", *rows]) + "\n"
 
 
 def main() -> int:
     """Write or check the page; return the exit code."""
-    return settle({PAGE: page(support_record.read())})
+    return write_or_check({PAGE: make_page(support_record.read_record())})
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import make_experiments
-from experiment_images import Workshop, gather
+from experiment_images import ExperimentSetup, gather
 from experiment_records import (
     DECLARATIONS,
-    RESULTS,
+    RESULT_FOLDER,
     ROOT,
     Experiment,
     ExperimentForm,
@@ -40,11 +40,11 @@ from experiment_records import (
     ImageCounts,
     IntegerResult,
     RunResult,
-    declaration,
-    results,
-    runs,
-    tables,
-    text,
+    format_record,
+    list_runs,
+    list_tables,
+    read_declaration,
+    read_results,
 )
 
 from tcc.compiler.cli.app import app
@@ -61,7 +61,7 @@ LOSES = 4
 Document = Mapping[str, Any]
 
 
-def called(*words: str | Path, may: Sequence[int] = ()) -> Document | None:
+def run_tcc(*words: str | Path, allowed_codes: Sequence[int] = ()) -> Document | None:
     """Return the document of a `tcc` command; None if it ends with a code that it may.
 
     It runs in this process: loading PyTorch takes as long as a short training.
@@ -71,16 +71,16 @@ def called(*words: str | Path, may: Sequence[int] = ()) -> Document | None:
     """
     line = [*map(str, words), "--json"]
     print("$ tcc", *line, file=sys.stderr, flush=True)
-    code, said = _ended(line)
-    if code in may:
+    code, printed = _run_app(line)
+    if code in allowed_codes:
         return None
     if code:
         sys.exit(f"tcc {' '.join(line)}: exit code {code}")
-    found: Document = json.loads(said)
-    return found
+    document: Document = json.loads(printed)
+    return document
 
 
-def _ended(line: list[str]) -> tuple[object, str]:
+def _run_app(line: list[str]) -> tuple[object, str]:
     code: object = None
     out = io.StringIO()
     try:
@@ -91,155 +91,177 @@ def _ended(line: list[str]) -> tuple[object, str]:
     return code, out.getvalue()
 
 
-def recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
+def write_recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
     """Write the recipe of a run, a known one with other keys; return the file."""
-    found: Any = to_plain(parse(shipped.list_recipes()[run.recipe].read_text(), run.recipe))
+    recipe_tree: Any = to_plain(parse(shipped.list_recipes()[run.recipe].read_text(), run.recipe))
     epochs = {"epochs": str(form.epochs)} if form.epochs else {}
-    for key, value in {**epochs, **form.recipe, **run.row.recipe}.items():
-        *sections, last = key.split(".")
-        part: Any = found
+    for key, setting in {**epochs, **form.recipe, **run.row.recipe}.items():
+        *sections, leaf_key = key.split(".")
+        part: Any = recipe_tree
         for section in sections:
             part = part.setdefault(section, {})
-        holder: Any = to_plain(parse(f"it: {value}", key))
-        part[last] = holder["it"]
+        holder: Any = to_plain(parse(f"it: {setting}", key))
+        part[leaf_key] = holder["it"]
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(found))
+    to.write_text(json.dumps(recipe_tree))
     return to
 
 
-def settings(run: ExperimentRun, at: Workshop) -> dict[str, str]:
+def make_settings(run: ExperimentRun, setup: ExperimentSetup) -> dict[str, str]:
     """Return the spec's settings in a run."""
-    classes = sorted(each.name for each in (at.images(run.data) / "train").iterdir())
+    classes = sorted(
+        class_folder.name for class_folder in (setup.get_image_folder(run.data) / "train").iterdir()
+    )
     fitted = {"classes": str(len(classes)), "labels": f"[{', '.join(classes)}]"}
-    size = {"size": str(at.form.size)} if at.form.size else {}
+    size = {"size": str(setup.form.size)} if setup.form.size else {}
     return {**fitted, **size, **run.row.settings}
 
 
-def measured(run: ExperimentRun, at: Workshop) -> RunResult:
+def measure_run(run: ExperimentRun, setup: ExperimentSetup) -> RunResult:
     """Train a network and judge it; what was trained before is not trained again."""
-    folder, kept = at.folder / run.key, at.folder / run.key / "result.json"
-    if kept.exists():
-        found: RunResult = json_records.decode(RunResult, json.loads(kept.read_text()))
-        return found
-    sets = [w for n, value in settings(run, at).items() for w in ("--set", f"{n}={value}")]
+    folder, result_file = setup.folder / run.key, setup.folder / run.key / "result.json"
+    if result_file.exists():
+        cached_result: RunResult = json_records.decode(
+            RunResult, json.loads(result_file.read_text())
+        )
+        return cached_result
+    sets = [
+        w for n, setting in make_settings(run, setup).items() for w in ("--set", f"{n}={setting}")
+    ]
     spec = shipped.list_specs().get(run.row.spec, Path(run.row.spec))
     trained = folder / "training"
     begun = any((trained / name).exists() for name in ("checkpoint.safetensors", "report.json"))
-    called(
-        "train", spec, *sets, "--data", at.images(run.data),
-        "--recipe", recipe(run, at.form, folder / "recipe.yaml"), "--seed", str(run.seed),
-        "--threads", str(at.threads), "-o", trained, *(["--resume"] if begun else []),
+    run_tcc(
+        "train", spec, *sets, "--data", setup.get_image_folder(run.data),
+        "--recipe", write_recipe(run, setup.form, folder / "recipe.yaml"), "--seed", str(run.seed),
+        "--threads", str(setup.threads), "-o", trained, *(["--resume"] if begun else []),
     )  # fmt: skip
     report = json.loads((trained / "report.json").read_text())
-    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    final_metrics = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     weights = trained / "weights.safetensors"
-    result = RunResult(
-        compute_cost(load(spec, settings(run, at)).graph).params,
+    run_result = RunResult(
+        compute_cost(load(spec, make_settings(run, setup)).graph).params,
         report["epochs"],
-        last["accuracy"],
+        final_metrics["accuracy"],
         report["val"]["accuracy"],
         report["test"]["confusion"],
-        integers(run, at, [spec, *sets, "--weights", weights], folder) if run.integers else None,
-        forms(run, at, weights) if run.forms else {},
+        measure_int8(run, setup, [spec, *sets, "--weights", weights], folder)
+        if run.integers
+        else None,
+        measure_forms(run, setup, weights) if run.forms else {},
     )
-    kept.write_text(text(result))
-    return result
+    result_file.write_text(format_record(run_result))
+    return run_result
 
 
-def integers(
-    run: ExperimentRun, at: Workshop, network: Sequence[str | Path], folder: Path
+def measure_int8(
+    run: ExperimentRun, setup: ExperimentSetup, network: Sequence[str | Path], folder: Path
 ) -> IntegerResult | None:
     """Return what the integer program does, whatever it loses; None where it cannot be written."""
-    images, scales = at.images(run.data), folder / "calibration.json"
-    called(
-        "calibrate", *network, "--data", at.calibration(run.data), "--target", "onnxruntime",
-        "--threads", str(at.threads), "-o", scales,
-    )  # fmt: skip
+    images, scales = setup.get_image_folder(run.data), folder / "calibration.json"
+    run_tcc(
+        "calibrate",
+        *network,
+        "--data",
+        setup.get_calibration_folder(run.data),
+        "--target",
+        "onnxruntime",
+        "--threads",
+        str(setup.threads),
+        "-o",
+        scales,
+    )
     floors = ("--floor", "min_cosine=0", "--floor", "min_correlation=0")
-    built = called(
+    built = run_tcc(
         "build", *network, "--calibration", scales, "--precision", "int8", *floors,
-        "--target", "onnxruntime", "-o", folder / "bundles", may=(LOSES,),
+        "--target", "onnxruntime", "-o", folder / "bundles", allowed_codes=(LOSES,),
     )  # fmt: skip
     if built is None:
         return None
-    judged = called("eval", built["bundles"][0]["path"], "--data", images / "test")
+    evaluation = run_tcc("eval", built["bundles"][0]["path"], "--data", images / "test")
     document = json.loads(scales.read_text())
     (output,) = document["judged"][document["used"]].values()
     layers: Document = {}
     if run.layers:
-        drawn = called(
+        layer_errors = run_tcc(
             "plot", "errors", *network, "--calibration", scales, "--data", images / "test",
             "-o", folder / "layers.svg",
         )  # fmt: skip
-        found = (drawn or {})["layers"]
-        layers = {each["name"]: each["cosine"] for each in found if each["op"] != "input"}
-    return IntegerResult((judged or {})["confusion"], output["cosine"], layers)
+        layer_records = (layer_errors or {})["layers"]
+        layers = {
+            layer_record["name"]: layer_record["cosine"]
+            for layer_record in layer_records
+            if layer_record["op"] != "input"
+        }
+    return IntegerResult((evaluation or {})["confusion"], output["cosine"], layers)
 
 
-def forms(run: ExperimentRun, at: Workshop, weights: Path) -> Mapping[str, FormResult]:
+def measure_forms(
+    run: ExperimentRun, setup: ExperimentSetup, weights: Path
+) -> Mapping[str, FormResult]:
     """Return what the files of LiteRT do, and their bytes."""
-    size = {"size": str(at.form.size)} if at.form.size else {}
-    given = (f"{n}={value}" for n, value in {**size, **run.row.settings}.items())
-    images, network = at.images(run.data), ",".join([run.row.spec, *given])
-    words: list[str | Path] = [
+    size = {"size": str(setup.form.size)} if setup.form.size else {}
+    spec_settings = (f"{n}={setting}" for n, setting in {**size, **run.row.settings}.items())
+    images, network = setup.get_image_folder(run.data), ",".join([run.row.spec, *spec_settings])
+    command: list[str | Path] = [
         sys.executable, ROOT / "tools" / "case_study.py", "--data", images / "test",
-        "--calibrate-with", at.calibration(run.data), "--network", f"it={network}",
+        "--calibrate-with", setup.get_calibration_folder(run.data), "--network", f"it={network}",
         "--weights", f"it={weights}", "--format", "json",
     ]  # fmt: skip
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    each = json.loads(done.stdout)["networks"][0]["forms"]
-    return {name: FormResult(form["correct"], form["bytes"]) for name, form in each.items()}
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    form_figures = json.loads(process.stdout)["networks"][0]["forms"]
+    return {name: FormResult(form["correct"], form["bytes"]) for name, form in form_figures.items()}
 
 
-def counts(report: Document) -> ImageCounts:
+def read_image_counts(report: Document) -> ImageCounts:
     """Return what a training says of its images."""
-    seen = {key: report["data"][key] for key in ("classes", "images", "digests")}
-    found: ImageCounts = json_records.decode(ImageCounts, seen)
-    return found
+    image_figures = {key: report["data"][key] for key in ("classes", "images", "digests")}
+    image_counts: ImageCounts = json_records.decode(ImageCounts, image_figures)
+    return image_counts
 
 
-def experiment(
-    of: Experiment, name: str, at: Workshop, known: ExperimentResults | None
+def run_experiment(
+    declared: Experiment, name: str, setup: ExperimentSetup, previous: ExperimentResults | None
 ) -> ExperimentResults:
     """Run an experiment's trainings, one after the other; return all figures.
 
     Raises:
         SystemExit: What is known is of other images, versions or threads than what is trained.
     """
-    found: dict[str, RunResult] = {}
-    before = known or ExperimentResults(name, {}, at.threads, {}, {})
-    seen, made = dict(before.data), before.made_with
-    if (before.form, before.threads) != (name, at.threads):
-        sys.exit(f"what is known is of the form {before.form}, on {before.threads} threads")
-    for run in runs(of, at.form):
-        if run.key in before.runs:
-            found[run.key] = before.runs[run.key]
+    run_results: dict[str, RunResult] = {}
+    earlier = previous or ExperimentResults(name, {}, setup.threads, {}, {})
+    image_counts, versions = dict(earlier.data), earlier.made_with
+    if (earlier.form, earlier.threads) != (name, setup.threads):
+        sys.exit(f"what is known is of the form {earlier.form}, on {earlier.threads} threads")
+    for run in list_runs(declared, setup.form):
+        if run.key in earlier.runs:
+            run_results[run.key] = earlier.runs[run.key]
             continue
-        found[run.key] = measured(run, at)
-        report = json.loads((at.folder / run.key / "training" / "report.json").read_text())
-        now = counts(report)
+        run_results[run.key] = measure_run(run, setup)
+        report = json.loads((setup.folder / run.key / "training" / "report.json").read_text())
+        current_counts = read_image_counts(report)
         if (
-            seen.setdefault(run.data, now) != now
-            or (made or report["made_with"]) != report["made_with"]
+            image_counts.setdefault(run.data, current_counts) != current_counts
+            or (versions or report["made_with"]) != report["made_with"]
         ):
             sys.exit("what is known is of other images or versions: run all anew, without --add")
-        made = report["made_with"]
-    return ExperimentResults(name, made, at.threads, seen, found)
+        versions = report["made_with"]
+    return ExperimentResults(name, versions, setup.threads, image_counts, run_results)
 
 
-def begin(folder: Path, form: ExperimentForm, resume: bool) -> None:
+def prepare_folder(folder: Path, form: ExperimentForm, resume: bool) -> None:
     """Make the folder of a run, or go on with it.
 
     Raises:
         SystemExit: It holds another one, or none.
     """
-    said, wanted = folder / "form.json", text(form)
-    if resume != said.exists():
+    form_file, form_text = folder / "form.json", format_record(form)
+    if resume != form_file.exists():
         sys.exit(f"{folder}: " + ("nothing to resume" if resume else "begun: say --resume"))
-    if resume and said.read_text() != wanted:
+    if resume and form_file.read_text() != form_text:
         sys.exit(f"{folder}: begun with other images, epochs or seeds: delete it, or restore them")
     folder.mkdir(parents=True, exist_ok=True)
-    said.write_text(wanted)
+    form_file.write_text(form_text)
 
 
 def main() -> int:
@@ -251,26 +273,33 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--add", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("-o", "--output", type=Path, default=RESULT_FOLDER)
     parser.add_argument("--build", type=Path, default=BUILD)
-    asked = parser.parse_args()
-    path = Path(asked.name)
-    path = path if path.suffix else DECLARATIONS / f"{asked.name}.yaml"
+    options = parser.parse_args()
+    path = Path(options.name)
+    path = path if path.suffix else DECLARATIONS / f"{options.name}.yaml"
     if not path.is_file():
-        names = sorted(each.stem for each in DECLARATIONS.glob("*.yaml"))
-        sys.exit(f"there is no experiment {asked.name}: there are {', '.join(names)}")
-    of, name = declaration(path), "full" if asked.full else "short"
-    form, folder = of.full if asked.full else of.short, asked.build / f"{path.stem}-{name}"
-    begin(folder, form, asked.resume)
-    at = Workshop(folder, form, asked.threads)
-    for each in dict.fromkeys(table.data for table in tables(of, form)):
-        gather(each, of.data[each], asked.data, at)
-    figures = asked.output / f"{path.stem}.json"
-    found = experiment(of, name, at, results(figures) if asked.add else None)
-    asked.output.mkdir(parents=True, exist_ok=True)
-    figures.write_text(text(found))
-    for file, words in make_experiments.page(of, found, asked.output / path.stem).items():
-        file.write_text(words)
+        names = sorted(source.stem for source in DECLARATIONS.glob("*.yaml"))
+        sys.exit(f"there is no experiment {options.name}: there are {', '.join(names)}")
+    declared, name = read_declaration(path), "full" if options.full else "short"
+    form, folder = (
+        declared.full if options.full else declared.short,
+        options.build / f"{path.stem}-{name}",
+    )
+    prepare_folder(folder, form, options.resume)
+    setup = ExperimentSetup(folder, form, options.threads)
+    for source in dict.fromkeys(table.data for table in list_tables(declared, form)):
+        gather(source, declared.data[source], options.data, setup)
+    figures = options.output / f"{path.stem}.json"
+    experiment_results = run_experiment(
+        declared, name, setup, read_results(figures) if options.add else None
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    figures.write_text(format_record(experiment_results))
+    for file, page_text in make_experiments.make_pages(
+        declared, experiment_results, options.output / path.stem
+    ).items():
+        file.write_text(page_text)
         print(file)
     return 0
 

@@ -29,7 +29,7 @@ HEAD = """\
 """
 
 
-def proved(package: str, version: str, networks: str) -> ProvenRelease | None:
+def evaluate_release(package: str, version: str, networks: str) -> ProvenRelease | None:
     """Return what a release computes; None where it cannot be had or does not start."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
@@ -39,56 +39,69 @@ def proved(package: str, version: str, networks: str) -> ProvenRelease | None:
             return None
         path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
         env = {**os.environ, "PYTHONPATH": path}
-        ask = f"from importlib.metadata import version as v; print(v({package!r}))"
-        here = subprocess.run(
-            [sys.executable, "-c", ask], env=env, capture_output=True, text=True, check=True
+        version_program = f"from importlib.metadata import version as v; print(v({package!r}))"
+        version_process = subprocess.run(
+            [sys.executable, "-c", version_program],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        if here.stdout.strip() != version:
-            raise SystemExit(f"{package} {here.stdout.strip()} ran in place of {version}")
+        if version_process.stdout.strip() != version:
+            raise SystemExit(
+                f"{package} {version_process.stdout.strip()} ran in place of {version}"
+            )
         run = [sys.executable, str(ROOT / "tools" / "recorded_outputs.py")]
         run += ["--networks", networks, "--targets", TARGETS[package]]
-        done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    if done.stderr.strip() and "Traceback" in done.stderr:
-        print(f"{package} {version} does not start: {done.stderr.strip().splitlines()[-1]}")
+        process = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    lines = process.stdout.splitlines()
+    if process.stderr.strip() and "Traceback" in process.stderr:
+        print(f"{package} {version} does not start: {process.stderr.strip().splitlines()[-1]}")
         return None
     wrong = [line for line in lines if " gives " in line or " is off " in line or " shown" in line]
-    if bool(done.returncode) != bool(wrong):
-        raise SystemExit(f"{package} {version}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    if bool(process.returncode) != bool(wrong):
+        raise SystemExit(
+            f"{package} {version}: exit {process.returncode}\n{process.stdout}{process.stderr}"
+        )
     return ProvenRelease(package, version, tuple(networks.split(",")), "; ".join(wrong)[:300])
 
 
-def text(releases: list[ProvenRelease]) -> str:
+def format_record(releases: list[ProvenRelease]) -> str:
     """Return the record."""
     rows = [HEAD]
-    for one in sorted(releases, key=lambda each: (each.package, _numbers(each.version))):
-        rows.append(f'["{one.package}"."{one.version}"]')
-        rows.append(f"networks = {json.dumps(list(one.networks))}")
-        rows.append(f"found = {json.dumps(one.deviation)}\n")
+    for proven in sorted(
+        releases, key=lambda release: (release.package, _parse_version(release.version))
+    ):
+        rows.append(f'["{proven.package}"."{proven.version}"]')
+        rows.append(f"networks = {json.dumps(list(proven.networks))}")
+        rows.append(f"found = {json.dumps(proven.deviation)}\n")
     return "\n".join(rows)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def main() -> int:
     """Prove what the command line lists."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("releases", nargs="+", metavar="PACKAGE==VERSION")
-    words.add_argument("--networks", default=NETWORKS, metavar="N[,N...]")
-    options = words.parse_args()
-    known = {(each.package, each.version): each for each in external_tools.load_proven_releases()}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("releases", nargs="+", metavar="PACKAGE==VERSION")
+    parser.add_argument("--networks", default=NETWORKS, metavar="N[,N...]")
+    options = parser.parse_args()
+    proven_by_version = {
+        (release.package, release.version): release
+        for release in external_tools.load_proven_releases()
+    }
     wrong = 0
-    for word in options.releases:
-        package, _, version = word.partition("==")
+    for requirement in options.releases:
+        package, _, version = requirement.partition("==")
         if package not in TARGETS or not version:
-            words.error(f"{word}: one of {', '.join(TARGETS)}, `==`, and a version")
-        if found := proved(package, version, options.networks):
-            known[package, version] = found
-            wrong += not found.is_exact
-            RECORD.write_text(text(list(known.values())))
-            print(f"{package} {version}: {found.deviation or 'as recorded'}")
+            parser.error(f"{requirement}: one of {', '.join(TARGETS)}, `==`, and a version")
+        if proven := evaluate_release(package, version, options.networks):
+            proven_by_version[package, version] = proven
+            wrong += not proven.is_exact
+            RECORD.write_text(format_record(list(proven_by_version.values())))
+            print(f"{package} {version}: {proven.deviation or 'as recorded'}")
     return int(wrong > 0)
 
 

@@ -24,18 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated import settle
+from generated import write_or_check
 from numpy.typing import NDArray
 from pulsar_package_inputs import (
     SUFFIX,
     Files,
+    check_equal,
     check_numbers,
     check_pictures,
     read_by_network,
-    same,
 )
-from pulsar_qdq import Difference, difference
-from pulsar_zoo import spread
+from pulsar_qdq import Difference, measure_difference
+from pulsar_zoo import sample_weights
 
 from tcc.backends.pulsar.calibration_data import has_pixel_input
 from tcc.backends.pulsar.chips import CHIPS, Chip, Toolchain
@@ -70,7 +70,7 @@ BOTH = {
     "README.txt", "build.sh", "calibration.tar", "compile.sh", "goldens/1.bin", "goldens/2.bin",
     "labels.json", "model.onnx", "runner/classify.cc", "runner/contract.h", "runner/network_io.h",
 }  # fmt: skip
-OWN = {
+TOOLCHAIN_FILES = {
     Toolchain.PULSAR: {"config.prototxt"},
     Toolchain.PULSAR2: {
         "config.json", "config_native.json", "goldens/list.txt", "model_qdq.onnx",
@@ -87,141 +87,153 @@ class PackageRow:
     """What is found in a network's packages."""
 
     megabytes: tuple[float, ...]
-    moved: float
+    max_difference: float
     integers: Difference
 
     @property
     def row(self) -> str:
         """The row of the table, behind the network."""
-        sizes = ", ".join(f"{each:.1f}" for each in self.megabytes)
-        return f"{sizes} | {self.moved:.0e} | {self.integers.row}"
+        sizes = ", ".join(f"{size:.1f}" for size in self.megabytes)
+        return f"{sizes} | {self.max_difference:.0e} | {self.integers.row}"
 
 
-def found(network: str) -> PackageRow:
+def check_network(network: str) -> PackageRow:
     """Return what is in a network's packages.
 
     Raises:
         PackageError: Something in there is wrong.
     """
     spec = load(list_specs()[network], {})
-    data = read_dataset(get_samples_folder()).select_first(IMAGES)
-    programs, built = packages(spec, data)
+    data_set = read_dataset(get_samples_folder()).select_first(IMAGES)
+    programs, built = build_packages(spec, data_set)
     sizes: list[float] = []
-    moved = 0.0
+    max_difference = 0.0
     integers: dict[bytes, Difference] = {}
     for chip, contents in zip(CHIPS, built, strict=True):
-        files = package(contents)
+        files = get_package_files(contents)
         sizes.append(sum(map(len, files.values())) / 1e6)
-        moved = max(moved, looked_into(contents, chip, spec, data))
+        max_difference = max(max_difference, check_package(contents, chip, spec, data_set))
         if qdq := files.get("model_qdq.onnx"):
-            (program,) = (each.program for each in programs.values())
+            (program,) = (int8_program.program for int8_program in programs.values())
             (source,) = program.graph.inputs
             kind = source.type.dtype.value
-            tensors = [data.read_tensor(n, source).astype(kind) for n in range(len(data))]
+            tensors = [data_set.read_tensor(n, source).astype(kind) for n in range(len(data_set))]
             key = hashlib.sha256(qdq).digest()
             if key not in integers:
-                integers[key] = difference(program, tensors, qdq)
+                integers[key] = measure_difference(program, tensors, qdq)
     (only,) = integers.values()  # both chips of Pulsar2 are given the same network
-    return PackageRow(tuple(sizes), moved, only)
+    return PackageRow(tuple(sizes), max_difference, only)
 
 
-def package(contents: BundleContents) -> Files:
+def get_package_files(contents: BundleContents) -> Files:
     """Return the files of a bundle's package."""
-    start, listed = f"{MODEL}/", contents.files.items()
-    own = {path.removeprefix(start): data for path, data in listed if path.startswith(start)}
-    return {**own, **contents.sidecar_files}
+    prefix, bundle_files = f"{MODEL}/", contents.files.items()
+    model_files = {
+        path.removeprefix(prefix): content
+        for path, content in bundle_files
+        if path.startswith(prefix)
+    }
+    return {**model_files, **contents.sidecar_files}
 
 
-def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet) -> float:
+def check_package(contents: BundleContents, chip: Chip, spec: Spec, data_set: DataSet) -> float:
     """Return how far a package's floats are from the network's.
 
     Raises:
         PackageError: Something in the package is wrong.
     """
-    files = package(contents)
+    files = get_package_files(contents)
     source = spec.graph.inputs[0]
     levels = has_pixel_input(source)
-    _files(files, chip, ".png" if levels else SUFFIX[chip.toolchain])
+    _check_files(files, chip, ".png" if levels else SUFFIX[chip.toolchain])
     if levels:
-        check_pictures(files, contents, chip, source, data)
+        check_pictures(files, contents, chip, source, data_set)
     else:
-        check_numbers(files, contents, chip, source, data)
-    return _moved(files["model.onnx"], spec, contents)
+        check_numbers(files, contents, chip, source, data_set)
+    return _measure_difference(files["model.onnx"], spec, contents)
 
 
-def weights(spec: Spec) -> WeightSource:
+def make_weights(spec: Spec) -> WeightSource:
     """Return weights that let no value vanish."""
-    return replace(pipeline.create_random_weights(spec.graph), tensors=spread(spec.graph))
+    return replace(pipeline.create_random_weights(spec.graph), tensors=sample_weights(spec.graph))
 
 
-def packages(spec: Spec, data: DataSet) -> tuple[Int8Programs, Iterator[BundleContents]]:
+def build_packages(spec: Spec, data_set: DataSet) -> tuple[Int8Programs, Iterator[BundleContents]]:
     """Return a network's integers, and its package for each chip as it is built."""
     at = make_file_span(spec.name)
     plans = devices.find_all(
         [(chip.target, at) for chip in CHIPS], (FP32.name, at), is_explicit=False
     )
     plans = tuple(replace(plan, compiles=False) for plan in plans)
-    given = weights(spec)
-    wanted = CalibrationRequest(int8_program.ANY_TARGET, MINMAX, RunOptions())
-    source = int8_program.from_images(spec, given, data, wanted)
-    none = floor_evidence.resolve_floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
-    ends = {plan.precision.float_io for plan in plans}
-    programs = int8_program.build_programs(pipeline.lower_for_int8(spec, given), source, none, ends)
-    return programs, pipeline.build(spec, given, plans, silent, programs)
+    weight_source = make_weights(spec)
+    request = CalibrationRequest(int8_program.ANY_TARGET, MINMAX, RunOptions())
+    source = int8_program.from_images(spec, weight_source, data_set, request)
+    no_floor = floor_evidence.resolve_floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
+    io_forms = {plan.precision.float_io for plan in plans}
+    programs = int8_program.build_programs(
+        pipeline.lower_for_int8(spec, weight_source), source, no_floor, io_forms
+    )
+    return programs, pipeline.build(spec, weight_source, plans, silent, programs)
 
 
-def _files(files: Files, chip: Chip, suffix: str) -> None:
+def _check_files(files: Files, chip: Chip, suffix: str) -> None:
     """Check that the files of a package are there, and that no network breaks a rule."""
     goldens = {f"goldens/{number}{suffix}" for number in (1, 2)}
-    same("files", set(files), BOTH | OWN[chip.toolchain] | goldens)
+    check_equal("files", set(files), BOTH | TOOLCHAIN_FILES[chip.toolchain] | goldens)
     for path in (path for path in files if path.endswith(".onnx")):
-        broken = [each for each in check_file(files[path], chip) if each.severity in REFUSED]
-        same(f"{path}: broken rules", broken, [])
+        broken = [
+            finding for finding in check_file(files[path], chip) if finding.severity in REFUSED
+        ]
+        check_equal(f"{path}: broken rules", broken, [])
 
 
-def _moved(data: bytes, spec: Spec, contents: BundleContents) -> float:
+def _measure_difference(model_bytes: bytes, spec: Spec, contents: BundleContents) -> float:
     """Return how far the floats' outputs are from the network's, of each the largest number."""
     import onnxruntime  # after tcc, which switches its telemetry off
 
-    session = onnxruntime.InferenceSession(data)
+    session = onnxruntime.InferenceSession(model_bytes)
     (source,) = spec.graph.inputs
-    given = weights(spec)
-    names = [each.name for each in session.get_outputs()]
-    most, answers = 0.0, set()
+    weight_source = make_weights(spec)
+    names = [session_output.name for session_output in session.get_outputs()]
+    max_difference, answers = 0.0, set()
     for case in contents.manifest.goldens.cases:
         assert case.image
-        x = read_by_network(source, contents.files[case.image])
-        (wanted,) = float_program.run(Model(spec.graph, given.tensors), [x])
-        for name, (got,) in zip(names, session.run(names, {source.name: x[None]}), strict=True):
-            expected = wanted[name]
-            most = max(most, float(np.abs(got - expected).max() / np.abs(expected).max()))
+        tensor = read_by_network(source, contents.files[case.image])
+        (network_outputs,) = float_program.run(Model(spec.graph, weight_source.tensors), [tensor])
+        for name, (got,) in zip(
+            names, session.run(names, {source.name: tensor[None]}), strict=True
+        ):
+            expected = network_outputs[name]
+            max_difference = max(
+                max_difference, float(np.abs(got - expected).max() / np.abs(expected).max())
+            )
             answers.add(expected.tobytes())
-    same("answers", len(answers), len(names) * len(contents.manifest.goldens.cases))
-    return most
+    check_equal("answers", len(answers), len(names) * len(contents.manifest.goldens.cases))
+    return max_difference
 
 
-def row(network: str) -> str:
+def format_row(network: str) -> str:
     """Return the row of a network."""
-    return f"| `{network}` | {found(network).row}"
+    return f"| `{network}` | {check_network(network).row}"
 
 
-def table(text: str, names: list[str]) -> str:
+def update_table(text: str, names: list[str]) -> str:
     """Return a page with the rows of networks written anew; without names, of all."""
     head = "\n".join(HEAD) + "\n"
-    before, start, rest = text.partition(head)
+    text_above, start, text_below = text.partition(head)
     assert start, "the page has no table of packages"
-    lines = rest.splitlines(keepends=True)
+    lines = text_below.splitlines(keepends=True)
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].strip("| `"): line for line in lines[:count]}
-    new = {name: row(name) + "\n" for name in names or list_specs()}
+    new = {name: format_row(name) + "\n" for name in names or list_specs()}
     rows = [(old | new)[name] for name in list_specs() if name in old | new]
-    return "".join([before, head, *rows, *lines[count:]])
+    return "".join([text_above, head, *rows, *lines[count:]])
 
 
 def main() -> int:
     """Write or check the page; return the exit code."""
-    names = [word for word in sys.argv[1:] if word != "--check"]
-    return settle({PAGE: table(PAGE.read_text(), names)})
+    names = [argument for argument in sys.argv[1:] if argument != "--check"]
+    return write_or_check({PAGE: update_table(PAGE.read_text(), names)})
 
 
 if __name__ == "__main__":

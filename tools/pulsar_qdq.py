@@ -26,138 +26,153 @@ Array = NDArray[Any]
 class Difference:
     """How a file's integers differ from the reference's: by layer, and from the input on.
 
-    `alone` is the largest difference in steps of a layer that has the reference's inputs, and
-    `real` that of real outputs, relative to their largest; `differing` of `values` differ in the
-    whole file, by `apart` steps at most; `changed` of `rows` rows of classes have another first.
+    `max_layer_steps` is the largest difference in steps of a layer that has the reference's inputs,
+    and `real` that of real outputs, relative to their largest; `differing` of `level_count` differ
+    in the whole file, by `max_steps` steps at most; `changed` of `rows` rows of classes have
+    another first.
     """
 
     layers: int
-    alone: int
+    max_layer_steps: int
     real: float
-    values: int
+    level_count: int
     differing: int
-    apart: int
+    max_steps: int
     rows: int
     changed: int
 
     @property
     def row(self) -> str:
         """The row of the table, behind the network."""
-        share = f"{self.differing / max(1, self.values):.3%}"
+        share = f"{self.differing / max(1, self.level_count):.3%}"
         classes = f"{self.changed} of {self.rows} change"
-        return f"{self.layers} | {self.alone} | {share} | {self.apart} | {classes} |"
+        return f"{self.layers} | {self.max_layer_steps} | {share} | {self.max_steps} | {classes} |"
 
 
-def difference(program: Model, tensors: list[Array], data: bytes) -> Difference:
+def measure_difference(program: Model, tensors: list[Array], model_bytes: bytes) -> Difference:
     """Return how the file of an integer program differs from its reference over tensors."""
-    file = onnx.load_from_string(data)
+    file = onnx.load_from_string(model_bytes)
     kinds = program.graph.types
-    wanted = integer_program.run(program, tensors, keep_all=True)
+    expected_values = integer_program.run(program, tensors, keep_all=True)
     cuts = {
-        each.output[0]: each.output[0] for each in _quantised(file.graph) if each.output[0] in kinds
+        part.output[0]: part.output[0]
+        for part in _list_quantizers(file.graph)
+        if part.output[0] in kinds
     }
-    first = next(iter(program.graph.inputs))
-    if kinds[first.name].dtype is not DType.F32:
-        cuts[f"{first.name}:levels"] = first.name
-    outputs = {each.name: each.value for each in program.graph.outputs}
-    alone = [_alone(file, cuts, each, outputs) for each in wanted]
-    whole = [_whole(file, cuts, each, first.name) for each in wanted]
+    source = next(iter(program.graph.inputs))
+    if kinds[source.name].dtype is not DType.F32:
+        cuts[f"{source.name}:levels"] = source.name
+    outputs = {part.name: part.value for part in program.graph.outputs}
+    layer_differences = [_compare_layers(file, cuts, part, outputs) for part in expected_values]
+    network_differences = [
+        _compare_network(file, cuts, part, source.name) for part in expected_values
+    ]
     rows = [
-        bool(np.argmax(each[o.value]) == np.argmax(found[o.name]))
-        for each, (_, found) in zip(wanted, whole, strict=True)
+        bool(np.argmax(part[o.value]) == np.argmax(computed[o.name]))
+        for part, (_, computed) in zip(expected_values, network_differences, strict=True)
         for o in program.graph.outputs
         if len(kinds[o.value].shape) == 1
     ]
-    apart = np.concatenate([steps for steps, _ in whole])
+    step_differences = np.concatenate([steps for steps, _ in network_differences])
     return Difference(
         len(cuts),
-        max(steps for steps, _ in alone),
-        max(real for _, real in alone),
-        apart.size,
-        int(np.count_nonzero(apart)),
-        int(apart.max(initial=0)),
+        max(steps for steps, _ in layer_differences),
+        max(real for _, real in layer_differences),
+        step_differences.size,
+        int(np.count_nonzero(step_differences)),
+        int(step_differences.max(initial=0)),
         len(rows),
         rows.count(False),
     )
 
 
-def _quantised(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def _list_quantizers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     return (node for node in graph.node if node.op_type == "QuantizeLinear")
 
 
-def _held(levels: Array) -> Array:
+def _to_file_levels(levels: Array) -> Array:
     """Return levels as the file has them: in uint8, signed ones with the zero point 128."""
     shift = 128 if levels.dtype == np.int8 else 0
     return (levels.astype(np.int16) + shift).astype(np.uint8)[None]
 
 
-def _alone(
+def _compare_layers(
     file: onnx.ModelProto,
     cuts: Mapping[str, str],
-    wanted: Mapping[str, Array],
+    expected_values: Mapping[str, Array],
     outputs: Mapping[str, str],
 ) -> tuple[int, float]:
     """Return the largest difference of layers that are fed by the reference, and of outputs."""
     made_by = {name: node for node in file.graph.node for name in node.output}
     steps, real = 0, 0.0
     for name in [*cuts, *(o.name for o in file.graph.output)]:
-        part, inputs = _layer(file, made_by, cuts, name)
+        part, inputs = _extract_layer(file, made_by, cuts, name)
         if not inputs:
             continue
-        (found,) = _session(part).run([name], {each: _held(wanted[cuts[each]]) for each in inputs})
+        (computed,) = _open_session(part).run(
+            [name],
+            {
+                input_name: _to_file_levels(expected_values[cuts[input_name]])
+                for input_name in inputs
+            },
+        )
         if name in cuts:
-            expected = _held(wanted[cuts[name]]).astype(np.int16)
-            steps = max(steps, int(np.abs(found.astype(np.int16) - expected).max()))
+            expected = _to_file_levels(expected_values[cuts[name]]).astype(np.int16)
+            steps = max(steps, int(np.abs(computed.astype(np.int16) - expected).max()))
         else:
-            values = wanted[outputs[name]]
-            if values.dtype == np.float32:
-                most = max(float(np.abs(values).max()), 1e-12)
-                real = max(real, float(np.abs(found[0] - values).max()) / most)
+            float_values = expected_values[outputs[name]]
+            if float_values.dtype == np.float32:
+                largest = max(float(np.abs(float_values).max()), 1e-12)
+                real = max(real, float(np.abs(computed[0] - float_values).max()) / largest)
     return steps, real
 
 
-def _layer(
+def _extract_layer(
     file: onnx.ModelProto,
     made_by: Mapping[str, onnx.NodeProto],
     cuts: Mapping[str, str],
     name: str,
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Return the part of a file between cuts that makes a value, and the cuts that it reads."""
-    constants = {each.name: each for each in file.graph.initializer}
+    constants = {part.name: part for part in file.graph.initializer}
     nodes: dict[str, onnx.NodeProto] = {}
     inputs: dict[str, None] = {}
     used: dict[str, onnx.TensorProto] = {}
 
-    def visit(value: str) -> None:
-        node = made_by.get(value)
+    def visit(value_name: str) -> None:
+        node = made_by.get(value_name)
         if node is None or node.output[0] in nodes:
             return
-        for each in node.input:
-            if each in constants:
-                used[each] = constants[each]
-            elif each in cuts:
-                inputs[each] = None
-            elif each:
-                visit(each)
+        for input_name in node.input:
+            if input_name in constants:
+                used[input_name] = constants[input_name]
+            elif input_name in cuts:
+                inputs[input_name] = None
+            elif input_name:
+                visit(input_name)
         nodes[node.output[0]] = node
 
     visit(name)
     feeds = [
-        onnx.helper.make_tensor_value_info(each, onnx.TensorProto.UINT8, None) for each in inputs
+        onnx.helper.make_tensor_value_info(part, onnx.TensorProto.UINT8, None) for part in inputs
     ]
-    result = onnx.helper.make_empty_tensor_value_info(name)
+    output_info = onnx.helper.make_empty_tensor_value_info(name)
     body = onnx.helper.make_graph(
-        list(nodes.values()), "layer", feeds, [result], list(used.values())
+        list(nodes.values()), "layer", feeds, [output_info], list(used.values())
     )
-    made = onnx.helper.make_model(body, opset_imports=file.opset_import, ir_version=file.ir_version)
-    return made, [] if any(each.name in _read(nodes) for each in file.graph.input) else list(inputs)
+    layer_model = onnx.helper.make_model(
+        body, opset_imports=file.opset_import, ir_version=file.ir_version
+    )
+    return layer_model, [] if any(
+        part.name in _list_inputs(nodes) for part in file.graph.input
+    ) else list(inputs)
 
 
-def _read(nodes: Mapping[str, onnx.NodeProto]) -> set[str]:
-    return {value for node in nodes.values() for value in node.input}
+def _list_inputs(nodes: Mapping[str, onnx.NodeProto]) -> set[str]:
+    return {value_name for node in nodes.values() for value_name in node.input}
 
 
-def _session(file: onnx.ModelProto) -> "onnxruntime.InferenceSession":
+def _open_session(file: onnx.ModelProto) -> "onnxruntime.InferenceSession":
     import onnxruntime  # after tcc, which switches its telemetry off
 
     options = onnxruntime.SessionOptions()
@@ -166,24 +181,27 @@ def _session(file: onnx.ModelProto) -> "onnxruntime.InferenceSession":
     return onnxruntime.InferenceSession(file.SerializeToString(), options)
 
 
-def _whole(
+def _compare_network(
     file: onnx.ModelProto,
     cuts: Mapping[str, str],
-    wanted: Mapping[str, Array],
+    expected_values: Mapping[str, Array],
     source: str,
 ) -> tuple[Array, Mapping[str, Array]]:
     """Return the steps that each integer of the whole file is off, and its outputs."""
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(file)
-    known = {each.name for each in file.graph.output}
-    tapped.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(each) for each in cuts if each not in known
+    probed_model = onnx.ModelProto()
+    probed_model.CopyFrom(file)
+    output_names = {part.name for part in file.graph.output}
+    probed_model.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(part) for part in cuts if part not in output_names
     )
-    names = [each.name for each in tapped.graph.output]
-    feed = {source: wanted[source].astype(np.float32)[None]}
-    found = dict(zip(names, _session(tapped).run(names, feed), strict=True))
-    apart = [
-        np.abs(found[each].astype(np.int16) - _held(wanted[value]).astype(np.int16)).reshape(-1)
-        for each, value in cuts.items()
+    names = [part.name for part in probed_model.graph.output]
+    feed = {source: expected_values[source].astype(np.float32)[None]}
+    computed = dict(zip(names, _open_session(probed_model).run(names, feed), strict=True))
+    step_differences = [
+        np.abs(
+            computed[part].astype(np.int16)
+            - _to_file_levels(expected_values[level_name]).astype(np.int16)
+        ).reshape(-1)
+        for part, level_name in cuts.items()
     ]
-    return np.concatenate(apart), found
+    return np.concatenate(step_differences), computed

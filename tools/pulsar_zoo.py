@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import assert_never
 
 import numpy as np
-from generated import settle
+from generated import write_or_check
 from numpy.typing import NDArray
 
 from tcc.backends.pulsar.chips import CHIPS, Chip
@@ -58,30 +58,30 @@ class Answer:
     """What a chip's rules find in a network's file, and how far its values are from the spec's."""
 
     findings: tuple[Finding, ...]
-    moved: float
+    max_difference: float
 
     @property
     def cell(self) -> str:
         """Whether it builds, in a few words."""
-        broken = [each for each in self.findings if each.severity in BROKEN]
+        broken = [finding for finding in self.findings if finding.severity in BROKEN]
         if broken:
             return f"refused: {broken[0]}"
-        if self.moved > BOUND:
-            return f"WRONG by {self.moved:.0e}"
-        return f"builds, within 1e{ceil(log10(max(self.moved, 1e-7)))}"
+        if self.max_difference > BOUND:
+            return f"WRONG by {self.max_difference:.0e}"
+        return f"builds, within 1e{ceil(log10(max(self.max_difference, 1e-7)))}"
 
-    def slow(self) -> str:
+    def count_slow_operators(self) -> str:
         """Return how many operators break each rule of speed."""
-        rules = (each.rule.partition(":")[0].removeprefix("rule ") for each in self.findings)
+        rules = (finding.rule.partition(":")[0].removeprefix("rule ") for finding in self.findings)
         return ", ".join(f"{count} {name}" for name, count in Counter(rules).items()) or "-"
 
 
-def spread(graph: Graph) -> Weights:
+def sample_weights(graph: Graph) -> Weights:
     """Return weights that are neither those of a beginning, nor let values vanish."""
-    return {name: _spread(name, param) for name, param in graph.params.items()}
+    return {name: _sample_weight(name, param) for name, param in graph.params.items()}
 
 
-def _spread(name: str, param: Param) -> Tensor:
+def _sample_weight(name: str, param: Param) -> Tensor:
     match param.init:
         case Init.KAIMING:
             bound = sqrt(6 / param.fan_in) if len(param.shape) > 1 else SMALL
@@ -95,81 +95,94 @@ def _spread(name: str, param: Param) -> Tensor:
             assert_never(param.init)
 
 
-def found(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
+def find_violations(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
     """Return what the rules of a chip find in a network, whatever its weights."""
     model = Model(graph, make_placeholders(graph))
     return check(build_npu_onnx(passes.run(model, FLOAT_PASSES[chip.toolchain]), chip), chip)
 
 
-def answers(name: str) -> Iterator[Answer]:
+def check_network(name: str) -> Iterator[Answer]:
     """Yield what each chip makes of a network."""
     graph = extract_inference_graph(load(list_specs()[name]).graph)
-    model = Model(graph, spread(graph))
-    known = compute_values(model, SEEDS)
+    model = Model(graph, sample_weights(graph))
+    expected_by_seed = compute_values(model, SEEDS)
 
     @cache
-    def moved(data: bytes) -> float:
-        return _moved(data, model, known)
+    def measure_difference(model_bytes: bytes) -> float:
+        return _measure_difference(model_bytes, model, expected_by_seed)
 
     for chip in CHIPS:
         lean = passes.run(model, FLOAT_PASSES[chip.toolchain])
-        taps = replace(lean.graph, outputs=tuple(_taps(lean.graph, known[0])))
-        data = build_npu_onnx(Model(taps, lean.weights), chip).SerializeToString(deterministic=True)
-        yield Answer(check(build_npu_onnx(lean, chip), chip), moved(data))
+        probed_graph = replace(
+            lean.graph, outputs=tuple(_list_probes(lean.graph, expected_by_seed[0]))
+        )
+        model_bytes = build_npu_onnx(Model(probed_graph, lean.weights), chip).SerializeToString(
+            deterministic=True
+        )
+        yield Answer(check(build_npu_onnx(lean, chip), chip), measure_difference(model_bytes))
 
 
-def _taps(graph: Graph, known: Mapping[str, Tensor]) -> Iterator[Output]:
+def _list_probes(graph: Graph, expected: Mapping[str, Tensor]) -> Iterator[Output]:
     """Yield the outputs of a graph, and each other value that is known as one."""
     yield from graph.outputs
-    taken = {name for output in graph.outputs for name in (output.name, output.value)}
-    yield from (Output(n.name, n.name) for n in graph.nodes if n.name in known.keys() - taken)
+    output_names = {name for output in graph.outputs for name in (output.name, output.value)}
+    yield from (
+        Output(n.name, n.name) for n in graph.nodes if n.name in expected.keys() - output_names
+    )
 
 
-def _moved(data: bytes, model: Model, known: list[Mapping[str, Tensor]]) -> float:
+def _measure_difference(
+    model_bytes: bytes, model: Model, expected_by_seed: list[Mapping[str, Tensor]]
+) -> float:
     """Return how far a file's values are from those of the network, of each the largest number."""
     import onnxruntime  # after tcc, which switches its telemetry off
 
-    session = onnxruntime.InferenceSession(data)
+    session = onnxruntime.InferenceSession(model_bytes)
     names = [output.name for output in session.get_outputs()]
     (source,) = model.graph.inputs
-    most = 0.0
-    for seed, expected in zip(SEEDS, known, strict=True):
+    max_difference = 0.0
+    for seed, expected in zip(SEEDS, expected_by_seed, strict=True):
         ran = session.run(names, {source.name: sample(source, seed)[None]})
-        for name, (value,) in zip(names, ran, strict=True):
-            most = max(most, _apart(value, expected[name]))
-    return most
+        for name, (computed,) in zip(names, ran, strict=True):
+            max_difference = max(max_difference, _compute_difference(computed, expected[name]))
+    return max_difference
 
 
-def _apart(value: Tensor, expected: Tensor) -> float:
+def _compute_difference(computed: Tensor, expected: Tensor) -> float:
     """Return the largest difference, of the largest number; infinite where one is no number."""
-    if value.shape != expected.shape or not np.isfinite(value).all():
+    if computed.shape != expected.shape or not np.isfinite(computed).all():
         return inf
     largest = float(np.abs(expected).max())
-    return float(np.abs(value - expected).max()) / (largest or 1.0)
+    return float(np.abs(computed - expected).max()) / (largest or 1.0)
 
 
-def row(name: str) -> str:
+def format_row(name: str) -> str:
     """Return the line of a network."""
-    each = tuple(answers(name))
-    return f"| {name} | {' | '.join(answer.cell for answer in each)} | {each[0].slow()} |"
+    chip_answers = tuple(check_network(name))
+    return (
+        f"| {name} | {' | '.join(answer.cell for answer in chip_answers)} | "
+        f"{chip_answers[0].count_slow_operators()} |"
+    )
 
 
-def table(text: str, names: list[str]) -> str:
+def update_table(text: str, names: list[str]) -> str:
     """Return a page with the rows of networks written anew."""
-    before, start, rest = text.partition(f"{HEAD[0]}\n{HEAD[1]}\n")
+    text_above, start, text_below = text.partition(f"{HEAD[0]}\n{HEAD[1]}\n")
     assert start, "the page has no table of networks"
-    lines = rest.splitlines()
+    lines = text_below.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].removeprefix("| "): line for line in lines[:count]}
-    rows = {name: row(name) if name in names or not names else old[name] for name in list_specs()}
-    after = "\n".join(lines[count:])
-    return f"{before}{start}{chr(10).join(rows.values())}\n{after}\n"
+    rows = {
+        name: format_row(name) if name in names or not names else old[name] for name in list_specs()
+    }
+    text_behind = "\n".join(lines[count:])
+    return f"{text_above}{start}{chr(10).join(rows.values())}\n{text_behind}\n"
 
 
 def main() -> int:
     """Write or check the page; return the exit code."""
-    names = [word for word in sys.argv[1:] if word != "--check"]
-    return settle({PAGE: table(PAGE.read_text(), names)})
+    names = [argument for argument in sys.argv[1:] if argument != "--check"]
+    return write_or_check({PAGE: update_table(PAGE.read_text(), names)})
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ from tcc.compiler.zoo import trained
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "golden" / "outputs"
 NETWORKS = {"small": str(FOLDER / "small.yaml"), "ddsnet-blood": "ddsnet-blood"}
 """What is recorded: a spec with random weights, or a trained network with its own calibration."""
-REACH = 3.0
+VALUE_RANGE = 3.0
 """The magnitude that each value of a network with random weights is taken to reach."""
-SHOWN = 4
+MAX_SHOWN = 4
 BYTES = "arm-a7"
 """The target whose floats are compared by bytes: qemu computes them the same on all processors."""
 Record = dict[str, Any]
@@ -61,232 +61,295 @@ class RecordedNetwork:
     floats: Model
     programs: Mapping[bool, Model]
 
-    def start(self, device: Device, precision: Precision) -> Model:
+    def get_emitted_model(self, device: Device, precision: Precision) -> Model:
         """Return what a target is emitted from."""
         if precision.integer:
             return self.programs[precision.float_io]
         return passes.run(self.floats, device.passes(precision))
 
 
-def network(name: str) -> RecordedNetwork:
+def load_network(name: str) -> RecordedNetwork:
     """Return a network by its name here."""
     spec = tcc.load(NETWORKS[name])
-    given = pipeline.load_weights(spec, None, None)
-    ready = pipeline.lower_for_int8(spec, given)
-    known = trained.find_by_spec(spec)
-    if known:
-        document = calibration_document.read_document(known.calibration)
-        scales = calibration_file.decode_calibration(document, ready, name)
+    weight_source = pipeline.load_weights(spec, None, None)
+    lowered_model = pipeline.lower_for_int8(spec, weight_source)
+    trained_network = trained.find_by_spec(spec)
+    if trained_network:
+        document = calibration_document.read_document(trained_network.calibration)
+        scales = calibration_file.decode_calibration(document, lowered_model, name)
     else:
-        bounds = dict.fromkeys(list_unfused_values(ready.graph), (-REACH, REACH))
-        scales = Calibration(compute_minmax_ranges(ready, bounds))
-    programs = {ends: quantize(ready, _ending(scales, real_ends=ends)) for ends in (True, False)}
-    return RecordedNetwork(name, Model(spec.graph, given.tensors), programs)
+        bounds = dict.fromkeys(
+            list_unfused_values(lowered_model.graph), (-VALUE_RANGE, VALUE_RANGE)
+        )
+        scales = Calibration(compute_minmax_ranges(lowered_model, bounds))
+    programs = {
+        float_io: quantize(lowered_model, _set_float_io(scales, real_ends=float_io))
+        for float_io in (True, False)
+    }
+    return RecordedNetwork(name, Model(spec.graph, weight_source.tensors), programs)
 
 
-def _ending(scales: Calibration, *, real_ends: bool) -> Calibration:
+def _set_float_io(scales: Calibration, *, real_ends: bool) -> Calibration:
     return replace(scales, float_io=real_ends)
 
 
-def recorded(found: RecordedNetwork) -> Record:
+def record_outputs(recorded_network: RecordedNetwork) -> Record:
     """Return what the reference gives for a network, as it is kept."""
     integers = {}
-    for ends, program in found.programs.items():
-        values = _values(program)
-        integers["int8" if ends else "int8-i8"] = {
+    for float_io, program in recorded_network.programs.items():
+        sample_values = _run_reference(program)
+        integers["int8" if float_io else "int8-i8"] = {
             "layers": {
-                layer.name: _kept([one[layer.name] for one in values])
+                layer.name: _summarize_arrays([part[layer.name] for part in sample_values])
                 for layer in program_check.list_comparable_layers(program.graph)
             },
             "outputs": {
-                one.name: _kept([each[one.value] for each in values])
-                for one in program.graph.outputs
+                part.name: _summarize_arrays([sample[part.value] for sample in sample_values])
+                for part in program.graph.outputs
             },
         }
     floats = float_program.run(
-        found.floats, goldens.list_input_tensors(found.floats.graph.inputs[0])
+        recorded_network.floats, goldens.list_input_tensors(recorded_network.floats.graph.inputs[0])
     )
-    named = {
-        name: [[float(x) for x in one[name].reshape(-1)] for one in floats] for name in floats[0]
+    float_outputs = {
+        name: [[float(number) for number in part[name].reshape(-1)] for part in floats]
+        for name in floats[0]
     }
-    return {**integers, "fp32": {"outputs": named}}
+    return {**integers, "fp32": {"outputs": float_outputs}}
 
 
-def _values(program: Model) -> list[Mapping[str, Any]]:
+def _run_reference(program: Model) -> list[Mapping[str, Any]]:
     tensors = goldens.list_input_tensors(program.graph.inputs[0])
     return list(integer_program.run(program, tensors, keep_all=True))
 
 
-def _kept(values: Sequence[Any]) -> list[Any]:
+def _summarize_arrays(arrays: Sequence[Any]) -> list[Any]:
     """Return a hash of values of all inputs, and the first of them."""
-    raw = b"".join(np.ascontiguousarray(one).tobytes() for one in values)
-    first = values[0].reshape(-1)[:SHOWN]
-    return [hashlib.sha256(raw).hexdigest()[:16], *(float(f"{x:.7g}") for x in first)]
+    raw = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    shown_numbers = arrays[0].reshape(-1)[:MAX_SHOWN]
+    return [
+        hashlib.sha256(raw).hexdigest()[:16],
+        *(float(f"{number:.7g}") for number in shown_numbers),
+    ]
 
 
-def changes(found: RecordedNetwork, known: Record, targets: Sequence[str]) -> Iterator[str]:
+def list_changes(
+    recorded_network: RecordedNetwork, recorded_values: Record, targets: Sequence[str]
+) -> Iterator[str]:
     """Yield what a network gives otherwise than recorded: of the reference, and of targets."""
-    now = recorded(found)
+    current_record = record_outputs(recorded_network)
     for precision in ("int8", "int8-i8"):
-        shown = {**now[precision]["layers"], **now[precision]["outputs"]}
-        yield from _first(known[precision], shown, f"{found.name} {precision} reference")
-    floats, allowed = known["fp32"]["outputs"], agreement.FLOAT_TOLERANCE.relative
-    yield from _far(floats, now["fp32"]["outputs"], allowed, f"{found.name} fp32 reference")
+        current_values = {
+            **current_record[precision]["layers"],
+            **current_record[precision]["outputs"],
+        }
+        yield from _find_first_change(
+            recorded_values[precision],
+            current_values,
+            f"{recorded_network.name} {precision} reference",
+        )
+    floats, allowed = recorded_values["fp32"]["outputs"], agreement.FLOAT_TOLERANCE.relative
+    yield from _find_large_errors(
+        floats,
+        current_record["fp32"]["outputs"],
+        allowed,
+        f"{recorded_network.name} fp32 reference",
+    )
     for name in targets:
         device = devices.find(name, make_file_span(name))
         for precision_of in device.target.precisions:
-            yield from _artifact(found, known, device, precision_of)
+            yield from _compare_artifact(recorded_network, recorded_values, device, precision_of)
 
 
-def _artifact(
-    found: RecordedNetwork, known: Record, device: Device, precision: Precision
+def _compare_artifact(
+    recorded_network: RecordedNetwork, recorded_values: Record, device: Device, precision: Precision
 ) -> Iterator[str]:
-    where = f"{found.name} {precision.name} {device.name}"
-    start = found.start(device, precision)
-    source = start.graph.inputs[0] if precision.integer else found.floats.graph.inputs[0]
+    location = f"{recorded_network.name} {precision.name} {device.name}"
+    start = recorded_network.get_emitted_model(device, precision)
+    source = start.graph.inputs[0] if precision.integer else recorded_network.floats.graph.inputs[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(device, start, precision, folder)
+        _write_artifact(device, start, precision, folder)
         outputs = device.infer(folder, source, goldens.list_input_tensors(source))
-        given = {one: [each[one] for each in outputs] for one in outputs[0]}
+        outputs_by_name = {
+            output_name: [sample_outputs[output_name] for sample_outputs in outputs]
+            for output_name in outputs[0]
+        }
         if not precision.integer:
-            plain = {
-                one: [[float(x) for x in y.reshape(-1)] for y in v] for one, v in given.items()
+            float_outputs = {
+                output_name: [[float(number) for number in array.reshape(-1)] for array in v]
+                for output_name, v in outputs_by_name.items()
             }
             allowed = agreement.get_tolerance(precision).relative
-            yield from _far(known["fp32"]["outputs"], plain, allowed, where)
+            yield from _find_large_errors(
+                recorded_values["fp32"]["outputs"], float_outputs, allowed, location
+            )
             if device.name == BYTES and precision == FP32:
-                bits = {one: _kept(values) for one, values in given.items()}
-                own = known["fp32"].get(BYTES, {})
-                yield from _first({"outputs": own}, bits, where)
-                if own.keys() != bits.keys():
-                    yield f"{where}: its bytes are not recorded"
+                bits = {
+                    output_name: _summarize_arrays(arrays)
+                    for output_name, arrays in outputs_by_name.items()
+                }
+                recorded_bits = recorded_values["fp32"].get(BYTES, {})
+                yield from _find_first_change({"outputs": recorded_bits}, bits, location)
+                if recorded_bits.keys() != bits.keys():
+                    yield f"{location}: its bytes are not recorded"
             return
         if not precision.exact:
             # Held against the reference itself, which is held against what is recorded.
-            yield from _simulated(start, given, agreement.get_tolerance(precision).relative, where)
+            yield from _compare_simulated(
+                start, outputs_by_name, agreement.get_tolerance(precision).relative, location
+            )
             return
         # What tflite calls int8 has 8-bit ends: the program decides, not the word.
-        right = known["int8" if precision.float_io else "int8-i8"]
-        shown = _levels(device, start, folder, source)
-        bits = {one: _kept(values) for one, values in given.items()}
-        yield from _first(right, {**shown, **bits}, where)
+        expected = recorded_values["int8" if precision.float_io else "int8-i8"]
+        layers = _read_layers(device, start, folder, source)
+        bits = {
+            output_name: _summarize_arrays(arrays)
+            for output_name, arrays in outputs_by_name.items()
+        }
+        yield from _find_first_change(expected, {**layers, **bits}, location)
 
 
-def _simulated(
-    program: Model, given: Mapping[str, list[Any]], allowed: float, where: str
+def _compare_simulated(
+    program: Model, outputs_by_name: Mapping[str, list[Any]], allowed: float, location: str
 ) -> Iterator[str]:
-    values = _values(program)
-    for one in program.graph.outputs:
-        right = [each[one.value].reshape(-1).tolist() for each in values]
-        found = [each.reshape(-1).tolist() for each in given[one.name]]
-        yield from _far({one.name: right}, {one.name: found}, allowed, where)
+    reference_runs = _run_reference(program)
+    for output in program.graph.outputs:
+        expected = [sample[output.value].reshape(-1).tolist() for sample in reference_runs]
+        computed = [sample.reshape(-1).tolist() for sample in outputs_by_name[output.name]]
+        yield from _find_large_errors(
+            {output.name: expected}, {output.name: computed}, allowed, location
+        )
 
 
-def _write(device: Device, start: Model, precision: Precision, folder: Path) -> None:
+def _write_artifact(device: Device, start: Model, precision: Precision, folder: Path) -> None:
     artifact = device.emit(start, precision, silent)
-    for path, data in artifact.files.items():
+    for path, content in artifact.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
+        (folder / path).write_bytes(content)
         if path in artifact.executable:
             (folder / path).chmod(0o755)
 
 
-def _levels(device: Device, start: Model, folder: Path, source: Input) -> dict[str, list[Any]]:
+def _read_layers(device: Device, start: Model, folder: Path, source: Input) -> dict[str, list[Any]]:
     """Return the layers that an artifact shows, as the graph types them, kept."""
     reader = device.quantized_value_reader
     if reader is None:
         return {}
     types = start.graph.types
-    found: dict[str, list[Any]] = {}
+    layers: dict[str, list[Any]] = {}
     inputs = goldens.list_input_tensors(source)
-    for each in reader.trace_quantized_values(device.target, folder, source, inputs):
-        for name in each.keys() & {
-            one.name for one in program_check.list_comparable_layers(start.graph)
+    for layer_values in reader.trace_quantized_values(device.target, folder, source, inputs):
+        for name in layer_values.keys() & {
+            layer.name for layer in program_check.list_comparable_layers(start.graph)
         }:
             kind = types[name].dtype.value
-            levels = program_check.convert_sign(np.asarray(each[name]), np.dtype(kind)).astype(kind)
-            found.setdefault(name, []).append(levels.reshape(types[name].shape))
-    return {name: _kept(values) for name, values in found.items()}
+            levels = program_check.convert_sign(
+                np.asarray(layer_values[name]), np.dtype(kind)
+            ).astype(kind)
+            layers.setdefault(name, []).append(levels.reshape(types[name].shape))
+    return {name: _summarize_arrays(arrays) for name, arrays in layers.items()}
 
 
-def _first(known: Record, found: Mapping[str, list[Any]], where: str) -> Iterator[str]:
+def _find_first_change(
+    recorded_values: Record, computed: Mapping[str, list[Any]], location: str
+) -> Iterator[str]:
     """Yield the first layer, in the program's order, whose bytes are others, and lost outputs."""
     for part in ("layers", "outputs"):
-        for name, was in known.get(part, {}).items():
-            if name in found and found[name] != was:
-                yield f"{where}: `{name}` gives {found[name][1:]}, and gave {was[1:]}"
+        for name, recorded_summary in recorded_values.get(part, {}).items():
+            if name in computed and computed[name] != recorded_summary:
+                yield (
+                    f"{location}: `{name}` gives {computed[name][1:]}, and gave "
+                    f"{recorded_summary[1:]}"
+                )
                 return
-    if lost := known.get("outputs", {}).keys() - found.keys():
-        yield f"{where}: there is no output `{min(lost)}`"
-    layers = set(known.get("layers", {}))
-    if layers and not layers & found.keys():
-        yield f"{where}: none of its layers is shown"
-    if where.endswith(" reference") and (
-        new := sorted(found.keys() - layers - known["outputs"].keys())
+    if lost := recorded_values.get("outputs", {}).keys() - computed.keys():
+        yield f"{location}: there is no output `{min(lost)}`"
+    layers = set(recorded_values.get("layers", {}))
+    if layers and not layers & computed.keys():
+        yield f"{location}: none of its layers is shown"
+    if location.endswith(" reference") and (
+        new := sorted(computed.keys() - layers - recorded_values["outputs"].keys())
     ):
-        yield f"{where}: `{new[0]}` was not there"
+        yield f"{location}: `{new[0]}` was not there"
 
 
-def _far(known: Record, found: Record, allowed: float, where: str) -> Iterator[str]:
-    if odd := sorted(known.keys() ^ found.keys()):
-        yield f"{where}: output `{odd[0]}` is not in both"
+def _find_large_errors(
+    recorded_values: Record, computed: Record, allowed: float, location: str
+) -> Iterator[str]:
+    if odd := sorted(recorded_values.keys() ^ computed.keys()):
+        yield f"{location}: output `{odd[0]}` is not in both"
         return
-    for name, was in known.items():
-        right, now = (np.array(one[name], np.float32) for one in (known, found))
-        _, largest = replay.count_differences(right.reshape(-1), now.reshape(-1))
+    for name, recorded_numbers in recorded_values.items():
+        expected, actual = (
+            np.array(output_values[name], np.float32)
+            for output_values in (recorded_values, computed)
+        )
+        _, largest = replay.count_differences(expected.reshape(-1), actual.reshape(-1))
         if (
-            not agreement.compute_relative_difference(largest, float(np.abs(right).max()), allowed)
+            not agreement.compute_relative_difference(
+                largest, float(np.abs(expected).max()), allowed
+            )
             <= allowed
         ):
-            yield f"{where}: `{name}` is off by {largest:.1e}, and gave {was[0][:SHOWN]}"
+            yield (
+                f"{location}: `{name}` is off by {largest:.1e}, and gave "
+                f"{recorded_numbers[0][:MAX_SHOWN]}"
+            )
 
 
-def path_of(name: str) -> Path:
+def get_record_path(name: str) -> Path:
     """Return the file of a network's record."""
     return FOLDER / f"{name}.json"
 
 
-def runnable() -> list[str]:
+def list_runnable_targets() -> list[str]:
     """Return the targets that run here, by name."""
     return [
-        each.name
-        for each in devices.list_built_in_devices()
-        if each.target.runs
-        and not each.list_missing_build_tools()
-        and not each.list_missing_run_tools()
+        device.name
+        for device in devices.list_built_in_devices()
+        if device.target.runs
+        and not device.list_missing_build_tools()
+        and not device.list_missing_run_tools()
     ]
 
 
-def record(found: RecordedNetwork, reason: str) -> None:
+def write_record(recorded_network: RecordedNetwork, reason: str) -> None:
     """Write the record of a network anew."""
-    known = recorded(found)
+    recorded_values = record_outputs(recorded_network)
     device = devices.find(BYTES, make_file_span(BYTES))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(device, found.start(device, FP32), FP32, folder)
-        source = found.floats.graph.inputs[0]
+        _write_artifact(device, recorded_network.get_emitted_model(device, FP32), FP32, folder)
+        source = recorded_network.floats.graph.inputs[0]
         outputs = device.infer(folder, source, goldens.list_input_tensors(source))
-    known["fp32"][BYTES] = {one: _kept([each[one] for each in outputs]) for one in outputs[0]}
-    path_of(found.name).write_text(json.dumps({"reason": reason, **known}, indent=0) + "\n")
+    recorded_values["fp32"][BYTES] = {
+        output_name: _summarize_arrays([sample_outputs[output_name] for sample_outputs in outputs])
+        for output_name in outputs[0]
+    }
+    get_record_path(recorded_network.name).write_text(
+        json.dumps({"reason": reason, **recorded_values}, indent=0) + "\n"
+    )
 
 
 def main() -> int:
     """Compare or record, as the command line asks."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("--networks", default=",".join(NETWORKS), metavar="N[,N...]")
-    words.add_argument("--targets", metavar="T[,T...]", help="all that run here")
-    words.add_argument("--record", metavar="REASON", help="keep what is given now, and why")
-    options = words.parse_args()
-    targets = options.targets.split(",") if options.targets else runnable()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS), metavar="N[,N...]")
+    parser.add_argument("--targets", metavar="T[,T...]", help="all that run here")
+    parser.add_argument("--record", metavar="REASON", help="keep what is given now, and why")
+    options = parser.parse_args()
+    targets = options.targets.split(",") if options.targets else list_runnable_targets()
     wrong = 0
     for name in options.networks.split(","):
-        found = network(name)
+        recorded_network = load_network(name)
         if options.record:
-            record(found, options.record)
-            print(f"written: {path_of(name).name}")
+            write_record(recorded_network, options.record)
+            print(f"written: {get_record_path(name).name}")
             continue
-        for line in changes(found, json.loads(path_of(name).read_text()), targets):
+        for line in list_changes(
+            recorded_network, json.loads(get_record_path(name).read_text()), targets
+        ):
             print(line)
             wrong += 1
         print(f"{name}: {', '.join(targets)}")

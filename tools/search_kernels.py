@@ -22,12 +22,12 @@ import kernel_samples
 from kernel_counts import (
     TILES,
     Counts,
-    blank,
-    counted_in,
-    counts,
-    favouring,
-    kernels,
-    names,
+    count_layers,
+    get_cost_unit,
+    list_kernels,
+    make_uniform_machine,
+    map_kernels,
+    select_kernel,
 )
 from kernel_fits import CountedKernel
 
@@ -40,81 +40,102 @@ from tcc.compiler.ir.types import Pair
 OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / COSTS_FILE
 
 
-def searched(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
+def search_core(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
     """Return what is known of a core after it was searched, or `only` some of its kernels."""
     costs: dict[str, Counts] = {}
     for levels in (False, True):
-        found = sampled(machine, only, levels=levels)
+        counted_kernels = measure_samples(machine, only, levels=levels)
         if only:
-            least = kernel_fits.least(found)
+            cheapest = kernel_fits.compute_cheapest(counted_kernels)
             known_costs = machine.costs.kernels
             costs |= {
-                one.name: one.fitted(least) if one.name in only else known_costs[one.name]
-                for one in found
+                kernel.name: kernel.fit_costs(cheapest)
+                if kernel.name in only
+                else known_costs[kernel.name]
+                for kernel in counted_kernels
             }
         else:
-            costs |= kernel_fits.worthwhile(found)
-    tile = machine.costs.tile if only else best_tile(machine)
-    return CoreCosts(counted_in(machine), tile, costs)
+            costs |= kernel_fits.fit_worthwhile(counted_kernels)
+    tile = machine.costs.tile if only else find_best_tile(machine)
+    return CoreCosts(get_cost_unit(machine), tile, costs)
 
 
-def sampled(
+def measure_samples(
     machine: Machine, only: Collection[str] = (), *, levels: bool
 ) -> Sequence[CountedKernel]:
     """Return what each kernel that a core has costs in the samples; as known but for `only`."""
     amounts = {
-        name: found
-        for name in names(levels=levels)
+        name: figures
+        for name in list_kernels(levels=levels)
         if (not only or name in {*only, *machine.costs.kernels})
-        and (found := sampled_amounts(machine, name, levels=levels))
+        and (figures := list_sample_amounts(machine, name, levels=levels))
     }
-    counted = {name: found for name, found in amounts.items() if not only or name in only}
+    counted = {name: figures for name, figures in amounts.items() if not only or name in only}
     models = {
-        name: kernel_samples.convolutions(list(found), levels=levels)
-        for name, found in counted.items()
+        name: kernel_samples.build_sample_network(list(figures), levels=levels)
+        for name, figures in counted.items()
     }
-    found = dict(counts(models, {name: favouring(blank(machine), name) for name in counted}))
+    figures = dict(
+        count_layers(
+            models, {name: select_kernel(make_uniform_machine(machine), name) for name in counted}
+        )
+    )
     for name in amounts.keys() - counted.keys():
-        each = machine.costs.kernels[name]
-        found[name] = {
-            sample: sum(each[what] * amount for what, amount in own.items())
-            for sample, own in amounts[name].items()
+        kernel_costs = machine.costs.kernels[name]
+        figures[name] = {
+            sample: sum(
+                kernel_costs[amount_name] * amount for amount_name, amount in sample_amounts.items()
+            )
+            for sample, sample_amounts in amounts[name].items()
         }
-    return [CountedKernel(name, amounts[name], found[name]) for name in amounts]
+    return [CountedKernel(name, amounts[name], figures[name]) for name in amounts]
 
 
-def sampled_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str, Counts]:
+def list_sample_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str, Counts]:
     """Return how much of what costs there is of a kernel in the samples that it computes."""
-    every = kernel_samples.convolutions(list(kernel_samples.EVERY), levels=levels)
-    forced = kernels(every, favouring(blank(machine), name))
-    named = {sample: kernel_candidates.count_amounts(kernel) for sample, kernel in forced.items()}
-    return {sample: amounts for sample, (called, amounts) in named.items() if called == name}
+    sample_network = kernel_samples.build_sample_network(list(kernel_samples.EVERY), levels=levels)
+    forced = map_kernels(sample_network, select_kernel(make_uniform_machine(machine), name))
+    kernel_by_sample = {
+        sample: kernel_candidates.count_amounts(kernel) for sample, kernel in forced.items()
+    }
+    return {
+        sample: amounts for sample, (called, amounts) in kernel_by_sample.items() if called == name
+    }
 
 
-def best_tile(machine: Machine) -> Pair:
+def find_best_tile(machine: Machine) -> Pair:
     """Return the tile of plain loops with which those that have no other kernel cost least."""
     tried = {f"{rows}x{pixels}": (rows, pixels) for rows, pixels in TILES}
-    found = counts(
-        dict.fromkeys(tried, kernel_samples.loops()),
-        {name: blank(machine, tile) for name, tile in tried.items()},
+    counts_by_tile = count_layers(
+        dict.fromkeys(tried, kernel_samples.build_loop_network()),
+        {name: make_uniform_machine(machine, tile) for name, tile in tried.items()},
     )
-    totals = {name: sum(found[name].values()) for name in tried}
+    totals = {name: sum(counts_by_tile[name].values()) for name in tried}
     print("  " + ", ".join(f"loops of {name}: {total:.0f}" for name, total in totals.items()))
     return tried[min(tried, key=lambda name: (totals[name], tried[name]))]
 
 
-def text(costs: Mapping[str, CoreCosts]) -> str:
+def format_costs(costs: Mapping[str, CoreCosts]) -> str:
     """Return the file's text."""
     lines = ["# Written by tools/search_kernels.py: see it for what is measured."]
-    for core, found in sorted(costs.items()):
-        lines += ["", f"[{core}]", f'counted = "{found.unit}"', f"tile = {list(found.tile)}"]
-        for name, each in sorted(found.kernels.items()):
-            lines += ["", f"[{core}.{name}]", *(f"{key} = {cost}" for key, cost in each.items())]
+    for core, costs_of_core in sorted(costs.items()):
+        lines += [
+            "",
+            f"[{core}]",
+            f'counted = "{costs_of_core.unit}"',
+            f"tile = {list(costs_of_core.tile)}",
+        ]
+        for name, kernel_costs in sorted(costs_of_core.kernels.items()):
+            lines += [
+                "",
+                f"[{core}.{name}]",
+                *(f"{key} = {cost}" for key, cost in kernel_costs.items()),
+            ]
     return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceQuality:
     """How kernels that were chosen by costs compare with the best that there are.
 
     `best` layers of `layers` have the best kernel; `worst` is what the least fortunate one costs
@@ -131,44 +152,54 @@ class Choice:
     layer: str
 
 
-def judged(machine: Machine, network: str, model: Model, *, levels: bool) -> Choice:
+def evaluate_choice(machine: Machine, network: str, model: Model, *, levels: bool) -> ChoiceQuality:
     """Return how a core's choice fares on a network."""
-    found = {
-        layer: kernel_candidates.count_amounts(k)[0] for layer, k in kernels(model, machine).items()
+    chosen_kernels = {
+        layer: kernel_candidates.count_amounts(k)[0]
+        for layer, k in map_kernels(model, machine).items()
     }
-    known_counts = candidates(machine, model, levels=levels)
-    least = {layer: min(known_counts[layer].values()) for layer in found}
-    taken = {layer: known_counts[layer][name] for layer, name in found.items()}
-    more = {layer: taken[layer] / least[layer] - 1 for layer in found}
-    layer = max(more, key=lambda layer: more[layer])
-    best = sum(share < NEAR for share in more.values())
-    return Choice(
-        network, "int8" if levels else "fp32", len(found), best, sum(taken.values()),
-        sum(least.values()), more[layer], layer,
-    )  # fmt: skip
+    known_counts = measure_candidates(machine, model, levels=levels)
+    cheapest = {layer: min(known_counts[layer].values()) for layer in chosen_kernels}
+    chosen_costs = {layer: known_counts[layer][name] for layer, name in chosen_kernels.items()}
+    excess = {layer: chosen_costs[layer] / cheapest[layer] - 1 for layer in chosen_kernels}
+    layer = max(excess, key=lambda layer: excess[layer])
+    best = sum(share < EQUAL_COST_SHARE for share in excess.values())
+    return ChoiceQuality(
+        network,
+        "int8" if levels else "fp32",
+        len(chosen_kernels),
+        best,
+        sum(chosen_costs.values()),
+        sum(cheapest.values()),
+        excess[layer],
+        layer,
+    )
 
 
-NEAR = 0.005
+EQUAL_COST_SHARE = 0.005
 """Share by which kernels of the same cost may differ."""
 
 
-def candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, Counts]:
+def measure_candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, Counts]:
     """Return what each layer costs with each kernel that computes it."""
-    forced = {name: favouring(blank(machine), name) for name in names(levels=levels)}
+    forced = {
+        name: select_kernel(make_uniform_machine(machine), name)
+        for name in list_kernels(levels=levels)
+    }
     used = {
         name: [
             s
-            for s, k in kernels(model, one).items()
+            for s, k in map_kernels(model, forced_machine).items()
             if kernel_candidates.count_amounts(k)[0] == name
         ]
-        for name, one in forced.items()
+        for name, forced_machine in forced.items()
     }
     used = {name: layers for name, layers in used.items() if layers}
-    found = counts(dict.fromkeys(used, model), forced)
+    layer_costs = count_layers(dict.fromkeys(used, model), forced)
     table: dict[str, dict[str, float]] = {}
     for name, layers in used.items():
         for layer in layers:
-            table.setdefault(layer, {})[name] = found[name][layer]
+            table.setdefault(layer, {})[name] = layer_costs[name][layer]
     return table
 
 
@@ -179,49 +210,54 @@ def main() -> None:
     machines = {machine.target.name: machine for machine in MACHINES}
     search = commands.add_parser("search")
     search.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(machines))
-    every = [*names(levels=False), *names(levels=True)]
+    every = [*list_kernels(levels=False), *list_kernels(levels=True)]
     search.add_argument("--kernels", nargs="+", choices=every, default=(), help="these alone")
     judge = commands.add_parser("judge")
     judge.add_argument("target", choices=machines)
     judge.add_argument("networks", nargs="+")
     judge.add_argument("--form", choices=("fp32", "int8"), nargs="+", default=("fp32", "int8"))
     judge.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    if given.command == "search":
-        if unknown := sorted(set(given.targets) - machines.keys()):
+    options = parser.parse_args()
+    if options.command == "search":
+        if unknown := sorted(set(options.targets) - machines.keys()):
             parser.error(f"no targets: {', '.join(unknown)}; there are {', '.join(machines)}")
-        write([machines[name] for name in given.targets or machines], given.kernels)
+        write_costs([machines[name] for name in options.targets or machines], options.kernels)
     else:
-        _judge(machines[given.target], given.networks, given.form, as_json=given.json)
+        _print_choices(
+            machines[options.target], options.networks, options.form, as_json=options.json
+        )
 
 
-def write(machines: Sequence[Machine], only: Collection[str]) -> None:
+def write_costs(machines: Sequence[Machine], only: Collection[str]) -> None:
     """Search cores, and write what is known of all after each."""
     costs = dict(load_costs()) if OUT.exists() else {}
     for machine in machines:
         print(machine.target.name, flush=True)
-        start = process_time() + children_time()
-        costs[machine.core] = searched(machine, only)
-        OUT.write_text(text(costs), "utf-8")
-        print(f"  {process_time() + children_time() - start:.0f} s of processor time", flush=True)
+        start = process_time() + measure_children_time()
+        costs[machine.core] = search_core(machine, only)
+        OUT.write_text(format_costs(costs), "utf-8")
+        print(
+            f"  {process_time() + measure_children_time() - start:.0f} s of processor time",
+            flush=True,
+        )
 
 
-def children_time() -> float:
+def measure_children_time() -> float:
     """Return the seconds that programs which ended took."""
-    found = os.times()
-    return found.children_user + found.children_system
+    process_times = os.times()
+    return process_times.children_user + process_times.children_system
 
 
-def _judge(
+def _print_choices(
     machine: Machine, networks: Sequence[str], forms: Sequence[str], *, as_json: bool
 ) -> None:
-    found = []
+    choices = []
     for network in networks:
         for form in forms:
             levels = form == "int8"
-            model = kernel_samples.network(network, levels=levels)
-            choice = judged(machine, network, model, levels=levels)
-            found.append(asdict(choice))
+            model = kernel_samples.load_network(network, levels=levels)
+            choice = evaluate_choice(machine, network, model, levels=levels)
+            choices.append(asdict(choice))
             if not as_json:
                 print(
                     f"{choice.network} {choice.form}: {choice.best} of {choice.layers} layers have "
@@ -229,7 +265,7 @@ def _judge(
                     f"with it, {choice.layer} {choice.worst:.0%}", flush=True,
                 )  # fmt: skip
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(choices, indent=2))
 
 
 if __name__ == "__main__":

@@ -55,117 +55,125 @@ class Network:
     """A network of the zoo with its weights, and what its integers are made with."""
 
     spec: Spec
-    _made: dict[bool, Int8Program] = field(default_factory=dict)
+    _int8_programs: dict[bool, Int8Program] = field(default_factory=dict)
     """The integer programs so far: one, or two by their ends, serve all precisions."""
 
     @cached_property
-    def given(self) -> WeightSource:
+    def weight_source(self) -> WeightSource:
         """Its weights: its own, or random ones of He's, by which no value vanishes on its way."""
         if trained.find_by_spec(self.spec):
             return pipeline.load_weights(self.spec, None, None)
         return pipeline.create_random_weights(self.spec.graph, he=True)
 
     @cached_property
-    def scales(self) -> CalibrationSource:
+    def calibration_source(self) -> CalibrationSource:
         """Its calibration: its own, or one of drawn images."""
-        own = trained.find_by_spec(self.spec)
-        if own:
-            return int8_program.from_trained(own, self.spec, self.given)
+        trained_network = trained.find_by_spec(self.spec)
+        if trained_network:
+            return int8_program.from_trained(trained_network, self.spec, self.weight_source)
         images = dataset.read_dataset(shipped.get_samples_folder()).select_first(IMAGES)
         method = find_method("minmax", make_file_span("minmax"))
-        asked = pipeline.CalibrationRequest(int8_program.ANY_TARGET, method, RunOptions())
-        return int8_program.from_images(self.spec, self.given, images, asked)
+        request = pipeline.CalibrationRequest(int8_program.ANY_TARGET, method, RunOptions())
+        return int8_program.from_images(self.spec, self.weight_source, images, request)
 
-    def integers(self, plans: Sequence[Plan]) -> Int8Programs | None:
+    def build_int8(self, plans: Sequence[Plan]) -> Int8Programs | None:
         """Return the integer programs that plans need."""
-        ends = {p.precision.float_io for p in plans if p.precision.calibrated}
-        if missing := ends - self._made.keys():
-            ready = pipeline.lower_for_int8(self.spec, self.given)
-            self._made.update(int8_program.build_programs(ready, self.scales, ANY, missing))
-        return {end: self._made[end] for end in ends} or None
+        io_forms = {p.precision.float_io for p in plans if p.precision.calibrated}
+        if missing := io_forms - self._int8_programs.keys():
+            lowered_model = pipeline.lower_for_int8(self.spec, self.weight_source)
+            self._int8_programs.update(
+                int8_program.build_programs(lowered_model, self.calibration_source, ANY, missing)
+            )
+        return {float_io: self._int8_programs[float_io] for float_io in io_forms} or None
 
-    def cells(self, plans: Sequence[Plan]) -> Iterator[Cell]:
+    def measure_cells(self, plans: Sequence[Plan]) -> Iterator[Cell]:
         """Yield what each plan gives; what a target refuses is not built."""
-        plain = {plan: self.taken(plan) for plan in plans}
-        able = tuple(plan for plan in plans if not plain[plan].refused)
-        yield from (cell for cell in plain.values() if cell.refused)
+        unbuilt_cells = {plan: self.check_support(plan) for plan in plans}
+        able = tuple(plan for plan in plans if not unbuilt_cells[plan].refused)
+        yield from (cell for cell in unbuilt_cells.values() if cell.refused)
         able = tuple(replace(plan, compiles=False) for plan in able)
         if able:
-            built = pipeline.build(self.spec, self.given, able, silent, self.integers(able))
+            built = pipeline.build(
+                self.spec, self.weight_source, able, silent, self.build_int8(able)
+            )
             for plan, contents in zip(able, built, strict=True):
-                yield self._built(plan, contents)
+                yield self._measure_bundle(plan, contents)
 
-    def taken(self, plan: Plan) -> Cell:
+    def check_support(self, plan: Plan) -> Cell:
         """Return what a target says of it before anything is built."""
-        found = support_check.check_capability(self.spec.graph, plan)
-        why = tuple(f"{error.code}: {error.message}: {error.label}" for error in found.errors)
-        return Cell(self.spec.name, plan.device.name, plan.precision.name, why)
+        support = support_check.check_capability(self.spec.graph, plan)
+        reasons = tuple(f"{error.code}: {error.message}: {error.label}" for error in support.errors)
+        return Cell(self.spec.name, plan.device.name, plan.precision.name, reasons)
 
-    def _built(self, plan: Plan, contents: BundleContents) -> Cell:
-        about, device = contents.manifest, plan.device
+    def _measure_bundle(self, plan: Plan, contents: BundleContents) -> Cell:
+        manifest, device = contents.manifest, plan.device
         prefix = f"{bundle_folder.MODEL}/"
-        size = sum(file.bytes for file in about.files if file.path.startswith(prefix))
-        cell = replace(self.taken(plan), bytes=size, cosine=_cosine(about.calibration))
+        size = sum(file.bytes for file in manifest.files if file.path.startswith(prefix))
+        cell = replace(
+            self.check_support(plan), bytes=size, cosine=_get_min_cosine(manifest.calibration)
+        )
         if not device.target.runs or device.list_missing_run_tools():
             return cell
         count = 1 if compute_cost(self.spec.graph).macs > LARGE else GOLDENS
         with tempfile.TemporaryDirectory() as name:
             folder = bundle_folder.write_bundle(contents, Path(name))
-            replayed = replay.replay_goldens(Bundle(folder, about, trusted=True), device, count)
+            replayed = replay.replay_goldens(Bundle(folder, manifest, trusted=True), device, count)
             # What gives one answer to all images would be exact whatever its layers do.
             assert not replayed.constant_outputs, cell
-        found = replayed.agreement
-        if not all(each.holds for each in found):
-            most = max(each.allowed for each in found)
-            why = f"not written, exit 4: it is off the reference by more than {most:g}"
-            return replace(cell, bytes=None, refused=(why,))
+        agreements = replayed.agreement
+        if not all(output_agreement.holds for output_agreement in agreements):
+            tolerance = max(output_agreement.allowed for output_agreement in agreements)
+            reason = f"not written, exit 4: it is off the reference by more than {tolerance:g}"
+            return replace(cell, bytes=None, refused=(reason,))
         return replace(
             cell,
-            goldens=len({each.golden for each in found}),
-            values=sum(each.values for each in found),
-            differing=sum(each.differing for each in found),
-            difference=_decade(max(each.difference for each in found)),
-            allowed=max(each.allowed for each in found),
+            goldens=len({output_agreement.golden for output_agreement in agreements}),
+            values=sum(output_agreement.values for output_agreement in agreements),
+            differing=sum(output_agreement.differing for output_agreement in agreements),
+            difference=_round_to_decade(
+                max(output_agreement.difference for output_agreement in agreements)
+            ),
+            allowed=max(output_agreement.allowed for output_agreement in agreements),
         )
 
 
-def _cosine(calibrated: Calibrated | None) -> float | None:
+def _get_min_cosine(calibrated: Calibrated | None) -> float | None:
     """Return the least cosine of an output, as far as another processor's floats give it too."""
     if calibrated is None or calibrated.measured is None:
         return None
-    found = [each.cosine for each in calibrated.measured.outputs.values() if each.cosine]
-    return round(min(found), 4) if found else None
+    cosines = [output.cosine for output in calibrated.measured.outputs.values() if output.cosine]
+    return round(min(cosines), 4) if cosines else None
 
 
-def _decade(difference: float) -> float:
+def _round_to_decade(difference: float) -> float:
     """Return the power of ten that a difference of floats is within."""
     assert isfinite(difference)
     return float(f"1e{ceil(log10(max(difference, 1e-7)))}") if difference else 0.0
 
 
-def network(name: str) -> Network:
+def load_network(name: str) -> Network:
     """Return a network by its name."""
-    return Network(support_record.networks()[name])
+    return Network(support_record.load_networks()[name])
 
 
-def _picked(known_names: Sequence[str], words: str | None) -> list[str]:
-    names = known_names if words is None else words.split(",")
+def _select_names(known_names: Sequence[str], names_option: str | None) -> list[str]:
+    names = known_names if names_option is None else names_option.split(",")
     if unknown := sorted(set(names) - set(known_names)):
         sys.exit(f"not known: {', '.join(unknown)}; known: {', '.join(known_names)}")
     return [name for name in known_names if name in names]
 
 
-def _options() -> argparse.Namespace:
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for what in ("networks", "targets", "precisions"):
-        words.add_argument(f"--{what}", metavar="N[,N...]", help="all")
-    words.add_argument(
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for noun in ("networks", "targets", "precisions"):
+        parser.add_argument(f"--{noun}", metavar="N[,N...]", help="all")
+    parser.add_argument(
         "--again",
         action="store_true",
         help="then measure what other commits measured, the oldest commit first",
     )
-    words.add_argument("--minutes", type=float, default=600, help="begin nothing after so many")
-    return words.parse_args()
+    parser.add_argument("--minutes", type=float, default=600, help="begin nothing after so many")
+    return parser.parse_args()
 
 
 def _git(*words: str) -> str:
@@ -177,19 +185,23 @@ def _git(*words: str) -> str:
 def _measured_commit() -> str:
     """Return the commit that is checked out; exit where files differ from it."""
     changed = [line[3:] for line in _git("status", "--porcelain", "-uno").splitlines()]
-    if others := sorted(set(changed) - {"docs/support.jsonl", "docs/support.md"}):
-        sys.exit(f"{others[0]} is not committed, and each cell names its commit: commit it first")
+    if changed_files := sorted(set(changed) - {"docs/support.jsonl", "docs/support.md"}):
+        sys.exit(
+            f"{changed_files[0]} is not committed, and each cell names its commit: commit it first"
+        )
     return _git("rev-parse", "--short=9", "HEAD").strip()
 
 
-def _in_order(record: dict[Key, Cell], keys: Sequence[Key], commit: str, again: bool) -> list[Key]:
+def _in_order(
+    record: dict[Key, Cell], keys: Sequence[Key], commit: str, remeasure: bool
+) -> list[Key]:
     """Return the keys to measure: those without a cell, then those of older commits."""
     missing = [key for key in keys if key not in record or _is_unmeasured(record[key])]
-    if not again:
+    if not remeasure:
         return missing
     ages = {name: age for age, name in enumerate(_git("log", "--format=%h", "--abbrev=9").split())}
-    rest = [key for key in keys if key not in missing and record[key].commit != commit]
-    return missing + sorted(rest, key=lambda key: -ages.get(record[key].commit, len(ages)))
+    outdated = [key for key in keys if key not in missing and record[key].commit != commit]
+    return missing + sorted(outdated, key=lambda key: -ages.get(record[key].commit, len(ages)))
 
 
 def _is_unmeasured(cell: Cell) -> bool:
@@ -198,34 +210,36 @@ def _is_unmeasured(cell: Cell) -> bool:
 
 def main() -> int:
     """Measure what the command line asks for."""
-    options = _options()
-    until = monotonic() + 60 * options.minutes
+    options = _parse_options()
+    deadline = monotonic() + 60 * options.minutes
     commit = _measured_commit()
-    specs = support_record.networks()
-    names = _picked(
+    specs = support_record.load_networks()
+    names = _select_names(
         sorted(specs, key=lambda n: compute_cost(specs[n].graph).macs), options.networks
     )
-    every = support_record.plans()
-    targets = _picked(list(dict.fromkeys(p.device.name for p in every)), options.targets)
-    kinds = _picked(list(dict.fromkeys(p.precision.name for p in every)), options.precisions)
-    plans = {(p.device.name, p.precision.name): p for p in every}
+    all_plans = support_record.list_plans()
+    targets = _select_names(list(dict.fromkeys(p.device.name for p in all_plans)), options.targets)
+    kinds = _select_names(
+        list(dict.fromkeys(p.precision.name for p in all_plans)), options.precisions
+    )
+    plans = {(p.device.name, p.precision.name): p for p in all_plans}
     keys = [
         (name, target, kind)
         for name in names
         for target, kind in plans
         if target in targets and kind in kinds
     ]
-    record = support_record.read()
+    record = support_record.read_record()
     # The last network stays: its calibration serves all cells that follow each other.
-    current = network(names[0])
+    current = load_network(names[0])
     for key in _in_order(record, keys, commit, options.again):
-        if monotonic() > until:
+        if monotonic() > deadline:
             break
         if current.spec.name != key[0]:
-            current = network(key[0])
-        for cell in current.cells([plans[key[1:]]]):
+            current = load_network(key[0])
+        for cell in current.measure_cells([plans[key[1:]]]):
             record[key] = replace(cell, commit=commit)
-            RECORD.write_text(support_record.text(record.values()))
+            RECORD.write_text(support_record.format_record(record.values()))
             print(*key, cell.bytes, cell.differing, *cell.refused, flush=True)
     return 0
 

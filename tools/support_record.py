@@ -48,39 +48,44 @@ class Cell(Record, frozen=True):
         return (self.network, self.target, self.precision)
 
 
-def plans() -> tuple[Plan, ...]:
+def list_plans() -> tuple[Plan, ...]:
     """Return every target of tcc at every precision that it is built at."""
     return tuple(
-        Plan(one, kind) for one in devices.list_built_in_devices() for kind in one.target.precisions
+        Plan(device, kind)
+        for device in devices.list_built_in_devices()
+        for kind in device.target.precisions
     )
 
 
 @cache
-def networks() -> Mapping[str, Spec]:
+def load_networks() -> Mapping[str, Spec]:
     """Return every network of the zoo, the trained ones after their specs."""
-    found = {}
+    specs = {}
     for name, path in shipped.list_specs().items():
-        found[name] = load(path)
-        found |= {
-            own: trained.read_networks()[own].load() for own in trained.list_names_of_spec(path)
+        specs[name] = load(path)
+        specs |= {
+            trained_name: trained.read_networks()[trained_name].load()
+            for trained_name in trained.list_names_of_spec(path)
         }
-    return found
+    return specs
 
 
-def wanted() -> list[Key]:
+def list_keys() -> list[Key]:
     """Return what there is to say something of, in order."""
-    return [(name, p.device.name, p.precision.name) for name in networks() for p in plans()]
+    return [
+        (name, p.device.name, p.precision.name) for name in load_networks() for p in list_plans()
+    ]
 
 
-def read() -> dict[Key, Cell]:
+def read_record() -> dict[Key, Cell]:
     """Return the record."""
     lines = RECORD.read_text().splitlines() if RECORD.exists() else []
     cells = (json_records.decode(Cell, json.loads(line)) for line in lines)
     return {cell.key: cell for cell in cells}
 
 
-def text(cells: Iterable[Cell]) -> str:
+def format_record(cells: Iterable[Cell]) -> str:
     """Return the record as its file has it; what there is no more is left out."""
     by_key = {cell.key: cell for cell in cells}
-    known = (by_key[key] for key in wanted() if key in by_key)
-    return "".join(json.dumps(json_records.encode(cell)) + "\n" for cell in known)
+    ordered_cells = (by_key[key] for key in list_keys() if key in by_key)
+    return "".join(json.dumps(json_records.encode(cell)) + "\n" for cell in ordered_cells)

@@ -51,7 +51,7 @@ SLIDES: dict[str, tuple[tuple[str, float], ...]] = {
 SIDE, CELL, MPP = 1024, 32, 1.0
 NOISE = 6.0
 """Standard deviation of a pixel's colour."""
-FAR = 12
+MIN_DIFFERENCE = 12
 """Levels of a channel by which what is no paper differs from it: twice the noise of a scan."""
 
 
@@ -62,12 +62,12 @@ def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Insi
     at its edge, as lamps make it.
     """
     random = np.random.default_rng(seed)
-    places = random.permutation((SIDE // CELL) ** 2)
+    cell_order = random.permutation((SIDE // CELL) ** 2)
     kinds = np.zeros((SIDE // CELL) ** 2, np.int64)
     start = 0
     for number, (_, share) in enumerate(stains, 1):
-        count = round(share * len(places))
-        kinds[places[start : start + count]] = number
+        count = round(share * len(cell_order))
+        kinds[cell_order[start : start + count]] = number
         start += count
     cells = kinds.reshape(SIDE // CELL, -1).repeat(CELL, axis=0).repeat(CELL, axis=1)
     colours = np.array([PAPER, *(STAINS[name] for name, _ in stains)], np.float64)
@@ -84,9 +84,9 @@ def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str,
     for rule, steps in find_all(path, MPP):
         mask = steps.mask.inside
         side = steps.mask.side
-        wanted = inside[::side, ::side]  # squares of the mask lie within the cells
-        missed = float((wanted & ~mask).sum() / max(1, wanted.sum()))
-        yield rule, missed, float((mask & ~wanted).sum() / max(1, mask.sum()))
+        expected = inside[::side, ::side]  # squares of the mask lie within the cells
+        missed = float((expected & ~mask).sum() / max(1, expected.sum()))
+        yield rule, missed, float((mask & ~expected).sum() / max(1, mask.sum()))
 
 
 def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, TissueSteps]]:
@@ -100,8 +100,8 @@ def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, Tissue
 def describe(path: Path) -> Iterator[tuple[str, float, float]]:
     """Yield each rule with the share of a slide it takes, and of what is no paper it misses."""
     with slide_file.open_slide(path) as slide:
-        known = slide.mpp
-    for rule, steps in find_all(path, known or 0.5):
+        pixel_size = slide.mpp
+    for rule, steps in find_all(path, pixel_size or 0.5):
         mask = steps.mask.inside
         image = steps.image.astype(np.int64)
         # Paper is the commonest bright colour of each channel.
@@ -109,7 +109,7 @@ def describe(path: Path) -> Iterator[tuple[str, float, float]]:
             128 + int(np.bincount(image[:, :, n].ravel(), minlength=256)[128:].argmax())
             for n in range(3)
         ]
-        tissue = (np.abs(image - paper) > FAR).any(axis=2)
+        tissue = (np.abs(image - paper) > MIN_DIFFERENCE).any(axis=2)
         yield rule, float(mask.mean()), float((tissue & ~mask).sum() / max(1, tissue.sum()))
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("slides", nargs="*", type=Path, help="slides without masks")
-    given = parser.parse_args()
+    options = parser.parse_args()
     print("drawn slide; rule: missed tissue, and what is none of what is taken")
     with tempfile.TemporaryDirectory() as folder:
         for seed, (name, stains) in enumerate(SLIDES.items()):
@@ -127,11 +127,11 @@ def main() -> None:
                 *(f"{rule}: {missed:6.1%} {excess:6.1%}" for rule, missed, excess in rows),
                 sep="  ",
             )
-    for path in given.slides:
+    for path in options.slides:
         rows = describe(path)
         print(
             f"{path.name}",
-            *(f"{rule}: {taken:6.1%} {missed:6.1%}" for rule, taken, missed in rows),
+            *(f"{rule}: {covered:6.1%} {missed:6.1%}" for rule, covered, missed in rows),
             sep="  ",
         )
 

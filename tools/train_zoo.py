@@ -36,7 +36,7 @@ IMAGES = 256
 Document = Mapping[str, Any]
 
 
-def tcc(*words: str | Path) -> Document:
+def run_tcc(*words: str | Path) -> Document:
     """Return the document of a command, which runs as a user's does.
 
     Raises:
@@ -44,28 +44,32 @@ def tcc(*words: str | Path) -> Document:
     """
     line = ["tcc", *map(str, words), "--json"]
     print("$", *line, file=sys.stderr)
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(line)}: exit code {done.returncode}")
-    found: Document = json.loads(done.stdout)
-    return found
+    process = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
+    if process.returncode:
+        sys.exit(f"{' '.join(line)}: exit code {process.returncode}")
+    document: Document = json.loads(process.stdout)
+    return document
 
 
-def train(network: TrainedNetwork, data: Path, threads: int, run: Path) -> None:
+def train(network: TrainedNetwork, data_folder: Path, threads: int, run: Path) -> None:
     """Train the network, and take the weights over."""
-    about = network.training
-    settings = [w for name, value in about.settings.items() for w in ("--set", f"{name}={value}")]
+    network_record = network.training
+    settings = [
+        w
+        for name, setting in network_record.settings.items()
+        for w in ("--set", f"{name}={setting}")
+    ]
     going_on = ["--resume"] if run.exists() else []
-    tcc(
+    run_tcc(
         "train",
-        shipped.list_specs()[about.spec],
+        shipped.list_specs()[network_record.spec],
         *settings,
         "--data",
-        data,
+        data_folder,
         "--recipe",
-        about.recipe,
+        network_record.recipe,
         "--seed",
-        str(about.seed),
+        str(network_record.seed),
         "--threads",
         str(threads),
         "-o",
@@ -75,100 +79,118 @@ def train(network: TrainedNetwork, data: Path, threads: int, run: Path) -> None:
     shutil.copyfile(run / "weights.safetensors", network.weights)
 
 
-def calibrate(network: TrainedNetwork, data: Path) -> None:
+def calibrate(network: TrainedNetwork, data_folder: Path) -> None:
     """Calibrate the network with training images."""
-    images = ("--data", data / "train", "--images", str(IMAGES))
-    tcc("calibrate", network.name, *images, "--target", "onnxruntime", "-o", network.calibration)
+    images = ("--data", data_folder / "train", "--images", str(IMAGES))
+    run_tcc(
+        "calibrate", network.name, *images, "--target", "onnxruntime", "-o", network.calibration
+    )
 
 
-def judged(network: TrainedNetwork, data: Path, run: Path, few: int) -> dict[str, Document]:
+def evaluate_network(
+    network: TrainedNetwork, data_folder: Path, run: Path, few: int
+) -> dict[str, Document]:
     """Return how floats and integers do on the test images; one target's, on `few` of them."""
     targets = (*TARGETS, EMULATED) if few else TARGETS
-    words = ("--target", ",".join(targets), "--precision", "int8")
-    built = tcc("build", network.name, *words, "-o", run / "bundles")
-    bundles = {each["target"]: each["path"] for each in built["bundles"]}
-    test = ("--data", data / "test")
-    found = {
-        "float": tcc("eval", network.name, *test),
-        **{f"int8, {name}": tcc("eval", bundles[name], *test) for name in TARGETS},
+    arguments = ("--target", ",".join(targets), "--precision", "int8")
+    built = run_tcc("build", network.name, *arguments, "-o", run / "bundles")
+    bundles = {bundle["target"]: bundle["path"] for bundle in built["bundles"]}
+    test = ("--data", data_folder / "test")
+    evaluations = {
+        "float": run_tcc("eval", network.name, *test),
+        **{f"int8, {name}": run_tcc("eval", bundles[name], *test) for name in TARGETS},
     }
     if few:
-        part = ("--data", some(dataset.read_dataset(data / "test"), few, run / "emulated"))
-        found |= {
-            f"int8, {name}, some": tcc("eval", bundles[name], *part)
+        part = (
+            "--data",
+            copy_images(dataset.read_dataset(data_folder / "test"), few, run / "emulated"),
+        )
+        evaluations |= {
+            f"int8, {name}, some": run_tcc("eval", bundles[name], *part)
             for name in (TARGETS[0], EMULATED)
         }
-    return found
+    return evaluations
 
 
-def some(test: DataSet, count: int, folder: Path) -> Path:
+def copy_images(test: DataSet, count: int, folder: Path) -> Path:
     """Copy so many images, the first by digest, which is as good as at random, into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    for item in test.select_first(count).items:
-        place = folder / str(item.label)
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(item.path, place / f"{item.digest[:16]}{item.path.suffix}")
+    for image in test.select_first(count).items:
+        label_folder = folder / str(image.label)
+        label_folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image.path, label_folder / f"{image.digest[:16]}{image.path.suffix}")
     return folder
 
 
-def apart(data: Path, report: Document) -> str:
+def describe_groups(data_folder: Path, report: Document) -> str:
     """Return what is known of groups on the sides, after a look at every image.
 
     Raises:
         SystemExit: The training was of other images.
     """
-    split = image_split.read_split(data)  # refuses a group on two sides
-    for side, images in split.datasets.items():
-        if images.digest != report["data"]["digests"][side]:
-            sys.exit(f"{data}: the images of `{side}` are not those of the training")
+    split = image_split.read_split(data_folder)  # refuses a group on two sides
+    for split_name, images in split.datasets.items():
+        if images.digest != report["data"]["digests"][split_name]:
+            sys.exit(f"{data_folder}: the images of `{split_name}` are not those of the training")
     if not split.groups:
         return "No groups, such as patients, are named: whether one is on two sides is unknown."
     count = len(set(split.groups.values()))
     return f"The images are of {count:,} groups, none of which is on two sides."
 
 
-def card(
-    network: TrainedNetwork, report: Document, groups: str, found: Mapping[str, Document]
+def format_card(
+    network: TrainedNetwork, report: Document, groups: str, evaluations: Mapping[str, Document]
 ) -> str:
     """Return the card, Markdown; `groups` says what is known of them."""
-    about, data = network.training, report["data"]
-    settings = " ".join(f"--set '{name}={value}'" for name, value in about.settings.items())
-    sides = [(side, *map(str, counts), str(sum(counts))) for side, counts in data["images"].items()]
-    made = "; ".join(f"{name} {value}" for name, value in report["made_with"].items())
+    network_record, data_summary = network.training, report["data"]
+    settings = " ".join(
+        f"--set '{name}={setting}'" for name, setting in network_record.settings.items()
+    )
+    split_rows = [
+        (split_name, *map(str, counts), str(sum(counts)))
+        for split_name, counts in data_summary["images"].items()
+    ]
+    versions = "; ".join(f"{name} {setting}" for name, setting in report["made_with"].items())
     classes = [
-        (c["label"], _within(c, "sensitivity"), _within(c, "specificity"), c["support"])
-        for c in found["float"]["classes"]
+        (
+            c["label"],
+            _format_interval(c, "sensitivity"),
+            _format_interval(c, "specificity"),
+            c["support"],
+        )
+        for c in evaluations["float"]["classes"]
     ]
     parts = [
-        f"# {network.name}: {about.task}",
+        f"# {network.name}: {network_record.task}",
         "**Not a medical device.** For research: no diagnosis may rest on it.",
-        f"The spec `{about.spec}` with `{settings}`; weights under the {about.license} licence."
+        f"The spec `{network_record.spec}` with `{settings}`; weights under the "
+        f"{network_record.license} licence."
         f" The digest of the weights is `{report['weights']}`.",
         "## Data",
-        about.data.strip(),
-        _table(("side", *data["classes"], "images"), sides),
-        f"{groups} The digest of the test images is `{data['digests']['test'][:16]}`.",
+        network_record.data.strip(),
+        _format_table(("side", *data_summary["classes"], "images"), split_rows),
+        f"{groups} The digest of the test images is `{data_summary['digests']['test'][:16]}`.",
         "## Training",
-        f"`tcc train` with the recipe `{about.recipe}`, {report['epochs']} epochs, seed"
+        f"`tcc train` with the recipe `{network_record.recipe}`, {report['epochs']} epochs, seed"
         f" {report['seed']}, threads: {report['threads']}. The same bytes come out where this is"
-        f" the same: {made}. Elsewhere expect figures within the intervals.",
+        f" the same: {versions}. Elsewhere expect figures within the intervals.",
         "## Accuracy on the test images",
         "Intervals are exact ones of 95 % (Clopper, Pearson).",
-        _table(
+        _format_table(
             ("form", "right", "accuracy", "interval", "weighted F1", "macro ROC-AUC"),
-            [_scores(name, each) for name, each in found.items()],
+            [_format_scores(name, evaluation) for name, evaluation in evaluations.items()],
         ),
-        _table(("class, in float", "sensitivity", "specificity", "images"), classes),
+        _format_table(("class, in float", "sensitivity", "specificity", "images"), classes),
         f"Integers are those of the shipped calibration, of {IMAGES} training images at most."
-        f"{_emulated(found)}",
+        f"{_describe_emulated(evaluations)}",
         "## Limits",
-        about.limits.strip(),
+        network_record.limits.strip(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _emulated(found: Mapping[str, Document]) -> str:
-    if f"int8, {EMULATED}, some" not in found:
+def _describe_emulated(evaluations: Mapping[str, Document]) -> str:
+    if f"int8, {EMULATED}, some" not in evaluations:
         return ""
     return (
         " `some` are test images for programs that QEMU runs: the first by digest, whatever"
@@ -176,24 +198,24 @@ def _emulated(found: Mapping[str, Document]) -> str:
     )
 
 
-def _scores(name: str, each: Document) -> Sequence[object]:
-    low, high = (each["intervals"]["accuracy"][end] for end in ("low", "high"))
+def _format_scores(name: str, evaluation: Document) -> Sequence[object]:
+    low, high = (evaluation["intervals"]["accuracy"][end] for end in ("low", "high"))
     return (
         name,
-        f"{each['correct']} of {each['data']['images']}",
-        f"{each['accuracy']:.2%}",
+        f"{evaluation['correct']} of {evaluation['data']['images']}",
+        f"{evaluation['accuracy']:.2%}",
         f"{low:.2%} to {high:.2%}",
-        f"{each['weighted']['f1']:.4f}",
-        f"{each['auc']['macro']:.4f}",
+        f"{evaluation['weighted']['f1']:.4f}",
+        f"{evaluation['auc']['macro']:.4f}",
     )
 
 
-def _within(each: Document, what: str) -> str:
-    low, high = (each["intervals"][what][end] for end in ("low", "high"))
-    return f"{each[what]:.2%} ({low:.2%} to {high:.2%})"
+def _format_interval(class_scores: Document, metric: str) -> str:
+    low, high = (class_scores["intervals"][metric][end] for end in ("low", "high"))
+    return f"{class_scores[metric]:.2%} ({low:.2%} to {high:.2%})"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -206,15 +228,15 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--card", action="store_true")
     parser.add_argument("--emulated", type=int, default=64, metavar="N")
-    asked = parser.parse_args()
-    network, run = trained.read_networks()[asked.name], RUNS / asked.name
-    if not asked.card:
-        train(network, asked.data, asked.threads, run)
-        calibrate(network, asked.data)
+    options = parser.parse_args()
+    network, run = trained.read_networks()[options.name], RUNS / options.name
+    if not options.card:
+        train(network, options.data, options.threads, run)
+        calibrate(network, options.data)
     report = json.loads((run / "report.json").read_text())
-    groups = apart(asked.data, report)
-    found = judged(network, asked.data, run, asked.emulated)
-    network.card.write_text(card(network, report, groups, found))
+    groups = describe_groups(options.data, report)
+    evaluations = evaluate_network(network, options.data, run, options.emulated)
+    network.card.write_text(format_card(network, report, groups, evaluations))
     print(network.card)
     return 0
 

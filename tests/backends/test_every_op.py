@@ -26,26 +26,28 @@ PLANS = {
 }
 
 
-def integers(model: Model, *, real_ends: bool) -> Model:
+def build_integer_program(model: Model, *, real_ends: bool) -> Model:
     """Return the integer program of a model by made-up scales."""
-    ready = passes.run(model, passes.INT8)
+    lowered_model = passes.run(model, passes.INT8)
     ranges = compute_minmax_ranges(
-        ready, dict.fromkeys(list_unfused_values(ready.graph), (-1.0, 1.0))
+        lowered_model, dict.fromkeys(list_unfused_values(lowered_model.graph), (-1.0, 1.0))
     )
-    return quantize(ready, Calibration(ranges, float_io=real_ends))
+    return quantize(lowered_model, Calibration(ranges, float_io=real_ends))
 
 
 def emit(model: Model, plan: Plan) -> None:
     """Write what a target is built as; of ARM, the kernels are chosen and not compiled."""
     device, precision = plan.device, plan.precision
     floats = passes.run(model, device.passes(precision)) if plan.starts_from_float_model else None
-    program = integers(model, real_ends=precision.float_io) if precision.integer else None
+    program = (
+        build_integer_program(model, real_ends=precision.float_io) if precision.integer else None
+    )
     if device.packager:
         assert floats
-        own = program or integers(model, real_ends=precision.float_io)
+        integer_model = program or build_integer_program(model, real_ends=precision.float_io)
         tensor = np.zeros(floats.graph.inputs[0].type.shape, np.float32)
         sources = PackageSources(
-            floats, own, lambda: iter([tensor]), (tensor,), "case", compiles=False
+            floats, integer_model, lambda: iter([tensor]), (tensor,), "case", compiles=False
         )
         device.packager.build_package(device.target, sources, precision)
         return
@@ -59,14 +61,14 @@ def emit(model: Model, plan: Plan) -> None:
         device.emit(start, precision, lambda *_: None)
 
 
-def answer(model: Model, plan: Plan) -> str:
+def try_build(model: Model, plan: Plan) -> str:
     """Return whether a target builds a network or refuses it; anything else is an error."""
     try:
         refusals = list(check_capability(model.graph, plan).errors)
     except UserError as error:
         refusals = list(error.diagnostics)
     if refusals:
-        assert all(each.code for each in refusals)
+        assert all(diagnostic.code for diagnostic in refusals)
         return "refused"
     emit(model, plan)
     return "built"
@@ -74,7 +76,7 @@ def answer(model: Model, plan: Plan) -> str:
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_an_op_that_no_target_knows(plan):
-    assert answer(Model(build_unknown_op(), sample_weights(build_unknown_op())), plan) in {
+    assert try_build(Model(build_unknown_op(), sample_weights(build_unknown_op())), plan) in {
         "built",
         "refused",
     }
@@ -83,5 +85,5 @@ def test_an_op_that_no_target_knows(plan):
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_every_op(plan):
-    answers = {name: answer(build_one_input_model(case), plan) for name, case in CASES.items()}
+    answers = {name: try_build(build_one_input_model(case), plan) for name, case in CASES.items()}
     assert "built" in answers.values()

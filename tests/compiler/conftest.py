@@ -12,7 +12,7 @@ def full_disk(monkeypatch):
     """Make the disk full: `with full_disk(after=n)` lets n files be synced."""
 
     @contextmanager
-    def full(after: int = 0):
+    def fill_disk(after: int = 0):
         synced = []
         original = os.fsync
 
@@ -26,4 +26,4 @@ def full_disk(monkeypatch):
             patch.setattr(os, "fsync", fsync)
             yield
 
-    return full
+    return fill_disk

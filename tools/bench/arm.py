@@ -46,7 +46,7 @@ TABLES = {
     False: ("64-bit ARM", "M instructions", ("tcc", "ncnn")),
 }
 """The page's tables of processors with modelled cycles, and without: what is in which columns."""
-AGREES = 1e-3
+MAX_OUTPUT_ERROR = 1e-3
 """How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
 
 
@@ -62,87 +62,98 @@ def main() -> None:
     table.add_argument("--docs", action="store_true", help="write what was counted")
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
-    for each in (table, published):
-        each.add_argument("--folder", type=Path, help="build/arm-peers, or build/aarch64-peers")
-    given = parser.parse_args()
-    machine = BY_NAME["arm-a7" if given.command == "validate" else given.target]
-    peers = Peers((given.folder or Path(f"build/{machine.arch}-peers")).resolve(), machine)
+    for subparser in (table, published):
+        subparser.add_argument(
+            "--folder", type=Path, help="build/arm-peers, or build/aarch64-peers"
+        )
+    options = parser.parse_args()
+    machine = BY_NAME["arm-a7" if options.command == "validate" else options.target]
+    peers = Peers((options.folder or Path(f"build/{machine.arch}-peers")).resolve(), machine)
     peers.set_up()
-    if given.command == "validate":
-        validate(peers, given.params)
+    if options.command == "validate":
+        validate(peers, options.params)
         return
-    found = _table(peers, given.spec, given.images, given.peers)
-    if given.docs:
-        write(machine, found)
+    counts = _count_networks(peers, options.spec, options.images, options.peers)
+    if options.docs:
+        write(machine, counts)
 
 
-Found = dict[str, dict[str, CountedRun]]
+CountsByNetwork = dict[str, dict[str, CountedRun]]
 """What was counted, by network and by what was run: `tcc fp32`."""
 
 
-def write(machine: Machine, found: Found) -> None:
+def write(machine: Machine, counts: CountsByNetwork) -> None:
     """Put what was counted into the page's table of such processors; all else stays there."""
-    mark, what, who = TABLES[machine.has_cycle_model]
-    head = [f"| {what}, all counted | target | {' | '.join(who)} | tcc / ncnn |"]
-    head.append("|---" * (len(who) + 3) + "|")
+    mark, unit, runtimes = TABLES[machine.has_cycle_model]
+    head = [f"| {unit}, all counted | target | {' | '.join(runtimes)} | tcc / ncnn |"]
+    head.append("|---" * (len(runtimes) + 3) + "|")
     begin, end = f"<!-- {mark}: measured -->", f"<!-- {mark}: end -->"
-    above, _, rest = PAGE.read_text("utf-8").partition(begin)
-    before, _, below = rest.partition(end)
-    lines = [line for line in before.splitlines() if line.startswith("|")][len(head) :]
-    parted = [line.strip("| ").split(" | ") for line in lines]
-    rows = {(name, target): cells[: len(who)] for name, target, *cells in parted}
-    for spec, runs in found.items():
+    above, _, text_behind = PAGE.read_text("utf-8").partition(begin)
+    old_table, _, below = text_behind.partition(end)
+    lines = [line for line in old_table.splitlines() if line.startswith("|")][len(head) :]
+    split_rows = [line.strip("| ").split(" | ") for line in lines]
+    rows = {(name, target): cells[: len(runtimes)] for name, target, *cells in split_rows}
+    for spec, runs in counts.items():
         for form in ("fp32", "int8"):
             key = (f"{Path(spec).stem}, {form}", machine.target.name)
-            was = rows.get(key, ["-"] * len(who))
-            counted = [runs.get(f"{each} {form}") for each in who]
+            old_cells = rows.get(key, ["-"] * len(runtimes))
+            counted = [runs.get(f"{runtime} {form}") for runtime in runtimes]
             rows[key] = [
-                cell if run is None else _cell(run) for run, cell in zip(counted, was, strict=True)
+                cell if run is None else _format_cell(run)
+                for run, cell in zip(counted, old_cells, strict=True)
             ]
-    table = [f"| {' | '.join((*key, *rows[key], _of_ncnn(rows[key])))} |" for key in sorted(rows)]
+    table = [
+        f"| {' | '.join((*key, *rows[key], _compute_ncnn_ratio(rows[key])))} |"
+        for key in sorted(rows)
+    ]
     text = "\n".join([*head, *table])
     PAGE.write_text(f"{above}{begin}\n\n{text}\n\n{end}{below}", "utf-8")
 
 
-def _cell(run: CountedRun) -> str:
+def _format_cell(run: CountedRun) -> str:
     instructions, modelled = (cost / 1e6 for cost in run.total)
     return f"{instructions:.1f} / {modelled:.1f}" if modelled else f"{instructions:.1f}"
 
 
-def _of_ncnn(cells: Sequence[str]) -> str:
+def _compute_ncnn_ratio(cells: Sequence[str]) -> str:
     """Return what ours takes of what ncnn does, in cycles where they are modelled."""
     if "-" in cells[:2]:
         return "-"
-    ours, theirs = (float(cell.split(" / ")[-1]) for cell in cells[:2])
-    return f"{ours / theirs:.2f}"
+    tcc_cost, ncnn_cost = (float(cell.split(" / ")[-1]) for cell in cells[:2])
+    return f"{tcc_cost / ncnn_cost:.2f}"
 
 
-def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> Found:
-    found: Found = {}
-    counted = "M instructions" + " / M modelled cycles" * peers.machine.has_cycle_model
-    print(f"{counted}: network alone; with what comes before and after")
+def _count_networks(
+    peers: Peers, specs: Sequence[str], images: Path, peer_names: Sequence[str]
+) -> CountsByNetwork:
+    counts: CountsByNetwork = {}
+    heading = "M instructions" + " / M modelled cycles" * peers.machine.has_cycle_model
+    print(f"{heading}: network alone; with what comes before and after")
     for spec in specs:
         print(f"\n{spec}", flush=True)
-        ours: dict[str, CountedRun] = {}
-        for name, run in BenchedNetwork(peers, spec, images, beside).counted():
-            own = ours.setdefault(name.split()[-1], run)  # it comes first
-            found.setdefault(spec, {})[name] = run
-            shown = f"{_shown(run.network)}  {_shown(run.total)}  {_ratio(own, run)}"
-            print(f"  {name:12} {shown}", flush=True)
-    return found
+        tcc_runs: dict[str, CountedRun] = {}
+        for name, run in BenchedNetwork(peers, spec, images, peer_names).count_runs():
+            tcc_run = tcc_runs.setdefault(name.split()[-1], run)  # it comes first
+            counts.setdefault(spec, {})[name] = run
+            figures = (
+                f"{_format_cost(run.network)}  {_format_cost(run.total)}  "
+                f"{_format_ratio(tcc_run, run)}"
+            )
+            print(f"  {name:12} {figures}", flush=True)
+    return counts
 
 
-def _shown(cost: tuple[int, int]) -> str:
+def _format_cost(cost: tuple[int, int]) -> str:
     instructions, modelled = cost
     return f"{instructions / 1e6:8.1f}" + (f" /{modelled / 1e6:8.1f}" if modelled else "")
 
 
-def _ratio(ours: CountedRun, run: CountedRun) -> str:
+def _format_ratio(tcc_run: CountedRun, run: CountedRun) -> str:
     # Cycles where they are modelled, else instructions.
-    own, others = (cost[1] or cost[0] for cost in (ours.total, run.total))
-    ratio = own / others
-    near = 1 - MIN_COST_DIFFERENCE < ratio < 1 / (1 - MIN_COST_DIFFERENCE)
-    return f"ours / this {ratio:.2f}{' (undecided)' if near and ours != run else ''}"
+    tcc_cost, peer_cost = (cost[1] or cost[0] for cost in (tcc_run.total, run.total))
+    ratio = tcc_cost / peer_cost
+    is_undecided = 1 - MIN_COST_DIFFERENCE < ratio < 1 / (1 - MIN_COST_DIFFERENCE)
+    return f"ours / this {ratio:.2f}{' (undecided)' if is_undecided and tcc_run != run else ''}"
 
 
 @dataclass(frozen=True)
@@ -152,9 +163,9 @@ class BenchedNetwork:
     peers: Peers
     spec: str
     images: Path
-    beside: Sequence[str]
+    peer_names: Sequence[str]
 
-    def counted(self) -> Iterator[tuple[str, CountedRun]]:
+    def count_runs(self) -> Iterator[tuple[str, CountedRun]]:
         """Yield what each form costs, ours before the peers' of the same numbers."""
         graph = load(shipped.find_spec(self.spec, make_file_span(self.spec)), {}).graph
         model = passes.run(
@@ -163,85 +174,91 @@ class BenchedNetwork:
         (source,) = graph.inputs
         height, width = source.type.shape[1:]
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-        taken = self.peers.folder / "pixels"
-        taken.write_bytes(pixels.tobytes())
-        words = [width, height, taken]
+        pixels_file = self.peers.folder / "pixels"
+        pixels_file.write_bytes(pixels.tobytes())
+        image_arguments = [width, height, pixels_file]
         for form in ("fp32", "int8"):
-            ours, outputs = self._ours(form, source, pixels)
-            yield f"tcc {form}", ours
-            if "ncnn" in self.beside:
-                yield f"ncnn {form}", self._ncnn(form, model, words, outputs)
-            if "tflite" in self.beside:
-                file = self._bundle("tflite", form) / "model/model.tflite"
+            tcc_run, outputs = self._count_tcc(form, source, pixels)
+            yield f"tcc {form}", tcc_run
+            if "ncnn" in self.peer_names:
+                yield f"ncnn {form}", self._count_ncnn(form, model, image_arguments, outputs)
+            if "tflite" in self.peer_names:
+                file = self._build_bundle("tflite", form) / "model/model.tflite"
                 run, _ = self.peers.count(
-                    GUESTS / "tflite_guest.py", file, *words, *_statistics(source)
+                    GUESTS / "tflite_guest.py", file, *image_arguments, *_format_statistics(source)
                 )
                 yield f"TFLite {form}", run
 
-    def _ncnn(
-        self, form: str, model: Model, words: Sequence[object], ours: "np.ndarray"
+    def _count_ncnn(
+        self, form: str, model: Model, image_arguments: Sequence[object], tcc_outputs: "np.ndarray"
     ) -> CountedRun:
         param = self.peers.folder / f"{Path(self.spec).stem}-{form}.param"
-        text, data = ncnn_file.files(model, integers=form == "int8")
+        text, weight_bytes = ncnn_file.write_files(model, integers=form == "int8")
         param.write_text(text)
-        param.with_suffix(".bin").write_bytes(data)
+        param.with_suffix(".bin").write_bytes(weight_bytes)
         (source,) = model.graph.inputs
-        run, said = self.peers.count(
-            GUESTS / "ncnn_guest.py", param, param.with_suffix(".bin"), *words, "fp32",
-            *_statistics(source),
+        run, printed = self.peers.count(
+            GUESTS / "ncnn_guest.py", param, param.with_suffix(".bin"), *image_arguments, "fp32",
+            *_format_statistics(source),
         )  # fmt: skip
         if form == "fp32":
-            _same_network(ours, said)
+            _check_outputs(tcc_outputs, printed)
         return run
 
-    def _bundle(self, target: str, form: str) -> Path:
+    def _build_bundle(self, target: str, form: str) -> Path:
         """Return a bundle; ours is built anew, as its kernels may be others than before."""
         folder = self.peers.folder / "bundles"
-        made = folder / f"{Path(self.spec).stem}-{target}-{form}"
+        bundle = folder / f"{Path(self.spec).stem}-{target}-{form}"
         if target == self.peers.machine.target.name:
-            shutil.rmtree(made, ignore_errors=True)
-        if not made.exists():
-            words = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
-            more = ["--no-replay", "-q", "--output", str(folder)]
+            shutil.rmtree(bundle, ignore_errors=True)
+        if not bundle.exists():
+            arguments = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
+            options = ["--no-replay", "-q", "--output", str(folder)]
             if form == "int8":
-                more += ["--data", str(self.images), "--method", "minmax"]
-                more += ["--floor", "min_cosine=0", "--floor", "min_correlation=0"]
+                options += ["--data", str(self.images), "--method", "minmax"]
+                options += ["--floor", "min_cosine=0", "--floor", "min_correlation=0"]
             program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-            subprocess.run([sys.executable, "-c", program, *words, *more], check=True)
-        return made
+            subprocess.run([sys.executable, "-c", program, *arguments, *options], check=True)
+        return bundle
 
-    def _ours(
+    def _count_tcc(
         self, form: str, source: Input, pixels: "np.ndarray"
     ) -> tuple[CountedRun, "np.ndarray"]:
-        folder = self._bundle(self.peers.machine.target.name, form) / "model"
+        folder = self._build_bundle(self.peers.machine.target.name, form) / "model"
         tensor = np.zeros(source.type.shape, np.float32)
         target = self.peers.machine.target
-        found = Arm().measure(target, folder, source, Workload(pixels, tensor, 1))
-        assert found.preprocess
-        made = CountedRun(_pair(found.preprocess), _pair(found.network), (0, 0))
+        measurement = Arm().measure(target, folder, source, Workload(pixels, tensor, 1))
+        assert measurement.preprocess
+        counted_run = CountedRun(
+            _get_counts(measurement.preprocess), _get_counts(measurement.network), (0, 0)
+        )
         (outputs,) = Arm().run(target, folder, [pixels])
-        return made, next(iter(outputs.values())).reshape(-1)
+        return counted_run, next(iter(outputs.values())).reshape(-1)
 
 
-def _pair(cost: RunCost) -> tuple[int, int]:
+def _get_counts(cost: RunCost) -> tuple[int, int]:
     return cost.instructions or 0, cost.cycles or 0
 
 
-def _statistics(source: Input) -> list[str]:
+def _format_statistics(source: Input) -> list[str]:
     """Return mean and deviation of pixels up to 255, none where an image's own maximum scales."""
     contract = source.preprocess
     if contract is None or contract.scale == "max":
         return []
-    each = (contract.mean, contract.std)
-    full = (values * 3 if len(values) == 1 else values for values in each)
-    return [",".join(str(255 * value) for value in values) for values in full]
+    mean_and_std = (contract.mean, contract.std)
+    by_channel = (numbers * 3 if len(numbers) == 1 else numbers for numbers in mean_and_std)
+    return [",".join(str(255 * number) for number in numbers) for numbers in by_channel]
 
 
-def _same_network(ours: "np.ndarray", said: str) -> None:
-    theirs = np.array([float(word) for word in said.split()[1:]])
-    apart = np.abs(ours[: len(theirs)] - theirs).max() / np.abs(ours).max()
-    if not apart < AGREES:
-        raise SystemExit(f"ncnn computes something else: {json.dumps(said)}, not {ours[:8]}")
+def _check_outputs(tcc_outputs: "np.ndarray", printed: str) -> None:
+    ncnn_outputs = np.array([float(number) for number in printed.split()[1:]])
+    difference = (
+        np.abs(tcc_outputs[: len(ncnn_outputs)] - ncnn_outputs).max() / np.abs(tcc_outputs).max()
+    )
+    if not difference < MAX_OUTPUT_ERROR:
+        raise SystemExit(
+            f"ncnn computes something else: {json.dumps(printed)}, not {tcc_outputs[:8]}"
+        )
 
 
 if __name__ == "__main__":

@@ -35,8 +35,13 @@ class PeerPlatform:
     @property
     def libraries(self) -> Sequence[str]:
         """Where libraries lie below the root."""
-        own = f"usr/lib/{self.triple}"
-        return own, f"lib/{self.triple}", f"{own}/blas", f"{own}/lapack"
+        library_folder = f"usr/lib/{self.triple}"
+        return (
+            library_folder,
+            f"lib/{self.triple}",
+            f"{library_folder}/blas",
+            f"{library_folder}/lapack",
+        )
 
 
 PLATFORMS: Mapping[str, PeerPlatform] = {
@@ -97,23 +102,25 @@ class Peers:
     def set_up(self) -> None:
         """Fetch and unpack what is not here yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        done = self.folder / "complete"
-        if not done.exists():
+        marker = self.folder / "complete"
+        if not marker.exists():
             for name, platforms in self.platform.wheels.items():
-                self._wheel(name, platforms)
-            self._debian()
-            done.touch()
+                self._install_wheel(name, platforms)
+            self._install_debian()
+            marker.touch()
 
-    def _wheel(self, name: str, platforms: Sequence[str]) -> None:
-        listed = [
-            word for each in platforms for word in ("--platform", f"{each}_{self.platform.family}")
+    def _install_wheel(self, name: str, platforms: Sequence[str]) -> None:
+        platform_options = [
+            option
+            for platform in platforms
+            for option in ("--platform", f"{platform}_{self.platform.family}")
         ]
         call = ("download", "-q", "--no-deps", "--only-binary=:all:", "-d", "wheels")
-        _run((sys.executable, "-m", "pip", *call, *PYTHON, *listed, name), self.folder)
+        _run((sys.executable, "-m", "pip", *call, *PYTHON, *platform_options, name), self.folder)
         (wheel,) = (self.folder / "wheels").glob(f"{name}-*.whl")
         zipfile.ZipFile(wheel).extractall(self.folder / "site")
 
-    def _debian(self) -> None:
+    def _install_debian(self) -> None:
         """Have apt resolve and fetch packages in a state of its own, and unpack them."""
         apt = self.folder / "apt"
         for part in ("lists/partial", "cache/archives/partial"):
@@ -131,7 +138,9 @@ class Peers:
         }  # fmt: skip
         if os.geteuid() == 0:
             settings["APT::Sandbox::User"] = "root"
-        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        options = [
+            option for name, setting in settings.items() for option in ("-o", f"{name}={setting}")
+        ]
         _run(("apt-get", *options, "-qq", "update"), self.folder)
         fetch = ("-y", "-qq", "--download-only", "install", *PACKAGES)
         _run(("apt-get", *options, *fetch), self.folder)
@@ -146,48 +155,73 @@ class Peers:
         """
         out = self.folder / f"counts.{os.getpid()}"
         environment = {
-            "LD_LIBRARY_PATH": ":".join(str(self.root / each) for each in self.platform.libraries),
+            "LD_LIBRARY_PATH": ":".join(
+                str(self.root / library_folder) for library_folder in self.platform.libraries
+            ),
             "PYTHONPATH": f"{self.folder / 'site'}:{self.root / 'usr/lib/python3/dist-packages'}",
-            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-        }  # fmt: skip
-        said = [word for item in environment.items() for word in ("-E", "=".join(item))]
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        environment_options = [
+            option for variable in environment.items() for option in ("-E", "=".join(variable))
+        ]
         emulator = (self.machine.qemu, "-cpu", self.machine.qemu_cpu, "-L", str(self.root))
         library = self.folder / "count.so"
         emulated.write_plugin(self.machine, library)
         counting = emulated.build_plugin_options(library, out)
         program = str(self.root / "usr/bin/python3.11")
-        words = (*emulator, *counting, *said, program, str(script), *map(str, arguments))
-        printed = _run(words, self.folder)
+        command = (
+            *emulator,
+            *counting,
+            *environment_options,
+            program,
+            str(script),
+            *map(str, arguments),
+        )
+        printed = _run(command, self.folder)
         try:
             with out.open() as lines:
-                found = emulated.parse_counts(lines)
+                counts = emulated.parse_counts(lines)
         finally:
             out.unlink(missing_ok=True)
-        return _parted(found, modelled=self.machine.has_cycle_model), printed
+        return _split_run(counts, modelled=self.machine.has_cycle_model), printed
 
 
-def _parted(found: ProgramCounts, *, modelled: bool) -> CountedRun:
-    opened = [i for i, each in enumerate(found.intervals) if each.end_event == "open"][-4:]
-    before, network, after = (found.intervals[a + 1 : b + 1] for a, b in pairwise(opened))
-    return CountedRun(*(_cost(found, each, modelled=modelled) for each in (before, network, after)))
-
-
-def _cost(
-    found: ProgramCounts, intervals: Sequence[CountedInterval], *, modelled: bool
-) -> tuple[int, int]:
-    runs = found.sum_runs(intervals)
-    if not modelled:
-        return found.count_instructions(runs), 0
-    blocks = ((found.blocks[index], count) for index, count in runs.items())
-    modelled_cycles = sum(
-        count * instructions.estimate_cycles(each.code, each.instructions) for each, count in blocks
+def _split_run(counts: ProgramCounts, *, modelled: bool) -> CountedRun:
+    mark_indices = [
+        i for i, interval in enumerate(counts.intervals) if interval.end_event == "open"
+    ][-4:]
+    preprocess, network, postprocess = (
+        counts.intervals[a + 1 : b + 1] for a, b in pairwise(mark_indices)
     )
-    return found.count_instructions(runs), round(modelled_cycles)
+    return CountedRun(
+        *(
+            _compute_cost(counts, interval, modelled=modelled)
+            for interval in (preprocess, network, postprocess)
+        )
+    )
 
 
-def _run(words: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words[:3])} ... failed:\n{done.stdout}{done.stderr}"[-4000:])
-    return done.stdout
+def _compute_cost(
+    counts: ProgramCounts, intervals: Sequence[CountedInterval], *, modelled: bool
+) -> tuple[int, int]:
+    runs = counts.sum_runs(intervals)
+    if not modelled:
+        return counts.count_instructions(runs), 0
+    blocks = ((counts.blocks[index], count) for index, count in runs.items())
+    modelled_cycles = sum(
+        count * instructions.estimate_cycles(block.code, block.instructions)
+        for block, count in blocks
+    )
+    return counts.count_instructions(runs), round(modelled_cycles)
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    process = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(
+            f"{' '.join(command[:3])} ... failed:\n{process.stdout}{process.stderr}"[-4000:]
+        )
+    return process.stdout

@@ -59,11 +59,11 @@ class Fit(NamedTuple):
 
 def fit(ratios: Mapping[str, float]) -> Fit:
     """Return what describes ratios of published times to modelled ones."""
-    logarithms = [math.log(each) for each in ratios.values()]
+    logarithms = [math.log(number) for number in ratios.values()]
     mean = sum(logarithms) / len(logarithms)
-    rest = [each - mean for each in logarithms]
-    rms = math.sqrt(sum(each**2 for each in rest) / len(rest))
-    worst = math.expm1(max(map(abs, rest)))
+    residuals = [number - mean for number in logarithms]
+    rms = math.sqrt(sum(number**2 for number in residuals) / len(residuals))
+    worst = math.expm1(max(map(abs, residuals)))
     return Fit(math.exp(mean), rms, worst, min(ratios.values()), max(ratios.values()))
 
 
@@ -75,29 +75,32 @@ def validate(peers: Peers, descriptions: Path) -> None:
             file.truncate(WEIGHTS)
     ratios: dict[str, float] = {}
     print(f"{'network':18}{'M instructions':>16}{'M cycles':>10}{'ms, AX620A':>12}{'ratio':>7}")
-    for name, known in AX620A.items():
+    for name, published in AX620A.items():
         if not (descriptions / f"{name}.param").is_file():
             raise SystemExit(f"{descriptions} has no {name}.param; see ncnn's benchmark folder")
-        instructions, cycles = _counted(peers, descriptions / f"{name}.param", weights, known.side)
-        ratio = known.milliseconds * 1e6 / cycles
+        instructions, cycles = _count_network(
+            peers, descriptions / f"{name}.param", weights, published.side
+        )
+        ratio = published.milliseconds * 1e6 / cycles
         ratios[name] = ratio
-        figures = f"{instructions / 1e6:16.1f}{cycles / 1e6:10.1f}{known.milliseconds:12.2f}"
+        figures = f"{instructions / 1e6:16.1f}{cycles / 1e6:10.1f}{published.milliseconds:12.2f}"
         print(f"{name:18}{figures}{ratio:7.2f}", flush=True)
-    found = fit(ratios)
-    integer = {name: ratio for name, ratio in ratios.items() if name.endswith("_int8")}
-    whole = {name: ratio for name, ratio in ratios.items() if name not in integer}
+    ratio_fit = fit(ratios)
+    int8_ratios = {name: ratio for name, ratio in ratios.items() if name.endswith("_int8")}
+    float_ratios = {name: ratio for name, ratio in ratios.items() if name not in int8_ratios}
     print(
-        f"published / modelled {found.factor:.2f} ({found.low:.2f} to {found.high:.2f}); about that"
-        f" {found.rms:.0%} rms, worst {found.worst:.0%}; integers flattered by"
-        f" {fit(integer).factor / fit(whole).factor - 1:.0%}"
+        f"published / modelled {ratio_fit.factor:.2f} ({ratio_fit.low:.2f} to "
+        f"{ratio_fit.high:.2f}); about that"
+        f" {ratio_fit.rms:.0%} rms, worst {ratio_fit.worst:.0%}; integers flattered by"
+        f" {fit(int8_ratios).factor / fit(float_ratios).factor - 1:.0%}"
     )
 
 
-def _counted(peers: Peers, param: Path, weights: Path, side: int) -> tuple[int, int]:
+def _count_network(peers: Peers, param: Path, weights: Path, side: int) -> tuple[int, int]:
     """Return instructions and cycles of one run; what was counted once is kept in the folder."""
-    kept = peers.folder / f"{param.stem}.json"
-    if not kept.exists():
+    cache_file = peers.folder / f"{param.stem}.json"
+    if not cache_file.exists():
         run, _ = peers.count(GUEST, param.resolve(), weights, side, side, "-", "fp16")
-        kept.write_text(json.dumps(run.network))
-    instructions, cycles = json.loads(kept.read_text())
+        cache_file.write_text(json.dumps(run.network))
+    instructions, cycles = json.loads(cache_file.read_text())
     return instructions, cycles

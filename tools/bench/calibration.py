@@ -46,32 +46,36 @@ from tcc.compiler.quant.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = (sys.executable, "-S", "-E", str(peers.GUESTS / "measured_process.py"))
-Means = Method | CalibrationPeer
+MethodOrPeer = Method | CalibrationPeer
 Record = dict[str, Any]
 
 
 def main() -> None:
     """Measure, or print what was measured."""
-    given = _arguments()
-    if given.what == "report":
-        found = calibration_report.read(given.folder)
-        if given.docs:
-            calibration_report.write(ROOT / "docs/measuring.md", found)
-        print(json.dumps(found, indent=1))
+    options = _parse_arguments()
+    if options.what == "report":
+        report = calibration_report.read_report(options.folder)
+        if options.docs:
+            calibration_report.write_tables(ROOT / "docs/measuring.md", report)
+        print(json.dumps(report, indent=1))
         return
-    bench = Bench(given.folder, given.cases, given.images)
-    named = [one for one in bench.networks if not given.network or one.name in given.network]
-    if given.what == "cost":
-        bench.costs(named, _wanted(given.only), given.draws)
+    bench = Bench(options.folder, options.cases, options.images)
+    networks = [
+        candidate
+        for candidate in bench.networks
+        if not options.network or candidate.name in options.network
+    ]
+    if options.what == "cost":
+        bench.measure_costs(networks, _select_methods(options.only), options.draws)
         return
     # Draws first: what was stopped has measured every network and method equally often.
-    for number in range(given.draws):
-        for network in named:
-            for means in _wanted(given.only):
-                bench.cell(network, means, number)
+    for number in range(options.draws):
+        for network in networks:
+            for method in _select_methods(options.only):
+                bench.measure_cell(network, method, number)
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=("run", "cost", "report"))
     parser.add_argument("--folder", type=Path, default=ROOT / "build/calibration")
@@ -86,12 +90,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _wanted(only: Sequence[str] | None) -> list[Means]:
-    every: list[Means] = [*METHODS, *peers.PEERS]
-    unknown = set(only or ()) - {one.name for one in every}
+def _select_methods(only: Sequence[str] | None) -> list[MethodOrPeer]:
+    methods: list[MethodOrPeer] = [*METHODS, *peers.PEERS]
+    unknown = set(only or ()) - {method.name for method in methods}
     if unknown:
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")
-    return [one for one in every if not only or one.name in only]
+    return [method for method in methods if not only or method.name in only]
 
 
 @dataclass(frozen=True)
@@ -105,128 +109,165 @@ class Bench:
     @cached_property
     def networks(self) -> Sequence[BenchNetwork]:
         """The networks whose weights are here."""
-        return tuple(calibration_sets.networks(self.cases, self.folder / "weights"))
+        return tuple(calibration_sets.read_networks(self.cases, self.folder / "weights"))
 
-    def cell(self, network: BenchNetwork, means: Means, number: int) -> None:
+    def measure_cell(self, network: BenchNetwork, method: MethodOrPeer, number: int) -> None:
         """Measure what a method makes of a draw, unless that is known."""
-        path = self.folder / "results" / network.name / means.name / f"{self.images}-{number}.json"
-        key = self._key(network, means)
+        path = self.folder / "results" / network.name / method.name / f"{self.images}-{number}.json"
+        key = self._compute_key(network, method)
         if path.exists() and json.loads(path.read_text())["key"] == key:
             return
-        result = self.folder / f"result{_suffix(means)}"
-        sets = _sets(network, self.folder)
-        drawn = self._draw(network, number)
-        cost = self._run(network, means, number, result)
-        record: Record = {"key": key, "chosen": network.chosen, **cost}
+        output_file = self.folder / f"result{_get_suffix(method)}"
+        sets = _prepare_sets(network, self.folder)
+        fit_indices = self._draw(network, number)
+        cost = self._run(network, method, number, output_file)
+        record: Record = {"key": key, "chosen": network.is_chosen, **cost}
         if not cost["status"]:
             try:
-                found = {s.name: calibration_judge.judged(network, result, s, drawn) for s in sets}
+                set_quality = {
+                    s.name: calibration_judge.evaluate_set(network, output_file, s, fit_indices)
+                    for s in sets
+                }
             except calibration_judge.UnrunnableFileError as error:
                 record["failed"] = str(error)
             else:
-                judged = {name: calibration_judge.record(one) for name, one in found.items()}
-                record |= {"sets": judged, "stated": calibration_judge.stated(network, result)}
+                set_records = {
+                    name: calibration_judge.to_record(quality)
+                    for name, quality in set_quality.items()
+                }
+                record |= {
+                    "sets": set_records,
+                    "stated": calibration_judge.read_loss_interval(network, output_file),
+                }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=1))
-        print(network.name, means.name, number, json.dumps(record), flush=True)
+        print(network.name, method.name, number, json.dumps(record), flush=True)
 
-    def costs(self, networks: Sequence[BenchNetwork], wanted: Sequence[Means], runs: int) -> None:
+    def measure_costs(
+        self, networks: Sequence[BenchNetwork], methods: Sequence[MethodOrPeer], runs: int
+    ) -> None:
         """Measure costs alone, in turns with the peer that they are compared with."""
         for network in networks:
-            for means in wanted:
-                path = self.folder / "costs" / network.name / f"{means.name}-{self.images}.json"
+            for method in methods:
+                path = self.folder / "costs" / network.name / f"{method.name}-{self.images}.json"
                 pairs = []
                 for number in range(runs):
                     base = self._run(network, peers.BASE, number, self.folder / "base.onnx")
-                    own = self._run(network, means, number, self.folder / f"own{_suffix(means)}")
-                    pairs.append({"own": own, "base": base})
+                    method_cost = self._run(
+                        network, method, number, self.folder / f"own{_get_suffix(method)}"
+                    )
+                    pairs.append({"own": method_cost, "base": base})
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(pairs, indent=1))
-                print(network.name, means.name, json.dumps(calibration_report.cost(pairs)))
+                print(
+                    network.name, method.name, json.dumps(calibration_report.summarize_costs(pairs))
+                )
 
-    def _key(self, network: BenchNetwork, means: Means) -> str:
-        own = means.key if isinstance(means, CalibrationPeer) else _code()
-        return hashlib.sha256(f"{network.key} {own}".encode()).hexdigest()
+    def _compute_key(self, network: BenchNetwork, method: MethodOrPeer) -> str:
+        method_key = method.key if isinstance(method, CalibrationPeer) else _hash_methods()
+        return hashlib.sha256(f"{network.key} {method_key}".encode()).hexdigest()
 
     def _draw(self, network: BenchNetwork, number: int) -> list[int]:
-        count = len(_sets(network, self.folder)[0].levels)
+        count = len(_prepare_sets(network, self.folder)[0].images)
         return calibration_sets.draw(network, count, self.images, number)
 
-    def _run(self, network: BenchNetwork, means: Means, number: int, result: Path) -> Record:
+    def _run(
+        self, network: BenchNetwork, method: MethodOrPeer, number: int, output_file: Path
+    ) -> Record:
         """Return the cost of a method's process, and why it failed if it did."""
-        levels, drawn = _sets(network, self.folder)[0].levels, self._draw(network, number)
-        name = f"draws/{network.name}-{network.key[:12]}/{self.images}-{number}"
-        images = calibration_sets.written(levels, drawn, self.folder / name)
-        if isinstance(means, CalibrationPeer):
-            words = self._peer(network, means, images, result)
-        else:
-            words = _ours(network, means, images, result)
-        done = subprocess.run(
-            [*MEASURED, *words], check=True, capture_output=True, text=True, env=_environment()
+        levels, fit_indices = (
+            _prepare_sets(network, self.folder)[0].images,
+            self._draw(network, number),
         )
-        cost: Record = json.loads(done.stdout)
+        name = f"draws/{network.name}-{network.key[:12]}/{self.images}-{number}"
+        images = calibration_sets.write_images(levels, fit_indices, self.folder / name)
+        if isinstance(method, CalibrationPeer):
+            command = self._make_peer_command(network, method, images, output_file)
+        else:
+            command = _make_tcc_command(network, method, images, output_file)
+        process = subprocess.run(
+            [*MEASURED, *command],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=_prepare_environment(),
+        )
+        cost: Record = json.loads(process.stdout)
         if cost["status"]:
-            cost["failed"] = (done.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+            cost["failed"] = (process.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
         return cost
 
-    def _peer(
-        self, network: BenchNetwork, peer: CalibrationPeer, images: Path, result: Path
+    def _make_peer_command(
+        self, network: BenchNetwork, peer: CalibrationPeer, images: Path, output_file: Path
     ) -> list[str]:
         model = self.folder / f"models/{network.name}-{network.key[:12]}{peer.suffix}"
         if not model.exists():
             model.parent.mkdir(parents=True, exist_ok=True)
-            model.write_bytes(_floats(network, peer.suffix))
+            model.write_bytes(_make_float_model(network, peer.suffix))
         contract = network.contract
         divisor = {"divisor": 255} if strip_normalization(contract) else {}
         name = network.source.name
-        given = json.dumps({"name": name, **divisor, "mean": contract.mean, "std": contract.std})
-        python = peer.python(self.folder / "environments")
+        input_contract = json.dumps(
+            {"name": name, **divisor, "mean": contract.mean, "std": contract.std}
+        )
+        python = peer.prepare_python(self.folder / "environments")
         program = peers.GUESTS / peer.program
-        return [*map(str, (python, program, model, images)), given, str(result), *peer.words]
+        return [
+            *map(str, (python, program, model, images)),
+            input_contract,
+            str(output_file),
+            *peer.arguments,
+        ]
 
 
 @cache
-def _sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
-    return calibration_sets.ready(network, folder / "sets")
+def _prepare_sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
+    return calibration_sets.prepare_sets(network, folder / "sets")
 
 
 @cache
-def _environment() -> Mapping[str, str]:
+def _prepare_environment() -> Mapping[str, str]:
     """Return the variables of measured processes, whose Python files are compiled, as pip does."""
-    found = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    folders = (str(ROOT / "src/tcc" / each) for each in ("compiler", "backends"))
-    subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=True, env=found)
-    return found
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    folders = (str(ROOT / "src/tcc" / package) for package in ("compiler", "backends"))
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", *folders], check=True, env=environment
+    )
+    return environment
 
 
 @cache
-def _code() -> str:
+def _hash_methods() -> str:
     """Return what changes where our methods do."""
     files = sorted((ROOT / "compiler/quant").rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _suffix(means: Means) -> str:
-    return means.suffix if isinstance(means, CalibrationPeer) else ".json"
+def _get_suffix(method: MethodOrPeer) -> str:
+    return method.suffix if isinstance(method, CalibrationPeer) else ".json"
 
 
-def _ours(network: BenchNetwork, method: Method, images: Path, result: Path) -> list[str]:
-    settings = [word for item in network.settings.items() for word in ("--set", "=".join(item))]
+def _make_tcc_command(
+    network: BenchNetwork, method: Method, images: Path, output_file: Path
+) -> list[str]:
+    settings = [
+        option for setting in network.settings.items() for option in ("--set", "=".join(setting))
+    ]
     program = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
-    files = ("--weights", network.weights, "--data", images, "--output", result)
-    words = ("calibrate", network.spec.name, *settings, "--method", method.name, *files)
-    return [*program, *map(str, words), "--quiet"]
+    files = ("--weights", network.weights, "--data", images, "--output", output_file)
+    arguments = ("calibrate", network.spec.name, *settings, "--method", method.name, *files)
+    return [*program, *map(str, arguments), "--quiet"]
 
 
-def _floats(network: BenchNetwork, suffix: str) -> bytes:
+def _make_float_model(network: BenchNetwork, suffix: str) -> bytes:
     """Return the fp32 file that tcc builds, of one input without a border of constants."""
     if suffix == ".onnx":
-        data: bytes = lower(pipeline.fuse_model(network.model)).SerializeToString()
-        return data
+        onnx_bytes: bytes = lower(pipeline.fuse_model(network.model)).SerializeToString()
+        return onnx_bytes
     # The peer gives constants that are joined to a map no scale, so its input has no border.
-    plain = [one for one in passes.INT8 if one.name != "raw_input"]
-    lite = writer.pack(description.describe_floats(passes.run(network.model, plain)))
-    return calibration_sets.named(lite)
+    float_passes = [graph_pass for graph_pass in passes.INT8 if graph_pass.name != "raw_input"]
+    lite = writer.pack(description.describe_floats(passes.run(network.model, float_passes)))
+    return calibration_sets.name_tensors(lite)
 
 
 if __name__ == "__main__":

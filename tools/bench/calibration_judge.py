@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration_sets import BenchNetwork, BenchSet, Rows, outputs
+from calibration_sets import BenchNetwork, BenchSet, Rows, compute_outputs
 from numpy.typing import NDArray
 
 from tcc.compiler import passes
@@ -17,7 +17,7 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import onnxruntime_session, output_comparison, output_quality
 
-Run = Callable[[NDArray[np.uint8]], Rows]
+RunImages = Callable[[NDArray[np.uint8]], Rows]
 """Gives the first output of a model for images as levels."""
 
 
@@ -26,7 +26,7 @@ class UnrunnableFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedSet:
+class SetQuality:
     """What a model loses on the images of a set.
 
     `loss` is (1 - mean cosine) x 10,000 of the raw outputs; `accuracy` and `float_accuracy` are
@@ -41,64 +41,69 @@ class JudgedSet:
     float_accuracy: float | None
 
 
-def judged(network: BenchNetwork, file: Path, one: BenchSet, drawn: Sequence[int]) -> JudgedSet:
+def evaluate_set(
+    network: BenchNetwork, file: Path, bench_set: BenchSet, fit_indices: Sequence[int]
+) -> SetQuality:
     """Return what a model loses on a set, without the images that it was calibrated on.
 
     Args:
         network: The network.
         file: What a method wrote: a calibration, an ONNX or a TFLite model.
-        one: The set.
-        drawn: Places of the calibration images in the set that they were drawn from.
+        bench_set: The set.
+        fit_indices: Places of the calibration images in the set that they were drawn from.
 
     Raises:
         UnrunnableFileError: The runtime does not run it.
     """
-    keep = np.ones(len(one.levels), bool)
-    if one.drawn:
-        keep[list(drawn)] = False
-    expected = one.expected[keep]
-    found = _runner(network, file)(one.levels[keep]).reshape(expected.shape)
+    keep = np.ones(len(bench_set.images), bool)
+    if bench_set.has_fit_images:
+        keep[list(fit_indices)] = False
+    expected = bench_set.expected[keep]
+    outputs_found = _make_runner(network, file)(bench_set.images[keep]).reshape(expected.shape)
     (output, *_) = output_comparison.get_inference_outputs(network.model)
-    quality = output_quality.measure_quality(output, expected, found, None)
-    known = (classes := one.classes[keep]) >= 0
+    quality = output_quality.measure_quality(output, expected, outputs_found, None)
+    labelled = (classes := bench_set.classes[keep]) >= 0
     if quality.cosine is None or quality.least_cosine is None or quality.agreement is None:
         raise SystemExit(f"{network.name} decides nothing among classes")
-    return JudgedSet(
+    return SetQuality(
         len(expected),
         (1 - quality.cosine) * 1e4,
         quality.least_cosine,
         quality.agreement,
-        *(_accuracy(rows[known], classes[known]) for rows in (found, expected)),
+        *(
+            _compute_accuracy(rows[labelled], classes[labelled])
+            for rows in (outputs_found, expected)
+        ),
     )
 
 
-def _accuracy(rows: Rows, classes: NDArray[np.int64]) -> float | None:
+def _compute_accuracy(rows: Rows, classes: NDArray[np.int64]) -> float | None:
     if not len(rows):
         return None
     return float((rows.reshape(len(rows), -1).argmax(1) == classes).mean())
 
 
-def _runner(network: BenchNetwork, file: Path) -> Run:
+def _make_runner(network: BenchNetwork, file: Path) -> RunImages:
     match file.suffix:
         case ".json":
-            return _ours(network, file)
+            return _make_tcc_runner(network, file)
         case ".onnx":
-            return _onnx(network, file)
+            return _make_onnx_runner(network, file)
         case ".tflite":
-            return _tflite(network, file)
+            return _make_tflite_runner(network, file)
         case other:
             raise SystemExit(f"nothing runs {other} files")
 
 
-def _ours(network: BenchNetwork, file: Path) -> Run:
-    given = pipeline.read_weights(network.weights, network.spec.graph)
-    model = passes.run(Model(network.spec.graph, given.tensors), passes.INT8)
+def _make_tcc_runner(network: BenchNetwork, file: Path) -> RunImages:
+    weight_source = pipeline.read_weights(network.weights, network.spec.graph)
+    model = passes.run(Model(network.spec.graph, weight_source.tensors), passes.INT8)
     document = calibration_document.read_document(file)
     program = quantize(model, calibration_file.decode_calibration(document, model, file.name))
-    return lambda levels: outputs(program, levels, optimised=True)
+    return lambda levels: compute_outputs(program, levels, optimised=True)
 
 
-def _onnx(network: BenchNetwork, file: Path) -> Run:
+def _make_onnx_runner(network: BenchNetwork, file: Path) -> RunImages:
     # After tcc, which switches its telemetry off.
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
@@ -107,53 +112,60 @@ def _onnx(network: BenchNetwork, file: Path) -> Run:
     name = network.source.name
 
     def run(levels: NDArray[np.uint8]) -> Rows:
-        tensors = (preprocess.normalize(network.contract, each) for each in levels)
+        tensors = (preprocess.normalize(network.contract, image) for image in levels)
         try:
-            return np.stack([session.run(None, {name: x[None]})[0].reshape(-1) for x in tensors])
+            return np.stack(
+                [session.run(None, {name: tensor[None]})[0].reshape(-1) for tensor in tensors]
+            )
         except Fail as error:
             raise UnrunnableFileError(str(error)[:200]) from error
 
     return run
 
 
-def _tflite(network: BenchNetwork, file: Path) -> Run:
+def _make_tflite_runner(network: BenchNetwork, file: Path) -> RunImages:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=file.read_bytes(), num_threads=1)
     interpreter.allocate_tensors()
-    (source,), (result, *_) = interpreter.get_input_details(), interpreter.get_output_details()
+    (source,), (output_details, *_) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
+    )
 
-    def one(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = preprocess.normalize(network.contract, levels).transpose(1, 2, 0)[None]
-        interpreter.set_tensor(source["index"], _stored(x, source))
+    def run_image(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        tensor = preprocess.normalize(network.contract, levels).transpose(1, 2, 0)[None]
+        interpreter.set_tensor(source["index"], _quantize_input(tensor, source))
         interpreter.invoke()
-        return _real(interpreter.get_tensor(result["index"]), result).reshape(-1)
+        return _dequantize_output(
+            interpreter.get_tensor(output_details["index"]), output_details
+        ).reshape(-1)
 
-    return lambda levels: np.stack([one(each) for each in levels])
+    return lambda levels: np.stack([run_image(image) for image in levels])
 
 
-def _stored(values: NDArray[np.float32], tensor: dict[str, Any]) -> NDArray[Any]:
+def _quantize_input(tensor_values: NDArray[np.float32], tensor: dict[str, Any]) -> NDArray[Any]:
     scale, zero = tensor["quantization"]
     if tensor["dtype"] == np.float32:
-        return values
+        return tensor_values
     limits = np.iinfo(tensor["dtype"])
-    levels = np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
-    stored: NDArray[Any] = levels.astype(tensor["dtype"])
-    return stored
+    codes = np.clip(np.rint(tensor_values / scale) + zero, limits.min, limits.max)
+    quantized: NDArray[Any] = codes.astype(tensor["dtype"])
+    return quantized
 
 
-def _real(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
+def _dequantize_output(codes: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
     scale, zero = tensor["quantization"]
     if tensor["dtype"] == np.float32:
-        return values
-    real: NDArray[np.float32] = (values.astype(np.float32) - zero) * np.float32(scale)
-    return real
+        return codes
+    dequantized: NDArray[np.float32] = (codes.astype(np.float32) - zero) * np.float32(scale)
+    return dequantized
 
 
-def stated(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
+def read_loss_interval(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
     """Return between what losses the mean of unseen images lies, as a calibration states it.
 
-    They are in the unit of `JudgedSet.loss`; None where a file states nothing.
+    They are in the unit of `SetQuality.loss`; None where a file states nothing.
     """
     if file.suffix != ".json":
         return None
@@ -163,6 +175,6 @@ def stated(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
     return expected and (expected.low * 1e4, expected.high * 1e4)
 
 
-def record(found: JudgedSet) -> dict[str, Any]:
+def to_record(quality: SetQuality) -> dict[str, Any]:
     """Return it as JSON has it."""
-    return asdict(found)
+    return asdict(quality)

@@ -9,13 +9,13 @@ from typing import Any
 
 from tcc.compiler.quant.methods import METHODS
 
-OURS = "minmax"
+BASE_METHOD = "minmax"
 """Our method that the others' losses are compared with, draw by draw."""
 START, END = "<!-- calibration: measured -->", "<!-- calibration: end -->"
 Record = dict[str, Any]
 
 
-def read(folder: Path) -> Record:
+def read_report(folder: Path) -> Record:
     """Return what the results below a folder say: by network, method and set."""
     cells: dict[str, dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
     for path in sorted((folder / "results").glob("*/*/*.json")):
@@ -23,145 +23,157 @@ def read(folder: Path) -> Record:
         cells[network][method][draw] = json.loads(path.read_text())
     costs: dict[str, Record] = defaultdict(dict)
     for path in sorted((folder / "costs").glob("*/*.json")):
-        costs[path.parent.name][path.stem] = cost(json.loads(path.read_text()))
-    return {"networks": {n: _network(found) for n, found in cells.items()}, "costs": dict(costs)}
+        costs[path.parent.name][path.stem] = summarize_costs(json.loads(path.read_text()))
+    return {
+        "networks": {n: _summarize_network(methods) for n, methods in cells.items()},
+        "costs": dict(costs),
+    }
 
 
-def _network(methods: Mapping[str, Mapping[str, Record]]) -> Record:
-    base = methods.get(OURS, {})
-    chosen = any(one["chosen"] for draws in methods.values() for one in draws.values())
-    return {"chosen": chosen, "methods": {n: _method(d, base) for n, d in methods.items()}}
+def _summarize_network(methods: Mapping[str, Mapping[str, Record]]) -> Record:
+    base = methods.get(BASE_METHOD, {})
+    is_chosen = any(trial["chosen"] for trials in methods.values() for trial in trials.values())
+    return {
+        "chosen": is_chosen,
+        "methods": {n: _summarize_method(d, base) for n, d in methods.items()},
+    }
 
 
-def _method(draws: Mapping[str, Record], base: Mapping[str, Record]) -> Record:
-    good = {number: one for number, one in draws.items() if "sets" in one}
-    failed = [one["failed"] for one in draws.values() if "failed" in one]
-    found: Record = {"draws": len(draws), "failed": sorted(set(failed))}
-    if good:
+def _summarize_method(trials: Mapping[str, Record], base: Mapping[str, Record]) -> Record:
+    complete = {number: trial for number, trial in trials.items() if "sets" in trial}
+    failed = [trial["failed"] for trial in trials.values() if "failed" in trial]
+    summary: Record = {"draws": len(trials), "failed": sorted(set(failed))}
+    if complete:
         for name in ("cpu_s", "peak_mb"):
-            found[name] = round(statistics.median(one[name] for one in good.values()), 2)
-        names = list(next(iter(good.values()))["sets"])
-        found["sets"] = {name: _set(name, good, base) for name in names}
+            summary[name] = round(statistics.median(trial[name] for trial in complete.values()), 2)
+        names = list(next(iter(complete.values()))["sets"])
+        summary["sets"] = {name: _summarize_set(name, complete, base) for name in names}
         # What a calibration states is of images like its own.
-        found["sets"][names[0]] |= _stated(names[0], good)
-    return found
+        summary["sets"][names[0]] |= _summarize_intervals(names[0], complete)
+    return summary
 
 
-def _set(name: str, draws: Mapping[str, Record], base: Mapping[str, Record]) -> Record:
-    rows = {number: one["sets"][name] for number, one in draws.items()}
+def _summarize_set(name: str, trials: Mapping[str, Record], base: Mapping[str, Record]) -> Record:
+    rows = {number: trial["sets"][name] for number, trial in trials.items()}
     losses = {number: row["loss"] for number, row in rows.items()}
-    found = {
+    summary = {
         "images": min(row["images"] for row in rows.values()),
-        "loss": _mean(losses.values()),
+        "loss": _compute_mean(losses.values()),
         "worst_draw": max(losses.values()),
         "least_cosine": min(row["least_cosine"] for row in rows.values()),
-        "agreement": _mean(row["agreement"] for row in rows.values()),
+        "agreement": _compute_mean(row["agreement"] for row in rows.values()),
         "least_agreement": min(row["agreement"] for row in rows.values()),
     }
     if next(iter(rows.values()))["accuracy"] is not None:
-        for each in ("accuracy", "float_accuracy"):
-            found[each] = _mean(row[each] for row in rows.values())
+        for metric in ("accuracy", "float_accuracy"):
+            summary[metric] = _compute_mean(row[metric] for row in rows.values())
     both = [n for n in rows if "sets" in base.get(n, {})]
     if both:
-        own = {n: base[n]["sets"][name]["loss"] for n in both}
-        found["to_minmax"] = _mean(losses[n] for n in both) / _mean(own.values())
-        found["to_minmax_by_draw"] = [round(losses[n] / own[n], 3) for n in both]
-    return {key: _rounded(value) for key, value in found.items()}
+        base_losses = {n: base[n]["sets"][name]["loss"] for n in both}
+        summary["to_minmax"] = _compute_mean(losses[n] for n in both) / _compute_mean(
+            base_losses.values()
+        )
+        summary["to_minmax_by_draw"] = [round(losses[n] / base_losses[n], 3) for n in both]
+    return {key: _round_number(number) for key, number in summary.items()}
 
 
-def _stated(name: str, draws: Mapping[str, Record]) -> Record:
+def _summarize_intervals(name: str, trials: Mapping[str, Record]) -> Record:
     """Return how often the stated interval has the loss that was measured, and how wide it is."""
-    pairs = [(one["sets"][name]["loss"], one.get("stated")) for one in draws.values()]
-    known = [(loss, *bounds) for loss, bounds in pairs if bounds]
-    if not known:
+    pairs = [(trial["sets"][name]["loss"], trial.get("stated")) for trial in trials.values()]
+    bounded = [(loss, *bounds) for loss, bounds in pairs if bounds]
+    if not bounded:
         return {}
-    widths = [(high - low) / loss for loss, low, high in known]
+    widths = [(high - low) / loss for loss, low, high in bounded]
     return {
-        "interval_held": _mean(low <= loss <= high for loss, low, high in known),
+        "interval_held": _compute_mean(low <= loss <= high for loss, low, high in bounded),
         "interval_width_to_loss": round(statistics.median(widths), 3),
     }
 
 
-def cost(pairs: Sequence[Mapping[str, Record]]) -> Record:
+def summarize_costs(pairs: Sequence[Mapping[str, Record]]) -> Record:
     """Return medians of a method's costs, and of their ratios to the peer's of the same turn."""
-    found: Record = {}
+    summary: Record = {}
     for name in ("cpu_s", "peak_mb"):
-        found[name] = round(statistics.median(one["own"][name] for one in pairs), 2)
-        ratios = [one["own"][name] / one["base"][name] for one in pairs]
-        found[f"{name}_ratio"] = round(statistics.median(ratios), 3)
-    return found
+        summary[name] = round(statistics.median(pair["own"][name] for pair in pairs), 2)
+        ratios = [pair["own"][name] / pair["base"][name] for pair in pairs]
+        summary[f"{name}_ratio"] = round(statistics.median(ratios), 3)
+    return summary
 
 
-def _mean(values: Any) -> float:
-    return statistics.fmean(values)
+def _compute_mean(numbers: Any) -> float:
+    return statistics.fmean(numbers)
 
 
-def _rounded(value: Any) -> Any:
-    return round(value, 5) if isinstance(value, float) else value
+def _round_number(number: Any) -> Any:
+    return round(number, 5) if isinstance(number, float) else number
 
 
-def write(page: Path, found: Record) -> None:
+def write_tables(page: Path, report: Record) -> None:
     """Write tables between the marks of a page.
 
     Raises:
         ValueError: The page has no such marks.
     """
     text = page.read_text()
-    before, _, rest = text.partition(START)
-    _, mark, after = rest.partition(END)
+    text_above, _, text_below = text.partition(START)
+    _, mark, text_behind = text_below.partition(END)
     if not mark:
         raise ValueError(f"{page.name} has no {START} and {END}")
     # Of networks that no method of ours was measured on, there is nothing to compare with.
-    both = {n: one for n, one in found["networks"].items() if OURS in one["methods"]}
-    found = {**found, "networks": both}
-    tables = "\n".join((*_losses(found), "", *_methods(found)))
-    page.write_text(f"{before}{START}\n\n{tables}\n\n{END}{after}")
+    both = {
+        n: summary for n, summary in report["networks"].items() if BASE_METHOD in summary["methods"]
+    }
+    report = {**report, "networks": both}
+    tables = "\n".join((*_format_losses(report), "", *_format_methods(report)))
+    page.write_text(f"{text_above}{START}\n\n{tables}\n\n{END}{text_behind}")
 
 
-def _names(found: Record) -> list[str]:
+def _list_methods(report: Record) -> list[str]:
     """Return the names of all methods, ours first."""
-    ours = [method.name for method in reversed(METHODS)]
-    listed = {name for one in found["networks"].values() for name in one["methods"]}
-    return [*(name for name in ours if name in listed), *sorted(listed - {*ours})]
+    tcc_methods = [method.name for method in reversed(METHODS)]
+    measured = {name for summary in report["networks"].values() for name in summary["methods"]}
+    return [*(name for name in tcc_methods if name in measured), *sorted(measured - {*tcc_methods})]
 
 
-def _losses(found: Record) -> Iterator[str]:
+def _format_losses(report: Record) -> Iterator[str]:
     """Yield the table of losses, mean and worst draw: networks and sets down, methods across."""
-    names = _names(found)
+    names = _list_methods(report)
     yield f"| network, images | {' | '.join(names)} |"
     yield "|---" * (len(names) + 1) + "|"
-    for network, one in found["networks"].items():
-        methods = one["methods"]
+    for network, summary in report["networks"].items():
+        methods = summary["methods"]
         sets = list(dict.fromkeys(s for m in methods.values() for s in m.get("sets", ())))
-        mark = "" if one["chosen"] else " *"
-        for each in sets:
-            cells = (_loss(methods.get(name, {}).get("sets", {}).get(each)) for name in names)
-            yield f"| {network}{mark}, {each} | {' | '.join(cells)} |"
+        mark = "" if summary["chosen"] else " *"
+        for set_name in sets:
+            cells = (
+                _format_loss(methods.get(name, {}).get("sets", {}).get(set_name)) for name in names
+            )
+            yield f"| {network}{mark}, {set_name} | {' | '.join(cells)} |"
 
 
-def _loss(one: Record | None) -> str:
-    return f"{one['loss']:.3g} ({one['worst_draw']:.3g})" if one else "-"
+def _format_loss(set_summary: Record | None) -> str:
+    return f"{set_summary['loss']:.3g} ({set_summary['worst_draw']:.3g})" if set_summary else "-"
 
 
-def _methods(found: Record) -> Iterator[str]:
+def _format_methods(report: Record) -> Iterator[str]:
     """Yield the table of methods: the worst and the mean over networks, on their own images."""
     heads = ("least cosine", "agreement", "accuracy lost", "CPU seconds", "peak MB", "draws")
     yield f"| | {' | '.join(heads)} |"
     yield "|---" * (len(heads) + 1) + "|"
-    for name in _names(found):
-        every = [one["methods"].get(name, {}) for one in found["networks"].values()]
-        done = [one for one in every if "sets" in one]
-        if not done:
+    for name in _list_methods(report):
+        summaries = [summary["methods"].get(name, {}) for summary in report["networks"].values()]
+        complete = [summary for summary in summaries if "sets" in summary]
+        if not complete:
             yield f"| {name} |{' - |' * len(heads)}"
             continue
-        own = [next(iter(one["sets"].values())) for one in done]
-        lost = [o["float_accuracy"] - o["accuracy"] for o in own if "accuracy" in o]
+        set_summaries = [next(iter(summary["sets"].values())) for summary in complete]
+        lost = [o["float_accuracy"] - o["accuracy"] for o in set_summaries if "accuracy" in o]
         cells = (
-            f"{min(one['least_cosine'] for one in own):.4f}",
-            f"{_mean(one['agreement'] for one in own):.2%}",
-            f"{100 * _mean(lost):.2f} points" if lost else "-",
-            f"{_mean(one['cpu_s'] for one in done):.1f}",
-            f"{max(one['peak_mb'] for one in done):.0f}",
-            str(min(one["draws"] for one in done)),
+            f"{min(summary['least_cosine'] for summary in set_summaries):.4f}",
+            f"{_compute_mean(summary['agreement'] for summary in set_summaries):.2%}",
+            f"{100 * _compute_mean(lost):.2f} points" if lost else "-",
+            f"{_compute_mean(summary['cpu_s'] for summary in complete):.1f}",
+            f"{max(summary['peak_mb'] for summary in complete):.0f}",
+            str(min(summary["draws"] for summary in complete)),
         )
         yield f"| {name} | {' | '.join(cells)} |"

@@ -34,13 +34,13 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class BenchNetwork:
-    """A network with its weights; `chosen` says whether settings were chosen by looking at it."""
+    """A network with its weights; `is_chosen` if settings were chosen by looking at it."""
 
     name: str
     spec: Spec
     settings: Mapping[str, str]
     weights: Path
-    chosen: bool
+    is_chosen: bool
     sets: tuple[Mapping[str, Any], ...]
 
     @property
@@ -59,8 +59,8 @@ class BenchNetwork:
     @property
     def model(self) -> Model:
         """The network as written, in floats."""
-        given = pipeline.read_weights(self.weights, self.spec.graph)
-        return Model(self.spec.graph, given.tensors)
+        weight_source = pipeline.read_weights(self.weights, self.spec.graph)
+        return Model(self.spec.graph, weight_source.tensors)
 
     @property
     def key(self) -> str:
@@ -73,19 +73,19 @@ class BenchNetwork:
 class BenchSet:
     """Images of one set, and what the float model says of them.
 
-    `levels` is uint8 (images, height, width, 3), `classes` the place of each image's label among
-    the outputs, -1 where there is none. `drawn` says that calibration images are drawn from it, or
-    from the set that it was made of: the others of it judge.
+    `images` is uint8 (images, height, width, 3), `classes` the place of each image's label among
+    the outputs, -1 where there is none. `has_fit_images` says that calibration images are drawn
+    from it, or from the set that it was made of: the others of it judge.
     """
 
     name: str
-    levels: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     classes: NDArray[np.int64]
     expected: Rows
-    drawn: bool
+    has_fit_images: bool
 
 
-def networks(path: Path, folder: Path) -> Iterator[BenchNetwork]:
+def read_networks(path: Path, folder: Path) -> Iterator[BenchNetwork]:
     """Yield the networks of a file of cases whose weights are here; say which are not.
 
     Args:
@@ -93,13 +93,13 @@ def networks(path: Path, folder: Path) -> Iterator[BenchNetwork]:
         folder: Where imported weights are kept.
     """
     for case in tomllib.loads(path.read_text())["networks"]:
-        if found := _network(case, folder):
-            yield found
+        if network := _read_network(case, folder):
+            yield network
         else:
             print(f"{case['name']}: its weights are not here")
 
 
-def _network(case: Mapping[str, Any], folder: Path) -> BenchNetwork | None:
+def _read_network(case: Mapping[str, Any], folder: Path) -> BenchNetwork | None:
     if "trained" in case:
         zoo = trained.read_networks().get(case["trained"])
         if zoo is None:
@@ -112,76 +112,86 @@ def _network(case: Mapping[str, Any], folder: Path) -> BenchNetwork | None:
         return None
     spec = specs.load(shipped.list_specs()[name], settings)
     if "checkpoint" in case:
-        file = _imported(file, spec, folder / f"{case['name']}.safetensors")
-    chosen = bool(case.get("chosen"))
-    return BenchNetwork(case["name"], spec, settings, file, chosen, tuple(case["sets"]))
+        file = _import_checkpoint(file, spec, folder / f"{case['name']}.safetensors")
+    is_chosen = bool(case.get("chosen"))
+    return BenchNetwork(case["name"], spec, settings, file, is_chosen, tuple(case["sets"]))
 
 
-def _imported(checkpoint: Path, spec: Spec, path: Path) -> Path:
+def _import_checkpoint(checkpoint: Path, spec: Spec, path: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         weights.write(path, import_checkpoint(checkpoint, spec.graph).weights)
     return path
 
 
-def ready(network: BenchNetwork, folder: Path) -> list[BenchSet]:
+def prepare_sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
     """Return the sets of a network; what takes long is done once, and kept in the folder."""
     folder = folder / f"{network.name}-{network.key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, BenchSet] = {}
-    first = network.sets[0]["name"]
+    sets: dict[str, BenchSet] = {}
+    main_set = network.sets[0]["name"]
     for case in network.sets:
         name = case["name"]
-        origin = found[case["of"]] if "of" in case else None
+        origin = sets[case["of"]] if "of" in case else None
         stem = folder / name.replace(" ", "-")
-        levels = _kept(stem, "levels", lambda c=case, o=origin: _levels(network, c, o))
-        expected = _kept(stem, "expected", lambda x=levels: outputs(network.model, x))
-        classes = origin.classes if origin else _classes(network, case)
-        drawn = name == first or case.get("of") == first
-        found[name] = BenchSet(name, levels, classes, expected, drawn)
-    return list(found.values())
+        images = _load_cached(stem, "levels", lambda c=case, o=origin: _read_images(network, c, o))
+        expected = _load_cached(
+            stem, "expected", lambda x=images: compute_outputs(network.model, x)
+        )
+        classes = origin.classes if origin else _read_classes(network, case)
+        has_fit_images = name == main_set or case.get("of") == main_set
+        sets[name] = BenchSet(name, images, classes, expected, has_fit_images)
+    return list(sets.values())
 
 
-def _kept(stem: Path, what: str, made: Any) -> NDArray[Any]:
-    path = stem.with_name(f"{stem.name}-{what}.npy")
+def _load_cached(stem: Path, array_name: str, make: Any) -> NDArray[Any]:
+    path = stem.with_name(f"{stem.name}-{array_name}.npy")
     if not path.exists():
         partial = path.with_suffix(".partial.npy")
-        np.save(partial, made())
+        np.save(partial, make())
         partial.rename(path)
-    found: NDArray[Any] = np.load(path, mmap_mode="r")
-    return found
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    return array
 
 
-def _items(case: Mapping[str, Any]) -> list[dataset.DataSet]:
-    return [dataset.read_dataset(ROOT / each) for each in case["folders"]]
+def _read_datasets(case: Mapping[str, Any]) -> list[dataset.DataSet]:
+    return [dataset.read_dataset(ROOT / folder) for folder in case["folders"]]
 
 
-def _levels(
+def _read_images(
     network: BenchNetwork, case: Mapping[str, Any], origin: BenchSet | None
 ) -> NDArray[np.uint8]:
     if origin is None:
         assert network.contract.color == "rgb"
-        read = (one.read_pixels(i, network.source) for one in _items(case) for i in range(len(one)))
-        return np.stack(list(read)).astype(np.uint8)
+        images = (
+            data_set.read_pixels(i, network.source)
+            for data_set in _read_datasets(case)
+            for i in range(len(data_set))
+        )
+        return np.stack(list(images)).astype(np.uint8)
     # A stain absorbs as its density says (Beer, Lambert): light to the power of it is left.
     table = np.rint(255 * (np.arange(256) / 255) ** case["density"]).astype(np.uint8)
-    shifted: NDArray[np.uint8] = table[origin.levels]
+    shifted: NDArray[np.uint8] = table[origin.images]
     return shifted
 
 
-def _classes(network: BenchNetwork, case: Mapping[str, Any]) -> NDArray[np.int64]:
+def _read_classes(network: BenchNetwork, case: Mapping[str, Any]) -> NDArray[np.int64]:
     labels = list(output_comparison.get_inference_outputs(network.model)[0].labels)
-    named = [item.label for one in _items(case) for item in one.items]
-    return np.array([labels.index(each) if each in labels else -1 for each in named])
+    image_labels = [
+        labelled_image.label
+        for data_set in _read_datasets(case)
+        for labelled_image in data_set.items
+    ]
+    return np.array([labels.index(label) if label in labels else -1 for label in image_labels])
 
 
-def outputs(model: Model, levels: NDArray[np.uint8], *, optimised: bool = False) -> Rows:
+def compute_outputs(model: Model, images: NDArray[np.uint8], *, optimised: bool = False) -> Rows:
     """Return the first output of a float model or an integer program, for images as levels."""
     run = float_program.create_runner(model, optimised=optimised)
     contract = model.graph.inputs[0].preprocess
     assert contract is not None
     name = output_comparison.get_inference_outputs(model)[0].name
-    return np.stack([run(preprocess.normalize(contract, each))[name] for each in levels])
+    return np.stack([run(preprocess.normalize(contract, image))[name] for image in images])
 
 
 def draw(network: BenchNetwork, count: int, images: int, number: int) -> list[int]:
@@ -195,21 +205,21 @@ def draw(network: BenchNetwork, count: int, images: int, number: int) -> list[in
     return sorted(random.Random(f"{network.name} {number}").sample(range(count), images))
 
 
-def written(levels: NDArray[np.uint8], places: Sequence[int], folder: Path) -> Path:
+def write_images(images: NDArray[np.uint8], indices: Sequence[int], folder: Path) -> Path:
     """Return a folder with images as PNG files, which is made if it is not there."""
-    done = folder.with_suffix(".complete")
-    if not done.exists():
+    marker = folder.with_suffix(".complete")
+    if not marker.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        for number, place in enumerate(places):
-            pixels = levels[place].copy()
+        for number, index in enumerate(indices):
+            pixels = images[index].copy()
             # An image that comes again is another file, of other contents.
-            pixels[0, 0, 0] ^= number // len(levels)
+            pixels[0, 0, 0] ^= number // len(images)
             Image.fromarray(pixels).save(folder / f"{number:05}.png", compress_level=1)
-        done.touch()
+        marker.touch()
     return folder
 
 
-def named(lite: bytes) -> bytes:
+def name_tensors(lite: bytes) -> bytes:
     """Return a TFLite file with a name for every tensor, as ai-edge-quantizer wants it."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema

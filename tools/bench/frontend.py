@@ -23,7 +23,7 @@ LAYER = "  - conv: {filters: 16, kernel: 3, padding: 1}\n  - batch_norm\n  - rel
 RUNS = 7
 
 
-def median_seconds(work: Callable[[], object]) -> float:
+def measure_median_seconds(work: Callable[[], object]) -> float:
     """Return the median processor time of several runs, in seconds."""
     times = []
     for _ in range(RUNS):
@@ -39,10 +39,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.yaml"
         path.write_text(HEAD + LAYER * (layers // 3) + "  - relu\n" * (layers % 3))
-        ours = median_seconds(lambda: load(path))
+        tcc_seconds = measure_median_seconds(lambda: load(path))
         text = path.read_text()
-        peer = median_seconds(lambda: YAML(typ="safe", pure=True).load(text))
-    print(json.dumps({"layers": layers, "tcc_s": ours, "ruamel_s": peer, "ratio": ours / peer}))
+        ruamel_seconds = measure_median_seconds(lambda: YAML(typ="safe", pure=True).load(text))
+    print(
+        json.dumps(
+            {
+                "layers": layers,
+                "tcc_s": tcc_seconds,
+                "ruamel_s": ruamel_seconds,
+                "ratio": tcc_seconds / ruamel_seconds,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from int8 import BACKEND as RUNTIME
 from int8 import TARGET as RUNTIME_TARGET
-from int8 import picture, value_limits
+from int8 import compute_value_limits, make_noise_image
 from numpy.typing import NDArray
 
 from tcc.backends.arm.backend import Arm
@@ -45,7 +45,7 @@ ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")
 NETWORKS = ("ddsnet", "fastnet", "mobilenet_v2", "resnet18")
 PRECISIONS = {each.name: each for each in (FP32, INT8)}
-NEAR = 1e-4
+MAX_FLOAT_ERROR = 1e-4
 """How far floats of two programs may be apart, of the largest."""
 Array = NDArray[Any]
 
@@ -57,90 +57,107 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=tuple(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--isa", help="instructions to use, in place of all that there are")
     parser.add_argument("--rounds", type=int, default=40)
-    given = parser.parse_args()
-    rows = {name: dict(_rows(name, given)) for name in given.spec}
+    options = parser.parse_args()
+    rows = {name: dict(_measure_network(name, options)) for name in options.spec}
     means = {
         precision: round(statistics.geometric_mean(r[precision]["ratio"] for r in rows.values()), 3)
-        for precision in given.precision
+        for precision in options.precision
     }
-    about = {
-        "rounds": given.rounds,
+    header = {
+        "rounds": options.rounds,
         "onnxruntime": external_tools.installed_version("onnxruntime"),
         "products": select_product_types(read_features()).form,
     }
-    print(json.dumps({**about, "networks": rows, "mean": means}, indent=2))
+    print(json.dumps({**header, "networks": rows, "mean": means}, indent=2))
 
 
-def _rows(name: str, given: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
+def _measure_network(
+    name: str, options: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a network at each precision."""
     graph = load(shipped.find_spec(name, make_file_span(name)), {}).graph
     model = Model(graph, pipeline.create_random_weights(graph).tensors)
-    for word in given.precision:
+    for precision_name in options.precision:
         with tempfile.TemporaryDirectory() as folder:
-            yield word, _measured(model, PRECISIONS[word], Path(folder), given)
+            yield (
+                precision_name,
+                _measure_precision(model, PRECISIONS[precision_name], Path(folder), options),
+            )
 
 
-def _measured(
-    model: Model, precision: Precision, folder: Path, given: argparse.Namespace
+def _measure_precision(
+    model: Model, precision: Precision, folder: Path, options: argparse.Namespace
 ) -> dict[str, float]:
-    ready = passes.run(model, ARM.passes(precision))
+    lowered_model = passes.run(model, ARM.passes(precision))
     if precision.integer:
-        ready = quantize(ready, Calibration(compute_minmax_ranges(ready, value_limits(ready))))
-    source = ready.graph.inputs[0]
-    x = picture(model.graph)[None].astype(source.type.dtype.value)
-    runs = _library(ready, precision, folder, x, given.isa), _session(ready, precision, folder, x)
-    ours, theirs = (run() for run in runs)
-    apart = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-    if apart > (0 if precision.integer else NEAR):
-        raise SystemExit(f"{model.graph.name}, {precision.name}: outputs are {apart} apart")
-    times = [[_milliseconds(run) for run in runs] for _ in range(given.rounds)]
+        lowered_model = quantize(
+            lowered_model,
+            Calibration(compute_minmax_ranges(lowered_model, compute_value_limits(lowered_model))),
+        )
+    source = lowered_model.graph.inputs[0]
+    tensor = make_noise_image(model.graph)[None].astype(source.type.dtype.value)
+    runs = (
+        _load_library(lowered_model, precision, folder, tensor, options.isa),
+        _open_session(lowered_model, precision, folder, tensor),
+    )
+    tcc_outputs, peer_outputs = (run() for run in runs)
+    difference = float(np.abs(tcc_outputs - peer_outputs).max() / np.abs(peer_outputs).max())
+    if difference > (0 if precision.integer else MAX_FLOAT_ERROR):
+        raise SystemExit(f"{model.graph.name}, {precision.name}: outputs are {difference} apart")
+    times = [[_measure_milliseconds(run) for run in runs] for _ in range(options.rounds)]
     host, runtime = (statistics.median(column) for column in zip(*times, strict=True))
     low, ratio, high = statistics.quantiles([a / b for a, b in times], n=4)
     row = {"host": host, "onnxruntime": runtime, "ratio": ratio, "low": low, "high": high}
-    return {key: round(value, 3) for key, value in row.items()}
+    return {key: round(figure, 3) for key, figure in row.items()}
 
 
-def _milliseconds(run: Callable[[], Array]) -> float:
+def _measure_milliseconds(run: Callable[[], Array]) -> float:
     begin = time.process_time()
     run()
     return (time.process_time() - begin) * 1e3
 
 
-def _library(
-    model: Model, precision: Precision, folder: Path, x: Array, isa: str | None
+def _load_library(
+    model: Model, precision: Precision, folder: Path, tensor: Array, isa: str | None
 ) -> Callable[[], Array]:
     """Return a run of our library on an input."""
-    made = ARM.emit(HOST, model, precision)
-    (path,) = (p for p in made.files if p.endswith(".so"))
-    (folder / path).write_bytes(made.files[path])
+    artifact = ARM.emit(HOST, model, precision)
+    (path,) = (p for p in artifact.files if p.endswith(".so"))
+    (folder / path).write_bytes(artifact.files[path])
     library, name = ctypes.CDLL(str(folder / path)), path[len("lib") : -len(".so")]
-    assert made.memory
-    arena = ctypes.create_string_buffer(made.memory.arena)
-    create, call = library[f"{name}_create"], library[f"{name}_run"]
+    assert artifact.memory
+    arena = ctypes.create_string_buffer(artifact.memory.arena)
+    create, run_library = library[f"{name}_create"], library[f"{name}_run"]
     create.restype, create.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t)
-    call.argtypes = (ctypes.c_void_p,) * 3
+    run_library.argtypes = (ctypes.c_void_p,) * 3
     if isa and library[f"{name}_set_isa"](isa.encode()):
         raise SystemExit(f"{isa}: this machine has no such instructions")
     instance = create(arena, len(arena))
     sizes = [model.graph.types[o.value].elements for o in model.graph.outputs]
-    y = np.zeros(sum(sizes), np.float32)
+    outputs = np.zeros(sum(sizes), np.float32)
 
     def run(_alive: object = arena) -> Array:
-        if call(instance, x.ctypes.data, y.ctypes.data):
+        if run_library(instance, tensor.ctypes.data, outputs.ctypes.data):
             raise SystemExit(f"{name}: the library failed")
-        return y
+        return outputs
 
     return run
 
 
-def _session(model: Model, precision: Precision, folder: Path, x: Array) -> Callable[[], Array]:
+def _open_session(
+    model: Model, precision: Precision, folder: Path, tensor: Array
+) -> Callable[[], Array]:
     """Return a run of ONNX Runtime on an input."""
     # Each backend has precisions of its own, which their names have in common.
-    own = next(each for each in RUNTIME_TARGET.precisions if each.name == precision.name)
-    made = RUNTIME.emit(RUNTIME_TARGET, model, own)
-    (folder / MODEL_FILE).write_bytes(made.files[MODEL_FILE])
-    ready, name = create_session(folder / MODEL_FILE), model.graph.inputs[0].name
-    return lambda: np.concatenate([y.ravel() for y in ready.run(None, {name: x})])
+    peer_precision = next(
+        precision_kind
+        for precision_kind in RUNTIME_TARGET.precisions
+        if precision_kind.name == precision.name
+    )
+    artifact = RUNTIME.emit(RUNTIME_TARGET, model, peer_precision)
+    (folder / MODEL_FILE).write_bytes(artifact.files[MODEL_FILE])
+    ort_session, name = create_session(folder / MODEL_FILE), model.graph.inputs[0].name
+    return lambda: np.concatenate([y.ravel() for y in ort_session.run(None, {name: tensor})])
 
 
 if __name__ == "__main__":

@@ -43,24 +43,24 @@ Array = NDArray[Any]
 
 def main() -> None:
     """Measure and print."""
-    given = _arguments()
-    settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(shipped.find_spec(given.spec, make_file_span(given.spec)), settings).graph
-    read = pipeline.read_weights(given.weights, graph) if given.weights else None
-    weights = (read or pipeline.create_random_weights(graph)).tensors
-    models = _models(Model(graph, weights))
+    options = _parse_arguments()
+    settings = dict(setting.split("=", 1) for setting in options.set)
+    graph = load(shipped.find_spec(options.spec, make_file_span(options.spec)), settings).graph
+    weight_source = pipeline.read_weights(options.weights, graph) if options.weights else None
+    weights = (weight_source or pipeline.create_random_weights(graph)).tensors
+    models = _make_models(Model(graph, weights))
     with tempfile.TemporaryDirectory() as folder:
-        found = _measured(models, Path(folder), given.rounds)
-    about = {
-        "spec": given.spec,
-        "rounds": given.rounds,
+        figures = _measure_models(models, Path(folder), options.rounds)
+    header = {
+        "spec": options.spec,
+        "rounds": options.rounds,
         "onnxruntime": external_tools.installed_version("onnxruntime"),
         "products": select_product_types(read_features()).form,
     }
-    print(json.dumps({**about, "precisions": found}, indent=2))
+    print(json.dumps({**header, "precisions": figures}, indent=2))
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--spec", default="ddsnet")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
@@ -69,30 +69,37 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _models(model: Model) -> Mapping[str, Model]:
+def _make_models(model: Model) -> Mapping[str, Model]:
     """Return what the backend is given at each precision."""
-    ready = passes.run(model, passes.INT8)
-    program = quantize(ready, Calibration(compute_minmax_ranges(ready, value_limits(ready))))
+    lowered_model = passes.run(model, passes.INT8)
+    program = quantize(
+        lowered_model,
+        Calibration(compute_minmax_ranges(lowered_model, compute_value_limits(lowered_model))),
+    )
     return {
-        each.name: program if each.integer else passes.run(model, BACKEND.passes(each))
-        for each in TARGET.precisions
+        precision.name: program
+        if precision.integer
+        else passes.run(model, BACKEND.passes(precision))
+        for precision in TARGET.precisions
     }
 
 
-def value_limits(ready: Model) -> Mapping[str, tuple[float, float]]:
+def compute_value_limits(lowered_model: Model) -> Mapping[str, tuple[float, float]]:
     """Return the least and greatest number of each value on the noise image."""
-    graph = ready.graph
+    graph = lowered_model.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
-    x = picture(graph)
-    (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
-    values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
+    tensor = make_noise_image(graph)
+    (node_values,) = float_program.run(
+        Model(replace(graph, outputs=outputs), lowered_model.weights), [tensor]
+    )
+    all_values = {graph.inputs[0].name: tensor, **{name[:-1]: y for name, y in node_values.items()}}
     return {
-        name: (float(values[name].min()), float(values[name].max()))
+        name: (float(all_values[name].min()), float(all_values[name].max()))
         for name in list_unfused_values(graph)
     }
 
 
-def picture(graph: Graph) -> Array:
+def make_noise_image(graph: Graph) -> Array:
     """Return one noise image as the graph takes it."""
     source = graph.inputs[0]
     channels, *size = source.type.shape
@@ -102,7 +109,7 @@ def picture(graph: Graph) -> Array:
     return normalize(source.preprocess, levels)
 
 
-def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[str, Any]:
+def _measure_models(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[str, Any]:
     """Return size, nearness to fp32, and times of each precision."""
     sessions, feeds, sizes = {}, {}, {}
     for precision in TARGET.precisions:
@@ -110,33 +117,35 @@ def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[st
         path = folder / f"{name}-{MODEL_FILE}"
         path.write_bytes(BACKEND.emit(TARGET, model, precision).files[MODEL_FILE])
         source = model.graph.inputs[0]
-        feeds[name] = {source.name: picture(model.graph)[None].astype(source.type.dtype.value)}
+        feeds[name] = {
+            source.name: make_noise_image(model.graph)[None].astype(source.type.dtype.value)
+        }
         sessions[name], sizes[name] = create_session(path), path.stat().st_size
     logits = {name: s.run(None, feeds[name])[0].ravel() for name, s in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
-        for name, made in sessions.items():
+        for name, ort_session in sessions.items():
             begin = time.perf_counter()
-            made.run(None, feeds[name])
+            ort_session.run(None, feeds[name])
             times[name].append((time.perf_counter() - begin) * 1e3)
     return {
         name: {
             "bytes": sizes[name],
-            "cosine": _cosine(logits[name], logits["fp32"]),
-            **_row(times, name),
+            "cosine": _compute_cosine(logits[name], logits["fp32"]),
+            **_summarize_times(times, name),
         }
         for name in models
     }
 
 
-def _row(times: Mapping[str, list[float]], name: str) -> dict[str, float]:
+def _summarize_times(times: Mapping[str, list[float]], name: str) -> dict[str, float]:
     low, middle, high = statistics.quantiles(times[name], n=4)
     ratios = [a / b for a, b in zip(times[name], times["fp32"], strict=True)]
     row = {"ms": middle, "low": low, "high": high, "ratio": statistics.median(ratios)}
-    return {key: round(value, 3) for key, value in row.items()}
+    return {key: round(figure, 3) for key, figure in row.items()}
 
 
-def _cosine(a: Array, b: Array) -> float:
+def _compute_cosine(a: Array, b: Array) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b))), 7)
 

@@ -26,7 +26,8 @@ class CalibrationPeer:
         program: The file of `calibration_guests` that runs it.
         environment: The folder of its environment.
         packages: What pip puts there.
-        words: What the program is given after the model, the images, the contract and the result.
+        arguments: What the program is given after the model, the images, the contract and the
+            result.
         suffix: The ending of the models that it takes and gives.
     """
 
@@ -34,7 +35,7 @@ class CalibrationPeer:
     program: str
     environment: str
     packages: tuple[str, ...]
-    words: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     suffix: str = ".onnx"
 
     @property
@@ -44,7 +45,7 @@ class CalibrationPeer:
         parts = (*(file.read_bytes() for file in files), repr(self).encode())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    def python(self, environments: Path) -> Path:
+    def prepare_python(self, environments: Path) -> Path:
         """Return the Python of its environment, which is made if it is not there."""
         folder = environments / self.environment
         python = folder / "bin/python"
@@ -59,14 +60,14 @@ class CalibrationPeer:
 _ONNXRUNTIME = ("onnx", "onnxruntime")
 
 
-def _onnxruntime(method: str, kind: str, name: str) -> CalibrationPeer:
-    words = (method, kind)
-    return CalibrationPeer(name, "onnxruntime_guest.py", "onnxruntime", _ONNXRUNTIME, words)
+def _make_onnxruntime_peer(method: str, kind: str, name: str) -> CalibrationPeer:
+    arguments = (method, kind)
+    return CalibrationPeer(name, "onnxruntime_guest.py", "onnxruntime", _ONNXRUNTIME, arguments)
 
 
 PEERS = (
-    _onnxruntime("MinMax", "QUInt8", "onnxruntime MinMax u8"),
-    _onnxruntime("MinMax", "QInt8", "onnxruntime MinMax s8"),
+    _make_onnxruntime_peer("MinMax", "QUInt8", "onnxruntime MinMax u8"),
+    _make_onnxruntime_peer("MinMax", "QInt8", "onnxruntime MinMax s8"),
     CalibrationPeer("nncf", "nncf_guest.py", "nncf", (*_ONNXRUNTIME, "nncf>=3.4")),
     CalibrationPeer(
         "ai-edge-quantizer",
@@ -75,14 +76,16 @@ PEERS = (
         ("ai-edge-quantizer", "flatbuffers"),
         suffix=".tflite",
     ),
-    _onnxruntime("Percentile", "QUInt8", "onnxruntime Percentile u8"),
-    _onnxruntime("Entropy", "QUInt8", "onnxruntime Entropy u8"),
+    _make_onnxruntime_peer("Percentile", "QUInt8", "onnxruntime Percentile u8"),
+    _make_onnxruntime_peer("Entropy", "QUInt8", "onnxruntime Entropy u8"),
 )
 BASE = PEERS[0]
 """The peer whose cost others' are compared with."""
 
 
-def _run(words: Sequence[str]) -> None:
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words[:4])} ... failed:\n{done.stdout}{done.stderr}"[-4000:])
+def _run(command: Sequence[str]) -> None:
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(
+            f"{' '.join(command[:4])} ... failed:\n{process.stdout}{process.stderr}"[-4000:]
+        )

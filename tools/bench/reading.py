@@ -36,33 +36,43 @@ def main() -> None:
     parser.add_argument("--to", type=int, default=224)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
-    given = parser.parse_args()
-    width, height = (int(side) for side in given.size.split("x"))
-    contract = Preprocess(resize=PixelResize((given.to, given.to)))
-    source = Input("image", TensorType((3, given.to, given.to)), contract)
+    arguments = parser.parse_args()
+    width, height = (int(side) for side in arguments.size.split("x"))
+    contract = Preprocess(resize=PixelResize((arguments.to, arguments.to)))
+    source = Input("image", TensorType((3, arguments.to, arguments.to)), contract)
     with TemporaryDirectory() as folder:
-        files = [_drawn(Path(folder), number, (width, height)) for number in range(given.images)]
+        files = [
+            _draw_photograph(Path(folder), number, (width, height))
+            for number in range(arguments.images)
+        ]
         labelled = [(file, "a") for file in files]
-        data = dataset.load_files(labelled)
+        data_set = dataset.load_files(labelled)
         options = DecodeOptions(Path(folder))
-        found = _rates(
+        rates = _measure_rates(
             {
-                "decode": lambda: [_decoded(file) for file in files],
-                "levels": lambda: [data.read_pixels(index, source) for index in range(len(data))],
+                "decode": lambda: [_decode_image(file) for file in files],
+                "levels": lambda: [
+                    data_set.read_pixels(index, source) for index in range(len(data_set))
+                ],
                 "set": lambda: (
                     decode_images(dataset.load_files(labelled), source, ("a",), options).names
                 ),
             },
-            given.images,
-            given.runs,
+            arguments.images,
+            arguments.runs,
         )
-    about = {"size": given.size, "to": given.to, "images": given.images, "pillow": PIL.__version__}
-    ratio = round(found["set"] / found["decode"], 3)
+    header = {
+        "size": arguments.size,
+        "to": arguments.to,
+        "images": arguments.images,
+        "pillow": PIL.__version__,
+    }
+    ratio = round(rates["set"] / rates["decode"], 3)
     equal = pillow_resampling.is_equal()
-    print(json.dumps({**about, "pillow_resizes": equal, **found, "ratio": ratio}, indent=2))
+    print(json.dumps({**header, "pillow_resizes": equal, **rates, "ratio": ratio}, indent=2))
 
 
-def _drawn(folder: Path, number: int, size: tuple[int, int]) -> Path:
+def _draw_photograph(folder: Path, number: int, size: tuple[int, int]) -> Path:
     random = np.random.default_rng(number)
     coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
     smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
@@ -72,21 +82,23 @@ def _drawn(folder: Path, number: int, size: tuple[int, int]) -> Path:
     return path
 
 
-def _decoded(path: Path) -> object:
+def _decode_image(path: Path) -> object:
     return np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
 
 
-def _rates(
-    ways: dict[str, Callable[[], Sequence[object]]], images: int, runs: int
+def _measure_rates(
+    readers: dict[str, Callable[[], Sequence[object]]], images: int, runs: int
 ) -> dict[str, float]:
     """Return images a second of CPU time by each way; the first turn of each does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(runs + 1):
-        for name, way in ways.items():
+        for name, read_images in readers.items():
             begin = time.process_time()
-            way()
+            read_images()
             seconds[name].append(time.process_time() - begin)
-    return {name: round(images / statistics.median(each[1:]), 1) for name, each in seconds.items()}
+    return {
+        name: round(images / statistics.median(times[1:]), 1) for name, times in seconds.items()
+    }
 
 
 if __name__ == "__main__":

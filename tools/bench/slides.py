@@ -53,7 +53,7 @@ TUMOUR = ("lung_aca", "lung_scc")
 """What is tumour of `fastnet-lung`, where no other bundle is named."""
 MASK_MPP = 4.0
 TCC = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
-MEASURED = """
+MEASURING_PROGRAM = """
 import json, os, sys, time
 from tcc.compiler.cli import main
 from tcc.compiler.slides import slide_job
@@ -74,33 +74,37 @@ slide_job.classify = measured
 main()
 """
 """The command, with what its stage of patches takes of the processor and of the clock."""
-KEPT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 """The commands' environment: as in an installation, what they import is compiled once."""
 
 
 def main() -> None:
     """Measure and print."""
-    given = _arguments()
-    began = os.getloadavg()[0]
+    options = _parse_arguments()
+    initial_load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
-        given.folder = Path(name)
-        bundles = given.bundle or [_built(given.folder, precision) for precision in PRECISIONS]
-        given.white = given.folder / "white.png"
-        Image.new("RGB", (1, 1), (255, 255, 255)).save(given.white)
+        options.folder = Path(name)
+        bundles = options.bundle or [
+            _build_bundle(options.folder, precision) for precision in PRECISIONS
+        ]
+        options.white = options.folder / "white.png"
+        Image.new("RGB", (1, 1), (255, 255, 255)).save(options.white)
         rows = [
             {
                 "slide": slide.name,
-                **_tissue(slide, given),
-                "bundles": _all(slide, bundles, given),
+                **_measure_tissue(slide, options),
+                "bundles": _measure_slide(slide, bundles, options),
             }
-            for slide in given.slide
+            for slide in options.slide
         ]
-    about = {name: getattr(given, name) for name in ("rounds", "at", "patch", "rule")}
-    load = [round(began, 2), round(os.getloadavg()[0], 2)]
-    print(json.dumps({**about, "cores": os.cpu_count(), "load": load, "slides": rows}, indent=2))
+    header = {name: getattr(options, name) for name in ("rounds", "at", "patch", "rule")}
+    load = [round(initial_load, 2), round(os.getloadavg()[0], 2)]
+    print(json.dumps({**header, "cores": os.cpu_count(), "load": load, "slides": rows}, indent=2))
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("slide", type=Path, nargs="+")
     parser.add_argument("--bundle", type=Path, nargs="*")
@@ -115,142 +119,163 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _built(folder: Path, precision: str) -> Path:
-    words = ("build", "fastnet-lung", "--target", "onnxruntime", "--precision", precision, "-q")
-    subprocess.run([*TCC, *words], cwd=folder, check=True)
+def _build_bundle(folder: Path, precision: str) -> Path:
+    arguments = ("build", "fastnet-lung", "--target", "onnxruntime", "--precision", precision, "-q")
+    subprocess.run([*TCC, *arguments], cwd=folder, check=True)
     return folder / f"build/fastnet-lung-onnxruntime-{precision}"
 
 
-def _tissue(path: Path, given: argparse.Namespace) -> dict[str, Any]:
+def _measure_tissue(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return what of a slide is background, by area and by patches."""
-    reader, kept = _cut(path, given)
+    reader, selected = _select_patches(path, options)
     grid = reader.grid
-    seconds, _ = _cpu(lambda: _cut(path, given))
+    seconds, _ = _measure_cpu(lambda: _select_patches(path, options))
     return {
         "size": [grid.width, grid.height],
-        "patches": int(kept.sum()),
-        "background": round(1 - float(kept.mean()), 4),
+        "patches": int(selected.sum()),
+        "background": round(1 - float(selected.mean()), 4),
         "mask": round(seconds, 3),
     }
 
 
-def _cut(path: Path, given: argparse.Namespace) -> "tuple[PatchReader, np.ndarray[Any, Any]]":
+def _select_patches(
+    path: Path, options: argparse.Namespace
+) -> "tuple[PatchReader, np.ndarray[Any, Any]]":
     """Return the reader of a slide's patches, and which are kept."""
-    with slide_file.open_slide(path, given.mpp) as slide:
+    with slide_file.open_slide(path, options.mpp) as slide:
         mpp = slide_file.get_resolution(slide)
-        mask = tissue_mask.find_tissue(slide, mpp, TissueChoices(MASK_MPP, given.rule), silent).mask
-        span = max(1, round(given.patch * given.at / mpp))
+        mask = tissue_mask.find_tissue(
+            slide, mpp, TissueChoices(MASK_MPP, options.rule), silent
+        ).mask
+        span = max(1, round(options.patch * options.at / mpp))
         grid = patch_grid.build_grid(slide, span, span)
-        return PatchReader(slide, grid, given.patch), patch_grid.select_patches(grid, mask, 0.5)
+        return PatchReader(slide, grid, options.patch), patch_grid.select_patches(grid, mask, 0.5)
 
 
-def _all(path: Path, bundles: list[Path], given: argparse.Namespace) -> dict[str, Any]:
+def _measure_slide(path: Path, bundles: list[Path], options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a slide with each bundle; in each round every case has its turn."""
-    everything = given.folder / "everything.png"
-    with slide_file.open_slide(path, given.mpp) as slide:
+    everything = options.folder / "everything.png"
+    with slide_file.open_slide(path, options.mpp) as slide:
         side = tissue_mask.choose_side(slide, slide_file.get_resolution(slide), MASK_MPP)
         rows, columns = tissue_mask.compute_shape(slide, side)
     Image.new("L", (columns, rows), 255).save(everything)
-    run = partial(_command, slide=path, given=given, mpp=given.mpp)
+    run = partial(_run_command, slide=path, options=options, mpp=options.mpp)
     cases: dict[str, Callable[[Path], dict[str, float]]] = {
-        "start": partial(_command, slide=given.white, given=given, mpp=0.5),
-        "parts": partial(_parts, path=path, given=given),
+        "start": partial(_run_command, slide=options.white, options=options, mpp=0.5),
+        "parts": partial(_measure_parts, path=path, options=options),
     }
-    cases |= {f"workers {workers}": partial(run, workers=workers) for workers in given.workers}
-    if given.whole:
+    cases |= {f"workers {workers}": partial(run, workers=workers) for workers in options.workers}
+    if options.whole:
         cases["whole"] = partial(run, more=("--mask", everything))
     for bundle in bundles:  # what is imported is compiled once, and not in a round
-        run(bundle, workers=max(given.workers))
-    found: dict[Path, list[dict[str, dict[str, float]]]] = {bundle: [] for bundle in bundles}
-    for _ in range(given.rounds):
-        for bundle, rounds in found.items():
+        run(bundle, workers=max(options.workers))
+    rounds_by_bundle: dict[Path, list[dict[str, dict[str, float]]]] = {
+        bundle: [] for bundle in bundles
+    }
+    for _ in range(options.rounds):
+        for bundle, rounds in rounds_by_bundle.items():
             rounds.append({name: case(bundle) for name, case in cases.items()})
-    return {bundle.name: _figures(rounds, given) for bundle, rounds in found.items()}
+    return {
+        bundle.name: _summarize_rounds(rounds, options)
+        for bundle, rounds in rounds_by_bundle.items()
+    }
 
 
-def _figures(rounds: list[dict[str, dict[str, float]]], given: argparse.Namespace) -> Any:
+def _summarize_rounds(
+    rounds: list[dict[str, dict[str, float]]], options: argparse.Namespace
+) -> Any:
     """Return the medians of rounds."""
 
-    def middle(case: str, name: str) -> float:
-        return round(statistics.median(one[case][name] for one in rounds), 3)
+    def compute_median(case: str, name: str) -> float:
+        return round(statistics.median(round_figures[case][name] for round_figures in rounds), 3)
 
-    found: dict[str, Any] = {
-        "parts": {name: middle("parts", name) for name in rounds[0]["parts"]},
-        "start": middle("start", "cpu"),
+    figures: dict[str, Any] = {
+        "parts": {name: compute_median("parts", name) for name in rounds[0]["parts"]},
+        "start": compute_median("start", "cpu"),
     }
-    for workers in given.workers:
+    for workers in options.workers:
         case = f"workers {workers}"
         by_round = [
-            (one[case]["cpu"] - one["start"]["cpu"]) / sum(one["parts"].values()) for one in rounds
+            (round_figures[case]["cpu"] - round_figures["start"]["cpu"])
+            / sum(round_figures["parts"].values())
+            for round_figures in rounds
         ]
-        run, least = middle(case, "cpu"), sum(found["parts"].values())
-        found[case] = {
+        run, parts_seconds = compute_median(case, "cpu"), sum(figures["parts"].values())
+        figures[case] = {
             "run": run,
-            "ratio": round((run - found["start"]) / least, 3),
+            "ratio": round((run - figures["start"]) / parts_seconds, 3),
             "least": round(min(by_round), 3),
             "most": round(max(by_round), 3),
-            "wall": middle(case, "wall"),
-            "memory": round(max(one[case]["memory"] for one in rounds) / 1e6, 1),
-            "classify": {name: middle(case, name) for name in ("seconds", "busy", "idle")},
+            "wall": compute_median(case, "wall"),
+            "memory": round(
+                max(round_figures[case]["memory"] for round_figures in rounds) / 1e6, 1
+            ),
+            "classify": {name: compute_median(case, name) for name in ("seconds", "busy", "idle")},
         }
-    if given.whole:
-        own = middle(f"workers {given.workers[0]}", "cpu")
-        found["saved"] = round(middle("whole", "cpu") - own, 3)
-    return found
+    if options.whole:
+        base_seconds = compute_median(f"workers {options.workers[0]}", "cpu")
+        figures["saved"] = round(compute_median("whole", "cpu") - base_seconds, 3)
+    return figures
 
 
-def _command(
-    bundle: Path, slide: Path, given: argparse.Namespace, *, mpp: float | None,
-    workers: int = 1, more: tuple[Any, ...] = (),
+def _run_command(
+    bundle: Path, slide: Path, options: argparse.Namespace, *, mpp: float | None,
+    workers: int = 1, extra_options: tuple[Any, ...] = (),
 ) -> dict[str, float]:  # fmt: skip
     """Run `tcc slide run` in a process of its own; return what it took."""
-    named = [word for one in given.tumour for word in ("--tumour", one)]
-    rule = () if "--mask" in more else ("--rule", given.rule)  # a mask's file needs none
-    with tempfile.TemporaryDirectory(dir=given.folder) as out:
+    tumour_options = [option for label in options.tumour for option in ("--tumour", label)]
+    rule = () if "--mask" in extra_options else ("--rule", options.rule)  # a mask's file needs none
+    with tempfile.TemporaryDirectory(dir=options.folder) as out:
         stage = Path(out) / "stage.json"
         # fmt: off
-        words = [stage, "slide", "run", bundle, slide, "--at", given.at, "--patch", given.patch,
-                 *named, *rule, "--workers", workers, *more, "-q", "-o", out]
+        arguments = [stage, "slide", "run", bundle, slide, "--at", options.at,
+                     "--patch", options.patch, *tumour_options, *rule, "--workers", workers, *extra_options, "-q", "-o", out]
         # fmt: on
         if mpp:
-            words += ["--mpp", mpp]
-        began = time.perf_counter()
-        program = [sys.executable, "-c", MEASURED, *map(str, words)]
-        child = subprocess.Popen(program, stdout=subprocess.DEVNULL, env=KEPT)
+            arguments += ["--mpp", mpp]
+        started = time.perf_counter()
+        program = [sys.executable, "-c", MEASURING_PROGRAM, *map(str, arguments)]
+        child = subprocess.Popen(program, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         _, status, used = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - began
+        wall = time.perf_counter() - started
         if status:
             raise SystemExit("`tcc slide run` failed")
-        found = json.loads(stage.read_bytes())
-    room = found["wall"] * (os.cpu_count() or 1)
+        stage_figures = json.loads(stage.read_bytes())
+    available_seconds = stage_figures["wall"] * (os.cpu_count() or 1)
     return {
-        "cpu": used.ru_utime + used.ru_stime, "wall": wall, "memory": used.ru_maxrss * 1024,
-        "seconds": found["wall"], "busy": found["cpu"] / room, "idle": found["idle"] / room,
-    }  # fmt: skip
+        "cpu": used.ru_utime + used.ru_stime,
+        "wall": wall,
+        "memory": used.ru_maxrss * 1024,
+        "seconds": stage_figures["wall"],
+        "busy": stage_figures["cpu"] / available_seconds,
+        "idle": stage_figures["idle"] / available_seconds,
+    }
 
 
-def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, float]:
+def _measure_parts(bundle: Path, path: Path, options: argparse.Namespace) -> dict[str, float]:
     """Return the CPU seconds of what no run can leave out."""
-    found, _ = devices.load_bundle(bundle, devices.create_signature_policy())
-    contract, shape = found.input.preprocess, found.input.type.shape
-    loaded = create_session(found.model / MODEL_FILE)
+    bundle_file, _ = devices.load_bundle(bundle, devices.create_signature_policy())
+    contract, shape = bundle_file.input.preprocess, bundle_file.input.type.shape
+    ort_session = create_session(bundle_file.model / MODEL_FILE)
     seconds = dict.fromkeys(("decode", "resize", "contract", "infer"), 0.0)
-    _, kept = _cut(path, given)
-    with slide_file.open_slide(path, given.mpp) as slide:
-        span = max(1, round(given.patch * given.at / slide_file.get_resolution(slide)))
-        reader = PatchReader(slide, patch_grid.build_grid(slide, span, span), given.patch)
-        for block in patch_grid.split_into_blocks(reader, kept):
-            for name, work in _steps(reader, block, contract, shape, loaded, found.input):
-                seconds[name] += _cpu(work)[0]
+    _, selected = _select_patches(path, options)
+    with slide_file.open_slide(path, options.mpp) as slide:
+        span = max(1, round(options.patch * options.at / slide_file.get_resolution(slide)))
+        reader = PatchReader(slide, patch_grid.build_grid(slide, span, span), options.patch)
+        for block in patch_grid.split_into_blocks(reader, selected):
+            for name, work in _list_steps(
+                reader, block, contract, shape, ort_session, bundle_file.input
+            ):
+                seconds[name] += _measure_cpu(work)[0]
     return seconds
 
 
-def _steps(
-    reader: PatchReader, block: Any, contract: Any, shape: Any, loaded: Any, source: Any
+def _list_steps(
+    reader: PatchReader, block: Any, contract: Any, shape: Any, ort_session: Any, source: Any
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the parts of a block's work, in order."""
     state: dict[str, Any] = {}
-    names = [output.name for output in loaded.get_outputs()]
+    names = [output.name for output in ort_session.get_outputs()]
 
     def decode() -> None:
         state["pixels"] = reader.read_region(block)
@@ -258,24 +283,29 @@ def _steps(
     def resize() -> None:
         state["patches"] = list(reader.crop_patches(block, state["pixels"]))
 
-    def prepare() -> None:
+    def prepare_tensors() -> None:
         state["tensors"] = [
-            preprocess.apply(contract, one, shape)[None].astype(source.type.dtype.value)
-            for one in state["patches"]
+            preprocess.apply(contract, patch, shape)[None].astype(source.type.dtype.value)
+            for patch in state["patches"]
         ]
 
     def infer() -> None:
         for tensor in state["tensors"]:
-            loaded.run(names, {source.name: tensor})
+            ort_session.run(names, {source.name: tensor})
 
-    yield from (("decode", decode), ("resize", resize), ("contract", prepare), ("infer", infer))
+    yield from (
+        ("decode", decode),
+        ("resize", resize),
+        ("contract", prepare_tensors),
+        ("infer", infer),
+    )
 
 
-def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
+def _measure_cpu(work: Callable[[], Any]) -> tuple[float, Any]:
     """Return the CPU seconds of all threads that some work takes, and what it gives."""
-    began = time.process_time()
-    made = work()
-    return time.process_time() - began, made
+    started = time.process_time()
+    returned = work()
+    return time.process_time() - started, returned
 
 
 if __name__ == "__main__":

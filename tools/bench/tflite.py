@@ -51,88 +51,101 @@ def main() -> None:
     parser.add_argument("--spec", default="ddsnet")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--rounds", type=int, default=30)
-    given = parser.parse_args()
-    settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(shipped.find_spec(given.spec, make_file_span(given.spec)), settings).graph
-    files = made(Model(graph, pipeline.create_random_weights(graph).tensors))
-    about = {"spec": given.spec, "rounds": given.rounds}
-    print(json.dumps({**about, "files": measured(files, given.rounds)}, indent=2))
+    options = parser.parse_args()
+    settings = dict(setting.split("=", 1) for setting in options.set)
+    graph = load(shipped.find_spec(options.spec, make_file_span(options.spec)), settings).graph
+    files = make_files(Model(graph, pipeline.create_random_weights(graph).tensors))
+    header = {"spec": options.spec, "rounds": options.rounds}
+    print(json.dumps({**header, "files": measure_files(files, options.rounds)}, indent=2))
 
 
-def made(model: Model) -> Mapping[str, bytes]:
+def make_files(model: Model) -> Mapping[str, bytes]:
     """Return our file of each form, and the peer's."""
-    ready = passes.run(model, passes.INT8)
-    found = Calibration(compute_minmax_ranges(ready, _limits(ready)))
+    lowered_model = passes.run(model, passes.INT8)
+    calibration = Calibration(compute_minmax_ranges(lowered_model, _compute_limits(lowered_model)))
     # the peer gives constants that are joined to a map no scale, so its input has no border
-    plain = passes.run(model, [one for one in passes.INT8 if one.name != "raw_input"])
-    lean = {each: passes.run(model, BACKEND.passes(each)) for each in (FP32, FP16, DYNAMIC)}
-    lean[INT8] = quantize(ready, replace(found, float_io=False))
-    ours = {each.name: BACKEND.emit(TARGET, m, each).files[FILE] for each, m in lean.items()}
-    dynamic = quantizer.Quantizer(
-        bytearray(_packed(_named(ours["fp32"]))), recipe.dynamic_wi8_afp32()
+    float_model = passes.run(
+        model, [graph_pass for graph_pass in passes.INT8 if graph_pass.name != "raw_input"]
+    )
+    models = {
+        precision: passes.run(model, BACKEND.passes(precision))
+        for precision in (FP32, FP16, DYNAMIC)
+    }
+    models[INT8] = quantize(lowered_model, replace(calibration, float_io=False))
+    tcc_files = {
+        precision.name: BACKEND.emit(TARGET, m, precision).files[FILE]
+        for precision, m in models.items()
+    }
+    dynamic_quantizer = quantizer.Quantizer(
+        bytearray(_pack_model(_name_tensors(tcc_files["fp32"]))), recipe.dynamic_wi8_afp32()
     )
     return {
-        **ours,
-        "peer dynamic": bytes(dynamic.quantize().quantized_model),
-        "peer int8": peer(plain, Calibration(compute_minmax_ranges(plain, _limits(plain)))),
+        **tcc_files,
+        "peer dynamic": bytes(dynamic_quantizer.quantize().quantized_model),
+        "peer int8": make_peer_file(
+            float_model,
+            Calibration(compute_minmax_ranges(float_model, _compute_limits(float_model))),
+        ),
     }
 
 
-def peer(model: Model, found: Calibration) -> bytes:
+def make_peer_file(model: Model, calibration: Calibration) -> bytes:
     """Return the peer's int8 file of a ready model."""
-    lite = _named(pack(describe_floats(model)))
-    given = {}
+    lite = _name_tensors(pack(describe_floats(model)))
+    tensor_ranges = {}
     for tensor in lite.subgraphs[0].tensors:
         name = tensor.name.decode()
-        value = name if name in found.ranges else name.rpartition("/")[0]
-        if value in found.ranges:
-            own = found.ranges[value]
+        ranged_value = name if name in calibration.ranges else name.rpartition("/")[0]
+        if ranged_value in calibration.ranges:
+            value_range = calibration.ranges[ranged_value]
             low, high = (
-                np.full((1,) * len(tensor.shape), bound * own.scale, np.float32)
-                for bound in own.limits
+                np.full((1,) * len(tensor.shape), bound * value_range.scale, np.float32)
+                for bound in value_range.limits
             )
-            given[name] = {"min": low, "max": high}
-    theirs = quantizer.Quantizer(bytearray(_packed(lite)), recipe.static_wi8_ai8())
-    return bytes(theirs.quantize(given).quantized_model)
+            tensor_ranges[name] = {"min": low, "max": high}
+    peer_quantizer = quantizer.Quantizer(bytearray(_pack_model(lite)), recipe.static_wi8_ai8())
+    return bytes(peer_quantizer.quantize(tensor_ranges).quantized_model)
 
 
-def _named(data: bytes) -> Any:
+def _name_tensors(content: bytes) -> Any:
     """Return a file's objects with a name for every tensor, as the peer wants it."""
-    lite = schema.ModelT.InitFromPackedBuf(data)
+    lite = schema.ModelT.InitFromPackedBuf(content)
     for number, tensor in enumerate(lite.subgraphs[0].tensors):
         tensor.name = tensor.name or f"constant{number}".encode()
     return lite
 
 
-def _packed(lite: Any) -> bytes:
+def _pack_model(lite: Any) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(lite.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
-def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
+def _compute_limits(lowered_model: Model) -> Mapping[str, tuple[float, float]]:
     """Return the least and greatest number of each value on one noise image."""
-    graph = ready.graph
+    graph = lowered_model.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
-    x = _noise(graph)
-    (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
-    values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
+    tensor = _make_noise(graph)
+    (node_values,) = float_program.run(
+        Model(replace(graph, outputs=outputs), lowered_model.weights), [tensor]
+    )
+    all_values = {graph.inputs[0].name: tensor, **{name[:-1]: y for name, y in node_values.items()}}
     return {
-        name: (float(values[name].min()), float(values[name].max()))
+        name: (float(all_values[name].min()), float(all_values[name].max()))
         for name in list_unfused_values(graph)
     }
 
 
-def _noise(graph: Graph) -> Array:
+def _make_noise(graph: Graph) -> Array:
     (source,) = graph.inputs
     levels = np.random.default_rng(0).integers(0, 256, source.type.shape).astype(np.float32)
     raw = source.preprocess is not None and source.preprocess.raw
     return levels if raw else levels / np.float32(127.5) - 1
 
 
-def measured(files: Mapping[str, bytes], rounds: int) -> dict[str, Any]:
+def measure_files(files: Mapping[str, bytes], rounds: int) -> dict[str, Any]:
     """Return size and times of each file."""
-    runs = {name: _loaded(data) for name, data in files.items()}
+    runs = {name: _load_interpreter(content) for name, content in files.items()}
     times: dict[str, list[float]] = {name: [] for name in files}
     for number in range(rounds + 1):
         for name, interpreter in runs.items():
@@ -141,28 +154,28 @@ def measured(files: Mapping[str, bytes], rounds: int) -> dict[str, Any]:
             if number:  # the first round warms up
                 times[name].append((time.perf_counter() - begin) * 1e3)
     rows: dict[str, Any] = {}
-    for name, data in files.items():
+    for name, content in files.items():
         rows[name] = {
-            "bytes": len(data),
+            "bytes": len(content),
             "ms": round(statistics.median(times[name]), 3),
-            "ratio": _ratio(times[name], times["fp32"]),
+            "ratio": _compute_ratio(times[name], times["fp32"]),
         }
-    for theirs, ours in PEERS.items():
-        rows[ours]["against"] = _ratio(times[ours], times[theirs])
-        rows[ours]["size against"] = round(len(files[ours]) / len(files[theirs]), 3)
+    for peer_name, tcc_name in PEERS.items():
+        rows[tcc_name]["against"] = _compute_ratio(times[tcc_name], times[peer_name])
+        rows[tcc_name]["size against"] = round(len(files[tcc_name]) / len(files[peer_name]), 3)
     return rows
 
 
-def _loaded(data: bytes) -> Any:
-    made = Interpreter(model_content=data, num_threads=1)
-    made.allocate_tensors()
-    for detail in made.get_input_details():
-        made.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
-    return made
+def _load_interpreter(content: bytes) -> Any:
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+    return interpreter
 
 
-def _ratio(times: list[float], others: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(times, others, strict=True)), 3)
+def _compute_ratio(times: list[float], other_times: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(times, other_times, strict=True)), 3)
 
 
 if __name__ == "__main__":

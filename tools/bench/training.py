@@ -50,17 +50,17 @@ CLASSES = ("ADI", "MUC", "MUS", "STR", "STU", "TUM")
 class Turns:
     """After each step of the loop, takes the time that it took, and gives the others their turn."""
 
-    def __init__(self, others: dict[str, Callable[[], None]]) -> None:
-        self.others, self.loop = others, "loop"
-        self.seconds: dict[str, list[float]] = {name: [] for name in (self.loop, *others)}
+    def __init__(self, other_steps: dict[str, Callable[[], None]]) -> None:
+        self.other_steps, self.loop = other_steps, "loop"
+        self.seconds: dict[str, list[float]] = {name: [] for name in (self.loop, *other_steps)}
         self._begin = time.process_time()
 
     def report_step(self, completed_steps: int, total: int) -> None:
         """Hear of a step."""
         del completed_steps, total
         self.seconds[self.loop].append(time.process_time() - self._begin)
-        for name, work in self.others.items():
-            self.seconds[name].append(_spent(work))
+        for name, work in self.other_steps.items():
+            self.seconds[name].append(_measure_seconds(work))
         self._begin = time.process_time()
 
     def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
@@ -70,105 +70,115 @@ class Turns:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name, value in (("size", 128), ("batch", 64), ("steps", 24), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
+    for name, default in (("size", 128), ("batch", 64), ("steps", 24), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
     with (
-        arithmetic.use_repeatable_arithmetic(given.threads, torch.device("cpu")),
+        arithmetic.use_repeatable_arithmetic(options.threads, torch.device("cpu")),
         tempfile.TemporaryDirectory() as folder,
     ):
-        found = _measured(given, Path(folder))
+        figures = _measure_loop(options, Path(folder))
     print(
         json.dumps(
-            vars(given) | {"cpu": arithmetic.describe_environment(torch.device("cpu"))} | found,
+            vars(options) | {"cpu": arithmetic.describe_environment(torch.device("cpu"))} | figures,
             indent=1,
         )
     )
 
 
-def _measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    how = replace(
-        recipe.read_recipe(shipped.list_recipes()["ddsnet-lung"]), epochs=1, batch=given.batch
+def _measure_loop(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    loop_recipe = replace(
+        recipe.read_recipe(shipped.list_recipes()["ddsnet-lung"]), epochs=1, batch=options.batch
     )
-    plain = replace(how, average=None)
+    plain_recipe = replace(loop_recipe, average=None)
     turns = Turns(
-        {"step": _step(given, how), "plain": _step(given, plain), "by_hand": _by_hand(given)}
+        {
+            "step": _make_step(options, loop_recipe),
+            "plain": _make_step(options, plain_recipe),
+            "by_hand": _make_torch_step(options),
+        }
     )
-    run = _loop(given, how, folder / "state")
+    run = _make_run(options, loop_recipe, folder / "state")
     run.run(turns)
     # The first steps make kernels.
-    times = {name: statistics.median(each[2:]) for name, each in turns.seconds.items()}
+    times = {
+        name: statistics.median(step_seconds[2:]) for name, step_seconds in turns.seconds.items()
+    }
     return {
-        "images_a_cpu_second": {name: round(given.batch / each, 1) for name, each in times.items()},
+        "images_a_cpu_second": {
+            name: round(options.batch / step_seconds, 1) for name, step_seconds in times.items()
+        },
         "loop_to_step": round(times["step"] / times["loop"], 3),
         "plain_to_by_hand": round(times["by_hand"] / times["plain"], 3),
-        "state_ms": round(1000 * _spent(run._write_checkpoint), 1),
+        "state_ms": round(1000 * _measure_seconds(run._write_checkpoint), 1),
     }
 
 
-def _spent(work: Callable[[], None]) -> float:
+def _measure_seconds(work: Callable[[], None]) -> float:
     begin = time.process_time()
     work()
     return time.process_time() - begin
 
 
-def _trainer(given: argparse.Namespace, how: Recipe) -> Trainer:
-    spec = load(shipped.list_specs()["ddsnet"], {"size": str(given.size)})
-    outputs = class_outputs.plan_outputs(spec.graph, how.loss, CLASSES, NOWHERE)
-    loss = losses.build_class_loss(how.loss, dict.fromkeys(CLASSES, 1))
+def _make_trainer(options: argparse.Namespace, loop_recipe: Recipe) -> Trainer:
+    spec = load(shipped.list_specs()["ddsnet"], {"size": str(options.size)})
+    outputs = class_outputs.plan_outputs(spec.graph, loop_recipe.loss, CLASSES, NOWHERE)
+    loss = losses.build_class_loss(loop_recipe.loss, dict.fromkeys(CLASSES, 1))
     start, device = weights.initialize_random(spec.graph), torch.device("cpu")
-    return Trainer(TrainingPlan(spec.graph, start, how, CLASSES, outputs, (loss,), 0, device))
+    return Trainer(
+        TrainingPlan(spec.graph, start, loop_recipe, CLASSES, outputs, (loss,), 0, device)
+    )
 
 
-def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> TrainingRun:
-    trainer, count = _trainer(given, how), given.batch * given.steps
-    levels = torch.randint(0, 256, (count, 3, given.size, given.size), dtype=torch.uint8)
+def _make_run(options: argparse.Namespace, loop_recipe: Recipe, path: Path) -> TrainingRun:
+    trainer, count = _make_trainer(options, loop_recipe), options.batch * options.steps
+    levels = torch.randint(0, 256, (count, 3, options.size, options.size), dtype=torch.uint8)
     contract = trainer.plan.outputs.source.preprocess
     store = PixelStore(
         levels, torch.arange(count) % 6, ("",) * count, contract, np.zeros(count, np.uint32)
     )
-    none = PixelStore(levels[:0], store.classes[:0], (), contract, store.checksums[:0])
+    empty_store = PixelStore(levels[:0], store.classes[:0], (), contract, store.checksums[:0])
     identity = TrainingIdentity("", "", "", "", "", CLASSES, 0)
     position = TrainingPosition(
-        checkpoint.VERSION, identity, torch.__version__, given.threads, 1, 0, 0, 0, (), None
+        checkpoint.VERSION, identity, torch.__version__, options.threads, 1, 0, 0, 0, (), None
     )
     start = TrainingState(position, np.zeros(0, np.float32), {})
-    return TrainingRun(trainer, {"train": store, "val": none}, start, path)
+    return TrainingRun(trainer, {"train": store, "val": empty_store}, start, path)
 
 
-def _batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    shape = (given.batch, 3, given.size, given.size)
+def _make_batch(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    shape = (options.batch, 3, options.size, options.size)
     images = torch.randn(shape).contiguous(memory_format=torch.channels_last)
-    return images, torch.arange(given.batch) % 6
+    return images, torch.arange(options.batch) % 6
 
 
-def _step(given: argparse.Namespace, how: Recipe) -> Callable[[], None]:
-    trainer, (images, classes) = _trainer(given, how), _batch(given)
+def _make_step(options: argparse.Namespace, loop_recipe: Recipe) -> Callable[[], None]:
+    trainer, (images, classes) = _make_trainer(options, loop_recipe), _make_batch(options)
     targets = nn.functional.one_hot(classes, 6).float()
 
-    def work() -> None:
+    def run_step() -> None:
         trainer.step(images, targets, 0.01, 0)
 
-    return work
+    return run_step
 
 
-def _by_hand(given: argparse.Namespace) -> Callable[[], None]:
+def _make_torch_step(options: argparse.Namespace) -> Callable[[], None]:
     sys.path.insert(0, str(ROOT / "tests"))
     ddsnet = importlib.import_module("reference_nets.ddsnet")
 
     network: Any = ddsnet.DDSNet(6).to(memory_format=torch.channels_last)
-    how = torch.optim.SGD(network.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
-    images, classes = _batch(given)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
+    images, classes = _make_batch(options)
 
-    def work() -> None:
-        how.zero_grad(set_to_none=True)
+    def run_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(images)
         loss: Any = nn.functional.cross_entropy(logits.float(), classes, label_smoothing=0.1)
         loss.backward()
-        how.step()
+        optimizer.step()
 
-    return work
+    return run_step
 
 
 if __name__ == "__main__":

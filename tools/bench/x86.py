@@ -46,91 +46,111 @@ RUNTIMES = {"onnxruntime": "ONNX Runtime", "tflite": "TFLite"}
 KINDS = ("VNNI", "no VNNI")
 """Processors with instructions for sums of products of bytes, and others."""
 COLUMNS = tuple(f"{runtime}, {kind}" for kind in KINDS for runtime in RUNTIMES.values())
-Run = Callable[[], object]
+InferenceRun = Callable[[], object]
 
 
 def main() -> int:
     """Measure, print, and write the page's table if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    every = sorted(shipped.list_specs())
+    network_names = sorted(shipped.list_specs())
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--docs", action="store_true")
-    given = parser.parse_args()
-    found = {}
-    for name in given.networks or every:
+    options = parser.parse_args()
+    figures = {}
+    for name in options.networks or network_names:
         print(name, file=sys.stderr, flush=True)
-        found[name] = measured(name, given.rounds)
-    about = {
-        "rounds": given.rounds,
+        figures[name] = measure_network(name, options.rounds)
+    header = {
+        "rounds": options.rounds,
         "onnxruntime": version("onnxruntime"),
         "ai-edge-litert": version("ai-edge-litert"),
         "processor": sorted(read_features()),
         "products": select_product_types(read_features()).form,
     }
-    print(json.dumps({**about, "networks": found}, indent=2))
-    if given.docs:
+    print(json.dumps({**header, "networks": figures}, indent=2))
+    if options.docs:
         PAGE.write_text(
-            written(PAGE.read_text(), found, KINDS[select_product_types(read_features()).unsigned])
+            update_page(
+                PAGE.read_text(), figures, KINDS[select_product_types(read_features()).unsigned]
+            )
         )
     return 0
 
 
-def written(page: str, found: Mapping[str, Any], kind: str) -> str:
+def update_page(page: str, figures: Mapping[str, Any], kind: str) -> str:
     """Return the page with what was found on one kind of processor in its table."""
-    head, _, rest = page.partition(BEGIN)
-    before, _, behind = rest.partition(END)
+    head, _, text_below = page.partition(BEGIN)
+    old_table, _, behind = text_below.partition(END)
     titles, *rows = (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in before.splitlines()
+        for line in old_table.splitlines()
         if line.startswith("|") and not line.startswith("|-")
     )
-    known = {name: dict(zip(titles[1:], cells, strict=True)) for name, *cells in rows}
-    for name, row in found.items():
-        own = {f"{word}, {kind}": f"{row[each]['ratio']:.2f}" for each, word in RUNTIMES.items()}
-        known[name] = {**known.get(name, {}), **own}
-    return f"{head}{BEGIN}\n\n{table(known)}\n{END}{behind}"
+    cells_by_network = {name: dict(zip(titles[1:], cells, strict=True)) for name, *cells in rows}
+    for name, row in figures.items():
+        new_cells = {
+            f"{runtime_title}, {kind}": f"{row[runtime]['ratio']:.2f}"
+            for runtime, runtime_title in RUNTIMES.items()
+        }
+        cells_by_network[name] = {**cells_by_network.get(name, {}), **new_cells}
+    return f"{head}{BEGIN}\n\n{format_table(cells_by_network)}\n{END}{behind}"
 
 
-def measured(name: str, rounds: int) -> dict[str, Any]:
+def measure_network(name: str, rounds: int) -> dict[str, Any]:
     """Return times and their ratio for each runtime."""
     graph = load(shipped.list_specs()[name]).graph
     model = Model(graph, pipeline.create_random_weights(graph).tensors)
-    ready = passes.run(model, passes.INT8)
-    ranges = Calibration(compute_minmax_ranges(ready, int8.value_limits(ready)))
-    found = {}
+    lowered_model = passes.run(model, passes.INT8)
+    ranges = Calibration(
+        compute_minmax_ranges(lowered_model, int8.compute_value_limits(lowered_model))
+    )
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = {
-            "onnxruntime": dict(_onnxruntime(model, quantize(ready, ranges), Path(folder))),
-            "tflite": dict(_tflite(model, quantize(ready, replace(ranges, float_io=False)))),
+            "onnxruntime": dict(
+                _make_onnxruntime_runs(model, quantize(lowered_model, ranges), Path(folder))
+            ),
+            "tflite": dict(
+                _make_tflite_runs(model, quantize(lowered_model, replace(ranges, float_io=False)))
+            ),
         }
         for runtime, forms in runs.items():
-            found[runtime] = _timed(forms, rounds)
-    return found
+            figures[runtime] = _measure_times(forms, rounds)
+    return figures
 
 
-def _onnxruntime(model: Model, program: Model, folder: Path) -> Iterator[tuple[str, Run]]:
+def _make_onnxruntime_runs(
+    model: Model, program: Model, folder: Path
+) -> Iterator[tuple[str, InferenceRun]]:
     backend, (target,) = int8.BACKEND, int8.BACKEND.targets
-    for precision, given in ((FP32, _floats(backend, model)), (precisions.INT8, program)):
+    for precision, emitted_model in (
+        (FP32, _make_float_model(backend, model)),
+        (precisions.INT8, program),
+    ):
         path = folder / f"{precision.name}.onnx"
-        path.write_bytes(backend.emit(target, given, precision).files[MODEL_FILE])
-        source = given.graph.inputs[0]
-        feed = {source.name: int8.picture(given.graph)[None].astype(source.type.dtype.value)}
+        path.write_bytes(backend.emit(target, emitted_model, precision).files[MODEL_FILE])
+        source = emitted_model.graph.inputs[0]
+        feed = {
+            source.name: int8.make_noise_image(emitted_model.graph)[None].astype(
+                source.type.dtype.value
+            )
+        }
         yield precision.name, partial(create_session(path).run, None, feed)
 
 
-def _tflite(model: Model, program: Model) -> Iterator[tuple[str, Run]]:
+def _make_tflite_runs(model: Model, program: Model) -> Iterator[tuple[str, InferenceRun]]:
     backend, (target,) = tflite.BACKEND, tflite.BACKEND.targets
-    for precision, given in ((FP32, _floats(backend, model)), (INT8, program)):
-        data = backend.emit(target, given, precision).files[LITE_FILE]
-        yield precision.name, tflite._loaded(data).invoke
+    for precision, emitted_model in ((FP32, _make_float_model(backend, model)), (INT8, program)):
+        content = backend.emit(target, emitted_model, precision).files[LITE_FILE]
+        yield precision.name, tflite._load_interpreter(content).invoke
 
 
-def _floats(backend: Any, model: Model) -> Model:
+def _make_float_model(backend: Any, model: Model) -> Model:
     return passes.run(model, backend.passes(FP32))
 
 
-def _timed(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
+def _measure_times(runs: Mapping[str, InferenceRun], rounds: int) -> dict[str, float]:
     """Return the median milliseconds of each form, and how integers compare."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
@@ -140,17 +160,17 @@ def _timed(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
             if number > 1:  # the first rounds warm up
                 times[name].append((time.process_time() - begin) * 1e3)
     pairs = zip(times["int8"], times["fp32"], strict=True)
-    row = {name: statistics.median(each) for name, each in times.items()}
-    return {name: round(value, 3) for name, value in row.items()} | {
+    row = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
+    return {name: round(figure, 3) for name, figure in row.items()} | {
         "ratio": round(statistics.median(a / b for a, b in pairs), 3)
     }
 
 
-def table(known: Mapping[str, Mapping[str, str]]) -> str:
+def format_table(cells_by_network: Mapping[str, Mapping[str, str]]) -> str:
     """Return the page's table, of cells by network and column; what was not measured is a dash."""
     lines = [f"| int8 over fp32 | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|"]
-    for name, row in sorted(known.items()):
-        lines.append(f"| {name} | {' | '.join(row.get(each, '-') for each in COLUMNS)} |")
+    for name, row in sorted(cells_by_network.items()):
+        lines.append(f"| {name} | {' | '.join(row.get(column, '-') for column in COLUMNS)} |")
     return "\n".join(lines) + "\n"
 
 

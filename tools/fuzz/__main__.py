@@ -28,13 +28,13 @@ from typing import Any
 import child
 from case import Case, Front, Outcome
 from fronts import FRONTS
-from judge import judged
+from judge import check_outcome
 
-SHOWN = 20
+MAX_PRINTED = 20
 """Failures that are printed of each front."""
 
 
-def cases(front: Front, seed: int, share: float) -> Iterator[tuple[int, Case]]:
+def generate_cases(front: Front, seed: int, share: float) -> Iterator[tuple[int, Case]]:
     """Yield the cases of a front with their numbers; each depends on its number and seed alone."""
     for number in range(max(1, round(front.count * share))):
         yield number, front.make(Random(f"{front.name} {seed} {number}"))
@@ -52,7 +52,7 @@ class Tally:
     next: int = 0
     start: float = field(default_factory=time.monotonic)
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return what to say of it."""
         return {
             "front": self.front,
@@ -65,10 +65,10 @@ class Tally:
             "minutes": round((time.monotonic() - self.start) / 60, 1),
         }
 
-    def say(self) -> None:
+    def print_summary(self) -> None:
         """Print it in a line."""
-        shown = {key: value for key, value in self.document().items() if key != "failures"}
-        print(json.dumps(shown | {"failed": len(self.failures)}), flush=True)
+        summary = {key: figure for key, figure in self.to_document().items() if key != "failures"}
+        print(json.dumps(summary | {"failed": len(self.failures)}), flush=True)
 
     def add(self, number: int, case: Case, outcome: Outcome, wrong: str) -> None:
         """Count how a case ended, and print what is wrong with it, if anything."""
@@ -76,73 +76,78 @@ class Tally:
         self.slowest = max(self.slowest, outcome.seconds)
         self.largest = max(self.largest, outcome.peak)
         if wrong:
-            words = " ".join(case.words)[:200]
-            self.failures.append({"case": number, "wrong": wrong, "words": words})
-            if len(self.failures) <= SHOWN:
+            command = " ".join(case.arguments)[:200]
+            self.failures.append({"case": number, "wrong": wrong, "words": command})
+            if len(self.failures) <= MAX_PRINTED:
                 tail = outcome.err.strip().splitlines()[-3:]
                 print(
-                    f"{self.front} {number}: {wrong}: tcc {words}", *tail, sep="\n    ", flush=True
+                    f"{self.front} {number}: {wrong}: tcc {command}",
+                    *tail,
+                    sep="\n    ",
+                    flush=True,
                 )
 
 
-def tried(front: Front, options: argparse.Namespace, tally: Tally, around: str) -> None:
-    """Run the cases of a front in folders of `around`, and count them."""
+def run_front(front: Front, options: argparse.Namespace, tally: Tally, base_folder: str) -> None:
+    """Run the cases of a front in folders of `base_folder`, and count them."""
     front.warm()
-    for number, case in cases(front, options.seed, options.share):
+    for number, case in generate_cases(front, options.seed, options.share):
         if number < options.start or options.only not in {None, number}:
             continue
         tally.next = number
-        place = tempfile.mkdtemp(dir=options.keep or around, prefix=f"{front.name}-{number}-")
-        folder = Path(place) / "case"
+        case_root = tempfile.mkdtemp(
+            dir=options.keep or base_folder, prefix=f"{front.name}-{number}-"
+        )
+        folder = Path(case_root) / "case"
         folder.mkdir()
         outcome = child.run(case, folder)
-        wrong = judged(outcome, case, folder)
+        wrong = check_outcome(outcome, case, folder)
         if not (options.keep and wrong):
-            shutil.rmtree(place)
+            shutil.rmtree(case_root)
         tally.add(number, case, outcome, wrong)
         tally.next = number + 1
 
 
 def main() -> int:
     """Run the fronts that the command line names."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [front.name for front in FRONTS]
-    words.add_argument(
+    parser.add_argument(
         "fronts", nargs="*", metavar="front", help=f"{', '.join(names)}; all if none is named"
     )
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--share", type=float, default=1.0, help="share of each front's cases")
-    words.add_argument("--only", type=int, help="the number of one case")
-    words.add_argument("--start", type=int, default=0, help="the number of the first case")
-    words.add_argument("--keep", help="a folder in which the files of failed cases are kept")
-    words.add_argument("--json", help="a file to write the counts to")
-    options = words.parse_args()
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0, help="share of each front's cases")
+    parser.add_argument("--only", type=int, help="the number of one case")
+    parser.add_argument("--start", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--keep", help="a folder in which the files of failed cases are kept")
+    parser.add_argument("--json", help="a file to write the counts to")
+    options = parser.parse_args()
     if unknown := set(options.fronts) - set(names):
-        words.error(f"there is no front {', '.join(sorted(unknown))}")
+        parser.error(f"there is no front {', '.join(sorted(unknown))}")
     if options.keep:
         Path(options.keep).mkdir(parents=True, exist_ok=True)
-    found: list[Tally] = []
+    tallies: list[Tally] = []
     # What some cases let run is not to be let run by the user's own commands.
-    around = tempfile.TemporaryDirectory(prefix="tcc-fuzz-", ignore_cleanup_errors=True)
-    os.environ["XDG_STATE_HOME"] = f"{around.name}/state"
+    base_folder = tempfile.TemporaryDirectory(prefix="tcc-fuzz-", ignore_cleanup_errors=True)
+    os.environ["XDG_STATE_HOME"] = f"{base_folder.name}/state"
     os.environ["TCC_CACHE_LIMIT"] = "0"  # each build is to be one
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run without a terminal is stopped
     try:
         for front in FRONTS:
             if not options.fronts or front.name in options.fronts:
-                found.append(Tally(front.name))
-                tried(front, options, found[-1], around.name)
-                found[-1].say()
+                tallies.append(Tally(front.name))
+                run_front(front, options, tallies[-1], base_folder.name)
+                tallies[-1].print_summary()
     except KeyboardInterrupt:  # what was counted until then is not lost
-        for tally in found[-1:]:
-            tally.say()
+        for tally in tallies[-1:]:
+            tally.print_summary()
         print("stopped: go on with --start and what `next` says", file=sys.stderr)
         return 130
     finally:
         if options.json:
-            text = json.dumps([tally.document() for tally in found], indent=1)
+            text = json.dumps([tally.to_document() for tally in tallies], indent=1)
             Path(options.json).write_text(text + "\n")
-    return int(any(tally.failures for tally in found))
+    return int(any(tally.failures for tally in tallies))
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ NUMBERS = (
 )  # fmt: skip
 """What stands for a number in a changed file."""
 CLASSES = ("Tumor", "normal", "_2", "Exclusion", "", "Necrosis", "\ud800", "x" * 300, "\x1b[31m")
-WORDS = ("null", "[]", "{}", "3", '"x"', "-1", "1e400", "true", "NaN", "[[[[[[]]]]]]", "0.5")
+JSON_TOKENS = ("null", "[]", "{}", "3", '"x"', "-1", "1e400", "true", "NaN", "[[[[[[]]]]]]", "0.5")
 MANY = 200_000
 """How often a part is repeated in a file that is large."""
 
 
 @cache
-def _slide() -> bytes:
+def _make_slide() -> bytes:
     from io import BytesIO
 
     from PIL import Image
@@ -37,42 +37,42 @@ def _slide() -> bytes:
     return file.getvalue()
 
 
-def _vertices(numbers: Random, strange: bool) -> list[tuple[str, str]]:
-    def number() -> str:
-        if strange and numbers.random() < 0.1:
+def _make_vertices(numbers: Random, is_damaged: bool) -> list[tuple[str, str]]:
+    def make_number() -> str:
+        if is_damaged and numbers.random() < 0.1:
             return numbers.choice(NUMBERS)
         return str(numbers.choice((numbers.randint(0, SIDE), round(numbers.uniform(0, SIDE), 2))))
 
-    return [(number(), number()) for _ in range(numbers.choice((1, 2, 3, 4, 5, 40)))]
+    return [(make_number(), make_number()) for _ in range(numbers.choice((1, 2, 3, 4, 5, 40)))]
 
 
-def _geojson(numbers: Random, strange: bool) -> str:
+def _write_geojson(numbers: Random, is_damaged: bool) -> str:
     features = []
     for _ in range(numbers.randint(0, 4)):
-        ring = ",".join(f"[{x},{y}]" for x, y in _vertices(numbers, strange))
-        name = json.dumps(numbers.choice(CLASSES if strange else CLASSES[:3]))
-        kind = numbers.choice(("Polygon", "MultiPolygon", "Point") if strange else ("Polygon",))
+        ring = ",".join(f"[{x},{y}]" for x, y in _make_vertices(numbers, is_damaged))
+        name = json.dumps(numbers.choice(CLASSES if is_damaged else CLASSES[:3]))
+        kind = numbers.choice(("Polygon", "MultiPolygon", "Point") if is_damaged else ("Polygon",))
         parts = f"[[{ring}]]" if kind == "Polygon" else f"[[[{ring}]]]"
         properties = f'{{"classification": {{"name": {name}}}}}'
         geometry = f'{{"type": "{kind}", "coordinates": {parts}}}'
         features.append(
             f'{{"type": "Feature", "geometry": {geometry}, "properties": {properties}}}'
         )
-    listed = f"[{','.join(features)}]"
+    feature_list = f"[{','.join(features)}]"
     if numbers.random() < 0.5:
-        return listed
-    return f'{{"type": "FeatureCollection", "features": {listed}}}'
+        return feature_list
+    return f'{{"type": "FeatureCollection", "features": {feature_list}}}'
 
 
-def _xml(numbers: Random, strange: bool) -> str:
+def _write_xml(numbers: Random, is_damaged: bool) -> str:
     areas = []
     for _ in range(numbers.randint(0, 4)):
         corners = "".join(
             f'<Coordinate Order="{order}" X="{x}" Y="{y}"/>'
-            for order, (x, y) in enumerate(_vertices(numbers, strange))
+            for order, (x, y) in enumerate(_make_vertices(numbers, is_damaged))
         )
-        name = numbers.choice(("Tumor", "_0", "_2", "None") if strange else ("Tumor", "_2"))
-        kind = numbers.choice(("Polygon", "Spline", "Dot") if strange else ("Polygon",))
+        name = numbers.choice(("Tumor", "_0", "_2", "None") if is_damaged else ("Tumor", "_2"))
+        kind = numbers.choice(("Polygon", "Spline", "Dot") if is_damaged else ("Polygon",))
         areas.append(
             f'<Annotation PartOfGroup="{name}" Type="{kind}"><Coordinates>{corners}'
             "</Coordinates></Annotation>"
@@ -80,42 +80,46 @@ def _xml(numbers: Random, strange: bool) -> str:
     return f"<ASAP_Annotations><Annotations>{''.join(areas)}</Annotations></ASAP_Annotations>"
 
 
-def _change(numbers: Random, text: str) -> bytes:
+def _apply_change(numbers: Random, text: str) -> bytes:
     """Return a text that is cut, edited, or blown up somewhere."""
-    data = text.encode(errors="surrogatepass")
-    at = numbers.randrange(len(data) + 1)
-    end = min(len(data), at + numbers.choice((0, 1, 3, 30)))
+    content = text.encode(errors="surrogatepass")
+    at = numbers.randrange(len(content) + 1)
+    end = min(len(content), at + numbers.choice((0, 1, 3, 30)))
     match numbers.choice(("cut", "bytes", "part", "many", "deep", "bomb")):
         case "cut":
-            return data[:at]
+            return content[:at]
         case "bytes":
-            return data[:at] + numbers.randbytes(numbers.randint(1, 4)) + data[end:]
+            return content[:at] + numbers.randbytes(numbers.randint(1, 4)) + content[end:]
         case "part":
-            start = numbers.randrange(len(data) + 1)
-            return data[:at] + data[start : start + 40] + data[end:]
+            start = numbers.randrange(len(content) + 1)
+            return content[:at] + content[start : start + 40] + content[end:]
         case "many":
-            part = numbers.choice((b"[1,2],", b"<a/>", b"[],", b'{"a":1},', data[at:end] or b" "))
-            return data[:at] + part * numbers.choice((9, MANY)) + data[at:]
+            part = numbers.choice(
+                (b"[1,2],", b"<a/>", b"[],", b'{"a":1},', content[at:end] or b" ")
+            )
+            return content[:at] + part * numbers.choice((9, MANY)) + content[at:]
         case "deep":
-            return data[:at] + numbers.choice((b"[", b"<a>", b'{"a":')) * MANY + data[at:]
+            return content[:at] + numbers.choice((b"[", b"<a>", b'{"a":')) * MANY + content[at:]
         case _:
             bomb = b'<!DOCTYPE a [<!ENTITY b "b"><!ENTITY c "&b;&b;">]>'
-            return bomb + data
+            return bomb + content
 
 
-def _annotations(numbers: Random) -> Case:
-    strange = numbers.random() < 0.7
-    name, write = numbers.choice((("s.geojson", _geojson), ("s.xml", _xml)))
-    data = write(numbers, strange).encode(errors="surrogatepass")
-    if strange and numbers.random() < 0.5:
-        data = _change(numbers, write(numbers, strange))
-    words = ("slide", "patches", "s.png", "--mpp", "0.5", "--at", "0.5", "--patch", str(SPAN))
+def _make_annotation_case(numbers: Random) -> Case:
+    is_damaged = numbers.random() < 0.7
+    name, write = numbers.choice((("s.geojson", _write_geojson), ("s.xml", _write_xml)))
+    content = write(numbers, is_damaged).encode(errors="surrogatepass")
+    if is_damaged and numbers.random() < 0.5:
+        content = _apply_change(numbers, write(numbers, is_damaged))
+    arguments = ("slide", "patches", "s.png", "--mpp", "0.5", "--at", "0.5", "--patch", str(SPAN))
     return Case(
-        (*words, "--rule", "wide", "-q"), {"s.png": _slide(), name: data}, check=_named(name)
+        (*arguments, "--rule", "wide", "-q"),
+        {"s.png": _make_slide(), name: content},
+        check=_make_name_check(name),
     )
 
 
-def _named(name: str) -> Callable[[Outcome, Path], str]:
+def _make_name_check(name: str) -> Callable[[Outcome, Path], str]:
     def check(outcome: Outcome, _: Path) -> str:
         return "" if outcome.code != 2 or name in outcome.err else "the message names no file"
 
@@ -123,14 +127,14 @@ def _named(name: str) -> Callable[[Outcome, Path], str]:
 
 
 @cache
-def _result() -> dict[str, bytes]:
+def _make_slide_result() -> dict[str, bytes]:
     """Return a result that `slide run` writes, once."""
     import subprocess
     import sys
 
     folder = Path(tempfile.mkdtemp(prefix="tcc-fuzz-"))
     atexit.register(shutil.rmtree, folder)
-    (folder / "s.png").write_bytes(_slide())
+    (folder / "s.png").write_bytes(_make_slide())
     (folder / "net.yaml").write_text(
         "tcc: 1\nname: net\ninput: {image: {shape: [3, 8, 8], preprocess: {}}}\n"
         "graph: [global_avg_pool, flatten, linear: {units: 2}]\n"
@@ -138,25 +142,25 @@ def _result() -> dict[str, bytes]:
     )
     program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
     grid = ("--mpp", "0.5", "--at", "0.5", "--patch", str(SPAN))
-    for words in (
+    for arguments in (
         ("build", "net.yaml", "--target", "onnxruntime", "-q"),
         ("slide", "run", "build/net-onnxruntime-fp32", "s.png", *grid, "-q"),
     ):
-        command = [sys.executable, "-c", program, *words]
+        command = [sys.executable, "-c", program, *arguments]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return {path.name: path.read_bytes() for path in (folder / "slides/s").iterdir()}
 
 
-def _stored(numbers: Random) -> Case:
-    files = dict(_result())
+def _make_result_case(numbers: Random) -> Case:
+    files = dict(_make_slide_result())
     name = numbers.choice(("summary.json", "summary.json", "patches.csv"))
     text = files[name].decode()
     if name == "summary.json" and numbers.random() < 0.7:
         lines = text.splitlines()
         at = numbers.randrange(1, len(lines) - 1)
-        key, colon, rest = lines[at].partition(": ")
+        key, colon, value_text = lines[at].partition(": ")
         lines[at] = numbers.choice((
-            f"{key}{colon}{numbers.choice(WORDS)}{',' if rest.endswith(',') else ''}",
+            f"{key}{colon}{numbers.choice(JSON_TOKENS)}{',' if value_text.endswith(',') else ''}",
             "", lines[at] * 2, lines[at].replace('"', '"x', 1),
         ))  # fmt: skip
         files[name] = "\n".join(lines).encode()
@@ -168,32 +172,32 @@ def _stored(numbers: Random) -> Case:
         lines[at] = numbers.choice((lines[at] * 2, "", ",".join(cells) + "\n"))
         files[name] = "".join(lines).encode(errors="surrogatepass")
     else:
-        files[name] = _change(numbers, text)
-    changed = files[name] != _result()[name]
-    placed = {f"r/s/{name}": data for name, data in files.items()} | {"s.png": _slide()}
+        files[name] = _apply_change(numbers, text)
+    changed = files[name] != _make_slide_result()[name]
+    placed = {f"r/s/{name}": content for name, content in files.items()} | {"s.png": _make_slide()}
     truth = {"truth/s.geojson": b"[]"}
-    words = numbers.choice((("view", "r/s", "s.png"), ("eval", "r/s", "--truth", "truth")))
-    return Case(("slide", *words), placed | truth, check=_refused if changed else None)
+    arguments = numbers.choice((("view", "r/s", "s.png"), ("eval", "r/s", "--truth", "truth")))
+    return Case(("slide", *arguments), placed | truth, check=_check_table if changed else None)
 
 
-def _refused(outcome: Outcome, folder: Path) -> str:
+def _check_table(outcome: Outcome, folder: Path) -> str:
     """Say what is wrong where a line of a table that is there twice, or none, is accepted."""
     table = (folder / "r/s/patches.csv").read_bytes().splitlines()
-    whole = _result()["patches.csv"].splitlines()
+    original_table = _make_slide_result()["patches.csv"].splitlines()
     accepted = outcome.code in (0, 3)
-    return "a changed table is accepted" if accepted and len(table) != len(whole) else ""
+    return "a changed table is accepted" if accepted and len(table) != len(original_table) else ""
 
 
-def _any(numbers: Random) -> Case:
-    return numbers.choice((_annotations, _stored))(numbers)
+def _make_case(numbers: Random) -> Case:
+    return numbers.choice((_make_annotation_case, _make_result_case))(numbers)
 
 
-def _warm() -> None:
+def _prepare() -> None:
     import tcc.compiler.cli
     import tcc.compiler.slides.slide_evaluation
     import tcc.compiler.slides.slide_viewer  # noqa: F401
 
-    _result()
+    _make_slide_result()
 
 
-ANNOTATIONS = Front("annotations", 4000, _any, _warm)
+ANNOTATIONS = Front("annotations", 4000, _make_case, _prepare)

@@ -19,20 +19,22 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def npz(numbers: Random) -> bytes:
+def make_npz(numbers: Random) -> bytes:
     """Return the bytes of a file."""
-    data = numbers.choices((_whole, _lying, _bomb), (6, 4, 1))[0](numbers)
+    content = numbers.choices((_make_valid, _make_false_header, _make_bomb), (6, 4, 1))[0](numbers)
     if numbers.random() < 0.3:
-        at = numbers.randrange(len(data))
-        data = numbers.choice((data[:at], data[:at] + numbers.randbytes(9) + data[at + 9 :]))
-    return data
+        at = numbers.randrange(len(content))
+        content = numbers.choice(
+            (content[:at], content[:at] + numbers.randbytes(9) + content[at + 9 :])
+        )
+    return content
 
 
-def _whole(numbers: Random) -> bytes:
+def _make_valid(numbers: Random) -> bytes:
     shape = (4, 5, 7, 3) if numbers.random() < 0.5 else numbers.choice(SHAPES)
     name = numbers.choice(("images", "images", "tensors", "other"))
-    draw = np.random.default_rng(numbers.randrange(1 << 32))
-    values = draw.integers(0, 256, shape).astype(
+    generator = np.random.default_rng(numbers.randrange(1 << 32))
+    array = generator.integers(0, 256, shape).astype(
         "u1" if name == "images" and numbers.random() < 0.7 else numbers.choice(TYPES)
     )
     count = numbers.choice((*shape[:1], 3))
@@ -44,39 +46,41 @@ def _whole(numbers: Random) -> bytes:
             np.full(count, 1 << 60),
         )
     )
-    content = {name: values, **({"labels": labels} if numbers.random() < 0.8 else {})}
+    content = {name: array, **({"labels": labels} if numbers.random() < 0.8 else {})}
     buffer = io.BytesIO()
     (np.savez if numbers.random() < 0.5 else np.savez_compressed)(buffer, **content)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def _lying(numbers: Random) -> bytes:
+def _make_false_header(numbers: Random) -> bytes:
     kind = numbers.choice(("|u1", "|O", "<f8", "|V0", "<U0", "|V1000000000", "garbage", "<f4"))
-    head = _head(kind, numbers.choice(("False", "True", "1")), numbers.choice(CLAIMS))
+    head = _format_header(kind, numbers.choice(("False", "True", "1")), numbers.choice(CLAIMS))
     version = numbers.choice((1, 1, 2, 3, 9))
     size = numbers.choice((len(head), len(head), 60000, 3))
     length = struct.pack("<H" if version == 1 else "<I", size)
     body = (
         b"\x93NUMPY" + bytes((version, 0)) + length + head + bytes(numbers.choice((0, 50, 1 << 20)))
     )
-    return _zipped(numbers, body)
+    return _write_zip(numbers, body)
 
 
-def _head(kind: str, order: str, shape: str) -> bytes:
+def _format_header(kind: str, order: str, shape: str) -> bytes:
     return f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
 
 
-def _bomb(numbers: Random) -> bytes:
+def _make_bomb(numbers: Random) -> bytes:
     """Return a small file of an array, or of a header, of very many zeros."""
     count = numbers.choice((1 << 24, 1 << 28))
     if numbers.random() < 0.5:
-        return _zipped(numbers, b"\x93NUMPY\2\0" + struct.pack("<I", count) + bytes(count))
+        return _write_zip(numbers, b"\x93NUMPY\2\0" + struct.pack("<I", count) + bytes(count))
     side = numbers.choice((1, 64))
-    head = _head("|u1", "False", f"({count // (side * side * 3)}, {side}, {side}, 3)")
-    return _zipped(numbers, b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + bytes(count))
+    head = _format_header("|u1", "False", f"({count // (side * side * 3)}, {side}, {side}, 3)")
+    return _write_zip(
+        numbers, b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + bytes(count)
+    )
 
 
-def _zipped(numbers: Random, body: bytes) -> bytes:
+def _write_zip(numbers: Random, body: bytes) -> bytes:
     kinds = (zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2)
     kind = zipfile.ZIP_DEFLATED if len(body) > 1 << 22 else numbers.choice(kinds)
     buffer = io.BytesIO()

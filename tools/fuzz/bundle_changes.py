@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-VALUES: tuple[Any, ...] = (
+ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 1 << 31, 1 << 63, 10**30, 0.5, -0.0, 1e-300, 1e9, 1e308,
     "", "x", "..", "../x", "/etc/passwd", "a/../../b", "model", "float32", "int8", "a" * 5000, "\0",
     "\ud800", "\n", [], {}, [[]], [0], [3], [1] * 3000, {"x": 1}, "fp32", "onnxruntime", "host",
@@ -60,108 +60,112 @@ RARE = ("import time; time.sleep(300)",)
 
 
 @dataclass
-class Bundle:
+class EditedBundle:
     """An edited bundle: its folder, where others are, and its manifest as plain data, if it is."""
 
     folder: Path
-    others: Path
-    about: Any = None
-    text: Callable[[str], str] | None = None
-    kept: list[str] = field(default_factory=list)
+    other_bundles: Path
+    manifest: Any = None
+    edit_text: Callable[[str], str] | None = None
+    paths: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Read the manifest, and which files there are."""
-        self.about = json.loads((self.folder / "manifest.json").read_bytes())
-        self.kept = [file["path"] for file in self.about["files"]]
+        self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+        self.paths = [file["path"] for file in self.manifest["files"]]
 
-    def path(self, numbers: Random) -> Path:
+    def choose_path(self, numbers: Random) -> Path:
         """Return the place of one of the files."""
-        return self.folder / numbers.choice(self.kept)
+        return self.folder / numbers.choice(self.paths)
 
     def finish(self, numbers: Random) -> None:
         """Write the manifest: mostly as a forger would, with hashes and the seal made anew."""
         if numbers.random() < 0.85:
             with suppress(Exception):
                 self._hash()
-            if isinstance(self.about, dict):
-                body = json.dumps(self.about | {"seal": ""}, sort_keys=True)
-                self.about["seal"] = hashlib.sha256(body.encode()).hexdigest()
-        text = json.dumps(self.about, indent=2)
-        if self.text:
-            text = self.text(text)
-        place = self.folder / "manifest.json"
-        if place.is_file() and not place.is_symlink():
-            place.write_text(text)
+            if isinstance(self.manifest, dict):
+                body = json.dumps(self.manifest | {"seal": ""}, sort_keys=True)
+                self.manifest["seal"] = hashlib.sha256(body.encode()).hexdigest()
+        text = json.dumps(self.manifest, indent=2)
+        if self.edit_text:
+            text = self.edit_text(text)
+        manifest_path = self.folder / "manifest.json"
+        if manifest_path.is_file() and not manifest_path.is_symlink():
+            manifest_path.write_text(text)
 
     def _hash(self) -> None:
-        for file in self.about["files"]:
+        for file in self.manifest["files"]:
             path = self.folder / str(file["path"])
             if path.is_file() and path.stat().st_size < 1 << 24:
-                data = path.read_bytes()
-                file["bytes"], file["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+                content = path.read_bytes()
+                file["bytes"], file["sha256"] = len(content), hashlib.sha256(content).hexdigest()
 
 
-def _places(data: Any) -> Iterator[tuple[Any, Any]]:
+def _walk_keys(node: Any) -> Iterator[tuple[Any, Any]]:
     """Yield each container with each of its keys or indices."""
     keys: Any = ()
-    if isinstance(data, dict):
-        keys = list(data)
-    elif isinstance(data, list):
-        keys = range(len(data))
+    if isinstance(node, dict):
+        keys = list(node)
+    elif isinstance(node, list):
+        keys = range(len(node))
     for key in keys:
-        yield data, key
-        yield from _places(data[key])
+        yield node, key
+        yield from _walk_keys(node[key])
 
 
-def _spot(bundle: Bundle, numbers: Random) -> tuple[Any, Any]:
+def _choose_key(bundle: EditedBundle, numbers: Random) -> tuple[Any, Any]:
     """Return one place of the manifest, each key as likely at the top as deep down."""
-    places = list(_places(bundle.about)) or [({"x": 1}, "x")]
-    keys = sorted({str(key) for _, key in places})
-    wanted = numbers.choice(keys)
-    return numbers.choice([place for place in places if str(place[1]) == wanted])
+    locations = list(_walk_keys(bundle.manifest)) or [({"x": 1}, "x")]
+    keys = sorted({str(key) for _, key in locations})
+    key_text = numbers.choice(keys)
+    return numbers.choice([location for location in locations if str(location[1]) == key_text])
 
 
-def _retype(bundle: Bundle, numbers: Random) -> None:
-    home, key = _spot(bundle, numbers)
-    home[key] = numbers.choice(VALUES)
+def _replace_type(bundle: EditedBundle, numbers: Random) -> None:
+    container, key = _choose_key(bundle, numbers)
+    container[key] = numbers.choice(ODD_VALUES)
 
 
-def _drop_key(bundle: Bundle, numbers: Random) -> None:
-    home, key = _spot(bundle, numbers)
-    del home[key]
+def _remove_key(bundle: EditedBundle, numbers: Random) -> None:
+    container, key = _choose_key(bundle, numbers)
+    del container[key]
 
 
-def _double(bundle: Bundle, numbers: Random) -> None:
-    home, key = _spot(bundle, numbers)
-    if isinstance(home, list):
-        home.append(home[key])
+def _copy_key(bundle: EditedBundle, numbers: Random) -> None:
+    container, key = _choose_key(bundle, numbers)
+    if isinstance(container, list):
+        container.append(container[key])
     else:
-        home[f"{key}_"] = home[key]
+        container[f"{key}_"] = container[key]
 
 
-def _exchange(bundle: Bundle, numbers: Random) -> None:
-    (a, i), (b, j) = _spot(bundle, numbers), _spot(bundle, numbers)
+def _swap_values(bundle: EditedBundle, numbers: Random) -> None:
+    (a, i), (b, j) = _choose_key(bundle, numbers), _choose_key(bundle, numbers)
     with suppress(KeyError, IndexError):
         a[i], b[j] = json.loads(json.dumps((b[j], a[i])))
 
 
-def _number(bundle: Bundle, numbers: Random) -> None:
+def _scale_number(bundle: EditedBundle, numbers: Random) -> None:
     """Scale a number: shapes, sizes, tolerances."""
-    places = [(home, key) for home, key in _places(bundle.about) if type(home[key]) in (int, float)]
-    home, key = numbers.choice(places) if places else ({"x": 1}, "x")
-    by = numbers.choice((-1, 0, 0.5, 2, 10, 1e6, 1e12))
-    home[key] = type(home[key])(home[key] * by)
+    locations = [
+        (container, key)
+        for container, key in _walk_keys(bundle.manifest)
+        if type(container[key]) in (int, float)
+    ]
+    container, key = numbers.choice(locations) if locations else ({"x": 1}, "x")
+    factor = numbers.choice((-1, 0, 0.5, 2, 10, 1e6, 1e12))
+    container[key] = type(container[key])(container[key] * factor)
 
 
-def _tolerance(bundle: Bundle, numbers: Random) -> None:
+def _replace_tolerance(bundle: EditedBundle, numbers: Random) -> None:
     with suppress(KeyError, TypeError):
-        wanted = numbers.choice((1e9, 1, 0.2, 0.1, 1.1e-4, 0, -1, 1e-300, "0", None))
-        bundle.about["goldens"]["tolerance"]["relative"] = wanted
+        tolerance = numbers.choice((1e9, 1, 0.2, 0.1, 1.1e-4, 0, -1, 1e-300, "0", None))
+        bundle.manifest["goldens"]["tolerance"]["relative"] = tolerance
 
 
-def _thin(bundle: Bundle, numbers: Random) -> None:
+def _replace_goldens(bundle: EditedBundle, numbers: Random) -> None:
     with suppress(KeyError, TypeError):
-        cases = bundle.about["goldens"]["cases"]
+        cases = bundle.manifest["goldens"]["cases"]
         thinned: tuple[Any, ...] = (
             [],
             cases[:1],
@@ -170,57 +174,57 @@ def _thin(bundle: Bundle, numbers: Random) -> None:
             [*cases, *cases],
             cases[::-1],
         )
-        bundle.about["goldens"]["cases"] = numbers.choice(thinned)
+        bundle.manifest["goldens"]["cases"] = numbers.choice(thinned)
 
 
-def _of_text(bundle: Bundle, numbers: Random) -> None:
+def _replace_text(bundle: EditedBundle, numbers: Random) -> None:
     at, piece = numbers.random(), numbers.choice(TEXTS)
-    how = numbers.choice(("cut", "insert", "value"))
+    kind = numbers.choice(("cut", "insert", "value"))
 
-    def change(text: str) -> str:
-        place = int(at * len(text))
-        if how == "cut":
-            return text[:place]
-        if how == "insert":
-            return text[:place] + piece + text[place:]
-        head, colon, rest = text[place:].partition(": ")
-        return text[:place] + head + colon + piece + rest[rest.find("\n") :]
+    def apply_change(text: str) -> str:
+        position = int(at * len(text))
+        if kind == "cut":
+            return text[:position]
+        if kind == "insert":
+            return text[:position] + piece + text[position:]
+        head, colon, text_behind = text[position:].partition(": ")
+        return text[:position] + head + colon + piece + text_behind[text_behind.find("\n") :]
 
-    bundle.text = change
+    bundle.edit_text = apply_change
 
 
-def _bytes(bundle: Bundle, numbers: Random) -> None:
-    path = bundle.path(numbers)
+def _replace_bytes(bundle: EditedBundle, numbers: Random) -> None:
+    path = bundle.choose_path(numbers)
     if not path.is_file():
         return
-    data = path.read_bytes()
-    at = numbers.randrange(len(data) + 1)
+    content = path.read_bytes()
+    at = numbers.randrange(len(content) + 1)
     path.write_bytes(
         numbers.choice(
             (
-                data[:at],
-                data + numbers.randbytes(numbers.choice((1, 4, 4096))),
-                data[:at] + bytes([data[at] ^ 1 << numbers.randrange(8)]) + data[at + 1 :]
-                if at < len(data)
+                content[:at],
+                content + numbers.randbytes(numbers.choice((1, 4, 4096))),
+                content[:at] + bytes([content[at] ^ 1 << numbers.randrange(8)]) + content[at + 1 :]
+                if at < len(content)
                 else b"",
                 b"",
-                numbers.randbytes(len(data)),
-                bytes([numbers.randrange(256)]) * len(data),
+                numbers.randbytes(len(content)),
+                bytes([numbers.randrange(256)]) * len(content),
             )
         )
     )
 
 
-def _swap_files(bundle: Bundle, numbers: Random) -> None:
-    a, b = bundle.path(numbers), bundle.path(numbers)
+def _swap_files(bundle: EditedBundle, numbers: Random) -> None:
+    a, b = bundle.choose_path(numbers), bundle.choose_path(numbers)
     if a.is_file() and b.is_file():
-        first, second = a.read_bytes(), b.read_bytes()
-        a.write_bytes(second)
-        b.write_bytes(first)
+        first_content, second_content = a.read_bytes(), b.read_bytes()
+        a.write_bytes(second_content)
+        b.write_bytes(first_content)
 
 
-def _no_file(bundle: Bundle, numbers: Random) -> None:
-    path = numbers.choice([bundle.path(numbers), bundle.folder / "manifest.json"])
+def _remove_file(bundle: EditedBundle, numbers: Random) -> None:
+    path = numbers.choice([bundle.choose_path(numbers), bundle.folder / "manifest.json"])
     with suppress(OSError):
         path.unlink()
     kinds = ("gone", "pipe", "zeros", "folder", "circle", "beside", "outside", "sparse")
@@ -235,56 +239,67 @@ def _no_file(bundle: Bundle, numbers: Random) -> None:
             case "circle":
                 path.symlink_to(path.name)
             case "beside":
-                path.symlink_to(bundle.path(numbers))
+                path.symlink_to(bundle.choose_path(numbers))
             case "outside":
-                path.symlink_to(bundle.others / "tiny.yaml")
+                path.symlink_to(bundle.other_bundles / "tiny.yaml")
             case "sparse":
                 with path.open("wb") as file:
                     file.truncate(1 << 40)
 
 
-def _more_files(bundle: Bundle, numbers: Random) -> None:
+def _add_file(bundle: EditedBundle, numbers: Random) -> None:
     name = numbers.choice(("model/x-run", "model/model.onnx.data", "x", "goldens/3/x", "graph/a"))
-    place = bundle.folder / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(numbers.randbytes(9))
+    added_path = bundle.folder / name
+    added_path.parent.mkdir(parents=True, exist_ok=True)
+    added_path.write_bytes(numbers.randbytes(9))
     if numbers.random() < 0.3:
         with suppress(KeyError, TypeError, AttributeError):
-            bundle.about["files"].append(dict(bundle.about["files"][0], path=name))
+            bundle.manifest["files"].append(dict(bundle.manifest["files"][0], path=name))
 
 
-def _artifact(bundle: Bundle, numbers: Random) -> None:
+def _replace_artifact(bundle: EditedBundle, numbers: Random) -> None:
     """Put another model in the place of the bundle's, or damage it."""
-    own = [path for path in bundle.kept if path.startswith("model/")]
-    path = bundle.folder / numbers.choice(own)
+    model_paths = [path for path in bundle.paths if path.startswith("model/")]
+    path = bundle.folder / numbers.choice(model_paths)
     if not path.is_file():
         return
-    theirs = sorted(bundle.others.glob("*/model/*"))
-    data = bytearray(path.read_bytes())
+    other_models = sorted(bundle.other_bundles.glob("*/model/*"))
+    content = bytearray(path.read_bytes())
     match numbers.choice(("theirs", "flip", "flip", "flips", "cut")):
         case "theirs":
-            data[:] = numbers.choice([p for p in theirs if p.is_file()]).read_bytes()
+            content[:] = numbers.choice([p for p in other_models if p.is_file()]).read_bytes()
         case "cut":
-            del data[numbers.randrange(len(data) + 1) :]
-        case how:
-            for _ in range(1 if how == "flip" else 12):
-                if data:
-                    data[numbers.randrange(len(data))] = numbers.choice((0, 1, 127, 128, 255))
-    path.write_bytes(data)
+            del content[numbers.randrange(len(content) + 1) :]
+        case kind:
+            for _ in range(1 if kind == "flip" else 12):
+                if content:
+                    content[numbers.randrange(len(content))] = numbers.choice((0, 1, 127, 128, 255))
+    path.write_bytes(content)
 
 
-def _program(bundle: Bundle, numbers: Random) -> None:
-    for path in bundle.kept:
+def _replace_program(bundle: EditedBundle, numbers: Random) -> None:
+    for path in bundle.paths:
         if path.endswith("-run"):
             text = numbers.choice(RARE if numbers.random() < 0.02 else PROGRAMS)
             python = shutil.which("python3") or "/usr/bin/python3"
             (bundle.folder / path).write_text(f"#!{python}\n{text}\n")
             return
-    _artifact(bundle, numbers)
+    _replace_artifact(bundle, numbers)
 
 
-CHANGES: tuple[tuple[Callable[[Bundle, Random], None], int], ...] = (
-    (_retype, 6), (_drop_key, 4), (_double, 2), (_exchange, 3), (_number, 4), (_tolerance, 2),
-    (_thin, 2), (_of_text, 2), (_bytes, 4), (_swap_files, 2), (_no_file, 3), (_more_files, 2),
-    (_artifact, 5), (_program, 5),
-)  # fmt: skip
+CHANGES: tuple[tuple[Callable[[EditedBundle, Random], None], int], ...] = (
+    (_replace_type, 6),
+    (_remove_key, 4),
+    (_copy_key, 2),
+    (_swap_values, 3),
+    (_scale_number, 4),
+    (_replace_tolerance, 2),
+    (_replace_goldens, 2),
+    (_replace_text, 2),
+    (_replace_bytes, 4),
+    (_swap_files, 2),
+    (_remove_file, 3),
+    (_add_file, 2),
+    (_replace_artifact, 5),
+    (_replace_program, 5),
+)

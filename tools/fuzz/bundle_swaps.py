@@ -6,18 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from bundle_changes import Bundle
+from bundle_changes import EditedBundle
 
 
-def _other_bundle(bundle: Bundle, numbers: Random) -> Path:
+def _choose_other_bundle(bundle: EditedBundle, numbers: Random) -> Path:
     """Return the folder of another bundle, which was built as this one was."""
-    return numbers.choice(sorted(path.parent for path in bundle.others.glob("*/manifest.json")))
+    return numbers.choice(
+        sorted(path.parent for path in bundle.other_bundles.glob("*/manifest.json"))
+    )
 
 
-def _graft(bundle: Bundle, numbers: Random) -> None:
+def _copy_files(bundle: EditedBundle, numbers: Random) -> None:
     """Put files of another bundle in the place of those of the same path: one, or all of a kind."""
-    donor = _other_bundle(bundle, numbers)
-    common = [path for path in bundle.kept if (donor / path).is_file()]
+    donor = _choose_other_bundle(bundle, numbers)
+    common = [path for path in bundle.paths if (donor / path).is_file()]
     kind = numbers.choice(("one", "model/", "goldens/", "graph/", ""))
     paths = [path for path in common if path.startswith(kind)]
     if kind == "one" and common:
@@ -26,34 +28,36 @@ def _graft(bundle: Bundle, numbers: Random) -> None:
         (bundle.folder / path).write_bytes((donor / path).read_bytes())
 
 
-def _mix(bundle: Bundle, numbers: Random) -> None:
+def _replace_part(bundle: EditedBundle, numbers: Random) -> None:
     """Take a part of the manifest from another bundle, or all of it."""
     with suppress(KeyError, TypeError, AttributeError):
-        theirs = json.loads((_other_bundle(bundle, numbers) / "manifest.json").read_bytes())
+        other_manifest = json.loads(
+            (_choose_other_bundle(bundle, numbers) / "manifest.json").read_bytes()
+        )
         if numbers.random() < 0.1:
-            bundle.about = theirs
+            bundle.manifest = other_manifest
             return
-        key = numbers.choice(sorted(theirs))
-        bundle.about[key] = theirs[key]
+        key = numbers.choice(sorted(other_manifest))
+        bundle.manifest[key] = other_manifest[key]
 
 
-def _downgrade(bundle: Bundle, numbers: Random) -> None:
+def _replace_version(bundle: EditedBundle, numbers: Random) -> None:
     """Make it one of an older or a newer form, or take away what proves what it is."""
     with suppress(KeyError, TypeError, AttributeError):
         match numbers.choice(("form", "seal", "proof", "precision", "tools")):
             case "form":
-                bundle.about["tcc_bundle"] = numbers.choice((0, 1, 1, 3, 99, "1", 1.0, -1))
+                bundle.manifest["tcc_bundle"] = numbers.choice((0, 1, 1, 3, 99, "1", 1.0, -1))
             case "seal":
-                bundle.about["seal"] = numbers.choice(("", "0" * 64, None))
+                bundle.manifest["seal"] = numbers.choice(("", "0" * 64, None))
             case "proof":
-                bundle.about[numbers.choice(("calibration", "made_with"))] = None
-                bundle.about.pop("operating_points", None)
+                bundle.manifest[numbers.choice(("calibration", "made_with"))] = None
+                bundle.manifest.pop("operating_points", None)
             case "precision":
-                bundle.about["precision"] = numbers.choice(("fp32", "int8", "fp16", "dynamic"))
+                bundle.manifest["precision"] = numbers.choice(("fp32", "int8", "fp16", "dynamic"))
             case "tools":
-                bundle.about["made_with"] = dict.fromkeys(bundle.about["made_with"], "0.0.1")
+                bundle.manifest["made_with"] = dict.fromkeys(bundle.manifest["made_with"], "0.0.1")
 
 
-SWAPS: tuple[tuple[Callable[[Bundle, Random], None], int], ...] = (
-    (_graft, 6), (_mix, 4), (_downgrade, 4),
+SWAPS: tuple[tuple[Callable[[EditedBundle, Random], None], int], ...] = (
+    (_copy_files, 6), (_replace_part, 4), (_replace_version, 4),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from bundle_changes import CHANGES, Bundle
+from bundle_changes import CHANGES, EditedBundle
 from bundle_swaps import SWAPS
 from case import Case, Front, Outcome
 
@@ -55,29 +55,31 @@ TOOL_MISSING = 3
 
 
 @cache
-def templates() -> Path:
+def build_templates() -> Path:
     """Build the bundles, once, in a process that leaves this one as it is."""
     folder = Path(tempfile.mkdtemp(prefix="bundles-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "tiny.yaml").write_text(SPEC)
     for target, precision, _ in BUILDS:
-        words = ["build", "tiny.yaml", "--target", target, "--precision", precision, "-q"]
-        words += ["--out", "."]
-        words += CALIBRATED.get(precision, ())
-        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *words]
-        ended = subprocess.run(command, cwd=folder, check=False, capture_output=True)
-        if ended.returncode not in (0, TOOL_MISSING):
-            raise RuntimeError(ended.stderr.decode())
+        arguments = ["build", "tiny.yaml", "--target", target, "--precision", precision, "-q"]
+        arguments += ["--out", "."]
+        arguments += CALIBRATED.get(precision, ())
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]
+        process = subprocess.run(command, cwd=folder, check=False, capture_output=True)
+        if process.returncode not in (0, TOOL_MISSING):
+            raise RuntimeError(process.stderr.decode())
     return folder
 
 
-def _edited(numbers: Random) -> Case:
-    builds = [one for one in BUILDS if (templates() / f"tiny-{one[0]}-{one[1]}").is_dir()]
-    target, precision, _ = numbers.choices(builds, [often for *_, often in builds])[0]
+def _make_case(numbers: Random) -> Case:
+    builds = [
+        build for build in BUILDS if (build_templates() / f"tiny-{build[0]}-{build[1]}").is_dir()
+    ]
+    target, precision, _ = numbers.choices(builds, [weight for *_, weight in builds])[0]
     name = f"tiny-{target}-{precision}"
     seed = numbers.getrandbits(64)
     command = numbers.choice(["verify"] * 4 + ["run"] * 2 + ["eval", "show"])
-    words = {
+    arguments = {
         "verify": ("verify", "b", "--json"),
         "run": ("run", "b", IMAGE, "--json"),
         "eval": ("eval", "b", "--data", "set"),
@@ -85,20 +87,22 @@ def _edited(numbers: Random) -> Case:
     }[command]
     image = (get_samples_folder() / "TUM/1.png").read_bytes()
     # Half of those that were changed would end at a program that nobody knows.
-    words = (*words, "--trust") if command != "show" and numbers.random() < 0.5 else words
-    check = {"verify": _verified, "run": _ran}.get(command)
+    arguments = (
+        (*arguments, "--trust") if command != "show" and numbers.random() < 0.5 else arguments
+    )
+    check = {"verify": _check_verify, "run": _check_run}.get(command)
     return Case(
-        words,
+        arguments,
         {IMAGE: image},
-        partial(_prepared, name, seed),
+        partial(_prepare_case, name, seed),
         check and partial(check, name),
     )
 
 
-def _prepared(name: str, seed: int, folder: Path) -> None:
-    shutil.copytree(templates() / name, folder / "b")
+def _prepare_case(name: str, seed: int, folder: Path) -> None:
+    shutil.copytree(build_templates() / name, folder / "b")
     numbers = Random(seed)
-    bundle = Bundle(folder / "b", templates())
+    bundle = EditedBundle(folder / "b", build_templates())
     for _ in range(numbers.choice((1, 1, 1, 2, 3))):
         changes, weights = zip(*CHANGES, *SWAPS, strict=True)
         change = numbers.choices(changes, weights)[0]
@@ -106,76 +110,81 @@ def _prepared(name: str, seed: int, folder: Path) -> None:
     bundle.finish(numbers)
 
 
-def _verified(name: str, outcome: Outcome, folder: Path) -> str:
+def _check_verify(name: str, outcome: Outcome, folder: Path) -> str:
     """Say what is wrong with a bundle that passed."""
     if outcome.code:
         return ""
-    about = json.loads((folder / "b/manifest.json").read_bytes())
-    cases, files = about["goldens"]["cases"], {f["path"]: f for f in about["files"]}
+    manifest = json.loads((folder / "b/manifest.json").read_bytes())
+    cases, files = manifest["goldens"]["cases"], {f["path"]: f for f in manifest["files"]}
     inputs = [files[case["image"] or case["tensor"]]["sha256"] for case in cases]
     if len(set(inputs)) < 2 or len(set(inputs)) < len(inputs):
         return f"{len(cases)} goldens, {len(set(inputs))} inputs"
-    most = ALLOWED.get(
-        about["precision"], 0.1 if (about["calibration"] or {}).get("inexact") else 0
+    max_difference = ALLOWED.get(
+        manifest["precision"], 0.1 if (manifest["calibration"] or {}).get("inexact") else 0
     )
-    if not 0 <= about["goldens"]["tolerance"]["relative"] <= most:
+    if not 0 <= manifest["goldens"]["tolerance"]["relative"] <= max_difference:
         return "a tolerance that is not allowed"
     for path, file in files.items():
-        data = (folder / "b" / path).read_bytes()
-        if (len(data), hashlib.sha256(data).hexdigest()) != (file["bytes"], file["sha256"]):
+        content = (folder / "b" / path).read_bytes()
+        if (len(content), hashlib.sha256(content).hexdigest()) != (file["bytes"], file["sha256"]):
             return f"{path} is another"
-    return _goldens(name, about, folder / "b", most)
+    return _check_goldens(name, manifest, folder / "b", max_difference)
 
 
-def _goldens(name: str, about: dict[str, Any], folder: Path, most: float) -> str:
+def _check_goldens(name: str, manifest: dict[str, Any], folder: Path, max_difference: float) -> str:
     """Say which golden is not one that the bundle was built with, for its image."""
-    first = json.loads((templates() / name / "manifest.json").read_bytes())
-    kept = {(templates() / name / c["image"]).read_bytes(): c for c in first["goldens"]["cases"]}
-    for case in about["goldens"]["cases"]:
-        was = kept.get((folder / case["image"]).read_bytes())
-        if was is None or about["input"] != first["input"]:
+    original_manifest = json.loads((build_templates() / name / "manifest.json").read_bytes())
+    original_cases = {
+        (build_templates() / name / c["image"]).read_bytes(): c
+        for c in original_manifest["goldens"]["cases"]
+    }
+    for case in manifest["goldens"]["cases"]:
+        original_case = original_cases.get((folder / case["image"]).read_bytes())
+        if original_case is None or manifest["input"] != original_manifest["input"]:
             continue
-        for output, path in was["outputs"].items():
-            a = np.fromfile(templates() / name / path, "<f4").astype(np.float64)
+        for output, path in original_case["outputs"].items():
+            a = np.fromfile(build_templates() / name / path, "<f4").astype(np.float64)
             b = np.fromfile(folder / case["outputs"][output], "<f4").astype(np.float64)
-            if not np.abs(a - b).max() <= 2 * most * max(1.0, np.abs(a).max()):
+            if not np.abs(a - b).max() <= 2 * max_difference * max(1.0, np.abs(a).max()):
                 return f"golden {case['name']} is another"
     return ""
 
 
-def _ran(name: str, outcome: Outcome, folder: Path) -> str:
+def _check_run(name: str, outcome: Outcome, folder: Path) -> str:
     """Say where an untouched artifact with an untouched contract gives something else."""
     if outcome.code:
         return ""
-    first = templates() / name
-    same = all(
-        path.read_bytes() == (folder / "b" / path.relative_to(first)).read_bytes()
-        for path in (first / "model").rglob("*")
+    template = build_templates() / name
+    is_same_model = all(
+        path.read_bytes() == (folder / "b" / path.relative_to(template)).read_bytes()
+        for path in (template / "model").rglob("*")
         if path.is_file()
     )
-    about, was = (json.loads((f / "manifest.json").read_bytes()) for f in (folder / "b", first))
-    if not same or about["input"] != was["input"]:
+    manifest, original_manifest = (
+        json.loads((f / "manifest.json").read_bytes()) for f in (folder / "b", template)
+    )
+    if not is_same_model or manifest["input"] != original_manifest["input"]:
         return ""
-    wanted = _given(name, (folder / IMAGE).read_bytes())
+    expected = _run_template(name, (folder / IMAGE).read_bytes())
     (image,) = json.loads(outcome.out)["images"]
-    return "" if image["outputs"]["logits"]["raw"] == wanted else "another answer"
+    return "" if image["outputs"]["logits"]["raw"] == expected else "another answer"
 
 
 @cache
-def _given(name: str, image: bytes) -> list[float]:
+def _run_template(name: str, image: bytes) -> list[float]:
     """Return what an untouched bundle gives for an image."""
-    place = templates() / "image.png"
-    place.write_bytes(image)
-    words = ["run", str(templates() / name), str(place), "--json"]
-    command = [sys.executable, "-c", PROGRAM, *words]
-    said = subprocess.run(command, capture_output=True, check=True).stdout
-    found: list[float] = json.loads(said)["images"][0]["outputs"]["logits"]["raw"]
-    return found
+    image_path = build_templates() / "image.png"
+    image_path.write_bytes(image)
+    arguments = ["run", str(build_templates() / name), str(image_path), "--json"]
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    printed = subprocess.run(command, capture_output=True, check=True).stdout
+    logits: list[float] = json.loads(printed)["images"][0]["outputs"]["logits"]["raw"]
+    return logits
 
 
-def _warm() -> None:
+def _prepare() -> None:
 
-    templates()
+    build_templates()
 
 
-BUNDLES = Front("bundles", 10000, _edited, _warm)
+BUNDLES = Front("bundles", 10000, _make_case, _prepare)

@@ -14,14 +14,14 @@ from random import Random
 
 from bundles import PROGRAM, SPEC
 from case import Case, Front, Outcome
-from own_places import PLACES
+from own_places import CASE_FOLDERS
 
-WORDS = ("build", "tiny.yaml", "--target", "onnxruntime", "--out", "out", "-q")
+BUILD_ARGUMENTS = ("build", "tiny.yaml", "--target", "onnxruntime", "--out", "out", "-q")
 NAME = "tiny-onnxruntime-fp32"
 
 
 @cache
-def _place() -> Path:
+def _prepare_folder() -> Path:
     """Return a folder with two bundles, the cache that both left, and the key of its seals."""
     folder = Path(tempfile.mkdtemp(prefix="caches-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -30,17 +30,17 @@ def _place() -> Path:
     environment["XDG_STATE_HOME"] = str(folder / "xdg_state_home")
     environment.pop("TCC_CACHE_LIMIT", None)
     for seed in ("1", "0"):
-        words = [sys.executable, "-c", PROGRAM, *WORDS, "--seed", seed]
-        subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True)
+        command = [sys.executable, "-c", PROGRAM, *BUILD_ARGUMENTS, "--seed", seed]
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return folder
 
 
 @cache
-def _wanted() -> Mapping[str, str]:
-    return _digests(_place() / "out" / NAME)
+def _compute_expected() -> Mapping[str, str]:
+    return _compute_digests(_prepare_folder() / "out" / NAME)
 
 
-def _digests(folder: Path) -> Mapping[str, str]:
+def _compute_digests(folder: Path) -> Mapping[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -48,56 +48,62 @@ def _digests(folder: Path) -> Mapping[str, str]:
     }
 
 
-def _make(numbers: Random) -> Case:
-    words = (*WORDS, "--seed", "0")
-    prepare = partial(_prepared, numbers.getrandbits(64))
-    return Case(words, {"tiny.yaml": SPEC.encode()}, prepare, _checked)
+def _make_case(numbers: Random) -> Case:
+    arguments = (*BUILD_ARGUMENTS, "--seed", "0")
+    prepare = partial(_prepare_case, numbers.getrandbits(64))
+    return Case(arguments, {"tiny.yaml": SPEC.encode()}, prepare, _check_bundle)
 
 
-def _prepared(seed: int, folder: Path) -> None:
+def _prepare_case(seed: int, folder: Path) -> None:
     numbers = Random(seed)
-    shutil.copytree(_place() / "tcc_cache", folder / "tcc_cache")
-    shutil.copytree(_place() / "xdg_state_home", folder / "xdg_state_home")
-    entries = sorted(p for p in (folder / "tcc_cache").rglob("*") if p.is_file())
+    shutil.copytree(_prepare_folder() / "tcc_cache", folder / "tcc_cache")
+    shutil.copytree(_prepare_folder() / "xdg_state_home", folder / "xdg_state_home")
+    cache_files = sorted(p for p in (folder / "tcc_cache").rglob("*") if p.is_file())
     for _ in range(numbers.choice((1, 2, 5))):
-        _change(numbers, numbers.choice(entries), entries, folder)
-    PLACES.set(folder, "TCC_CACHE", "XDG_STATE_HOME")
+        _replace_entry(numbers, numbers.choice(cache_files), cache_files, folder)
+    CASE_FOLDERS.set(folder, "TCC_CACHE", "XDG_STATE_HOME")
 
 
-def _change(numbers: Random, entry: Path, entries: Sequence[Path], folder: Path) -> None:
+def _replace_entry(
+    numbers: Random, cache_file: Path, cache_files: Sequence[Path], folder: Path
+) -> None:
     """Change an entry, the key of the seals, or who may write to one of them."""
     seal = folder / "xdg_state_home/tcc/seal"
     match numbers.choice(("entry", "entry", "entry", "entry", "key", "open", "link")):
         case "key":
             (seal / "cache-key").write_bytes(numbers.randbytes(32))
         case "open":
-            numbers.choice((entry.parent.parent, seal)).chmod(0o777)
+            numbers.choice((cache_file.parent.parent, seal)).chmod(0o777)
         case "link":
-            entry.unlink()
-            entry.symlink_to(numbers.choice(("/dev/zero", entry.name, "nowhere")))
-        case _ if entry.is_file() and not entry.is_symlink():
-            other = numbers.choice(entries)
-            swapped = other.read_bytes() if other.is_file() else b""
-            entry.write_bytes(numbers.choice((_edit(numbers, entry.read_bytes()), swapped)))
+            cache_file.unlink()
+            cache_file.symlink_to(numbers.choice(("/dev/zero", cache_file.name, "nowhere")))
+        case _ if cache_file.is_file() and not cache_file.is_symlink():
+            other_file = numbers.choice(cache_files)
+            swapped = other_file.read_bytes() if other_file.is_file() else b""
+            cache_file.write_bytes(
+                numbers.choice((_replace_bytes(numbers, cache_file.read_bytes()), swapped))
+            )
 
 
-def _edit(numbers: Random, data: bytes) -> bytes:
+def _replace_bytes(numbers: Random, content: bytes) -> bytes:
     """Return an entry with a bit flipped, cut, or sealed as entries once were: by a hash alone."""
-    if not data:
-        return data
-    at, body = numbers.randrange(len(data)), data[32:][::-1]
-    flipped = data[:at] + bytes([data[at] ^ 1 << numbers.randrange(8)]) + data[at + 1 :]
-    return numbers.choice((flipped, flipped, data[:at], hashlib.sha256(body).digest() + body))
+    if not content:
+        return content
+    at, body = numbers.randrange(len(content)), content[32:][::-1]
+    flipped = content[:at] + bytes([content[at] ^ 1 << numbers.randrange(8)]) + content[at + 1 :]
+    return numbers.choice((flipped, flipped, content[:at], hashlib.sha256(body).digest() + body))
 
 
-def _checked(outcome: Outcome, folder: Path) -> str:
+def _check_bundle(outcome: Outcome, folder: Path) -> str:
     if outcome.code:
         return f"exit {outcome.code}"
-    return "" if _digests(folder / "out" / NAME) == _wanted() else "another bundle"
+    return (
+        "" if _compute_digests(folder / "out" / NAME) == _compute_expected() else "another bundle"
+    )
 
 
-def _warm() -> None:
-    _wanted()
+def _prepare() -> None:
+    _compute_expected()
 
 
-CACHES = Front("caches", 500, _make, _warm)
+CACHES = Front("caches", 500, _make_case, _prepare)

@@ -34,7 +34,7 @@ class Case:
     number of the command's process while it runs; `expected` are the exit codes that are an answer.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
     check: Callable[[Outcome, Path], str] | None = None

@@ -27,49 +27,49 @@ def run(case: Case, folder: Path) -> Outcome:
     if case.prepare:
         case.prepare(folder)
     out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
-    before = folder.with_suffix(".before")
+    baseline_file = folder.with_suffix(".before")
     start = time.monotonic()
     # What stops the fuzzer waits until the process is one that is known, and can be ended.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    number = os.fork()
-    if not number:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    pid = os.fork()
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
         # A fork holds less than its parent: files that are mapped come back when they are touched.
-        before.write_text(str(_resident()))
-        act(case, folder, out, err)
+        baseline_file.write_text(str(_measure_resident()))
+        run_command(case, folder, out, err)
     try:
         with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.setpgid(number, number)
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            os.setpgid(pid, pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
         if case.meanwhile:
-            case.meanwhile(number, folder)
-        code, used = _wait(number)
+            case.meanwhile(pid, folder)
+        code, used = _wait(pid)
     except KeyboardInterrupt:
-        os.killpg(number, signal.SIGKILL)
-        os.waitpid(number, 0)
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
     wall = time.monotonic() - start
     seconds = used.ru_utime + used.ru_stime
-    peak = max(0, used.ru_maxrss * 1024 - int(before.read_text()))
+    peak = max(0, used.ru_maxrss * 1024 - int(baseline_file.read_text()))
     texts = [path.read_text(errors="replace") for path in (out, err)]
     return Outcome(code, texts[0], texts[1], seconds, wall, peak)
 
 
-def _wait(number: int) -> tuple[int, resource.struct_rusage]:
+def _wait(pid: int) -> tuple[int, resource.struct_rusage]:
     end = time.monotonic() + PATIENCE
     while True:
-        found, status, used = os.wait4(number, os.WNOHANG)
-        if found:
+        ended_pid, status, used = os.wait4(pid, os.WNOHANG)
+        if ended_pid:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(number, signal.SIGKILL)  # what it left running
+                os.killpg(pid, signal.SIGKILL)  # what it left running
             return os.waitstatus_to_exitcode(status), used
         if time.monotonic() > end:
-            os.killpg(number, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
             end = float("inf")
         time.sleep(0.002)
 
 
-def act(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
+def run_command(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
     """Run a case's command in this process, which was forked for it, and end it."""
     code = 1
     try:
@@ -81,7 +81,7 @@ def act(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
-        sys.argv = ["tcc", *case.words]
+        sys.argv = ["tcc", *case.arguments]
         from tcc.compiler.cli import main
 
         main()
@@ -99,6 +99,6 @@ def act(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
         os._exit(code)
 
 
-def _resident() -> int:
+def _measure_resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()

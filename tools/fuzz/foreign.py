@@ -23,31 +23,33 @@ OPTIONS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 
 
-def _damaged(numbers: Random) -> Case:
+def _make_case(numbers: Random) -> Case:
     import foreign_changes
     import foreign_nets
     from onnx import ModelProto
 
-    content = numbers.choice(foreign_nets.nets())
+    content = numbers.choice(foreign_nets.make_models())
     if numbers.random() < 0.2:
-        content = foreign_changes.flipped(content, numbers)
+        content = foreign_changes.replace_bytes(content, numbers)
     else:
         model = ModelProto.FromString(content)
         for _ in range(numbers.choice((0, 1, 1, 1, 2, 3))):
             numbers.choice(foreign_changes.CHANGES)(model, numbers)
         content = model.SerializeToString(deterministic=True)
-    files = {"net.onnx": content, foreign_nets.BESIDE: foreign_nets.beside()}
-    words = ("import", "net.onnx", "--quiet", *numbers.choice(OPTIONS))
+    files = {"net.onnx": content, foreign_nets.EXTERNAL_FILE: foreign_nets.make_external_file()}
+    arguments = ("import", "net.onnx", "--quiet", *numbers.choice(OPTIONS))
     seed = numbers.randrange(1 << 30)
-    until = words[words.index("--until") + 1 :] if "--until" in words else ()
-    return Case(words, files, check=lambda ended, folder: _wrong(ended, folder, seed, until))
+    until = arguments[arguments.index("--until") + 1 :] if "--until" in arguments else ()
+    return Case(
+        arguments, files, check=lambda outcome, folder: _check_import(outcome, folder, seed, until)
+    )
 
 
-def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> str:
+def _check_import(outcome: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> str:
     """Return what is wrong with what was imported, or with what was left where nothing was."""
-    spec, values = folder / "net.yaml", folder / "weights.safetensors"
-    if ended.code != 0:
-        return "a refusal left a file" if spec.exists() or values.exists() else ""
+    spec, weights_path = folder / "net.yaml", folder / "weights.safetensors"
+    if outcome.code != 0:
+        return "a refusal left a file" if spec.exists() or weights_path.exists() else ""
     import numpy as np
     import onnx
 
@@ -58,7 +60,7 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
     from tcc.compiler.reference.output_activations import apply_activation
 
     graph = load(spec).graph
-    model = Model(graph, weights.read_weights(values, graph))
+    model = Model(graph, weights.read_weights(weights_path, graph))
     numbers = np.random.default_rng(seed)
     inputs = [
         (numbers.standard_normal(graph.inputs[0].type.shape) * size).astype(np.float32)
@@ -66,18 +68,20 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
     ]
     file = onnx.load(folder / "net.onnx")
     try:
-        theirs = _run(file, inputs, until)
+        onnx_outputs = _run(file, inputs, until)
     except Exception as error:  # whatever ONNX Runtime says of a file that it does not take
         return f"ONNX Runtime does not run it: {error}"
-    ours = float_program.run(model, inputs)
-    for position, end in enumerate(graph.outputs):
-        own = [apply_activation(end.activation, run[end.name]) for run in ours]
-        if wrong := _apart(own, [run[position] for run in theirs]):
-            return f"{end.name}: {wrong}"
-        raw = [run[end.name].astype(np.float64) for run in ours]
-        before = [run[len(graph.outputs) + position] for run in theirs]
-        if end.activation != "none" and (wrong := _apart(raw, before)):
-            return f"{end.name} before its {end.activation}: {wrong}"
+    tcc_outputs = float_program.run(model, inputs)
+    for position, graph_output in enumerate(graph.outputs):
+        activated = [
+            apply_activation(graph_output.activation, run[graph_output.name]) for run in tcc_outputs
+        ]
+        if wrong := _compare_outputs(activated, [run[position] for run in onnx_outputs]):
+            return f"{graph_output.name}: {wrong}"
+        raw = [run[graph_output.name].astype(np.float64) for run in tcc_outputs]
+        onnx_logits = [run[len(graph.outputs) + position] for run in onnx_outputs]
+        if graph_output.activation != "none" and (wrong := _compare_outputs(raw, onnx_logits)):
+            return f"{graph_output.name} before its {graph_output.activation}: {wrong}"
     return ""
 
 
@@ -90,54 +94,58 @@ def _run(
     from onnx import helper
 
     makers = {name: node for node in file.graph.node for name in node.output}
-    known = [*until] or [output.name for output in file.graph.output]
-    before = [_making(makers, name).input[0] for name in known]
+    output_names = [*until] or [output.name for output in file.graph.output]
+    input_names = [_find_maker(makers, name).input[0] for name in output_names]
     if until:
         del file.graph.output[:]  # the file was cut there: what it says of others is not read
-    there = {output.name for output in file.graph.output}
-    for name in dict.fromkeys((*known, *before)):
-        if name not in there:
+    graph_outputs = {output.name for output in file.graph.output}
+    for name in dict.fromkeys((*output_names, *input_names)):
+        if name not in graph_outputs:
             file.graph.output.append(helper.make_tensor_value_info(name, 1, None))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = onnxruntime.InferenceSession(file.SerializeToString(), options)
     (source,) = session.get_inputs()
-    last = len(source.shape) == 4 and source.shape[3] == inputs[0].shape[0] != source.shape[1]
-    found = []
+    is_channels_last = (
+        len(source.shape) == 4 and source.shape[3] == inputs[0].shape[0] != source.shape[1]
+    )
+    outputs = []
     for tensor in inputs:
-        given = np.moveaxis(tensor, 0, -1) if last else tensor
-        found.append(session.run([*known, *before], {source.name: given[None]}))
-    return found
+        ordered_tensor = np.moveaxis(tensor, 0, -1) if is_channels_last else tensor
+        outputs.append(
+            session.run([*output_names, *input_names], {source.name: ordered_tensor[None]})
+        )
+    return outputs
 
 
-def _making(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
+def _find_maker(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
     """Return what makes a value, but for what passes it on as it is."""
     node = makers[name]
-    alone = not any([*node.input[1:], *node.attribute])
-    if node.op_type in PASSING or (node.op_type in PASSING_ALONE and alone):
-        return _making(makers, node.input[0]) if node.input[0] in makers else node
+    has_one_input = not any([*node.input[1:], *node.attribute])
+    if node.op_type in PASSING or (node.op_type in PASSING_ALONE and has_one_input):
+        return _find_maker(makers, node.input[0]) if node.input[0] in makers else node
     return node
 
 
-def _apart(own: "list[np.ndarray]", theirs: "list[np.ndarray]") -> str:
+def _compare_outputs(tcc_outputs: "list[np.ndarray]", onnx_outputs: "list[np.ndarray]") -> str:
     """Return how far outputs are apart, if too far."""
     import numpy as np
 
-    for mine, given in zip(own, theirs, strict=True):
-        their = np.asarray(given, np.float64).reshape(-1)
-        if their.size != mine.size:
-            return f"it has {mine.size} values, {their.size} in the file"
-        change = np.abs(their - np.asarray(theirs[0], np.float64).reshape(-1)).max()
-        allowed = TOLERANCE * change + ROUNDING * np.abs(their).max()
-        difference = np.abs(mine.reshape(-1) - their)
+    for tcc_output, onnx_output in zip(tcc_outputs, onnx_outputs, strict=True):
+        expected = np.asarray(onnx_output, np.float64).reshape(-1)
+        if expected.size != tcc_output.size:
+            return f"it has {tcc_output.size} values, {expected.size} in the file"
+        change = np.abs(expected - np.asarray(onnx_outputs[0], np.float64).reshape(-1)).max()
+        allowed = TOLERANCE * change + ROUNDING * np.abs(expected).max()
+        difference = np.abs(tcc_output.reshape(-1) - expected)
         if not (difference <= allowed).all() and not np.array_equal(
-            mine.reshape(-1), their, equal_nan=True
+            tcc_output.reshape(-1), expected, equal_nan=True
         ):
-            return f"off by {difference.max():.2g} of {np.abs(their).max():.2g}"
+            return f"off by {difference.max():.2g} of {np.abs(expected).max():.2g}"
     return ""
 
 
-def _warm() -> None:
+def _prepare() -> None:
     import foreign_nets
     import onnx_graphsurgeon  # noqa: F401
 
@@ -146,7 +154,7 @@ def _warm() -> None:
     import tcc.compiler.importers.onnx_import.output_check
     import tcc.compiler.importers.onnx_import.spec_rebuild  # noqa: F401
 
-    foreign_nets.nets()
+    foreign_nets.make_models()
 
 
-ONNX = Front("onnx", 2000, _damaged, _warm)
+ONNX = Front("onnx", 2000, _make_case, _prepare)

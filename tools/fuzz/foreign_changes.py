@@ -5,7 +5,15 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from foreign_weights import FLOATS, HUGE, KINDS, cast, data, dims, weight
+from foreign_weights import (
+    FLOATS,
+    HUGE,
+    KINDS,
+    cast_weight,
+    choose_weight,
+    replace_data,
+    replace_dims,
+)
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
 OPERATORS = (
@@ -20,24 +28,24 @@ PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "SAME", "")
 Change = Callable[[ModelProto, Random], None]
 
 
-def _node(model: ModelProto, numbers: Random) -> NodeProto:
+def _choose_node(model: ModelProto, numbers: Random) -> NodeProto:
     nodes: list[NodeProto] = list(model.graph.node)
     return numbers.choice(nodes) if nodes else model.graph.node.add(op_type="Relu")
 
 
-def _values(model: ModelProto) -> list[str]:
+def _list_values(model: ModelProto) -> list[str]:
     graph = model.graph
-    made = [name for node in graph.node for name in (*node.input, *node.output)]
-    return sorted({*made, *(t.name for t in graph.initializer), "", "x"})
+    value_names = [name for node in graph.node for name in (*node.input, *node.output)]
+    return sorted({*value_names, *(t.name for t in graph.initializer), "", "x"})
 
 
-def window(model: ModelProto, numbers: Random) -> None:
+def replace_window(model: ModelProto, numbers: Random) -> None:
     """Give a pooling or a convolution another border, step or window, as an exporter might."""
     nodes = [n for n in model.graph.node if n.op_type.endswith(("Pool", "Conv", "ConvTranspose"))]
     if not nodes:
         return
     node = numbers.choice(nodes)
-    given: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     name = numbers.choice(
         (
             "pads",
@@ -49,95 +57,97 @@ def window(model: ModelProto, numbers: Random) -> None:
             "kernel_shape",
         )
     )
-    made: dict[str, Any] = {
+    replacements: dict[str, Any] = {
         "pads": [numbers.randrange(3) for _ in range(4)],
         "auto_pad": numbers.choice(PADS),
         "ceil_mode": 1,
         "count_include_pad": 1,
     }
-    given[name] = made.get(name, [numbers.randrange(1, 4) for _ in range(2)])
+    attributes[name] = replacements.get(name, [numbers.randrange(1, 4) for _ in range(2)])
     if name == "auto_pad":
-        given.pop("pads", None)
+        attributes.pop("pads", None)
     if name == "pads":
-        given.pop("auto_pad", None)
-    _attributes(node, [helper.make_attribute(key, value) for key, value in given.items()])
+        attributes.pop("auto_pad", None)
+    _set_attributes(
+        node, [helper.make_attribute(key, setting) for key, setting in attributes.items()]
+    )
 
 
-def _attributes(node: NodeProto, made: Sequence[AttributeProto]) -> None:
+def _set_attributes(node: NodeProto, attributes: Sequence[AttributeProto]) -> None:
     del node.attribute[:]
-    node.attribute.extend(made)
+    node.attribute.extend(attributes)
 
 
-def attribute(model: ModelProto, numbers: Random) -> None:
+def replace_attribute(model: ModelProto, numbers: Random) -> None:
     """Remove, repeat or change an attribute, or its type."""
-    node = _node(model, numbers)
+    node = _choose_node(model, numbers)
     if not node.attribute:
         names = ("axis", "perm", "alpha", "to", "axes", "value", "epsilon", "keepdims", "é\0")
-        value = numbers.choice((*HUGE, *FLOATS, "", "text"))
-        node.attribute.append(helper.make_attribute(numbers.choice(names), value))
+        setting = numbers.choice((*HUGE, *FLOATS, "", "text"))
+        node.attribute.append(helper.make_attribute(numbers.choice(names), setting))
         return
     at = numbers.randrange(len(node.attribute))
-    found = node.attribute[at]
+    picked_attribute = node.attribute[at]
     match numbers.randrange(5):
         case 0:
             del node.attribute[at]
         case 1:
-            node.attribute.append(found)
+            node.attribute.append(picked_attribute)
         case 2:
-            found.type = numbers.choice(AttributeProto.AttributeType.values())
+            picked_attribute.type = numbers.choice(AttributeProto.AttributeType.values())
         case 3:
-            found.ints[:] = [numbers.choice(HUGE) for _ in range(numbers.randrange(6))]
-            found.i, found.f = numbers.choice(HUGE), numbers.choice(FLOATS)
+            picked_attribute.ints[:] = [numbers.choice(HUGE) for _ in range(numbers.randrange(6))]
+            picked_attribute.i, picked_attribute.f = numbers.choice(HUGE), numbers.choice(FLOATS)
         case _:
-            node.attribute[at].CopyFrom(helper.make_attribute(found.name, [1.5, 2.5]))
+            node.attribute[at].CopyFrom(helper.make_attribute(picked_attribute.name, [1.5, 2.5]))
 
 
-def wiring(model: ModelProto, numbers: Random) -> None:
+def replace_wiring(model: ModelProto, numbers: Random) -> None:
     """Read or make a value in another place: cyclic, twice, or nowhere."""
-    node, values = _node(model, numbers), _values(model)
+    node, value_names = _choose_node(model, numbers), _list_values(model)
     match numbers.randrange(5):
         case 0 if node.input:
-            node.input[numbers.randrange(len(node.input))] = numbers.choice(values)
+            node.input[numbers.randrange(len(node.input))] = numbers.choice(value_names)
         case 1 if node.output:
-            node.output[numbers.randrange(len(node.output))] = numbers.choice(values)
+            node.output[numbers.randrange(len(node.output))] = numbers.choice(value_names)
         case 2:
-            node.input.append(numbers.choice(values))
+            node.input.append(numbers.choice(value_names))
         case 3 if node.input:
             del node.input[numbers.randrange(len(node.input))]
         case _:
-            weight(model, numbers).name = numbers.choice(values)
+            choose_weight(model, numbers).name = numbers.choice(value_names)
 
 
-def nodes(model: ModelProto, numbers: Random) -> None:
+def replace_nodes(model: ModelProto, numbers: Random) -> None:
     """Drop, repeat, move or rename an operator."""
-    found = list(model.graph.node)
-    at = numbers.randrange(len(found)) if found else 0
+    graph_nodes = list(model.graph.node)
+    at = numbers.randrange(len(graph_nodes)) if graph_nodes else 0
     match numbers.randrange(5):
         case 0:
-            del found[at : at + 1]
+            del graph_nodes[at : at + 1]
         case 1:
-            found[at:at] = found[at : at + 1]
+            graph_nodes[at:at] = graph_nodes[at : at + 1]
         case 2:
-            numbers.shuffle(found)
+            numbers.shuffle(graph_nodes)
         case 3:
-            _node(model, numbers).op_type = numbers.choice(OPERATORS)
+            _choose_node(model, numbers).op_type = numbers.choice(OPERATORS)
             return
         case _:
-            node = _node(model, numbers)
+            node = _choose_node(model, numbers)
             node.domain = numbers.choice(("ai.onnx", "com.microsoft", "own", "é"))
             return
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in found]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in graph_nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
 
 
-def insert(model: ModelProto, numbers: Random) -> None:
+def insert_node(model: ModelProto, numbers: Random) -> None:
     """Put an operator between two others, which may well be right."""
-    found = list(model.graph.node)
-    at = numbers.randrange(len(found)) if found else 0
-    if not found or not found[at].output:
+    graph_nodes = list(model.graph.node)
+    at = numbers.randrange(len(graph_nodes)) if graph_nodes else 0
+    if not graph_nodes or not graph_nodes[at].output:
         return
-    value = found[at].output[0]
+    value_name = graph_nodes[at].output[0]
     choices: tuple[tuple[str, dict[str, Any]], ...] = (
         *((name, {}) for name in OPERATORS), ("Cast", {"to": 1}), ("Cast", {"to": 10}),
         ("Flatten", {"axis": numbers.randrange(-2, 5)}), ("Transpose", {"perm": [0, 1, 3, 2]}),
@@ -149,12 +159,12 @@ def insert(model: ModelProto, numbers: Random) -> None:
         ("HardSigmoid", {"alpha": numbers.random(), "beta": numbers.random()}),
     )  # fmt: skip
     op, attributes = numbers.choice(choices)
-    found[at].output[0] = f"{value} before"
-    made = helper.make_node(op, [f"{value} before"], [value], **attributes)
-    model.graph.node.insert(at + 1, made)
+    graph_nodes[at].output[0] = f"{value_name} before"
+    inserted_node = helper.make_node(op, [f"{value_name} before"], [value_name], **attributes)
+    model.graph.node.insert(at + 1, inserted_node)
 
 
-def versions(model: ModelProto, numbers: Random) -> None:
+def replace_versions(model: ModelProto, numbers: Random) -> None:
     """Say other versions of the format and of the operators."""
     match numbers.randrange(4):
         case 0:
@@ -170,29 +180,29 @@ def versions(model: ModelProto, numbers: Random) -> None:
             )
 
 
-def ends(model: ModelProto, numbers: Random) -> None:
+def replace_graph_io(model: ModelProto, numbers: Random) -> None:
     """Change what goes in and comes out."""
     graph = model.graph
     kind = numbers.choice((graph.input, graph.output))
     if not kind:
         return
-    value = kind[0]
+    graph_value = kind[0]
     match numbers.randrange(5):
         case 0:
-            value.type.tensor_type.elem_type = numbers.choice(KINDS)
+            graph_value.type.tensor_type.elem_type = numbers.choice(KINDS)
         case 1:
-            sizes = value.type.tensor_type.shape.dim
+            sizes = graph_value.type.tensor_type.shape.dim
             if sizes:
                 sizes[numbers.randrange(len(sizes))].dim_value = numbers.choice(HUGE)
         case 2:
-            value.name = numbers.choice(_values(model))
+            graph_value.name = numbers.choice(_list_values(model))
         case 3:
-            kind.add().CopyFrom(value)
+            kind.add().CopyFrom(graph_value)
         case _:
-            value.type.tensor_type.shape.dim.add(dim_param="more")
+            graph_value.type.tensor_type.shape.dim.add(dim_param="more")
 
 
-def wide(model: ModelProto, numbers: Random) -> None:
+def add_wide_value(model: ModelProto, numbers: Random) -> None:
     """Compute a constant or a value of very many elements."""
     graph = model.graph
     if numbers.random() < 0.5:
@@ -205,7 +215,7 @@ def wide(model: ModelProto, numbers: Random) -> None:
     graph.node.insert(0, helper.make_node(op, inputs, ["much"]))
 
 
-def deep(model: ModelProto, numbers: Random) -> None:
+def add_nested_graphs(model: ModelProto, numbers: Random) -> None:
     """Nest graphs in graphs."""
     inner = helper.make_graph([], "inner", [], [])
     for _ in range(numbers.choice((3, 60, 300))):
@@ -216,48 +226,68 @@ def deep(model: ModelProto, numbers: Random) -> None:
     model.graph.node.extend(inner.node)
 
 
-def named(model: ModelProto, numbers: Random) -> None:
+def rename_to_long(model: ModelProto, numbers: Random) -> None:
     """Call something by a very long name."""
     name = "long" * (1 << numbers.randrange(4, 18))
-    _node(model, numbers).name = name
-    weight(model, numbers).name = name
+    _choose_node(model, numbers).name = name
+    choose_weight(model, numbers).name = name
 
 
-def calls(model: ModelProto, _: Random) -> None:
+def add_recursive_functions(model: ModelProto, _: Random) -> None:
     """Let two functions call each other."""
     domains = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-    for name, other in (("a", "b"), ("b", "a")):
-        body = [helper.make_node(other, ["i"], ["o"], domain="own")]
+    for name, callee in (("a", "b"), ("b", "a")):
+        body = [helper.make_node(callee, ["i"], ["o"], domain="own")]
         model.functions.append(helper.make_function("own", name, ["i"], ["o"], body, domains))
     model.opset_import.append(domains[1])
     model.graph.node.insert(0, helper.make_node("a", ["x"], ["unused"], domain="own"))
 
 
-def long(model: ModelProto, numbers: Random) -> None:
+def insert_many_nodes(model: ModelProto, numbers: Random) -> None:
     """Put very many operators before the others."""
-    for turn in range(numbers.choice((100, 3000))):
-        value = "x" if not turn else f"turn {turn}"
-        model.graph.node.insert(turn, helper.make_node("Relu", [value], [f"turn {turn + 1}"]))
+    for number in range(numbers.choice((100, 3000))):
+        input_name = "x" if not number else f"turn {number}"
+        model.graph.node.insert(
+            number, helper.make_node("Relu", [input_name], [f"turn {number + 1}"])
+        )
 
 
 CHANGES: tuple[Change, ...] = (
-    dims, data, cast, cast, window, window, attribute, attribute, wiring, nodes, insert, insert,
-    insert, versions, ends, wide, deep, named, calls, long,
-)  # fmt: skip
+    replace_dims,
+    replace_data,
+    cast_weight,
+    cast_weight,
+    replace_window,
+    replace_window,
+    replace_attribute,
+    replace_attribute,
+    replace_wiring,
+    replace_nodes,
+    insert_node,
+    insert_node,
+    insert_node,
+    replace_versions,
+    replace_graph_io,
+    add_wide_value,
+    add_nested_graphs,
+    rename_to_long,
+    add_recursive_functions,
+    insert_many_nodes,
+)
 
 
-def flipped(content: bytes, numbers: Random) -> bytes:
+def replace_bytes(content: bytes, numbers: Random) -> bytes:
     """Return bytes with some of them changed, cut, doubled or put elsewhere."""
-    made = bytearray(content)
+    changed_bytes = bytearray(content)
     for _ in range(numbers.choice((1, 1, 3, 20))):
-        at = numbers.randrange(len(made) or 1)
+        at = numbers.randrange(len(changed_bytes) or 1)
         match numbers.randrange(5):
-            case 0 | 1 if made:
-                made[at] ^= 1 << numbers.randrange(8)
+            case 0 | 1 if changed_bytes:
+                changed_bytes[at] ^= 1 << numbers.randrange(8)
             case 2:
-                made = made[:at]
+                changed_bytes = changed_bytes[:at]
             case 3:
-                made[at:at] = made[at : at + 64]
+                changed_bytes[at:at] = changed_bytes[at : at + 64]
             case _:
-                made[at:at] = bytes([numbers.randrange(256)] * numbers.randrange(1, 9))
-    return bytes(made)
+                changed_bytes[at:at] = bytes([numbers.randrange(256)] * numbers.randrange(1, 9))
+    return bytes(changed_bytes)

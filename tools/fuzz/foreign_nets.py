@@ -80,41 +80,54 @@ TEXTS: Mapping[str, str] = {
 """Each graph's nodes, in ONNX's own text; its input is x, 3 x 12 x 12, its output y."""
 
 
-def _constants() -> dict[str, np.ndarray]:
+def _make_constants() -> dict[str, np.ndarray]:
     numbers = np.random.default_rng(7)
 
-    def noise(*shape: int) -> np.ndarray:
+    def make_noise(*shape: int) -> np.ndarray:
         return np.asarray(numbers.standard_normal(shape, np.float32))
 
-    def whole(*values: int) -> np.ndarray:
+    def make_integers(*values: int) -> np.ndarray:
         return np.array(values, np.int64)
 
     floats = {"zero": 0, "three": 3, "six": 6, "low": -1e6}
     return {
-        "w": noise(8, 3, 3, 3), "b": noise(8), "s": noise(8), "t": noise(8), "m": noise(8),
-        "v": np.abs(noise(8)) + np.float32(0.5), "fc": noise(5, 8), "fb": noise(5),
-        "sq": noise(8, 8), "tw": noise(8, 8, 3, 3), "axes": whole(2, 3),
-        "groups": whole(0, 2, 4, 10, 10), "whole": whole(0, 8, 10, 10), "rows": whole(0, 8, 100),
-        "scales": np.array([1, 1, 0.5, 2], np.float32), "border": whole(0, 0, 1, 0, 0, 0, 0, 2),
+        "w": make_noise(8, 3, 3, 3),
+        "b": make_noise(8),
+        "s": make_noise(8),
+        "t": make_noise(8),
+        "m": make_noise(8),
+        "v": np.abs(make_noise(8)) + np.float32(0.5),
+        "fc": make_noise(5, 8),
+        "fb": make_noise(5),
+        "sq": make_noise(8, 8),
+        "tw": make_noise(8, 8, 3, 3),
+        "axes": make_integers(2, 3),
+        "groups": make_integers(0, 2, 4, 10, 10),
+        "whole": make_integers(0, 8, 10, 10),
+        "rows": make_integers(0, 8, 100),
+        "scales": np.array([1, 1, 0.5, 2], np.float32),
+        "border": make_integers(0, 0, 1, 0, 0, 0, 0, 2),
         **{name: np.array(number, np.float32) for name, number in floats.items()},
-    }  # fmt: skip
+    }
 
 
-def _written(name: str) -> ModelProto:
+def _parse_model(name: str) -> ModelProto:
     size = "12, 12, 3" if name == "last" else "3, 12, 12"
     head = '<ir_version: 8, opset_import: ["" : 17]>'
-    ends = f"(float[N, {size}] x) => (float[N, K] y)"
-    model = parser.parse_model(f"{head} {name} {ends} {{ {TEXTS[name]} }}")
+    graph_signature = f"(float[N, {size}] x) => (float[N, K] y)"
+    model = parser.parse_model(f"{head} {name} {graph_signature} {{ {TEXTS[name]} }}")
     if name == "attention":
         model.graph.output[0].type.tensor_type.shape.dim.add()
-    read = {value for node in model.graph.node for value in node.input}
-    constants = _constants().items()
-    tensors = [numpy_helper.from_array(value, key) for key, value in constants if key in read]
+    input_names = {value for node in model.graph.node for value in node.input}
+    constants = _make_constants().items()
+    tensors = [
+        numpy_helper.from_array(value, key) for key, value in constants if key in input_names
+    ]
     model.graph.initializer.extend(tensors)
     return model
 
 
-def _of_the_zoo(name: str) -> ModelProto:
+def _export_zoo_model(name: str) -> ModelProto:
     size, settings = ZOO[name]
     path = list_specs()[name]
     text = path.read_text().replace("256, 256", f"{size}, {size}")
@@ -125,8 +138,8 @@ def _of_the_zoo(name: str) -> ModelProto:
     return lower(Model(graph, initialize_random(graph)))
 
 
-def _with_function() -> ModelProto:
-    model = _written("plain")
+def _make_function_model() -> ModelProto:
+    model = _parse_model("plain")
     domain = helper.make_opsetid("", 17)
     body = [helper.make_node("Relu", ["a"], ["b"])]
     model.functions.append(helper.make_function("own", "twice", ["a"], ["b"], body, [domain]))
@@ -137,27 +150,32 @@ def _with_function() -> ModelProto:
     return model
 
 
-def _outside() -> ModelProto:
-    model = _written("plain")
+def _make_external_model() -> ModelProto:
+    model = _parse_model("plain")
     tensor = model.graph.initializer[0]
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=BESIDE)
+    tensor.external_data.add(key="location", value=EXTERNAL_FILE)
     tensor.external_data.add(key="length", value=str(len(tensor.raw_data)))
     tensor.ClearField("raw_data")
     return model
 
 
-BESIDE = "weights.bin"
+EXTERNAL_FILE = "weights.bin"
 """A file beside the model, which holds one tensor of those that keep it there."""
 
 
-def beside() -> bytes:
+def make_external_file() -> bytes:
     """Return what the file beside the model holds."""
-    return _constants()["w"].tobytes()
+    return _make_constants()["w"].tobytes()
 
 
 @cache
-def nets() -> tuple[bytes, ...]:
+def make_models() -> tuple[bytes, ...]:
     """Return the files."""
-    made = [*map(_written, TEXTS), *map(_of_the_zoo, ZOO), _with_function(), _outside()]
-    return tuple(model.SerializeToString(deterministic=True) for model in made)
+    models = [
+        *map(_parse_model, TEXTS),
+        *map(_export_zoo_model, ZOO),
+        _make_function_model(),
+        _make_external_model(),
+    ]
+    return tuple(model.SerializeToString(deterministic=True) for model in models)

@@ -37,33 +37,33 @@ MANY = "many: {params: {" + ", ".join(f"a{n}: {n}" for n in range(40)) + "}, bod
 """A block of many parameters."""
 
 
-def _lines(line: Callable[[int], str], numbers: Random, before: str = HEAD) -> str:
+def _join_lines(line: Callable[[int], str], numbers: Random, head: str = HEAD) -> str:
     """Return lines up to the limit, or fewer."""
-    text, number, size = [before], 0, len(before)
-    most = numbers.choice((1000, 8000, 20_000, 60_000, 200_000))
-    while size < LIMIT and number < most:
+    text, number, size = [head], 0, len(head)
+    max_lines = numbers.choice((1000, 8000, 20_000, 60_000, 200_000))
+    while size < LIMIT and number < max_lines:
         text.append(line(number))
         size += len(text[-1])
         number += 1
     return "".join(text)
 
 
-def words(numbers: Random) -> str:
+def make_words(numbers: Random) -> str:
     """Unknown words, each another or all the same, some of them nearly known."""
     stem = numbers.choice(("word", "rel", "con", "gelu", "é", "x" * 200, "matmul", "Conv2d"))
     many = numbers.choice((1, 7, 100_000))
-    return _lines(lambda n: f"  - {stem}{n % many}\n", numbers, HEAD + "graph:\n")
+    return _join_lines(lambda n: f"  - {stem}{n % many}\n", numbers, HEAD + "graph:\n")
 
 
-def names(numbers: Random) -> str:
+def make_names(numbers: Random) -> str:
     """Values of many names, and one that is none of them."""
     step = numbers.choice(("relu:", "identity:", "conv: {filters: 3, kernel: 1}"))
-    text = _lines(lambda n: f"  - {step}\n    as: a{n}\n", numbers, HEAD + "graph:\n")
+    text = _join_lines(lambda n: f"  - {step}\n    as: a{n}\n", numbers, HEAD + "graph:\n")
     end = numbers.choice(("add: [[], zzz]", "add: [[], a1]", "conv: {filters: a, kernel: 1}"))
     return text + f"  - {end}\n"
 
 
-def blocks(numbers: Random) -> str:
+def make_blocks(numbers: Random) -> str:
     """Many blocks, called or not, and words that are none of them."""
     body = numbers.choice(("[relu]", "[]", "[b1]", "[wrong]", "[conv: {filters: w, kernel: 1}]"))
     params = numbers.choice(
@@ -77,41 +77,45 @@ def blocks(numbers: Random) -> str:
             "params: {w: sum(range(4096))}, ",
         )
     )
-    text = _lines(lambda n: f"  b{n}: {{{params}body: {body}}}\n", numbers, HEAD + "blocks:\n")
+    text = _join_lines(lambda n: f"  b{n}: {{{params}body: {body}}}\n", numbers, HEAD + "blocks:\n")
     call = numbers.choice(("b{}", "wor{}", "b{}: {{w: 3}}", "b{}: {{other: 3}}"))
-    room = range(max(1, (LIMIT - len(text)) // 30))
-    return text + "graph:\n" + "".join(f"  - {call.format(n)}\n" for n in room)
+    call_numbers = range(max(1, (LIMIT - len(text)) // 30))
+    return text + "graph:\n" + "".join(f"  - {call.format(n)}\n" for n in call_numbers)
 
 
-def calls(numbers: Random) -> str:
+def make_calls(numbers: Random) -> str:
     """Blocks that call each other, twice a level: very many calls without a node."""
     deep, wide = numbers.choice((20, 60, 90)), numbers.choice((1, 2, 3))
-    last = numbers.choice(("[]", "[relu]", "[wrong]", "[b0]"))
+    final_body = numbers.choice(("[]", "[relu]", "[wrong]", "[b0]"))
     rows = [f"  b{n}: {{body: [{', '.join([f'b{n + 1}'] * wide)}]}}\n" for n in range(deep)]
-    return f"{HEAD}blocks:\n{''.join(rows)}  b{deep}: {{body: {last}}}\ngraph: [b0]\n"
+    return f"{HEAD}blocks:\n{''.join(rows)}  b{deep}: {{body: {final_body}}}\ngraph: [b0]\n"
 
 
-def keys(numbers: Random) -> str:
+def make_keys(numbers: Random) -> str:
     """Keys that stand twice, or that there are none of."""
-    where = numbers.choice(("params:\n", "input:\n", "tests:\n", "blocks:\n", "output:\n", ""))
+    section = numbers.choice(("params:\n", "input:\n", "tests:\n", "blocks:\n", "output:\n", ""))
     many = numbers.choice((1, 100, 1 << 20))
-    margin = "  " if where else ""
-    text = _lines(lambda n: f"{margin}key{n % many}: 1\n", numbers, HEAD + where)
+    margin = "  " if section else ""
+    text = _join_lines(lambda n: f"{margin}key{n % many}: 1\n", numbers, HEAD + section)
     return text + "graph: [relu]\n"
 
 
-def flow(numbers: Random) -> str:
+def make_flow(numbers: Random) -> str:
     """One line of very many entries."""
-    entry = numbers.choice(("a: 1, ", "a{}: 1, ", "'a{}': [], ", "{}, ", "[], ", "relu, ", "*a, "))
+    pattern = numbers.choice(
+        ("a: 1, ", "a{}: 1, ", "'a{}': [], ", "{}, ", "[], ", "relu, ", "*a, ")
+    )
     bracket = numbers.choice(("{}", "[]"))
-    inner = "".join(entry.format(n) if "{}" in entry else entry for n in range(80_000))[:LIMIT]
+    inner = "".join(pattern.format(n) if "{}" in pattern else pattern for n in range(80_000))[
+        :LIMIT
+    ]
     key = numbers.choice(("params", "graph", "blocks", "doc", "tests", "use", "allow"))
     return (
         f"{HEAD}{key}: {bracket[0]}{inner}{bracket[1] * numbers.choice((1, 1, 0))}\ngraph: [relu]\n"
     )
 
 
-def loops(numbers: Random) -> str:
+def make_loops(numbers: Random) -> str:
     """Loops in loops whose bodies make few nodes, or none."""
     body = numbers.choice(WORK)
     for level in range(numbers.choice((2, 3, 5, 30))):
@@ -123,14 +127,14 @@ def loops(numbers: Random) -> str:
     return f"{head}  - {body or 'relu'}\n"[:LARGEST]
 
 
-def deep(numbers: Random) -> str:
+def make_deep(numbers: Random) -> str:
     """Lists and mappings within one another."""
     depth = numbers.choice((90, 110, 250, 300, 5000, 100_000))
     opened, closed = numbers.choice((("[", "]"), ("{a: ", "}"), ("[seq: [", "]]"), ("- ", "")))
     return f"{HEAD}graph: {opened * depth}relu{closed * depth}\n"[:LARGEST]
 
 
-def expressions(numbers: Random) -> str:
+def make_expressions(numbers: Random) -> str:
     """Parameters, or lets, each computed at some length."""
     text = numbers.choice(
         (
@@ -149,13 +153,13 @@ def expressions(numbers: Random) -> str:
         )
     )
     line = '  p{0}: "{1}"\n'
-    made = _lines(
+    param_lines = _join_lines(
         lambda n: line.format(n, text.format(n + 1, max(0, n - 1))), numbers, HEAD + "params:\n"
     )
-    return made + "graph: [relu]\n"
+    return param_lines + "graph: [relu]\n"
 
 
-def lists(numbers: Random) -> str:
+def make_lists(numbers: Random) -> str:
     """Labels, tests, contracts, outputs, parameters of a block: lists of very many."""
     part = numbers.choice(
         (
@@ -171,15 +175,15 @@ def lists(numbers: Random) -> str:
             "outputs: {{{}}}\n|o{0}: {{}}, ",
         )
     )
-    frame, _, entry = part.partition("|")
-    most = numbers.choice((1000, 15_000, 45_000))
-    inner = "".join(entry.format(n) for n in range(most))
+    frame, _, pattern = part.partition("|")
+    count = numbers.choice((1000, 15_000, 45_000))
+    inner = "".join(pattern.format(n) for n in range(count))
     head = HEAD.replace("output: {y: {}}\n", "") if frame.startswith("output:") else HEAD
     loop = numbers.choice(("b", "relu", "repeat: {times: 4096, body: [b]}"))
     return f"{head}params: {{n: 1}}\n{frame.format(inner)}graph: [{loop}]\n"[:LARGEST]
 
 
-def anchors(numbers: Random) -> str:
+def make_anchors(numbers: Random) -> str:
     """Aliases of aliases, and very many of them."""
     width = numbers.choice((2, 10, 100))
     rows = ["a0: &a0 [relu]\n"]
@@ -188,42 +192,42 @@ def anchors(numbers: Random) -> str:
     return HEAD + "".join(rows) + f"graph:\n  - &s {{relu: null, as: x}}\n{many}"
 
 
-def long(numbers: Random) -> str:
+def make_long(numbers: Random) -> str:
     """One name, number, text or comment that fills the file."""
     piece = numbers.choice(
         ("x", "9", "é", "\\u0041", "# ", "a b ", "- ", "\t", "\n", "{", "'", "!")
     )
-    place = numbers.choice(("name: {}", "doc: {}", "graph: [{}]", 'doc: "{}"', "params: {{{}: 1}}"))
-    return HEAD + place.format(piece * (LIMIT // 2 // len(piece.encode()))) + "\ngraph: [relu]\n"
+    frame = numbers.choice(("name: {}", "doc: {}", "graph: [{}]", 'doc: "{}"', "params: {{{}: 1}}"))
+    return HEAD + frame.format(piece * (LIMIT // 2 // len(piece.encode()))) + "\ngraph: [relu]\n"
 
 
-def comments(numbers: Random) -> str:
+def make_comments(numbers: Random) -> str:
     """Comments behind and between entries, and behind the ends of lists in lists."""
     deep = numbers.choice((1, 60, 200))
     line = numbers.choice(("relu, #\n", "relu,\n#\n", "relu, relu, # x\n"))
-    room = numbers.choice((1000, 30_000))
-    lists = "[" * deep + line * room + "] #\n" * deep + "#\n" * room
+    count = numbers.choice((1000, 30_000))
+    lists = "[" * deep + line * count + "] #\n" * deep + "#\n" * count
     steps = numbers.choice(("  - relu # c\n", "# c\n  - relu\n", "  - relu\n#\n"))
-    return HEAD + numbers.choice((f"graph: {lists}", f"graph:\n{steps * room}"))
+    return HEAD + numbers.choice((f"graph: {lists}", f"graph:\n{steps * count}"))
 
 
-def faults(numbers: Random) -> str:
+def make_faults(numbers: Random) -> str:
     """Very many values without fault, and a fault, or a thing of YAML's own, at the end or each."""
-    value = numbers.choice(("[]", "relu", "{a: 1}", '"a"', "&é relu", "!!str relu", '{"a":1}'))
+    valid_step = numbers.choice(("[]", "relu", "{a: 1}", '"a"', "&é relu", "!!str relu", '{"a":1}'))
     end = numbers.choice(("  - 'x", "  - a: b: c\n", "\t- x", "  - [", "? x\n", "---\n", "...\n"))
-    return HEAD + "graph:\n" + f"  - {value}\n" * numbers.choice((1000, 30_000, 49_000)) + end
+    return HEAD + "graph:\n" + f"  - {valid_step}\n" * numbers.choice((1000, 30_000, 49_000)) + end
 
 
-def sums(numbers: Random) -> str:
+def make_sums(numbers: Random) -> str:
     """Expressions nearly as long as there may be, each another."""
     part = numbers.choice(("1+", "C+", "(1)+", "1,", "-1*", "i+"))
     frame = "conv: {{filters: '{}{}', kernel: 1}}" if part != "1," else "let: {{a: '[{}{}]'}}"
-    return _lines(
+    return _join_lines(
         lambda n: f"  - {frame.format(part * (960 // len(part)), n)}\n", numbers, HEAD + "graph:\n"
     )
 
 
-def sound(numbers: Random) -> str:
+def make_sound(numbers: Random) -> str:
     """Networks of nearly as many nodes as there may be: these compile."""
     text = numbers.choice(
         (
@@ -244,8 +248,22 @@ def sound(numbers: Random) -> str:
 GIANTS: Mapping[str, Callable[[Random], str]] = {
     made.__name__: made
     for made in (
-        words, names, blocks, calls, keys, flow, loops, deep, expressions, lists, anchors, long,
-        comments, faults, sums, sound,
+        make_words,
+        make_names,
+        make_blocks,
+        make_calls,
+        make_keys,
+        make_flow,
+        make_loops,
+        make_deep,
+        make_expressions,
+        make_lists,
+        make_anchors,
+        make_long,
+        make_comments,
+        make_faults,
+        make_sums,
+        make_sound,
     )
-}  # fmt: skip
+}
 """The shapes of giants by name."""

@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from states import OURS, values
+from states import WEIGHT_NAMES, make_values
 
-HOWS = ("whole", "lies", "flips", "cut", "text", "many", "length", "twice", "nested")
+KINDS = ("whole", "lies", "flips", "cut", "text", "many", "length", "twice", "nested")
 EXACT = frozenset(("whole", "cut", "length", "twice", "nested", "many"))
 """The kinds that give the weights that were written, if they are accepted."""
 
 
-def _header(numbers: Random, names: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Any], bytes]:
+def _make_header(
+    numbers: Random, names: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Any], bytes]:
     """Return the header and the bytes of a whole safetensors file of those names."""
     import numpy as np
 
     header: dict[str, Any] = {}
-    data = b""
+    tensor_bytes = b""
     for name, shape in names.items():
-        ours = next((o for o, there, _ in OURS if name in (o, there)), "")
-        array = values().get(ours, np.ones(shape, np.float32))
+        our_name = next((o for o, other_name, _ in WEIGHT_NAMES if name in (o, other_name)), "")
+        array = make_values().get(our_name, np.ones(shape, np.float32))
         kind, form = numbers.choice(
             (("F32", "<f4"), ("F32", "<f4"), ("F64", "<f8"), ("F16", "<f2"))
         )
@@ -29,25 +31,25 @@ def _header(numbers: Random, names: Mapping[str, tuple[int, ...]]) -> tuple[dict
         header[name] = {
             "dtype": kind,
             "shape": list(shape),
-            "data_offsets": [len(data), len(data) + len(content)],
+            "data_offsets": [len(tensor_bytes), len(tensor_bytes) + len(content)],
         }
-        data += content
-    return header, data
+        tensor_bytes += content
+    return header, tensor_bytes
 
 
-def _lies(header: dict[str, Any], numbers: Random) -> None:
+def _replace_field(header: dict[str, Any], numbers: Random) -> None:
     """Change one thing of a header, which the file then does not bear out."""
     name = numbers.choice(list(header))
-    entry = header[name]
-    first, last = entry["data_offsets"]
+    tensor_header = header[name]
+    start, end = tensor_header["data_offsets"]
     change = numbers.choice(
         (
-            {"data_offsets": [first + 4, last + 4]},
-            {"data_offsets": [last, first]},
-            {"data_offsets": [0, last - first]},
+            {"data_offsets": [start + 4, end + 4]},
+            {"data_offsets": [end, start]},
+            {"data_offsets": [0, end - start]},
             {"data_offsets": [1 << 63, 1 << 64]},
-            {"data_offsets": [-4, last]},
-            {"data_offsets": [first]},
+            {"data_offsets": [-4, end]},
+            {"data_offsets": [start]},
             {"dtype": "F16"},
             {"dtype": "I32"},
             {"dtype": "F7"},
@@ -60,21 +62,23 @@ def _lies(header: dict[str, Any], numbers: Random) -> None:
             {"shape": [True] * 70},
         )
     )
-    header[name] = numbers.choice(({**entry, **change}, {**entry, **change}, None, [], 7))
+    header[name] = numbers.choice(
+        ({**tensor_header, **change}, {**tensor_header, **change}, None, [], 7)
+    )
 
 
-def _text(header: dict[str, Any], how: str, numbers: Random) -> bytes:
+def _format_header(header: dict[str, Any], kind: str, numbers: Random) -> bytes:
     text = json.dumps(header).encode()
-    match how:
+    match kind:
         case "lies":
-            _lies(header, numbers)
+            _replace_field(header, numbers)
             return json.dumps(header).encode()
         case "text":
             return bytes(numbers.choice(text) for _ in text)
         case "many":
-            one = json.dumps({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})
+            empty_tensor = json.dumps({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})
             count = numbers.choice((60_000, 300_000))
-            return ("{" + ",".join(f'"{i}":{one}' for i in range(count)) + "}").encode()
+            return ("{" + ",".join(f'"{i}":{empty_tensor}' for i in range(count)) + "}").encode()
         case "twice":
             return b"{" + text[1:-1] + b"," + text[1:]
         case "nested":
@@ -83,19 +87,19 @@ def _text(header: dict[str, Any], how: str, numbers: Random) -> bytes:
             return text
 
 
-def safetensors(numbers: Random, ours: bool) -> tuple[bytes, bool]:
+def make_safetensors(numbers: Random, has_our_names: bool) -> tuple[bytes, bool]:
     """Return a file, under our names or others, and whether its weights are right if it is read."""
-    names = {(o if ours else there): shape for o, there, shape in OURS}
-    header, data = _header(numbers, names)
-    how = numbers.choice(HOWS)
-    text = _text(header, how, numbers)
+    names = {(o if has_our_names else other_name): shape for o, other_name, shape in WEIGHT_NAMES}
+    header, tensor_bytes = _make_header(numbers, names)
+    kind = numbers.choice(KINDS)
+    text = _format_header(header, kind, numbers)
     length = len(text)
-    if how == "length":
+    if kind == "length":
         length = numbers.choice((0, 1, 1 << 40, (1 << 64) - 1, len(text) - 1))
-    whole = bytearray(struct.pack("<Q", length) + text + data)
-    if how == "flips":
+    file_bytes = bytearray(struct.pack("<Q", length) + text + tensor_bytes)
+    if kind == "flips":
         for _ in range(numbers.randint(1, 4)):
-            whole[numbers.randrange(len(text) + 8)] ^= 1 << numbers.randrange(8)
-    if how == "cut":
-        whole = whole[: numbers.randrange(len(whole))]
-    return bytes(whole), how in EXACT
+            file_bytes[numbers.randrange(len(text) + 8)] ^= 1 << numbers.randrange(8)
+    if kind == "cut":
+        file_bytes = file_bytes[: numbers.randrange(len(file_bytes))]
+    return bytes(file_bytes), kind in EXACT

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from bundles import templates
+from bundles import build_templates
 from case import Case, Front, Outcome
 
 REQUESTS = 100
@@ -53,14 +53,14 @@ class _Visit:
     seed: int
     wrong: list[str] = field(default_factory=list)
 
-    def ask(self, process: int, folder: Path) -> None:
+    def send_requests(self, process: int, folder: Path) -> None:
         """Send the requests, then end the server as Ctrl-C does."""
         numbers = Random(self.seed)
         try:
             address = _wait_for_address(folder.with_suffix(".out"))
             for _ in range(REQUESTS):
                 self._send(address, numbers)
-            answer = _exchange(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", _take)
+            answer = _send_request(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", _read_all)
             if not answer.startswith(b"HTTP/1.0 302 "):
                 self.wrong.append(f"a plain request gets {answer[:40]!r}")
         except OSError as error:
@@ -70,10 +70,12 @@ class _Visit:
                 os.kill(process, signal.SIGINT)
 
     def _send(self, address: tuple[str, int], numbers: Random) -> None:
-        request = _request(numbers)
-        take = numbers.choices((_take, _stop_asking, _go_away, _reset), (6, 2, 1, 1))[0]
+        request = _make_request(numbers)
+        receive = numbers.choices((_read_all, _read_briefly, _skip_answer, _reset), (6, 2, 1, 1))[0]
         try:
-            wrong = _judge(_exchange(address, request, take), whole=take is not _reset)
+            wrong = _check_answer(
+                _send_request(address, request, receive), is_complete=receive is not _reset
+            )
         except TimeoutError:
             wrong = "no answer"
         if wrong:
@@ -94,7 +96,7 @@ def _wait_for_address(out: Path) -> tuple[str, int]:
     raise TimeoutError("the server says no address")
 
 
-def _request(numbers: Random) -> bytes:
+def _make_request(numbers: Random) -> bytes:
     method = numbers.choice(("GET",) * 6 + ("HEAD", "POST", "get", "\xff", "", "OPTIONS"))
     version = numbers.choice((" HTTP/1.1",) * 5 + (" HTTP/1.0", "", " HTTP/9", " HTTP/1.1 x", " X"))
     path, host = numbers.choice(PATHS), numbers.choice(HOSTS)
@@ -108,31 +110,31 @@ def _request(numbers: Random) -> bytes:
     return bytes(request[: numbers.randrange(len(request))] if numbers.random() < 0.1 else request)
 
 
-def _exchange(
-    address: tuple[str, int], request: bytes, take: Callable[[socket.socket], bytes]
+def _send_request(
+    address: tuple[str, int], request: bytes, receive: Callable[[socket.socket], bytes]
 ) -> bytes:
     with socket.create_connection(address, timeout=PATIENCE) as client:
         with contextlib.suppress(ConnectionError):
             client.sendall(request)
-        return take(client)
+        return receive(client)
 
 
-def _take(client: socket.socket) -> bytes:
+def _read_all(client: socket.socket) -> bytes:
     """Say that nothing more comes, and take the whole answer."""
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_WR)
-    return _read(client)
+    return _receive_answer(client)
 
 
-def _stop_asking(client: socket.socket) -> bytes:
+def _read_briefly(client: socket.socket) -> bytes:
     """Take the answer of a request that may lack its end: a short wait."""
     client.settimeout(0.1)
     with contextlib.suppress(TimeoutError):
-        return _read(client)
+        return _receive_answer(client)
     return b""
 
 
-def _go_away(_: socket.socket) -> bytes:
+def _skip_answer(_: socket.socket) -> bytes:
     """Take nothing."""
     return b""
 
@@ -146,7 +148,7 @@ def _reset(client: socket.socket) -> bytes:
     return b""
 
 
-def _read(client: socket.socket) -> bytes:
+def _receive_answer(client: socket.socket) -> bytes:
     parts = []
     with contextlib.suppress(ConnectionError):
         while part := client.recv(1 << 16):
@@ -154,46 +156,46 @@ def _read(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def _judge(answer: bytes, *, whole: bool) -> str:
+def _check_answer(answer: bytes, *, is_complete: bool) -> str:
     """Say what is wrong with an answer; an end without one is none."""
     if not answer.startswith(b"HTTP/1.0 "):
         short = not answer or answer.startswith(b"<!DOCTYPE HTML>")
-        known = any(file.startswith(answer) for file in _served())
-        return "" if short or known else f"it answers {answer[:40]!r}"
+        is_file_start = any(file.startswith(answer) for file in _read_served())
+        return "" if short or is_file_start else f"it answers {answer[:40]!r}"
     status = int(answer[9:12])
     if status not in STATUSES:
         return f"status {status}"
     body = answer.partition(b"\r\n\r\n")[2]
-    same = status != STATUSES[0] or not whole or not body or body in _served()
-    return "" if same else "a file that is not the bundle's"
+    is_expected = status != STATUSES[0] or not is_complete or not body or body in _read_served()
+    return "" if is_expected else "a file that is not the bundle's"
 
 
 @cache
-def _served() -> set[bytes]:
-    about = json.loads((_bundle() / "manifest.json").read_bytes())
-    paths = ["manifest.json", *(file["path"] for file in about["files"])]
-    return {(_bundle() / path).read_bytes() for path in paths}
+def _read_served() -> set[bytes]:
+    manifest = json.loads((_get_bundle() / "manifest.json").read_bytes())
+    paths = ["manifest.json", *(file["path"] for file in manifest["files"])]
+    return {(_get_bundle() / path).read_bytes() for path in paths}
 
 
-def _bundle() -> Path:
-    return templates() / "tiny-web-fp32"
+def _get_bundle() -> Path:
+    return build_templates() / "tiny-web-fp32"
 
 
-def _case(numbers: Random) -> Case:
+def _make_case(numbers: Random) -> Case:
     visit = _Visit(numbers.getrandbits(32))
     return Case(
-        ("serve", str(_bundle()), "--port", "0", "--json", "-q"),
+        ("serve", str(_get_bundle()), "--port", "0", "--json", "-q"),
         check=visit.check,
-        meanwhile=visit.ask,
+        meanwhile=visit.send_requests,
         expected=(INTERRUPTED,),
     )
 
 
-def _warm() -> None:
-    if not _bundle().is_dir():
+def _prepare() -> None:
+    if not _get_bundle().is_dir():
         raise SystemExit("the front http needs a page: `tcc build --target web` makes none here")
     import tcc.compiler.cli.serve
     import tcc.compiler.support.static_server  # noqa: F401
 
 
-HTTP = Front("http", 100, _case, _warm)
+HTTP = Front("http", 100, _make_case, _prepare)

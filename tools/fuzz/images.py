@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from case import Case, Front, Outcome
-from pictures import damaged, pixels, whole
+from pictures import decode_pixels, inject_damage, make_image
 
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply
 
@@ -57,30 +57,30 @@ graph:
 output:
   logits: {{labels: {labels}}}
 """
-SAME = "  - flatten"
+IDENTITY_GRAPH = "  - flatten"
 CLASSES = "  - conv: {filters: 2, kernel: 1}\n  - global_avg_pool\n  - flatten"
 
 
-def _spec(name: str, graph: str, labels: str) -> str:
+def _format_spec(name: str, graph: str, labels: str) -> str:
     contract, _, shape = CONTRACTS[name]
     return NET.format(name=name, shape=list(shape), contract=contract, graph=graph, labels=labels)
 
 
 @cache
-def _bundles() -> Path:
+def _build_bundles() -> Path:
     """Build the bundles that images are run with, once."""
     folder = Path(tempfile.mkdtemp(prefix="tcc-fuzz-"))
     atexit.register(shutil.rmtree, folder)
     for name in CONTRACTS:
-        (folder / f"{name}.yaml").write_text(_spec(name, SAME, "[]"))
-        words = ("build", f"{name}.yaml", "--target", ",".join(TARGETS), "-q")
+        (folder / f"{name}.yaml").write_text(_format_spec(name, IDENTITY_GRAPH, "[]"))
+        arguments = ("build", f"{name}.yaml", "--target", ",".join(TARGETS), "-q")
         program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", program, *words]
+        command = [sys.executable, "-c", program, *arguments]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "build"
 
 
-def _as_defined(name: str, contract: str) -> Callable[[Outcome, Path], str]:
+def _make_value_check(name: str, contract: str) -> Callable[[Outcome, Path], str]:
     """Return what holds the values of an accepted image against the definition."""
 
     def check(outcome: Outcome, folder: Path) -> str:
@@ -88,24 +88,24 @@ def _as_defined(name: str, contract: str) -> Callable[[Outcome, Path], str]:
             return "" if name in outcome.err else "the message does not name the file"
         (image,) = json.loads(outcome.out)["images"]
         _, pre, shape = CONTRACTS[contract]
-        wanted = apply(pre, pixels((folder / name).read_bytes()), shape).reshape(-1)
-        found = image["outputs"]["logits"]["raw"]
-        return "" if found == wanted.tolist() else "the values are not those of the definition"
+        expected = apply(pre, decode_pixels((folder / name).read_bytes()), shape).reshape(-1)
+        computed = image["outputs"]["logits"]["raw"]
+        return "" if computed == expected.tolist() else "the values are not those of the definition"
 
     return check
 
 
-def _run(numbers: Random) -> Case:
+def _make_run_case(numbers: Random) -> Case:
     contract = numbers.choice(list(CONTRACTS))
-    bundle = _bundles() / f"{contract}-{numbers.choice(TARGETS)}-fp32"
-    name, data = whole(numbers)
+    bundle = _build_bundles() / f"{contract}-{numbers.choice(TARGETS)}-fp32"
+    name, content = make_image(numbers)
     if numbers.random() < 0.35:
-        data = damaged(numbers, data)
-    check = _as_defined(name, contract)
-    return Case(("run", str(bundle), name, "--json"), {name: data}, check=check)
+        content = inject_damage(numbers, content)
+    check = _make_value_check(name, contract)
+    return Case(("run", str(bundle), name, "--json"), {name: content}, check=check)
 
 
-def _strange(numbers: Random) -> Case:
+def _make_special_case(numbers: Random) -> Case:
     """Return a run on what is no regular file, or a folder of several things."""
 
     def prepare(folder: Path) -> None:
@@ -120,55 +120,60 @@ def _strange(numbers: Random) -> Case:
                 (folder / "x.png").mkdir()
 
     kind = numbers.choice(("pipe", "device", "link", "folder"))
-    words = numbers.choice((("run", str(_bundles() / "stretch-host-fp32"), "x.png"),
+    arguments = numbers.choice((("run", str(_build_bundles() / "stretch-host-fp32"), "x.png"),
                             ("eval", "net.yaml", "--data", "."),
                             ("calibrate", "net.yaml", "--data", ".")))  # fmt: skip
-    net = _spec("stretch", CLASSES, "[a, b]").encode()
-    return Case(words, {"net.yaml": net}, prepare, _refused)
+    net = _format_spec("stretch", CLASSES, "[a, b]").encode()
+    return Case(arguments, {"net.yaml": net}, prepare, _check_refused)
 
 
-def _refused(outcome: Outcome, _: Path) -> str:
+def _check_refused(outcome: Outcome, _: Path) -> str:
     return "" if outcome.code == 2 else "it is accepted"
 
 
-def _folder(numbers: Random) -> Case:
+def _make_folder_case(numbers: Random) -> Case:
     """Return an evaluation or a calibration with class folders of whole and damaged images."""
-    files = {"net.yaml": _spec("stretch", CLASSES, "[a, b]").encode()}
+    files = {"net.yaml": _format_spec("stretch", CLASSES, "[a, b]").encode()}
     damage = numbers.random() < 0.5
     for number in range(numbers.randint(1, 4)):
-        name, data = whole(numbers, huge=False)
+        name, content = make_image(numbers, huge=False)
         if damage and numbers.random() < 0.5:
-            data = damaged(numbers, data)
-        files[f"set/{numbers.choice('ab')}/{number}-{name}"] = data
-    return Case((*_command(numbers), "--data", "set"), files)
+            content = inject_damage(numbers, content)
+        files[f"set/{numbers.choice('ab')}/{number}-{name}"] = content
+    return Case((*_choose_command(numbers), "--data", "set"), files)
 
 
-def _array(numbers: Random) -> Case:
-    from arrays import npz
+def _make_array_case(numbers: Random) -> Case:
+    from arrays import make_npz
 
-    files = {"net.yaml": _spec("stretch", CLASSES, "[a, b]").encode(), "set.npz": npz(numbers)}
-    return Case((*_command(numbers), "--data", "set.npz"), files)
+    files = {
+        "net.yaml": _format_spec("stretch", CLASSES, "[a, b]").encode(),
+        "set.npz": make_npz(numbers),
+    }
+    return Case((*_choose_command(numbers), "--data", "set.npz"), files)
 
 
-def _command(numbers: Random) -> tuple[str, ...]:
+def _choose_command(numbers: Random) -> tuple[str, ...]:
     if numbers.random() < 0.5:
         return ("eval", "net.yaml")
     return ("calibrate", "net.yaml", "--method", "minmax", "-q")
 
 
-def _any(numbers: Random) -> Case:
-    makers = numbers.choices((_run, _folder, _array, _strange), (12, 3, 4, 1))
+def _make_case(numbers: Random) -> Case:
+    makers = numbers.choices(
+        (_make_run_case, _make_folder_case, _make_array_case, _make_special_case), (12, 3, 4, 1)
+    )
     return makers[0](numbers)
 
 
-def _warm() -> None:
+def _prepare() -> None:
     import onnxruntime  # noqa: F401
 
     import tcc.compiler.cli
     import tcc.compiler.driver.evaluation
     import tcc.compiler.driver.pipeline  # noqa: F401
 
-    _bundles()
+    _build_bundles()
 
 
-IMAGES = Front("images", 500, _any, _warm)
+IMAGES = Front("images", 500, _make_case, _prepare)

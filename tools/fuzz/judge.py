@@ -9,7 +9,7 @@ SECONDS, PEAK = 20.0, 1 << 30
 """What a command may take: seconds of processor time, bytes of memory."""
 
 
-def judged(outcome: Outcome, case: Case, folder: Path) -> str:
+def check_outcome(outcome: Outcome, case: Case, folder: Path) -> str:
     """Return what is wrong with how a case ended, or an empty string."""
     if outcome.wall > child.PATIENCE:
         return f"no end after {child.PATIENCE} s"

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 import child
-from bundles import SPEC, templates
+from bundles import SPEC, build_templates
 from case import Case, Front, Outcome
 
 TARGETS = {"onnxruntime": 60, "tflite": 20, "web": 16, "host": 4}
@@ -32,13 +32,13 @@ LONGEST = 1.0
 class _Scratch:
     """The folders for temporary files and for the cache of forked processes, if others."""
 
-    place: str | None = None
+    temporary_folder: str | None = None
     cache: str | None = None
 
     def enter(self) -> None:
         """Take it, in a process that was just forked."""
-        if self.place and os.path.isdir(self.place):
-            os.environ["TMPDIR"] = tempfile.tempdir = self.place
+        if self.temporary_folder and os.path.isdir(self.temporary_folder):
+            os.environ["TMPDIR"] = tempfile.tempdir = self.temporary_folder
         if self.cache:
             os.environ["TCC_CACHE"] = self.cache
             os.environ.pop("TCC_CACHE_LIMIT", None)  # by which others build anew
@@ -49,107 +49,119 @@ os.register_at_fork(after_in_child=SCRATCH.enter)
 
 
 @dataclass
-class _Killed:
+class _KilledBuild:
     """A process that builds, the one that ends it, and whether they have a cache of their own."""
 
     fresh: bool = False
-    numbers: tuple[int, ...] = ()
+    process_ids: tuple[int, ...] = ()
 
-    def end(self) -> None:
+    def wait(self) -> None:
         """Wait for both."""
-        for number in self.numbers:
+        for process_id in self.process_ids:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(number, 0)
-        self.numbers = ()
+                os.waitpid(process_id, 0)
+        self.process_ids = ()
 
 
-def _words(target: str, *more: str) -> tuple[str, ...]:
+def _make_arguments(target: str, *more: str) -> tuple[str, ...]:
     return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *more)
 
 
-def _case(numbers: Random) -> Case:
-    able = [name for name in TARGETS if (templates() / f"tiny-{name}-fp32").is_dir()]
+def _make_case(numbers: Random) -> Case:
+    able = [name for name in TARGETS if (build_templates() / f"tiny-{name}-fp32").is_dir()]
     target = numbers.choices(able, [TARGETS[name] for name in able])[0]
     was_there = numbers.random() < 0.7
     delay = numbers.random() * LONGEST * numbers.choice((1, 0.3))
     delay *= 8 if target == "host" else 1
-    number = numbers.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-    killed = _Killed(fresh=numbers.random() < 0.33)
+    signal_number = numbers.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+    killed = _KilledBuild(fresh=numbers.random() < 0.33)
     name = f"tiny-{target}-fp32"
-    words = _words(target, "--seed", "1")
+    arguments = _make_arguments(target, "--seed", "1")
     if was_there and numbers.random() < 0.3:
-        words = ("verify", f"out/{name}")
+        arguments = ("verify", f"out/{name}")
     return Case(
-        words,
+        arguments,
         {"tiny.yaml": SPEC.encode()},
-        partial(_started, killed, name if was_there else "", _words(target), (delay, number)),
-        partial(_checked, killed, target),
+        partial(
+            _start_build,
+            killed,
+            name if was_there else "",
+            _make_arguments(target),
+            (delay, signal_number),
+        ),
+        partial(_check_build, killed, target),
     )
 
 
-def _started(
-    killed: _Killed, there: str, words: tuple[str, ...], end: tuple[float, int], folder: Path
+def _start_build(
+    killed: _KilledBuild,
+    template_name: str,
+    arguments: tuple[str, ...],
+    kill_time: tuple[float, int],
+    folder: Path,
 ) -> None:
     """Start a build that will be killed."""
     (folder / "tmp").mkdir()
     (folder / "out").mkdir()
-    if there:
-        shutil.copytree(templates() / there, folder / "out" / there)
-    SCRATCH.place = str(folder / "tmp")
-    SCRATCH.cache = str(folder / "cache") if killed.fresh else _shared()
+    if template_name:
+        shutil.copytree(build_templates() / template_name, folder / "out" / template_name)
+    SCRATCH.temporary_folder = str(folder / "tmp")
+    SCRATCH.cache = str(folder / "cache") if killed.fresh else _make_shared_cache()
     victim = os.fork()
     if not victim:
         out = folder.with_suffix(".victim")
-        child.act(Case(words), folder, out, out)
+        child.run_command(Case(arguments), folder, out, out)
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpgid(victim, victim)
     killer = os.fork()
     if not killer:
-        time.sleep(end[0])
+        time.sleep(kill_time[0])
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(victim, end[1])
+            os.killpg(victim, kill_time[1])
         os._exit(0)
-    killed.numbers = (killer, victim)
+    killed.process_ids = (killer, victim)
 
 
-def _checked(killed: _Killed, target: str, outcome: Outcome, folder: Path) -> str:
+def _check_build(killed: _KilledBuild, target: str, outcome: Outcome, folder: Path) -> str:
     """Say what was lost, or left behind."""
-    killed.end()
+    killed.wait()
     if outcome.code:
         return f"exit {outcome.code} beside a killed one: {outcome.err.strip()[-200:]}"
     name = f"tiny-{target}-fp32"
     verified = child.run(Case(("verify", f"out/{name}")), folder)
     if verified.code:
         return f"verify: exit {verified.code}: {verified.err.strip()[-200:]}"
-    again = child.run(Case(_words(target)), folder)
-    if again.code:
-        return f"the next build: exit {again.code}: {again.err.strip()[-200:]}"
-    if _files(folder / "out" / name) != _files(templates() / name):
+    rebuild_outcome = child.run(Case(_make_arguments(target)), folder)
+    if rebuild_outcome.code:
+        return f"the next build: exit {rebuild_outcome.code}: {rebuild_outcome.err.strip()[-200:]}"
+    if _read_files(folder / "out" / name) != _read_files(build_templates() / name):
         return "the next build has other bytes"
-    return _left(killed, name, folder)
+    return _check_leftovers(killed, name, folder)
 
 
-def _left(killed: _Killed, name: str, folder: Path) -> str:
+def _check_leftovers(killed: _KilledBuild, name: str, folder: Path) -> str:
     """Say what the killed one left behind."""
     if killed.fresh:
         cleared = child.run(Case(("cache", "clear")), folder)
-        kept = _files(folder / "cache")
-        if cleared.code or kept:
-            return f"tcc dev cache clear: exit {cleared.code}, left {sorted(kept)}"
-    if (left := sorted(os.listdir(folder / "out"))) != [name]:
-        return f"left beside the bundle: {left}"
-    left = [entry for entry in os.listdir(folder / "tmp") if entry.startswith("tcc")]
-    return f"left among the temporary files: {left}" if left else ""
+        cache_files = _read_files(folder / "cache")
+        if cleared.code or cache_files:
+            return f"tcc dev cache clear: exit {cleared.code}, left {sorted(cache_files)}"
+    if (leftovers := sorted(os.listdir(folder / "out"))) != [name]:
+        return f"left beside the bundle: {leftovers}"
+    leftovers = [
+        file_name for file_name in os.listdir(folder / "tmp") if file_name.startswith("tcc")
+    ]
+    return f"left among the temporary files: {leftovers}" if leftovers else ""
 
 
 @cache
-def _shared() -> str:
+def _make_shared_cache() -> str:
     folder = tempfile.mkdtemp(prefix="cache-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def _read_files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -157,9 +169,9 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _warm() -> None:
+def _prepare() -> None:
 
-    templates()
+    build_templates()
 
 
-KILLS = Front("kills", 300, _case, _warm)
+KILLS = Front("kills", 300, _make_case, _prepare)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Step = Mapping[str, Any]
-MOST, PIXELS = 2**31 - 1, 4
+MAX_ELEMENTS, PIXELS = 2**31 - 1, 4
 """The most elements of a tensor; those of one channel."""
 LARGEST = 2**63
 """The largest number."""
 UNARY = ("relu", "tanh", "sigmoid", "silu", "gelu")
 
 
-class Wrong(Exception):  # noqa: N818 - what is wrong is the program
+class InvalidProgramError(Exception):
     """The program has no meaning: a list has no such entry, or a join no branch."""
 
 
@@ -31,16 +31,16 @@ class Node:
 
 
 @dataclass
-class Names:
+class Scope:
     """What is in scope: values, lists of values, numbers."""
 
-    values: dict[str, Node]
+    nodes: dict[str, Node]
     lists: dict[str, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
 
-    def __copy__(self) -> "Names":
+    def __copy__(self) -> "Scope":
         """The same, to be changed by itself."""
-        return Names(dict(self.values), dict(self.lists), dict(self.numbers))
+        return Scope(dict(self.nodes), dict(self.lists), dict(self.numbers))
 
 
 class Program:
@@ -49,167 +49,181 @@ class Program:
     def __init__(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
         self.blocks = blocks
 
-    def sequence(self, steps: Sequence[Step], value: Node, names: Names) -> Node:
-        """Return the last value; what the steps name is named in `names`."""
+    def run_steps(self, steps: Sequence[Step], current: Node, scope: Scope) -> Node:
+        """Return the last value; what the steps name is named in `scope`."""
         for step in steps:
-            value = self.step(step, value, names)
-        return value
+            current = self.run_step(step, current, scope)
+        return current
 
-    def step(self, step: Step, value: Node, names: Names) -> Node:
+    def run_step(self, step: Step, current: Node, scope: Scope) -> Node:
         """Return what one step gives."""
-        given = step.get("from", ())
-        read = [given] if isinstance(given, str) else list(given)
-        inputs = [v for name in read for v in values(name, value, names)] if read else [value]
+        sources = step.get("from", ())
+        input_names = [sources] if isinstance(sources, str) else list(sources)
+        inputs = (
+            [v for name in input_names for v in resolve_nodes(name, current, scope)]
+            if input_names
+            else [current]
+        )
         if not inputs:
-            raise Wrong
-        word = next(key for key in step if key not in ("as", "from"))
-        made = self.word(word, step[word], inputs, names)
+            raise InvalidProgramError
+        op_name = next(key for key in step if key not in ("as", "from"))
+        output = self.run_op(op_name, step[op_name], inputs, scope)
         if "as" in step:
-            names.values[step["as"]] = made
-        return made
+            scope.nodes[step["as"]] = output
+        return output
 
-    def word(  # noqa: C901, PLR0911 - one a form
-        self, word: str, args: Any, inputs: list[Node], names: Names
+    def run_op(  # noqa: C901, PLR0911 - one a form
+        self, op_name: str, args: Any, inputs: list[Node], scope: Scope
     ) -> Node:
         """Return what a word gives."""
-        value = inputs[0]
-        match word:
+        current = inputs[0]
+        match op_name:
             case "conv":
                 text = str(args["filters"]).removeprefix("(").removesuffix(") % 7 + 1")
-                filters = total(text, value, names) % 7 + 1
-                if filters * value.channels > MOST:
-                    raise Wrong
-                return Node(word, (value,), filters)
+                filters = evaluate_sum(text, current, scope) % 7 + 1
+                if filters * current.channels > MAX_ELEMENTS:
+                    raise InvalidProgramError
+                return Node(op_name, (current,), filters)
             case "seq":
-                return self.sequence(args, value, copy(names))
+                return self.run_steps(args, current, copy(scope))
             case "side":
-                names.values[args["as"]] = self.sequence(args["body"], value, copy(names))
-                return value
+                scope.nodes[args["as"]] = self.run_steps(args["body"], current, copy(scope))
+                return current
             case "let":
                 for name, text in args.items():
-                    names.numbers[name] = total(str(text), value, names)
-                return value
+                    scope.numbers[name] = evaluate_sum(str(text), current, scope)
+                return current
             case "when":
-                chosen = args["then"] if holds(args["if"], names) else args.get("else", ())
-                return self.sequence(chosen, value, names)
+                branch = (
+                    args["then"] if evaluate_condition(args["if"], scope) else args.get("else", ())
+                )
+                return self.run_steps(branch, current, scope)
             case "repeat" | "each":
-                return self.loop(args, value, names)
+                return self.run_loop(args, current, scope)
             case "concat":
-                return self.concat(args, inputs, names)
+                return self.run_concat(args, inputs, scope)
             case block if block in self.blocks:
-                return self.call(self.blocks[block], args or {}, inputs, names)
+                return self.call_block(self.blocks[block], args or {}, inputs, scope)
             case unary if unary in UNARY:
-                return Node(unary, (value,), value.channels)
-        raise AssertionError(word)
+                return Node(unary, (current,), current.channels)
+        raise AssertionError(op_name)
 
-    def loop(self, args: Mapping[str, Any], value: Node, names: Names) -> Node:
+    def run_loop(self, args: Mapping[str, Any], current: Node, scope: Scope) -> Node:
         """Return the value after a loop; names from before it are the last turn's."""
-        turns = args["of"] if "of" in args else range(total(str(args["times"]), value, names))
-        own = {"i", args.get("as")}
-        ends = []
-        for index, item in enumerate(turns):
-            turn = copy(names)
-            turn.numbers |= {"i": index} | ({args["as"]: item} if "of" in args else {})
-            value = self.sequence(args["body"], value, turn)
-            ends.append(value)
-            names.values |= {name: turn.values[name] for name in names.values}
-            names.lists |= {name: turn.lists[name] for name in names.lists}
-            names.numbers |= {n: turn.numbers[n] for n in names.numbers if n not in own}
+        elements = (
+            args["of"] if "of" in args else range(evaluate_sum(str(args["times"]), current, scope))
+        )
+        loop_names = {"i", args.get("as")}
+        iteration_outputs = []
+        for index, element in enumerate(elements):
+            iteration_scope = copy(scope)
+            iteration_scope.numbers |= {"i": index} | (
+                {args["as"]: element} if "of" in args else {}
+            )
+            current = self.run_steps(args["body"], current, iteration_scope)
+            iteration_outputs.append(current)
+            scope.nodes |= {name: iteration_scope.nodes[name] for name in scope.nodes}
+            scope.lists |= {name: iteration_scope.lists[name] for name in scope.lists}
+            scope.numbers |= {
+                n: iteration_scope.numbers[n] for n in scope.numbers if n not in loop_names
+            }
         if "collect" in args:
-            names.lists[args["collect"]] = ends
-        return value
+            scope.lists[args["collect"]] = iteration_outputs
+        return current
 
-    def concat(self, args: Any, inputs: list[Node], names: Names) -> Node:
+    def run_concat(self, args: Any, inputs: list[Node], scope: Scope) -> Node:
         """Return the join of branches, each of which names things for itself."""
-        read, value = inputs, inputs[0]
+        branch_outputs, current = inputs, inputs[0]
         if isinstance(args, Mapping):
-            read = []
+            branch_outputs = []
             for index in range(args["times"]):
-                inner = copy(names)
-                inner.numbers["i"] = index
-                read.append(self.sequence(args["branch"], value, inner))
+                branch_scope = copy(scope)
+                branch_scope.numbers["i"] = index
+                branch_outputs.append(self.run_steps(args["branch"], current, branch_scope))
         elif args is not None:
-            read = []
+            branch_outputs = []
             for branch in args:
                 if isinstance(branch, str):
-                    read += values(branch, value, names)
+                    branch_outputs += resolve_nodes(branch, current, scope)
                 else:
-                    read.append(self.sequence(branch, value, copy(names)))
-        if not read:
-            raise Wrong
-        channels = sum(node.channels for node in read)
-        if channels * PIXELS > MOST:
-            raise Wrong
-        return Node("concat", tuple(read), channels)
+                    branch_outputs.append(self.run_steps(branch, current, copy(scope)))
+        if not branch_outputs:
+            raise InvalidProgramError
+        channels = sum(node.channels for node in branch_outputs)
+        if channels * PIXELS > MAX_ELEMENTS:
+            raise InvalidProgramError
+        return Node("concat", tuple(branch_outputs), channels)
 
-    def call(
+    def call_block(
         self,
         block: Mapping[str, Any],
         args: Mapping[str, Any],
         inputs: list[Node],
-        names: Names,
+        scope: Scope,
     ) -> Node:
         """Return what a block gives: it sees its own names alone."""
         if len(inputs) != len(block["inputs"]):
-            raise Wrong
-        own = Names(dict(zip(block["inputs"], inputs, strict=True)))
+            raise InvalidProgramError
+        block_scope = Scope(dict(zip(block["inputs"], inputs, strict=True)))
         for name, default in block["params"].items():
-            own.numbers[name] = (
-                total(str(args[name]), inputs[0], names) if name in args else default
+            block_scope.numbers[name] = (
+                evaluate_sum(str(args[name]), inputs[0], scope) if name in args else default
             )
-        return self.sequence(block["body"], inputs[0], own)
+        return self.run_steps(block["body"], inputs[0], block_scope)
 
 
-def values(name: str, value: Node, names: Names) -> list[Node]:
+def resolve_nodes(name: str, current: Node, scope: Scope) -> list[Node]:
     """Return the values that a name, an entry or a part of a list stands for."""
-    word, _, rest = name.removesuffix("]").partition("[")
-    if not rest:
-        return [names.values[word]] if word in names.values else list(names.lists[word])
-    listed = names.lists[word]
-    start, colon, stop = rest.partition(":")
-    ends = [total(end, value, names) if end else None for end in (start, stop)]
-    if any(end is not None and not -len(listed) <= end <= len(listed) for end in ends):
-        raise Wrong
+    list_name, _, index_text = name.removesuffix("]").partition("[")
+    if not index_text:
+        return (
+            [scope.nodes[list_name]] if list_name in scope.nodes else list(scope.lists[list_name])
+        )
+    nodes = scope.lists[list_name]
+    start, colon, stop = index_text.partition(":")
+    bounds = [evaluate_sum(end, current, scope) if end else None for end in (start, stop)]
+    if any(end is not None and not -len(nodes) <= end <= len(nodes) for end in bounds):
+        raise InvalidProgramError
     if colon:
-        return listed[slice(*ends)]
-    if not -len(listed) <= (place := ends[0] or 0) < len(listed):
-        raise Wrong
-    return [listed[place]]
+        return nodes[slice(*bounds)]
+    if not -len(nodes) <= (position := bounds[0] or 0) < len(nodes):
+        raise InvalidProgramError
+    return [nodes[position]]
 
 
-def total(text: str, value: Node, names: Names) -> int:
+def evaluate_sum(text: str, current: Node, scope: Scope) -> int:
     """Return a sum of numbers, names and sizes."""
-    found = sum(_term(term, value, names) for term in text.split(" + "))
-    if found > LARGEST:
-        raise Wrong
-    return found
+    amount = sum(_evaluate_term(term, current, scope) for term in text.split(" + "))
+    if amount > LARGEST:
+        raise InvalidProgramError
+    return amount
 
 
-def _term(term: str, value: Node, names: Names) -> int:
+def _evaluate_term(term: str, current: Node, scope: Scope) -> int:
     if term.lstrip("-").isdecimal():
         return int(term)
     if term == "C":
-        return value.channels
-    word, _, inner = term.removesuffix(")").partition("(")
-    if word == "len" and inner:
-        return len(names.lists[inner])
-    if word == "channels":
-        return names.values[inner].channels
-    return names.numbers[term]
+        return current.channels
+    function_name, _, inner = term.removesuffix(")").partition("(")
+    if function_name == "len" and inner:
+        return len(scope.lists[inner])
+    if function_name == "channels":
+        return scope.nodes[inner].channels
+    return scope.numbers[term]
 
 
-def holds(text: str, names: Names) -> bool:
+def evaluate_condition(text: str, scope: Scope) -> bool:
     """Return whether `name % 2 == 1`."""
-    return names.numbers[text.partition(" ")[0]] % 2 == 1
+    return scope.numbers[text.partition(" ")[0]] % 2 == 1
 
 
-def live(ends: Sequence[Node]) -> list[Node]:
+def list_reachable(output_nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes that lead to some others, and these."""
-    found: dict[int, Node] = {}
-    pending = list(ends)
+    reachable: dict[int, Node] = {}
+    pending = list(output_nodes)
     while pending:
         node = pending.pop()
-        if id(node) not in found:
-            found[id(node)] = node
+        if id(node) not in reachable:
+            reachable[id(node)] = node
             pending += node.inputs
-    return list(found.values())
+    return list(reachable.values())

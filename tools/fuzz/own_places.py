@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @dataclass
-class OwnPlaces:
+class CaseFolders:
     """The variables of the next case; a case that is over has no folder any more."""
 
     folder: Path | None = None
@@ -25,5 +25,5 @@ class OwnPlaces:
                 os.environ.pop("TCC_CACHE_LIMIT", None)  # by which others build anew
 
 
-PLACES = OwnPlaces()
-os.register_at_fork(after_in_child=PLACES.enter)
+CASE_FOLDERS = CaseFolders()
+os.register_at_fork(after_in_child=CASE_FOLDERS.enter)

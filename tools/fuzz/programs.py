@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from case import Case, Front, Outcome
-from meaning import UNARY, Names, Node, Program, Wrong, live
+from meaning import UNARY, InvalidProgramError, Node, Program, Scope, list_reachable
 
-VALUES, LISTS, NUMBERS = ("a", "b", "c"), ("ys", "zs"), ("n", "m", "k")
+VALUE_NAMES, LIST_NAMES, NUMBER_NAMES = ("a", "b", "c"), ("ys", "zs"), ("n", "m", "k")
 CHANNELS = 3
 DEEP = 4
 
@@ -26,110 +26,134 @@ class Writer:
     blocks: tuple[str, ...] = ()
     loops: int = 0
 
-    def steps(self, depth: int = 0) -> list[dict[str, Any]]:
+    def make_steps(self, depth: int = 0) -> list[dict[str, Any]]:
         """Return a few steps."""
-        return [self.step(depth) for _ in range(self.numbers.randint(1, 4 if depth else 7))]
+        return [self.make_step(depth) for _ in range(self.numbers.randint(1, 4 if depth else 7))]
 
-    def step(self, depth: int) -> dict[str, Any]:
+    def make_step(self, depth: int) -> dict[str, Any]:
         """Return one step."""
         pick = self.numbers
         form = pick.choice(FORMS if depth < DEEP else FORMS[:3])
         step: dict[str, Any] = form(self, depth)
         if pick.random() < 0.4 and not {"let", "side"} & step.keys():
-            step["as"] = pick.choice(VALUES)
+            step["as"] = pick.choice(VALUE_NAMES)
         return step
 
-    def total(self) -> str:
+    def make_sum(self) -> str:
         """Return an expression."""
         pick = self.numbers
-        terms = [*NUMBERS, "C", "1", "2", "5", "len(ys)", f"channels({pick.choice(VALUES)})"]
+        terms = [
+            *NUMBER_NAMES,
+            "C",
+            "1",
+            "2",
+            "5",
+            "len(ys)",
+            f"channels({pick.choice(VALUE_NAMES)})",
+        ]
         if self.loops:
             terms += ["i", "i"]
         return " + ".join(pick.choice(terms) for _ in range(pick.randint(1, 3)))
 
-    def reference(self) -> str:
+    def choose_reference(self) -> str:
         """Return the name of a value or a list, or of a part of one."""
-        pick, name = self.numbers, self.numbers.choice(LISTS)
+        pick, name = self.numbers, self.numbers.choice(LIST_NAMES)
         if pick.random() < 0.6:
-            return pick.choice(VALUES)
+            return pick.choice(VALUE_NAMES)
         return pick.choice((name, f"{name}[0]", f"{name}[-1]", f"{name}[1:]", f"{name}[:2]"))
 
-    def plain(self, depth: int) -> dict[str, Any]:  # noqa: ARG002 - forms are alike
+    def make_layer(self, depth: int) -> dict[str, Any]:  # noqa: ARG002 - forms are alike
         """Return a layer without weights."""
         step: dict[str, Any] = {self.numbers.choice(UNARY): None}
         if self.numbers.random() < 0.3:
-            step["from"] = self.numbers.choice((*VALUES, "ys[0]", "zs[-1]"))
+            step["from"] = self.numbers.choice((*VALUE_NAMES, "ys[0]", "zs[-1]"))
         return step
 
-    def conv(self, depth: int) -> dict[str, Any]:  # noqa: ARG002
+    def make_conv(self, depth: int) -> dict[str, Any]:  # noqa: ARG002
         """Return a convolution."""
-        return {"conv": {"filters": f"({self.total()}) % 7 + 1", "kernel": 1}}
+        return {"conv": {"filters": f"({self.make_sum()}) % 7 + 1", "kernel": 1}}
 
-    def let(self, depth: int) -> dict[str, Any]:  # noqa: ARG002
+    def make_let(self, depth: int) -> dict[str, Any]:  # noqa: ARG002
         """Return names of numbers."""
-        names = self.numbers.sample(NUMBERS, self.numbers.randint(1, 2))
-        return {"let": {name: self.total() for name in names}}
+        names = self.numbers.sample(NUMBER_NAMES, self.numbers.randint(1, 2))
+        return {"let": {name: self.make_sum() for name in names}}
 
-    def inner(self, depth: int) -> list[dict[str, Any]]:
+    def make_body(self, depth: int) -> list[dict[str, Any]]:
         """Return the steps of a turn."""
         self.loops += 1
-        steps = self.steps(depth + 1)
+        steps = self.make_steps(depth + 1)
         self.loops -= 1
         return steps
 
-    def loop(self, depth: int) -> dict[str, Any]:
+    def make_loop(self, depth: int) -> dict[str, Any]:
         """Return a loop."""
         pick = self.numbers
-        body: dict[str, Any] = {"body": self.inner(depth)}
+        body: dict[str, Any] = {"body": self.make_body(depth)}
         if pick.random() < 0.5:
-            body["collect"] = pick.choice(LISTS)
+            body["collect"] = pick.choice(LIST_NAMES)
         if pick.random() < 0.5:
             return {"repeat": {"times": pick.choice((0, 1, 2, 2, 3)), **body}}
-        turns = [pick.randint(0, 5) for _ in range(pick.randint(0, 3))]
-        return {"each": {"of": turns, "as": pick.choice(NUMBERS), **body}}
+        elements = [pick.randint(0, 5) for _ in range(pick.randint(0, 3))]
+        return {"each": {"of": elements, "as": pick.choice(NUMBER_NAMES), **body}}
 
-    def when(self, depth: int) -> dict[str, Any]:
+    def make_when(self, depth: int) -> dict[str, Any]:
         """Return a condition."""
-        name = self.numbers.choice((*NUMBERS, "i") if self.loops else NUMBERS)
-        sides: dict[str, Any] = {"then": self.steps(depth + 1)}
+        name = self.numbers.choice((*NUMBER_NAMES, "i") if self.loops else NUMBER_NAMES)
+        branches: dict[str, Any] = {"then": self.make_steps(depth + 1)}
         if self.numbers.random() < 0.5:
-            sides["else"] = self.steps(depth + 1)
-        return {"when": {"if": f"{name} % 2 == 1", **sides}}
+            branches["else"] = self.make_steps(depth + 1)
+        return {"when": {"if": f"{name} % 2 == 1", **branches}}
 
-    def seq(self, depth: int) -> dict[str, Any]:
+    def make_seq(self, depth: int) -> dict[str, Any]:
         """Return steps of their own."""
-        return {"seq": self.steps(depth + 1)}
+        return {"seq": self.make_steps(depth + 1)}
 
-    def side(self, depth: int) -> dict[str, Any]:
+    def make_side(self, depth: int) -> dict[str, Any]:
         """Return a value beside the main line."""
-        return {"side": {"as": self.numbers.choice(VALUES), "body": self.steps(depth + 1)}}
+        return {
+            "side": {"as": self.numbers.choice(VALUE_NAMES), "body": self.make_steps(depth + 1)}
+        }
 
-    def concat(self, depth: int) -> dict[str, Any]:
+    def make_concat(self, depth: int) -> dict[str, Any]:
         """Return a join."""
         pick = self.numbers
         if pick.random() < 0.25:
             times = pick.randint(1, 3)
-            return {"concat": {"times": times, "branch": self.inner(depth)}}
+            return {"concat": {"times": times, "branch": self.make_body(depth)}}
         if pick.random() < 0.3:
-            return {"concat": None, "from": [self.reference() for _ in range(pick.randint(1, 3))]}
-        branches: list[Any] = [[], self.reference(), self.steps(depth + 1)]
+            return {
+                "concat": None,
+                "from": [self.choose_reference() for _ in range(pick.randint(1, 3))],
+            }
+        branches: list[Any] = [[], self.choose_reference(), self.make_steps(depth + 1)]
         return {"concat": [pick.choice(branches) for _ in range(pick.randint(1, 3))]}
 
-    def call(self, depth: int) -> dict[str, Any]:
+    def make_call(self, depth: int) -> dict[str, Any]:
         """Return the call of a block, if there are any."""
         if not self.blocks:
-            return self.seq(depth)
-        args = {name: self.total() for name in NUMBERS if self.numbers.random() < 0.5}
-        read = self.numbers.choice(
-            (list(VALUES), ["a", "a", "b"], ["b", "ys[0]", "c"], ["a", "ys"])
+            return self.make_seq(depth)
+        args = {name: self.make_sum() for name in NUMBER_NAMES if self.numbers.random() < 0.5}
+        input_names = self.numbers.choice(
+            (list(VALUE_NAMES), ["a", "a", "b"], ["b", "ys[0]", "c"], ["a", "ys"])
         )
-        return {self.numbers.choice(self.blocks): args or None, "from": read}
+        return {self.numbers.choice(self.blocks): args or None, "from": input_names}
 
 
 FORMS = (
-    Writer.plain, Writer.conv, Writer.let, Writer.conv, Writer.loop, Writer.loop, Writer.when,
-    Writer.when, Writer.seq, Writer.side, Writer.concat, Writer.concat, Writer.call,
-)  # fmt: skip
+    Writer.make_layer,
+    Writer.make_conv,
+    Writer.make_let,
+    Writer.make_conv,
+    Writer.make_loop,
+    Writer.make_loop,
+    Writer.make_when,
+    Writer.make_when,
+    Writer.make_seq,
+    Writer.make_side,
+    Writer.make_concat,
+    Writer.make_concat,
+    Writer.make_call,
+)
 LIST = {"collect": "ys", "body": [{"conv": {"filters": "(i) % 7 + 1", "kernel": 1}}]}
 START = [
     {"relu": None, "as": "a"},
@@ -141,13 +165,13 @@ START = [
 ]
 
 
-def _spec(numbers: Random) -> dict[str, Any]:
+def _make_spec(numbers: Random) -> dict[str, Any]:
     blocks: dict[str, Any] = {}
     for name in ("first_block", "second_block")[: numbers.randint(0, 2)]:
-        body = [*START[4:], *Writer(numbers, tuple(blocks)).steps(DEEP - 2)]
+        body = [*START[4:], *Writer(numbers, tuple(blocks)).make_steps(DEEP - 2)]
         params = {"n": 1, "m": 4, "k": 2}
-        blocks[name] = {"inputs": list(VALUES), "params": params, "body": body}
-    graph = [*START, *Writer(numbers, tuple(blocks)).steps()]
+        blocks[name] = {"inputs": list(VALUE_NAMES), "params": params, "body": body}
+    graph = [*START, *Writer(numbers, tuple(blocks)).make_steps()]
     return {
         "tcc": 1,
         "name": "program",
@@ -158,61 +182,61 @@ def _spec(numbers: Random) -> dict[str, Any]:
     }
 
 
-def _meaning(spec: Mapping[str, Any]) -> tuple[Node, Node] | None:
+def _evaluate_spec(spec: Mapping[str, Any]) -> tuple[Node, Node] | None:
     """Return the two outputs; None for a program without a meaning."""
     source = Node("image", (), CHANNELS)
-    names = Names({"image": source})
+    names = Scope({"image": source})
     try:
-        last = Program(spec.get("blocks", {})).sequence(spec["graph"], source, names)
-    except Wrong:
+        output = Program(spec.get("blocks", {})).run_steps(spec["graph"], source, names)
+    except InvalidProgramError:
         return None
-    return last, names.values["a"]
+    return output, names.nodes["a"]
 
 
 def _check(spec: Mapping[str, Any], outcome: Outcome) -> str:
-    expected = _meaning(spec)
+    expected = _evaluate_spec(spec)
     if (outcome.code == 2) != (expected is None):
         return f"exit {outcome.code}, but {'no ' if expected is None else 'a '}meaning"
-    return _same(expected, json.loads(outcome.out)) if expected else ""
+    return _compare_graphs(expected, json.loads(outcome.out)) if expected else ""
 
 
-def _same(expected: tuple[Node, Node], document: Mapping[str, Any]) -> str:
+def _compare_graphs(expected: tuple[Node, Node], document: Mapping[str, Any]) -> str:
     """Return whether the compiler's graph is the expected one, but for its names."""
     signs: dict[tuple[Any, ...], int] = {}
 
     def sign(op: str, channels: int, inputs: tuple[int, ...]) -> int:
         return signs.setdefault((op, channels, inputs), len(signs))
 
-    known = {"image": sign("image", CHANNELS, ())}
+    node_signs = {"image": sign("image", CHANNELS, ())}
     for node in document["nodes"]:
-        inputs = tuple(known[name] for name in node["inputs"])
-        known[node["name"]] = sign(node["op"], node["shape"][0], inputs)
-    found = [known[output["value"]] for output in document["outputs"]]
-    mine: dict[int, int] = {}
-    for node in _ordered(expected):
-        inputs = tuple(mine[id(read)] for read in node.inputs)
-        mine[id(node)] = sign(node.op, node.channels, inputs)
-    if found != [mine[id(node)] for node in expected]:
+        inputs = tuple(node_signs[name] for name in node["inputs"])
+        node_signs[node["name"]] = sign(node["op"], node["shape"][0], inputs)
+    output_signs = [node_signs[output["value"]] for output in document["outputs"]]
+    expected_signs: dict[int, int] = {}
+    for node in _sort_nodes(expected):
+        inputs = tuple(expected_signs[id(operand)] for operand in node.inputs)
+        expected_signs[id(node)] = sign(node.op, node.channels, inputs)
+    if output_signs != [expected_signs[id(node)] for node in expected]:
         return "another graph"
-    count = len(live(expected)) - 1
+    count = len(list_reachable(expected)) - 1
     return "" if len(document["nodes"]) == count else f"{count} nodes are needed"
 
 
-def _ordered(ends: tuple[Node, ...]) -> list[Node]:
+def _sort_nodes(output_nodes: tuple[Node, ...]) -> list[Node]:
     """Return the nodes that lead to some, each after its inputs."""
-    done: dict[int, Node] = {}
-    pending = list(ends)
+    visited: dict[int, Node] = {}
+    pending = list(output_nodes)
     while pending:
         node = pending[-1]
-        missing = [read for read in node.inputs if id(read) not in done]
+        missing = [operand for operand in node.inputs if id(operand) not in visited]
         if not missing:
-            done.setdefault(id(node), pending.pop())
+            visited.setdefault(id(node), pending.pop())
         pending += missing
-    return list(done.values())
+    return list(visited.values())
 
 
-def _program(numbers: Random) -> Case:
-    spec = _spec(numbers)
+def _make_case(numbers: Random) -> Case:
+    spec = _make_spec(numbers)
 
     def check(outcome: Outcome, _: Path) -> str:
         return _check(spec, outcome)
@@ -221,8 +245,8 @@ def _program(numbers: Random) -> Case:
     return Case(("show", "spec.json", "--json"), {"spec.json": text.encode()}, check=check)
 
 
-def _warm() -> None:
+def _prepare() -> None:
     pass
 
 
-PROGRAMS = Front("programs", 1000, _program, _warm)
+PROGRAMS = Front("programs", 1000, _make_case, _prepare)

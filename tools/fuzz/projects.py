@@ -11,9 +11,9 @@ from random import Random
 
 from bundles import SPEC
 from case import Case, Front, Outcome
-from own_places import PLACES
+from own_places import CASE_FOLDERS
 
-OTHER = 65534
+OTHER_USER = 65534
 OUTS = (
     "o", ".", "a/../o", "in", "..", "../..", "/", "~", "~/o", "a/../../o", "outside", "outside/o",
     "o\\u0000", "", "../case/o", "./././o", "in/../../o",
@@ -23,7 +23,7 @@ TEXTS = ("", "[", "out = 3", "x = 1", 'out = "o"\nout = "p"', "\ufeff", "require
 CHANGES = ("mode", "mode", "owner", "owner", "link", "none", "none", "none")
 
 
-def _make(numbers: Random) -> Case:
+def _make_case(numbers: Random) -> Case:
     out = numbers.choice(OUTS)
     lines = ['spec = "tiny.yaml"', 'targets = ["onnxruntime"]', f'out = "{out}"']
     if numbers.random() < 0.2:
@@ -32,49 +32,51 @@ def _make(numbers: Random) -> Case:
         lines.append(numbers.choice(TEXTS))
     numbers.shuffle(lines)
     change = numbers.choice(CHANGES) if os.getuid() == 0 else "none"
-    where = numbers.choice((".", "tcc.toml", "in/..", ".."))
+    location = numbers.choice((".", "tcc.toml", "in/..", ".."))
     mode = numbers.choice((0o777, 0o770, 0o707, 0o775, 0o1777, 0o755, 0o700, 0o666, 0o644))
-    words = numbers.choice((("check",), ("check",), ("check", "tiny.yaml"), ("build", "-q")))
-    prepare = partial(_prepared, "\n".join(lines) + "\n", change, where, mode)
-    check = partial(_checked, out, change, where, mode)
-    return Case(words, {"tiny.yaml": SPEC.encode()}, prepare, check)
+    arguments = numbers.choice((("check",), ("check",), ("check", "tiny.yaml"), ("build", "-q")))
+    prepare = partial(_prepare_case, "\n".join(lines) + "\n", change, location, mode)
+    check = partial(_check_project, out, change, location, mode)
+    return Case(arguments, {"tiny.yaml": SPEC.encode()}, prepare, check)
 
 
-def _prepared(text: str, change: str, where: str, mode: int, folder: Path) -> None:
-    theirs = folder.parent / "theirs"
-    for path in (theirs, folder / "o", folder / "home"):
+def _prepare_case(text: str, change: str, location: str, mode: int, folder: Path) -> None:
+    other_folder = folder.parent / "theirs"
+    for path in (other_folder, folder / "o", folder / "home"):
         path.mkdir()
-    (theirs / "w").write_bytes(b"w")
+    (other_folder / "w").write_bytes(b"w")
     (folder / "in").symlink_to("o")
     (folder / "outside").symlink_to("..")
     (folder / "tcc.toml").write_text(text)
     if os.getuid() == 0:
-        os.chown(theirs, OTHER, OTHER)
+        os.chown(other_folder, OTHER_USER, OTHER_USER)
     match change:
         case "mode":
-            (folder / where).chmod(mode)
+            (folder / location).chmod(mode)
         case "owner":
-            os.chown(folder / where, OTHER, OTHER)
+            os.chown(folder / location, OTHER_USER, OTHER_USER)
         case "link":
-            (folder / "tcc.toml").rename(theirs / "tcc.toml")
+            (folder / "tcc.toml").rename(other_folder / "tcc.toml")
             (folder / "tcc.toml").symlink_to("../theirs/tcc.toml")
-    PLACES.set(folder, "HOME", "XDG_CONFIG_HOME")
+    CASE_FOLDERS.set(folder, "HOME", "XDG_CONFIG_HOME")
 
 
-def _checked(out: str, change: str, where: str, mode: int, outcome: Outcome, folder: Path) -> str:
-    written = [p for p in folder.parent.rglob("manifest.json") if not p.is_relative_to(folder)]
-    if written:
-        return f"wrote {written[0]}"
-    safe = change == "none" or (change == "mode" and not _weak(where, mode))
+def _check_project(
+    out: str, change: str, location: str, mode: int, outcome: Outcome, folder: Path
+) -> str:
+    manifests = [p for p in folder.parent.rglob("manifest.json") if not p.is_relative_to(folder)]
+    if manifests:
+        return f"wrote {manifests[0]}"
+    safe = change == "none" or (change == "mode" and not _is_writable(location, mode))
     if outcome.code == 0 and not (safe and out in INSIDE):
         return "obeyed what it may not"
     return ""
 
 
-def _weak(where: str, mode: int) -> bool:
+def _is_writable(location: str, mode: int) -> bool:
     """Whether others can change the project file where this has such a mode."""
-    sticky = mode & 0o1000 and where == ".."
+    sticky = mode & 0o1000 and location == ".."
     return bool(mode & 0o022) and not sticky
 
 
-PROJECTS = Front("projects", 1000, _make)
+PROJECTS = Front("projects", 1000, _make_case)

@@ -19,19 +19,19 @@ from typing import Any
 
 from bundles import IMAGE
 from case import Case, Front, Outcome
-from own_places import PLACES
-from signature_changes import CHANGES, places
+from own_places import CASE_FOLDERS
+from signature_changes import CHANGES, list_locations
 from signed_templates import (
     BUNDLES,
     KEYS,
     NETWORK,
     RELEASES,
     SIGNED,
-    files,
-    keys,
-    place,
-    signature_of,
-    write,
+    build_signatures,
+    read_bundle_files,
+    read_public_keys,
+    read_signature,
+    write_bundle,
 )
 
 from tcc.compiler.zoo.shipped import get_samples_folder
@@ -48,13 +48,13 @@ class Trust:
     min_release: int = 0
     revoked: bool = False
     require: bool = False
-    seen: int = 0
+    seen_release: int = 0
     damage: str = ""
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return it as `trust.json` has it."""
-        pem, fingerprint = keys()["maker"]
-        entry = {
+        pem, fingerprint = read_public_keys()["maker"]
+        key_entry = {
             "fingerprint": fingerprint,
             "pem": pem,
             "networks": list(self.networks or ()),
@@ -64,21 +64,25 @@ class Trust:
         return {
             "tcc_trust": 1,
             "require": self.require,
-            "keys": [] if self.networks is None else [entry],
+            "keys": [] if self.networks is None else [key_entry],
             "revoked": [fingerprint] if self.revoked else [],
             "folders": [],
         }
 
-    def takes(self, key: str, release: int, asked: "Request") -> bool:
+    def is_accepted(self, key: str, release: int, request: "Request") -> bool:
         """Whether a bundle of the network, as a key signed it, is to run."""
-        if asked.key not in {"", key} or (key == "maker" and self.revoked):
+        if request.key not in {"", key} or (key == "maker" and self.revoked):
             return False
         if key == "other" or self.networks is None:
-            seen = self.seen if key == "maker" else 0
-            unknown = asked.own_word and not self.require
-            return release >= seen if asked.key else unknown
-        named = not self.networks or NETWORK in self.networks
-        return named and self.expires != PAST and release >= max(self.seen, self.min_release)
+            min_seen = self.seen_release if key == "maker" else 0
+            accepts_unknown = request.has_trust_option and not self.require
+            return release >= min_seen if request.key else accepts_unknown
+        is_named_network = not self.networks or NETWORK in self.networks
+        return (
+            is_named_network
+            and self.expires != PAST
+            and release >= max(self.seen_release, self.min_release)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +90,31 @@ class Request:
     """What a command line says: the key that is typed, and whether the user vouches."""
 
     key: str
-    own_word: bool
+    has_trust_option: bool
 
     @classmethod
-    def of(cls, words: tuple[str, ...]) -> "Request":
+    def from_arguments(cls, arguments: tuple[str, ...]) -> "Request":
         """Return what words say."""
-        key = words[words.index("--key") + 1].partition(".")[0] if "--key" in words else ""
-        return cls(key, "--trust" in words)
+        key = (
+            arguments[arguments.index("--key") + 1].partition(".")[0]
+            if "--key" in arguments
+            else ""
+        )
+        return cls(key, "--trust" in arguments)
 
 
-def _same(one: bytes, other: bytes) -> bool:
+def _is_same_signature(signature: bytes, other_signature: bytes) -> bool:
     """Whether two signatures say the same, however it is written."""
     try:
-        first, second = (json.loads(data) for data in (one, other))
-        found = []
-        for plain in (first, second):
-            (signed,) = plain["dsseEnvelope"]["signatures"]
-            payload = base64.b64decode(plain["dsseEnvelope"]["payload"])
-            found.append((payload, base64.b64decode(signed["sig"])))
-        return found[0] == found[1]
+        envelope, other_envelope = (
+            json.loads(signature_bytes) for signature_bytes in (signature, other_signature)
+        )
+        signed_payloads = []
+        for parsed in (envelope, other_envelope):
+            (signed,) = parsed["dsseEnvelope"]["signatures"]
+            payload = base64.b64decode(parsed["dsseEnvelope"]["payload"])
+            signed_payloads.append((payload, base64.b64decode(signed["sig"])))
+        return signed_payloads[0] == signed_payloads[1]
     except (ValueError, LookupError, TypeError, RecursionError):
         return False
 
@@ -117,7 +127,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 
 
-def _make(numbers: Random) -> Case:
+def _make_case(numbers: Random) -> Case:
     bundle = numbers.choice(BUNDLES)
     trust = Trust(
         numbers.choice(((), (), (NETWORK,), (NETWORK,), (NETWORK, "x"), ("x",), None)),
@@ -128,19 +138,24 @@ def _make(numbers: Random) -> Case:
         numbers.choice((0, 0, 0, 1, 2, 3)),
         numbers.choice(DAMAGES),
     )
-    words = numbers.choice(COMMANDS)
-    if words[0] == "verify" and numbers.random() < 0.4:
-        words = (*words, "--key", numbers.choice(("maker.pub", "maker.pub", "other.pub")))
+    arguments = numbers.choice(COMMANDS)
+    if arguments[0] == "verify" and numbers.random() < 0.4:
+        arguments = (*arguments, "--key", numbers.choice(("maker.pub", "maker.pub", "other.pub")))
     key = numbers.choice(("maker", "maker", "maker", "other"))
-    change = numbers.choices([c for c, _ in CHANGES], [often for _, often in CHANGES])[0]
+    change = numbers.choices([c for c, _ in CHANGES], [weight for _, weight in CHANGES])[0]
     prepare = partial(
-        _prepared, bundle, (key, numbers.choice(RELEASES)), trust, change, numbers.getrandbits(64)
+        _prepare_case,
+        bundle,
+        (key, numbers.choice(RELEASES)),
+        trust,
+        change,
+        numbers.getrandbits(64),
     )
     image = (get_samples_folder() / "TUM/1.png").read_bytes()
-    return Case(words, {IMAGE: image}, prepare, partial(_checked, trust, words))
+    return Case(arguments, {IMAGE: image}, prepare, partial(_check_answer, trust, arguments))
 
 
-def _prepared(
+def _prepare_case(
     bundle: str,
     signed: tuple[str, int],
     trust: Trust,
@@ -148,30 +163,32 @@ def _prepared(
     seed: int,
     folder: Path,
 ) -> None:
-    write(bundle, folder / "b")
-    (folder / "b/model.sig").write_bytes(signature_of(bundle, *signed))
+    write_bundle(bundle, folder / "b")
+    (folder / "b/model.sig").write_bytes(read_signature(bundle, *signed))
     change(folder / "b", Random(seed))
     for name in KEYS:
-        shutil.copy(place() / f"{name}.pub", folder)
+        shutil.copy(build_signatures() / f"{name}.pub", folder)
     config = folder / "xdg_config_home/tcc"
     config.mkdir(parents=True)
-    document = trust.document()
+    document = trust.to_document()
     if trust.damage == "field":
-        home, key = Random(seed).choice(places(document))
-        home[key] = {"wrong": object.__name__}
+        container, key = Random(seed).choice(list_locations(document))
+        container[key] = {"wrong": object.__name__}
     (config / "trust.json").write_text("{" if trust.damage == "text" else json.dumps(document))
     if trust.damage == "open":
         Random(seed).choice((config, config.parent, config / "trust.json")).chmod(0o777)
-    if trust.seen:
-        digest = hashlib.sha256(f"{keys()['maker'][1]}\0{NETWORK}".encode()).hexdigest()[:40]
-        seen = folder / "xdg_state_home/tcc/releases" / digest
-        seen.mkdir(parents=True)
-        (seen / str(trust.seen)).touch()
-    PLACES.set(folder, "XDG_CONFIG_HOME", "XDG_STATE_HOME")
+    if trust.seen_release:
+        digest = hashlib.sha256(
+            f"{read_public_keys()['maker'][1]}\0{NETWORK}".encode()
+        ).hexdigest()[:40]
+        release_folder = folder / "xdg_state_home/tcc/releases" / digest
+        release_folder.mkdir(parents=True)
+        (release_folder / str(trust.seen_release)).touch()
+    CASE_FOLDERS.set(folder, "XDG_CONFIG_HOME", "XDG_STATE_HOME")
 
 
-def _checked(trust: Trust, words: tuple[str, ...], outcome: Outcome, folder: Path) -> str:
-    answer = wanted(trust, Request.of(words), folder / "b")
+def _check_answer(trust: Trust, arguments: tuple[str, ...], outcome: Outcome, folder: Path) -> str:
+    answer = evaluate_trust(trust, Request.from_arguments(arguments), folder / "b")
     if answer is False and outcome.code == 0:
         return "ran what should be refused"
     if answer is True and outcome.code:
@@ -179,51 +196,55 @@ def _checked(trust: Trust, words: tuple[str, ...], outcome: Outcome, folder: Pat
     return ""
 
 
-def wanted(trust: Trust, asked: Request, folder: Path) -> bool | None:
+def evaluate_trust(trust: Trust, request: Request, folder: Path) -> bool | None:
     """Return whether a bundle is to run; None where both is an answer."""
     path = folder / "model.sig"
     if not os.path.lexists(path):
-        named = NETWORK in (trust.networks or ()) and not asked.own_word
-        return False if trust.require or trust.damage or named or asked.key else None
-    contents = [name for name in BUNDLES if _intact(name, folder)]
+        is_named_network = NETWORK in (trust.networks or ()) and not request.has_trust_option
+        return False if trust.require or trust.damage or is_named_network or request.key else None
+    contents = [name for name in BUNDLES if _is_intact(name, folder)]
     if trust.damage or not contents or not path.is_file():
         return False
-    data, content = path.read_bytes(), contents[0]
-    known = _fingerprint(data) == keys()["maker"][1] and (
+    signature, content = path.read_bytes(), contents[0]
+    is_known_key = _read_fingerprint(signature) == read_public_keys()["maker"][1] and (
         trust.revoked or trust.networks is not None
     )
-    lax = asked.own_word and not asked.key and not trust.require and not known
-    signed = [each for each in SIGNED if _same(data, signature_of(content, *each))]
+    lax = request.has_trust_option and not request.key and not trust.require and not is_known_key
+    signed = [
+        key_and_release
+        for key_and_release in SIGNED
+        if _is_same_signature(signature, read_signature(content, *key_and_release))
+    ]
     if not signed:
         return None if lax else False
-    takes = trust.takes(*signed[0], asked)
-    if data == signature_of(content, *signed[0]) and not path.is_symlink():
-        return takes
+    is_accepted = trust.is_accepted(*signed[0], request)
+    if signature == read_signature(content, *signed[0]) and not path.is_symlink():
+        return is_accepted
     # Edited around what is signed: it may be refused, and need not be where its key is hidden.
-    return None if takes or lax else False
+    return None if is_accepted or lax else False
 
 
-def _fingerprint(data: bytes) -> str:
+def _read_fingerprint(signature: bytes) -> str:
     """Return the key that an envelope names, if it names one."""
     try:
-        return str(json.loads(data)["verificationMaterial"]["publicKey"]["hint"])
+        return str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 
-def _intact(bundle: str, folder: Path) -> bool:
+def _is_intact(bundle: str, folder: Path) -> bool:
     """Whether a folder holds what a bundle has, to the byte, and no more but a signature."""
-    there = {p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
-    names = {p.relative_to(folder).as_posix() for p in there} - {"model.sig"}
-    return names == files(bundle).keys() and all(
+    file_paths = {p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
+    names = {p.relative_to(folder).as_posix() for p in file_paths} - {"model.sig"}
+    return names == read_bundle_files(bundle).keys() and all(
         not (folder / name).is_symlink() and (folder / name).read_bytes() == content
-        for name, content in files(bundle).items()
+        for name, content in read_bundle_files(bundle).items()
     )
 
 
-def _warm() -> None:
-    place()
-    keys()
+def _prepare() -> None:
+    build_signatures()
+    read_public_keys()
 
 
-SIGNATURES = Front("signatures", 500, _make, _warm)
+SIGNATURES = Front("signatures", 500, _make_case, _prepare)

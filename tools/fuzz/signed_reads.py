@@ -21,7 +21,7 @@ from random import Random
 
 from case import Case, Outcome
 from signatures import SIGNATURES, Request
-from signed_templates import place
+from signed_templates import build_signatures
 
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.support.diagnostics import UserError
@@ -33,10 +33,10 @@ SECONDS = 20.0
 
 def open_bundle(case: Case) -> tuple[int, str]:
     """Return the exit code that opening a case's bundle in this folder means, and its error."""
-    asked = Request.of(case.words)
-    key = Path(f"{asked.key}.pub") if asked.key else None
+    request = Request.from_arguments(case.arguments)
+    key = Path(f"{request.key}.pub") if request.key else None
     try:
-        policy = devices.create_signature_policy(key, any_key=asked.own_word)
+        policy = devices.create_signature_policy(key, any_key=request.has_trust_option)
         bundle_folder.read_bundle(Path("b"), devices.find_precision, policy)
     except UserError as error:
         return 2, error.diagnostics[0].code
@@ -47,17 +47,17 @@ def open_bundle(case: Case) -> tuple[int, str]:
 
 def main() -> int:
     """Try the cases that the command line asks for."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("--count", type=int, default=10_000)
-    words.add_argument("--seed", type=int, default=0)
-    options = words.parse_args()
-    place()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    build_signatures()
     codes: Counter[str] = Counter()
     failures, slowest, start = 0, 0.0, time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="signed-reads-") as around:
+    with tempfile.TemporaryDirectory(prefix="signed-reads-") as base_folder:
         for number in range(options.count):
             case = SIGNATURES.make(Random(f"signed reads {options.seed} {number}"))
-            folder = Path(around) / str(number)
+            folder = Path(base_folder) / str(number)
             folder.mkdir()
             os.chdir(folder)
             for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
@@ -65,14 +65,14 @@ def main() -> int:
             assert case.prepare
             assert case.check
             case.prepare(folder)
-            before = time.process_time()
+            started = time.process_time()
             code, error = open_bundle(case)
-            seconds = time.process_time() - before
+            seconds = time.process_time() - started
             slowest = max(slowest, seconds)
             wrong = error if code == 1 else case.check(Outcome(code, "", "", 0, 0, 0), folder)
             if wrong or seconds > SECONDS:
                 failures += 1
-                print(f"{number}: {wrong or seconds}: {' '.join(case.words)}", flush=True)
+                print(f"{number}: {wrong or seconds}: {' '.join(case.arguments)}", flush=True)
             codes[error if code == 2 else str(code)] += 1
             shutil.rmtree(folder)
         os.chdir("/")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from bundles import templates
+from bundles import build_templates
 
 NETWORK = "tiny"
 BUNDLES = ("tiny-onnxruntime-fp32", "tiny-onnxruntime-int8")
@@ -18,7 +18,7 @@ SIGNED = tuple((key, release) for key in KEYS for release in RELEASES)
 
 
 @cache
-def place() -> Path:
+def build_signatures() -> Path:
     """Return a folder with the keys and every signature, made once."""
     from tcc.compiler.bundle import bundle_folder, signed_files
     from tcc.compiler.targets import devices
@@ -29,12 +29,15 @@ def place() -> Path:
         _write_key(folder / f"{name}.pem")
     for bundle in BUNDLES:
         copy = folder / bundle
-        shutil.copytree(templates() / bundle, copy)
-        whole = bundle_folder.read_bundle(copy, devices.find_precision, None)
+        shutil.copytree(build_templates() / bundle, copy)
+        loaded_bundle = bundle_folder.read_bundle(copy, devices.find_precision, None)
         for key in KEYS:
             for release in RELEASES:
                 path, _ = signed_files.sign_bundle(
-                    whole.folder, whole.manifest.model.name, folder / f"{key}.pem", release
+                    loaded_bundle.folder,
+                    loaded_bundle.manifest.model.name,
+                    folder / f"{key}.pem",
+                    release,
                 )
                 path.rename(folder / f"{bundle}-{key}-{release}.sig")
     return folder
@@ -57,27 +60,27 @@ def _write_key(path: Path) -> None:
 
 
 @cache
-def keys() -> Mapping[str, tuple[str, str]]:
+def read_public_keys() -> Mapping[str, tuple[str, str]]:
     """Return the PEM and the fingerprint of each public key."""
-    pems = {name: (place() / f"{name}.pub").read_text() for name in KEYS}
+    pems = {name: (build_signatures() / f"{name}.pub").read_text() for name in KEYS}
     return {n: (pem, hashlib.sha256(pem.encode()).hexdigest()) for n, pem in pems.items()}
 
 
-def signature_of(bundle: str, key: str, release: int) -> bytes:
+def read_signature(bundle: str, key: str, release: int) -> bytes:
     """Return `model.sig` of a bundle."""
-    return (place() / f"{bundle}-{key}-{release}.sig").read_bytes()
+    return (build_signatures() / f"{bundle}-{key}-{release}.sig").read_bytes()
 
 
 @cache
-def files(bundle: str) -> Mapping[str, bytes]:
+def read_bundle_files(bundle: str) -> Mapping[str, bytes]:
     """Return the files of a bundle that nobody changed."""
-    folder = templates() / bundle
+    folder = build_templates() / bundle
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def write(bundle: str, folder: Path) -> None:
+def write_bundle(bundle: str, folder: Path) -> None:
     """Write the files of a bundle that nobody changed."""
-    for name, content in files(bundle).items():
+    for name, content in read_bundle_files(bundle).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

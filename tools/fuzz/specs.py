@@ -52,7 +52,7 @@ PIECES = (
     ),
     *("allow", "collect", "when: {if: 1}", "side: {}", "seq", "let: {C: 1}", "xs[1:]", "matmul"),
 )
-VALUES: tuple[Any, ...] = (
+ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 3, 7, 1 << 31, 1 << 62, 1 << 64, 0.5, 1e308, -0.0, 1e3, "", " ",
     "C", "same", "relu", "conv", "x", "1/0", "range(4096)", "sum(range(4096)) ** 9",
     "divisible(1e308, 8)",
@@ -67,167 +67,183 @@ SETTINGS = (
     ".inf",
 )  # fmt: skip
 COMMANDS = (("check",), ("check", "--json"), ("check", "--strict"), ("show",))
-MOST, WRONG, SOUND = 50, 5.0, 8.0
+MAX_MESSAGES, MAX_WRONG_SECONDS, MAX_VALID_SECONDS = 50, 5.0, 8.0
 """Messages of one spec; seconds for a wrong one, and for one that compiles."""
 
 
-def checked(outcome: Outcome, _: Path) -> str:
+def check_answer(outcome: Outcome, _: Path) -> str:
     """Return what is wrong with an answer about a spec."""
-    told = re.findall(r"^error\[", outcome.err, re.MULTILINE)
-    if len(told) > MOST:
-        return f"{len(told)} messages"
+    messages = re.findall(r"^error\[", outcome.err, re.MULTILINE)
+    if len(messages) > MAX_MESSAGES:
+        return f"{len(messages)} messages"
     if outcome.code == 2 and not re.search(
         r"^(error\[E\d{4}\]|error|Usage|usage)", outcome.err, re.M
     ):
         return "no message"
-    if outcome.seconds > (SOUND if outcome.code == 0 else WRONG):
+    if outcome.seconds > (MAX_VALID_SECONDS if outcome.code == 0 else MAX_WRONG_SECONDS):
         return f"{outcome.seconds:.1f} s for an answer of code {outcome.code}"
     return ""
 
 
-def one_document(outcome: Outcome, folder: Path) -> str:
+def check_document(outcome: Outcome, folder: Path) -> str:
     """Return what is wrong with an answer that was to be a JSON document."""
     try:
-        found = json.loads(outcome.out)
+        document = json.loads(outcome.out)
     except ValueError:
         return "standard output is no JSON document"
-    if outcome.code == 2 and len(found["diagnostics"]) > MOST:
+    if outcome.code == 2 and len(document["diagnostics"]) > MAX_MESSAGES:
         return "more diagnostics than are told"
-    return checked(outcome, folder)
+    return check_answer(outcome, folder)
 
 
-def still_says(outcome: Outcome, folder: Path) -> str:
+def check_formatted(outcome: Outcome, folder: Path) -> str:
     """Return what is wrong with a spec that was formatted in place."""
-    before, after = (folder / name for name in ("before.yaml", "spec.yaml"))
+    original_path, formatted_path = (folder / name for name in ("before.yaml", "spec.yaml"))
     if outcome.code == 0:
-        texts = [repr(to_plain(parse(path.read_bytes(), path.name))) for path in (before, after)]
+        texts = [
+            repr(to_plain(parse(path.read_bytes(), path.name)))
+            for path in (original_path, formatted_path)
+        ]
         if sorted(texts[0]) != sorted(texts[1]):  # top-level keys may change their order
             return "formatting changed what a spec says"
-    return checked(outcome, folder)
+    return check_answer(outcome, folder)
 
 
-def _drop(lines: list[str], at: int, _: str) -> list[str]:
+def _remove_line(lines: list[str], at: int, _: str) -> list[str]:
     return lines[:at] + lines[at + 1 :]
 
 
-def _double(lines: list[str], at: int, _: str) -> list[str]:
+def _copy_line(lines: list[str], at: int, _: str) -> list[str]:
     return [*lines[:at], lines[at], *lines[at:]]
 
 
-def _indent(lines: list[str], at: int, _: str) -> list[str]:
+def _add_indent(lines: list[str], at: int, _: str) -> list[str]:
     return [*lines[:at], "  " + lines[at], *lines[at + 1 :]]
 
 
-def _outdent(lines: list[str], at: int, _: str) -> list[str]:
+def _remove_indent(lines: list[str], at: int, _: str) -> list[str]:
     return [*lines[:at], lines[at].removeprefix("  "), *lines[at + 1 :]]
 
 
-def _move(lines: list[str], at: int, piece: str) -> list[str]:
-    rest = lines[:at] + lines[at + 1 :]
-    place = (at * 7 + len(piece)) % (len(rest) + 1)
-    return [*rest[:place], lines[at], *rest[place:]]
+def _move_line(lines: list[str], at: int, piece: str) -> list[str]:
+    other_lines = lines[:at] + lines[at + 1 :]
+    target = (at * 7 + len(piece)) % (len(other_lines) + 1)
+    return [*other_lines[:target], lines[at], *other_lines[target:]]
 
 
-def _cut(lines: list[str], at: int, _: str) -> list[str]:
+def _trim_lines(lines: list[str], at: int, _: str) -> list[str]:
     return lines[:at]
 
 
-def _insert(lines: list[str], at: int, piece: str) -> list[str]:
+def _insert_piece(lines: list[str], at: int, piece: str) -> list[str]:
     middle = len(lines[at]) // 2
     return [*lines[:at], lines[at][:middle] + piece + lines[at][middle:], *lines[at + 1 :]]
 
 
-def _replace(lines: list[str], at: int, piece: str) -> list[str]:
+def _replace_key(lines: list[str], at: int, piece: str) -> list[str]:
     head, colon, _ = lines[at].rpartition(":")
     return [*lines[:at], f"{head}{colon} {piece}", *lines[at + 1 :]]
 
 
 CHANGES: tuple[Callable[[list[str], int, str], list[str]], ...] = (
-    _drop, _double, _indent, _outdent, _move, _cut, _insert, _replace,
-)  # fmt: skip
+    _remove_line,
+    _copy_line,
+    _add_indent,
+    _remove_indent,
+    _move_line,
+    _trim_lines,
+    _insert_piece,
+    _replace_key,
+)
 
 
-def _shipped(numbers: Random) -> str:
+def _read_shipped(numbers: Random) -> str:
     return Path(numbers.choice(sorted(list_specs().values()))).read_text()
 
 
-def _case(numbers: Random, data: bytes, name: str = "spec.yaml", *more: str) -> Case:
+def _make_spec_case(numbers: Random, content: bytes, name: str = "spec.yaml", *more: str) -> Case:
     command, *options = numbers.choice(COMMANDS)
-    check = one_document if "--json" in options else checked
-    return Case((command, name, *options, *more), {name: data}, check=check)
+    check = check_document if "--json" in options else check_answer
+    return Case((command, name, *options, *more), {name: content}, check=check)
 
 
-def _damaged(numbers: Random) -> Case:
+def _make_damaged(numbers: Random) -> Case:
     """Lines dropped, doubled, moved, cut, and filled with what does not fit."""
-    lines = _shipped(numbers).split("\n")
+    lines = _read_shipped(numbers).split("\n")
     for _ in range(numbers.randint(1, 4)):
         change, piece = numbers.choice(CHANGES), numbers.choice(PIECES)
         lines = change(lines, numbers.randrange(len(lines)), piece) or [""]
-    return _case(numbers, "\n".join(lines).encode())
+    return _make_spec_case(numbers, "\n".join(lines).encode())
 
 
-def _flipped(numbers: Random) -> Case:
+def _make_flipped(numbers: Random) -> Case:
     """Bytes changed, dropped, repeated or put in another encoding."""
-    data = bytearray(_shipped(numbers).encode())
+    content = bytearray(_read_shipped(numbers).encode())
     for _ in range(numbers.randint(1, 20)):
-        at = numbers.randrange(len(data))
-        data[at : at + numbers.choice((0, 1, 1, 9))] = numbers.randbytes(numbers.choice((0, 1, 4)))
-    made = bytes(data)
+        at = numbers.randrange(len(content))
+        content[at : at + numbers.choice((0, 1, 1, 9))] = numbers.randbytes(
+            numbers.choice((0, 1, 4))
+        )
+    encoded = bytes(content)
     if numbers.random() < 0.1:
-        made = made.decode(errors="replace").encode(
+        encoded = encoded.decode(errors="replace").encode(
             numbers.choice(("utf-16", "utf-8-sig", "utf-32"))
         )
-    return _case(numbers, made)
+    return _make_spec_case(numbers, encoded)
 
 
-def _changed(tree: Any, numbers: Random, chance: float) -> Any:
+def _replace_parts(tree: Any, numbers: Random, chance: float) -> Any:
     """Return a tree some of whose parts are others, gone, doubled or in another place."""
     if numbers.random() < chance:
-        return numbers.choice(VALUES)
+        return numbers.choice(ODD_VALUES)
     if isinstance(tree, list):
-        items = [_changed(item, numbers, chance) for item in tree]
-        if items and numbers.random() < chance * 4:
-            items.insert(numbers.randrange(len(items)), numbers.choice((items[0], *VALUES)))
-        return items
+        branches = [_replace_parts(branch, numbers, chance) for branch in tree]
+        if branches and numbers.random() < chance * 4:
+            branches.insert(
+                numbers.randrange(len(branches)), numbers.choice((branches[0], *ODD_VALUES))
+            )
+        return branches
     if isinstance(tree, dict):
-        made = {key: _changed(value, numbers, chance) for key, value in tree.items()}
-        if made and numbers.random() < chance * 4:
-            key = numbers.choice(sorted(made))
-            value = made.pop(key)
+        mapping = {key: _replace_parts(subtree, numbers, chance) for key, subtree in tree.items()}
+        if mapping and numbers.random() < chance * 4:
+            key = numbers.choice(sorted(mapping))
+            subtree = mapping.pop(key)
             if numbers.random() < 0.7:
-                made[numbers.choice((f"{key}s", key.upper(), "from", "as", "x", "", "é"))] = value
-        return made
+                mapping[numbers.choice((f"{key}s", key.upper(), "from", "as", "x", "", "é"))] = (
+                    subtree
+                )
+        return mapping
     return tree
 
 
-def _rebuilt(numbers: Random) -> Case:
+def _make_rebuilt(numbers: Random) -> Case:
     """The tree of a spec with parts that do not fit, as JSON, which is YAML too."""
     path = numbers.choice(sorted(list_specs().values()))
-    tree = _changed(
+    tree = _replace_parts(
         to_plain(parse(path.read_bytes(), path.name)), numbers, numbers.choice((0.002, 0.02, 0.1))
     )
     text = json.dumps(tree, ensure_ascii=numbers.random() < 0.5, indent=numbers.choice((None, 1)))
     if numbers.random() < 0.2:
         at = numbers.randrange(len(text))
         text = text[:at] + numbers.choice(PIECES) + text[at + numbers.choice((0, 1, 5)) :]
-    return _case(numbers, text.encode(), numbers.choice(("spec.json", "spec.yaml")))
+    return _make_spec_case(numbers, text.encode(), numbers.choice(("spec.json", "spec.yaml")))
 
 
-def _set(numbers: Random) -> Case:
+def _make_settings(numbers: Random) -> Case:
     """Settings of parameters that there are and are not, to what they cannot be."""
     name = numbers.choice(sorted(list_specs()))
     params = to_plain(parse(list_specs()[name].read_bytes(), name)) or {}
-    known = (
+    param_names = (
         [*(params.get("params") or {}), "other", "C", "", "a b"] if isinstance(params, dict) else []
     )
-    more: list[str] = []
+    options: list[str] = []
     for _ in range(numbers.randint(1, 3)):
-        value = numbers.choice((*SETTINGS, *PIECES)).replace("\0", "\\0")
-        more += ["--set", f"{numbers.choice(known)}={value}"]
-    return Case(("check", name, *more), check=checked)
+        setting = numbers.choice((*SETTINGS, *PIECES)).replace("\0", "\\0")
+        options += ["--set", f"{numbers.choice(param_names)}={setting}"]
+    return Case(("check", name, *options), check=check_answer)
 
 
-def _libraries(numbers: Random) -> Case:
+def _make_libraries(numbers: Random) -> Case:
     """Files that use each other, themselves, what is not there, and what lies elsewhere."""
     count = numbers.choice((1, 2, 5, 70))
     names = [f"lib{n}.yaml" for n in range(count)]
@@ -257,39 +273,50 @@ def _libraries(numbers: Random) -> Case:
     def link(folder: Path) -> None:
         (folder / "link.yaml").symlink_to(numbers.choice(("link.yaml", "/dev/zero", "spec.yaml")))
 
-    return Case(("check", "spec.yaml"), files, prepare=link, check=checked)
+    return Case(("check", "spec.yaml"), files, prepare=link, check=check_answer)
 
 
-def _formatted(numbers: Random) -> Case:
+def _make_formatted(numbers: Random) -> Case:
     """A spec, damaged now and then, that is formatted in place."""
-    lines = _shipped(numbers).split("\n")
+    lines = _read_shipped(numbers).split("\n")
     for _ in range(numbers.randint(0, 2)):
         change, piece = numbers.choice(CHANGES), numbers.choice((" # note", *PIECES))
         lines = change(lines, numbers.randrange(len(lines)), piece) or [""]
-    data = "\n".join(lines).encode()
-    return Case(("fmt", "spec.yaml"), {"spec.yaml": data, "before.yaml": data}, check=still_says)
+    content = "\n".join(lines).encode()
+    return Case(
+        ("fmt", "spec.yaml"), {"spec.yaml": content, "before.yaml": content}, check=check_formatted
+    )
 
 
-def _giant(numbers: Random) -> Case:
+def _make_giant(numbers: Random) -> Case:
     """A spec of up to 64 KiB."""
-    made = GIANTS[numbers.choice(sorted(GIANTS))](numbers).encode()
+    content = GIANTS[numbers.choice(sorted(GIANTS))](numbers).encode()
     command = numbers.choice((("check",), ("check",), ("check", "--json"), ("fmt",)))
-    check = one_document if "--json" in command else checked
-    return Case((command[0], "spec.yaml", *command[1:]), {"spec.yaml": made}, check=check)
+    check = check_document if "--json" in command else check_answer
+    return Case((command[0], "spec.yaml", *command[1:]), {"spec.yaml": content}, check=check)
 
 
 KINDS = (
-    *(_damaged,) * 6, *(_rebuilt,) * 6, _flipped, _flipped, _set, _set, _libraries, _libraries,
-    _formatted, _formatted, _giant,
-)  # fmt: skip
+    *(_make_damaged,) * 6,
+    *(_make_rebuilt,) * 6,
+    _make_flipped,
+    _make_flipped,
+    _make_settings,
+    _make_settings,
+    _make_libraries,
+    _make_libraries,
+    _make_formatted,
+    _make_formatted,
+    _make_giant,
+)
 
 
-def _any(numbers: Random) -> Case:
+def _make_case(numbers: Random) -> Case:
     return numbers.choice(KINDS)(numbers)
 
 
-def _warm() -> None:
+def _prepare() -> None:
     pass
 
 
-SPECS = Front("specs", 5000, _any, _warm)
+SPECS = Front("specs", 5000, _make_case, _prepare)

@@ -19,7 +19,7 @@ graph:
   - linear: {units: 5}
 output: {logits: {activation: softmax}}
 """
-OURS = (
+WEIGHT_NAMES = (
     ("conv_1.weight", "net.0.weight", (3, 2, 3, 3)),
     ("batch_norm.weight", "net.1.weight", (3,)),
     ("batch_norm.bias", "net.1.bias", (3,)),
@@ -35,72 +35,75 @@ State = dict[str, Any]
 
 
 @cache
-def values() -> dict[str, Any]:
+def make_values() -> dict[str, Any]:
     """The weights by our names: each number is another one, which float16 holds."""
     import numpy as np
 
-    found, count = {}, 1
-    for name, _, shape in OURS:
+    arrays, count = {}, 1
+    for name, _, shape in WEIGHT_NAMES:
         size = int(np.prod(shape))
-        found[name] = (np.arange(count, count + size, dtype=np.float32) / 64).reshape(shape)
+        arrays[name] = (np.arange(count, count + size, dtype=np.float32) / 64).reshape(shape)
         count += size
-    return found
+    return arrays
 
 
-def state_dict() -> State:
+def make_state_dict() -> State:
     """Return the weights as another program would save them."""
     import torch
 
-    state: State = OrderedDict((there, torch.from_numpy(values()[ours])) for ours, there, _ in OURS)
+    state: State = OrderedDict(
+        (other_name, torch.from_numpy(make_values()[our_name]))
+        for our_name, other_name, _ in WEIGHT_NAMES
+    )
     state["net.1.num_batches_tracked"] = torch.tensor(3)
     return state
 
 
-def saved(value: object, numbers: Random) -> bytes:
+def save_state(checkpoint: object, numbers: Random) -> bytes:
     """Return what `torch.save` makes of a value, in its old or its new format."""
     import torch
 
     file = io.BytesIO()
-    torch.save(value, file, _use_new_zipfile_serialization=numbers.random() < 0.6)
+    torch.save(checkpoint, file, _use_new_zipfile_serialization=numbers.random() < 0.6)
     return file.getvalue()
 
 
-def wrapped(state: State, numbers: Random) -> object:
+def wrap_state(state: State, numbers: Random) -> object:
     """Return a state dict in what training programs save: always one that is to be taken."""
     import argparse
 
     import torch
 
-    def average() -> State:
+    def make_average() -> State:
         return OrderedDict((k, v + 1) for k, v in state.items())
 
-    def under(prefix: str) -> State:
+    def add_prefix(prefix: str) -> State:
         return OrderedDict((prefix + k, v) for k, v in state.items())
 
     return numbers.choice(
         (
             lambda: state,
             lambda: {"state_dict": state, "args": argparse.Namespace(lr=0.1), "epoch": 3},
-            lambda: {"model": state, "model_ema": average()},
-            lambda: {"state_dict": {**under("model."), "criterion.weight": torch.ones(5)}},
-            lambda: under("module._orig_mod."),
-            lambda: {"ema_state_dict": average(), "state_dict": state, "scaler": {}},
+            lambda: {"model": state, "model_ema": make_average()},
+            lambda: {"state_dict": {**add_prefix("model."), "criterion.weight": torch.ones(5)}},
+            lambda: add_prefix("module._orig_mod."),
+            lambda: {"ema_state_dict": make_average(), "state_dict": state, "scaler": {}},
             lambda: {k: v.double() for k, v in state.items()},
             lambda: {k: v.half() for k, v in state.items()},
             lambda: {k: torch.nn.Parameter(v.float()) for k, v in state.items()},
-            lambda: {k: _viewed(v, numbers) for k, v in state.items()},
+            lambda: {k: _make_view(v, numbers) for k, v in state.items()},
             lambda: {**state, "aux.fc.weight": torch.ones(2, 2)},
         )
     )()
 
 
-def _viewed(value: Any, numbers: Random) -> Any:
+def _make_view(tensor: Any, numbers: Random) -> Any:
     """Return the same numbers in memory of another layout."""
     import torch
 
-    pad = torch.full((numbers.randint(0, 9),), 7.0, dtype=value.dtype)
-    joined = torch.cat([pad, value.ravel(), pad])
-    inside = joined[pad.numel() : pad.numel() + value.numel()].view(value.shape)
-    axes = tuple(reversed(range(value.dim())))
-    turned = value.permute(axes).contiguous().permute(axes)
-    return numbers.choice((value, inside, turned))
+    pad = torch.full((numbers.randint(0, 9),), 7.0, dtype=tensor.dtype)
+    joined = torch.cat([pad, tensor.ravel(), pad])
+    inside = joined[pad.numel() : pad.numel() + tensor.numel()].view(tensor.shape)
+    axes = tuple(reversed(range(tensor.dim())))
+    transposed = tensor.permute(axes).contiguous().permute(axes)
+    return numbers.choice((tensor, inside, transposed))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from float_kernels import A7, followed, given
+from float_kernels import A7, make_conv_model, make_input
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import FP32_DIRECT, MACHINES
@@ -54,38 +54,42 @@ TIGHT, WIDE = "accuracy: {max_error: 1e-12}\n", "accuracy: {max_error: 0.001}\n"
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_what_is_foretold_is_the_convolution_but_for_rounding(name: str) -> None:
     op, shape = CONVOLUTIONS[name]
-    model = followed(op, shape, Relu())
-    x = given(model)
+    model = make_conv_model(op, shape, Relu())
+    x = make_input(model)
     node = next(node for node in model.graph.nodes if isinstance(node.op, Conv))
-    held = [model.weights[param] for param in node.params]
-    right = float_program.evaluate_node(model.graph, node, model.weights, {node.inputs[0]: x[None]})
-    found = winograd_rounding.compute_convolution(op, x, *held)
-    largest = np.abs(right).max()
-    assert 0 < np.abs(found - right[0]).max() < 8e-6 * largest
+    parameters = [model.weights[param] for param in node.params]
+    expected = float_program.evaluate_node(
+        model.graph, node, model.weights, {node.inputs[0]: x[None]}
+    )
+    actual = winograd_rounding.compute_convolution(op, x, *parameters)
+    largest = np.abs(expected).max()
+    assert 0 < np.abs(actual - expected[0]).max() < 8e-6 * largest
 
 
-def plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str, ...]]:
+def choose_plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str, ...]]:
     """Return what a spec is built by, and the layers that are said to be slower."""
     path = folder / "bounded.yaml"
     path.write_text(text)
     spec = load(path)
     target = next(m.target for m in MACHINES if m.target.name == name)
     model = passes.run(Model(spec.graph, weights.initialize_random(spec.graph)), Arm().passes(FP32))
-    made, said = build_warnings.choose_methods(spec, Plan(Device(Arm(), target), FP32), model)
-    return made, tuple(layer for each in said for layer in each.layers)
+    chosen_plan, warnings = build_warnings.choose_methods(
+        spec, Plan(Device(Arm(), target), FP32), model
+    )
+    return chosen_plan, tuple(layer for warning in warnings for layer in warning.layers)
 
 
 @pytest.mark.parametrize("name", ["arm-a7", "arm-a53", "host"])
 def test_a_bound_that_it_would_break_switches_it_off(name: str, tmp_path: Path) -> None:
-    made, slower = plan(SPEC + TIGHT, tmp_path, name)
-    assert made.precision is FP32_DIRECT
+    chosen_plan, slower = choose_plan(SPEC + TIGHT, tmp_path, name)
+    assert chosen_plan.precision is FP32_DIRECT
     assert "conv_2" in slower
 
 
 @pytest.mark.parametrize("text", [SPEC, SPEC + WIDE, SPEC + "accuracy: {min_cosine: 0.999}\n"])
 def test_a_bound_that_it_keeps_leaves_it(text: str, tmp_path: Path) -> None:
-    made, slower = plan(text, tmp_path)
-    assert (made.precision, slower) == (FP32, ())
+    chosen_plan, slower = choose_plan(text, tmp_path)
+    assert (chosen_plan.precision, slower) == (FP32, ())
 
 
 @pytest.mark.slow
@@ -97,13 +101,13 @@ def test_a_build_says_so_and_does_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     for name, accuracy in (("tight", TIGHT), ("wide", WIDE)):
         (tmp_path / f"{name}.yaml").write_text(SPEC + accuracy)
-        words = ["build", f"{name}.yaml", "--target", "arm-a7", "--seed", "0", "-v"]
-        ended = CliRunner().invoke(app, words)
-        assert ended.exit_code == 0, ended.stderr
+        arguments = ["build", f"{name}.yaml", "--target", "arm-a7", "--seed", "0", "-v"]
+        outcome = CliRunner().invoke(app, arguments)
+        assert outcome.exit_code == 0, outcome.stderr
         slower = name == "tight"
-        said = ended.stdout + ended.stderr
-        assert ("built as fp32-direct" in said) == slower
-        assert ("winograd in winograd_neon" in said) != slower
-        about = json.loads((tmp_path / "build/bounded-arm-a7-fp32/manifest.json").read_text())
-        codes = [each["code"] for each in about.get("warnings", ())]
+        output = outcome.stdout + outcome.stderr
+        assert ("built as fp32-direct" in output) == slower
+        assert ("winograd in winograd_neon" in output) != slower
+        manifest = json.loads((tmp_path / "build/bounded-arm-a7-fp32/manifest.json").read_text())
+        codes = [warning["code"] for warning in manifest.get("warnings", ())]
         assert codes == ["W0662"] * slower

@@ -29,17 +29,19 @@ BLOCKS = {
 }
 
 
-def block(words: list[int]) -> bytes:
-    return b"".join(word.to_bytes(4, "little") for word in words)
+def encode_block(codes: list[int]) -> bytes:
+    return b"".join(code.to_bytes(4, "little") for code in codes)
 
 
 @pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
 def test_blocks(words: list[int], expected: float) -> None:
-    assert instructions.estimate_cycles(block(words), len(words)) == expected
+    assert instructions.estimate_cycles(encode_block(words), len(words)) == expected
 
 
 def test_thumb_is_told_from_arm() -> None:
-    assert [each.kind for each in decode(bytes.fromhex("0130") * 3, 3)] == [InstructionKind.ALU] * 3
+    assert [instruction.kind for instruction in decode(bytes.fromhex("0130") * 3, 3)] == [
+        InstructionKind.ALU
+    ] * 3
     assert instructions.estimate_cycles(bytes.fromhex("0130"), 1) == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_models import LABELS, image, ppm, small, written
+from arm_models import LABELS, encode_ppm, make_random_image, make_small_model, write_artifact
 
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
@@ -70,19 +70,19 @@ int main(void)
 """
 
 
-def other(name: str = "other") -> Model:
-    """The network `small`, with other weights."""
-    model = small(name)
+def make_other_model(name: str = "other") -> Model:
+    """The network `make_small_model`, with other weights."""
+    model = make_small_model(name)
     return replace(model, weights={k: -2 * v for k, v in model.weights.items()})
 
 
-def linked(folder: Path, machine: Machine, source: str, *folders: Path) -> Path:
+def link_program(folder: Path, machine: Machine, source: str, *folders: Path) -> Path:
     """Compile a program with zig, and link it with the static libraries of some artifacts."""
     (folder / "main.c").write_text(source)
-    archives = [str(next(one.glob("lib*.a"))) for one in folders]
+    archives = [str(next(artifact_folder.glob("lib*.a"))) for artifact_folder in folders]
     zig.run(
         folder, "cc", *machine.get_zig_target("gnu"), *LINK_OPTIONS, "-Wall", "-Wextra", "-Werror",
-        *(f"-I{one}" for one in folders), "main.c", *archives, "-o", "main", "-lpthread", "-lm",
+        *(f"-I{artifact_folder}" for artifact_folder in folders), "main.c", *archives, "-o", "main", "-lpthread", "-lm",
     )  # fmt: skip
     return folder / "main"
 
@@ -93,16 +93,16 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}")
     folders = []
-    for model in (small(), other()):
+    for model in (make_small_model(), make_other_model()):
         artifact = ARM.emit(machine.target, model)
-        folders.append(written(tmp_path / model.graph.name, artifact))
+        folders.append(write_artifact(tmp_path / model.graph.name, artifact))
         archive = artifact.files[f"lib{model.graph.name}.a"]
-        shown = elf_symbols.list_global_symbols(archive[archive.rindex(b"\x7fELF") :])
-        assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
-        assert len(shown) == (
+        symbols = elf_symbols.list_global_symbols(archive[archive.rindex(b"\x7fELF") :])
+        assert all(symbol.startswith(f"{model.graph.name}_") for symbol in symbols)
+        assert len(symbols) == (
             19 if machine.has_isa_variants else 17
         )  # with what chooses among them
-    program = linked(tmp_path, machine, TWO, *folders)
+    program = link_program(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
         zig.run(
@@ -110,20 +110,20 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
             "main.c", *(str(next(f.glob("lib*.a"))) for f in folders), "-o", "main", "-lpthread",
         )  # fmt: skip
     command = [] if machine.native else [machine.qemu, "-cpu", machine.qemu_cpu, "-L", str(root)]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, program], capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stderr
-    first, second, third = sorted(done.stdout.splitlines())
-    assert second == third
-    assert first.split()[1:] != second.split()[1:]
+    assert completed.returncode == 0, completed.stderr
+    first_line, second_line, third_line = sorted(completed.stdout.splitlines())
+    assert second_line == third_line
+    assert first_line.split()[1:] != second_line.split()[1:]
 
 
 def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
     """Else the first library would answer for both, in silence."""
     folders = [
-        written(tmp_path / str(number), ARM.emit(HOST.target, model))
-        for number, model in enumerate((small(), other("small")))
+        write_artifact(tmp_path / str(number), ARM.emit(HOST.target, model))
+        for number, model in enumerate((make_small_model(), make_other_model("small")))
     ]
     use = '#include "small.h"\nint %s(void *p) { return !small_create(p, SMALL_ARENA_SIZE); }\n'
     for number, folder in enumerate(folders):
@@ -142,34 +142,46 @@ def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
     )
     libraries = [str(folder / "libsmall.a") for folder in folders]
     users = ("main.c", "user0.o", "user1.o")
-    last = ("-o", "main", "-lpthread", "-lm")
+    link_options = ("-o", "main", "-lpthread", "-lm")
     with pytest.raises(zig.ZigError, match="duplicate symbol: small_"):
         zig.run(
-            tmp_path, "cc", *HOST.get_zig_target("gnu"), *LINK_OPTIONS, *users, *libraries, *last
+            tmp_path,
+            "cc",
+            *HOST.get_zig_target("gnu"),
+            *LINK_OPTIONS,
+            *users,
+            *libraries,
+            *link_options,
         )
     with pytest.raises(zig.ZigError, match="undefined symbol: small_create_"):
         zig.run(
-            tmp_path, "cc", *HOST.get_zig_target("gnu"), *LINK_OPTIONS, *users, libraries[0], *last
+            tmp_path,
+            "cc",
+            *HOST.get_zig_target("gnu"),
+            *LINK_OPTIONS,
+            *users,
+            libraries[0],
+            *link_options,
         )
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A folder with all C of `small`, to be built with GCC's sanitizers."""
+    """A folder with all C of `make_small_model`, to be built with GCC's sanitizers."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    made = compile_model.compile_sources(HOST, small())
-    link.write_sources(tmp_path, made.sources, made.name)
-    for file, data in made.objects.items():
-        (tmp_path / file).write_bytes(data)
+    compiled = compile_model.compile_sources(HOST, make_small_model())
+    link.write_sources(tmp_path, compiled.sources, compiled.name)
+    for file, content in compiled.objects.items():
+        (tmp_path / file).write_bytes(content)
     return tmp_path
 
 
-def objects(folder: Path) -> list[str]:
+def list_objects(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.glob("*.o"))
 
 
-def gcc(folder: Path, kind: str, *options: str) -> None:
+def run_gcc(folder: Path, kind: str, *options: str) -> None:
     subprocess.run(
         ["gcc", f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-g", "-O1", "-std=gnu11",
          "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-I.", "-Isrc", *options,
@@ -184,22 +196,26 @@ RACE = RACE.replace("other_user", "small_user").replace("OTHER_ARENA", "SMALL_AR
 
 def test_instances_have_no_race(sources: Path) -> None:
     (sources / "main.c").write_text(RACE)
-    gcc(sources, "thread", "main.c", "unit.c", *objects(sources), "-o", "main")
-    done = subprocess.run(
+    run_gcc(sources, "thread", "main.c", "unit.c", *list_objects(sources), "-o", "main")
+    completed = subprocess.run(
         ["setarch", "-R", sources / "main"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(set(done.stdout.splitlines())) == 1
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert len(set(completed.stdout.splitlines())) == 1
 
 
 SIZES = ((1, 1), (1, 7), (9, 1), (31, 50), (20, 24), (41, 23), (2, 65536), (65536, 1))
 
 
 def test_the_program_keeps_within_its_memory(sources: Path) -> None:
-    gcc(sources, "address,undefined", "src/runner.c", "unit.c", *objects(sources), "-o", "main")
+    run_gcc(
+        sources, "address,undefined", "src/runner.c", "unit.c", *list_objects(sources), "-o", "main"
+    )
     inputs = []
     for height, width in SIZES:
-        (sources / f"{height}.{width}.ppm").write_bytes(ppm(image(height, width)))
+        (sources / f"{height}.{width}.ppm").write_bytes(
+            encode_ppm(make_random_image(height, width))
+        )
         inputs.append(f"{height}.{width}.ppm")
     (sources / "bad.ppm").write_bytes(b"P6 5 5 255\n" + bytes(74))
     probes = ("--profile", "p", "--layers", "l", "--times", "t", "--raw", "r")
@@ -208,11 +224,11 @@ def test_the_program_keeps_within_its_memory(sources: Path) -> None:
         (("bad.ppm",), 2),
         (("--describe",), 0),
     ):
-        done = subprocess.run(
+        completed = subprocess.run(
             [sources / "main", *arguments], cwd=sources, capture_output=True, text=True, check=False
         )
-        assert done.returncode == code, done.stderr
-        assert "ERROR" not in done.stderr
+        assert completed.returncode == code, completed.stderr
+        assert "ERROR" not in completed.stderr
     lines = (sources / "p").read_text().splitlines()
     assert sum(line.startswith("stem\t") for line in lines) == 2 * len(SIZES)
 
@@ -256,14 +272,16 @@ int main(void)
 
 def test_preprocessing_keeps_within_its_memory(sources: Path) -> None:
     (sources / "main.c").write_text(PREPROCESS)
-    gcc(sources, "address,undefined", "main.c", "-o", "main")
-    done = subprocess.run([sources / "main"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    run_gcc(sources, "address,undefined", "main.c", "-o", "main")
+    completed = subprocess.run([sources / "main"], capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, small()))
+    return write_artifact(
+        tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, make_small_model())
+    )
 
 
 @pytest.fixture
@@ -284,30 +302,34 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
     shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
-    said = set()
+    outputs = set()
     for command in shells:
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-        done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True)
-        said.add(done.stdout)
-    assert len(said) == 1
+        completed = subprocess.run(
+            ["./main"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        outputs.add(completed.stdout)
+    assert len(outputs) == 1
     # Its image is black: the class and the probability are those that the program prints first.
     (tmp_path / "black.ppm").write_bytes(b"P6 24 20 255\n" + bytes(3 * 20 * 24))
     command = ["./small-run", "--top", "1", "black.ppm"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    label, probability = done.stdout.splitlines()[2].rsplit(maxsplit=1)
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    label, probability = completed.stdout.splitlines()[2].rsplit(maxsplit=1)
     assert LABELS.index(label.strip()) > 0  # not what the first class would be by chance
-    (text,) = said
+    (text,) = outputs
     assert text.startswith("logits: done\n")
-    name, value = text.splitlines()[1].rsplit(maxsplit=1)
+    name, printed = text.splitlines()[1].rsplit(maxsplit=1)
     assert name.strip() == label.strip()
-    assert abs(float(value) - float(probability)) < 1e-4
+    assert abs(float(printed) - float(probability)) < 1e-4
     sample = (
         "g++ -std=c++11 -Wall -Wextra -Werror -I. sample.cpp libsmall.a -lpthread -lm -o sample"
     )
     subprocess.run(sample.split(), cwd=tmp_path, check=True)
-    done = subprocess.run(["./sample"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    head, taken = done.stdout.splitlines()
-    assert (head, taken.strip() in LABELS) == ("logits", True)
+    completed = subprocess.run(
+        ["./sample"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    head, decision = completed.stdout.splitlines()
+    assert (head, decision.strip() in LABELS) == ("logits", True)
 
 
 @pytest.mark.usefixtures("tools")
@@ -324,7 +346,7 @@ def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
-def integers() -> Model:
+def make_integer_model() -> Model:
     """A network from bytes to 8-bit integers."""
     add = NetBuilder(3, 12, 15, name="small")
     add("stem", Conv(6, (3, 3), (2, 2), 1))
@@ -364,23 +386,23 @@ int main(void)
 
 
 def test_integers_go_in_and_come_out(tmp_path: Path) -> None:
-    model = integers()
-    folder = written(tmp_path / "small", ARM.emit(HOST.target, model))
-    program = linked(tmp_path, HOST, LEVELS, folder)
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
+    model = make_integer_model()
+    folder = write_artifact(tmp_path / "small", ARM.emit(HOST.target, model))
+    program = link_program(tmp_path, HOST, LEVELS, folder)
+    completed = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0
     pixels = (np.arange(3 * 12 * 15) * 7 % 256).astype(np.uint8).reshape(3, 12, 15)
     (expected,) = integer_program.run(model, [pixels])
     scale = next(t.scale for t in model.graph.types.values() if t.shape == (5, 1, 1) and t.scale)
-    levels = np.array(done.stdout.split(), np.float32) * np.float32(scale)
-    assert levels.tobytes() == expected["logits"].tobytes()
-    (photo,) = ARM.run(HOST.target, folder, [image(31, 50)])
+    quantized_values = np.array(completed.stdout.split(), np.float32) * np.float32(scale)
+    assert quantized_values.tobytes() == expected["logits"].tobytes()
+    (photo,) = ARM.run(HOST.target, folder, [make_random_image(31, 50)])
     assert photo["logits"].dtype == np.float32
 
 
 def test_the_first_use_of_zig_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zig, "get_marker_path", lambda _: tmp_path / "built")
-    told: list[str] = []
-    ARM.emit(HOST.target, small(), progress=lambda what, *_: told.append(what))
-    assert "link, after building zig's C library once" in told
+    stages: list[str] = []
+    ARM.emit(HOST.target, make_small_model(), progress=lambda stage, *_: stages.append(stage))
+    assert "link, after building zig's C library once" in stages
     assert (tmp_path / "built").exists()

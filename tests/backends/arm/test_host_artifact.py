@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_models import LABELS, image, ppm, small, written
+from arm_models import LABELS, encode_ppm, make_random_image, make_small_model, write_artifact
 from numpy.typing import NDArray
 
 from tcc.backends.arm import compile_model
@@ -51,19 +51,19 @@ class Built:
     def source(self) -> Input:
         return self.model.graph.inputs[0]
 
-    def program(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    def run_program(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         command = [self.folder / "small-run", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    model = small()
+    model = make_small_model()
     artifact = ARM.emit(HOST, model)
-    return Built(model, artifact, written(tmp_path_factory.mktemp("small"), artifact))
+    return Built(model, artifact, write_artifact(tmp_path_factory.mktemp("small"), artifact))
 
 
-def tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
+def make_tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(built.source.type.shape, np.float32)
 
 
@@ -78,18 +78,18 @@ def test_its_files(built: Built) -> None:
 
 
 def test_its_outputs_agree_with_the_reference(built: Built) -> None:
-    tensors = [tensor(built, seed) for seed in range(3)]
-    got = ARM.infer(HOST, built.folder, built.source, tensors)
-    for found, expected in zip(got, float_program.run(built.model, tensors), strict=True):
-        assert found.keys() == expected.keys() == {"logits", "mask"}
-        for name, values in expected.items():
-            assert found[name].shape == values.shape
-            assert found[name].dtype == np.float32
-            np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+    tensors = [make_tensor(built, seed) for seed in range(3)]
+    all_outputs = ARM.infer(HOST, built.folder, built.source, tensors)
+    for actual, expected in zip(all_outputs, float_program.run(built.model, tensors), strict=True):
+        assert actual.keys() == expected.keys() == {"logits", "mask"}
+        for name, output in expected.items():
+            assert actual[name].shape == output.shape
+            assert actual[name].dtype == np.float32
+            np.testing.assert_allclose(actual[name], output, rtol=1e-5, atol=1e-5)
 
 
 def test_it_preprocesses_images_itself(built: Built) -> None:
-    images = [image(31, 50), image(20, 24, 1), image(9, 8, 2)]
+    images = [make_random_image(31, 50), make_random_image(20, 24, 1), make_random_image(9, 8, 2)]
     assert built.source.preprocess is not None
     tensors = [apply(built.source.preprocess, i, (3, 20, 24)) for i in images]
     by_image = Device(ARM, HOST).run(built.folder, built.source, images)
@@ -99,21 +99,21 @@ def test_it_preprocesses_images_itself(built: Built) -> None:
 
 
 def test_many_inputs_come_back_in_order(built: Built) -> None:
-    tensors = [tensor(built, seed) for seed in range(70)]
-    together = ARM.infer(HOST, built.folder, built.source, tensors)
-    alone = ARM.infer(HOST, built.folder, built.source, tensors[66:67])
-    assert together[66]["logits"].tobytes() == alone[0]["logits"].tobytes()
-    assert len({t["logits"].tobytes() for t in together}) == 70
+    tensors = [make_tensor(built, seed) for seed in range(70)]
+    batch_outputs = ARM.infer(HOST, built.folder, built.source, tensors)
+    single_outputs = ARM.infer(HOST, built.folder, built.source, tensors[66:67])
+    assert batch_outputs[66]["logits"].tobytes() == single_outputs[0]["logits"].tobytes()
+    assert len({t["logits"].tobytes() for t in batch_outputs}) == 70
 
 
 def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path) -> None:
-    (tmp_path / "a.ppm").write_bytes(ppm(image(31, 50), " # a comment"))
-    done = built.program("--top", "0", tmp_path / "a.ppm")
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+    (tmp_path / "a.ppm").write_bytes(encode_ppm(make_random_image(31, 50), " # a comment"))
+    completed = built.run_program("--top", "0", tmp_path / "a.ppm")
+    assert completed.returncode == 0
+    lines = completed.stdout.splitlines()
     raw = (
         Device(ARM, HOST)
-        .run(built.folder, built.source, [image(31, 50)])[0]["logits"]
+        .run(built.folder, built.source, [make_random_image(31, 50)])[0]["logits"]
         .astype(float)
     )
     chances = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
@@ -128,33 +128,37 @@ def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path)
 
 
 def test_raw_pixels_are_an_image_too(built: Built, tmp_path: Path) -> None:
-    pixels = image(31, 50)
+    pixels = make_random_image(31, 50)
     (tmp_path / "a.rgb").write_bytes(pixels.tobytes())
-    (tmp_path / "a.ppm").write_bytes(ppm(pixels))
+    (tmp_path / "a.ppm").write_bytes(encode_ppm(pixels))
     arguments = ("--quiet", "--raw", tmp_path / "raw", tmp_path / "a.ppm")
-    assert built.program(*arguments, "--size", "50x31", "--rgb", tmp_path / "a.rgb").stdout == ""
-    values = np.fromfile(tmp_path / "raw", np.float32).reshape(2, -1)
-    assert values.shape == (2, 4 + 2 * 10 * 12)
-    assert np.array_equal(values[0], values[1])
+    assert (
+        built.run_program(*arguments, "--size", "50x31", "--rgb", tmp_path / "a.rgb").stdout == ""
+    )
+    raw_outputs = np.fromfile(tmp_path / "raw", np.float32).reshape(2, -1)
+    assert raw_outputs.shape == (2, 4 + 2 * 10 * 12)
+    assert np.array_equal(raw_outputs[0], raw_outputs[1])
 
 
 def test_threads_change_no_bit(built: Built, tmp_path: Path) -> None:
-    tensor(built).tofile(tmp_path / "t")
+    make_tensor(built).tofile(tmp_path / "t")
     raw = []
     for threads in ("1", "2", "5"):
-        done = built.program(
+        completed = built.run_program(
             "--quiet", "--threads", threads, "--repeat", "20", "--raw", tmp_path / "raw",
             "--tensor", tmp_path / "t",
         )  # fmt: skip
-        assert done.returncode == 0
+        assert completed.returncode == 0
         raw.append((tmp_path / "raw").read_bytes())
     assert raw[0] == raw[1] == raw[2]
 
 
 def test_what_the_program_says_of_itself(built: Built) -> None:
-    assert built.program("--version").stdout.endswith(", host\n")
-    assert built.program("--help").stdout.startswith("usage: small-run [OPTION]... [INPUT]...\n")
-    assert "median of 3 runs" not in built.program("--help").stdout
+    assert built.run_program("--version").stdout.endswith(", host\n")
+    assert built.run_program("--help").stdout.startswith(
+        "usage: small-run [OPTION]... [INPUT]...\n"
+    )
+    assert "median of 3 runs" not in built.run_program("--help").stdout
 
 
 FULL = 3 * 20 * 24 * 4
@@ -219,21 +223,21 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
-    arguments, data, message = BAD[what]
-    (tmp_path / "F").write_bytes(data)
-    done = subprocess.run(
+    arguments, content, message = BAD[what]
+    (tmp_path / "F").write_bytes(content)
+    completed = subprocess.run(
         [built.folder / "small-run", *arguments],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"small-run: {message}\n"
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert completed.stderr == f"small-run: {message}\n"
 
 
 def test_a_bad_tensor_is_the_users_error(built: Built) -> None:
-    bad = tensor(built)
+    bad = make_tensor(built)
     bad[1, 2, 3] = np.nan
     with pytest.raises(UserError, match="the program refuses its input") as caught:
-        ARM.infer(HOST, built.folder, built.source, [tensor(built), bad])
+        ARM.infer(HOST, built.folder, built.source, [make_tensor(built), bad])
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0653"
     assert diagnostic.label == "input 1: the input or an output holds NaN or infinity"
@@ -244,7 +248,7 @@ def test_a_folder_without_a_program_is_the_users_error(built: Built, tmp_path: P
         ARM.infer(HOST, tmp_path, built.source, [])
     (tmp_path / "x-run").write_bytes(b"\x7fELF nonsense")
     with pytest.raises(UserError, match="the program cannot be run"):
-        ARM.infer(HOST, tmp_path, built.source, [tensor(built)])
+        ARM.infer(HOST, tmp_path, built.source, [make_tensor(built)])
 
 
 USER = """
@@ -310,14 +314,14 @@ def test_others_link_it(library: str, language: str, built: Built, tmp_path: Pat
         str(built.folder / library), "-o", "user", "-lpthread", "-lm",
     )  # fmt: skip
     environment = {**os.environ, "LD_LIBRARY_PATH": str(built.folder)}
-    done = subprocess.run(
+    completed = subprocess.run(
         [tmp_path / "user"], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines() == [
+    assert completed.stdout.splitlines() == [
         "logits 0 4", "mask 4 0",
         f"{LABELS[1]}; the image does not have a size that the network takes",
     ]  # fmt: skip
-    assert done.returncode == 0
+    assert completed.returncode == 0
 
 
 def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> None:
@@ -326,13 +330,13 @@ def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> No
         built.folder / "src", "cc", *machine.get_zig_target("gnu"), *LINK_OPTIONS, "-I..", "runner.c",
         "../libsmall.a", "-o", str(tmp_path / "again"), "-lpthread", "-lm",
     )  # fmt: skip
-    done = subprocess.run([tmp_path / "again", "--help"], capture_output=True, check=False)
-    assert done.stdout.decode() == built.program("--help").stdout
+    completed = subprocess.run([tmp_path / "again", "--help"], capture_output=True, check=False)
+    assert completed.stdout.decode() == built.run_program("--help").stdout
 
 
 DOCUMENTED = {
-    f"small_{word}"
-    for word in ("create", "destroy", "run", "preprocess", "activate", "classify", "decide", "predict",
+    f"small_{symbol}"
+    for symbol in ("create", "destroy", "run", "preprocess", "activate", "classify", "decide", "predict",
                  "has_thresholds", "set_threads",
                  "threads", "watch", "message", "version", "outputs", "layers",
                  *(("set_isa", "isa") if "x86-64" in HOST.title else ()))
@@ -346,8 +350,8 @@ def test_the_libraries_show_the_headers_names_alone(built: Built) -> None:
     member = archive[archive.rindex(b"\x7fELF") :]
     assert set(elf_symbols.list_global_symbols(member)) == {*DOCUMENTED, create}
     library = ctypes.CDLL(str(built.folder / "libsmall.so"))
-    for word in {*DOCUMENTED, create}:
-        assert hasattr(library, word)
+    for symbol in {*DOCUMENTED, create}:
+        assert hasattr(library, symbol)
     for hidden in ("small_k0_conv", "small_weights", "__TVMBackendParallelLaunch", "pool_launch"):
         assert not hasattr(library, hidden)
 
@@ -359,13 +363,13 @@ def test_the_same_model_gives_the_same_bytes_anywhere(
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    again = ARM.emit(HOST, small())
-    assert again == built.artifact
+    rebuilt = ARM.emit(HOST, make_small_model())
+    assert rebuilt == built.artifact
     assert list(elsewhere.iterdir()) == []
-    for data in built.artifact.files.values():
-        assert b"/tmp" not in data
-        assert os.getcwd().encode() not in data
-        assert str(Path.home()).encode() + b"/" not in data
+    for content in built.artifact.files.values():
+        assert b"/tmp" not in content
+        assert os.getcwd().encode() not in content
+        assert str(Path.home()).encode() + b"/" not in content
 
 
 @pytest.mark.parametrize(
@@ -376,7 +380,7 @@ def test_names_become_identifiers(name: str, expected: str) -> None:
     assert c_header.to_identifier(name) == expected
 
 
-def one(op: Op, *shape: int, name: str = "one") -> Model:
+def make_single_op_model(op: Op, *shape: int, name: str = "one") -> Model:
     add = NetBuilder(*shape, name=name)
     add("op", op)
     graph = add.build(Output("y", "op"), Output("again", "op"), Output("given", "image"))
@@ -384,21 +388,21 @@ def one(op: Op, *shape: int, name: str = "one") -> Model:
 
 
 def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
-    model = one(Linear(3), 7, name="42.v")
-    folder = written(tmp_path, ARM.emit(HOST, model))
+    model = make_single_op_model(Linear(3), 7, name="42.v")
+    folder = write_artifact(tmp_path, ARM.emit(HOST, model))
     assert (folder / "libnet_42_v.so").is_file()
     source, x = model.graph.inputs[0], np.arange(7, dtype=np.float32)
-    (found,) = ARM.infer(HOST, folder, source, [x])
-    assert np.array_equal(found["given"], x)
-    assert found["y"].tobytes() == found["again"].tobytes()
-    np.testing.assert_allclose(found["y"], float_program.run(model, [x])[0]["y"], rtol=1e-5)
+    (outputs,) = ARM.infer(HOST, folder, source, [x])
+    assert np.array_equal(outputs["given"], x)
+    assert outputs["y"].tobytes() == outputs["again"].tobytes()
+    np.testing.assert_allclose(outputs["y"], float_program.run(model, [x])[0]["y"], rtol=1e-5)
     with pytest.raises(UserError, match="this network does not take an image"):
-        Device(ARM, HOST).run(folder, source, [image(3, 3)])
-    (tmp_path / "a.ppm").write_bytes(ppm(image(3, 3)))
+        Device(ARM, HOST).run(folder, source, [make_random_image(3, 3)])
+    (tmp_path / "a.ppm").write_bytes(encode_ppm(make_random_image(3, 3)))
     command = [tmp_path / "net_42_v-run", tmp_path / "a.ppm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.endswith("a.ppm: this network does not take an image\n")
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 2
+    assert completed.stderr.endswith("a.ppm: this network does not take an image\n")
 
 
 class Strange(Op):
@@ -411,7 +415,7 @@ class Strange(Op):
 
 
 def test_what_has_no_kernel_is_refused() -> None:
-    model = one(Relu(), 3, 4, 4)
+    model = make_single_op_model(Relu(), 3, 4, 4)
     node = replace(model.graph.nodes[0], op=Strange())
     graph = replace(model.graph, nodes=(node,))
     (refusal,) = ARM.refusals(HOST, graph)
@@ -439,16 +443,16 @@ def test_what_needs_too_much_memory_is_refused(
 
 
 def test_what_only_training_needs_is_left_out(tmp_path: Path) -> None:
-    model = one(Relu(), 3, 4, 4)
+    model = make_single_op_model(Relu(), 3, 4, 4)
     head = replace(model.graph.outputs[2], train_only=True)
     graph = replace(model.graph, outputs=(model.graph.outputs[0], head))
-    folder = written(tmp_path, ARM.emit(HOST, Model(graph, model.weights)))
-    (found,) = ARM.infer(HOST, folder, graph.inputs[0], [np.ones((3, 4, 4), np.float32)])
-    assert list(found) == ["y"]
+    folder = write_artifact(tmp_path, ARM.emit(HOST, Model(graph, model.weights)))
+    (outputs,) = ARM.infer(HOST, folder, graph.inputs[0], [np.ones((3, 4, 4), np.float32)])
+    assert list(outputs) == ["y"]
 
 
 def test_a_second_input_is_refused() -> None:
-    model = one(Relu(), 3, 4, 4)
+    model = make_single_op_model(Relu(), 3, 4, 4)
     second = Input("second", TensorType((3, 4, 4)))
     node = replace(model.graph.nodes[0], inputs=("second",))
     graph = Graph("two", (*model.graph.inputs, second), (node,), model.graph.outputs)
@@ -471,10 +475,10 @@ def test_a_missing_tool_comes_with_its_install_command(
 def test_a_kernel_that_cannot_be_built_names_its_node(
     built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(kernel: Kernel, symbol: str) -> None:
+    def raise_error(kernel: Kernel, symbol: str) -> None:
         raise ValueError("no such loop")
 
-    loops = dict.fromkeys(BUILDERS, fails)
+    loops = dict.fromkeys(BUILDERS, raise_error)
 
     monkeypatch.setattr(
         objects, "build_function", lambda kernel, symbol: loops[type(kernel)](kernel, symbol)
@@ -496,10 +500,10 @@ def test_a_failing_linker_leaves_nothing_behind(
 
 
 def test_a_full_disk_is_the_machines_fault(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(command: list[str], **_: object) -> None:
+    def raise_disk_full(command: list[str], **_: object) -> None:
         raise subprocess.CalledProcessError(1, command, b"error: unable to write: NoSpaceLeft\n")
 
-    monkeypatch.setattr(subprocess, "run", full)
+    monkeypatch.setattr(subprocess, "run", raise_disk_full)
     with pytest.raises(MachineError, match=r"E0604.*No space left on device"):
         ARM.emit(HOST, built.model)
 
@@ -517,20 +521,20 @@ def full_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 def test_kernels_need_no_room_on_a_disk(built: Built, full_scratch: Path) -> None:
     """LLVM would end the process where it cannot write them."""
-    with pytest.raises(MachineError) as found:
+    with pytest.raises(MachineError) as caught:
         ARM.emit(HOST, built.model)
-    assert "cannot write temporary files: No space left on device" in str(found.value)
-    assert f"--> {full_scratch}" in str(found.value)
+    assert "cannot write temporary files: No space left on device" in str(caught.value)
+    assert f"--> {full_scratch}" in str(caught.value)
     assert list(full_scratch.iterdir()) == []
 
 
 def test_progress_is_told(built: Built) -> None:
-    told: list[tuple[str, int, int]] = []
-    ARM.emit(HOST, built.model, progress=lambda *what: told.append(what))
-    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    reports: list[tuple[str, int, int]] = []
+    ARM.emit(HOST, built.model, progress=lambda *report: reports.append(report))
+    stages = list(dict.fromkeys(stage for stage, _, _ in reports))
     assert stages == ["choose kernels", "write kernels", "compile kernels", "link"]
     for stage in stages:
-        parts = [(done, total) for name, done, total in told if name == stage]
+        parts = [(step, total) for name, step, total in reports if name == stage]
         assert parts[0][0] == 0
         assert parts[-1][0] == parts[-1][1]
         assert parts == sorted(parts)

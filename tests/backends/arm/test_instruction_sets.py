@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_models import written
+from arm_models import write_artifact
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.micro.cores import ISAS
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def graph() -> Graph:
+def build_graph() -> Graph:
     """Return convolutions of every kind, of sizes that no tile fits."""
     add = NetBuilder(3, 45, 38)
     add("stem", Conv(17, (7, 7), stride=(2, 2), padding=3))
@@ -44,23 +44,23 @@ def graph() -> Graph:
     return add.build(Output("y", "logits"), Output("map", "point"))
 
 
-FLOATS = Model(graph(), sample_weights(graph()))
-X = sample_input(FLOATS.graph)
+FLOATS = Model(build_graph(), sample_weights(build_graph()))
+INPUT_IMAGE = sample_input(FLOATS.graph)
 
 
 @pytest.fixture(scope="module")
 def integers() -> Model:
-    made = lower_for_int8(FLOATS.graph, FLOATS.weights)
-    return quantize(made, calibrate_on_input(made, X))
+    lowered_model = lower_for_int8(FLOATS.graph, FLOATS.weights)
+    return quantize(lowered_model, calibrate_on_input(lowered_model, INPUT_IMAGE))
 
 
 @pytest.fixture(scope="module")
 def programs(integers: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of the floats and of the integers, built."""
     models = {"fp32": lower_for_int8(FLOATS.graph, FLOATS.weights), "int8": integers}
-    by_name = {each.name: each for each in HOST.precisions}
+    by_name = {precision.name: precision for precision in HOST.precisions}
     return {
-        name: written(tmp_path_factory.mktemp(name), ARM.emit(HOST, model, by_name[name]))
+        name: write_artifact(tmp_path_factory.mktemp(name), ARM.emit(HOST, model, by_name[name]))
         for name, model in models.items()
     }
 
@@ -71,7 +71,7 @@ def run(folder: Path, isa: str, *options: str | Path) -> "subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def here(folder: Path) -> list[str]:
+def list_runnable_isas(folder: Path) -> list[str]:
     """Return the names of those that the program runs with here."""
     return [name for name in NAMES if run(folder, name, "--describe").returncode == 0]
 
@@ -80,42 +80,42 @@ def here(folder: Path) -> list[str]:
 def test_integers_and_floats_are_the_references(
     name: str, programs: dict[str, Path], integers: Model, tmp_path: Path
 ) -> None:
-    if name not in here(programs["fp32"]):
+    if name not in list_runnable_isas(programs["fp32"]):
         pytest.skip(f"this machine has no {name}: its kernels are not run")
-    (tmp_path / "x").write_bytes(X.tobytes())
-    found = {}
+    (tmp_path / "x").write_bytes(INPUT_IMAGE.tobytes())
+    outputs = {}
     for precision, folder in programs.items():
-        done = run(folder, name, "--raw", tmp_path / "raw", "--tensor", tmp_path / "x")
-        assert done.returncode == 0, done.stderr
-        found[precision] = np.fromfile(tmp_path / "raw", np.float32)
-    (exact,) = integer_program.run(integers, [X])
-    assert found["int8"].tobytes() == b"".join(exact[n].tobytes() for n in ("y", "map"))
-    (near,) = float_program.run(FLOATS, [X])
-    expected = np.concatenate([near[n].ravel() for n in ("y", "map")])
+        completed = run(folder, name, "--raw", tmp_path / "raw", "--tensor", tmp_path / "x")
+        assert completed.returncode == 0, completed.stderr
+        outputs[precision] = np.fromfile(tmp_path / "raw", np.float32)
+    (exact,) = integer_program.run(integers, [INPUT_IMAGE])
+    assert outputs["int8"].tobytes() == b"".join(exact[n].tobytes() for n in ("y", "map"))
+    (reference,) = float_program.run(FLOATS, [INPUT_IMAGE])
+    expected = np.concatenate([reference[n].ravel() for n in ("y", "map")])
     bound = 2e-6 * float(np.abs(expected).max())
-    np.testing.assert_allclose(found["fp32"], expected, rtol=0, atol=bound)
+    np.testing.assert_allclose(outputs["fp32"], expected, rtol=0, atol=bound)
 
 
 def test_what_a_machine_lacks_is_refused(programs: dict[str, Path]) -> None:
     folder = programs["fp32"]
-    lacking = [name for name in NAMES if name not in here(folder)]
+    lacking = [name for name in NAMES if name not in list_runnable_isas(folder)]
     for name in [*lacking, "x86-64-v9", ""]:
-        done = run(folder, name, "--describe")
-        assert done.returncode == 2
-        listed = ", ".join(NAMES)
-        assert f"--isa: takes one that this processor has, of {listed}" in done.stderr
+        completed = run(folder, name, "--describe")
+        assert completed.returncode == 2
+        isa_names = ", ".join(NAMES)
+        assert f"--isa: takes one that this processor has, of {isa_names}" in completed.stderr
 
 
 def test_the_library_chooses_the_best_when_it_is_loaded(programs: dict[str, Path]) -> None:
     (file,) = programs["fp32"].glob("lib*.so")
     library, name = ctypes.CDLL(str(file)), file.stem.removeprefix("lib")
-    chosen, choose = library[f"{name}_isa"], library[f"{name}_set_isa"]
-    chosen.restype = ctypes.c_char_p
-    best = here(programs["fp32"])[-1].encode()
-    assert chosen() == best
-    assert choose(b"x86-64-v2") == 0
-    assert chosen() == b"x86-64-v2"
-    assert choose(b"x86-64") != 0
-    assert chosen() == b"x86-64-v2"
-    assert choose(None) == 0
-    assert chosen() == best
+    get_isa, set_isa = library[f"{name}_isa"], library[f"{name}_set_isa"]
+    get_isa.restype = ctypes.c_char_p
+    best = list_runnable_isas(programs["fp32"])[-1].encode()
+    assert get_isa() == best
+    assert set_isa(b"x86-64-v2") == 0
+    assert get_isa() == b"x86-64-v2"
+    assert set_isa(b"x86-64") != 0
+    assert get_isa() == b"x86-64-v2"
+    assert set_isa(None) == 0
+    assert get_isa() == best

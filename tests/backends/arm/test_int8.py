@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_calls import BrokenCallError, call_program
-from arm_int8 import artifact_layers, compared, differing, exact_results, seeded
-from arm_steps import Array, Library, library
-from float_kernels import favouring
+from arm_int8 import (
+    build_random_program,
+    count_differences,
+    find_differing_steps,
+    find_exact_values,
+    run_artifact_layers,
+)
+from arm_steps import Array, Library, compile_library
+from float_kernels import force_kernels
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
@@ -38,33 +44,33 @@ from tcc.testing.op_cases import sample_weights
 
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
-MICRO = favouring(HOST, "matrix", "channel_matrix", "vector", "depthwise")
+MICRO = force_kernels(HOST, "matrix", "channel_matrix", "vector", "depthwise")
 """This machine, where micro-kernels compute what they can."""
 GRAPHS = (build_dense(), build_gated(), build_chain(30))
 MODELS = {
     **{graph.name: build_int8_model(graph, sample_weights(graph)) for graph in GRAPHS},
-    **{f"random-{seed}": seeded(seed) for seed in range(8)},
+    **{f"random-{seed}": build_random_program(seed) for seed in range(8)},
     # A pool of levels with the exponential of a layer in float: twice as many lanes.
-    "random-770033": seeded(770033),
+    "random-770033": build_random_program(770033),
     # A pool in float whose windows do not meet, behind levels.
-    "random-2109": seeded(2109),
+    "random-2109": build_random_program(2109),
 }
 EMULATED = ("arm-a7", "arm-a76")
-others = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))
+slow_targets = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
     """All models' kernels in one library, whose loops run in three parts."""
     folder = tmp_path_factory.mktemp("kernels")
-    compiled, programs = library(list(MODELS.values()), MICRO, folder, tasks=3)
+    compiled, programs = compile_library(list(MODELS.values()), MICRO, folder, tasks=3)
     return compiled, dict(zip(MODELS, programs, strict=True))
 
 
 @looped({name: name for name in MODELS})
 def test_every_step_is_the_references(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
-    assert not differing(compiled, programs[case], MODELS[case], seed=1)
+    assert not find_differing_steps(compiled, programs[case], MODELS[case], seed=1)
 
 
 def test_what_micro_kernels_leave_is_computed_by_plain_loops(
@@ -73,19 +79,19 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
     """Windows may be too large for them, sums too long: here no core has any."""
     monkeypatch.setitem(CORES, HOST.core, ())
     some = [MODELS["gated"], MODELS["random-3"]]
-    compiled, programs = library(some, HOST, tmp_path)
+    compiled, programs = compile_library(some, HOST, tmp_path)
     kernels = [kernel for program in programs for kernel in program.kernels]
     assert not any(kernel.micro_kernels for kernel in kernels)
     for model, program in zip(some, programs, strict=True):
-        assert not differing(compiled, program, model)
+        assert not find_differing_steps(compiled, program, model)
 
 
 def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Program]]) -> None:
     _, programs = built
     matrix = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Matrix))
     depthwise = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Depthwise))
-    words = {describe_step(step) for step in programs["dense"].steps}
-    assert words == {
+    kernel_names = {describe_step(step) for step in programs["dense"].steps}
+    assert kernel_names == {
         f"matrix in {matrix}", "vector in vector", f"depthwise in {depthwise}", "map", "global_pool",
     }  # fmt: skip
 
@@ -93,29 +99,40 @@ def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Progra
 def test_what_is_compared_is_there() -> None:
     """No random graph is all floats, and together they hold every kind of step."""
     graphs = [model.graph for model in MODELS.values()]
-    assert all(exact_results(graph) for graph in graphs)
-    words = {node.op.keyword for graph in graphs for node in graph.nodes}
-    assert words >= {"qconv", "real_conv", "qavg_pool", "qadd", "qmul", "table", "qpad", "concat"}
+    assert all(find_exact_values(graph) for graph in graphs)
+    op_names = {node.op.keyword for graph in graphs for node in graph.nodes}
+    assert op_names >= {
+        "qconv",
+        "real_conv",
+        "qavg_pool",
+        "qadd",
+        "qmul",
+        "table",
+        "qpad",
+        "concat",
+    }
 
 
 def test_a_wrong_weight_is_seen(built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     model = MODELS["dense"]
     name = next(n for n in model.weights if n.endswith(".weight"))
-    other = {**model.weights, name: np.roll(model.weights[name], 1, axis=0)}
-    assert differing(compiled, programs["dense"], Model(model.graph, other))
+    rolled_weights = {**model.weights, name: np.roll(model.weights[name], 1, axis=0)}
+    assert find_differing_steps(compiled, programs["dense"], Model(model.graph, rolled_weights))
 
 
-@pytest.mark.parametrize("name", [*EMULATED, *others])
+@pytest.mark.parametrize("name", [*EMULATED, *slow_targets])
 def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> None:
-    machine = favouring(BY_NAME[name], "matrix", "vector", "depthwise")
+    machine = force_kernels(BY_NAME[name], "matrix", "vector", "depthwise")
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     models = [MODELS["gated"], MODELS["random-3"]]
     calls, plans = call_program(models, machine, tmp_path, tasks=2)
     for model, plan in zip(models, plans, strict=True):
-        found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
-        assert set(found.values()) == {0}
+        differences = count_differences(
+            model, 2, lambda reference_values, p=plan: calls.results(p, reference_values)
+        )
+        assert set(differences.values()) == {0}
 
 
 @pytest.mark.slow
@@ -132,8 +149,10 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
     floats = (FloatDepthwise, FloatMatrix, Winograd)
     assert called == {micro for micro in CORES[HOST.core] if not isinstance(micro, floats)}
     for model, plan in zip(models, plans, strict=True):
-        found = compared(model, 2, lambda right, p=plan: calls.results(p, right))
-        assert set(found.values()) == {0}
+        differences = count_differences(
+            model, 2, lambda reference_values, p=plan: calls.results(p, reference_values)
+        )
+        assert set(differences.values()) == {0}
 
 
 def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
@@ -141,7 +160,7 @@ def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
     model = MODELS["dense"]
     calls, (plan,) = call_program([model], HOST, tmp_path)
 
-    def cut(argument: object) -> object:
+    def halve_argument(argument: object) -> object:
         match argument:
             case KernelWeights(data) if data.size >= 64:
                 return KernelWeights(data.ravel()[: data.size // 2])
@@ -150,14 +169,16 @@ def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
             case _:
                 return argument
 
-    def less(step: object) -> object:
+    def shrink_step(step: object) -> object:
         if isinstance(step, KernelCall):
-            return replace(step, arguments=tuple(map(cut, step.arguments)))
+            return replace(step, arguments=tuple(map(halve_argument, step.arguments)))
         return step
 
-    short = replace(plan, steps=tuple(map(less, plan.steps)))
+    shrunk_plan = replace(plan, steps=tuple(map(shrink_step, plan.steps)))
     with pytest.raises(BrokenCallError):
-        compared(model, 0, lambda right: calls.results(short, right))
+        count_differences(
+            model, 0, lambda reference_values: calls.results(shrunk_plan, reference_values)
+        )
 
 
 @pytest.mark.parametrize(("off", "seen"), [(1e-5, False), (1e-3, True)])
@@ -170,18 +191,20 @@ def test_what_a_layer_in_float_gets_wrong_is_seen(off: float, seen: bool, in_tur
         n for n in integer_program.find_inexact_nodes(graph) if graph.types[n].dtype is DType.F32
     )
 
-    def results(right: Mapping[str, Array]) -> Mapping[str, Array]:
-        wrong = right[layer] + np.float32(off) * np.abs(right[layer]).max()
-        (made,) = integer_program.run(
-            model, [right[source]], keep_all=True, overrides={layer: wrong}
+    def run_layer(reference_values: Mapping[str, Array]) -> Mapping[str, Array]:
+        shifted_output = (
+            reference_values[layer] + np.float32(off) * np.abs(reference_values[layer]).max()
         )
-        return {**made, layer: wrong} if in_turn else {layer: wrong}
+        (propagated,) = integer_program.run(
+            model, [reference_values[source]], keep_all=True, overrides={layer: shifted_output}
+        )
+        return {**propagated, layer: shifted_output} if in_turn else {layer: shifted_output}
 
-    found = compared(model, 1, results, in_turn=in_turn)
-    assert {name for name, count in found.items() if count} == ({layer} if seen else set())
+    differences = count_differences(model, 1, run_layer, in_turn=in_turn)
+    assert {name for name, count in differences.items() if count} == ({layer} if seen else set())
 
 
-def pictured(real_ends: bool) -> Model:
+def build_image_program(real_ends: bool) -> Model:
     """Return the integer program of a network of images, with two outputs."""
     add = NetBuilder(3, 21, 23, name="pictured")
     add("stem", Conv(9, (7, 7), (2, 2), 3))
@@ -205,34 +228,34 @@ def pictured(real_ends: bool) -> Model:
 @pytest.mark.parametrize("precision", ["int8", "int8-i8"])
 def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> None:
     arm, target = Arm(), HOST.target
-    asked = target.find_precision(precision)
-    assert asked is not None
-    model = pictured(asked.float_io)
+    requested_precision = target.find_precision(precision)
+    assert requested_precision is not None
+    model = build_image_program(requested_precision.float_io)
     source = model.graph.inputs[0]
     assert source.type.dtype.value == "uint8"
-    for name, data in arm.emit(target, model, asked).files.items():
+    for name, content in arm.emit(target, model, requested_precision).files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755)
     rng = np.random.default_rng(3)
     tensors = [rng.integers(0, 256, source.type.shape).astype(np.float32) for _ in range(3)]
     expected = integer_program.run(model, tensors)
-    same_bits(arm.infer(target, tmp_path, source, tensors), expected)
+    assert_same_bits(arm.infer(target, tmp_path, source, tensors), expected)
     images = [np.ascontiguousarray(t.transpose(1, 2, 0).astype(np.uint8)) for t in tensors]
-    same_bits(arm.run(target, tmp_path, images), expected)
-    (right,) = integer_program.run(model, tensors[:1], keep_all=True)
+    assert_same_bits(arm.run(target, tmp_path, images), expected)
+    (expected_layers,) = integer_program.run(model, tensors[:1], keep_all=True)
     for threads in (1, 4):
-        layers = artifact_layers(tmp_path, HOST, model, tensors[0], threads)
+        layers = run_artifact_layers(tmp_path, HOST, model, tensors[0], threads)
         assert len(layers) > 5
         assert {k: y.tobytes() for k, y in layers.items()} == {
-            k: right[k].tobytes() for k in layers
+            k: expected_layers[k].tobytes() for k in layers
         }
 
 
-def same_bits(got: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
-    assert len(got) == len(expected)
-    for found, right in zip(got, expected, strict=True):
-        assert {k: y.tobytes() for k, y in found.items()} == {
-            k: y.tobytes() for k, y in right.items()
+def assert_same_bits(all_outputs: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
+    assert len(all_outputs) == len(expected)
+    for actual, reference in zip(all_outputs, expected, strict=True):
+        assert {k: y.tobytes() for k, y in actual.items()} == {
+            k: y.tobytes() for k, y in reference.items()
         }

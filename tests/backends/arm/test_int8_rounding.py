@@ -29,109 +29,111 @@ BY_NAME = {m.target.name: m for m in MACHINES}
 CASES = 4000
 
 
-others = (pytest.param(name, marks=pytest.mark.slow) for name in ("host", "arm-a53", "arm-a76"))
+slow_targets = (
+    pytest.param(name, marks=pytest.mark.slow) for name in ("host", "arm-a53", "arm-a76")
+)
 
 
-@pytest.fixture(params=["arm-a7", *others])
+@pytest.fixture(params=["arm-a7", *slow_targets])
 def machine(request: pytest.FixtureRequest) -> Machine:
-    found = BY_NAME[request.param]
-    if not found.native and shutil.which(found.qemu) is None:
-        pytest.skip(f"needs {found.qemu}: apt-get install qemu-user")
-    return found
+    selected = BY_NAME[request.param]
+    if not selected.native and shutil.which(selected.qemu) is None:
+        pytest.skip(f"needs {selected.qemu}: apt-get install qemu-user")
+    return selected
 
 
-def halves(rng: np.random.Generator, low: int, high: int) -> Array:
+def make_halves(rng: np.random.Generator, low: int, high: int) -> Array:
     """Return numbers half way between two levels, some beyond the bounds."""
     return rng.integers(low - 2, high + 2, CASES) + 0.5
 
 
-def beside_ties() -> tuple[Array, Array]:
+def make_near_ties() -> tuple[Array, Array]:
     """Return sums and factors whose float32 products are mostly halves, and exactly so seldom."""
     rng = np.random.default_rng(0)
-    ties = halves(rng, -128, 127)
+    ties = make_halves(rng, -128, 127)
     sums = rng.integers(1, 2 ** rng.integers(1, 31, CASES)) * np.where(ties < 0, -1, 1)
     return sums.astype(np.int32), np.abs(ties / sums).astype(np.float32)
 
 
-def requantised(op: type[QConv] | type[RealConv]) -> Case:
+def make_requantized_case(op: type[QConv] | type[RealConv]) -> Case:
     """Return a convolution whose sums are its biases: each filter has one sum beside a tie."""
-    sums, factors = beside_ties()
+    sums, factors = make_near_ties()
     x = create_quantized_type((1, 1, 3), 1.0, signed=False)
     conv = Conv(CASES, (1, 1))
-    made = QConv(1.0, True, -128, 127, conv) if op is QConv else RealConv(conv)
+    quantized_op = QConv(1.0, True, -128, 127, conv) if op is QConv else RealConv(conv)
     weight = np.zeros((CASES, 1, 1, 1), np.int8)
-    return made, (x,), (sample_quantized(x, 1),), (weight, factors, sums)
+    return quantized_op, (x,), (sample_quantized(x, 1),), (weight, factors, sums)
 
 
-def extreme() -> Case:
+def make_extreme_case() -> Case:
     """Return a convolution with sums and factors of all magnitudes, clamped as by relu6."""
     rng = np.random.default_rng(1)
     x = create_quantized_type((4, 2, 9), 1.0, signed=True)
     weight = rng.integers(-127, 128, (CASES, 4, 1, 1)).astype(np.int8)
     factors = (2.0 ** rng.uniform(-60, 60, CASES)).astype(np.float32)
     factors[::3] = 2.0 ** rng.integers(-30, 10, len(factors[::3]))
-    most = 2 ** rng.integers(1, 31, CASES)
-    bias = (rng.integers(-most, most)).astype(np.int32)
+    magnitudes = 2 ** rng.integers(1, 31, CASES)
+    bias = (rng.integers(-magnitudes, magnitudes)).astype(np.int32)
     bias[:2] = (2**31 - 2**17, -(2**31) + 2**17)
     op = QConv(1.0, False, 3, 250, Conv(CASES, (1, 1)))
     return op, (x,), (sample_quantized(x, 1),), (weight, factors, bias)
 
 
-def divided() -> Case:
+def make_divided_case() -> Case:
     """Return numbers whose quotients by the scale are halves, or nearly so."""
     rng = np.random.default_rng(2)
     scale = float(np.float32(0.0123))
-    x = (halves(rng, -128, 127) * np.float64(np.float32(scale))).astype(np.float32)
+    x = (make_halves(rng, -128, 127) * np.float64(np.float32(scale))).astype(np.float32)
     x[:4] = (1e30, -1e30, -0.0, 1e-42)
     kind = TensorType((1, 8, CASES // 8))
     return Quantize(scale, True, -128, 127), (kind,), (x.reshape(1, *kind.shape),), ()
 
 
-def joined(op: type[QAdd] | type[QMul], seed: int) -> Case:
+def make_joined_case(op: type[QAdd] | type[QMul], seed: int) -> Case:
     """Return a sum or product of levels with scales of all ratios."""
     rng = np.random.default_rng(seed)
     shapes = [(5, 7, 9), (5, 7, 9) if seed % 2 else (5, 1, 1), (5, 7, 9)]
     shapes = shapes[: 2 + (op is QAdd and seed % 3 == 0)]
-    first, *others = (float(s) for s in 2.0 ** rng.uniform(-12, 6, 4))
+    output_scale, *input_scales = (float(s) for s in 2.0 ** rng.uniform(-12, 6, 4))
     kinds = tuple(
         create_quantized_type(s, n, bool(rng.integers(2)))
-        for s, n in zip(shapes, others, strict=False)
+        for s, n in zip(shapes, input_scales, strict=False)
     )
     signed = bool(rng.integers(2))
-    made = op(float(np.float32(first)), signed, -100 if signed else 2, 120)
+    joining_op = op(float(np.float32(output_scale)), signed, -100 if signed else 2, 120)
     return (
-        made,
+        joining_op,
         kinds,
         tuple(sample_quantized(kind, 1, seed + i) for i, kind in enumerate(kinds)),
         (),
     )
 
 
-def mean() -> Case:
+def make_mean_case() -> Case:
     """Return a mean of many levels."""
     x = create_quantized_type((9, 33, 31), 0.37, signed=False)
     return QGlobalAvgPool(0.0021, False, 0, 255), (x,), (sample_quantized(x, 1),), ()
 
 
 ALL: dict[str, Case] = {
-    "beside ties": requantised(QConv),
-    "real": requantised(RealConv),
-    "extreme": extreme(),
-    "divided": divided(),
-    "mean": mean(),
-    **{f"sum {seed}": joined(QAdd, seed) for seed in range(6)},
-    **{f"product {seed}": joined(QMul, seed) for seed in range(4)},
+    "beside ties": make_requantized_case(QConv),
+    "real": make_requantized_case(RealConv),
+    "extreme": make_extreme_case(),
+    "divided": make_divided_case(),
+    "mean": make_mean_case(),
+    **{f"sum {seed}": make_joined_case(QAdd, seed) for seed in range(6)},
+    **{f"product {seed}": make_joined_case(QMul, seed) for seed in range(4)},
 }
 
 
-def right(case: Case) -> Array:
+def compute_expected(case: Case) -> Array:
     op, kinds, xs, params = case
     assert isinstance(op, ExactIntegerOp)
-    found: Array = op.compute(kinds, xs, params)[0]
-    return found
+    output: Array = op.compute(kinds, xs, params)[0]
+    return output
 
 
-def model(case: Case) -> Model:
+def make_model(case: Case) -> Model:
     op, kinds, _, params = case
     inputs = tuple(Input(f"x{i}", kind) for i, kind in enumerate(kinds))
     names = tuple(f"y.{i}" for i in range(len(params)))
@@ -141,18 +143,18 @@ def model(case: Case) -> Model:
 
 
 def test_levels_are_rounded_as_the_reference_rounds_them(machine: Machine, tmp_path: Path) -> None:
-    calls, plans = call_program([model(case) for case in ALL.values()], machine, tmp_path)
+    calls, plans = call_program([make_model(case) for case in ALL.values()], machine, tmp_path)
     for (name, case), plan in zip(ALL.items(), plans, strict=True):
         values = {f"x{i}": x[0] for i, x in enumerate(case[2])}
-        assert calls.results(plan, values)["y"].tobytes() == right(case).tobytes(), name
+        assert calls.results(plan, values)["y"].tobytes() == compute_expected(case).tobytes(), name
 
 
 def test_other_ways_to_round_would_be_seen() -> None:
-    sums, factors = beside_ties()
-    expected = right(ALL["beside ties"])[:, 0, 0]
+    sums, factors = make_near_ties()
+    expected = compute_expected(ALL["beside ties"])[:, 0, 0]
     fused = np.clip(np.rint(sums.astype(np.float32) * factors.astype(np.float64)), -128, 127)
     assert (fused != expected).mean() > 0.05
     op, _, (x,), _ = ALL["divided"]
     assert isinstance(op, QuantizedOp)
     inverse = np.clip(np.rint(x * (np.float32(1) / np.float32(op.scale))), -128, 127)
-    assert (inverse != right(ALL["divided"])).mean() > 0.05
+    assert (inverse != compute_expected(ALL["divided"])).mean() > 0.05

@@ -37,7 +37,7 @@ def compiler(tmp_path, monkeypatch):
     return compile
 
 
-def entries() -> list[Path]:
+def list_entries() -> list[Path]:
     return list(user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER).iterdir())
 
 
@@ -57,7 +57,7 @@ def test_a_kernel_is_compiled_once(compiler):
 )
 def test_a_planted_kernel_is_not_taken(plant, compiler):
     compiler()
-    (entry,) = entries()
+    (entry,) = list_entries()
     entry.write_bytes(plant(entry.read_bytes()))
     assert compiler() == (b"compiled", 2)
     assert compiler() == (b"compiled", 2)
@@ -66,14 +66,14 @@ def test_a_planted_kernel_is_not_taken(plant, compiler):
 def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypatch):
     """With his key: an archive may hold both folders, and a variable name the one."""
     compiler()
-    (entry,) = entries()
+    (entry,) = list_entries()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
     assert compiler() == (b"compiled", 2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     assert compiler() == (b"compiled", 3)
-    assert [path.name for path in entries()] == [entry.name]
+    assert [path.name for path in list_entries()] == [entry.name]
     assert user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER).is_relative_to(
         tmp_path / "home"
     )

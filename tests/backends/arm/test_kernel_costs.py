@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from float_kernels import A7, A53, favouring
+from float_kernels import A7, A53, force_kernels
 from host_forms import HOST
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,15 +24,17 @@ from tcc.testing.op_cases import sample_weights
 FILE = Path(core_costs.__file__).with_name(core_costs.COSTS_FILE)
 TEXT = FILE.read_text("utf-8")
 SHAPES = st.builds(
-    lambda side, stride, groups, own, depth, size: (
-        Conv(groups * own, (side, side), (stride, stride), side // 2, groups=groups),
+    lambda side, stride, groups, group_filters, depth, size: (
+        Conv(groups * group_filters, (side, side), (stride, stride), side // 2, groups=groups),
         (groups * depth, size, size),
     ),
-    *(st.integers(1, most) for most in (7, 3, 5, 20, 20, 20)),
+    *(st.integers(1, upper_bound) for upper_bound in (7, 3, 5, 20, 20, 20)),
 )
 
 
-def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine) -> tuple[str, dict[str, float]]:
+def choose_kernel(
+    op: Conv, shape: tuple[int, int, int], machine: Machine
+) -> tuple[str, dict[str, float]]:
     """Return what computes a convolution, as its costs have it."""
     add = NetBuilder(*shape)
     add("op", op)
@@ -44,7 +46,7 @@ def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine) -> tuple[str
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None:
     """A convolution that each kernel computes is chosen for where the kernel costs nothing."""
-    taken = {
+    cases = {
         "winograd": (Conv(8, (3, 3), padding=1), (8, 9, 9)),
         "float_matrix": (Conv(8, (1, 1)), (8, 9, 9)),
         "float_depthwise": (Conv(8, (3, 3), padding=1, groups=8), (8, 9, 9)),
@@ -54,8 +56,8 @@ def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None
             if name.startswith("loops_")
         },
     }
-    for name in machine.costs.kernels.keys() & taken.keys():
-        assert chosen(*taken[name], favouring(machine, name))[0] == name
+    for name in machine.costs.kernels.keys() & cases.keys():
+        assert choose_kernel(*cases[name], force_kernels(machine, name))[0] == name
 
 
 @given(SHAPES, st.sampled_from([A7, A53, HOST]))
@@ -63,7 +65,7 @@ def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
     case: tuple[Conv, tuple[int, int, int]], machine: Machine
 ) -> None:
     op, shape = case
-    name, amounts = chosen(op, shape, favouring(machine, "float_matrix"))
+    name, amounts = choose_kernel(op, shape, force_kernels(machine, "float_matrix"))
     assert name == "float_matrix"
     assert all(amount >= 0 for amount in amounts.values())
     height = (shape[1] + 2 * (op.kernel[0] // 2) - op.kernel[0]) // op.stride[0] + 1
@@ -72,44 +74,49 @@ def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
 
 def test_the_cheapest_is_chosen_and_rounding_more_has_to_pay() -> None:
     op, shape = Conv(32, (3, 3), padding=1), (32, 28, 28)
-    assert chosen(op, shape, A7)[0] == "winograd"
-    plain = kernel_candidates.MIN_SAVED_SHARE
-    for share, name in ((plain + 0.01, "winograd"), (plain - 0.01, "float_matrix")):
+    assert choose_kernel(op, shape, A7)[0] == "winograd"
+    min_saving = kernel_candidates.MIN_SAVED_SHARE
+    for share, name in ((min_saving + 0.01, "winograd"), (min_saving - 0.01, "float_matrix")):
         kernels = dict(A7.costs.kernels)
         add = NetBuilder(*shape)
         add("op", op)
         costs = {}
-        for word in ("winograd", "float_matrix"):
+        for kernel_name in ("winograd", "float_matrix"):
             (kernel,) = build_program(
-                add.build(), sample_weights(add.build()), favouring(A7, word)
+                add.build(), sample_weights(add.build()), force_kernels(A7, kernel_name)
             ).kernels
-            costs[word] = kernel_candidates.compute_cost(kernel, A7)
+            costs[kernel_name] = kernel_candidates.compute_cost(kernel, A7)
         scale = (1 - share) * costs["float_matrix"] / costs["winograd"]
-        kernels["winograd"] = {key: each * scale for key, each in kernels["winograd"].items()}
+        kernels["winograd"] = {key: cost * scale for key, cost in kernels["winograd"].items()}
         assert (
-            chosen(op, shape, replace(A7, cost_override=replace(A7.costs, kernels=kernels)))[0]
+            choose_kernel(op, shape, replace(A7, cost_override=replace(A7.costs, kernels=kernels)))[
+                0
+            ]
             == name
         )
 
 
-def damaged(pattern: str, by: str) -> str:
+def damage_file(pattern: str, by: str) -> str:
     """Return the file's text with one thing changed."""
-    found, count = re.subn(pattern, by, TEXT, count=1, flags=re.MULTILINE)
+    changed_text, count = re.subn(pattern, by, TEXT, count=1, flags=re.MULTILINE)
     assert count
-    return found
+    return changed_text
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (damaged(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
-        (damaged(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
-        (damaged('"cycles"', '"miles"'), "[cortex_a7] is counted in `miles`, none of cycles"),
-        (damaged(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"), "there is no kernel `victor`"),
-        (damaged(r"^products = .*$", "product = 1"), "the costs of a kernel"),
-        (damaged(r"^products = .*$", "products = -1.0"), "`products` is no number from 0 on"),
-        (damaged(r"^products = .*$", "products = nan"), "`products` is no number from 0 on"),
-        (damaged(r"^products = .*$", "products = true"), "`products` is no number from 0 on"),
+        (damage_file(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
+        (damage_file(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
+        (damage_file('"cycles"', '"miles"'), "[cortex_a7] is counted in `miles`, none of cycles"),
+        (
+            damage_file(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"),
+            "there is no kernel `victor`",
+        ),
+        (damage_file(r"^products = .*$", "product = 1"), "the costs of a kernel"),
+        (damage_file(r"^products = .*$", "products = -1.0"), "`products` is no number from 0 on"),
+        (damage_file(r"^products = .*$", "products = nan"), "`products` is no number from 0 on"),
+        (damage_file(r"^products = .*$", "products = true"), "`products` is no number from 0 on"),
         ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
     ],
 )
@@ -119,9 +126,9 @@ def test_a_damaged_file_is_told_with_its_place(
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
     monkeypatch.setattr(core_costs, "load_costs", lambda: parse_costs(text))
-    ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
-    assert ended.exit_code == 1
-    error = ended.stderr
+    outcome = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
+    assert outcome.exit_code == 1
+    error = outcome.stderr
     assert "error[E0604]" in error
     assert said in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
@@ -149,11 +156,11 @@ def test_what_nobody_measured_is_named_with_the_command_that_measures_it(
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
     monkeypatch.setattr(core_costs, "load_costs", lambda: parse_costs(text))
-    ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
-    assert ended.exit_code == 1
-    assert f"error[E0604]: kernel_costs.toml has no entry for {subject}" in ended.stderr
-    assert "python tools/search_kernels.py search arm-a7" in ended.stderr
-    assert "install tcc again" not in ended.stderr
+    outcome = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
+    assert outcome.exit_code == 1
+    assert f"error[E0604]: kernel_costs.toml has no entry for {subject}" in outcome.stderr
+    assert "python tools/search_kernels.py search arm-a7" in outcome.stderr
+    assert "install tcc again" not in outcome.stderr
     assert not Path("build").exists()
 
 

@@ -27,32 +27,34 @@ DEVICES = {target.name: Device(ARM, target) for target in ARM.targets}
 GRAPH = build_gated()
 
 
-def built(folder: Path, target: str) -> Path:
+def write_artifact(folder: Path, target: str) -> Path:
     """Write a small network's files for a target."""
     artifact = ARM.emit(DEVICES[target].target, Model(GRAPH, initialize_random(GRAPH)))
-    for name, data in artifact.files.items():
+    for name, content in artifact.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755)
     return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("gated"), "arm-a7")
+    return write_artifact(tmp_path_factory.mktemp("gated"), "arm-a7")
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("gated"), "host")
+    return write_artifact(tmp_path_factory.mktemp("gated"), "host")
 
 
-def measured(folder: Path, target: str = "arm-a7", runs: int = 1, threads: int = 1) -> Measurement:
+def measure_network(
+    folder: Path, target: str = "arm-a7", runs: int = 1, threads: int = 1
+) -> Measurement:
     source = GRAPH.inputs[0]
     tensor = np.random.default_rng(0).standard_normal(source.type.shape, np.float32)
-    given = Workload(None, tensor, runs, threads)
-    return DEVICES[target].measure(folder, source, given, silent)
+    workload = Workload(None, tensor, runs, threads)
+    return DEVICES[target].measure(folder, source, workload, silent)
 
 
 @pytest.fixture
@@ -63,72 +65,74 @@ def _qemu() -> None:
 
 @pytest.mark.usefixtures("_qemu")
 def test_instructions_are_counted_and_the_same_each_time(folder: Path) -> None:
-    found = measured(folder)
-    assert measured(folder) == found
-    network, memory = found.network, found.memory
+    measurement = measure_network(folder)
+    assert measure_network(folder) == measurement
+    network, memory = measurement.network, measurement.memory
     macs = 2 * 4 * 8 * 5 * 5  # of the two large convolutions, four an instruction
     assert network.instructions is not None
     assert network.instructions > macs / 4
     assert network.cycles is not None
     assert network.cycles > macs
-    assert found.preprocess is None
-    assert found.load.instructions
+    assert measurement.preprocess is None
+    assert measurement.load.instructions
     assert memory.files == next(folder.glob("*-run")).stat().st_size
     assert memory.peak is not None
     assert memory.program is not None
     assert memory.files < memory.program < memory.peak
-    assert "1.49 times" in found.caution
+    assert "1.49 times" in measurement.caution
 
 
 @pytest.mark.usefixtures("_qemu")
 def test_layers_are_told_apart(folder: Path) -> None:
-    found = measured(folder)
-    names = [layer.name for layer in found.layers]
+    measurement = measure_network(folder)
+    names = [layer.name for layer in measurement.layers]
     assert {"conv_bn", "gated", "sum", "gap", "fc_bn"} <= {*names, "conv_bn"}
     for part in ("instructions", "cycles"):
-        whole = getattr(found.network, part)
-        own = sum(getattr(layer.cost, part) for layer in found.layers)
-        assert 0.5 * whole < own < whole  # the rest copies input and output, and checks them
-    shares = {layer.name: layer.cost.instructions or 0 for layer in found.layers}
-    assert max(shares.values()) < found.network.instructions
+        total = getattr(measurement.network, part)
+        layer_total = sum(getattr(layer.cost, part) for layer in measurement.layers)
+        assert (
+            0.5 * total < layer_total < total
+        )  # the rest copies input and output, and checks them
+    shares = {layer.name: layer.cost.instructions or 0 for layer in measurement.layers}
+    assert max(shares.values()) < measurement.network.instructions
 
 
 @pytest.mark.usefixtures("_qemu")
 def test_what_is_counted_is_counted_on_one_thread(folder: Path) -> None:
     with pytest.raises(UserError, match="E0601"):
-        measured(folder, threads=2)
+        measure_network(folder, threads=2)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_runs_here_is_timed(host: Path, threads: int) -> None:
-    found = measured(host, "host", runs=4, threads=threads)
-    assert found.how.endswith("one thread" if threads == 1 else "2 threads")
-    for cost in (found.network, *(layer.cost for layer in found.layers)):
+    measurement = measure_network(host, "host", runs=4, threads=threads)
+    assert measurement.how.endswith("one thread" if threads == 1 else "2 threads")
+    for cost in (measurement.network, *(layer.cost for layer in measurement.layers)):
         assert cost.times
         assert 0 <= cost.times.low <= cost.times.median <= cost.times.high
         assert cost.times.runs == 4
-    assert found.load.times
-    assert found.preprocess is None
-    memory = found.memory
+    assert measurement.load.times
+    assert measurement.preprocess is None
+    memory = measurement.memory
     assert memory.arena is not None
     assert memory.arena_bound is not None
     assert memory.arena_bound <= memory.arena
 
 
-WHOLE = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2 0000\n"
+COMPLETE_LOG = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2 0000\n"
 
 
 def test_counts_are_read() -> None:
-    found = emulated.parse_counts(WHOLE.splitlines())
-    assert [each.end_event for each in found.intervals] == ["open", "end"]
-    assert found.count_instructions(found.sum_runs(found.intervals)) == 3 * 3 + 2
-    assert found.heap_bytes == 9
+    counts = emulated.parse_counts(COMPLETE_LOG.splitlines())
+    assert [interval.end_event for interval in counts.intervals] == ["open", "end"]
+    assert counts.count_instructions(counts.sum_runs(counts.intervals)) == 3 * 3 + 2
+    assert counts.heap_bytes == 9
 
 
-@pytest.mark.parametrize("end", range(1, len(WHOLE.splitlines())))
+@pytest.mark.parametrize("end", range(1, len(COMPLETE_LOG.splitlines())))
 def test_counts_that_were_cut_off_are_not(end: int) -> None:
     with pytest.raises(ValueError, match=r"missing"):
-        emulated.parse_counts(WHOLE.splitlines()[:end])
+        emulated.parse_counts(COMPLETE_LOG.splitlines()[:end])
 
 
 DESCRIBED = {
@@ -167,11 +171,11 @@ class Forged:
         return fail("E0652", message, make_file_span("forged"), label=label)
 
 
-def timed_by(place: Forged) -> Measurement:
+def time_program(program: Forged) -> Measurement:
     source = GRAPH.inputs[0]
-    given = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
-    known = program_facts.read_facts(place, Path(__file__))
-    return measurement_modes.measure(place, known, source, given, silent)
+    workload = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
+    facts = program_facts.read_facts(program, Path(__file__))
+    return measurement_modes.measure(program, facts, source, workload, silent)
 
 
 FORGERIES = {
@@ -194,15 +198,15 @@ FORGERIES = {
 
 
 def test_an_honest_program_is_believed() -> None:
-    found = timed_by(Forged())
-    assert found.network.times == RunTimes(1.0, 1.0, 1.0, 1.0, 1)
-    assert [(layer.name, layer.cost.times) for layer in found.layers] == [
+    measurement = time_program(Forged())
+    assert measurement.network.times == RunTimes(1.0, 1.0, 1.0, 1.0, 1)
+    assert [(layer.name, layer.cost.times) for layer in measurement.layers] == [
         ("conv", RunTimes(9e-6, 9e-6, 9e-6, 9e-6, 1))
     ]
-    assert found.memory.arena == 64
+    assert measurement.memory.arena == 64
 
 
 @pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES)
 def test_a_program_that_says_something_else_is_not(forged: Forged) -> None:
     with pytest.raises(UserError, match="E0652"):
-        timed_by(forged)
+        time_program(forged)

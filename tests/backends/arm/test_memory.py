@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from arm_graphs import random_graph, random_model
+from arm_graphs import make_random_graph, make_random_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,31 +29,31 @@ BUFFERS = st.lists(
 ).map(lambda rows: [Buffer(f"b{i}", n, a, a + d) for i, (n, a, d) in enumerate(rows)])
 
 
-def built(graph: Graph) -> Program:
+def schedule_graph(graph: Graph) -> Program:
     return build_program(graph, initialize_random(graph), MACHINES[0])
 
 
 @given(BUFFERS)
-def test_buffers_in_use_at_once_never_overlap(given: list[Buffer]) -> None:
-    arena = plan(given)
-    assert set(arena.offsets) == {b.name for b in given}
+def test_buffers_in_use_at_once_never_overlap(all_buffers: list[Buffer]) -> None:
+    arena = plan(all_buffers)
+    assert set(arena.offsets) == {b.name for b in all_buffers}
     assert all(offset % ALIGNMENT == 0 for offset in arena.offsets.values())
-    for buffer in given:
+    for buffer in all_buffers:
         start = arena.offsets[buffer.name]
         assert start + buffer.nbytes <= arena.nbytes
-        for other in given:
+        for other_buffer in all_buffers:
             if (
-                other is not buffer
-                and buffer.first_step <= other.last_step
-                and other.first_step <= buffer.last_step
+                other_buffer is not buffer
+                and buffer.first_step <= other_buffer.last_step
+                and other_buffer.first_step <= buffer.last_step
             ):
-                begins = arena.offsets[other.name]
-                assert begins >= start + buffer.nbytes or start >= begins + other.nbytes
+                begins = arena.offsets[other_buffer.name]
+                assert begins >= start + buffer.nbytes or start >= begins + other_buffer.nbytes
 
 
 @given(BUFFERS)
-def test_the_order_of_the_buffers_does_not_matter(given: list[Buffer]) -> None:
-    assert plan(given) == plan(list(reversed(given)))
+def test_the_order_of_the_buffers_does_not_matter(all_buffers: list[Buffer]) -> None:
+    assert plan(all_buffers) == plan(list(reversed(all_buffers)))
 
 
 def test_memory_is_used_again() -> None:
@@ -64,11 +64,12 @@ def test_memory_is_used_again() -> None:
 
 
 @given(BUFFERS)
-def test_the_bound_is_the_most_that_is_in_use_at_once(given: list[Buffer]) -> None:
+def test_the_bound_is_the_most_that_is_in_use_at_once(all_buffers: list[Buffer]) -> None:
     used = (
-        sum(b.nbytes for b in given if b.first_step <= step <= b.last_step) for step in range(50)
+        sum(b.nbytes for b in all_buffers if b.first_step <= step <= b.last_step)
+        for step in range(50)
     )
-    assert plan(given).bound == max(used)
+    assert plan(all_buffers).bound == max(used)
 
 
 class Memory:
@@ -79,70 +80,74 @@ class Memory:
         self.arena = plan(compute_buffers(program))
         self.owner = np.full(self.arena.nbytes // 4, -1, np.int64)
 
-    def view(self, value: str) -> np.ndarray:
-        place = self.program.locations[value]
-        start = (self.arena.offsets[place.buffer] + place.offset) // 4
-        return self.owner[start : start + self.program.graph.types[value].elements]
+    def get_view(self, value_name: str) -> np.ndarray:
+        placement = self.program.locations[value_name]
+        start = (self.arena.offsets[placement.buffer] + placement.offset) // 4
+        return self.owner[start : start + self.program.graph.types[value_name].elements]
 
-    def step(self, step: KernelCall | Copy, known: dict[str, np.ndarray]) -> None:
+    def step(self, step: KernelCall | Copy, expected_contents: dict[str, np.ndarray]) -> None:
         if isinstance(step, Copy):
-            assert np.array_equal(self.view(step.source), known[step.source])
+            assert np.array_equal(self.get_view(step.source), expected_contents[step.source])
             start = step.offset // 4
-            self.view(step.output)[start:][: known[step.source].size] = known[step.source]
+            self.get_view(step.output)[start:][: expected_contents[step.source].size] = (
+                expected_contents[step.source]
+            )
             return
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
                 start = self.arena.offsets[get_scratch_name(step, index)] // 4
                 self.owner[start : start + argument.space.elements] = -2
-        self.view(step.output)[:] = known[step.output]
+        self.get_view(step.output)[:] = expected_contents[step.output]
         for argument in step.arguments:  # written first: what is read must not lie there
             if isinstance(argument, Value):
-                assert np.array_equal(self.view(argument.name), known[argument.name])
+                assert np.array_equal(
+                    self.get_view(argument.name), expected_contents[argument.name]
+                )
 
 
-def contents(graph: Graph) -> dict[str, np.ndarray]:
+def compute_contents(graph: Graph) -> dict[str, np.ndarray]:
     """Return what each value holds: marks that only joining and renaming values hand on."""
-    known: dict[str, np.ndarray] = {}
+    contents: dict[str, np.ndarray] = {}
     for i, (name, kind) in enumerate(graph.types.items()):
-        known[name] = np.arange(kind.elements) + (i << 32)
+        contents[name] = np.arange(kind.elements) + (i << 32)
     for node in graph.nodes:
-        inputs = [known[v] for v in node.inputs]
+        inputs = [contents[v] for v in node.inputs]
         match node.op:
             case Concat():
-                known[node.name] = np.concatenate(inputs)
+                contents[node.name] = np.concatenate(inputs)
             case Flatten() | Identity():
-                known[node.name] = inputs[0]
+                contents[node.name] = inputs[0]
             case Slice(start, stop, step) if step == 1:
                 channels = inputs[0].reshape(graph.types[node.inputs[0]].shape)
-                known[node.name] = channels[start:stop].ravel()
-    return known
+                contents[node.name] = channels[start:stop].ravel()
+    return contents
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
-    model = random_model(seed, steps=25)
+    model = make_random_model(seed, steps=25)
     steps = build_program(model.graph, model.weights, MACHINES[0])
-    memory, known = Memory(steps), contents(model.graph)
-    memory.view("x0")[:] = known["x0"]
+    memory, expected_contents = Memory(steps), compute_contents(model.graph)
+    memory.get_view("x0")[:] = expected_contents["x0"]
     for step in steps.steps:
-        memory.step(step, known)
+        memory.step(step, expected_contents)
     for output in model.graph.outputs:
-        assert np.array_equal(memory.view(output.value), known[output.value])
+        assert np.array_equal(memory.get_view(output.value), expected_contents[output.value])
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_every_value_begins_where_vectors_can(seed: int) -> None:
-    steps = built(random_graph(seed, steps=25))
-    assert all(place.offset % VALUE_ALIGNMENT == 0 for place in steps.locations.values())
+    steps = schedule_graph(make_random_graph(seed, steps=25))
+    assert all(placement.offset % VALUE_ALIGNMENT == 0 for placement in steps.locations.values())
 
 
 def test_a_chain_of_concats_copies_nothing() -> None:
     add = NetBuilder(4, 6, 6)
-    last = add("stem", Conv(8, (3, 3), padding=1))
+    output_name = add("stem", Conv(8, (3, 3), padding=1))
     for i in range(4):
-        grown = add(f"layer_{i}", Conv(4, (3, 3), padding=1), last)
-        last = add(f"concat_{i}", Concat(), last, grown)
-    steps = built(add.build())
+        grown = add(f"layer_{i}", Conv(4, (3, 3), padding=1), output_name)
+        output_name = add(f"concat_{i}", Concat(), output_name, grown)
+    steps = schedule_graph(add.build())
     assert all(isinstance(step, KernelCall) for step in steps.steps)
     assert {steps.locations[f"layer_{i}"].buffer for i in range(4)} == {"concat_3"}
     assert [steps.locations[f"layer_{i}"].offset for i in range(4)] == [
@@ -154,10 +159,10 @@ def test_what_two_concats_join_is_copied_into_the_second() -> None:
     add = NetBuilder(4, 4, 4)
     a = add("a", Relu(), "image")
     b = add("b", Conv(4, (1, 1)), "image")
-    first = add("first", Concat(), a, b)
-    second = add("second", Concat(), b, a)
-    add("end", Concat(), first, second)
-    steps = built(add.build())
+    first_join = add("first", Concat(), a, b)
+    second_join = add("second", Concat(), b, a)
+    add("end", Concat(), first_join, second_join)
+    steps = schedule_graph(add.build())
     assert [step for step in steps.steps if isinstance(step, Copy)] == [
         Copy("b", "second", 0),
         Copy("a", "second", 4 * 4 * 4 * 4),
@@ -168,13 +173,13 @@ def test_a_value_that_cannot_begin_there_is_copied() -> None:
     add = NetBuilder(3, 3, 3)
     a, b = add("a", Relu(), "image"), add("b", Conv(3, (1, 1)), "image")
     add("join", Concat(), a, b)
-    steps = built(add.build())
+    steps = schedule_graph(add.build())
     assert [step for step in steps.steps if isinstance(step, Copy)] == [Copy("b", "join", 108)]
     assert steps.locations["a"].buffer == "join"
 
 
 def test_the_arena_is_what_values_need() -> None:
     graph = load(shipped.list_specs()["ddsnet"]).graph
-    arena = plan(compute_buffers(built(graph)))
+    arena = plan(compute_buffers(schedule_graph(graph)))
     assert arena.bound < 5.7e6
     assert arena.nbytes <= 1.15 * arena.bound

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from arm_models import image, ppm, small, written
+from arm_models import encode_ppm, make_random_image, make_small_model, write_artifact
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import operating_point
@@ -22,10 +22,10 @@ FILES = {"libsmall.a", "libsmall.so", "small-run"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    model = small()
-    folder = written(tmp_path_factory.mktemp("small"), ARM.emit(HOST, model))
-    (folder / "a.ppm").write_bytes(ppm(image(31, 50)))
-    (raw,) = Device(ARM, HOST).run(folder, model.graph.inputs[0], [image(31, 50)])
+    model = make_small_model()
+    folder = write_artifact(tmp_path_factory.mktemp("small"), ARM.emit(HOST, model))
+    (folder / "a.ppm").write_bytes(encode_ppm(make_random_image(31, 50)))
+    (raw,) = Device(ARM, HOST).run(folder, model.graph.inputs[0], [make_random_image(31, 50)])
     return folder, raw["logits"]
 
 
@@ -33,61 +33,64 @@ def made(tmp_path_factory):
 def fitted(made):
     """Write operating points into the artifact, and take them out again."""
     folder, _ = made
-    before = {name: (folder / name).read_bytes() for name in FILES}
+    original_files = {name: (folder / name).read_bytes() for name in FILES}
 
     def fit(*points):
         files = Device(ARM, HOST).encode_operating_points(folder, points)
         assert files.keys() == FILES
-        for name, data in files.items():
-            assert len(data) == len(before[name])
-            (folder / name).write_bytes(data)
+        for name, content in files.items():
+            assert len(content) == len(original_files[name])
+            (folder / name).write_bytes(content)
         return folder
 
     yield fit
-    for name, data in before.items():
-        (folder / name).write_bytes(data)
+    for name, content in original_files.items():
+        (folder / name).write_bytes(content)
 
 
-def point(temperature, positive=None, thresholds=()):
+def make_point(temperature, positive=None, thresholds=()):
     return OperatingPoint(
         "logits", temperature, positive, thresholds, "", FittingData("", 0, "", None)
     )
 
 
-def printed(folder):
+def run_program(folder):
     command = [folder / "small-run", "--top", "0", folder / "a.ppm"]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.7, 900.0])
 def test_the_program_prints_the_probabilities_of_a_temperature(made, fitted, temperature):
-    done = printed(fitted(point(temperature)))
-    values = apply_activation("softmax", made[1], temperature)
-    lines = done.stdout.splitlines()[2:6]
+    completed = run_program(fitted(make_point(temperature)))
+    probabilities = apply_activation("softmax", made[1], temperature)
+    lines = completed.stdout.splitlines()[2:6]
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(
-        sorted(values, reverse=True), abs=1.1e-6
+        sorted(probabilities, reverse=True), abs=1.1e-6
     )
-    assert "decision" not in done.stdout
-    assert done.stderr == ""
+    assert "decision" not in completed.stdout
+    assert completed.stderr == ""
 
 
 @pytest.mark.parametrize("positive", range(4))
 def test_the_program_decides_as_tcc_does_up_to_the_last_bit(made, fitted, positive):
     folder, raw = made
-    plain = printed(folder).stdout
+    unfitted_output = run_program(folder).stdout
     for temperature in (1.0, 2.3):
         odds = float(
             decision_odds.compute_class_odds("softmax", raw[None], temperature, positive)[0]
         )
         for threshold in (odds, np.nextafter(odds, np.inf), odds - 1e-9):
-            at = point(temperature, positive, (float(threshold),))
-            (wanted,) = decision_rule.predict_classes("softmax", raw[None], at)
-            assert (wanted == positive) == (threshold <= odds)
-            done = printed(fitted(at))
-            assert f"\n  decision: {labels(plain, raw)[wanted]}\n" in done.stdout, done.stderr
+            fitted_point = make_point(temperature, positive, (float(threshold),))
+            (expected_class,) = decision_rule.predict_classes("softmax", raw[None], fitted_point)
+            assert (expected_class == positive) == (threshold <= odds)
+            completed = run_program(fitted(fitted_point))
+            assert (
+                f"\n  decision: {map_labels(unfitted_output, raw)[expected_class]}\n"
+                in completed.stdout
+            ), completed.stderr
 
 
-def labels(text, raw):
+def map_labels(text, raw):
     """The labels as printed, which is by their raw values, in the network's order."""
     names = [line.rsplit(maxsplit=1)[0].strip() for line in text.splitlines()[2:6]]
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
@@ -95,9 +98,9 @@ def labels(text, raw):
 
 def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted, tmp_path):
     _, raw = made
-    at = point(2.3, 2, (-90.0,))
+    fitted_point = make_point(2.3, 2, (-90.0,))
     copy = tmp_path / "fitted.so"  # a name that this process has not loaded yet
-    copy.write_bytes((fitted(at) / "libsmall.so").read_bytes())
+    copy.write_bytes((fitted(fitted_point) / "libsmall.so").read_bytes())
     library, header = ctypes.CDLL(str(copy)), (made[0] / "small.h").read_text()
     sizes = {
         name: int(header.partition(f"_{name}_SIZE ")[2].split()[0]) for name in ("ARENA", "OUTPUT")
@@ -105,29 +108,32 @@ def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted,
     arena = ctypes.create_string_buffer(sizes["ARENA"])
     library.small_create.restype = ctypes.c_void_p
     instance = ctypes.c_void_p(library.small_create(arena, ctypes.c_size_t(sizes["ARENA"])))
-    pixels = image(31, 50).tobytes()
-    values, taken = (ctypes.c_float * sizes["OUTPUT"])(), (ctypes.c_ubyte * sizes["OUTPUT"])()
-    assert library.small_predict(instance, pixels, 50, 31, values, taken) == 0
-    assert list(values)[:4] == pytest.approx(
+    pixels = make_random_image(31, 50).tobytes()
+    probabilities, decisions = (
+        (ctypes.c_float * sizes["OUTPUT"])(),
+        (ctypes.c_ubyte * sizes["OUTPUT"])(),
+    )
+    assert library.small_predict(instance, pixels, 50, 31, probabilities, decisions) == 0
+    assert list(probabilities)[:4] == pytest.approx(
         apply_activation("softmax", raw, 2.3).tolist(), rel=1e-6
     )
-    assert list(taken)[:4] == [0, 0, 1, 0]
-    assert not any(list(taken)[4:])  # a map decides nothing
-    again = (ctypes.c_float * sizes["OUTPUT"])()
-    assert library.small_classify(instance, pixels, 50, 31, again) == 0
-    assert list(again) == list(values)
+    assert list(decisions)[:4] == [0, 0, 1, 0]
+    assert not any(list(decisions)[4:])  # a map decides nothing
+    classified = (ctypes.c_float * sizes["OUTPUT"])()
+    assert library.small_classify(instance, pixels, 50, 31, classified) == 0
+    assert list(classified) == list(probabilities)
     assert (library.small_has_thresholds(0), library.small_has_thresholds(1)) == (1, 0)
-    assert library.small_predict(instance, pixels, 50, 31, values, None) == 1
-    assert library.small_decide(None, taken) == 1
+    assert library.small_predict(instance, pixels, 50, 31, probabilities, None) == 1
+    assert library.small_decide(None, decisions) == 1
 
 
 def test_nothing_fitted_is_the_library_as_it_was_built(made, fitted):
     folder, _ = made
-    before = {name: (folder / name).read_bytes() for name in FILES}
-    fitted(point(1.5, 2, (0.25,)))
-    assert all((folder / name).read_bytes() != data for name, data in before.items())
+    original_files = {name: (folder / name).read_bytes() for name in FILES}
+    fitted(make_point(1.5, 2, (0.25,)))
+    assert all((folder / name).read_bytes() != content for name, content in original_files.items())
     fitted()
-    assert all((folder / name).read_bytes() == data for name, data in before.items())
+    assert all((folder / name).read_bytes() == content for name, content in original_files.items())
 
 
 @pytest.mark.parametrize(
@@ -145,14 +151,14 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
     _, create = operating_point.read_network(folder)
     path.write_bytes(spoil(operating_point.build_mark(create).encode(), path.read_bytes()))
     with pytest.raises(UserError, match="records of what is fitted are damaged"):
-        Device(ARM, HOST).encode_operating_points(folder, (point(1.5),))
+        Device(ARM, HOST).encode_operating_points(folder, (make_point(1.5),))
 
 
 def test_a_bundle_of_an_older_version_has_a_file_of_text(made, tmp_path):
     (tmp_path / "small.h").write_text((made[0] / "small.h").read_text())
     for name in FILES:
         (tmp_path / name).write_bytes(b"no records")
-    files = Device(ARM, HOST).encode_operating_points(tmp_path, (point(1.5, 2, (0.25,)),))
+    files = Device(ARM, HOST).encode_operating_points(tmp_path, (make_point(1.5, 2, (0.25,)),))
     assert list(files) == ["small-operating-point.txt"]
     assert b"temperature 1.5\npositive 2\nthresholds 1\n0.25\n" in next(iter(files.values()))
     assert not ARM.has_operating_points_in_libraries(HOST, tmp_path)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import onnxruntime as ort
 import pytest
-from arm_graphs import followed_model, led_model, random_model
-from arm_steps import Array, Library, library
+from arm_graphs import make_model_with_consumers, make_model_with_producers, make_random_model
+from arm_steps import Array, Library, compile_library
 from numpy.typing import NDArray
-from refused_ops import refused
+from refused_ops import is_refused
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
@@ -83,33 +83,35 @@ LED = {
 RUN = {
     name: c
     for name, c in CASES.items()
-    if not refused(Arm(), HOST.target, build_one_input_model(c).graph)
+    if not is_refused(Arm(), HOST.target, build_one_input_model(c).graph)
 }
 MODELS = {
     **{name: build_op_model(case) for name, case in RUN.items()},
-    **{f"followed-{name}": followed_model(*case) for name, case in FOLLOWED.items()},
-    **{f"led-{name}": led_model(*case) for name, case in LED.items()},
-    **{f"random-{seed}": random_model(seed) for seed in range(12)},
+    **{f"followed-{name}": make_model_with_consumers(*case) for name, case in FOLLOWED.items()},
+    **{f"led-{name}": make_model_with_producers(*case) for name, case in LED.items()},
+    **{f"random-{seed}": make_random_model(seed) for seed in range(12)},
 }
 
 
-def reference(model: Model, inputs: dict[str, Array]) -> dict[str, Array]:
+def run_onnxruntime(model: Model, inputs: dict[str, Array]) -> dict[str, Array]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(lower(model).SerializeToString(), options)
     names = [o.name for o in session.get_outputs()]
-    found = session.run(names, {name: x[None] for name, x in inputs.items()})
-    return {name: y[0] for name, y in zip(names, found, strict=True)}
+    outputs = session.run(names, {name: x[None] for name, x in inputs.items()})
+    return {name: y[0] for name, y in zip(names, outputs, strict=True)}
 
 
-def vector(op: Op, size: int) -> Model:
+def make_vector_model(op: Op, size: int) -> Model:
     return build_op_model(Case(op, ((size,),)))
 
 
-def assert_agree(got: Array, expected: Array, rtol: float) -> None:
-    assert got.shape == expected.shape
-    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * float(np.abs(expected).max()))
+def assert_agree(actual: Array, expected: Array, rtol: float) -> None:
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(
+        actual, expected, rtol=rtol, atol=rtol * float(np.abs(expected).max())
+    )
 
 
 WIDE = np.concatenate([np.linspace(-12, 12, 2001), np.linspace(-120, 120, 400), [0.0, -0.0]])
@@ -121,20 +123,20 @@ FUNCTIONS: dict[str, tuple[Op, Callable[[NDArray[np.float64]], NDArray[np.float6
     "gelu": (Gelu(), lambda x: x / 2 * (1 + erf(x / np.sqrt(2)))),
     "softmax": (Softmax(), lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
 }
-MODELS |= {f"wide-{name}": vector(op, WIDE.size) for name, (op, _) in FUNCTIONS.items()}
+MODELS |= {f"wide-{name}": make_vector_model(op, WIDE.size) for name, (op, _) in FUNCTIONS.items()}
 ANYTHING = {
     "relu": Relu(), "relu6": Relu6(), "leaky_relu": LeakyRelu(), "hard_swish": HardSwish(),
     "sigmoid": Sigmoid(), "tanh": Tanh(), "silu": Silu(), "gelu": Gelu(), "softmax": Softmax(),
     "layer_norm": LayerNorm(), "linear": Linear(9),
 }  # fmt: skip
-MODELS |= {f"nan-{name}": vector(op, 7) for name, op in ANYTHING.items()}
+MODELS |= {f"nan-{name}": make_vector_model(op, 7) for name, op in ANYTHING.items()}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
     """All models' kernels in one library, whose loops run in three parts."""
     folder = tmp_path_factory.mktemp("kernels")
-    compiled, programs = library(list(MODELS.values()), HOST, folder, tasks=3)
+    compiled, programs = compile_library(list(MODELS.values()), HOST, folder, tasks=3)
     return compiled, dict(zip(MODELS, programs, strict=True))
 
 
@@ -156,7 +158,7 @@ def test_what_leads_to_a_pooling_is_done_as_it_copies_rows(name: str) -> None:
 
 
 def test_a_pooling_that_reads_numbers_twice_has_them_computed_once() -> None:
-    model = led_model(MaxPool((3, 3), (2, 2), 1), (4, 8, 8))
+    model = make_model_with_producers(MaxPool((3, 3), (2, 2), 1), (4, 8, 8))
     assert len(build_program(model.graph, model.weights, HOST).steps) == 2
 
 
@@ -167,11 +169,11 @@ def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Prog
     inputs = {
         i.name: x[0] for i, x in zip(model.graph.inputs, sample_inputs(model, 1), strict=True)
     }
-    got = compiled.run(programs[case], inputs)
-    expected = reference(model, inputs)
-    assert got.keys() == expected.keys()
+    actual = compiled.run(programs[case], inputs)
+    expected = run_onnxruntime(model, inputs)
+    assert actual.keys() == expected.keys()
     for output, values in expected.items():
-        assert_agree(got[output], values, 2e-5)
+        assert_agree(actual[output], values, 2e-5)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -180,13 +182,13 @@ def test_functions_are_exact_to_a_few_units_in_the_last_place(
 ) -> None:
     compiled, programs = built
     x = WIDE.astype(np.float32)
-    got = compiled.run(programs[f"wide-{name}"], {"x0": x})["y"]
+    actual = compiled.run(programs[f"wide-{name}"], {"x0": x})["y"]
     with np.errstate(over="ignore"):
         exact = FUNCTIONS[name][1](x.astype(np.float64))
     # below 2**-126 floats lose precision; gelu's terms cancel; softmax rounds x - max(x) first
     floor = 2e-7 if name == "gelu" else 1e-35
     units = 128 if name == "softmax" else 8
-    np.testing.assert_allclose(got, exact, rtol=units * 2.0**-24, atol=floor)
+    np.testing.assert_allclose(actual, exact, rtol=units * 2.0**-24, atol=floor)
 
 
 @pytest.mark.parametrize("name", ANYTHING)
@@ -196,20 +198,24 @@ def test_what_is_not_a_number_stays_so(
     compiled, programs = built
     x = np.linspace(-1, 1, 7, dtype=np.float32)
     x[3] = np.nan
-    got = compiled.run(programs[f"nan-{name}"], {"x0": x})["y"]
+    actual = compiled.run(programs[f"nan-{name}"], {"x0": x})["y"]
     spreads = name in {"softmax", "layer_norm", "linear"}
-    assert np.isnan(got).all() if spreads else np.isnan(got[3])
-    assert np.isnan(got).sum() == (got.size if spreads else 1)
+    assert np.isnan(actual).all() if spreads else np.isnan(actual[3])
+    assert np.isnan(actual).sum() == (actual.size if spreads else 1)
 
 
-def kinds(kernel: type[Kernel]) -> set[str]:
+def list_leaf_classes(kernel: type[Kernel]) -> set[str]:
     """The names of the classes below one that have none below them."""
-    below = kernel.__subclasses__()
-    return {kernel.__name__} if not below else {name for one in below for name in kinds(one)}
+    subclasses = kernel.__subclasses__()
+    return (
+        {kernel.__name__}
+        if not subclasses
+        else {name for subclass in subclasses for name in list_leaf_classes(subclass)}
+    )
 
 
 def test_every_kernel_has_its_loops() -> None:
-    assert kinds(Kernel) == {one.__name__ for one in BUILDERS}
+    assert list_leaf_classes(Kernel) == {kernel_class.__name__ for kernel_class in BUILDERS}
 
 
 BANDED = (
@@ -239,7 +245,9 @@ def banded(
         for module in (conv, conv_loops, pool_loops):
             patch.setattr(module, "PARALLEL", 1)
         models = [MODELS[name] for name in BANDED]
-        compiled, programs = library(models, HOST, tmp_path_factory.mktemp("bands"), tasks=3)
+        compiled, programs = compile_library(
+            models, HOST, tmp_path_factory.mktemp("bands"), tasks=3
+        )
         yield compiled, dict(zip(BANDED, programs, strict=True))
 
 
@@ -252,9 +260,9 @@ def test_bands_agree_with_onnxruntime(banded: BandedBuild) -> None:
         inputs = {
             i.name: x[0] for i, x in zip(model.graph.inputs, sample_inputs(model, 1), strict=True)
         }
-        got, expected = compiled.run(programs[name], inputs), reference(model, inputs)
+        actual, expected = compiled.run(programs[name], inputs), run_onnxruntime(model, inputs)
         for output, values in expected.items():
-            assert_agree(got[output], values, 2e-5)
+            assert_agree(actual[output], values, 2e-5)
         for kernel in programs[name].kernels:
             if isinstance(kernel, DirectConv | WindowPool) and kernel.band:
                 gathered = kernel.gather_mode if isinstance(kernel, DirectConv) else None

@@ -1,7 +1,7 @@
 """What is fused with what."""
 
 import pytest
-from arm_graphs import random_graph
+from arm_graphs import make_random_graph
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.schedule.partition import MAX_NODES, FusionGroup, partition
@@ -12,12 +12,12 @@ from tcc.compiler.ops import OPS
 from tcc.testing.nets import build_dense, build_gated
 
 
-def shown(groups: tuple[FusionGroup, ...]) -> list[str]:
+def format_groups(groups: tuple[FusionGroup, ...]) -> list[str]:
     return [" + ".join(node.name for node in group.all_nodes) for group in groups]
 
 
 def test_what_element_wise_nodes_follow_they_join() -> None:
-    assert shown(partition(build_dense())) == [
+    assert format_groups(partition(build_dense())) == [
         "stem + stem_bn + stem_relu",
         "layer/depthwise + layer/bn + layer/relu",
         "concat",
@@ -33,7 +33,7 @@ def test_what_element_wise_nodes_follow_they_join() -> None:
 
 
 def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
-    assert shown(partition(build_gated())) == [
+    assert format_groups(partition(build_gated())) == [
         "pool",
         "conv + conv_bn",
         "squeeze",
@@ -49,22 +49,22 @@ def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_groups_hold_every_node_once_each_after_what_it_reads(seed: int) -> None:
-    graph: Graph = random_graph(seed, steps=40)
+    graph: Graph = make_random_graph(seed, steps=40)
     groups = partition(graph)
     names = [node.name for group in groups for node in group.all_nodes]
     assert sorted(names) == sorted(node.name for node in graph.nodes)
-    known = {source.name for source in graph.inputs}
+    computed_names = {source.name for source in graph.inputs}
     for group in groups:
         assert max(len(group.nodes), len(group.prologue_nodes)) <= MAX_NODES
         inside: set[str] = set()
         for node in group.all_nodes:
-            assert set(node.inputs) <= known | inside
+            assert set(node.inputs) <= computed_names | inside
             inside.add(node.name)
-        known.add(group.output_node.name)
-        for before, after in zip(group.all_nodes, group.all_nodes[1:], strict=False):
-            assert before.name in after.inputs
-            assert graph.find_sole_reader(before.name) is after
-            assert type(after.op) in POINTWISE or after is group.anchor
+        computed_names.add(group.output_node.name)
+        for earlier_node, later_node in zip(group.all_nodes, group.all_nodes[1:], strict=False):
+            assert earlier_node.name in later_node.inputs
+            assert graph.find_sole_reader(earlier_node.name) is later_node
+            assert type(later_node.op) in POINTWISE or later_node is group.anchor
 
 
 def test_every_operation_of_the_language_has_a_kernel() -> None:

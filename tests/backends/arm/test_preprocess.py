@@ -54,7 +54,7 @@ class Contract(ctypes.Structure):
     ]
 
 
-def contract(pre: Preprocess, shape: Shape3, dtype: DTypeLike) -> Contract:
+def make_contract(pre: Preprocess, shape: Shape3, dtype: DTypeLike) -> Contract:
     mode = ("stretch", "cover").index(pre.resize.mode) + 1 if pre.resize else 0
     return Contract(
         COLORS.index(pre.color),
@@ -102,27 +102,27 @@ def run(
 
     The image ends where its buffer does, and nothing is written around the result and the scratch.
     """
-    around, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
+    margin, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
     size = arena.create_input_scratch(Input("x", TensorType(shape, kind), pre)).nbytes
-    result = np.full(math.prod(shape) + 2 * around, 77, dtype)
-    scratch = np.full(size + 2 * around, 99, np.uint8)
+    result = np.full(math.prod(shape) + 2 * margin, 77, dtype)
+    scratch = np.full(size + 2 * margin, 99, np.uint8)
     height, width, _ = image.shape
     status = function(
-        ctypes.byref(contract(pre, shape, dtype)),
+        ctypes.byref(make_contract(pre, shape, dtype)),
         np.ascontiguousarray(image).ctypes.data_as(ctypes.c_void_p),
         width,
         height,
-        result[around:].ctypes.data_as(ctypes.c_void_p),
-        scratch[around:].ctypes.data_as(ctypes.c_void_p),
+        result[margin:].ctypes.data_as(ctypes.c_void_p),
+        scratch[margin:].ctypes.data_as(ctypes.c_void_p),
         ctypes.c_size_t(size),
     )
     for guarded, fill in ((result, 77), (scratch, 99)):
-        assert (guarded[:around] == fill).all()
-        assert (guarded[-around:] == fill).all()
-    return status, result[around:-around].reshape(shape)
+        assert (guarded[:margin] == fill).all()
+        assert (guarded[-margin:] == fill).all()
+    return status, result[margin:-margin].reshape(shape)
 
 
-def noise(height: int, width: int, seed: int = 0) -> Pixels:
+def make_noise(height: int, width: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -131,7 +131,7 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
+def draw_cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
     color = draw(st.sampled_from(COLORS))
     channels = 1 if color == "gray" else 3
     resize = draw(
@@ -142,7 +142,7 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
     numbers = st.lists(st.floats(0.01, 2), min_size=count, max_size=count).map(tuple)
     scale = draw(st.sampled_from(SCALES))
     pre = Preprocess(color, resize, crop, draw(numbers), draw(numbers), scale=scale)
-    image = noise(
+    image = make_noise(
         draw(SIDES), draw(st.one_of(SIDES, st.integers(500, 700))), draw(st.integers(0, 9))
     )
     image //= draw(st.sampled_from([1, 1, 3, 50, 255]))
@@ -151,25 +151,25 @@ def cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases())
+@given(case=draw_cases())
 def test_equals_the_reference_to_the_bit(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3]
 ) -> None:
-    status, got = run(in_c, *case)
+    status, actual = run(in_c, *case)
     assert status == OK
-    assert got.tobytes() == apply(*case).tobytes()
+    assert actual.tobytes() == apply(*case).tobytes()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases(), dtype=st.sampled_from([np.uint8, np.float32]))
+@given(case=draw_cases(), dtype=st.sampled_from([np.uint8, np.float32]))
 def test_levels_are_those_of_the_reference(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3], dtype: DTypeLike
 ) -> None:
     pre, image, shape = case
     pre = replace(pre, raw=True, scale="255")
-    status, got = run(in_c, pre, image, shape, dtype)
+    status, actual = run(in_c, pre, image, shape, dtype)
     assert status == OK
-    assert np.array_equal(got, apply(pre, image, shape))
+    assert np.array_equal(actual, apply(pre, image, shape))
 
 
 @pytest.mark.slow
@@ -179,11 +179,11 @@ def test_levels_are_those_of_the_reference(
 def test_the_longest_images_fit_into_the_arena(
     in_c: Callable[..., int], color: str, height: int, width: int, to: tuple[int, int]
 ) -> None:
-    pre, image = Preprocess(color, PixelResize(to)), noise(height, width)
+    pre, image = Preprocess(color, PixelResize(to)), make_noise(height, width)
     shape = (pre.channels, *to)
-    status, got = run(in_c, pre, image, shape)
+    status, actual = run(in_c, pre, image, shape)
     assert status == OK
-    assert got.tobytes() == apply(pre, image, shape).tobytes()
+    assert actual.tobytes() == apply(pre, image, shape).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -193,36 +193,36 @@ def test_the_longest_images_fit_into_the_arena(
 def test_equals_pillow(
     in_c: Callable[..., int], height: int, width: int, to: tuple[int, int]
 ) -> None:
-    image = noise(height, width)
+    image = make_noise(height, width)
     # one axis a call, as the order of the two depends on Pillow's version
     across = Image.fromarray(image).resize((to[1], height), Image.Resampling.BILINEAR)
     resized = np.asarray(across.resize((to[1], to[0]), Image.Resampling.BILINEAR))
-    status, got = run(in_c, Preprocess("rgb", PixelResize(to)), image, (3, *to))
+    status, actual = run(in_c, Preprocess("rgb", PixelResize(to)), image, (3, *to))
     assert status == OK
-    assert np.array_equal(np.round(got * 255).astype(np.uint8).transpose(1, 2, 0), resized)
+    assert np.array_equal(np.round(actual * 255).astype(np.uint8).transpose(1, 2, 0), resized)
 
 
 def test_an_image_of_another_size_is_refused_where_nothing_resizes(
     in_c: Callable[..., int],
 ) -> None:
-    assert run(in_c, Preprocess("rgb"), noise(8, 9), (3, 8, 9))[0] == OK
-    assert run(in_c, Preprocess("rgb"), noise(8, 8), (3, 8, 9))[0] == BAD_SIZE
-    assert run(in_c, Preprocess("rgb"), noise(9, 9), (3, 8, 9))[0] == BAD_SIZE
+    assert run(in_c, Preprocess("rgb"), make_noise(8, 9), (3, 8, 9))[0] == OK
+    assert run(in_c, Preprocess("rgb"), make_noise(8, 8), (3, 8, 9))[0] == BAD_SIZE
+    assert run(in_c, Preprocess("rgb"), make_noise(9, 9), (3, 8, 9))[0] == BAD_SIZE
 
 
 def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
     pre = Preprocess("rgb", PixelResize((32, 32), "cover"))
-    image = noise(1, 5000)
-    status, got = run(in_c, pre, image, (3, 32, 32))
+    image = make_noise(1, 5000)
+    status, actual = run(in_c, pre, image, (3, 32, 32))
     assert status == OK
-    assert got.tobytes() == apply(pre, image, (3, 32, 32)).tobytes()
+    assert actual.tobytes() == apply(pre, image, (3, 32, 32)).tobytes()
 
 
 def test_a_black_image_is_zeros(in_c: Callable[..., int]) -> None:
     pre = Preprocess("rgb", scale="max", mean=(0.5,), std=(0.25,))
-    status, got = run(in_c, pre, np.zeros((4, 5, 3), np.uint8), (3, 4, 5))
+    status, actual = run(in_c, pre, np.zeros((4, 5, 3), np.uint8), (3, 4, 5))
     assert status == OK
-    assert np.array_equal(got, np.full((3, 4, 5), -2, np.float32))
+    assert np.array_equal(actual, np.full((3, 4, 5), -2, np.float32))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_graphs import random_model
+from arm_graphs import make_random_model
 
 from tcc.backends.arm.backend import Arm
 from tcc.compiler.data import images
@@ -36,8 +36,8 @@ SLOW = pytest.mark.slow  # their C library alone takes zig half a minute
     ]
 )
 def target(request: pytest.FixtureRequest) -> Target:
-    found: Target = TARGETS[request.param]
-    return found
+    selected: Target = TARGETS[request.param]
+    return selected
 
 
 @pytest.fixture(autouse=True)
@@ -47,26 +47,26 @@ def _qemu() -> None:
             pytest.skip(f"needs {program}: apt-get install qemu-user")
 
 
-def written(folder: Path, artifact: Artifact) -> Path:
-    for name, data in artifact.files.items():
+def write_artifact(folder: Path, artifact: Artifact) -> Path:
+    for name, content in artifact.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755)
     return folder
 
 
 def assert_agrees(target: Target, model: Model, folder: Path) -> None:
-    written(folder, ARM.emit(target, model))
+    write_artifact(folder, ARM.emit(target, model))
     source = model.graph.inputs[0]
     rng = np.random.default_rng(0)
     tensors = [rng.standard_normal(source.type.shape, np.float32) for _ in range(2)]
-    got = ARM.infer(target, folder, source, tensors)
-    for found, expected in zip(got, float_program.run(model, tensors), strict=True):
-        assert found.keys() == expected.keys()
-        for name, values in expected.items():
-            bound = 2e-5 * float(np.abs(values).max())
-            np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=bound)
+    all_outputs = ARM.infer(target, folder, source, tensors)
+    for actual, expected in zip(all_outputs, float_program.run(model, tensors), strict=True):
+        assert actual.keys() == expected.keys()
+        for name, output in expected.items():
+            bound = 2e-5 * float(np.abs(output).max())
+            np.testing.assert_allclose(actual[name], output, rtol=2e-5, atol=bound)
 
 
 def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
 def test_random_networks_agree(target: Target, tmp_path: Path) -> None:
     """Another one for each; this machine's test of ops has twelve."""
     seed = list(TARGETS).index(target.name)
-    assert_agrees(target, random_model(seed, steps=40), tmp_path)
+    assert_agrees(target, make_random_model(seed, steps=40), tmp_path)
 
 
 def test_the_program_names_what_it_needs() -> None:
@@ -93,15 +93,15 @@ def test_the_program_names_what_it_needs() -> None:
 def test_published_weights_predict_what_was_published(
     name: str, network: str, labels: str | None, root: Path, shared: Path, tmp_path: Path
 ) -> None:
-    known = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[network]
+    facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[network]
     folder = shared / "data" / "ddsnet_checkpoints"
     spec = load(root / "spec" / "ddsnet.yaml", {"labels": labels} if labels else {})
-    weights = import_checkpoint(folder / known["checkpoint"], spec.graph).weights
+    weights = import_checkpoint(folder / facts["checkpoint"], spec.graph).weights
     model = run(Model(spec.graph, weights), INFERENCE)
-    written(tmp_path, ARM.emit(TARGETS[name], model))
-    pixels = images.read_image(folder / known["image"])
-    (found,) = Device(ARM, TARGETS[name]).run(tmp_path, model.graph.inputs[0], [pixels])
-    (logits,) = found.values()
+    write_artifact(tmp_path, ARM.emit(TARGETS[name], model))
+    pixels = images.read_image(folder / facts["image"])
+    (outputs,) = Device(ARM, TARGETS[name]).run(tmp_path, model.graph.inputs[0], [pixels])
+    (logits,) = outputs.values()
     np.testing.assert_allclose(
-        logits, known["runs"]["resize224_bilinear"]["logits"], rtol=0, atol=1e-4
+        logits, facts["runs"]["resize224_bilinear"]["logits"], rtol=0, atol=1e-4
     )

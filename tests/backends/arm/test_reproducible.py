@@ -17,7 +17,7 @@ from tcc.testing.nets import build_dense
 ARM = Arm()
 
 
-def digest(artifact: Artifact) -> str:
+def compute_digest(artifact: Artifact) -> str:
     parts = [f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in artifact.files.items()]
     return "\n".join(parts)
 
@@ -25,17 +25,17 @@ def digest(artifact: Artifact) -> str:
 def made() -> str:
     graph = build_dense()
     model = Model(graph, initialize_random(graph))
-    some = [target for target in ARM.targets if target.name in {"arm-a7", "arm-a76", "host"}]
-    return "\n".join(digest(ARM.emit(target, model)) for target in some)
+    targets = [target for target in ARM.targets if target.name in {"arm-a7", "arm-a76", "host"}]
+    return "\n".join(compute_digest(ARM.emit(target, model)) for target in targets)
 
 
 @pytest.mark.nightly  # tests/compiler/cli/test_same_bytes.py has all targets, small
 def test_another_process_makes_the_same_bytes() -> None:
-    here = str(Path(__file__).parent)
-    path = os.pathsep.join([here, *(p for p in sys.path if p)])
-    elsewhere = subprocess.run(
+    tests_folder = str(Path(__file__).parent)
+    path = os.pathsep.join([tests_folder, *(p for p in sys.path if p)])
+    other_process = subprocess.run(
         [sys.executable, "-c", "import test_reproducible as t; print(t.made())"],
         env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": path},
         cwd="/", capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert elsewhere.stdout.strip() == made()
+    assert other_process.stdout.strip() == made()

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from arm_models import image, ppm, small, written
+from arm_models import encode_ppm, make_random_image, make_small_model, write_artifact
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import c_header, runner_signature
@@ -17,14 +17,14 @@ from tcc.compiler.support.diagnostics import UserError
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
 
 KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-OTHER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+OTHER_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
 SIGNATURE = "small-run.sig"
 ORDER = 2**252 + 27742317777372353535851937790883648493
 """The order of the base point, below which the second half of a signature has to be (RFC 8032)."""
 
 
-def device(name, signer=PUBLIC):
+def make_device(name, signer=PUBLIC):
     (target,) = (t for t in Arm().targets if t.name == name)
     return Device(Arm(signer=signer), target)
 
@@ -35,13 +35,13 @@ def built(request, tmp_path_factory):
     emulator = () if request.param == "host" else ("qemu-arm",)
     if emulator and not shutil.which(*emulator):
         pytest.skip("needs qemu-arm")
-    own = device(request.param)
-    folder = written(
+    target_device = make_device(request.param)
+    folder = write_artifact(
         tmp_path_factory.mktemp(request.param),
-        own.emit(small(), own.target.precisions[0], lambda *_: None),
+        target_device.emit(make_small_model(), target_device.target.precisions[0], lambda *_: None),
     )
-    (folder / "a.ppm").write_bytes(ppm(image(31, 50)))
-    store_point(own, folder, 1.5)
+    (folder / "a.ppm").write_bytes(encode_ppm(make_random_image(31, 50)))
+    store_point(target_device, folder, 1.5)
     sign(folder)
     return folder, emulator
 
@@ -53,19 +53,19 @@ def signed(built, tmp_path):
     return shutil.copytree(folder, tmp_path / "model"), emulator
 
 
-def store_point(own, folder, temperature):
-    data = FittingData("", 0, "", None)
-    point = OperatingPoint("logits", temperature, 2, (0.25,), "", data)
-    files = own.encode_operating_points(folder, (point,))
+def store_point(target_device, folder, temperature):
+    fitting_data = FittingData("", 0, "", None)
+    point = OperatingPoint("logits", temperature, 2, (0.25,), "", fitting_data)
+    files = target_device.encode_operating_points(folder, (point,))
     assert "small-run" in files
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
 def sign(folder, key=KEY):
-    wanted = runner_signature.find(folder)
-    assert wanted.file == SIGNATURE
-    (folder / wanted.file).write_bytes(key.sign(wanted.message))
+    signature_request = runner_signature.find(folder)
+    assert signature_request.file == SIGNATURE
+    (folder / signature_request.file).write_bytes(key.sign(signature_request.message))
 
 
 def run(signed, *words):
@@ -74,38 +74,38 @@ def run(signed, *words):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def assert_refused(ended, why):
-    assert (ended.returncode, ended.stdout) == (3, ""), ended
-    assert why in ended.stderr
+def assert_refused(completed, reason):
+    assert (completed.returncode, completed.stdout) == (3, ""), completed
+    assert reason in completed.stderr
 
 
 def test_it_runs_beside_its_signature_and_decides_by_its_point(signed):
-    ended = run(signed)
-    assert ended.returncode == 0, ended.stderr
-    assert "\n  decision: " in ended.stdout
+    completed = run(signed)
+    assert completed.returncode == 0, completed.stderr
+    assert "\n  decision: " in completed.stdout
     assert "Exit status 3" in run(signed, "--help").stdout
 
 
 def test_another_operating_point_is_refused_until_it_is_signed(signed):
     folder, _ = signed
-    store_point(device("host"), folder, 2.5)
-    for words in ((), ("--help",), ("--describe",), ("--version",)):
-        assert_refused(run(signed, *words), "does not hold")
+    store_point(make_device("host"), folder, 2.5)
+    for options in ((), ("--help",), ("--describe",), ("--version",)):
+        assert_refused(run(signed, *options), "does not hold")
     sign(folder)
     assert run(signed).returncode == 0
 
 
-def flip(data, at, bit=1):
+def flip_bit(data, at, bit=1):
     return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
 
 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda data: flip(data, 0), "does not hold"),
-        (lambda data: flip(data, 31, 0x80), "does not hold"),
-        (lambda data: flip(data, 32), "does not hold"),
-        (lambda data: flip(data, 63, 0x20), "does not hold"),
+        (lambda data: flip_bit(data, 0), "does not hold"),
+        (lambda data: flip_bit(data, 31, 0x80), "does not hold"),
+        (lambda data: flip_bit(data, 32), "does not hold"),
+        (lambda data: flip_bit(data, 63, 0x20), "does not hold"),
         (lambda data: data[:-1], "64 bytes"),
         (lambda data: data + b"\n", "64 bytes"),
         (lambda data: b"", "64 bytes"),
@@ -122,7 +122,7 @@ def test_a_spoiled_signature_is_refused(signed, spoil, why):
 
 def test_a_missing_signature_and_one_by_another_key_are_refused(signed):
     folder, _ = signed
-    sign(folder, OTHER)
+    sign(folder, OTHER_KEY)
     assert_refused(run(signed), "does not hold")
     (folder / SIGNATURE).unlink()
     assert_refused(run(signed), "which is not here")
@@ -158,26 +158,28 @@ def test_the_signature_of_another_network_is_refused(signed, built):
 
 def test_tcc_says_how_to_sign_what_does_not_start(signed):
     folder, emulator = signed
-    own = device("arm-a7" if emulator else "host", signer=None)
-    source = small().graph.inputs[0]
-    (before,) = own.run(folder, source, [image(31, 50)])
+    target_device = make_device("arm-a7" if emulator else "host", signer=None)
+    source = make_small_model().graph.inputs[0]
+    (first_outputs,) = target_device.run(folder, source, [make_random_image(31, 50)])
     (folder / SIGNATURE).unlink()
     with pytest.raises(UserError) as caught:
-        own.run(folder, source, [image(31, 50)])
-    (found,) = caught.value.diagnostics
-    assert found.code == "E1365"
-    assert "tcc sign BUNDLE --runner-key" in found.help
+        target_device.run(folder, source, [make_random_image(31, 50)])
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E1365"
+    assert "tcc sign BUNDLE --runner-key" in diagnostic.help
     # What builds it runs its library all the same, in a program that it does not keep.
     names = sorted(os.listdir(folder))
-    (after,) = replace(own, backend=Arm(signer=PUBLIC)).run(folder, source, [image(31, 50)])
-    assert before["logits"].tobytes() == after["logits"].tobytes()
+    (rebuilt_outputs,) = replace(target_device, backend=Arm(signer=PUBLIC)).run(
+        folder, source, [make_random_image(31, 50)]
+    )
+    assert first_outputs["logits"].tobytes() == rebuilt_outputs["logits"].tobytes()
     assert sorted(os.listdir(folder)) == names
 
 
 def test_programs_built_without_a_key_know_nothing_of_it():
-    plain = c_header.load_runtime_sources("small", frozenset())
+    runtime_files = c_header.load_runtime_sources("small", frozenset())
     assert not [
         file
-        for file, text in plain.items()
+        for file, text in runtime_files.items()
         if "sign" in file or "SIGNER" in text or "signature" in text
     ]

@@ -55,30 +55,32 @@ def check(request, tmp_path_factory):
     )
     zig.run(folder, "cc", *options, "check.c", *runner_signature.UNITS, "-o", "check")
 
-    def taken(cases):
+    def run_check(cases):
         stream = b"".join(
             key + signature + len(message).to_bytes(4, "little") + message
             for key, signature, message in cases
         )
         command = [*emulator, folder / "check"]
-        ended = subprocess.run(command, input=stream, capture_output=True, check=True, timeout=300)
-        assert len(ended.stdout) == len(cases)
-        return [byte == ord("1") for byte in ended.stdout]
+        completed = subprocess.run(
+            command, input=stream, capture_output=True, check=True, timeout=300
+        )
+        assert len(completed.stdout) == len(cases)
+        return [byte == ord("1") for byte in completed.stdout]
 
-    return taken
+    return run_check
 
 
-def pairs(count, seed):
+def generate_pairs(count, seed):
     """Yield keys, signatures and messages of every length up to a block of the hash and more."""
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
     for number in range(count):
-        key = ed25519.Ed25519PrivateKey.from_private_bytes(drawn.randbytes(32))
-        message = drawn.randbytes(number if number < 300 else drawn.randrange(1 << 14))
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
+        message = rng.randbytes(number if number < 300 else rng.randrange(1 << 14))
         yield key.public_key().public_bytes_raw(), key.sign(message), message
 
 
 def test_it_takes_what_was_signed(check):
-    cases = list(pairs(400, 1))
+    cases = list(generate_pairs(400, 1))
     assert check(cases) == [True] * len(cases)
 
 
@@ -93,20 +95,20 @@ def test_it_takes_the_vectors_of_rfc_8032(check):
 
 
 def test_it_refuses_what_was_changed_in_any_bit(check):
-    drawn, cases = random.Random(2), []
-    for key, signature, message in pairs(120, 3):
-        cases.append((key, flip(signature, drawn.randrange(512)), message))
-        cases.append((flip(key, drawn.randrange(256)), signature, message))
+    rng, cases = random.Random(2), []
+    for key, signature, message in generate_pairs(120, 3):
+        cases.append((key, flip_bit(signature, rng.randrange(512)), message))
+        cases.append((flip_bit(key, rng.randrange(256)), signature, message))
         cases.append((key, signature, message + b"\0"))
         if message:
-            cases.append((key, signature, flip(message, drawn.randrange(8 * len(message)))))
+            cases.append((key, signature, flip_bit(message, rng.randrange(8 * len(message)))))
     assert not any(check(cases))
 
 
 def test_it_refuses_a_second_form_of_a_signature(check):
     """S + k L is the same number to whoever does not look: a signature has one form (RFC 8032)."""
     cases = []
-    for key, signature, message in pairs(100, 4):
+    for key, signature, message in generate_pairs(100, 4):
         number = int.from_bytes(signature[32:], "little")
         forms = (number + times * ORDER for times in range(1, 16))
         cases += [
@@ -118,19 +120,19 @@ def test_it_refuses_a_second_form_of_a_signature(check):
     assert not any(check(cases))
 
 
-def flip(data, bit):
+def flip_bit(data, bit):
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
 
 
 def test_it_agrees_with_cryptography_on_noise(check):
-    drawn = random.Random(5)
-    cases = [(drawn.randbytes(32), drawn.randbytes(64), drawn.randbytes(40)) for _ in range(200)]
-    assert check(cases) == [verified(*case) for case in cases]
+    rng = random.Random(5)
+    cases = [(rng.randbytes(32), rng.randbytes(64), rng.randbytes(40)) for _ in range(200)]
+    assert check(cases) == [is_verified(*case) for case in cases]
 
 
-def verified(key, signature, message):
+def is_verified(key, signature, message):
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -148,5 +150,12 @@ def test_a_public_key_is_read_as_openssl_writes_it_and_nothing_else_is():
     pem = key.public_bytes(serialization.Encoding.PEM, form)
     assert ed25519_pem.encode(raw).encode() == pem
     assert ed25519_pem.decode(pem) == ed25519_pem.decode(pem.replace(b"\n", b"\r\n")) == raw
-    for other in (b"", pem[:-30], pem + pem, b"x" + pem, pem.replace(b"PUBLIC", b"PRIVATE"), raw):
-        assert ed25519_pem.decode(other) is None
+    for invalid_pem in (
+        b"",
+        pem[:-30],
+        pem + pem,
+        b"x" + pem,
+        pem.replace(b"PUBLIC", b"PRIVATE"),
+        raw,
+    ):
+        assert ed25519_pem.decode(invalid_pem) is None

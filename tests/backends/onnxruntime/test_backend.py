@@ -32,24 +32,24 @@ BACKEND: Builder = OnnxRuntime()
 (TARGET,) = BACKEND.targets
 
 
-def written(folder: Path, artifact: Artifact) -> Path:
-    for name, data in artifact.files.items():
-        (folder / name).write_bytes(data)
+def write_artifact(folder: Path, artifact: Artifact) -> Path:
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
-def by_torch(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+def run_torch(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
     network = create_module(model.graph, model.weights).eval()
     with torch.no_grad():
         return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
 
 
-def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert got.keys() == expected.keys()
+def assert_agree(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert actual.keys() == expected.keys()
     for name, y in expected.items():
-        assert got[name].shape == y.shape
+        assert actual[name].shape == y.shape
         bound = 2e-5 * max(1.0, float(np.abs(y).max()))
-        np.testing.assert_allclose(got[name], y, rtol=2e-5, atol=bound)
+        np.testing.assert_allclose(actual[name], y, rtol=2e-5, atol=bound)
 
 
 def test_its_target() -> None:
@@ -65,15 +65,15 @@ def test_its_target() -> None:
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 @pytest.mark.parametrize("fused", [False, True])
 def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bool) -> None:
-    plain = Model(graph, sample_weights(graph))
-    model = run(plain, INFERENCE) if fused else plain
+    original_model = Model(graph, sample_weights(graph))
+    model = run(original_model, INFERENCE) if fused else original_model
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
-    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model))
     (x,) = sample_inputs(model, batch=3)
-    found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(x))
-    expected = by_torch(plain, x)
-    assert len(found) == 3
-    for i, outputs in enumerate(found):
+    batch_outputs = BACKEND.infer(TARGET, folder, graph.inputs[0], list(x))
+    expected = run_torch(original_model, x)
+    assert len(batch_outputs) == 3
+    for i, outputs in enumerate(batch_outputs):
         assert_agree(outputs, {name: y[i] for name, y in expected.items()})
 
 
@@ -81,10 +81,10 @@ def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bo
 def test_every_op_case_builds_and_runs(tmp_path: Path, case: Case) -> None:
     model = build_one_input_model(case)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
-    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model))
     (x,) = sample_inputs(model, batch=1)
-    (found,) = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(x))
-    assert_agree(found, {name: y[0] for name, y in by_torch(model, x).items()})
+    (outputs,) = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(x))
+    assert_agree(outputs, {name: y[0] for name, y in run_torch(model, x).items()})
 
 
 def test_the_artifact_holds_the_weights_of_the_spec() -> None:
@@ -92,10 +92,10 @@ def test_the_artifact_holds_the_weights_of_the_spec() -> None:
     artifact = BACKEND.emit(TARGET, Model(graph, sample_weights(graph)))
     assert list(artifact.files) == [MODEL_FILE]
     assert artifact.executable == frozenset()
-    found = onnx.load_from_string(artifact.files[MODEL_FILE])
-    names = {t.name for t in found.graph.initializer}
+    proto = onnx.load_from_string(artifact.files[MODEL_FILE])
+    names = {t.name for t in proto.graph.initializer}
     assert {n for n in graph.params if not n.startswith("aux")} <= names
-    assert found.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 def test_its_bytes_are_the_same_every_time() -> None:
@@ -106,21 +106,25 @@ def test_its_bytes_are_the_same_every_time() -> None:
 
 def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
     graph = build_gated()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     (x,) = sample_inputs(Model(graph, {}), batch=4)
     source = graph.inputs[0]
-    together = BACKEND.infer(TARGET, folder, source, list(x))
-    alone = [BACKEND.infer(TARGET, folder, source, [one])[0] for one in x[::-1]][::-1]
-    for a, b in zip(together, alone, strict=True):
+    batch_outputs = BACKEND.infer(TARGET, folder, source, list(x))
+    single_outputs = [BACKEND.infer(TARGET, folder, source, [sample])[0] for sample in x[::-1]][
+        ::-1
+    ]
+    for a, b in zip(batch_outputs, single_outputs, strict=True):
         for name in a:
             assert a[name].tobytes() == b[name].tobytes()
 
 
 def test_it_says_how_far_it_is() -> None:
     graph = build_gated()
-    told: list[tuple[str, int, int]] = []
-    BACKEND.emit(TARGET, Model(graph, sample_weights(graph)), FP32, lambda *step: told.append(step))
-    assert told == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
+    reports: list[tuple[str, int, int]] = []
+    BACKEND.emit(
+        TARGET, Model(graph, sample_weights(graph)), FP32, lambda *step: reports.append(step)
+    )
+    assert reports == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
 
 
 def test_an_op_without_a_rule_is_refused() -> None:
@@ -130,8 +134,8 @@ def test_an_op_without_a_rule_is_refused() -> None:
 
     graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
-    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.reason) for r in found] == [
+    refusals = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.reason) for r in refusals] == [
         ("shrink_relu", "ONNX Runtime has no rule for odd")
     ]
 
@@ -140,17 +144,17 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     graph = build_dense()
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
+    (outputs,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.25
-    expected = by_torch(Model(graph, sample_weights(graph)), x.astype(np.float32))
-    assert_agree(found, {name: y[0] for name, y in expected.items()})
+    expected = run_torch(Model(graph, sample_weights(graph)), x.astype(np.float32))
+    assert_agree(outputs, {name: y[0] for name, y in expected.items()})
 
 
 def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
     graph = build_dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     with pytest.raises(UserError, match="this network does not take an image"):
         Device(BACKEND, TARGET).run(folder, graph.inputs[0], [np.zeros((16, 16, 3), np.uint8)])
 
@@ -160,28 +164,31 @@ def test_a_damaged_file_is_the_users_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / MODEL_FILE).write_bytes(data)
     with pytest.raises(UserError) as caught:
         BACKEND.infer(TARGET, tmp_path, build_dense().inputs[0], [])
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot load the model")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == ("E0651", "ONNX Runtime cannot load the model")
 
 
 def looped(model: onnx.ModelProto) -> str:
     """Put a loop of one turn before the output: one without end would be the same to see."""
-    info, body = onnx.helper.make_tensor_value_info, ("turn", "on", "value")
+    make_value_info, body = onnx.helper.make_tensor_value_info, ("turn", "on", "value")
     inner = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", [a], [f"{a}:next"]) for a in body[1:]],
         "body",
-        [info(a, kind, None) for a, kind in zip(body, (7, 9, 1), strict=True)],
-        [info(f"{a}:next", kind, None) for a, kind in zip(body[1:], (9, 1), strict=True)],
+        [make_value_info(a, kind, None) for a, kind in zip(body, (7, 9, 1), strict=True)],
+        [
+            make_value_info(f"{a}:next", kind, None)
+            for a, kind in zip(body[1:], (9, 1), strict=True)
+        ],
     )
-    last = model.graph.node[-1]
-    result, last.output[0] = last.output[0], "before"
+    last_node = model.graph.node[-1]
+    output_name, last_node.output[0] = last_node.output[0], "before"
     model.graph.initializer.append(onnx.helper.make_tensor("turns", 7, [], [1]))
-    loop = onnx.helper.make_node("Loop", ["turns", "", "before"], [result], body=inner)
+    loop = onnx.helper.make_node("Loop", ["turns", "", "before"], [output_name], body=inner)
     model.graph.node.append(loop)
     return "it has control flow, `Loop`"
 
 
-def called(model: onnx.ModelProto) -> str:
+def add_function(model: onnx.ModelProto) -> str:
     nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
     model.functions.append(
         onnx.helper.make_function("other", "Same", ["x"], ["y"], nodes, model.opset_import)
@@ -189,17 +196,17 @@ def called(model: onnx.ModelProto) -> str:
     return "it has functions of its own"
 
 
-@pytest.mark.parametrize("forge", [looped, called])
+@pytest.mark.parametrize("forge", [looped, add_function])
 def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None:
     graph = build_dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     model = onnx.load(folder / MODEL_FILE)
     label = forge(model)
     onnx.save(model, folder / MODEL_FILE)
     with pytest.raises(UserError) as caught:
         BACKEND.infer(TARGET, folder, graph.inputs[0], [])
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.label.split(":")[0]) == ("E0651", label)
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.label.split(":")[0]) == ("E0651", label)
 
 
 @pytest.mark.parametrize(
@@ -208,25 +215,28 @@ def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None
 def test_the_authors_images_get_their_classes(
     shared: Path, root: Path, tmp_path: Path, name: str, picture: str, classes: int
 ) -> None:
-    data = shared / "data" / "ddsnet_checkpoints"
+    checkpoint_folder = shared / "data" / "ddsnet_checkpoints"
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
-    weights = import_checkpoint(data / facts["checkpoint"], graph).weights
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, weights)))
-    (found,) = Device(BACKEND, TARGET).run(
-        folder, graph.inputs[0], [images.read_image(data / picture)]
+    weights = import_checkpoint(checkpoint_folder / facts["checkpoint"], graph).weights
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, weights)))
+    (outputs,) = Device(BACKEND, TARGET).run(
+        folder, graph.inputs[0], [images.read_image(checkpoint_folder / picture)]
     )
     expected = facts["runs"]["resize224_bilinear"]["logits"]
-    np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-4)
 
 
 def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
     graph = build_dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     source = replace(graph.inputs[0], name="picture")
     tensor = np.zeros(source.type.shape, np.float32)
-    for other, x in ((source, tensor), (graph.inputs[0], tensor[:, :5])):
+    for wrong_source, x in ((source, tensor), (graph.inputs[0], tensor[:, :5])):
         with pytest.raises(UserError) as caught:
-            BACKEND.infer(TARGET, folder, other, [x])
-        (found,) = caught.value.diagnostics
-        assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot run the model")
+            BACKEND.infer(TARGET, folder, wrong_source, [x])
+        (diagnostic,) = caught.value.diagnostics
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0651",
+            "ONNX Runtime cannot run the model",
+        )

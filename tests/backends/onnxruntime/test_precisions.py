@@ -37,19 +37,19 @@ from tcc.testing.op_cases import sample_weights
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
 INTEGER = ("int8", "int8-i8", "int8-u8u8", "int8-qdq")
-NAMES = tuple(each.name for each in TARGET.precisions)
+NAMES = tuple(precision.name for precision in TARGET.precisions)
 SMALL = ("fp16", "dynamic")
 nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
-def written(folder: Path, artifact: Artifact) -> Path:
+def write_artifact(folder: Path, artifact: Artifact) -> Path:
     folder.mkdir(exist_ok=True)
-    for name, data in artifact.files.items():
-        (folder / name).write_bytes(data)
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
-def given(graph: Graph, precision: str) -> Model:
+def prepare_model(graph: Graph, precision: str) -> Model:
     """Return what the pipeline hands to the backend at a precision."""
     if precision in INTEGER:
         return build_int8_model(graph, sample_weights(graph))
@@ -65,42 +65,46 @@ def test_its_precisions() -> None:
 @nets
 @pytest.mark.parametrize("precision", NAMES)
 def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precision: str) -> None:
-    model = given(graph, precision)
+    model = prepare_model(graph, precision)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
-    folder = written(tmp_path, BACKEND.emit(TARGET, model, TARGET.find_precision(precision)))
-    plain = Model(graph, sample_weights(graph))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model, TARGET.find_precision(precision)))
+    original_model = Model(graph, sample_weights(graph))
     kind = TARGET.find_precision(precision)
-    found, _ = (
+    golden_set, _ = (
         goldens.build_exact_goldens(model, kind)
         if kind.integer
-        else goldens.build_goldens(plain, kind)
+        else goldens.build_goldens(original_model, kind)
     )
     source = model.graph.inputs[0]
     xs = [sample_input(model.graph, seed) for seed in range(4)]
-    expected = integer_program.run(model, xs) if kind.integer else float_program.run(plain, xs)
-    for got, wanted in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
-        assert got.keys() == wanted.keys()
-        for name, y in wanted.items():
+    expected = (
+        integer_program.run(model, xs) if kind.integer else float_program.run(original_model, xs)
+    )
+    for actual, reference in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
+        assert actual.keys() == reference.keys()
+        for name, y in reference.items():
             scale = max(1.0, float(np.abs(y).max()))
-            assert np.abs(got[name] - y).max() <= found.tolerance.relative * scale
+            assert np.abs(actual[name] - y).max() <= golden_set.tolerance.relative * scale
 
 
 @nets
 def test_the_integer_forms_are_exact(graph: Graph) -> None:
     for precision in ("int8", "int8-u8u8"):
-        program, kind = given(graph, precision), TARGET.find_precision(precision)
+        program, kind = prepare_model(graph, precision), TARGET.find_precision(precision)
         assert goldens.build_exact_goldens(program, kind)[0].tolerance.relative == 0
 
 
 @nets
 @pytest.mark.parametrize("precision", NAMES)
 def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -> None:
-    first, second = (
-        BACKEND.emit(TARGET, given(graph, precision), TARGET.find_precision(precision))
+    first_artifact, second_artifact = (
+        BACKEND.emit(TARGET, prepare_model(graph, precision), TARGET.find_precision(precision))
         for _ in range(2)
     )
-    assert first.files == second.files
-    onnx.checker.check_model(onnx.load_from_string(first.files[MODEL_FILE]), full_check=True)
+    assert first_artifact.files == second_artifact.files
+    onnx.checker.check_model(
+        onnx.load_from_string(first_artifact.files[MODEL_FILE]), full_check=True
+    )
 
 
 def test_each_is_as_small_as_its_weights() -> None:
@@ -108,7 +112,11 @@ def test_each_is_as_small_as_its_weights() -> None:
     add("conv", Conv(512, (3, 3)))
     graph = add.build()
     size = {
-        p: len(BACKEND.emit(TARGET, given(graph, p), TARGET.find_precision(p)).files[MODEL_FILE])
+        p: len(
+            BACKEND.emit(TARGET, prepare_model(graph, p), TARGET.find_precision(p)).files[
+                MODEL_FILE
+            ]
+        )
         for p in NAMES
     }
     assert size["fp16"] < 0.52 * size["fp32"]
@@ -125,21 +133,23 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     source = program.graph.inputs[0]
     assert source.preprocess is not None
     assert source.preprocess.raw
-    folder = written(tmp_path, BACKEND.emit(TARGET, program, TARGET.find_precision(precision)))
+    folder = write_artifact(
+        tmp_path, BACKEND.emit(TARGET, program, TARGET.find_precision(precision))
+    )
     lowered = onnx.load(folder / MODEL_FILE)
     assert lowered.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (got,) = Device(BACKEND, TARGET).run(folder, source, [image])
+    (actual,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = apply(source.preprocess, image, (3, 16, 16))
     (expected,) = integer_program.run(program, [x])
     bound = 0.1 if precision == "int8-qdq" else 0.0
-    assert np.abs(got["logits"] - expected["logits"]).max() <= bound
+    assert np.abs(actual["logits"] - expected["logits"]).max() <= bound
 
 
 def test_files_say_what_a_processor_may_need() -> None:
     for precision in NAMES:
         data = BACKEND.emit(
-            TARGET, given(build_gated(), precision), TARGET.find_precision(precision)
+            TARGET, prepare_model(build_gated(), precision), TARGET.find_precision(precision)
         ).files[MODEL_FILE]
         needs = precision in {"int8", "int8-i8", "int8-qdq"}
         assert ("session.x64quantprecision" in onnx.load_from_string(data).doc_string) is needs
@@ -166,7 +176,7 @@ numpy.save(home / "trap.npy", session.run(["logits"], {"image": x})[0])
 """
 
 
-def positive() -> Model:
+def make_positive_model() -> Model:
     """Return a network whose products of 8-bit integers are large."""
     add = NetBuilder(16, 6, 6)
     add("first", Conv(16, (3, 3)))
@@ -175,24 +185,26 @@ def positive() -> Model:
     add("flat", Flatten())
     add("fc", Linear(5))
     graph = add.build()
-    return Model(graph, {name: np.abs(values) for name, values in sample_weights(graph).items()})
+    return Model(graph, {name: np.abs(tensor) for name, tensor in sample_weights(graph).items()})
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="it is about x86-64 processors")
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> None:
-    model = positive()
+    model = make_positive_model()
     xs = np.stack([np.abs(sample_input(model.graph, seed)) for seed in range(2)])
     np.save(tmp_path / "x.npy", xs)
     (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx avx2 fma")
-    whole = lower_for_int8(model.graph, model.weights)
-    program = quantize(whole, calibrate_on_input(whole, xs[0]))
+    lowered_model = lower_for_int8(model.graph, model.weights)
+    program = quantize(lowered_model, calibrate_on_input(lowered_model, xs[0]))
     for precision in INTEGER:
-        written(
+        write_artifact(
             tmp_path / precision, BACKEND.emit(TARGET, program, TARGET.find_precision(precision))
         )
-    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.find_precision("dynamic")))
+    write_artifact(
+        tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.find_precision("dynamic"))
+    )
     command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=900)
     expected = np.stack([y["logits"] for y in integer_program.run(program, list(xs))])
@@ -204,7 +216,7 @@ def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> N
     assert (np.load(tmp_path / "trap.npy") != expected).any()  # without the session option
 
 
-NEAR = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.998, 0.15)}
+TOLERANCES = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.998, 0.15)}
 """Least cosine, and largest difference as a part of the largest logit; measured ones are half."""
 
 
@@ -214,31 +226,38 @@ NEAR = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.998, 0.1
 def test_the_authors_networks_come_near(
     shared: Path, root: Path, tmp_path: Path, name: str, picture_: str, classes: int
 ) -> None:
-    data = shared / "data" / "ddsnet_checkpoints"
+    checkpoint_folder = shared / "data" / "ddsnet_checkpoints"
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
-    model = Model(graph, import_checkpoint(data / facts["checkpoint"], graph).weights)
-    image = images.read_image(data / picture_)
-    views = [np.ascontiguousarray(np.rot90(image, turns)) for turns in range(2)]
+    model = Model(graph, import_checkpoint(checkpoint_folder / facts["checkpoint"], graph).weights)
+    image = images.read_image(checkpoint_folder / picture_)
+    views = [np.ascontiguousarray(np.rot90(image, quarter_turns)) for quarter_turns in range(2)]
     xs = [apply(graph.inputs[0].preprocess, view, (3, 224, 224)) for view in views]
     expected = [y["logits"] for y in float_program.run(model, xs)]
-    whole = run(model, INT8)
-    contract = whole.graph.inputs[0].preprocess
-    program = quantize(whole, calibrate_on_input(whole, apply(contract, views[0], (3, 224, 224))))
-    for precision, (least, most) in NEAR.items():
-        made = (
+    lowered_model = run(model, INT8)
+    contract = lowered_model.graph.inputs[0].preprocess
+    program = quantize(
+        lowered_model, calibrate_on_input(lowered_model, apply(contract, views[0], (3, 224, 224)))
+    )
+    for precision, (min_cosine, max_difference) in TOLERANCES.items():
+        prepared_model = (
             program
             if precision == "int8"
             else run(model, BACKEND.passes(TARGET.find_precision(precision)))
         )
-        folder = written(
-            tmp_path / precision, BACKEND.emit(TARGET, made, TARGET.find_precision(precision))
+        folder = write_artifact(
+            tmp_path / precision,
+            BACKEND.emit(TARGET, prepared_model, TARGET.find_precision(precision)),
         )
-        found = Device(BACKEND, TARGET).run(folder, made.graph.inputs[0], views)
-        for got, y in zip((each["logits"] for each in found), expected, strict=True):
-            assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
-            assert np.abs(got - y).max() < most * np.abs(y).max()
-            assert got.argmax() == y.argmax()
-    values = integer_program.run(program, [apply(contract, view, (3, 224, 224)) for view in views])
-    for got, y in zip(found, values, strict=True):
-        np.testing.assert_array_equal(got["logits"], y["logits"])
+        view_outputs = Device(BACKEND, TARGET).run(folder, prepared_model.graph.inputs[0], views)
+        for actual, y in zip(
+            (outputs["logits"] for outputs in view_outputs), expected, strict=True
+        ):
+            assert actual @ y / np.linalg.norm(actual) / np.linalg.norm(y) > min_cosine
+            assert np.abs(actual - y).max() < max_difference * np.abs(y).max()
+            assert actual.argmax() == y.argmax()
+    reference_outputs = integer_program.run(
+        program, [apply(contract, view, (3, 224, 224)) for view in views]
+    )
+    for actual, y in zip(view_outputs, reference_outputs, strict=True):
+        np.testing.assert_array_equal(actual["logits"], y["logits"])

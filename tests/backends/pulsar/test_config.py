@@ -13,18 +13,18 @@ from tcc.compiler.ir.types import TensorType
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def image(color, channels, **settings):
+def make_input(color, channels, **settings):
     return Input("image", TensorType((channels, 6, 10)), Preprocess(color, **settings))
 
 
 IMAGES = {
-    "RGB": image("rgb", 3, mean=MEAN, std=STD),
-    "BGR": image("bgr", 3, mean=(0.5,), std=(0.25,)),
-    "GRAY": image("gray", 1, mean=(0.1,), std=(1.0,)),
+    "RGB": make_input("rgb", 3, mean=MEAN, std=STD),
+    "BGR": make_input("bgr", 3, mean=(0.5,), std=(0.25,)),
+    "GRAY": make_input("gray", 1, mean=(0.1,), std=(1.0,)),
 }
 NUMBERS = {
     "no image": Input("numbers", TensorType((5,))),
-    "its own scale": image("rgb", 3, scale="max"),
+    "its own scale": make_input("rgb", 3, scale="max"),
 }
 
 
@@ -32,53 +32,62 @@ NUMBERS = {
 def test_images_come_in_as_the_contract_has_them(color):
     source = IMAGES[color]
     text = build_pulsar_config(source, ["logits", "mask"], 20).decode()
-    found = prototxt.read(text)
-    (before,), (after,) = found["src_input_tensors"], found["dst_input_tensors"]
-    assert before == {"tensor_name": "image", "color_space": f"TENSOR_COLOR_SPACE_{color}"}
-    assert after == before | {"data_type": "UINT8", "tensor_layout": "NHWC"}
-    named = {each["tensor_name"]: each["tensor_layout"] for each in found["dst_output_tensors"]}
-    assert named == {"logits": "NHWC", "mask": "NHWC"}
-    (item,) = found["neuwizard_conf"]["operator_conf"]["input_conf_items"]
-    assert item["selector"] == {"op_name": "image"}
-    scale, rest = item["attributes"]["input_modifications"]
+    config = prototxt.read(text)
+    (source_tensor,), (target_tensor,) = config["src_input_tensors"], config["dst_input_tensors"]
+    assert source_tensor == {"tensor_name": "image", "color_space": f"TENSOR_COLOR_SPACE_{color}"}
+    assert target_tensor == source_tensor | {"data_type": "UINT8", "tensor_layout": "NHWC"}
+    layouts = {
+        tensor["tensor_name"]: tensor["tensor_layout"] for tensor in config["dst_output_tensors"]
+    }
+    assert layouts == {"logits": "NHWC", "mask": "NHWC"}
+    (input_config,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
+    assert input_config["selector"] == {"op_name": "image"}
+    scale, normalization = input_config["attributes"]["input_modifications"]
     assert scale == {"affine_preprocess": {"slope": [1], "slope_divisor": [255], "bias": [0]}}
     pre = source.preprocess
-    assert rest == {"input_normalization": {"mean": [*pre.mean], "std": [*pre.std]}}
-    data = found["neuwizard_conf"]["dataset_conf_calibration"]
-    assert (data["path"], data["size"], data["batch_size"]) == ("calibration.tar", 20, 1)
-    assert found["pulsar_conf"]["ax620_virtual_npu"] == "AX620_VIRTUAL_NPU_MODE_111"
+    assert normalization == {"input_normalization": {"mean": [*pre.mean], "std": [*pre.std]}}
+    dataset = config["neuwizard_conf"]["dataset_conf_calibration"]
+    assert (dataset["path"], dataset["size"], dataset["batch_size"]) == ("calibration.tar", 20, 1)
+    assert config["pulsar_conf"]["ax620_virtual_npu"] == "AX620_VIRTUAL_NPU_MODE_111"
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_come_in_as_they_are(name):
     source = NUMBERS[name]
-    found = prototxt.read(build_pulsar_config(source, ["logits"], 3).decode())
-    (item,) = found["neuwizard_conf"]["operator_conf"]["input_conf_items"]
-    assert item["attributes"] == {"type": "FLOAT32"}
-    (after,) = found["dst_input_tensors"]
-    assert after == {"tensor_name": source.name, "data_type": "FLOAT32", "tensor_layout": "NCHW"}
-    made = json.loads(build_pulsar2_config(source, "AX650", 3, quantized=False))
-    (given,) = made["quant"]["input_configs"]
-    assert given["calibration_format"] == "Numpy"
-    assert "calibration_mean" not in given
-    assert made["input_processors"][0]["src_dtype"] == "FP32"
+    config = prototxt.read(build_pulsar_config(source, ["logits"], 3).decode())
+    (input_config,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
+    assert input_config["attributes"] == {"type": "FLOAT32"}
+    (target_tensor,) = config["dst_input_tensors"]
+    assert target_tensor == {
+        "tensor_name": source.name,
+        "data_type": "FLOAT32",
+        "tensor_layout": "NCHW",
+    }
+    pulsar2_settings = json.loads(build_pulsar2_config(source, "AX650", 3, quantized=False))
+    (calibration_config,) = pulsar2_settings["quant"]["input_configs"]
+    assert calibration_config["calibration_format"] == "Numpy"
+    assert "calibration_mean" not in calibration_config
+    assert pulsar2_settings["input_processors"][0]["src_dtype"] == "FP32"
 
 
 @pytest.mark.parametrize("color", IMAGES)
 def test_the_second_tool_takes_levels(color):
     source = IMAGES[color]
-    made = json.loads(build_pulsar2_config(source, "AX620E", 7, quantized=False))
-    assert (made["model_type"], made["target_hardware"]) == ("ONNX", "AX620E")
-    (given,) = made["quant"]["input_configs"]
+    pulsar2_settings = json.loads(build_pulsar2_config(source, "AX620E", 7, quantized=False))
+    assert (pulsar2_settings["model_type"], pulsar2_settings["target_hardware"]) == (
+        "ONNX",
+        "AX620E",
+    )
+    (calibration_config,) = pulsar2_settings["quant"]["input_configs"]
     channels = source.type.shape[0]
     for key, values in (
         ("calibration_mean", source.preprocess.mean),
         ("calibration_std", source.preprocess.std),
     ):
-        wanted = [255 * value for value in values] * (channels // len(values))
-        assert given[key] == pytest.approx(wanted, rel=1e-8)
-    (arriving,) = made["input_processors"]
-    assert arriving == {
+        expected = [255 * value for value in values] * (channels // len(values))
+        assert calibration_config[key] == pytest.approx(expected, rel=1e-8)
+    (input_processor,) = pulsar2_settings["input_processors"]
+    assert input_processor == {
         "tensor_name": "image", "tensor_format": color, "src_format": color, "src_dtype": "U8",
         "src_layout": "NHWC", "tensor_layout": "NCHW", "csc_mode": "NoCSC",
     }  # fmt: skip
@@ -94,7 +103,7 @@ BOTH_PREPROCESSORS = {
     },
 }
 ARCHIVE = {"path": "calibration.tar", "type": "DATASET_TYPE_TAR", "batch_size": 1}
-WHOLE = {
+EXPECTED_CONFIG = {
     "input_type": "INPUT_TYPE_ONNX",
     "output_type": "OUTPUT_TYPE_JOINT",
     "target_hardware": "TARGET_HARDWARE_AX620",
@@ -134,7 +143,9 @@ WHOLE = {
 
 def test_the_whole_configuration():
     """The reader knows the manual's fields and words alone."""
-    assert prototxt.read(build_pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == WHOLE
+    assert (
+        prototxt.read(build_pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == EXPECTED_CONFIG
+    )
 
 
 @pytest.mark.parametrize("quantized", [True, False])

@@ -14,9 +14,9 @@ TOOL = NpuTool("Pulsar2", ("pulsar2", "axera/pulsar2"), "out/compiled.axmodel")
 def docker(tmp_path, monkeypatch):
     """A docker that lists images, and says which one it is to run."""
     program = tmp_path / "docker"
-    listed = "pulsar2:6.0-lite\\npulsar2:10.1\\npulsar2:9.9\\nother/pulsar2:11.0\\n"
+    image_list = "pulsar2:6.0-lite\\npulsar2:10.1\\npulsar2:9.9\\nother/pulsar2:11.0\\n"
     program.write_text(
-        f'#!/bin/sh\nif [ "$1" = image ]; then printf "{listed}"; exit; fi\n'
+        f'#!/bin/sh\nif [ "$1" = image ]; then printf "{image_list}"; exit; fi\n'
         'if [ "$1" = run ]; then for image; do :; done; echo "image: $image"; fi\n'
     )
     program.chmod(0o700)
@@ -35,6 +35,6 @@ def test_the_command_to_type_takes_the_same(tmp_path):
     (package / "build.sh").write_bytes(scripts.build_host_script(TOOL, "net", b"images"))
     (tmp_path / "net.calibration.tar").write_bytes(b"images")
     (package / "compile.sh").write_text("true\n")
-    words = ["sh", str(package / "build.sh"), str(tmp_path / "out")]
-    said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    assert "image: pulsar2:10.1" in said
+    command = ["sh", str(package / "build.sh"), str(tmp_path / "out")]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert "image: pulsar2:10.1" in output

@@ -20,26 +20,26 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compil
 LABELS = ('a "b"', "日本\\??/", "line\nbreak1")
 
 
-def graph(color, channels):
+def make_graph(color, channels):
     source = Input("image", TensorType((channels, 2, 3)), Preprocess(color))
-    result = Input("logits", TensorType((3,)))
-    return Graph("net", (source, result), (), (Output("logits", "logits", "softmax", LABELS),))
+    logits = Input("logits", TensorType((3,)))
+    return Graph("net", (source, logits), (), (Output("logits", "logits", "softmax", LABELS),))
 
 
-def contracted(color, channels):
+def make_single_input_graph(color, channels):
     """Return a graph as `contract` takes it: with one input."""
-    made = graph(color, channels)
-    object.__setattr__(made, "types", made.types)
-    object.__setattr__(made, "inputs", made.inputs[:1])
-    return made
+    trimmed = make_graph(color, channels)
+    object.__setattr__(trimmed, "types", trimmed.types)
+    object.__setattr__(trimmed, "inputs", trimmed.inputs[:1])
+    return trimmed
 
 
 CHECKED = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 PROGRAMS = [
     "joint",
     *(
-        pytest.param(f"{words} {CHECKED}", marks=pytest.mark.slow)
-        for words in ("joint", "engine", "engine -DSTUB_NO_ATTRIBUTES")
+        pytest.param(f"{arguments} {CHECKED}", marks=pytest.mark.slow)
+        for arguments in ("joint", "engine", "engine -DSTUB_NO_ATTRIBUTES")
     ),
 ]
 """One as it is, and all with every access and overflow checked."""
@@ -49,33 +49,33 @@ PROGRAMS = [
 def program(request, tmp_path_factory, root):
     """Compile one of the programs."""
     folder = tmp_path_factory.mktemp("program")
-    source, *more = request.param.split()
-    (folder / "contract.h").write_bytes(contract.render_header(contracted("bgr", 3)))
+    source, *extra_flags = request.param.split()
+    (folder / "contract.h").write_bytes(contract.render_header(make_single_input_graph("bgr", 3)))
     (folder / "network_io.h").write_bytes(contract.read_device_file("network_io.h"))
     (folder / "classify.cc").write_bytes(contract.read_device_file(f"{source}.cc"))
     strict = ["-Wall", "-Wextra", "-Wconversion", "-Wcast-qual", "-pedantic", "-Werror"]
-    flags = ["-std=c++11", "-O0", *strict, "-DSTUB_INPUT=18", *more]
+    flags = ["-std=c++11", "-O0", *strict, "-DSTUB_INPUT=18", *extra_flags]
     headers = ["-I", root / "tests/npu_headers"]
     command = [COMPILER, *flags, *headers, "classify.cc", "-o", "classify"]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
     return folder
 
 
-def run(folder, *words):
+def run(folder, *arguments):
     return subprocess.run(
-        ["./classify", *words], cwd=folder, capture_output=True, text=True, check=False
+        ["./classify", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-def classes(pixels):
+def compute_classes(pixels):
     """What the stand-in's network makes of bytes: each label's probability, the largest first."""
     sums = np.array([np.sum(pixels.reshape(-1)[n::3] / 1000.0) for n in range(3)])
     shares = np.exp(sums) / np.exp(sums).sum()
     return [(LABELS[n], shares[n]) for n in np.argsort(-shares)]
 
 
-def shown(text):
+def parse_lines(text):
     return [
         tuple(line.split("\t")) for line in text.replace("line\nbreak", "line break").splitlines()
     ]
@@ -89,14 +89,17 @@ def test_a_program_says_what_an_image_is(program):
     (folder / "in.ppm").write_bytes(b"P6 # size\n3 2\n255\n" + pixels.tobytes())
     bgr = np.ascontiguousarray(pixels[:, :, ::-1])
     (folder / "in.bin").write_bytes(bgr.tobytes())
-    wanted = [("logits", label.replace("\n", " "), value) for label, value in classes(bgr)]
+    expected = [
+        ("logits", label.replace("\n", " "), probability)
+        for label, probability in compute_classes(bgr)
+    ]
     for name in ("in.ppm", "in.bin"):
-        found = run(folder, "model", name, ".")
-        assert found.returncode == 0, found.stderr
-        lines = shown(found.stdout)
-        assert [line[:2] for line in lines] == [line[:2] for line in wanted]
+        completed = run(folder, "model", name, ".")
+        assert completed.returncode == 0, completed.stderr
+        lines = parse_lines(completed.stdout)
+        assert [line[:2] for line in lines] == [line[:2] for line in expected]
         assert [float(line[2]) for line in lines] == pytest.approx(
-            [line[2] for line in wanted], rel=1e-4
+            [line[2] for line in expected], rel=1e-4
         )
         raw = np.fromfile(folder / "logits.bin", np.float32)
         assert raw == pytest.approx(
@@ -120,15 +123,15 @@ WRONG = {
 def test_a_program_refuses_what_the_network_does_not_take(program):
     folder = program
     (folder / "model").write_bytes(b"model")
-    for data, said in WRONG.values():
-        (folder / "in").write_bytes(data)
-        found = run(folder, "model", "in")
-        assert (found.returncode, said in found.stderr) == (1, True), found.stderr
+    for content, message in WRONG.values():
+        (folder / "in").write_bytes(content)
+        completed = run(folder, "model", "in")
+        assert (completed.returncode, message in completed.stderr) == (1, True), completed.stderr
     assert run(folder, "none", "in").returncode == 2
     assert run(folder).returncode == 2
     (folder / "model").write_bytes(b"other model")
-    found = run(folder, "model", "in")
-    assert (found.returncode, "CreateHandle failed: 0x80" in found.stderr) == (1, True)
+    completed = run(folder, "model", "in")
+    assert (completed.returncode, "CreateHandle failed: 0x80" in completed.stderr) == (1, True)
 
 
 def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
@@ -154,12 +157,16 @@ def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
             return [np.array([np.sum(feeds["image"].reshape(-1)[n::3] / 1000.0) for n in range(3)])]
 
     (tmp_path / "classify.py").write_bytes(contract.read_device_file("engine.py"))
-    (tmp_path / "contract.json").write_bytes(contract.encode_contract(contracted("bgr", 3)))
+    (tmp_path / "contract.json").write_bytes(
+        contract.encode_contract(make_single_input_graph("bgr", 3))
+    )
     monkeypatch.setitem(sys.modules, "axengine", types.SimpleNamespace(InferenceSession=Session))
     for name in ("in.png", "in.bin"):
         monkeypatch.setattr(sys, "argv", ["classify.py", "model", str(tmp_path / name)])
         runpy.run_path(str(tmp_path / "classify.py"), run_name="__main__")
-        lines = shown(capsys.readouterr().out)
-        wanted = classes(bgr)
-        assert [line[1] for line in lines] == [label.replace("\n", " ") for label, _ in wanted]
-    assert json.loads(contract.encode_labels(contracted("bgr", 3))) == {"logits": list(LABELS)}
+        lines = parse_lines(capsys.readouterr().out)
+        expected = compute_classes(bgr)
+        assert [line[1] for line in lines] == [label.replace("\n", " ") for label, _ in expected]
+    assert json.loads(contract.encode_labels(make_single_input_graph("bgr", 3))) == {
+        "logits": list(LABELS)
+    }

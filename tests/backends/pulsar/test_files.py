@@ -14,164 +14,168 @@ from tcc.testing.nets import build_dense
 from tcc.testing.op_cases import sample_weights
 
 
-def emitted(chip):
+def emit_model(chip):
     graph = build_dense()
     return build_npu_onnx(
         passes.run(Model(graph, sample_weights(graph)), FLOAT_PASSES[chip.toolchain]), chip
     )
 
 
-def refused(made, chip):
-    return [each for each in check(made, chip) if each.severity is Severity.REFUSED]
+def list_refused(model, chip):
+    return [violation for violation in check(model, chip) if violation.severity is Severity.REFUSED]
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.target)
 def test_what_is_emitted_keeps_every_rule(chip):
-    made = emitted(chip)
-    assert refused(made, chip) == []
-    assert made.ir_version == 7
-    assert [(each.domain, each.version) for each in made.opset_import] == [("", 13)]
-    kinds = {node.op_type for node in made.graph.node}
+    model = emit_model(chip)
+    assert list_refused(model, chip) == []
+    assert model.ir_version == 7
+    assert [(opset_id.domain, opset_id.version) for opset_id in model.opset_import] == [("", 13)]
+    kinds = {node.op_type for node in model.graph.node}
     assert not kinds & {"BatchNormalization", "Gemm", "MatMul", "Identity"}
-    attributes = {(n.op_type, a.name) for n in made.graph.node for a in n.attribute}
+    attributes = {(n.op_type, a.name) for n in model.graph.node for a in n.attribute}
     assert "auto_pad" not in {name for _, name in attributes}
-    (image,) = made.graph.input
+    (image,) = model.graph.input
     assert [size.dim_value for size in image.type.tensor_type.shape.dim] == [1, 3, 16, 16]
 
 
-def conv_of(made):
-    return next(node for node in made.graph.node if node.op_type == "Conv")
+def find_conv(model):
+    return next(node for node in model.graph.node if node.op_type == "Conv")
 
 
-def opset(made):
-    made.opset_import[0].version = 17
+def set_new_opset(model):
+    model.opset_import[0].version = 17
 
 
-def old_opset(made):
-    made.opset_import[0].version = 10
+def set_old_opset(model):
+    model.opset_import[0].version = 10
 
 
-def open_batch(made):
-    made.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+def set_open_batch(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
 
 
-def no_shape(made):
-    made.graph.output[0].type.tensor_type.ClearField("shape")
+def clear_output_shape(model):
+    model.graph.output[0].type.tensor_type.ClearField("shape")
 
 
-def other_output(made):
-    made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+def resize_output(model):
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
 
 
-def narrow_weights(made):
-    weight = next(t for t in made.graph.initializer if t.name == conv_of(made).input[1])
+def trim_weights(model):
+    weight = next(t for t in model.graph.initializer if t.name == find_conv(model).input[1])
     weight.dims[0] -= 1
 
 
-def lost_weights(made):
-    del made.graph.initializer[0]
+def remove_weights(model):
+    del model.graph.initializer[0]
 
 
-def automatic(made):
-    node = conv_of(made)
-    kept = [each for each in node.attribute if each.name != "pads"]
+def set_auto_pad(model):
+    node = find_conv(model)
+    other_attributes = [attribute for attribute in node.attribute if attribute.name != "pads"]
     del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute("auto_pad", "SAME_LOWER")])
+    node.attribute.extend([*other_attributes, helper.make_attribute("auto_pad", "SAME_LOWER")])
 
 
-def unknown(made):
-    conv_of(made).op_type = "Convolution"
+def set_unknown_op(model):
+    find_conv(model).op_type = "Convolution"
 
 
-def own_domain(made):
-    conv_of(made).domain = "axera"
-    made.opset_import.append(helper.make_opsetid("axera", 1))
+def set_custom_domain(model):
+    find_conv(model).domain = "axera"
+    model.opset_import.append(helper.make_opsetid("axera", 1))
 
 
-def doubles(made):
-    made.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+def set_double_input(model):
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 
 
-def levels(made):
-    made.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+def set_int64_input(model):
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
 
 
-def empty(made):
-    del made.graph.node[:]
+def remove_nodes(model):
+    del model.graph.node[:]
 
 
-def dilated(made):
-    node = conv_of(made)
+def set_dilation(model):
+    node = find_conv(model)
     next(a for a in node.attribute if a.name == "dilations").ints[:] = [12, 12]
     next(a for a in node.attribute if a.name == "pads").ints[:] = [12, 12, 12, 12]
 
 
-def twice(made):
-    made.graph.node.append(conv_of(made))
+def insert_duplicate(model):
+    model.graph.node.append(find_conv(model))
 
 
-def backwards(made):
-    nodes = list(made.graph.node)
-    del made.graph.node[:]
-    made.graph.node.extend([nodes[1], nodes[0], *nodes[2:]])
+def swap_nodes(model):
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[1], nodes[0], *nodes[2:]])
 
 
-def lost_end(made):
-    made.graph.node[-1].output[0] = "elsewhere"
+def rename_last_output(model):
+    model.graph.node[-1].output[0] = "elsewhere"
 
 
-SPOILT = {
-    twice: "`stem",
-    backwards: "`stem_relu` reads",
-    lost_end: "nothing makes the output `logits`",
-    opset: "its opset is 17",
-    old_opset: "its opset is 10",
-    open_batch: "the shape of `image` is not fixed",
-    no_shape: "the shape of `logits` is not fixed",
-    other_output: "ONNX cannot infer its shapes",
-    narrow_weights: "ONNX cannot infer its shapes",
-    lost_weights: "`stem",
-    automatic: "`auto_pad` is SAME_LOWER",
-    unknown: "Convolution is not listed",
-    own_domain: "it has operators or constants of its own",
-    doubles: "`image` holds no floats",
-    levels: "`image` holds no floats",
-    empty: "it has no operator",
-    dilated: "it covers 25x25 pixels",
+EXPECTED_MESSAGES = {
+    insert_duplicate: "`stem",
+    swap_nodes: "`stem_relu` reads",
+    rename_last_output: "nothing makes the output `logits`",
+    set_new_opset: "its opset is 17",
+    set_old_opset: "its opset is 10",
+    set_open_batch: "the shape of `image` is not fixed",
+    clear_output_shape: "the shape of `logits` is not fixed",
+    resize_output: "ONNX cannot infer its shapes",
+    trim_weights: "ONNX cannot infer its shapes",
+    remove_weights: "`stem",
+    set_auto_pad: "`auto_pad` is SAME_LOWER",
+    set_unknown_op: "Convolution is not listed",
+    set_custom_domain: "it has operators or constants of its own",
+    set_double_input: "`image` holds no floats",
+    set_int64_input: "`image` holds no floats",
+    remove_nodes: "it has no operator",
+    set_dilation: "it covers 25x25 pixels",
 }
 
 
-@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("spoil", EXPECTED_MESSAGES, ids=lambda spoil: spoil.__name__)
 def test_what_is_spoilt_is_found(spoil):
-    made = emitted(AX620)
-    spoil(made)
-    found = [each.found for each in refused(made, AX620)]
-    assert any(each.startswith(SPOILT[spoil]) for each in found), found
+    model = emit_model(AX620)
+    spoil(model)
+    violations = [violation.found for violation in list_refused(model, AX620)]
+    assert any(violation.startswith(EXPECTED_MESSAGES[spoil]) for violation in violations), (
+        violations
+    )
 
 
 def test_a_newer_opset_is_for_pulsar2_alone():
-    made = emitted(AX620E)
-    opset(made)
-    assert refused(made, AX620E) == []
-    made.ir_version = 9
-    (doubt,) = (each for each in check(made, AX620E) if each.severity is Severity.DOUBTFUL)
-    assert doubt.message == "its IR version is 9"
+    model = emit_model(AX620E)
+    set_new_opset(model)
+    assert list_refused(model, AX620E) == []
+    model.ir_version = 9
+    (doubtful,) = (
+        violation for violation in check(model, AX620E) if violation.severity is Severity.DOUBTFUL
+    )
+    assert doubtful.message == "its IR version is 9"
 
 
 @pytest.mark.parametrize("data", [b"", b"onnx", b"\x00" * 100, None], ids=str)
 def test_what_is_no_model_is_refused(data):
-    whole = emitted(AX620).SerializeToString()
-    found = check_file(whole[: len(whole) // 2] if data is None else data, AX620)
-    assert any(each.severity is Severity.REFUSED for each in found)
-    assert check_file(whole, AX620) == check(emitted(AX620), AX620)
+    model_bytes = emit_model(AX620).SerializeToString()
+    violations = check_file(model_bytes[: len(model_bytes) // 2] if data is None else data, AX620)
+    assert any(violation.severity is Severity.REFUSED for violation in violations)
+    assert check_file(model_bytes, AX620) == check(emit_model(AX620), AX620)
 
 
 def test_a_package_holds_no_file_that_breaks_a_rule():
-    made = emitted(AX620)
-    verify({"model.onnx": made.SerializeToString(), "model.txt": b"?"}, AX620)
-    automatic(made)
+    model = emit_model(AX620)
+    verify({"model.onnx": model.SerializeToString(), "model.txt": b"?"}, AX620)
+    set_auto_pad(model)
     with pytest.raises(RuleError, match=r"model\.onnx for ax620: .*`auto_pad` is SAME_LOWER"):
-        verify({"model.onnx": made.SerializeToString()}, AX620)
+        verify({"model.onnx": model.SerializeToString()}, AX620)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -179,11 +183,11 @@ def test_no_damaged_file_ends_the_check(seed):
     """Whatever a byte says, the check says something or nothing, and does not fail."""
     import random
 
-    whole = bytearray(emitted(AX620).SerializeToString())
+    model_bytes = bytearray(emit_model(AX620).SerializeToString())
     draw = random.Random(seed)
     for _ in range(25):
-        spoilt = bytearray(whole)
+        damaged_bytes = bytearray(model_bytes)
         for _ in range(draw.randint(1, 6)):
-            spoilt[draw.randrange(len(spoilt))] = draw.randrange(256)
-        for each in check_file(bytes(spoilt), AX620):
-            assert str(each)
+            damaged_bytes[draw.randrange(len(damaged_bytes))] = draw.randrange(256)
+        for violation in check_file(bytes(damaged_bytes), AX620):
+            assert str(violation)

@@ -6,7 +6,7 @@ from tcc.backends.pulsar import logs
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.compiler.support.diagnostics import UserError
 
-FIRST = """
+FIRST_LOG = """
 0.6.1.14
 2124c702
 [09 07:10:33 frozen super_pulsar.toolchain_wrappers.wrapper_toolchain:482] File saved: /data/model.joint
@@ -17,7 +17,7 @@ Layer: logits  2-norm RE: 4.70%  cosine-sim: 0.9989
 Layer: logits  2-norm RE: 9.10%  cosine-sim: 0.9721
 """
 BOARD = (
-    FIRST
+    FIRST_LOG
     + """
 tools version: 0.6.1.4
 Run task took 32744 us (99 rounds for average)
@@ -41,80 +41,85 @@ NEW = """
 """
 
 
-def read(toolchain, text):
+def read_report(toolchain, text):
     return logs.parse_log(toolchain, text, ["logits"], "log.txt")
 
 
 def test_the_first_tool_compares_layers():
-    found = read(Toolchain.PULSAR, FIRST)
-    assert (found.tool, found.version, found.parts) == ("Pulsar", "0.6.1.14", ())
-    assert [(each.name, each.cosine) for each in found.layers] == [
+    report = read_report(Toolchain.PULSAR, FIRST_LOG)
+    assert (report.tool, report.version, report.parts) == ("Pulsar", "0.6.1.14", ())
+    assert [(layer.name, layer.cosine) for layer in report.layers] == [
         ("features/conv1", 0.9999),
         ("logits", 0.9721),
     ]
-    assert [each.name for each in found.low] == ["logits"]
-    assert read(Toolchain.PULSAR, BOARD).on_cpu == ("axe",)
-    assert read(Toolchain.PULSAR, FIRST + "part_0.neu part_1.onnx\n").on_cpu == ("part_1.onnx",)
+    assert [layer.name for layer in report.low_outputs] == ["logits"]
+    assert read_report(Toolchain.PULSAR, BOARD).on_cpu == ("axe",)
+    assert read_report(Toolchain.PULSAR, FIRST_LOG + "part_0.neu part_1.onnx\n").on_cpu == (
+        "part_1.onnx",
+    )
 
 
 def test_a_log_says_where_it_ends():
     """With all commands done, at one of them, or as one that no commands are in."""
-    begun = f"+ cd /data\n{FIRST}+ pulsar run model.onnx\n"
-    assert read(Toolchain.PULSAR, FIRST).stopped == ""
-    assert read(Toolchain.PULSAR, f"{begun}+ chmod -R a+rwX .\n").stopped == "pulsar run model.onnx"
-    whole = f"{begun}tcc: every command is done\n+ chmod -R a+rwX .\n"
-    for text in (whole, whole.replace("\n", "\r\n")):
-        assert (read(Toolchain.PULSAR, text).stopped, len(read(Toolchain.PULSAR, text).layers)) == (
+    partial_log = f"+ cd /data\n{FIRST_LOG}+ pulsar run model.onnx\n"
+    assert read_report(Toolchain.PULSAR, FIRST_LOG).stopped == ""
+    assert (
+        read_report(Toolchain.PULSAR, f"{partial_log}+ chmod -R a+rwX .\n").stopped
+        == "pulsar run model.onnx"
+    )
+    complete_log = f"{partial_log}tcc: every command is done\n+ chmod -R a+rwX .\n"
+    for text in (complete_log, complete_log.replace("\n", "\r\n")):
+        assert (read_report(Toolchain.PULSAR, text).stopped, len(read_report(Toolchain.PULSAR, text).layers)) == (
             "", 2)  # fmt: skip
-    first = read(Toolchain.PULSAR, "+ cd /data\r\n+ pulsar build --input model.onnx\r\n")
-    assert (first.stopped, first.layers) == ("pulsar build --input model.onnx", ())
+    build_log = read_report(Toolchain.PULSAR, "+ cd /data\r\n+ pulsar build --input model.onnx\r\n")
+    assert (build_log.stopped, build_log.layers) == ("pulsar build --input model.onnx", ())
 
 
 def test_a_cosine_that_is_no_number_is_low():
-    text = FIRST.replace("0.9721", "nan")
-    assert [(each.name, each.cosine) for each in read(Toolchain.PULSAR, text).low] == [
-        ("logits", 0.0)
-    ]
-    assert read(Toolchain.PULSAR2, NEW.replace("0.97993", "nan")).outputs[0].cosine == 0.0
+    text = FIRST_LOG.replace("0.9721", "nan")
+    assert [
+        (layer.name, layer.cosine) for layer in read_report(Toolchain.PULSAR, text).low_outputs
+    ] == [("logits", 0.0)]
+    assert read_report(Toolchain.PULSAR2, NEW.replace("0.97993", "nan")).outputs[0].cosine == 0.0
 
 
 def test_other_tables_are_none():
     """Heads without the column of tensors, as another version may have them."""
     with pytest.raises(UserError, match="compares layers"):
-        read(Toolchain.PULSAR2, NEW.replace("Output Tensor", "Tensor"))
+        read_report(Toolchain.PULSAR2, NEW.replace("Output Tensor", "Tensor"))
 
 
 @pytest.mark.parametrize("piece", ["Layer:", "Layer: x ", "Layer:\n", "+ ", "│", '  Node "'])
 def test_a_log_of_one_word_takes_no_time(piece):
     with pytest.raises(UserError):
-        read(Toolchain.PULSAR, piece * 200_000)
+        read_report(Toolchain.PULSAR, piece * 200_000)
     with pytest.raises(UserError):
-        read(Toolchain.PULSAR2, piece * 200_000)
+        read_report(Toolchain.PULSAR2, piece * 200_000)
 
 
 def test_tables_of_the_second_tool_are_read_by_their_heads():
-    old, new = (read(Toolchain.PULSAR2, text) for text in (OLD, NEW))
-    assert (old.version, old.on_cpu, old.low) == ("1.8-beta1", ("cpu_1",), ())
-    assert [(each.name, each.cosine) for each in old.layers] == [
+    old, new = (read_report(Toolchain.PULSAR2, text) for text in (OLD, NEW))
+    assert (old.version, old.on_cpu, old.low_outputs) == ("1.8-beta1", ("cpu_1",), ())
+    assert [(layer.name, layer.cosine) for layer in old.layers] == [
         ("474", 0.999932050704956),
         ("logits", 0.98),
     ]
-    assert [(each.name, each.cosine) for each in new.low] == [("logits", 0.97993)]
+    assert [(layer.name, layer.cosine) for layer in new.low_outputs] == [("logits", 0.97993)]
 
 
 WRONG = {
     "the other tool's": (Toolchain.PULSAR, OLD, "the log has no line of Pulsar that compares"),
     "nothing": (Toolchain.PULSAR2, "", "the log has no line of Pulsar2 that compares"),
     "no numbers": (Toolchain.PULSAR, "Layer: logits  2-norm RE: 4.70%  cosine-sim: ---", "the log has no line"),
-    "another network's": (Toolchain.PULSAR, FIRST.replace("logits", "other"), "nothing of the network's output"),
+    "another network's": (Toolchain.PULSAR, FIRST_LOG.replace("logits", "other"), "nothing of the network's output"),
     "cut off": (Toolchain.PULSAR2, OLD.partition("Gemm")[0], "nothing of the network's output `logits`"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_says_nothing_of_the_network_is_refused(case):
-    toolchain, text, said = WRONG[case]
+    toolchain, text, message = WRONG[case]
     with pytest.raises(UserError) as error:
-        read(toolchain, text)
-    (found,) = error.value.diagnostics
-    assert (found.code, said in found.message) == ("E0671", True)
+        read_report(toolchain, text)
+    (diagnostic,) = error.value.diagnostics
+    assert (diagnostic.code, message in diagnostic.message) == ("E0671", True)

@@ -26,8 +26,8 @@ def test_every_network_is_in_the_table_within_a_step(root):
     )
     rows = re.findall(form, page, re.MULTILINE)
     assert [name for name, *_ in rows] == list(list_specs())
-    assert all(float(moved) < 1e-5 for _, moved, *_ in rows)
-    assert {int(alone) for *_, alone in rows} <= {0, 1}
+    assert all(float(float_error) < 1e-5 for _, float_error, *_ in rows)
+    assert {int(step_error) for *_, step_error in rows} <= {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -41,26 +41,30 @@ def test_a_row_is_what_is_found(pulsar_packages, root, name):
     """How far floats are off, and so how many integers, depends on the processor as well."""
     head = f"| `{name}` | "
     rows = (root / "docs/pulsar.md").read_text().splitlines()
-    (said,) = (row.split(" | ") for row in rows if row.startswith(head))
-    found = pulsar_packages.row(name).split(" | ")
+    (documented,) = (row.split(" | ") for row in rows if row.startswith(head))
+    measured = pulsar_packages.format_row(name).split(" | ")
     floats, share = 2, 5
-    assert float(found[floats]) < 1e-5
-    assert float(found[share].rstrip("%")) == pytest.approx(float(said[share].rstrip("%")), rel=0.3)
-    for column, (one, other) in enumerate(zip(said, found, strict=True)):
-        assert column in (floats, share) or one == other, column
+    assert float(measured[floats]) < 1e-5
+    assert float(measured[share].rstrip("%")) == pytest.approx(
+        float(documented[share].rstrip("%")), rel=0.3
+    )
+    for column, (documented_cell, measured_cell) in enumerate(
+        zip(documented, measured, strict=True)
+    ):
+        assert column in (floats, share) or documented_cell == measured_cell, column
 
 
-def flipped(place):
+def make_bit_flip(index):
     """Return what changes one bit."""
-    return lambda data: bytes([*data[:place], data[place] ^ 1, *data[place + 1 :]])
+    return lambda data: bytes([*data[:index], data[index] ^ 1, *data[index + 1 :]])
 
 
-SPOILT = {
+DAMAGES = {
     "a file that is lost": ("labels.json", None, "files"),
     "another deviation": ("config.prototxt", lambda data: data.replace(b"std: 1", b"std: 1.1"), "makes a golden"),
     "another scale": ("config.prototxt", lambda data: data.replace(b"slope_divisor: 255", b"slope_divisor: 256"), "levels"),
     "an unknown key": ("config.prototxt", lambda data: data + b"colour: 1\n", "colour"),
-    "another golden": ("goldens/1.bin", flipped(0), "a golden"),
+    "another golden": ("goldens/1.bin", make_bit_flip(0), "a golden"),
 }  # fmt: skip
 
 
@@ -71,20 +75,20 @@ def test_what_is_wrong_in_a_package_is_found(pulsar_packages):
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.zoo.shipped import get_samples_folder
 
-    spec, data = (
+    spec, dataset = (
         load(list_specs()["fastnet_block"]),
         read_dataset(get_samples_folder()).select_first(4),
     )
-    first = next(pulsar_packages.packages(spec, data)[1])
-    assert pulsar_packages.looked_into(first, AX620, spec, data) < 1e-6
-    other = read_dataset(get_samples_folder())
+    package = next(pulsar_packages.build_packages(spec, dataset)[1])
+    assert pulsar_packages.check_package(package, AX620, spec, dataset) < 1e-6
+    full_dataset = read_dataset(get_samples_folder())
     with pytest.raises(AssertionError, match="images to calibrate with"):
-        pulsar_packages.looked_into(first, AX620, spec, other)
-    for name, (path, spoil, said) in SPOILT.items():
-        files = dict(first.files)
+        pulsar_packages.check_package(package, AX620, spec, full_dataset)
+    for name, (path, spoil, message) in DAMAGES.items():
+        files = dict(package.files)
         data_of = files.pop(f"model/{path}")
         if spoil:
             files[f"model/{path}"] = spoil(data_of)
             assert spoil(data_of) != data_of, name
-        with pytest.raises(Exception, match=said):
-            pulsar_packages.looked_into(replace(first, files=files), AX620, spec, data)
+        with pytest.raises(Exception, match=message):
+            pulsar_packages.check_package(replace(package, files=files), AX620, spec, dataset)

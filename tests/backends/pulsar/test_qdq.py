@@ -30,7 +30,7 @@ def pulsar_qdq(root):
     sys.path.remove(str(root / "tools"))
 
 
-def raw(graph):
+def make_image_graph(graph):
     """Return a graph whose input is an image."""
     (source,) = graph.inputs
     color = "gray" if source.type.shape[0] == 1 else "rgb"
@@ -44,9 +44,9 @@ def test_integers_stand_between_floats_alone(graph):
     model = onnx.load_from_string(build_qdq_onnx(program, AX650))
     onnx.checker.check_model(model, full_check=True)
     assert (model.opset_import[0].version, model.ir_version) == (13, 7)
-    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    constants = {proto.name: numpy_helper.to_array(proto) for proto in model.graph.initializer}
     assert {
-        each.type.tensor_type.elem_type for each in (*model.graph.input, *model.graph.output)
+        proto.type.tensor_type.elem_type for proto in (*model.graph.input, *model.graph.output)
     } == {1}
     made_by = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:
@@ -57,8 +57,8 @@ def test_integers_stand_between_floats_alone(graph):
             if zero.dtype == np.int8:
                 assert abs(constants[node.input[0]].astype(int)).max() <= 127
             continue
-        read = [made_by[name].op_type for name in node.input if name in made_by]
-        assert "QuantizeLinear" not in read, node.name  # floats come from floats
+        producers = [made_by[name].op_type for name in node.input if name in made_by]
+        assert "QuantizeLinear" not in producers, node.name  # floats come from floats
     kinds = Counter(node.op_type for node in model.graph.node)
     assert not kinds.keys() & {"MatMul", "QLinearConv", "QLinearMatMul", "Cast", "GatherElements"}
 
@@ -73,7 +73,7 @@ def test_integers_stand_between_floats_alone(graph):
     ids=["dense-image", "dense-numbers", "gated-numbers"],
 )
 def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
-    program = build_int8_model(raw(graph) if image else graph, sample_weights(graph))
+    program = build_int8_model(make_image_graph(graph) if image else graph, sample_weights(graph))
     rng = np.random.default_rng(4)
     source = program.graph.inputs[0]
     kind = source.type.dtype.value
@@ -83,11 +83,11 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
         else rng.standard_normal(source.type.shape).astype(np.float32)
         for _ in range(3)
     ]
-    found = pulsar_qdq.difference(program, inputs, build_qdq_onnx(program, AX650))
-    assert found.layers > 3
-    assert found.alone <= 1
-    assert found.real < 1e-5
-    assert found.differing < 0.05 * found.values
+    comparison = pulsar_qdq.measure_difference(program, inputs, build_qdq_onnx(program, AX650))
+    assert comparison.layers > 3
+    assert comparison.max_layer_steps <= 1
+    assert comparison.real < 1e-5
+    assert comparison.differing < 0.05 * comparison.level_count
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,12 @@ def test_a_border_of_one_level_is_one_pad(mean, pads):
 def test_a_layer_that_is_off_is_found(pulsar_qdq):
     graph = build_dense()
     program = build_int8_model(graph, sample_weights(graph))
-    other = dict(program.weights)
-    name = next(key for key in other if key.endswith(".weight"))
-    other[name] = np.roll(other[name], 1, axis=0)
-    wrong = build_qdq_onnx(replace(program, weights=other), AX650)
+    shifted_weights = dict(program.weights)
+    name = next(key for key in shifted_weights if key.endswith(".weight"))
+    shifted_weights[name] = np.roll(shifted_weights[name], 1, axis=0)
+    wrong_model = build_qdq_onnx(replace(program, weights=shifted_weights), AX650)
     x = np.random.default_rng(4).standard_normal(program.graph.inputs[0].type.shape)
-    assert pulsar_qdq.difference(program, [x.astype(np.float32)], wrong).alone > 1
+    assert (
+        pulsar_qdq.measure_difference(program, [x.astype(np.float32)], wrong_model).max_layer_steps
+        > 1
+    )

@@ -26,22 +26,22 @@ SOUND_FILE = {
 """A convolution of levels: what it quantises with, its weights, its bias."""
 
 
-def file_of(**changes):
+def make_settings(**changes):
     """Return what a file is made of, changed."""
     assert changes.keys() <= SOUND_FILE.keys()
     return SimpleNamespace(**SOUND_FILE | changes)
 
 
-def constants(file):
-    named = {
+def make_constants(file):
+    arrays = {
         "scale": file.scale, "zero": file.zero, "weights": file.weights, "steps": file.steps,
         "offsets": file.offsets, "biases": file.biases, "wide": np.asarray(file.steps) * F32(0.1),
         "none": np.zeros(np.shape(file.steps), np.asarray(file.biases).dtype),
     }  # fmt: skip
-    return [numpy_helper.from_array(np.asarray(array), name) for name, array in named.items()]
+    return [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
 
 
-def model(file):
+def make_model(file):
     floats = not np.issubdtype(np.asarray(file.weights).dtype, np.integer)
     scale = "scale" if file.stored else "made"
     nodes = [
@@ -53,96 +53,103 @@ def model(file):
         helper.make_node("DequantizeLinear", ["biases", "wide", "none"], ["b"], "b", axis=0),
         helper.make_node(file.kind, ["image", "weights" if floats else "w", "b"], ["y"], "conv"),
     ]  # fmt: skip
-    side = 8 if file.kind == "ConvTranspose" else 4
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8, side, side))]
+    size = 8 if file.kind == "ConvTranspose" else 4
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8, size, size))]
     channels = np.shape(file.weights)[0 if file.kind == "ConvTranspose" else 1]
     source = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, channels, 6, 6))
-    graph = helper.make_graph(nodes, "g", [source], outputs, constants(file))
+    graph = helper.make_graph(nodes, "g", [source], outputs, make_constants(file))
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", file.opset)], ir_version=7
     )
 
 
-def broken(file, chip=AX650):
-    found = check(model(file), chip)
-    names = {each.rule.partition(":")[0].removeprefix("rule ") for each in found}
-    return names - {"conv.speed"}, found
+def find_broken_rules(file, chip=AX650):
+    violations = check(make_model(file), chip)
+    names = {violation.rule.partition(":")[0].removeprefix("rule ") for violation in violations}
+    return names - {"conv.speed"}, violations
 
 
-SPOILT = {
-    "signed activations": ("qdq.levels", "in", file_of(zero=S8(0))),
-    "unsigned weights": ("qdq.levels", "w", file_of(weights=np.ones((8, 4, 3, 3), U8), offsets=np.zeros(8, U8))),
-    "wide weights": ("qdq.levels", "w", file_of(weights=np.ones((8, 4, 3, 3), S32), offsets=np.zeros(8, S32))),
-    "narrow biases": ("qdq.levels", "b", file_of(biases=np.zeros(8, U8))),
-    "levels elsewhere": ("qdq.pair", "in", file_of(moved=True)),
-    "channels of activations": ("qdq.tensor", "in", file_of(scale=np.full(4, 0.1, F32), zero=np.full(4, 7, U8))),
-    "scales by channels in": ("qdq.filters", "w", file_of(axis=1, weights=np.ones((8, 8, 3, 3), S8))),
-    "scales of filters by a transposed one": ("qdq.filters", "w", file_of(kind="ConvTranspose", weights=np.ones((8, 8, 3, 3), S8))),
-    "too few scales": ("qdq.filters", "w", file_of(steps=np.ones(4, F32), offsets=np.zeros(4, S8), biases=np.zeros(4, S32))),
-    "weights off zero": ("qdq.zero", "w", file_of(offsets=np.full(8, 1, S8))),
-    "no scale": ("qdq.scale", "in", file_of(scale=F32(0))),
-    "scale below zero": ("qdq.scale", "w", file_of(steps=np.full(8, -0.5, F32))),
-    "endless scale": ("qdq.scale", "in", file_of(scale=F32(np.inf))),
-    "scale that is no number": ("qdq.scale", "in", file_of(scale=F32(np.nan))),
-    "computed scale": ("qdq.scale", "in", file_of(stored=False)),
-    "old operators": ("qdq.opset", "in", file_of(opset=12)),
-    "weights of floats": ("qdq.weights", "conv", file_of(weights=np.ones((8, 4, 3, 3), F32))),
+BROKEN_FILES = {
+    "signed activations": ("qdq.levels", "in", make_settings(zero=S8(0))),
+    "unsigned weights": ("qdq.levels", "w", make_settings(weights=np.ones((8, 4, 3, 3), U8), offsets=np.zeros(8, U8))),
+    "wide weights": ("qdq.levels", "w", make_settings(weights=np.ones((8, 4, 3, 3), S32), offsets=np.zeros(8, S32))),
+    "narrow biases": ("qdq.levels", "b", make_settings(biases=np.zeros(8, U8))),
+    "levels elsewhere": ("qdq.pair", "in", make_settings(moved=True)),
+    "channels of activations": ("qdq.tensor", "in", make_settings(scale=np.full(4, 0.1, F32), zero=np.full(4, 7, U8))),
+    "scales by channels in": ("qdq.filters", "w", make_settings(axis=1, weights=np.ones((8, 8, 3, 3), S8))),
+    "scales of filters by a transposed one": ("qdq.filters", "w", make_settings(kind="ConvTranspose", weights=np.ones((8, 8, 3, 3), S8))),
+    "too few scales": ("qdq.filters", "w", make_settings(steps=np.ones(4, F32), offsets=np.zeros(4, S8), biases=np.zeros(4, S32))),
+    "weights off zero": ("qdq.zero", "w", make_settings(offsets=np.full(8, 1, S8))),
+    "no scale": ("qdq.scale", "in", make_settings(scale=F32(0))),
+    "scale below zero": ("qdq.scale", "w", make_settings(steps=np.full(8, -0.5, F32))),
+    "endless scale": ("qdq.scale", "in", make_settings(scale=F32(np.inf))),
+    "scale that is no number": ("qdq.scale", "in", make_settings(scale=F32(np.nan))),
+    "computed scale": ("qdq.scale", "in", make_settings(stored=False)),
+    "old operators": ("qdq.opset", "in", make_settings(opset=12)),
+    "weights of floats": ("qdq.weights", "conv", make_settings(weights=np.ones((8, 4, 3, 3), F32))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", [AX620E, AX650], ids=lambda chip: chip.target)
-@pytest.mark.parametrize("name", SPOILT)
+@pytest.mark.parametrize("name", BROKEN_FILES)
 def test_what_breaks_a_rule_is_found(name, chip):
-    rule, where, file = SPOILT[name]
-    names, found = broken(file, chip)
-    assert rule in names, found
-    own = [each for each in found if each.rule.startswith(f"rule {rule}:")]
-    assert where in {each.operator for each in own}
+    rule, operator, file = BROKEN_FILES[name]
+    names, violations = find_broken_rules(file, chip)
+    assert rule in names, violations
+    rule_violations = [
+        violation for violation in violations if violation.rule.startswith(f"rule {rule}:")
+    ]
+    assert operator in {violation.operator for violation in rule_violations}
     doubtful = rule == "qdq.weights"
-    assert {each.severity for each in own} == {Severity.DOUBTFUL if doubtful else Severity.REFUSED}
-    assert all(each.found and each.remedy for each in own)
+    assert {violation.severity for violation in rule_violations} == {
+        Severity.DOUBTFUL if doubtful else Severity.REFUSED
+    }
+    assert all(violation.found and violation.remedy for violation in rule_violations)
 
 
 def test_every_rule_has_a_file():
-    assert {rule for rule, _, _ in SPOILT.values()} == {rule.name for rule in RULES}
+    assert {rule for rule, _, _ in BROKEN_FILES.values()} == {rule.name for rule in RULES}
 
 
 SOUND = {
-    "as it stands": file_of(),
-    "a scale a tensor": file_of(steps=F32(0.5), offsets=S8(0), biases=np.zeros((), S32)),
-    "transposed": file_of(kind="ConvTranspose", weights=np.ones((4, 8, 3, 3), S8), axis=1),
-    "axis from behind": file_of(axis=-4),
+    "as it stands": make_settings(),
+    "a scale a tensor": make_settings(steps=F32(0.5), offsets=S8(0), biases=np.zeros((), S32)),
+    "transposed": make_settings(kind="ConvTranspose", weights=np.ones((4, 8, 3, 3), S8), axis=1),
+    "axis from behind": make_settings(axis=-4),
 }
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_what_keeps_the_rules_is_not_found(name):
-    names, found = broken(SOUND[name])
-    assert names <= {"reported"}, found
+    names, violations = find_broken_rules(SOUND[name])
+    assert names <= {"reported"}, violations
 
 
 def test_long_vectors_of_scales_are_looked_at():
     """A wrong scale among 5,000, which no small constant is."""
     steps = np.full(5000, 0.5, F32)
-    wide = file_of(weights=np.ones((5000, 1, 1, 1), S8), steps=steps, offsets=np.zeros(5000, S8),
+    wide_file = make_settings(weights=np.ones((5000, 1, 1, 1), S8), steps=steps, offsets=np.zeros(5000, S8),
                    biases=np.zeros(5000, S32))  # fmt: skip
-    spoilt = steps.copy()
-    spoilt[4321] = 0
-    for file, wrong in (
-        (wide, set()),
-        (SimpleNamespace(**vars(wide) | {"steps": spoilt}), {"qdq.scale"}),
+    damaged_steps = steps.copy()
+    damaged_steps[4321] = 0
+    for file, broken_rules in (
+        (wide_file, set()),
+        (SimpleNamespace(**vars(wide_file) | {"steps": damaged_steps}), {"qdq.scale"}),
     ):
-        made = model(file)
-        made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 5000
+        onnx_model = make_model(file)
+        onnx_model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 5000
         for axis in (2, 3):
-            made.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = 6
-        names = {each.rule.partition(":")[0].removeprefix("rule ") for each in check(made, AX650)}
-        assert names == wrong
+            onnx_model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = 6
+        names = {
+            violation.rule.partition(":")[0].removeprefix("rule ")
+            for violation in check(onnx_model, AX650)
+        }
+        assert names == broken_rules
 
 
 def test_what_is_emitted_keeps_them_and_pulsar_takes_none():
     graph = build_dense()
     data = build_qdq_onnx(build_int8_model(graph, sample_weights(graph)), AX650)
-    assert [each for each in check_file(data, AX650) if "qdq." in each.rule] == []
-    found = check_file(data, AX620)
-    assert any(each.message == "QuantizeLinear is not listed" for each in found)
+    assert [violation for violation in check_file(data, AX650) if "qdq." in violation.rule] == []
+    violations = check_file(data, AX620)
+    assert any(violation.message == "QuantizeLinear is not listed" for violation in violations)

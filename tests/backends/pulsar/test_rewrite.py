@@ -36,28 +36,30 @@ ROUNDING = 1e-5
 IDS = {"ids": lambda chip: chip.target}
 
 
-def lowered(model, chip):
+def lower_model(model, chip):
     """Return what a chip is given, after passes each of which is checked against its bound."""
     return validate.run(model, FLOAT_PASSES[chip.toolchain])
 
 
-def kinds(model, chip):
-    return [node.op_type for node in build_npu_onnx(lowered(model, chip), chip).graph.node]
+def list_op_types(model, chip):
+    return [node.op_type for node in build_npu_onnx(lower_model(model, chip), chip).graph.node]
 
 
 def assert_equal(model, chip):
     """Compare the emitted file with the float graph; return what the file breaks."""
-    made = build_npu_onnx(lowered(model, chip), chip)
+    onnx_model = build_npu_onnx(lower_model(model, chip), chip)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(made.SerializeToString(), options)
+    session = onnxruntime.InferenceSession(onnx_model.SerializeToString(), options)
     (source,) = model.graph.inputs
     tensor = validate.sample(source, 1)  # none that the passes were checked with
     (expected,) = float_program.run(model, [tensor])
-    found = session.run(list(expected), {source.name: tensor[None]})
-    for name, (value,) in zip(expected, found, strict=True):
-        assert validate.measure_difference(expected[name], value) <= ROUNDING, name
-    return [each for each in check(made, chip) if each.severity is Severity.REFUSED]
+    outputs = session.run(list(expected), {source.name: tensor[None]})
+    for name, (output,) in zip(expected, outputs, strict=True):
+        assert validate.measure_difference(expected[name], output) <= ROUNDING, name
+    return [
+        violation for violation in check(onnx_model, chip) if violation.severity is Severity.REFUSED
+    ]
 
 
 @pytest.mark.parametrize("chip", [AX620, AX620E], **IDS)
@@ -65,17 +67,17 @@ def assert_equal(model, chip):
 def test_every_op_is_as_the_float_graph_has_it(name, chip):
     model = build_one_input_model(CASES[name])
     broken = assert_equal(model, chip)
-    listed = f"{chip.target}: {model.graph.nodes[-1].op.keyword}"
-    assert not broken or listed in LISTED.read_text().splitlines(), broken
+    refusal_line = f"{chip.target}: {model.graph.nodes[-1].op.keyword}"
+    assert not broken or refusal_line in LISTED.read_text().splitlines(), broken
 
 
 @pytest.mark.parametrize("chip", CHIPS, **IDS)
 def test_a_batch_norm_after_a_concat_is_a_depthwise_convolution(chip):
     model = Model(build_dense(), sample_weights(build_dense()))
     assert assert_equal(model, chip) == []
-    found = kinds(model, chip)
-    assert found.count("Conv") == 4
-    assert found[found.index("Concat") + 1] == "Conv"
+    op_types = list_op_types(model, chip)
+    assert op_types.count("Conv") == 4
+    assert op_types[op_types.index("Concat") + 1] == "Conv"
 
 
 def test_borders_are_equal_and_written_out():
@@ -89,18 +91,18 @@ def test_borders_are_equal_and_written_out():
     graph = add.build()
     model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
-    made = build_npu_onnx(lowered(model, AX620), AX620)
+    onnx_model = build_npu_onnx(lower_model(model, AX620), AX620)
     fills = [
         next(t.float_data[0] if t.float_data else np.frombuffer(t.raw_data, np.float32)[0]
-             for t in made.graph.initializer if t.name == node.input[2])
-        for node in made.graph.node if node.op_type == "Pad"
+             for t in onnx_model.graph.initializer if t.name == node.input[2])
+        for node in onnx_model.graph.node if node.op_type == "Pad"
     ]  # fmt: skip
     assert fills == [0, 0, 0, 0]  # after a relu, zeros never win a maximum against it
-    for node in made.graph.node:
-        for each in node.attribute:
-            if each.name == "pads":
-                assert list(each.ints[:2]) == list(each.ints[2:]), node.name
-    assert "Pad" not in kinds(model, AX620E)
+    for node in onnx_model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "pads":
+                assert list(attribute.ints[:2]) == list(attribute.ints[2:]), node.name
+    assert "Pad" not in list_op_types(model, AX620E)
 
 
 def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
@@ -109,7 +111,7 @@ def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
     graph = add.build()
     below = Model(graph, {})
     assert assert_equal(below, AX620) == []
-    assert kinds(below, AX620) == ["Pad", "MaxPool"]
+    assert list_op_types(below, AX620) == ["Pad", "MaxPool"]
 
 
 @pytest.mark.parametrize(("size", "kind"), [(6, "Conv"), (19, "Gemm")])
@@ -122,9 +124,9 @@ def test_a_linear_layer_is_a_convolution_where_one_may_cover_its_map(size, kind)
     graph = add.build()
     model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
-    assert kind in kinds(model, AX620)
+    assert kind in list_op_types(model, AX620)
     assert assert_equal(model, AX620E) == []
-    assert "Gemm" not in kinds(model, AX620E)
+    assert "Gemm" not in list_op_types(model, AX620E)
 
 
 def test_a_network_of_vectors_keeps_its_matrices_on_ax620():
@@ -135,10 +137,10 @@ def test_a_network_of_vectors_keeps_its_matrices_on_ax620():
     graph = add.build()
     model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
-    assert kinds(model, AX620) == ["Gemm", "Relu", "Gemm"]
+    assert list_op_types(model, AX620) == ["Gemm", "Relu", "Gemm"]
 
 
-@pytest.mark.parametrize("gate", [HardSigmoid(), HardSwish()], ids=lambda op: op.word)
+@pytest.mark.parametrize("gate", [HardSigmoid(), HardSwish()], ids=lambda op: op.keyword)
 def test_a_hard_sigmoid_has_a_convolution_before_it(gate):
     add = NetBuilder(4, 5, 5)
     add("conv", Conv(4, (1, 1)))
@@ -148,27 +150,31 @@ def test_a_hard_sigmoid_has_a_convolution_before_it(gate):
     graph = add.build()
     model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
-    assert kinds(model, AX620).count("Conv") == 2
-    assert kinds(model, AX620E).count("Conv") == 1
+    assert list_op_types(model, AX620).count("Conv") == 2
+    assert list_op_types(model, AX620E).count("Conv") == 1
 
 
 def test_there_are_passes_for_each_toolchain():
     assert set(FLOAT_PASSES) == set(Toolchain)
     for pipeline in FLOAT_PASSES.values():
-        assert all(each.doc for each in pipeline)
-        assert len({each.name for each in pipeline}) == len(pipeline)
+        assert all(rewrite_pass.doc for rewrite_pass in pipeline)
+        assert len({rewrite_pass.name for rewrite_pass in pipeline}) == len(pipeline)
 
 
 @settings(max_examples=8)
 @given(st.data())
 def test_random_networks_are_as_the_float_graph_has_them(data):
-    graph = random_nets.graphs(data.draw, floats=True)
+    graph = random_nets.draw_graph(data.draw, floats=True)
     model = Model(graph, sample_weights(graph))
     for chip in (AX620, AX620E):
-        broken = {node.op.word for node in refused_nodes(lowered(model, chip).graph, chip)}
+        broken = {
+            node.op.keyword for node in list_refused_nodes(lower_model(model, chip).graph, chip)
+        }
         assert bool(assert_equal(model, chip)) == bool(broken)
-        assert {f"{chip.target}: {word}" for word in broken} <= set(LISTED.read_text().splitlines())
+        assert {f"{chip.target}: {op_name}" for op_name in broken} <= set(
+            LISTED.read_text().splitlines()
+        )
 
 
-def refused_nodes(graph, chip):
-    return [each.node for each in support_check.find_refusals(graph, chip)]
+def list_refused_nodes(graph, chip):
+    return [refusal.node for refusal in support_check.find_refusals(graph, chip)]

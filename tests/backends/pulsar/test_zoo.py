@@ -23,56 +23,58 @@ def pulsar_zoo(root):
     sys.path.remove(str(root / "tools"))
 
 
-def cells(page):
+def parse_cells(page):
     rows = re.findall(r"^\| (\w+) \| (.*) \|$", page, re.MULTILINE)
     return {name: row.split(" | ") for name, row in rows if name in list_specs()}
 
 
 def test_every_network_builds_for_every_chip(root):
-    found = cells((root / "docs/pulsar.md").read_text())
-    assert list(found) == list(list_specs())
-    for name, (*answers, _) in found.items():
+    rows = parse_cells((root / "docs/pulsar.md").read_text())
+    assert list(rows) == list(list_specs())
+    for name, (*answers, _) in rows.items():
         assert len(answers) == len(CHIPS)
-        assert all(re.fullmatch(r"builds, within 1e-[567]", each) for each in answers), name
+        assert all(re.fullmatch(r"builds, within 1e-[567]", answer) for answer in answers), name
 
 
 @pytest.mark.parametrize(
     "name", ["fastnet_block", pytest.param("squeezenet", marks=pytest.mark.slow)]
 )
 def test_a_row_is_what_is_found(pulsar_zoo, root, name):
-    assert pulsar_zoo.row(name) in (root / "docs/pulsar.md").read_text().splitlines()
+    assert pulsar_zoo.format_row(name) in (root / "docs/pulsar.md").read_text().splitlines()
 
 
 SAMPLED = ("ddsnet", "shufflenet_v2", "squeezenet")
-OTHERS = [
+SLOW_NETWORKS = [
     pytest.param(name, marks=pytest.mark.nightly if name == "vgg11" else pytest.mark.slow)
     for name in list_specs()
     if name not in SAMPLED
 ]
 
 
-@pytest.mark.parametrize("name", [*SAMPLED, *OTHERS])
+@pytest.mark.parametrize("name", [*SAMPLED, *SLOW_NETWORKS])
 def test_the_rules_find_nothing_in_any_network(pulsar_zoo, name):
-    found = pulsar_zoo.found(load(list_specs()[name]).graph, AX620)
-    assert [each for each in found if each.severity is Severity.REFUSED] == []
+    violations = pulsar_zoo.find_violations(load(list_specs()[name]).graph, AX620)
+    assert [violation for violation in violations if violation.severity is Severity.REFUSED] == []
 
 
 @pytest.mark.parametrize("factor", [1.01, 0.0, float("nan")])
 def test_a_file_that_computes_something_else_is_found(pulsar_zoo, monkeypatch, factor):
     graph = load(list_specs()["fastnet_block"]).graph
-    other = dict(pulsar_zoo.spread(graph))
-    name = next(iter(other))
-    other[name] = other[name] * np.float32(factor)
+    scaled_weights = dict(pulsar_zoo.sample_weights(graph))
+    name = next(iter(scaled_weights))
+    scaled_weights[name] = scaled_weights[name] * np.float32(factor)
     run = pulsar_zoo.passes.run
     monkeypatch.setattr(
         pulsar_zoo.passes, "run",
-        lambda model, pipeline: run(pulsar_zoo.Model(model.graph, other), pipeline),
+        lambda model, pipeline: run(pulsar_zoo.Model(model.graph, scaled_weights), pipeline),
     )  # fmt: skip
-    for answer in pulsar_zoo.answers("fastnet_block"):
+    for answer in pulsar_zoo.check_network("fastnet_block"):
         assert answer.cell.startswith("WRONG by")
 
 
 def test_weights_let_no_value_vanish(pulsar_zoo):
     graph: Graph = load(list_specs()["ddsnet"]).graph
-    (known,) = validate.compute_values(pulsar_zoo.Model(graph, pulsar_zoo.spread(graph)), (0,))
-    assert min(float(abs(value).max()) for value in known.values()) > 0.01
+    (tensors,) = validate.compute_values(
+        pulsar_zoo.Model(graph, pulsar_zoo.sample_weights(graph)), (0,)
+    )
+    assert min(float(abs(tensor).max()) for tensor in tensors.values()) > 0.01

@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from lite import KERNELS, delegates, difference, opened, operators, outputs
-from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
+from lite import (
+    KERNELS,
+    compute_difference,
+    count_delegates,
+    list_operators,
+    parse_tflite,
+    run_tflite,
+)
+from lite_float import BACKEND, PRECISIONS, TARGET, emit_tflite, fuse_graph, write_artifact
 from random_graphs import graphs
-from refused_ops import refused
+from refused_ops import is_refused
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Model, Output
@@ -48,7 +55,7 @@ nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lamb
 
 def test_its_target() -> None:
     assert (TARGET.name, TARGET.aliases) == ("tflite", ())
-    assert set(PRECISIONS) <= {each.name for each in TARGET.precisions}
+    assert set(PRECISIONS) <= {precision.name for precision in TARGET.precisions}
     tools = {tool.name: tool.builds for tool in BACKEND.tools(TARGET)}
     assert tools == {"ai-edge-litert": True, "flatbuffers": True}
 
@@ -56,30 +63,32 @@ def test_its_target() -> None:
 @every_op
 def test_every_op_computes_what_the_reference_does(tmp_path: Path, case: Case) -> None:
     model = build_one_input_model(case)
-    if refused(BACKEND, TARGET, model.graph):
+    if is_refused(BACKEND, TARGET, model.graph):
         return
     (xs,) = sample_inputs(model, batch=2)
     expected = float_program.run(model, list(xs))
     for precision in PRECISIONS:
-        folder = written(
+        folder = write_artifact(
             tmp_path / precision, BACKEND.emit(TARGET, model, TARGET.find_precision(precision))
         )
-        found = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(xs))
-        for got, y in zip(found, expected, strict=True):
-            assert difference(got, y) <= MEASURED[precision][0]
+        actual_outputs = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(xs))
+        for actual, y in zip(actual_outputs, expected, strict=True):
+            assert compute_difference(actual, y) <= MEASURED[precision][0]
 
 
 @every_op
 def test_every_op_runs_with_all_kernels(case: Case) -> None:
     model = build_one_input_model(case)
-    if refused(BACKEND, TARGET, model.graph):
+    if is_refused(BACKEND, TARGET, model.graph):
         return
     ((x,),) = sample_inputs(model, batch=1)
     (expected,) = float_program.run(model, [x])
     for precision in PRECISIONS:
-        data = emitted(model, precision)
+        data = emit_tflite(model, precision)
         for kernels in KERNELS:
-            assert difference(outputs(data, x, kernels), expected) <= MEASURED[precision][0]
+            assert (
+                compute_difference(run_tflite(data, x, kernels), expected) <= MEASURED[precision][0]
+            )
 
 
 @nets
@@ -87,22 +96,22 @@ def test_every_op_runs_with_all_kernels(case: Case) -> None:
 def test_networks_compute_what_the_reference_does(
     tmp_path: Path, graph: Graph, precision: str
 ) -> None:
-    plain = Model(graph, sample_weights(graph))
-    (xs,) = sample_inputs(plain, batch=3)
-    expected = float_program.run(plain, list(xs))
-    for name, model in {"plain": plain, "fused": fused(graph)}.items():
-        folder = written(
+    original_model = Model(graph, sample_weights(graph))
+    (xs,) = sample_inputs(original_model, batch=3)
+    expected = float_program.run(original_model, list(xs))
+    for name, model in {"plain": original_model, "fused": fuse_graph(graph)}.items():
+        folder = write_artifact(
             tmp_path / name, BACKEND.emit(TARGET, model, TARGET.find_precision(precision))
         )
-        found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(xs))
-        for got, y in zip(found, expected, strict=True):
-            assert difference(got, y) <= MEASURED[precision][1]
+        actual_outputs = BACKEND.infer(TARGET, folder, graph.inputs[0], list(xs))
+        for actual, y in zip(actual_outputs, expected, strict=True):
+            assert compute_difference(actual, y) <= MEASURED[precision][1]
 
 
 @nets
 def test_a_network_is_one_part_for_xnnpack(graph: Graph) -> None:
     for precision in ("fp32", "fp16"):
-        assert delegates(emitted(fused(graph), precision)) == 1
+        assert count_delegates(emit_tflite(fuse_graph(graph), precision)) == 1
 
 
 def test_clamps_are_part_of_the_operator_before() -> None:
@@ -116,14 +125,14 @@ def test_clamps_are_part_of_the_operator_before() -> None:
     both = add("kept", Relu())
     graph = add.build(Output("y", both), Output("raw", "two"), Output("z", shared))
     model = Model(graph, sample_weights(graph))
-    data = emitted(model)
+    data = emit_tflite(model)
     # the second convolution's sums are an output, so its clamp stays
-    assert [name for name, _ in operators(data)] == [
+    assert [name for name, _ in list_operators(data)] == [
         "CONV_2D", "MAX_POOL_2D", "PAD", "AVERAGE_POOL_2D", "CONV_2D", "RELU",
     ]  # fmt: skip
     ((x,),) = sample_inputs(model, batch=1)
     (expected,) = float_program.run(model, [x])
-    assert difference(outputs(data, x), expected) < 1e-5
+    assert compute_difference(run_tflite(data, x), expected) < 1e-5
 
 
 def test_no_transposition_is_left_that_weights_can_take() -> None:
@@ -133,10 +142,10 @@ def test_no_transposition_is_left_that_weights_can_take() -> None:
     add("gate", Sigmoid())
     add("one", Linear(5))
     model = Model(add.build(), sample_weights(add.build()))
-    data = emitted(model)
-    assert "TRANSPOSE" not in dict(operators(data))
+    data = emit_tflite(model)
+    assert "TRANSPOSE" not in dict(list_operators(data))
     ((x,),) = sample_inputs(model, batch=1)
-    assert difference(outputs(data, x), float_program.run(model, [x])[0]) < 1e-5
+    assert compute_difference(run_tflite(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_a_flat_feature_map_leaves_channel_by_channel() -> None:
@@ -145,9 +154,9 @@ def test_a_flat_feature_map_leaves_channel_by_channel() -> None:
     add("soft", Softmax())
     graph = add.build(Output("y", "soft"), Output("flat", flat))
     model = Model(graph, {})
-    assert "TRANSPOSE" in dict(operators(emitted(model)))
+    assert "TRANSPOSE" in dict(list_operators(emit_tflite(model)))
     ((x,),) = sample_inputs(model, batch=1)
-    np.testing.assert_array_equal(outputs(emitted(model), x)["flat"], x.reshape(-1))
+    np.testing.assert_array_equal(run_tflite(emit_tflite(model), x)["flat"], x.reshape(-1))
 
 
 @pytest.mark.parametrize("count", [5, 6, 8, 9, 10, 25, 26, 31])
@@ -157,32 +166,35 @@ def test_xnnpack_joins_any_number_of_values(count: int) -> None:
     add("join", Concat(), *parts)
     add("shuffle", ChannelShuffle(1))
     model = Model(add.build(), sample_weights(add.build()))
-    data = emitted(model)
-    joins = [op for op in opened(data).subgraphs[0].operators if len(op.inputs) > 3]
+    data = emit_tflite(model)
+    joins = [op for op in parse_tflite(data).subgraphs[0].operators if len(op.inputs) > 3]
     assert all(len(op.inputs) <= 5 for op in joins)
-    assert delegates(data) == 1
+    assert count_delegates(data) == 1
     ((x,),) = sample_inputs(model, batch=1)
-    assert difference(outputs(data, x), float_program.run(model, [x])[0]) < 1e-5
+    assert compute_difference(run_tflite(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_values_may_leave_twice_or_as_they_came() -> None:
     add = NetBuilder(3, 4, 5)
-    value = add("pool", GlobalAvgPool())
-    graph = add.build(Output("a", value), Output("b", value))
+    pooled = add("pool", GlobalAvgPool())
+    graph = add.build(Output("a", pooled), Output("b", pooled))
     model = Model(graph, {})
     ((x,),) = sample_inputs(model, batch=1)
-    assert difference(outputs(emitted(model), x), float_program.run(model, [x])[0]) < 1e-6
+    assert (
+        compute_difference(run_tflite(emit_tflite(model), x), float_program.run(model, [x])[0])
+        < 1e-6
+    )
     graph = replace(graph, outputs=(*graph.outputs, Output("image", "image")))
-    np.testing.assert_array_equal(outputs(emitted(Model(graph, {})), x)["image"], x)
+    np.testing.assert_array_equal(run_tflite(emit_tflite(Model(graph, {})), x)["image"], x)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_random_networks_compute_what_the_reference_does(graph: Graph) -> None:
-    plain = Model(graph, sample_weights(graph))
-    ((x,),) = sample_inputs(plain, batch=1)
-    (expected,) = float_program.run(plain, [x])
-    for model in (plain, run(plain, INFERENCE)):
-        data = emitted(model)
+    original_model = Model(graph, sample_weights(graph))
+    ((x,),) = sample_inputs(original_model, batch=1)
+    (expected,) = float_program.run(original_model, [x])
+    for model in (original_model, run(original_model, INFERENCE)):
+        data = emit_tflite(model)
         for kernels in KERNELS:
-            assert difference(outputs(data, x, kernels), expected) <= 1e-5
+            assert compute_difference(run_tflite(data, x, kernels), expected) <= 1e-5

@@ -10,8 +10,8 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
-from lite import opened
-from lite_float import BACKEND, TARGET, emitted, fused
+from lite import parse_tflite
+from lite_float import BACKEND, TARGET, emit_tflite, fuse_graph
 
 from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.backend import FILE
@@ -22,7 +22,7 @@ FLOW = ("WHILE", "IF", "CALL_ONCE", "CALL", "VAR_HANDLE", "READ_VARIABLE", "ASSI
         "HASHTABLE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "CUSTOM", "RANDOM_UNIFORM")  # fmt: skip
 
 
-def packed(model: object) -> bytes:
+def pack_model(model: object) -> bytes:
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -30,35 +30,35 @@ def packed(model: object) -> bytes:
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return emitted(fused(build_dense()), "fp32")
+    return emit_tflite(fuse_graph(build_dense()), "fp32")
 
 
-def with_code(data: bytes, word: str, *, old: bool) -> bytes:
+def replace_op_code(data: bytes, op_name: str, *, old: bool) -> bytes:
     """Return a file whose last kind of operator is another, said in one of the two fields."""
-    model = opened(data)
-    code, number = model.operatorCodes[-1], getattr(schema.BuiltinOperator, word)
+    model = parse_tflite(data)
+    code, number = model.operatorCodes[-1], getattr(schema.BuiltinOperator, op_name)
     code.builtinCode = 0 if old else number
     code.deprecatedBuiltinCode = min(number, 127) if old or number > 127 else number
-    return packed(model)
+    return pack_model(model)
 
 
 @pytest.mark.parametrize("word", FLOW)
 def test_operators_that_no_model_has(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`, which no model of tcc has"):
-        file_inspection.read_graph(with_code(data, word, old=False))
+        file_inspection.read_graph(replace_op_code(data, word, old=False))
 
 
 @pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
 def test_operators_by_their_older_number(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`"):
-        file_inspection.read_graph(with_code(data, word, old=True))
+        file_inspection.read_graph(replace_op_code(data, word, old=True))
 
 
 def test_graphs_beside_the_first(data: bytes) -> None:
-    model = opened(data)
+    model = parse_tflite(data)
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ValueError, match="it has 2 graphs: a model of tcc has one"):
-        file_inspection.read_graph(packed(model))
+        file_inspection.read_graph(pack_model(model))
 
 
 def test_what_is_no_file_of_the_format(data: bytes) -> None:
@@ -67,8 +67,8 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
     texts += [data[:n] for n in (8, 20, 100, len(data) // 2)]
     for _ in range(200):
         damaged = bytearray(data)
-        for place in random.integers(8, 4096, 8):
-            damaged[place] = random.integers(256)
+        for index in random.integers(8, 4096, 8):
+            damaged[index] = random.integers(256)
         texts.append(bytes(damaged))
     for text in texts:
         with suppress(ValueError):  # many are still whole
@@ -81,15 +81,18 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
 def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:
     from ai_edge_litert import interpreter
 
-    def never(**_: object) -> None:
+    def fail_on_load(**_: object) -> None:
         pytest.fail("it is loaded")
 
-    monkeypatch.setattr(interpreter, "Interpreter", never)
-    (tmp_path / FILE).write_bytes(with_code(data, "WHILE", old=False))
+    monkeypatch.setattr(interpreter, "Interpreter", fail_on_load)
+    (tmp_path / FILE).write_bytes(replace_op_code(data, "WHILE", old=False))
     (source,) = build_dense().inputs
-    with pytest.raises(UserError, match="LiteRT cannot run the model") as found:
+    with pytest.raises(UserError, match="LiteRT cannot run the model") as caught:
         BACKEND.infer(TARGET, tmp_path, source, [np.zeros(source.type.shape, np.float32)])
-    (one,) = found.value.diagnostics
-    assert (one.code, one.label) == ("E0651", "it has `WHILE`, which no model of tcc has")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.label) == (
+        "E0651",
+        "it has `WHILE`, which no model of tcc has",
+    )
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
         BACKEND.numbers(TARGET, tmp_path)

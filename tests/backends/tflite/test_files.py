@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lite import TensorType, delegates, difference, opened, operators, outputs
-from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
+from lite import (
+    TensorType,
+    compute_difference,
+    count_delegates,
+    list_operators,
+    parse_tflite,
+    run_tflite,
+)
+from lite_float import BACKEND, PRECISIONS, TARGET, emit_tflite, fuse_graph, write_artifact
 
 from tcc.backends.tflite import backend as module
 from tcc.backends.tflite import writer
@@ -28,16 +35,16 @@ nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lamb
 @nets
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_bytes_are_the_same_every_time_and_aligned(graph: Graph, precision: str) -> None:
-    data = emitted(fused(graph), precision)
-    assert data == emitted(fused(graph), precision)
-    found = opened(data)
-    assert len(found.buffers) == len({bytes(b.data) for b in found.buffers[1:]}) + 1
-    places = writer_places(data)
-    assert len(places) == len(found.buffers) - 1
-    assert all(place % 16 == 0 for place in places)
+    data = emit_tflite(fuse_graph(graph), precision)
+    assert data == emit_tflite(fuse_graph(graph), precision)
+    parsed = parse_tflite(data)
+    assert len(parsed.buffers) == len({bytes(b.data) for b in parsed.buffers[1:]}) + 1
+    offsets = find_buffer_offsets(data)
+    assert len(offsets) == len(parsed.buffers) - 1
+    assert all(offset % 16 == 0 for offset in offsets)
 
 
-def writer_places(data: bytes) -> list[int]:
+def find_buffer_offsets(data: bytes) -> list[int]:
     """Return where the bytes of each buffer begin, by the schema's reader."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -53,7 +60,7 @@ def test_equal_shapes_and_zero_points_are_written_once() -> None:
     for i in range(4):
         add(f"conv{i}", Conv(16, (3, 3), padding=1))
         add(f"relu{i}", Relu())
-    graph = schema.Model.GetRootAs(emitted(fused(add.build()), "dynamic")).Subgraphs(0)
+    graph = schema.Model.GetRootAs(emit_tflite(fuse_graph(add.build()), "dynamic")).Subgraphs(0)
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     shapes = {t._tab.Vector(t._tab.Offset(4)): tuple(t.ShapeAsNumpy()) for t in tensors}
     assert len(set(shapes.values())) == len(shapes)
@@ -75,16 +82,16 @@ def test_what_a_file_says_of_itself() -> None:
             for o in graph.outputs
         ),
     )
-    found = opened(emitted(fused(graph)))
-    assert found.description.startswith(b"tcc ")
-    assert found.version == 3
-    (signature,) = found.signatureDefs
+    parsed = parse_tflite(emit_tflite(fuse_graph(graph)))
+    assert parsed.description.startswith(b"tcc ")
+    assert parsed.version == 3
+    (signature,) = parsed.signatureDefs
     assert signature.signatureKey == b"serving_default"
-    assert [each.name for each in signature.inputs] == [b"image"]
-    assert [each.name for each in signature.outputs] == [b"logits"]
-    (metadata,) = found.metadata
+    assert [tensor_map.name for tensor_map in signature.inputs] == [b"image"]
+    assert [tensor_map.name for tensor_map in signature.outputs] == [b"logits"]
+    (metadata,) = parsed.metadata
     assert metadata.name == b"tcc"
-    document = json.loads(bytes(found.buffers[metadata.buffer].data))
+    document = json.loads(bytes(parsed.buffers[metadata.buffer].data))
     assert document["model"] == "dense"
     (source,) = document["inputs"]
     assert (source["name"], source["layout"]) == ("image", "NHWC")
@@ -95,13 +102,13 @@ def test_what_a_file_says_of_itself() -> None:
 
 
 def test_operators_are_of_the_version_that_their_types_need() -> None:
-    model = fused(build_dense())
-    versions = {p: dict(operators(emitted(model, p))) for p in PRECISIONS}
+    model = fuse_graph(build_dense())
+    versions = {p: dict(list_operators(emit_tflite(model, p))) for p in PRECISIONS}
     assert versions["fp32"]["CONV_2D"] == versions["fp16"]["CONV_2D"] == 1
     assert versions["fp16"]["DEQUANTIZE"] == 3
     assert versions["dynamic"]["CONV_2D"] == 5
     assert versions["dynamic"]["FULLY_CONNECTED"] == 12
-    codes = opened(emitted(model)).operatorCodes
+    codes = parse_tflite(emit_tflite(model)).operatorCodes
     assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
 
 
@@ -111,21 +118,21 @@ def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
     add("grouped", Conv(64, (3, 3), padding=1, groups=4))
     add("conv", Conv(64, (3, 3)))
     add("grown", ConvTranspose(16, (2, 2), (2, 2)))
-    model = fused(add.build())
-    data = emitted(model, "dynamic")
-    found = opened(data).subgraphs[0]
-    kinds = {tensor.name.decode(): tensor.type for tensor in found.tensors if tensor.name}
+    model = fuse_graph(add.build())
+    data = emit_tflite(model, "dynamic")
+    subgraph = parse_tflite(data).subgraphs[0]
+    kinds = {tensor.name.decode(): tensor.type for tensor in subgraph.tensors if tensor.name}
     assert kinds["conv.weight"] == TensorType.INT8
-    assert operators(data).count(("DEQUANTIZE", 3)) == 3
-    assert {("CONV_2D", 5), ("CONV_2D", 6), ("DEPTHWISE_CONV_2D", 1)} <= set(operators(data))
-    assert delegates(data) == 1
+    assert list_operators(data).count(("DEQUANTIZE", 3)) == 3
+    assert {("CONV_2D", 5), ("CONV_2D", 6), ("DEPTHWISE_CONV_2D", 1)} <= set(list_operators(data))
+    assert count_delegates(data) == 1
 
 
 def test_each_form_is_as_small_as_its_weights() -> None:
     add = NetBuilder(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
-    model = fused(add.build())
-    size = {precision: len(emitted(model, precision)) for precision in PRECISIONS}
+    model = fuse_graph(add.build())
+    size = {precision: len(emit_tflite(model, precision)) for precision in PRECISIONS}
     assert size["fp16"] < 0.51 * size["fp32"]
     assert size["dynamic"] < 0.27 * size["fp32"]
 
@@ -134,18 +141,26 @@ def test_weights_too_large_for_float16_stay() -> None:
     add = NetBuilder(32, 4, 4)
     add("conv", Conv(64, (3, 3)))
     graph = add.build()
-    weights = {name: values * np.float32(1e6) for name, values in sample_weights(graph).items()}
+    weights = {name: tensor * np.float32(1e6) for name, tensor in sample_weights(graph).items()}
     model = Model(graph, weights)
     ((x,),) = sample_inputs(model, batch=1)
-    assert difference(outputs(emitted(model, "fp16"), x), float_program.run(model, [x])[0]) < 1e-5
+    assert (
+        compute_difference(
+            run_tflite(emit_tflite(model, "fp16"), x), float_program.run(model, [x])[0]
+        )
+        < 1e-5
+    )
 
 
 def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_CONSTANT_BYTES", 1000)
     with pytest.raises(UserError) as caught:
-        emitted(fused(build_dense()))
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.message) == ("E0450", "dense is too large for a TFLite file")
+        emit_tflite(fuse_graph(build_dense()))
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == (
+        "E0450",
+        "dense is too large for a TFLite file",
+    )
 
 
 def test_an_op_without_a_rule_is_refused() -> None:
@@ -155,8 +170,8 @@ def test_an_op_without_a_rule_is_refused() -> None:
 
     graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
-    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.reason) for r in found] == [
+    refusals = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.reason) for r in refusals] == [
         ("shrink_relu", "TFLite has no rule for odd")
     ]
 
@@ -166,29 +181,35 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
     model = Model(graph, sample_weights(graph))
-    folder = written(tmp_path, BACKEND.emit(TARGET, model))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
+    (actual,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.25
-    assert difference(found, float_program.run(model, [x.astype(np.float32)])[0]) < 1e-5
+    assert compute_difference(actual, float_program.run(model, [x.astype(np.float32)])[0]) < 1e-5
     with pytest.raises(UserError, match="this network does not take an image"):
         Device(BACKEND, TARGET).run(folder, graph.inputs[0], [image])
 
 
 def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
-    whole = emitted(fused(build_dense()))
+    valid_file = emit_tflite(fuse_graph(build_dense()))
     source = build_dense().inputs[0]
-    for data in (b"", b"TFL3", b"not a model" * 9, whole[:100], whole[: len(whole) // 2]):
+    for data in (
+        b"",
+        b"TFL3",
+        b"not a model" * 9,
+        valid_file[:100],
+        valid_file[: len(valid_file) // 2],
+    ):
         (tmp_path / FILE).write_bytes(data)
         with pytest.raises(UserError) as caught:
             BACKEND.infer(TARGET, tmp_path, source, [])
-        (found,) = caught.value.diagnostics
-        assert (found.code, found.message) == ("E0651", "LiteRT cannot run the model")
-        assert found.at.file == str(tmp_path / FILE)
+        (diagnostic,) = caught.value.diagnostics
+        assert (diagnostic.code, diagnostic.message) == ("E0651", "LiteRT cannot run the model")
+        assert diagnostic.at.file == str(tmp_path / FILE)
 
 
 def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
-    folder = written(tmp_path, BACKEND.emit(TARGET, fused(build_dense())))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, fuse_graph(build_dense())))
     source = replace(build_dense().inputs[0], name="other")
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
         BACKEND.infer(TARGET, folder, source, [np.zeros((3, 16, 16), np.float32)])
@@ -198,7 +219,7 @@ def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
 
 
 def test_it_loads_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = written(tmp_path, BACKEND.emit(TARGET, fused(build_dense())))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, fuse_graph(build_dense())))
     BACKEND.infer(TARGET, folder, build_dense().inputs[0], [np.zeros((3, 16, 16), np.float32)])
     assert capfd.readouterr().err == ""
 
@@ -207,12 +228,12 @@ def test_it_loads_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 def test_what_is_missing_comes_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
-    def version(name: str) -> str | None:
+    def get_version(name: str) -> str | None:
         return None if name == absent else "1"
 
-    monkeypatch.setattr(module, "installed_version", version)
+    monkeypatch.setattr(module, "installed_version", get_version)
     for step in (
-        lambda: emitted(fused(build_dense())),
+        lambda: emit_tflite(fuse_graph(build_dense())),
         lambda: BACKEND.infer(TARGET, tmp_path, build_dense().inputs[0], []),
     ):
         with pytest.raises(MissingTool, match=rf"{absent} is needed .*'tcc-compiler\[tflite\]'"):

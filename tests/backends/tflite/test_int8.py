@@ -11,11 +11,20 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lite import KERNELS, interpreter, opened, operators
-from lite_int8 import BACKEND, TARGET, closed, differing, file, run, steps, whole
-from random_nets import extreme, graphs
-from refused_ops import refused
-from zoo_nets import small
+from lite import KERNELS, create_interpreter, list_operators, parse_tflite
+from lite_int8 import (
+    BACKEND,
+    TARGET,
+    compute_max_steps,
+    count_differing_elements,
+    emit_int8,
+    is_fully_delegated,
+    quantize_graph,
+    run,
+)
+from random_nets import draw_graph, draw_weights
+from refused_ops import is_refused
+from zoo_nets import shrink_network
 
 from tcc.backends.tflite.integer_operators import is_float_exact
 from tcc.compiler.data import weights
@@ -65,21 +74,21 @@ STEPS = 2.01
 
 def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ...] = ()) -> int:
     """Return how many levels of an operation differ."""
-    values = [sample_quantized(x, 1, seed + i)[0] for i, x in enumerate(xs)]
+    arrays = [sample_quantized(x, 1, seed + i)[0] for i, x in enumerate(xs)]
     inputs = tuple(Input(f"x{i}", x) for i, x in enumerate(xs))
     names = tuple(f"y.{i}" for i in range(len(params)))
     node = Node("y", op, tuple(i.name for i in inputs), names, op.infer(*xs))
     graph = verify(Graph("one", inputs, (node,), (Output("out", "y"),)))
-    made = interpreter(file(Model(graph, dict(zip(names, params, strict=True)))))
-    runner = made.get_signature_runner("serving_default")
+    runtime = create_interpreter(emit_int8(Model(graph, dict(zip(names, params, strict=True)))))
+    runner = runtime.get_signature_runner("serving_default")
     feeds = {}
-    for source, x in zip(inputs, values, strict=True):
-        stored = x.astype(np.int16) - (0 if x.dtype == np.int8 else 128)
-        feeds[source.name] = stored.astype(np.int8).transpose(1, 2, 0)[None]
+    for source, x in zip(inputs, arrays, strict=True):
+        signed_input = x.astype(np.int16) - (0 if x.dtype == np.int8 else 128)
+        feeds[source.name] = signed_input.astype(np.int8).transpose(1, 2, 0)[None]
     y = runner(**feeds)["out"][0].transpose(2, 0, 1)
-    wanted = op.integer(xs, tuple(x[None] for x in values), params)[0]
-    zero = 0 if wanted.dtype == np.int8 else -128
-    return int((y.astype(np.int16) - zero != wanted).sum())
+    expected = op.integer(xs, tuple(x[None] for x in arrays), params)[0]
+    zero = 0 if expected.dtype == np.int8 else -128
+    return int((y.astype(np.int16) - zero != expected).sum())
 
 
 scales = st.floats(-18, 10).map(lambda e: float(np.float32(2.0**e)))
@@ -116,8 +125,8 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     weight = random.integers(-127, 128, (filters, channels // groups, *kernel)).astype(np.int8)
     scale = (2.0**exponent * random.uniform(0.5, 2, filters)).astype(np.float32)
-    most = 2 ** data.draw(st.integers(4, 30))
-    bias = random.integers(-most, most, filters).astype(np.int32)
+    max_bias = 2 ** data.draw(st.integers(4, 30))
+    bias = random.integers(-max_bias, max_bias, filters).astype(np.int32)
     low, high = y.limits
     high = data.draw(st.sampled_from((high, high // 3, 120)))
     op = QConv(y.scale, y.dtype.value == "int8", low, high, conv)
@@ -145,11 +154,13 @@ def test_a_global_mean_has_no_weights_to_speak_of() -> None:
     add("gap", GlobalAvgPool())
     add("last", Conv(2, (1, 1)))
     graph = add.build()
-    made = lower_for_int8(graph, weights.initialize_random(graph, 0))
-    found = replace(calibrate_on_input(made, sample_input(made.graph)), float_io=False)
-    data = file(quantize(made, found))
-    assert whole(data)
-    assert max(len(b.data) for b in opened(data).buffers if b.data is not None) == 2 * 200
+    lowered_model = lower_for_int8(graph, weights.initialize_random(graph, 0))
+    ranges = replace(
+        calibrate_on_input(lowered_model, sample_input(lowered_model.graph)), float_io=False
+    )
+    data = emit_int8(quantize(lowered_model, ranges))
+    assert is_fully_delegated(data)
+    assert max(len(b.data) for b in parse_tflite(data).buffers if b.data is not None) == 2 * 200
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -191,55 +202,57 @@ def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
 @nets
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
 def test_no_value_differs(graph: Graph, precision: str) -> None:
-    program = closed(graph, sample_weights(graph))
+    program = quantize_graph(graph, sample_weights(graph))
     for seed in range(3):
-        assert differing(program, sample_input(graph, seed), precision=precision) == {}
+        assert (
+            count_differing_elements(program, sample_input(graph, seed), precision=precision) == {}
+        )
 
 
 @nets
 def test_other_kernels_come_near(graph: Graph) -> None:
-    program = closed(graph, sample_weights(graph))
+    program = quantize_graph(graph, sample_weights(graph))
     for kernels in ("optimised", "reference"):
-        assert steps(program, sample_input(graph, 1), kernels) <= STEPS
+        assert compute_max_steps(program, sample_input(graph, 1), kernels) <= STEPS
 
 
 @looped(CASES)
 def test_every_step_of_the_language(case: Case) -> None:
-    made = build_one_input_model(case)
-    program = closed(made.graph, made.weights)
-    if refused(BACKEND, TARGET, program.graph):
+    model = build_one_input_model(case)
+    program = quantize_graph(model.graph, model.weights)
+    if is_refused(BACKEND, TARGET, program.graph):
         return
-    x = sample_input(made.graph, 1)
+    x = sample_input(model.graph, 1)
     if not integer_program.find_inexact_nodes(program.graph):
-        assert differing(program, x) == {}
+        assert count_differing_elements(program, x) == {}
     for kernels in KERNELS:
-        assert steps(program, x, kernels) <= STEPS
+        assert compute_max_steps(program, x, kernels) <= STEPS
 
 
 @settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_random_networks(data: st.DataObject, stretch: float) -> None:
-    graph = graphs(data.draw)
-    program = closed(graph, extreme(data.draw, graph), stretch)
-    assert differing(program, sample_input(graph)) == {}, program
+    graph = draw_graph(data.draw)
+    program = quantize_graph(graph, draw_weights(data.draw, graph), stretch)
+    assert count_differing_elements(program, sample_input(graph)) == {}, program
 
 
 @pytest.mark.nightly
 @settings(max_examples=400)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
-    graph = graphs(data.draw)
-    program = closed(graph, extreme(data.draw, graph), stretch)
-    assert differing(program, sample_input(graph)) == {}, program
+    graph = draw_graph(data.draw)
+    program = quantize_graph(graph, draw_weights(data.draw, graph), stretch)
+    assert count_differing_elements(program, sample_input(graph)) == {}, program
 
 
 @settings(max_examples=20)
 @given(data=st.data())
 def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
-    graph = graphs(data.draw, floats=True)
-    program = closed(graph, extreme(data.draw, graph))
-    got = run(file(program), sample_input(graph))
-    assert got.keys() == {output.name for output in program.graph.outputs}
+    graph = draw_graph(data.draw, floats=True)
+    program = quantize_graph(graph, draw_weights(data.draw, graph))
+    actual = run(emit_int8(program), sample_input(graph))
+    assert actual.keys() == {output.name for output in program.graph.outputs}
 
 
 FAST = ("ddsnet", "fastnet", "fastnet_block", "mobilenet_v2")
@@ -254,34 +267,34 @@ zoo = pytest.mark.parametrize(
 )
 
 
-def delegated(data: bytes) -> bool:
+def is_delegated(data: bytes) -> bool:
     """Whether XNNPACK has every operator: none of tables, and none of sums of more than two."""
-    used = {name for name, _ in operators(data)}
+    used = {name for name, _ in list_operators(data)}
     return not used & {"CAST", "GATHER", "RIGHT_SHIFT"}
 
 
 @zoo
 def test_no_value_of_the_zoo_differs(path: Path) -> None:
-    graph = small(load(path).graph)
-    program = closed(graph, weights.initialize_random(graph))
+    graph = shrink_network(load(path).graph)
+    program = quantize_graph(graph, weights.initialize_random(graph))
     x = sample_input(program.graph, seed=1)
-    assert differing(program, x) == {}
-    data = file(program)
-    assert whole(data) is delegated(data)
+    assert count_differing_elements(program, x) == {}
+    data = emit_int8(program)
+    assert is_fully_delegated(data) is is_delegated(data)
     for kernels in ("optimised", "reference"):
-        assert steps(program, x, kernels) <= STEPS
+        assert compute_max_steps(program, x, kernels) <= STEPS
 
 
 def test_padded_pools_and_wide_concats_stay_on_the_delegate() -> None:
     add = NetBuilder(3, 12, 12)
-    first = add("stem", Conv(4, (1, 1)))
+    stem = add("stem", Conv(4, (1, 1)))
     pads = [(2, 2, 0, 0), *[(1, 1, 1, 1)] * 6]
     parts = [add(f"pool{i}", MaxPool((3, 3), (1, 1), pad)) for i, pad in enumerate(pads)]
-    add("wide", Concat(), first, *parts)
+    add("wide", Concat(), stem, *parts)
     graph = add.build()
-    program = closed(graph, sample_weights(graph))
-    assert differing(program, sample_input(graph)) == {}
-    assert whole(file(program))
+    program = quantize_graph(graph, sample_weights(graph))
+    assert count_differing_elements(program, sample_input(graph)) == {}
+    assert is_fully_delegated(emit_int8(program))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 49])
@@ -289,7 +302,7 @@ def test_nearest_reads_the_right_pixels(factor: int) -> None:
     add = NetBuilder(2, 3, 2)
     add("up", Resize(scale=(factor, factor + 1)))
     graph = add.build()
-    assert differing(closed(graph, {}), sample_input(graph)) == {}
+    assert count_differing_elements(quantize_graph(graph, {}), sample_input(graph)) == {}
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
@@ -297,18 +310,18 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = build_dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
-    program = closed(graph, sample_weights(graph))
+    program = quantize_graph(graph, sample_weights(graph))
     source = program.graph.inputs[0]
     artifact = BACKEND.emit(TARGET, program, TARGET.find_precision(precision))
     for name, data in artifact.files.items():
         (tmp_path / name).write_bytes(data)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    (got,) = Device(BACKEND, TARGET).run(tmp_path, source, [image])
+    (actual,) = Device(BACKEND, TARGET).run(tmp_path, source, [image])
     assert source.preprocess is not None
     (expected,) = integer_program.run(program, [apply(source.preprocess, image, (3, 16, 16))])
-    assert got.keys() == expected.keys()
-    assert all(np.array_equal(got[name], y) for name, y in expected.items())
-    model = opened(file(program, precision))
+    assert actual.keys() == expected.keys()
+    assert all(np.array_equal(actual[name], y) for name, y in expected.items())
+    model = parse_tflite(emit_int8(program, precision))
     body = model.subgraphs[0]
     kinds = {body.tensors[i].type for i in (*body.inputs, *body.outputs)}
     assert kinds == {3 if precision == "int8-u8" else 9}
@@ -320,21 +333,23 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
 @nets
 def test_bytes_are_the_same_every_time(graph: Graph) -> None:
     for precision in ("int8", "int8-u8"):
-        assert file(closed(graph, sample_weights(graph)), precision) == file(
-            closed(graph, sample_weights(graph)), precision
+        assert emit_int8(quantize_graph(graph, sample_weights(graph)), precision) == emit_int8(
+            quantize_graph(graph, sample_weights(graph)), precision
         )
 
 
 def test_without_real_ends_all_sums_become_levels() -> None:
     model = lower_for_int8(build_dense(), sample_weights(build_dense()))
-    found = calibrate_on_input(model, sample_input(model.graph))
-    words = {
-        ends: [n.op.keyword for n in quantize(model, replace(found, float_io=ends)).graph.nodes]
-        for ends in (True, False)
+    ranges = calibrate_on_input(model, sample_input(model.graph))
+    op_names = {
+        real_ends: [
+            n.op.keyword for n in quantize(model, replace(ranges, float_io=real_ends)).graph.nodes
+        ]
+        for real_ends in (True, False)
     }
-    assert words[True].count("real_conv") == 1
-    assert "real_conv" not in words[False]
-    assert words[False].count("qconv") == words[True].count("qconv") + 1
+    assert op_names[True].count("real_conv") == 1
+    assert "real_conv" not in op_names[False]
+    assert op_names[False].count("qconv") == op_names[True].count("qconv") + 1
 
 
 def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
@@ -343,13 +358,16 @@ def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
     add("conv", Conv(8, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     graph = add.build()
-    used = operators(file(closed(graph, sample_weights(graph))))
+    used = list_operators(emit_int8(quantize_graph(graph, sample_weights(graph))))
     assert {("CONV_2D", 6), ("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3)} <= set(used)
 
 
 def test_the_operators_of_a_plain_network_are_integers() -> None:
     used = {
-        name for name, _ in operators(file(closed(build_dense(), sample_weights(build_dense()))))
+        name
+        for name, _ in list_operators(
+            emit_int8(quantize_graph(build_dense(), sample_weights(build_dense())))
+        )
     }
     mean = {"TRANSPOSE", "RESHAPE", "FULLY_CONNECTED"}
     assert used <= {"CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "PAD"} | mean

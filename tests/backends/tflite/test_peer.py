@@ -10,8 +10,8 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 pytest.importorskip("ai_edge_quantizer", reason="needs the extra `dev`")
 
 from ai_edge_quantizer import quantizer, recipe
-from lite import opened
-from lite_int8 import file, run
+from lite import parse_tflite
+from lite_int8 import emit_int8, run
 
 from tcc.backends.tflite.description import describe_floats
 from tcc.backends.tflite.writer import pack
@@ -24,7 +24,7 @@ from tcc.testing.nets import NetBuilder, build_chain
 from tcc.testing.op_cases import sample_weights
 
 
-def residual() -> Graph:
+def build_residual() -> Graph:
     """A stem, a pool, a residual block and a concat, without linear layers."""
     add = NetBuilder(3, 16, 16, name="residual")
     add("stem", Conv(8, (3, 3), (2, 2), 1))
@@ -39,36 +39,36 @@ def residual() -> Graph:
     return add.build()
 
 
-def peer(model: Model, found: Calibration) -> bytes:
+def quantize_with_peer(model: Model, calibration: Calibration) -> bytes:
     """Return the peer's int8 file of a ready model; it wants a name for every tensor."""
-    lite = opened(pack(describe_floats(model)))
+    lite = parse_tflite(pack(describe_floats(model)))
     body = lite.subgraphs[0]
     ranges = {}
     for number, tensor in enumerate(body.tensors):
         tensor.name = tensor.name or f"constant{number}".encode()
         name = tensor.name.decode()
-        value = name if name in found.ranges else name.rpartition("/")[0]
-        if value in found.ranges:
-            kept = found.ranges[value]
-            low, high = (np.full((1,) * len(tensor.shape), b * kept.scale, np.float32)
-                         for b in kept.limits)  # fmt: skip
+        value_name = name if name in calibration.ranges else name.rpartition("/")[0]
+        if value_name in calibration.ranges:
+            value_range = calibration.ranges[value_name]
+            low, high = (np.full((1,) * len(tensor.shape), b * value_range.scale, np.float32)
+                         for b in value_range.limits)  # fmt: skip
             ranges[name] = {"min": low, "max": high}
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(lite.Pack(builder), file_identifier=b"TFL3")
-    made = quantizer.Quantizer(bytearray(builder.Output()), recipe.static_wi8_ai8())
-    return bytes(made.quantize(ranges).quantized_model)
+    peer_quantizer = quantizer.Quantizer(bytearray(builder.Output()), recipe.static_wi8_ai8())
+    return bytes(peer_quantizer.quantize(ranges).quantized_model)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("graph", [build_chain(30), residual()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [build_chain(30), build_residual()], ids=lambda g: g.name)
 def test_it_is_the_peers_network_and_hardly_larger(graph: Graph) -> None:
     model = lower_for_int8(graph, sample_weights(graph))
-    found = calibrate_on_input(model, sample_input(model.graph))
-    theirs = peer(model, found)
-    ours = file(quantize(model, replace(found, float_io=False)))
-    assert len(ours) <= len(theirs) + 64
+    calibration = calibrate_on_input(model, sample_input(model.graph))
+    peer_file = quantize_with_peer(model, calibration)
+    our_file = emit_int8(quantize(model, replace(calibration, float_io=False)))
+    assert len(our_file) <= len(peer_file) + 64
     for seed in range(3):
         x = sample_input(model.graph, seed)
-        (mine,), (other,) = (run(data, x).values() for data in (ours, theirs))
-        assert mine[1:] == pytest.approx(other[1:], rel=1e-6)
-        assert np.array_equal(mine[0], other[0])
+        (our_output,), (peer_output,) = (run(data, x).values() for data in (our_file, peer_file))
+        assert our_output[1:] == pytest.approx(peer_output[1:], rel=1e-6)
+        assert np.array_equal(our_output[0], peer_output[0])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lite import delegates, interpreter, operators, outputs
-from zoo_nets import small
+from lite import count_delegates, create_interpreter, list_operators, run_tflite
+from zoo_nets import shrink_network
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.data import images, weights
@@ -36,13 +36,13 @@ zoo = pytest.mark.parametrize(
 )
 
 
-def graph_of(name: str) -> Graph:
-    return small(load(shipped.list_specs()[name]).graph)
+def load_graph(name: str) -> Graph:
+    return shrink_network(load(shipped.list_specs()[name]).graph)
 
 
 @zoo
 def test_every_form_of_every_network_computes_the_same(name: str) -> None:
-    graph = graph_of(name)
+    graph = load_graph(name)
     model = Model(graph, weights.initialize_random(graph, 0))
     fused = run(model, INFERENCE)
     assert list(BACKEND.refusals(TARGET, fused.graph)) == []
@@ -52,18 +52,18 @@ def test_every_form_of_every_network_computes_the_same(name: str) -> None:
     for precision, bound in BOUND.items():
         data = BACKEND.emit(TARGET, fused, TARGET.find_precision(precision)).files[FILE]
         sizes[precision] = len(data)
-        got = outputs(data, x)
+        actual = run_tflite(data, x)
         for output, y in expected.items():
-            assert np.abs(got[output] - y).max() <= bound * np.abs(y).max()
+            assert np.abs(actual[output] - y).max() <= bound * np.abs(y).max()
         for kernels in ("optimised", "reference"):
-            interpreter(data, kernels)
-        assert delegates(data) == 1
-        assert "TRANSPOSE" not in dict(operators(data)) or name == "shufflenet_v2"
+            create_interpreter(data, kernels)
+        assert count_delegates(data) == 1
+        assert "TRANSPOSE" not in dict(list_operators(data)) or name == "shufflenet_v2"
     assert sizes["fp16"] < 0.53 * sizes["fp32"]
     assert sizes["dynamic"] < 0.35 * sizes["fp32"]
 
 
-NEAR = {"fp32": (0.9999999, 1e-6), "fp16": (0.999999, 3e-3), "dynamic": (0.9997, 3e-2)}
+TOLERANCES = {"fp32": (0.9999999, 1e-6), "fp16": (0.999999, 3e-3), "dynamic": (0.9997, 3e-2)}
 """Least cosine, and largest difference as a part of the largest logit; measured: half, or less."""
 
 
@@ -73,32 +73,34 @@ NEAR = {"fp32": (0.9999999, 1e-6), "fp16": (0.999999, 3e-3), "dynamic": (0.9997,
 def test_the_authors_networks_come_near(
     shared: Path, root: Path, name: str, picture: str, classes: int
 ) -> None:
-    data = shared / "data" / "ddsnet_checkpoints"
+    checkpoint_folder = shared / "data" / "ddsnet_checkpoints"
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
-    model = Model(graph, import_checkpoint(data / facts["checkpoint"], graph).weights)
-    image = images.read_image(data / picture)
-    for turns in range(2):
-        view = np.ascontiguousarray(np.rot90(image, turns))
+    model = Model(graph, import_checkpoint(checkpoint_folder / facts["checkpoint"], graph).weights)
+    image = images.read_image(checkpoint_folder / picture)
+    for quarter_turns in range(2):
+        view = np.ascontiguousarray(np.rot90(image, quarter_turns))
         x = apply(graph.inputs[0].preprocess, view, (3, 224, 224))
-        ((y,),) = (found.values() for found in float_program.run(model, [x]))
-        for precision, (least, most) in NEAR.items():
+        ((y,),) = (
+            reference_outputs.values() for reference_outputs in float_program.run(model, [x])
+        )
+        for precision, (min_cosine, max_difference) in TOLERANCES.items():
             file = BACKEND.emit(
                 TARGET, run(model, INFERENCE), TARGET.find_precision(precision)
             ).files[FILE]
-            (got,) = outputs(file, x).values()
-            assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
-            assert np.abs(got - y).max() < most * np.abs(y).max()
-            assert got.argmax() == y.argmax()
+            (actual,) = run_tflite(file, x).values()
+            assert actual @ y / np.linalg.norm(actual) / np.linalg.norm(y) > min_cosine
+            assert np.abs(actual - y).max() < max_difference * np.abs(y).max()
+            assert actual.argmax() == y.argmax()
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet"])
 def test_all_kernels_compute_the_same(name: str) -> None:
-    graph = graph_of(name)
+    graph = load_graph(name)
     fused = run(Model(graph, weights.initialize_random(graph, 0)), INFERENCE)
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
     data = BACKEND.emit(TARGET, fused).files[FILE]
-    expected = outputs(data, x)
+    expected = run_tflite(data, x)
     for kernels in ("optimised", "reference"):
-        for output, y in outputs(data, x, kernels).items():
+        for output, y in run_tflite(data, x, kernels).items():
             assert np.abs(y - expected[output]).max() <= 1e-5 * np.abs(y).max()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 import pytest
-from web_node import node
+from web_node import run_node
 
 from tcc.backends.web.backend import FP16, INT8, Web
 from tcc.compiler.ir.graph import Model
@@ -44,25 +44,30 @@ process.stdout.write(JSON.stringify(found), () => process.exit(0));
 """
 
 
-def written(folder, artifact):
-    for name, data in artifact.files.items():
+def write_artifact(folder, artifact):
+    for name, content in artifact.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+        (folder / name).write_bytes(content)
     return folder
 
 
-def built(folder, precision=FP32):
+def build_page(folder, precision=FP32):
     """A page of a small network in a folder, its input, and what the reference gives for that."""
     graph = build_dense() if precision.integer else build_gated()
     if precision.integer:
         program = build_int8_model(graph, sample_weights(graph))
         x = sample_input(program.graph)
         (expected,) = integer_program.run(program, [x])
-        return written(folder, BACKEND.emit(TARGET, program, precision)), program, x, expected
+        return (
+            write_artifact(folder, BACKEND.emit(TARGET, program, precision)),
+            program,
+            x,
+            expected,
+        )
     model = run(Model(graph, sample_weights(graph)), INFERENCE)
     x = sample_inputs(model, batch=1)[0][0]
     (expected,) = float_program.run(model, [x])
-    return written(folder, BACKEND.emit(TARGET, model, precision)), model, x, expected
+    return write_artifact(folder, BACKEND.emit(TARGET, model, precision)), model, x, expected
 
 
 def test_its_target():
@@ -73,11 +78,13 @@ def test_its_target():
 def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
     graph = build_gated()
     model = Model(graph, sample_weights(graph))
-    first, second = BACKEND.emit(TARGET, model).files, BACKEND.emit(TARGET, model).files
-    assert first == second
-    assert {"index.html", "app.js", "model.onnx", "LICENSE-onnxruntime.txt"} < first.keys()
-    assert {name for name in first if "/" in name} == {f"onnxruntime/{name}" for name in runtime}
-    assert "levels.bin" not in first
+    first_files, second_files = BACKEND.emit(TARGET, model).files, BACKEND.emit(TARGET, model).files
+    assert first_files == second_files
+    assert {"index.html", "app.js", "model.onnx", "LICENSE-onnxruntime.txt"} < first_files.keys()
+    assert {name for name in first_files if "/" in name} == {
+        f"onnxruntime/{name}" for name in runtime
+    }
+    assert "levels.bin" not in first_files
     half = onnx.load_from_string(BACKEND.emit(TARGET, model, FP16).files["model.onnx"])
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in half.graph.initializer}
 
@@ -89,17 +96,20 @@ ALL = [
 
 @pytest.mark.parametrize("precision", ALL, ids=lambda p: p.name)
 def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
-    folder, model, x, expected = built(tmp_path, precision)
-    found, again = BACKEND.infer(TARGET, folder, model.graph.inputs[0], [x, x])
-    assert found.keys() == expected.keys()
-    for name, wanted in expected.items():
-        assert (found[name].shape, found[name].dtype) == (wanted.shape, np.float32)
-        assert found[name].tobytes() == again[name].tobytes()
+    folder, model, x, expected = build_page(tmp_path, precision)
+    first_outputs, second_outputs = BACKEND.infer(TARGET, folder, model.graph.inputs[0], [x, x])
+    assert first_outputs.keys() == expected.keys()
+    for name, reference in expected.items():
+        assert (first_outputs[name].shape, first_outputs[name].dtype) == (
+            reference.shape,
+            np.float32,
+        )
+        assert first_outputs[name].tobytes() == second_outputs[name].tobytes()
         if precision.exact:
-            assert found[name].tobytes() == wanted.astype(np.float32).tobytes()
+            assert first_outputs[name].tobytes() == reference.astype(np.float32).tobytes()
         else:
-            bound = {FP32: 1e-5, FP16: 1e-2}[precision] * max(1.0, float(np.abs(wanted).max()))
-            np.testing.assert_allclose(found[name], wanted, rtol=0, atol=bound)
+            bound = {FP32: 1e-5, FP16: 1e-2}[precision] * max(1.0, float(np.abs(reference).max()))
+            np.testing.assert_allclose(first_outputs[name], reference, rtol=0, atol=bound)
 
 
 @pytest.mark.slow
@@ -107,17 +117,19 @@ def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
     from tcc.compiler.lower.onnx_inspection import INTEGERS, add_inner_outputs
     from tcc.compiler.reference.onnxruntime_session import create_session
 
-    folder, model, x, _ = built(tmp_path, INT8)
+    folder, model, x, _ = build_page(tmp_path, INT8)
     data, names = add_inner_outputs((folder / "model.onnx").read_bytes(), INTEGERS)
     appended = (folder / "model.onnx").read_bytes() + (folder / "levels.bin").read_bytes()
     assert onnx.load_from_string(appended) == onnx.load_from_string(data)
     source = model.graph.inputs[0]
-    (found,) = BACKEND.trace_quantized_values(TARGET, folder, source, [x])
+    (inner_values,) = BACKEND.trace_quantized_values(TARGET, folder, source, [x])
     feed = {source.name: x[None].astype(source.type.dtype.value)}
-    wanted = create_session(data, deterministic=True, exact_products=True).run(list(names), feed)
+    reference_values = create_session(data, deterministic=True, exact_products=True).run(
+        list(names), feed
+    )
     assert len(names) > 3
-    assert {name: found[name].tobytes() for name in names} == {
-        name: value.tobytes() for name, value in zip(names, wanted, strict=True)
+    assert {name: inner_values[name].tobytes() for name in names} == {
+        name: array.tobytes() for name, array in zip(names, reference_values, strict=True)
     }
 
 
@@ -131,8 +143,8 @@ def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
 def test_every_op_case_is_computed(tmp_path, runtime, cases):
     """In one process, since most of the time is the start."""
     graph = build_gated()
-    written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
-    listed, expected = {}, {}
+    write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    inputs, expected = {}, {}
     for number, (name, case) in enumerate(cases.items()):
         model = build_one_input_model(case)
         assert list(BACKEND.refusals(TARGET, model.graph)) == []
@@ -141,19 +153,19 @@ def test_every_op_case_is_computed(tmp_path, runtime, cases):
         (tmp_path / f"{number}.bin").write_bytes(x.tobytes())
         (tmp_path / f"{number}.onnx").write_bytes(BACKEND.emit(TARGET, model).files["model.onnx"])
         shape = {"name": source.name, "shape": source.type.shape, "dtype": "float32"}
-        listed[name] = {"file": str(number), **shape}
+        inputs[name] = {"file": str(number), **shape}
         (expected[name],) = float_program.run(model, [x[0]])
-    (tmp_path / "inputs.json").write_text(json.dumps(listed))
-    found = node(RUN_ALL, tmp_path, tmp_path)
-    assert found.keys() == cases.keys()
-    for name, outputs in found.items():
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+    computed = run_node(RUN_ALL, tmp_path, tmp_path)
+    assert computed.keys() == cases.keys()
+    for name, outputs in computed.items():
         assert isinstance(outputs, list), (name, outputs)
-        for one in outputs:
-            wanted = expected[name][one["output"]]
-            assert one["dims"][1:] == list(wanted.shape), name
-            bound = 2e-5 * max(1.0, float(np.abs(wanted).max()))
+        for output in outputs:
+            reference = expected[name][output["output"]]
+            assert output["dims"][1:] == list(reference.shape), name
+            bound = 2e-5 * max(1.0, float(np.abs(reference).max()))
             np.testing.assert_allclose(
-                np.array(one["data"]), wanted.reshape(-1), rtol=2e-5, atol=bound, err_msg=name
+                np.array(output["data"]), reference.reshape(-1), rtol=2e-5, atol=bound, err_msg=name
             )
 
 
@@ -164,23 +176,30 @@ def test_an_op_without_a_rule_is_refused():
 
     graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
-    found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.reason) for r in found] == [
+    refusals = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
+    assert [(r.node.name, r.reason) for r in refusals] == [
         ("shrink_relu", "ONNX Runtime has no rule for odd")
     ]
 
 
 def test_what_is_no_page_is_the_users_error(tmp_path, runtime):
-    folder, model, x, _ = built(tmp_path)
+    folder, model, x, _ = build_page(tmp_path)
     source = model.graph.inputs[0]
-    whole = (folder / "model.onnx").read_bytes()
-    changes = [("model.onnx", b"not a model"), ("model.onnx", whole[:-40]), ("network.js", b"no(")]
+    model_bytes = (folder / "model.onnx").read_bytes()
+    changes = [
+        ("model.onnx", b"not a model"),
+        ("model.onnx", model_bytes[:-40]),
+        ("network.js", b"no("),
+    ]
     changes.append(("network.js", b"process.stdout.write('[]');process.exit(0)"))
-    for name, data in changes:
-        kept = (folder / name).read_bytes()
-        (folder / name).write_bytes(data)
+    for name, content in changes:
+        original = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
         with pytest.raises(UserError) as caught:
             BACKEND.infer(TARGET, folder, source, [x])
-        (told,) = caught.value.diagnostics
-        assert (told.code, told.message) == ("E0651", "the page's code does not run in Node")
-        (folder / name).write_bytes(kept)
+        (diagnostic,) = caught.value.diagnostics
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0651",
+            "the page's code does not run in Node",
+        )
+        (folder / name).write_bytes(original)

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from web_node import needs_node, tensors
+from web_node import compute_tensors, needs_node
 
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, PixelResize, Preprocess
@@ -20,7 +20,7 @@ CROPS = (None, (16, 16), (11, 8), (70, 90))
 NORMS = (((0.0,), (1.0,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.1,), (3e-3,)))
 
 
-def contracts():
+def generate_contracts():
     """Every colour, way to resize, crop and scale, raw and not."""
     for color, resize, crop, scale, raw in product(COLORS, RESIZES, CROPS, SCALES, (False, True)):
         if raw and scale != "255":
@@ -31,9 +31,9 @@ def contracts():
             yield Preprocess(color, resize, crop, mean, std, raw, scale)
 
 
-def shape_of(contract, image):
-    wanted = preprocess.compute_output_shape(contract)
-    return wanted or (contract.channels, *image.shape[:2])
+def compute_shape(contract, image):
+    target_shape = preprocess.compute_output_shape(contract)
+    return target_shape or (contract.channels, *image.shape[:2])
 
 
 @pytest.mark.slow
@@ -42,20 +42,24 @@ def test_it_is_the_references_to_the_bit(tmp_path):
     rng = np.random.default_rng(5)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
     images += [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)]
-    listed = list(contracts())
+    all_contracts = list(generate_contracts())
     # Each contract meets some of the images in turn, and all images meet each resize.
-    pairs = [(c, images[(3 * i + k) % len(images)]) for i, c in enumerate(listed) for k in range(3)]
-    cases = [(json_records.encode(c), shape_of(c, image), image) for c, image in pairs]
-    seen = set()
-    for (contract, image), found in zip(pairs, tensors(tmp_path, cases), strict=True):
-        wanted = preprocess.apply(contract, image, shape_of(contract, image))
-        assert found.view(np.uint32).tolist() == wanted.view(np.uint32).tolist(), (
+    pairs = [
+        (c, images[(3 * i + k) % len(images)])
+        for i, c in enumerate(all_contracts)
+        for k in range(3)
+    ]
+    cases = [(json_records.encode(c), compute_shape(c, image), image) for c, image in pairs]
+    combinations = set()
+    for (contract, image), tensor in zip(pairs, compute_tensors(tmp_path, cases), strict=True):
+        reference = preprocess.apply(contract, image, compute_shape(contract, image))
+        assert tensor.view(np.uint32).tolist() == reference.view(np.uint32).tolist(), (
             contract,
             image.shape,
         )
-        seen.add((contract.resize, image.shape))
+        combinations.add((contract.resize, image.shape))
     assert len(cases) > 1000
-    assert len(seen) == len(RESIZES) * len({image.shape for image in images})
+    assert len(combinations) == len(RESIZES) * len({image.shape for image in images})
 
 
 @needs_node
@@ -64,8 +68,10 @@ def test_what_the_reference_refuses_is_refused(tmp_path):
         (Preprocess(), (3, 4, 4), np.zeros((5, 4, 3), np.uint8), "the network takes 4x4"),
         (Preprocess(resize=PixelResize((4, 4), "cover")), (3, 4, 4), np.zeros((1, 1 << 17, 3), np.uint8), "is too large"),
     ]  # fmt: skip
-    given = [(json_records.encode(c), shape, image) for c, shape, image, _ in cases]
-    for (contract, shape, image, words), found in zip(cases, tensors(tmp_path, given), strict=True):
+    encoded_cases = [(json_records.encode(c), shape, image) for c, shape, image, _ in cases]
+    for (contract, shape, image, message), refusal in zip(
+        cases, compute_tensors(tmp_path, encoded_cases), strict=True
+    ):
         with pytest.raises(UserError, match="image is"):
             preprocess.apply(contract, image, shape)
-        assert words in found
+        assert message in refusal

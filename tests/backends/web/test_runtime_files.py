@@ -13,14 +13,14 @@ from tcc.compiler.support.external_tools import MissingTool
 NAMES = [Path(path).name for path in RUNTIME_PACKAGE.hashes]
 
 
-def archive(files):
+def make_archive(files):
     """An archive as npm packs it."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as opened:
-        for name, data in files.items():
+        for name, content in files.items():
             member = tarfile.TarInfo(f"package/dist/{name}")
-            member.size = len(data)
-            opened.addfile(member, io.BytesIO(data))
+            member.size = len(content)
+            opened.addfile(member, io.BytesIO(content))
     return file.getvalue()
 
 
@@ -34,13 +34,13 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "cache/tcc/onnxruntime-web"
 
 
-def npm(place, text):
-    program = place.parents[2] / "bin/npm"
+def write_npm(cache_folder, text):
+    program = cache_folder.parents[2] / "bin/npm"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
 
 
-def missing():
+def catch_missing():
     with pytest.raises(MissingTool) as caught:
         RUNTIME_PACKAGE.load_files()
     return caught.value
@@ -48,43 +48,46 @@ def missing():
 
 def test_nothing_is_here(place):
     assert RUNTIME_PACKAGE.find_tool().version is None
-    assert missing().why == "npm, which would fetch it, is not here"
-    wanted = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` brings into ~/.cache/tcc/"
-    assert wanted in missing().tool.install
+    assert catch_missing().reason == "npm, which would fetch it, is not here"
+    install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` brings into ~/.cache/tcc/"
+    assert install_hint in catch_missing().tool.install
 
 
 def test_no_network(place):
-    npm(place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1")
+    write_npm(
+        place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1"
+    )
     assert RUNTIME_PACKAGE.find_tool().version == RUNTIME_PACKAGE.version
     assert (
-        missing().why == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
+        catch_missing().reason
+        == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
-    npm(place, "exit 7")
-    assert missing().why == "npm cannot fetch it: it ends with 7"
+    write_npm(place, "exit 7")
+    assert catch_missing().reason == "npm cannot fetch it: it ends with 7"
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no archive", archive({}), archive(dict.fromkeys(NAMES, b"x"))],
+    [b"", b"no archive", make_archive({}), make_archive(dict.fromkeys(NAMES, b"x"))],
     ids=["empty", "no archive", "without files", "other files"],
 )
 def test_an_archive_of_something_else(place, data):
     (place / RUNTIME_PACKAGE.archive).write_bytes(data)
-    assert missing().why == "npm, which would fetch it, is not here"
+    assert catch_missing().reason == "npm, which would fetch it, is not here"
     (place / "other.tgz").write_bytes(data)
-    npm(place, f"/bin/cp {place}/other.tgz {RUNTIME_PACKAGE.archive}")
-    assert missing().why == "what npm fetched is not the package that tcc knows"
+    write_npm(place, f"/bin/cp {place}/other.tgz {RUNTIME_PACKAGE.archive}")
+    assert catch_missing().reason == "what npm fetched is not the package that tcc knows"
     assert not (place / RUNTIME_PACKAGE.version).exists()
 
 
 def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
-    (place / RUNTIME_PACKAGE.archive).write_bytes(archive(runtime))
+    (place / RUNTIME_PACKAGE.archive).write_bytes(make_archive(runtime))
     assert RUNTIME_PACKAGE.load_files() == runtime
-    npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME_PACKAGE.archive}")
+    write_npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME_PACKAGE.archive}")
     (place / RUNTIME_PACKAGE.archive).rename(place / "moved.tgz")
     assert RUNTIME_PACKAGE.load_files() == runtime
     (place / "moved.tgz").unlink()
     assert RUNTIME_PACKAGE.load_files() == runtime  # kept
     name = min(runtime)
     (place / RUNTIME_PACKAGE.version / name).write_bytes(b"changed")
-    assert missing().why.startswith("npm cannot fetch it")
+    assert catch_missing().reason.startswith("npm cannot fetch it")

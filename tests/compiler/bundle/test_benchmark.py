@@ -8,7 +8,7 @@ from tcc.compiler.ir.measurement import RunCost, RunTimes, summarize_times
 LESS, MORE, UNDECIDED = CostVerdict.LOWER, CostVerdict.HIGHER, CostVerdict.UNDECIDED
 
 
-def timed(median: float, spread: float = 0.0) -> RunCost:
+def create_cost(median: float, spread: float = 0.0) -> RunCost:
     return RunCost(times=RunTimes(median, median - spread, median + spread, median, 9))
 
 
@@ -18,10 +18,10 @@ PAIRS = {
     "nor the other way": (RunCost(90, 86), RunCost(90, 100), ("cycles", 100 / 86, UNDECIDED)),
     "but by more": (RunCost(90, 80), RunCost(90, 100), ("cycles", 1.25, MORE)),
     "instructions where there are no cycles": (RunCost(100), RunCost(300, 1), ("instructions", 3, MORE)),
-    "times": (timed(4), timed(2), ("time", 0.5, LESS)),
-    "times that overlap": (timed(4, 1.5), timed(2, 0.5), ("time", 0.5, UNDECIDED)),
-    "times that just do not": (timed(4, 1.4), timed(2, 0.5), ("time", 0.5, LESS)),
-    "the same": (timed(4), timed(4), ("time", 1, UNDECIDED)),
+    "times": (create_cost(4), create_cost(2), ("time", 0.5, LESS)),
+    "times that overlap": (create_cost(4, 1.5), create_cost(2, 0.5), ("time", 0.5, UNDECIDED)),
+    "times that just do not": (create_cost(4, 1.4), create_cost(2, 0.5), ("time", 0.5, LESS)),
+    "the same": (create_cost(4), create_cost(4), ("time", 1, UNDECIDED)),
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def test_pairs(first: RunCost, second: RunCost, expected: tuple[str, float, Cost
 
 
 def test_what_was_timed_does_not_compare_with_what_was_counted() -> None:
-    assert compare_costs(RunCost(100, 100), timed(1)) is None
+    assert compare_costs(RunCost(100, 100), create_cost(1)) is None
     assert compare_costs(RunCost(), RunCost(1)) is None
 
 

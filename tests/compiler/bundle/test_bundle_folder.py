@@ -79,30 +79,30 @@ class Refusing(Printer):
                 yield Refusal(node, "kernels of 3 are too small", "take 5")
 
 
-def known(target, precision):
+def parse_precision(target, precision):
     return FP32 if precision == FP32.name else None
 
 
-def read(folder):
-    return bundle_folder.read_bundle(folder, known, None)
+def read_bundle(folder):
+    return bundle_folder.read_bundle(folder, parse_precision, None)
 
 
-def made(folder: Path, text: str = SPEC, weights=None, backend=None):
+def build_bundle(folder: Path, text: str = SPEC, weights=None, backend=None):
     path = folder / "net.yaml"
     path.write_text(text)
     spec = load(path)
-    chosen = pipeline.create_random_weights(spec.graph)
+    model_weights = pipeline.create_random_weights(spec.graph)
     if weights:
-        chosen = replace(chosen, tensors={**chosen.tensors, **weights})
+        model_weights = replace(model_weights, tensors={**model_weights.tensors, **weights})
     backend = backend or Printer()
     device = Device(backend, *backend.targets)
-    found = pipeline.build(spec, chosen, [Plan(device, FP32)], silent)
-    return next(iter(found))
+    bundles = pipeline.build(spec, model_weights, [Plan(device, FP32)], silent)
+    return next(iter(bundles))
 
 
 @pytest.fixture
 def contents(tmp_path):
-    return made(tmp_path)
+    return build_bundle(tmp_path)
 
 
 @pytest.fixture
@@ -110,37 +110,41 @@ def folder(contents, tmp_path):
     return bundle_folder.write_bundle(contents, tmp_path / "out")
 
 
-def errors(folder: Path) -> list[str]:
-    with pytest.raises(UserError) as found:
-        read(folder)
-    return [d.code for d in found.value.diagnostics]
+def list_errors(folder: Path) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        read_bundle(folder)
+    return [d.code for d in caught.value.diagnostics]
 
 
-def resealed(folder: Path, change) -> None:
+def reseal_manifest(folder: Path, change) -> None:
     """Change a manifest and seal it again, as only a forger would."""
     path = folder / "manifest.json"
-    about = manifest.decode(path.read_bytes(), "manifest.json")
-    path.write_bytes(manifest.encode(change(about)))
+    bundle_manifest = manifest.decode(path.read_bytes(), "manifest.json")
+    path.write_bytes(manifest.encode(change(bundle_manifest)))
 
 
-def values(folder: Path, name: str) -> np.ndarray:
+def read_values(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer((folder / name).read_bytes(), "<f4")
 
 
 def test_it_says_what_it_is(contents):
-    about = contents.manifest
+    bundle_manifest = contents.manifest
     assert contents.name == "tiny-printer-fp32"
-    assert (about.model.name, about.model.doc) == ("tiny", "A small network.")
-    assert about.model.params == {"classes": "3"}
-    assert len(about.model.spec) == 64
-    assert about.made_with.keys() == {"numpy", "onnx", "onnxruntime", "printer", "tcc"}
-    assert about.made_with["printer"] == "1.2"
-    assert (about.input.name, about.input.shape, about.input.dtype) == (
+    assert (bundle_manifest.model.name, bundle_manifest.model.doc) == ("tiny", "A small network.")
+    assert bundle_manifest.model.params == {"classes": "3"}
+    assert len(bundle_manifest.model.spec) == 64
+    assert bundle_manifest.made_with.keys() == {"numpy", "onnx", "onnxruntime", "printer", "tcc"}
+    assert bundle_manifest.made_with["printer"] == "1.2"
+    assert (
+        bundle_manifest.input.name,
+        bundle_manifest.input.shape,
+        bundle_manifest.input.dtype,
+    ) == (
         "image",
         (3, 8, 8),
         "float32",
     )
-    (output,) = about.outputs
+    (output,) = bundle_manifest.outputs
     assert (output.name, output.shape, output.activation) == ("logits", (3,), "softmax")
     assert output.labels == ("a", "b", "c")
 
@@ -154,35 +158,35 @@ def test_random_weights_are_said_loudly(contents):
 
 
 def test_what_was_written_is_read_back(contents, folder):
-    found = read(folder)
-    assert found.manifest == contents.manifest
-    assert (found.model / "graph.txt").read_text().startswith("graph tiny {")
-    assert (found.model / "run").stat().st_mode & 0o100
-    assert found.input.preprocess == preprocess.Preprocess(
+    reread = read_bundle(folder)
+    assert reread.manifest == contents.manifest
+    assert (reread.model / "graph.txt").read_text().startswith("graph tiny {")
+    assert (reread.model / "run").stat().st_mode & 0o100
+    assert reread.input.preprocess == preprocess.Preprocess(
         resize=preprocess.PixelResize((8, 8)), mean=(0.5,), std=(0.25,)
     )
 
 
 def test_the_same_build_gives_the_same_bytes(tmp_path):
-    first, second = made(tmp_path), made(tmp_path)
-    assert first.files == second.files
-    assert manifest.encode(first.manifest) == manifest.encode(second.manifest)
+    first_bundle, second_bundle = build_bundle(tmp_path), build_bundle(tmp_path)
+    assert first_bundle.files == second_bundle.files
+    assert manifest.encode(first_bundle.manifest) == manifest.encode(second_bundle.manifest)
 
 
 def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
     """The network is the mean of each channel, so that numpy can tell what must come out."""
-    folder = bundle_folder.write_bundle(made(tmp_path, MEANS), tmp_path / "out")
-    about = read(folder).manifest
-    assert len(about.goldens.cases) == 2
-    for case in about.goldens.cases:
+    folder = bundle_folder.write_bundle(build_bundle(tmp_path, MEANS), tmp_path / "out")
+    bundle_manifest = read_bundle(folder).manifest
+    assert len(bundle_manifest.goldens.cases) == 2
+    for case in bundle_manifest.goldens.cases:
         pixels = images.read_image(folder / case.image)
-        tensor = preprocess.apply(about.input.preprocess, pixels, (3, 8, 8))
-        assert values(folder, case.tensor).tobytes() == tensor.astype("<f4").tobytes()
+        tensor = preprocess.apply(bundle_manifest.input.preprocess, pixels, (3, 8, 8))
+        assert read_values(folder, case.tensor).tobytes() == tensor.astype("<f4").tobytes()
         expected = tensor.mean(axis=(1, 2), dtype=np.float64)
-        np.testing.assert_allclose(values(folder, case.outputs["value"]), expected, rtol=1e-6)
+        np.testing.assert_allclose(read_values(folder, case.outputs["value"]), expected, rtol=1e-6)
         assert case.source.startswith("sample image ")
-    assert 0 < about.goldens.tolerance.relative < 1e-3
-    assert about.goldens.tolerance.reason
+    assert 0 < bundle_manifest.goldens.tolerance.relative < 1e-3
+    assert bundle_manifest.goldens.tolerance.reason
 
 
 def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
@@ -190,35 +194,35 @@ def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
         ", preprocess: {resize: {size: [8, 8], mode: stretch}}", ", preprocess: {}"
     )
     text = text.replace("[3, 8, 8]", "[3, 5, 7]")
-    folder = bundle_folder.write_bundle(made(tmp_path, text), tmp_path / "out")
-    for case in read(folder).manifest.goldens.cases:
+    folder = bundle_folder.write_bundle(build_bundle(tmp_path, text), tmp_path / "out")
+    for case in read_bundle(folder).manifest.goldens.cases:
         assert case.source == "noise"
         assert images.read_image(folder / case.image).shape == (5, 7, 3)
 
 
 def test_goldens_without_an_image(tmp_path):
     text = MEANS.replace(", preprocess: {resize: {size: [8, 8], mode: stretch}}", "")
-    folder = bundle_folder.write_bundle(made(tmp_path, text), tmp_path / "out")
-    for case in read(folder).manifest.goldens.cases:
+    folder = bundle_folder.write_bundle(build_bundle(tmp_path, text), tmp_path / "out")
+    for case in read_bundle(folder).manifest.goldens.cases:
         assert (case.source, case.image) == ("noise", None)
-        tensor = values(folder, case.tensor).reshape(3, 8, 8)
+        tensor = read_values(folder, case.tensor).reshape(3, 8, 8)
         assert np.abs(tensor).max() <= 1
         np.testing.assert_allclose(
-            values(folder, case.outputs["value"]), tensor.mean(axis=(1, 2)), atol=1e-6
+            read_values(folder, case.outputs["value"]), tensor.mean(axis=(1, 2)), atol=1e-6
         )
 
 
 def test_weights_that_overflow_are_refused(tmp_path):
     huge = {"conv.weight": np.full((3, 3, 3, 3), 3e38, np.float32)}
-    with pytest.raises(UserError, match=r"E0508.*output `logits` is not finite") as found:
-        made(tmp_path, weights=huge)
-    assert found.value.diagnostics[0].at.line == 12
+    with pytest.raises(UserError, match=r"E0508.*output `logits` is not finite") as caught:
+        build_bundle(tmp_path, weights=huge)
+    assert caught.value.diagnostics[0].at.line == 12
 
 
 def test_a_refusal_is_located_before_any_work(tmp_path):
-    with pytest.raises(UserError) as found:
-        made(tmp_path, backend=Refusing())
-    text = str(found.value).replace(str(tmp_path), "TMP")
+    with pytest.raises(UserError) as caught:
+        build_bundle(tmp_path, backend=Refusing())
+    text = str(caught.value).replace(str(tmp_path), "TMP")
     assert text.startswith("error[E0607]: picky cannot run `batch_norm` (conv)\n")
     assert "--> TMP/net.yaml:8:5" in text
     assert "kernels of 3 are too small\n" in text
@@ -229,11 +233,11 @@ class TestReplacing:
     def test_an_older_bundle(self, contents, folder):
         (folder / "model/graph.txt").write_text("damaged")
         bundle_folder.write_bundle(contents, folder.parent)
-        assert read(folder)
+        assert read_bundle(folder)
 
     def test_an_empty_folder(self, contents, tmp_path):
         (tmp_path / "out/tiny-printer-fp32").mkdir(parents=True)
-        assert read(bundle_folder.write_bundle(contents, tmp_path / "out"))
+        assert read_bundle(bundle_folder.write_bundle(contents, tmp_path / "out"))
 
     @pytest.mark.parametrize(
         ("spoil", "why"),
@@ -247,10 +251,10 @@ class TestReplacing:
     )
     def test_what_is_not_only_ours_stays(self, contents, folder, spoil, why):
         spoil(folder)
-        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        previous_files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(UserError, match=f"E0602.*{why}"):
             bundle_folder.write_bundle(contents, folder.parent)
-        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == previous_files
 
     def test_a_file_stays(self, contents, tmp_path):
         (tmp_path / "tiny-printer-fp32").write_text("mine")
@@ -262,7 +266,7 @@ class TestReplacing:
 class TestDamage:
     def test_there_is_none(self, tmp_path):
         with pytest.raises(UserError, match=r"E0620.*there is no bundle here"):
-            read(tmp_path / "nothing")
+            read_bundle(tmp_path / "nothing")
 
     def test_all_damaged_files_are_listed(self, folder):
         (folder / "model/graph.txt").write_bytes(b"x")
@@ -270,60 +274,65 @@ class TestDamage:
         data = bytearray((folder / "goldens/2/input.bin").read_bytes())
         data[100] ^= 1
         (folder / "goldens/2/input.bin").write_bytes(data)
-        with pytest.raises(UserError) as found:
-            read(folder)
-        assert [d.message for d in found.value.diagnostics] == [
+        with pytest.raises(UserError) as caught:
+            read_bundle(folder)
+        assert [d.message for d in caught.value.diagnostics] == [
             "a file of the bundle is missing",
             "a file of the bundle was changed",
             "a file of the bundle was changed",
         ]
-        assert [d.code for d in found.value.diagnostics] == ["E0622"] * 3
-        assert found.value.diagnostics[1].label == "its SHA-256 is not the manifest's"
-        assert found.value.diagnostics[2].label.startswith("it has 1 bytes, the manifest says ")
+        assert [d.code for d in caught.value.diagnostics] == ["E0622"] * 3
+        assert caught.value.diagnostics[1].label == "its SHA-256 is not the manifest's"
+        assert caught.value.diagnostics[2].label.startswith("it has 1 bytes, the manifest says ")
 
     def test_an_edited_manifest(self, folder):
         path = folder / "manifest.json"
         path.write_text(path.read_text().replace('"a",', '"z",'))
-        assert errors(folder) == ["E0621"]
+        assert list_errors(folder) == ["E0621"]
 
     def test_a_manifest_of_another_version(self, folder):
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
         with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
-            read(folder)
+            read_bundle(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])
     def test_a_manifest_that_is_none(self, folder, data):
         (folder / "manifest.json").write_bytes(data)
-        assert errors(folder) == ["E0621"]
+        assert list_errors(folder) == ["E0621"]
 
     @pytest.mark.parametrize("path", ["../../net.yaml", "/etc/passwd", "model/../../../net.yaml"])
     def test_a_path_that_leaves_the_folder(self, folder, path):
-        def escape(about):
-            return replace(about, files=(replace(about.files[0], path=path), *about.files[1:]))
+        def escape(bundle_manifest):
+            return replace(
+                bundle_manifest,
+                files=(replace(bundle_manifest.files[0], path=path), *bundle_manifest.files[1:]),
+            )
 
-        resealed(folder, escape)
-        assert errors(folder) == ["E0623"]
+        reseal_manifest(folder, escape)
+        assert list_errors(folder) == ["E0623"]
 
     def test_a_link_that_leaves_the_folder(self, folder, tmp_path):
         (tmp_path / "same").write_bytes((folder / "model/run").read_bytes())
         (folder / "model/run").unlink()
         (folder / "model/run").symlink_to(tmp_path / "same")
-        assert errors(folder) == ["E0623"]
+        assert list_errors(folder) == ["E0623"]
 
     def test_a_contract_that_makes_no_sense(self, folder):
-        def negative(about):
-            contract = replace(about.input.preprocess, std=(-1.0,))
-            return replace(about, input=replace(about.input, preprocess=contract))
+        def negative(bundle_manifest):
+            contract = replace(bundle_manifest.input.preprocess, std=(-1.0,))
+            return replace(
+                bundle_manifest, input=replace(bundle_manifest.input, preprocess=contract)
+            )
 
-        resealed(folder, negative)
-        assert errors(folder) == ["E0621"]
+        reseal_manifest(folder, negative)
+        assert list_errors(folder) == ["E0621"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    return manifest.encode(made(folder).manifest)
+    return manifest.encode(build_bundle(folder).manifest)
 
 
 @given(st.data())

@@ -43,7 +43,7 @@ PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandOutcome:
     """How a command ended."""
 
     code: int
@@ -70,9 +70,9 @@ def tcc(home):
     """Run a command in this process."""
     from tcc.compiler.cli import app
 
-    def run(*words: object, input: bytes | None = None) -> Ended:
-        found = CliRunner().invoke(app, list(map(str, words)), input=input)
-        return Ended(found.exit_code, found.stdout, found.stderr)
+    def run(*args: object, input: bytes | None = None) -> CommandOutcome:
+        outcome = CliRunner().invoke(app, list(map(str, args)), input=input)
+        return CommandOutcome(outcome.exit_code, outcome.stdout, outcome.stderr)
 
     return run
 
@@ -81,12 +81,12 @@ def tcc(home):
 def process(home):
     """Run a command in a process of its own."""
 
-    def run(*words: object, program: str = PROGRAM, **options: Any) -> Ended:
+    def run(*args: object, program: str = PROGRAM, **options: Any) -> CommandOutcome:
         env = os.environ | options.pop("env", {})
-        command = [sys.executable, "-c", program, *map(str, words)]
+        command = [sys.executable, "-c", program, *map(str, args)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        found = subprocess.run(command, check=False, text=True, env=env, **streams)
-        return Ended(found.returncode, found.stdout or "", found.stderr or "")
+        completed = subprocess.run(command, check=False, text=True, env=env, **streams)
+        return CommandOutcome(completed.returncode, completed.stdout or "", completed.stderr or "")
 
     return run
 
@@ -103,12 +103,12 @@ def built_for_host(tmp_path_factory) -> Path:
     """A bundle of the spec for this machine, built once: a test that changes it takes a copy."""
     from tcc.compiler.cli import app
 
-    place = tmp_path_factory.mktemp("host")
-    (place / "tiny.yaml").write_text(SPEC)
-    words = ("build", place / "tiny.yaml", "--target", "host", "-o", place / "build", "-q")
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, done.stderr
-    return place / "build/tiny-host-fp32"
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "tiny.yaml").write_text(SPEC)
+    args = ("build", folder / "tiny.yaml", "--target", "host", "-o", folder / "build", "-q")
+    outcome = CliRunner().invoke(app, list(map(str, args)))
+    assert outcome.exit_code == 0, outcome.stderr
+    return folder / "build/tiny-host-fp32"
 
 
 @pytest.fixture
@@ -167,8 +167,8 @@ def no_docker(monkeypatch, home):
     folder = home / "nothing"
     folder.mkdir()
     for name in ("sh", "c++"):
-        if found := shutil.which(name):
-            (folder / name).symlink_to(found)
+        if program_path := shutil.which(name):
+            (folder / name).symlink_to(program_path)
     monkeypatch.setenv("PATH", str(folder))
 
 
@@ -189,4 +189,4 @@ def strange(tcc, home, state) -> Path:
     program = folder / "model/tiny-run"
     program.write_text(f"#!/bin/sh\necho ran > {home}/ran\n")
     program.chmod(0o755)
-    return forged_bundles.forged(folder, "host")
+    return forged_bundles.forge_bundle(folder, "host")

@@ -57,7 +57,7 @@ def images_of(home):
     return write
 
 
-def manifest(home):
+def read_manifest(home):
     return json.loads((home / FOLDER / "manifest.json").read_text())
 
 
@@ -65,29 +65,29 @@ def manifest(home):
 @pytest.mark.parametrize(("count", "copies"), [(1, 0), (15, 0), (12, 12)])
 def test_few_images_judge_no_floor(tcc, home, images_of, count, copies):
     data = images_of(count, copies)
-    found = tcc(*BUILD, "--data", data, "--json")
-    assert found.code == found.document["exit"] == 4
+    outcome = tcc(*BUILD, "--data", data, "--json")
+    assert outcome.code == outcome.document["exit"] == 4
     assert (
-        "error[E0722]: fewer than 16 different images to judge the accuracy floor by" in found.err
+        "error[E0722]: fewer than 16 different images to judge the accuracy floor by" in outcome.err
     )
-    assert f"{count} {'is' if count == 1 else 'are'} different" in found.err
+    assert f"{count} {'is' if count == 1 else 'are'} different" in outcome.err
     assert not (home / "build").exists()
-    found = tcc(*BUILD, "--data", data, "--allow-few")
-    assert found.code == 0, found.err
-    assert "warning[W0671]: too few images say how near these integers are" in found.err
-    about = manifest(home)
-    assert [each["code"] for each in about["warnings"]] == ["W0671"]
-    assert about["calibration"]["measured"]["images"] == count
+    outcome = tcc(*BUILD, "--data", data, "--allow-few")
+    assert outcome.code == 0, outcome.err
+    assert "warning[W0671]: too few images say how near these integers are" in outcome.err
+    manifest_json = read_manifest(home)
+    assert [warning["code"] for warning in manifest_json["warnings"]] == ["W0671"]
+    assert manifest_json["calibration"]["measured"]["images"] == count
     assert "W0671" in (home / FOLDER / "model-card.md").read_text()
 
 
 @pytest.mark.usefixtures("spec")
 def test_sixteen_images_are_enough(tcc, home, images_of):
-    found = tcc(*BUILD, "--data", images_of(16))
-    assert found.code == 0, found.err
-    assert "W0671" not in found.err
-    assert "warnings" not in manifest(home)
-    assert manifest(home)["calibration"]["measured"]["images"] == 16
+    outcome = tcc(*BUILD, "--data", images_of(16))
+    assert outcome.code == 0, outcome.err
+    assert "W0671" not in outcome.err
+    assert "warnings" not in read_manifest(home)
+    assert read_manifest(home)["calibration"]["measured"]["images"] == 16
 
 
 @pytest.mark.usefixtures("spec")
@@ -95,45 +95,45 @@ def test_copies_of_other_images_judge_once(tcc, home, images_of):
     """Images that are not the calibration's are counted by their pixels as well."""
     assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", images_of(24), "-o", "c.json",
                "-q").code == 0  # fmt: skip
-    words = (*BUILD, "--calibration", "c.json", "--data")
-    assert tcc(*words, images_of(10, 10, seed=2)).code == 4
-    assert tcc(*words, images_of(16, 0, seed=2)).code == 0
+    args = (*BUILD, "--calibration", "c.json", "--data")
+    assert tcc(*args, images_of(10, 10, seed=2)).code == 4
+    assert tcc(*args, images_of(16, 0, seed=2)).code == 0
 
 
 @pytest.mark.usefixtures("spec")
 def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
-    words = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
-    found = tcc(*words)
-    assert found.code == 0
-    assert "`build` refuses these integers: 8 different images judge them" in found.err
-    found = tcc(*BUILD, "--calibration", "c.json")
-    assert found.code == 4
-    assert "error[E0722]" in found.err
-    found = tcc(*BUILD, "--calibration", "c.json", "--allow-few")
-    assert found.code == 0, found.err
-    assert "warning[W0671]" in found.err
+    args = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
+    outcome = tcc(*args)
+    assert outcome.code == 0
+    assert "`build` refuses these integers: 8 different images judge them" in outcome.err
+    outcome = tcc(*BUILD, "--calibration", "c.json")
+    assert outcome.code == 4
+    assert "error[E0722]" in outcome.err
+    outcome = tcc(*BUILD, "--calibration", "c.json", "--allow-few")
+    assert outcome.code == 0, outcome.err
+    assert "warning[W0671]" in outcome.err
 
 
 @pytest.mark.usefixtures("spec")
 def test_python_refuses_and_warns_as_the_command_does(home, images_of):
-    words = {"seed": 1, "precision": "int8", "data": images_of(12)}
-    with pytest.warns(package.CalibrationWarning), pytest.raises(package.UserError) as told:
-        package.build("net.yaml", "onnxruntime", **words)
-    assert [each.code for each in told.value.diagnostics] == ["E0722"]
+    options = {"seed": 1, "precision": "int8", "data": images_of(12)}
+    with pytest.warns(package.CalibrationWarning), pytest.raises(package.UserError) as error_info:
+        package.build("net.yaml", "onnxruntime", **options)
+    assert [diagnostic.code for diagnostic in error_info.value.diagnostics] == ["E0722"]
     with pytest.warns(package.CalibrationWarning) as record:
-        built = package.build("net.yaml", "onnxruntime", allow_few=True, **words)
+        built = package.build("net.yaml", "onnxruntime", allow_few=True, **options)
     assert "W0671: too few images say" in str(record[-1].message)
-    assert [each.code for each in built.manifest.warnings] == ["W0671"]
+    assert [diagnostic.code for diagnostic in built.manifest.warnings] == ["W0671"]
 
 
 @pytest.mark.parametrize("method", ["minmax", "best"])
 def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_of, method):
     """Between what the images gave and what the calibration states, nothing is written."""
     (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
-    words = (*BUILD, "--data", images_of(32), "--method", method)
-    assert tcc(*words, "--floor", "min_cosine=0").code == 0
-    about = manifest(home)["calibration"]["measured"]
-    measured, bound = (about[key]["found"] for key in ("outputs", "bounds"))
+    args = (*BUILD, "--data", images_of(32), "--method", method)
+    assert tcc(*args, "--floor", "min_cosine=0").code == 0
+    measurements = read_manifest(home)["calibration"]["measured"]
+    measured, bound = (measurements[key]["found"] for key in ("outputs", "bounds"))
     assert bound["cosine"] < measured["cosine"]
     assert bound["correlation"] < measured["correlation"]
     assert bound["error"] > measured["error"]
@@ -144,11 +144,11 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
         ("max_error", bound["error"], measured["error"]),
     ):
         floor = (low + high) / 2
-        found = tcc(*words, "--floor", f"{option}={floor}")
-        assert found.code == 4, option
-        assert "on unseen images, estimated from 32 at 95 %" in found.err
-        holds = low - 1e-9 if option != "max_error" else low + 1e-9
-        assert tcc(*words, "--floor", f"{option}={holds}", "-q").code == 0, option
+        outcome = tcc(*args, "--floor", f"{option}={floor}")
+        assert outcome.code == 4, option
+        assert "on unseen images, estimated from 32 at 95 %" in outcome.err
+        reached_bound = low - 1e-9 if option != "max_error" else low + 1e-9
+        assert tcc(*args, "--floor", f"{option}={reached_bound}", "-q").code == 0, option
 
 
 def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
@@ -156,11 +156,11 @@ def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
     (home / "net.yaml").write_text(SPEC.format(units=1, activation="sigmoid"))
     images = np.random.default_rng(3).integers(100, 110, (24, 12, 12, 3)).astype(np.uint8)
     np.savez(home / "odd.npz", images=images)
-    words = ("build", "net.yaml", "--seed", 3, *BUILD[4:], "--data", "odd.npz", "--json")
-    found = tcc(*words, "--method", "minmax")
-    assert found.code == 4, found.err
-    assert found.document["quality"]["found"]["correlation"] > 0.5  # six images pass
-    assert "the correlation of `found` with the floats may be as low as -1.000 on" in found.err
+    args = ("build", "net.yaml", "--seed", 3, *BUILD[4:], "--data", "odd.npz", "--json")
+    outcome = tcc(*args, "--method", "minmax")
+    assert outcome.code == 4, outcome.err
+    assert outcome.document["quality"]["found"]["correlation"] > 0.5  # six images pass
+    assert "the correlation of `found` with the floats may be as low as -1.000 on" in outcome.err
     assert not (home / "build").exists()
 
 
@@ -170,54 +170,56 @@ class TestMixed:
 
     def test_any_floor_below_one_is_reached(self, tcc, home, images_of):
         data = images_of(24)
-        found = tcc(*BUILD, "--data", data, "--floor", f"min_cosine={1 - 1e-10}", "--mixed")
-        assert found.code == 0, found.err
-        about = manifest(home)["calibration"]
-        assert about["measured"]["bounds"]["found"]["cosine"] >= 1 - 1e-10
-        assert about["in_float"]
+        outcome = tcc(*BUILD, "--data", data, "--floor", f"min_cosine={1 - 1e-10}", "--mixed")
+        assert outcome.code == 0, outcome.err
+        calibration = read_manifest(home)["calibration"]
+        assert calibration["measured"]["bounds"]["found"]["cosine"] >= 1 - 1e-10
+        assert calibration["in_float"]
 
     def test_more_layers_than_are_tried_singly(self, tcc, home, images_of, monkeypatch):
         from tcc.compiler.quant.program import floor_program
 
         monkeypatch.setattr(floor_program, "MAX_CANDIDATES", 1)
-        words = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
-        found = tcc(*BUILD, "--data", images_of(24), *words)
-        assert found.code == 0, found.err
+        args = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
+        outcome = tcc(*BUILD, "--data", images_of(24), *args)
+        assert outcome.code == 0, outcome.err
 
     def test_an_option_that_is_used_is_not_advised(self, tcc, images_of, monkeypatch):
         from tcc.compiler.quant.program import floor_program
 
         every = floor_program.sort_noisy_layers
-        monkeypatch.setattr(floor_program, "sort_noisy_layers", lambda *given: every(*given)[:1])
+        monkeypatch.setattr(floor_program, "sort_noisy_layers", lambda *args: every(*args)[:1])
         data = images_of(24)
-        found = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
-        assert found.code == 4
-        assert "--mixed" not in found.err
+        outcome = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
+        assert outcome.code == 4
+        assert "--mixed" not in outcome.err
         assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
 
     def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
-        found = tcc(
+        outcome = tcc(
             *BUILD, "--data", images_of(24), "--floor", f"min_cosine={1 - 1e-10}", "--mixed"
         )
-        assert found.code == 0, found.err
-        measured = manifest(home)["calibration"]["measured"]
+        assert outcome.code == 0, outcome.err
+        measured = read_manifest(home)["calibration"]["measured"]
         assert measured["outputs"]["found"]["images"] == 16
         assert measured["bounds"]["found"]["images"] == 16
         assert "other images chose the layers" in measured["where"]
 
     def test_it_takes_images_for_both(self, tcc, images_of):
-        found = tcc(*BUILD, "--data", images_of(18), "--mixed")
-        assert found.code == 4
-        assert "fewer than 20 different images" in found.err
-        assert "`--mixed` chooses layers by 4 or more, and 16 others judge" in found.err
+        outcome = tcc(*BUILD, "--data", images_of(18), "--mixed")
+        assert outcome.code == 4
+        assert "fewer than 20 different images" in outcome.err
+        assert "`--mixed` chooses layers by 4 or more, and 16 others judge" in outcome.err
 
     def test_without_images_it_is_refused(self, tcc, images_of):
         data = images_of(24)
         assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", data, "-o", "c.json",
                    "-q").code == 0  # fmt: skip
-        found = tcc(*BUILD, "--calibration", "c.json", "--mixed")
-        assert found.code == 2
-        assert "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in found.err
+        outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
+        assert outcome.code == 2
+        assert (
+            "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in outcome.err
+        )
 
 
 class TestStatedFloors:
@@ -226,16 +228,16 @@ class TestStatedFloors:
     @pytest.fixture
     def build(self, tcc, home, images_of):
         (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
-        words = (*BUILD, "--data", images_of(24), "--method", "minmax")
-        return lambda *floors: tcc(*words, *(w for floor in floors for w in ("--floor", floor)))
+        args = (*BUILD, "--data", images_of(24), "--method", "minmax")
+        return lambda *floors: tcc(*args, *(w for floor in floors for w in ("--floor", floor)))
 
     def test_a_file_states_several(self, build, home):
         (home / "lax.yaml").write_text("min_cosine: 0\nmin_correlation: 0\nmax_error: 1e3\n")
         (home / "strict.json").write_text('{"max_error": 1e-12}')
         assert build("lax.yaml").code == 0
-        found = build("strict.json")
-        assert found.code == 4
-        assert "--floor NAME=VALUE" in found.err
+        outcome = build("strict.json")
+        assert outcome.code == 4
+        assert "--floor NAME=VALUE" in outcome.err
 
     @pytest.mark.parametrize(
         ("floors", "message"),
@@ -259,9 +261,9 @@ class TestStatedFloors:
             ("true", "min_cosine: true"),
         ):  # fmt: skip
             (home / f"{name}.yaml").write_text(text)
-        found = build(*floors)
-        assert found.code == 2
-        assert f"error[E0790]: {message}\n" in found.err
+        outcome = build(*floors)
+        assert outcome.code == 2
+        assert f"error[E0790]: {message}\n" in outcome.err
 
     @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
     def test_python_states_them_by_name(self, home, images_of):
@@ -275,6 +277,6 @@ class TestStatedFloors:
             package.lower("net.yaml", "onnxruntime", **options, floors={"max_error": 1e-12})
 
     def test_an_old_name_says_the_new_one(self, tcc, build):
-        found = tcc(*BUILD, "--max-drop=0.1")
-        assert found.code == 2
-        assert "`--max-drop` is now `--floor max_drop=VALUE`" in found.err
+        outcome = tcc(*BUILD, "--max-drop=0.1")
+        assert outcome.code == 2
+        assert "`--max-drop` is now `--floor max_drop=VALUE`" in outcome.err

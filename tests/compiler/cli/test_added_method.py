@@ -45,33 +45,36 @@ sys.exit(main())
 @pytest.fixture
 def with_aciq(process, home, images):
     (home / "aciq.py").write_text(ACIQ)
-    return lambda *words: process(*words, program=PROGRAM, env={"PYTHONPATH": str(home)})
+    return lambda *args: process(*args, program=PROGRAM, env={"PYTHONPATH": str(home)})
 
 
 def test_help_and_mistakes_name_it(with_aciq):
     for command in ("calibrate", "build"):
-        said = " ".join(with_aciq(command, "--help").out.split())
-        assert "minmax, percentile, mse, kl-cosine, aciq or best; without it, best." in said
-    listed = with_aciq("calibrate", "--help").out
-    assert "    aciq         clipping for Laplace values, in closed form\n" in listed
-    found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "--method", "aciqq")
-    assert found.code == 2
-    assert "did you mean `aciq`?" in found.err
+        help_text = " ".join(with_aciq(command, "--help").out.split())
+        assert "minmax, percentile, mse, kl-cosine, aciq or best; without it, best." in help_text
+    calibrate_help = with_aciq("calibrate", "--help").out
+    assert "    aciq         clipping for Laplace values, in closed form\n" in calibrate_help
+    outcome = with_aciq("calibrate", "tiny.yaml", "--data", "set", "--method", "aciqq")
+    assert outcome.code == 2
+    assert "did you mean `aciq`?" in outcome.err
 
 
 def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
     # 8 bits hardly clip so small a network: the clipping for 2 bits is seen.
     (home / "aciq.py").write_text(ACIQ.replace("9.89, 11.16", "2.83, 3.89"))
-    words = ("calibrate", "tiny.yaml", "--data", "set", "-q")
-    assert with_aciq(*words, "--method", "aciq", "-o", "a.json").code == 0
-    assert tcc(*words, "--method", "minmax", "-o", "m.json").code == 0
-    made, safe = (json.loads((home / f"{name}.json").read_text()) for name in "am")
-    assert (made["method"], made["used"]) == ("aciq", "aciq")
+    args = ("calibrate", "tiny.yaml", "--data", "set", "-q")
+    assert with_aciq(*args, "--method", "aciq", "-o", "a.json").code == 0
+    assert tcc(*args, "--method", "minmax", "-o", "m.json").code == 0
+    aciq_calibration, minmax_calibration = (
+        json.loads((home / f"{name}.json").read_text()) for name in "am"
+    )
+    assert (aciq_calibration["method"], aciq_calibration["used"]) == ("aciq", "aciq")
     scales = [
-        (made["values"][name]["scale"], safe["values"][name]["scale"]) for name in safe["values"]
+        (aciq_calibration["values"][name]["scale"], minmax_calibration["values"][name]["scale"])
+        for name in minmax_calibration["values"]
     ]
-    assert all(own <= other for own, other in scales)
-    assert any(own < other for own, other in scales)
+    assert all(aciq_scale <= minmax_scale for aciq_scale, minmax_scale in scales)
+    assert any(aciq_scale < minmax_scale for aciq_scale, minmax_scale in scales)
     build = (
         "build",
         "tiny.yaml",
@@ -83,13 +86,13 @@ def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
         "set",
     )
     floors = ("--floor", "min_cosine=0", "--floor", "min_correlation=0")
-    found = tcc(*build, "--calibration", "a.json", *floors, "-q")
-    assert found.code == 0, found.err
+    outcome = tcc(*build, "--calibration", "a.json", *floors, "-q")
+    assert outcome.code == 0, outcome.err
 
 
 def test_best_tries_it(with_aciq, home):
-    found = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
-    assert found.code == 0, found.err
+    outcome = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
+    assert outcome.code == 0, outcome.err
     assert list(json.loads((home / "best.json").read_text())["judged"])[1:] == [
         "minmax", "aciq",
     ]  # fmt: skip

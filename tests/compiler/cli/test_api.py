@@ -22,10 +22,14 @@ FEW = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 @FEW
 def test_a_spec_is_calibrated_and_written(home, images):
     spec = tcc.load("fastnet_block")
-    found = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
-    assert (found.target, found.method, found.data.images) == ("ax620", "minmax", 24)
-    again = read_document(home / "c.json")
-    assert again.values == found.values
+    calibration = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
+    assert (calibration.target, calibration.method, calibration.data.images) == (
+        "ax620",
+        "minmax",
+        24,
+    )
+    reread_calibration = read_document(home / "c.json")
+    assert reread_calibration.values == calibration.values
 
 
 def test_wrong_names_are_said(images):
@@ -41,33 +45,42 @@ def test_too_few_images_are_refused(images):
 def test_what_the_command_warns_of_python_warns_of(home, images):
     """Word for word, the images first; who expects it can leave it out by its class."""
     (images / "notes.txt").write_text("none of these is an image")
-    few = read_set(images).select_first(3)
-    for number, item in enumerate(few.items):
+    few_images = read_set(images).select_first(3)
+    for number, item in enumerate(few_images.items):
         path = home / "few" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(item.path.read_bytes())
     for data in ("few", str(images)):
-        with pytest.warns(tcc.CalibrationWarning) as heard:
+        with pytest.warns(tcc.CalibrationWarning) as caught_warnings:
             tcc.calibrate("tiny.yaml", data, seed=0)
-        done = CliRunner().invoke(app, f"calibrate tiny.yaml --data {data} --seed 0".split())
-        assert done.exit_code == 0, done.stderr
-        said = done.stderr
-        for one in heard:
-            assert " ".join(str(one.message).split()) in " ".join(said.split())
-            assert one.filename == __file__
-        assert len(heard) == said.count("warning:") + said.count("note[")
-    assert any("no images" in str(one.message) or "notes.txt" in str(one.message) for one in heard)
+        outcome = CliRunner().invoke(app, f"calibrate tiny.yaml --data {data} --seed 0".split())
+        assert outcome.exit_code == 0, outcome.stderr
+        stderr_text = outcome.stderr
+        for caught_warning in caught_warnings:
+            assert " ".join(str(caught_warning.message).split()) in " ".join(stderr_text.split())
+            assert caught_warning.filename == __file__
+        assert len(caught_warnings) == stderr_text.count("warning:") + stderr_text.count("note[")
+    assert any(
+        "no images" in str(caught_warning.message) or "notes.txt" in str(caught_warning.message)
+        for caught_warning in caught_warnings
+    )
 
 
 @FEW
 def test_integers_are_built_from_images_or_from_a_file(home, images):
-    whole = tcc.build("tiny.yaml", "onnxruntime", out="a", precision="int8", data=images)
-    about = whole.manifest.calibration
-    assert about.measured.outputs["logits"].cosine > 0.999
+    calibrated_bundle = tcc.build(
+        "tiny.yaml", "onnxruntime", out="a", precision="int8", data=images
+    )
+    calibration = calibrated_bundle.manifest.calibration
+    assert calibration.measured.outputs["logits"].cosine > 0.999
     tcc.calibrate("tiny.yaml", images, out="c.json")
-    again = tcc.build("tiny.yaml", "onnxruntime", out="b", precision="int8", calibration="c.json")
-    first, second = (b.model.joinpath("model.onnx").read_bytes() for b in (whole, again))
-    assert first == second
+    bundle_from_file = tcc.build(
+        "tiny.yaml", "onnxruntime", out="b", precision="int8", calibration="c.json"
+    )
+    first_model, second_model = (
+        b.model.joinpath("model.onnx").read_bytes() for b in (calibrated_bundle, bundle_from_file)
+    )
+    assert first_model == second_model
     mixed = tcc.build(
         "tiny.yaml",
         "ort",
@@ -80,64 +93,71 @@ def test_integers_are_built_from_images_or_from_a_file(home, images):
     assert mixed.manifest.calibration.in_float
 
 
-def heard(record):
+def collect_warnings(record):
     """Return what Python warned of, each at the line that called."""
-    assert all(one.category is tcc.CalibrationWarning for one in record)
-    assert {one.filename for one in record} <= {__file__}
-    return [str(one.message) for one in record]
+    assert all(caught_warning.category is tcc.CalibrationWarning for caught_warning in record)
+    assert {caught_warning.filename for caught_warning in record} <= {__file__}
+    return [str(caught_warning.message) for caught_warning in record]
 
 
 def test_building_warns_of_what_calibrating_warns_of(home, images):
     (images / "notes.txt").write_text("none of these is an image")
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.calibrate("tiny.yaml", images, out="c.json")
-    told = heard(record)
+    expected_messages = collect_warnings(record)
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images)
-    assert heard(record) == told
+    assert collect_warnings(record) == expected_messages
     # What a file of a calibration says was said when it was made; the images are new.
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.build("tiny.yaml", "ort", precision="int8", data=images, calibration="c.json")
-    assert heard(record) == [one for one in told if "notes.txt" in one]
+    assert collect_warnings(record) == [
+        message for message in expected_messages if "notes.txt" in message
+    ]
 
 
 @FEW
 def test_several_targets_are_one_calibration_and_agree(home, images):
     """As `--target` with commas: the same bytes, and the same agreement."""
-    words = {"precision": "int8", "data": images, "method": "minmax", "floors": {"min_cosine": 0}}
-    found = tcc.build("tiny.yaml", ["onnxruntime", "tflite", "ax620", "ort"], out="a", **words)
+    options = {"precision": "int8", "data": images, "method": "minmax", "floors": {"min_cosine": 0}}
+    build_set = tcc.build(
+        "tiny.yaml", ["onnxruntime", "tflite", "ax620", "ort"], out="a", **options
+    )
     line = "build tiny.yaml --target onnxruntime,tflite,ax620 --precision int8 --data set"
-    done = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         app, f"{line} --method minmax --floor min_cosine=0 -o b --json".split()
     )
-    assert done.exit_code == 0, done.stderr
+    assert outcome.exit_code == 0, outcome.stderr
     names = [f"tiny-{target}-int8" for target in ("onnxruntime", "tflite", "ax620")]
-    assert [one.folder.name for one in found.bundles] == names
+    assert [member.folder.name for member in build_set.bundles] == names
     for name in names:
-        listed = sorted(p.relative_to("a") for p in Path("a", name).rglob("*") if p.is_file())
-        assert len(listed) > 5
-        for path in listed:
+        file_paths = sorted(p.relative_to("a") for p in Path("a", name).rglob("*") if p.is_file())
+        assert len(file_paths) > 5
+        for path in file_paths:
             assert Path("a", path).read_bytes() == Path("b", path).read_bytes(), path
-    told = json.loads(done.stdout)["agreement"]
-    assert found.holds is told["holds"] is True
-    for each, said in zip(found.targets, told["targets"], strict=True):
-        assert each.device.name == said["target"]
-        assert len(each.layers or ()) == len(said["layers"] or ())
-        assert sum(one.values for one in each.outputs) == said["outputs"]["values"]
-    assert [each.holds for each in found.targets] == [True, True, None]
-    (pair,) = found.pairs
-    assert pair.found.values == told["pairs"][0]["values"] > 0
+    agreement = json.loads(outcome.stdout)["agreement"]
+    assert build_set.holds is agreement["holds"] is True
+    for target_report, target_json in zip(build_set.targets, agreement["targets"], strict=True):
+        assert target_report.device.name == target_json["target"]
+        assert len(target_report.layers or ()) == len(target_json["layers"] or ())
+        assert (
+            sum(member.values for member in target_report.outputs)
+            == target_json["outputs"]["values"]
+        )
+    assert [target_report.holds for target_report in build_set.targets] == [True, True, None]
+    (pair,) = build_set.pairs
+    assert pair.found.values == agreement["pairs"][0]["values"] > 0
 
 
 def test_several_targets_in_floats_and_none(home):
-    found = tcc.build("tiny.yaml", ("onnxruntime", "tflite"))
-    assert [one.manifest.precision for one in found.bundles] == ["fp32", "fp32"]
-    assert found.holds
+    build_set = tcc.build("tiny.yaml", ("onnxruntime", "tflite"))
+    assert [member.manifest.precision for member in build_set.bundles] == ["fp32", "fp32"]
+    assert build_set.holds
     with pytest.raises(tcc.UserError, match=r"E0605.*which target"):
         tcc.build("tiny.yaml", [])
-    with pytest.raises(tcc.UserError) as told:
+    with pytest.raises(tcc.UserError) as error_info:
         tcc.build("tiny.yaml", ["onnxruntime", "arm-a8", "tflight"])
-    assert [one.code for one in told.value.diagnostics] == ["E0605", "E0605"]
+    assert [member.code for member in error_info.value.diagnostics] == ["E0605", "E0605"]
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", ["onnxruntime", "tflite"]])
@@ -145,8 +165,8 @@ def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
     from tcc.compiler.bundle import replay
 
     run = replay._run_goldens
-    wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
-    monkeypatch.setattr(replay, "_run_goldens", wrong)
+    shift_outputs = lambda *args: [{n: v + 1 for n, v in outputs.items()} for outputs in run(*args)]  # noqa: E731
+    monkeypatch.setattr(replay, "_run_goldens", shift_outputs)
     with pytest.raises(tcc.Disagreement, match="onnxruntime: what was built does not agree"):
         tcc.build("tiny.yaml", target)
     assert not list(home.glob("build/*"))
@@ -173,9 +193,9 @@ def test_a_module_trains_and_its_weights_are_built(home):
     network.train()(x)["logits"].square().sum().backward()
     torch.optim.SGD(network.parameters(), 0.1).step()
     tcc.save_weights(torch.optim.swa_utils.AveragedModel(network), "w.safetensors")
-    again = tcc.torch("tiny.yaml", "w.safetensors")
-    assert list(again.state_dict()) == list(network.state_dict())
-    for name, values in again.state_dict().items():
+    reloaded_network = tcc.torch("tiny.yaml", "w.safetensors")
+    assert list(reloaded_network.state_dict()) == list(network.state_dict())
+    for name, values in reloaded_network.state_dict().items():
         assert torch.equal(values, network.state_dict()[name])
     bundle = tcc.build("tiny.yaml", "onnxruntime", weights="w.safetensors")
     assert bundle.manifest.weights.notice is None
@@ -202,15 +222,18 @@ def test_a_module_needs_torch(monkeypatch):
 
 
 def test_a_network_is_checked_before_it_has_weights(home):
-    found = tcc.check("tiny.yaml", ["onnxruntime", "arm-a7"], precision="int8")
-    assert found.holds
-    assert found.cost.params == 135
-    assert [each.plan.device.name for each in found.capabilities] == ["onnxruntime", "arm-a7"]
+    check_report = tcc.check("tiny.yaml", ["onnxruntime", "arm-a7"], precision="int8")
+    assert check_report.holds
+    assert check_report.cost.params == 135
+    assert [member.plan.device.name for member in check_report.capabilities] == [
+        "onnxruntime",
+        "arm-a7",
+    ]
     text = (home / "tiny.yaml").read_text()
     (home / "other.yaml").write_text(text.replace("params: 135", "params: 136"))
-    wrong = tcc.check("other.yaml")
-    assert not wrong.holds
-    assert [(each.code, each.at.line) for each in wrong.errors] == [
+    failed_report = tcc.check("other.yaml")
+    assert not failed_report.holds
+    assert [(member.code, member.at.line) for member in failed_report.errors] == [
         ("E0240", len(text.splitlines()))
     ]
     with pytest.raises(tcc.UserError, match="E0605"):
@@ -220,18 +243,23 @@ def test_a_network_is_checked_before_it_has_weights(home):
 def test_a_refusal_is_an_error_of_the_check_and_of_lowering(home):
     text = (home / "tiny.yaml").read_text().replace("  - relu\n", "  - gelu\n")
     (home / "gelu.yaml").write_text(text)
-    (told,) = tcc.check("gelu.yaml", "ax620", precision="int8").errors
-    assert (told.code, told.at.line) == ("E0607", text.splitlines().index("  - gelu") + 1)
+    (diagnostic,) = tcc.check("gelu.yaml", "ax620", precision="int8").errors
+    assert (diagnostic.code, diagnostic.at.line) == (
+        "E0607",
+        text.splitlines().index("  - gelu") + 1,
+    )
     assert tcc.check("gelu.yaml", "onnxruntime").holds
 
 
 def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
-    floats = tcc.lower("tiny.yaml", "arm-a7")
-    words = [node.op.keyword for node in floats.graph.nodes]
+    fp32_model = tcc.lower("tiny.yaml", "arm-a7")
+    op_names = [node.op.keyword for node in fp32_model.graph.nodes]
     assert "batch_norm" in [node.op.keyword for node in tcc.load("tiny.yaml").graph.nodes]
-    assert "batch_norm" not in words
-    integers = tcc.lower("tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax")
-    assert "qconv" in [node.op.keyword for node in integers.graph.nodes]
+    assert "batch_norm" not in op_names
+    int8_model = tcc.lower(
+        "tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax"
+    )
+    assert "qconv" in [node.op.keyword for node in int8_model.graph.nodes]
 
 
 @FEW
@@ -245,17 +273,17 @@ def test_a_bundle_is_run_verified_and_evaluated(home, images):
         floors={"min_cosine": 0},
     )
     files = sorted(images.rglob("*.png"))
-    found = tcc.run(bundle, files[:2])
+    predictions = tcc.run(bundle, files[:2])
     array = np.asarray(Image.open(files[0]).convert("RGB"))
-    (again,) = tcc.run(bundle.folder, [array])
-    assert np.array_equal(found[0]["logits"].raw, again["logits"].raw)
-    assert sum(found[0]["logits"].values) == pytest.approx(1)
-    assert found[0]["logits"].ranked()[0][1] in ("cat", "dog", "owl")
+    (array_prediction,) = tcc.run(bundle.folder, [array])
+    assert np.array_equal(predictions[0]["logits"].raw, array_prediction["logits"].raw)
+    assert sum(predictions[0]["logits"].values) == pytest.approx(1)
+    assert predictions[0]["logits"].ranked()[0][1] in ("cat", "dog", "owl")
     verified = tcc.verify(bundle, "tiny.yaml")
     assert verified.holds
     assert sum(layer.differing for layer in verified.program.layers) == 0
-    judged = tcc.evaluate(bundle, images)
-    assert judged.scores.images == len(files)
+    evaluation = tcc.evaluate(bundle, images)
+    assert evaluation.scores.images == len(files)
     assert tcc.evaluate("tiny.yaml", images).scores.images == len(files)
     with pytest.raises(tcc.UserError, match=r"E0601.*`seed` has no effect: it is for specs"):
         tcc.evaluate(bundle.folder, images, seed=1)
@@ -283,18 +311,20 @@ def test_a_network_is_trained_as_the_command_does(home):
     """To the byte, and Python warns of what the command warns of."""
     pytest.importorskip("torch", reason="needs the extra `train`")
     draw_many(home)
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
-        found = tcc.train("tiny.yaml", "many", "python", epochs=1, seed=4, threads=1)
+        training_run = tcc.train("tiny.yaml", "many", "python", epochs=1, seed=4, threads=1)
     line = "train tiny.yaml --data many -o typed --epochs 1 --seed 4 --threads 1 --device cpu"
-    done = CliRunner().invoke(app, line.split())
-    assert done.exit_code == 0, done.stderr
+    outcome = CliRunner().invoke(app, line.split())
+    assert outcome.exit_code == 0, outcome.stderr
     files = sorted(path.name for path in (home / "typed").iterdir())
     assert files == sorted(path.name for path in (home / "python").iterdir())
     for name in files:
         assert (home / "typed" / name).read_bytes() == (home / "python" / name).read_bytes(), name
-    assert found.test.images == found.data.images["test"][0] + sum(found.data.images["test"][1:])
-    assert bool(heard) == ("warning" in done.stderr)
+    assert training_run.test.images == training_run.data.images["test"][0] + sum(
+        training_run.data.images["test"][1:]
+    )
+    assert bool(caught_warnings) == ("warning" in outcome.stderr)
     with pytest.raises(tcc.UserError, match="E1229"):
         tcc.train("tiny.yaml", "many", "python")
 
@@ -306,12 +336,12 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
 
     draw_many(home)
 
-    def train(out, **more):
+    def train(out, **options):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return tcc.train("tiny.yaml", "many", out, epochs=3, seed=4, **more)
+            return tcc.train("tiny.yaml", "many", out, epochs=3, seed=4, **options)
 
-    whole = train("whole", threads=1)
+    uninterrupted_run = train("whole", threads=1)
     write = checkpoint.write_checkpoint
 
     def interrupted(path, trainer, state):
@@ -327,10 +357,10 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
     assert (home / "cut/checkpoint.safetensors").exists()
     with pytest.raises(tcc.UserError, match="E1229"):
         train("cut")
-    assert train("cut", resume=True) == whole  # with the threads that it was begun with
+    assert train("cut", resume=True) == uninterrupted_run  # with the threads that it was begun with
     for path in (home / "whole").iterdir():
         assert path.read_bytes() == (home / "cut" / path.name).read_bytes(), path.name
-    assert train("cut", resume=True) == whole
+    assert train("cut", resume=True) == uninterrupted_run
     report = home / "cut/report.json"
     report.write_text(report.read_text().replace('"tcc_training": 1', '"tcc_training": 2'))
     for folder in ("cut", "nothing"):

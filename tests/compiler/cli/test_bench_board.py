@@ -33,47 +33,53 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for this machine."""
     folder = tmp_path_factory.mktemp("built")
     (folder / "tiny.yaml").write_text(SPEC)
-    words = ["build", str(folder / "tiny.yaml"), "--target", "host", "-q", "-o", str(folder)]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    args = ["build", str(folder / "tiny.yaml"), "--target", "host", "-q", "-o", str(folder)]
+    assert CliRunner().invoke(app, args).exit_code == 0
     return folder / "tiny-host-fp32"
 
 
-def reach(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
+def extend_path(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(boards.adb, ["--adb"]), (boards.ssh, ["--ssh", "board"])]
+    ("make", "words"),
+    [(boards.make_fake_adb, ["--adb"]), (boards.make_ssh_folder, ["--ssh", "board"])],
 )
 def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, words):
-    reach(monkeypatch, make(tmp_path))
-    ended = tcc("bench", bundle, *words, "--runs", "3", "--json")
-    assert ended.code == 0, ended.err
-    (found,) = ended.document["bundles"]
-    assert found["how"] == f"{'adb' if make is boards.adb else 'ssh board'}, one thread"
-    assert found["network"]["times"]["runs"] == 3
-    assert found["preprocess"]["times"]["median"] > 0
-    assert found["layers"]
-    assert [one["holds"] for one in found["goldens"]] == [True] * len(found["goldens"])
-    assert len({one["golden"] for one in found["goldens"]}) > 1
+    extend_path(monkeypatch, make(tmp_path))
+    outcome = tcc("bench", bundle, *words, "--runs", "3", "--json")
+    assert outcome.code == 0, outcome.err
+    (bundle_report,) = outcome.document["bundles"]
+    assert (
+        bundle_report["how"]
+        == f"{'adb' if make is boards.make_fake_adb else 'ssh board'}, one thread"
+    )
+    assert bundle_report["network"]["times"]["runs"] == 3
+    assert bundle_report["preprocess"]["times"]["median"] > 0
+    assert bundle_report["layers"]
+    assert [golden["holds"] for golden in bundle_report["goldens"]] == [True] * len(
+        bundle_report["goldens"]
+    )
+    assert len({golden["golden"] for golden in bundle_report["goldens"]}) > 1
 
 
 def test_what_came_back_is_told(tcc, bundle, tmp_path, monkeypatch):
-    reach(monkeypatch, boards.adb(tmp_path))
+    extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
     assert "outputs agree" in tcc("bench", bundle, "--adb", "--runs", "3").out
     assert not list((tmp_path / "device").iterdir())
 
 
 def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch):
-    programs = boards.adb(tmp_path)
+    programs = boards.make_fake_adb(tmp_path)
     honest = (programs / "adb").read_text()
     zeros = 'case $2 in *cat*/raw*) set -- $1 "head -c 12 /dev/zero; echo tcc-status:0" ;; esac\n'
-    boards.program(programs, "adb", honest.replace("case $1", zeros + "case $1", 1))
-    reach(monkeypatch, programs)
-    ended = tcc("bench", bundle, "--adb", "--runs", "1")
-    assert ended.code == 4
-    assert "error: on the board, golden 1, output `logits`: off by" in ended.err
-    assert "network" in ended.out  # the times are told all the same
+    boards.write_program(programs, "adb", honest.replace("case $1", zeros + "case $1", 1))
+    extend_path(monkeypatch, programs)
+    outcome = tcc("bench", bundle, "--adb", "--runs", "1")
+    assert outcome.code == 4
+    assert "error: on the board, golden 1, output `logits`: off by" in outcome.err
+    assert "network" in outcome.out  # the times are told all the same
 
 
 def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatch):
@@ -81,19 +87,19 @@ def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatc
     assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
     bundle = home / "build/tiny-tflite-fp32"
     (home / "elsewhere").mkdir()
-    reach(monkeypatch, boards.adb(home / "elsewhere"))
-    boards.program(home, "benchmark", LITERT)
-    words = ("bench", bundle, "--adb", "--benchmark-model", home / "benchmark")
-    ended = tcc(*words, "--threads", "2", "--json")
-    assert ended.code == 0, ended.err
-    (found,) = ended.document["bundles"]
-    times = found["network"]["times"]
+    extend_path(monkeypatch, boards.make_fake_adb(home / "elsewhere"))
+    boards.write_program(home, "benchmark", LITERT)
+    args = ("bench", bundle, "--adb", "--benchmark-model", home / "benchmark")
+    outcome = tcc(*args, "--threads", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    (bundle_report,) = outcome.document["bundles"]
+    times = bundle_report["network"]["times"]
     assert times == {"median": 0.306, "low": 0.302, "high": 0.319, "first": 0.9, "runs": 7}
-    assert found["load"]["times"]["median"] == 1.5
-    assert found["memory"]["peak"] == 2.25 * (1 << 20)
-    assert found["goldens"] is None
-    assert "answers are not the goldens'" in found["caution"]
-    refused = tcc(*words)  # one thread: the program fails
+    assert bundle_report["load"]["times"]["median"] == 1.5
+    assert bundle_report["memory"]["peak"] == 2.25 * (1 << 20)
+    assert bundle_report["goldens"] is None
+    assert "answers are not the goldens'" in bundle_report["caution"]
+    refused = tcc(*args)  # one thread: the program fails
     assert refused.code == 2
     assert "error[E0651]" in refused.err
     absent = tcc("bench", bundle, "--adb")
@@ -102,7 +108,7 @@ def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatc
 
 
 def test_what_no_board_runs(tcc, built, tmp_path, monkeypatch):
-    reach(monkeypatch, boards.adb(tmp_path))
-    ended = tcc("bench", built, "--adb")
-    assert ended.code == 2
-    assert "error[E0657]" in ended.err
+    extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
+    outcome = tcc("bench", built, "--adb")
+    assert outcome.code == 2
+    assert "error[E0657]" in outcome.err

@@ -16,18 +16,18 @@ FOLDER = "build/tiny-onnxruntime-int8"
 
 
 def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
-    found = tcc(*BUILD, "--data", images, "--json")
-    assert found.code == 0, found.err
-    (listed,) = found.document["bundles"]
-    assert listed["path"] == FOLDER
-    assert all(each["difference"] == 0 for each in listed["agreement"])
+    outcome = tcc(*BUILD, "--data", images, "--json")
+    assert outcome.code == 0, outcome.err
+    (bundle_report,) = outcome.document["bundles"]
+    assert bundle_report["path"] == FOLDER
+    assert all(comparison["difference"] == 0 for comparison in bundle_report["agreement"])
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
-    about = manifest["calibration"]
-    assert about == listed["calibration"]
-    assert about["images"] == 24
-    assert about["inexact"] == about["in_float"] == []
-    assert about["measured"]["where"] == "held out of the calibration"
-    assert about["measured"]["outputs"]["logits"]["cosine"] > 0.999
+    calibration = manifest["calibration"]
+    assert calibration == bundle_report["calibration"]
+    assert calibration["images"] == 24
+    assert calibration["inexact"] == calibration["in_float"] == []
+    assert calibration["measured"]["where"] == "held out of the calibration"
+    assert calibration["measured"]["outputs"]["logits"]["cosine"] > 0.999
     assert manifest["input"]["dtype"] == "uint8"
     assert manifest["input"]["preprocess"]["raw"] is True
     assert manifest["goldens"]["executor"] == "integers"
@@ -39,19 +39,19 @@ def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
 
 
 def test_the_report_has_every_layer(tcc, home, images):
-    found = tcc(*BUILD, "--data", images)
-    assert found.code == 0, found.err
-    assert "integers against floats over 6 images held out of the calibration" in found.err
-    assert "  logits (classes): mean cosine 1.0000" in found.err
+    outcome = tcc(*BUILD, "--data", images)
+    assert outcome.code == 0, outcome.err
+    assert "integers against floats over 6 images held out of the calibration" in outcome.err
+    assert "  logits (classes): mean cosine 1.0000" in outcome.err
     assert (
         "  logits on unseen images of the calibration's kind, at 95 % by 24: mean cosine at least 0.99999"
-        in found.err
+        in outcome.err
     )
-    assert "SNR dB" not in found.err
+    assert "SNR dB" not in outcome.err
     assert "SNR dB" in tcc(*BUILD, "--data", images, "-v").err
     report = json.loads((home / FOLDER / "report/int8.json").read_text())
-    kept = {"cosine": 0.98, "drop": None, "correlation": 0.5, "error": None, "images": 16}
-    assert report["floor"] == {"logits": kept}
+    expected_floor = {"cosine": 0.98, "drop": None, "correlation": 0.5, "error": None, "images": 16}
+    assert report["floor"] == {"logits": expected_floor}
     assert report["layers"][0]["name"] == "image"
     assert report["quality"]["logits"]["images"] == 6
 
@@ -59,45 +59,50 @@ def test_the_report_has_every_layer(tcc, home, images):
 def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
     assert tcc(*BUILD, "--data", images, "-q").code == 0
     assert tcc(*BUILD, "--data", images, "-q", "--out", "again").code == 0
-    first, second = (
+    first_files, second_files = (
         {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
         for f in (home / FOLDER, home / "again/tiny-onnxruntime-int8")
     )
-    assert first == second
+    assert first_files == second_files
 
 
 def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeypatch):
     few = ("-o", "c.json", "-q", "--images", 20)
     assert tcc("calibrate", "tiny.yaml", "--data", images, *few).code == 0
-    found = tcc(*BUILD, "--calibration", "c.json", "--data", images)
-    assert found.code == 0, found.err
-    assert "integers against floats over 5 images held out of the calibration" in found.err
+    outcome = tcc(*BUILD, "--calibration", "c.json", "--data", images)
+    assert outcome.code == 0, outcome.err
+    assert "integers against floats over 5 images held out of the calibration" in outcome.err
     # A method that takes no more than a few is told apart as well, with a cache and without.
     monkeypatch.setattr(fast, "MAX_IMAGES", 20)
-    for turn in ("", "-again"):
-        made = tcc(*BUILD, "--method", "fast", "--data", images, "--out", f"fast{turn}", "--json")
-        assert made.code == 0, made.err
-        about = made.document["bundles"][0]["calibration"]
-        assert (about["images"], about["measured"]["where"]) == (20, "held out of the calibration")
-        assert about["measured"]["outputs"]["logits"]["images"] == 5
+    for suffix in ("", "-again"):
+        fast_outcome = tcc(
+            *BUILD, "--method", "fast", "--data", images, "--out", f"fast{suffix}", "--json"
+        )
+        assert fast_outcome.code == 0, fast_outcome.err
+        calibration = fast_outcome.document["bundles"][0]["calibration"]
+        assert (calibration["images"], calibration["measured"]["where"]) == (
+            20,
+            "held out of the calibration",
+        )
+        assert calibration["measured"]["outputs"]["logits"]["images"] == 5
 
 
 def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
-    found = calibration_document.read_document(home / "c.json")
-    passes = found.passes
-    for old, one in RENAMED_PASSES.items():
-        assert one.name in passes
-        passes = passes.replace(one.name, old)
-    older = calibration_document.encode(replace(found, passes=passes))
+    calibration = calibration_document.read_document(home / "c.json")
+    passes = calibration.passes
+    for old, graph_pass in RENAMED_PASSES.items():
+        assert graph_pass.name in passes
+        passes = passes.replace(graph_pass.name, old)
+    older = calibration_document.encode(replace(calibration, passes=passes))
     (home / "c.json").write_bytes(older)
     assert tcc(*BUILD, "--calibration", "c.json", "-q").code == 0
 
 
 def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
-    found = tcc(*BUILD, "--calibration", "c.json", "-q")
-    assert found.code == 0, found.err
+    outcome = tcc(*BUILD, "--calibration", "c.json", "-q")
+    assert outcome.code == 0, outcome.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
     assert manifest["calibration"]["measured"]["where"] == "as the calibration says"
     assert tcc(*BUILD, "--data", images, "-q", "--out", "fresh").code == 0
@@ -106,9 +111,9 @@ def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
 
 
 def test_without_images_there_are_no_integers(tcc, home):
-    found = tcc(*BUILD)
-    assert found.code == 2
-    assert "error[E0616]: calibrate with which images?" in found.err
+    outcome = tcc(*BUILD)
+    assert outcome.code == 2
+    assert "error[E0616]: calibrate with which images?" in outcome.err
     assert not (home / "build").exists()
 
 
@@ -116,24 +121,24 @@ def test_what_judges_nothing_needs_images(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
     silent = replace(calibration_document.read_document(home / "c.json"), expected={})
     (home / "c.json").write_bytes(calibration_document.encode(silent))
-    found = tcc(*BUILD, "--calibration", "c.json")
-    assert found.code == 2
-    assert "error[E0618]: the accuracy floor needs images" in found.err
-    found = tcc(*BUILD, "--calibration", "c.json", "--floor", "min_cosine=0")
-    assert found.code == 0, found.err
-    assert "warning: nothing is known of how near these integers are to the floats" in found.err
+    outcome = tcc(*BUILD, "--calibration", "c.json")
+    assert outcome.code == 2
+    assert "error[E0618]: the accuracy floor needs images" in outcome.err
+    outcome = tcc(*BUILD, "--calibration", "c.json", "--floor", "min_cosine=0")
+    assert outcome.code == 0, outcome.err
+    assert "warning: nothing is known of how near these integers are to the floats" in outcome.err
 
 
 def test_below_the_floor_nothing_is_written(tcc, home, images):
-    found = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
-    assert found.code == 4
+    outcome = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
+    assert outcome.code == 4
     assert not (home / FOLDER).exists()
-    assert "error: with integers, the mean cosine of `logits` is" in found.err
-    assert "the layers that lose the most:" in found.err
-    assert "tiny.yaml:" in found.err
-    assert "`--mixed` keeps the layers" in found.err
-    assert found.document["exit"] == 4
-    assert found.document["culprits"][0]["layer"]
+    assert "error: with integers, the mean cosine of `logits` is" in outcome.err
+    assert "the layers that lose the most:" in outcome.err
+    assert "tiny.yaml:" in outcome.err
+    assert "`--mixed` keeps the layers" in outcome.err
+    assert outcome.document["exit"] == 4
+    assert outcome.document["culprits"][0]["layer"]
 
 
 def test_the_spec_sets_the_floor_and_the_command_line_goes_before_it(tcc, home, images):
@@ -144,27 +149,27 @@ def test_the_spec_sets_the_floor_and_the_command_line_goes_before_it(tcc, home, 
 
 
 def test_mixed_precision_keeps_the_floor(tcc, home, images):
-    before = tcc(*BUILD, "--data", images, "--floor", "min_cosine=0", "-q")
-    assert before.code == 0, before.err
+    outcome_before = tcc(*BUILD, "--data", images, "--floor", "min_cosine=0", "-q")
+    assert outcome_before.code == 0, outcome_before.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
     cosine = manifest["calibration"]["measured"]["bounds"]["logits"]["cosine"]
     floor = 1 - (1 - cosine) / 3
     assert tcc(*BUILD, "--data", images, "--floor", f"min_cosine={floor}", "-q").code == 4
-    found = tcc(*BUILD, "--data", images, "--floor", f"min_cosine={floor}", "--mixed")
-    assert found.code == 0, found.err
-    assert "in float: " in found.err
+    outcome = tcc(*BUILD, "--data", images, "--floor", f"min_cosine={floor}", "--mixed")
+    assert outcome.code == 0, outcome.err
+    assert "in float: " in outcome.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
-    about = manifest["calibration"]
-    assert about["measured"]["bounds"]["logits"]["cosine"] >= floor
-    assert about["measured"]["bounds"]["logits"]["images"] == 16
-    said = (
+    calibration = manifest["calibration"]
+    assert calibration["measured"]["bounds"]["logits"]["cosine"] >= floor
+    assert calibration["measured"]["bounds"]["logits"]["images"] == 16
+    expected_where = (
         "held out of the calibration, and 10 that the calibration used;"
         " other images chose the layers that stay in float"
     )
-    assert about["measured"]["where"] == said
-    assert f"images {said}" in found.err
-    assert about["in_float"]
-    assert about["inexact"]
+    assert calibration["measured"]["where"] == expected_where
+    assert f"images {expected_where}" in outcome.err
+    assert calibration["in_float"]
+    assert calibration["inexact"]
     assert manifest["goldens"]["tolerance"]["relative"] > 0
 
 
@@ -172,40 +177,50 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
     "words", [("--mixed",), ("--floor", "min_cosine=0.9"), ("--calibration", "c.json")], ids=str
 )
 def test_floats_take_no_option_of_integers(tcc, home, words):
-    found = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
-    assert found.code == 2
-    assert f"`{words[0]}` has no effect: no target is built in integers" in found.err
+    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
+    assert outcome.code == 2
+    assert f"`{words[0]}` has no effect: no target is built in integers" in outcome.err
 
 
 def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
-    words = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
-    found = tcc("build", "tiny.yaml", *words)
-    assert found.code == 2
-    assert "error[E0606]: host does not build at precision `int8-u8u8`" in found.err
-    assert "it builds at fp32, fp32-direct, int8, int8-i8, int8-counted" in found.err
+    args = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
+    outcome = tcc("build", "tiny.yaml", *args)
+    assert outcome.code == 2
+    assert "error[E0606]: host does not build at precision `int8-u8u8`" in outcome.err
+    assert "it builds at fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
 
 
 def test_predictions_come_from_the_pixels(tcc, home, images):
     assert tcc(*BUILD, "--data", images, "-q").code == 0
     paths = sorted(images.rglob("*.png"))
-    whole = tcc("run", FOLDER, *paths, "--json").document
+    int8_document = tcc("run", FOLDER, *paths, "--json").document
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     real = tcc("run", "build/tiny-onnxruntime-fp32", *paths, "--json").document
-    for a, b in zip(whole["images"], real["images"], strict=True):
-        first, second = (np.array(x["outputs"]["logits"]["raw"]) for x in (a, b))
-        assert np.abs(first - second).max() < 0.02
+    for a, b in zip(int8_document["images"], real["images"], strict=True):
+        int8_logits, float_logits = (np.array(x["outputs"]["logits"]["raw"]) for x in (a, b))
+        assert np.abs(int8_logits - float_logits).max() < 0.02
 
 
 def test_the_integer_program_is_shown(tcc, home, images):
-    words = ("calibrate", "tiny.yaml", "--data", images, "--method", "minmax", "-o", "c.json", "-q")
-    assert tcc(*words).code == 0
+    tokens = (
+        "calibrate",
+        "tiny.yaml",
+        "--data",
+        images,
+        "--method",
+        "minmax",
+        "-o",
+        "c.json",
+        "-q",
+    )
+    assert tcc(*tokens).code == 0
     show = ("show", "tiny.yaml", "--stage", "int8", "--calibration", "c.json")
-    found = tcc(*show)
-    assert found.code == 0, found.err
-    assert "  %relu = qconv(%image) {filters=4, " in found.out
-    assert "low=0, high=255} : uint8[4x8x8] * 0." in found.out
-    words = [node["op"] for node in tcc(*show, "--json").document["nodes"]]
-    assert words == ["qconv", "qglobal_avg_pool", "real_conv", "flatten"]
+    outcome = tcc(*show)
+    assert outcome.code == 0, outcome.err
+    assert "  %relu = qconv(%image) {filters=4, " in outcome.out
+    assert "low=0, high=255} : uint8[4x8x8] * 0." in outcome.out
+    tokens = [node["op"] for node in tcc(*show, "--json").document["nodes"]]
+    assert tokens == ["qconv", "qglobal_avg_pool", "real_conv", "flatten"]
     assert tcc(*show, "--format", "svg", "--level", "op", "-o", "net.svg").code == 0
     assert "qconv" in (home / "net.svg").read_text()
     assert tcc(*show, "--format", "onnx", "-o", "net.onnx").code == 0
@@ -213,12 +228,12 @@ def test_the_integer_program_is_shown(tcc, home, images):
 
 
 def test_a_stage_and_a_calibration_go_together(tcc, home):
-    found = tcc("show", "tiny.yaml", "--stage", "int8")
-    assert found.code == 2
-    assert "the stage `int8` needs a calibration" in found.err
-    found = tcc("show", "tiny.yaml", "--calibration", "c.json")
-    assert found.code == 2
-    assert "`--calibration` has no effect: only the stage `int8` has scales" in found.err
+    outcome = tcc("show", "tiny.yaml", "--stage", "int8")
+    assert outcome.code == 2
+    assert "the stage `int8` needs a calibration" in outcome.err
+    outcome = tcc("show", "tiny.yaml", "--calibration", "c.json")
+    assert outcome.code == 2
+    assert "`--calibration` has no effect: only the stage `int8` has scales" in outcome.err
 
 
 def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):

@@ -20,9 +20,9 @@ TARGETS = ("ax620", "ax650")
 ALL = ("ax620", "ax620e", "ax650")
 
 
-def members(path):
+def read_members(path):
     with tarfile.open(path) as tar:
-        return [(each, tar.extractfile(each).read()) for each in tar.getmembers()]
+        return [(member, tar.extractfile(member).read()) for member in tar.getmembers()]
 
 
 @pytest.mark.slow
@@ -30,55 +30,59 @@ def members(path):
 def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, name):
     """All three at once: what is in them, what the tools said, and that goldens come out."""
     spec = odd(name)
-    found = build(tcc, ",".join(ALL), images)
-    assert found.code == 0, found.err + found.out
+    outcome = build(tcc, ",".join(ALL), images)
+    assert outcome.code == 0, outcome.err + outcome.out
     (source,) = spec.graph.inputs
-    learn = {trained(path, source) for path in learnt(images)}
+    learn = {compute_input_bytes(path, source) for path in list_fit_images(images)}
     for target in ALL:
         bundle = home / f"build/odd-{target}-int8"
-        archive = members(home / f"build/odd-{target}-int8.calibration.tar")
-        assert [each.name[:4] for each, _ in archive] == [f"{n:04d}" for n in range(1, 19)]
-        assert {(each.mtime, each.uid, each.gid, each.uname, each.mode) for each, _ in archive} == {
-            (0, 0, 0, "", 0o644)
-        }
-        assert seen(archive, source) == learn
+        archive = read_members(home / f"build/odd-{target}-int8.calibration.tar")
+        assert [member.name[:4] for member, _ in archive] == [f"{n:04d}" for n in range(1, 19)]
+        assert {
+            (member.mtime, member.uid, member.gid, member.uname, member.mode)
+            for member, _ in archive
+        } == {(0, 0, 0, "", 0o644)}
+        assert normalize_archive(archive, source) == learn
         labels = json.loads((bundle / "model/labels.json").read_text())
         assert labels == {"logits": list(spec.graph.outputs[0].labels)}
-        about = json.loads((bundle / "manifest.json").read_text())
-        names = {each.name for each in spec.graph.outputs}
-        assert {each["name"] for each in about["compiled"]["outputs"]} == names
-        assert {each["where"] for each in about["compiled"]["parts"]} == {"NPU"}
+        manifest_json = json.loads((bundle / "manifest.json").read_text())
+        names = {member.name for member in spec.graph.outputs}
+        assert {member["name"] for member in manifest_json["compiled"]["outputs"]} == names
+        assert {member["where"] for member in manifest_json["compiled"]["parts"]} == {"NPU"}
     versions = ["Pulsar 0.6.1.14", "Pulsar2 6.0-lite", "Pulsar2 6.0-lite"]
-    said = [line for line in found.out.splitlines() if line.startswith("  compiled by ")]
-    assert said == [f"  compiled by {each}" for each in versions]
+    version_lines = [line for line in outcome.out.splitlines() if line.startswith("  compiled by ")]
+    assert version_lines == [f"  compiled by {member}" for member in versions]
     checked = tcc("verify", *(f"build/odd-{target}-int8" for target in ALL), "--json")
     assert checked.code == 0, checked.out + checked.err
-    for one in checked.document["bundles"]:
-        assert [each["golden"] for each in one["tool"]["goldens"]] == ["1", "2"] * len(names)
-        assert all(each["cosine"] > 0.999 for each in one["tool"]["goldens"])
+    for bundle_report in checked.document["bundles"]:
+        assert [member["golden"] for member in bundle_report["tool"]["goldens"]] == [
+            "1",
+            "2",
+        ] * len(names)
+        assert all(member["cosine"] > 0.999 for member in bundle_report["tool"]["goldens"])
 
 
-def trained(path, source):
+def compute_input_bytes(path, source):
     """What the network reads of an image, up to the order of its numbers."""
     return preprocess.apply(
         source.preprocess, decoder.read_image(path), source.type.shape
     ).tobytes()
 
 
-def learnt(images):
+def list_fit_images(images):
     """The images that were not held out: one in four is, by digest."""
     from tcc.compiler.data.dataset import read_dataset
 
-    learn, _ = read_dataset(images).split()
-    return [item.path for item in learn.items]
+    fit_set, _ = read_dataset(images).split()
+    return [item.path for item in fit_set.items]
 
 
-def seen(archive, source):
+def normalize_archive(archive, source):
     """What the files of an archive become by the contract's numbers alone."""
-    return {made(each.name, data, source).tobytes() for each, data in archive}
+    return {normalize_member(member.name, data, source).tobytes() for member, data in archive}
 
 
-def made(name, data, source):
+def normalize_member(name, data, source):
     pre = source.preprocess
     if name.endswith(".npy"):
         return np.load(io.BytesIO(data))
@@ -93,11 +97,13 @@ def made(name, data, source):
 
 def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, no_docker):
     odd("two")
-    made = []
+    manifest_bytes = []
     for _ in range(2):
         assert build(tcc, "ax620,ax650", images, "-q").code == 0
-        made.append([(home / f"build/odd-{t}-int8/manifest.json").read_bytes() for t in TARGETS])
-    assert made[0] == made[1]
+        manifest_bytes.append(
+            [(home / f"build/odd-{t}-int8/manifest.json").read_bytes() for t in TARGETS]
+        )
+    assert manifest_bytes[0] == manifest_bytes[1]
 
 
 def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
@@ -107,10 +113,10 @@ def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
     rng = np.random.default_rng(3)
     np.savez(home / "data.npz", tensors=rng.standard_normal((24, 2, 4, 4)).astype(np.float32))
     for target, suffix in (("ax620", ".bin"), ("ax650", ".npy")):
-        found = build(tcc, target, "data.npz")
-        assert found.code == 0, found.err
-        archive = members(home / f"build/odd-{target}-int8.calibration.tar")
-        assert {Path(each.name).suffix for each, _ in archive} == {suffix}
+        outcome = build(tcc, target, "data.npz")
+        assert outcome.code == 0, outcome.err
+        archive = read_members(home / f"build/odd-{target}-int8.calibration.tar")
+        assert {Path(member.name).suffix for member, _ in archive} == {suffix}
         sizes = {len(data) - (128 if suffix == ".npy" else 0) for _, data in archive}
         assert sizes == {4 * 2 * 4 * 4}
 
@@ -121,30 +127,30 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
         tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json").code
         == 0
     )
-    found = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
-    assert found.code == 2
-    assert "error[E0670]: a package for ax620 holds images to calibrate with" in found.err
+    outcome = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
+    assert outcome.code == 2
+    assert "error[E0670]: a package for ax620 holds images to calibrate with" in outcome.err
     assert not (home / "build/odd-ax620-int8").exists()
 
 
 def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker):
     odd("two")
-    found = build(tcc, "ax620", images)
-    assert found.code == 0
-    said = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
-    assert said in found.out
-    assert "  not compiled: docker is not here. Where docker has the tool's image:" in found.out
-    assert "    sh build/odd-ax620-int8/model/build.sh" in found.out.splitlines()
-    for words in (("run", picture), ("verify",)):
-        found = tcc(words[0], "build/odd-ax620-int8", *words[1:])
-        assert found.code == 2
-        assert "error[E0657]: nothing here runs what is built for ax620" in found.err
-    assert "build.sh` where docker is, and give its log with --logs" in found.err
+    outcome = build(tcc, "ax620", images)
+    assert outcome.code == 0
+    message = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
+    assert message in outcome.out
+    assert "  not compiled: docker is not here. Where docker has the tool's image:" in outcome.out
+    assert "    sh build/odd-ax620-int8/model/build.sh" in outcome.out.splitlines()
+    for args in (("run", picture), ("verify",)):
+        outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
+        assert outcome.code == 2
+        assert "error[E0657]: nothing here runs what is built for ax620" in outcome.err
+    assert "build.sh` where docker is, and give its log with --logs" in outcome.err
 
 
 def test_only_packages_have_logs(tcc, built):
-    found = tcc("verify", built, "--logs", "log.txt")
-    assert (found.code, "error[E0673]" in found.err) == (2, True)
+    outcome = tcc("verify", built, "--logs", "log.txt")
+    assert (outcome.code, "error[E0673]" in outcome.err) == (2, True)
 
 
 def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, no_docker):
@@ -154,22 +160,25 @@ def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, no_doc
     odd("two")
     assert build(tcc, "ax620", images, "--precision", "int8-rounded").code == 0
     model = onnx.load(home / "build/odd-ax620-int8-rounded/model/model.onnx")
-    read = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name in read]
+    weight_names = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name in weight_names]
     assert weights
     for weight in weights:
-        for one in weight.reshape(len(weight), -1).astype(np.float64):
-            steps = one / (np.abs(one).max() / 127)
+        for filter_weights in weight.reshape(len(weight), -1).astype(np.float64):
+            steps = filter_weights / (np.abs(filter_weights).max() / 127)
             assert np.abs(steps - np.rint(steps)).max() < 1e-4
 
 
 def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no_docker):
     odd("two")
     (home / "tcc.toml").write_text(f'spec = "odd.yaml"\ndata = "{images}"\nprecision = "fp32"\n')
-    found = tcc("build", "odd.yaml", "--target", "ax620", "-q")
-    assert (found.code, found.out.split()) == (0, ["build/odd-ax620-int8"])
-    found = tcc("build", "odd.yaml", "--target", "ax620", "--precision", "fp32")
-    assert (found.code, "error[E0606]: ax620 does not build at precision `fp32`" in found.err) == (
+    outcome = tcc("build", "odd.yaml", "--target", "ax620", "-q")
+    assert (outcome.code, outcome.out.split()) == (0, ["build/odd-ax620-int8"])
+    outcome = tcc("build", "odd.yaml", "--target", "ax620", "--precision", "fp32")
+    assert (
+        outcome.code,
+        "error[E0606]: ax620 does not build at precision `fp32`" in outcome.err,
+    ) == (
         2,
         True,
     )
@@ -179,23 +188,25 @@ def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, no_do
     spec = odd("bgr")
     assert build(tcc, "ax620", images, "-q").code == 0
     config = prototxt.read((home / "build/odd-ax620-int8/model/config.prototxt").read_text())
-    assert {each["color_space"] for each in config["dst_input_tensors"]} == {
+    assert {tensor_config["color_space"] for tensor_config in config["dst_input_tensors"]} == {
         "TENSOR_COLOR_SPACE_BGR"
     }
     data = (home / "build/odd-ax620-int8/goldens/1/input.bin").read_bytes()
     png = (home / "build/odd-ax620-int8/model/goldens/1.png").read_bytes()
-    found = npu_tool.preprocessed(config, png)
-    np.testing.assert_allclose(found.reshape(-1), np.frombuffer(data, "<f4"), rtol=0, atol=1e-6)
+    preprocessed = npu_tool.preprocess(config, png)
+    np.testing.assert_allclose(
+        preprocessed.reshape(-1), np.frombuffer(data, "<f4"), rtol=0, atol=1e-6
+    )
     assert spec.graph.inputs[0].preprocess.color == "bgr"
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, no_docker, target):
     odd("two")
-    found = tcc("calibrate", "odd.yaml", "--target", target, "--data", images, "--json")
-    assert found.code == 0, found.err
-    package = found.document["package"]
-    files = [home / package["archive"], home / package["picture"], home / found.document["path"]]
+    outcome = tcc("calibrate", "odd.yaml", "--target", target, "--data", images, "--json")
+    assert outcome.code == 0, outcome.err
+    package = outcome.document["package"]
+    files = [home / package["archive"], home / package["picture"], home / outcome.document["path"]]
     names = [f"odd-{target}.calibration.{end}" for end in ("images.tar", "cosine.svg", "json")]
     assert [(path.parent.name, path.name) for path in files] == [("build", name) for name in names]
     assert package["threshold"] == 0.98

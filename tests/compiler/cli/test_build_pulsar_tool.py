@@ -16,49 +16,53 @@ BUNDLE = "build/odd-ax620-int8"
 
 def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     odd("two")
-    found = build(tcc, "ax620", images, "--no-tool")
-    assert found.code == 0
-    assert "  not compiled: --no-tool. Where docker has the tool's image:" in found.out
+    outcome = build(tcc, "ax620", images, "--no-tool")
+    assert outcome.code == 0
+    assert "  not compiled: --no-tool. Where docker has the tool's image:" in outcome.out
     bundle = home / BUNDLE
     assert not (bundle / "model/compiled").exists()
     subprocess.run(["sh", bundle / "model/build.sh"], check=True, capture_output=True)
     out = home / f"{BUNDLE}.out"
-    found = tcc("verify", bundle, "--logs", out / "log.txt")
-    assert found.code == 0, found.err
-    assert "0.998900" in found.out
-    assert "part_0.neu  NPU" in found.out
-    whole = (out / "log.txt").read_text()
+    outcome = tcc("verify", bundle, "--logs", out / "log.txt")
+    assert outcome.code == 0, outcome.err
+    assert "0.998900" in outcome.out
+    assert "part_0.neu  NPU" in outcome.out
+    log_text = (out / "log.txt").read_text()
     log = out / "log.txt"
-    log.write_text(whole.replace("Layer: mean", "Layer: else"))
-    found = tcc("verify", bundle, "--logs", log)
-    said = "error[E0671]: the log says nothing of the network's output `mean`" in found.err
-    assert (found.code, said) == (2, True)
+    log.write_text(log_text.replace("Layer: mean", "Layer: else"))
+    outcome = tcc("verify", bundle, "--logs", log)
+    is_reported = "error[E0671]: the log says nothing of the network's output `mean`" in outcome.err
+    assert (outcome.code, is_reported) == (2, True)
     for text in ("all is well\n", "", "\0" * 99, "Pulsar2 Version: 6.0-lite\n"):
         log.write_text(text)
-        found = tcc("verify", bundle, "--logs", log)
-        assert (found.code, "no line of Pulsar that compares layers" in found.err) == (2, True)
+        outcome = tcc("verify", bundle, "--logs", log)
+        assert (outcome.code, "no line of Pulsar that compares layers" in outcome.err) == (2, True)
     for name in ("none.txt", "."):
-        found = tcc("verify", bundle, "--logs", name)
-        assert (found.code, "error[E0671]: cannot read the log" in found.err) == (2, True)
-    alone = home / "log.txt"
-    alone.write_text(whole)
-    found = tcc("verify", bundle, "--logs", alone)
-    assert (found.code, "only its own words are known" in found.out) == (0, True)
-    for end in (whole.index("tcc: every"), whole.rindex("Layer: "), whole.index("Layer: ")):
-        alone.write_text(whole[:end])
-        found = tcc("verify", bundle, "--logs", alone)
-        assert found.code == 4
-        assert "the log ends at `" in found.err
-        assert "error: " in found.err
-        assert "the tool did not end well: see the end of" in found.err
+        outcome = tcc("verify", bundle, "--logs", name)
+        assert (outcome.code, "error[E0671]: cannot read the log" in outcome.err) == (2, True)
+    copied_log = home / "log.txt"
+    copied_log.write_text(log_text)
+    outcome = tcc("verify", bundle, "--logs", copied_log)
+    assert (outcome.code, "only its own words are known" in outcome.out) == (0, True)
+    for end in (
+        log_text.index("tcc: every"),
+        log_text.rindex("Layer: "),
+        log_text.index("Layer: "),
+    ):
+        copied_log.write_text(log_text[:end])
+        outcome = tcc("verify", bundle, "--logs", copied_log)
+        assert outcome.code == 4
+        assert "the log ends at `" in outcome.err
+        assert "error: " in outcome.err
+        assert "the tool did not end well: see the end of" in outcome.err
     (out / "gt/2/joint/mean.bin").unlink()
-    log.write_text(whole)
-    found = tcc("verify", bundle, "--logs", log)
-    assert found.code == 4
-    assert "no outputs for golden 2 lie beside the log" in found.err
+    log.write_text(log_text)
+    outcome = tcc("verify", bundle, "--logs", log)
+    assert outcome.code == 4
+    assert "no outputs for golden 2 lie beside the log" in outcome.err
     (out / "gt/1/joint/mean.bin").write_bytes(b"short")
-    found = tcc("verify", bundle, "--logs", log)
-    assert (found.code, "error[E0671]: this is not what the network gives" in found.err) == (
+    outcome = tcc("verify", bundle, "--logs", log)
+    assert (outcome.code, "error[E0671]: this is not what the network gives" in outcome.err) == (
         2,
         True,
     )
@@ -71,22 +75,24 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     deep = "- conv: {filters: 24, kernel: 5, padding: 2}\n  - depthwise_conv: {kernel: 3}\n"
     spec.write_text(spec.read_text().replace("- relu\n", f"{deep}  - relu\n", 1))
     docker.setenv("NPU_TOOL", "cpu")
-    found = build(tcc, "ax620,ax650", images)
-    assert found.code == 0, found.err
-    assert "the NPU did not take part_1.axe: this runs on the processor, slowly" in found.err
-    about = json.loads((home / BUNDLE / "manifest.json").read_text())
-    assert about["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
-    assert [each["cosine"] for each in about["compiled"]["layers"]] == [0.9989] * 2
-    listed = {each["rule"].partition(":")[0]: each for each in about["warnings"]}
-    assert listed.keys() == {"rule conv.size", "rule conv.depthwise"}
-    assert listed["rule conv.depthwise"]["code"] == "W0662"
-    warned = [line for line in found.err.splitlines() if line.startswith("warning[W066")]
+    outcome = build(tcc, "ax620,ax650", images)
+    assert outcome.code == 0, outcome.err
+    assert "the NPU did not take part_1.axe: this runs on the processor, slowly" in outcome.err
+    manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
+    assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
+    assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2
+    warning_by_rule = {
+        member["rule"].partition(":")[0]: member for member in manifest_json["warnings"]
+    }
+    assert warning_by_rule.keys() == {"rule conv.size", "rule conv.depthwise"}
+    assert warning_by_rule["rule conv.depthwise"]["code"] == "W0662"
+    warned = [line for line in outcome.err.splitlines() if line.startswith("warning[W066")]
     for target in ("ax620", "ax650"):
         path = home / f"build/odd-{target}-int8/manifest.json"
-        for each in json.loads(path.read_text()).get("warnings", ()):
-            assert f"warning[{each['code']}]: {each['message']}" in warned
-            assert each["layers"]
-            assert each["help"]
+        for member in json.loads(path.read_text()).get("warnings", ()):
+            assert f"warning[{member['code']}]: {member['message']}" in warned
+            assert member["layers"]
+            assert member["help"]
     assert tcc("show", BUNDLE).code == 0
     assert tcc("verify", BUNDLE).code == 0
 
@@ -94,11 +100,11 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
 def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, docker):
     odd("two")
     docker.setenv("NPU_TOOL", "stuck")
-    found = build(tcc, "ax620", images)
-    for each in (found, tcc("verify", BUNDLE)):
-        assert each.code == 4
-        assert "STUCK" in each.out
-        assert "error: build/odd-ax620-int8: the NPU does not give its goldens" in each.err
+    build_outcome = build(tcc, "ax620", images)
+    for outcome in (build_outcome, tcc("verify", BUNDLE)):
+        assert outcome.code == 4
+        assert "STUCK" in outcome.out
+        assert "error: build/odd-ax620-int8: the NPU does not give its goldens" in outcome.err
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
@@ -107,29 +113,29 @@ def test_a_golden_that_fails_in_the_tool_is_said(tcc, home, odd, images, docker,
     """Compiled, but the second golden cannot be run there, or none."""
     odd("two")
     docker.setenv("NPU_TOOL", mode)
-    found = build(tcc, target, images)
+    build_outcome = build(tcc, target, images)
     bundle = f"build/odd-{target}-int8"
-    about = json.loads((home / bundle / "manifest.json").read_text())
-    command = about["compiled"]["stopped"]
+    manifest_json = json.loads((home / bundle / "manifest.json").read_text())
+    command = manifest_json["compiled"]["stopped"]
     assert command.startswith("pulsar run model.onnx" if target == "ax620" else "pulsar2 run")
-    for each in (found, tcc("verify", bundle)):
-        assert each.code == 4, each.err
-        assert f"the log ends at `{command}`: not all was done" in each.err
-        assert f"error: {bundle}: the tool did not end well: see the end of {bundle}" in each.err
-    done = subprocess.run(
+    for outcome in (build_outcome, tcc("verify", bundle)):
+        assert outcome.code == 4, outcome.err
+        assert f"the log ends at `{command}`: not all was done" in outcome.err
+        assert f"error: {bundle}: the tool did not end well: see the end of {bundle}" in outcome.err
+    completed = subprocess.run(
         ["sh", home / bundle / "model/build.sh", home / "out"], capture_output=True, check=False
     )
-    assert done.returncode == 4
-    assert b"did not end well" in done.stderr
+    assert completed.returncode == 4
+    assert b"did not end well" in completed.stderr
 
 
 def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, docker):
     odd("two")
     docker.setenv("NPU_TOOL", "fail")
-    found = build(tcc, "ax620", images)
-    assert found.code == 2
-    assert "error[E0672]: Pulsar did not compile the package" in found.err
-    assert "neuwizard killed by SIGKILL" in found.err
+    outcome = build(tcc, "ax620", images)
+    assert outcome.code == 2
+    assert "error[E0672]: Pulsar did not compile the package" in outcome.err
+    assert "neuwizard killed by SIGKILL" in outcome.err
     assert not (home / BUNDLE).exists()
 
 
@@ -147,15 +153,17 @@ DOCKERS = {
 def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
     """The package is built, and the reason why nothing compiled it is said."""
     odd("two")
-    made = tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json")
-    assert made.code == 0
+    calibrate_outcome = tcc(
+        "calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json"
+    )
+    assert calibrate_outcome.code == 0
     docker.setattr(container, "LIST_SECONDS", 1)
-    for name, (body, said) in DOCKERS.items():
+    for name, (body, reason) in DOCKERS.items():
         text = "\x7fELF" if body is None else f"#!/bin/sh\n{body}\n"
         (home / "bin/docker").write_text(text)
-        found = build(tcc, "ax620", images, "--calibration", "c.json")
-        assert found.code == 0, (name, found.err)
-        assert f"  not compiled: {said}. Where" in found.out, name
+        outcome = build(tcc, "ax620", images, "--calibration", "c.json")
+        assert outcome.code == 0, (name, outcome.err)
+        assert f"  not compiled: {reason}. Where" in outcome.out, name
 
 
 def test_a_build_that_is_ended_ends_the_tool(home, odd, images, docker):

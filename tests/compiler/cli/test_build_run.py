@@ -14,9 +14,9 @@ from tcc.compiler.frontend.spec import load
 RANDOM = "warning: the weights are random (seed 0): predictions mean nothing"
 
 
-def tree(folder):
-    found = (p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+def read_tree(folder):
+    file_paths = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in file_paths}
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def trained(home):
 
 class TestBuild:
     def test_writes_a_bundle_and_says_what(self, tcc, home):
-        found = tcc("build", "tiny.yaml", "--target", "onnxruntime")
-        assert found.code == 0
-        assert found.err.startswith(RANDOM)
-        lines = found.out.splitlines()
+        outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+        assert outcome.code == 0
+        assert outcome.err.startswith(RANDOM)
+        lines = outcome.out.splitlines()
         assert lines[0] == "build/tiny-onnxruntime-fp32"
         assert re.fullmatch(r"  model\.onnx: [\d.]+ KB; with goldens and all, [\d.]+ KB", lines[1])
         assert lines[2].startswith("  agrees with the reference within ")
@@ -61,12 +61,15 @@ class TestBuild:
     def test_sizes_are_those_of_files_of_one_target(self, tcc, home):
         build = ("build", "tiny.yaml", "--target", "ort")
         assert tcc(*build, "--precision", "fp32").code == 0
-        found = tcc(*build, "--precision", "fp16", "--json").document["bundles"][0]
+        bundle_report = tcc(*build, "--precision", "fp16", "--json").document["bundles"][0]
         small, full = (
             (home / f"build/tiny-onnxruntime-{p}/model/model.onnx").stat().st_size
             for p in ("fp16", "fp32")
         )
-        assert (found["artifact_bytes"], found["artifact_bytes_fp32"]) == (small, full)
+        assert (bundle_report["artifact_bytes"], bundle_report["artifact_bytes_fp32"]) == (
+            small,
+            full,
+        )
         line = tcc(*build, "--precision", "fp16").out.splitlines()[1]
         assert f", {small / full:.1%} of {full / 1000:.1f} KB at fp32; " in line
 
@@ -77,13 +80,13 @@ class TestBuild:
         assert "--out " not in tcc("build", "--help").out
 
     def test_quiet_prints_the_folder_and_still_warns(self, tcc):
-        found = tcc("build", "tiny.yaml", "--target", "ort", "-q")
-        assert found.out == "build/tiny-onnxruntime-fp32\n"
-        assert found.err.startswith(RANDOM)
+        outcome = tcc("build", "tiny.yaml", "--target", "ort", "-q")
+        assert outcome.out == "build/tiny-onnxruntime-fp32\n"
+        assert outcome.err.startswith(RANDOM)
 
     def test_as_json(self, tcc, home):
-        found = tcc("build", "tiny.yaml", "--target", "ort", "--out", "here", "--json").document
-        (bundle,) = found["bundles"]
+        document = tcc("build", "tiny.yaml", "--target", "ort", "--out", "here", "--json").document
+        (bundle,) = document["bundles"]
         assert bundle["path"] == "here/tiny-onnxruntime-fp32"
         assert (bundle["model"], bundle["target"], bundle["precision"]) == (
             "tiny",
@@ -92,25 +95,25 @@ class TestBuild:
         )
         assert bundle["weights"]["origin"] == "random"
         assert sum(file["bytes"] for file in bundle["files"]) == bundle["bytes"]
-        assert "write" in found["seconds"]
+        assert "write" in document["seconds"]
 
     def test_the_same_bytes_every_time(self, process, home):
         for number in (1, 2):
-            found = process(
+            outcome = process(
                 *("build", "tiny.yaml", "--target", "onnxruntime", "--out", f"b{number}"),
                 env={"PYTHONHASHSEED": str(number)},
             )
-            assert found.code == 0
-        assert tree(home / "b1") == tree(home / "b2")
-        assert len(tree(home / "b1")) == 12
+            assert outcome.code == 0
+        assert read_tree(home / "b1") == read_tree(home / "b2")
+        assert len(read_tree(home / "b1")) == 12
 
     def test_with_weights(self, tcc, home, trained):
-        found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
+        outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
         digest = hashlib.sha256(trained.read_bytes()).hexdigest()
-        assert (found.code, found.err) == (0, f"weights: {trained}, SHA-256 {digest}\n")
-        about = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
+        assert (outcome.code, outcome.err) == (0, f"weights: {trained}, SHA-256 {digest}\n")
+        manifest_json = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
         graph = load(home / "tiny.yaml").graph
-        assert about["weights"] == {
+        assert manifest_json["weights"] == {
             "origin": "file",
             "digest": weights.digest(weights.initialize_random(graph, 7)),
             "file": None,
@@ -122,44 +125,46 @@ class TestBuild:
         digests = set()
         for seed in (0, 1):
             tcc("build", "tiny.yaml", "--target", "ort", "--seed", seed)
-            about = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
-            assert about["weights"]["seed"] == seed
-            digests.add(about["weights"]["digest"])
+            manifest_json = json.loads(
+                (home / "build/tiny-onnxruntime-fp32/manifest.json").read_text()
+            )
+            assert manifest_json["weights"]["seed"] == seed
+            digests.add(manifest_json["weights"]["digest"])
         assert len(digests) == 2
 
     def test_weights_that_do_not_fit(self, tcc, home, trained):
-        words = ("build", "tiny.yaml", "--target", "ort", "--weights", trained)
-        found = tcc(*words, "--set", "width=5")
-        assert found.code == 2
-        assert "E0504" in found.err
+        args = ("build", "tiny.yaml", "--target", "ort", "--weights", trained)
+        outcome = tcc(*args, "--set", "width=5")
+        assert outcome.code == 2
+        assert "E0504" in outcome.err
         assert not (home / "build").exists()
 
     def test_a_seed_with_weights(self, tcc, trained):
-        found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
-        assert found.code == 2
-        assert "--weights and --seed exclude each other" in found.err
+        outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
+        assert outcome.code == 2
+        assert "--weights and --seed exclude each other" in outcome.err
 
     @pytest.mark.parametrize("words", [",", "hots,ort,hots"])
     def test_what_is_wrong_with_a_target_is_said_once(self, tcc, words):
-        found = tcc("build", "tiny.yaml", "--target", words)
-        assert found.code == 2
-        assert found.err.count("error[E0605]") == 1
+        outcome = tcc("build", "tiny.yaml", "--target", words)
+        assert outcome.code == 2
+        assert outcome.err.count("error[E0605]") == 1
 
     def test_every_unknown_target_and_precision_is_named(self, tcc):
-        found = tcc("build", "tiny.yaml", "--target", "hots,onnxruntime", "--precision", "fp23")
-        assert found.code == 2
-        assert found.err.startswith(
+        outcome = tcc("build", "tiny.yaml", "--target", "hots,onnxruntime", "--precision", "fp23")
+        assert outcome.code == 2
+        assert outcome.err.startswith(
             "error[E0605]: there is no target `hots`\n"
             "  --> command line: --target hots,onnxruntime\n"
             "   = help: did you mean `host`? known targets: onnxruntime, "
         )
-        assert "error[E0606]: onnxruntime does not build at precision `fp23`" in found.err
-        assert "did you mean `fp32`?" in found.err
+        assert "error[E0606]: onnxruntime does not build at precision `fp23`" in outcome.err
+        assert "did you mean `fp32`?" in outcome.err
 
     def test_without_a_target(self, tcc):
-        found = tcc("build", "tiny.yaml")
-        assert found.code == 2
-        assert "which target?" in found.err
+        outcome = tcc("build", "tiny.yaml")
+        assert outcome.code == 2
+        assert "which target?" in outcome.err
 
     @pytest.mark.parametrize(
         ("setting", "message"),
@@ -171,20 +176,20 @@ class TestBuild:
         ],
     )
     def test_a_wrong_setting(self, tcc, setting, message):
-        found = tcc("build", "tiny.yaml", "--target", "ort", "--set", setting)
-        assert found.code == 2
-        assert message in found.err
+        outcome = tcc("build", "tiny.yaml", "--target", "ort", "--set", setting)
+        assert outcome.code == 2
+        assert message in outcome.err
 
     def test_a_setting_twice(self, tcc):
-        words = ("build", "tiny.yaml", "--target", "ort", "--set", "width=3", "--set", "width=4")
-        assert "`width` is set twice" in tcc(*words).err
+        args = ("build", "tiny.yaml", "--target", "ort", "--set", "width=3", "--set", "width=4")
+        assert "`width` is set twice" in tcc(*args).err
 
     def test_replaces_its_own_bundle_and_nothing_else(self, tcc, built):
         assert tcc("build", "tiny.yaml", "--target", "ort").code == 0
         (built / "notes.txt").write_text("mine")
-        found = tcc("build", "tiny.yaml", "--target", "ort")
-        assert found.code == 2
-        assert "it holds a file that is not the bundle's: notes.txt" in found.err
+        outcome = tcc("build", "tiny.yaml", "--target", "ort")
+        assert outcome.code == 2
+        assert "it holds a file that is not the bundle's: notes.txt" in outcome.err
         assert (built / "notes.txt").read_text() == "mine"
 
 
@@ -197,8 +202,8 @@ class TestProject:
         return home
 
     def test_gives_what_the_command_line_leaves_out(self, tcc, project):
-        found = tcc("build", "-q")
-        assert (found.code, found.out, found.err) == (0, "made/tiny-onnxruntime-fp32\n", "")
+        outcome = tcc("build", "-q")
+        assert (outcome.code, outcome.out, outcome.err) == (0, "made/tiny-onnxruntime-fp32\n", "")
 
     def test_holds_in_folders_below(self, tcc, project, monkeypatch):
         (project / "deep").mkdir()
@@ -208,15 +213,15 @@ class TestProject:
 
     def test_its_weights_and_parameters_are_for_its_spec_alone(self, tcc, project):
         (project / "other.yaml").write_text((project / "tiny.yaml").read_text())
-        found = tcc("build", "other.yaml", "-q")
-        assert found.code == 0
-        assert found.err.startswith(RANDOM)
+        outcome = tcc("build", "other.yaml", "-q")
+        assert outcome.code == 0
+        assert outcome.err.startswith(RANDOM)
 
     def test_parameters_hold_and_set_goes_before_them(self, tcc, project):
         with (project / "tcc.toml").open("a") as file:
             file.write("[params]\nwidth = 8\nclasses = 2\n")
-        found = tcc("check", "--set", "classes=5", "--json").document
-        assert found["params"] == {"classes": 5, "width": 8}
+        document = tcc("check", "--set", "classes=5", "--json").document
+        assert document["params"] == {"classes": 5, "width": 8}
 
     def test_a_seed_goes_before_its_weights(self, tcc, project):
         assert "random (seed 3)" in tcc("build", "--seed", 3, "-q").err
@@ -224,14 +229,14 @@ class TestProject:
     def test_its_mistakes_are_located(self, tcc, project):
         text = (project / "tcc.toml").read_text()
         (project / "tcc.toml").write_text(text.replace("ort", "otr"))
-        found = tcc("build")
-        assert found.code == 2
-        assert "there is no target `otr`" in found.err
-        assert "--> tcc.toml:3:1" in found.err
+        outcome = tcc("build")
+        assert outcome.code == 2
+        assert "there is no target `otr`" in outcome.err
+        assert "--> tcc.toml:3:1" in outcome.err
         (project / "tcc.toml").write_text("spec = \n")
-        found = tcc("check", "tiny.yaml")
-        assert found.code == 2
-        assert "--> tcc.toml:1:8" in found.err
+        outcome = tcc("check", "tiny.yaml")
+        assert outcome.code == 2
+        assert "--> tcc.toml:1:8" in outcome.err
 
     def test_its_spec_does_not_matter_where_another_is_named(self, tcc, project):
         (project / "tcc.toml").write_text('spec = "missing.yaml"\n')
@@ -239,38 +244,40 @@ class TestProject:
 
     def test_a_spec_that_is_not_there(self, tcc, project):
         (project / "tcc.toml").write_text('spec = "tny.yaml"\n')
-        found = tcc("check")
-        assert found.code == 2
-        assert "--> tcc.toml:1:1" in found.err
-        assert "did you mean `tiny.yaml`?" in found.err
+        outcome = tcc("check")
+        assert outcome.code == 2
+        assert "--> tcc.toml:1:1" in outcome.err
+        assert "did you mean `tiny.yaml`?" in outcome.err
 
 
 class TestRun:
     def test_prints_classes_the_likeliest_first(self, tcc, built, picture):
-        found = tcc("run", built, picture)
-        assert found.code == 0
-        assert found.err == f"{RANDOM}\n"
-        first, *lines = found.out.splitlines()
-        assert first == str(picture)
+        outcome = tcc("run", built, picture)
+        assert outcome.code == 0
+        assert outcome.err == f"{RANDOM}\n"
+        heading, *lines = outcome.out.splitlines()
+        assert heading == str(picture)
         classes = {line.split()[0]: float(line.split()[1]) for line in lines}
         assert set(classes) == {"cat", "dog", "owl"}
         assert list(classes.values()) == sorted(classes.values(), reverse=True)
         assert abs(sum(classes.values()) - 1) < 2e-4
 
     def test_as_json_with_raw_values(self, tcc, built, picture):
-        (found,) = tcc("run", built, picture, "--json").document["images"]
-        logits = found["outputs"]["logits"]
+        (prediction,) = tcc("run", built, picture, "--json").document["images"]
+        logits = prediction["outputs"]["logits"]
         powers = [math.exp(v - max(logits["raw"])) for v in logits["raw"]]
-        for each in logits["classes"]:
-            assert each["value"] == pytest.approx(powers[each["index"]] / sum(powers), abs=1e-12)
+        for class_row in logits["classes"]:
+            assert class_row["value"] == pytest.approx(
+                powers[class_row["index"]] / sum(powers), abs=1e-12
+            )
         assert [c["label"] for c in logits["classes"]] == [
             ("cat", "dog", "owl")[c["index"]] for c in logits["classes"]
         ]
 
     def test_without_labels_prints_indices(self, tcc, home, picture):
         tcc("build", "tiny.yaml", "--target", "ort", "--set", "classes=7")
-        found = tcc("run", "build/tiny-onnxruntime-fp32", picture, "--top", 2)
-        lines = found.out.splitlines()[1:]
+        outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture, "--top", 2)
+        lines = outcome.out.splitlines()[1:]
         assert len(lines) == 2
         assert all(line.split()[0] in "0123456" for line in lines)
 
@@ -284,12 +291,12 @@ class TestRun:
             f"{head}output:\n  flags: {{activation: sigmoid}}\n  map: {{from: map}}\n"
         )
         assert tcc("build", "two.yaml", "--target", "ort").code == 0
-        found = tcc("run", "build/two-onnxruntime-fp32", picture, "--json")
-        outputs = found.document["images"][0]["outputs"]
-        for each in outputs["flags"]["classes"]:
-            raw = outputs["flags"]["raw"][each["index"]]
-            assert each["value"] == pytest.approx(1 / (1 + math.exp(-raw)), abs=1e-12)
-            assert each["label"] is None
+        outcome = tcc("run", "build/two-onnxruntime-fp32", picture, "--json")
+        outputs = outcome.document["images"][0]["outputs"]
+        for class_row in outputs["flags"]["classes"]:
+            raw = outputs["flags"]["raw"][class_row["index"]]
+            assert class_row["value"] == pytest.approx(1 / (1 + math.exp(-raw)), abs=1e-12)
+            assert class_row["label"] is None
         assert outputs["map"]["shape"] == [4, 8, 8]
         assert "classes" not in outputs["map"]
         text = tcc("run", "build/two-onnxruntime-fp32", picture).out
@@ -300,27 +307,30 @@ class TestRun:
         (home / "images/b").mkdir(parents=True)
         for name in ("b/2.png", "1.PNG", "notes.txt"):
             (home / "images" / name).write_bytes(picture.read_bytes())
-        found = tcc("run", built, "images", "--json").document
-        assert [each["image"] for each in found["images"]] == ["images/1.PNG", "images/b/2.png"]
+        document = tcc("run", built, "images", "--json").document
+        assert [prediction["image"] for prediction in document["images"]] == [
+            "images/1.PNG",
+            "images/b/2.png",
+        ]
 
     def test_more_images_than_one_batch(self, tcc, built, picture):
-        found = tcc("run", built, *[picture] * 11, "--json").document["images"]
-        assert len(found) == 11
-        assert all(each == found[0] for each in found)
+        predictions = tcc("run", built, *[picture] * 11, "--json").document["images"]
+        assert len(predictions) == 11
+        assert all(prediction == predictions[0] for prediction in predictions)
 
     def test_an_empty_folder(self, tcc, built, home):
         (home / "none").mkdir()
-        found = tcc("run", built, "none")
-        assert found.code == 2
-        assert "no image in this folder" in found.err
+        outcome = tcc("run", built, "none")
+        assert outcome.code == 2
+        assert "no image in this folder" in outcome.err
 
     def test_every_wrong_image_is_listed(self, tcc, built, home):
         (home / "x.png").write_text("no image")
-        found = tcc("run", built, "x.png", "missing.png")
-        assert found.code == 2
-        assert "x.png" in found.err
-        assert "missing.png" in found.err
-        assert found.out == ""
+        outcome = tcc("run", built, "x.png", "missing.png")
+        assert outcome.code == 2
+        assert "x.png" in outcome.err
+        assert "missing.png" in outcome.err
+        assert outcome.out == ""
 
     def test_a_network_that_takes_no_image(self, tcc, home, picture):
         text = (home / "tiny.yaml").read_text()
@@ -328,33 +338,37 @@ class TestRun:
             text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
         )
         assert tcc("build", "raw.yaml", "--target", "ort").code == 0
-        found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
-        assert found.code == 2
-        assert "this network does not take an image" in found.err
+        outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+        assert outcome.code == 2
+        assert "this network does not take an image" in outcome.err
 
     def test_a_damaged_bundle_is_not_run(self, tcc, built, picture):
         (built / "model/model.onnx").write_bytes(b"")
-        found = tcc("run", built, picture)
-        assert (found.code, found.out) == (2, "")
-        assert "error[E0622]: a file of the bundle was changed" in found.err
-        assert "model/model.onnx" in found.err
+        outcome = tcc("run", built, picture)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "error[E0622]: a file of the bundle was changed" in outcome.err
+        assert "model/model.onnx" in outcome.err
 
     def test_a_folder_that_is_no_bundle(self, tcc, home, picture):
-        found = tcc("run", home, picture)
-        assert found.code == 2
-        assert "error[E0620]: there is no bundle here" in found.err
+        outcome = tcc("run", home, picture)
+        assert outcome.code == 2
+        assert "error[E0620]: there is no bundle here" in outcome.err
 
 
 def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
     import tcc as api
 
     spec = api.load(home / "tiny.yaml", classes=3)
-    made = api.build(spec, "onnxruntime", out=home / "api")
-    assert made.manifest.target == "onnxruntime"
-    ours = tree(made.folder)
-    theirs = tree(built)
-    said = {"manifest.json", "model-card.md", "bom.cdx.json"}  # which parameters were set
-    assert {k for k in ours if ours[k] != theirs[k]} == said
+    api_bundle = api.build(spec, "onnxruntime", out=home / "api")
+    assert api_bundle.manifest.target == "onnxruntime"
+    api_files = read_tree(api_bundle.folder)
+    command_files = read_tree(built)
+    differing_files = {
+        "manifest.json",
+        "model-card.md",
+        "bom.cdx.json",
+    }  # which parameters were set
+    assert {k for k in api_files if api_files[k] != command_files[k]} == differing_files
     with pytest.raises(api.UserError, match="did you mean `ddsnet`"):
         api.load("ddsnt")
     with pytest.raises(api.UserError, match="E0605"):
@@ -363,9 +377,11 @@ def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
 
 def test_the_runs_of_a_bundle_are_those_of_its_goldens(tcc, built):
     """What `run` prints of a golden's image is what the golden holds."""
-    about = json.loads((built / "manifest.json").read_text())
-    for case in about["goldens"]["cases"]:
-        (found,) = tcc("run", built, built / case["image"], "--json").document["images"]
+    manifest_json = json.loads((built / "manifest.json").read_text())
+    for case in manifest_json["goldens"]["cases"]:
+        (prediction,) = tcc("run", built, built / case["image"], "--json").document["images"]
         expected = np.frombuffer((built / case["outputs"]["logits"]).read_bytes(), "<f4")
-        limit = about["goldens"]["tolerance"]["relative"] * np.abs(expected).max()
-        np.testing.assert_allclose(found["outputs"]["logits"]["raw"], expected, atol=limit, rtol=0)
+        limit = manifest_json["goldens"]["tolerance"]["relative"] * np.abs(expected).max()
+        np.testing.assert_allclose(
+            prediction["outputs"]["logits"]["raw"], expected, atol=limit, rtol=0
+        )

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from web_node import NODE, node
+from web_node import NODE, run_node
 
 from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.bundle import bundle_folder
@@ -44,8 +44,8 @@ def page(tcc, home):
 @pytest.fixture
 def ask(page):
     """Ask a server of the page: status, headers and body of an answer."""
-    found = bundle_folder.read_bundle(page, devices.find_precision, None)
-    with create_server(found, "127.0.0.1", 0) as listening:
+    bundle = bundle_folder.read_bundle(page, devices.find_precision, None)
+    with create_server(bundle, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
 
         def answer(path, method="GET", host="localhost"):
@@ -65,31 +65,31 @@ def ask(page):
 def test_it_is_built_verified_and_run(tcc, page, picture):
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
-    about = json.loads((page / "manifest.json").read_text())
-    assert about["made_with"]["onnxruntime-web"] == RUNTIME_PACKAGE.version
-    found = tcc("verify", page)
-    assert (found.code, found.err) == (
+    manifest_json = json.loads((page / "manifest.json").read_text())
+    assert manifest_json["made_with"]["onnxruntime-web"] == RUNTIME_PACKAGE.version
+    outcome = tcc("verify", page)
+    assert (outcome.code, outcome.err) == (
         0,
         "warning: the weights are random: predictions mean nothing\n",
-    ) or found.code == 0
+    ) or outcome.code == 0
     assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
-    wanted, given = (
+    onnxruntime_logits, web_logits = (
         tcc("run", bundle, picture, "--json").document["images"][0]["outputs"]["logits"]["raw"]
         for bundle in (page.parent / "tiny-onnxruntime-fp32", page)
     )
-    assert given == pytest.approx(wanted, abs=1e-6)
-    sound, swapped = node(REPLAY, page.parent, page)
+    assert web_logits == pytest.approx(onnxruntime_logits, abs=1e-6)
+    sound, swapped = run_node(REPLAY, page.parent, page)
     assert (sound["holds"], sound["goldens"], sound["inputs"]) == (True, 2, 0)
-    assert sound["largest"] <= sound["allowed"] == about["goldens"]["tolerance"]["relative"]
+    assert sound["largest"] <= sound["allowed"] == manifest_json["goldens"]["tolerance"]["relative"]
     assert not swapped["holds"]
 
 
 def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    found = tcc("verify", page)
-    assert found.code == 3
-    assert "error: node is needed to run pages here, and is not here\n" in found.err
-    assert "help: install it: apt-get install nodejs" in found.err
+    outcome = tcc("verify", page)
+    assert outcome.code == 3
+    assert "error: node is needed to run pages here, and is not here\n" in outcome.err
+    assert "help: install it: apt-get install nodejs" in outcome.err
     assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not here"
 
 
@@ -99,9 +99,9 @@ def test_nothing_here_builds_it(tcc, home, monkeypatch):
     program.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(home))
-    found = tcc(*BUILD)
-    assert found.code == 3
-    assert found.err.splitlines()[-3:] == [
+    outcome = tcc(*BUILD)
+    assert outcome.code == 3
+    assert outcome.err.splitlines()[-3:] == [
         "error: onnxruntime-web is needed to build pages for browsers, and is not here",
         "   = note: npm cannot fetch it: npm error code ENOTFOUND",
         "   = help: install it: apt-get install npm, or put what `npm pack onnxruntime-web@1.30.0`"
@@ -131,14 +131,14 @@ def test_it_is_served(ask, page):
     assert ask("/model/app.js", "HEAD")[2] == b""
 
 
-OTHERS = (
+OTHER_PATHS = (
     "/model", "/model/", "/model/../../tiny.yaml", "/%2e%2e/tiny.yaml", "//etc/passwd",
     "/model/app.js/", "/nothing", "/model%2f..%2f..%2ftiny.yaml", "/model/app.js%00",
 )  # fmt: skip
 
 
 def test_nothing_else_is_served(ask, page):
-    assert {path: ask(path)[0] for path in OTHERS} == dict.fromkeys(OTHERS, 404)
+    assert {path: ask(path)[0] for path in OTHER_PATHS} == dict.fromkeys(OTHER_PATHS, 404)
     for host in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example"):
         assert ask("/manifest.json", host=host)[0] == 421
     for host in ("localhost:8000", "127.0.0.1", "[::1]:9"):
@@ -150,12 +150,12 @@ def test_nothing_else_is_served(ask, page):
 
 
 def test_what_cannot_be_served(tcc, page, built, monkeypatch):
-    found = tcc("serve", built)
-    assert found.code == 2
-    assert "error[E0659]: a bundle for onnxruntime has no page to serve\n" in found.err
-    for words in (("--host", "192.0.2.1"), ("--host", "no such host"), ("--host", "ü" * 80)):
-        found = tcc("serve", page, *words, "--port", "0")
-        assert found.code == 2, found.err
-        assert "error[E0661]: cannot listen on " in found.err
+    outcome = tcc("serve", built)
+    assert outcome.code == 2
+    assert "error[E0659]: a bundle for onnxruntime has no page to serve\n" in outcome.err
+    for args in (("--host", "192.0.2.1"), ("--host", "no such host"), ("--host", "ü" * 80)):
+        outcome = tcc("serve", page, *args, "--port", "0")
+        assert outcome.code == 2, outcome.err
+        assert "error[E0661]: cannot listen on " in outcome.err
     assert tcc("serve", page, "--port", "70000").code == 2
     assert Path("build").is_dir()

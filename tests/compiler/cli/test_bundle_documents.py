@@ -23,7 +23,7 @@ KINDS = {"application", "file", "library", "machine-learning-model"}
 SERIAL = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
-def papers(folder):
+def read_documents(folder):
     return {name: (folder / name).read_bytes() for name in (CARD, BILL)}
 
 
@@ -35,17 +35,21 @@ def test_the_bill_of_materials_has_every_file_and_the_form_of_cyclonedx(home, im
     assert re.fullmatch(SERIAL, bill["serialNumber"])
     assert "timestamp" not in bill["metadata"]
     model, parts = bill["metadata"]["component"], bill["components"]
-    for each in (model, *parts, *bill["metadata"]["tools"]["components"]):
-        assert each.keys() >= REQUIRED["component"]
-        assert each["type"] in KINDS
-    hashes = {each["name"]: each["hashes"][0] for each in parts if each["type"] == "file"}
-    assert all(each.keys() == REQUIRED["hash"] for each in hashes.values())
-    listed = {file.path: file.sha256 for file in bundle.manifest.files}
-    assert {name: each["content"] for name, each in hashes.items()} == {
-        name: digest for name, digest in listed.items() if name not in (CARD, BILL)
+    for component in (model, *parts, *bill["metadata"]["tools"]["components"]):
+        assert component.keys() >= REQUIRED["component"]
+        assert component["type"] in KINDS
+    hashes = {
+        component["name"]: component["hashes"][0]
+        for component in parts
+        if component["type"] == "file"
     }
-    assert listed.keys() >= {CARD, BILL}
-    references = [each["bom-ref"] for each in (model, *parts)]
+    assert all(component.keys() == REQUIRED["hash"] for component in hashes.values())
+    digest_by_path = {file.path: file.sha256 for file in bundle.manifest.files}
+    assert {name: component["content"] for name, component in hashes.items()} == {
+        name: digest for name, digest in digest_by_path.items() if name not in (CARD, BILL)
+    }
+    assert digest_by_path.keys() >= {CARD, BILL}
+    references = [component["bom-ref"] for component in (model, *parts)]
     assert len(references) == len(set(references))
     (leads,) = bill["dependencies"]
     assert {leads["ref"], *leads["dependsOn"]} <= set(references)
@@ -54,12 +58,15 @@ def test_the_bill_of_materials_has_every_file_and_the_form_of_cyclonedx(home, im
 
 def test_they_are_of_the_inputs_alone(home):
     spec = home / "tiny.yaml"
-    first, again, other = (
-        papers(tcc.build(spec, "ort", out=home / name, seed=seed).folder)
+    first_documents, repeated_documents, other_documents = (
+        read_documents(tcc.build(spec, "ort", out=home / name, seed=seed).folder)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
-    assert first == again
-    assert json.loads(first[BILL])["serialNumber"] != json.loads(other[BILL])["serialNumber"]
+    assert first_documents == repeated_documents
+    assert (
+        json.loads(first_documents[BILL])["serialNumber"]
+        != json.loads(other_documents[BILL])["serialNumber"]
+    )
 
 
 def test_the_card_says_what_a_reader_must_know_and_shows_no_markup(home):
@@ -67,12 +74,12 @@ def test_the_card_says_what_a_reader_must_know_and_shows_no_markup(home):
     doc = "doc: 'For <script>tiles</script> | [a](b)'\n"
     (home / "tiny.yaml").write_text(text.replace("name: tiny\n", f"name: tiny\n{doc}"))
     card = (tcc.build("tiny.yaml", "ort").folder / CARD).read_text()
-    for said in (
+    for phrase in (
         "# tiny for onnxruntime at fp32",
         "cat, dog, owl",
         "the weights are random (seed 0)",
     ):
-        assert said in card
+        assert phrase in card
     assert r"For &lt;script&gt;tiles&lt;/script&gt; \| \[a\](b)" in card
 
 
@@ -125,15 +132,15 @@ def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
     assert "- not a medical device: no diagnosis may rest on what it says" in card["Intended use"]
 
 
-MORE = {
+EXTRA_REPORT = {
     "epochs": 9, "kept": 4, "seed": 2, "recipe": "ab" * 32, "finished": False,
     "made_with": {"torch": "2.13"}, "val": {"accuracy": 0.5, "images": 4},
 }  # fmt: skip
 
 
-def add_to_report(run, **more):
-    report = json.loads((run / "report.json").read_text()) | MORE
-    report["test"] |= more
+def add_to_report(run, **figures):
+    report = json.loads((run / "report.json").read_text()) | EXTRA_REPORT
+    report["test"] |= figures
     (run / "report.json").write_text(json.dumps(report))
 
 
@@ -208,10 +215,10 @@ def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, m
     from tcc.compiler.cli import app
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    words = ["build", "tiny.yaml", "--target", "ort", "--weights", "run/weights.safetensors", "-q"]
+    args = ["build", "tiny.yaml", "--target", "ort", "--weights", "run/weights.safetensors", "-q"]
     text = []
     for _ in range(2):
-        assert CliRunner().invoke(app, words).exit_code == 0
+        assert CliRunner().invoke(app, args).exit_code == 0
         text.append((home / "build/tiny-onnxruntime-fp32" / CARD).read_text())
         (run / "report.json").unlink(missing_ok=True)
     assert "3 test images right" not in text[1]
@@ -227,8 +234,8 @@ def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
     assert record.source == f"the card of {name} in the zoo"
     assert record.spec == spec.digest
     assert record.int8_accuracy.keys() >= {"onnxruntime", "tflite"}
-    said = record.accuracy[0].partition(" test images")[0]
-    assert f"| float | {said} |" in network.card.read_text()
+    accuracy_text = record.accuracy[0].partition(" test images")[0]
+    assert f"| float | {accuracy_text} |" in network.card.read_text()
     assert trained.find_record("0" * 64) is None
 
 
@@ -245,10 +252,10 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
         "- in float32, Platelets: sensitivity 96.30% (81.03% to 99.91%), "
         "specificity 100.00% (97.26% to 100.00%), 27 images"
     )
-    other = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
-    assert "159" not in "".join(other["Evaluation"])
-    integers = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
-    assert integers["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
+    other_card = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
+    assert "159" not in "".join(other_card["Evaluation"])
+    int8_card = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
+    assert int8_card["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
 
 
 def test_no_paper_has_a_python_value(home):

@@ -38,37 +38,41 @@ def store(home, monkeypatch) -> Path:
 def build(tcc, store):
     """Build; return what came out of the cache for each target."""
 
-    def run(*words, code=0):
-        ended = tcc("build", "tiny.yaml", *words, "--json")
-        assert ended.code == code, ended.err
-        return [one["cached"] for one in ended.document["bundles"]] if not code else ended
+    def run(*args, code=0):
+        outcome = tcc("build", "tiny.yaml", *args, "--json")
+        assert outcome.code == code, outcome.err
+        return (
+            [bundle_report["cached"] for bundle_report in outcome.document["bundles"]]
+            if not code
+            else outcome
+        )
 
     return run
 
 
-def files(folder):
+def read_files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def modes(folder):
+def read_modes(folder):
     return {str(p.relative_to(folder)): p.stat().st_mode for p in folder.rglob("*")}
 
 
 def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
     assert build(*INT8) == [[]]
-    first, kinds = files(home / "build"), modes(home / "build")
+    first_files, kinds = read_files(home / "build"), read_modes(home / "build")
     assert build(*INT8) == [["integers", "bundle", "replay"]]
-    assert files(home / "build") == first
-    assert modes(home / "build") == kinds
-    said = tcc("build", "tiny.yaml", *INT8, "-v")
-    assert "to the bit (cached: so it did before)" in said.out
-    assert "cached: integers, bundle, replay; `--no-cache` builds anew" in said.out
+    assert read_files(home / "build") == first_files
+    assert read_modes(home / "build") == kinds
+    outcome = tcc("build", "tiny.yaml", *INT8, "-v")
+    assert "to the bit (cached: so it did before)" in outcome.out
+    assert "cached: integers, bundle, replay; `--no-cache` builds anew" in outcome.out
     anew = tcc("build", "tiny.yaml", *INT8, "--no-cache", "-v")
     assert "cached" not in anew.out
-    assert files(home / "build") == first
-    assert said.err == anew.err  # whatever is told of the integers is told again
-    assert "integers against floats" in said.err
-    assert "SNR dB" in said.err
+    assert read_files(home / "build") == first_files
+    assert outcome.err == anew.err  # whatever is told of the integers is told again
+    assert "integers against floats" in outcome.err
+    assert "SNR dB" in outcome.err
 
 
 CHANGES = {
@@ -84,7 +88,7 @@ CHANGES = {
     "accuracy": lambda home: (home / "tiny.yaml").write_text(
         (home / "tiny.yaml").read_text() + "accuracy: {min_cosine: 0.5}\n"
     ),
-    "pixel": lambda home: _repaint(home / "set/cat/1.png"),
+    "pixel": lambda home: _change_pixel(home / "set/cat/1.png"),
     "one image less": lambda home: (home / "set/cat/1.png").unlink(),
     "an image twice": lambda home: shutil.copy(home / "set/cat/1.png", home / "set/cat/copy.png"),
     "tcc": lambda home: None,
@@ -105,7 +109,7 @@ CHANGES = {
 """What shapes the bytes of a build: what is done to its inputs, or an option and what stays known."""
 
 
-def _repaint(path):
+def _change_pixel(path):
     pixels = np.array(Image.open(path))
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(path)
@@ -128,26 +132,26 @@ def known(build, images, store, kept, monkeypatch):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeypatch):
-    what = CHANGES[change]
+    expected_change = CHANGES[change]
     if change == "tcc":
         monkeypatch.setattr(stage_cache, "digest_environment", lambda: "another")
-    elif callable(what):
-        what(home)
-    words = () if callable(what) else change.split()
-    assert build(*INT8, *words) == [[] if callable(what) else what]
+    elif callable(expected_change):
+        expected_change(home)
+    args = () if callable(expected_change) else change.split()
+    assert build(*INT8, *args) == [[] if callable(expected_change) else expected_change]
 
 
 @pytest.mark.slow
 def test_a_cache_of_one_precision_is_not_anothers(known, build, home):
     shutil.rmtree(home / "build", ignore_errors=True)  # `known` builds there when it comes first
-    words = ("--target", "onnxruntime", "--precision")
-    assert build(*words, "int8-qdq", "--data", "set") == [["integers"]]
-    assert build(*words, "fp16") == [[]]
-    assert build(*words, "fp32") == [[]]
-    for level in ("int8-qdq", "fp16", "fp32"):
-        more = ("--data", "set") if level == "int8-qdq" else ()
-        assert build(*words, level, *more, "--no-cache", "-o", "anew") == [[]]
-    assert files(home / "anew") == files(home / "build")
+    args = ("--target", "onnxruntime", "--precision")
+    assert build(*args, "int8-qdq", "--data", "set") == [["integers"]]
+    assert build(*args, "fp16") == [[]]
+    assert build(*args, "fp32") == [[]]
+    for precision in ("int8-qdq", "fp16", "fp32"):
+        data_args = ("--data", "set") if precision == "int8-qdq" else ()
+        assert build(*args, precision, *data_args, "--no-cache", "-o", "anew") == [[]]
+    assert read_files(home / "anew") == read_files(home / "build")
 
 
 OPTIONS = (
@@ -169,16 +173,16 @@ def uncached():
 def test_whatever_was_built_before_a_build_gives_its_own_bytes(
     tcc, store, images, home, uncached, builds
 ):
-    def ended(*words):
+    def run_build(*args):
         shutil.rmtree(home / "build", ignore_errors=True)
-        said = tcc(*words)
-        return said.code, said.err, not said.code and files(home / "build")
+        outcome = tcc(*args)
+        return outcome.code, outcome.err, not outcome.code and read_files(home / "build")
 
-    for chosen in map(frozenset, builds):
-        words = ["build", "tiny.yaml", *INT8, *(word for one in sorted(chosen) for word in one)]
-        if chosen not in uncached:
-            uncached[chosen] = ended(*words, "--no-cache")
-        assert ended(*words) == uncached[chosen]
+    for options in map(frozenset, builds):
+        args = ["build", "tiny.yaml", *INT8, *(arg for option in sorted(options) for arg in option)]
+        if options not in uncached:
+            uncached[options] = run_build(*args, "--no-cache")
+        assert run_build(*args) == uncached[options]
 
 
 def test_names_and_places_shape_nothing(build, images, home):
@@ -188,9 +192,9 @@ def test_names_and_places_shape_nothing(build, images, home):
     for number, path in enumerate(sorted((home / "set/cat").iterdir())):
         path.rename(path.with_name(f"x{9 - number}.png"))
     shutil.move(home / "set", home / "other/set")
-    words = (*INT8[:-1], "other/set", "-o", "elsewhere")
-    assert build(*words) == [["integers", "bundle", "replay"]]
-    assert files(home / "elsewhere") == files(home / "build")
+    args = (*INT8[:-1], "other/set", "-o", "elsewhere")
+    assert build(*args) == [["integers", "bundle", "replay"]]
+    assert read_files(home / "elsewhere") == read_files(home / "build")
 
 
 def test_a_weight_shapes_the_bytes(build, home):
@@ -202,14 +206,14 @@ def test_a_weight_shapes_the_bytes(build, home):
     save_file(
         dict(weights.initialize_random(load(home / "tiny.yaml").graph)), home / "w.safetensors"
     )
-    words = ("--target", "onnxruntime", "--weights", "w.safetensors")
-    assert (build(*words), build(*words)) == ([[]], [["bundle", "replay"]])
+    args = ("--target", "onnxruntime", "--weights", "w.safetensors")
+    assert (build(*args), build(*args)) == ([[]], [["bundle", "replay"]])
     changed = load_file(home / "w.safetensors")
     name = next(iter(changed))
     changed[name] = changed[name].copy()
     changed[name].flat[0] += 1
     save_file(changed, home / "w.safetensors")
-    assert build(*words) == [[]]
+    assert build(*args) == [[]]
 
 
 def test_another_target_takes_the_same_integers(build, images, home):
@@ -219,33 +223,35 @@ def test_another_target_takes_the_same_integers(build, images, home):
     assert build(*targets, "onnxruntime,tflite") == [["integers", "bundle"], ["calibration"]]
     both = build(*targets, "onnxruntime,tflite")
     assert both == [["integers", "bundle", "replay"]] * 2
-    first = files(home / "build")
+    first_files = read_files(home / "build")
     assert build(*targets, "onnxruntime,tflite", "--no-cache", "-o", "anew") == [[], []]
-    assert files(home / "anew") == first
+    assert read_files(home / "anew") == first_files
 
 
 def test_how_several_targets_agree_is_told_out_of_the_cache_as_well(tcc, store, images):
-    words = ("build", "tiny.yaml", "--precision", "int8", "--data", "set")
-    words = (*words, "--target", "onnxruntime,tflite")
-    first, second = (tcc(*words, "--json").document["agreement"] for _ in range(2))
-    assert first == second
-    assert all(one["layers"] for one in first["targets"])
-    assert first["pairs"]
+    args = ("build", "tiny.yaml", "--precision", "int8", "--data", "set")
+    args = (*args, "--target", "onnxruntime,tflite")
+    first_agreement, second_agreement = (
+        tcc(*args, "--json").document["agreement"] for _ in range(2)
+    )
+    assert first_agreement == second_agreement
+    assert all(target["layers"] for target in first_agreement["targets"])
+    assert first_agreement["pairs"]
 
 
 def test_nothing_of_the_images_is_kept(build, images, store, home):
     """What is compared over them is run again, and of calibration there is what bundles have."""
-    words = (*INT8, "--agree", "3", "--report")
-    assert build(*words) == [[]]
-    assert build(*words) == [["integers", "bundle"]]
-    kept = files(store)
-    assert {path.partition("/")[0] for path in kept} == {
+    args = (*INT8, "--agree", "3", "--report")
+    assert build(*args) == [[]]
+    assert build(*args) == [["integers", "bundle"]]
+    cache_files = read_files(store)
+    assert {path.partition("/")[0] for path in cache_files} == {
         "calibration",
         "integers",
         "bundle",
         "size",
     }
-    for path, data in kept.items():
+    for path, data in cache_files.items():
         assert b"set/" not in data, path
         assert str(home).encode() not in data, path
         for image in images.rglob("*.png"):
@@ -256,26 +262,26 @@ def test_nothing_of_the_images_is_kept(build, images, store, home):
 
 
 def test_packages_with_images_are_built_each_time(build, images, store, home, no_docker):
-    words = ("--target", "ax620", "--data", "set")
-    assert build(*words) == [[]]
-    first = files(home / "build")
-    assert build(*words) == [["integers"]]
-    assert files(home / "build") == first
+    args = ("--target", "ax620", "--data", "set")
+    assert build(*args) == [[]]
+    first_files = read_files(home / "build")
+    assert build(*args) == [["integers"]]
+    assert read_files(home / "build") == first_files
     assert not list(store.glob("bundle/*"))
 
 
 @pytest.mark.slow
 def test_a_program_comes_out_of_the_cache_only_where_it_may_run(build, store, home):
-    words = ("--target", "host")
-    assert build(*words) == [[]]
-    first = files(home / "build")
-    assert build(*words) == [["bundle", "replay"]]
-    assert files(home / "build") == first
-    for known in user_folders.KNOWN_PROGRAMS.path.iterdir():
-        known.unlink()
+    args = ("--target", "host")
+    assert build(*args) == [[]]
+    first_files = read_files(home / "build")
+    assert build(*args) == [["bundle", "replay"]]
+    assert read_files(home / "build") == first_files
+    for record_path in user_folders.KNOWN_PROGRAMS.path.iterdir():
+        record_path.unlink()
     # Who can write to the cache is not who may have programs noted.
-    assert build(*words) == [["replay"]]
-    assert files(home / "build") == first
+    assert build(*args) == [["replay"]]
+    assert read_files(home / "build") == first_files
 
 
 def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store, monkeypatch):
@@ -285,14 +291,14 @@ def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store,
     monkeypatch.setattr(
         OnnxRuntime, "list_code_files", lambda _, names: tuple(names), raising=False
     )
-    words = ("--target", "onnxruntime")
-    assert build(*words) == [[]]
-    assert build(*words) == [["bundle", "replay"]]
-    (known,) = user_folders.KNOWN_PROGRAMS.path.iterdir()
-    known.unlink()
+    args = ("--target", "onnxruntime")
+    assert build(*args) == [[]]
+    assert build(*args) == [["bundle", "replay"]]
+    (record_path,) = user_folders.KNOWN_PROGRAMS.path.iterdir()
+    record_path.unlink()
     # Who can write to the cache is not who may have programs noted.
-    assert build(*words) == [["replay"]]
-    assert build(*words) == [["bundle", "replay"]]
+    assert build(*args) == [["replay"]]
+    assert build(*args) == [["bundle", "replay"]]
 
 
 @pytest.mark.slow
@@ -309,80 +315,87 @@ def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkey
     (path,) = (store / "bundle").iterdir()
     cache = StageCache(store)
     parts = dict(cache.get("bundle", path.name))
-    made = json_records.decode(manifest.Manifest, json.loads(parts["manifest"]))
-    program = next(f.path for f in made.files if f.executable)
+    cached_manifest = json_records.decode(manifest.Manifest, json.loads(parts["manifest"]))
+    program = next(f.path for f in cached_manifest.files if f.executable)
     parts[f"files/{program}"] = f"#!/bin/sh\necho ran > {home}/ran\n".encode()
-    own = {n.removeprefix("files/"): v for n, v in parts.items() if n.startswith("files/")}
-    executable = frozenset(f.path for f in made.files if f.executable)
-    made = manifest.seal_manifest(dataclasses.replace(made, files=list_files(own, executable)))
-    parts["manifest"] = json.dumps(json_records.encode(made)).encode()
+    bundle_files = {n.removeprefix("files/"): v for n, v in parts.items() if n.startswith("files/")}
+    executable = frozenset(f.path for f in cached_manifest.files if f.executable)
+    cached_manifest = manifest.seal_manifest(
+        dataclasses.replace(cached_manifest, files=list_files(bundle_files, executable))
+    )
+    parts["manifest"] = json.dumps(json_records.encode(cached_manifest)).encode()
     cache.store("bundle", path.name, parts)
-    first = files(home / "build")
+    first_files = read_files(home / "build")
     assert "bundle" not in build("--target", "host")[0]  # and it is as it was
     assert not (home / "ran").exists()
-    assert files(home / "build") == first
+    assert read_files(home / "build") == first_files
 
 
 def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, monkeypatch):
-    words = ("--target", "onnxruntime")
-    build(*words)
-    assert build(*words) == [["bundle", "replay"]]
+    args = ("--target", "onnxruntime")
+    build(*args)
+    assert build(*args) == [["bundle", "replay"]]
     from tcc.backends.onnxruntime import backend
 
     version = backend.installed_version
     with monkeypatch.context() as patch:
         patch.setattr(backend, "installed_version", lambda name: version(name) + ".post1")
-        assert "replay" not in build(*words, "--no-replay")[0]
-        assert "replay" not in build(*words)[0]
+        assert "replay" not in build(*args, "--no-replay")[0]
+        assert "replay" not in build(*args)[0]
     with monkeypatch.context() as patch:
         patch.setattr("tcc.compiler.support.cpu.read_identity", lambda: ("flags : none",))
         patch.setattr(stage_cache, "digest_environment", stage_cache.digest_environment.__wrapped__)
-        assert build(*words) == [[]]
-    assert build(*words) == [["bundle", "replay"]]
+        assert build(*args) == [[]]
+    assert build(*args) == [["bundle", "replay"]]
 
 
 def test_what_was_not_run_is_no_replay(build, store):
-    words = ("--target", "onnxruntime")
-    assert build(*words, "--no-replay") == [[]]
-    assert build(*words) == [["bundle"]]
-    assert build(*words) == [["bundle", "replay"]]
-    assert build(*words, "--no-replay") == [["bundle"]]
+    args = ("--target", "onnxruntime")
+    assert build(*args, "--no-replay") == [[]]
+    assert build(*args) == [["bundle"]]
+    assert build(*args) == [["bundle", "replay"]]
+    assert build(*args, "--no-replay") == [["bundle"]]
 
 
 def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
     from tcc.compiler.bundle import replay
 
     run = replay._run_goldens
-    words = ("build", "tiny.yaml", "--target", "onnxruntime")
+    args = ("build", "tiny.yaml", "--target", "onnxruntime")
     with monkeypatch.context() as patch:
-        wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
-        patch.setattr(replay, "_run_goldens", wrong)
-        assert tcc(*words).code == 4
+
+        def shift_outputs(*arguments):
+            return [{n: v + 1 for n, v in outputs.items()} for outputs in run(*arguments)]
+
+        patch.setattr(replay, "_run_goldens", shift_outputs)
+        assert tcc(*args).code == 4
         assert not list(store.glob("*/*"))
-    assert tcc(*words, "--json").document["bundles"][0]["cached"] == []
+    assert tcc(*args, "--json").document["bundles"][0]["cached"] == []
 
 
 def test_what_is_below_its_floor_stays_below(build, images, store):
-    words = (*INT8, "--floor", "max_error=0.0000001")
+    args = (*INT8, "--floor", "max_error=0.0000001")
     for _ in range(2):
-        assert "error" in build(*words, code=4).err
+        assert "error" in build(*args, code=4).err
     assert {path.parent.name for path in store.glob("*/*")} == {"calibration"}
     build(*INT8)
-    assert build(*words, code=4)
+    assert build(*args, code=4)
 
 
 @pytest.mark.parametrize("stage", ["integers", "bundle", "size", "replay"])
 def test_each_damaged_entry_is_made_anew(stage, build, images, store, home):
     build(*INT8)
-    first = files(home / "build")
+    first_files = read_files(home / "build")
     (path,) = (store / stage).iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-3])
+    entry_bytes = path.read_bytes()
+    path.write_bytes(entry_bytes[:-3])
     names = ["integers", "bundle", "replay"]
-    left = [name for name in names if name != stage]
-    assert build(*INT8) == [["calibration", *left] if stage == "integers" else left]
-    assert files(home / "build") == first
-    assert path.read_bytes() == whole
+    remaining_stages = [name for name in names if name != stage]
+    assert build(*INT8) == [
+        ["calibration", *remaining_stages] if stage == "integers" else remaining_stages
+    ]
+    assert read_files(home / "build") == first_files
+    assert path.read_bytes() == entry_bytes
     assert build(*INT8) == [names]
 
 
@@ -392,41 +405,43 @@ def test_an_entry_whose_content_makes_no_sense(stage, build, images, store, home
     from tcc.compiler.support.stage_cache import StageCache
 
     build(*INT8)
-    first = files(home / "build")
+    first_files = read_files(home / "build")
     (path,) = (store / stage).iterdir()
-    kept = StageCache(store).get(stage, path.name)
+    cached_parts = StageCache(store).get(stage, path.name)
     for change in (
         {"about": b"{}", "manifest": b"{}", "bytes": b"many", "files/calibration.json": b"{}"},
         {},
     ):
-        parts = {name: change.get(name, data) for name, data in kept.items()} if change else {}
+        parts = (
+            {name: change.get(name, data) for name, data in cached_parts.items()} if change else {}
+        )
         StageCache(store).store(stage, path.name, parts)
         build(*INT8)
-        assert files(home / "build") == first
+        assert read_files(home / "build") == first_files
 
 
 def test_a_cache_that_nothing_can_be_written_to(tcc, store, home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("TCC_CACHE", str(home / "file/below"))
     for _ in range(2):
-        ended = tcc("build", "tiny.yaml", "--target", "onnxruntime")
-        assert ended.code == 0
-        assert ended.err.count("nothing more is kept") == 1
+        outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+        assert outcome.code == 0
+        assert outcome.err.count("nothing more is kept") == 1
     monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
     store.mkdir(parents=True)
     store.chmod(0o777)
-    ended = tcc("build", "tiny.yaml", "--target", "onnxruntime")
-    assert ended.code == 0
-    assert ended.err.count("only you write to") == 1
+    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime")
+    assert outcome.code == 0
+    assert outcome.err.count("only you write to") == 1
     assert not list(store.iterdir())
 
 
 def test_a_limit_smaller_than_an_entry(build, store, monkeypatch):
     monkeypatch.setenv("TCC_CACHE_LIMIT", "1 KB")
-    words = ("--target", "onnxruntime")
-    assert [build(*words), build(*words)] == [[[]], [["replay"]]]
+    args = ("--target", "onnxruntime")
+    assert [build(*args), build(*args)] == [[[]], [["replay"]]]
     monkeypatch.setenv("TCC_CACHE_LIMIT", "0")
-    assert build(*words) == [[]]
+    assert build(*args) == [[]]
 
 
 def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
@@ -434,11 +449,11 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
     assert empty["folder"] == str(store)
     assert empty["bytes"] == 0
     build(*INT8)
-    found = tcc("cache", "--json").document
-    assert {one["stage"]: one["entries"] for one in found["stages"]} == {
+    document = tcc("cache", "--json").document
+    assert {stage_row["stage"]: stage_row["entries"] for stage_row in document["stages"]} == {
         "calibration": 1, "integers": 1, "bundle": 1, "size": 1, "replay": 1,
     }  # fmt: skip
-    assert found["bytes"] == sum(path.stat().st_size for path in store.glob("*/*"))
+    assert document["bytes"] == sum(path.stat().st_size for path in store.glob("*/*"))
     text = tcc("cache").out
     assert "of at most 1.0 GB" in text
     assert str(store) in text
@@ -446,19 +461,19 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
     assert build(*INT8) == [["integers", "replay"]]
     assert tcc("cache", "clear", "--json").document["removed"][1]["entries"] == 1
     assert build(*INT8) == [[]]
-    wrong = tcc("cache", "clear", "bundles")
-    assert wrong.code == 2
-    assert "E1401" in wrong.err
-    assert "did you mean `bundle`?" in wrong.err
+    refused = tcc("cache", "clear", "bundles")
+    assert refused.code == 2
+    assert "E1401" in refused.err
+    assert "did you mean `bundle`?" in refused.err
     assert tcc("cache", "--json", "clear").code == 2
     monkeypatch.setenv("TCC_CACHE_LIMIT", "lots")
-    for words in (
+    for args in (
         ("cache",),
         ("cache", "clear"),
         ("build", "tiny.yaml", "--target", "onnxruntime"),
     ):
-        assert tcc(*words).code == 2
-        assert "E1400" in tcc(*words).err
+        assert tcc(*args).code == 2
+        assert "E1400" in tcc(*args).err
 
 
 def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, home, monkeypatch):
@@ -498,51 +513,51 @@ def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store)
         "try: tcc.compiler.cli.main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
-    ended = process("build", "tiny.yaml", *INT8, "--json", program=program)
-    assert ended.document["bundles"][0]["cached"] == ["integers", "bundle", "replay"]
-    assert {name.partition(".")[0] for name in ended.err.split()} & HEAVY == set()
+    outcome = process("build", "tiny.yaml", *INT8, "--json", program=program)
+    assert outcome.document["bundles"][0]["cached"] == ["integers", "bundle", "replay"]
+    assert {name.partition(".")[0] for name in outcome.err.split()} & HEAVY == set()
 
 
 @pytest.mark.slow
 def test_killed_builds_hinder_no_other(images, home, store, process):
     """Some killed at whatever moment, beside others; then the cache and the bundle are whole."""
-    words = [
+    args = [
         sys.executable,
         "-c",
         "from tcc.compiler.cli import main; main()",
         "build",
         "tiny.yaml",
     ]
-    words += ["--target", "onnxruntime", "-q"]
+    args += ["--target", "onnxruntime", "-q"]
     for wait in (0.3, 0.6, 0.9, 1.2, 1.6, 2.0):
-        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(wait)
         running.send_signal(signal.SIGKILL)
         running.wait()
-    ended = process("build", "tiny.yaml", "--target", "onnxruntime", "--json")
-    assert ended.code == 0, ended.err
-    first = files(home / "build")
+    outcome = process("build", "tiny.yaml", "--target", "onnxruntime", "--json")
+    assert outcome.code == 0, outcome.err
+    first_files = read_files(home / "build")
     assert process("build", "tiny.yaml", "--target", "onnxruntime", "--no-cache").code == 0
-    assert files(home / "build") == first
+    assert read_files(home / "build") == first_files
     assert not list((home / "cache").rglob(".*"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "precision"), PAIRS)
 def test_each_target_and_each_precision(target, precision, tcc, store, images, home, no_docker):
-    words = ("build", "tiny.yaml", "--target", target, "--precision", precision)
+    args = ("build", "tiny.yaml", "--target", target, "--precision", precision)
     if precision not in ("fp32", "fp16"):
-        words = (*words, "--data", "set")
-    first = tcc(*words, "--json")
-    if first.code == 3:
-        pytest.skip(first.err)
-    if "no target is built in integers" in first.err:
-        words = words[:-2]
-        first = tcc(*words, "--json")
-    assert first.code == 0, first.err
-    whole, kinds = files(home / "build"), modes(home / "build")
-    second = tcc(*words, "--json")
+        args = (*args, "--data", "set")
+    outcome = tcc(*args, "--json")
+    if outcome.code == 3:
+        pytest.skip(outcome.err)
+    if "no target is built in integers" in outcome.err:
+        args = args[:-2]
+        outcome = tcc(*args, "--json")
+    assert outcome.code == 0, outcome.err
+    first_files, kinds = read_files(home / "build"), read_modes(home / "build")
+    second = tcc(*args, "--json")
     assert second.code == 0, second.err
     assert ("bundle" in second.document["bundles"][0]["cached"]) == (not target.startswith("ax"))
-    assert files(home / "build") == whole
-    assert modes(home / "build") == kinds
+    assert read_files(home / "build") == first_files
+    assert read_modes(home / "build") == kinds

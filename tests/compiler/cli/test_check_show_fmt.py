@@ -58,14 +58,14 @@ allow: [no-preprocess]
 
 class TestCheck:
     def test_prints_layers_and_totals(self, tcc):
-        found = tcc("check", "tiny.yaml")
-        assert (found.code, found.out, found.err) == (0, TABLE, "")
+        outcome = tcc("check", "tiny.yaml")
+        assert (outcome.code, outcome.out, outcome.err) == (0, TABLE, "")
 
     def test_as_json(self, tcc):
-        found = tcc("check", "tiny.yaml", "--json").document
-        assert found["name"] == "tiny"
-        assert found["params"] == {"classes": 3, "width": 4}
-        assert found["layers"][0] == {
+        document = tcc("check", "tiny.yaml", "--json").document
+        assert document["name"] == "tiny"
+        assert document["params"] == {"classes": 3, "width": 4}
+        assert document["layers"][0] == {
             "path": "conv",
             "op": "conv",
             "inputs": ["image"],
@@ -74,7 +74,7 @@ class TestCheck:
             "macs": 6912,
             "activation_bytes": 1024,
         }
-        assert found["totals"] == {
+        assert document["totals"] == {
             "layers": 6,
             "params": 135,
             "buffers": 8,
@@ -82,7 +82,7 @@ class TestCheck:
             "weight_bytes": 572,
             "peak_activation_bytes": 2048,
         }
-        assert [test["holds"] for test in found["tests"]] == [True]
+        assert [test["holds"] for test in document["tests"]] == [True]
 
     @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet", "densenet121", "resnet34"])
     def test_a_network_of_the_zoo_fits_a_screen(self, tcc, name):
@@ -103,14 +103,16 @@ class TestCheck:
         assert sum(line.startswith("  repeat_") for line in lines) == 16
 
     def test_totals_of_blocks_add_up(self, tcc):
-        found = tcc("check", "ddsnet", "--json").document
-        top = {layer["path"].split("/")[0] for layer in found["layers"]}
-        blocks = {b["path"]: b for b in found["blocks"]}
-        alone = [layer for layer in found["layers"] if layer["path"] in top]
+        document = tcc("check", "ddsnet", "--json").document
+        top = {layer["path"].split("/")[0] for layer in document["layers"]}
+        blocks = {b["path"]: b for b in document["blocks"]}
+        top_layers = [layer for layer in document["layers"] if layer["path"] in top]
         for key in ("params", "macs"):
-            parts = sum(blocks[n][key] for n in top if n in blocks) + sum(o[key] for o in alone)
-            assert parts == found["totals"][key]
-        assert len(found["layers"]) == found["totals"]["layers"] == 133
+            parts = sum(blocks[n][key] for n in top if n in blocks) + sum(
+                o[key] for o in top_layers
+            )
+            assert parts == document["totals"][key]
+        assert len(document["layers"]) == document["totals"]["layers"] == 133
 
     def test_every_layer_if_asked(self, tcc):
         lines = tcc("check", "ddsnet", "--layers").out.splitlines()
@@ -142,36 +144,36 @@ class TestCheck:
         assert tcc("check", "tiny.yaml", "-q").out == ""
 
     def test_parameters_are_set(self, tcc):
-        found = tcc("check", "tiny.yaml", "--set", "width=8", "--set", "classes=2", "--json")
-        assert found.document["layers"][-1]["shape"] == [2]
-        assert found.document["layers"][0]["params"] == 224
+        outcome = tcc("check", "tiny.yaml", "--set", "width=8", "--set", "classes=2", "--json")
+        assert outcome.document["layers"][-1]["shape"] == [2]
+        assert outcome.document["layers"][0]["params"] == 224
 
     def test_a_test_that_fails_is_located(self, tcc, home):
         text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
         (home / "tiny.yaml").write_text(text)
-        found = tcc("check", "tiny.yaml")
-        assert found.code == 2
-        assert "tests: 0 of 1 hold" in found.out
-        assert "tiny.yaml:21:17" in found.err
-        assert "expected 136, found 135" in found.err
+        outcome = tcc("check", "tiny.yaml")
+        assert outcome.code == 2
+        assert "tests: 0 of 1 hold" in outcome.out
+        assert "tiny.yaml:21:17" in outcome.err
+        assert "expected 136, found 135" in outcome.err
 
     def test_a_test_that_fails_is_in_the_one_document(self, tcc, home):
         text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
         (home / "tiny.yaml").write_text(text)
-        found = tcc("check", "tiny.yaml", "--json")
-        assert found.code == found.document["exit"] == 2
-        assert found.document["totals"]["params"] == 135
-        assert found.document["diagnostics"][0]["line"] == 21
+        outcome = tcc("check", "tiny.yaml", "--json")
+        assert outcome.code == outcome.document["exit"] == 2
+        assert outcome.document["totals"]["params"] == 135
+        assert outcome.document["diagnostics"][0]["line"] == 21
 
     def test_all_mistakes_of_a_spec_are_shown(self, tcc, home):
         text = (home / "tiny.yaml").read_text()
         (home / "tiny.yaml").write_text(text.replace("- relu", "- rleu").replace("units", "unit"))
-        found = tcc("check", "tiny.yaml")
-        assert found.code == 2
-        assert "did you mean `relu`?" in found.err
-        assert "did you mean `units`?" in found.err
-        assert found.err.endswith("2 errors\n")
-        assert "Traceback" not in found.err
+        outcome = tcc("check", "tiny.yaml")
+        assert outcome.code == 2
+        assert "did you mean `relu`?" in outcome.err
+        assert "did you mean `units`?" in outcome.err
+        assert outcome.err.endswith("2 errors\n")
+        assert "Traceback" not in outcome.err
 
     @pytest.mark.parametrize("columns", [80, 120])
     def test_fits_a_terminal(self, home, columns):
@@ -203,18 +205,18 @@ class TestSpec:
         assert "ddsnet: " in tcc("check", "ddsnet").out
 
     def test_a_misspelt_name_gets_its_nearest(self, tcc):
-        found = tcc("check", "ddsnt")
-        assert found.code == 2
-        assert found.err.startswith(
+        outcome = tcc("check", "ddsnt")
+        assert outcome.code == 2
+        assert outcome.err.startswith(
             "error[E0608]: there is no file and no known spec `ddsnt`\n"
             "  --> command line: ddsnt\n"
             "   = help: did you mean `ddsnet`? known specs: "
         )
 
     def test_a_misspelt_file_gets_its_neighbour(self, tcc):
-        found = tcc("check", "tny.yaml")
-        assert "there is no file `tny.yaml`" in found.err
-        assert "did you mean `tiny.yaml`?" in found.err
+        outcome = tcc("check", "tny.yaml")
+        assert "there is no file `tny.yaml`" in outcome.err
+        assert "did you mean `tiny.yaml`?" in outcome.err
 
     def test_a_folder_is_no_spec(self, tcc, home):
         (home / "some").mkdir()
@@ -226,67 +228,67 @@ class TestSpec:
 
     @pytest.mark.parametrize("name", ["x" * 300, "~nobody", "a/b.yaml", "x" * 300 + ".yaml"])
     def test_what_can_be_no_file(self, tcc, name):
-        found = tcc("check", name)
-        assert found.code == 2
-        assert found.err.startswith("error[E0608]: there is no file")
+        outcome = tcc("check", name)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error[E0608]: there is no file")
 
     def test_none_at_all(self, tcc):
-        found = tcc("check")
-        assert found.code == 2
-        assert "which spec?" in found.err
+        outcome = tcc("check")
+        assert outcome.code == 2
+        assert "which spec?" in outcome.err
 
 
 class TestShow:
     def test_prints_the_graph_as_written(self, tcc):
-        found = tcc("show", "tiny.yaml")
-        assert found.code == 0
-        assert found.out.startswith("graph tiny {\n  input %image : float32[3x8x8]\n")
-        assert " = batch_norm(%conv)" in found.out
+        outcome = tcc("show", "tiny.yaml")
+        assert outcome.code == 0
+        assert outcome.out.startswith("graph tiny {\n  input %image : float32[3x8x8]\n")
+        assert " = batch_norm(%conv)" in outcome.out
 
     def test_prints_the_graph_as_devices_run_it(self, tcc):
-        found = tcc("show", "tiny.yaml", "--stage", "fused")
-        assert "%batch_norm = conv(%image)" in found.out
-        assert "batch_norm(" not in found.out
+        outcome = tcc("show", "tiny.yaml", "--stage", "fused")
+        assert "%batch_norm = conv(%image)" in outcome.out
+        assert "batch_norm(" not in outcome.out
 
     def test_prints_the_canonical_spec(self, tcc, home):
-        found = tcc("show", "tiny.yaml", "--stage", "spec")
-        assert found.out == tcc("fmt", "-", input=(home / "tiny.yaml").read_bytes()).out
+        outcome = tcc("show", "tiny.yaml", "--stage", "spec")
+        assert outcome.out == tcc("fmt", "-", input=(home / "tiny.yaml").read_bytes()).out
 
     def test_as_json(self, tcc):
-        found = tcc("show", "tiny.yaml", "--json").document
-        assert found["nodes"][0]["attributes"]["filters"] == 4
-        assert found["nodes"][0]["line"] == 11
+        document = tcc("show", "tiny.yaml", "--json").document
+        assert document["nodes"][0]["attributes"]["filters"] == 4
+        assert document["nodes"][0]["line"] == 11
 
     @pytest.mark.parametrize("stage", ["float", "fused"])
     def test_writes_onnx(self, tcc, home, stage):
-        words = ("show", "tiny.yaml", "--format", "onnx", "--stage", stage, "-o", "net.onnx")
-        found = tcc(*words)
-        assert (found.code, found.out) == (0, "")
+        args = ("show", "tiny.yaml", "--format", "onnx", "--stage", stage, "-o", "net.onnx")
+        outcome = tcc(*args)
+        assert (outcome.code, outcome.out) == (0, "")
         onnx.checker.check_model(onnx.load(home / "net.onnx"), full_check=True)
-        assert tcc(*words).code == 0
+        assert tcc(*args).code == 0
 
     def test_onnx_needs_a_file(self, tcc):
-        found = tcc("show", "tiny.yaml", "--format", "onnx")
-        assert found.code == 2
-        assert "add `-o FILE`" in found.err
+        outcome = tcc("show", "tiny.yaml", "--format", "onnx")
+        assert outcome.code == 2
+        assert "add `-o FILE`" in outcome.err
 
     def test_replaces_only_its_own(self, tcc, home):
         assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
         assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
         for text in ("mine", "# A title for all\n", "graph of sales\n"):
             (home / "notes.txt").write_text(text)
-            found = tcc("show", "tiny.yaml", "-o", "notes.txt")
-            assert found.code == 2
-            assert "error[E0602]: will not replace this" in found.err
+            outcome = tcc("show", "tiny.yaml", "-o", "notes.txt")
+            assert outcome.code == 2
+            assert "error[E0602]: will not replace this" in outcome.err
             assert (home / "notes.txt").read_text() == text
 
     def test_describes_a_bundle(self, tcc, built):
-        found = tcc("show", built)
-        assert found.code == 0
-        assert found.out.startswith("# tiny for onnxruntime at fp32\n# spec ")
-        assert "\n# the weights are random (seed 0): predictions mean nothing\n" in found.out
-        assert "# output logits: 3 float32, softmax, classes: cat, dog, owl\n" in found.out
-        assert "\ngraph tiny {\n" in found.out
+        outcome = tcc("show", built)
+        assert outcome.code == 0
+        assert outcome.out.startswith("# tiny for onnxruntime at fp32\n# spec ")
+        assert "\n# the weights are random (seed 0): predictions mean nothing\n" in outcome.out
+        assert "# output logits: 3 float32, softmax, classes: cat, dog, owl\n" in outcome.out
+        assert "\ngraph tiny {\n" in outcome.out
         assert tcc("show", built, "--json").document["target"] == "onnxruntime"
 
     def test_a_bundles_text_is_replaced_too(self, tcc, built):
@@ -306,40 +308,48 @@ class TestFmt:
         path = home / "messy.yaml"
         path.write_bytes(MESSY)
         path.chmod(0o600)
-        found = tcc("fmt", "messy.yaml")
-        assert (found.code, found.out) == (0, "changed messy.yaml\n")
+        outcome = tcc("fmt", "messy.yaml")
+        assert (outcome.code, outcome.out) == (0, "changed messy.yaml\n")
         assert path.read_bytes() == NEAT
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        again = tcc("fmt", "messy.yaml")
-        assert (again.code, again.out, again.err) == (0, "", "1 in canonical form\n")
+        second_outcome = tcc("fmt", "messy.yaml")
+        assert (second_outcome.code, second_outcome.out, second_outcome.err) == (
+            0,
+            "",
+            "1 in canonical form\n",
+        )
 
     def test_check_changes_nothing_and_exits_with_1(self, tcc, home):
         (home / "messy.yaml").write_bytes(MESSY)
         (home / "neat.yaml").write_bytes(NEAT)
-        found = tcc("fmt", "--check", "messy.yaml", "neat.yaml")
-        assert (found.code, found.out) == (1, "would change messy.yaml\n")
+        outcome = tcc("fmt", "--check", "messy.yaml", "neat.yaml")
+        assert (outcome.code, outcome.out) == (1, "would change messy.yaml\n")
         assert (home / "messy.yaml").read_bytes() == MESSY
         assert tcc("fmt", "--check", "neat.yaml").code == 0
 
     def test_as_json(self, tcc, home):
         (home / "messy.yaml").write_bytes(MESSY)
-        found = tcc("fmt", "--check", "messy.yaml", "--json")
-        assert found.code == 1
-        assert found.document == {"files": ["messy.yaml"], "changed": ["messy.yaml"], "check": True}
+        outcome = tcc("fmt", "--check", "messy.yaml", "--json")
+        assert outcome.code == 1
+        assert outcome.document == {
+            "files": ["messy.yaml"],
+            "changed": ["messy.yaml"],
+            "check": True,
+        }
 
     def test_filters_standard_input(self, tcc):
-        found = tcc("fmt", "-", input=MESSY)
-        assert (found.code, found.out) == (0, NEAT.decode())
+        outcome = tcc("fmt", "-", input=MESSY)
+        assert (outcome.code, outcome.out) == (0, NEAT.decode())
         assert tcc("fmt", "-", "--check", input=MESSY).code == 1
         assert tcc("fmt", "-", "--check", input=NEAT).code == 0
 
     def test_one_wrong_file_keeps_all_as_they_are(self, tcc, home):
         (home / "messy.yaml").write_bytes(MESSY)
         (home / "broken.yaml").write_bytes(b"a: [")
-        found = tcc("fmt", "messy.yaml", "broken.yaml", "missing.yaml")
-        assert found.code == 2
-        assert "broken.yaml:1:4" in found.err
-        assert "missing.yaml" in found.err
+        outcome = tcc("fmt", "messy.yaml", "broken.yaml", "missing.yaml")
+        assert outcome.code == 2
+        assert "broken.yaml:1:4" in outcome.err
+        assert "missing.yaml" in outcome.err
         assert (home / "messy.yaml").read_bytes() == MESSY
 
     def test_standard_input_comes_alone(self, tcc):
@@ -353,15 +363,15 @@ class TestFmt:
 
 def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home):
     head = (home / "tiny.yaml").read_text().partition("graph:")[0]
-    words = "".join(f"  - word{n}\n" for n in range(600))
-    (home / "many.yaml").write_text(f"{head}output: {{logits: {{}}}}\ngraph:\n{words}")
-    found = tcc("check", "many.yaml", "--json")
-    assert found.code == 2
-    assert found.err.count("error[") == 1
-    assert "   = 49 more like this: `word1` (many.yaml:13), `word2` (many.yaml:14), " in found.err
-    assert found.err.count(" (many.yaml:") == 49
-    assert found.err.endswith("and 550 more\n\n600 errors\n")
-    document = json.loads(found.out)
+    op_lines = "".join(f"  - word{n}\n" for n in range(600))
+    (home / "many.yaml").write_text(f"{head}output: {{logits: {{}}}}\ngraph:\n{op_lines}")
+    outcome = tcc("check", "many.yaml", "--json")
+    assert outcome.code == 2
+    assert outcome.err.count("error[") == 1
+    assert "   = 49 more like this: `word1` (many.yaml:13), `word2` (many.yaml:14), " in outcome.err
+    assert outcome.err.count(" (many.yaml:") == 49
+    assert outcome.err.endswith("and 550 more\n\n600 errors\n")
+    document = json.loads(outcome.out)
     assert (len(document["diagnostics"]), document["more"]) == (50, 550)
     assert document["error"] == "600 errors"
 
@@ -371,17 +381,17 @@ def test_a_parameter_that_is_not_finite_is_refused(tcc, home, given):
     text = (home / "tiny.yaml").read_text()
     text = text.replace("width: 4}", f"width: 4, other: {{type: list, default: {given}}}}}")
     (home / "odd.yaml").write_text(text if given[0] == "[" else text.replace("type: list, ", ""))
-    found = tcc("check", "odd.yaml", "--json")
-    assert found.code == 2
-    (wrong,) = found.document["diagnostics"]
-    assert (wrong["line"], wrong["code"]) == (3, "E0214" if given[0] == "[" else "E0213")
+    outcome = tcc("check", "odd.yaml", "--json")
+    assert outcome.code == 2
+    (diagnostic,) = outcome.document["diagnostics"]
+    assert (diagnostic["line"], diagnostic["code"]) == (3, "E0214" if given[0] == "[" else "E0213")
 
 
 def test_a_tolerance_that_is_not_finite_is_refused(tcc, home):
     text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 0 ± 1e999")
     (home / "odd.yaml").write_text(text)
-    found = tcc("check", "odd.yaml")
-    assert (found.code, found.err.partition("\n")[0]) == (
+    outcome = tcc("check", "odd.yaml")
+    assert (outcome.code, outcome.err.partition("\n")[0]) == (
         2,
         "error[E0213]: the expected params must be a number",
     )

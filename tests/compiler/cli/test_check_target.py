@@ -31,30 +31,32 @@ def spec(home):
 
 def test_every_target_answers(tcc):
     names = [device.name for device in devices.list_devices()]
-    found = tcc("check", "tiny.yaml", "--target", ",".join(names), "--json")
-    assert found.code == 0, found.err
-    listed = found.document["targets"]
-    assert [each["target"] for each in listed] == names
-    assert all(each["refused"] == [] for each in listed)
+    outcome = tcc("check", "tiny.yaml", "--target", ",".join(names), "--json")
+    assert outcome.code == 0, outcome.err
+    target_rows = outcome.document["targets"]
+    assert [target_row["target"] for target_row in target_rows] == names
+    assert all(target_row["refused"] == [] for target_row in target_rows)
     text = tcc("check", "tiny.yaml", "--target", "ort", "-q").out
     assert text == "onnxruntime at fp32: can run every layer\n"
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_every_precision_answers(tcc, target):
-    (device,) = (each for each in devices.list_devices() if each.name == target)
+    (device,) = (
+        known_device for known_device in devices.list_devices() if known_device.name == target
+    )
     for kind in device.target.precisions:
-        found = tcc("check", "tiny.yaml", "--target", target, "--precision", kind.name, "-q")
-        assert (found.code, found.out) == (0, f"{target} at {kind.name}: can run every layer\n")
+        outcome = tcc("check", "tiny.yaml", "--target", target, "--precision", kind.name, "-q")
+        assert (outcome.code, outcome.out) == (0, f"{target} at {kind.name}: can run every layer\n")
 
 
 def test_refusals_name_layer_line_rule_and_remedy(tcc, spec):
-    found = tcc("check", spec(STRIDED), "--target", "ax620,ax650")
-    assert found.code == 2
-    assert found.out.splitlines()[-2:] == [
+    outcome = tcc("check", spec(STRIDED), "--target", "ax620,ax650")
+    assert outcome.code == 2
+    assert outcome.out.splitlines()[-2:] == [
         "ax620 at int8: cannot run 2 layers", "ax650 at int8: can run every layer",
     ]  # fmt: skip
-    stride, _, gelu = found.err.partition("error[E0607]: ax620 cannot run `gelu` (gelu)\n")
+    stride, _, gelu = outcome.err.partition("error[E0607]: ax620 cannot run `gelu` (gelu)\n")
     stride = stride[stride.index("error[E0607]") :].splitlines()
     assert stride[:2] == [
         "error[E0607]: ax620 cannot run `conv` (conv)", " --> odd.yaml:6:5",
@@ -71,11 +73,11 @@ def test_refusals_name_layer_line_rule_and_remedy(tcc, spec):
 
 
 def test_refusals_as_json(tcc, spec):
-    found = tcc("check", spec(STRIDED), "--target", "ax620", "--json")
-    assert (found.code, found.document["exit"]) == (2, 2)
-    assert [each["code"] for each in found.document["diagnostics"]] == ["E0607", "E0607"]
-    (answer,) = found.document["targets"]
-    assert [(each["layer"], each["line"]) for each in answer["refused"]] == [
+    outcome = tcc("check", spec(STRIDED), "--target", "ax620", "--json")
+    assert (outcome.code, outcome.document["exit"]) == (2, 2)
+    assert [refusal["code"] for refusal in outcome.document["diagnostics"]] == ["E0607", "E0607"]
+    (answer,) = outcome.document["targets"]
+    assert [(refusal["layer"], refusal["line"]) for refusal in answer["refused"]] == [
         ("conv", 6),
         ("gelu", 7),
     ]
@@ -84,26 +86,26 @@ def test_refusals_as_json(tcc, spec):
 
 
 def test_what_is_slow_is_said_once_a_rule(tcc, spec):
-    found = tcc("check", spec(DEPTHWISE), "--target", "ax620")
-    assert found.code == 0
-    warning = found.err[found.err.index("warning[W0662]") :].splitlines()
+    outcome = tcc("check", spec(DEPTHWISE), "--target", "ax620")
+    assert outcome.code == 0
+    warning = outcome.err[outcome.err.index("warning[W0662]") :].splitlines()
     assert warning[0] == "warning[W0662]: ax620 runs `depthwise_conv_1` (conv) slowly"
     assert warning[1] == " --> odd.yaml:7:5"
     assert "depthwise convolutions run at 1/16 of the NPU's speed" in warning[5]
     assert warning[6] == "   = so it is with 2 more: depthwise_conv_2, depthwise_conv_3"
-    assert found.err.count("1/16") == 1
+    assert outcome.err.count("1/16") == 1
     (answer,) = tcc("check", "odd.yaml", "--target", "ax620", "--json").document["targets"]
-    depthwise = [each for each in answer["slow"] if "1/16" in each["rule"]]
-    assert [each["line"] for each in depthwise] == [7, 8, 9]
+    depthwise = [slow_layer for slow_layer in answer["slow"] if "1/16" in slow_layer["rule"]]
+    assert [slow_layer["line"] for slow_layer in depthwise] == [7, 8, 9]
     assert tcc("check", "odd.yaml", "--target", "ax620", "-q").err == ""
 
 
 def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
     text = HEAD + "graph:\n  - softmax\n" + END
-    found = tcc("check", spec(text), "--target", "ax620")
-    assert found.code == 0
-    assert "warning[W0661]: ax620 may not run `softmax` (softmax)\n --> odd.yaml:6:5" in found.err
-    assert "it may run on the CPU" in found.err
+    outcome = tcc("check", spec(text), "--target", "ax620")
+    assert outcome.code == 0
+    assert "warning[W0661]: ax620 may not run `softmax` (softmax)\n --> odd.yaml:6:5" in outcome.err
+    assert "it may run on the CPU" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -115,13 +117,13 @@ def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
     ],
 )
 def test_wrong_words(tcc, words, said):
-    found = tcc("check", "tiny.yaml", *words)
-    assert found.code == 2
-    assert said in found.err
+    outcome = tcc("check", "tiny.yaml", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
 
 
 GREY = "input: {image: {shape: [1, 16, 16], preprocess: {color: gray, resize: {size: [16, 16]}}}}"
-FIRST = "  - {conv: {filters: 16, kernel: 3, padding: 1}, as: early}"
+FIRST_CONV = "  - {conv: {filters: 16, kernel: 3, padding: 1}, as: early}"
 ODD = {
     "grey": STRIDED.replace(HEAD.splitlines()[2], GREY).replace("kernel: 11, stride: 4", "kernel: 3")
     .replace("gelu", "relu"),
@@ -131,7 +133,7 @@ ODD = {
     ),
     "two outputs": DEPTHWISE.replace(
         "output: {classes: {}}", "output: {classes: {}, map: {from: early}}"
-    ).replace("  - conv: {filters: 16, kernel: 3, padding: 1}", FIRST),
+    ).replace("  - conv: {filters: 16, kernel: 3, padding: 1}", FIRST_CONV),
     "vectors": HEAD.replace("[3, 16, 16], preprocess: {resize: {size: [16, 16]}}", "[12, 1, 1]")
     + "graph:\n  - flatten\n  - linear: {units: 4}\n  - relu\n  - linear: {units: 2}\n",
     "one pixel": DEPTHWISE.replace("[3, 16, 16]", "[3, 1, 1]").replace("[16, 16]", "[1, 1]"),
@@ -141,38 +143,38 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_networks_can_run(tcc, spec, name):
-    found = tcc("check", spec(ODD[name]), "--target", ",".join(CHIPS), "-q")
-    assert found.code == 0, found.err
-    assert found.out.count("can run every layer") == len(CHIPS)
+    outcome = tcc("check", spec(ODD[name]), "--target", ",".join(CHIPS), "-q")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("can run every layer") == len(CHIPS)
 
 
 @pytest.mark.parametrize("body", ["identity", "dropout", "slice: {}"])
 @pytest.mark.parametrize("command", [("check",), ("build", "--data", "nowhere")])
 def test_nothing_to_run_is_refused(tcc, spec, body, command):
-    found = tcc(*command, spec(HEAD + f"graph: [{body}]\n"), "--target", "ax620,ax650")
-    assert found.code == 2
-    word, _, _ = body.partition(":")
+    outcome = tcc(*command, spec(HEAD + f"graph: [{body}]\n"), "--target", "ax620,ax650")
+    assert outcome.code == 2
+    op_name, _, _ = body.partition(":")
     for target in ("ax620", "ax650"):
-        said = f"error[E0607]: {target} cannot run `{word}` ({word})\n --> odd.yaml:5:9\n"
-        assert said in found.err
-    assert found.err.count("nothing of the network is left to run") == 2
+        message = f"error[E0607]: {target} cannot run `{op_name}` ({op_name})\n --> odd.yaml:5:9\n"
+        assert message in outcome.err
+    assert outcome.err.count("nothing of the network is left to run") == 2
 
 
 def test_names_of_blocks_are_in_places(tcc, spec):
     text = HEAD.replace("name: odd\n", "name: odd\nblocks:\n  gate: {body: [gelu]}\n")
     text += "graph:\n  - gate\n  - gate\n" + END
-    found = tcc("check", spec(text), "--target", "ax620")
-    assert found.code == 2
-    assert "ax620 cannot run `gate_1/gelu` (gelu)\n --> odd.yaml:4:17\n" in found.err
-    assert "ax620 at int8: cannot run 2 layers" in found.out
+    outcome = tcc("check", spec(text), "--target", "ax620")
+    assert outcome.code == 2
+    assert "ax620 cannot run `gate_1/gelu` (gelu)\n --> odd.yaml:4:17\n" in outcome.err
+    assert "ax620 at int8: cannot run 2 layers" in outcome.out
 
 
 def test_build_refuses_before_it_reads_weights_or_images(tcc, spec, home):
-    words = ("--weights", "nowhere.safetensors", "--data", "nowhere")
-    found = tcc("build", spec(STRIDED), "--target", "ax620", *words)
-    assert found.code == 2
-    assert found.err.count("error[E0607]") == 2
-    assert "nowhere" not in found.err.replace("command line", "")
+    args = ("--weights", "nowhere.safetensors", "--data", "nowhere")
+    outcome = tcc("build", spec(STRIDED), "--target", "ax620", *args)
+    assert outcome.code == 2
+    assert outcome.err.count("error[E0607]") == 2
+    assert "nowhere" not in outcome.err.replace("command line", "")
     assert not (home / "build").exists()
 
 
@@ -181,5 +183,5 @@ def test_a_network_of_nothing_is_refused(tcc, home, words):
     """Its output is its input, and the step that it has leads nowhere."""
     text = "graph: [relu]\noutput: {image: {}}\ninput: {image: {shape: [3, 4, 4]}}\n"
     (home / "none.yaml").write_text(f"tcc: 1\nname: none\n{text}")
-    found = tcc(words[0], "none.yaml", "--target", "ax620,ax650", *words[1:])
-    assert (found.code, "error[E0607]: ax620 cannot run this network" in found.err) == (2, True)
+    outcome = tcc(words[0], "none.yaml", "--target", "ax620,ax650", *words[1:])
+    assert (outcome.code, "error[E0607]: ax620 cannot run this network" in outcome.err) == (2, True)

@@ -40,7 +40,7 @@ SIDE = """\
         - flatten
         - linear: {units: 1}
 """
-ONE = {
+SINGLE_OUTPUTS = {
     "one sigmoid": ("units: 1", "activation: sigmoid"),
     "several sigmoids": ("units: 4", "activation: sigmoid, labels: [a, b, c, d]"),
     "two classes": ("units: 2", "activation: softmax"),
@@ -54,12 +54,12 @@ ONE = {
 TARGETS = ("onnxruntime", "tflite")
 
 
-def spec(units: str, output: str) -> str:
+def format_spec(units: str, output: str) -> str:
     """A network with one output."""
     return f"{HEAD}{BODY}  - linear: {{{units}}}\noutput:\n  found: {{{output}}}\n"
 
 
-def two(activation: str) -> str:
+def format_two_outputs(activation: str) -> str:
     """A network with one output of classes, and another."""
     outputs = f"  found: {{activation: softmax}}\n  other: {{activation: {activation}}}\n"
     return f"{HEAD}{SIDE}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
@@ -80,75 +80,87 @@ def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
     """Write a calibration in which the value of a step can hold but zero."""
 
     def make(step: str, method: str = "minmax") -> Path:
-        words = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
-        assert tcc(*words, "-o", "c.json", "-q").code == 0
-        found = calibration_document.read_document(home / "c.json")
-        scale = found.values[step].scale
+        args = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
+        assert tcc(*args, "-o", "c.json", "-q").code == 0
+        calibration = calibration_document.read_document(home / "c.json")
+        scale = calibration.values[step].scale
         values = {
-            name: replace(own, scale=2.0**20) if own.scale == scale else own
-            for name, own in found.values.items()
+            name: replace(value_range, scale=2.0**20) if value_range.scale == scale else value_range
+            for name, value_range in calibration.values.items()
         }
-        bad = replace(found, values=values, rounded={})
+        bad = replace(calibration, values=values, rounded={})
         (home / "bad.json").write_bytes(calibration_document.encode(bad))
         return home / "bad.json"
 
     return make
 
 
-def build(tcc, pictures, target, *words):
-    given = ("net.yaml", "--seed", 1, "--target", target, "--precision", "int8", "--data", pictures)
-    return tcc("build", *given, *words)
+def build(tcc, pictures, target, *options):
+    build_args = (
+        "net.yaml",
+        "--seed",
+        1,
+        "--target",
+        target,
+        "--precision",
+        "int8",
+        "--data",
+        pictures,
+    )
+    return tcc("build", *build_args, *options)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", ONE)
+@pytest.mark.parametrize("case", SINGLE_OUTPUTS)
 def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case, target):
-    (home / "net.yaml").write_text(spec(*ONE[case]))
-    found = build(tcc, pictures, target, "--calibration", spoilt("last"), "--json")
-    assert found.code == 4, found.err
-    assert "`found` does not tell the images apart: its correlation with the floats is" in found.err
-    assert found.document["quality"]["found"]["correlation"] == 0
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS[case]))
+    outcome = build(tcc, pictures, target, "--calibration", spoilt("last"), "--json")
+    assert outcome.code == 4, outcome.err
+    assert (
+        "`found` does not tell the images apart: its correlation with the floats is" in outcome.err
+    )
+    assert outcome.document["quality"]["found"]["correlation"] == 0
     assert not (home / f"build/net-{target}-int8").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", ONE)
+@pytest.mark.parametrize("case", SINGLE_OUTPUTS)
 def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
-    (home / "net.yaml").write_text(spec(*ONE[case]))
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS[case]))
     # Outputs of random weights hardly vary: where they are rounded, much of what varies is lost,
     # and of so few images it is not sure that other images keep half of it.
     low = () if target == "onnxruntime" else ("--floor", "min_correlation=0.2")
-    found = build(tcc, pictures, target, *low, "--json")
-    assert found.code == 0, found.err
-    measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
+    outcome = build(tcc, pictures, target, *low, "--json")
+    assert outcome.code == 0, outcome.err
+    measured = outcome.document["bundles"][0]["calibration"]["measured"]["outputs"]
     assert measured["found"]["correlation"] > (0.95 if target == "onnxruntime" else 0.5)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "none"])
 def test_each_output_stands_for_itself(tcc, home, pictures, spoilt, activation, target):
-    (home / "net.yaml").write_text(two(activation))
-    found = build(tcc, pictures, target, "--calibration", spoilt("second"), "--json")
-    assert found.code == 4, found.err
-    assert "`other` does not tell the images apart" in found.err
-    assert "`found` " not in found.document["error"]
-    assert found.document["quality"]["found"]["correlation"] > 0.95
+    (home / "net.yaml").write_text(format_two_outputs(activation))
+    outcome = build(tcc, pictures, target, "--calibration", spoilt("second"), "--json")
+    assert outcome.code == 4, outcome.err
+    assert "`other` does not tell the images apart" in outcome.err
+    assert "`found` " not in outcome.document["error"]
+    assert outcome.document["quality"]["found"]["correlation"] > 0.95
     assert build(tcc, pictures, target, "-q").code == 0
 
 
 def test_what_only_training_has_is_left_out(tcc, home, pictures, spoilt):
-    (home / "net.yaml").write_text(two("sigmoid, train_only: true"))
-    found = build(tcc, pictures, "onnxruntime", "--json")
-    assert found.code == 0, found.err
-    measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
+    (home / "net.yaml").write_text(format_two_outputs("sigmoid, train_only: true"))
+    outcome = build(tcc, pictures, "onnxruntime", "--json")
+    assert outcome.code == 0, outcome.err
+    measured = outcome.document["bundles"][0]["calibration"]["measured"]["outputs"]
     assert set(measured) == {"found"}
 
 
 def test_no_method_prefers_a_collapse(tcc, home, pictures):
-    (home / "net.yaml").write_text(spec(*ONE["one sigmoid"]))
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one sigmoid"]))
     for method in ("best", "kl-cosine"):
-        words = (
+        args = (
             "calibrate",
             "net.yaml",
             "--seed",
@@ -159,25 +171,29 @@ def test_no_method_prefers_a_collapse(tcc, home, pictures):
             method,
             "--json",
         )
-        found = tcc(*words).document
-        losses = {name: one["found"]["loss"] for name, one in found["judged"].items()}
-        assert found["judged"][found["used"]]["found"]["correlation"] > 0.95
+        document = tcc(*args).document
+        losses = {
+            name: judgement["found"]["loss"] for name, judgement in document["judged"].items()
+        }
+        assert document["judged"][document["used"]]["found"]["correlation"] > 0.95
         assert len(set(losses.values())) > 1  # the cosine of one value would be 1 for all
 
 
 def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
     # The last row and column are never looked at.
-    text = spec(*ONE["one sigmoid"]).replace("kernel: 3, padding: same", "kernel: 1, stride: 2", 1)
+    text = format_spec(*SINGLE_OUTPUTS["one sigmoid"]).replace(
+        "kernel: 3, padding: same", "kernel: 1, stride: 2", 1
+    )
     (home / "net.yaml").write_text(text)
-    one, alike = "one image: nothing shows", "images that are alike in floats"
-    for count, step, words in ((1, 0, one), (3, 0, one), (3, 1, alike)):
-        same = np.full((count, 12, 12, 3), 90, np.uint8)
-        same[:, 11, 11] += step * np.arange(count, dtype=np.uint8)[:, None]
-        np.savez(home / "same.npz", images=same)
-        found = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
-        assert found.code == 0, found.err
-        assert words in found.err
-        assert "whether the integers of `found` tell images apart" in found.err
+    single_message, alike = "one image: nothing shows", "images that are alike in floats"
+    for count, step, message in ((1, 0, single_message), (3, 0, single_message), (3, 1, alike)):
+        pixels = np.full((count, 12, 12, 3), 90, np.uint8)
+        pixels[:, 11, 11] += step * np.arange(count, dtype=np.uint8)[:, None]
+        np.savez(home / "same.npz", images=pixels)
+        outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
+        assert outcome.code == 0, outcome.err
+        assert message in outcome.err
+        assert "whether the integers of `found` tell images apart" in outcome.err
 
 
 def test_margins_explain_classes_that_change(tcc, home, pictures):
@@ -185,33 +201,33 @@ def test_margins_explain_classes_that_change(tcc, home, pictures):
     body = f"{HEAD}{BODY}  - linear: {{units: 1}}\n  - scale: {{factor: -0.001, offset: 5}}\n"
     joined = f"{body}  - concat: [[], [scale: {{factor: -1, offset: 10}}]]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: softmax}}\n")
-    found = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
-    assert found.code == 0, found.err
-    assert "same 0.0%" in found.err
-    assert "`found`: half of the float margins are below" in found.err
-    assert "; 100% of what changed was as near to a tie as that" in found.err
-    (home / "net.yaml").write_text(spec(*ONE["six classes"]))
-    found = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the float margins are below" in found.err
+    outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
+    assert outcome.code == 0, outcome.err
+    assert "same 0.0%" in outcome.err
+    assert "`found`: half of the float margins are below" in outcome.err
+    assert "; 100% of what changed was as near to a tie as that" in outcome.err
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
+    outcome = build(tcc, pictures, "onnxruntime", "-v")
+    assert "`found`: half of the float margins are below" in outcome.err
 
 
 def test_bounds_of_correlation_and_error(tcc, home, pictures):
-    (home / "net.yaml").write_text(spec(*ONE["one quantity"]))
-    found = build(tcc, pictures, "onnxruntime", "--floor", "max_error=1e-9")
-    assert found.code == 4
-    assert "the error of `found` is 0.0" in found.err
-    found = build(tcc, pictures, "onnxruntime", "--floor", "min_correlation=1")
-    assert found.code == 4
-    assert "the correlation of `found` with the floats is 0.99" in found.err
-    assert "apart" not in found.err  # it follows the floats, if not as closely as is asked
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one quantity"]))
+    outcome = build(tcc, pictures, "onnxruntime", "--floor", "max_error=1e-9")
+    assert outcome.code == 4
+    assert "the error of `found` is 0.0" in outcome.err
+    outcome = build(tcc, pictures, "onnxruntime", "--floor", "min_correlation=1")
+    assert outcome.code == 4
+    assert "the correlation of `found` with the floats is 0.99" in outcome.err
+    assert "apart" not in outcome.err  # it follows the floats, if not as closely as is asked
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
     assert build(tcc, pictures, "onnxruntime", "-q").code == 4
-    found = build(
+    outcome = build(
         tcc, pictures, "onnxruntime", "--floor", "max_error=0.5", "--floor", "min_cosine=0.9"
     )
-    assert found.code == 0, found.err
-    assert "a least cosine says nothing of an output of one value" in found.err
+    assert outcome.code == 0, outcome.err
+    assert "a least cosine says nothing of an output of one value" in outcome.err
 
 
 def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
@@ -219,19 +235,19 @@ def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
     head = HEAD + SIDE.replace("units: 1", "units: 1")
     joined = f"{head}{BODY}  - linear: {{units: 3}}\n  - concat: [[], other]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: sigmoid}}\n")
-    found = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
-    assert found.code == 4, found.err
-    assert "`found` does not tell the images apart" in found.document["error"]
+    outcome = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
+    assert outcome.code == 4, outcome.err
+    assert "`found` does not tell the images apart" in outcome.document["error"]
 
 
 def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoilt):
     """Without images, a few inputs of random pixels are tried."""
-    (home / "net.yaml").write_text(spec(*ONE["one sigmoid"]))
-    words = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
-    found = tcc(*words, "--calibration", spoilt("last", "best"))
-    assert found.code == 4, found.err
-    assert "`found` is the same for 4 inputs that floats tell apart" in found.err
-    assert tcc(*words, "--calibration", home / "c.json", "-q").code == 0
+    (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one sigmoid"]))
+    args = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
+    outcome = tcc(*args, "--calibration", spoilt("last", "best"))
+    assert outcome.code == 4, outcome.err
+    assert "`found` is the same for 4 inputs that floats tell apart" in outcome.err
+    assert tcc(*args, "--calibration", home / "c.json", "-q").code == 0
 
 
 @pytest.mark.parametrize("method", ["minmax", "fast"])
@@ -242,22 +258,22 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     pixels = np.repeat(rng.integers(100, 120, (1, 12, 12, 3)), count, axis=0)
     pixels += rng.random(pixels.shape) < np.linspace(0, 0.2, count).reshape(-1, 1, 1, 1)
     np.savez(home / "alike.npz", images=pixels.astype(np.uint8))
-    (home / "net.yaml").write_text(spec("units: 3", "activation: softmax"))
-    words = ("net.yaml", "--seed", 1, "--data", "alike.npz", "--method", method)
-    found = tcc("calibrate", *words, "-o", "c.json")
-    assert found.code == 0
+    (home / "net.yaml").write_text(format_spec("units: 3", "activation: softmax"))
+    args = ("net.yaml", "--seed", 1, "--data", "alike.npz", "--method", method)
+    outcome = tcc("calibrate", *args, "-o", "c.json")
+    assert outcome.code == 0
     refused = tcc("build", "net.yaml", "--seed", 1, "--data", "alike.npz", "--calibration", "c.json",
                   "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
     assert refused.code == 4
     few = count < MIN_IMAGES
-    told = "error[E0722]: fewer than 16 different images" in refused.err
-    assert told == few
+    is_refused = "error[E0722]: fewer than 16 different images" in refused.err
+    assert is_refused == few
     words_of_it = "(the|its) correlation (of `found` )?with the floats"
     assert few or re.search(words_of_it, refused.err)
-    assert re.search(f"`build` refuses these integers: .*{words_of_it}", found.err)
+    assert re.search(f"`build` refuses these integers: .*{words_of_it}", outcome.err)
     # Whoever gives the bound up is told of none.
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
-    said = tcc("calibrate", *words, "-o", "c.json").err
-    assert ("`build` refuses" in said) == few
-    assert (f"{count} different images judge them, and it takes 16" in said) == few
+    stderr_text = tcc("calibrate", *args, "-o", "c.json").err
+    assert ("`build` refuses" in stderr_text) == few
+    assert (f"{count} different images judge them, and it takes 16" in stderr_text) == few

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-OWN = ("--target", "onnxruntime,host,tflite", "-q")
+TARGET_ARGS = ("--target", "onnxruntime,host,tflite", "-q")
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def own(home):
     return home
 
 
-def raw(tcc, bundle, *paths):
-    found = tcc("run", bundle, *paths, "--json")
-    assert found.code == 0, found.err
-    return [image["outputs"]["logits"]["raw"] for image in found.document["images"]]
+def run_raw(tcc, bundle, *paths):
+    outcome = tcc("run", bundle, *paths, "--json")
+    assert outcome.code == 0, outcome.err
+    return [image["outputs"]["logits"]["raw"] for image in outcome.document["images"]]
 
 
 def test_an_image_as_bright_as_it_likes_gives_the_same_on_every_target(tcc, own):
@@ -30,16 +30,18 @@ def test_an_image_as_bright_as_it_likes_gives_the_same_on_every_target(tcc, own)
     dark = np.random.default_rng(3).integers(0, 60, (8, 8, 3), np.uint8)
     for name, factor in (("dark", 1), ("bright", 4), ("black", 0)):
         Image.fromarray(dark * factor).save(own / f"{name}.png")
-    assert tcc("build", "tiny.yaml", *OWN).code == 0
+    assert tcc("build", "tiny.yaml", *TARGET_ARGS).code == 0
     bundles = [own / f"build/tiny-{t}-fp32" for t in ("onnxruntime", "host", "tflite")]
     for bundle in bundles:
-        one, other, black = raw(tcc, bundle, "dark.png", "bright.png", "black.png")
-        assert one == other != black
+        dark_logits, bright_logits, black = run_raw(
+            tcc, bundle, "dark.png", "bright.png", "black.png"
+        )
+        assert dark_logits == bright_logits != black
         assert np.isfinite(black).all()
-        np.testing.assert_allclose(one, raw(tcc, bundles[0], "dark.png")[0], atol=1e-5)
-    found = tcc("verify", *bundles, "--json")
-    assert found.code == 0
-    assert [pair["same"] for pair in found.document["pairs"]] == [2, 2, 2]
+        np.testing.assert_allclose(dark_logits, run_raw(tcc, bundles[0], "dark.png")[0], atol=1e-5)
+    outcome = tcc("verify", *bundles, "--json")
+    assert outcome.code == 0
+    assert [pair["same"] for pair in outcome.document["pairs"]] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
@@ -48,16 +50,16 @@ def test_its_integer_program_takes_floats_and_gives_its_goldens_to_the_bit(
 ):
     if target == "tflite":
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
-    words = ("--target", target, "--precision", "int8", "--data", images, "-q")
-    assert tcc("build", "tiny.yaml", *words, "--floor", "min_cosine=0").code == 0
+    args = ("--target", target, "--precision", "int8", "--data", images, "-q")
+    assert tcc("build", "tiny.yaml", *args, "--floor", "min_cosine=0").code == 0
     bundle = own / f"build/tiny-{target}-int8"
-    about = json.loads((bundle / "manifest.json").read_text())["input"]
-    assert about["dtype"] == "float32"
-    assert about["preprocess"]["scale"] == "max"
-    assert about["preprocess"]["raw"] is False
-    (one,) = tcc("verify", bundle, "--json").document["bundles"]
-    assert one["holds"]
-    assert one["tolerance"]["relative"] == 0
+    input_json = json.loads((bundle / "manifest.json").read_text())["input"]
+    assert input_json["dtype"] == "float32"
+    assert input_json["preprocess"]["scale"] == "max"
+    assert input_json["preprocess"]["raw"] is False
+    (bundle_report,) = tcc("verify", bundle, "--json").document["bundles"]
+    assert bundle_report["holds"]
+    assert bundle_report["tolerance"]["relative"] == 0
 
 
 @pytest.mark.parametrize(
@@ -67,19 +69,19 @@ def test_its_integer_program_takes_floats_and_gives_its_goldens_to_the_bit(
 def test_what_scale_can_be(tcc, own, scale, label):
     spec = own / "tiny.yaml"
     spec.write_text(spec.read_text().replace("scale: max", f"scale: {scale}"))
-    found = tcc("check", "tiny.yaml")
-    assert found.code == 2
-    assert "error[E0213]: `scale` must be one of 255, max\n" in found.err
-    assert "tiny.yaml:8:64\n" in found.err
-    assert label in found.err
+    outcome = tcc("check", "tiny.yaml")
+    assert outcome.code == 2
+    assert "error[E0213]: `scale` must be one of 255, max\n" in outcome.err
+    assert "tiny.yaml:8:64\n" in outcome.err
+    assert label in outcome.err
 
 
 def test_255_is_the_default_and_changes_no_manifest(tcc, own):
     spec = own / "tiny.yaml"
     spec.write_text(spec.read_text().replace("scale: max", "scale: 255"))
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    about = json.loads((own / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
-    assert "scale" not in about["input"]["preprocess"]
+    manifest_json = json.loads((own / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
+    assert "scale" not in manifest_json["input"]["preprocess"]
 
 
 SIZES = """\
@@ -109,20 +111,20 @@ def test_sizes_are_refused_in_the_same_words_with_the_users_file_on_every_target
         Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
     Image.new("L", (1, 70_000)).save(home / "set/cat/long.png")
     np.savez(home / "set.npz", images=np.zeros((2, 8, 9, 3), np.uint8), labels=[0, 1])
-    assert tcc("build", "tiny.yaml", *OWN).code == 0
+    assert tcc("build", "tiny.yaml", *TARGET_ARGS).code == 0
     for bundle in (home / f"build/tiny-{t}-fp32" for t in ("onnxruntime", "host", "tflite")):
-        for words in (("run", bundle, "set"), ("eval", bundle, "--data", "set")):
-            found = tcc(*words)
-            assert (found.code, found.out) == (2, "")
-            assert all(part.rstrip() in found.err for part in SIZES.split("\n\n"))
-        found = tcc("eval", bundle, "--data", "set.npz")
-        assert found.code == 2
-        assert "the image is 9x8 pixels, but the network takes 8x8\n  --> set.npz[0]" in found.err
+        for args in (("run", bundle, "set"), ("eval", bundle, "--data", "set")):
+            outcome = tcc(*args)
+            assert (outcome.code, outcome.out) == (2, "")
+            assert all(part.rstrip() in outcome.err for part in SIZES.split("\n\n"))
+        outcome = tcc("eval", bundle, "--data", "set.npz")
+        assert outcome.code == 2
+        assert "the image is 9x8 pixels, but the network takes 8x8\n  --> set.npz[0]" in outcome.err
     (program,) = (home / "build/tiny-host-fp32/model").glob("*-run")
     (home / "x.ppm").write_bytes(b"P6 9 8 255\n" + bytes(9 * 8 * 3))
-    done = subprocess.run([program, "x.ppm"], capture_output=True, text=True, check=False)
-    said = f"{program.name}: x.ppm: the image is 9x8 pixels, but the network takes 8x8\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    completed = subprocess.run([program, "x.ppm"], capture_output=True, text=True, check=False)
+    expected_stderr = f"{program.name}: x.ppm: the image is 9x8 pixels, but the network takes 8x8\n"
+    assert (completed.returncode, completed.stdout, completed.stderr) == (2, "", expected_stderr)
 
 
 def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, images):
@@ -132,22 +134,24 @@ def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, imag
     clear.putalpha(3)
     clear.save(images / "cat/clear.png")
     calibrate = ("calibrate", "tiny.yaml", "--data", images, "--method", "minmax")
-    for words in (("run", built, images), ("eval", built, "--data", images), calibrate):
-        found = tcc(*words)
-        assert found.code == 0, found.err
-        assert "warning[E0717]: 1 file that looks like an image is skipped" in found.err
-        assert f"  --> {images}/cat/moving.gif\n   = GIF is not read\n" in found.err
-        assert "warning[E0718]: transparency is dropped" in found.err
-        assert f"  --> {images}/cat/clear.png\n" in found.err
+    for args in (("run", built, images), ("eval", built, "--data", images), calibrate):
+        outcome = tcc(*args)
+        assert outcome.code == 0, outcome.err
+        assert "warning[E0717]: 1 file that looks like an image is skipped" in outcome.err
+        assert f"  --> {images}/cat/moving.gif\n   = GIF is not read\n" in outcome.err
+        assert "warning[E0718]: transparency is dropped" in outcome.err
+        assert f"  --> {images}/cat/clear.png\n" in outcome.err
 
 
 def test_a_folder_of_gifs_alone(tcc, home, built):
     (home / "set").mkdir()
     Image.new("RGB", (8, 8)).save(home / "set/a.gif")
-    for words in (("run", built, "set"), ("eval", built, "--data", "set")):
-        found = tcc(*words)
-        assert found.code == 2
-        assert "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in found.err
+    for args in (("run", built, "set"), ("eval", built, "--data", "set")):
+        outcome = tcc(*args)
+        assert outcome.code == 2
+        assert (
+            "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in outcome.err
+        )
 
 
 def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc, home, picture):
@@ -160,12 +164,12 @@ def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc
     assert "warning[W0513]: nothing says how an image becomes the input `image`" in checked.err
     assert tcc("check", "tiny.yaml", "--strict").code == 2
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
-    assert found.code == 2
-    assert "error[E0625]: this network does not take an image" in found.err
+    outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+    assert outcome.code == 2
+    assert "error[E0625]: this network does not take an image" in outcome.err
     # The very line that the message gives makes it take images.
-    for said in (checked.err, found.err):
-        advised = said.partition("add `")[2].partition("` under `image`")[0]
+    for stderr_text in (checked.err, outcome.err):
+        advised = stderr_text.partition("add `")[2].partition("` under `image`")[0]
         assert advised.startswith("preprocess: {color: rgb, resize: {size: [8, 8]")
         (home / "tiny.yaml").write_text(text.replace(line, f"    {advised}\n"))
         assert "W0513" not in tcc("check", "tiny.yaml").err
@@ -179,5 +183,5 @@ def test_tensors_of_another_form_are_not_advised_to_take_images(tcc, home, pictu
     (home / "tiny.yaml").write_text(text.replace("tests: {params: 135}", ""))
     assert "W0513" not in tcc("check", "tiny.yaml").err
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
-    assert "help: give tensors of 5x8x8 in an .npz file" in found.err
+    outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+    assert "help: give tensors of 5x8x8 in an .npz file" in outcome.err

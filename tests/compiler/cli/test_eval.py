@@ -21,10 +21,10 @@ PAIRS = st.integers(2, 6).flatmap(
 )
 
 
-def matrix(classes, pairs):
+def count_confusion(classes, pairs):
     counts = np.zeros((classes, classes), np.int64)
-    for truth, taken in pairs:
-        counts[truth, taken] += 1
+    for truth, predicted in pairs:
+        counts[truth, predicted] += 1
     return counts
 
 
@@ -32,7 +32,7 @@ class TestFigures:
     @given(PAIRS)
     def test_are_those_of_the_definitions(self, case):
         classes, pairs = case
-        found = classification_metrics.compute_scores(matrix(classes, pairs))
+        scores = classification_metrics.compute_scores(count_confusion(classes, pairs))
         means = []
         for number in range(classes):
             tp = sum(1 for t, p in pairs if t == p == number)
@@ -43,65 +43,70 @@ class TestFigures:
             f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0
             if tp + fp + fn:
                 means.append((precision, recall, f1))
-            one = found.classes[number]
-            assert (one.support, one.predicted) == (tp + fn, tp + fp)
-            assert (one.rates.precision, one.rates.recall) == (precision, recall)
-            assert one.rates.f1 == pytest.approx(f1, abs=1e-12)
+            class_scores = scores.classes[number]
+            assert (class_scores.support, class_scores.predicted) == (tp + fn, tp + fp)
+            assert (class_scores.rates.precision, class_scores.rates.recall) == (precision, recall)
+            assert class_scores.rates.f1 == pytest.approx(f1, abs=1e-12)
         macro = np.mean(means, axis=0) if means else (0, 0, 0)
-        got = (found.macro.precision, found.macro.recall, found.macro.f1)
+        got = (scores.macro.precision, scores.macro.recall, scores.macro.f1)
         assert got == pytest.approx(tuple(macro), abs=1e-12)
-        assert found.images == len(pairs)
-        assert found.correct == sum(1 for t, p in pairs if t == p)
-        assert found.accuracy == (found.correct / len(pairs) if pairs else 0)
-        assert found.confusion == tuple(map(tuple, matrix(classes, pairs).tolist()))
+        assert scores.images == len(pairs)
+        assert scores.correct == sum(1 for t, p in pairs if t == p)
+        assert scores.accuracy == (scores.correct / len(pairs) if pairs else 0)
+        assert scores.confusion == tuple(map(tuple, count_confusion(classes, pairs).tolist()))
 
     @given(st.integers(1, 400), st.data())
     def test_the_interval_holds_the_accuracy(self, images, data):
         correct = data.draw(st.integers(0, images))
-        found = classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
-        assert 0 <= found.low <= correct / images <= found.high <= 1
-        assert found == classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
+        interval = classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
+        assert 0 <= interval.low <= correct / images <= interval.high <= 1
+        assert interval == classification_metrics.estimate_accuracy_interval(
+            correct, images, 500, 3
+        )
 
     def test_the_interval_is_that_of_literal_resampling(self):
         hits = np.repeat([1, 0], (70, 30))
         rng = np.random.default_rng(0)
-        drawn = [hits[rng.integers(0, 100, 100)].mean() for _ in range(4000)]
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        found = classification_metrics.estimate_accuracy_interval(70, 100, 4000, 1)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=0.011)
+        accuracies = [hits[rng.integers(0, 100, 100)].mean() for _ in range(4000)]
+        low, high = np.quantile(accuracies, (0.025, 0.975))
+        interval = classification_metrics.estimate_accuracy_interval(70, 100, 4000, 1)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.011)
 
     def test_another_seed_draws_others(self):
-        first, second = (
+        first_interval, second_interval = (
             classification_metrics.estimate_accuracy_interval(611, 997, 50, seed) for seed in (0, 1)
         )
-        assert (first.low, first.high) != (second.low, second.high)
+        assert (first_interval.low, first_interval.high) != (
+            second_interval.low,
+            second_interval.high,
+        )
 
 
 @pytest.fixture
 def answers(monkeypatch, images):
     """Make the artifact answer by the brightness of the first pixel: which class is how bright."""
 
-    def by(choose) -> None:
+    def set_predictions(choose) -> None:
         def run(self, target, folder, pictures):
             return [{"logits": np.eye(3, dtype=np.float32)[choose(p)]} for p in pictures]
 
         monkeypatch.setattr(OnnxRuntime, "run", run, raising=False)
 
-    return by
+    return set_predictions
 
 
 def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
     # the labels are cat, dog, owl; a picture's shade says what the artifact answers
-    wanted = {"cat": [0, 0, 1], "dog": [1, 1, 1, 0], "owl": [1]}
-    for label, shades in wanted.items():
+    shades_by_label = {"cat": [0, 0, 1], "dog": [1, 1, 1, 0], "owl": [1]}
+    for label, shades in shades_by_label.items():
         for number, shade in enumerate(shades):
             path = home / "data" / label.upper() / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8 + number, 9), (shade, 0, 0)).save(path)
     answers(lambda picture: picture[0, 0, 0])
-    found = tcc("eval", built, "--data", "data", "--json")
-    assert found.code == 0, found.err
-    document = found.document
+    outcome = tcc("eval", built, "--data", "data", "--json")
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
     assert document["confusion"] == [[2, 1, 0], [1, 3, 0], [0, 1, 0]]
     assert (document["correct"], document["data"]["images"]) == (5, 8)
     assert document["accuracy"] == 5 / 8
@@ -112,11 +117,11 @@ def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
     assert (dog["support"], dog["predicted"]) == (4, 5)
     assert (document["bundle"], document["target"]) == (str(built), "onnxruntime")
     text = tcc("eval", built, "--data", "data").out
-    said = "accuracy 62.50%, 5 of 8 images (95% interval 24.49% to 91.48%)\n"
-    assert text.startswith(said)
+    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% interval 24.49% to 91.48%)\n"
+    assert text.startswith(accuracy_line)
     assert "\nmacro average" in text
     assert "\ndog    1    3    0" in text
-    assert tcc("eval", built, "--data", "data", "-q").out == said
+    assert tcc("eval", built, "--data", "data", "-q").out == accuracy_line
 
 
 def test_a_bundle_and_its_spec_do_alike(tcc, built, images):
@@ -132,9 +137,9 @@ def test_a_bundle_and_its_spec_do_alike(tcc, built, images):
 def test_an_integer_bundle(tcc, home, images):
     build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", images, "-q")
     assert tcc(*build).code == 0
-    found = tcc("eval", "build/tiny-onnxruntime-int8", "--data", images, "--json").document
+    document = tcc("eval", "build/tiny-onnxruntime-int8", "--data", images, "--json").document
     real = tcc(*EVAL, images, "--json").document
-    assert (found["precision"], found["correct"]) == ("int8", real["correct"])
+    assert (document["precision"], document["correct"]) == ("int8", real["correct"])
 
 
 @pytest.mark.parametrize("kind", ["images", "tensors"])
@@ -145,29 +150,31 @@ def test_arrays(tcc, home, built, kind, labels):
     tensors = rng.normal(size=(4, 3, 8, 8)).astype(np.float32)
     np.savez("set.npz", labels=labels, **{kind: pixels if kind == "images" else tensors})
     artifact, spec = (
-        tcc("eval", what, "--data", "set.npz", "--json").document for what in (built, "tiny.yaml")
+        tcc("eval", model, "--data", "set.npz", "--json").document for model in (built, "tiny.yaml")
     )
     assert artifact["confusion"] == spec["confusion"]
-    assert [each["support"] for each in spec["classes"]] == [1, 2, 1]
+    assert [class_row["support"] for class_row in spec["classes"]] == [1, 2, 1]
 
 
 def test_an_interval_of_the_accuracy(tcc, images):
-    first, second = (tcc(*EVAL, images, "--bootstrap", 999, "--json").document for _ in range(2))
-    assert first["interval"] == second["interval"]
-    within = first["interval"]
-    assert within["low"] <= first["accuracy"] <= within["high"]
-    assert (within["level"], within["resamples"], within["seed"]) == (0.95, 999, 0)
-    words = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
-    assert "(95% of resamples within " in tcc(*words).out
-    assert tcc(*words, "--json").document["interval"]["seed"] == 7
+    first_document, second_document = (
+        tcc(*EVAL, images, "--bootstrap", 999, "--json").document for _ in range(2)
+    )
+    assert first_document["interval"] == second_document["interval"]
+    interval = first_document["interval"]
+    assert interval["low"] <= first_document["accuracy"] <= interval["high"]
+    assert (interval["level"], interval["resamples"], interval["seed"]) == (0.95, 999, 0)
+    args = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
+    assert "(95% of resamples within " in tcc(*args).out
+    assert tcc(*args, "--json").document["interval"]["seed"] == 7
 
 
 def test_classes_without_names_are_indices(tcc, home, images):
     (images / "cat").rename(images / "4")
     (images / "dog").rename(images / "0")
-    found = tcc(*EVAL, images, "--set", "classes=13", "--json").document
-    assert [each["support"] for each in found["classes"]][:5] == [12, 0, 0, 0, 12]
-    assert found["classes"][4]["label"] == "4"
+    document = tcc(*EVAL, images, "--set", "classes=13", "--json").document
+    assert [class_row["support"] for class_row in document["classes"]][:5] == [12, 0, 0, 0, 12]
+    assert document["classes"][4]["label"] == "4"
     text = tcc(*EVAL, images, "--set", "classes=13").out
     assert "taken for" in text  # pairs, as the matrix would be too wide
     assert "columns:" not in text
@@ -193,49 +200,51 @@ def test_memory_does_not_grow_with_the_images(tcc, home, built, answers):
 class TestWhatIsWrong:
     def test_images_without_labels(self, tcc, home, images, picture):
         shutil.copy(picture, images / "loose.png")
-        found = tcc(*EVAL, images)
-        assert found.code == 2
-        assert "error[E0714]: these images have no labels" in found.err
-        assert f"--> {images}" in found.err
-        assert "25 of 25 have none" in found.err
-        assert "a folder for each class" in found.err
+        outcome = tcc(*EVAL, images)
+        assert outcome.code == 2
+        assert "error[E0714]: these images have no labels" in outcome.err
+        assert f"--> {images}" in outcome.err
+        assert "25 of 25 have none" in outcome.err
+        assert "a folder for each class" in outcome.err
 
     def test_an_array_without_labels(self, tcc, home):
         np.savez("set.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
-        found = tcc(*EVAL, "set.npz")
-        assert found.code == 2
-        assert "error[E0714]" in found.err
-        assert "--> set.npz" in found.err
+        outcome = tcc(*EVAL, "set.npz")
+        assert outcome.code == 2
+        assert "error[E0714]" in outcome.err
+        assert "--> set.npz" in outcome.err
 
     def test_labels_that_the_network_does_not_have(self, tcc, images, built):
         (images / "cat").rename(images / "cow")
         (images / "dog").rename(images / "3")
-        for what in ("tiny.yaml", built):
-            found = tcc("eval", what, "--data", images)
-            assert found.code == 2
-            assert f"error[E0715]: the network has no class `cow`\n  --> {images}/cow" in found.err
-            assert f"error[E0715]: the network has no class `3`\n  --> {images}/3" in found.err
-            assert "12 images of it" in found.err
-            assert "help: its classes are cat, dog, owl" in found.err
+        for model in ("tiny.yaml", built):
+            outcome = tcc("eval", model, "--data", images)
+            assert outcome.code == 2
+            assert (
+                f"error[E0715]: the network has no class `cow`\n  --> {images}/cow" in outcome.err
+            )
+            assert f"error[E0715]: the network has no class `3`\n  --> {images}/3" in outcome.err
+            assert "12 images of it" in outcome.err
+            assert "help: its classes are cat, dog, owl" in outcome.err
 
     def test_names_where_the_classes_have_none(self, tcc, images):
-        found = tcc(*EVAL, images, "--set", "classes=4")
-        assert found.code == 2
-        assert "let labels be indices from 0 to 3" in found.err
+        outcome = tcc(*EVAL, images, "--set", "classes=4")
+        assert outcome.code == 2
+        assert "let labels be indices from 0 to 3" in outcome.err
 
     def test_no_data(self, tcc, home):
-        found = tcc("eval", "tiny.yaml")
-        assert found.code == 2
-        assert "error[E0616]: evaluate on which images?" in found.err
+        outcome = tcc("eval", "tiny.yaml")
+        assert outcome.code == 2
+        assert "error[E0616]: evaluate on which images?" in outcome.err
 
     def test_every_damaged_image_is_named(self, tcc, images, built):
         for path in (images / "cat/1.png", images / "dog/2.png"):
             path.write_bytes(b"no image")
-        for what in ("tiny.yaml", built):
-            found = tcc("eval", what, "--data", images)
-            assert (found.code, found.out) == (2, "")
-            assert "cat/1.png" in found.err
-            assert "dog/2.png" in found.err
+        for model in ("tiny.yaml", built):
+            outcome = tcc("eval", model, "--data", images)
+            assert (outcome.code, outcome.out) == (2, "")
+            assert "cat/1.png" in outcome.err
+            assert "dog/2.png" in outcome.err
 
     def test_a_network_without_classes(self, tcc, home, images):
         text = (home / "tiny.yaml").read_text().replace("  logits:", "  logits: {from: map,")
@@ -245,34 +254,34 @@ class TestWhatIsWrong:
         (home / "tiny.yaml").write_text(
             text.replace(", labels: \"['cat', 'dog', 'owl'] if classes == 3 else []\"", "")
         )
-        found = tcc(*EVAL, images)
-        assert found.code == 2
-        assert "error[E0716]: this network has no output that is a row of classes" in found.err
+        outcome = tcc(*EVAL, images)
+        assert outcome.code == 2
+        assert "error[E0716]: this network has no output that is a row of classes" in outcome.err
 
     def test_outputs_that_are_not_finite(self, tcc, built, images, monkeypatch):
         def run(self, target, folder, pictures):
             return [{"logits": np.array([0, np.nan, 1], np.float32)} for _ in pictures]
 
         monkeypatch.setattr(OnnxRuntime, "run", run, raising=False)
-        found = tcc("eval", built, "--data", images)
-        assert found.code == 2
-        assert "error[E0720]: with these weights, output `logits` is not finite" in found.err
-        assert ".png" in found.err
+        outcome = tcc("eval", built, "--data", images)
+        assert outcome.code == 2
+        assert "error[E0720]: with these weights, output `logits` is not finite" in outcome.err
+        assert ".png" in outcome.err
 
     def test_tensors_of_another_shape(self, tcc, home):
         np.savez("set.npz", tensors=np.zeros((2, 3, 9, 9), np.float32), labels=[0, 1])
-        found = tcc(*EVAL, "set.npz")
-        assert found.code == 2
-        assert "E0713" in found.err
+        outcome = tcc(*EVAL, "set.npz")
+        assert outcome.code == 2
+        assert "E0713" in outcome.err
 
     @pytest.mark.parametrize("words", [("--seed", "1"), ("--set", "width=5")], ids=str)
     def test_a_bundle_takes_no_option_of_specs(self, tcc, built, images, words):
-        found = tcc("eval", built, "--data", images, *words)
-        assert found.code == 2
-        assert f"`{words[0]}` has no effect: it is for specs, and a bundle is named" in found.err
+        outcome = tcc("eval", built, "--data", images, *words)
+        assert outcome.code == 2
+        assert f"`{words[0]}` has no effect: it is for specs, and a bundle is named" in outcome.err
 
     def test_a_damaged_bundle(self, tcc, built, images):
         (built / "model/model.onnx").write_bytes(b"")
-        found = tcc("eval", built, "--data", images)
-        assert found.code == 2
-        assert "error[E0622]" in found.err
+        outcome = tcc("eval", built, "--data", images)
+        assert outcome.code == 2
+        assert "error[E0622]" in outcome.err

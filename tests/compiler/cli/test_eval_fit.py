@@ -26,16 +26,16 @@ def draw(folder, shades):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Make the artifact answer by the first pixel's shade: so large is the output of `owl`."""
+    """Make the artifact answer by the first pixel's shade: so large is the output of `compute_owl_logits`."""
 
-    def by(row, name="logits"):
+    def set_logits(row, name="logits"):
         def run(self, folder, source, pictures):
             return [{name: np.float32(row(int(p[0, 0, 0])))} for p in pictures]
 
         # Not the backend, which would become a runner of images: `isinstance` remembers that.
         monkeypatch.setattr(Device, "run", run)
 
-    return by
+    return set_logits
 
 
 @pytest.fixture
@@ -46,21 +46,21 @@ def splits(home):
     return home / "set"
 
 
-def owl(shade):
+def compute_owl_logits(shade):
     return [1.0, 0.0, shade / 10]
 
 
 def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, home):
-    answers(owl)
-    before = {
+    answers(compute_owl_logits)
+    files_before = {
         p: p.read_bytes() for p in built.rglob("*") if p.is_file() and p.name != "manifest.json"
     }
-    found = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl", "--json")
-    assert found.code == 0, found.err
-    document = found.document
+    outcome = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl", "--json")
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
     point = document["operating_point"]
     assert point["positive"] == 2
-    low, high = (threshold(point, shade) for shade in (30, 40))
+    low, high = (compute_owl_log_odds(point, shade) for shade in (30, 40))
     assert point["thresholds"] == [pytest.approx((low + high) / 2)]
     assert point["fitted"]["images"] == 7
     assert point["fitted"]["program"] == "onnxruntime fp32"
@@ -70,44 +70,44 @@ def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, 
     assert document["classes"][2]["predicted"] == 3  # 36, 52 and 70
     assert document["classes"][2]["sensitivity"] == pytest.approx(2 / 3)
     assert document["classes"][2]["specificity"] == pytest.approx(2 / 3)
-    assert {p: p.read_bytes() for p in before} == before
-    about = json.loads((built / "manifest.json").read_text())
-    assert about["operating_points"][0]["thresholds"] == point["thresholds"]
+    assert {p: p.read_bytes() for p in files_before} == files_before
+    manifest_json = json.loads((built / "manifest.json").read_text())
+    assert manifest_json["operating_points"][0]["thresholds"] == point["thresholds"]
     assert tcc("show", built).code == 0
-    again = tcc("eval", built, "--data", splits, "--json")
-    assert again.document["confusion"] == document["confusion"]
-    assert again.document["operating_point"]["stored"] is None
-    assert "judged by" in again.err
+    second_outcome = tcc("eval", built, "--data", splits, "--json")
+    assert second_outcome.document["confusion"] == document["confusion"]
+    assert second_outcome.document["operating_point"]["stored"] is None
+    assert "judged by" in second_outcome.err
 
 
-def threshold(point, shade):
-    """The log-odds of `owl` at a shade."""
+def compute_owl_log_odds(point, shade):
+    """The log-odds of `compute_owl_logits` at a shade."""
     t = point["temperature"]
     return shade / 10 / t - math.log(math.exp(1 / t) + 1)
 
 
 def test_verify_and_run_follow_what_is_stored(tcc, built, splits, picture):
-    plain = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
+    plain_output = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
     fit = ("eval", built, "--data", splits, "--fit", "--positive", "dog", "--sensitivity", "0.95")
     assert tcc(*fit).code == 0
     assert tcc("verify", built).code == 0
     point = json.loads((built / "manifest.json").read_text())["operating_points"][0]
     assert point["criterion"] == "sensitivity of 0.95 or more"
-    found = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
-    assert found["raw"] == plain["raw"]
-    powers = np.exp(np.array(found["raw"]) / point["temperature"])
-    values = {each["label"]: each["value"] for each in found["classes"]}
+    fitted_output = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
+    assert fitted_output["raw"] == plain_output["raw"]
+    powers = np.exp(np.array(fitted_output["raw"]) / point["temperature"])
+    values = {class_row["label"]: class_row["value"] for class_row in fitted_output["classes"]}
     assert [values[label] for label in LABELS] == pytest.approx(powers / powers.sum())
-    assert found["temperature"] == point["temperature"]
-    raw = np.array(found["raw"]) / point["temperature"]
+    assert fitted_output["temperature"] == point["temperature"]
+    raw = np.array(fitted_output["raw"]) / point["temperature"]
     odds = raw[1] - math.log(math.exp(raw[0]) + math.exp(raw[2]))
-    others = "cat" if raw[0] >= raw[2] else "owl"
-    wanted = "dog" if odds >= point["thresholds"][0] else others
-    assert [each["label"] for each in found["decision"]] == [wanted]
-    assert f"  decision: {wanted}\n" in tcc("run", built, picture).out
+    other_class = "cat" if raw[0] >= raw[2] else "owl"
+    expected_class = "dog" if odds >= point["thresholds"][0] else other_class
+    assert [class_row["label"] for class_row in fitted_output["decision"]] == [expected_class]
+    assert f"  decision: {expected_class}\n" in tcc("run", built, picture).out
 
 
-def shy_owl(shade):
+def compute_shy_owl_logits(shade):
     """Without a threshold an owl from shade 51 on: of 40, 60 and 80 two are detected."""
     return [5.0, 0.0, shade / 10]
 
@@ -116,16 +116,21 @@ FIT_OWL = ("--fit", "--positive", "OWL", "--json", "--sensitivity")
 
 
 def test_the_sensitivity_that_is_asked_for_and_never_less_than_without(tcc, built, splits, answers):
-    answers(shy_owl)
-    words = ("eval", built, "--data", splits, *FIT_OWL)
-    for least, between in ((1.0, (30, 40)), (0.6, (50, 60)), (0.3, (50, 60)), (0.0, (50, 60))):
-        point = tcc(*words, least).document["operating_point"]
-        low, high = (shy_threshold(point, shade) for shade in between)
+    answers(compute_shy_owl_logits)
+    args = ("eval", built, "--data", splits, *FIT_OWL)
+    for min_sensitivity, between in (
+        (1.0, (30, 40)),
+        (0.6, (50, 60)),
+        (0.3, (50, 60)),
+        (0.0, (50, 60)),
+    ):
+        point = tcc(*args, min_sensitivity).document["operating_point"]
+        low, high = (compute_shy_log_odds(point, shade) for shade in between)
         assert low < point["thresholds"][0] < high
-        assert point["target"] == least
+        assert point["target"] == min_sensitivity
 
 
-def shy_threshold(point, shade):
+def compute_shy_log_odds(point, shade):
     t = point["temperature"]
     return shade / 10 / t - math.log(math.exp(5 / t) + 1)
 
@@ -133,20 +138,20 @@ def shy_threshold(point, shade):
 def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
     tcc, built, splits, answers, picture
 ):
-    answers(owl)
-    found = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "-q")
-    assert found.code == 0
+    answers(compute_owl_logits)
+    outcome = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "-q")
+    assert outcome.code == 0
     assert "warning[W0681]: a sensitivity of 0.95 for `owl` was asked for and is not shown" in (
-        found.err
+        outcome.err
     )
-    assert "2 of 3 images are detected, a sensitivity of 0.6667" in found.err
+    assert "2 of 3 images are detected, a sensitivity of 0.6667" in outcome.err
     # 0.95^59 is the first power below 0.05; with one missed it takes 93.
-    assert "takes 59 images of `owl` with none missed, with 1 missed 93." in found.err
-    document = found.document
+    assert "takes 59 images of `owl` with none missed, with 1 missed 93." in outcome.err
+    document = outcome.document
     assert document["warnings"][0]["code"] == "W0681"
     assert document["operating_point"]["positives_needed"] == [93]
-    about = json.loads((built / "manifest.json").read_text())["operating_points"][0]
-    (check,) = about["judged"]["thresholds"]
+    operating_point = json.loads((built / "manifest.json").read_text())["operating_points"][0]
+    (check,) = operating_point["judged"]["thresholds"]
     assert (check["target"], check["positives"], check["detected"]) == (0.95, 3, 2)
     assert (check["label"], check["reached"]) == ("owl", False)
     assert check["at_least"] == pytest.approx(0.1353, abs=1e-4)  # Clopper and Pearson, one-sided
@@ -154,43 +159,43 @@ def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
     assert ran.code == 0
     assert "warning: a sensitivity of 0.95 for `owl` was asked for and is not shown" in ran.err
     assert "is not shown" in tcc("show", built).out
-    again = tcc("eval", built, "--data", splits, "--json")
-    assert "W0681" in again.err
+    second_outcome = tcc("eval", built, "--data", splits, "--json")
+    assert "W0681" in second_outcome.err
 
 
 def test_a_target_that_is_missed_is_an_error_if_strict_and_nothing_is_stored(
     tcc, built, splits, answers
 ):
-    answers(owl)
-    before = (built / "manifest.json").read_bytes()
-    found = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "--strict")
-    assert found.code == 2
-    assert found.document["diagnostics"][0]["code"] == "W0681"
-    assert "error[W0681]" in found.err
-    assert (built / "manifest.json").read_bytes() == before
+    answers(compute_owl_logits)
+    manifest_before = (built / "manifest.json").read_bytes()
+    outcome = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "--strict")
+    assert outcome.code == 2
+    assert outcome.document["diagnostics"][0]["code"] == "W0681"
+    assert "error[W0681]" in outcome.err
+    assert (built / "manifest.json").read_bytes() == manifest_before
 
 
 def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
-    answers(owl)
-    found = tcc("eval", built, "--data", splits, "--strict")
-    assert found.code == 2
-    assert "`--strict` has no effect: it is for specs and for what is fitted" in found.err
+    answers(compute_owl_logits)
+    outcome = tcc("eval", built, "--data", splits, "--strict")
+    assert outcome.code == 2
+    assert "`--strict` has no effect: it is for specs and for what is fitted" in outcome.err
     assert tcc("eval", built, "--data", splits, *FIT_OWL, 0.95).code == 0
-    again = tcc("eval", built, "--data", splits, "--strict")
-    assert again.code == 2
-    assert "error[W0681]" in again.err
+    second_outcome = tcc("eval", built, "--data", splits, "--strict")
+    assert second_outcome.code == 2
+    assert "error[W0681]" in second_outcome.err
 
 
 def test_a_target_that_is_shown_warns_of_nothing(tcc, built, home, answers, picture):
     draw(home / "set/val", {"cat": [0, 1], "owl": [90, 91]})
     draw(home / "set/test", {"cat": [2, 3], "owl": range(60, 74)})
-    answers(owl)
-    found = tcc("eval", built, "--data", "set", *FIT_OWL, 0.8, "--strict")
-    assert found.code == 0, found.err
-    (check,) = found.document["operating_point"]["judged"]["thresholds"]
+    answers(compute_owl_logits)
+    outcome = tcc("eval", built, "--data", "set", *FIT_OWL, 0.8, "--strict")
+    assert outcome.code == 0, outcome.err
+    (check,) = outcome.document["operating_point"]["judged"]["thresholds"]
     assert check["reached"]  # 0.8^14 is below 0.05
-    assert found.document["warnings"] == []
-    assert "W06" not in found.err
+    assert outcome.document["warnings"] == []
+    assert "W06" not in outcome.err
     assert "asked for" not in tcc("run", built, picture).err
 
 
@@ -199,11 +204,11 @@ def test_the_largest_output_stays_where_no_threshold_does_as_well(tcc, built, sp
     values = {40: [3.95, 3.95, 4], 60: [3.95, 3.95, 4], 80: [0, 0, 4],
               10: [4.1, -9, 4], 20: [4.1, -9, 4], 30: [-9, 4.1, 4], 50: [0, 0, 0.5]}  # fmt: skip
     answers(lambda shade: values.get(shade, [0, 0, 1]))
-    found = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl", "--json")
-    assert found.code == 0, found.err
-    point = found.document["operating_point"]
+    outcome = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl", "--json")
+    assert outcome.code == 0, outcome.err
+    point = outcome.document["operating_point"]
     assert (point["positive"], point["thresholds"]) == (None, [])
-    assert "no threshold for `owl` is stored" in found.err
+    assert "no threshold for `owl` is stored" in outcome.err
 
 
 def test_a_temperature_that_raises_the_log_loss_is_said(tcc, built, home, answers):
@@ -211,61 +216,61 @@ def test_a_temperature_that_raises_the_log_loss_is_said(tcc, built, home, answer
     draw(home / "set/val", {"cat": [1, 2, 3, 4, 5, 6], "owl": [80, 81, 82, 83, 84, 9]})
     draw(home / "set/test", {"cat": [85, 86, 11], "owl": [12, 13, 88]})
     answers(lambda shade: [1.0, 0.0, 1 + (shade - 50) / 100])
-    found = tcc("eval", built, "--data", "set", "--fit", "--json")
-    assert found.code == 0, found.err
-    plain, fitted = found.document["operating_point"]["judged"]["likelihood"]
-    before, after = found.document["operating_point"]["fitted"]["likelihood"]
-    assert after <= before
-    assert fitted > plain
-    assert "warning[W0682]: the temperature" in found.err
+    outcome = tcc("eval", built, "--data", "set", "--fit", "--json")
+    assert outcome.code == 0, outcome.err
+    plain_loss, fitted_loss = outcome.document["operating_point"]["judged"]["likelihood"]
+    loss_before, loss_after = outcome.document["operating_point"]["fitted"]["likelihood"]
+    assert loss_after <= loss_before
+    assert fitted_loss > plain_loss
+    assert "warning[W0682]: the temperature" in outcome.err
 
 
 def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, built, splits):
-    given = splits / "val"
-    build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", given, "-q",
+    val_images = splits / "val"
+    build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", val_images, "-q",
              "--allow-few")  # fmt: skip
     assert tcc(*build).code == 0
-    own = "build/tiny-onnxruntime-int8"
+    int8_bundle = "build/tiny-onnxruntime-int8"
     fit = ("--fit", "--positive", "owl", "--sensitivity", "0.6")  # weights are random
     floats = tcc("eval", built, "--data", splits, *fit, "--json").document["operating_point"]
-    carried = tcc("eval", own, "--data", splits, "--carry", built, "--json")
+    carried = tcc("eval", int8_bundle, "--data", splits, "--carry", built, "--json")
     assert carried.code == 0, carried.err
     assert carried.document["operating_point"]["fitted"]["program"] == "onnxruntime fp32"
     assert carried.document["operating_point"]["thresholds"] == floats["thresholds"]
     assert (
         "fitted to 7 images by onnxruntime fp32, carried over to onnxruntime int8"
-        in tcc("eval", own, "--data", splits).out
+        in tcc("eval", int8_bundle, "--data", splits).out
     )
-    assert tcc("verify", own).code == 0
-    fresh = tcc("eval", own, "--data", splits, *fit)
+    assert tcc("verify", int8_bundle).code == 0
+    fresh = tcc("eval", int8_bundle, "--data", splits, *fit)
     assert "by onnxruntime int8\n" in fresh.out
-    assert f"stored in {own}" in fresh.out
+    assert f"stored in {int8_bundle}" in fresh.out
 
 
 def test_judging_by_what_was_fitted_to_is_said_loudly(tcc, built, splits, answers):
-    answers(owl)
+    answers(compute_owl_logits)
     assert tcc("eval", built, "--data", splits, "--fit", "-q").code == 0
-    found = tcc("eval", built, "--data", splits / "val", "-q")
-    assert found.code == 0
-    assert "are those that temperature and thresholds were fitted to" in found.err
+    outcome = tcc("eval", built, "--data", splits / "val", "-q")
+    assert outcome.code == 0
+    assert "are those that temperature and thresholds were fitted to" in outcome.err
 
 
 def test_all_right_has_no_temperature(tcc, built, home, answers):
     draw(home / "set/val", {"cat": [0, 1], "owl": [90, 91]})
     draw(home / "set/test", {"cat": [2], "owl": [92]})
-    answers(owl)
-    found = tcc("eval", built, "--data", "set", "--fit")
-    assert found.code == 0, found.err
-    assert "temperature 1: no other is the likeliest for these images" in found.out
+    answers(compute_owl_logits)
+    outcome = tcc("eval", built, "--data", "set", "--fit")
+    assert outcome.code == 0, outcome.err
+    assert "temperature 1: no other is the likeliest for these images" in outcome.out
 
 
 def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
     draw(home / "set/val", {"cat": [10, 20]})
     draw(home / "set/test", {"cat": [12], "owl": [92]})
-    answers(owl)
-    found = tcc("eval", built, "--data", "set", "--fit")
-    assert found.code == 2
-    assert "error[E1263]: these images are all of `cat`" in found.err
+    answers(compute_owl_logits)
+    outcome = tcc("eval", built, "--data", "set", "--fit")
+    assert outcome.code == 2
+    assert "error[E1263]: these images are all of `cat`" in outcome.err
 
 
 def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
@@ -278,8 +283,8 @@ def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
         if isinstance(device.backend, OperatingPointReader):
             continue  # tests/backends/arm/test_operating_point.py
         report_programs(Report(), device, Path())
-        said = capsys.readouterr().err
-        assert ("programs for the board know nothing" in said) == bool(device.packager)
+        stderr_text = capsys.readouterr().err
+        assert ("programs for the board know nothing" in stderr_text) == bool(device.packager)
 
 
 class TestSingleDecision:
@@ -291,8 +296,8 @@ class TestSingleDecision:
             (home / "tiny.yaml").write_text(
                 f"{head}output:\n  sick: {{activation: sigmoid{labels}}}\n"
             )
-            words = ("build", "tiny.yaml", "--set", "classes=1", "--target", "ort", "-q")
-            assert tcc(*words).code == 0
+            args = ("build", "tiny.yaml", "--set", "classes=1", "--target", "ort", "-q")
+            assert tcc(*args).code == 0
             return home / "build/tiny-onnxruntime-fp32"
 
         return make
@@ -303,7 +308,10 @@ class TestSingleDecision:
         draw(home / "set", {"well": [10, 20, 40], "other": [50], "SICK": [39, 60, 61, 62]})
         document = tcc("eval", bundle, "--data", "set", "--json").document
         assert document["confusion"] == [[2, 2], [1, 3]]
-        assert [each["label"] for each in document["classes"]] == ["other or well", "sick"]
+        assert [class_row["label"] for class_row in document["classes"]] == [
+            "other or well",
+            "sick",
+        ]
         no, yes = document["classes"]
         assert (yes["sensitivity"], yes["specificity"]) == (3 / 4, 2 / 4)
         assert (no["sensitivity"], no["specificity"]) == (2 / 4, 3 / 4)
@@ -316,20 +324,20 @@ class TestSingleDecision:
         answers(lambda shade: [shade / 10], "sick")
         draw(home / "set/val", {"0": [10, 20, 50], "1": [30, 60, 70]})
         draw(home / "set/test", {"0": [11, 24], "1": [26, 71]})
-        found = tcc("eval", bundle, "--data", "set", "--fit", "--json")
-        assert found.code == 0, found.err
-        assert found.document["confusion"] == [[2, 0], [0, 2]]
-        point = found.document["operating_point"]
+        outcome = tcc("eval", bundle, "--data", "set", "--fit", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.document["confusion"] == [[2, 0], [0, 2]]
+        point = outcome.document["operating_point"]
         assert point["thresholds"] == [pytest.approx(2.5 / point["temperature"])]
         assert tcc("show", bundle).code == 0
 
     def test_labels_have_to_say_what_it_is(self, tcc, home, single):
         bundle = single(", labels: [sick]")
         draw(home / "set", {"well": [10], "sikc": [60]})
-        found = tcc("eval", bundle, "--data", "set")
-        assert found.code == 2
-        assert "error[E0715]: this network decides on `sick`, which no label is" in found.err
-        assert "labels: sikc, well" in found.err
+        outcome = tcc("eval", bundle, "--data", "set")
+        assert outcome.code == 2
+        assert "error[E0715]: this network decides on `sick`, which no label is" in outcome.err
+        assert "labels: sikc, well" in outcome.err
 
 
 def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
@@ -340,14 +348,14 @@ def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
     answers(lambda shade: [15.0 - shade, shade - 90.0, shade - 45.0])
     draw(home / "set/val", {"cat": [10, 20], "dog": [30, 50], "owl": [40, 60, 80]})
     draw(home / "set/test", {"cat": [11], "dog": [31], "owl": [61]})
-    plain = tcc("eval", bundle, "--data", "set", "--json").document
-    assert plain["confusion"] is None
-    assert plain["correct"] == 2  # of the dog nothing is said
-    assert [each["predicted"] for each in plain["classes"]] == [1, 0, 1]
-    found = tcc("eval", bundle, "--data", "set", "--fit", "--json")
-    assert found.code == 0, found.err
-    assert len(found.document["operating_point"]["thresholds"]) == 3
-    assert found.document["classes"][1]["predicted"] == 2
+    plain_document = tcc("eval", bundle, "--data", "set", "--json").document
+    assert plain_document["confusion"] is None
+    assert plain_document["correct"] == 2  # of the dog nothing is said
+    assert [class_row["predicted"] for class_row in plain_document["classes"]] == [1, 0, 1]
+    outcome = tcc("eval", bundle, "--data", "set", "--fit", "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.document["operating_point"]["thresholds"]) == 3
+    assert outcome.document["classes"][1]["predicted"] == 2
     assert "decision: " in tcc("run", bundle, "set/test/dog/0.png").out
 
 
@@ -360,22 +368,22 @@ def test_labels_name_all_decisions_that_hold(tcc, home, answers):
     draw(
         home / "set", {"none": [10], "cat": [20, 30], "dog+Cat": [40], "cat + dog + owl": [60, 70]}
     )
-    found = tcc("eval", bundle, "--data", "set", "--json").document
-    assert found["correct"] == found["data"]["images"] == 6
-    assert [each["support"] for each in found["classes"]] == [5, 3, 2]
-    assert [each["specificity"] for each in found["classes"]] == [1, 1, 1]
+    report = tcc("eval", bundle, "--data", "set", "--json").document
+    assert report["correct"] == report["data"]["images"] == 6
+    assert [class_row["support"] for class_row in report["classes"]] == [5, 3, 2]
+    assert [class_row["specificity"] for class_row in report["classes"]] == [1, 1, 1]
     draw(home / "set", {"cat+bird": [20]})
-    found = tcc("eval", bundle, "--data", "set")
-    assert found.code == 2
-    assert "error[E0715]: the network has no class `cat+bird`" in found.err
-    assert "of several that hold, write `+` between them, of none `none`" in found.err
+    report = tcc("eval", bundle, "--data", "set")
+    assert report.code == 2
+    assert "error[E0715]: the network has no class `cat+bird`" in report.err
+    assert "of several that hold, write `+` between them, of none `none`" in report.err
 
 
 class TestSeveral:
     def test_in_a_table(self, tcc, home, built, images):
-        words = ("eval", "tiny.yaml", built, "--data", images)
-        document = tcc(*words, "--json").document
-        assert [each["accuracy"] for each in document["networks"]] == [
+        args = ("eval", "tiny.yaml", built, "--data", images)
+        document = tcc(*args, "--json").document
+        assert [network["accuracy"] for network in document["networks"]] == [
             document["networks"][0]["accuracy"]
         ] * 2
         (pair,) = document["pairs"]
@@ -386,31 +394,31 @@ class TestSeveral:
             1,
             True,
         )
-        text = tcc(*words).out
+        text = tcc(*args).out
         assert text.startswith("24 images, 95% intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
-        found = tcc("eval", built, built, "--data", images)
-        assert found.code == 0, found.err
-        assert found.err.count("warning: the weights are random (seed 0)") == 1
+        outcome = tcc("eval", built, built, "--data", images)
+        assert outcome.code == 0, outcome.err
+        assert outcome.err.count("warning: the weights are random (seed 0)") == 1
 
     def test_options_for_one(self, tcc, built, images):
-        found = tcc("eval", built, built, "--data", images, "--carry", built)
-        assert found.code == 2
-        assert "`--carry` has no effect: it is for one network" in found.err
+        outcome = tcc("eval", built, built, "--data", images, "--carry", built)
+        assert outcome.code == 2
+        assert "`--carry` has no effect: it is for one network" in outcome.err
 
 
 class TestWhatIsWrong:
     def test_one_image_on_both_sides_whatever_its_file(self, tcc, built, splits, answers):
-        answers(owl)
-        before = (built / "manifest.json").read_bytes()
+        answers(compute_owl_logits)
+        manifest_before = (built / "manifest.json").read_bytes()
         Image.open(splits / "val/owl/1.png").save(splits / "test/owl/copy.bmp")
-        found = tcc("eval", built, "--data", splits, "--fit")
-        assert (found.code, found.out) == (2, "")
-        assert "error[E1261]: an image is among those that values are fitted to" in found.err
-        assert "val/owl/1.png is" in found.err
-        assert (built / "manifest.json").read_bytes() == before
+        outcome = tcc("eval", built, "--data", splits, "--fit")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "error[E1261]: an image is among those that values are fitted to" in outcome.err
+        assert "val/owl/1.png is" in outcome.err
+        assert (built / "manifest.json").read_bytes() == manifest_before
 
     @pytest.mark.parametrize(
         ("words", "code", "said"),
@@ -426,27 +434,27 @@ class TestWhatIsWrong:
         ],
     )
     def test_options(self, tcc, built, splits, answers, words, code, said):
-        answers(owl)
-        found = tcc("eval", built, "--data", splits, *words)
-        assert found.code == 2
-        assert f"error[{code}]" in found.err
-        assert said in found.err
+        answers(compute_owl_logits)
+        outcome = tcc("eval", built, "--data", splits, *words)
+        assert outcome.code == 2
+        assert f"error[{code}]" in outcome.err
+        assert said in outcome.err
 
     def test_a_spec_stores_nothing(self, tcc, splits):
-        found = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
-        assert found.code == 2
-        assert "`--fit` has no effect: it is for bundles, and a spec is named" in found.err
+        outcome = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
+        assert outcome.code == 2
+        assert "`--fit` has no effect: it is for bundles, and a spec is named" in outcome.err
 
     def test_no_splits(self, tcc, built, images):
-        found = tcc("eval", built, "--data", images, "--fit")
-        assert found.code == 2
-        assert "error[E1260]" in found.err
+        outcome = tcc("eval", built, "--data", images, "--fit")
+        assert outcome.code == 2
+        assert "error[E1260]" in outcome.err
 
     def test_a_network_that_guesses(self, tcc, built, splits, answers):
         answers(lambda shade: [0, 0, 0])
-        found = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl")
-        assert found.code == 2
-        assert "no threshold tells images of `owl` from others better than chance" in found.err
+        outcome = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl")
+        assert outcome.code == 2
+        assert "no threshold tells images of `owl` from others better than chance" in outcome.err
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -463,13 +471,13 @@ class TestWhatIsWrong:
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):
         from tcc.compiler.support.json_records import seal
 
-        answers(owl)
+        answers(compute_owl_logits)
         assert tcc("eval", built, "--data", splits, "--fit", "--positive", "owl").code == 0
-        about = json.loads((built / "manifest.json").read_text())
-        about["operating_points"][0] |= change
-        about["seal"] = seal(about)
-        (built / "manifest.json").write_text(json.dumps(about))
-        found = tcc("verify", built)
-        assert found.code == 2
-        assert "error[E0621]" in found.err
-        assert said in found.err
+        manifest_json = json.loads((built / "manifest.json").read_text())
+        manifest_json["operating_points"][0] |= change
+        manifest_json["seal"] = seal(manifest_json)
+        (built / "manifest.json").write_text(json.dumps(manifest_json))
+        outcome = tcc("verify", built)
+        assert outcome.code == 2
+        assert "error[E0621]" in outcome.err
+        assert said in outcome.err

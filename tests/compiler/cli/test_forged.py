@@ -17,63 +17,63 @@ from tcc.compiler.bundle import manifest
 RUN, VERIFY, EVAL = "run", "verify", "eval"
 
 
-def about(folder: Path) -> manifest.Manifest:
+def read_manifest(folder: Path) -> manifest.Manifest:
     return manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
 
 
-def sealed(folder: Path, found: manifest.Manifest) -> None:
+def write_sealed_manifest(folder: Path, forged_manifest: manifest.Manifest) -> None:
     """Write a manifest as a forger would: files hashed anew, sealed."""
     files = tuple(
         replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for f in found.files
+        for f in forged_manifest.files
         for data in [(folder / f.path).read_bytes()]
     )
     path = folder / manifest.NAME
-    path.write_bytes(manifest.encode(replace(found, files=files)))
+    path.write_bytes(manifest.encode(replace(forged_manifest, files=files)))
 
 
 @pytest.fixture
 def commands(tcc, picture, images):
     """The three commands that run a bundle, on one."""
 
-    def run(folder: Path, *words: str):
+    def run(folder: Path, *args: str):
         return {
-            RUN: tcc("run", folder, picture, *words),
-            VERIFY: tcc("verify", folder, *words),
-            EVAL: tcc("eval", folder, "--data", images, *words),
+            RUN: tcc("run", folder, picture, *args),
+            VERIFY: tcc("verify", folder, *args),
+            EVAL: tcc("eval", folder, "--data", images, *args),
         }
 
     return run
 
 
-def goldens(change):
+def change_goldens(change):
     return lambda m: replace(m, goldens=change(m.goldens))
 
 
-def tolerance(value: float):
-    return goldens(lambda g: replace(g, tolerance=replace(g.tolerance, relative=value)))
+def change_tolerance(value: float):
+    return change_goldens(lambda g: replace(g, tolerance=replace(g.tolerance, relative=value)))
 
 
-def output(**change):
+def change_output(**change):
     return lambda m: replace(m, outputs=(replace(m.outputs[0], **change),))
 
 
-def source(**change):
+def change_input(**change):
     return lambda m: replace(m, input=replace(m.input, **change))
 
 
 FORGED = {
-    "no goldens": (goldens(lambda g: replace(g, cases=())), "goldens: there are 0, a bundle has 2"),
-    "one golden": (goldens(lambda g: replace(g, cases=g.cases[:1])), "goldens: there are 1, a bun"),
+    "no goldens": (change_goldens(lambda g: replace(g, cases=())), "goldens: there are 0, a bundle has 2"),
+    "one golden": (change_goldens(lambda g: replace(g, cases=g.cases[:1])), "goldens: there are 1, a bun"),
     "one golden twice": (
-        goldens(lambda g: replace(g, cases=(g.cases[0], replace(g.cases[0], name="2")))),
+        change_goldens(lambda g: replace(g, cases=(g.cases[0], replace(g.cases[0], name="2")))),
         "goldens: two of them are of one input",
     ),
-    "a huge tolerance": (tolerance(1e9), "1e+09 is not what onnxruntime is allowed at fp32: 0.0001"),
-    "a larger tolerance": (tolerance(0.001), "goldens/tolerance: 0.001 is not what"),
-    "a negative tolerance": (tolerance(-1.0), "goldens/tolerance: -1 is not what"),
+    "a huge tolerance": (change_tolerance(1e9), "1e+09 is not what onnxruntime is allowed at fp32: 0.0001"),
+    "a larger tolerance": (change_tolerance(0.001), "goldens/tolerance: 0.001 is not what"),
+    "a negative tolerance": (change_tolerance(-1.0), "goldens/tolerance: -1 is not what"),
     "another precision's tolerance": (
-        lambda m: tolerance(0.1)(replace(m, precision="fp16")),
+        lambda m: change_tolerance(0.1)(replace(m, precision="fp16")),
         "0.1 is not what onnxruntime is allowed at fp16: 0.01",
     ),
     "integers without a calibration": (
@@ -81,21 +81,21 @@ FORGED = {
         "calibration: at int8 there is none",
     ),
     "a precision that is none": (lambda m: replace(m, precision="int7"), "no precision int7"),
-    "too few labels": (output(labels=("a", "b")), "there are 2 labels for 3 classes"),
-    "too many labels": (output(labels=("a", "b", "c", "d")), "there are 4 labels for 3 classes"),
-    "a label twice": (output(labels=("a", "b", "a")), "`a` is there 2 times"),
+    "too few labels": (change_output(labels=("a", "b")), "there are 2 labels for 3 classes"),
+    "too many labels": (change_output(labels=("a", "b", "c", "d")), "there are 4 labels for 3 classes"),
+    "a label twice": (change_output(labels=("a", "b", "a")), "`a` is there 2 times"),
     "no outputs": (lambda m: replace(m, outputs=()), "outputs: there is none"),
     "an output twice": (lambda m: replace(m, outputs=m.outputs * 2), "`logits` is there 2 times"),
-    "an output without a shape": (output(shape=()), "() is no shape of an output"),
-    "an empty output": (output(shape=(0,), labels=()), "0 is no shape of an output"),
-    "a huge output": (output(shape=(1 << 40,), labels=()), "1099511627776 is no shape of an output"),
-    "a larger output": (output(shape=(4,), labels=()), "which is not its tensor's size"),
-    "an output of another type": (output(dtype="int64"), "raw outputs are float32, not `int64`"),
-    "an input of no type": (source(dtype="text"), "`text` is no type of an element"),
-    "an input of no shape": (source(shape=()), "() is no image and no row of numbers"),
-    "an input of 0 rows": (source(shape=(3, 0, 8)), "3x0x8 is no image and no row of numbers"),
-    "a larger input": (source(shape=(3, 16, 16)), "preprocessing gives 3x8x8, not 3x16x16"),
-    "no preprocessing": (source(preprocess=None), "the input is no image"),
+    "an output without a shape": (change_output(shape=()), "() is no shape of an output"),
+    "an empty output": (change_output(shape=(0,), labels=()), "0 is no shape of an output"),
+    "a huge output": (change_output(shape=(1 << 40,), labels=()), "1099511627776 is no shape of an output"),
+    "a larger output": (change_output(shape=(4,), labels=()), "which is not its tensor's size"),
+    "an output of another type": (change_output(dtype="int64"), "raw outputs are float32, not `int64`"),
+    "an input of no type": (change_input(dtype="text"), "`text` is no type of an element"),
+    "an input of no shape": (change_input(shape=()), "() is no image and no row of numbers"),
+    "an input of 0 rows": (change_input(shape=(3, 0, 8)), "3x0x8 is no image and no row of numbers"),
+    "a larger input": (change_input(shape=(3, 16, 16)), "preprocessing gives 3x8x8, not 3x16x16"),
+    "no preprocessing": (change_input(preprocess=None), "the input is no image"),
     "random weights, unsaid": (
         lambda m: replace(m, weights=replace(m.weights, notice=None)),
         "weights: they are random, and `notice` does not say so",
@@ -105,47 +105,47 @@ FORGED = {
 
 @pytest.mark.parametrize(("change", "label"), FORGED.values(), ids=FORGED)
 def test_a_manifest_that_contradicts_itself(commands, built, change, label):
-    sealed(built, change(about(built)))
-    for command, found in commands(built).items():
-        assert found.code == 2, command
-        assert "error[E0621]: the bundle's manifest is damaged" in found.err
-        assert f"--> {built / manifest.NAME}" in found.err
-        assert label in found.err
+    write_sealed_manifest(built, change(read_manifest(built)))
+    for command, outcome in commands(built).items():
+        assert outcome.code == 2, command
+        assert "error[E0621]: the bundle's manifest is damaged" in outcome.err
+        assert f"--> {built / manifest.NAME}" in outcome.err
+        assert label in outcome.err
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", '"0"', "true", "null"])
 def test_a_tolerance_that_is_no_number(commands, built, word):
     path = built / manifest.NAME
     path.write_text(path.read_text().replace('"relative": 0.0001', f'"relative": {word}'))
-    for found in commands(built).values():
-        assert found.code == 2
-        assert "error[E0621]" in found.err
+    for outcome in commands(built).values():
+        assert outcome.code == 2
+        assert "error[E0621]" in outcome.err
 
 
 WRONG = {
     "another name": (
-        lambda found: {"other": found["logits"]},
+        lambda outputs: {"other": outputs["logits"]},
         "its outputs are other, not logits",
     ),
     "one too many": (
-        lambda found: {**found, "other": found["logits"]},
+        lambda outputs: {**outputs, "other": outputs["logits"]},
         "its outputs are logits, other, not logits",
     ),
-    "none": (lambda found: {}, "its outputs are none, not logits"),
+    "none": (lambda outputs: {}, "its outputs are none, not logits"),
     "another shape": (
-        lambda found: {"logits": found["logits"][:2]},
+        lambda outputs: {"logits": outputs["logits"][:2]},
         "output `logits` is float32 2, not float32 3",
     ),
     "another rank": (
-        lambda found: {"logits": found["logits"][:, None]},
+        lambda outputs: {"logits": outputs["logits"][:, None]},
         "output `logits` is float32 3x1, not float32 3",
     ),
     "empty": (
-        lambda found: {"logits": found["logits"][:0]},
+        lambda outputs: {"logits": outputs["logits"][:0]},
         "output `logits` is float32 0, not float32 3",
     ),
     "another type": (
-        lambda found: {"logits": found["logits"].astype(np.int64)},
+        lambda outputs: {"logits": outputs["logits"].astype(np.int64)},
         "output `logits` is int64 3, not float32 3",
     ),
 }
@@ -155,21 +155,21 @@ WRONG = {
 def test_an_artifact_of_other_outputs(commands, built, monkeypatch, change, label):
     infer = OnnxRuntime.infer
     monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [change(o) for o in infer(*w)])
-    for command, found in commands(built).items():
-        assert found.code == 2, command
-        assert "error[E0655]: the artifact does not give what the bundle's manifest" in found.err
-        assert f"--> {built / 'model'}" in found.err
-        assert label in found.err
+    for command, outcome in commands(built).items():
+        assert outcome.code == 2, command
+        assert "error[E0655]: the artifact does not give what the bundle's manifest" in outcome.err
+        assert f"--> {built / 'model'}" in outcome.err
+        assert label in outcome.err
 
 
 def test_a_build_of_other_outputs_is_not_written(tcc, home, monkeypatch):
     infer = OnnxRuntime.infer
-    wrong = lambda *words: [{"logits": o["logits"][:2]} for o in infer(*words)]  # noqa: E731
-    monkeypatch.setattr(OnnxRuntime, "infer", wrong)
-    found = tcc("build", "tiny.yaml", "--target", "ort")
-    assert found.code == 4
-    assert "does not agree with the reference; nothing is written" in found.err
-    assert "output `logits` is float32 2, not float32 3" in found.err
+    truncate_outputs = lambda *args: [{"logits": o["logits"][:2]} for o in infer(*args)]  # noqa: E731
+    monkeypatch.setattr(OnnxRuntime, "infer", truncate_outputs)
+    outcome = tcc("build", "tiny.yaml", "--target", "ort")
+    assert outcome.code == 4
+    assert "does not agree with the reference; nothing is written" in outcome.err
+    assert "output `logits` is float32 2, not float32 3" in outcome.err
     assert list((home / "build").iterdir()) == []
 
 
@@ -185,71 +185,71 @@ class TestCollapse:
         Path("build/tiny-onnxruntime-dynamic").rename(built)
         infer = OnnxRuntime.infer
         share = np.float32(1e-3)
-        scale = lambda found: {k: v * share for k, v in found.items()}  # noqa: E731
-        monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [scale(o) for o in infer(*w)])
+        scale_outputs = lambda outputs: {k: v * share for k, v in outputs.items()}  # noqa: E731
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [scale_outputs(o) for o in infer(*w)])
         for path in built.glob("goldens/*/output_0.bin"):
             path.write_bytes((np.frombuffer(path.read_bytes(), "<f4") * share).tobytes())
-        sealed(built, about(built))
+        write_sealed_manifest(built, read_manifest(built))
         assert tcc("verify", built).code == 0
         return OnnxRuntime.infer
 
     @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
     def test_the_same_value_everywhere(self, tcc, built, small, monkeypatch, value):
-        gives = {"logits": np.full(3, value, np.float32)}
-        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [gives, gives])
+        outputs = {"logits": np.full(3, value, np.float32)}
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [outputs, outputs])
         assert tcc("verify", built).code == 4
 
     def test_a_share_of_the_goldens_own_magnitude(self, tcc, built, small, monkeypatch):
-        def off(share):
-            scaled = lambda *words: [  # noqa: E731
-                {k: v * np.float32(1 + share) for k, v in o.items()} for o in small(*words)
+        def verify_scaled(share):
+            scaled = lambda *args: [  # noqa: E731
+                {k: v * np.float32(1 + share) for k, v in o.items()} for o in small(*args)
             ]
             monkeypatch.setattr(OnnxRuntime, "infer", scaled)
             return tcc("verify", built)
 
-        assert off(0.3).code == 4
-        assert off(0.05).code == 0
+        assert verify_scaled(0.3).code == 4
+        assert verify_scaled(0.05).code == 0
 
     def test_the_same_answer_for_every_image(self, tcc, built, small, monkeypatch):
-        first = lambda *words: [small(*words)[0]] * 2  # noqa: E731
-        monkeypatch.setattr(OnnxRuntime, "infer", first)
-        found = tcc("verify", built, "--json")
-        assert found.code == 4
-        agreement = found.document["bundles"][0]["agreement"]
-        assert [one["stuck"] for one in agreement] == [True, True]
+        repeat_first = lambda *args: [small(*args)[0]] * 2  # noqa: E731
+        monkeypatch.setattr(OnnxRuntime, "infer", repeat_first)
+        outcome = tcc("verify", built, "--json")
+        assert outcome.code == 4
+        agreement = outcome.document["bundles"][0]["agreement"]
+        assert [comparison["stuck"] for comparison in agreement] == [True, True]
 
     def test_goldens_that_are_no_numbers_agree_with_nothing(self, tcc, built, monkeypatch):
         none = np.full(3, np.nan, np.float32)
-        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [{"logits": none}] * 2)
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [{"logits": none}] * 2)
         for path in built.glob("goldens/*/output_0.bin"):
             path.write_bytes(none.tobytes())
-        sealed(built, tolerance(0.0)(about(built)))
+        write_sealed_manifest(built, change_tolerance(0.0)(read_manifest(built)))
         assert tcc("verify", built).code == 4
 
     def test_goldens_that_are_all_the_same_are_said(self, tcc, built, monkeypatch):
-        same = np.float32([1, 2, 3])
-        monkeypatch.setattr(OnnxRuntime, "infer", lambda *words: [{"logits": same}] * 2)
+        logits = np.float32([1, 2, 3])
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [{"logits": logits}] * 2)
         for path in built.glob("goldens/*/output_0.bin"):
-            path.write_bytes(same.tobytes())
-        sealed(built, about(built))
-        found = tcc("verify", built)
-        assert found.code == 0
-        assert "all goldens have the same `logits`" in found.err
+            path.write_bytes(logits.tobytes())
+        write_sealed_manifest(built, read_manifest(built))
+        outcome = tcc("verify", built)
+        assert outcome.code == 0
+        assert "all goldens have the same `logits`" in outcome.err
 
     def test_a_tensor_that_is_not_what_the_image_becomes(self, tcc, built):
         path = built / "goldens/1/input.bin"
         path.write_bytes(bytes(len(path.read_bytes())))
-        sealed(built, about(built))
-        found = tcc("verify", built)
-        assert found.code == 2
-        assert "its tensor is not what the input contract makes of it" in found.err
+        write_sealed_manifest(built, read_manifest(built))
+        outcome = tcc("verify", built)
+        assert outcome.code == 2
+        assert "its tensor is not what the input contract makes of it" in outcome.err
 
 
 def test_a_file_beside_the_targets(commands, built):
     (built / "model/evil-run").write_text("#!/bin/sh\n")
-    for found in commands(built).values():
-        assert found.code == 2
-        assert "error[E0622]: this file is not the bundle's" in found.err
+    for outcome in commands(built).values():
+        assert outcome.code == 2
+        assert "error[E0622]: this file is not the bundle's" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "goldens/1/input.bin", "manifest.json"])
@@ -264,26 +264,26 @@ def test_what_is_no_file(commands, built, name, kind):
             path.symlink_to("/dev/zero")
         case "folder":
             path.mkdir()
-    for found in commands(built).values():
-        assert found.code == 2
-        assert "error[" in found.err
-        assert str(built) in found.err
+    for outcome in commands(built).values():
+        assert outcome.code == 2
+        assert "error[" in outcome.err
+        assert str(built) in outcome.err
 
 
-def replacing(monkeypatch, built, change, times):
+def replace_while_running(monkeypatch, built, change, times):
     """Let the first runs of a bundle end while another one is put in its place, as a build does."""
     infer, calls = OnnxRuntime.infer, []
 
-    def replaced(*words):
-        found = infer(*words)
-        calls.append(words)
+    def replaced(*args):
+        outputs = infer(*args)
+        calls.append(args)
         if len(calls) <= times:
             fresh = built.with_name("fresh")
             copytree(built, fresh)
             change(fresh)
             built.rename(built.with_name(f"old-{len(calls)}"))
             fresh.rename(built)
-        return found
+        return outputs
 
     monkeypatch.setattr(OnnxRuntime, "infer", replaced)
     return calls
@@ -293,25 +293,27 @@ def replacing(monkeypatch, built, change, times):
 def test_the_same_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatch, times):
     """Two builds of one network into one folder do not hinder who uses it: it runs once more."""
     evaluate = ("eval", built, "--data", images, "--json")
-    right = json.loads(tcc(*evaluate).out)
-    calls = replacing(monkeypatch, built, lambda _: None, times)
-    found = json.loads(tcc(*evaluate).out)
-    assert {k: v for k, v in found.items() if v != right[k]}.keys() <= {"seconds"}
+    expected_document = json.loads(tcc(*evaluate).out)
+    calls = replace_while_running(monkeypatch, built, lambda _: None, times)
+    document = json.loads(tcc(*evaluate).out)
+    assert {k: v for k, v in document.items() if v != expected_document[k]}.keys() <= {"seconds"}
     assert len(calls) > times  # what counts began and ended with one and the same folder
     assert tcc("verify", built).code == 0
 
 
-def other_name(fresh):
-    found = about(fresh)
-    sealed(fresh, replace(found, model=replace(found.model, name="another")))
+def change_model_name(fresh):
+    original_manifest = read_manifest(fresh)
+    write_sealed_manifest(
+        fresh, replace(original_manifest, model=replace(original_manifest.model, name="another"))
+    )
 
 
-def other_byte(fresh):
+def change_model_byte(fresh):
     path = fresh / "model/model.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
 
-def no_manifest(fresh):
+def remove_manifest(fresh):
     (fresh / "manifest.json").unlink()
 
 
@@ -319,16 +321,16 @@ def no_manifest(fresh):
     ("change", "times"),
     [
         pytest.param(lambda _: None, 1000, id="no end of it"),
-        *((change, 1) for change in (other_name, other_byte, no_manifest)),
+        *((change, 1) for change in (change_model_name, change_model_byte, remove_manifest)),
     ],
 )
 def test_another_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatch, change, times):
-    replacing(monkeypatch, built, change, times)
-    for words in (("eval", built, "--data", images), ("verify", built)):
-        found = tcc(*words)
-        assert found.code == 2
-        assert "error[E0622]" in found.err
-        assert "another bundle took this one's place while it was in use" in found.err
+    replace_while_running(monkeypatch, built, change, times)
+    for args in (("eval", built, "--data", images), ("verify", built)):
+        outcome = tcc(*args)
+        assert outcome.code == 2
+        assert "error[E0622]" in outcome.err
+        assert "another bundle took this one's place while it was in use" in outcome.err
         if times == 1:
             return  # what is there now is another one, and is looked at as such
 
@@ -344,8 +346,8 @@ def runner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("host")
     text = (Path(__file__).parent / "conftest.py").read_text().partition('SPEC = """\\\n')[2]
     (folder / "tiny.yaml").write_text(text.partition('"""')[0])
-    words = ["build", str(folder / "tiny.yaml"), "--target", "host", "--out", str(folder), "-q"]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    args = ["build", str(folder / "tiny.yaml"), "--target", "host", "--out", str(folder), "-q"]
+    assert CliRunner().invoke(app, args).exit_code == 0
     return folder / "tiny-host-fp32"
 
 
@@ -399,11 +401,11 @@ def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text
         "        open(sys.argv[sys.argv.index('--raw') + 1], 'wb').write(data)\n"
         f"{text}\n"
     )
-    sealed(folder, about(folder))
-    for command, found in commands(folder, "--trust").items():
-        assert found.code == 2, (command, found.out, found.err)
-        assert f"error[{code}]" in found.err
-        assert label in found.err
+    write_sealed_manifest(folder, read_manifest(folder))
+    for command, outcome in commands(folder, "--trust").items():
+        assert outcome.code == 2, (command, outcome.out, outcome.err)
+        assert f"error[{code}]" in outcome.err
+        assert label in outcome.err
 
 
 @pytest.mark.parametrize("word", ["WHILE", "IF", "CALL_ONCE", "VAR_HANDLE"])
@@ -422,8 +424,8 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     builder = flatbuffers.Builder(1 << 12)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     path.write_bytes(bytes(builder.Output()))
-    sealed(folder, about(folder))
-    for found in commands(folder).values():
-        assert found.code == 2
-        assert f"--> {path}" in found.err
-        assert f"it has `{word}`, which no model of tcc has" in found.err
+    write_sealed_manifest(folder, read_manifest(folder))
+    for outcome in commands(folder).values():
+        assert outcome.code == 2
+        assert f"--> {path}" in outcome.err
+        assert f"it has `{word}`, which no model of tcc has" in outcome.err

@@ -11,13 +11,13 @@ from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support import error_codes
 
 app = importlib.import_module("tcc.compiler.cli.app")  # the package has an object of this name
-LAST = [code for code in error_codes.load_error_codes() if code[0] == "E"][-3:]
+LAST_CODES = [code for code in error_codes.load_error_codes() if code[0] == "E"][-3:]
 
 
 def test_an_entry_says_what_why_and_what_to_do(tcc):
-    said = tcc("help", "E0233")
-    assert (said.code, said.err) == (0, "")
-    assert said.out == (
+    outcome = tcc("help", "E0233")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == (
         "E0233: The labels do not fit the output.\n"
         "\n"
         "The n-th label names the n-th number of the output; one too many, one missing or one twice"
@@ -42,24 +42,24 @@ def test_ways_to_write_a_code(tcc, word):
 
 def test_every_kind_of_warning_is_explained_by_its_name(tcc):
     for kind in WARNING_KINDS:
-        said = tcc("help", kind.name)
-        assert said.out.startswith(f"{kind.code}: ")
-        assert f"`allow: [{kind.name}]`" in said.out
+        outcome = tcc("help", kind.name)
+        assert outcome.out.startswith(f"{kind.code}: ")
+        assert f"`allow: [{kind.name}]`" in outcome.out
 
 
 def test_as_a_document(tcc):
-    found = tcc("help", "unused-name", "--json").document
-    assert (found["code"], found["kind"]) == ("W0503", "unused-name")
-    assert all(found[key] for key in ("what", "why", "remedy", "spec"))
+    document = tcc("help", "unused-name", "--json").document
+    assert (document["code"], document["kind"]) == ("W0503", "unused-name")
+    assert all(document[key] for key in ("what", "why", "remedy", "spec"))
     assert tcc("help", "E0607", "--json").document["kind"] is None
 
 
 @pytest.mark.parametrize("words", [(), ("build",), ("zoo",), ("dev", "table"), ("help",)])
 def test_help_of_commands_is_their_own(tcc, words):
-    said = tcc("help", *words)
-    assert (said.code, said.err) == (0, "")
-    assert said.out == tcc(*words, "--help").out
-    assert tcc("help", *words, "--json").document["help"] == said.out.rstrip("\n")
+    outcome = tcc("help", *words)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == tcc(*words, "--help").out
+    assert tcc("help", *words, "--json").document["help"] == outcome.out.rstrip("\n")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_help_of_commands_is_their_own(tcc, words):
     [
         (("E0699",), "codes near it: E0701, E0702, E0703"),
         (("w0543",), "codes near it: W0533, W0541, W0542"),
-        (("99999999",), f"codes near it: {', '.join(LAST)}"),
+        (("99999999",), f"codes near it: {', '.join(LAST_CODES)}"),
         (("buld",), "did you mean `build`?"),
         (("unused-nam",), "did you mean `unused-name`?"),
         (("zoo", "tabel"), "`tcc help` lists the commands"),
@@ -75,9 +75,9 @@ def test_help_of_commands_is_their_own(tcc, words):
     ],
 )
 def test_what_is_not_known(tcc, words, help):
-    said = tcc("help", *words)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    outcome = tcc("help", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == (
         f"error[E0619]: there is no error code, kind of warning or command `{' '.join(words)}`\n"
         f"  --> command line: help {' '.join(words)}\n"
         f"   = help: {help}\n"
@@ -87,13 +87,14 @@ def test_what_is_not_known(tcc, words, help):
 @pytest.mark.parametrize("name", [*app.COMMANDS, *app.HIDDEN])
 def test_a_process_has_the_sub_command_that_it_is_to_run(name):
     """The others are left out, and it says of itself what it says among them."""
-    whole = typer.main.get_command(app.app)
-    found = typer.main.get_command(app.needed([name, "--help"]))
-    assert set(found.commands) == ({name} if name != "help" else set(whole.commands))
-    said = [
-        each.commands[name].get_help(typer.Context(each.commands[name])) for each in (found, whole)
+    full_app = typer.main.get_command(app.app)
+    partial_app = typer.main.get_command(app.needed([name, "--help"]))
+    assert set(partial_app.commands) == ({name} if name != "help" else set(full_app.commands))
+    help_texts = [
+        group.commands[name].get_help(typer.Context(group.commands[name]))
+        for group in (partial_app, full_app)
     ]
-    assert said[0] == said[1]
+    assert help_texts[0] == help_texts[1]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version", "build"], ["biuld"], ["help"]])
@@ -114,14 +115,14 @@ def test_help_shows_the_options_that_matter_and_help_all_every_one(tcc):
 
 @pytest.mark.parametrize("command", ["fmt", "serve", "trust add", "dev cache"])
 def test_every_command_takes_help_all(tcc, command):
-    words = command.split()
-    assert tcc(*words, "--help-all").out == tcc(*words, "--help").out
+    args = command.split()
+    assert tcc(*args, "--help-all").out == tcc(*args, "--help").out
 
 
 @pytest.mark.parametrize("command", MAIN)
 def test_the_options_that_matter_are_ten_of_more_and_hold_what_has_to_be_typed(tcc, command):
-    words = command.split()
-    full = tcc(*words, "--help-all").out.partition("Options:")[2]
+    args = command.split()
+    full = tcc(*args, "--help-all").out.partition("Options:")[2]
     every = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", full, re.MULTILINE))
     assert len(MAIN[command]) <= 10 < len(every)
     assert set(MAIN[command]) <= every

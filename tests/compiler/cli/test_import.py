@@ -7,7 +7,7 @@ import resource
 import numpy as np
 import onnx
 import pytest
-from onnx_nets import clean, outputs
+from onnx_nets import check_and_simplify, run_feeds
 from safetensors.numpy import load_file
 
 from tcc.compiler.importers.onnx_import import sandbox
@@ -60,8 +60,8 @@ tests:
 def quick(request, monkeypatch):
     """Take files in without child processes, which have tests of their own."""
     if "process" not in request.fixturenames:
-        monkeypatch.setattr(sandbox, "clean", clean)
-        monkeypatch.setattr(sandbox, "run_model", outputs)
+        monkeypatch.setattr(sandbox, "clean", check_and_simplify)
+        monkeypatch.setattr(sandbox, "run_model", run_feeds)
 
 
 @pytest.fixture
@@ -76,20 +76,20 @@ def net(home):
 
 
 def test_writes_a_spec_and_weights(tcc, home, net):
-    found = tcc("import", net)
-    assert (found.code, found.out) == (0, TABLE)
+    outcome = tcc("import", net)
+    assert (outcome.code, outcome.out) == (0, TABLE)
     assert (home / "net.yaml").read_text() == SPEC
     assert set(load_file(home / "weights.safetensors")) == {
         *(f"{layer}.{role}" for layer in ("conv", "linear") for role in ("weight", "bias")),
         *(f"batch_norm.{role}" for role in ("weight", "bias", "mean", "var")),
     }
-    assert CAUTION in found.err
-    assert "on random inputs the outputs differ from the file's by at most" in found.err
+    assert CAUTION in outcome.err
+    assert "on random inputs the outputs differ from the file's by at most" in outcome.err
 
 
 def test_in_a_process_of_its_own(process, home, net):
-    found = process("import", net)
-    assert (found.code, found.out) == (0, TABLE)
+    outcome = process("import", net)
+    assert (outcome.code, outcome.out) == (0, TABLE)
     assert (home / "net.yaml").read_text() == SPEC
 
 
@@ -111,17 +111,17 @@ def test_names_in_any_alphabet(process, home, net, coerced):
     folder.mkdir()
     (home / net).rename(folder / "\u0144.onnx")
     env = {"LC_ALL": "C", "PYTHONUTF8": coerced, "TMPDIR": str(folder)}
-    words = ("import", folder / "\u0144.onnx", "-o", folder / "\u0105.yaml", "-q")
-    found = process(*words, env=env)
-    assert found.code == 0
+    args = ("import", folder / "\u0144.onnx", "-o", folder / "\u0105.yaml", "-q")
+    outcome = process(*args, env=env)
+    assert outcome.code == 0
     assert "doc: Imported from" in (folder / "\u0105.yaml").read_text(encoding="utf-8")
 
 
 def test_a_pipe_is_refused_at_once(process, home):
     os.mkfifo(home / "pipe.onnx")
-    found = process("import", "pipe.onnx", timeout=300)
-    assert found.code == 2
-    assert "error[E0901]: cannot read the model: it is a pipe, not a file" in found.err
+    outcome = process("import", "pipe.onnx", timeout=300)
+    assert outcome.code == 2
+    assert "error[E0901]: cannot read the model: it is a pipe, not a file" in outcome.err
 
 
 def test_the_result_checks_and_builds(tcc, home, net):
@@ -130,8 +130,8 @@ def test_the_result_checks_and_builds(tcc, home, net):
     checked = tcc("check", "net.yaml", "--json").document
     assert all(test["holds"] for test in checked["tests"])
     assert checked["name"] == "cats"
-    words = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "weights.safetensors")
-    assert tcc(*words, "-q").code == 0
+    args = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "weights.safetensors")
+    assert tcc(*args, "-q").code == 0
     manifest = json.loads((home / "build/cats-onnxruntime-fp32/manifest.json").read_text())
     assert manifest["outputs"][0]["labels"] == ["cat", "dog", "big owl"]
     assert manifest["input"]["preprocess"] == {
@@ -147,14 +147,14 @@ def test_the_result_checks_and_builds(tcc, home, net):
 def test_values_divided_by_their_own_maximum(tcc, home, net):
     assert tcc("import", net, "--scale", "max").code == 0
     assert "scale: max" in (home / "net.yaml").read_text()
-    found = tcc("import", net, "--scale", "127")
-    assert found.code == 2
-    assert "'127' is not one of '255', 'max'" in found.err
+    outcome = tcc("import", net, "--scale", "127")
+    assert outcome.code == 2
+    assert "'127' is not one of '255', 'max'" in outcome.err
 
 
 def test_as_json(tcc, net):
-    found = tcc("import", net, *WITH_HINTS, "--json")
-    document = found.document
+    outcome = tcc("import", net, *WITH_HINTS, "--json")
+    document = outcome.document
     assert document["output"] == "net.yaml"
     assert document["weights"] == "weights.safetensors"
     assert document["notes"] == []
@@ -166,15 +166,15 @@ def test_as_json(tcc, net):
         "word": "batch_norm",
         "shape": [4, 8, 8],
     }
-    assert "warning" not in found.err
+    assert "warning" not in outcome.err
 
 
 def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
-    words = ("--color", "rgb", "--mean", "124,0.5,0.5")
-    found = tcc("import", net, *words, "--json")
-    assert [w["kind"] for w in found.document["warnings"]] == ["pixel-statistics"]
+    args = ("--color", "rgb", "--mean", "124,0.5,0.5")
+    outcome = tcc("import", net, *args, "--json")
+    assert [w["kind"] for w in outcome.document["warnings"]] == ["pixel-statistics"]
     message = "warning[W0541]: no pixels between 0 and 1 have the mean 124 [pixel-statistics]\n"
-    assert f"{message}  --> net.yaml\n" in found.err
+    assert f"{message}  --> net.yaml\n" in outcome.err
 
 
 def test_what_is_doubtful_about_the_network_is_its_own(tcc, home, net):
@@ -183,15 +183,15 @@ def test_what_is_doubtful_about_the_network_is_its_own(tcc, home, net):
     model.graph.node.insert(3, twice)
     model.graph.node[4].input[0] = "twice"
     onnx.save(model, net)
-    found = tcc("import", net, *WITH_HINTS, "-o", "net2.yaml", "--weights", "w.safetensors")
-    assert found.code == 0, found.err
+    outcome = tcc("import", net, *WITH_HINTS, "-o", "net2.yaml", "--weights", "w.safetensors")
+    assert outcome.code == 0, outcome.err
     assert "allow: [repeated-op]" in (home / "net2.yaml").read_text()
     assert tcc("check", "net2.yaml", "--strict").code == 0
 
 
 def test_quiet_is_the_paths_and_the_warning(tcc, net):
-    found = tcc("import", net, "-q", "-o", "new/made.yaml")
-    assert (found.code, found.out, found.err) == (
+    outcome = tcc("import", net, "-q", "-o", "new/made.yaml")
+    assert (outcome.code, outcome.out, outcome.err) == (
         0, "new/made.yaml\nnew/weights.safetensors\n", CAUTION
     )  # fmt: skip
 
@@ -206,9 +206,9 @@ def test_the_same_bytes_every_time(tcc, home, net):
 @pytest.mark.parametrize("taken", ["net.yaml", "weights.safetensors"])
 def test_replaces_nothing(tcc, home, net, taken):
     (home / taken).write_text("mine")
-    found = tcc("import", net)
-    assert found.code == 2
-    assert "error[E0602]: will not replace this: it exists already" in found.err
+    outcome = tcc("import", net)
+    assert outcome.code == 2
+    assert "error[E0602]: will not replace this: it exists already" in outcome.err
     assert (home / taken).read_text() == "mine"
     assert len([*home.iterdir()]) == 3
 
@@ -217,9 +217,9 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     model = onnx.load(net)
     model.graph.node[2].op_type = "Elu"
     onnx.save(model, net)
-    found = tcc("import", net)
-    assert found.code == 2
-    assert found.err.startswith(
+    outcome = tcc("import", net)
+    assert outcome.code == 2
+    assert outcome.err.startswith(
         "error[E0910]: Elu: the language has no such function\n"
         "  --> net.onnx: node `relu`\n"
         "   = help: train it with one that is known: relu, "
@@ -235,19 +235,21 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
     model.graph.node[0].input[0] = "scaled"
     model.graph.node.insert(0, scale)
     onnx.save(model, net)
-    found = tcc("import", net, *WITH_HINTS)
-    assert found.code == 0
-    assert "the network begins by scaling its input: its mean and std may be in there" in found.err
+    outcome = tcc("import", net, *WITH_HINTS)
+    assert outcome.code == 0
+    assert (
+        "the network begins by scaling its input: its mean and std may be in there" in outcome.err
+    )
 
 
 def test_missing_libraries_are_named(tcc, net, monkeypatch):
     from tcc.compiler.importers import onnx_import
 
     monkeypatch.setattr(onnx_import, "REQUIRED_LIBRARIES", {"no_such_module": "onnxsim"})
-    found = tcc("import", net)
-    assert found.code == 3
-    assert "onnxsim is needed to import ONNX files" in found.err
-    assert "pip install 'tcc-compiler[import]'" in found.err
+    outcome = tcc("import", net)
+    assert outcome.code == 3
+    assert "onnxsim is needed to import ONNX files" in outcome.err
+    assert "pip install 'tcc-compiler[import]'" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -269,8 +271,8 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
     ],
 )
 def test_wrong_options(tcc, home, net, words, message):
-    found = tcc("import", net, *words)
-    assert (found.code, found.err.splitlines()[0]) == (2, message)
+    outcome = tcc("import", net, *words)
+    assert (outcome.code, outcome.err.splitlines()[0]) == (2, message)
     assert not (home / "net.yaml").exists()
 
 
@@ -285,18 +287,18 @@ def long_net(home):
 
 
 def test_a_large_spec_is_written_as_json(tcc, home, long_net):
-    done = tcc("import", long_net, "--flat", "--quiet")
-    assert (done.code, done.out) == (0, "long.json\nweights.safetensors\n")
+    outcome = tcc("import", long_net, "--flat", "--quiet")
+    assert (outcome.code, outcome.out) == (0, "long.json\nweights.safetensors\n")
     assert len((home / "long.json").read_bytes()) > 65_536
     assert not (home / "long.yaml").exists()
     assert tcc("check", "long.json", "--quiet").code == 0
 
 
 def test_a_large_spec_is_not_written_into_a_yaml_file(tcc, home, long_net):
-    done = tcc("import", long_net, "--flat", "-o", "mine.yaml")
-    assert done.code == 2
-    assert "this spec is too large for YAML: it has" in done.err
-    assert "write it as JSON: --output mine.json" in done.err
+    outcome = tcc("import", long_net, "--flat", "-o", "mine.yaml")
+    assert outcome.code == 2
+    assert "this spec is too large for YAML: it has" in outcome.err
+    assert "write it as JSON: --output mine.json" in outcome.err
     assert not list(home.glob("mine.*"))
 
 

@@ -21,12 +21,12 @@ ROLES = {"mean": "running_mean", "var": "running_var"}
 @pytest.fixture
 def tensors(home):
     """The network's weights under foreign names."""
-    ours = weights.initialize_random(load(home / "tiny.yaml").graph, 3)
-    found = {}
-    for name, value in ours.items():
+    random_weights = weights.initialize_random(load(home / "tiny.yaml").graph, 3)
+    renamed_tensors = {}
+    for name, value in random_weights.items():
         layer, role = name.rsplit(".", 1)
-        found[f"{NAMES[layer]}.{ROLES.get(role, role)}"] = np.asarray(value)
-    return found
+        renamed_tensors[f"{NAMES[layer]}.{ROLES.get(role, role)}"] = np.asarray(value)
+    return renamed_tensors
 
 
 @pytest.fixture
@@ -42,25 +42,25 @@ def checkpoint(home, tensors):
 
 
 def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
-    found = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
+    outcome = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert (found.code, found.err) == (
+    assert (outcome.code, outcome.err) == (
         0,
         f"checkpoint: theirs.safetensors, SHA-256 {digest}; the format has no checksums: compare"
         " this with what its source states\n",
     )
-    lines = [line.split() for line in found.out.splitlines()]
+    lines = [line.split() for line in outcome.out.splitlines()]
     assert lines[0] == ["checkpoint", "spec", "shape", "how"]
     assert ["features.1.running_var", "batch_norm.var", "4", "rule"] in lines
     assert ["classifier.weight", "linear.weight", "3x4", "rule"] in lines
     assert len(lines) == 1 + len(tensors) + 2
-    assert found.out.endswith("\nweights.safetensors\n")
-    written = load_file(home / "weights.safetensors")
-    np.testing.assert_array_equal(written["linear.weight"], tensors["classifier.weight"])
+    assert outcome.out.endswith("\nweights.safetensors\n")
+    written_tensors = load_file(home / "weights.safetensors")
+    np.testing.assert_array_equal(written_tensors["linear.weight"], tensors["classifier.weight"])
     build = tcc("build", "tiny.yaml", "--target", "ort", "--weights", "weights.safetensors")
     digest = hashlib.sha256((home / "weights.safetensors").read_bytes()).hexdigest()
-    said = f"weights: weights.safetensors, SHA-256 {digest}\n"
-    assert (build.code, build.err) == (0, said)
+    weights_line = f"weights: weights.safetensors, SHA-256 {digest}\n"
+    assert (build.code, build.err) == (0, weights_line)
 
 
 @pytest.mark.parametrize(("old", "whole"), [(True, False), (False, True)])
@@ -69,54 +69,54 @@ def test_a_checkpoint_is_told_by_its_digest(tcc, home, tensors, old, whole):
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
     torch.save(state, home / "net.pt", _use_new_zipfile_serialization=not old)
-    found = tcc("import", "net.pt", "--spec", "tiny.yaml", "--json")
+    outcome = tcc("import", "net.pt", "--spec", "tiny.yaml", "--json")
     digest = hashlib.sha256((home / "net.pt").read_bytes()).hexdigest()
-    assert found.document["checkpoint"] == {
+    assert outcome.document["checkpoint"] == {
         "file": "net.pt", "sha256": digest, "checksums": whole
     }  # fmt: skip
-    assert found.err.count(digest) == 1
-    assert ("the format has no checksums" in found.err) == old
+    assert outcome.err.count(digest) == 1
+    assert ("the format has no checksums" in outcome.err) == old
     assert tcc("import", "net.pt", "--spec", "tiny.yaml", "-q").err == ""
 
 
 def test_as_json(tcc, checkpoint):
-    words = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-o", "w.st")
-    found = tcc(*words, "--json").document
-    assert found["output"] == "w.st"
+    args = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-o", "w.st")
+    document = tcc(*args, "--json").document
+    assert document["output"] == "w.st"
     assert {
         "source": "classifier.bias",
         "name": "linear.bias",
         "shape": [3],
         "how": "rule",
-    } in found["tensors"]
+    } in document["tensors"]
 
 
 def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
-    words = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-q")
-    assert tcc(*words).code == 0
-    assert tcc(*words).code == 0
-    before = checkpoint.read_bytes()
-    found = tcc(*words, "-o", checkpoint)
-    assert found.code == 2
-    assert "will not replace this: it is there already" in found.err
-    assert checkpoint.read_bytes() == before
+    args = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-q")
+    assert tcc(*args).code == 0
+    assert tcc(*args).code == 0
+    checkpoint_before = checkpoint.read_bytes()
+    outcome = tcc(*args, "-o", checkpoint)
+    assert outcome.code == 2
+    assert "will not replace this: it is there already" in outcome.err
+    assert checkpoint.read_bytes() == checkpoint_before
 
 
 def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
     save_file(
         {k: v for k, v in tensors.items() if "classifier" not in k}, home / "part.safetensors"
     )
-    found = tcc("import", "part.safetensors", "--spec", "tiny.yaml", "--json")
-    assert found.code == 2
-    assert found.document["diagnostics"][0]["code"] == "E0511"
+    outcome = tcc("import", "part.safetensors", "--spec", "tiny.yaml", "--json")
+    assert outcome.code == 2
+    assert outcome.document["diagnostics"][0]["code"] == "E0511"
     assert not (home / "weights.safetensors").exists()
 
 
 def test_a_full_disk_leaves_nothing(tcc, home, checkpoint, full_disk):
     with full_disk():
-        found = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
-    assert found.code == 1
-    assert "No space left on device" in found.err
+        outcome = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.err
     assert sorted(p.name for p in home.iterdir()) == [
         "rules.yaml",
         "theirs.safetensors",
@@ -140,15 +140,15 @@ def test_checkpoints_of_others_predict_what_they_published(
     (image,) = (p for p in folder.glob(f"{case}.*") if p.suffix != ".pth")
     spec = ("ddsnet", "--set", settings)
     assert tcc("import", checkpoint, "--spec", *spec, "-q").code == 0
-    words = ("build", *spec, "--target", "ort", "--weights", "weights.safetensors", "-q")
-    assert tcc(*words).code == 0
-    (found,) = tcc("run", "build/ddsnet-onnxruntime-fp32", image, "--json").document["images"]
-    first = found["outputs"]["logits"]["classes"][0]
-    assert (first["label"], round(first["value"], 4)) == (label, value)
+    args = ("build", *spec, "--target", "ort", "--weights", "weights.safetensors", "-q")
+    assert tcc(*args).code == 0
+    (prediction,) = tcc("run", "build/ddsnet-onnxruntime-fp32", image, "--json").document["images"]
+    top_class = prediction["outputs"]["logits"]["classes"][0]
+    assert (top_class["label"], round(top_class["value"], 4)) == (label, value)
     facts = json.loads((shared / "facts/ddsnet_reference.json").read_text())
     (reference,) = (f for f in facts.values() if "image" in f and f["image"] == image.name)
     expected = reference["runs"]["resize224_bilinear"]["logits"]
-    assert found["outputs"]["logits"]["raw"] == pytest.approx(expected, abs=1e-4)
+    assert prediction["outputs"]["logits"]["raw"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensors):
@@ -158,27 +158,28 @@ def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensor
     averaged = {name: value + 1 for name, value in state.items()}
     both = {"model": {**state, "criterion.weight": torch.ones(2)}, "model_ema": averaged}
     torch.save({**both, "epoch": 3}, home / "both.pth")
-    words = ("import", "both.pth", "--spec", "tiny.yaml", "-o", "w.st")
-    found = tcc(*words)
-    assert found.code == 0
+    args = ("import", "both.pth", "--spec", "tiny.yaml", "-o", "w.st")
+    outcome = tcc(*args)
+    assert outcome.code == 0
     assert (
-        "note: took the weights of `model`; others are in `model_ema` (`--entry NAME`)" in found.err
+        "note: took the weights of `model`; others are in `model_ema` (`--entry NAME`)"
+        in outcome.err
     )
-    assert "note: not read: model_ema, epoch" in found.err
-    assert "note: ignored, since only training uses it: criterion" in found.err
+    assert "note: not read: model_ema, epoch" in outcome.err
+    assert "note: ignored, since only training uses it: criterion" in outcome.err
     np.testing.assert_array_equal(
         load_file(home / "w.st")["linear.bias"], tensors["classifier.bias"]
     )
-    found = tcc(*words, "--entry", "model_ema", "--json")
-    assert found.code == 0
-    assert found.document["notes"][0] == (
+    outcome = tcc(*args, "--entry", "model_ema", "--json")
+    assert outcome.code == 0
+    assert outcome.document["notes"][0] == (
         "took the weights of `model_ema`; others are in `model` (`--entry NAME`)"
     )
-    written = load_file(home / "w.st")["linear.bias"]
-    np.testing.assert_array_equal(written, tensors["classifier.bias"] + 1)
-    found = tcc(*words, "--entry", "none")
-    assert (found.code, found.out) == (2, "")
-    assert "error[E0515]: no entry is called `none`" in found.err
+    written_bias = load_file(home / "w.st")["linear.bias"]
+    np.testing.assert_array_equal(written_bias, tensors["classifier.bias"] + 1)
+    outcome = tcc(*args, "--entry", "none")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error[E0515]: no entry is called `none`" in outcome.err
 
 
 PIXELS = """\
@@ -200,7 +201,7 @@ graph:
   - linear: {units: 2}
 output: {logits: {}}
 """
-THEIRS = (
+PIXEL_NOTE = (
     "torchvision's own weights of these names are for RGB pixels divided by 255,"
     " mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]; this spec gives rgb divided by "
 )
@@ -222,18 +223,21 @@ THEIRS = (
 @pytest.mark.parametrize("words", [(), ("--quiet",)])
 def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, settings, told, words):
     (home / "seen.yaml").write_text(PIXELS.replace("VALUES", values))
-    ours = weights.initialize_random(load(home / "seen.yaml").graph, 3)
+    random_weights = weights.initialize_random(load(home / "seen.yaml").graph, 3)
     names = {"conv": "features.0", "linear": "classifier.0"}
     renamed = {
-        k.replace(part, names[part]): v for k, v in ours.items() for part in names if part in k
+        k.replace(part, names[part]): v
+        for k, v in random_weights.items()
+        for part in names
+        if part in k
     }
     save_file({k: np.asarray(v) for k, v in renamed.items()}, home / "theirs.safetensors")
-    chosen = [word for setting in settings for word in ("--set", setting)]
-    found = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *chosen, *words)
-    assert found.code == 0, found.err
-    warned = [line for line in found.err.splitlines() if line.startswith("warning: ")]
-    assert warned == ([f"warning: {THEIRS}{told}"] if told else [])
-    again = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *chosen, "--json")
-    assert [n for n in again.document["notes"] if "pixels" in n] == (
-        [THEIRS + told] if told else []
+    set_args = [arg for setting in settings for arg in ("--set", setting)]
+    outcome = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *set_args, *words)
+    assert outcome.code == 0, outcome.err
+    warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
+    assert warned == ([f"warning: {PIXEL_NOTE}{told}"] if told else [])
+    second_outcome = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *set_args, "--json")
+    assert [n for n in second_outcome.document["notes"] if "pixels" in n] == (
+        [PIXEL_NOTE + told] if told else []
     )

@@ -9,9 +9,9 @@ from tcc.compiler.support.project_file import find_project
 
 
 def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatch):
-    said = tcc("init", "lesions")
-    assert (said.code, said.err) == (0, "")
-    assert said.out == (
+    init_outcome = tcc("init", "lesions")
+    assert (init_outcome.code, init_outcome.err) == (0, "")
+    assert init_outcome.out == (
         "written: lesions/lesions.yaml, lesions/tcc.toml\n"
         "\n"
         "next:\n"
@@ -26,13 +26,13 @@ def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatc
     monkeypatch.chdir(home / "lesions")
     assert tcc("check", "--strict").code == 0
     assert tcc("fmt", "--check", "lesions.yaml").code == 0
-    for line in said.out.splitlines()[4:]:
-        words = shlex.split(line, comments=True)[1:]
-        done = tcc(*words)
-        if words[0] == "train":  # there are no images yet
-            assert (done.code, "error[E0710]" in done.err) == (2, True), done.err
+    for line in init_outcome.out.splitlines()[4:]:
+        args = shlex.split(line, comments=True)[1:]
+        outcome = tcc(*args)
+        if args[0] == "train":  # there are no images yet
+            assert (outcome.code, "error[E0710]" in outcome.err) == (2, True), outcome.err
         else:
-            assert done.code == 0, f"{line}\n{done.err}"
+            assert outcome.code == 0, f"{line}\n{outcome.err}"
     assert sorted(path.name for path in (home / "lesions").iterdir()) == [
         "build", "lesions.svg", "lesions.yaml", "tcc.toml",
     ]  # fmt: skip
@@ -43,9 +43,9 @@ def test_the_current_folder_names_the_network(tcc, home, monkeypatch):
     for folder, name in (("moles", "moles"), ("2 moles", "net")):
         (home / folder).mkdir()
         monkeypatch.chdir(home / folder)
-        said = tcc("init", "--json").document
-        assert said["files"] == [f"{name}.yaml", "tcc.toml"]
-        assert said["next"][0] == "tcc check"
+        document = tcc("init", "--json").document
+        assert document["files"] == [f"{name}.yaml", "tcc.toml"]
+        assert document["next"][0] == "tcc check"
         assert tcc("check", "--strict", "--json").document["name"] == name
 
 
@@ -54,9 +54,9 @@ def test_what_is_commented_out_in_the_project_file_is_right(tcc, home):
     path = home / "moles/tcc.toml"
     lines = path.read_text().splitlines()[1:]
     path.write_text("\n".join(line.removeprefix("# ") for line in lines))
-    found = find_project(path.parent)
-    assert (found.spec, found.targets) == ("moles.yaml", ("onnxruntime",))
-    assert (found.data, found.params) == (path.parent / "images", {"width": "32"})
+    project = find_project(path.parent)
+    assert (project.spec, project.targets) == ("moles.yaml", ("onnxruntime",))
+    assert (project.data, project.params) == (path.parent / "images", {"width": "32"})
 
 
 LABELS = [
@@ -79,8 +79,8 @@ LABELS = [
 
 
 def test_labels_and_size(tcc, home):
-    said = tcc("init", "moles", "--labels", ",".join(LABELS), "--size", 24)
-    assert said.code == 0, said.err
+    outcome = tcc("init", "moles", "--labels", ",".join(LABELS), "--size", 24)
+    assert outcome.code == 0, outcome.err
     from tcc.compiler.frontend.spec import load
 
     path = home / "moles/moles.yaml"
@@ -110,9 +110,9 @@ def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
     ],
 )  # fmt: skip
 def test_what_is_refused_leaves_nothing(tcc, home, words, said):
-    found = tcc("init", *words)
-    assert found.code == 2
-    assert said in found.err
+    outcome = tcc("init", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
     assert [path.name for path in home.iterdir()] == ["tiny.yaml"]
 
 
@@ -120,24 +120,25 @@ def test_what_is_there_stays(tcc, home):
     (home / "moles").mkdir()
     project, spec = home / "moles/tcc.toml", home / "moles/moles.yaml"
     project.write_text("mine")
-    said = tcc("init", "moles")
-    assert (said.code, said.out) == (2, "")
+    outcome = tcc("init", "moles")
+    assert (outcome.code, outcome.out) == (2, "")
     assert (
-        "error[E0602]: will not replace this: it exists already\n  --> moles/tcc.toml" in said.err
+        "error[E0602]: will not replace this: it exists already\n  --> moles/tcc.toml"
+        in outcome.err
     )
     assert project.read_text() == "mine"
     assert not spec.exists()
     spec.symlink_to("nowhere")
-    said = tcc("init", "moles")
-    assert said.err.count("E0602") == 2
+    outcome = tcc("init", "moles")
+    assert outcome.err.count("E0602") == 2
     assert spec.is_symlink()
 
 
 def test_a_second_time_changes_nothing(tcc, home):
     assert tcc("init", "moles").code == 0
-    before = {path: path.read_bytes() for path in (home / "moles").iterdir()}
+    files_before = {path: path.read_bytes() for path in (home / "moles").iterdir()}
     assert tcc("init", "moles", "--size", 32).code == 2
-    assert {path: path.read_bytes() for path in (home / "moles").iterdir()} == before
+    assert {path: path.read_bytes() for path in (home / "moles").iterdir()} == files_before
 
 
 def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
@@ -145,21 +146,21 @@ def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
 
     write = atomic_files.write_file
 
-    def full(path, data, ours):
+    def full(path, data, is_ours):
         if path.name == "tcc.toml":
             raise atomic_files.explain(OSError(28, os.strerror(28)), path, "write this")
-        write(path, data, ours)
+        write(path, data, is_ours)
 
     monkeypatch.setattr(atomic_files, "write_file", full)
-    said = tcc("init", "moles")
-    assert said.code == 1
-    assert "error[E0604]" in said.err
+    outcome = tcc("init", "moles")
+    assert outcome.code == 1
+    assert "error[E0604]" in outcome.err
     assert list((home / "moles").iterdir()) == []
 
 
 def test_the_name_of_a_spec_is_no_folder(tcc, home):
-    found = tcc("init", "new/skin.yaml")
-    assert found.code == 2
-    assert "error[E0601]: `tcc init` makes a folder, and this is the name of a spec" in found.err
-    assert "= help: `tcc init new/skin` makes new/skin/skin.yaml" in found.err
+    outcome = tcc("init", "new/skin.yaml")
+    assert outcome.code == 2
+    assert "error[E0601]: `tcc init` makes a folder, and this is the name of a spec" in outcome.err
+    assert "= help: `tcc init new/skin` makes new/skin/skin.yaml" in outcome.err
     assert not (home / "new").exists()

@@ -27,7 +27,7 @@ class Dot:
 
 DOT = Dot()
 """
-NAMED = DOT.replace("NAME", "dot")
+NAMED_DOT = DOT.replace("NAME", "dot")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def install(home):
     """Install a distribution with one entry point, as pip lays it out; return its environment."""
     site = home / "site"
 
-    def write(name="tcc-dot", code=NAMED, entry="dot = tcc_dot:DOT"):
+    def write(name="tcc-dot", code=NAMED_DOT, entry="dot = tcc_dot:DOT"):
         module = name.replace("-", "_")
         folder = site / f"{module}-1.0.dist-info"
         folder.mkdir(parents=True)
@@ -49,10 +49,10 @@ def install(home):
 
 def test_it_is_listed_with_its_distribution_and_built(process, home, install):
     env = install()
-    listed = json.loads(process("targets", "--json", env=env).out)["targets"]
-    (dot,) = (each for each in listed if each["name"] == "dot")
+    targets = json.loads(process("targets", "--json", env=env).out)["targets"]
+    (dot,) = (target for target in targets if target["name"] == "dot")
     assert (dot["distribution"], dot["builds"], dot["runs"]) == ("tcc-dot 1.0", True, False)
-    assert {each["distribution"] for each in listed if each["name"] != "dot"} == {None}
+    assert {target["distribution"] for target in targets if target["name"] != "dot"} == {None}
     assert "\ndot comes from tcc-dot 1.0.\n" in process("targets", env=env).out
     built = process("build", "tiny.yaml", "--target", "dot", env=env)
     assert built.code == 0, built.err
@@ -65,10 +65,10 @@ def test_it_is_listed_with_its_distribution_and_built(process, home, install):
 
 def test_without_it_the_target_is_unknown(process, home, install):
     assert process("build", "tiny.yaml", "--target", "dot", env=install()).code == 0
-    for words in (("build", "tiny.yaml", "--target", "dot"), ("verify", "build/tiny-dot-fp32")):
-        ended = process(*words)
-        assert ended.code == 2
-        assert "error[E0605]: there is no target `dot`" in ended.err
+    for args in (("build", "tiny.yaml", "--target", "dot"), ("verify", "build/tiny-dot-fp32")):
+        outcome = process(*args)
+        assert outcome.code == 2
+        assert "error[E0605]: there is no target `dot`" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -78,17 +78,21 @@ def test_without_it_the_target_is_unknown(process, home, install):
         (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` belongs to another"),
         (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is no name of a target"),
         (
-            NAMED.replace("interface = 2", "pass"),
+            NAMED_DOT.replace("interface = 2", "pass"),
             "dot = tcc_dot:DOT",
             "tcc_dot:DOT states no `interface`",
         ),
         (
-            NAMED.replace("interface = 2", "interface = 3"),
+            NAMED_DOT.replace("interface = 2", "interface = 3"),
             "dot = tcc_dot:DOT",
             "tcc_dot:DOT is for interface 2, this tcc has interface 1: install a release of tcc-dot "
             "with `interface = 2`",
         ),
-        (NAMED.replace("def emit", "def draw"), "dot = tcc_dot:DOT", "has precisions, or `emit`"),
+        (
+            NAMED_DOT.replace("def emit", "def draw"),
+            "dot = tcc_dot:DOT",
+            "has precisions, or `emit`",
+        ),
         ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
         (
             "class D:\n    interface = 2\n\n\nDOT = D()",
@@ -100,11 +104,11 @@ def test_without_it_the_target_is_unknown(process, home, install):
 )
 def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, entry, why):
     env = install(code=code, entry=entry)
-    listed = process("targets", env=env)
-    assert listed.code == 0
-    assert "warning: target `dot` of tcc-dot 1.0 cannot be used: " in listed.err
-    assert why in listed.err
-    assert "comes from" not in listed.out
+    targets_outcome = process("targets", env=env)
+    assert targets_outcome.code == 0
+    assert "warning: target `dot` of tcc-dot 1.0 cannot be used: " in targets_outcome.err
+    assert why in targets_outcome.err
+    assert "comes from" not in targets_outcome.out
     refused = process("build", "tiny.yaml", "--target", "dot", env=env)
     assert refused.code == 2
     assert "a distribution offers it, and it cannot be used: `tcc targets` says why" in refused.err
@@ -114,6 +118,6 @@ def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, 
 def test_of_two_with_one_name_the_first_by_name_is_taken(process, install):
     install("tcc-b", entry="dot = tcc_b:DOT")
     env = install("tcc-a", entry="dot = tcc_a:DOT")
-    listed = process("targets", env=env)
-    assert "\ndot comes from tcc-a 1.0.\n" in listed.out
-    assert "target `dot` of tcc-b 1.0 cannot be used: the name `dot` belongs to" in listed.err
+    outcome = process("targets", env=env)
+    assert "\ndot comes from tcc-a 1.0.\n" in outcome.out
+    assert "target `dot` of tcc-b 1.0 cannot be used: the name `dot` belongs to" in outcome.err

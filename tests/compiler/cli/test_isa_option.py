@@ -13,7 +13,7 @@ from tcc.backends.arm.micro.cores import ISAS
 pytestmark = pytest.mark.skipif(
     not host_forms.HOST.has_isa_variants, reason="instruction sets are chosen among on x86-64 alone"
 )
-LEAST = "x86-64-v2"
+LOWEST_ISA = "x86-64-v2"
 
 
 @pytest.fixture
@@ -25,49 +25,52 @@ def host(built_for_host: Path) -> Path:
 def has(host: Path, name: str) -> bool:
     """Return whether this processor has an instruction set, by what the program itself says."""
     (program,) = host.glob("model/*-run")
-    words = [program, "--isa", name, "--describe"]
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    args = [program, "--isa", name, "--describe"]
+    return subprocess.run(args, capture_output=True, check=False).returncode == 0
 
 
 def test_programs_use_what_they_are_told_to(host, tcc, picture):
-    assert has(host, LEAST)
-    for words in (["run", host, picture], ["verify", host], ["bench", host, "--runs", "2"]):
-        ended = tcc(*words, "--isa", LEAST, "--json")
-        assert ended.code == 0, ended.err
-    (benched,) = ended.document["bundles"]
-    assert benched["how"] == f"this machine as {LEAST}, one thread"
+    assert has(host, LOWEST_ISA)
+    for args in (["run", host, picture], ["verify", host], ["bench", host, "--runs", "2"]):
+        outcome = tcc(*args, "--isa", LOWEST_ISA, "--json")
+        assert outcome.code == 0, outcome.err
+    (benched,) = outcome.document["bundles"]
+    assert benched["how"] == f"this machine as {LOWEST_ISA}, one thread"
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "bench"])
 def test_what_cannot_be_is_refused(host, built, tcc, picture, command):
-    more = [picture] if command == "run" else []
+    image_args = [picture] if command == "run" else []
     names = ", ".join(isa.name for isa in ISAS)
-    ended = tcc(command, host, *more, "--isa", "avx2")
-    assert ended.code == 2
-    assert "error[E0601]: there is no such instruction set" in ended.err
-    assert "command line: --isa" in ended.err
-    assert f"say one of {names}" in ended.err
-    other = tcc(command, built, *more, "--isa", LEAST)
-    assert other.code == 2
-    assert "what is built for onnxruntime chooses no instruction set" in other.err
+    outcome = tcc(command, host, *image_args, "--isa", "avx2")
+    assert outcome.code == 2
+    assert "error[E0601]: there is no such instruction set" in outcome.err
+    assert "command line: --isa" in outcome.err
+    assert f"say one of {names}" in outcome.err
+    other_outcome = tcc(command, built, *image_args, "--isa", LOWEST_ISA)
+    assert other_outcome.code == 2
+    assert "what is built for onnxruntime chooses no instruction set" in other_outcome.err
     lacking = [isa.name for isa in ISAS if not has(host, isa.name)]
     for name in lacking:
-        ended = tcc(command, host, *more, "--isa", name)
-        assert (ended.code, "error[E0601]: this processor has no such" in ended.err) == (2, True)
-        assert "command line: --isa" in ended.err
+        outcome = tcc(command, host, *image_args, "--isa", name)
+        assert (outcome.code, "error[E0601]: this processor has no such" in outcome.err) == (
+            2,
+            True,
+        )
+        assert "command line: --isa" in outcome.err
 
 
 def test_a_board_makes_its_own_choice(host, tcc):
-    ended = tcc("bench", host, "--ssh", "nowhere", "--isa", LEAST)
-    assert ended.code == 2
-    assert "`--isa` has no effect: a board chooses its own instructions" in ended.err
+    outcome = tcc("bench", host, "--ssh", "nowhere", "--isa", LOWEST_ISA)
+    assert outcome.code == 2
+    assert "`--isa` has no effect: a board chooses its own instructions" in outcome.err
 
 
 def test_other_processors_have_no_choice():
     for machine in MACHINES:
         if not machine.has_isa_variants:
             with pytest.raises(Exception, match="chooses no instruction set"):
-                runner.check_isa(machine, LEAST)
+                runner.check_isa(machine, LOWEST_ISA)
 
 
 def test_a_program_that_lacks_a_set_says_so_in_the_words_that_are_looked_for():

@@ -17,7 +17,7 @@ def faulty_pool(monkeypatch):
 
         def halved(op, site, rule=rule):
             factor = type(op).factor
-            monkeypatch.setattr(type(op), "factor", lambda *words: factor(*words) / 2)
+            monkeypatch.setattr(type(op), "factor", lambda *args: factor(*args) / 2)
             call = rule(op, site)
             monkeypatch.setattr(type(op), "factor", factor)
             return call
@@ -30,24 +30,24 @@ def test_a_wrong_factor_in_a_kernel_of_integers(tcc, home, images, target, fault
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     if Arm().tools(next(t for t in Arm().targets if t.name == target))[-1].version is None:
         pytest.skip(f"{target} does not run here")
-    words = ("--precision", "int8", "--data", images, "--no-cache")
-    ended = tcc("build", "tiny.yaml", "--target", target, *words)
-    assert ended.code == 4, ended.out
-    assert "the first layer that differs is `global_avg_pool`" in ended.err
+    args = ("--precision", "int8", "--data", images, "--no-cache")
+    outcome = tcc("build", "tiny.yaml", "--target", target, *args)
+    assert outcome.code == 4, outcome.out
+    assert "the first layer that differs is `global_avg_pool`" in outcome.err
     assert not (home / f"build/tiny-{target}-int8").exists()
 
 
 def test_a_wrong_kernel_of_floats(tcc, home, monkeypatch):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     rule = kernel_choice.RULES[GlobalAvgPool]
-    monkeypatch.setitem(kernel_choice.RULES, GlobalAvgPool, lambda op, site: _as_maximum(site))
-    ended = tcc("build", "tiny.yaml", "--target", "host", "--no-cache")
-    assert ended.code == 4, ended.out
-    assert "the first layer that differs is `global_avg_pool`" in ended.err
+    monkeypatch.setitem(kernel_choice.RULES, GlobalAvgPool, lambda op, site: _compute_maximum(site))
+    outcome = tcc("build", "tiny.yaml", "--target", "host", "--no-cache")
+    assert outcome.code == 4, outcome.out
+    assert "the first layer that differs is `global_avg_pool`" in outcome.err
     assert rule
 
 
-def _as_maximum(site):
+def _compute_maximum(site):
     return kernel_choice.call_channel_max(None, site)
 
 
@@ -58,23 +58,23 @@ def test_floats_of_a_runtime(tcc, monkeypatch, precision):
 
     lower = precision_conversion.lower
 
-    def off(model, opset):
+    def lower_wrongly(model, opset):
         lowered = lower(model, opset)
         for node in lowered.graph.node:
             if node.op_type == "Relu":
                 node.op_type = "Neg"
         return lowered
 
-    monkeypatch.setattr(precision_conversion, "lower", off)
-    ended = tcc("build", "tiny.yaml", "--target", "ort", "--precision", precision, "--no-cache")
-    assert ended.code == 4, ended.out
-    assert "the first layer that differs is `relu`" in ended.err
+    monkeypatch.setattr(precision_conversion, "lower", lower_wrongly)
+    outcome = tcc("build", "tiny.yaml", "--target", "ort", "--precision", precision, "--no-cache")
+    assert outcome.code == 4, outcome.out
+    assert "the first layer that differs is `relu`" in outcome.err
 
 
 def test_a_fault_outside_of_the_layers(tcc, monkeypatch):
     infer = OnnxRuntime.infer
-    scaled = lambda *words: [{k: 3 * v for k, v in o.items()} for o in infer(*words)]  # noqa: E731
-    monkeypatch.setattr(OnnxRuntime, "infer", scaled)
-    ended = tcc("build", "tiny.yaml", "--target", "ort", "--no-cache")
-    assert ended.code == 4
-    assert "layers that it shows agree on the goldens' tensors" in ended.err
+    scale_outputs = lambda *args: [{k: 3 * v for k, v in o.items()} for o in infer(*args)]  # noqa: E731
+    monkeypatch.setattr(OnnxRuntime, "infer", scale_outputs)
+    outcome = tcc("build", "tiny.yaml", "--target", "ort", "--no-cache")
+    assert outcome.code == 4
+    assert "layers that it shows agree on the goldens' tensors" in outcome.err

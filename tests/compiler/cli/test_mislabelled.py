@@ -13,27 +13,31 @@ from tcc.compiler.quant import calibration_document
 INT8 = "calibration/inexact: `fc` is there, and no layer is in float"
 
 
-def about(folder: Path) -> manifest.Manifest:
+def read_manifest(folder: Path) -> manifest.Manifest:
     return manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
 
 
-def sealed(folder: Path, found: manifest.Manifest, relative: float) -> None:
+def write_sealed_manifest(
+    folder: Path, forged_manifest: manifest.Manifest, relative: float
+) -> None:
     """Write a manifest with a tolerance as a forger would: files hashed anew, sealed."""
     files = tuple(
         replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for f in found.files
+        for f in forged_manifest.files
         for data in [(folder / f.path).read_bytes()]
     )
-    within = replace(found.goldens.tolerance, relative=relative)
-    found = replace(found, files=files, goldens=replace(found.goldens, tolerance=within))
-    (folder / manifest.NAME).write_bytes(manifest.encode(found))
+    tolerance = replace(forged_manifest.goldens.tolerance, relative=relative)
+    forged_manifest = replace(
+        forged_manifest, files=files, goldens=replace(forged_manifest.goldens, tolerance=tolerance)
+    )
+    (folder / manifest.NAME).write_bytes(manifest.encode(forged_manifest))
 
 
-def inexact(m: manifest.Manifest) -> manifest.Manifest:
+def mark_fc_inexact(m: manifest.Manifest) -> manifest.Manifest:
     return replace(m, calibration=replace(m.calibration, inexact=("fc",)))
 
 
-def of(precision: str):
+def set_precision(precision: str):
     calibrated = precision.startswith("int8")
     return lambda m: replace(
         m, precision=precision, calibration=m.calibration if calibrated else None
@@ -41,22 +45,22 @@ def of(precision: str):
 
 
 FORGED = {
-    "a layer that is in float": ("onnxruntime", "int8", inexact, 0.1, INT8),
-    "such a layer, of unsigned weights": ("onnxruntime", "int8-u8u8", inexact, 0.1, INT8),
+    "a layer that is in float": ("onnxruntime", "int8", mark_fc_inexact, 0.1, INT8),
+    "such a layer, of unsigned weights": ("onnxruntime", "int8-u8u8", mark_fc_inexact, 0.1, INT8),
     "dynamic": (
-        "onnxruntime", "int8", of("dynamic"), 0.1,
+        "onnxruntime", "int8", set_precision("dynamic"), 0.1,
         "precision: `dynamic` is of floats, and the artifact computes on integers",
     ),
-    "fp16": ("onnxruntime", "int8", of("fp16"), 0.01, "precision: `fp16` is of floats"),
-    "fp32": ("onnxruntime", "int8", of("fp32"), 1e-4, "precision: `fp32` is of floats"),
+    "fp16": ("onnxruntime", "int8", set_precision("fp16"), 0.01, "precision: `fp16` is of floats"),
+    "fp32": ("onnxruntime", "int8", set_precision("fp32"), 1e-4, "precision: `fp32` is of floats"),
     "integers between floats": (
-        "onnxruntime", "int8", of("int8-qdq"), 0.1,
+        "onnxruntime", "int8", set_precision("int8-qdq"), 0.1,
         "precision: `int8-qdq` has products of floats, and the artifact none",
     ),
-    "tflite: a layer that is in float": ("tflite", "int8", inexact, 0.1, INT8),
-    "tflite: such a layer, unsigned": ("tflite", "int8-u8", inexact, 0.1, INT8),
-    "tflite: dynamic": ("tflite", "int8", of("dynamic"), 0.1, "precision: `dynamic` is of floats"),
-    "tflite: fp16": ("tflite", "int8", of("fp16"), 0.01, "precision: `fp16` is of floats"),
+    "tflite: a layer that is in float": ("tflite", "int8", mark_fc_inexact, 0.1, INT8),
+    "tflite: such a layer, unsigned": ("tflite", "int8-u8", mark_fc_inexact, 0.1, INT8),
+    "tflite: dynamic": ("tflite", "int8", set_precision("dynamic"), 0.1, "precision: `dynamic` is of floats"),
+    "tflite: fp16": ("tflite", "int8", set_precision("fp16"), 0.01, "precision: `fp16` is of floats"),
 }  # fmt: skip
 
 
@@ -64,33 +68,33 @@ FORGED = {
 def build(tcc, home, images):
     """Build a bundle of the spec; a wide one has weights that are worth a smaller type."""
 
-    def made(target: str, precision: str) -> Path:
+    def build_bundle(target: str, precision: str) -> Path:
         if target == "tflite":
             pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
         data = ("--data", images) if precision.startswith("int8") else ()
-        words = ("build", "tiny.yaml", "--target", target, "--precision", precision, "-q")
-        found = tcc(*words, "--set", "width=32", *data)
-        assert found.code == 0, found.err
+        args = ("build", "tiny.yaml", "--target", target, "--precision", precision, "-q")
+        outcome = tcc(*args, "--set", "width=32", *data)
+        assert outcome.code == 0, outcome.err
         return home / f"build/tiny-{target}-{precision}"
 
-    return made
+    return build_bundle
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
 def test_a_manifest_that_its_artifact_belies(tcc, build, picture, images, forged):
     target, precision, change, relative, label = forged
     folder = build(target, precision)
-    sealed(folder, change(about(folder)), relative)
+    write_sealed_manifest(folder, change(read_manifest(folder)), relative)
     for command in (
         ("run", folder, picture),
         ("verify", folder),
         ("eval", folder, "--data", images),
     ):
-        found = tcc(*command)
-        assert found.code == 4, (command, found.err)
-        assert "error[E0656]: the manifest says of the artifact what it is not" in found.err
-        assert f"--> {folder / manifest.NAME}" in found.err
-        assert label in found.err
+        outcome = tcc(*command)
+        assert outcome.code == 4, (command, outcome.err)
+        assert "error[E0656]: the manifest says of the artifact what it is not" in outcome.err
+        assert f"--> {folder / manifest.NAME}" in outcome.err
+        assert label in outcome.err
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
@@ -99,19 +103,19 @@ def test_weights_that_nobody_rounded_earn_what_floats_do(tcc, build, target, pre
     folder = build(target, "fp32")
     for path in folder.glob("goldens/*/output_0.bin"):
         path.write_bytes((np.fromfile(path, "<f4") + np.float32(1e-3)).tobytes())
-    sealed(folder, of(precision)(about(folder)), relative)
-    found = tcc("verify", folder, "--json")
-    assert found.code == 4
-    allowed = [one["allowed"] for one in found.document["bundles"][0]["agreement"]]
+    write_sealed_manifest(folder, set_precision(precision)(read_manifest(folder)), relative)
+    outcome = tcc("verify", folder, "--json")
+    assert outcome.code == 4
+    allowed = [comparison["allowed"] for comparison in outcome.document["bundles"][0]["agreement"]]
     assert allowed == [1e-4, 1e-4]
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 @pytest.mark.parametrize(("precision", "relative"), [("fp16", 0.01), ("dynamic", 0.1)])
 def test_rounded_weights_earn_their_tolerance(tcc, build, target, precision, relative):
-    found = tcc("verify", build(target, precision), "--json")
-    assert found.code == 0, found.err
-    allowed = [one["allowed"] for one in found.document["bundles"][0]["agreement"]]
+    outcome = tcc("verify", build(target, precision), "--json")
+    assert outcome.code == 0, outcome.err
+    allowed = [comparison["allowed"] for comparison in outcome.document["bundles"][0]["agreement"]]
     assert allowed == [relative, relative]
 
 
@@ -141,34 +145,37 @@ output:
 def norm(tcc, home, images):
     """Build a bundle of `NORM`; its weights are random, and what it loses is of no matter."""
 
-    def made(target: str) -> Path:
+    def build_norm(target: str) -> Path:
         if target == "tflite":
             pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
         (home / "norm.yaml").write_text(NORM)
-        words = ("build", "norm.yaml", "--target", target, "--precision", "int8", "--data", images)
+        args = ("build", "norm.yaml", "--target", target, "--precision", "int8", "--data", images)
         bounds = ("--floor=min_cosine=0", "--floor=max_error=9", "--floor=min_correlation=0")
-        found = tcc(*words, "-q", *bounds)
-        assert found.code == 0, found.err
+        outcome = tcc(*args, "-q", *bounds)
+        assert outcome.code == 0, outcome.err
         return home / f"build/norm-{target}-int8"
 
-    return made
+    return build_norm
 
 
-def allowed(found) -> dict[str, float]:
-    return {one["output"]: one["allowed"] for one in found.document["bundles"][0]["agreement"]}
+def read_tolerances(outcome) -> dict[str, float]:
+    return {
+        comparison["output"]: comparison["allowed"]
+        for comparison in outcome.document["bundles"][0]["agreement"]
+    }
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_a_layer_in_float_earns_a_tolerance_for_what_comes_behind_it(tcc, norm, target):
     folder = norm(target)
-    assert about(folder).calibration.inexact == ("layer_norm",)
-    found = tcc("verify", folder, "--json")
-    assert found.code == 0, found.err
-    assert allowed(found) == {"late": 0.05, "early": 0.0}
+    assert read_manifest(folder).calibration.inexact == ("layer_norm",)
+    outcome = tcc("verify", folder, "--json")
+    assert outcome.code == 0, outcome.err
+    assert read_tolerances(outcome) == {"late": 0.05, "early": 0.0}
     path = folder / "goldens/1/output_1.bin"
-    levels = np.fromfile(path, "<f4")
-    path.write_bytes((levels * np.float32(1 + 1e-6)).tobytes())
-    sealed(folder, about(folder), 0.1)
+    golden_values = np.fromfile(path, "<f4")
+    path.write_bytes((golden_values * np.float32(1 + 1e-6)).tobytes())
+    write_sealed_manifest(folder, read_manifest(folder), 0.1)
     assert tcc("verify", folder).code == 4
 
 
@@ -179,19 +186,19 @@ def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, tar
     shuffled = NORM.replace("layer_norm", "channel_shuffle: {groups: 2}\n  - gelu")
     (home / "norm.yaml").write_text(shuffled)
     assert tcc("calibrate", "norm.yaml", "--data", images, "-o", "c.json", "-q").code == 0
-    kept = calibration_document.read_document(home / "c.json")
-    kept = replace(kept, in_float=("channel_shuffle", "gelu"))
-    (home / "c.json").write_bytes(calibration_document.encode(kept))
-    words = ("build", "norm.yaml", "--target", target, "--precision", "int8")
+    calibration = calibration_document.read_document(home / "c.json")
+    calibration = replace(calibration, in_float=("channel_shuffle", "gelu"))
+    (home / "c.json").write_bytes(calibration_document.encode(calibration))
+    args = ("build", "norm.yaml", "--target", target, "--precision", "int8")
     bounds = ("--floor=min_cosine=0", "--floor=max_error=9", "--floor=min_correlation=0")
-    found = tcc(*words, "--calibration", "c.json", "-q", *bounds)
-    assert found.code == 0, found.err
+    outcome = tcc(*args, "--calibration", "c.json", "-q", *bounds)
+    assert outcome.code == 0, outcome.err
     folder = home / f"build/norm-{target}-int8"
-    assert about(folder).calibration.inexact == ("gelu",)
-    assert allowed(tcc("verify", folder, "--json")) == {"late": 0.05, "early": 0.0}
+    assert read_manifest(folder).calibration.inexact == ("gelu",)
+    assert read_tolerances(tcc("verify", folder, "--json")) == {"late": 0.05, "early": 0.0}
 
 
-LISTED = {
+LISTED_LAYERS = {
     "no layer of the program": (("fc",), "`fc` is no layer of graph/int8.txt"),
     "another beside it": (("layer_norm", "fc"), "`fc` is no layer of graph/int8.txt"),
     "a layer of integers beside it": (("layer_norm", "relu_2"), "`relu_2` is there, and is not in"),
@@ -199,62 +206,65 @@ LISTED = {
 }
 
 
-@pytest.mark.parametrize(("names", "label"), LISTED.values(), ids=LISTED)
+@pytest.mark.parametrize(("names", "label"), LISTED_LAYERS.values(), ids=LISTED_LAYERS)
 def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
     folder = norm("onnxruntime")
-    found = about(folder)
-    calibrated = replace(found.calibration, inexact=names)
-    sealed(folder, replace(found, calibration=calibrated), 0.1)
-    for words in (("run", folder, picture), ("verify", folder)):
-        ended = tcc(*words)
-        assert ended.code == 4, (words, ended.err)
-        assert "error[E0656]: the manifest says of the artifact what it is not" in ended.err
-        assert f"calibration/inexact: {label}" in ended.err
+    original_manifest = read_manifest(folder)
+    calibrated = replace(original_manifest.calibration, inexact=names)
+    write_sealed_manifest(folder, replace(original_manifest, calibration=calibrated), 0.1)
+    for args in (("run", folder, picture), ("verify", folder)):
+        outcome = tcc(*args)
+        assert outcome.code == 4, (args, outcome.err)
+        assert "error[E0656]: the manifest says of the artifact what it is not" in outcome.err
+        assert f"calibration/inexact: {label}" in outcome.err
 
 
 def test_names_that_are_no_layers_in_float_of_a_tflite_file(tcc, norm):
     folder = norm("tflite")
-    found = about(folder)
-    for names, label in LISTED.values():
-        calibrated = replace(found.calibration, inexact=names)
-        sealed(folder, replace(found, calibration=calibrated), 0.1)
-        ended = tcc("verify", folder)
-        assert ended.code == 4, (names, ended.err)
-        assert f"calibration/inexact: {label.partition(':')[0]}" in ended.err
+    original_manifest = read_manifest(folder)
+    for names, label in LISTED_LAYERS.values():
+        calibrated = replace(original_manifest.calibration, inexact=names)
+        write_sealed_manifest(folder, replace(original_manifest, calibration=calibrated), 0.1)
+        outcome = tcc("verify", folder)
+        assert outcome.code == 4, (names, outcome.err)
+        assert f"calibration/inexact: {label.partition(':')[0]}" in outcome.err
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", None])
 def test_a_printed_program_that_says_nothing(tcc, norm, text):
     folder = norm("onnxruntime")
     path = folder / "graph/int8.txt"
-    found = about(folder)
+    forged_manifest = read_manifest(folder)
     if text is None:
         path.unlink()
-        found = replace(found, files=tuple(f for f in found.files if f.path != "graph/int8.txt"))
+        forged_manifest = replace(
+            forged_manifest,
+            files=tuple(f for f in forged_manifest.files if f.path != "graph/int8.txt"),
+        )
     else:
         path.write_bytes(text)
-    sealed(folder, found, 0.1)
-    ended = tcc("verify", folder)
-    assert ended.code == 4
-    assert "error[E0656]" in ended.err
+    write_sealed_manifest(folder, forged_manifest, 0.1)
+    outcome = tcc("verify", folder)
+    assert outcome.code == 4
+    assert "error[E0656]" in outcome.err
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_floats_that_nothing_rounds_again_earn_what_floats_do(tcc, home, images, target):
-    words = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
-    measured = tcc(*words, "--floor", "min_cosine=0", "-q")
+    args = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
+    measured = tcc(*args, "--floor", "min_cosine=0", "-q")
     assert measured.code == 0, measured.err
     folder = home / f"build/tiny-{target}-int8"
-    cosine = about(folder).calibration.measured.outputs["logits"].cosine
+    cosine = read_manifest(folder).calibration.measured.outputs["logits"].cosine
     floor = 1 - (1 - cosine) / 3
-    assert tcc(*words, "--floor", f"min_cosine={floor}", "--mixed", "-q").code == 0
-    assert about(folder).calibration.inexact
-    assert about(folder).goldens.tolerance.relative == 1e-4
-    sealed(folder, about(folder), 0.1)
-    found = tcc("verify", folder, "--json")
-    assert found.code == 0, found.err
-    assert allowed(found) == {"logits": 1e-4}
+    assert tcc(*args, "--floor", f"min_cosine={floor}", "--mixed", "-q").code == 0
+    assert read_manifest(folder).calibration.inexact
+    assert read_manifest(folder).goldens.tolerance.relative == 1e-4
+    write_sealed_manifest(folder, read_manifest(folder), 0.1)
+    outcome = tcc("verify", folder, "--json")
+    assert outcome.code == 0, outcome.err
+    assert read_tolerances(outcome) == {"logits": 1e-4}
     for path in folder.glob("goldens/*/output_0.bin"):
         path.write_bytes((np.fromfile(path, "<f4") + np.float32(1e-3)).tobytes())
-    sealed(folder, about(folder), 0.1)
+    write_sealed_manifest(folder, read_manifest(folder), 0.1)
     assert tcc("verify", folder).code == 4

@@ -7,49 +7,59 @@ import pytest
 from onnx import parser
 
 
-def a_model():
+def make_onnx_model():
     text = '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }'
     return parser.parse_model(text).SerializeToString()
 
 
-def arrays():
-    held = io.BytesIO()
-    np.savez(held, images=np.zeros((1, 2, 2, 3), np.uint8))
-    return held.getvalue()
+def make_arrays():
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.zeros((1, 2, 2, 3), np.uint8))
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "what", "command"),
     [
-        ("net.onnx", a_model, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
-        ("net", a_model, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
+        (
+            "net.onnx",
+            make_onnx_model,
+            "an ONNX model",
+            "`tcc import FILE` makes a spec and weights of it",
+        ),
+        (
+            "net",
+            make_onnx_model,
+            "an ONNX model",
+            "`tcc import FILE` makes a spec and weights of it",
+        ),
         ("cut.onnx", bytes, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
-        ("data.npz", arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
-        ("data", arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
+        ("data.npz", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
+        ("data", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
     ],
 )
 def test_import_weights(tcc, home, name, content, what, command):
     (home / name).write_bytes(content())
-    found = tcc("import", name, "--spec", "tiny.yaml")
-    assert found.code == 2
-    assert found.err.startswith(f"error[E0510]: this is {what}, not a checkpoint\n  --> {name}\n")
-    assert f"help: {command}" in found.err
+    outcome = tcc("import", name, "--spec", "tiny.yaml")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error[E0510]: this is {what}, not a checkpoint\n  --> {name}\n")
+    assert f"help: {command}" in outcome.err
     assert not (home / "weights.safetensors").exists()
 
 
 def test_import(tcc, home):
     (home / "weights.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    found = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
-    assert found.code == 2
-    assert found.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
-    assert "`tcc import FILE --spec SPEC` takes its weights for a spec" in found.err
+    outcome = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
+    assert "`tcc import FILE --spec SPEC` takes its weights for a spec" in outcome.err
 
 
 @pytest.mark.parametrize(
     "command", ["run", "verify", "eval", "bench", "show", "serve", "plot confusion", "sign --key k"]
 )
 def test_a_folder_of_bundles_names_them(tcc, built, command, picture):
-    found = tcc(*command.split(), "build", *([picture] if command == "run" else []))
-    assert found.code == 2
-    assert "error[E0620]: there is no bundle here\n  --> build\n" in found.err
-    assert f"= help: name one: `build/{built.name}`" in found.err
+    outcome = tcc(*command.split(), "build", *([picture] if command == "run" else []))
+    assert outcome.code == 2
+    assert "error[E0620]: there is no bundle here\n  --> build\n" in outcome.err
+    assert f"= help: name one: `build/{built.name}`" in outcome.err

@@ -31,27 +31,27 @@ def place(request, home, images):
     [
         # What is no text is the hardest of the three.
         pytest.param(
-            *each, id=name, marks=getattr(pytest.mark, "slow" if name == "no text" else "nightly")
+            *locale, id=name, marks=getattr(pytest.mark, "slow" if name == "no text" else "nightly")
         )
-        for name, each in LOCALES.items()
+        for name, locale in LOCALES.items()
     ],
     indirect=["place"],
 )
 def test_each_command_takes_them(process, place, env):
-    own = place / f"{place.name}.safetensors"
+    weights_path = place / f"{place.name}.safetensors"
     bundle = place / "out/tiny-onnxruntime-fp32"
     commands = [
         ("check", place / "tiny.yaml"),
         ("show", place / "tiny.yaml", "--format", "onnx", "-o", place / "x.onnx"),
-        ("build", place / "tiny.yaml", "--target", "ort", "--weights", own, "--out", place / "out"),
+        ("build", place / "tiny.yaml", "--target", "ort", "--weights", weights_path, "--out", place / "out"),
         ("verify", bundle, "--json"),
         ("run", bundle, place / "set", "--json"),
         ("eval", bundle, "--data", place / "set"),
         ("show", bundle),
-        ("import-weights", place / "tiny.yaml", own, "-o", place / "w.safetensors"),
+        ("import-weights", place / "tiny.yaml", weights_path, "-o", place / "w.safetensors"),
     ]  # fmt: skip
-    for words in commands:
-        found = process(*words, env={**env, "TMPDIR": str(place)})
-        assert found.code == 0, (words, found.err)
-    left = [path.name for path in place.iterdir() if path.name.startswith("tcc-")]
-    assert left == []
+    for command in commands:
+        outcome = process(*command, env={**env, "TMPDIR": str(place)})
+        assert outcome.code == 0, (command, outcome.err)
+    leftover_names = [path.name for path in place.iterdir() if path.name.startswith("tcc-")]
+    assert leftover_names == []

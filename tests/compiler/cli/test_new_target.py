@@ -35,46 +35,50 @@ def dot(monkeypatch):
 
 
 def test_it_is_listed(tcc):
-    listed = {each["name"]: each for each in tcc("targets", "--json").document["targets"]}
-    assert listed["dot"] == {
+    target_by_name = {
+        target["name"]: target for target in tcc("targets", "--json").document["targets"]
+    }
+    assert target_by_name["dot"] == {
         "name": "dot", "aliases": [], "title": "Graphviz drawing of the graph",
         "precisions": ["fp32"], "calibrates": False, "builds": True, "runs": False, "missing": [],
         "distribution": None,
     }  # fmt: skip
-    found = tcc("targets", "--verbose")
-    assert "Nothing here runs what is built for dot." in found.out.splitlines()
-    assert any(line.startswith("fp32 ") and FP32.summary in line for line in found.out.splitlines())
+    outcome = tcc("targets", "--verbose")
+    assert "Nothing here runs what is built for dot." in outcome.out.splitlines()
+    assert any(
+        line.startswith("fp32 ") and FP32.summary in line for line in outcome.out.splitlines()
+    )
     assert "did you mean `dot`?" in tcc("build", "tiny.yaml", "--target", "dots").err
 
 
 def test_it_is_built_and_not_replayed(tcc, home):
-    found = tcc(*BUILD)
-    assert found.code == 0, found.err
-    assert found.out.splitlines()[2] == f"  not compared with the reference: {UNRUN}"
+    outcome = tcc(*BUILD)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[2] == f"  not compared with the reference: {UNRUN}"
     text = (home / "build/tiny-dot-fp32/model/graph.dot").read_text()
     assert text.startswith('digraph {\n  "image" -> "conv";\n  "conv" -> "batch_norm";\n')
-    (one,) = tcc(*BUILD, "--json").document["bundles"]
-    assert (one["unchecked"], one["agreement"]) == (UNRUN, [])
+    (bundle_report,) = tcc(*BUILD, "--json").document["bundles"]
+    assert (bundle_report["unchecked"], bundle_report["agreement"]) == (UNRUN, [])
     both = tcc(*BUILD, "--target", "ort", "-q")
     assert both.out.split() == ["build/tiny-dot-fp32", "build/tiny-onnxruntime-fp32"]
 
 
 def test_it_is_shown_and_not_run(tcc, home, images):
     assert tcc(*BUILD, "-q").code == 0
-    shown = tcc("show", "build/tiny-dot-fp32").out
-    assert shown.splitlines()[0] == "# tiny for dot at fp32"
-    for words in (("verify",), ("bench",), ("run", images), ("eval", "--data", images)):
-        command, *rest = words
-        found = tcc(command, "build/tiny-dot-fp32", *rest)
-        assert found.code == 2
-        assert f"error[E0657]: {UNRUN}\n  --> build/tiny-dot-fp32/model\n" in found.err
+    graph_text = tcc("show", "build/tiny-dot-fp32").out
+    assert graph_text.splitlines()[0] == "# tiny for dot at fp32"
+    for args in (("verify",), ("bench",), ("run", images), ("eval", "--data", images)):
+        command, *other_args = args
+        outcome = tcc(command, "build/tiny-dot-fp32", *other_args)
+        assert outcome.code == 2
+        assert f"error[E0657]: {UNRUN}\n  --> build/tiny-dot-fp32/model\n" in outcome.err
 
 
 def test_it_has_no_other_precision(tcc, home):
-    found = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
-    assert found.code == 2
-    assert "error[E0606]: dot does not build at precision `int8`\n" in found.err
-    assert "= help: it builds at fp32" in found.err
+    outcome = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
+    assert outcome.code == 2
+    assert "error[E0606]: dot does not build at precision `int8`\n" in outcome.err
+    assert "= help: it builds at fp32" in outcome.err
 
 
 class Scales:
@@ -86,10 +90,10 @@ class Scales:
 def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
     monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Scales()))
     assert "Nothing here runs what is built for scales." not in tcc("targets").out
-    found = tcc("build", "tiny.yaml", "--target", "scales")
-    assert found.code == 2
-    assert "error[E0606]: this version calibrates for scales, but does not build it" in found.err
-    assert "--> command line: --target scales" in found.err
+    outcome = tcc("build", "tiny.yaml", "--target", "scales")
+    assert outcome.code == 2
+    assert "error[E0606]: this version calibrates for scales, but does not build it" in outcome.err
+    assert "--> command line: --target scales" in outcome.err
 
 
 def test_targets_say_what_their_backends_can():
@@ -97,6 +101,6 @@ def test_targets_say_what_their_backends_can():
         for target in backend.targets:
             assert target.runs == isinstance(backend, Runner)
             assert bool(target.precisions) == isinstance(backend, Builder | Packager)
-            names = [each.name for each in target.precisions]
+            names = [precision.name for precision in target.precisions]
             assert len(names) == len(set(names))
-            assert all(each.summary for each in target.precisions)
+            assert all(precision.summary for precision in target.precisions)

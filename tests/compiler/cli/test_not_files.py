@@ -8,7 +8,7 @@ import pytest
 
 BUILD = ("build", "tiny.yaml", "--target", "ort", "-q")
 INT8 = (*BUILD, "--precision", "int8")
-READ = {
+READ_COMMANDS = {
     "spec": ("check", "PATH.yaml"),
     "spec of show": ("show", "PATH.yaml"),
     "spec of a build": ("build", "PATH.yaml", "--target", "ort"),
@@ -22,7 +22,7 @@ READ = {
     "model": ("import", "PATH.onnx"),
     "rules": ("import-weights", "tiny.yaml", "w.safetensors", "--rules", "PATH.yaml"),
 }
-WORDS = {
+KIND_PHRASES = {
     "pipe": "a pipe",
     "zeros": "a device",
     "terminal": "a device",
@@ -30,22 +30,22 @@ WORDS = {
 
 
 @contextmanager
-def in_time(seconds: int):
+def limit_time(seconds: int):
     """End what waits for a writer that never comes."""
 
     def late(*_: object) -> None:
         raise AssertionError("it waits")
 
-    before = signal.signal(signal.SIGALRM, late)
+    original_handler = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, original_handler)
 
 
-def place(path, kind: str) -> None:
+def make_special_file(path, kind: str) -> None:
     match kind:
         case "pipe":
             os.mkfifo(path)
@@ -55,8 +55,8 @@ def place(path, kind: str) -> None:
             path.symlink_to("/dev/tty")
 
 
-@pytest.mark.parametrize("kind", WORDS)
-@pytest.mark.parametrize("words", READ.values(), ids=READ)
+@pytest.mark.parametrize("kind", KIND_PHRASES)
+@pytest.mark.parametrize("words", READ_COMMANDS.values(), ids=READ_COMMANDS)
 def test_it_is_refused_at_once(tcc, home, words, kind):
     if "run" in words:
         assert tcc(*BUILD).code == 0
@@ -66,21 +66,23 @@ def test_it_is_refused_at_once(tcc, home, words, kind):
 
         graph = load(home / "tiny.yaml").graph
         weights.write(home / "w.safetensors", weights.initialize_random(graph))
-    (name,) = (word for word in words if word.startswith("PATH"))
-    place(home / name, kind)
-    with in_time(20):
-        found = tcc(*words)
-    assert found.code == 2
-    assert name in found.err
-    said = "there is no bundle here" if name == "PATH" else f"it is {WORDS[kind]}, not a file"
-    assert said in found.err
+    (name,) = (arg for arg in words if arg.startswith("PATH"))
+    make_special_file(home / name, kind)
+    with limit_time(20):
+        outcome = tcc(*words)
+    assert outcome.code == 2
+    assert name in outcome.err
+    message = (
+        "there is no bundle here" if name == "PATH" else f"it is {KIND_PHRASES[kind]}, not a file"
+    )
+    assert message in outcome.err
 
 
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("kind", KIND_PHRASES)
 def test_a_project_file(tcc, home, kind):
-    place(home / "tcc.toml", kind)
-    with in_time(20):
-        found = tcc("check", "tiny.yaml")
-    assert found.code == 2
-    assert f"error[E0603]: cannot read the project file: it is {WORDS[kind]}" in found.err
-    assert "tcc.toml" in found.err
+    make_special_file(home / "tcc.toml", kind)
+    with limit_time(20):
+        outcome = tcc("check", "tiny.yaml")
+    assert outcome.code == 2
+    assert f"error[E0603]: cannot read the project file: it is {KIND_PHRASES[kind]}" in outcome.err
+    assert "tcc.toml" in outcome.err

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
+from drawn_slides import PINK, PURPLE, build_colour_bundle, draw_pixels, write
 from PIL import Image
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-PIXELS = drawn(320, 384, (64, 128, 256, 256, PINK), (128, 160, 192, 224, PURPLE))
-WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
+PIXELS = draw_pixels(320, 384, (64, 128, 256, 256, PINK), (128, 160, 192, 224, PURPLE))
+SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 
 
 @pytest.fixture
 def run(tcc, home):
-    bundle = colour_bundle(tcc, home)
-    return lambda path, *words: tcc("slide", "run", bundle, path, *WORDS, *words)
+    bundle = build_colour_bundle(tcc, home)
+    return lambda path, *args: tcc("slide", "run", bundle, path, *SLIDE_ARGS, *args)
 
 
-def claimed(path, side, tile, offset=0, count=0):
+def write_claimed_tiff(path, side, tile, offset=0, count=0):
     """Write a TIFF file of a few bytes that says it is large: its tiles lie at one place."""
     number = (-(-side // tile)) ** 2
     tags = [
@@ -30,16 +30,20 @@ def claimed(path, side, tile, offset=0, count=0):
         (277, 3, [3]), (282, 5, [20000, 1]), (283, 5, [20000, 1]), (284, 3, [1]), (296, 3, [3]),
         (322, 4, [tile]), (323, 4, [tile]), (324, 4, [offset] * number), (325, 4, [count] * number),
     ]  # fmt: skip
-    listed, more = b"", b""
-    after = 8 + 2 + 12 * len(tags) + 4
+    directory, overflow = b"", b""
+    overflow_offset = 8 + 2 + 12 * len(tags) + 4
     for tag, kind, values in tags:
         data = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
         length = len(values) // (2 if kind == 5 else 1)
-        place = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", after + len(more))
-        more += data if len(data) > 4 else b""
-        listed += struct.pack("<HHI", tag, kind, length) + place
+        value_field = (
+            data.ljust(4, b"\0")
+            if len(data) <= 4
+            else struct.pack("<I", overflow_offset + len(overflow))
+        )
+        overflow += data if len(data) > 4 else b""
+        directory += struct.pack("<HHI", tag, kind, length) + value_field
     head = b"II*\0" + struct.pack("<IH", 8, len(tags))
-    path.write_bytes(head + listed + bytes(4) + more)
+    path.write_bytes(head + directory + bytes(4) + overflow)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +58,13 @@ def claimed(path, side, tile, offset=0, count=0):
     ids=["tile", "pixels", "overflow", "beyond the end", "length"],
 )
 def test_what_a_small_file_claims(run, home, side, tile, more, code, said):
-    claimed(home / "claim.tif", side, tile, *more)
+    write_claimed_tiff(home / "claim.tif", side, tile, *more)
     assert (home / "claim.tif").stat().st_size < 200_000
-    done = run("claim.tif")
-    assert done.code == 2
-    assert f"error[{code}]" in done.err
-    assert "--> claim.tif" in done.err
-    assert said in done.err
+    outcome = run("claim.tif")
+    assert outcome.code == 2
+    assert f"error[{code}]" in outcome.err
+    assert "--> claim.tif" in outcome.err
+    assert said in outcome.err
     assert not (home / "slides/claim").exists()
 
 
@@ -69,11 +73,11 @@ def test_a_pyramid_that_was_cut_short_is_no_document_of_pages(run, home, large, 
     """Its first pages are whole, and of the rest there is nothing."""
     data = write(home / "s.tif", PIXELS, levels=3, big=large).read_bytes()
     (home / "cut.tif").write_bytes(data[: int(len(data) * kept)])
-    done = run("cut.tif")
-    assert done.code == 2
-    assert "error[E1300]: this slide's file was cut short" in done.err
-    assert f"it has {int(len(data) * kept):,} bytes, and goes on at byte" in done.err
-    assert "copy or export it again" in done.err
+    outcome = run("cut.tif")
+    assert outcome.code == 2
+    assert "error[E1300]: this slide's file was cut short" in outcome.err
+    assert f"it has {int(len(data) * kept):,} bytes, and goes on at byte" in outcome.err
+    assert "copy or export it again" in outcome.err
 
 
 @pytest.mark.parametrize("fields", [1, 2**63, 2**64 - 1])
@@ -90,10 +94,10 @@ def test_pages_of_which_none_is_a_slide(run, home):
 
 
 def test_tiles_that_a_scanner_left_out_are_no_tissue(run, home):
-    claimed(home / "sparse.tif", 1024, 256)
-    done = run("sparse.tif")
-    assert done.code == 0, done.err
-    assert "no patch is tissue (0.00 mm2 in all)" in done.out
+    write_claimed_tiff(home / "sparse.tif", 1024, 256)
+    outcome = run("sparse.tif")
+    assert outcome.code == 0, outcome.err
+    assert "no patch is tissue (0.00 mm2 in all)" in outcome.out
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "cmyk", "colour", "thin"])
@@ -102,7 +106,7 @@ def test_other_kinds_of_pixels(run, home, kind):
 
     with_alpha = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
     inks = np.asarray(Image.fromarray(PIXELS).convert("CMYK"))
-    pixels, more = {
+    pixels, tiff_options = {
         "grey": (PIXELS[:, :, 0], {"photometric": "minisblack"}),
         "alpha": (with_alpha, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
         "cmyk": (inks, {"photometric": "separated"}),
@@ -110,11 +114,11 @@ def test_other_kinds_of_pixels(run, home, kind):
         "thin": (PIXELS[200:201], {"photometric": "rgb"}),
     }[kind]
     unit = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
-    tifffile.imwrite(home / "s.tif", pixels, metadata=None, **unit, **more)
-    done = run("s.tif")
-    assert done.code == 0, done.err
-    said = "4 of 24 patches are tumour" if kind in ("alpha", "cmyk") else "no patch is tissue"
-    assert said in done.out
+    tifffile.imwrite(home / "s.tif", pixels, metadata=None, **unit, **tiff_options)
+    outcome = run("s.tif")
+    assert outcome.code == 0, outcome.err
+    message = "4 of 24 patches are tumour" if kind in ("alpha", "cmyk") else "no patch is tissue"
+    assert message in outcome.out
 
 
 @pytest.mark.parametrize("mpp", [None, 1e5, 1e-5], ids=str)
@@ -129,11 +133,11 @@ def test_levels_of_sizes_that_do_not_fit(run, home):
 
     with tifffile.TiffWriter(home / "s.tif") as file:
         for number, part in enumerate((PIXELS, PIXELS[:50, :300], np.vstack([PIXELS, PIXELS]))):
-            more = {"subfiletype": 1} if number else {"resolution": (2e4, 2e4)}
-            file.write(part, photometric="rgb", tile=(64, 64), metadata=None, **more)
-    done = run("s.tif")
-    assert done.code == 2
-    assert "error[E1300]: this slide cannot be read\n  --> s.tif" in done.err
+            tiff_options = {"subfiletype": 1} if number else {"resolution": (2e4, 2e4)}
+            file.write(part, photometric="rgb", tile=(64, 64), metadata=None, **tiff_options)
+    outcome = run("s.tif")
+    assert outcome.code == 2
+    assert "error[E1300]: this slide cannot be read\n  --> s.tif" in outcome.err
 
 
 def test_what_is_no_file(run, home):
@@ -148,14 +152,14 @@ def test_names(run, home):
     for name in (b"-o.tif", b"a b\nc.tif", b"\xff.tif"):
         shutil.copy("s.tif", name)
         path = os.fsdecode(home / Path(os.fsdecode(name)))
-        done = run(path, "--json")
-        assert done.code == 0, done.err
+        outcome = run(path, "--json")
+        assert outcome.code == 0, outcome.err
         (home / "slides" / Path(path).stem / "summary.json").read_bytes().decode()
     long = f"{'n' * 245}.tif"
     shutil.copy("s.tif", long)
-    done = run(long)
-    assert done.code == 2
-    assert "error[E0603]: cannot write this: File name too long" in done.err
+    outcome = run(long)
+    assert outcome.code == 2
+    assert "error[E0603]: cannot write this: File name too long" in outcome.err
     assert not list((home / "slides/.tcc-slides").glob("*/blocks-*"))
 
 
@@ -167,14 +171,14 @@ def test_a_disk_that_gets_full(run, home):
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - it is looked at
         pytest.skip("a disk that is full has to be mounted, which nobody but root may do")
     try:
-        done = run("s.tif", "-o", "small")
-        assert done.code == 1
-        assert "error[E0604]: cannot write this: No space left on device" in done.err
+        outcome = run("s.tif", "-o", "small")
+        assert outcome.code == 1
+        assert "error[E0604]: cannot write this: No space left on device" in outcome.err
         assert os.listdir("small") == [".tcc-slides"]
         subprocess.run(["mount", "-o", "remount,size=4m", "small"], check=True)
         assert run("s.tif", "-o", "small").code == 0
-        found = {path.name: path.read_bytes() for path in Path("small/s").iterdir()}
+        files_before = {path.name: path.read_bytes() for path in Path("small/s").iterdir()}
     finally:
         subprocess.run(["umount", "small"], check=True)
     assert run("s.tif").code == 0
-    assert {path.name: path.read_bytes() for path in Path("slides/s").iterdir()} == found
+    assert {path.name: path.read_bytes() for path in Path("slides/s").iterdir()} == files_before

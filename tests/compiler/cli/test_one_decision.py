@@ -8,11 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from web_node import NODE, node
+from web_node import NODE, run_node
 
 pytest.importorskip("tvm", reason="needs the extra `arm`")
 CC = shutil.which("cc") or shutil.which("gcc")
-READ = """
+READ_DECISIONS = """
 import { readFileSync } from 'node:fs';
 import { reading } from 'site/outputs.js';
 const { outputs: [output], operating_points: [point] } = JSON.parse(readFileSync(process.argv[2]));
@@ -38,13 +38,13 @@ def fitted(tcc, home):
     assert tcc("build", "tiny.yaml", "--target", "host", "-q").code == 0
     bundle = home / "build/tiny-host-fp32"
     fit = ("--fit", "--positive", "owl", "--sensitivity", "0.5")
-    found = tcc("eval", bundle, "--data", "set", *fit, "--json")
-    assert found.code == 0, found.err
-    assert "libraries and program have what was fitted in them" in found.err
-    return bundle, found.document
+    outcome = tcc("eval", bundle, "--data", "set", *fit, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "libraries and program have what was fitted in them" in outcome.err
+    return bundle, outcome.document
 
 
-def by_library(bundle, paths):
+def run_library(bundle, paths):
     """What the shared library gives of images: probabilities and the classes taken."""
     library = ctypes.CDLL(str(bundle / "model/libtiny.so"))
     header = (bundle / "model/tiny.h").read_text()
@@ -53,41 +53,47 @@ def by_library(bundle, paths):
     library.tiny_create.restype = ctypes.c_void_p
     instance = ctypes.c_void_p(library.tiny_create(arena, ctypes.c_size_t(size)))
     for path in paths:
-        values, taken = (ctypes.c_float * 3)(), (ctypes.c_ubyte * 3)()
+        values, decided = (ctypes.c_float * 3)(), (ctypes.c_ubyte * 3)()
         pixels = np.asarray(Image.open(path)).tobytes()
-        assert library.tiny_predict(instance, pixels, 8, 8, values, taken) == 0
-        alone = (ctypes.c_float * 3)()
-        assert library.tiny_classify(instance, pixels, 8, 8, alone) == 0
-        assert list(alone) == list(values)
-        yield list(values), [i for i, one in enumerate(taken) if one]
+        assert library.tiny_predict(instance, pixels, 8, 8, values, decided) == 0
+        class_values = (ctypes.c_float * 3)()
+        assert library.tiny_classify(instance, pixels, 8, 8, class_values) == 0
+        assert list(class_values) == list(values)
+        yield list(values), [i for i, flag in enumerate(decided) if flag]
 
 
 @pytest.mark.slow
 def test_commands_the_program_the_library_and_the_page_decide_alike(tcc, home, fitted):
     bundle, evaluated = fitted
     paths = sorted((home / "set/test").rglob("*.png"))
-    listed = tcc("run", bundle, *paths, "--json").document["images"]
-    outputs = [image["outputs"]["logits"] for image in listed]
-    decisions = [[each["index"] for each in one["decision"]] for one in outputs]
-    assert {2 in one for one in decisions} == {True, False}
-    sums = np.bincount([one[0] for one in decisions], minlength=3).tolist()
-    assert sums == [each["predicted"] for each in evaluated["classes"]]
-    for output, taken, (values, by_c) in zip(
-        outputs, decisions, by_library(bundle, paths), strict=True
+    predictions = tcc("run", bundle, *paths, "--json").document["images"]
+    outputs = [image["outputs"]["logits"] for image in predictions]
+    decisions = [[class_row["index"] for class_row in member["decision"]] for member in outputs]
+    assert {2 in member for member in decisions} == {True, False}
+    sums = np.bincount([member[0] for member in decisions], minlength=3).tolist()
+    assert sums == [class_row["predicted"] for class_row in evaluated["classes"]]
+    for output, decision, (values, by_c) in zip(
+        outputs, decisions, run_library(bundle, paths), strict=True
     ):
-        assert by_c == taken
-        shown = {each["index"]: each["value"] for each in output["classes"]}
-        assert values == pytest.approx([shown[i] for i in range(3)], rel=1e-6)
+        assert by_c == decision
+        value_by_class = {class_row["index"]: class_row["value"] for class_row in output["classes"]}
+        assert values == pytest.approx([value_by_class[i] for i in range(3)], rel=1e-6)
     for path in paths:
         Image.open(path).save(path.with_suffix(".ppm"))
     command = [bundle / "model/tiny-run", *(path.with_suffix(".ppm") for path in paths)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    words = [line.split(": ")[1] for line in said.stdout.splitlines() if "decision" in line]
-    assert words == [("cat", "dog", "owl")[one[0]] for one in decisions]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    class_names = [
+        line.split(": ")[1] for line in completed.stdout.splitlines() if "decision" in line
+    ]
+    assert class_names == [("cat", "dog", "owl")[member[0]] for member in decisions]
     if NODE:
         (home / "rows.json").write_text(json.dumps([output["raw"] for output in outputs]))
-        read = node(READ, home, bundle / "manifest.json", home / "rows.json")
-        assert [one["decision"] for one in read] == [[word] for word in words]
+        page_decisions = run_node(
+            READ_DECISIONS, home, bundle / "manifest.json", home / "rows.json"
+        )
+        assert [member["decision"] for member in page_decisions] == [
+            [class_name] for class_name in class_names
+        ]
 
 
 @pytest.mark.slow
@@ -96,8 +102,8 @@ def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, hom
     assert tcc("verify", bundle).code == 0
     program = bundle / "model/tiny-run"
     assert program.stat().st_mode & 0o111
-    again = tcc("eval", bundle, "--data", "set", "--json")
-    assert again.document["confusion"] == fitted[1]["confusion"]
+    second_outcome = tcc("eval", bundle, "--data", "set", "--json")
+    assert second_outcome.document["confusion"] == fitted[1]["confusion"]
 
 
 @pytest.mark.slow
@@ -108,16 +114,18 @@ def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
     from tcc.compiler.support.json_records import seal
 
     path = fitted[0] / "manifest.json"
-    about = json.loads(path.read_text())
-    points = about["operating_points"]
-    about["operating_points"] = [points[0] | change] if change else []
-    about["seal"] = seal(about)
-    path.write_text(json.dumps(about))
-    found = tcc("verify", fitted[0])
-    assert found.code == 2
+    manifest_json = json.loads(path.read_text())
+    points = manifest_json["operating_points"]
+    manifest_json["operating_points"] = [points[0] | change] if change else []
+    manifest_json["seal"] = seal(manifest_json)
+    path.write_text(json.dumps(manifest_json))
+    outcome = tcc("verify", fitted[0])
+    assert outcome.code == 2
     for name in ("libtiny.a", "libtiny.so", "tiny-run"):
-        assert f"model/{name}" in found.err
-    assert "error[E0622]: this file reads outputs by another temperature or thresholds" in found.err
+        assert f"model/{name}" in outcome.err
+    assert (
+        "error[E0622]: this file reads outputs by another temperature or thresholds" in outcome.err
+    )
 
 
 @pytest.mark.slow
@@ -134,10 +142,10 @@ def test_a_program_linked_as_the_readme_says_decides_by_what_is_fitted(tcc, home
     (home / "main.c").write_text(code)
     command = [CC, f"-I{folder}", "main.c", folder / "libtiny.a", "-lpthread", "-lm", "-o", "main"]
     subprocess.run(command, cwd=home, check=True)
-    said = subprocess.run([home / "main"], capture_output=True, text=True, check=True).stdout
+    stdout_text = subprocess.run([home / "main"], capture_output=True, text=True, check=True).stdout
     (image,) = tcc("run", bundle, path, "--json").document["images"]
-    (taken,) = image["outputs"]["logits"]["decision"]
+    (decided_class,) = image["outputs"]["logits"]["decision"]
     values = {e["label"]: e["value"] for e in image["outputs"]["logits"]["classes"]}
-    word, value = said.splitlines()[1].split()
-    assert (said.splitlines()[0], word) == ("logits: done", taken["label"])
-    assert float(value) == pytest.approx(values[word], abs=1e-6)
+    class_name, value = stdout_text.splitlines()[1].split()
+    assert (stdout_text.splitlines()[0], class_name) == ("logits: done", decided_class["label"])
+    assert float(value) == pytest.approx(values[class_name], abs=1e-6)

@@ -52,7 +52,7 @@ def test_every_option_is_in_the_table(command):
 
 @pytest.mark.parametrize("command", CONTEXTS)
 def test_needs_name_options_of_the_same_command(command):
-    known = set(list_options(CONTEXTS[command]))
+    option_names = set(list_options(CONTEXTS[command]))
 
     def names(need):
         yield from getattr(need, "names", ())
@@ -63,7 +63,7 @@ def test_needs_name_options_of_the_same_command(command):
 
     for option, needs in option_table.find_needs(command).items():
         for need in needs:
-            assert set(names(need)) <= known, (command, option)
+            assert set(names(need)) <= option_names, (command, option)
 
 
 NO_EFFECT = {
@@ -131,30 +131,30 @@ SWEEP = "tcc_sweep: 1\nrecipe: {epochs: [1, 2]}\n"
 
 @pytest.mark.parametrize("line", NO_EFFECT)
 def test_an_option_without_effect_is_refused(line, tcc, home, images, picture, request):
-    words = line.split()
-    if "BUNDLE" in words:
+    args = line.split()
+    if "BUNDLE" in args:
         built = request.getfixturevalue("built")
-        words = [str(built) if word == "BUNDLE" else word for word in words]
+        args = [str(built) if arg == "BUNDLE" else arg for arg in args]
     (home / "s.yaml").write_text(SWEEP)
-    before = sorted(home.rglob("*"))
-    done = tcc(*words)
-    text = done.err
-    assert done.code == 2, text
+    paths_before = sorted(home.rglob("*"))
+    outcome = tcc(*args)
+    text = outcome.err
+    assert outcome.code == 2, text
     assert "error[E0601]: `--" in text
     assert NO_EFFECT[line] in text
     assert "--> command line: --" in text
     assert "= help: " in text
-    assert sorted(home.rglob("*")) == before
+    assert sorted(home.rglob("*")) == paths_before
 
 
 def test_what_a_project_file_says_is_a_default(tcc, home, images):
     project = 'spec = "tiny.yaml"\ndata = "set"\ntargets = ["onnxruntime"]\n'
     (home / "tcc.toml").write_text(project)
     assert tcc("build", "-q").code == 0
-    words = ("calibrate", "--method", "minmax", "-o", "c.json", "-q")
-    assert tcc(*words).code == 0
-    done = tcc("build", "--precision", "int8", "--calibration", "c.json", "-q")
-    assert done.code == 0, done.err
+    args = ("calibrate", "--method", "minmax", "-o", "c.json", "-q")
+    assert tcc(*args).code == 0
+    outcome = tcc("build", "--precision", "int8", "--calibration", "c.json", "-q")
+    assert outcome.code == 0, outcome.err
 
 
 def test_what_counts_or_brings_a_runner_says_so():
@@ -175,9 +175,9 @@ def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
     device = next(device for device in list_devices() if device.name == "arm-a7")
     assert device.is_counted
     monkeypatch.setattr(trusted_bundle, "load", lambda *_, **__: (bundle, device))
-    done = tcc("bench", built, "--runs", "100")
-    assert done.code == 2
-    assert "`--runs` has no effect: these bundles run in an emulator" in done.err
+    outcome = tcc("bench", built, "--runs", "100")
+    assert outcome.code == 2
+    assert "`--runs` has no effect: these bundles run in an emulator" in outcome.err
 
 
 FUNCTIONS = [
@@ -192,8 +192,8 @@ FUNCTIONS = [
 def test_every_argument_is_in_the_table(function):
     optional = {
         name
-        for name, each in inspect.signature(function).parameters.items()
-        if each.default is not each.empty
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty
     }
     assert optional == set(arguments.ARGUMENTS[function.__name__])
 
@@ -236,8 +236,8 @@ def test_every_argument_is_in_the_table(function):
 def test_an_argument_without_effect_is_refused(home, images, call, said):
     with pytest.raises(tcc_api.UserError, match=said) as caught:
         call("c.json")
-    (found,) = caught.value.diagnostics
-    assert found.code == "E0601"
-    assert str(found.at).startswith("tcc.")
-    assert found.help
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0601"
+    assert str(diagnostic.at).startswith("tcc.")
+    assert diagnostic.help
     assert not (home / "build").exists()

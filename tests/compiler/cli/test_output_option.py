@@ -15,13 +15,13 @@ WRITE = [
 @pytest.mark.parametrize("option", ["-o", "--output", "--out"])
 def test_every_command_that_writes_takes_each_spelling(tcc, tmp_path, monkeypatch, words, option):
     monkeypatch.chdir(tmp_path)
-    given = tcc(*words, option, "missing/x")
-    assert "No such option" not in given.err
-    assert given.code == tcc(*words, "-o", "missing/x").code
+    outcome = tcc(*words, option, "missing/x")
+    assert "No such option" not in outcome.err
+    assert outcome.code == tcc(*words, "-o", "missing/x").code
     assert "--out " not in tcc(words[0], "--help").out
 
 
 def test_the_old_spelling_writes(tcc, tmp_path):
-    made = tmp_path / "graph.txt"
-    assert tcc("show", "ddsnet", f"--out={made}").code == 0
-    assert made.read_text()
+    output_path = tmp_path / "graph.txt"
+    assert tcc("show", "ddsnet", f"--out={output_path}").code == 0
+    assert output_path.read_text()

@@ -6,16 +6,16 @@ from tcc.compiler.ir.graph import Model, exact_pass
 from tcc.compiler.passes import INT8, PASSES, PIPELINES, format_pipeline
 
 
-def nodes(ended):
-    return [line.split(" = ")[1].split("(")[0] for line in ended.out.splitlines() if " = " in line][
-        :-1
-    ]
+def list_op_names(outcome):
+    return [
+        line.split(" = ")[1].split("(")[0] for line in outcome.out.splitlines() if " = " in line
+    ][:-1]
 
 
 def test_the_passes_and_pipelines_are_listed(tcc):
-    ended = tcc("passes")
-    assert ended.code == 0
-    lines = ended.out.splitlines()
+    outcome = tcc("passes")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
     assert lines[0].split() == ["pass", "bound", "what"]
     assert any(line.split()[:2] == ["pool_first", "0.0001"] for line in lines)
     assert any(line.split()[:2] == ["fuse_clamps", "exact"] for line in lines)
@@ -23,20 +23,27 @@ def test_the_passes_and_pipelines_are_listed(tcc):
 
 
 def test_the_list_as_names_and_as_json(tcc):
-    assert tcc("passes", "--quiet").out.split() == [one.name for one in PASSES]
-    found = tcc("passes", "--json").document
-    (first,) = (one for one in found["passes"] if one["name"] == "drop_train_only")
-    assert first == {
+    assert tcc("passes", "--quiet").out.split() == [compiler_pass.name for compiler_pass in PASSES]
+    document = tcc("passes", "--json").document
+    (drop_pass,) = (
+        compiler_pass
+        for compiler_pass in document["passes"]
+        if compiler_pass["name"] == "drop_train_only"
+    )
+    assert drop_pass == {
         "name": "drop_train_only",
         "bound": 0.0,
         "what": "Leave out what only training needs, and what then leads to no output.",
     }
-    assert found["pipelines"].keys() == PIPELINES.keys()
+    assert document["pipelines"].keys() == PIPELINES.keys()
 
 
 def test_show_goes_through_the_stages(tcc, home):
-    shown = {s: nodes(tcc("show", "tiny.yaml", "--stage", s)) for s in ("float", "fused", "ready")}
-    assert shown == {
+    ops_by_stage = {
+        s: list_op_names(tcc("show", "tiny.yaml", "--stage", s))
+        for s in ("float", "fused", "ready")
+    }
+    assert ops_by_stage == {
         "float": ["conv", "batch_norm", "relu", "global_avg_pool", "flatten", "linear"],
         "fused": ["conv", "relu", "global_avg_pool", "flatten", "linear"],
         "ready": ["conv", "relu", "global_avg_pool", "conv", "flatten"],
@@ -45,20 +52,27 @@ def test_show_goes_through_the_stages(tcc, home):
 
 @pytest.mark.parametrize("stage", ["float", "fused", "ready"])
 def test_given_passes_replace_the_stages_own(tcc, home, stage):
-    ended = tcc("show", "tiny.yaml", "--stage", stage, "--passes", "lower_batch_norm, fill_bias")
-    assert nodes(ended) == ["conv", "scale_shift", "relu", "global_avg_pool", "flatten", "linear"]
+    outcome = tcc("show", "tiny.yaml", "--stage", stage, "--passes", "lower_batch_norm, fill_bias")
+    assert list_op_names(outcome) == [
+        "conv",
+        "scale_shift",
+        "relu",
+        "global_avg_pool",
+        "flatten",
+        "linear",
+    ]
 
 
 def test_a_pipelines_name_stands_for_its_passes(tcc, home):
-    ended = tcc("show", "tiny.yaml", "--passes", "folded,lower_linear")
-    assert nodes(ended) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
+    outcome = tcc("show", "tiny.yaml", "--passes", "folded,lower_linear")
+    assert list_op_names(outcome) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
 
 
 @pytest.mark.parametrize("command", [("show",), ("build", "--target", "onnxruntime")])
 def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
-    ended = tcc(*command, "tiny.yaml", "--passes", "drop_train_only,pool_frist")
-    assert ended.code == 2
-    assert ended.err.startswith(
+    outcome = tcc(*command, "tiny.yaml", "--passes", "drop_train_only,pool_frist")
+    assert outcome.code == 2
+    assert outcome.err.startswith(
         "error[E0614]: there is no pass `pool_frist`\n"
         "  --> command line: --passes drop_train_only,pool_frist\n"
         "   = help: did you mean `pool_first`? known passes: drop_train_only, drop_identity, "
@@ -66,9 +80,9 @@ def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
 
 
 def test_the_canonical_text_goes_through_no_passes(tcc, home):
-    ended = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
-    assert ended.code == 2
-    assert "`--passes` has no effect: the stage `spec` is the text of the file" in ended.err
+    outcome = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
+    assert outcome.code == 2
+    assert "`--passes` has no effect: the stage `spec` is the text of the file" in outcome.err
 
 
 def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
@@ -77,32 +91,34 @@ def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
         return Model(model.graph, {name: 2 * w for name, w in model.weights.items()})
 
     monkeypatch.setattr("tcc.compiler.passes.PIPELINES", {**PIPELINES, "fused": (fold_ahead,)})
-    wrong = ("show", "tiny.yaml", "--stage", "fused")
-    assert tcc(*wrong).code == 0
-    ended = tcc(*wrong, "--verify-passes")
-    assert ended.code == 1
-    assert "fold_ahead moved `conv` by" in ended.err
-    right = tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes")
-    assert right.code == 0
-    told = [line.split()[1] for line in right.err.splitlines() if line.startswith("verified ")]
-    assert told == [f"{one.name}:" for one in INT8]
+    show_args = ("show", "tiny.yaml", "--stage", "fused")
+    assert tcc(*show_args).code == 0
+    outcome = tcc(*show_args, "--verify-passes")
+    assert outcome.code == 1
+    assert "fold_ahead moved `conv` by" in outcome.err
+    ready_outcome = tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes")
+    assert ready_outcome.code == 0
+    verified_passes = [
+        line.split()[1] for line in ready_outcome.err.splitlines() if line.startswith("verified ")
+    ]
+    assert verified_passes == [f"{compiler_pass.name}:" for compiler_pass in INT8]
 
 
 def test_build_with_other_passes(tcc, home):
     build = ("build", "tiny.yaml", "--target", "onnxruntime")
-    ended = tcc(*build, "--passes", "fused,lower_linear", "--verify-passes", "--json")
-    assert ended.code == 0
-    (made,) = ended.document["bundles"]
-    assert made["agreement"]
-    assert all(each["holds"] for each in made["agreement"])
-    shown = tcc("show", made["path"], "--stage", "fused")
-    assert nodes(shown) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
-    refused = tcc("show", made["path"], "--stage", "ready")
+    outcome = tcc(*build, "--passes", "fused,lower_linear", "--verify-passes", "--json")
+    assert outcome.code == 0
+    (bundle_report,) = outcome.document["bundles"]
+    assert bundle_report["agreement"]
+    assert all(comparison["holds"] for comparison in bundle_report["agreement"])
+    show_outcome = tcc("show", bundle_report["path"], "--stage", "fused")
+    assert list_op_names(show_outcome) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
+    refused = tcc("show", bundle_report["path"], "--stage", "ready")
     assert refused.code == 2
     assert "a bundle holds its graph as text of the stages float and fused" in refused.err
 
 
 def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
-    ended = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
-    assert ended.code == 2
-    assert "error[E0615]: these passes give the network another input contract" in ended.err
+    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
+    assert outcome.code == 2
+    assert "error[E0615]: these passes give the network another input contract" in outcome.err

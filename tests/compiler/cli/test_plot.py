@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from tcc import UserError, plot
 
 
-def shown(path):
+def measure_image(path):
     with Image.open(path) as image:
         return image.size, len(image.convert("RGB").getcolors(1 << 24))
 
@@ -19,7 +19,7 @@ def shown(path):
 @pytest.mark.slow
 def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
     pytest.importorskip("torch")
-    for words in (
+    for args in (
         ("confusion", "tiny.yaml", "--data", images),
         ("confusion", built, "--data", images),
         ("tsne", built, "--data", images),
@@ -27,10 +27,10 @@ def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
         ("gradcam", "tiny.yaml", picture, images, "--layer", "conv", "--class", "DOG"),
         ("cam", "tiny.yaml", picture),
     ):
-        found = tcc("plot", *words, "-o", "out.png")
-        assert (found.code, found.out) == (0, "out.png\n"), found.err
-        assert "random" in found.err
-        (width, height), colours = shown("out.png")
+        outcome = tcc("plot", *args, "-o", "out.png")
+        assert (outcome.code, outcome.out) == (0, "out.png\n"), outcome.err
+        assert "random" in outcome.err
+        (width, height), colours = measure_image("out.png")
         assert width > 300
         assert height > 200
         assert colours > 20
@@ -49,20 +49,20 @@ def test_pictures_of_integers(tcc, home, images, built):
         "minmax",
     )
     assert tcc(*calibrate, "-o", "c.json", "-q").code == 0
-    given = ("tiny.yaml", "--calibration", "c.json")
-    for words in (
-        ("features", *given, "--data", images),
-        ("filters", *given),
-        ("weights", *given),
-        ("errors", *given, "--data", images),
+    network_args = ("tiny.yaml", "--calibration", "c.json")
+    for args in (
+        ("features", *network_args, "--data", images),
+        ("filters", *network_args),
+        ("weights", *network_args),
+        ("errors", *network_args, "--data", images),
         ("scatter", "tiny.yaml", built, "--data", images),
     ):
-        found = tcc("plot", *words, "-o", "out.svg", "--json")
-        assert found.code == 0, found.err
-        assert found.document["output"] == "out.svg"
+        outcome = tcc("plot", *args, "-o", "out.svg", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.document["output"] == "out.svg"
         assert (home / "out.svg").read_bytes().startswith(b"<?xml")
     plot.filters("tiny.yaml", "c.json", "from-python.svg")
-    assert tcc("plot", "filters", *given, "-o", "typed.svg").code == 0
+    assert tcc("plot", "filters", *network_args, "-o", "typed.svg").code == 0
     assert (home / "from-python.svg").read_bytes() == (home / "typed.svg").read_bytes()
 
 
@@ -83,10 +83,10 @@ def test_what_is_refused(tcc, home, picture, words, code, said):
     for folder in ("flat", "few/cat"):
         (home / folder).mkdir(parents=True)
         Image.open(picture).save(home / folder / "a.png")
-    found = tcc("plot", *words)
-    assert (found.code, found.out) == (2, "")
-    assert f"error[{code}]" in found.err
-    assert said in found.err
+    outcome = tcc("plot", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error[{code}]" in outcome.err
+    assert said in outcome.err
     assert not list(home.glob("*.svg"))
 
 
@@ -94,38 +94,41 @@ def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
     (home / "many").mkdir()
     for number in range(65):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(home / f"many/{number}.png")
-    found = tcc("plot", "gradcam", "tiny.yaml", "many")
-    assert (found.code, "65 images are too many for one picture" in found.err) == (2, True)
-    found = tcc("plot", "tsne", built, "--layer", "relu", "--data", "many")
-    assert (found.code, "error[E1285]" in found.err) == (2, True)
-    found = tcc("plot", "scatter", "tiny.yaml", built, "--seed", "5", "--data", "many")
-    assert found.code == 2
+    outcome = tcc("plot", "gradcam", "tiny.yaml", "many")
+    assert (outcome.code, "65 images are too many for one picture" in outcome.err) == (2, True)
+    outcome = tcc("plot", "tsne", built, "--layer", "relu", "--data", "many")
+    assert (outcome.code, "error[E1285]" in outcome.err) == (2, True)
+    outcome = tcc("plot", "scatter", "tiny.yaml", built, "--seed", "5", "--data", "many")
+    assert outcome.code == 2
 
 
 def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
     from tcc.compiler.plots import drawing
 
     monkeypatch.setattr(drawing, "installed_version", lambda name: None)
-    found = tcc("plot", "confusion", "tiny.yaml", "--data", images)
-    assert found.code == 3
-    assert "pip install 'tcc-compiler[plot]'" in found.err
+    outcome = tcc("plot", "confusion", "tiny.yaml", "--data", images)
+    assert outcome.code == 3
+    assert "pip install 'tcc-compiler[plot]'" in outcome.err
 
 
 @pytest.mark.filterwarnings(r"ignore:note\[E0719\]")  # their SOURCE.md
 def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
-    def said(spec, data):
-        drawn = plot.confusion(spec, root / "zoo" / data, tmp_path / "cells.svg")
-        return " ".join(text.get_text() for text in drawn.findobj(Text))
+    def draw_text(spec, data):
+        figure = plot.confusion(spec, root / "zoo" / data, tmp_path / "cells.svg")
+        return " ".join(text.get_text() for text in figure.findobj(Text))
 
-    assert "random" not in said("ddsnet-blood", "cells")
-    assert "random" in said("ddsnet", "samples")
+    assert "random" not in draw_text("ddsnet-blood", "cells")
+    assert "random" in draw_text("ddsnet", "samples")
 
 
 @pytest.mark.parametrize("kind", ["gradcam", "cam"])
 def test_overlays_take_named_images_or_a_data_set(tcc, home, images, picture, kind):
     pytest.importorskip("torch")
-    named = tcc("plot", kind, "tiny.yaml", picture, "--json")
-    assert (named.document["images"], named.document["output"]) == (1, f"{kind}.png"), named.err
+    named_outcome = tcc("plot", kind, "tiny.yaml", picture, "--json")
+    assert (named_outcome.document["images"], named_outcome.document["output"]) == (
+        1,
+        f"{kind}.png",
+    ), named_outcome.err
     of_set = tcc("plot", kind, "tiny.yaml", "--data", images, "-o", "set.svg", "--json")
     assert of_set.document["images"] == 16, of_set.err
     few = tcc(
@@ -139,12 +142,12 @@ def test_overlays_take_named_images_or_a_data_set(tcc, home, images, picture, ki
 
 
 def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
-    words = ("calibrate", "tiny.yaml", "--target", "ort", "--data", images, "--method", "minmax")
-    assert tcc(*words, "-o", "c.json", "-q").code == 0
+    args = ("calibrate", "tiny.yaml", "--target", "ort", "--data", images, "--method", "minmax")
+    assert tcc(*args, "-o", "c.json", "-q").code == 0
     calibrated = ("--calibration", "c.json")
-    for number, words in enumerate([(picture,), ("--image", picture)]):
-        found = tcc("plot", "features", "tiny.yaml", *words, *calibrated, "-o", f"{number}.svg")
-        assert found.code == 0, found.err
+    for number, args in enumerate([(picture,), ("--image", picture)]):
+        outcome = tcc("plot", "features", "tiny.yaml", *args, *calibrated, "-o", f"{number}.svg")
+        assert outcome.code == 0, outcome.err
     assert (home / "0.svg").read_bytes() == (home / "1.svg").read_bytes()
 
 
@@ -162,6 +165,6 @@ def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
     ],
 )
 def test_words_that_are_refused(tcc, home, images, picture, line, said):
-    found = tcc("plot", *line.split())
-    assert (found.code, found.out) == (2, "")
-    assert said in found.err
+    outcome = tcc("plot", *line.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err

@@ -44,9 +44,9 @@ main()
 """
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    found = (p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+def read_tree(folder: Path) -> dict[str, bytes]:
+    file_paths = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in file_paths}
 
 
 def test_the_command_line_loads_nothing_heavy():
@@ -54,10 +54,10 @@ def test_the_command_line_loads_nothing_heavy():
         "import sys, tcc.compiler.cli\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert HEAVY & set(found.stdout.split()) == set()
+    assert HEAVY & set(completed.stdout.split()) == set()
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("build", "--help"), ("--version",)])
@@ -67,10 +67,10 @@ def test_help_loads_nothing_heavy(process, words):
         "atexit.register(lambda: print(*sorted(m.partition('.')[0] for m in sys.modules),"
         " file=sys.stderr))\n" + PROGRAM
     )
-    found = process(*words, program=program)
-    assert found.code == 0
-    assert found.out
-    assert HEAVY & set(found.err.split()) == set()
+    outcome = process(*words, program=program)
+    assert outcome.code == 0
+    assert outcome.out
+    assert HEAVY & set(outcome.err.split()) == set()
 
 
 def test_help_names_every_command_and_each_has_its_own(tcc):
@@ -79,7 +79,7 @@ def test_help_names_every_command_and_each_has_its_own(tcc):
         "Build", "Inspect", "Deploy", "Maintain",
     ]  # fmt: skip
     commands = re.findall(r"^  ([a-z-]+)  ", sections, re.MULTILINE)
-    ours = {
+    own_commands = {
         "check",
         "show",
         "calibrate",
@@ -90,23 +90,23 @@ def test_help_names_every_command_and_each_has_its_own(tcc):
         "doctor",
         "fmt",
     }
-    assert ours <= set(commands)
+    assert own_commands <= set(commands)
     groups = {
         group: re.findall(r"^  ([a-z]+)  ", tcc(group, "--help").out, re.MULTILINE)
         for group in ("slide", "trust", "dev")
     }
     assert len(groups["slide"]) > 1
     every = [[command] for command in commands if command not in groups]
-    for words in (*every, *([group, kind] for group, kinds in groups.items() for kind in kinds)):
-        text = tcc(*words, "--help").out
-        text = tcc(*words, "--help-all").out if "--help-all" in text else text
+    for args in (*every, *([group, kind] for group, kinds in groups.items() for kind in kinds)):
+        text = tcc(*args, "--help").out
+        text = tcc(*args, "--help-all").out if "--help-all" in text else text
         assert all(option in text for option in ("--json", "--quiet", "--verbose"))
 
 
 def test_shell_completion_knows_specs_and_targets(process):
-    def completed(words):
-        count = str(len(words.split(" ")) - 1)
-        env = {"_TCC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+    def completed(command_line):
+        count = str(len(command_line.split(" ")) - 1)
+        env = {"_TCC_COMPLETE": "complete_bash", "COMP_WORDS": command_line, "COMP_CWORD": count}
         return process(env=env).out.split()
 
     assert completed("tcc imp") == ["import"]
@@ -118,57 +118,57 @@ def test_shell_completion_knows_specs_and_targets(process):
 def test_shell_completion_is_that_of_the_shell_it_was_called_from(home):
     # The shell is looked for among the processes above: here there is one, whoever runs the tests.
     command = f"{sys.executable} -c '{PROGRAM}' --show-completion; exit $?"
-    found = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "complete -o default -F _tcc_completion tcc" in found.stdout
+    completed = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert "complete -o default -F _tcc_completion tcc" in completed.stdout
 
 
 class TestUsage:
     def test_a_misspelt_command(self, tcc):
-        found = tcc("bild")
-        assert (found.code, found.out) == (2, "")
-        assert "No such command 'bild'. Did you mean 'build'?" in found.err
+        outcome = tcc("bild")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "No such command 'bild'. Did you mean 'build'?" in outcome.err
 
     def test_a_misspelt_option(self, tcc):
-        found = tcc("build", "--tagret", "x")
-        assert found.code == 2
-        assert "Usage: tcc build [OPTIONS] [SPEC]" in found.err
-        assert "--target" in found.err
+        outcome = tcc("build", "--tagret", "x")
+        assert outcome.code == 2
+        assert "Usage: tcc build [OPTIONS] [SPEC]" in outcome.err
+        assert "--target" in outcome.err
 
     @pytest.mark.parametrize("words", [(), ("slide",), ("plot",)])
     def test_no_command(self, tcc, words):
-        found = tcc(*words)
-        assert (found.code, found.err) == (0, "")
-        assert found.out == tcc(*words, "--help").out
+        outcome = tcc(*words)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out == tcc(*words, "--help").out
 
     def test_a_missing_argument(self, tcc):
-        found = tcc("run")
-        assert found.code == 2
-        assert "Missing argument 'BUNDLE'" in found.err
+        outcome = tcc("run")
+        assert outcome.code == 2
+        assert "Missing argument 'BUNDLE'" in outcome.err
 
     def test_as_json(self, tcc):
-        found = tcc("check", "--nope", "--json")
-        assert found.code == 2
-        assert found.document == {"error": "No such option: --nope", "exit": 2, "diagnostics": []}
+        outcome = tcc("check", "--nope", "--json")
+        assert outcome.code == 2
+        assert outcome.document == {"error": "No such option: --nope", "exit": 2, "diagnostics": []}
 
 
 class TestErrors:
     def test_a_users_error_as_json(self, tcc):
-        found = tcc("check", "nothing.yaml", "--json")
-        assert found.code == 2
-        assert found.document["error"] == "there is no file `nothing.yaml`"
-        (diagnostic,) = found.document["diagnostics"]
+        outcome = tcc("check", "nothing.yaml", "--json")
+        assert outcome.code == 2
+        assert outcome.document["error"] == "there is no file `nothing.yaml`"
+        (diagnostic,) = outcome.document["diagnostics"]
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
-        assert "error[E0608]" in found.err
+        assert "error[E0608]" in outcome.err
 
     def test_our_own_failure_is_one_line(self, tcc, monkeypatch):
         # These keep what they import.
         importlib.import_module("tcc.compiler.frontend.spec_tests")
         spec_check = importlib.import_module("tcc.compiler.driver.spec_check")
         monkeypatch.setattr(spec_check, "cost", lambda graph: 1 // 0)
-        found = tcc("check", "tiny.yaml")
-        assert (found.code, found.out) == (1, "")
-        assert found.err == (
+        outcome = tcc("check", "tiny.yaml")
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err == (
             "internal error: ZeroDivisionError: integer division or modulo by zero\n"
             "   = help: please report this, with the output of --verbose\n"
         )
@@ -179,37 +179,39 @@ class TestErrors:
         assert "Traceback" in tcc("check", "tiny.yaml").err
 
     def test_control_characters_do_not_reach_the_terminal(self, tcc):
-        found = tcc("check", "x\x1b[31my")
-        assert found.code == 2
-        assert "\x1b" not in found.err
+        outcome = tcc("check", "x\x1b[31my")
+        assert outcome.code == 2
+        assert "\x1b" not in outcome.err
 
     def test_text_that_the_terminal_cannot_show(self, process, home):
         text = (home / "tiny.yaml").read_text().replace("'owl'", "'猫'")
         (home / "tiny.yaml").write_text(text)
         env = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-        found = process("show", "tiny.yaml", "--stage", "spec", env=env)
-        assert (found.code, found.err) == (0, "")
-        assert "\\u732b" in found.out
+        outcome = process("show", "tiny.yaml", "--stage", "spec", env=env)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "\\u732b" in outcome.out
 
 
 class TestStreams:
     def test_a_reader_that_leaves_early(self, home):
         command = f"{sys.executable} -c '{PROGRAM}' show ddsnet | head -1"
-        found = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
-        assert (found.stdout, found.stderr) == ("graph ddsnet {\n", "")
+        completed = subprocess.run(
+            ["bash", "-c", command], check=False, capture_output=True, text=True
+        )
+        assert (completed.stdout, completed.stderr) == ("graph ddsnet {\n", "")
 
     def test_standard_output_on_a_full_disk(self, process):
         with open("/dev/full", "w") as full:
-            found = process("check", "tiny.yaml", stdout=full)
-        assert found.code == 1
-        assert "error[E0604]: cannot go on: No space left on device\n" in found.err
-        assert "--> <standard output>" in found.err
-        assert "Traceback" not in found.err
+            outcome = process("check", "tiny.yaml", stdout=full)
+        assert outcome.code == 1
+        assert "error[E0604]: cannot go on: No space left on device\n" in outcome.err
+        assert "--> <standard output>" in outcome.err
+        assert "Traceback" not in outcome.err
 
     def test_a_closed_standard_output(self, home):
         command = f"{sys.executable} -c '{PROGRAM}' check tiny.yaml >&-"
-        found = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
-        assert (found.returncode, found.stderr) == (0, b"")
+        completed = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+        assert (completed.returncode, completed.stderr) == (0, b"")
 
 
 class TestInterrupted:
@@ -217,7 +219,7 @@ class TestInterrupted:
         ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
     )
     def test_a_signal_ends_it_cleanly(self, built, home, number, code):
-        before = tree(home)
+        files_before = read_tree(home)
         # A shell starts what runs in the background with some signals ignored.
         reset = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n"
         if number == signal.SIGINT:
@@ -232,18 +234,18 @@ class TestInterrupted:
             _, text = child.communicate(timeout=300)
         assert child.returncode == code
         assert "Traceback" not in text
-        assert tree(home) == before
+        assert read_tree(home) == files_before
 
     @pytest.mark.parametrize(("call", "number"), [("fsync", 3), ("rename", 1), ("rename", 2)])
     def test_a_kill_loses_nothing(self, process, tcc, built, home, call, number):
         """Killed while it writes, before and between the two renames that replace a bundle."""
-        before = tree(built)
-        found = process(call, number, *BUILD, "--seed", 5, program=DYING)
-        assert found.code == -signal.SIGKILL
+        files_before = read_tree(built)
+        outcome = process(call, number, *BUILD, "--seed", 5, program=DYING)
+        assert outcome.code == -signal.SIGKILL
         image = home / "x.png"
-        image.write_bytes(before["goldens/1/image.png"])
+        image.write_bytes(files_before["goldens/1/image.png"])
         assert tcc("run", built, image, "-q").code == 0
-        assert tree(built) == before
+        assert read_tree(built) == files_before
         assert tcc(*BUILD, "--seed", 5).code == 0
         assert (
             "random (seed 5)"
@@ -267,72 +269,76 @@ class TestDisk:
         pytest.skip("may not mount a small disk")
 
     def test_a_full_disk(self, process, small, home):
-        found = process(*BUILD, "--out", small)
-        assert found.code == 1
-        assert "error[E0604]: cannot write this: No space left on device" in found.err
-        assert "nothing half-written is left" in found.err
+        outcome = process(*BUILD, "--out", small)
+        assert outcome.code == 1
+        assert "error[E0604]: cannot write this: No space left on device" in outcome.err
+        assert "nothing half-written is left" in outcome.err
         assert list(small.iterdir()) == []
 
     def test_a_full_disk_leaves_the_old_bundle(self, tcc, built, full_disk):
-        before = tree(built)
+        files_before = read_tree(built)
         with full_disk(after=4):
-            found = tcc(*BUILD, "--seed", 5, "--json")
-        assert found.code == 1
-        assert found.document["diagnostics"][0]["code"] == "E0604"
-        assert tree(built) == before
+            outcome = tcc(*BUILD, "--seed", 5, "--json")
+        assert outcome.code == 1
+        assert outcome.document["diagnostics"][0]["code"] == "E0604"
+        assert read_tree(built) == files_before
         assert [p.name for p in built.parent.iterdir()] == [built.name]
 
     def test_an_output_folder_that_is_a_file(self, tcc, home):
-        found = tcc(*BUILD, "--out", "tiny.yaml")
-        assert found.code == 2
-        assert "error[E0603]: cannot write this" in found.err
+        outcome = tcc(*BUILD, "--out", "tiny.yaml")
+        assert outcome.code == 2
+        assert "error[E0603]: cannot write this" in outcome.err
 
 
 class TestTools:
     def test_targets(self, tcc):
-        found = tcc("targets")
-        assert found.code == 0
-        assert found.out.splitlines()[0].split() == (
+        outcome = tcc("targets")
+        assert outcome.code == 0
+        assert outcome.out.splitlines()[0].split() == (
             ["target", "what", "precisions", "calibrates", "builds", "runs", "here"]
         )
-        listed = {each["name"]: each for each in tcc("targets", "--json").document["targets"]}
-        assert {"onnxruntime", "arm-a7", "host"} <= set(listed)
-        assert listed["onnxruntime"]["aliases"] == ["ort"]
-        assert listed["onnxruntime"]["builds"] is listed["onnxruntime"]["runs"] is True
-        abilities = [listed["ax620"][can] for can in ("calibrates", "builds", "runs")]
+        target_by_name = {
+            target["name"]: target for target in tcc("targets", "--json").document["targets"]
+        }
+        assert {"onnxruntime", "arm-a7", "host"} <= set(target_by_name)
+        assert target_by_name["onnxruntime"]["aliases"] == ["ort"]
+        assert (
+            target_by_name["onnxruntime"]["builds"] is target_by_name["onnxruntime"]["runs"] is True
+        )
+        abilities = [target_by_name["ax620"][can] for can in ("calibrates", "builds", "runs")]
         assert abilities == [True, True, False]
-        assert tcc("targets", "-q").out.split() == list(listed)
+        assert tcc("targets", "-q").out.split() == list(target_by_name)
 
     def test_targets_say_what_is_missing(self, process):
-        found = process("targets", "--json", env={"PATH": "/nonexistent"}).document
-        (arm,) = (each for each in found["targets"] if each["name"] == "arm-a7")
+        document = process("targets", "--json", env={"PATH": "/nonexistent"}).document
+        (arm,) = (target for target in document["targets"] if target["name"] == "arm-a7")
         assert arm["runs"] is False
         assert "apt-get install" in arm["missing"][-1]["install"]
         text = process("targets", env={"PATH": "/nonexistent"}).out
         assert "install it: apt-get install" in text
 
     def test_doctor(self, tcc):
-        found = tcc("doctor")
-        assert found.code == 0
-        assert found.out.startswith("tcc ")
+        outcome = tcc("doctor")
+        assert outcome.code == 0
+        assert outcome.out.startswith("tcc ")
         document = tcc("doctor", "--json").document
         assert document["works"] is True
-        assert {"numpy", "onnx", "typer"} <= {each["name"] for each in document["packages"]}
+        assert {"numpy", "onnx", "typer"} <= {package["name"] for package in document["packages"]}
         assert document["system"]["free_bytes"]["working folder"] > 0
         products = document["system"]["products"]
         assert products["form"] in {"u8s8", "u8u8"}
         details = tcc("dev", "doctor")
         assert products["why"] in details.out
         assert "onnxruntime" in details.out
-        assert "onnxruntime" not in found.out
+        assert "onnxruntime" not in outcome.out
         assert tcc("dev", "doctor", "--json").document.keys() == document.keys()
 
     def test_doctor_finds_what_is_broken(self, process, home):
         """A package that does not load is named, with what installs it, and the exit code is 3."""
         (home / "safetensors.py").write_text("raise ImportError('no such symbol')")
-        found = process("doctor", "--json", env={"PYTHONPATH": str(home)})
-        assert found.code == 3
-        (package,) = (p for p in found.document["packages"] if p["problem"])
+        outcome = process("doctor", "--json", env={"PYTHONPATH": str(home)})
+        assert outcome.code == 3
+        (package,) = (p for p in outcome.document["packages"] if p["problem"])
         assert package["name"] == "safetensors"
         assert package["problem"] == "does not load: no such symbol"
         assert package["install"] == "pip install safetensors"
@@ -345,10 +351,10 @@ def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, tcc, ho
 
     assert tcc("build", "tiny.yaml", "--target", "arm-a7", "-q").code == 0
     bundle = home / "build/tiny-arm-a7-fp32"
-    found = process("run", bundle, picture, "--json", env={"PATH": "/nonexistent"})
-    assert found.code == 3
-    assert found.document["tool"]["name"] == "qemu-arm"
-    assert "help: install it: apt-get install" in found.err
+    outcome = process("run", bundle, picture, "--json", env={"PATH": "/nonexistent"})
+    assert outcome.code == 3
+    assert outcome.document["tool"]["name"] == "qemu-arm"
+    assert "help: install it: apt-get install" in outcome.err
     if not shutil.which("qemu-arm"):
         pytest.skip("qemu-arm is not installed")
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0

@@ -13,7 +13,7 @@ def _soon(monkeypatch):
     monkeypatch.setattr(console, "LOG_INTERVAL", 0.1)
 
 
-def work(report, seconds=0.5):
+def report_stages(report, seconds=0.5):
     with report.stages() as stages:
         stages("images", 0, 40)
         stages("images", 10, 40)
@@ -22,7 +22,7 @@ def work(report, seconds=0.5):
 
 
 def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
-    work(Report())
+    report_stages(Report())
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
@@ -31,8 +31,8 @@ def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
 
 
 def test_what_is_short_or_quiet_says_nothing(capsys):
-    work(Report(), 0)
-    work(Report(quiet=True))
+    report_stages(Report(), 0)
+    report_stages(Report(quiet=True))
     assert capsys.readouterr() == ("", "")
 
 

@@ -12,40 +12,41 @@ BUILD = ("build", "tiny.yaml", "--target", "ort")
 def wrong(monkeypatch):
     """Artifacts whose outputs are off by the given factor."""
 
-    def by(factor: float) -> None:
-        right = OnnxRuntime.infer
+    def scale_outputs(factor: float) -> None:
+        original_infer = OnnxRuntime.infer
 
         def run(self, *arguments):
             return [
-                {k: v * np.float32(factor) for k, v in o.items()} for o in right(self, *arguments)
+                {k: v * np.float32(factor) for k, v in o.items()}
+                for o in original_infer(self, *arguments)
             ]
 
         monkeypatch.setattr(OnnxRuntime, "infer", run)
 
-    return by
+    return scale_outputs
 
 
 def test_an_artifact_that_disagrees_is_not_written(tcc, home, wrong):
     wrong(3.0)
-    found = tcc(*BUILD)
-    assert found.code == 4
+    outcome = tcc(*BUILD)
+    assert outcome.code == 4
     assert (
         "onnxruntime: what was built does not agree with the reference; nothing is written"
-        in found.err
+        in outcome.err
     )
-    assert "golden 1, output `logits`: off by" in found.err
+    assert "golden 1, output `logits`: off by" in outcome.err
     assert list((home / "build").iterdir()) == []
 
 
 def test_the_bundle_that_was_there_stays(tcc, home, wrong):
     assert tcc(*BUILD).code == 0
     bundle = home / "build" / "tiny-onnxruntime-fp32"
-    before = (bundle / "manifest.json").read_bytes()
+    manifest_before = (bundle / "manifest.json").read_bytes()
     wrong(float("nan"))
-    found = tcc(*BUILD, "--seed", "5", "--json")
-    assert found.code == 4
-    assert [a["output"] for a in found.document["agreement"]] == ["logits"]
-    assert (bundle / "manifest.json").read_bytes() == before
+    outcome = tcc(*BUILD, "--seed", "5", "--json")
+    assert outcome.code == 4
+    assert [a["output"] for a in outcome.document["agreement"]] == ["logits"]
+    assert (bundle / "manifest.json").read_bytes() == manifest_before
 
 
 def test_a_last_digit_may_differ(tcc, wrong):
@@ -55,8 +56,8 @@ def test_a_last_digit_may_differ(tcc, wrong):
 
 def test_replaying_can_be_left_out(tcc, home, wrong):
     wrong(3.0)
-    found = tcc(*BUILD, "--no-replay")
-    assert found.code == 0
-    assert "  not compared with the reference: --no-replay" in found.out
+    outcome = tcc(*BUILD, "--no-replay")
+    assert outcome.code == 0
+    assert "  not compared with the reference: --no-replay" in outcome.out
     (bundle,) = tcc(*BUILD, "--no-replay", "--json").document["bundles"]
     assert (bundle["agreement"], bundle["unchecked"]) == ([], "--no-replay")

@@ -44,15 +44,15 @@ def page(tcc, home, images):
     text = (home / "tiny.yaml").read_text()
     doc = "doc: '<script>alert(1)</script> & more'\n"
     (home / "tiny.yaml").write_text(text.replace("name: tiny\n", f"name: tiny\n{doc}"))
-    found = tcc(*BUILD, images, "--agree", "3")
-    assert found.code == 0, found.err
+    outcome = tcc(*BUILD, images, "--agree", "3")
+    assert outcome.code == 0, outcome.err
     return home / "build/tiny-onnxruntime-int8/report.html"
 
 
 def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
-    found = Page(page.read_text())
-    assert found.open == []
-    rows = {row[0]: row[1:] for row in found.rows}
+    report = Page(page.read_text())
+    assert report.open == []
+    rows = {row[0]: row[1:] for row in report.rows}
     assert rows["inputs: goldens and images"] == ["5"]
     assert re.fullmatch(r"0 of \d+", rows["outputs that differ by any bit"][0])
     assert re.fullmatch(r"0 of [\d,]+", rows["levels of theirs that differ"][0])
@@ -72,14 +72,18 @@ def test_it_counts_the_goldens_that_were_run(tcc, home):
     assert "2" in rows  # the other golden
 
 
-def headings(text):
+def list_headings(text):
     return re.findall("<h2>(.*?)</h2>", text)
 
 
 def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
     text = page.read_text()
-    assert headings(text)[:3] == ["At a glance", "Accuracy by class", "Integers against floats"]
-    assert headings(text)[-3:] == ["What it is made of", "Files", "Made with"]
+    assert list_headings(text)[:3] == [
+        "At a glance",
+        "Accuracy by class",
+        "Integers against floats",
+    ]
+    assert list_headings(text)[-3:] == ["What it is made of", "Files", "Made with"]
     rows = {row[0]: row[1:] for row in Page(text).rows}
     assert "whoever trained it has to say" in rows["accuracy"][0]
     assert rows["work for one image"][0].endswith("multiply-accumulates")
@@ -107,9 +111,9 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
     report = {"tcc_training": 1, "weights": source.origin.digest, "data": data, "test": test}
     report["network"] = {"spec": spec.digest}
     (home / "run/report.json").write_text(json.dumps(report))
-    words = ("--target", "ort", "--report", "--weights", "run/weights.safetensors")
-    found = tcc("build", "tiny.yaml", *words)
-    assert found.code == 0, found.err
+    args = ("--target", "ort", "--report", "--weights", "run/weights.safetensors")
+    outcome = tcc("build", "tiny.yaml", *args)
+    assert outcome.code == 0, outcome.err
     text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
     rows = [row for row in Page(text).rows if row]
     assert [
@@ -124,23 +128,23 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
 def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
     data = page.read_bytes()
     assert len(data) < 100_000
-    found = Page(data.decode())
-    tags = {tag for tag, _ in found.tags}
+    report = Page(data.decode())
+    tags = {tag for tag, _ in report.tags}
     assert not tags & {"script", "link", "iframe", "object", "form", "a"}
-    (drawn,) = [attrs["src"] for tag, attrs in found.tags if tag == "img"]
-    assert drawn.startswith("data:image/svg+xml;base64,")
+    (image_source,) = [attrs["src"] for tag, attrs in report.tags if tag == "img"]
+    assert image_source.startswith("data:image/svg+xml;base64,")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in data.decode()
     assert b"default-src 'none'" in data
 
 
 def test_it_is_a_file_of_the_bundle_like_others(page, tcc):
-    first = page.read_bytes()
+    page_before = page.read_bytes()
     assert tcc("verify", page.parent).code == 0
-    page.write_bytes(first.replace(b"0 of", b"1 of", 1))
-    found = tcc("verify", page.parent)
-    assert found.code == 2
-    assert "E0622" in found.err
-    assert "report.html" in found.err
+    page.write_bytes(page_before.replace(b"0 of", b"1 of", 1))
+    outcome = tcc("verify", page.parent)
+    assert outcome.code == 2
+    assert "E0622" in outcome.err
+    assert "report.html" in outcome.err
 
 
 def test_the_same_build_gives_the_same_page_elsewhere(page, tcc, images):
@@ -152,8 +156,8 @@ def test_the_same_build_gives_the_same_page_elsewhere(page, tcc, images):
 
 
 def test_what_was_not_compared_is_said_to_be_so(tcc, home):
-    found = tcc("build", "tiny.yaml", "--target", "ort", "--report", "--no-replay")
-    assert found.code == 0
+    outcome = tcc("build", "tiny.yaml", "--target", "ort", "--report", "--no-replay")
+    assert outcome.code == 0
     text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
     assert "Not compared with the reference: --no-replay." in text
     assert "This bundle has no integers." in text
@@ -181,8 +185,8 @@ def test_a_browser_shows_it_whole(page, tmp_path, width, scheme):
         back = browser.evaluate("getComputedStyle(document.body).backgroundColor")
         assert back == ("rgb(13, 17, 23)" if scheme == "dark" else "rgb(255, 255, 255)")
         nodes = browser("Accessibility.getFullAXTree")["nodes"]
-        heard = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
-        assert {("heading", "Agreement"), ("region", "drawing of the network")} <= heard
-        sent = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+        accessible_names = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
+        assert {("heading", "Agreement"), ("region", "drawing of the network")} <= accessible_names
+        sent = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
         assert {url.split(":")[0] for url in sent} <= {"file", "data"}
         assert browser.told("Log.entryAdded") == []

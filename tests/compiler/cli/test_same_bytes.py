@@ -29,7 +29,7 @@ for words in json.loads(sys.argv[1]):
             raise
 """
 """Several builds, one after another: what they load is loaded once."""
-PLACES = {
+ENVIRONMENTS = {
     "a": {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     "b é/deeper": {
         "TZ": "America/St_Johns",
@@ -41,9 +41,9 @@ PLACES = {
     },
 }
 """What differs between two builds; a locale that is not here is the C one."""
-KEPT = ("PATH", "PYTHONPATH", "XDG_CACHE_HOME")
+INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "XDG_CACHE_HOME")
 QUICK = [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
-NAMED = [*QUICK, ("tflite", "int8"), ("ax620", "int8")]
+NAMED_PAIRS = [*QUICK, ("tflite", "int8"), ("ax620", "int8")]
 NAMES = {
     "one": ("tiny.yaml", "weights.safetensors", "set", "scales.json"),
     "two/deeper": ("other spec.yaml", "best of 3.safetensors", "patients", "c.json"),
@@ -52,7 +52,7 @@ NAMES = {
 LAX = ("--method", "minmax", "--floor", "min_cosine=0", "--floor", "min_correlation=0", "--probes")
 
 
-def digests(folder):
+def compute_digests(folder):
     return {
         path.relative_to(folder).as_posix(): (
             hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mode & 0o111
@@ -61,55 +61,63 @@ def digests(folder):
     }  # fmt: skip
 
 
-def build(place, home, images, commands, settings):
+def build(folder, home, images, commands, settings):
     """Build in a place; return what each file holds."""
-    place.mkdir(parents=True)
-    shutil.copy(home / "tiny.yaml", place)
-    shutil.copytree(images, place / "set")
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    env = {**kept, "HOME": str(place / "home"), "TMPDIR": str(place), **settings}
+    folder.mkdir(parents=True)
+    shutil.copy(home / "tiny.yaml", folder)
+    shutil.copytree(images, folder / "set")
+    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+    env = {**inherited, "HOME": str(folder / "home"), "TMPDIR": str(folder), **settings}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     env["XDG_CACHE_HOME"] = str(cache)  # what was fetched, and compiled pieces of runtimes
     # With the key that seals them; what was built here is no part of what is built.
-    shutil.copytree(user_folders.locate_key_file().parent, place / "home/.local/state/tcc/seal")
+    shutil.copytree(user_folders.locate_key_file().parent, folder / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
-    ended = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return digests(place / "build")
+    completed = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    return compute_digests(folder / "build")
 
 
-def commands(pairs):
+def make_commands(pairs):
     """Return the builds of pairs of a target and a precision, a command for each precision."""
     for kind in dict.fromkeys(kind for _, kind in pairs):
-        targets = ",".join(target for target, each in pairs if each == kind)
-        words = ["build", "tiny.yaml", "--target", targets, "--precision", kind, "--report", "-q"]
-        yield [*words, "--data", "set", *LAX] if kind.startswith("int8") else words
+        targets = ",".join(target for target, precision in pairs if precision == kind)
+        args = ["build", "tiny.yaml", "--target", targets, "--precision", kind, "--report", "-q"]
+        yield [*args, "--data", "set", *LAX] if kind.startswith("int8") else args
 
 
 @pytest.mark.parametrize("pairs", [QUICK, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len)
 def test_two_builds_have_the_same_bytes(tcc, home, images, tmp_path, pairs):
     here = tcc("targets", "--json").document["targets"]
-    able = {each["name"] for each in here if each["builds"]}
+    able = {target_row["name"] for target_row in here if target_row["builds"]}
     pairs = [pair for pair in pairs if pair[0] in able]
-    words = list(commands(pairs))
-    (one, settings), (other, others) = PLACES.items()
-    first = build(tmp_path / one, home, images, words, settings)
+    build_args = list(make_commands(pairs))
+    (first_folder, first_settings), (second_folder, second_settings) = ENVIRONMENTS.items()
+    first_digests = build(tmp_path / first_folder, home, images, build_args, first_settings)
     # Nor does what was built before, in the same process, shape anything.
-    second = build(tmp_path / other, home, images, words[::-1], others)
-    assert {f"tiny-{target}-{kind}" for target, kind in pairs} <= {p.split("/")[0] for p in first}
-    assert first.keys() == second.keys()
-    assert sorted(name for name in first if first[name] != second[name]) == []
+    second_digests = build(
+        tmp_path / second_folder, home, images, build_args[::-1], second_settings
+    )
+    assert {f"tiny-{target}-{kind}" for target, kind in pairs} <= {
+        p.split("/")[0] for p in first_digests
+    }
+    assert first_digests.keys() == second_digests.keys()
+    assert (
+        sorted(name for name in first_digests if first_digests[name] != second_digests[name]) == []
+    )
 
 
-def lay_out(place, home, images, names):
+def copy_project(folder, home, images, names):
     """Put the same contents into a folder, under some names."""
     spec, weights, data, scales = names
-    place.mkdir(parents=True)
-    shutil.copy(home / "tiny.yaml", place / spec)
-    shutil.copy(home / "weights.safetensors", place / weights)
-    shutil.copytree(images, place / data)
+    folder.mkdir(parents=True)
+    shutil.copy(home / "tiny.yaml", folder / spec)
+    shutil.copy(home / "weights.safetensors", folder / weights)
+    shutil.copytree(images, folder / data)
     if (home / "scales.json").exists():
-        shutil.copy(home / "scales.json", place / scales)
+        shutil.copy(home / "scales.json", folder / scales)
 
 
 @pytest.fixture
@@ -124,41 +132,52 @@ def weights(home):
 
 @pytest.mark.usefixtures("weights")
 def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
-    found = []
-    for place, names in NAMES.items():
-        lay_out(home / place, home, images, names)
-        monkeypatch.chdir(home / place)
+    file_bytes = []
+    for folder_name, names in NAMES.items():
+        copy_project(home / folder_name, home, images, names)
+        monkeypatch.chdir(home / folder_name)
         spec, weights, data, scales = names
         # This target has more files: the images of the package, and a picture.
-        words = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
-        assert tcc(*words, "-o", scales, "-q").code == 0
-        ends = (".json", ".images.tar", ".cosine.svg")
+        args = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
+        assert tcc(*args, "-o", scales, "-q").code == 0
+        suffixes = (".json", ".images.tar", ".cosine.svg")
         stem = scales.removesuffix(".json")
-        found.append([(home / place / f"{stem}{end}").read_bytes() for end in ends])
-    assert found[0] == found[1]
+        file_bytes.append(
+            [(home / folder_name / f"{stem}{suffix}").read_bytes() for suffix in suffixes]
+        )
+    assert file_bytes[0] == file_bytes[1]
 
 
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "from a file"])
-@pytest.mark.parametrize("pairs", [NAMED, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize(
+    "pairs", [NAMED_PAIRS, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len
+)
 def test_names_shape_no_bundle(tcc, home, images, monkeypatch, pairs, fresh):
     here = tcc("targets", "--json").document["targets"]
-    able = {each["name"] for each in here if each["builds"]}
+    able = {member["name"] for member in here if member["builds"]}
     kinds = dict.fromkeys(kind for target, kind in pairs if target in able)
-    words = ("tiny.yaml", "--weights", "weights.safetensors", "--data", "set", "-o", "scales.json")
-    assert fresh or tcc("calibrate", *words, "-q").code == 0
-    found = []
-    for place, names in NAMES.items():
-        lay_out(home / place, home, images, names)
-        monkeypatch.chdir(home / place)
+    args = ("tiny.yaml", "--weights", "weights.safetensors", "--data", "set", "-o", "scales.json")
+    assert fresh or tcc("calibrate", *args, "-q").code == 0
+    bundle_digests = []
+    for folder_name, names in NAMES.items():
+        copy_project(home / folder_name, home, images, names)
+        monkeypatch.chdir(home / folder_name)
         spec, weights, data, scales = names
         for kind in kinds:
-            targets = ",".join(name for name, each in pairs if each == kind and name in able)
-            how = ("--calibration", scales, "--data", data) if not fresh else ("--data", data, *LAX)
-            integers = how if kind.startswith("int8") else ()
-            given = ("--weights", weights, "--report", "--no-cache", "-q", *integers)
-            built = tcc("build", spec, "--target", targets, "--precision", kind, *given)
+            targets = ",".join(name for name, member in pairs if member == kind and name in able)
+            data_args = (
+                ("--calibration", scales, "--data", data) if not fresh else ("--data", data, *LAX)
+            )
+            int8_args = data_args if kind.startswith("int8") else ()
+            build_args = ("--weights", weights, "--report", "--no-cache", "-q", *int8_args)
+            built = tcc("build", spec, "--target", targets, "--precision", kind, *build_args)
             assert built.code == 0, built.err
-        found.append(digests(home / place / "build"))
-    assert found[0].keys() == found[1].keys()
-    assert sorted(name for name in found[0] if found[0][name] != found[1][name]) == []
+        bundle_digests.append(compute_digests(home / folder_name / "build"))
+    assert bundle_digests[0].keys() == bundle_digests[1].keys()
+    assert (
+        sorted(
+            name for name in bundle_digests[0] if bundle_digests[0][name] != bundle_digests[1][name]
+        )
+        == []
+    )

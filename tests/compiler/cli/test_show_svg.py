@@ -6,39 +6,39 @@ import pytest
 
 
 def test_prints_a_picture(tcc):
-    found = tcc("show", "tiny.yaml", "--format", "svg")
-    assert (found.code, found.err) == (0, "")
-    root = ET.fromstring(found.out)
+    outcome = tcc("show", "tiny.yaml", "--format", "svg")
+    assert (outcome.code, outcome.err) == (0, "")
+    root = ET.fromstring(outcome.out)
     assert root[0].text == "tiny: 135 params, 6.924 k MACs"
     assert {"conv", "linear", "cat, dog, owl"} <= set(root.itertext())
 
 
 def test_writes_and_rewrites_a_file(tcc, home):
     for level in ("block", "op", "block"):
-        found = tcc("show", "tiny.yaml", "--format", "svg", "-o", "tiny.svg", "--level", level)
-        assert found.code == 0
+        outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "tiny.svg", "--level", level)
+        assert outcome.code == 0
     assert (home / "tiny.svg").read_text() == tcc("show", "tiny.yaml", "--format", "svg").out
 
 
 def test_keeps_a_file_that_it_did_not_write(tcc, home):
     (home / "mine.svg").write_text("<svg/>")
-    found = tcc("show", "tiny.yaml", "--format", "svg", "-o", "mine.svg")
-    assert found.code == 2
-    assert "error[E0602]: will not replace this" in found.err
+    outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "mine.svg")
+    assert outcome.code == 2
+    assert "error[E0602]: will not replace this" in outcome.err
     assert (home / "mine.svg").read_text() == "<svg/>"
 
 
 def test_as_json(tcc):
-    found = tcc("show", "tiny.yaml", "--format", "svg", "--level", "op", "--json").document
-    assert (found["name"], found["level"]) == ("tiny", "op")
-    assert found["svg"].startswith("<!-- tcc show -->\n<svg ")
+    document = tcc("show", "tiny.yaml", "--format", "svg", "--level", "op", "--json").document
+    assert (document["name"], document["level"]) == ("tiny", "op")
+    assert document["svg"].startswith("<!-- tcc show -->\n<svg ")
 
 
 def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     """The convolution that swallowed the batch norm bears its name."""
-    found = tcc("show", "tiny.yaml", "--format", "svg", "--stage", "fused")
-    assert ">batch_norm: conv<" in found.out
-    assert ">conv<" not in found.out
+    outcome = tcc("show", "tiny.yaml", "--format", "svg", "--stage", "fused")
+    assert ">batch_norm: conv<" in outcome.out
+    assert ">conv<" not in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -62,26 +62,26 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ],
 )
 def test_what_does_not_go_together(tcc, words, said):
-    found = tcc("show", "tiny.yaml", *words)
-    assert (found.code, found.out) == (2, "")
-    assert said in found.err
+    outcome = tcc("show", "tiny.yaml", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
 
 
 def test_a_bundle_is_no_picture(tcc, built):
-    found = tcc("show", built, "--format", "svg")
-    assert found.code == 2
-    assert "a bundle holds its graph as text" in found.err
+    outcome = tcc("show", built, "--format", "svg")
+    assert outcome.code == 2
+    assert "a bundle holds its graph as text" in outcome.err
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-1.4\n")])
 def test_writes_and_rewrites_pictures_of_other_kinds(tcc, home, kind, start):
     command = ("show", "tiny.yaml", "--format", kind, "-o", f"tiny.{kind}")
-    written = []
+    file_bytes = []
     for look in ((), ("--direction", "right", "--legend"), ()):
         assert tcc(*command, *look).code == 0
-        written.append((home / f"tiny.{kind}").read_bytes())
-    assert written[0] == written[2] != written[1]
-    assert all(data.startswith(start) for data in written)
+        file_bytes.append((home / f"tiny.{kind}").read_bytes())
+    assert file_bytes[0] == file_bytes[2] != file_bytes[1]
+    assert all(data.startswith(start) for data in file_bytes)
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf"])
@@ -90,19 +90,21 @@ def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
 
     path = home / f"mine.{kind}"
     Image.new("RGB", (4, 4)).save(path)
-    before = path.read_bytes()
-    found = tcc("show", "tiny.yaml", "--format", kind, "-o", path.name)
-    assert found.code == 2
-    assert "error[E0602]: will not replace this" in found.err
-    assert path.read_bytes() == before
+    bytes_before = path.read_bytes()
+    outcome = tcc("show", "tiny.yaml", "--format", kind, "-o", path.name)
+    assert outcome.code == 2
+    assert "error[E0602]: will not replace this" in outcome.err
+    assert path.read_bytes() == bytes_before
 
 
 def test_a_picture_lies_down_and_explains_itself(tcc):
-    words = ("show", "tiny.yaml", "--format", "svg")
-    down, right = (ET.fromstring(tcc(*words, "--direction", d).out) for d in ("down", "right"))
-    assert int(down.get("height")) > int(down.get("width"))
-    assert int(right.get("height")) < int(right.get("width"))
-    assert "convolution, linear" in tcc(*words, "--legend").out
+    args = ("show", "tiny.yaml", "--format", "svg")
+    down_svg, right_svg = (
+        ET.fromstring(tcc(*args, "--direction", d).out) for d in ("down", "right")
+    )
+    assert int(down_svg.get("height")) > int(down_svg.get("width"))
+    assert int(right_svg.get("height")) < int(right_svg.get("width"))
+    assert "convolution, linear" in tcc(*args, "--legend").out
 
 
 @pytest.mark.parametrize(
@@ -110,9 +112,9 @@ def test_a_picture_lies_down_and_explains_itself(tcc):
     [(("--format", "svg"), "net.png"), ((), "net.svg"), (("--format", "png"), "net.ONNX")],
 )
 def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, name):
-    found = tcc("show", "tiny.yaml", *words, "-o", name)
-    assert found.code == 2
+    outcome = tcc("show", "tiny.yaml", *words, "-o", name)
+    assert outcome.code == 2
     end = name.partition(".")[2]
-    assert f"and the file is named as {end.upper()}" in found.err
-    assert f"say `--format {end.lower()}`" in found.err
+    assert f"and the file is named as {end.upper()}" in outcome.err
+    assert f"say `--format {end.lower()}`" in outcome.err
     assert not (home / name).exists()

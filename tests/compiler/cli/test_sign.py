@@ -22,32 +22,34 @@ def keys(home, monkeypatch) -> Path:
     return home
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
 
 
 def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
-    before = contents(built)
+    files_before = read_contents(built)
     assert tcc("sign", built, "--key", "private.pem").out == f"{built}/model.sig\n"
-    after = contents(built)
-    assert after.pop("model.sig").startswith(b'{"mediaType":"application/vnd.dev.sigstore.bundle')
-    assert after == before
-    found = tcc("verify", built, "--key", "private.pub")
-    assert found.code == 0, found.err
-    assert f"signed by private.pub: {built}" in found.out
+    files_after = read_contents(built)
+    assert files_after.pop("model.sig").startswith(
+        b'{"mediaType":"application/vnd.dev.sigstore.bundle'
+    )
+    assert files_after == files_before
+    outcome = tcc("verify", built, "--key", "private.pub")
+    assert outcome.code == 0, outcome.err
+    assert f"signed by private.pub: {built}" in outcome.out
     # Whoever opens it trusts the key, or types it; and a new build takes a signed one's place.
-    found = tcc("verify", built)
-    assert (found.code, "error[E1354]" in found.err) == (2, True)
+    outcome = tcc("verify", built)
+    assert (outcome.code, "error[E1354]" in outcome.err) == (2, True)
     assert tcc("trust", "add", "private.pub").code == 0
     assert tcc("verify", built).code == 0
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime").code == 0
-    assert contents(built) == before
+    assert read_contents(built) == files_before
 
 
 def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys):
-    def code(*words: str) -> tuple[int, bool]:
-        found = tcc("verify", built, "--key", *words[:1])
-        return found.code, f"error[{words[1]}]" in found.err
+    def code(*args: str) -> tuple[int, bool]:
+        outcome = tcc("verify", built, "--key", *args[:1])
+        return outcome.code, f"error[{args[1]}]" in outcome.err
 
     assert code("private.pub", "E1351") == (2, True)
     assert tcc("sign", built, "--key", "private.pem").code == 0
@@ -75,11 +77,11 @@ def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys
 @pytest.mark.parametrize("word", ["sign", "verify"])
 def test_a_key_that_is_not_there_is_named_before_all_else(word, tcc, built, home):
     """The bundle is not signed either: that is no answer to a key that nobody can read."""
-    found = tcc(word, built, "--key", "nothing.pem")
-    assert found.code == 2
-    assert "error[E0603]" in found.err
-    assert "nothing.pem" in found.err
-    assert "E1351" not in found.err
+    outcome = tcc(word, built, "--key", "nothing.pem")
+    assert outcome.code == 2
+    assert "error[E0603]" in outcome.err
+    assert "nothing.pem" in outcome.err
+    assert "E1351" not in outcome.err
 
 
 KINDS = {
@@ -93,16 +95,16 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_key_of_another_kind_is_none(tcc, built, keys, kind):
-    made = subprocess.run(["openssl", *KINDS[kind], "-out", "k.pem"], check=False, timeout=60)
-    assert made.returncode == 0
+    completed = subprocess.run(["openssl", *KINDS[kind], "-out", "k.pem"], check=False, timeout=60)
+    assert completed.returncode == 0
     public = ["openssl", "pkey", "-in", "k.pem", "-pubout", "-out", "k.pub", "-passin", "pass:word"]
     subprocess.run(public, check=True, timeout=60)
     assert tcc("sign", built, "--key", "private.pem").code == 0
-    for word, key in (("sign", "k.pem"), ("verify", "k.pub")):
-        found = tcc(word, built, "--key", key)
-        assert found.code == 2, (word, found.err)
-        assert "error[E1353]" in found.err
-        assert f"--> {key}" in found.err
+    for command, key in (("sign", "k.pem"), ("verify", "k.pub")):
+        outcome = tcc(command, built, "--key", key)
+        assert outcome.code == 2, (command, outcome.err)
+        assert "error[E1353]" in outcome.err
+        assert f"--> {key}" in outcome.err
     assert tcc("verify", built, "--key", "private.pub").code == 0
 
 
@@ -111,8 +113,8 @@ def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
     signed = (built / "model.sig").read_bytes()
     tcc("build", "tiny.yaml", "--target", "onnxruntime", "--seed", "1")
     (built / "model.sig").write_bytes(signed)
-    found = tcc("verify", built, "--key", "private.pub")
-    assert (found.code, "error[E1352]" in found.err) == (2, True)
+    outcome = tcc("verify", built, "--key", "private.pub")
+    assert (outcome.code, "error[E1352]" in outcome.err) == (2, True)
 
 
 def test_a_program_that_a_trusted_key_signed_runs(tcc, strange, keys, picture, home):

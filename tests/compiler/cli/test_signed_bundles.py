@@ -34,12 +34,12 @@ COMMANDS = {
 NETWORK = "tiny"
 
 
-def pair(folder: Path, name: str) -> None:
+def write_key_pair(folder: Path, name: str) -> None:
     """Write the two files of a pair of keys."""
-    words = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
-    subprocess.run([*words, "-out", folder / f"{name}.pem"], check=True, capture_output=True)
-    words = ["openssl", "ec", "-in", folder / f"{name}.pem", "-pubout"]
-    subprocess.run([*words, "-out", folder / f"{name}.pub"], check=True, capture_output=True)
+    args = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+    subprocess.run([*args, "-out", folder / f"{name}.pem"], check=True, capture_output=True)
+    args = ["openssl", "ec", "-in", folder / f"{name}.pem", "-pubout"]
+    subprocess.run([*args, "-out", folder / f"{name}.pub"], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def trusting(tcc, built, home, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     for name in ("maker", "other"):
-        pair(home, name)
+        write_key_pair(home, name)
     assert tcc("sign", built, "--key", "maker.pem").code == 0
     assert tcc("trust", "add", "maker.pub", "--for", NETWORK).code == 0
     return built
@@ -59,38 +59,38 @@ def swap_labels(folder: Path) -> None:
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"cat"', '"?"').replace('"dog"', '"cat"'))
     path.write_text(path.read_text().replace('"?"', '"dog"'))
-    plain = json.loads(path.read_text())
+    manifest_json = json.loads(path.read_text())
     from tcc.compiler.support import json_records
 
-    plain["seal"] = json_records.seal(plain)
-    path.write_text(json.dumps(plain, indent=2))
+    manifest_json["seal"] = json_records.seal(manifest_json)
+    path.write_text(json.dumps(manifest_json, indent=2))
 
 
-def code(ended) -> str:
-    return f"{ended.code} {ended.err.partition('[')[2][:5]}"
+def format_code(outcome) -> str:
+    return f"{outcome.code} {outcome.err.partition('[')[2][:5]}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_takes_swapped_labels(command, tcc, trusting, picture, images):
     swap_labels(trusting)
-    ended = COMMANDS[command](tcc, trusting, picture)
-    assert code(ended) == "2 E1352", ended.err
-    assert "manifest.json was changed since" in ended.err
-    assert f"--> {trusting}/model.sig" in ended.err
+    outcome = COMMANDS[command](tcc, trusting, picture)
+    assert format_code(outcome) == "2 E1352", outcome.err
+    assert "manifest.json was changed since" in outcome.err
+    assert f"--> {trusting}/model.sig" in outcome.err
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if "--trust" not in name])
 def test_no_command_takes_a_key_that_is_not_trusted(command, tcc, trusting, picture, images):
     assert tcc("sign", trusting, "--key", "other.pem").code == 0
-    ended = COMMANDS[command](tcc, trusting, picture)
-    assert code(ended) == "2 E1354", ended.err
-    assert "tcc trust add" in ended.err
+    outcome = COMMANDS[command](tcc, trusting, picture)
+    assert format_code(outcome) == "2 E1354", outcome.err
+    assert "tcc trust add" in outcome.err
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "eval", "show", "plot confusion"])
 def test_what_holds_is_taken(command, tcc, trusting, picture, images):
-    ended = COMMANDS[command](tcc, trusting, picture)
-    assert ended.code == 0, ended.err
+    outcome = COMMANDS[command](tcc, trusting, picture)
+    assert outcome.code == 0, outcome.err
 
 
 def test_the_functions_of_python_refuse_it_too(tcc, trusting, picture, images):
@@ -113,53 +113,53 @@ def test_a_user_takes_an_unknown_key_by_saying_so_but_no_change(tcc, trusting, p
     assert tcc("sign", trusting, "--key", "other.pem").code == 0
     assert tcc("run", trusting, picture, "--trust").code == 0
     (trusting / "more.txt").write_text("")
-    assert code(tcc("run", trusting, picture, "--trust")) == "2 E1352"
+    assert format_code(tcc("run", trusting, picture, "--trust")) == "2 E1352"
 
 
 def test_a_signature_that_is_taken_away_is_missed(tcc, trusting, picture):
     """A key is trusted for the network by name: its bundles are signed, or were built here."""
     (trusting / "model.sig").unlink()
-    assert code(tcc("run", trusting, picture)) == "2 E1351"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1351"
     swap_labels(trusting)
-    assert code(tcc("run", trusting, picture)) == "2 E1351"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1351"
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     assert tcc("run", trusting, picture).code == 0
     swap_labels(trusting)
-    assert code(tcc("run", trusting, picture)) == "2 E1351"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1351"
 
 
 def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
     tcc, built, picture, home, monkeypatch
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-    pair(home, "maker")
+    write_key_pair(home, "maker")
     added = tcc("trust", "add", "maker.pub", "--for", "tiny")
     assert (
         "bundles of tiny without a signature are refused, unless they are built here" in added.err
     )
     assert "still run" not in added.err
     assert "are taken, except of tiny" in tcc("trust", "list").out
-    ended = tcc("run", built, picture)
-    assert code(ended) == "2 E1351"
-    assert "bundles of `tiny` are signed only, since you trust a key for it" in ended.err
-    assert "`tcc sign BUNDLE --key PRIVATE.pem`, or build it here again" in ended.err
+    outcome = tcc("run", built, picture)
+    assert format_code(outcome) == "2 E1351"
+    assert "bundles of `tiny` are signed only, since you trust a key for it" in outcome.err
+    assert "`tcc sign BUNDLE --key PRIVATE.pem`, or build it here again" in outcome.err
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     assert tcc("run", built, picture).code == 0
 
 
 @pytest.mark.parametrize("words", [("verify", "--key"), ("sign", "--key")])
 def test_a_key_that_is_not_there_is_named_with_its_option(words, tcc, built):
-    ended = tcc(words[0], built, words[1], "nope.pem")
-    assert code(ended) == "2 E0603"
-    assert "that --key names: No such file" in ended.err
-    assert "--> nope.pem" in ended.err
+    outcome = tcc(words[0], built, words[1], "nope.pem")
+    assert format_code(outcome) == "2 E0603"
+    assert "that --key names: No such file" in outcome.err
+    assert "--> nope.pem" in outcome.err
 
 
 def test_what_was_fitted_here_needs_no_signature(tcc, trusting, picture, images):
-    ended = tcc("eval", trusting, "--data", images, "--fit")
-    assert "E13" not in ended.err
-    assert not (trusting / "model.sig").exists() or ended.code
-    if not ended.code:
+    outcome = tcc("eval", trusting, "--data", images, "--fit")
+    assert "E13" not in outcome.err
+    assert not (trusting / "model.sig").exists() or outcome.code
+    if not outcome.code:
         assert tcc("run", trusting, picture).code == 0
 
 
@@ -167,15 +167,15 @@ def test_signatures_can_be_required(tcc, built, picture, home, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     assert tcc("run", built, picture).code == 0
     assert tcc("trust", "require", "on").code == 0
-    for words in (("run", built, picture), ("run", built, picture, "--trust"), ("show", built)):
-        ended = tcc(*words)
-        assert code(ended) == "2 E1351"
-        assert "trust.json wants a signature" in ended.err
+    for args in (("run", built, picture), ("run", built, picture, "--trust"), ("show", built)):
+        outcome = tcc(*args)
+        assert format_code(outcome) == "2 E1351"
+        assert "trust.json wants a signature" in outcome.err
     # Building, and signing, need none; nor does Python's, which reads again what it wrote.
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    pair(home, "maker")
+    write_key_pair(home, "maker")
     assert tcc("sign", built, "--key", "maker.pem").code == 0
-    assert code(tcc("run", built, picture, "--trust")) == "2 E1354"
+    assert format_code(tcc("run", built, picture, "--trust")) == "2 E1354"
     assert tcc("trust", "add", "maker.pub").code == 0
     assert tcc("run", built, picture).code == 0
     assert tcc("trust", "require", "off").code == 0
@@ -185,20 +185,20 @@ def test_signatures_can_be_required(tcc, built, picture, home, monkeypatch):
 
 def test_a_project_can_require_them(tcc, built, picture, home):
     (home / "tcc.toml").write_text("require_signature = true\n")
-    ended = tcc("run", built, picture)
-    assert code(ended) == "2 E1351"
-    assert "tcc.toml wants a signature" in ended.err
+    outcome = tcc("run", built, picture)
+    assert format_code(outcome) == "2 E1351"
+    assert "tcc.toml wants a signature" in outcome.err
     (home / "tcc.toml").write_text("require_signature = false\n")
     assert tcc("run", built, picture).code == 0
     (home / "tcc.toml").write_text("require_signature = 1\n")
-    assert code(tcc("run", built, picture)) == "2 E0613"
+    assert format_code(tcc("run", built, picture)) == "2 E0613"
 
 
 def test_a_key_is_trusted_for_the_networks_that_are_named(tcc, trusting, picture):
     assert tcc("trust", "add", "maker.pub", "--for", "lung", "--for", "skin").code == 0
-    ended = tcc("run", trusting, picture)
-    assert code(ended) == "2 E1355"
-    assert "lung, skin" in ended.err
+    outcome = tcc("run", trusting, picture)
+    assert format_code(outcome) == "2 E1355"
+    assert "lung, skin" in outcome.err
     assert tcc("trust", "add", "maker.pub").code == 0
     assert tcc("run", trusting, picture).code == 0
 
@@ -208,36 +208,36 @@ def test_a_key_is_trusted_for_the_networks_that_are_named(tcc, trusting, picture
 )
 def test_a_key_is_trusted_until_a_day(day, taken, tcc, trusting, picture):
     assert tcc("trust", "add", "maker.pub", "--expires", day).code == 0
-    ended = tcc("run", trusting, picture)
-    assert code(ended) == ("0 " if taken else "2 E1356"), ended.err
+    outcome = tcc("run", trusting, picture)
+    assert format_code(outcome) == ("0 " if taken else "2 E1356"), outcome.err
     # The user's own word for a key does not make its day come back.
     assert (tcc("verify", trusting, "--key", "maker.pub").code == 0) is taken
 
 
 @pytest.mark.parametrize("day", ["2020-1-3", "tomorrow", "20200103", "2020-02-30", ""])
 def test_a_day_that_is_none(day, tcc, trusting):
-    assert code(tcc("trust", "add", "maker.pub", "--expires", day)) == "2 E0601"
+    assert format_code(tcc("trust", "add", "maker.pub", "--expires", day)) == "2 E0601"
 
 
 def test_a_revoked_key_stays_so(tcc, trusting, picture):
     assert tcc("trust", "revoke", "maker.pub").code == 0
-    for words in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
-        assert code(tcc(*words)) == "2 E1357"
-    assert code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
-    assert code(tcc("trust", "add", "maker.pub")) == "2 E1357"
+    for args in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
+        assert format_code(tcc(*args)) == "2 E1357"
+    assert format_code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
+    assert format_code(tcc("trust", "add", "maker.pub")) == "2 E1357"
     # Nor by a signature that names another key.
     path = trusting / "model.sig"
-    plain = json.loads(path.read_text())
-    plain["verificationMaterial"]["publicKey"]["hint"] = "0" * 64
-    path.write_text(json.dumps(plain))
-    assert code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
+    signature_json = json.loads(path.read_text())
+    signature_json["verificationMaterial"]["publicKey"]["hint"] = "0" * 64
+    path.write_text(json.dumps(signature_json))
+    assert format_code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
 
 
 def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
     (key,) = tcc("trust", "list", "--json").document["keys"]
-    assert code(tcc("trust", "revoke", "0" * 16)) == "2 E1364"
+    assert format_code(tcc("trust", "revoke", "0" * 16)) == "2 E1364"
     assert tcc("trust", "revoke", key["fingerprint"][:16]).code == 0
-    assert code(tcc("run", trusting, picture)) == "2 E1357"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1357"
     assert f"{key['fingerprint'][:16]}  revoked" in tcc("trust", "list").out
 
 
@@ -245,7 +245,7 @@ def test_the_list_is_shown_by_itself(tcc, trusting):
     assert tcc("trust").out == tcc("trust", "list").out
     assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
     assert "tiny\nbundles without a signature are taken, except of tiny\n" in tcc("trust").out
-    assert code(tcc("trust", "--json", "list")) == "2 E0601"
+    assert format_code(tcc("trust", "--json", "list")) == "2 E0601"
 
 
 def test_an_older_release_does_not_come_back(tcc, trusting, picture):
@@ -255,10 +255,10 @@ def test_an_older_release_does_not_come_back(tcc, trusting, picture):
     assert tcc("sign", trusting, "--key", "maker.pem", "--release", "3").code == 0
     assert tcc(*run).code == 0
     (trusting / "model.sig").write_bytes(old)
-    ended = tcc(*run)
-    assert code(ended) == "2 E1358"
-    assert "release 1 of `tiny`" in ended.err
-    assert "release 3 was seen here" in ended.err
+    outcome = tcc(*run)
+    assert format_code(outcome) == "2 E1358"
+    assert "release 1 of `tiny`" in outcome.err
+    assert "release 3 was seen here" in outcome.err
     assert tcc("sign", trusting, "--key", "maker.pem", "--release", "3").code == 0
     assert tcc(*run).code == 0
     # Another key has releases of its own.
@@ -269,7 +269,7 @@ def test_an_older_release_does_not_come_back(tcc, trusting, picture):
 
 def test_the_least_release_can_be_said(tcc, trusting, picture):
     assert tcc("trust", "add", "maker.pub", "--min-release", "2").code == 0
-    assert code(tcc("run", trusting, picture)) == "2 E1358"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1358"
     assert tcc("sign", trusting, "--key", "maker.pem", "--release", "2").code == 0
     assert tcc("run", trusting, picture).code == 0
 
@@ -277,8 +277,8 @@ def test_the_least_release_can_be_said(tcc, trusting, picture):
 def test_a_release_that_cannot_be_noted_is_not_taken(tcc, trusting, picture, home):
     (home / "state/tcc/releases").mkdir(parents=True)
     (home / "state/tcc/releases").chmod(0o777)
-    ended = tcc("run", trusting, picture)
-    assert code(ended) == "2 E1359", ended.err
+    outcome = tcc("run", trusting, picture)
+    assert format_code(outcome) == "2 E1359", outcome.err
     assert tcc("trust", "add", "maker.pub", "--min-release", "1").code == 0
     assert tcc("run", trusting, picture).code == 0
 
@@ -303,35 +303,37 @@ def test_a_trust_list_of_others_is_refused(spoil, tcc, trusting, picture, home):
     if os.getuid() and "chown" in spoil.__code__.co_names:
         pytest.skip("needs root, to make files of another user")
     spoil(home / "config")
-    for words in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
-        assert code(tcc(*words)) == "2 E1360"
+    for args in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
+        assert format_code(tcc(*args)) == "2 E1360"
 
 
 def test_a_damaged_list_is_no_list(tcc, trusting, picture, home):
     path = home / "config/tcc/trust.json"
-    whole = json.loads(path.read_text())
-    for key, wrong in (
+    trust_json = json.loads(path.read_text())
+    for key, wrong_value in (
         ("require", 0), ("keys", {}), ("keys", [{}]), ("revoked", [1]), ("tcc_trust", 2),
         ("tcc_trust", True), ("folders", "x"),
     ):  # fmt: skip
-        path.write_text(json.dumps(whole | {key: wrong}))
-        assert code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong)
-    for key, wrong in (
+        path.write_text(json.dumps(trust_json | {key: wrong_value}))
+        assert format_code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong_value)
+    for key, wrong_value in (
         ("expires", "soon"), ("networks", "tiny"), ("min_release", "1"), ("fingerprint", 7),
         ("pem", None),
     ):  # fmt: skip
-        path.write_text(json.dumps(whole | {"keys": [whole["keys"][0] | {key: wrong}]}))
-        assert code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong)
+        path.write_text(
+            json.dumps(trust_json | {"keys": [trust_json["keys"][0] | {key: wrong_value}]})
+        )
+        assert format_code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong_value)
     # The PEM of another key under a trusted fingerprint.
-    other = json.loads((home / "config/tcc/trust.json").read_text())
-    assert other
+    other_trust = json.loads((home / "config/tcc/trust.json").read_text())
+    assert other_trust
     tcc("trust", "list")
-    path.write_text(json.dumps(whole))
+    path.write_text(json.dumps(trust_json))
     assert tcc("trust", "add", "other.pub").code == 0
     both = json.loads(path.read_text())
     both["keys"][0]["pem"] = both["keys"][1]["pem"]
     path.write_text(json.dumps(both))
-    assert code(tcc("run", trusting, picture)) == "2 E1360"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1360"
 
 
 def test_the_tool_of_the_openssf_verifies_it_too(tcc, trusting, home):
@@ -351,16 +353,16 @@ def test_what_that_tool_signs_is_taken(tcc, trusting, home, picture):
     (home / "model.sig").rename(trusting / "model.sig")
     assert tcc("run", trusting, picture).code == 0
     swap_labels(trusting)
-    assert code(tcc("run", trusting, picture)) == "2 E1352"
+    assert format_code(tcc("run", trusting, picture)) == "2 E1352"
 
 
 @pytest.mark.parametrize("curve", ["secp384r1", "secp521r1"])
 def test_the_other_curves_sign_too(curve, tcc, trusting, home, picture):
     verifying = pytest.importorskip("model_signing").verifying
-    words = ["openssl", "ecparam", "-name", curve, "-genkey", "-noout", "-out", "big.pem"]
-    subprocess.run(words, check=True, capture_output=True)
-    words = ["openssl", "ec", "-in", "big.pem", "-pubout", "-out", "big.pub"]
-    subprocess.run(words, check=True, capture_output=True)
+    args = ["openssl", "ecparam", "-name", curve, "-genkey", "-noout", "-out", "big.pem"]
+    subprocess.run(args, check=True, capture_output=True)
+    args = ["openssl", "ec", "-in", "big.pem", "-pubout", "-out", "big.pub"]
+    subprocess.run(args, check=True, capture_output=True)
     assert tcc("sign", trusting, "--key", "big.pem").code == 0
     assert tcc("trust", "add", "big.pub").code == 0
     assert tcc("run", trusting, picture).code == 0
@@ -370,15 +372,15 @@ def test_the_other_curves_sign_too(curve, tcc, trusting, home, picture):
 
 def test_a_program_of_a_trusted_maker_runs_and_no_other(tcc, strange, home, picture, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-    pair(home, "maker")
+    write_key_pair(home, "maker")
     assert tcc("sign", strange, "--key", "maker.pem").code == 0
     assert tcc("trust", "add", "maker.pub").code == 0
     assert "E0652" in tcc("run", strange, picture).err  # it ran, and is no network
     (home / "ran").unlink()
     program = strange / "model/tiny-run"
     program.write_text(program.read_text() + "# more\n")
-    forged_bundles.forged(strange, "host")
-    assert code(tcc("run", strange, picture)) == "2 E1352"
+    forged_bundles.forge_bundle(strange, "host")
+    assert format_code(tcc("run", strange, picture)) == "2 E1352"
     assert not (home / "ran").exists()
 
 
@@ -389,9 +391,9 @@ def test_a_check_loads_no_more_than_it_needs(trusting, process):
         "try: tcc.compiler.cli.main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
-    ended = process("show", trusting, program=program)
-    assert ended.code == 0
-    loaded = set(ended.err.split())
+    outcome = process("show", trusting, program=program)
+    assert outcome.code == 0
+    loaded = set(outcome.err.split())
     assert "cryptography.hazmat.primitives.asymmetric.ec" in loaded
     assert not {"model_signing", "cryptography.hazmat.primitives.serialization.ssh"} & loaded
     assert sys.executable

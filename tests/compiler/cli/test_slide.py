@@ -4,20 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, drawn, write
+from drawn_slides import PINK, PURPLE, draw_pixels, write
 from PIL import Image
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-PIXELS = drawn(512, 480, (80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
+PIXELS = draw_pixels(512, 480, (80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
 
 
 def test_the_mask_of_a_slide(tcc, home):
     write(home / "s.tif", PIXELS, levels=2)
-    done = tcc("slide", "mask", "s.tif", "--steps", "steps", "--at", 1, "--patch", 32, "--json")
-    assert done.code == 0, done.err
+    outcome = tcc("slide", "mask", "s.tif", "--steps", "steps", "--at", 1, "--patch", 32, "--json")
+    assert outcome.code == 0, outcome.err
     mask = np.asarray(Image.open(home / "mask.png"))
     assert mask.shape == (60, 64)
-    assert done.document == {
+    assert outcome.document == {
         "slide": "s.tif", "mask": "mask.png", "steps": "steps",
         "tissue_share": float((mask == 255).mean()), "tissue_mm2": pytest.approx(0.01),
         "regions": 2, "patches": 10,
@@ -25,18 +25,23 @@ def test_the_mask_of_a_slide(tcc, home):
     assert [path.name[2:-4] for path in sorted((home / "steps").iterdir())] == [
         "slide", "rgb", "hsv", "range", "joined", "tissue", "without-background", "patches",
     ]  # fmt: skip
-    before = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
+    files_before = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
     assert tcc("slide", "mask", "s.tif", "-o", "mask.geojson", "--steps", "steps").code == 0
-    after = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
-    assert after == {name: data for name, data in before.items() if "patches" not in name}
+    files_after = {path.name: path.read_bytes() for path in (home / "steps").iterdir()}
+    assert files_after == {
+        name: data for name, data in files_before.items() if "patches" not in name
+    }
     assert len(json.loads((home / "mask.geojson").read_bytes())["features"]) == 2
 
 
 def test_pale_tissue_that_is_lost_is_told(tcc, home):
-    write(home / "s.tif", drawn(512, 480, (80, 160, 240, 400, PURPLE), (300, 200, 500, 400, PINK)))
-    done = tcc("slide", "mask", "s.tif", "--rule", "paper")
-    assert done.code == 0
-    assert "s.tif: `--rule paper` leaves out 50% of what the default, `any`, takes" in done.err
+    write(
+        home / "s.tif",
+        draw_pixels(512, 480, (80, 160, 240, 400, PURPLE), (300, 200, 500, 400, PINK)),
+    )
+    outcome = tcc("slide", "mask", "s.tif", "--rule", "paper")
+    assert outcome.code == 0
+    assert "s.tif: `--rule paper` leaves out 50% of what the default, `any`, takes" in outcome.err
     assert "leaves out" not in tcc("slide", "mask", "s.tif", "--rule", "wide").err
     assert "leaves out" not in tcc("slide", "mask", "s.tif").err
 
@@ -68,18 +73,18 @@ def test_the_default_keeps_the_tissue_of_a_real_slide(tcc, shared):
     ids=str,
 )
 def test_what_cannot_be(tcc, home, picture, images, words, code):
-    done = tcc("slide", "mask", *words)
-    assert done.code == 2
-    assert f"error[{code}]" in done.err
+    outcome = tcc("slide", "mask", *words)
+    assert outcome.code == 2
+    assert f"error[{code}]" in outcome.err
     if code != "E0602":
         assert not (home / "mask.png").exists()
 
 
 def test_a_slide_without_tissue(tcc, home):
     Image.new("RGB", (90, 70), (240, 240, 240)).save(home / "white.png")
-    done = tcc("slide", "mask", "white.png", "--mpp", 0.5)
-    assert done.code == 0
-    assert "0.0% is tissue, 0.00 mm2 in 0 regions" in done.out
+    outcome = tcc("slide", "mask", "white.png", "--mpp", 0.5)
+    assert outcome.code == 0
+    assert "0.0% is tissue, 0.00 mm2 in 0 regions" in outcome.out
     assert not np.asarray(Image.open(home / "mask.png")).any()
 
 
@@ -93,12 +98,12 @@ def test_a_slide_without_tissue(tcc, home):
 )
 def test_the_samples_have_the_tissue_that_was_seen(tcc, home, shared, name, share, said):
     """Their masks, of the page's options, were looked at; two files are of one slide."""
-    words = ("--rule", "wide", "--fill-holes", 2000, "--least-region", 2000, "--json")
+    args = ("--rule", "wide", "--fill-holes", 2000, "--least-region", 2000, "--json")
     slide = shared / "data/wsi" / name
     if not said:
-        done = tcc("slide", "mask", slide, *words)
-        assert done.code == 2
-        assert [each["code"] for each in done.document["diagnostics"]] == ["E1301"]
-    done = tcc("slide", "mask", slide, *words, *(() if said else ("--mpp", 0.5)))
-    assert done.code == 0, done.err
-    assert done.document["tissue_share"] == pytest.approx(share, abs=0.01)
+        outcome = tcc("slide", "mask", slide, *args)
+        assert outcome.code == 2
+        assert [diagnostic["code"] for diagnostic in outcome.document["diagnostics"]] == ["E1301"]
+    outcome = tcc("slide", "mask", slide, *args, *(() if said else ("--mpp", 0.5)))
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["tissue_share"] == pytest.approx(share, abs=0.01)

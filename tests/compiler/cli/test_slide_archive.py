@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
+from drawn_slides import PINK, PURPLE, build_colour_bundle, draw_pixels, write
 
 from tcc.compiler.slides import slide_archive, slide_record
 from tcc.compiler.support import task_runners
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
+SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 SLOWLY = """
 import time
@@ -35,7 +35,7 @@ slide_job.BlockWorker._store = slow
 
 @pytest.fixture
 def bundle(tcc, home):
-    return colour_bundle(tcc, home)
+    return build_colour_bundle(tcc, home)
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def archive(home):
         path.parent.mkdir(parents=True, exist_ok=True)
         area = (64, 128, 256, 256 + 32 * number)
         tumour = (128, 160, 192 + 32 * number, 224)
-        write(path, drawn(320, 384, (*area, PINK), (*tumour, PURPLE)), levels=2)
+        write(path, draw_pixels(320, 384, (*area, PINK), (*tumour, PURPLE)), levels=2)
     (home / "scans/notes.txt").write_text("a note")
     (home / "scans/.thumbs.tif").write_text("hidden")
     (home / "scans/deep er/up").symlink_to(home / "scans")
     return home / "scans"
 
 
-def contents(folder):
+def read_contents(folder):
     """Every file of a folder but what is kept of runs."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -65,42 +65,42 @@ def contents(folder):
 @pytest.fixture
 def expected(tcc, bundle, archive, home):
     """What each slide gives by itself."""
-    made = {}
+    folder_by_slide = {}
     for name in ("b.tif", "deep er/b.tif", "deep er/c\nd.tif"):
-        place = home / "expected" / Path(name).parent
-        done = tcc("slide", "run", bundle, archive / name, *WORDS, "-o", place)
-        assert done.code == 0, done.err
-        made |= {str(Path(name).with_suffix("")): place}
-    assert len(contents(home / "expected")) == 27
-    return contents(home / "expected")
+        folder = home / "expected" / Path(name).parent
+        outcome = tcc("slide", "run", bundle, archive / name, *SLIDE_ARGS, "-o", folder)
+        assert outcome.code == 0, outcome.err
+        folder_by_slide |= {str(Path(name).with_suffix("")): folder}
+    assert len(read_contents(home / "expected")) == 27
+    return read_contents(home / "expected")
 
 
 def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, home):
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
     (archive / "gone.ndpi").symlink_to(home / "nothing")
-    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--workers", 2)
-    done = tcc(*words, "--json")
-    assert done.code == 2
-    assert contents("out") == expected
-    assert [each["folder"] for each in done.document["slides"]] == [
+    args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--workers", 2)
+    outcome = tcc(*args, "--json")
+    assert outcome.code == 2
+    assert read_contents("out") == expected
+    assert [member["folder"] for member in outcome.document["slides"]] == [
         "out/b", "out/deep er/b", "out/deep er/c\nd",
     ]  # fmt: skip
-    assert done.document["failed"] == [
+    assert outcome.document["failed"] == [
         {"slide": "scans/cut.svs", "state": "failed: E1300"},
         {"slide": "scans/gone.ndpi", "state": "failed: E1300"},
     ]
-    files = [each["file"] for each in done.document["diagnostics"]]
+    files = [member["file"] for member in outcome.document["diagnostics"]]
     assert files == ["scans/cut.svs", "scans/gone.ndpi"]
-    assert done.document["left_out"] == ["scans/notes.txt"]
+    assert outcome.document["left_out"] == ["scans/notes.txt"]
     # Another night: what is finished is left as it is, what was mended is made.
     times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
     (archive / "gone.ndpi").unlink()
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes())
-    done = tcc(*(word for word in words if word != "-q"))
-    assert done.code == 0, done.err
-    assert "3 of 4 slides are finished" in done.err
-    assert "left out, as no slides by their names: scans/notes.txt" in done.err
-    rows = [re.split("  +", line)[:2] for line in done.out.splitlines()]
+    outcome = tcc(*(arg for arg in args if arg != "-q"))
+    assert outcome.code == 0, outcome.err
+    assert "3 of 4 slides are finished" in outcome.err
+    assert "left out, as no slides by their names: scans/notes.txt" in outcome.err
+    rows = [re.split("  +", line)[:2] for line in outcome.out.splitlines()]
     assert rows == [
         ["slide", "state"],
         ["scans/b.tif", "done before"],
@@ -109,29 +109,29 @@ def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, hom
         ["scans/deep er/c\ufffdd.tif", "done before"],
     ]
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert contents("out/cut")["probabilities.npy"] == expected["b/probabilities.npy"]
+    assert read_contents("out/cut")["probabilities.npy"] == expected["b/probabilities.npy"]
 
 
 def test_a_folder_without_slides(tcc, bundle, home):
     (home / "empty").mkdir()
-    done = tcc("slide", "run", bundle, "empty", *WORDS)
-    assert done.code == 2
-    assert "error[E1316]: there is no slide in this folder\n  --> empty" in done.err
+    outcome = tcc("slide", "run", bundle, "empty", *SLIDE_ARGS)
+    assert outcome.code == 2
+    assert "error[E1316]: there is no slide in this folder\n  --> empty" in outcome.err
 
 
 def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
-    write(archive / "deep er.tif", drawn(64, 64))
-    done = tcc("slide", "run", bundle, "scans", *WORDS)
-    assert done.code == 2
-    assert "the result of this slide would lie in the result of another" in done.err
+    write(archive / "deep er.tif", draw_pixels(64, 64))
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS)
+    assert outcome.code == 2
+    assert "the result of this slide would lie in the result of another" in outcome.err
     (archive / "deep er.tif").rename(archive / "b.svs")
-    assert "two slides are called b" in tcc("slide", "run", bundle, "scans", *WORDS).err
+    assert "two slides are called b" in tcc("slide", "run", bundle, "scans", *SLIDE_ARGS).err
     (archive / "b.svs").unlink()
-    words = [word for word in WORDS if word not in ("--rule", "wide")]
-    done = tcc("slide", "run", bundle, "scans", *words, "--mask", "mask.png")
-    assert "`--mask` has no effect: it is for one slide" in done.err
-    done = tcc("slide", "run", bundle, "scans", *WORDS, "--dask", "local", "--slurm", "cpu")
-    assert "`--slurm` has no effect: `--dask` says where slides run" in done.err
+    args = [arg for arg in SLIDE_ARGS if arg not in ("--rule", "wide")]
+    outcome = tcc("slide", "run", bundle, "scans", *args, "--mask", "mask.png")
+    assert "`--mask` has no effect: it is for one slide" in outcome.err
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--dask", "local", "--slurm", "cpu")
+    assert "`--slurm` has no effect: `--dask` says where slides run" in outcome.err
     assert not (home / "slides").exists()
 
 
@@ -139,29 +139,29 @@ def test_results_among_the_slides_are_no_slides(tcc, bundle, archive, home):
     (archive / "deep er/up").unlink()
     (archive / "deep er/b.tif").unlink()
     (archive / "deep er/c\nd.tif").unlink()
-    assert tcc("slide", "run", bundle, "scans", *WORDS, "-o", "scans").code == 0
+    assert tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "scans").code == 0
     assert (archive / "b/probabilities.ome.tif").exists()
-    found = tcc("slide", "run", bundle, "scans", *WORDS, "-o", "scans", "--json").document
-    assert [(one["folder"], one["finished_before"]) for one in found["slides"]] == [
+    document = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "scans", "--json").document
+    assert [(slide_row["folder"], slide_row["finished_before"]) for slide_row in document["slides"]] == [
         ("scans/b", True),
     ]  # fmt: skip
 
 
 def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, monkeypatch):
-    found = []
+    tasks = []
 
     def run(task):
-        found.append(task)
+        tasks.append(task)
         return slide_archive.build_lost_outcome(task, "nothing runs here")
 
     monkeypatch.setattr(slide_archive, "run_task", run)
-    words = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
-    done = tcc("slide", "run", bundle, "scans", *WORDS, *words)
-    assert done.code == 1
-    assert [each["code"] for each in done.document["diagnostics"]] == ["E1318"] * 3
-    sizes = [Path(task.path).stat().st_size for task in found]
+    args = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, *args)
+    assert outcome.code == 1
+    assert [diagnostic["code"] for diagnostic in outcome.document["diagnostics"]] == ["E1318"] * 3
+    sizes = [Path(task.path).stat().st_size for task in tasks]
     assert sizes == sorted(sizes, reverse=True)
-    for task in found:
+    for task in tasks:
         assert task.path == str(home / task.typed)
         fixed = ("--at=0.5", "--patch=32", "--rule=wide", "--tumour=tumour", "--skip-damaged")
         assert set(task.words) >= {*fixed, "--mpp=0.5", "--workers=2", "--json", "--quiet"}
@@ -182,16 +182,16 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
 def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
     tries = []
 
-    def run(words, more):
-        tries.append(words)
+    def run(args, options):
+        tries.append(args)
         return task_runners.CommandOutcome(code, out, "what it said")
 
     monkeypatch.setattr(task_runners, "run_command", run)
-    end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
-    assert [each.code for each in end.problems] == ([found] if found else [])
+    child_end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
+    assert [problem.code for problem in child_end.problems] == ([found] if found else [])
     assert len(tries) == (slide_archive.MAX_TRIES if code < 0 else 1)
     if found is None:
-        assert end.document == {"patches": 3}
+        assert child_end.document == {"patches": 3}
 
 
 @pytest.fixture
@@ -204,79 +204,79 @@ def lease(tmp_path, monkeypatch):
     return lambda: slide_record.lock_slide(folder, tmp_path / "s.tif")
 
 
-def elsewhere(folder, beat):
-    about = {"token": "theirs", "kernel": "another", "host": "far", "pid": 7, "beat": beat}
-    (folder / "lease").write_text(json.dumps(about | {"patches": [3, 4]}))
+def write_remote_lease(folder, beat):
+    lease_json = {"token": "theirs", "kernel": "another", "host": "far", "pid": 7, "beat": beat}
+    (folder / "lease").write_text(json.dumps(lease_json | {"patches": [3, 4]}))
 
 
 def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
-    elsewhere(tmp_path / "work", 0)
+    write_remote_lease(tmp_path / "work", 0)
     assert slide_record.read_progress(tmp_path / "work") == (3, 4)
-    beats = threading.Timer(0.1, elsewhere, (tmp_path / "work", 1))
+    beats = threading.Timer(0.1, write_remote_lease, (tmp_path / "work", 1))
     beats.start()
-    with pytest.raises(slide_record.UserError, match="another run") as found, lease():
+    with pytest.raises(slide_record.UserError, match="another run") as error_info, lease():
         pass
-    assert found.value.diagnostics[0].label == "process 7 of far"
+    assert error_info.value.diagnostics[0].label == "process 7 of far"
     beats.join()
 
 
 def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
     monkeypatch.setattr(slide_record, "STALE_SECONDS", 0.05)
-    elsewhere(tmp_path / "work", 0)
-    with lease() as own:
-        assert json.loads((tmp_path / "work/lease").read_text())["token"] == own.token
+    write_remote_lease(tmp_path / "work", 0)
+    with lease() as own_lease:
+        assert json.loads((tmp_path / "work/lease").read_text())["token"] == own_lease.token
     assert (tmp_path / "work/lease").read_bytes() == b""
 
 
 def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
-    with lease() as own:
-        own.check(tmp_path / "s.tif")
-        own.send_heartbeat()
-        elsewhere(tmp_path / "work", 0)
-        own.send_heartbeat()
+    with lease() as own_lease:
+        own_lease.check(tmp_path / "s.tif")
+        own_lease.send_heartbeat()
+        write_remote_lease(tmp_path / "work", 0)
+        own_lease.send_heartbeat()
         with pytest.raises(slide_record.UserError, match="another run works on this slide"):
-            own.check(tmp_path / "s.tif")
+            own_lease.check(tmp_path / "s.tif")
     assert slide_record.read_progress(tmp_path / "work") == (3, 4)
 
 
 def test_a_lease_of_a_dead_process_of_this_machine(lease, tmp_path):
-    for left in (
+    for lease_bytes in (
         b"",
         b"\0" * 9,
         b"[1]",
         json.dumps({"kernel": slide_record._read_boot_id()}).encode(),
     ):
-        (tmp_path / "work/lease").write_bytes(left)
+        (tmp_path / "work/lease").write_bytes(lease_bytes)
         slide_record.STALE_SECONDS, stale = 0.05, slide_record.STALE_SECONDS
         try:
-            with lease() as own:
-                assert own.token
+            with lease() as own_lease:
+                assert own_lease.token
         finally:
             slide_record.STALE_SECONDS = stale
 
 
-def started(*words, **options):
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+def start_command(*args, **options):
+    command = [sys.executable, "-c", PROGRAM, *map(str, args)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, **quiet, **options)
 
 
-def wait_for(what, seconds=120):
+def wait_for(condition, seconds=120):
     until = time.monotonic() + seconds
-    while not (found := what()):
+    while not (reached := condition()):
         assert time.monotonic() < until
         time.sleep(0.05)
-    return found
+    return reached
 
 
-def processes(home):
+def list_processes(home):
     """The numbers of processes that run slides into a folder."""
-    found = []
+    process_ids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             if f"--output={home}".encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
+                process_ids.append(int(path.parent.name))
+    return process_ids
 
 
 @pytest.fixture
@@ -289,17 +289,17 @@ def slowly(monkeypatch, archive, expected):
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_leaves_nobody_and_goes_on(tcc, bundle, slowly, expected, home):
-    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--workers", 2)
-    run = started(*words)
+    args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--workers", 2)
+    run = start_command(*args)
     blocks = wait_for(lambda: list(Path("out").rglob("*.npy")))
     run.kill()
     run.wait()
-    wait_for(lambda: not processes(home), 10)
-    before = {path: path.stat().st_mtime_ns for path in blocks if path.exists()}
-    done = tcc(*words)
-    assert done.code == 0, done.err
-    assert before
-    assert contents("out") == expected
+    wait_for(lambda: not list_processes(home), 10)
+    times_before = {path: path.stat().st_mtime_ns for path in blocks if path.exists()}
+    outcome = tcc(*args)
+    assert outcome.code == 0, outcome.err
+    assert times_before
+    assert read_contents("out") == expected
 
 
 @pytest.mark.slow
@@ -307,30 +307,30 @@ def test_a_process_that_is_killed_is_replaced(tcc, bundle, slowly, expected, hom
     killed = []
 
     def kill():
-        killed.extend(wait_for(lambda: processes(home) and list(Path("out").rglob("*.npy"))))
-        os.kill(processes(home)[0], signal.SIGKILL)
+        killed.extend(wait_for(lambda: list_processes(home) and list(Path("out").rglob("*.npy"))))
+        os.kill(list_processes(home)[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
-    done = tcc("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--workers", 2)
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--workers", 2)
     thread.join()
     assert killed
-    assert done.code == 0, done.err
-    assert contents("out") == expected
+    assert outcome.code == 0, outcome.err
+    assert read_contents("out") == expected
 
 
 @pytest.mark.slow
 def test_two_runs_share_a_folder(tcc, bundle, slowly, expected, home):
-    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out")
-    other = started(*words)
+    args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out")
+    other_run = start_command(*args)
     wait_for(lambda: list(Path("out").rglob("*.npy")))
-    done = tcc(*words, "--json")
-    assert done.code in (0, 2)
-    states = {each["state"] for each in done.document.get("failed", ())}
+    outcome = tcc(*args, "--json")
+    assert outcome.code in (0, 2)
+    states = {failure["state"] for failure in outcome.document.get("failed", ())}
     assert states <= {"another run"}
-    assert other.wait() in (0, 2)
-    assert contents("out") == expected
-    assert tcc(*words).code == 0
+    assert other_run.wait() in (0, 2)
+    assert read_contents("out") == expected
+    assert tcc(*args).code == 0
 
 
 @pytest.mark.slow
@@ -339,35 +339,35 @@ def test_jobs_of_submitit(tcc, bundle, archive, expected, home, monkeypatch):
     pytest.importorskip("submitit", reason="needs the extra `sweep`")
     monkeypatch.setattr(task_runners, "CLUSTER", "local")
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
-    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--slurm", "cpu", "--json")
-    done = tcc(*words)
-    assert done.code == 2, done.err
-    assert [each["code"] for each in done.document["diagnostics"]] == ["E1300"]
-    assert len(done.document["slides"]) == 3
-    assert contents("out") == expected
+    args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--slurm", "cpu", "--json")
+    outcome = tcc(*args)
+    assert outcome.code == 2, outcome.err
+    assert [diagnostic["code"] for diagnostic in outcome.document["diagnostics"]] == ["E1300"]
+    assert len(outcome.document["slides"]) == 3
+    assert read_contents("out") == expected
     assert len(list(Path("out/.tcc-slides/slurm").glob("*_result.pkl"))) == 4
 
 
 def test_where_there_is_no_slurm(tcc, bundle, archive, home, monkeypatch):
     pytest.importorskip("submitit", reason="needs the extra `sweep`")
     monkeypatch.setenv("PATH", str(home))
-    done = tcc("slide", "run", bundle, "scans", *WORDS, "--slurm", "cpu")
-    assert done.code == 2
-    assert "error[E1317]: there is no Slurm here\n  --> cpu\n" in done.err
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--slurm", "cpu")
+    assert outcome.code == 2
+    assert "error[E1317]: there is no Slurm here\n  --> cpu\n" in outcome.err
     for name, text in (("srun", "exit 0"), ("sbatch", "echo sbatch: error: no cpu >&2; exit 1")):
         (home / name).write_text(f"#!/bin/sh\n{text}\n")
         (home / name).chmod(0o755)
-    done = tcc("slide", "run", bundle, "scans", *WORDS, "--slurm", "cpu")
-    assert done.code == 2
-    assert "error[E1317]: Slurm does not take these jobs\n  --> cpu\n" in done.err
-    assert "= sbatch: error: no cpu" in done.err
+    outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--slurm", "cpu")
+    assert outcome.code == 2
+    assert "error[E1317]: Slurm does not take these jobs\n  --> cpu\n" in outcome.err
+    assert "= sbatch: error: no cpu" in outcome.err
 
 
 @pytest.mark.slow
 def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expected, home):
     distributed = pytest.importorskip("distributed", reason="needs the extra `sweep`")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--json")
+    args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--json")
     killed = []
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         # The workers' own processes have to be as slow.
@@ -376,7 +376,7 @@ def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expecte
 
         def kill():
             wait_for(lambda: list(Path("out").rglob("*.npy")))
-            (child, *_) = processes(home)
+            (child, *_) = list_processes(home)
             parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
             killed.append(parent)
             os.kill(parent, signal.SIGKILL)
@@ -384,9 +384,9 @@ def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expecte
 
         thread = threading.Thread(target=kill)
         thread.start()
-        done = tcc(*words, "--dask", cluster.scheduler_address)
+        outcome = tcc(*args, "--dask", cluster.scheduler_address)
         thread.join()
     assert killed[0] in numbers.values()
-    assert done.code == 0, done.err
-    assert len(done.document["slides"]) == 3
-    assert contents("out") == expected
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.document["slides"]) == 3
+    assert read_contents("out") == expected

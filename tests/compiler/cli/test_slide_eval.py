@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_slides import colour_bundle, drawn, write
+from drawn_slides import build_colour_bundle, draw_pixels, write
 from PIL import Image
 from stored_slides import BUNDLE, write_result
 
@@ -19,11 +19,11 @@ INSIDE = {(row, column) for row in range(3, 7) for column in range(5, 10)}
 EVERY = {(row, column) for row in range(10) for column in range(20)}
 
 
-def area(name, left, top, right, bottom):
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    about = {"classification": {"name": name}}
+def make_area(name, x_min, y_min, x_max, y_max):
+    ring = [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max], [x_min, y_min]]
+    properties = {"classification": {"name": name}}
     geometry = {"type": "Polygon", "coordinates": [ring]}
-    return {"type": "Feature", "geometry": geometry, "properties": about}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def truth(home):
     """A slide with a tumour, and one without."""
     folder = home / "truth"
     folder.mkdir()
-    (folder / "a.geojson").write_text(json.dumps([area("Tumor", *TUMOUR)]))
+    (folder / "a.geojson").write_text(json.dumps([make_area("Tumor", *TUMOUR)]))
     (folder / "b.geojson").write_text("[]")
     return folder
 
@@ -42,19 +42,19 @@ def results(home):
     likely = dict.fromkeys(EVERY, 0.1) | dict.fromkeys(INSIDE, 0.9)
     likely |= {(3, 5): 0.2, (3, 6): 0.3, (9, 19): 0.8}
     write_result(home / "results/a", "a.tif", SIZE, SPAN, likely)
-    other = dict.fromkeys(EVERY, 0.1) | {(0, 0): 0.7, (9, 19): 0.6}
-    write_result(home / "results/b", "b.tif", SIZE, SPAN, other)
+    probabilities = dict.fromkeys(EVERY, 0.1) | {(0, 0): 0.7, (9, 19): 0.6}
+    write_result(home / "results/b", "b.tif", SIZE, SPAN, probabilities)
     return ["results/a", "results/b"]
 
 
 @pytest.fixture
 def judged(tcc):
-    def judged(*words):
-        done = tcc("slide", "eval", *words, "--json")
-        assert done.code == 0, done.err
-        return done.document
+    def evaluate(*args):
+        outcome = tcc("slide", "eval", *args, "--json")
+        assert outcome.code == 0, outcome.err
+        return outcome.document
 
-    return judged
+    return evaluate
 
 
 def test_patches_are_judged_as_eval_judges_images(judged, truth, results):
@@ -77,37 +77,37 @@ def test_patches_are_judged_as_eval_judges_images(judged, truth, results):
 
 
 def test_slides_and_lesions(judged, truth, results):
-    found = judged(*results, "--truth", "truth")
-    assert found["slides"]["auc"] == 1
+    document = judged(*results, "--truth", "truth")
+    assert document["slides"]["auc"] == 1
     # One slide of each kind says next to nothing.
-    assert found["slides"]["interval"] == {"low": pytest.approx(0.2065, abs=1e-4), "high": 1}
-    lesions = found["lesions"]
+    assert document["slides"]["interval"] == {"low": pytest.approx(0.2065, abs=1e-4), "high": 1}
+    lesions = document["lesions"]
     assert lesions["rates"] == [0.25, 0.5, 1, 2, 4, 8]
     assert (lesions["lesions"], lesions["short"]) == (1, 0)
     assert lesions["all_slides"]["sensitivities"] == [1] * 6
     assert lesions["slides_without_tumour"]["mean"] == 1
-    one, other = found["each"]
-    (lesion,) = one["lesions"]
+    first_slide, second_slide = document["each"]
+    (lesion,) = first_slide["lesions"]
     assert (lesion["x"], lesion["y"], lesion["probability"]) == (750, 500, 0.9)
-    assert one["false_positives"] == [{"x": 1950, "y": 950, "probability": 0.8}]
-    assert [spot["probability"] for spot in other["false_positives"]] == [0.7, 0.6]
+    assert first_slide["false_positives"] == [{"x": 1950, "y": 950, "probability": 0.8}]
+    assert [spot["probability"] for spot in second_slide["false_positives"]] == [0.7, 0.6]
 
 
 def test_what_is_likelier_elsewhere_costs_sensitivity(judged, truth, results, home):
     likely = dict.fromkeys(EVERY, 0.1) | {(0, 0): 0.99, (5, 7): 0.6, (9, 19): 0.95}
     write_result(home / "worse/a", "a.tif", SIZE, SPAN, likely)
-    found = judged("worse/a", "results/b", "--truth", "truth")
+    document = judged("worse/a", "results/b", "--truth", "truth")
     # False ones of 0.99, 0.95, 0.7 come before the lesion and 0.6 with it: from (3/2, 0) to (2, 1).
-    assert found["lesions"]["all_slides"]["sensitivities"] == [0, 0, 0, 1, 1, 1]
+    assert document["lesions"]["all_slides"]["sensitivities"] == [0, 0, 0, 1, 1, 1]
     # On the slide without tumour 0.7 alone comes before it: from (1, 0) to (2, 1).
-    assert found["lesions"]["slides_without_tumour"]["sensitivities"] == [0, 0, 0, 1, 1, 1]
+    assert document["lesions"]["slides_without_tumour"]["sensitivities"] == [0, 0, 0, 1, 1, 1]
     # 0.99 of `a` against 0.7 of `b`.
-    assert found["slides"]["auc"] == 1
+    assert document["slides"]["auc"] == 1
 
 
 def test_the_table(tcc, truth, results):
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 0, done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 0, outcome.err
     for line in (
         "patches: accuracy 98.75%, 395 of 400 patches (95% interval",
         "intervals take patches for independent; those of one slide are not",
@@ -117,31 +117,31 @@ def test_the_table(tcc, truth, results):
         "a            1      1                1  0.9000",
         "b            0      0                2  0.7000",
     ):
-        assert line in done.out
+        assert line in outcome.out
 
 
-def pyramid(path, value=255, size=SIZE, around=0):
+def write_mask_pyramid(path, value=255, size=SIZE, around=0):
     """Write a mask as large as a slide, with levels, as CAMELYON's are."""
-    left, top, right, bottom = TUMOUR
+    x_min, y_min, x_max, y_max = TUMOUR
     mask = np.zeros(size[::-1], np.uint8)
-    mask[top - 64 : bottom + 64] = around
-    mask[top:bottom, left:right] = value
+    mask[y_min - 64 : y_max + 64] = around
+    mask[y_min:y_max, x_min:x_max] = value
     return write(path, mask, mpp=None, levels=4)
 
 
 @pytest.mark.parametrize("ending", ["xml", "png", "tif"])
 def test_truth_of_other_kinds(judged, truth, results, ending):
-    left, top, right, bottom = TUMOUR
-    wanted = judged(*results, "--truth", "truth")
+    x_min, y_min, x_max, y_max = TUMOUR
+    expected_document = judged(*results, "--truth", "truth")
     (truth / "a.geojson").unlink()
     if ending == "tif":
-        pyramid(truth / "a_mask.tif")
+        write_mask_pyramid(truth / "a_mask.tif")
     elif ending == "png":
         mask = np.zeros((250, 500), np.uint8)  # squares of four pixels
-        mask[top // 4 : bottom // 4, left // 4 : right // 4] = 255
+        mask[y_min // 4 : y_max // 4, x_min // 4 : x_max // 4] = 255
         Image.fromarray(mask).save(truth / "a.png")
     else:
-        points = ((left, top), (right, top), (right, bottom), (left, bottom))
+        points = ((x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max))
         text = "".join(
             f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, (x, y) in enumerate(points)
         )
@@ -149,36 +149,36 @@ def test_truth_of_other_kinds(judged, truth, results, ending):
             '<ASAP_Annotations><Annotations><Annotation Type="Polygon" PartOfGroup="_0"><Coordinates>'
             f"{text}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
         )
-    assert judged(*results, "--truth", "truth") == wanted
+    assert judged(*results, "--truth", "truth") == expected_document
 
 
 def test_values_of_masks_are_not_guessed(tcc, judged, truth, results):
-    wanted = judged(*results, "--truth", "truth")
+    expected_document = judged(*results, "--truth", "truth")
     (truth / "a.geojson").unlink()
-    pyramid(truth / "a_mask.tif", 1)
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1315]: is the value 1 of this mask tumour?" in done.err
-    assert "--tumour 1, or with --other 1" in done.err
-    assert judged(*results, "--truth", "truth", "--tumour", "1") == wanted
+    write_mask_pyramid(truth / "a_mask.tif", 1)
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1315]: is the value 1 of this mask tumour?" in outcome.err
+    assert "--tumour 1, or with --other 1" in outcome.err
+    assert judged(*results, "--truth", "truth", "--tumour", "1") == expected_document
     assert judged(*results, "--truth", "truth", "--other", "1")["slides"]["tumour"] == 0
-    pyramid(truth / "a_mask.tif", 2, around=1)  # background, tissue, tumour
-    words = ("--truth", "truth", "--tumour", "2", "--other", "1")
-    assert judged(*results, *words) == wanted
+    write_mask_pyramid(truth / "a_mask.tif", 2, around=1)  # background, tissue, tumour
+    args = ("--truth", "truth", "--tumour", "2", "--other", "1")
+    assert judged(*results, *args) == expected_document
 
 
 def test_a_mask_of_another_slide_and_a_slide(tcc, truth, results, home):
-    pyramid(truth / "a_mask.tif")
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "error[E1314]: a.geojson and a_mask.tif are both of slide a" in done.err
+    write_mask_pyramid(truth / "a_mask.tif")
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1314]: a.geojson and a_mask.tif are both of slide a" in outcome.err
     (truth / "a.geojson").unlink()
-    pyramid(truth / "a_mask.tif", size=(2000, 999))
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "error[E1307]: this mask of 2000 x 999 pixels is not of this slide" in done.err
-    write(truth / "a_mask.tif", drawn(*SIZE))
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "error[E1307]" in done.err
-    assert "this is in colour" in done.err
+    write_mask_pyramid(truth / "a_mask.tif", size=(2000, 999))
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1307]: this mask of 2000 x 999 pixels is not of this slide" in outcome.err
+    write(truth / "a_mask.tif", draw_pixels(*SIZE))
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "error[E1307]" in outcome.err
+    assert "this is in colour" in outcome.err
     (truth / "a_mask.tif").write_bytes(b"II")
     assert tcc("slide", "eval", *results, "--truth", "truth").code == 2
 
@@ -188,67 +188,67 @@ def test_a_mask_of_another_depth_is_no_slide_of_it(tcc, truth, results):
 
     (truth / "a.geojson").unlink()
     write(truth / "a_mask.tif", np.zeros(SIZE[::-1], np.uint16), mpp=None)
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1303]: this mask's samples have 16 bits, and 8 are read" in done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1303]: this mask's samples have 16 bits, and 8 are read" in outcome.err
     with tifffile.TiffWriter(truth / "a_mask.tif") as file:
         file.write(np.zeros(SIZE[::-1], bool), tile=(64, 64), metadata=None)
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1303]: this mask's samples have 1 bit, and 8 are read" in done.err
-    assert "convert it to 8 bits" in done.err
-    assert "slide's" not in done.err
-    assert "networks" not in done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1303]: this mask's samples have 1 bit, and 8 are read" in outcome.err
+    assert "convert it to 8 bits" in outcome.err
+    assert "slide's" not in outcome.err
+    assert "networks" not in outcome.err
 
 
 def test_a_patch_is_tumour_where_half_of_it_is(judged, truth, home):
-    (truth / "a.geojson").write_text(json.dumps([area("Tumor", 0, 0, 152, 100)]))
+    (truth / "a.geojson").write_text(json.dumps([make_area("Tumor", 0, 0, 152, 100)]))
     (truth / "b.geojson").unlink()
     write_result(home / "results/a", "a.tif", SIZE, SPAN, {(0, 0): 0.9, (0, 1): 0.9})
-    found = judged("results/a", "--truth", "truth")["patches"]
-    assert found["confusion"] == [[0, 0], [0, 2]]
-    assert found["mixed"] == 1
-    (truth / "a.geojson").write_text(json.dumps([area("Tumor", 0, 0, 148, 100)]))
+    patches = judged("results/a", "--truth", "truth")["patches"]
+    assert patches["confusion"] == [[0, 0], [0, 2]]
+    assert patches["mixed"] == 1
+    (truth / "a.geojson").write_text(json.dumps([make_area("Tumor", 0, 0, 148, 100)]))
     assert judged("results/a", "--truth", "truth")["patches"]["confusion"] == [[0, 1], [0, 1]]
 
 
 def test_what_is_empty_is_said(tcc, truth, results, home):
-    done = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset", "--json")
-    found = done.document
-    assert found["patches"]["classes"][1]["sensitivity"] is None
-    assert found["patches"]["classes"][1]["auc"] is None
-    assert found["slides"]["auc"] is None
-    assert found["lesions"]["all_slides"] is None
-    done = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset")
-    assert "slides: 1, 0 with tumour: of one kind alone, which no ROC curve is of" in done.out
-    assert "no lesion is counted: there is no sensitivity" in done.out
+    outcome = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset", "--json")
+    document = outcome.document
+    assert document["patches"]["classes"][1]["sensitivity"] is None
+    assert document["patches"]["classes"][1]["auc"] is None
+    assert document["slides"]["auc"] is None
+    assert document["lesions"]["all_slides"] is None
+    outcome = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset")
+    assert "slides: 1, 0 with tumour: of one kind alone, which no ROC curve is of" in outcome.out
+    assert "no lesion is counted: there is no sensitivity" in outcome.out
     # A lesion that nothing was detected in, and a slide on which nothing was classified.
-    done = tcc("slide", "eval", *results, "--truth", "truth", "--least", 1, "--json")
-    assert done.document["lesions"]["all_slides"]["sensitivities"] == [0] * 6
+    outcome = tcc("slide", "eval", *results, "--truth", "truth", "--least", 1, "--json")
+    assert outcome.document["lesions"]["all_slides"]["sensitivities"] == [0] * 6
     write_result(home / "none/a", "a.tif", SIZE, SPAN, {})
-    done = tcc("slide", "eval", "none/a", "--truth", "truth", "--subset", "--json")
-    assert done.code == 0, done.err
-    assert done.document["patches"]["accuracy"] is None
-    assert done.document["each"][0]["probability"] == 0
-    assert done.document["lesions"]["all_slides"]["mean"] == 0
+    outcome = tcc("slide", "eval", "none/a", "--truth", "truth", "--subset", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["patches"]["accuracy"] is None
+    assert outcome.document["each"][0]["probability"] == 0
+    assert outcome.document["lesions"]["all_slides"]["mean"] == 0
     assert "no patch" in tcc("slide", "eval", "none/a", "--truth", "truth", "--subset").out
 
 
 def test_short_lesions_are_left_out_aloud(tcc, judged, truth, results):
-    (truth / "a.geojson").write_text(json.dumps([area("Tumor", 500, 300, 600, 400)]))
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "lesions: 0; 1 shorter than 275 um are not counted" in done.out
-    found = judged(*results, "--truth", "truth", "--shortest", 100)["lesions"]
-    assert (found["lesions"], found["short"]) == (1, 0)
+    (truth / "a.geojson").write_text(json.dumps([make_area("Tumor", 500, 300, 600, 400)]))
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert "lesions: 0; 1 shorter than 275 um are not counted" in outcome.out
+    lesions = judged(*results, "--truth", "truth", "--shortest", 100)["lesions"]
+    assert (lesions["lesions"], lesions["short"]) == (1, 0)
 
 
 def test_slides_without_truth(tcc, judged, truth, results):
-    wanted = judged(*results, "--truth", "truth")
+    expected_document = judged(*results, "--truth", "truth")
     (truth / "b.geojson").unlink()
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1314]: nothing here says what of slide b is tumour" in done.err
-    assert judged(*results, "--truth", "truth", "--normal") == wanted
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1314]: nothing here says what of slide b is tumour" in outcome.err
+    assert judged(*results, "--truth", "truth", "--normal") == expected_document
 
 
 @pytest.mark.parametrize(
@@ -258,21 +258,26 @@ def test_slides_without_truth(tcc, judged, truth, results):
         ("a.xml", "", "E1314", "a.geojson and a.xml are both of slide a"),
         (
             "a.geojson",
-            json.dumps([area("Tumor", 0, 0, 2100, 90)]),
+            json.dumps([make_area("Tumor", 0, 0, 2100, 90)]),
             "E1320",
             "reaches column 2100, row 0",
         ),
-        ("a.geojson", json.dumps([area("Lesion", 0, 0, 90, 90)]), "E1315", "is class `Lesion`"),
+        (
+            "a.geojson",
+            json.dumps([make_area("Lesion", 0, 0, 90, 90)]),
+            "E1315",
+            "is class `Lesion`",
+        ),
         ("a.geojson", "{", "E1306", "a.geojson"),
     ],
     ids=str,
 )
 def test_truth_that_does_not_fit(tcc, truth, results, name, text, code, said):
     (truth / name).write_text(text)
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert f"error[{code}]" in done.err
-    assert said in done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert f"error[{code}]" in outcome.err
+    assert said in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -287,10 +292,10 @@ def test_truth_that_does_not_fit(tcc, truth, results, name, text, code, said):
 def test_masks_that_are_none(tcc, truth, results, pixels, said):
     (truth / "a.geojson").unlink()
     Image.fromarray(pixels).save(truth / "a.png")
-    done = tcc("slide", "eval", *results, "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1307]" in done.err
-    assert said in done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1307]" in outcome.err
+    assert said in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -304,22 +309,22 @@ def test_masks_that_are_none(tcc, truth, results, pixels, said):
 )
 def test_results_that_cannot_be_judged_together(tcc, truth, results, home, more):
     write_result(home / "more/b", "b.tif", SIZE, SPAN, {(0, 0): 0.5}, **more)
-    done = tcc("slide", "eval", "results/a", "more/b", "--truth", "truth")
-    assert done.code == 2
-    assert "error[E1322]: these results are not of one bundle" in done.err
+    outcome = tcc("slide", "eval", "results/a", "more/b", "--truth", "truth")
+    assert outcome.code == 2
+    assert "error[E1322]: these results are not of one bundle" in outcome.err
 
 
 def test_a_slide_that_is_there_twice(tcc, truth, results, home):
     write_result(home / "more/other", "a.svs", SIZE, SPAN, {(0, 0): 0.5})
-    done = tcc("slide", "eval", "results/a", "more/other", "--truth", "truth", "--subset")
-    assert done.code == 2
-    assert "error[E1322]: slide a is there twice" in done.err
+    outcome = tcc("slide", "eval", "results/a", "more/other", "--truth", "truth", "--subset")
+    assert outcome.code == 2
+    assert "error[E1322]: slide a is there twice" in outcome.err
 
 
 def test_no_folder_of_truth(tcc, results):
-    done = tcc("slide", "eval", *results, "--truth", "nowhere")
-    assert done.code == 2
-    assert "error[E1314]: this is no folder of slides' tumours" in done.err
+    outcome = tcc("slide", "eval", *results, "--truth", "nowhere")
+    assert outcome.code == 2
+    assert "error[E1314]: this is no folder of slides' tumours" in outcome.err
 
 
 @pytest.mark.slow
@@ -328,24 +333,24 @@ def test_a_drawn_slide_is_found_to_the_patch(tcc, judged, home, root):
     (home / "slides").mkdir()
     tool = root / "tools/draw_slide.py"
     subprocess.run([sys.executable, tool, "slides/large.tif", "--side", "10000"], check=True)
-    bundle, where = colour_bundle(tcc, home), "slides/large.tif"
-    done = tcc(
-        "slide", "run", bundle, where, "--at", 4, "--patch", 32, "--rule", "wide", "-o", "out"
+    bundle, slide_path = build_colour_bundle(tcc, home), "slides/large.tif"
+    outcome = tcc(
+        "slide", "run", bundle, slide_path, "--at", 4, "--patch", 32, "--rule", "wide", "-o", "out"
     )
-    assert done.code == 0, done.err
-    found = judged("out/large", "--truth", "slides")
-    assert found["patches"]["accuracy"] == 1
-    assert found["patches"]["mixed"] == 0
-    assert found["patches"]["classes"][1]["auc"] == 1
-    assert found["patches"]["classes"][1]["support"] == 32
-    assert (found["lesions"]["lesions"], found["lesions"]["short"]) == (2, 0)
-    assert found["lesions"]["all_slides"]["sensitivities"] == [1] * 6
+    assert outcome.code == 0, outcome.err
+    document = judged("out/large", "--truth", "slides")
+    assert document["patches"]["accuracy"] == 1
+    assert document["patches"]["mixed"] == 0
+    assert document["patches"]["classes"][1]["auc"] == 1
+    assert document["patches"]["classes"][1]["support"] == 32
+    assert (document["lesions"]["lesions"], document["lesions"]["short"]) == (2, 0)
+    assert document["lesions"]["all_slides"]["sensitivities"] == [1] * 6
     # Truth of a slide that was turned round: nothing of it is where the tumour is.
     text = json.loads((home / "slides/large.geojson").read_text())
     for feature in text["features"]:
         for ring in feature["geometry"]["coordinates"]:
             ring[:] = [[10000 - x, y] for x, y in ring]
     (home / "slides/large.geojson").write_text(json.dumps(text))
-    found = judged("out/large", "--truth", "slides")
-    assert found["patches"]["classes"][1]["sensitivity"] < 0.5
-    assert found["lesions"]["all_slides"]["mean"] < 0.7
+    document = judged("out/large", "--truth", "slides")
+    assert document["patches"]["classes"][1]["sensitivity"] < 0.5
+    assert document["lesions"]["all_slides"]["mean"] < 0.7

@@ -6,15 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, drawn, write
+from drawn_slides import PINK, PURPLE, draw_pixels, write
 from PIL import Image
 from training_nets import RECIPE, SPEC
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide")
+SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
 """The tumour is drawn around as 128 to 224, up to column 231 it reaches a quarter into a patch."""
-PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 ASAP = """<?xml version="1.0"?>
 <ASAP_Annotations><Annotations>
 <Annotation Name="a" Type="Polygon" PartOfGroup="_0" Color="#F4FA58"><Coordinates>
@@ -30,14 +30,14 @@ TOUCHED = {(row, 7) for row in range(6, 10)}
 TISSUE_PLACES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
 
 
-def polygon(name, left, top, right, bottom):
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    about = {"classification": {"name": name, "color": [200, 0, 0]}} if name else {}
+def make_polygon(name, x_min, y_min, x_max, y_max):
+    ring = [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max], [x_min, y_min]]
+    properties = {"classification": {"name": name, "color": [200, 0, 0]}} if name else {}
     geometry = {"type": "Polygon", "coordinates": [ring]}
-    return {"type": "Feature", "geometry": geometry, "properties": about}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def geojson(*features):
+def format_geojson(*features):
     return json.dumps({"type": "FeatureCollection", "features": features})
 
 
@@ -46,7 +46,7 @@ def slide(home):
     return write(home / "s.tif", PIXELS)
 
 
-def places(home, label):
+def list_patches(home, label):
     stems = [path.stem.split("_") for path in (home / "patches" / label).iterdir()]
     return {(int(row), int(column)) for _, row, column in stems}
 
@@ -55,19 +55,22 @@ def places(home, label):
     ("name", "text"),
     [
         ("s.xml", ASAP),
-        ("s.geojson", geojson(polygon("Tumor", *CANCER), polygon("Tissue", *TISSUE))),
+        (
+            "s.geojson",
+            format_geojson(make_polygon("Tumor", *CANCER), make_polygon("Tissue", *TISSUE)),
+        ),
     ],
     ids=["ASAP", "QuPath"],
 )
 def test_patches_are_of_what_was_drawn(tcc, slide, home, name, text):
     (home / name).write_text(text)
-    done = tcc("slide", "patches", "s.tif", *WORDS, "--json")
-    assert done.code == 0, done.err
+    outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
+    assert outcome.code == 0, outcome.err
     normal = TISSUE_PLACES - TUMOUR - TOUCHED
-    assert done.document["found"] == {"normal": len(normal), "tumour": 12}
-    assert done.document["taken"] == {"normal": 12, "tumour": 12}
-    assert places(home, "tumour") == TUMOUR
-    assert places(home, "normal") < normal
+    assert outcome.document["found"] == {"normal": len(normal), "tumour": 12}
+    assert outcome.document["taken"] == {"normal": 12, "tumour": 12}
+    assert list_patches(home, "tumour") == TUMOUR
+    assert list_patches(home, "normal") < normal
     for label, colour in (("tumour", PURPLE), ("normal", PINK)):
         for path in (home / "patches" / label).iterdir():
             with Image.open(path) as image:
@@ -77,19 +80,19 @@ def test_patches_are_of_what_was_drawn(tcc, slide, home, name, text):
     files = {str(path.relative_to(home / "patches")) for path in home.glob("patches/*/*.png")}
     assert {row["file"] for row in rows} == files
     assert all(row["file"].startswith(row["label"] + "/") and row["group"] == "s" for row in rows)
-    before = {path: path.read_bytes() for path in home.glob("patches/*/*.png")}
-    assert tcc("slide", "patches", "s.tif", *WORDS).code == 0
-    assert {path: path.read_bytes() for path in home.glob("patches/*/*.png")} == before
-    assert tcc("slide", "patches", "s.tif", *WORDS, "--seed", 1, "--most", 5).code == 0
-    assert len(places(home, "tumour")) == len(places(home, "normal")) == 5
+    files_before = {path: path.read_bytes() for path in home.glob("patches/*/*.png")}
+    assert tcc("slide", "patches", "s.tif", *SLIDE_ARGS).code == 0
+    assert {path: path.read_bytes() for path in home.glob("patches/*/*.png")} == files_before
+    assert tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--seed", 1, "--most", 5).code == 0
+    assert len(list_patches(home, "tumour")) == len(list_patches(home, "normal")) == 5
 
 
 def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
     (home / "s.xml").write_text(ASAP.replace("</Annotations>", CUT + "</Annotations>"))
-    done = tcc("slide", "patches", "s.tif", *WORDS, "--json")
-    assert done.document["found"] == {"normal": len(TISSUE_PLACES), "tumour": 0}
-    assert done.document["taken"] == {"normal": 0, "tumour": 0}
-    assert "patches of one label alone teach nothing" in done.err
+    outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
+    assert outcome.document["found"] == {"normal": len(TISSUE_PLACES), "tumour": 0}
+    assert outcome.document["taken"] == {"normal": 0, "tumour": 0}
+    assert "patches of one label alone teach nothing" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -101,35 +104,40 @@ def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
         ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "`nan` is not a decimal number"),
         ("s.xml", ASAP.replace('"Polygon"', '"Dot"'), "E1314", "type Dot has no area"),
         ("s.xml", ASAP.replace('"_0"', '"Lesion"', 1), "E1315", "is class `Lesion`"),
-        ("s.geojson", geojson(polygon("Necrosis", *CANCER)), "E1315", "is class `Necrosis`"),
-        ("s.geojson", geojson(polygon("", *CANCER)), "E1315", "is class ``"),
+        (
+            "s.geojson",
+            format_geojson(make_polygon("Necrosis", *CANCER)),
+            "E1315",
+            "is class `Necrosis`",
+        ),
+        ("s.geojson", format_geojson(make_polygon("", *CANCER)), "E1315", "is class ``"),
         ("s.geojson", "[", "E1306", "GeoJSON"),
     ],
 )
 def test_annotations_that_do_not_say_what_is_tumour(tcc, slide, home, name, text, code, said):
     (home / name).write_text(text)
-    done = tcc("slide", "patches", "s.tif", *WORDS)
-    assert done.code == 2
-    assert f"error[{code}]" in done.err
-    assert said in done.err
+    outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS)
+    assert outcome.code == 2
+    assert f"error[{code}]" in outcome.err
+    assert said in outcome.err
     assert not (home / "patches").exists()
 
 
 def test_a_slide_that_is_not_there(tcc, slide):
-    done = tcc("slide", "patches", "s.tif", "none.tif", *WORDS)
-    assert done.code == 2
-    assert "error[E1300]: there is no such slide" in done.err
-    assert "none.tif" in done.err
+    outcome = tcc("slide", "patches", "s.tif", "none.tif", *SLIDE_ARGS)
+    assert outcome.code == 2
+    assert "error[E1300]: there is no such slide" in outcome.err
+    assert "none.tif" in outcome.err
 
 
 def test_classes_that_are_named(tcc, slide, home):
-    own = home / "drawn"
-    own.mkdir()
-    areas = (polygon("Lesion", *CANCER), polygon("Necrosis", 0, 0, 30, 30))
-    (own / "s.geojson").write_text(geojson(*areas))
-    more = ("--annotations", own, "--tumour", "lesion", "--other", "Necrosis")
-    assert tcc("slide", "patches", "s.tif", *WORDS, *more).code == 0
-    assert places(home, "tumour") == TUMOUR
+    annotations = home / "drawn"
+    annotations.mkdir()
+    areas = (make_polygon("Lesion", *CANCER), make_polygon("Necrosis", 0, 0, 30, 30))
+    (annotations / "s.geojson").write_text(format_geojson(*areas))
+    class_args = ("--annotations", annotations, "--tumour", "lesion", "--other", "Necrosis")
+    assert tcc("slide", "patches", "s.tif", *SLIDE_ARGS, *class_args).code == 0
+    assert list_patches(home, "tumour") == TUMOUR
 
 
 @pytest.mark.slow
@@ -139,8 +147,8 @@ def test_they_are_trained_on_and_slides_stay_whole(tcc, slide, home):
         if number < 5:
             (home / f"s{number}.xml").write_text(ASAP)
     slides = [f"s{number}.tif" for number in range(6)]
-    assert tcc("slide", "patches", *slides, *WORDS).code == 2
-    assert tcc("slide", "patches", *slides, *WORDS, "--normal").code == 0
+    assert tcc("slide", "patches", *slides, *SLIDE_ARGS).code == 2
+    assert tcc("slide", "patches", *slides, *SLIDE_ARGS, "--normal").code == 0
     rows = list(csv.DictReader((home / "patches/index.csv").read_text().splitlines()))
     assert {row["group"] for row in rows} == {f"s{number}" for number in range(6)}
     # Equal files would bind their slides together, as they do in the same picture six times.
@@ -151,9 +159,9 @@ def test_they_are_trained_on_and_slides_stay_whole(tcc, slide, home):
         Image.fromarray(pixels).save(path)
     (home / "tiny.yaml").write_text(SPEC.replace("blue, red", "normal, tumour"))
     (home / "own.yaml").write_text(RECIPE)
-    words = ("--data", "patches", "--recipe", "own.yaml", "--threads", 1, "-o", "trained")
-    done = tcc("train", "tiny.yaml", *words, "--split", "0.5,0.25,0.25", "--json")
-    assert done.code == 0, done.err
+    args = ("--data", "patches", "--recipe", "own.yaml", "--threads", 1, "-o", "trained")
+    outcome = tcc("train", "tiny.yaml", *args, "--split", "0.5,0.25,0.25", "--json")
+    assert outcome.code == 0, outcome.err
     split = list(csv.DictReader((home / "trained/split.csv").read_text().splitlines()))
     assert len({(row["group"], row["split"]) for row in split}) == 6
     assert {row["split"] for row in split} == {"train", "val", "test"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
+from drawn_slides import PINK, PURPLE, build_colour_bundle, draw_pixels, write
 from PIL import Image
 from web_browser import CHROMIUM, Browser
 
@@ -24,7 +24,7 @@ from tcc.compiler.support.progress import silent
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 224, 320)
 """Left, top, right, bottom of what is on the slide."""
-PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 KILLED = """
 import os, sys
 from tcc.compiler.cli import main
@@ -42,7 +42,7 @@ main()
 
 
 @contextmanager
-def no_child_lives():
+def kill_children():
     """Kill each process that this one begins."""
     stop, killed = threading.Event(), set()
 
@@ -63,48 +63,48 @@ def no_child_lives():
 
 @pytest.fixture
 def bundle(tcc, home):
-    return colour_bundle(tcc, home)
+    return build_colour_bundle(tcc, home)
 
 
 @pytest.fixture
 def run(tcc, bundle, home):
     write(home / "s.tif", PIXELS, levels=2)
 
-    def run(*words, slides=("s.tif",)):
-        rule = () if "--mask" in words else ("--rule", "wide")
+    def run(*args, slides=("s.tif",)):
+        rule = () if "--mask" in args else ("--rule", "wide")
         fixed = ("--at", 0.5, "--patch", 32, *rule, "-q")
-        return tcc("slide", "run", bundle, *slides, *fixed, *words)
+        return tcc("slide", "run", bundle, *slides, *fixed, *args)
 
     return run
 
 
-def contents(folder):
+def read_contents(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def table(folder):
+def read_table(folder):
     return list(csv.DictReader((Path(folder) / "patches.csv").read_text().splitlines()))
 
 
-def truth(span, stride):
+def compute_truth(span, stride):
     """Which patches are tissue by half, and the tumour's among them by half, from the pixels."""
     tissue, cancer = (np.zeros((480 + span, 512 + span), bool) for _ in range(2))
-    for mask, (left, top, right, bottom) in ((tissue, TISSUE), (cancer, CANCER)):
-        mask[top:bottom, left:right] = True
+    for mask, (x_min, y_min, x_max, y_max) in ((tissue, TISSUE), (cancer, CANCER)):
+        mask[y_min:y_max, x_min:x_max] = True
     shape = -(-480 // stride), -(-512 // stride)
-    found = np.zeros((2, *shape))
+    shares = np.zeros((2, *shape))
     for row, column in np.ndindex(shape):
         part = np.s_[row * stride : row * stride + span, column * stride : column * stride + span]
-        found[:, row, column] = tissue[part].mean(), cancer[part].mean()
-    return found[0] >= 0.5, found[1]
+        shares[:, row, column] = tissue[part].mean(), cancer[part].mean()
+    return shares[0] >= 0.5, shares[1]
 
 
 def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
-    done = run("--json")
-    assert done.code == 0, done.err
-    (summary,) = done.document["slides"]
-    kept, cancer = truth(32, 32)
-    assert summary["patches"] == kept.sum() == 72
+    outcome = run("--json")
+    assert outcome.code == 0, outcome.err
+    (summary,) = outcome.document["slides"]
+    tissue, cancer = compute_truth(32, 32)
+    assert summary["patches"] == tissue.sum() == 72
     assert summary["positive"] == (cancer == 1).sum() == 12
     assert summary["tumour"] == {"classes": ["tumour"], "threshold": None}
     assert summary["positive_mm2"] == pytest.approx(96 * 128 * 0.25e-6)
@@ -112,15 +112,15 @@ def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
     assert summary["damaged"] == 0
     values = np.load(home / "slides/s/probabilities.npy")
     assert values.shape == (15, 16, 2)
-    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
+    assert np.array_equal(~np.isnan(values).any(axis=2), tissue)
     assert np.array_equal(values[:, :, 1] > 0.5, cancer == 1)
     # of the same size as the slide, so that each pixel is one of the slide's
-    shown = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
-    changed = (shown != PIXELS).any(axis=2)
-    where = np.zeros(changed.shape, bool)
-    where[128:416, 64:320] = True
-    assert np.array_equal(changed, where)
-    red = shown[:, :, 0] - shown[:, :, 1] > 100
+    overlay = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
+    changed = (overlay != PIXELS).any(axis=2)
+    expected_area = np.zeros(changed.shape, bool)
+    expected_area[128:416, 64:320] = True
+    assert np.array_equal(changed, expected_area)
+    red = overlay[:, :, 0] - overlay[:, :, 1] > 100
     inside = np.zeros(changed.shape, bool)
     inside[192:320, 128:224] = True
     assert np.array_equal(red, inside)
@@ -134,9 +134,12 @@ def test_a_patch_is_seen_as_an_image_of_it_would_be(run, tcc, bundle, home):
     values = np.load(home / "slides/s/probabilities.npy")
     for number, (x, y) in enumerate([(128, 192), (192, 352)]):
         Image.fromarray(pixels[y : y + 32, x : x + 32]).save(home / f"{number}.png")
-    done = tcc("run", bundle, "0.png", "1.png", "--json")
-    for (row, column), image in zip([(6, 4), (11, 6)], done.document["images"], strict=True):
-        classes = {one["label"]: one["value"] for one in image["outputs"]["logits"]["classes"]}
+    outcome = tcc("run", bundle, "0.png", "1.png", "--json")
+    for (row, column), image in zip([(6, 4), (11, 6)], outcome.document["images"], strict=True):
+        classes = {
+            class_row["label"]: class_row["value"]
+            for class_row in image["outputs"]["logits"]["classes"]
+        }
         assert values[row, column].tolist() == [
             np.float32(classes["normal"]), np.float32(classes["tumour"]),
         ]  # fmt: skip
@@ -145,22 +148,24 @@ def test_a_patch_is_seen_as_an_image_of_it_would_be(run, tcc, bundle, home):
 def test_regions_and_patches_are_in_qupaths_form(run, home):
     assert run().code == 0
     features = json.loads((home / "slides/s/regions.geojson").read_bytes())["features"]
-    assert [each["properties"]["classification"]["name"] for each in features] == [
+    assert [feature["properties"]["classification"]["name"] for feature in features] == [
         "Tumor", "Tissue",
     ]  # fmt: skip
-    left, top, right, bottom = CANCER
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    x_min, y_min, x_max, y_max = CANCER
+    ring = [[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max], [x_min, y_min]]
     assert features[0]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
     tiles = json.loads((home / "slides/s/patches.geojson").read_bytes())["features"]
-    rows = table(home / "slides/s")
+    rows = read_table(home / "slides/s")
     assert len(tiles) == len(rows) == 72
     for tile, row in zip(tiles, rows, strict=True):
-        about = tile["properties"]
+        properties = tile["properties"]
         assert tile["type"] == "Feature"
-        assert about["objectType"] == "tile"
-        assert about["classification"]["name"] == ("Tumor" if row["tumour"] == "1" else "Normal")
+        assert properties["objectType"] == "tile"
+        assert properties["classification"]["name"] == (
+            "Tumor" if row["tumour"] == "1" else "Normal"
+        )
         assert tile["geometry"]["coordinates"][0][0] == [int(row["x"]), int(row["y"])]
-        assert about["measurements"]["probability"] == float(row["probability"])
+        assert properties["measurements"]["probability"] == float(row["probability"])
         assert sum(float(row[f"p({name})"]) for name in ("normal", "tumour")) == pytest.approx(1)
 
 
@@ -179,15 +184,15 @@ def test_the_ome_tiff_has_a_channel_for_each_class(run, home):
 
 def test_patches_that_overlap_stand_for_their_middles(run, home):
     assert run("--stride", 16).code == 0
-    kept, cancer = truth(32, 16)
+    tissue, cancer = compute_truth(32, 16)
     values = np.load(home / "slides/s/probabilities.npy")
-    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
-    known = kept & ((cancer == 0) | (cancer == 1))
-    assert np.array_equal((values[:, :, 1] > 0.5)[known], (cancer == 1)[known])
-    shown = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
-    row, column = np.argwhere(kept)[0]
+    assert np.array_equal(~np.isnan(values).any(axis=2), tissue)
+    is_certain = tissue & ((cancer == 0) | (cancer == 1))
+    assert np.array_equal((values[:, :, 1] > 0.5)[is_certain], (cancer == 1)[is_certain])
+    overlay = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
+    row, column = np.argwhere(tissue)[0]
     y, x = row * 16 + 8, column * 16 + 8
-    changed = (shown != PIXELS).any(axis=2)
+    changed = (overlay != PIXELS).any(axis=2)
     assert changed[y : y + 16, x : x + 16].all()
     assert not changed[:y].any()
 
@@ -195,33 +200,33 @@ def test_patches_that_overlap_stand_for_their_middles(run, home):
 def test_patches_of_another_resolution_lie_where_these_do(run, home):
     """Twice as wide pixels: the second level, and patches of 64 pixels of the first."""
     assert run("--at", 1.0).code == 0
-    kept, cancer = truth(64, 64)
+    tissue, cancer = compute_truth(64, 64)
     values = np.load(home / "slides/s/probabilities.npy")
-    assert np.array_equal(~np.isnan(values).any(axis=2), kept)
-    known = kept & ((cancer == 0) | (cancer == 1))
-    assert np.array_equal((values[:, :, 1] > 0.5)[known], (cancer == 1)[known])
+    assert np.array_equal(~np.isnan(values).any(axis=2), tissue)
+    is_certain = tissue & ((cancer == 0) | (cancer == 1))
+    assert np.array_equal((values[:, :, 1] > 0.5)[is_certain], (cancer == 1)[is_certain])
 
 
 def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkeypatch):
     monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     assert run("-o", "one").code == 0
     assert run("-o", "two", "--workers", 2).code == 0
-    with no_child_lives() as killed:
+    with kill_children() as killed:
         assert run("-o", "alone", "--workers", 2).code == 0
     assert killed
-    words = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
-    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
-    (left,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
-    assert sorted(path.name for path in left.iterdir()) == ["0000000.npy", "0000001.npy"]
-    times = [path.stat().st_mtime_ns for path in sorted(left.iterdir())]
-    (left / "0000000.npy").write_bytes((left / "0000000.npy").read_bytes()[:90])
-    done = run("-o", "killed", "--json")
-    assert done.code == 0
+    args = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
+    (blocks_folder,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
+    assert sorted(path.name for path in blocks_folder.iterdir()) == ["0000000.npy", "0000001.npy"]
+    times = [path.stat().st_mtime_ns for path in sorted(blocks_folder.iterdir())]
+    (blocks_folder / "0000000.npy").write_bytes((blocks_folder / "0000000.npy").read_bytes()[:90])
+    outcome = run("-o", "killed", "--json")
+    assert outcome.code == 0
     assert len(times) == 2
-    whole = contents("one/s")
-    assert len(whole) == 9
+    expected_files = read_contents("one/s")
+    assert len(expected_files) == 9
     for folder in ("one", "two", "alone", "killed"):
-        assert contents(f"{folder}/s") == whole
+        assert read_contents(f"{folder}/s") == expected_files
         assert sorted(os.listdir(folder)) == [".tcc-slides", "s"]
         assert not list(Path(folder).glob(".tcc-slides/*/blocks-*"))
 
@@ -231,12 +236,12 @@ def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
     Image.new("RGB", (1, 1)).save(home / "plain.png")
     with open_slide(home / "plain.png", 0.5) as slide:
         reader = PatchReader(slide, PatchGrid(220 * stride, 120 * stride, size, stride), size)
-        kept = np.ones(reader.grid.shape, bool)
-        blocks = patch_grid.split_into_blocks(reader, kept)
-    assert sum(map(len, blocks)) == kept.size
-    assert len(set().union(*blocks)) == kept.size
-    most = max(map(len, blocks))
-    assert most == 1 or most * 3 * size**2 <= patch_grid.MAX_BLOCK_BYTES
+        all_patches = np.ones(reader.grid.shape, bool)
+        blocks = patch_grid.split_into_blocks(reader, all_patches)
+    assert sum(map(len, blocks)) == all_patches.size
+    assert len(set().union(*blocks)) == all_patches.size
+    max_patches = max(map(len, blocks))
+    assert max_patches == 1 or max_patches * 3 * size**2 <= patch_grid.MAX_BLOCK_BYTES
 
 
 @pytest.mark.slow
@@ -244,8 +249,8 @@ def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatc
     from tcc.compiler.slides import slide_job
 
     monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
-    words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
-    assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
+    args = ("--at", 0.5, "--patch", 32, "--rule", "wide")
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
     numbers = []
     store = slide_job.BlockWorker._store
     monkeypatch.setattr(
@@ -263,7 +268,7 @@ def test_a_mask_says_what_is_classified(run, tcc, home):
     mask[:, :16] = 0  # everything left of the tumour
     Image.fromarray(mask).save(home / "mask.png")
     assert run("--mask", "mask.png").code == 0
-    rows = table(home / "slides/s")
+    rows = read_table(home / "slides/s")
     assert min(int(row["x"]) for row in rows) == 128
     assert sum(row["tumour"] == "1" for row in rows) == 12
 
@@ -275,36 +280,36 @@ def test_damaged_tiles(run, home):
     with tifffile.TiffFile(home / "s.tif") as file:
         page = file.pages[0]
         number = 8 * 4 + 3  # columns 192 to 255, rows 256 to 319
-        place, length = page.dataoffsets[number], page.databytecounts[number]
-    data[place : place + length] = bytes(length)
+        offset, length = page.dataoffsets[number], page.databytecounts[number]
+    data[offset : offset + length] = bytes(length)
     (home / "bad.tif").write_bytes(data)
     # without levels below, so that the mask is of other pixels than those that are damaged
-    words = ("--mask-mpp", 1, "--mpp", 0.5)
-    done = run(*words, "--json", slides=("bad.tif",))
-    assert done.code == 2
-    assert [one["code"] for one in done.document["diagnostics"]] == ["E1302"]
-    assert done.document["diagnostics"][0]["file"] == "bad.tif"
-    assert "near column 192, row 2" in done.document["diagnostics"][0]["message"]
-    assert done.document["failed"] == [{"slide": "bad.tif", "state": "failed: E1302"}]
-    assert run(*words).code == 0
+    args = ("--mask-mpp", 1, "--mpp", 0.5)
+    outcome = run(*args, "--json", slides=("bad.tif",))
+    assert outcome.code == 2
+    assert [diagnostic["code"] for diagnostic in outcome.document["diagnostics"]] == ["E1302"]
+    assert outcome.document["diagnostics"][0]["file"] == "bad.tif"
+    assert "near column 192, row 2" in outcome.document["diagnostics"][0]["message"]
+    assert outcome.document["failed"] == [{"slide": "bad.tif", "state": "failed: E1302"}]
+    assert run(*args).code == 0
     assert not (home / "slides/bad").exists()
-    done = run(*words, "--skip-damaged", slides=("bad.tif",))
-    assert done.code == 0, done.err
-    assert "4 patches are damaged, and left out" in done.err
-    whole, found = (np.load(home / f"slides/{n}/probabilities.npy") for n in ("s", "bad"))
-    hole = np.zeros(whole.shape[:2], bool)
+    outcome = run(*args, "--skip-damaged", slides=("bad.tif",))
+    assert outcome.code == 0, outcome.err
+    assert "4 patches are damaged, and left out" in outcome.err
+    expected_heat, heat = (np.load(home / f"slides/{n}/probabilities.npy") for n in ("s", "bad"))
+    hole = np.zeros(expected_heat.shape[:2], bool)
     hole[8:10, 6:8] = True
-    assert np.isnan(found[hole]).all()
-    assert np.array_equal(found[~hole], whole[~hole], equal_nan=True)
+    assert np.isnan(heat[hole]).all()
+    assert np.array_equal(heat[~hole], expected_heat[~hole], equal_nan=True)
 
 
 def test_a_slide_without_tissue_has_a_result(run, home):
     Image.new("RGB", (1, 1), (240, 240, 240)).save(home / "one.png")
-    done = run("--mpp", 0.5, slides=("one.png",))
-    assert done.code == 0, done.err
-    assert "no patch is tissue (0.00 mm2 in all)" in done.out
+    outcome = run("--mpp", 0.5, slides=("one.png",))
+    assert outcome.code == 0, outcome.err
+    assert "no patch is tissue (0.00 mm2 in all)" in outcome.out
     assert np.isnan(np.load(home / "slides/one/probabilities.npy")).all()
-    assert table(home / "slides/one") == []
+    assert read_table(home / "slides/one") == []
 
 
 @pytest.mark.parametrize(
@@ -322,48 +327,48 @@ def test_a_slide_without_tissue_has_a_result(run, home):
 )
 def test_what_cannot_be(run, home, words, code, said):
     (home / "taken/s").mkdir(parents=True)
-    done = run(*words)
-    assert done.code == 2
-    assert f"error[{code}]" in done.err
-    assert said in done.err
+    outcome = run(*words)
+    assert outcome.code == 2
+    assert f"error[{code}]" in outcome.err
+    assert said in outcome.err
     assert not (home / "slides/s").exists()
 
 
 def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
     write(home / "s.tif", PIXELS)
-    done = tcc("slide", "run", built, "s.tif", "--at", 0.5)
-    assert done.code == 2
-    assert "error[E1312]: which of this network's classes are tumour?" in done.err
-    assert "classes are cat, dog, owl" in done.err
+    outcome = tcc("slide", "run", built, "s.tif", "--at", 0.5)
+    assert outcome.code == 2
+    assert "error[E1312]: which of this network's classes are tumour?" in outcome.err
+    assert "classes are cat, dog, owl" in outcome.err
 
 
 def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
     monkeypatch.setattr(slide_record, "LOCK_WAIT_SECONDS", 0)
     folder = slide_record.get_work_folder(home / "slides/s")
     with slide_record.lock_slide(folder, home / "s.tif"):
-        done = run()
-        assert done.code == 2
-        assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in done.err
-        assert f"= process {os.getpid()} of " in done.err
+        outcome = run()
+        assert outcome.code == 2
+        assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in outcome.err
+        assert f"= process {os.getpid()} of " in outcome.err
     assert run().code == 0
     assert json.loads((folder / "finished.json").read_text())
-    again = run("--json").document["slides"][0]
-    assert again["finished_before"]
+    slide_report = run("--json").document["slides"][0]
+    assert slide_report["finished_before"]
     (home / "s.tif").touch()
     assert not run("--json").document["slides"][0]["finished_before"]
 
 
 def test_a_result_that_was_taken_apart_is_made_again(run, home):
     assert run().code == 0
-    whole = contents(home / "slides/s")
+    expected_files = read_contents(home / "slides/s")
     for change in (
         lambda folder: (folder / "mask.png").unlink(),
         lambda folder: (folder / "patches.csv").write_text("x"),
-        lambda folder: (folder / "summary.json").write_bytes(whole["summary.json"] + b" "),
+        lambda folder: (folder / "summary.json").write_bytes(expected_files["summary.json"] + b" "),
     ):
         change(home / "slides/s")
         assert run().code == 0
-        assert contents(home / "slides/s") == whole
+        assert read_contents(home / "slides/s") == expected_files
 
 
 def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
@@ -371,14 +376,14 @@ def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
         image = compute_block_means(slide, 4, silent)
     grid = PatchGrid(512, 480, 256, 256)
     for name, (low, _, high) in slide_viewer.MAPS.items():
-        shown = slide_viewer.draw_overlay(
+        overlay = slide_viewer.draw_overlay(
             image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name
         )
         paper = np.array(PIXELS[0, 0], float)
         for x, colour in ((0, low), (127, high)):
             mixed = paper * (1 - slide_viewer.OPACITY) + np.array(colour) * slide_viewer.OPACITY
-            assert np.abs(shown[0, x] - mixed).max() <= 0.5
-        assert np.array_equal(shown[64:, :64], image[64:, :64])
+            assert np.abs(overlay[0, x] - mixed).max() <= 0.5
+        assert np.array_equal(overlay[64:, :64], image[64:, :64])
 
 
 def test_the_commands_of_the_page_run(tcc, bundle, home, root):
@@ -395,9 +400,13 @@ def test_the_commands_of_the_page_run(tcc, bundle, home, root):
     (home / "scans").mkdir()
     write(home / "scans/s.tif", PIXELS)
     for line in lines:
-        words = line.removeprefix("tcc ").replace("build/fastnet-lung-onnxruntime-int8", bundle)
-        done = tcc(*words.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split())
-        assert done.code == 0, done.err
+        command_line = line.removeprefix("tcc ").replace(
+            "build/fastnet-lung-onnxruntime-int8", bundle
+        )
+        outcome = tcc(
+            *command_line.replace("lung_aca", "tumour").replace("lung_scc", "tumour").split()
+        )
+        assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.slow
@@ -414,14 +423,14 @@ def test_the_worked_example_runs(tcc, home, root, shared):
     for line in lines:
         if " view " in line and not shutil.which("npm"):
             continue
-        done = tcc(*line.removeprefix("tcc ").split())
-        assert done.code == 0, (line, done.err)
+        outcome = tcc(*line.removeprefix("tcc ").split())
+        assert outcome.code == 0, (line, outcome.err)
     small = json.loads((home / "slides/CMU-1-Small-Region/summary.json").read_bytes())
     assert (small["slide"]["width"], small["slide"]["height"]) == (2220, 2967)
     assert small["slide"]["micrometres_per_pixel"] == pytest.approx(0.499)
     # About four tenths of the slide are tissue, by eye; the paper's rule alone has 15 %.
     assert 0.5 < small["background_share"] < 0.7
-    assert small["patches"] == len(table(home / "slides/CMU-1-Small-Region")) > 30
+    assert small["patches"] == len(read_table(home / "slides/CMU-1-Small-Region")) > 30
     large = json.loads((home / "slides/TCGA-CR-7395-01A-01-TS1/summary.json").read_bytes())
     assert (large["slide"]["width"], large["slide"]["height"]) == (4443, 3567)
     assert 0.4 < large["background_share"] < 0.55
@@ -431,6 +440,8 @@ def test_the_worked_example_runs(tcc, home, root, shared):
             browser("Page.navigate", url=(home / "viewer/index.html").as_uri())
             browser.wait("document.documentElement?.dataset.ready === 'yes'")
             assert browser.evaluate("document.title") == "CMU-1-Small-Region.svs"
-            urls = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+            urls = [
+                request["request"]["url"] for request in browser.told("Network.requestWillBeSent")
+            ]
             assert {url.split(":")[0] for url in urls} <= {"file", "data"}
             assert browser.told("Runtime.exceptionThrown") == browser.told("Log.entryAdded") == []

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, PURPLE, drawn, write
+from drawn_slides import PINK, PURPLE, draw_pixels, write
 from PIL import Image
 from stored_slides import BUNDLE, write_result
 from web_browser import CHROMIUM, Browser
@@ -24,14 +24,14 @@ from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 WIDTH, HEIGHT = 1300, 700
-PIXELS = drawn(WIDTH, HEIGHT, (256, 128, 1024, 640, PINK), (512, 256, 640, 384, PURPLE))
+PIXELS = draw_pixels(WIDTH, HEIGHT, (256, 128, 1024, 640, PINK), (512, 256, 640, 384, PURPLE))
 NOISE = np.random.default_rng(7).integers(-9, 10, PIXELS.shape)
 GRID = PatchGrid(WIDTH, HEIGHT, 64, 64)
 LIKELY = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
 """Row, column and the probability of tumour of each patch."""
 
 
-def pixels_of(path):
+def read_pixels(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 
@@ -58,9 +58,9 @@ def library():
 
 @pytest.fixture
 def page(tcc, result, home, library):
-    done = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--json")
-    assert done.code == 0, done.err
-    assert done.document == {
+    outcome = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document == {
         "page": "viewer/index.html", "micrometres_per_pixel": 0.5, "tiles": 6,
     }  # fmt: skip
     return home / "viewer"
@@ -68,45 +68,45 @@ def page(tcc, result, home, library):
 
 def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
     slide = np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8)
-    shown = np.zeros((HEIGHT, WIDTH, 3), int)
+    stitched = np.zeros((HEIGHT, WIDTH, 3), int)
     for path in (page / "tiles/2").iterdir():
-        left, top = (512 * int(n) for n in path.stem.split("_"))
-        part = pixels_of(path)
-        shown[top : top + part.shape[0], left : left + part.shape[1]] = part
-    assert np.abs(shown - slide).mean() < 6  # JPEG; half a pixel's shift of the noise gives 9
-    assert pixels_of(page / "tiles/0/0_0.jpg").shape == (175, 325, 3)
+        x_min, y_min = (512 * int(n) for n in path.stem.split("_"))
+        part = read_pixels(path)
+        stitched[y_min : y_min + part.shape[0], x_min : x_min + part.shape[1]] = part
+    assert np.abs(stitched - slide).mean() < 6  # JPEG; half a pixel's shift of the noise gives 9
+    assert read_pixels(page / "tiles/0/0_0.jpg").shape == (175, 325, 3)
     with open_slide(page / "overlay.tif") as file:
         assert [(level.width, level.height) for level in file.levels] == [
             (1300, 700), (650, 350), (325, 175),
         ]  # fmt: skip
         assert file.mpp == pytest.approx(0.5)
         over = file.read_pixels(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
-    changed = np.abs(over - shown).mean(axis=2) > 30
+    changed = np.abs(over - stitched).mean(axis=2) > 30
     inside = np.zeros(changed.shape, bool)
     for row, column in LIKELY:
         inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
     # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
     assert (changed == inside).mean() > 0.999
     heat = saved_result.read_result(result).to_raster()
-    whole = slide_viewer.draw_overlay(slide, 1, GRID, heat, "overlay")
+    overlay = slide_viewer.draw_overlay(slide, 1, GRID, heat, "overlay")
     part = slide_viewer.draw_overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
-    assert np.array_equal(whole[256:, 512:], part)
+    assert np.array_equal(overlay[256:, 512:], part)
 
 
 def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
     def contents():
         return {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
 
-    before = contents()
+    files_before = contents()
     assert tcc("serve", "slides/s", "s.tif", "-o", "viewer").code == 0
-    assert contents() == before
+    assert contents() == files_before
     assert tcc("slide", "view", "slides/s", "s.tif").out.startswith("viewer/index.html: open it")
-    assert contents() == before
+    assert contents() == files_before
     (home / "own").mkdir()
     (home / "own/file").write_text("mine")
-    done = tcc("serve", "slides/s", "s.tif", "-o", "own")
-    assert done.code == 2
-    assert "it is no page of a slide" in done.err
+    outcome = tcc("serve", "slides/s", "s.tif", "-o", "own")
+    assert outcome.code == 2
+    assert "it is no page of a slide" in outcome.err
     coarse = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--at", 2.1, "--json").document
     assert coarse["micrometres_per_pixel"] == 2
 
@@ -116,12 +116,13 @@ def test_tiles_of_all_sizes_meet(home, width, height):
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(home / "s.png")
     with open_slide(home / "s.png", 0.5) as slide:
-        made = slide_viewer.build_pyramid(slide, 1)
+        pyramid = slide_viewer.build_pyramid(slide, 1)
         levels = [
-            np.zeros((*made.compute_size(n)[::-1], 3), np.uint8) for n in range(made.depth + 1)
+            np.zeros((*pyramid.compute_size(n)[::-1], 3), np.uint8)
+            for n in range(pyramid.depth + 1)
         ]
-        for (level, column, row), tile in slide_viewer.iterate_tiles(slide, made, silent):
-            assert tile.shape[1::-1] == made.compute_tile_shape((level, column, row))
+        for (level, column, row), tile in slide_viewer.iterate_tiles(slide, pyramid, silent):
+            assert tile.shape[1::-1] == pyramid.compute_tile_shape((level, column, row))
             levels[level][512 * row :, 512 * column :][: tile.shape[0], : tile.shape[1]] = tile
     assert np.array_equal(levels[-1], pixels)
     assert max(levels[0].shape[:2]) <= 512
@@ -183,9 +184,9 @@ def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, 
     text = (result / name).read_text()
     assert old in text
     (result / name).write_text(text.replace(old, new, 1))
-    done = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
-    assert done.code == 2
-    assert "error[E1313]" in done.err
+    outcome = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
+    assert outcome.code == 2
+    assert "error[E1313]" in outcome.err
     assert not (home / "viewer").exists()
 
 
@@ -194,24 +195,24 @@ def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, h
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
     (result / "patches.csv").write_text("".join([*lines[:3], lines[2], *lines[3:-1]]))
     (home / "truth").mkdir()
-    words = ("s.tif", "-o", "viewer") if command == "serve" else ("--truth", "truth")
-    done = tcc(*command.split(), "slides/s", *words)
-    assert done.code == 2
-    assert "error[E1313]" in done.err
-    assert "line 4 of patches.csv is of a patch that an earlier line has" in done.err
+    args = ("s.tif", "-o", "viewer") if command == "serve" else ("--truth", "truth")
+    outcome = tcc(*command.split(), "slides/s", *args)
+    assert outcome.code == 2
+    assert "error[E1313]" in outcome.err
+    assert "line 4 of patches.csv is of a patch that an earlier line has" in outcome.err
 
 
 def test_a_line_too_many_or_too_few(tcc, result, library):
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
-    for kept in ([*lines, lines[-1]], lines[:-1]):
-        (result / "patches.csv").write_text("".join(kept))
-        done = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
-        assert done.code == 2
-        assert "error[E1313]" in done.err
+    for kept_lines in ([*lines, lines[-1]], lines[:-1]):
+        (result / "patches.csv").write_text("".join(kept_lines))
+        outcome = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
+        assert outcome.code == 2
+        assert "error[E1313]" in outcome.err
 
 
-READY = "document.documentElement?.dataset.ready === 'yes'"
-SAID = "document.getElementById('patch').textContent"
+READY_SCRIPT = "document.documentElement?.dataset.ready === 'yes'"
+PATCH_TEXT_SCRIPT = "document.getElementById('patch').textContent"
 COLOUR = """(() => {
   const canvas = document.querySelector('.openseadragon-canvas canvas');
   const box = canvas.getBoundingClientRect();
@@ -222,9 +223,9 @@ COLOUR = """(() => {
 @pytest.fixture
 def served(result, home, library):
     """Where a process serves the page, until the test ends."""
-    words = ("serve", "slides/s", "s.tif", "--port", "0", "--json", "-q")
+    args = ("serve", "slides/s", "s.tif", "--port", "0", "--json", "-q")
     program = "from tcc.compiler.entry import main; main()"
-    command = [sys.executable, "-c", program, *words]
+    command = [sys.executable, "-c", program, *args]
     with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as process:
         lines = iter(process.stdout.readline, "")
         document = json.loads("".join(iter(partial(next, lines), "}\n")) + "}")
@@ -258,8 +259,8 @@ def test_the_page_is_served_with_what_it_shows_alone(served, home):
     ],
 )
 def test_what_of_a_slide_is_not_served(tcc, result, home, words, said):
-    done = tcc("serve", *words)
-    assert (done.code, said in done.err) == (2, True), done.err
+    outcome = tcc("serve", *words)
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
     assert not (home / "viewer").exists()
 
 
@@ -272,46 +273,46 @@ def test_the_page_in_chromium(place, request, tmp_path):
     with Browser(tmp_path / "profile") as browser:
         browser("Page.navigate", url=url)
         browser.look(1200, 800, "light", tmp_path / "first.png")
-        browser.wait(READY)
+        browser.wait(READY_SCRIPT)
         browser.evaluate("new Promise((done) => setTimeout(done, 800))")
         assert browser.evaluate("document.title") == "s.tif"
-        said = browser.evaluate("document.querySelector('header').textContent")
-        assert "Not a medical device" in said
-        assert "Random </script> weights." in said
-        _looks(browser, tmp_path / "all.png", lambda red: red[4, 8] and red[5, 8])
-        _threshold(browser)
-        _looks(browser, tmp_path / "some.png", lambda red: red[5, 8] and not red[4, 9])
-        _chooses(browser)
-        _by_keyboard(browser)
+        header_text = browser.evaluate("document.querySelector('header').textContent")
+        assert "Not a medical device" in header_text
+        assert "Random </script> weights." in header_text
+        _check_look(browser, tmp_path / "all.png", lambda red: red[4, 8] and red[5, 8])
+        _check_threshold(browser)
+        _check_look(browser, tmp_path / "some.png", lambda red: red[5, 8] and not red[4, 9])
+        _check_choice(browser)
+        _check_keyboard(browser)
         browser.look(390, 844, "dark", tmp_path / "phone.png")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-        urls = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
+        urls = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
         assert {url.split(":")[0] for url in urls} <= {url.partition(":")[0], "data"}
         assert browser.told("Log.entryAdded") == []
         assert browser.told("Runtime.exceptionThrown") == []
 
 
-def _at(browser, row, column):
+def _locate_patch(browser, row, column):
     """Where the middle of a patch is in the window."""
     box = browser.evaluate(COLOUR)
     scale = min(box[2] / WIDTH, box[3] / HEIGHT)
-    left = box[0] + (box[2] - WIDTH * scale) / 2
-    top = box[1] + (box[3] - HEIGHT * scale) / 2
-    return left + (column + 0.5) * 64 * scale, top + (row + 0.5) * 64 * scale
+    x_min = box[0] + (box[2] - WIDTH * scale) / 2
+    y_min = box[1] + (box[3] - HEIGHT * scale) / 2
+    return x_min + (column + 0.5) * 64 * scale, y_min + (row + 0.5) * 64 * scale
 
 
-def _looks(browser, path, holds):
+def _check_look(browser, path, check):
     browser.look(1200, 800, "light", path)
-    shown = pixels_of(path)
+    pixels = read_pixels(path)
     red = {}
-    for place in LIKELY:
-        x, y = _at(browser, *place)
-        colour = shown[int(y), int(x)]
-        red[place] = colour[0] - colour[1] > 90 and colour[0] > colour[2] + 40
-    assert holds(red), red
+    for patch in LIKELY:
+        x, y = _locate_patch(browser, *patch)
+        colour = pixels[int(y), int(x)]
+        red[patch] = colour[0] - colour[1] > 90 and colour[0] > colour[2] + 40
+    assert check(red), red
 
 
-def _threshold(browser):
+def _check_threshold(browser):
     assert browser.evaluate("document.getElementById('count').textContent").startswith("5 of 5")
     browser.evaluate("""(() => {
       const slider = document.getElementById('threshold');
@@ -322,37 +323,39 @@ def _threshold(browser):
     browser.evaluate("new Promise((done) => setTimeout(done, 800))")
 
 
-def _chooses(browser):
-    x, y = _at(browser, 4, 9)
+def _check_choice(browser):
+    x, y = _locate_patch(browser, 4, 9)
     for kind in ("mousePressed", "mouseReleased"):
         browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-    wanted = "Column 576, row 256: probability of tumour 75.0 %; taken for tumour."
-    browser.wait(f"{SAID} === {json.dumps(wanted)}", 10)
+    expected_text = "Column 576, row 256: probability of tumour 75.0 %; taken for tumour."
+    browser.wait(f"{PATCH_TEXT_SCRIPT} === {json.dumps(expected_text)}", 10)
     classes = browser.evaluate("document.getElementById('classes').textContent")
     assert classes == "normal25.0 %tumour75.0 %tissue100.0 %"
-    first = browser.evaluate("document.querySelector('#list button').textContent")
-    assert first == "100.0 % at column 512, row 320"
+    first_button = browser.evaluate("document.querySelector('#list button').textContent")
+    assert first_button == "100.0 % at column 512, row 320"
     browser.evaluate("document.querySelector('#list button').click()")
-    assert "Column 512, row 320" in browser.evaluate(SAID)
+    assert "Column 512, row 320" in browser.evaluate(PATCH_TEXT_SCRIPT)
 
 
-def _by_keyboard(browser):
+def _check_keyboard(browser):
     browser.evaluate("document.getElementById('whole').click()")
     browser.evaluate("document.querySelector('.openseadragon-canvas').focus()")
     browser.evaluate("new Promise((done) => setTimeout(done, 2000))")
     for kind in ("keyDown", "keyUp"):
         browser("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter",
                 windowsVirtualKeyCode=13)  # fmt: skip
-    browser.wait(f"{SAID} === 'No patch was classified here.'", 10)
+    browser.wait(f"{PATCH_TEXT_SCRIPT} === 'No patch was classified here.'", 10)
     tree = browser("Accessibility.getFullAXTree")["nodes"]
-    named = {
+    accessible_names = {
         (node["role"]["value"], node.get("name", {}).get("value", ""))
         for node in tree
         if not node.get("ignored")
     }
-    assert {"main", "heading", "status", "list", "application"} <= {role for role, _ in named}
+    assert {"main", "heading", "status", "list", "application"} <= {
+        role for role, _ in accessible_names
+    }
     for name in ("Nearer", "Farther", "Whole slide"):
-        assert ("button", name) in named
-    sliders = [name for role, name in named if role == "slider"]
+        assert ("button", name) in accessible_names
+    sliders = [name for role, name in accessible_names if role == "slider"]
     assert len(sliders) == 2
     assert all(re.match("Opacity|Least probability", name) for name in sliders)

@@ -19,8 +19,8 @@ def config(home, monkeypatch) -> Path:
     return home / "config"
 
 
-def code(ended) -> str:
-    return f"{ended.code} {ended.err.partition('[')[2][:5]}"
+def format_code(outcome) -> str:
+    return f"{outcome.code} {outcome.err.partition('[')[2][:5]}"
 
 
 SPOIL = {
@@ -46,11 +46,11 @@ def test_a_project_file_that_others_can_change_is_refused(spoil, tcc, home):
     assert tcc("check").code == 0
     SPOIL[spoil](home)
     try:
-        for words in (("check",), ("build",), ("check", "../tiny.yaml"), ("run", "x", "y.png")):
-            ended = tcc(*words)
-            assert code(ended) == "2 E1361", ended.err
-            assert f"--> {home}/a/tcc.toml" in ended.err
-            assert f"tcc trust folder {home}/a" in ended.err
+        for args in (("check",), ("build",), ("check", "../tiny.yaml"), ("run", "x", "y.png")):
+            outcome = tcc(*args)
+            assert format_code(outcome) == "2 E1361", outcome.err
+            assert f"--> {home}/a/tcc.toml" in outcome.err
+            assert f"tcc trust folder {home}/a" in outcome.err
         assert not (home / "a/o").exists()
         assert not Path("build").exists()
     finally:
@@ -60,11 +60,11 @@ def test_a_project_file_that_others_can_change_is_refused(spoil, tcc, home):
 @AS_ROOT
 def test_a_folder_can_be_trusted(tcc, home):
     os.chown(home / "a", NOBODY, NOBODY)
-    assert code(tcc("check")) == "2 E1361"
+    assert format_code(tcc("check")) == "2 E1361"
     assert tcc("trust", "folder", home / "a").code == 0
     assert tcc("check").code == 0
     (home / "a/b/tcc.toml").write_bytes((home / "a/tcc.toml").read_bytes())
-    assert code(tcc("check")) == "2 E1361"  # that one alone
+    assert format_code(tcc("check")) == "2 E1361"  # that one alone
 
 
 @AS_ROOT
@@ -87,23 +87,23 @@ def test_one_of_roots_is_obeyed_by_all(home):
 
 def test_none_is_looked_for_above_a_repository(tcc, home):
     (home / "a/b/.git").mkdir()
-    assert code(tcc("check")) == "2 E0608"
+    assert format_code(tcc("check")) == "2 E0608"
     (home / "a/b/.git").rename(home / "a/.git")
     assert tcc("check").code == 0
     (home / "a/.git").rename(home / "a/b/.git")
     (home / "a/b/.git").rmdir()
     (home / "a/b/.git").write_text("gitdir: elsewhere\n")  # as a worktree has it
-    assert code(tcc("check")) == "2 E0608"
+    assert format_code(tcc("check")) == "2 E0608"
 
 
 @pytest.mark.parametrize("out", ["..", "../x", "/nowhere", "a/../../x", "~/x", "link", "link/x"])
 def test_out_stays_in_the_projects_folder(out, tcc, home):
     (home / "a/link").symlink_to(home)
     (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
-    for words in (("build", "--target", "onnxruntime"), ("check",)):
-        ended = tcc(*words)
-        assert code(ended) == "2 E1362", ended.err
-        assert f"--> {home}/a/tcc.toml:2:1" in ended.err
+    for args in (("build", "--target", "onnxruntime"), ("check",)):
+        outcome = tcc(*args)
+        assert format_code(outcome) == "2 E1362", outcome.err
+        assert f"--> {home}/a/tcc.toml:2:1" in outcome.err
     assert not list(home.rglob("manifest.json"))
 
 
@@ -113,8 +113,8 @@ def test_out_below_it_is_fine(out, tcc, home):
     (home / "a/inner").symlink_to("x")
     (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
     assert tcc("build", "--target", "onnxruntime").code == 0
-    place = Path(os.path.realpath(home / "a" / out))
-    assert (place / "tiny-onnxruntime-fp32/manifest.json").exists()
+    out_folder = Path(os.path.realpath(home / "a" / out))
+    assert (out_folder / "tiny-onnxruntime-fp32/manifest.json").exists()
     assert tcc("build", "--target", "onnxruntime", "-o", home / "typed").code == 0
     assert (home / "typed/tiny-onnxruntime-fp32/manifest.json").exists()
 
@@ -127,10 +127,10 @@ def test_what_a_project_file_names_is_of_nobody_else(key, tcc, home):
     (home / "a/tcc.toml").write_text(f'out = "o"\n{key} = "../theirs/file.yaml"\n')
     assert tcc("check", "../tiny.yaml").code == 0
     os.chown(home / "theirs", NOBODY, NOBODY)
-    ended = tcc("check", "../tiny.yaml")
-    assert code(ended) == "2 E1363"
-    assert f"--> {home}/a/tcc.toml:2:1" in ended.err
-    assert f"{home}/theirs belongs to user nobody" in ended.err
+    outcome = tcc("check", "../tiny.yaml")
+    assert format_code(outcome) == "2 E1363"
+    assert f"--> {home}/a/tcc.toml:2:1" in outcome.err
+    assert f"{home}/theirs belongs to user nobody" in outcome.err
 
 
 def test_it_is_named_where_it_chooses(tcc, home):
@@ -143,19 +143,21 @@ def test_it_is_named_where_it_chooses(tcc, home):
     with (home / "a/tcc.toml").open("a") as file:
         file.write('weights = "w.safetensors"\n[params]\nwidth = 4\n')
     name = f"{home}/a/tcc.toml"
-    said = tcc("build").err
+    stderr_text = tcc("build").err
     spec, parameters = "the spec tiny.yaml", "the parameters width"
-    own = f"the weights {home}/a/w.safetensors"
-    assert f"{name} chooses the output {home}/a/o\n" in said
-    assert f"{name} chooses {spec}, {parameters}, {own}\n" in said
+    own_weights = f"the weights {home}/a/w.safetensors"
+    assert f"{name} chooses the output {home}/a/o\n" in stderr_text
+    assert f"{name} chooses {spec}, {parameters}, {own_weights}\n" in stderr_text
     assert f"{name} chooses {spec}, {parameters}\n" in tcc("check").err
-    said = tcc("build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime").err
-    assert f"{name} chooses {parameters}\n" in said
-    assert "the output" not in said
-    assert "the weights" not in said.replace("warning: the weights", "")
+    stderr_text = tcc(
+        "build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime"
+    ).err
+    assert f"{name} chooses {parameters}\n" in stderr_text
+    assert "the output" not in stderr_text
+    assert "the weights" not in stderr_text.replace("warning: the weights", "")
 
 
 def test_a_relative_variable_is_said_once(tcc, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
-    said = tcc("check").err
-    assert said.count("note: XDG_CACHE_HOME=c is ignored: it is not an absolute path") == 1
+    stderr_text = tcc("check").err
+    assert stderr_text.count("note: XDG_CACHE_HOME=c is ignored: it is not an absolute path") == 1

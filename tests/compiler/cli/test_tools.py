@@ -21,29 +21,31 @@ def project(root):
     return tomllib.loads((root / "pyproject.toml").read_text())["project"]
 
 
-def names(requirements):
+def parse_names(requirements):
     return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
 
 
 def test_extras_are_the_projects(project):
     extras = project["optional-dependencies"]
-    assert {extra: names(extras[extra]) for extra in EXTRAS} == {
+    assert {extra: parse_names(extras[extra]) for extra in EXTRAS} == {
         extra: set(packages) for extra, packages in EXTRAS.items()
     }
 
 
 def test_every_tool_is_known(project):
-    known = names(project["dependencies"]) | {name for group in EXTRAS.values() for name in group}
+    known_packages = parse_names(project["dependencies"]) | {
+        name for group in EXTRAS.values() for name in group
+    }
     tools = {tool.name for device in devices.list_devices() for tool in device.tools}
     assert tools
-    assert tools <= known | PROGRAMS.keys() | NPM_VERSIONS.keys()
-    assert set(doctor.BASE) <= known
+    assert tools <= known_packages | PROGRAMS.keys() | NPM_VERSIONS.keys()
+    assert set(doctor.BASE) <= known_packages
 
 
 def test_doctor_shows_what_each_extra_brings(tcc):
     document = tcc("doctor", "--json").document
-    shown = {each["name"] for each in (*document["packages"], *document["tools"])}
-    assert {name for group in EXTRAS.values() for name in group} <= shown
+    shown_names = {package["name"] for package in (*document["packages"], *document["tools"])}
+    assert {name for group in EXTRAS.values() for name in group} <= shown_names
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,9 @@ def test_doctor_says_the_same(tcc, monkeypatch):
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr("tcc.compiler.support.external_tools.installed_version", lambda name: None)
     packages = tcc("doctor", "--json").document["packages"]
-    assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {each["name"] for each in packages}
-    assert {each["name"]: each["install"] for each in packages} == {
-        each["name"]: describe_install(each["name"]) for each in packages
+    assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {
+        package["name"] for package in packages
+    }
+    assert {package["name"]: package["install"] for package in packages} == {
+        package["name"]: describe_install(package["name"]) for package in packages
     }

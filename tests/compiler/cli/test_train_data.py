@@ -41,25 +41,25 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*words):
-    return CliRunner().invoke(app, ["train", "net.yaml", "--data", "set", "--epochs", "1", *words])
+def run(*args):
+    return CliRunner().invoke(app, ["train", "net.yaml", "--data", "set", "--epochs", "1", *args])
 
 
 SETTING = """labels=["Hoch's 'Ä'", "low grade"]"""
 
 
 def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder):
-    done = run("-o", "run")
-    assert done.exit_code == 2
-    assert "error[E1207]: the network has no class `Hoch's 'Ä'`, `low grade`, and" in done.stderr
-    assert "there is no image of the network's classes yes, no" in done.stderr
+    outcome = run("-o", "run")
+    assert outcome.exit_code == 2
+    assert "error[E1207]: the network has no class `Hoch's 'Ä'`, `low grade`, and" in outcome.stderr
+    assert "there is no image of the network's classes yes, no" in outcome.stderr
     assert not (folder / "run").exists()
-    setting = done.stderr.partition("train and build with `")[2].partition("`\n")[0]
+    setting = outcome.stderr.partition("train and build with `")[2].partition("`\n")[0]
     assert shlex.split(setting) == ["--set", SETTING]
-    done = run(*shlex.split(setting), "--split", "2,1,1", "--json", "-o", "run")
-    assert done.exit_code == 0, done.stderr
-    assert "warning[E1208]" in done.stderr
-    assert json.loads(done.stdout)["test"]["images"] == 10
+    outcome = run(*shlex.split(setting), "--split", "2,1,1", "--json", "-o", "run")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "warning[E1208]" in outcome.stderr
+    assert json.loads(outcome.stdout)["test"]["images"] == 10
 
 
 @pytest.mark.parametrize(
@@ -67,17 +67,17 @@ def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder
 )
 def test_one_class_more_or_less_is_refused(folder, labels):
     (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", labels))
-    done = run("-o", "run")
-    assert done.exit_code == 2
-    assert "error[E1207]" in done.stderr
-    assert ("no class `low grade`" in done.stderr) == ("more" not in labels)
-    assert ("no image of the network's classes more" in done.stderr) == ("more" in labels)
+    outcome = run("-o", "run")
+    assert outcome.exit_code == 2
+    assert "error[E1207]" in outcome.stderr
+    assert ("no class `low grade`" in outcome.stderr) == ("more" not in labels)
+    assert ("no image of the network's classes more" in outcome.stderr) == ("more" in labels)
 
 
 def test_the_order_and_the_case_of_folders_do_not_matter(folder):
     (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", "[Low Grade, Hoch's 'Ä']"))
-    done = run("-o", "run", "--json")
-    assert done.exit_code == 0, done.stderr
+    outcome = run("-o", "run", "--json")
+    assert outcome.exit_code == 0, outcome.stderr
     report = json.loads((folder / "run/report.json").read_text())
     assert report["data"]["classes"] == ["Low Grade", "Hoch's 'Ä'"]
 
@@ -87,10 +87,10 @@ def test_a_spec_that_names_no_classes_learns_the_folders(folder):
     text = text.replace("units: len(labels)", "units: classes")
     text = text.replace("labels: labels}", 'labels: "labels if classes == len(labels) else []"}')
     (folder / "net.yaml").write_text(text)
-    done = run("-o", "run", "--json")
-    assert done.exit_code == 0, done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if "the spec names no classes" in line]
-    assert shlex.split(said.partition("build with ")[2]) == ["--set", SETTING]
+    outcome = run("-o", "run", "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    (note,) = [line for line in outcome.stderr.splitlines() if "the spec names no classes" in line]
+    assert shlex.split(note.partition("build with ")[2]) == ["--set", SETTING]
 
 
 @pytest.mark.parametrize(
@@ -103,19 +103,19 @@ def test_a_spec_that_names_no_classes_learns_the_folders(folder):
     ],
 )
 def test_what_is_refused_before_anything_is_learned(folder, words, code, said):
-    done = run(*words, "-o", "run")
-    assert done.exit_code == 2
-    assert f"error[{code}]" in done.stderr
-    assert said in done.stderr
+    outcome = run(*words, "-o", "run")
+    assert outcome.exit_code == 2
+    assert f"error[{code}]" in outcome.stderr
+    assert said in outcome.stderr
     assert not (folder / "run").exists()
 
 
 def test_a_damaged_image_is_named_then_skipped(folder):
     (folder / "set" / "low grade" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
-    done = run("-o", "run", "--set", SETTING)
-    assert done.exit_code == 2
-    assert "set/low grade/3.png" in done.stderr
-    assert "--corrupt skip" in done.stderr
-    done = run("-o", "run", "--set", SETTING, "--corrupt", "skip")
-    assert done.exit_code == 0, done.stderr
-    assert "1 damaged image is skipped" in done.stderr
+    outcome = run("-o", "run", "--set", SETTING)
+    assert outcome.exit_code == 2
+    assert "set/low grade/3.png" in outcome.stderr
+    assert "--corrupt skip" in outcome.stderr
+    outcome = run("-o", "run", "--set", SETTING, "--corrupt", "skip")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "1 damaged image is skipped" in outcome.stderr

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from forged_bundles import forged
+from forged_bundles import forge_bundle
 
 from tcc.backends.web.backend import Web
 
@@ -22,17 +22,17 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_strangers_program_does_not_run(command, tcc, strange, picture, images, home):
-    ended = COMMANDS[command](tcc, strange, picture)
-    assert ended.code == 2, ended.err
-    assert "error[E1350]: this program was not built here" in ended.err
-    assert f"--> {strange}/model/tiny-run" in ended.err
-    assert "--trust" in ended.err
+    outcome = COMMANDS[command](tcc, strange, picture)
+    assert outcome.code == 2, outcome.err
+    assert "error[E1350]: this program was not built here" in outcome.err
+    assert f"--> {strange}/model/tiny-run" in outcome.err
+    assert "--trust" in outcome.err
     assert not (home / "ran").exists()
 
 
 def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home):
-    ended = tcc("run", strange, picture, "--trust")
-    assert "E0652" in ended.err  # it ran, and is no network
+    outcome = tcc("run", strange, picture, "--trust")
+    assert "E0652" in outcome.err  # it ran, and is no network
     assert (home / "ran").read_text() == "ran\n"
     (home / "ran").unlink()
     assert "E0652" in tcc("run", strange, picture).err
@@ -41,8 +41,8 @@ def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home
 
 @pytest.mark.parametrize("kind", ["confusion", "tsne"])
 def test_its_picture_is_drawn_when_the_user_says_so(kind, tcc, strange, images, home):
-    ended = tcc("plot", kind, strange, "--data", images, "--trust", "-o", "p.png")
-    assert "E0652" in ended.err  # it ran, and is no network
+    outcome = tcc("plot", kind, strange, "--data", images, "--trust", "-o", "p.png")
+    assert "E0652" in outcome.err  # it ran, and is no network
     assert (home / "ran").exists()
 
 
@@ -51,7 +51,7 @@ def test_one_byte_more_is_another_program(tcc, strange, picture, home):
     (home / "ran").unlink()
     with (strange / "model/tiny-run").open("a") as file:
         file.write("\n")
-    assert "E1350" in tcc("run", forged(strange, "host"), picture).err
+    assert "E1350" in tcc("run", forge_bundle(strange, "host"), picture).err
     assert not (home / "ran").exists()
 
 
@@ -61,22 +61,22 @@ def test_a_state_that_others_may_write_says_nothing(
 ):
     tcc("run", strange, picture, "--trust")
     (home / "ran").unlink()
-    place = state / "tcc" / "programs"
+    programs_folder = state / "tcc" / "programs"
     if spoil == "others write":
-        place.chmod(0o777)
+        programs_folder.chmod(0o777)
     elif spoil == "a link":
-        place.rename(home / "moved")
-        place.symlink_to(home / "moved")
+        programs_folder.rename(home / "moved")
+        programs_folder.symlink_to(home / "moved")
     elif spoil == "a file":
-        place.rename(home / "moved")
-        place.write_text("")
+        programs_folder.rename(home / "moved")
+        programs_folder.write_text("")
     else:
         monkeypatch.setenv("HOME", str(home / "nobody"))
         monkeypatch.setenv("XDG_STATE_HOME", os.path.relpath(state))
-    ended = tcc("run", strange, picture)
-    assert ended.code == 2
-    assert "E1350" in ended.err
-    assert ("is not believed" in ended.err) == (spoil != "relative")
+    outcome = tcc("run", strange, picture)
+    assert outcome.code == 2
+    assert "E1350" in outcome.err
+    assert ("is not believed" in outcome.err) == (spoil != "relative")
     assert not (home / "ran").exists()
 
 

@@ -15,9 +15,9 @@ def build(tcc, home, images):
     text = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(text.replace("  - relu\n", "  - silu\n"))
 
-    def run(target, *words):
-        asked = ("--target", target, "--precision", "int8", "--data", images, "--no-cache")
-        return tcc("build", "tiny.yaml", *asked, "--floor", "min_cosine=0.5", *words)
+    def run(target, *args):
+        build_args = ("--target", target, "--precision", "int8", "--data", images, "--no-cache")
+        return tcc("build", "tiny.yaml", *build_args, "--floor", "min_cosine=0.5", *args)
 
     return run
 
@@ -26,9 +26,9 @@ def test_an_op_that_lacks_only_its_float_kernel(tcc, build, monkeypatch):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     monkeypatch.delitem(POINTWISE, Silu)
     monkeypatch.delitem(kernel_choice.RULES, Silu)
-    ended = build("host")
-    assert ended.code == 0, ended.err
-    assert "its size at fp32 is unknown: the target cannot build it so" in ended.out
+    outcome = build("host")
+    assert outcome.code == 0, outcome.err
+    assert "its size at fp32 is unknown: the target cannot build it so" in outcome.out
     (bundle,) = build("host", "--json").document["bundles"]
     assert bundle["artifact_bytes_fp32"] is None
     refused = tcc("build", "tiny.yaml", "--target", "host", "--no-cache")
@@ -41,9 +41,9 @@ def test_an_op_that_lacks_only_its_tflite_float_operator(build, monkeypatch):
     reduced = {op: rule for op, rule in float_operators.FLOAT.items() if op is not Silu}
     for module in (float_operators, description, integer_operators):
         monkeypatch.setattr(module, "FLOAT", reduced)
-    ended = build("tflite")
-    assert ended.code == 0, ended.err
-    assert "its size at fp32 is unknown" in ended.out
+    outcome = build("tflite")
+    assert outcome.code == 0, outcome.err
+    assert "its size at fp32 is unknown" in outcome.out
 
 
 def test_a_float_network_that_exceeds_a_limit(build, monkeypatch):
@@ -57,6 +57,6 @@ def test_a_float_network_that_exceeds_a_limit(build, monkeypatch):
         return emit(self, target, model, precision, progress)
 
     monkeypatch.setattr(OnnxRuntime, "emit", limited)
-    ended = build("onnxruntime")
-    assert ended.code == 0, ended.err
-    assert "its size at fp32 is unknown" in ended.out
+    outcome = build("onnxruntime")
+    assert outcome.code == 0, outcome.err
+    assert "its size at fp32 is unknown" in outcome.out

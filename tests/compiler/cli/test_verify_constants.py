@@ -23,41 +23,43 @@ CHANGED = "is not what the network gives: layer"
 def build(tcc, home, images, state):
     """Build the example for a target at a precision; skip what this machine cannot build."""
 
-    def run(target: str, precision: str, *words: str) -> Path:
-        asked: tuple[object, ...] = ("--target", target, "--precision", precision, *words)
+    def run(target: str, precision: str, *args: str) -> Path:
+        build_args: tuple[object, ...] = ("--target", target, "--precision", precision, *args)
         if precision.startswith("int8"):
-            asked = (*asked, "--data", images, "--floor", "min_cosine=0.1")
-        ended = tcc("build", "tiny.yaml", *asked, "-q")
-        if ended.code == 3:
-            pytest.skip(ended.err.splitlines()[0])
-        assert ended.code == 0, ended.err
+            build_args = (*build_args, "--data", images, "--floor", "min_cosine=0.1")
+        outcome = tcc("build", "tiny.yaml", *build_args, "-q")
+        if outcome.code == 3:
+            pytest.skip(outcome.err.splitlines()[0])
+        assert outcome.code == 0, outcome.err
         return home / f"build/tiny-{target}-{precision}"
 
     return run
 
 
-def mask(folder: Path, target: str) -> None:
+def write_goldens(folder: Path, target: str) -> None:
     """Let the goldens be what the changed artifact gives, and reseal the bundle."""
     from tcc.compiler.targets import devices
 
-    forged_bundles.forged(folder, target)
-    about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
-    bundle, device = Bundle(folder, about), devices.find(target, make_file_span(target))
-    tensors = [replay.read_input_tensor(bundle, case) for case in about.goldens.cases]
+    forged_bundles.forge_bundle(folder, target)
+    bundle_manifest = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
+    bundle, device = Bundle(folder, bundle_manifest), devices.find(target, make_file_span(target))
+    tensors = [replay.read_input_tensor(bundle, case) for case in bundle_manifest.goldens.cases]
     for case, outputs in zip(
-        about.goldens.cases, device.infer(bundle.model, bundle.input, tensors), strict=True
+        bundle_manifest.goldens.cases,
+        device.infer(bundle.model, bundle.input, tensors),
+        strict=True,
     ):
         for name, path in case.outputs.items():
             (folder / path).write_bytes(outputs[name].astype("<f4").tobytes())
-    forged_bundles.forged(folder, target)
+    forged_bundles.forge_bundle(folder, target)
 
 
-def change_onnx(path: Path, wanted: Callable[[str, np.ndarray], bool]) -> str:
+def change_onnx(path: Path, is_wanted: Callable[[str, np.ndarray], bool]) -> str:
     """Change the last bit of one number of a tensor; return the tensor's name."""
     model = onnx.load_model_from_string(path.read_bytes())
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor).copy()
-        if wanted(tensor.name, values):
+        if is_wanted(tensor.name, values):
             raw = values.reshape(-1).view(np.uint8)
             raw[0] ^= 1
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
@@ -89,15 +91,15 @@ def change_tflite(path: Path, *, scale: bool) -> None:
     path.write_bytes(bytes(builder.Output()))
 
 
-def check(tcc, folder: Path, *words: str) -> str:
+def check(tcc, folder: Path, *args: str) -> str:
     """Verify with the network: exit code 4, and the error's text."""
-    plain = tcc("verify", folder, "--trust")
-    assert plain.code == 0, plain.err  # its goldens are its own
-    assert "its weights and scales were not compared: --spec SPEC" in plain.out
-    ended = tcc("verify", folder, "--trust", *(words or ("--spec", "tiny.yaml")))
-    assert ended.code == 4, ended.out
-    assert CHANGED in ended.err
-    return ended.err
+    plain_outcome = tcc("verify", folder, "--trust")
+    assert plain_outcome.code == 0, plain_outcome.err  # its goldens are its own
+    assert "its weights and scales were not compared: --spec SPEC" in plain_outcome.out
+    outcome = tcc("verify", folder, "--trust", *(args or ("--spec", "tiny.yaml")))
+    assert outcome.code == 4, outcome.out
+    assert CHANGED in outcome.err
+    return outcome.err
 
 
 @pytest.mark.parametrize("precision", ONNX)
@@ -108,7 +110,7 @@ def test_a_weight_of_an_onnx_file(tcc, build, precision):
     (file,) = good.document["bundles"][0]["constants"]
     assert (file["holds"], file["differences"]) == (True, [])
     name = change_onnx(folder / "model/model.onnx", lambda n, v: v.size > 30 and v.ndim > 1)
-    mask(folder, "onnxruntime")
+    write_goldens(folder, "onnxruntime")
     error = check(tcc, folder)
     assert f"tensor `{name}`[0, 0" in error
     assert "layer `" in error
@@ -117,9 +119,9 @@ def test_a_weight_of_an_onnx_file(tcc, build, precision):
 @pytest.mark.parametrize("precision", ["int8", "int8-i8", "int8-qdq", "dynamic"])
 def test_a_channel_scale_of_an_onnx_file(tcc, build, precision):
     folder = build("onnxruntime", precision)
-    floats = lambda n, v: v.dtype == np.float32 and v.ndim == 1 and v.size > 3  # noqa: E731
-    name = change_onnx(folder / "model/model.onnx", floats)
-    mask(folder, "onnxruntime")
+    is_channel_scale = lambda n, v: v.dtype == np.float32 and v.ndim == 1 and v.size > 3  # noqa: E731
+    name = change_onnx(folder / "model/model.onnx", is_channel_scale)
+    write_goldens(folder, "onnxruntime")
     assert f"tensor `{name}`[0" in check(tcc, folder)
 
 
@@ -129,7 +131,7 @@ def test_a_weight_of_a_tflite_file(tcc, build, precision):
     folder = build("tflite", precision)
     assert tcc("verify", folder, "--spec", "tiny.yaml").code == 0
     change_tflite(folder / "model/model.tflite", scale=False)
-    mask(folder, "tflite")
+    write_goldens(folder, "tflite")
     error = check(tcc, folder)
     # The layer that a rectifier is the end of, in the file as in the program.
     assert "layer `relu`, tensor `" in error
@@ -141,16 +143,16 @@ def test_a_channel_scale_of_a_tflite_file(tcc, build, precision):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     folder = build("tflite", precision)
     change_tflite(folder / "model/model.tflite", scale=True)
-    mask(folder, "tflite")
+    write_goldens(folder, "tflite")
     assert "scale`[3] is" in check(tcc, folder)
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_a_program_in_the_bundle_is_enough(tcc, build, target):
     folder = build(target, "int8", "--probes")
-    ended = tcc("verify", folder)
-    assert ended.code == 0, ended.err
-    assert "all are the network's" in ended.out
+    outcome = tcc("verify", folder)
+    assert outcome.code == 0, outcome.err
+    assert "all are the network's" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -170,13 +172,13 @@ def test_a_weight_and_a_scale_in_the_libraries(tcc, build, target, precision, fi
 
     folder = build(target, precision)
     constants = tcc("verify", folder, "--spec", "tiny.yaml", "--json").document["bundles"][0]
-    assert [each["file"] for each in constants["constants"]] == [
+    assert [constant["file"] for constant in constants["constants"]] == [
         "libtiny.a", "libtiny.so", "tiny-run",
     ]  # fmt: skip
-    assert all(each["holds"] for each in constants["constants"])
+    assert all(constant["holds"] for constant in constants["constants"])
     for layer, number in (("conv", 0), ("linear", -1)):
         changed = shutil.copytree(folder, folder.with_name(f"changed-{layer}"))
-        tensor = largest_constant(folder, target, layer)
+        tensor = read_largest_constant(folder, target, layer)
         for file in files:
             path = changed / "model" / file
             data = path.read_bytes()
@@ -184,18 +186,22 @@ def test_a_weight_and_a_scale_in_the_libraries(tcc, build, target, precision, fi
             raw = bytearray(tensor)
             raw[number] ^= 1
             path.write_bytes(data.replace(tensor, bytes(raw)))
-        forged_bundles.forged(changed, target)
-        ended = tcc("verify", changed, "--trust", "--spec", "tiny.yaml", "--json")
-        assert ended.code == 4
-        found = {each["file"]: each for each in ended.document["bundles"][0]["constants"]}
+        forged_bundles.forge_bundle(changed, target)
+        outcome = tcc("verify", changed, "--trust", "--spec", "tiny.yaml", "--json")
+        assert outcome.code == 4
+        constant_by_file = {
+            constant["file"]: constant for constant in outcome.document["bundles"][0]["constants"]
+        }
         for file in files:
-            (difference,) = found[file]["differences"]
+            (difference,) = constant_by_file[file]["differences"]
             assert difference["layer"] in load(Path("tiny.yaml")).graph.types
             assert difference["differing"] == 1
-        assert all(each["holds"] for name, each in found.items() if name not in files)
+        assert all(
+            constant["holds"] for name, constant in constant_by_file.items() if name not in files
+        )
 
 
-def largest_constant(folder: Path, target: str, layer: str) -> bytes:
+def read_largest_constant(folder: Path, target: str, layer: str) -> bytes:
     """Return the bytes of a constant of a layer as the artifact has them."""
     from tcc.backends.arm.execute import stored_constants
     from tcc.backends.arm.machine import MACHINES
@@ -203,19 +209,23 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.targets import devices
 
-    about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
+    bundle_manifest = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
     bundle, device, spec = (
-        Bundle(folder, about),
+        Bundle(folder, bundle_manifest),
         devices.find(target, make_file_span(target)),
         load(Path("tiny.yaml")),
     )
     program = bundle_program.rebuild_program(bundle, device, spec, None)
     sources = bundle_program.find_constant_sources(bundle, device, spec, None, program)
     assert sources.start_model
-    machine = next(one for one in MACHINES if one.target.name == target)
+    machine = next(candidate for candidate in MACHINES if candidate.target.name == target)
     constants, _ = stored_constants.place_constants(machine, sources.start_model)
-    ours = [one for one in constants if layer in (one.layer, *one.name.split(".")) or True]
-    return max(ours, key=lambda one: one.tensor.nbytes).tensor.tobytes()
+    layer_constants = [
+        candidate
+        for candidate in constants
+        if layer in (candidate.layer, *candidate.name.split(".")) or True
+    ]
+    return max(layer_constants, key=lambda candidate: candidate.tensor.nbytes).tensor.tobytes()
 
 
 @pytest.mark.slow
@@ -224,11 +234,11 @@ def test_a_weight_of_a_page(tcc, build, precision):
     folder = build("web", precision)
     assert tcc("verify", folder, "--spec", "tiny.yaml").code == 0
     name = change_onnx(folder / "model/model.onnx", lambda n, v: v.size > 30 and v.ndim > 1)
-    forged_bundles.forged(folder, "web")
-    ended = tcc("verify", folder, "--spec", "tiny.yaml")
-    assert ended.code == 4
-    assert f"tensor `{name}`" in ended.err or "does not give its goldens" in ended.err
-    assert f"tensor `{name}`[0, 0" in ended.out
+    forged_bundles.forge_bundle(folder, "web")
+    outcome = tcc("verify", folder, "--spec", "tiny.yaml")
+    assert outcome.code == 4
+    assert f"tensor `{name}`" in outcome.err or "does not give its goldens" in outcome.err
+    assert f"tensor `{name}`[0, 0" in outcome.out
 
 
 def test_an_operator_that_is_another_one(tcc, build):
@@ -238,14 +248,14 @@ def test_an_operator_that_is_another_one(tcc, build):
     node = next(node for node in model.graph.node if node.op_type == "Relu")
     node.op_type = "Elu"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    mask(folder, "onnxruntime")
-    ended = tcc("verify", folder, "--spec", "tiny.yaml")
-    assert ended.code == 4
-    assert "operator Relu of layer `relu` is another one" in ended.err
+    write_goldens(folder, "onnxruntime")
+    outcome = tcc("verify", folder, "--spec", "tiny.yaml")
+    assert outcome.code == 4
+    assert "operator Relu of layer `relu` is another one" in outcome.err
 
 
 def test_other_passes_are_reported_as_not_compared(tcc, build):
     folder = build("onnxruntime", "fp32", "--passes", "fused")
-    ended = tcc("verify", folder, "--spec", "tiny.yaml")
-    assert ended.code == 0, ended.err
-    assert "its weights and scales were not compared" in ended.out
+    outcome = tcc("verify", folder, "--spec", "tiny.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "its weights and scales were not compared" in outcome.out

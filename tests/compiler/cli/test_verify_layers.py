@@ -30,9 +30,9 @@ def kept(tmp_path_factory) -> Path:
 def once(tcc, home, images, kept):
     """Build for ONNX Runtime with integers, or copy what was built so before."""
 
-    def build(name: str, *words: str) -> Path:
+    def build(name: str, *args: str) -> Path:
         if not (kept / name).exists():
-            assert tcc(*BUILD, "--target", "ort", "--data", images, *words).code == 0
+            assert tcc(*BUILD, "--target", "ort", "--data", images, *args).code == 0
             shutil.copytree(home / ORT, kept / name)
         else:
             shutil.copytree(kept / name, home / ORT)
@@ -53,49 +53,49 @@ def plain(once) -> Path:
     return once("plain")
 
 
-def about(folder: Path) -> manifest.Manifest:
+def read_manifest(folder: Path) -> manifest.Manifest:
     return manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
 
 
-def sealed(folder: Path, found: manifest.Manifest) -> None:
+def write_sealed_manifest(folder: Path, forged_manifest: manifest.Manifest) -> None:
     """Write a manifest as a forger would: files hashed anew, sealed."""
     files = tuple(
         replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for f in found.files
+        for f in forged_manifest.files
         for data in [(folder / f.path).read_bytes()]
     )
-    (folder / manifest.NAME).write_bytes(manifest.encode(replace(found, files=files)))
+    (folder / manifest.NAME).write_bytes(manifest.encode(replace(forged_manifest, files=files)))
 
 
-def other_weight(folder: Path) -> None:
+def change_weight(folder: Path) -> None:
     """Change the first weight of the first convolution of a file."""
     path = folder / "model/model.onnx"
     model = onnx.load(path)
-    first = next(node for node in model.graph.node if node.op_type == "QLinearConv")
-    tensor = next(t for t in model.graph.initializer if t.name == first.input[3])
+    first_conv = next(node for node in model.graph.node if node.op_type == "QLinearConv")
+    tensor = next(t for t in model.graph.initializer if t.name == first_conv.input[3])
     values = numpy_helper.to_array(tensor).copy()
     values.reshape(-1)[:9] ^= 0x40
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     path.write_bytes(model.SerializeToString())
-    sealed(folder, about(folder))
+    write_sealed_manifest(folder, read_manifest(folder))
 
 
 def test_layers_and_goldens_beside_the_program(tcc, probed):
-    ended = tcc("verify", probed, "--json")
-    assert ended.code == 0, ended.err
-    found = ended.document["bundles"][0]["program"]
-    assert [layer["name"] for layer in found["layers"]] == ["relu", "global_avg_pool"]
-    assert [layer["values"] for layer in found["layers"]] == [2 * 4 * 8 * 8, 2 * 4]
-    assert all(layer["differing"] == 0 and layer["exact"] for layer in found["layers"])
-    assert [one["differing"] for one in found["goldens"]] == [0, 0]
+    outcome = tcc("verify", probed, "--json")
+    assert outcome.code == 0, outcome.err
+    program = outcome.document["bundles"][0]["program"]
+    assert [layer["name"] for layer in program["layers"]] == ["relu", "global_avg_pool"]
+    assert [layer["values"] for layer in program["layers"]] == [2 * 4 * 8 * 8, 2 * 4]
+    assert all(layer["differing"] == 0 and layer["exact"] for layer in program["layers"])
+    assert [golden["differing"] for golden in program["goldens"]] == [0, 0]
     assert "2 layers, 520 levels beside the reference: 0 differ" in tcc("verify", probed).out
 
 
 def test_a_bundle_without_its_program(tcc, plain):
     assert tcc("verify", ORT, "--json").document["bundles"][0]["program"] is None
-    ended = tcc("verify", ORT, "--bisect")
-    assert ended.code == 2
-    assert "error[E0663]: there is no network to look for a layer in" in ended.err
+    outcome = tcc("verify", ORT, "--bisect")
+    assert outcome.code == 2
+    assert "error[E0663]: there is no network to look for a layer in" in outcome.err
 
 
 class TestSpec:
@@ -106,23 +106,23 @@ class TestSpec:
         return once("wide", "--set", "width=5")
 
     def test_gives_the_layers(self, tcc, wide):
-        ended = tcc("verify", wide, "--spec", "tiny.yaml", "--json")
-        assert ended.code == 0, ended.err
-        layers = ended.document["bundles"][0]["program"]["layers"]
+        outcome = tcc("verify", wide, "--spec", "tiny.yaml", "--json")
+        assert outcome.code == 0, outcome.err
+        layers = outcome.document["bundles"][0]["program"]["layers"]
         assert [layer["values"] for layer in layers] == [2 * 5 * 8 * 8, 2 * 5]
 
     def test_of_another_network(self, tcc, wide):
-        ended = tcc("verify", wide, "--spec", "fastnet")
-        assert ended.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in ended.err
+        outcome = tcc("verify", wide, "--spec", "fastnet")
+        assert outcome.code == 2
+        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
 
     def test_of_other_weights(self, tcc, home, wide):
         graph = load(home / "tiny.yaml", {"width": "5"}).graph
         weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
-        ended = tcc("verify", wide, "--spec", "tiny.yaml", "--weights", "w.safetensors")
-        assert ended.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in ended.err
-        assert "its weights have the digest " in ended.err
+        outcome = tcc("verify", wide, "--spec", "tiny.yaml", "--weights", "w.safetensors")
+        assert outcome.code == 2
+        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "its weights have the digest " in outcome.err
 
     @pytest.mark.parametrize(
         ("change", "found"),
@@ -141,11 +141,11 @@ class TestSpec:
         ids=["swapped labels", "another activation"],
     )
     def test_a_changed_contract_is_found(self, tcc, wide, change, found):
-        sealed(wide, change(about(wide)))
-        ended = tcc("verify", wide, "--spec", "tiny.yaml")
-        assert ended.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in ended.err
-        assert found in ended.err
+        write_sealed_manifest(wide, change(read_manifest(wide)))
+        outcome = tcc("verify", wide, "--spec", "tiny.yaml")
+        assert outcome.code == 2
+        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert found in outcome.err
 
 
 class TestBisect:
@@ -155,89 +155,100 @@ class TestBisect:
 
     def test_the_first_layer_by_itself_runs_on_both_runtimes(self, tcc, probed, home):
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
-        other_weight(probed)
-        ended = tcc("verify", probed, "--bisect", "--json")
-        assert ended.code == 4
-        (found,) = ended.document["bundles"]
-        assert found["program"]["first_wrong"] == found["reproducer"]["layer"] == "relu"
-        folder = home / found["reproducer"]["path"]
-        said = json.loads((folder / "reproducer.json").read_text())
-        assert (said["name"], said["target"], said["shape"]) == ("relu", "onnxruntime", [4, 8, 8])
-        right, wrong = (
-            np.frombuffer((folder / name).read_bytes(), said["dtype"])
+        change_weight(probed)
+        outcome = tcc("verify", probed, "--bisect", "--json")
+        assert outcome.code == 4
+        (bundle_report,) = outcome.document["bundles"]
+        assert (
+            bundle_report["program"]["first_wrong"]
+            == bundle_report["reproducer"]["layer"]
+            == "relu"
+        )
+        folder = home / bundle_report["reproducer"]["path"]
+        reproducer_json = json.loads((folder / "reproducer.json").read_text())
+        assert (reproducer_json["name"], reproducer_json["target"], reproducer_json["shape"]) == (
+            "relu",
+            "onnxruntime",
+            [4, 8, 8],
+        )
+        expected_values, actual_values = (
+            np.frombuffer((folder / name).read_bytes(), reproducer_json["dtype"])
             for name in ("expected.bin", "found.bin")
         )
-        off = np.abs(right.astype(int) - wrong)
-        assert (np.count_nonzero(off), off.max()) == (said["differing"], said["largest"])
-        _, *words = shlex.split(found["reproducer"]["command"])
+        difference = np.abs(expected_values.astype(int) - actual_values)
+        assert (np.count_nonzero(difference), difference.max()) == (
+            reproducer_json["differing"],
+            reproducer_json["largest"],
+        )
+        _, *args = shlex.split(bundle_report["reproducer"]["command"])
         assert tcc("check", folder / "spec.yaml").out.count("conv") == 1
         # The weights in it are right, so that both runtimes give what is expected.
-        ended = tcc(*words, "--json")
-        assert ended.code == 0, ended.err
-        for each in ended.document["agreement"]["targets"]:
-            assert each["outputs"]["differing"] == 0
-            assert each["outputs"]["values"] == 3 * right.size
+        outcome = tcc(*args, "--json")
+        assert outcome.code == 0, outcome.err
+        for target_row in outcome.document["agreement"]["targets"]:
+            assert target_row["outputs"]["differing"] == 0
+            assert target_row["outputs"]["values"] == 3 * expected_values.size
 
     def test_is_named_without_json(self, tcc, probed):
-        other_weight(probed)
-        ended = tcc("verify", probed, "--bisect", "-o", "found")
-        assert "layer `relu` by itself: found/tiny-onnxruntime-relu" in ended.out
-        assert "tcc build found/tiny-onnxruntime-relu/spec.yaml" in ended.out
-        assert "relu" in ended.out.split("DIFFERS")[0]
+        change_weight(probed)
+        outcome = tcc("verify", probed, "--bisect", "-o", "found")
+        assert "layer `relu` by itself: found/tiny-onnxruntime-relu" in outcome.out
+        assert "tcc build found/tiny-onnxruntime-relu/spec.yaml" in outcome.out
+        assert "relu" in outcome.out.split("DIFFERS")[0]
 
     def test_leaves_another_folder_alone(self, tcc, probed, home):
-        other_weight(probed)
-        mine = home / "reproducer/tiny-onnxruntime-relu/mine.txt"
-        mine.parent.mkdir(parents=True)
-        mine.write_text("mine")
+        change_weight(probed)
+        own_file = home / "reproducer/tiny-onnxruntime-relu/mine.txt"
+        own_file.parent.mkdir(parents=True)
+        own_file.write_text("mine")
         assert tcc("verify", probed, "--bisect").code == 2
-        assert mine.read_text() == "mine"
+        assert own_file.read_text() == "mine"
 
 
 class TestForged:
     def test_a_flipped_bit_of_any_file_says_where(self, tcc, probed):
-        for file in about(probed).files:
+        for file in read_manifest(probed).files:
             path = probed / file.path
-            right = path.read_bytes()
-            data = bytearray(right)
+            original_bytes = path.read_bytes()
+            data = bytearray(original_bytes)
             data[len(data) // 2] ^= 1
             path.write_bytes(data)
-            ended = tcc("verify", probed)
-            assert ended.code == 2
-            assert "error[E0622]: a file of the bundle was changed" in ended.err
-            assert file.path in ended.err
-            path.write_bytes(right)
+            outcome = tcc("verify", probed)
+            assert outcome.code == 2
+            assert "error[E0622]: a file of the bundle was changed" in outcome.err
+            assert file.path in outcome.err
+            path.write_bytes(original_bytes)
         assert tcc("verify", probed).code == 0
 
     def test_a_flipped_bit_of_the_manifest(self, tcc, probed):
         path = probed / manifest.NAME
-        right = path.read_bytes()
-        for at in range(2, len(right) - 2, len(right) // 11):
-            data = bytearray(right)
+        original_bytes = path.read_bytes()
+        for at in range(2, len(original_bytes) - 2, len(original_bytes) // 11):
+            data = bytearray(original_bytes)
             data[at] ^= 1
             path.write_bytes(data)
-            ended = tcc("verify", probed)
-            assert ended.code == 2, (at, right[at - 20 : at + 20])
-            assert str(path) in ended.err or str(probed) in ended.err
+            outcome = tcc("verify", probed)
+            assert outcome.code == 2, (at, original_bytes[at - 20 : at + 20])
+            assert str(path) in outcome.err or str(probed) in outcome.err
 
     def test_a_weight_with_hashes_made_anew_names_its_layer(self, tcc, probed):
-        other_weight(probed)
-        ended = tcc("verify", probed)
-        assert ended.code == 4
-        found = tcc("verify", probed, "--json").document["bundles"][0]["program"]
-        assert found["first_wrong"] == "relu"
-        assert found["layers"][0]["differing"] > 0
+        change_weight(probed)
+        outcome = tcc("verify", probed)
+        assert outcome.code == 4
+        program = tcc("verify", probed, "--json").document["bundles"][0]["program"]
+        assert program["first_wrong"] == "relu"
+        assert program["layers"][0]["differing"] > 0
 
     def test_goldens_that_are_not_the_programs(self, tcc, probed):
         """Goldens and artifact changed together would agree; the program tells."""
-        case = about(probed).goldens.cases[0]
+        case = read_manifest(probed).goldens.cases[0]
         path = probed / case.outputs["logits"]
         path.write_bytes((np.frombuffer(path.read_bytes(), "<f4") + 1).astype("<f4").tobytes())
-        sealed(probed, about(probed))
-        ended = tcc("verify", probed, "--json")
-        assert ended.code == 4
-        goldens = ended.document["bundles"][0]["program"]["goldens"]
-        assert [one["holds"] for one in goldens] == [False, True]
+        write_sealed_manifest(probed, read_manifest(probed))
+        outcome = tcc("verify", probed, "--json")
+        assert outcome.code == 4
+        goldens = outcome.document["bundles"][0]["program"]["goldens"]
+        assert [golden["holds"] for golden in goldens] == [False, True]
 
     @pytest.mark.parametrize(
         ("change", "found"),
@@ -262,11 +273,11 @@ class TestForged:
     def test_a_damaged_program(self, tcc, probed, change, found):
         path = probed / "probes/program.json"
         path.write_text(json.dumps(change(json.loads(path.read_text()))))
-        sealed(probed, about(probed))
-        ended = tcc("verify", probed)
-        assert ended.code == 2
-        assert "error[E0665]: the bundle's integer program is damaged" in ended.err
-        assert found in ended.err
+        write_sealed_manifest(probed, read_manifest(probed))
+        outcome = tcc("verify", probed)
+        assert outcome.code == 2
+        assert "error[E0665]: the bundle's integer program is damaged" in outcome.err
+        assert found in outcome.err
 
     @pytest.mark.parametrize(
         "change", [lambda d: d[:-1], lambda d: d + b"\0"], ids=["less", "more"]
@@ -274,35 +285,39 @@ class TestForged:
     def test_weights_of_another_size(self, tcc, probed, change):
         path = probed / "probes/weights.bin"
         path.write_bytes(change(path.read_bytes()))
-        sealed(probed, about(probed))
-        ended = tcc("verify", probed)
-        assert ended.code == 2
-        assert "probes/weights.bin" in ended.err
+        write_sealed_manifest(probed, read_manifest(probed))
+        outcome = tcc("verify", probed)
+        assert outcome.code == 2
+        assert "probes/weights.bin" in outcome.err
 
     def test_a_program_of_other_weights_does_not_give_the_goldens(self, tcc, probed):
         path = probed / "probes/weights.bin"
         data = bytearray(path.read_bytes())
         data[0] ^= 0x40
         path.write_bytes(data)
-        sealed(probed, about(probed))
-        ended = tcc("verify", probed)
-        assert ended.code == 4
-        assert "not what its integer program gives" in ended.err or "relu" in ended.err
+        write_sealed_manifest(probed, read_manifest(probed))
+        outcome = tcc("verify", probed)
+        assert outcome.code == 4
+        assert "not what its integer program gives" in outcome.err or "relu" in outcome.err
 
 
 def test_probes_are_for_integers(tcc):
-    ended = tcc("build", "tiny.yaml", "--target", "ort", "--probes")
-    assert ended.code == 2
-    assert "error[E0601]: `--probes` has no effect: no target is built in integers" in ended.err
+    outcome = tcc("build", "tiny.yaml", "--target", "ort", "--probes")
+    assert outcome.code == 2
+    assert "error[E0601]: `--probes` has no effect: no target is built in integers" in outcome.err
 
 
 def test_nothing_else_of_a_bundle_changes_with_probes(once, home):
-    found = {}
-    for name, words in (("probed", ("--probes",)), ("plain", ())):
-        found[name] = {f.path: f.sha256 for f in about(once(name, *words)).files}
+    digests_by_bundle = {}
+    for name, args in (("probed", ("--probes",)), ("plain", ())):
+        digests_by_bundle[name] = {f.path: f.sha256 for f in read_manifest(once(name, *args)).files}
         shutil.rmtree(home / ORT)
-    more = {"probes/program.json", "probes/weights.bin"}
-    assert found["probed"].keys() - found["plain"].keys() == more
+    probe_files = {"probes/program.json", "probes/weights.bin"}
+    assert digests_by_bundle["probed"].keys() - digests_by_bundle["plain"].keys() == probe_files
     # The bill of materials lists every file, these too.
-    apart = {k for k, digest in found["plain"].items() if found["probed"][k] != digest}
-    assert apart == {"bom.cdx.json"}
+    differing_files = {
+        k
+        for k, digest in digests_by_bundle["plain"].items()
+        if digests_by_bundle["probed"][k] != digest
+    }
+    assert differing_files == {"bom.cdx.json"}

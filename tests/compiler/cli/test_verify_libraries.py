@@ -20,15 +20,15 @@ def bundle(built_for_host, home, state):
 def cross(tcc, home):
     """A bundle for a Cortex-A7, whose shared library nothing here loads."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
-    ended = tcc("build", "tiny.yaml", "--target", "arm-a7", "-q")
-    if ended.code == 3 or not shutil.which("qemu-arm"):
+    outcome = tcc("build", "tiny.yaml", "--target", "arm-a7", "-q")
+    if outcome.code == 3 or not shutil.which("qemu-arm"):
         pytest.skip("needs qemu-arm")
     return home / "build/tiny-arm-a7-fp32"
 
 
 def reseal(folder, target="host"):
     """Make the bundle agree with its files again, as a forger would."""
-    return forged_bundles.forged(folder, target)
+    return forged_bundles.forge_bundle(folder, target)
 
 
 def change_weight(path, weight):
@@ -39,7 +39,7 @@ def change_weight(path, weight):
     path.write_bytes(data)
 
 
-def weights_of(folder):
+def read_weights(folder):
     """Return bytes of the convolution's weights, as they lie in the libraries."""
     data = (folder / "model/libtiny.so").read_bytes()
     program = (folder / "model/tiny-run").read_bytes()
@@ -52,9 +52,9 @@ def weights_of(folder):
 
 
 def test_both_libraries_are_verified(tcc, bundle):
-    ended = tcc("verify", bundle, "--trust", "--json")
-    assert ended.code == 0, ended.err
-    archive, shared = ended.document["bundles"][0]["libraries"]
+    outcome = tcc("verify", bundle, "--trust", "--json")
+    assert outcome.code == 0, outcome.err
+    archive, shared = outcome.document["bundles"][0]["libraries"]
     assert (archive["file"], archive["holds"]) == ("libtiny.a", True)
     assert archive["same_bytes"] == "a program linked with it is tiny-run"
     assert (shared["file"], shared["holds"], len(shared["agreement"])) == ("libtiny.so", True, 2)
@@ -67,67 +67,67 @@ def test_what_was_not_built_here_runs_in_no_command(tcc, bundle, picture, file):
     (bundle / "model" / file).write_bytes(GARBAGE)
     reseal(bundle)
     for command in (("run", bundle, picture), ("verify", bundle)):
-        ended = tcc(*command)
-        assert ended.code == 2
-        assert "error[E1350]" in ended.err
-        assert file in ended.err
+        outcome = tcc(*command)
+        assert outcome.code == 2
+        assert "error[E1350]" in outcome.err
+        assert file in outcome.err
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so"])
 def test_garbage_in_place_of_a_library(tcc, bundle, file):
     (bundle / "model" / file).write_bytes(GARBAGE)
     reseal(bundle)
-    ended = tcc("verify", bundle, "--trust")
-    assert ended.code == 4
-    assert f"{file} is not what its goldens are of: no program links with it" in ended.err
+    outcome = tcc("verify", bundle, "--trust")
+    assert outcome.code == 4
+    assert f"{file} is not what its goldens are of: no program links with it" in outcome.err
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so", "src/runner.c"])
 def test_a_file_that_is_left_out(tcc, bundle, file):
     (bundle / "model" / file).unlink()
     reseal(bundle)
-    ended = tcc("verify", bundle, "--trust")
-    assert ended.code == 4
-    assert f"{file} is not in the artifact" in ended.err
+    outcome = tcc("verify", bundle, "--trust")
+    assert outcome.code == 4
+    assert f"{file} is not in the artifact" in outcome.err
 
 
 def test_the_header_is_left_out(tcc, bundle):
     (bundle / "model/tiny.h").unlink()
     reseal(bundle)
-    ended = tcc("verify", bundle, "--trust")
-    assert ended.code == 2
-    assert "error[E0652]: no header here names the network" in ended.err
+    outcome = tcc("verify", bundle, "--trust")
+    assert outcome.code == 2
+    assert "error[E0652]: no header here names the network" in outcome.err
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so"])
 def test_a_library_with_another_weight(tcc, bundle, file):
-    change_weight(bundle / "model" / file, weights_of(bundle))
+    change_weight(bundle / "model" / file, read_weights(bundle))
     reseal(bundle)
-    ended = tcc("verify", bundle, "--trust")
-    assert ended.code == 4, ended.out
-    assert f"{file} is not what its goldens are of: a program that uses it differs" in ended.err
+    outcome = tcc("verify", bundle, "--trust")
+    assert outcome.code == 4, outcome.out
+    assert f"{file} is not what its goldens are of: a program that uses it differs" in outcome.err
 
 
 @pytest.mark.slow
 def test_a_library_that_nothing_here_loads(tcc, cross):
-    ended = tcc("verify", cross)
-    assert ended.code == 0, ended.err
-    assert "libtiny.so: it is what the object in libtiny.a links to, byte for byte" in ended.out
-    change_weight(cross / "model/libtiny.so", weights_of(cross))
+    outcome = tcc("verify", cross)
+    assert outcome.code == 0, outcome.err
+    assert "libtiny.so: it is what the object in libtiny.a links to, byte for byte" in outcome.out
+    change_weight(cross / "model/libtiny.so", read_weights(cross))
     reseal(cross, "arm-a7")
-    ended = tcc("verify", cross, "--trust")
-    assert ended.code == 4, ended.out
-    assert "libtiny.so is not what its goldens are of" in ended.err
+    outcome = tcc("verify", cross, "--trust")
+    assert outcome.code == 4, outcome.out
+    assert "libtiny.so is not what its goldens are of" in outcome.err
 
 
 def test_no_linker_is_reported(tcc, bundle, monkeypatch):
-    known = arm_backend.installed_version
+    original_version = arm_backend.installed_version
     monkeypatch.setattr(
-        arm_backend, "installed_version", lambda n: None if n == "ziglang" else known(n)
+        arm_backend, "installed_version", lambda n: None if n == "ziglang" else original_version(n)
     )
-    ended = tcc("verify", bundle, "--trust")
-    assert ended.code == 0, ended.err
+    outcome = tcc("verify", bundle, "--trust")
+    assert outcome.code == 0, outcome.err
     for file in ("libtiny.a", "libtiny.so"):
-        assert f"{file} was not verified: ziglang links programs with it" in ended.err
-    listed = tcc("verify", bundle, "--trust", "--json").document["bundles"][0]["libraries"]
-    assert [each["holds"] for each in listed] == [None, None]
+        assert f"{file} was not verified: ziglang links programs with it" in outcome.err
+    libraries = tcc("verify", bundle, "--trust", "--json").document["bundles"][0]["libraries"]
+    assert [library["holds"] for library in libraries] == [None, None]

@@ -14,19 +14,19 @@ UNRUN = "what the NPU gives is not verified: run `sh "
 def package(tcc, home, odd, images, no_docker):
     """Build a package of a small network for a target."""
 
-    def build(target, *more):
+    def build(target, *args):
         odd("grey" if target == "ax620" else "two")
-        ended = npu_packages.build(tcc, target, images, *more)
-        assert ended.code == 0, ended.err
+        outcome = npu_packages.build(tcc, target, images, *args)
+        assert outcome.code == 0, outcome.err
         return home / f"build/odd-{target}-int8"
 
     return build
 
 
-def change(path, least):
+def change_tensor(path, min_size):
     """Change the last bit of the first number of a tensor that has at least some; return its name."""
     model = onnx.load_model_from_string(path.read_bytes())
-    tensor = next(t for t in model.graph.initializer if np.prod(t.dims) >= least and t.dims)
+    tensor = next(t for t in model.graph.initializer if np.prod(t.dims) >= min_size and t.dims)
     values = numpy_helper.to_array(tensor).copy()
     values.reshape(-1).view(np.uint8)[0] ^= 1
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
@@ -37,27 +37,31 @@ def change(path, least):
 @pytest.mark.parametrize("target", ["ax650", "ax620e"])
 def test_the_integers_of_a_package_run_here(tcc, package, target):
     folder = package(target)
-    ended = tcc("verify", folder)
-    assert ended.code == 0, ended.err
-    assert "model_qdq.onnx  1       logits" in ended.out
-    assert f"model_qdq.onnx ran in ONNX Runtime; {UNRUN}" in ended.err
-    (found,) = tcc("verify", folder, "--json").document["bundles"]
-    assert (found["simulated"], found["holds"], found["tool"]) == ("model_qdq.onnx", True, None)
-    assert all(one["difference"] < 1e-5 for one in found["agreement"])
+    outcome = tcc("verify", folder)
+    assert outcome.code == 0, outcome.err
+    assert "model_qdq.onnx  1       logits" in outcome.out
+    assert f"model_qdq.onnx ran in ONNX Runtime; {UNRUN}" in outcome.err
+    (bundle_report,) = tcc("verify", folder, "--json").document["bundles"]
+    assert (bundle_report["simulated"], bundle_report["holds"], bundle_report["tool"]) == (
+        "model_qdq.onnx",
+        True,
+        None,
+    )
+    assert all(comparison["difference"] < 1e-5 for comparison in bundle_report["agreement"])
 
 
 def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
     odd("two")
-    words = ("--precision", "int8", "--agree", "2", "--json")
-    ended = npu_packages.build(tcc, "ax650,onnxruntime", images, *words)
-    rows = {each["target"]: each for each in ended.document["agreement"]["targets"]}
+    args = ("--precision", "int8", "--agree", "2", "--json")
+    outcome = npu_packages.build(tcc, "ax650,onnxruntime", images, *args)
+    rows = {target["target"]: target for target in outcome.document["agreement"]["targets"]}
     assert rows["ax650"]["simulated"] == "model_qdq.onnx"
     assert rows["ax650"]["holds"] is True
     assert rows["ax650"]["inputs"] == 4
     assert rows["ax650"]["outputs"]["difference"] < 1e-5
     assert rows["onnxruntime"]["simulated"] is None
     # What the NPU gives is beside no other target's.
-    assert ended.document["agreement"]["pairs"] == []
+    assert outcome.document["agreement"]["pairs"] == []
     text = npu_packages.build(tcc, "ax650,onnxruntime", images, "--precision", "int8")
     assert "agrees: model_qdq.onnx in ONNX Runtime, not the NPU" in text.out
     assert "model_qdq.onnx, in ONNX Runtime, agrees with the reference within" in text.out
@@ -70,11 +74,14 @@ def test_a_network_that_does_not_agree_is_not_written(
     from tcc.backends.pulsar.backend import SimulatedPackage
 
     infer = SimulatedPackage.infer
-    off = lambda *words: [{k: 3 * v for k, v in each.items()} for each in infer(*words)]  # noqa: E731
-    monkeypatch.setattr(SimulatedPackage, "infer", off)
+
+    def scale_outputs(*args):
+        return [{k: 3 * v for k, v in outputs.items()} for outputs in infer(*args)]
+
+    monkeypatch.setattr(SimulatedPackage, "infer", scale_outputs)
     odd("two")
-    ended = npu_packages.build(tcc, "ax650", images)
-    assert ended.code == 4
+    outcome = npu_packages.build(tcc, "ax650", images)
+    assert outcome.code == 4
     assert not (home / "build/odd-ax650-int8").exists()
 
 
@@ -88,34 +95,34 @@ def test_a_weight_of_a_package(tcc, package, target, file):
     assert good.code == 0, good.err
     assert f"{file}: " in good.out
     assert UNRUN in good.err
-    name = change(folder / "model" / file, 30)
-    forged_bundles.forged(folder, target)
-    ended = tcc("verify", folder, "--spec", "odd.yaml")
-    assert ended.code == 4, ended.out
-    assert f"{file} is not what the network gives: layer `" in ended.err
-    assert f"tensor `{name}`[0, 0, 0, 0] is" in ended.err
+    name = change_tensor(folder / "model" / file, 30)
+    forged_bundles.forge_bundle(folder, target)
+    outcome = tcc("verify", folder, "--spec", "odd.yaml")
+    assert outcome.code == 4, outcome.out
+    assert f"{file} is not what the network gives: layer `" in outcome.err
+    assert f"tensor `{name}`[0, 0, 0, 0] is" in outcome.err
 
 
 def test_a_program_in_the_package_is_what_its_integers_are_compared_with(tcc, package):
     folder = package("ax650", "--probes")
-    ended = tcc("verify", folder)
-    assert ended.code == 0, ended.err
-    assert "model_qdq.onnx: " in ended.out
-    assert "model.onnx was not compared with the network" in ended.err
+    outcome = tcc("verify", folder)
+    assert outcome.code == 0, outcome.err
+    assert "model_qdq.onnx: " in outcome.out
+    assert "model.onnx was not compared with the network" in outcome.err
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
 def test_a_package_without_its_network(tcc, package, target):
     folder = package(target)
     (folder / "model/model.onnx").unlink()
-    forged_bundles.forged(folder, target)
-    ended = tcc("verify", folder, "--spec", "odd.yaml")
-    assert ended.code == 4
-    assert "model.onnx is not what the network gives: it is not in the package" in ended.err
+    forged_bundles.forge_bundle(folder, target)
+    outcome = tcc("verify", folder, "--spec", "odd.yaml")
+    assert outcome.code == 4
+    assert "model.onnx is not what the network gives: it is not in the package" in outcome.err
 
 
 def test_no_layer_is_looked_for_in_a_package(tcc, package):
     folder = package("ax650", "--probes")
-    ended = tcc("verify", folder, "--bisect")
-    assert ended.code == 2
-    assert "error[E0601]: `--bisect` has no effect: these bundles are packages" in ended.err
+    outcome = tcc("verify", folder, "--bisect")
+    assert outcome.code == 2
+    assert "error[E0601]: `--bisect` has no effect: these bundles are packages" in outcome.err

@@ -7,26 +7,28 @@ import pytest
 
 from tcc.compiler.bundle import manifest
 
-KEPT = {2: "manifest-2"}
+BUNDLE_FOLDERS = {2: "manifest-2"}
 """The folder of each version that was ever in a release, and of today's."""
 
 
 def test_there_is_a_bundle_of_every_version_that_is_read():
-    assert set(KEPT) == {manifest.KIND.version, *manifest.KIND.older_versions}
+    assert set(BUNDLE_FOLDERS) == {manifest.KIND.version, *manifest.KIND.older_versions}
 
 
-@pytest.mark.parametrize("version", KEPT)
+@pytest.mark.parametrize("version", BUNDLE_FOLDERS)
 def test_an_old_bundle_runs_and_agrees(version, tcc, home, root):
-    folder = shutil.copytree(root / "tests/golden/versions" / KEPT[version], home / "old")
+    folder = shutil.copytree(root / "tests/golden/versions" / BUNDLE_FOLDERS[version], home / "old")
     assert json.loads((folder / "manifest.json").read_text())["tcc_bundle"] == version
-    found = tcc("verify", folder, "--json")
-    assert found.code == 0, found.err
-    (verified,) = found.document["bundles"]
-    assert [(one["differing"], one["values"]) for one in verified["agreement"]] == [(0, 3)] * 2
+    outcome = tcc("verify", folder, "--json")
+    assert outcome.code == 0, outcome.err
+    (verified,) = outcome.document["bundles"]
+    assert [(member["differing"], member["values"]) for member in verified["agreement"]] == [
+        (0, 3)
+    ] * 2
     ran = tcc("run", folder, folder / "goldens/1/image.ppm", "--json")
     assert ran.code == 0, ran.err
     (image,) = ran.document["images"]
-    labels = {one["label"] for one in image["outputs"]["logits"]["classes"]}
+    labels = {member["label"] for member in image["outputs"]["logits"]["classes"]}
     assert labels == {"cat", "dog", "owl"}
     assert tcc("show", folder).code == 0
 
@@ -34,32 +36,37 @@ def test_an_old_bundle_runs_and_agrees(version, tcc, home, root):
 @pytest.mark.parametrize("version", [1, 3, 99, None, True])
 def test_another_version_says_what_to_do(version, tcc, home, root, picture):
     folder = shutil.copytree(root / "tests/golden/versions/manifest-2", home / "old")
-    plain = json.loads((folder / "manifest.json").read_text()) | {"tcc_bundle": version}
-    (folder / "manifest.json").write_text(json.dumps(plain))
-    for words in (("run", folder, picture), ("verify", folder)):
-        found = tcc(*words)
-        assert (found.code, "error[E0621]: not a bundle's manifest of a known" in found.err) == (
+    manifest_json = json.loads((folder / "manifest.json").read_text()) | {"tcc_bundle": version}
+    (folder / "manifest.json").write_text(json.dumps(manifest_json))
+    for args in (("run", folder, picture), ("verify", folder)):
+        outcome = tcc(*args)
+        assert (
+            outcome.code,
+            "error[E0621]: not a bundle's manifest of a known" in outcome.err,
+        ) == (
             2,
             True,
         )
-        assert "help: build the bundle again" in found.err
+        assert "help: build the bundle again" in outcome.err
 
 
 def test_a_calibration_of_an_older_version_builds(tcc, home, root):
     """Version 2 had no interval; it is version 3 without it, sealed as it was."""
     from tcc.compiler.support.json_records import seal
 
-    kept = root / "tests/golden/versions/manifest-2"
-    plain = json.loads((kept / "calibration.json").read_text())
-    plain.pop("expected")
+    version_folder = root / "tests/golden/versions/manifest-2"
+    calibration_json = json.loads((version_folder / "calibration.json").read_text())
+    calibration_json.pop("expected")
     for version, code in ((2, 0), (1, 2)):
-        plain |= {"tcc_calibration": version, "seal": ""}
-        (home / "c.json").write_text(json.dumps(plain | {"seal": seal(plain)}))
+        calibration_json |= {"tcc_calibration": version, "seal": ""}
+        (home / "c.json").write_text(
+            json.dumps(calibration_json | {"seal": seal(calibration_json)})
+        )
         (home / "old.yaml").write_text(SPEC)
-        found = tcc("build", "old.yaml", "--target", "onnxruntime", "--precision", "int8",
+        outcome = tcc("build", "old.yaml", "--target", "onnxruntime", "--precision", "int8",
                     "--calibration", "c.json", "--floor", "min_cosine=0", "-q")  # fmt: skip
-        assert found.code == code, found.err
-        assert ("error[E0730]" in found.err and "calibrate again" in found.err) == bool(code)
+        assert outcome.code == code, outcome.err
+        assert ("error[E0730]" in outcome.err and "calibrate again" in outcome.err) == bool(code)
 
 
 SPEC = """\

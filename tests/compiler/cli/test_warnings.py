@@ -20,7 +20,7 @@ output: {logits: {activation: softmax, labels: [cat, dog]}}
 ALLOW
 """
 KINDS = ["unused-parameter", "unused-branch"]
-SAID = """\
+WARNING_TEXT = """\
 warning[W0504]: nothing reads the parameter `spare` [unused-parameter]
  --> doubtful.yaml:3:10
   |
@@ -63,10 +63,10 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("quiet", [(), ("-q",)], ids=["", "quiet"])
 def test_every_command_says_it_once(tcc, doubtful, images, command, quiet):
-    found = tcc(command, "doubtful.yaml", *COMMANDS[command], *quiet)
-    assert found.code == 0
-    assert found.err.count(SAID) == 1
-    assert found.err.count("warning[W") == 2
+    outcome = tcc(command, "doubtful.yaml", *COMMANDS[command], *quiet)
+    assert outcome.code == 0
+    assert outcome.err.count(WARNING_TEXT) == 1
+    assert outcome.err.count("warning[W") == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,19 +81,19 @@ def test_json_has_it_too(tcc, doubtful, images, command):
 
 
 def test_a_command_that_fails_later_has_them_in_json(tcc, doubtful):
-    found = tcc("build", "doubtful.yaml", "--target", "nowhere", "--json")
-    assert found.code == 2
-    assert [w["kind"] for w in found.document["warnings"]] == KINDS
+    outcome = tcc("build", "doubtful.yaml", "--target", "nowhere", "--json")
+    assert outcome.code == 2
+    assert [w["kind"] for w in outcome.document["warnings"]] == KINDS
     assert "warnings" not in tcc("build", "absent.yaml", "--json").document
 
 
 @pytest.mark.parametrize("command", ["check", "build", "calibrate", "eval"])
 def test_strict_makes_errors_of_them(tcc, home, doubtful, images, command):
-    found = tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict", "--json")
-    assert found.code == 2
-    assert [d["kind"] for d in found.document["diagnostics"]] == KINDS
-    assert "error[W0504]: nothing reads the parameter `spare`" in found.err
-    assert found.err.endswith("2 errors\n")
+    outcome = tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict", "--json")
+    assert outcome.code == 2
+    assert [d["kind"] for d in outcome.document["diagnostics"]] == KINDS
+    assert "error[W0504]: nothing reads the parameter `spare`" in outcome.err
+    assert outcome.err.endswith("2 errors\n")
     assert not (home / "build").exists()
     doubtful(*KINDS)
     assert tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict").code == 0
@@ -101,9 +101,9 @@ def test_strict_makes_errors_of_them(tcc, home, doubtful, images, command):
 
 def test_what_is_silenced_is_not_said(tcc, doubtful):
     doubtful("unused-branch")
-    found = tcc("check", "doubtful.yaml")
-    assert found.err.count("warning[W") == 1
-    assert "1 warning; " in found.err
+    outcome = tcc("check", "doubtful.yaml")
+    assert outcome.err.count("warning[W") == 1
+    assert "1 warning; " in outcome.err
     doubtful(*KINDS)
     assert tcc("check", "doubtful.yaml").err == ""
     assert tcc("check", "doubtful.yaml", "--json").document["warnings"] == []
@@ -112,9 +112,9 @@ def test_what_is_silenced_is_not_said(tcc, doubtful):
 def test_many_are_counted_and_json_has_all(tcc, home, doubtful):
     names = ", ".join(f"p{n}: {n}" for n in range(70))
     (home / "many.yaml").write_text(DOUBTFUL.replace("spare: 3", names).replace("ALLOW", ""))
-    found = tcc("check", "many.yaml")
-    assert found.err.count("warning[W") == 50
-    assert "71 warnings, 50 of them shown; " in found.err
+    outcome = tcc("check", "many.yaml")
+    assert outcome.err.count("warning[W") == 50
+    assert "71 warnings, 50 of them shown; " in outcome.err
     assert len(tcc("check", "many.yaml", "--json").document["warnings"]) == 71
 
 
@@ -128,9 +128,9 @@ def test_imported_weights_need_none_for_them(tcc, home, doubtful):
     import torch
 
     torch.save({"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}, home / "c.pth")
-    found = tcc("import-weights", "doubtful.yaml", "c.pth", "-o", "w.safetensors")
-    assert found.code == 0, found.err
-    assert found.err.count("warning[W") == 2
+    outcome = tcc("import-weights", "doubtful.yaml", "c.pth", "-o", "w.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("warning[W") == 2
 
 
 def test_python_warns_and_keeps_them(home, doubtful):

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium"),
 ]
 SAMPLES = sorted((Path(__file__).resolve().parents[3] / "zoo/samples").glob("*/1.png"))[:4]
-READY = "document.documentElement?.dataset.ready === 'yes'"
+READY_SCRIPT = "document.documentElement?.dataset.ready === 'yes'"
 CARDS = "document.querySelectorAll('#results > li').length"
 CLASSIFY = """(async () => {
   const { Classifier } = await import('/model/classifier.js');
@@ -60,9 +60,9 @@ def bundle(tmp_path_factory):
     except MissingTool as error:
         pytest.skip(f"{error} {error.reason}")
     folder = tmp_path_factory.mktemp("page")
-    words = ["build", "ddsnet-blood", "--target", "web", "--precision", "int8", "--no-replay"]
-    found = CliRunner().invoke(app, [*words, "-q", "-o", str(folder)])
-    assert found.exit_code == 0, found.output
+    args = ["build", "ddsnet-blood", "--target", "web", "--precision", "int8", "--no-replay"]
+    outcome = CliRunner().invoke(app, [*args, "-q", "-o", str(folder)])
+    assert outcome.exit_code == 0, outcome.output
     return bundle_folder.read_bundle(folder / "ddsnet-blood-web-int8", devices.find_precision, None)
 
 
@@ -73,7 +73,7 @@ def browser(bundle, tmp_path_factory):
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         with Browser(tmp_path_factory.mktemp("profile")) as page:
             page("Page.navigate", url=listening.url)
-            page.wait(READY)
+            page.wait(READY_SCRIPT)
             yield page
         listening.shutdown()
 
@@ -87,18 +87,18 @@ def opened(browser):
 
 
 def test_it_classifies_as_the_reference_does(opened, bundle):
-    said = opened.evaluate("document.getElementById('agreement').textContent")
-    assert said == "This browser agrees: 0 of 24 bytes differ over 2 goldens."
+    agreement_text = opened.evaluate("document.getElementById('agreement').textContent")
+    assert agreement_text == "This browser agrees: 0 of 24 bytes differ over 2 goldens."
     runtime, source = OnnxRuntime(), bundle.input
     pixels = [images.read_image(path) for path in SAMPLES]
-    given = [preprocess.apply(source.preprocess, x, source.type.shape) for x in pixels]
-    wanted = runtime.infer(runtime.targets[0], bundle.model, source, given)
-    for path, outputs in zip(SAMPLES, wanted, strict=True):
-        found = opened.evaluate(CLASSIFY % base64.b64encode(path.read_bytes()).decode())
-        (output,) = found["outputs"]
+    tensors = [preprocess.apply(source.preprocess, x, source.type.shape) for x in pixels]
+    expected_outputs = runtime.infer(runtime.targets[0], bundle.model, source, tensors)
+    for path, outputs in zip(SAMPLES, expected_outputs, strict=True):
+        page_result = opened.evaluate(CLASSIFY % base64.b64encode(path.read_bytes()).decode())
+        (output,) = page_result["outputs"]
         assert np.float32(output["raw"]).tobytes() == outputs["logits"].tobytes()
-        assert found["exact"] is True
-        shares = [one["value"] for one in output["ranked"]]
+        assert page_result["exact"] is True
+        shares = [class_row["value"] for class_row in output["ranked"]]
         assert sum(shares) == pytest.approx(1)
         assert shares == sorted(shares, reverse=True)
 
@@ -108,8 +108,8 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     shutil.copy(SAMPLES[0], tmp_path / "=first.png")
     opened.choose("#files", [tmp_path / "=first.png", SAMPLES[1], tmp_path / "text.png"])
     opened.wait(f"{CARDS} === 3")
-    said = opened.evaluate("document.querySelector('li.failed').innerText")
-    assert "not an image of a known format" in said
+    failure_text = opened.evaluate("document.querySelector('li.failed').innerText")
+    assert "not an image of a known format" in failure_text
     opened.evaluate("""(() => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array([66, 77, 0])], 'dropped.bmp'));
@@ -142,14 +142,14 @@ def test_images_that_saturate_are_warned_of(opened, tmp_path):
     opened.choose("#files", sorted(tmp_path.glob("*.png")))
     opened.wait(f"{CARDS} === {len(cells)}")
     assert opened.evaluate(warned)
-    said = opened.evaluate("document.getElementById('saturation').textContent")
-    assert " of 62 layers, more values clip on these " in said
+    saturation_text = opened.evaluate("document.getElementById('saturation').textContent")
+    assert " of 62 layers, more values clip on these " in saturation_text
 
 
 def test_nothing_leaves_it(opened):
     opened.choose("#files", SAMPLES[:1])
     opened.wait(f"{CARDS} === 1")
-    urls = [each["request"]["url"] for each in opened.told("Network.requestWillBeSent")]
+    urls = [request["request"]["url"] for request in opened.told("Network.requestWillBeSent")]
     assert len(urls) > 10
     assert {url.split("/")[2] for url in urls if url.startswith("http")} == {
         opened.evaluate("location.host")
@@ -168,16 +168,18 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
     opened.choose("#files", SAMPLES[:2])
     opened.wait(f"{CARDS} === 2 && document.getElementById('progress').hidden")
     tree = opened("Accessibility.getFullAXTree")["nodes"]
-    named = {
+    accessible_names = {
         (node["role"]["value"], node.get("name", {}).get("value", ""))
         for node in tree
         if not node.get("ignored")
     }
     for name in ("Use the camera", "Remove all", "Save as CSV"):
-        assert ("button", name) in named
-    assert any(role == "button" and name.startswith("Choose images") for role, name in named)
-    assert any(role == "image" and "%" in name for role, name in named)
-    assert {"main", "heading", "status", "list"} <= {role for role, _ in named}
+        assert ("button", name) in accessible_names
+    assert any(
+        role == "button" and name.startswith("Choose images") for role, name in accessible_names
+    )
+    assert any(role == "image" and "%" in name for role, name in accessible_names)
+    assert {"main", "heading", "status", "list"} <= {role for role, _ in accessible_names}
     start = "(() => { const h1 = document.querySelector('h1'); h1.tabIndex = -1; h1.focus(); })()"
     opened.evaluate(start)
     reached = []
@@ -195,9 +197,9 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
         opened.look(width, 800, scheme, path)
         assert opened.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         assert min(opened.evaluate(CONTRAST)) >= 4.5, (scheme, width)
-        shown = images.read_image(path)
-        assert shown.shape[1] <= width
-        corner = int(shown[2, 2].astype(int).sum())
+        screenshot = images.read_image(path)
+        assert screenshot.shape[1] <= width
+        corner = int(screenshot[2, 2].astype(int).sum())
         assert (corner > 700) if scheme == "light" else (corner < 120)
         heights = opened.evaluate(
             "[...document.querySelectorAll('button')].filter((b) => b.checkVisibility())"
@@ -209,23 +211,26 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
 def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(bundle.folder, folder)
-    found = bundle_folder.read_bundle(folder, devices.find_precision, None)
-    with create_server(found, "127.0.0.1", 0) as listening, Browser(tmp_path / "profile") as page:
+    changed_bundle = bundle_folder.read_bundle(folder, devices.find_precision, None)
+    with (
+        create_server(changed_bundle, "127.0.0.1", 0) as listening,
+        Browser(tmp_path / "profile") as page,
+    ):
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         for name in ("model/model.onnx", "goldens/1/output_0.bin"):
-            whole = (folder / name).read_bytes()
-            (folder / name).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+            file_bytes = (folder / name).read_bytes()
+            (folder / name).write_bytes(bytes([file_bytes[0] ^ 1]) + file_bytes[1:])
             page("Page.navigate", url=listening.url)
             page.wait("document.getElementById('state').textContent.startsWith('It does not work')")
-            said = page.evaluate("document.getElementById('state').textContent")
-            assert f"{name} is not the file that the manifest names" in said
+            page_text = page.evaluate("document.getElementById('state').textContent")
+            assert f"{name} is not the file that the manifest names" in page_text
             assert page.evaluate("document.getElementById('files').disabled")
-            (folder / name).write_bytes(whole)
-        about = json.loads((folder / "manifest.json").read_text())
-        about["goldens"]["cases"][0]["outputs"]["logits"] = "goldens/2/output_0.bin"
-        (folder / "manifest.json").write_text(json.dumps(about))
+            (folder / name).write_bytes(file_bytes)
+        manifest_json = json.loads((folder / "manifest.json").read_text())
+        manifest_json["goldens"]["cases"][0]["outputs"]["logits"] = "goldens/2/output_0.bin"
+        (folder / "manifest.json").write_text(json.dumps(manifest_json))
         page("Page.navigate", url=listening.url)
-        page.wait(READY)
-        said = page.evaluate("document.getElementById('agreement').textContent")
-        assert said.startswith("Do not use this browser: ")
+        page.wait(READY_SCRIPT)
+        page_text = page.evaluate("document.getElementById('agreement').textContent")
+        assert page_text.startswith("Do not use this browser: ")
         listening.shutdown()

@@ -24,12 +24,12 @@ def known_tables():
 def table(tcc, known_tables):
     """The document of a table, its rows by model."""
 
-    def read(name):
+    def read_table(name):
         if name not in known_tables:
             known_tables[name] = tcc("zoo", "table", name, "--json").document
         return {row["model"]: row for row in known_tables[name]["rows"]}
 
-    return read
+    return read_table
 
 
 def test_every_network_is_listed_with_its_costs(tcc):
@@ -50,9 +50,9 @@ def test_every_network_is_listed_with_its_costs(tcc):
 
 
 def test_the_list_as_text(tcc):
-    ended = tcc("zoo")
-    assert ended.code == 0
-    head, *rows = ended.out.splitlines()
+    outcome = tcc("zoo")
+    assert outcome.code == 0
+    head, *rows = outcome.out.splitlines()
     assert head.split() == [
         *("name", "input", "classes", "params", "MACs", "trained", "tables", "task", "paper")
     ]
@@ -70,12 +70,12 @@ def test_the_list_as_text(tcc):
 
 
 def test_weights_that_are_listed_are_there():
-    about = tables.read_document(shipped.get_package_folder("zoo") / "models.yaml")
-    assert set(about) == set(shipped.list_specs())
-    listed = [name for one in about.values() for name in one.get("weights", ())]
+    models_document = tables.read_document(shipped.get_package_folder("zoo") / "models.yaml")
+    assert set(models_document) == set(shipped.list_specs())
+    weight_names = [name for model in models_document.values() for name in model.get("weights", ())]
     assert [
         name
-        for name in listed
+        for name in weight_names
         if not (shipped.get_package_folder("zoo") / "weights" / name).is_file()
     ] == []
 
@@ -127,8 +127,8 @@ def test_operations_are_counted_as_the_tools_of_the_papers_do(table):
     }
     for name, models in counted.items():
         rows = table(name)
-        found = {model: rows[model]["figures"]["flops"]["computed"] for model in models}
-        assert found == models
+        computed_flops = {model: rows[model]["figures"]["flops"]["computed"] for model in models}
+        assert computed_flops == models
 
 
 def test_a_stem_that_is_registered_once_counts_once():
@@ -182,9 +182,9 @@ def test_a_narrow_terminal_gets_a_line_a_figure(tcc, monkeypatch):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_markdown_is_a_table_with_its_notes(tcc, name):
-    ended = tcc("zoo", "table", name, "--format", "markdown")
-    assert ended.code == 0
-    lines = ended.out.splitlines()
+    outcome = tcc("zoo", "table", name, "--format", "markdown")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
     assert rows[1].startswith("| --- | ---: |")
@@ -194,16 +194,16 @@ def test_markdown_is_a_table_with_its_notes(tcc, name):
 
 
 def test_an_unknown_table_is_told_with_the_nearest(tcc):
-    ended = tcc("zoo", "table", "ddsnet1")
-    assert ended.code == 2
-    assert ended.err == (
+    outcome = tcc("zoo", "table", "ddsnet1")
+    assert outcome.code == 2
+    assert outcome.err == (
         "error[E0609]: there is no table `ddsnet1`\n"
         "  --> command line: ddsnet1\n"
         f"   = help: did you mean `ddsnet-1`? tables are {', '.join(TABLES)}\n"
     )
-    found = tcc("zoo", "table", "../models", "--json")
-    assert found.code == 2
-    assert json.loads(found.out)["diagnostics"][0]["code"] == "E0609"
+    json_outcome = tcc("zoo", "table", "../models", "--json")
+    assert json_outcome.code == 2
+    assert json.loads(json_outcome.out)["diagnostics"][0]["code"] == "E0609"
 
 
 @pytest.mark.parametrize(
@@ -217,19 +217,19 @@ def test_an_unknown_table_is_told_with_the_nearest(tcc):
     ],
 )
 def test_a_wrong_command_line_ends_with_2(tcc, words):
-    ended = tcc(*words)
-    assert ended.code == 2
-    assert "Traceback" not in ended.err
-    assert ended.err
+    outcome = tcc(*words)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert outcome.err
 
 
 def test_the_tables_hold_numbers_for_every_column_and_specs_that_exist():
     assert tables.list_tables() == TABLES
     for name in TABLES:
-        read = tables.read_table(name, NOWHERE)
-        assert {column.convention for column in read.columns.values()} <= set(CONVENTIONS)
-        for row in read.rows:
-            assert set(row.printed) == set(read.columns)
+        zoo_table = tables.read_table(name, NOWHERE)
+        assert {column.convention for column in zoo_table.columns.values()} <= set(CONVENTIONS)
+        for row in zoo_table.rows:
+            assert set(row.printed) == set(zoo_table.columns)
             assert row.spec in shipped.list_specs()
 
 

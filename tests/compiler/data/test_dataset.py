@@ -32,7 +32,7 @@ SOURCE = Input("image", TensorType((3, 8, 8)), CONTRACT)
 VECTOR = Input("features", TensorType((5,)))
 
 
-def picture(path, size=(9, 7), mode="RGB"):
+def write_picture(path, size=(9, 7), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
     Image.fromarray(RNG.integers(0, 256, shape, np.uint8), mode).save(path)
@@ -43,40 +43,40 @@ def picture(path, size=(9, 7), mode="RGB"):
 def folder(tmp_path):
     """Ten images in folders of three classes."""
     for number in range(10):
-        picture(tmp_path / "set" / "abc"[number % 3] / f"{number}.png")
+        write_picture(tmp_path / "set" / "abc"[number % 3] / f"{number}.png")
     return tmp_path / "set"
 
 
-def fails(code, run, *words):
+def assert_fails(code, run, *fragments):
     with pytest.raises(UserError) as caught:
         run()
     assert caught.value.diagnostics[0].code == code
-    for word in words:
-        assert word in str(caught.value)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
     return caught.value.diagnostics
 
 
-def same(one, other):
-    assert one.digest == other.digest
-    assert one.digests == other.digests
-    for index in range(len(one)):
-        assert np.array_equal(one.tensor(index, SOURCE), other.tensor(index, SOURCE))
+def assert_same(actual, expected):
+    assert actual.digest == expected.digest
+    assert actual.digests == expected.digests
+    for index in range(len(actual)):
+        assert np.array_equal(actual.tensor(index, SOURCE), expected.tensor(index, SOURCE))
 
 
 def test_names_and_folders_have_no_say(folder, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
+    other_folder = tmp_path / "other"
+    other_folder.mkdir()
     for number, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
-        shutil.copy(path, other / f"{number:03}.bmp")
-    same(read_dataset(folder), read_dataset(other))
+        shutil.copy(path, other_folder / f"{number:03}.bmp")
+    assert_same(read_dataset(folder), read_dataset(other_folder))
 
 
 def test_class_folders_are_labels(folder):
     data = read_dataset(folder)
     assert {item.label for item in data.items} == {"a", "b", "c"}
     assert all(item.path.parent.name == item.label for item in data.items)
-    found = get_class_indices(data, ("B", "other", "a"))
-    assert {(item.label, index) for item, index in zip(data.items, found, strict=True)} == {
+    label_indices = get_class_indices(data, ("B", "other", "a"))
+    assert {(item.label, index) for item, index in zip(data.items, label_indices, strict=True)} == {
         ("a", 2), ("b", 0), ("c", None),
     }  # fmt: skip
 
@@ -87,35 +87,35 @@ def test_a_number_of_thousands_of_digits_is_no_index():
 
 
 def test_a_folder_with_images_of_its_own_has_no_classes(folder):
-    picture(folder / "own.png")
+    write_picture(folder / "own.png")
     data = read_dataset(folder)
     assert len(data) == 11
     assert {item.label for item in data.items} == {None}
 
 
 def test_one_more_image_changes_the_digest_and_keeps_the_order(folder):
-    before = read_dataset(folder)
-    picture(folder / "a" / "more.png")
-    after = read_dataset(folder)
-    assert after.digest != before.digest
-    assert [d for d in after.digests if d in before.digests] == list(before.digests)
+    original = read_dataset(folder)
+    write_picture(folder / "a" / "more.png")
+    extended = read_dataset(folder)
+    assert extended.digest != original.digest
+    assert [d for d in extended.digests if d in original.digests] == list(original.digests)
 
 
 def test_the_split_is_one_in_four_by_content(folder, tmp_path):
     data = read_dataset(folder)
-    learn, judge = data.split()
-    assert len(judge) == len(data) // HELD_OUT_INTERVAL
-    assert sorted(learn.digests + judge.digests) == list(data.digests)
+    fit_set, held_out_set = data.split()
+    assert len(held_out_set) == len(data) // HELD_OUT_INTERVAL
+    assert sorted(fit_set.digests + held_out_set.digests) == list(data.digests)
     shutil.copytree(folder / "a", folder / "again")
     twice = read_dataset(folder)
     assert len(twice) > len(data)
-    learn, judge = twice.split()
-    assert not set(learn.digests) & set(judge.digests)
+    fit_set, held_out_set = twice.split()
+    assert not set(fit_set.digests) & set(held_out_set.digests)
 
 
 def test_few_images_are_both_parts(tmp_path):
     for number in range(HELD_OUT_INTERVAL - 1):
-        picture(tmp_path / f"{number}.png")
+        write_picture(tmp_path / f"{number}.png")
     data = read_dataset(tmp_path)
     assert data.split() == (data, data)
     assert len(data.select_first(1)) == 1
@@ -123,7 +123,7 @@ def test_few_images_are_both_parts(tmp_path):
 
 
 def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
-    picture(tmp_path / "grey.png", (31, 5), "L")
+    write_picture(tmp_path / "grey.png", (31, 5), "L")
     data = check_dataset(read_dataset(tmp_path), SOURCE)
     tensor = data.read_tensor(0, SOURCE)
     assert tensor.shape == (3, 8, 8)
@@ -131,11 +131,11 @@ def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
 
 
 def test_an_empty_folder_and_what_is_no_set(tmp_path):
-    fails("E0711", lambda: read_dataset(tmp_path), "no image in this folder", str(tmp_path))
-    fails("E0710", lambda: read_dataset(tmp_path / "none"), "there is nothing here")
-    fails(
+    assert_fails("E0711", lambda: read_dataset(tmp_path), "no image in this folder", str(tmp_path))
+    assert_fails("E0710", lambda: read_dataset(tmp_path / "none"), "there is nothing here")
+    assert_fails(
         "E0710",
-        lambda: read_dataset(picture(tmp_path / "one.png")),
+        lambda: read_dataset(write_picture(tmp_path / "one.png")),
         "this is a file of another kind",
     )
 
@@ -145,13 +145,13 @@ def test_damaged_images_are_all_listed(folder):
     for path in bad:
         path.write_bytes(path.read_bytes()[:60])
     data = read_dataset(folder)
-    found = data.collect_errors(SOURCE).diagnostics
-    assert sorted(each.at.file for each in found) == sorted(map(str, bad))
-    assert {each.code for each in found} == {"E0703"}
+    diagnostics = data.collect_errors(SOURCE).diagnostics
+    assert sorted(diagnostic.at.file for diagnostic in diagnostics) == sorted(map(str, bad))
+    assert {diagnostic.code for diagnostic in diagnostics} == {"E0703"}
 
 
 def test_a_network_without_images_refuses_them(folder):
-    fails(
+    assert_fails(
         "E0625",
         lambda: check_dataset(read_dataset(folder), VECTOR),
         "does not take an image",
@@ -164,10 +164,10 @@ def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
     labels = np.array(["x", "y", "x", "z", "y", "x"])
     np.savez(tmp_path / "one.npz", images=images, labels=labels)
     np.savez_compressed(tmp_path / "two.npz", images=images[::-1], labels=labels[::-1])
-    one, two = read_dataset(tmp_path / "one.npz"), read_dataset(tmp_path / "two.npz")
-    same(one, two)
-    assert [item.label for item in one.items] == [item.label for item in two.items]
-    assert check_dataset(one, SOURCE) is one
+    first_set, second_set = read_dataset(tmp_path / "one.npz"), read_dataset(tmp_path / "two.npz")
+    assert_same(first_set, second_set)
+    assert [item.label for item in first_set.items] == [item.label for item in second_set.items]
+    assert check_dataset(first_set, SOURCE) is first_set
 
 
 def test_tensors_are_what_the_network_takes(tmp_path):
@@ -179,7 +179,7 @@ def test_tensors_are_what_the_network_takes(tmp_path):
             data.read_tensor(index, VECTOR), tensors[item.index].astype(np.float32)
         )
     assert get_class_indices(data, ()) == tuple(item.index for item in data.items)
-    fails(
+    assert_fails(
         "E0713", lambda: check_dataset(data, SOURCE), "tensors of 3x8x8", "those of the file are 5"
     )
 
@@ -187,13 +187,13 @@ def test_tensors_are_what_the_network_takes(tmp_path):
 def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path):
     from dataclasses import replace
 
-    picture(tmp_path / "one.png", (8, 8))
+    write_picture(tmp_path / "one.png", (8, 8))
     data = read_dataset(tmp_path)
     np.savez(tmp_path / "set.npz", tensors=data.read_tensor(0, SOURCE)[None])
     raw = replace(SOURCE, preprocess=replace(CONTRACT, raw=True))
-    again = read_dataset(tmp_path / "set.npz")
-    assert np.array_equal(again.read_tensor(0, raw), data.read_tensor(0, raw))
-    assert np.array_equal(again.read_tensor(0, SOURCE), data.read_tensor(0, SOURCE))
+    reread = read_dataset(tmp_path / "set.npz")
+    assert np.array_equal(reread.read_tensor(0, raw), data.read_tensor(0, raw))
+    assert np.array_equal(reread.read_tensor(0, SOURCE), data.read_tensor(0, SOURCE))
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,12 @@ def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path
 )  # fmt: skip
 def test_other_arrays_are_refused(tmp_path, content, words):
     np.savez(tmp_path / "set.npz", **content)
-    fails("E0712", lambda: read_dataset(tmp_path / "set.npz"), words)
+    assert_fails("E0712", lambda: read_dataset(tmp_path / "set.npz"), words)
 
 
-def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1):
+def write_packed(
+    path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1
+):
     """A file with an array whose header says what it likes."""
     head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     head = head.ljust(118) + b"\n"
@@ -240,9 +242,9 @@ def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFL
 )
 def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dtype, words):
     path = tmp_path / "set.npz"
-    packed(path, "images", shape, dtype, bytes(30))
+    write_packed(path, "images", shape, dtype, bytes(30))
     tracemalloc.start()
-    fails("E0712", lambda: read_dataset(path), words)
+    assert_fails("E0712", lambda: read_dataset(path), words)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20
@@ -252,7 +254,7 @@ def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     np.savez_compressed(path, images=np.zeros((2, 4096, 4096, 3), np.uint8))
     assert path.stat().st_size < 1 << 20
-    fails(
+    assert_fails(
         "E0712",
         lambda: read_dataset(path),
         "`images` is 96 MiB in ",
@@ -265,7 +267,9 @@ def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         size = struct.pack("<I", 1 << 26)
         file.writestr("images.npy", b"\x93NUMPY\2\0" + size + bytes(1 << 26))
-    fails("E0712", lambda: read_dataset(path), "the header of `images` is larger than 10000 bytes")
+    assert_fails(
+        "E0712", lambda: read_dataset(path), "the header of `images` is larger than 10000 bytes"
+    )
 
 
 def test_very_many_arrays_are_not_listed(tmp_path):
@@ -273,33 +277,35 @@ def test_very_many_arrays_are_not_listed(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for number in range(15_000):
             file.writestr(f"{number:040}", b"")
-    fails("E0712", lambda: read_dataset(path), "it lists too many arrays")
+    assert_fails("E0712", lambda: read_dataset(path), "it lists too many arrays")
 
 
 def test_what_numpy_does_not_write_is_refused(tmp_path):
     path = tmp_path / "set.npz"
-    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
-    fails("E0712", lambda: read_dataset(path), "compressed in a way that NumPy does not write")
-    packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), version=2)
+    write_packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
+    assert_fails(
+        "E0712", lambda: read_dataset(path), "compressed in a way that NumPy does not write"
+    )
+    write_packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), version=2)
     assert len(read_dataset(path)) == 1
 
 
 def test_images_that_are_too_large_are_named_by_their_place(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.zeros((1, 65537, 1, 3), np.uint8))
     data = read_dataset(tmp_path / "set.npz")
-    found = fails("E0704", lambda: data.read_tensor(0, SOURCE), image_limits.TOO_LARGE)
-    assert found[0].at.file == f"{tmp_path}/set.npz[0]"
+    diagnostics = assert_fails("E0704", lambda: data.read_tensor(0, SOURCE), image_limits.TOO_LARGE)
+    assert diagnostics[0].at.file == f"{tmp_path}/set.npz[0]"
 
 
 def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
     assert read_dataset(folder).warnings == ()
     Image.new("RGB", (3, 3)).save(folder / "a" / "x.gif")
     Image.new("RGBA", (3, 3), (9, 9, 9, 100)).save(folder / "a" / "y.png")
-    found = read_dataset(folder)
-    assert [(d.code, d.at.file) for d in found.warnings] == [
+    image_set = read_dataset(folder)
+    assert [(d.code, d.at.file) for d in image_set.warnings] == [
         ("E0717", str(folder / "a/x.gif")), ("E0718", str(folder / "a/y.png")),
     ]  # fmt: skip
-    assert len(found) == 11
+    assert len(image_set) == 11
 
 
 def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
@@ -308,10 +314,10 @@ def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
     data = path.read_bytes()
     for size in (0, 30, len(data) // 2):
         path.write_bytes(data[:size])
-        fails("E0712", lambda: read_dataset(path))
+        assert_fails("E0712", lambda: read_dataset(path))
     path.write_bytes(data[:400] + bytes(200) + data[600:])
-    fails("E0712", lambda: read_dataset(path))
+    assert_fails("E0712", lambda: read_dataset(path))
     path.write_bytes(data)
     monkeypatch.setattr(npz, "MAX_BYTES", 1000)
-    found = fails("E0712", lambda: read_dataset(path))
-    assert re.search("`images` takes more than", found[0].label)
+    diagnostics = assert_fails("E0712", lambda: read_dataset(path))
+    assert re.search("`images` takes more than", diagnostics[0].label)

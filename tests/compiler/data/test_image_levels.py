@@ -16,19 +16,19 @@ from tcc.compiler.support.diagnostics import UserError
 SIDES = st.integers(1, 90)
 
 
-def encoded(shape, form="PNG", mode="RGB", seed=0, **more):
+def encode_image(shape, form="PNG", mode="RGB", seed=0, **options):
     pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
     pixels[: shape[0] // 2] = pixels[: shape[0] // 2] // 128 * 255
-    held = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(held, form, **more)
-    return held.getvalue()
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, form, **options)
+    return stream.getvalue()
 
 
-def same(data, contract, size):
+def assert_same(data, contract, size):
     expected = preprocess.prepare_pixels(contract, images.decode(data, "x"), size)
-    found = images.decode_input_pixels(data, "x", contract, size)
-    assert found.dtype == np.uint8
-    assert np.array_equal(found, expected)
+    actual = images.decode_input_pixels(data, "x", contract, size)
+    assert actual.dtype == np.uint8
+    assert np.array_equal(actual, expected)
 
 
 @settings(max_examples=60)
@@ -38,40 +38,42 @@ def same(data, contract, size):
 )  # fmt: skip
 def test_any_size_and_contract(shape, target, crop, mode, color, form):
     contract = Preprocess(color=color, resize=PixelResize(target, mode), crop=crop)
-    same(encoded(shape, form), contract, (contract.channels, *(crop or target)))
+    assert_same(encode_image(shape, form), contract, (contract.channels, *(crop or target)))
 
 
 @pytest.mark.parametrize("shape", [(768, 1024), (1024, 768), (3, 2000), (2000, 3)])
 @pytest.mark.parametrize("mode", preprocess.MODES)
 def test_photographs(shape, mode):
     contract = Preprocess(resize=PixelResize((224, 224), mode))
-    same(encoded(shape, "JPEG"), contract, (3, 224, 224))
+    assert_same(encode_image(shape, "JPEG"), contract, (3, 224, 224))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])
 def test_other_modes(mode):
-    same(encoded((40, 30), "JPEG", mode), Preprocess(resize=PixelResize((9, 8))), (3, 9, 8))
+    assert_same(
+        encode_image((40, 30), "JPEG", mode), Preprocess(resize=PixelResize((9, 8))), (3, 9, 8)
+    )
 
 
 def test_an_orientation_is_applied_first():
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded((40, 30), "JPEG", exif=exif)
+    data = encode_image((40, 30), "JPEG", exif=exif)
     assert images.decode(data, "x").shape == (30, 40, 3)
-    same(data, Preprocess(resize=PixelResize((12, 8), "cover")), (3, 12, 8))
+    assert_same(data, Preprocess(resize=PixelResize((12, 8), "cover")), (3, 12, 8))
 
 
 def test_a_pillow_that_computes_otherwise_is_not_asked(monkeypatch):
     resize = Image.Image.resize
 
-    def other(self, size, *more):
+    def resize_otherwise(self, size, *options):
         return resize(self, size, Image.Resampling.BICUBIC)
 
     pillow_resampling.is_equal.cache_clear()
-    monkeypatch.setattr(Image.Image, "resize", other)
+    monkeypatch.setattr(Image.Image, "resize", resize_otherwise)
     try:
         assert not pillow_resampling.is_equal()
-        same(encoded((50, 70)), Preprocess(resize=PixelResize((20, 30))), (3, 20, 30))
+        assert_same(encode_image((50, 70)), Preprocess(resize=PixelResize((20, 30))), (3, 20, 30))
     finally:
         pillow_resampling.is_equal.cache_clear()
 
@@ -82,7 +84,11 @@ def test_pillow_is_asked_for_plain_photographs():
 
 @pytest.mark.parametrize(
     ("data", "code"),
-    [(b"", "E0702"), (encoded((50, 50))[:900], "E0703"), (encoded((8, 8), "PNG"), "E0706")],
+    [
+        (b"", "E0702"),
+        (encode_image((50, 50))[:900], "E0703"),
+        (encode_image((8, 8), "PNG"), "E0706"),
+    ],
 )
 def test_errors_are_those_of_decoding(data, code):
     contract = Preprocess() if code == "E0706" else Preprocess(resize=PixelResize((9, 9)))
@@ -98,5 +104,5 @@ def test_a_large_image_is_refused_before_it_is_unpacked(monkeypatch):
     monkeypatch.setattr(image_limits, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="E0704"):
         images.decode_input_pixels(
-            encoded((50, 50)), "x", Preprocess(resize=PixelResize((9, 9))), (3, 9, 9)
+            encode_image((50, 50)), "x", Preprocess(resize=PixelResize((9, 9))), (3, 9, 9)
         )

@@ -23,13 +23,13 @@ PICTURE = Image.fromarray(PIXELS)
 LOSSLESS = ["PNG", "BMP", "TIFF", "PPM"]
 
 
-def encoded(image, kind="PNG", **options):
+def encode_image(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def refused(data, code):
+def read_refusal(data, code):
     """The diagnostic with which `decode` refuses; a warning of Pillow's would be an error here."""
     with pytest.raises(UserError) as caught:
         decode(data, "tile.png")
@@ -41,22 +41,22 @@ def refused(data, code):
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_formats_give_their_pixels(tmp_path, kind):
     path = tmp_path / "tile"
-    path.write_bytes(encoded(PICTURE, kind))
-    found = read_image(path)
-    assert found.dtype == np.uint8
-    assert found.flags.writeable
-    assert np.array_equal(found, PIXELS)
+    path.write_bytes(encode_image(PICTURE, kind))
+    pixels = read_image(path)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert np.array_equal(pixels, PIXELS)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ""])
 def test_the_format_is_told_by_the_bytes_not_the_name(tmp_path, suffix):
     path = tmp_path / f"tile{suffix}"
-    path.write_bytes(encoded(PICTURE, "BMP"))
+    path.write_bytes(encode_image(PICTURE, "BMP"))
     assert np.array_equal(read_image(path), PIXELS)
 
 
 def test_jpeg_is_what_pillow_decodes():
-    data = encoded(PICTURE, "JPEG", quality=80)
+    data = encode_image(PICTURE, "JPEG", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
 
@@ -65,25 +65,25 @@ def test_jpeg_is_what_pillow_decodes():
 def test_other_modes_become_rgb_as_pillow_converts_them(mode):
     image = PICTURE.convert(mode)
     expected = np.asarray(image.convert("RGB"))
-    assert np.array_equal(decode(encoded(image), "x"), expected)
+    assert np.array_equal(decode(encode_image(image), "x"), expected)
 
 
 def test_alpha_is_dropped():
     image = PICTURE.copy()
     image.putalpha(Image.fromarray(RNG.integers(0, 256, (11, 17), dtype=np.uint8)))
-    assert np.array_equal(decode(encoded(image), "x"), PIXELS)
+    assert np.array_equal(decode(encode_image(image), "x"), PIXELS)
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning():
     image = PICTURE.quantize(16)
-    data = encoded(image, transparency=bytes(range(16)))
+    data = encode_image(image, transparency=bytes(range(16)))
     assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
 
 
 def test_cmyk_is_converted():
     image = PICTURE.convert("CMYK")
-    found = decode(encoded(image, "TIFF"), "x")
-    assert np.array_equal(found, np.asarray(image.convert("RGB")))
+    pixels = decode(encode_image(image, "TIFF"), "x")
+    assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -101,14 +101,14 @@ def test_exif_orientation_is_applied(kind, orientation):
         7: PIXELS.transpose(1, 0, 2)[::-1, ::-1],
         8: PIXELS.transpose(1, 0, 2)[::-1],
     }[orientation]
-    assert np.array_equal(decode(encoded(PICTURE, kind, exif=exif), "x"), upright)
+    assert np.array_equal(decode(encode_image(PICTURE, kind, exif=exif), "x"), upright)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
 def test_animations_and_pages_are_refused(kind):
-    other = Image.new("RGB", PICTURE.size)
-    data = encoded(PICTURE, kind, save_all=True, append_images=[other])
-    text = refused(data, "E0707")
+    second_page = Image.new("RGB", PICTURE.size)
+    data = encode_image(PICTURE, kind, save_all=True, append_images=[second_page])
+    text = read_refusal(data, "E0707")
     assert text == (
         "error[E0707]: this file is an animation or has several pages, and which picture "
         "is meant is not known\n"
@@ -119,31 +119,31 @@ def test_animations_and_pages_are_refused(kind):
     contract = Preprocess(resize=PixelResize((9, 9)))
     with pytest.raises(UserError, match="E0707"):
         images.decode_input_pixels(data, "x", contract, (3, 9, 9))
-    alone = encoded(PICTURE, kind, save_all=True, append_images=[])
-    assert decode(alone, "x").shape == PIXELS.shape
+    single_page = encode_image(PICTURE, kind, save_all=True, append_images=[])
+    assert decode(single_page, "x").shape == PIXELS.shape
 
 
 def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
-    data = encoded(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
-    assert np.array_equal(decode(data, "x"), decode(encoded(PICTURE, "JPEG"), "x"))
+    data = encode_image(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    assert np.array_equal(decode(data, "x"), decode(encode_image(PICTURE, "JPEG"), "x"))
     assert images.collect_remarks(data) == (image_files.PICTURES,)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
 def test_webp_without_loss_gives_its_pixels(options):
-    data = encoded(PICTURE, "WEBP", **options)
+    data = encode_image(PICTURE, "WEBP", **options)
     assert np.array_equal(decode(data, "x"), PIXELS)
     assert images.find_size(data) == (11, 17)
 
 
 def test_webp_with_loss_is_what_pillow_decodes():
-    data = encoded(PICTURE, "WEBP", quality=80)
+    data = encode_image(PICTURE, "WEBP", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
     assert images.find_size(data) == (11, 17)
     clear = PICTURE.convert("RGBA")
     clear.putalpha(9)
-    assert images.collect_remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)
+    assert images.collect_remarks(encode_image(clear, "WEBP")) == (image_files.ALPHA,)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_webp_with_loss_is_what_pillow_decodes():
 def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     data = b"RIFF" + struct.pack("<I", 100) + b"WEBP" + head + bytes(80)
-    refused(data, "E0704")
+    read_refusal(data, "E0704")
     assert images.collect_remarks(data) == ()
     assert not images.is_large(data)
 
@@ -172,12 +172,12 @@ def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
     ],
 )
 def test_grey_of_more_than_8_bits_is_refused(values, kind):
-    text = refused(encoded(Image.fromarray(values), kind), "E0705")
+    text = read_refusal(encode_image(Image.fromarray(values), kind), "E0705")
     assert "are not 8 bits a sample\n  --> tile.png\n" in text
     assert "= help: convert the image to 8 bits, choosing which values are black and" in text
 
 
-def png(width, height, depth, color, rows):
+def encode_png(width, height, depth, color, rows):
     """A PNG file of raw rows, for what Pillow does not write itself."""
 
     def chunk(kind, data):
@@ -193,7 +193,7 @@ def png(width, height, depth, color, rows):
 def test_16_bit_colour_keeps_the_high_bytes():
     values = np.random.default_rng(3).integers(0, 1 << 16, (4, 5, 3), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    assert np.array_equal(decode(png(5, 4, 16, 2, rows), "x"), values >> 8)
+    assert np.array_equal(decode(encode_png(5, 4, 16, 2, rows), "x"), values >> 8)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_16_bit_colour_keeps_the_high_bytes():
     ],
 )
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
-    text = refused(png(width, height, 8, 2, b"\0" * 1000), "E0704")
+    text = read_refusal(encode_png(width, height, 8, 2, b"\0" * 1000), "E0704")
     assert text == (
         f"error[E0704]: {image_limits.TOO_LARGE}\n  --> tile.png\n   = {label}\n"
         "   = help: cut it into tiles"
@@ -219,12 +219,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, la
 @pytest.mark.parametrize("size", [(65536, 3), (3, 65536)])
 def test_the_longest_side_is_read(size):
     image = Image.new("RGB", size, (1, 2, 3))
-    found = decode(encoded(image), "x")
-    assert found.shape == (size[1], size[0], 3)
-    assert (found == (1, 2, 3)).all()
+    pixels = decode(encode_image(image), "x")
+    assert pixels.shape == (size[1], size[0], 3)
+    assert (pixels == (1, 2, 3)).all()
 
 
-def tiff(tags, rest=b""):
+def encode_tiff(tags, tail=b""):
     """A TIFF file of one directory: tag, type, value or values of each entry, and what follows."""
     kinds = {3: "<H", 4: "<I"}
     entries, out = b"", b""
@@ -237,61 +237,61 @@ def tiff(tags, rest=b""):
             out += data
         else:
             entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
-    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + out + rest
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + out + tail
 
 
 def test_a_small_tiff_of_huge_tiles_is_refused():
     packed = zlib.compress(bytes(1 << 20))
     tags = [(256, 4, 16), (257, 4, 16), (258, 3, (8, 8, 8)), (259, 3, 8), (262, 3, 2), (277, 3, 3),
             (322, 4, 32768), (323, 4, 16384), (324, 4, 300), (325, 4, len(packed))]  # fmt: skip
-    text = refused(tiff(tags, bytes(300) + packed), "E0704")
+    text = read_refusal(encode_tiff(tags, bytes(300) + packed), "E0704")
     assert "   = it is 32768x16384 pixels\n" in text
 
 
 def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused():
-    data = encoded(PICTURE, "JPEG", progressive=True)
+    data = encode_image(PICTURE, "JPEG", progressive=True)
     scans = data.index(b"\xff\xda")
     assert data.count(b"\xff\xda") <= 20
     decode(data, "x")
-    last = data[scans:-2]
-    text = refused(data[:scans] + last * 40 + data[-2:], "E0704")
+    last_scan = data[scans:-2]
+    text = read_refusal(data[:scans] + last_scan * 40 + data[-2:], "E0704")
     assert "more than 100 scans" in text
 
 
 def test_a_checksum_that_is_wrong_is_refused():
-    data = bytearray(encoded(PICTURE))
+    data = bytearray(encode_image(PICTURE))
     end = data.index(b"IEND") - 4  # the checksum of the pixels stands before it
     data[end - 1] ^= 1
-    assert "the image is damaged" in refused(bytes(data), "E0703")
+    assert "the image is damaged" in read_refusal(bytes(data), "E0703")
 
 
 def test_nothing_is_said_of_most_images():
     for kind in [*LOSSLESS, "JPEG"]:
-        assert images.collect_remarks(encoded(PICTURE, kind)) == ()
+        assert images.collect_remarks(encode_image(PICTURE, kind)) == ()
     for mode in ("1", "L", "P"):
-        assert images.collect_remarks(encoded(PICTURE.convert(mode))) == ()
+        assert images.collect_remarks(encode_image(PICTURE.convert(mode))) == ()
     opaque = PICTURE.convert("RGBA")
-    assert images.collect_remarks(encoded(opaque)) == ()
+    assert images.collect_remarks(encode_image(opaque)) == ()
     assert images.collect_remarks(b"no image") == ()
 
 
 def test_what_is_lost_is_said():
     clear = PICTURE.convert("RGBA")
     clear.putpixel((3, 10), (9, 9, 9, 254))
-    assert images.collect_remarks(encoded(clear)) == (image_files.ALPHA,)
-    palette = encoded(PICTURE.quantize(16), transparency=3)
+    assert images.collect_remarks(encode_image(clear)) == (image_files.ALPHA,)
+    palette = encode_image(PICTURE.quantize(16), transparency=3)
     assert images.collect_remarks(palette) == (image_files.ALPHA,)
     cmyk = PICTURE.convert("CMYK")
     for kind in ("TIFF", "JPEG"):
-        assert images.collect_remarks(encoded(cmyk, kind)) == (image_files.CMYK,)
+        assert images.collect_remarks(encode_image(cmyk, kind)) == (image_files.CMYK,)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        png(5, 4, 16, 2, b"\0" * 31 * 4),
+        encode_png(5, 4, 16, 2, b"\0" * 31 * 4),
         b"P6 2 1 65535\n" + bytes(12),
-        tiff([(256, 4, 2), (257, 4, 1), (258, 3, (16, 16, 16)), (259, 3, 1), (262, 3, 2),
+        encode_tiff([(256, 4, 2), (257, 4, 1), (258, 3, (16, 16, 16)), (259, 3, 1), (262, 3, 2),
               (273, 4, 200), (277, 3, 3), (278, 4, 1), (279, 4, 12)], bytes(400)),
     ],
 )  # fmt: skip
@@ -311,11 +311,11 @@ def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
     cut = data[: len(data) // 4]
-    assert "the image is damaged" in refused(cut, "E0703")
+    assert "the image is damaged" in read_refusal(cut, "E0703")
 
 
 def test_colours_that_are_not_read():
-    text = refused(encoded(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
+    text = read_refusal(encode_image(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
     assert "colours of mode LAB are not read" in text
 
 
@@ -339,7 +339,7 @@ def test_a_large_file_is_refused(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_no_image_is_refused(data):
-    text = refused(data, "E0702")
+    text = read_refusal(data, "E0702")
     assert text == (
         "error[E0702]: not an image of a known format\n"
         "  --> tile.png\n"
@@ -356,7 +356,7 @@ def test_what_is_no_image_is_refused(data):
     ],
 )
 def test_another_format_is_named(data, label, help):
-    text = refused(data, "E0702")
+    text = read_refusal(data, "E0702")
     assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
 
 
@@ -365,11 +365,11 @@ def test_another_format_is_named(data, label, help):
     [(b"MM\x00*" + bytes(500), "TIFF"), (b"II*\x00" + bytes(500), "TIFF")],
 )
 def test_what_only_begins_as_an_image_is_damaged(data, label):
-    assert refused(b"\x89PNG\r\n\x1a\n", "E0703") == (
+    assert read_refusal(b"\x89PNG\r\n\x1a\n", "E0703") == (
         "error[E0703]: the image is damaged\n  --> tile.png\n   = it ends too early\n"
         "   = help: it may have been cut short or changed: copy or export it again"
     )
-    text = refused(data, "E0703")
+    text = read_refusal(data, "E0703")
     assert text == (
         "error[E0703]: the image is damaged\n"
         "  --> tile.png\n"
@@ -381,8 +381,8 @@ def test_what_only_begins_as_an_image_is_damaged(data, label):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"])
 def test_a_truncated_image_is_refused(kind):
     noise = np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), kind)
-    text = refused(data[: len(data) * 2 // 3], "E0703")
+    data = encode_image(Image.fromarray(noise), kind)
+    text = read_refusal(data[: len(data) * 2 // 3], "E0703")
     assert text.startswith("error[E0703]: the image is damaged\n  --> tile.png\n   = ")
 
 
@@ -391,7 +391,7 @@ def test_flipped_bytes_give_an_image_or_a_located_error(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     options = {"exif": exif} if kind in {"PNG", "JPEG", "TIFF"} else {}
-    data = encoded(PICTURE, kind, **options)
+    data = encode_image(PICTURE, kind, **options)
     flips = random.Random(kind)
     codes = set()
     for _ in range(300):

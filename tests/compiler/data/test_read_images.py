@@ -25,31 +25,31 @@ def photographs(tmp_path):
 
 
 def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch):
-    plain = [photographs.tensor(place, SOURCE) for place in range(4)]
+    uncached = [photographs.tensor(index, SOURCE) for index in range(4)]
     decoded = []
     decode = confined_images.decode_input_pixels
     monkeypatch.setattr(
         confined_images,
         "decode_input_pixels",
-        lambda data, *more: decoded.append(data) or decode(data, *more),
+        lambda data, *options: decoded.append(data) or decode(data, *options),
     )
-    kept = replace(photographs, read_already=PixelCache())
-    learn, judge = kept.split()  # parts share what was read
+    cached_set = replace(photographs, read_already=PixelCache())
+    fit_set, held_out_set = cached_set.split()  # parts share what was read
     for _ in range(3):
-        for place, wanted in enumerate(plain):
-            np.testing.assert_array_equal(kept.tensor(place, SOURCE), wanted)
-        for part in (learn, judge):
-            for place in range(len(part)):
-                part.tensor(place, SOURCE)
+        for index, expected in enumerate(uncached):
+            np.testing.assert_array_equal(cached_set.tensor(index, SOURCE), expected)
+        for part in (fit_set, held_out_set):
+            for index in range(len(part)):
+                part.tensor(index, SOURCE)
     assert len(decoded) == 4
 
 
 def test_what_has_no_room_is_read_again_and_nobody_changes_what_is_kept(photographs):
     store = PixelCache(free_bytes=2 * 8 * 8 * 3)
-    kept = replace(photographs, read_already=store)
-    for place in range(4):
-        kept.levels(place, SOURCE)
-    held = [store.get(item.digest) is not None for item in kept.items]
-    assert held == [True, True, False, False]
+    cached_set = replace(photographs, read_already=store)
+    for index in range(4):
+        cached_set.levels(index, SOURCE)
+    is_cached = [store.get(item.digest) is not None for item in cached_set.items]
+    assert is_cached == [True, True, False, False]
     with pytest.raises(ValueError, match="read-only"):
-        kept.levels(0, SOURCE)[:] = 0
+        cached_set.levels(0, SOURCE)[:] = 0

@@ -32,21 +32,24 @@ RECORDED = [
 DIGEST = "20e9aacfa693be24c0171c95293235595fbeb391afbcbaf6b543d1d89a334c30"
 
 
-def graph() -> Graph:
+def build_graph() -> Graph:
     add = NetBuilder(3, 4, 4, name="tiny")
     add("conv", Conv(2, (1, 1)), at=create_span(3))
     add("bn", BatchNorm(), at=create_span(4, "  - batch_norm"))
     return add.build()
 
 
-def refused(path: Path, net: Graph | None = None) -> str:
+def read_refusal(path: Path, net: Graph | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        weights.read_weights(path, net or graph())
+        weights.read_weights(path, net or build_graph())
     return str(caught.value).replace(str(path), "w.safetensors")
 
 
-def file(folder: Path, **changes: np.ndarray | None) -> Path:
-    tensors = {**sample_weights(graph()), **{k.replace("__", "."): v for k, v in changes.items()}}
+def write_file(folder: Path, **changes: np.ndarray | None) -> Path:
+    tensors = {
+        **sample_weights(build_graph()),
+        **{k.replace("__", "."): v for k, v in changes.items()},
+    }
     path = folder / "w.safetensors"
     save_file({k: v for k, v in tensors.items() if v is not None}, path)
     return path
@@ -56,25 +59,25 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     net = build_dense()
     path = tmp_path / "w.safetensors"
     weights.write(path, sample_weights(net), {"spec": "dense"})
-    found = weights.read_weights(path, net)
-    assert list(found) == list(net.params)
+    loaded = weights.read_weights(path, net)
+    assert list(loaded) == list(net.params)
     for name, values in sample_weights(net).items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(loaded[name], values)
     assert load_file(path).keys() == net.params.keys()
 
 
 def test_the_bytes_depend_on_content_alone() -> None:
-    tensors = sample_weights(graph())
-    about = {"b": "2", "a": "1", "spec": "tiny", "z": "é"}
-    data = weights.encode(tensors, about)
+    tensors = sample_weights(build_graph())
+    metadata = {"b": "2", "a": "1", "spec": "tiny", "z": "é"}
+    data = weights.encode(tensors, metadata)
     backwards = dict(reversed(tensors.items()))
-    assert weights.encode(backwards, dict(reversed(about.items()))) == data
+    assert weights.encode(backwards, dict(reversed(metadata.items()))) == data
     (size,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + size])
-    assert header["__metadata__"] == about
+    assert header["__metadata__"] == metadata
     assert size % 8 == 0
-    other = weights.encode(tensors | {"bn.bias": tensors["bn.bias"] + 1}, about)
-    assert other != data
+    changed = weights.encode(tensors | {"bn.bias": tensors["bn.bias"] + 1}, metadata)
+    assert changed != data
 
 
 PROGRAM = """
@@ -89,37 +92,49 @@ print(sha256(data).hexdigest())
 
 
 def test_the_bytes_are_the_same_in_every_process() -> None:
-    here = weights.encode(weights.initialize_random(build_dense(), 7), {c: c for c in "abcdefgh"})
+    local_bytes = weights.encode(
+        weights.initialize_random(build_dense(), 7), {c: c for c in "abcdefgh"}
+    )
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])]
     for seed in ("1", "2"):
-        found = subprocess.run(
+        completed = subprocess.run(
             command, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         )
-        assert found.stdout.strip() == sha256(here).hexdigest()
+        assert completed.stdout.strip() == sha256(local_bytes).hexdigest()
 
 
 def test_the_digest_tells_weights_apart() -> None:
-    first, second = weights.initialize_random(graph(), 1), weights.initialize_random(graph(), 2)
-    assert weights.digest(first) == weights.digest(dict(first)) != weights.digest(second)
-    assert len(weights.digest(first)) == 64
+    first_weights, second_weights = (
+        weights.initialize_random(build_graph(), 1),
+        weights.initialize_random(build_graph(), 2),
+    )
+    assert (
+        weights.digest(first_weights)
+        == weights.digest(dict(first_weights))
+        != weights.digest(second_weights)
+    )
+    assert len(weights.digest(first_weights)) == 64
 
 
 def test_random_weights_do_not_change_between_versions() -> None:
-    found = weights.initialize_random(build_dense(), 0)
-    start = found["stem.weight"].ravel()[:4]
+    random_weights = weights.initialize_random(build_dense(), 0)
+    start = random_weights["stem.weight"].ravel()[:4]
     assert [float(v).hex() for v in start] == RECORDED
-    assert weights.digest(found) == DIGEST
+    assert weights.digest(random_weights) == DIGEST
 
 
 def test_random_weights_of_a_layer_depend_on_its_name_and_the_seed_alone() -> None:
-    few, more = NetBuilder(3, 4, 4), NetBuilder(3, 4, 4)
-    more("first", Conv(3, (3, 3), padding=1))
-    for add in (few, more):
+    small_net, large_net = NetBuilder(3, 4, 4), NetBuilder(3, 4, 4)
+    large_net("first", Conv(3, (3, 3), padding=1))
+    for add in (small_net, large_net):
         add("conv", Conv(2, (1, 1)))
-    one, two = weights.initialize_random(few.build()), weights.initialize_random(more.build())
-    np.testing.assert_array_equal(one["conv.weight"], two["conv.weight"])
+    small_weights, large_weights = (
+        weights.initialize_random(small_net.build()),
+        weights.initialize_random(large_net.build()),
+    )
+    np.testing.assert_array_equal(small_weights["conv.weight"], large_weights["conv.weight"])
     assert not np.array_equal(
-        one["conv.weight"], weights.initialize_random(few.build(), 1)["conv.weight"]
+        small_weights["conv.weight"], weights.initialize_random(small_net.build(), 1)["conv.weight"]
     )
 
 
@@ -142,33 +157,33 @@ def test_he_keeps_the_size_of_a_signal_through_relu() -> None:
         add(f"relu{number}", Relu())
     add("bn", BatchNorm())
     graph = add.build()
-    found = weights.initialize_he(graph)
-    assert not found["conv3.bias"].any()
-    assert found["bn.weight"].all()
+    he_weights = weights.initialize_he(graph)
+    assert not he_weights["conv3.bias"].any()
+    assert he_weights["bn.weight"].all()
     image = np.random.default_rng(0).normal(size=(32, 4, 4)).astype(np.float32)
     he, torchs = (
-        float(np.square(*float_program.create_runner(Model(graph, each))(image).values()).mean())
-        for each in (found, weights.initialize_random(graph))
+        float(np.square(*float_program.create_runner(Model(graph, variant))(image).values()).mean())
+        for variant in (he_weights, weights.initialize_random(graph))
     )
     assert 0.5 < he < 4
     assert torchs < 0.1
 
 
 def test_batch_norm_starts_as_the_identity() -> None:
-    found = weights.initialize_random(graph())
+    random_weights = weights.initialize_random(build_graph())
     for role, value in {"weight": 1, "bias": 0, "mean": 0, "var": 1}.items():
-        np.testing.assert_array_equal(found[f"bn.{role}"], np.full(2, value, np.float32))
+        np.testing.assert_array_equal(random_weights[f"bn.{role}"], np.full(2, value, np.float32))
 
 
 def test_large_tensors_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = weights.sample_uniform((1000,), 1.0, "key")
+    reference = weights.sample_uniform((1000,), 1.0, "key")
     monkeypatch.setattr(weights, "BLOCK_NUMBERS", 64)
-    np.testing.assert_array_equal(weights.sample_uniform((1000,), 1.0, "key"), whole)
+    np.testing.assert_array_equal(weights.sample_uniform((1000,), 1.0, "key"), reference)
 
 
 def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
-    path = file(tmp_path, conv__bias=None, bn__var=None, bn__va=np.ones(2, np.float32))
-    assert refused(path) == (
+    path = write_file(tmp_path, conv__bias=None, bn__var=None, bn__va=np.ones(2, np.float32))
+    assert read_refusal(path) == (
         "error[E0502]: 2 of 6 weights of tiny are missing\n"
         "  --> w.safetensors\n"
         "   = conv.bias (2), net.yaml:3:5\n"
@@ -183,13 +198,13 @@ def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
 
 
 def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:
-    path = file(tmp_path, **{"\x1b[2J\n\u202e": np.ones(1, np.float32)})
-    assert "   = \ufffd[2J\ufffd\ufffd (1)\n" in refused(path)
+    path = write_file(tmp_path, **{"\x1b[2J\n\u202e": np.ones(1, np.float32)})
+    assert "   = \ufffd[2J\ufffd\ufffd (1)\n" in read_refusal(path)
 
 
 def test_a_wrong_shape_names_the_layer(tmp_path: Path) -> None:
-    path = file(tmp_path, conv__weight=np.ones((2, 4, 1, 1), np.float32))
-    assert refused(path) == (
+    path = write_file(tmp_path, conv__weight=np.ones((2, 4, 1, 1), np.float32))
+    assert read_refusal(path) == (
         "error[E0504]: conv.weight has shape 2x4x1x1, not 2x3x1x1\n"
         " --> net.yaml:3:5\n"
         "  |\n"
@@ -201,8 +216,8 @@ def test_a_wrong_shape_names_the_layer(tmp_path: Path) -> None:
 
 def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     weight = np.array([1, np.nan, np.inf, -np.inf, np.nan, 0], np.float32).reshape(2, 3, 1, 1)
-    path = file(tmp_path, conv__weight=weight, bn__mean=np.array([0, np.inf], np.float32))
-    assert refused(path) == (
+    path = write_file(tmp_path, conv__weight=weight, bn__mean=np.array([0, np.inf], np.float32))
+    assert read_refusal(path) == (
         "error[E0506]: conv.weight has 4 of 6 values that are not finite\n"
         " --> net.yaml:3:5\n"
         "  |\n"
@@ -220,38 +235,38 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
-    path = file(tmp_path, bn__var=np.array([1, -0.5], np.float32))
-    assert refused(path).splitlines()[0] == "error[E0507]: bn.var has impossible variances"
-    assert "the smallest is -0.5, eps is 1e-05" in refused(path)
+    path = write_file(tmp_path, bn__var=np.array([1, -0.5], np.float32))
+    assert read_refusal(path).splitlines()[0] == "error[E0507]: bn.var has impossible variances"
+    assert "the smallest is -0.5, eps is 1e-05" in read_refusal(path)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
 def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type) -> None:
     values = np.array([0.5, -1.25], np.float32)
-    path = file(tmp_path, bn__bias=values.astype(kind), bn__mean=values.astype(kind))
-    told: list[Diagnostic] = []
-    found = weights.read_weights(path, graph(), told.append)
-    np.testing.assert_array_equal(found["bn.bias"], values)
-    assert found["bn.bias"].dtype == np.float32
-    (warning,) = told
+    path = write_file(tmp_path, bn__bias=values.astype(kind), bn__mean=values.astype(kind))
+    warnings: list[Diagnostic] = []
+    loaded = weights.read_weights(path, build_graph(), warnings.append)
+    np.testing.assert_array_equal(loaded["bn.bias"], values)
+    assert loaded["bn.bias"].dtype == np.float32
+    (warning,) = warnings
     assert warning.severity == "warning"
     name = np.dtype(kind).name
     assert warning.message == f"2 tensors are {name} and become float32: bn.bias, bn.mean"
 
 
 def test_float64_beyond_float32_is_found(tmp_path: Path) -> None:
-    path = file(tmp_path, bn__bias=np.array([1e300, 0]))
-    assert "bn.bias has 1 of 2 values that are not finite" in refused(path)
+    path = write_file(tmp_path, bn__bias=np.array([1e300, 0]))
+    assert "bn.bias has 1 of 2 values that are not finite" in read_refusal(path)
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.uint8, np.bool_, np.int64])
 def test_other_types_are_refused(tmp_path: Path, kind: type) -> None:
-    path = file(tmp_path, bn__bias=np.ones(2, kind))
-    word = {"int32": "I32", "uint8": "U8", "bool": "BOOL", "int64": "I64"}[np.dtype(kind).name]
-    assert refused(path).splitlines()[0] == f"error[E0505]: bn.bias holds {word} numbers"
+    path = write_file(tmp_path, bn__bias=np.ones(2, kind))
+    type_name = {"int32": "I32", "uint8": "U8", "bool": "BOOL", "int64": "I64"}[np.dtype(kind).name]
+    assert read_refusal(path).splitlines()[0] == f"error[E0505]: bn.bias holds {type_name} numbers"
 
 
-def raw(header: object, data: bytes = b"") -> bytes:
+def encode_raw(header: object, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
@@ -261,32 +276,32 @@ HOSTILE = {
     "empty": b"",
     "three bytes": b"abc",
     "header of 2^60 bytes": struct.pack("<Q", 1 << 60) + b"{}",
-    "header cut": raw(b'{"conv.bias":'),
-    "no JSON": raw(b"\xff\xfe{"),
-    "nested brackets": raw(b"[" * 50_000),
-    "data cut": raw({"bn.bias": TENSOR}, b"\0" * 7),
-    "data left over": raw({"bn.bias": TENSOR}, b"\0" * 9),
-    "offsets backwards": raw({"bn.bias": {**TENSOR, "data_offsets": [8, 0]}}, b"\0" * 8),
-    "shape too large": raw({"bn.bias": {**TENSOR, "shape": [1 << 40, 1 << 40]}}, b"\0" * 8),
-    "shape negative": raw({"bn.bias": {**TENSOR, "shape": [-2]}}, b"\0" * 8),
-    "unknown type": raw({"bn.bias": {**TENSOR, "dtype": "F3"}}, b"\0" * 8),
-    "offsets that overlap": raw(
+    "header cut": encode_raw(b'{"conv.bias":'),
+    "no JSON": encode_raw(b"\xff\xfe{"),
+    "nested brackets": encode_raw(b"[" * 50_000),
+    "data cut": encode_raw({"bn.bias": TENSOR}, b"\0" * 7),
+    "data left over": encode_raw({"bn.bias": TENSOR}, b"\0" * 9),
+    "offsets backwards": encode_raw({"bn.bias": {**TENSOR, "data_offsets": [8, 0]}}, b"\0" * 8),
+    "shape too large": encode_raw({"bn.bias": {**TENSOR, "shape": [1 << 40, 1 << 40]}}, b"\0" * 8),
+    "shape negative": encode_raw({"bn.bias": {**TENSOR, "shape": [-2]}}, b"\0" * 8),
+    "unknown type": encode_raw({"bn.bias": {**TENSOR, "dtype": "F3"}}, b"\0" * 8),
+    "offsets that overlap": encode_raw(
         {"a": TENSOR, "b": {**TENSOR, "data_offsets": [4, 12]}}, b"\0" * 12
     ),
-    "a gap": raw({"a": TENSOR, "b": {**TENSOR, "data_offsets": [12, 20]}}, b"\0" * 20),
-    "one place for two": raw({"a": TENSOR, "b": TENSOR}, b"\0" * 8),
-    "offsets beyond 2^63": raw({"a": {**TENSOR, "data_offsets": [1 << 64, (1 << 64) + 8]}}),
-    "shape of reals": raw({"bn.bias": {**TENSOR, "shape": [2.0]}}, b"\0" * 8),
-    "shape of truths": raw({"bn.bias": {**TENSOR, "shape": [True, 2]}}, b"\0" * 8),
-    "a name twice": raw(b'{"a": 1, "a": 2}'),
-    "no tensor": raw({"bn.bias": 3}),
-    "no object": raw([TENSOR]),
-    "metadata of numbers": raw({"__metadata__": {"a": 1}}),
-    "long numbers": raw(b'{"a": ' + b"9" * 5000 + b"}"),
-    "too many tensors": raw(
+    "a gap": encode_raw({"a": TENSOR, "b": {**TENSOR, "data_offsets": [12, 20]}}, b"\0" * 20),
+    "one place for two": encode_raw({"a": TENSOR, "b": TENSOR}, b"\0" * 8),
+    "offsets beyond 2^63": encode_raw({"a": {**TENSOR, "data_offsets": [1 << 64, (1 << 64) + 8]}}),
+    "shape of reals": encode_raw({"bn.bias": {**TENSOR, "shape": [2.0]}}, b"\0" * 8),
+    "shape of truths": encode_raw({"bn.bias": {**TENSOR, "shape": [True, 2]}}, b"\0" * 8),
+    "a name twice": encode_raw(b'{"a": 1, "a": 2}'),
+    "no tensor": encode_raw({"bn.bias": 3}),
+    "no object": encode_raw([TENSOR]),
+    "metadata of numbers": encode_raw({"__metadata__": {"a": 1}}),
+    "long numbers": encode_raw(b'{"a": ' + b"9" * 5000 + b"}"),
+    "too many tensors": encode_raw(
         {str(i): {**TENSOR, "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
     ),
-    "a long header": raw(b"{" + b" " * (16 << 20) + b"}"),
+    "a long header": encode_raw(b"{" + b" " * (16 << 20) + b"}"),
     "a zip file": b"PK\x03\x04" + b"\0" * 60,
 }
 
@@ -295,9 +310,9 @@ HOSTILE = {
 def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(data)
-    first, *_, last = refused(path).splitlines()
-    assert first == "error[E0501]: not a whole safetensors file"
-    assert last == "   = help: PyTorch checkpoints come in through `tcc import --spec`"
+    first_line, *_, last_line = read_refusal(path).splitlines()
+    assert first_line == "error[E0501]: not a whole safetensors file"
+    assert last_line == "   = help: PyTorch checkpoints come in through `tcc import --spec`"
 
 
 @settings(
@@ -305,29 +320,29 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
 )
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), byte=st.integers(0, 255))
 def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, byte: int) -> None:
-    data = bytearray(weights.encode(sample_weights(graph())))
+    data = bytearray(weights.encode(sample_weights(build_graph())))
     data[flip % len(data)] = byte
     path = tmp_path / "w.safetensors"
     path.write_bytes(data[: len(data) - cut] if cut % 3 == 0 else data)
     codes: set[str] = set()
-    found = None
+    loaded = None
     try:
-        found = weights.read_weights(path, graph())
+        loaded = weights.read_weights(path, build_graph())
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
-    assert (found is None) == bool(codes)
+    assert (loaded is None) == bool(codes)
     assert codes <= {"E0501", "E0502", "E0503", "E0504", "E0505", "E0506", "E0507"}
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert refused(tmp_path / "w.safetensors") == (
+    assert read_refusal(tmp_path / "w.safetensors") == (
         "error[E0501]: cannot read the weights\n  --> w.safetensors\n   = No such file or directory"
     )
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.safetensors")
-    assert refused(tmp_path / "w.safetensors").endswith("   = it is a pipe, not a file")
+    assert read_refusal(tmp_path / "w.safetensors").endswith("   = it is a pipe, not a file")
 
 
 def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
@@ -335,27 +350,28 @@ def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
     many = {f"{i}.weight": {**TENSOR, "data_offsets": [8 * i, 8 * i + 8]} for i in range(100)}
     size = (1 << 40) - 800
     large = {"large": {"dtype": "U8", "shape": [size], "data_offsets": [800, 800 + size]}}
-    path.write_bytes(raw({**many, **large}))
+    path.write_bytes(encode_raw({**many, **large}))
     os.truncate(path, path.stat().st_size + (1 << 40))
-    found = refused(path)
-    assert "6 of its 6 tensors do not fit" in found
-    assert "101 without a place in tiny: 0.weight, 1.weight, 10.weight, ..." in found
+    refusal = read_refusal(path)
+    assert "6 of its 6 tensors do not fit" in refusal
+    assert "101 without a place in tiny: 0.weight, 1.weight, 10.weight, ..." in refusal
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert (
-        refused(tmp_path).splitlines()[0] == "error[E0501]: cannot read the weights: it is a folder"
+        read_refusal(tmp_path).splitlines()[0]
+        == "error[E0501]: cannot read the weights: it is a folder"
     )
 
 
 def test_weights_of_another_network_say_so_at_once(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     weights.write(path, sample_weights(build_gated()))
-    found = refused(path, build_dense())
-    assert found.startswith(
+    refusal = read_refusal(path, build_dense())
+    assert refusal.startswith(
         "error[E1410]: these weights are of another network than dense, or have other names: "
         "19 of its 19 tensors do not fit\n"
     )
-    assert "= 17 missing: " in found
-    assert "= 2 of another shape: " in found
-    assert found.count("error[") == 1
+    assert "= 17 missing: " in refusal
+    assert "= 2 of another shape: " in refusal
+    assert refusal.count("error[") == 1

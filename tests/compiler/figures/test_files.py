@@ -23,7 +23,7 @@ LOOKS = [FigureOptions(level, direction, True) for level in Level for direction 
 looks = pytest.mark.parametrize("look", LOOKS, ids=lambda k: f"{k.level}-{k.direction}")
 
 
-def texts(look: FigureOptions, graph=None) -> list[str]:
+def list_texts(look: FigureOptions, graph=None) -> list[str]:
     return [label.text.text for label in draw_scene(graph or build_dense(), look).labels]
 
 
@@ -53,31 +53,31 @@ def test_a_box_has_its_colours_where_it_stands(look: FigureOptions) -> None:
 def test_pdf_holds_every_text(look: FigureOptions) -> None:
     scene = draw_scene(build_dense(), look)
     data = export.render_pdf(scene, "dense")
-    plain = [label.text.text for label in scene.labels if label.text.text.isascii()]
-    runs = iter(texts_of_pdf(data))
+    ascii_texts = [label.text.text for label in scene.labels if label.text.text.isascii()]
+    runs = iter(extract_pdf_texts(data))
     # each, in order; the font has one character for "fi", and for "fl"
-    assert all(re.sub("f[il]", "\0", text) in runs for text in plain)
+    assert all(re.sub("f[il]", "\0", text) in runs for text in ascii_texts)
     assert data == export.render_pdf(scene, "dense")
     assert b"CreationDate" not in data
     assert b"ModDate" not in data
 
 
-def texts_of_pdf(data: bytes) -> list[str]:
+def extract_pdf_texts(data: bytes) -> list[str]:
     """The runs of text of a page; its fonts number Latin characters as Unicode does."""
     (page,) = (
         stream
         for deflated in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL)
-        if b"\nBT\n" in (stream := inflated(deflated))
+        if b"\nBT\n" in (stream := decode_stream(deflated))
     )
     runs = []
     for block in re.findall(rb"\nBT\n(.*?)\nET\n", page, re.DOTALL):
         parts = re.findall(rb"\(((?:[^\\)]|\\.)*)\)", block, re.DOTALL)
-        plain = b"".join(re.sub(rb"\\(.)", rb"\1", part) for part in parts)
-        runs.append(plain.decode("utf-16-be"))
+        run_bytes = b"".join(re.sub(rb"\\(.)", rb"\1", part) for part in parts)
+        runs.append(run_bytes.decode("utf-16-be"))
     return runs
 
 
-def inflated(stream: bytes) -> bytes:
+def decode_stream(stream: bytes) -> bytes:
     try:
         return zlib.decompress(stream)
     except zlib.error:  # such as a font
@@ -94,9 +94,12 @@ def test_a_drawing_too_long_for_pdf_readers_is_scaled_down() -> None:
 
 def test_files_do_not_follow_the_settings_of_matplotlib() -> None:
     scene = draw_scene(build_dense(), FigureOptions())
-    before = export.render_png(scene, "dense"), export.render_pdf(scene, "dense")
+    previous_files = export.render_png(scene, "dense"), export.render_pdf(scene, "dense")
     with matplotlib.rc_context({"font.size": 30, "savefig.transparent": True, "savefig.dpi": 10}):
-        assert before == (export.render_png(scene, "dense"), export.render_pdf(scene, "dense"))
+        assert previous_files == (
+            export.render_png(scene, "dense"),
+            export.render_pdf(scene, "dense"),
+        )
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
@@ -107,8 +110,8 @@ def test_texts_fit_the_space_that_layout_gives_them(name: str, look: FigureOptio
     for label in draw_scene(load(shipped.list_specs()[name]).graph, look).labels:
         text, font = label.text.text, label.text.font
         face = fonts / f"DejaVuSans{'-Bold' if font.bold else ''}.ttf"
-        left, _, right, _ = ImageFont.truetype(face, font.size * 4).getbbox(text)
-        assert (right - left) / 4 <= font.measure_width(text)
+        left_edge, _, right_edge, _ = ImageFont.truetype(face, font.size * 4).getbbox(text)
+        assert (right_edge - left_edge) / 4 <= font.measure_width(text)
 
 
 def test_what_the_font_does_not_have_becomes_a_question_mark() -> None:
@@ -117,7 +120,7 @@ def test_what_the_font_does_not_have_becomes_a_question_mark() -> None:
     add("$last$", Relu())
     labels = ("肿瘤", "\u00e9\u00d7\u00b7\u2026")
     scene = draw_scene(add.build(Output("logits", "$last$", labels=labels)), FigureOptions())
-    runs = texts_of_pdf(export.render_pdf(scene, "odd"))
+    runs = extract_pdf_texts(export.render_pdf(scene, "odd"))
     assert {"a(b)\\c: conv", "$last$: relu"} <= set(runs)
     assert any(run.startswith("??, \u00e9\u00d7\u00b7") for run in runs)
 
@@ -127,14 +130,17 @@ def test_a_legend_explains_what_is_shown_alone() -> None:
     add("a", Conv(2, (1, 1)))
     add("b", Relu())
     graph = add.build()
-    plain, explained = texts(FigureOptions(), graph), texts(FigureOptions(legend=True), graph)
-    more = [text for text in explained if text not in plain]
-    assert "convolution, linear" in more
-    assert more[-1] == EDGE_DESCRIPTION
-    assert "moves or drops values" not in more
-    assert set(more) <= {*KIND_DESCRIPTIONS.values(), EDGE_DESCRIPTION}
+    plain_texts, explained = (
+        list_texts(FigureOptions(), graph),
+        list_texts(FigureOptions(legend=True), graph),
+    )
+    legend_texts = [text for text in explained if text not in plain_texts]
+    assert "convolution, linear" in legend_texts
+    assert legend_texts[-1] == EDGE_DESCRIPTION
+    assert "moves or drops values" not in legend_texts
+    assert set(legend_texts) <= {*KIND_DESCRIPTIONS.values(), EDGE_DESCRIPTION}
     svg = draw(graph, FigureOptions(legend=True))
-    assert all(f">{text}<" in svg for text in more)
+    assert all(f">{text}<" in svg for text in legend_texts)
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
@@ -148,9 +154,9 @@ def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direc
     assert min(rect.y for rect in legend) >= max(boxes)
     for label in scene.labels:
         wide = label.text.font.measure_width(label.text.text)
-        left = label.text.x - wide // 2 if label.text.centred else label.text.x
-        assert left >= 0
-        assert left + wide <= scene.width
+        left_edge = label.text.x - wide // 2 if label.text.centred else label.text.x
+        assert left_edge >= 0
+        assert left_edge + wide <= scene.width
         assert label.text.y + 4 <= scene.height
 
 

@@ -26,15 +26,15 @@ def graph(request):
     return load(request.param).graph
 
 
-def rectangle(frame):
+def get_rectangle(frame):
     return frame.x, frame.y, frame.x + frame.width, frame.y + frame.height
 
 
-def meet(a, b):
+def is_overlapping(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def holds(outer, inner):
+def contains_rectangle(outer, inner):
     return (
         outer[0] <= inner[0]
         and outer[1] <= inner[1]
@@ -43,29 +43,29 @@ def holds(outer, inner):
     )
 
 
-def extent(text):
+def compute_extent(text):
     """The rectangle that a text takes at most."""
     width = text.font.width(text.text)
-    left = text.x - width // 2 if text.centred else text.x
-    return left, text.y - text.font.size, left + width, text.y + 3
+    left_edge = text.x - width // 2 if text.centred else text.x
+    return left_edge, text.y - text.font.size, left_edge + width, text.y + 3
 
 
-def check(drawing, right=False):
+def check(drawing, flows_right=False):
     """Nothing overlaps, all is inside of what holds it, and lines are upright or level."""
     page = (0, 0, drawing.width, drawing.height)
     siblings = defaultdict(list)
     for frame in drawing.frames:
-        siblings[frame.inside].append(rectangle(frame))
-        outer = page if frame.inside < 0 else rectangle(drawing.frames[frame.inside])
-        assert holds(outer, rectangle(frame)), frame.box.path
+        siblings[frame.inside].append(get_rectangle(frame))
+        outer = page if frame.inside < 0 else get_rectangle(drawing.frames[frame.inside])
+        assert contains_rectangle(outer, get_rectangle(frame)), frame.box.path
         for text in frame.texts:
-            assert holds(rectangle(frame), extent(text)), text
+            assert contains_rectangle(get_rectangle(frame), compute_extent(text)), text
     for boxes in siblings.values():
-        assert not [pair for pair in combinations(boxes, 2) if meet(*pair)]
+        assert not [pair for pair in combinations(boxes, 2) if is_overlapping(*pair)]
     check_texts(drawing, page)
     check_apart(drawing.wires)
     for wire in drawing.wires:
-        check_wire(wire, siblings[wire.inside], page, right)
+        check_wire(wire, siblings[wire.inside], page, flows_right)
 
 
 def check_texts(drawing, page):
@@ -73,13 +73,13 @@ def check_texts(drawing, page):
     for frame in drawing.frames:
         if frame.inside >= 0:
             for text in drawing.frames[frame.inside].texts:
-                assert not meet(rectangle(frame), extent(text)), text
-    leaves = [rectangle(f) for f in drawing.frames if not f.box.children]
-    shapes = [extent(text) for text in drawing.shapes]
+                assert not is_overlapping(get_rectangle(frame), compute_extent(text)), text
+    leaves = [get_rectangle(f) for f in drawing.frames if not f.box.children]
+    shapes = [compute_extent(text) for text in drawing.shapes]
     for shape in shapes:
-        assert holds(page, shape)
-        assert not [box for box in leaves if meet(box, shape)], shape
-    assert not [pair for pair in combinations(shapes, 2) if meet(*pair)]
+        assert contains_rectangle(page, shape)
+        assert not [box for box in leaves if is_overlapping(box, shape)], shape
+    assert not [pair for pair in combinations(shapes, 2) if is_overlapping(*pair)]
 
 
 def check_apart(wires):
@@ -90,19 +90,22 @@ def check_apart(wires):
             axis = 0 if a[0] == b[0] else 1
             tracks[axis, a[axis]].append((*sorted((a[1 - axis], b[1 - axis])), wire))
     for segments in tracks.values():
-        for (low, high, one), (low_2, high_2, two) in combinations(segments, 2):
+        for (low, high, first_wire), (low_2, high_2, second_wire) in combinations(segments, 2):
             if low < high_2 and low_2 < high:
-                ends = {one.points[0], one.points[-1]} & {two.points[0], two.points[-1]}
-                assert ends, (one, two)
+                shared_ends = {first_wire.points[0], first_wire.points[-1]} & {
+                    second_wire.points[0],
+                    second_wire.points[-1],
+                }
+                assert shared_ends, (first_wire, second_wire)
 
 
-def check_wire(wire, boxes, page, right):
+def check_wire(wire, boxes, page, flows_right):
     for (x, y), (to_x, to_y) in zip(wire.points, wire.points[1:], strict=False):
         assert x == to_x or y == to_y
-        assert to_x >= x if right else to_y >= y, "lines go with the flow"
+        assert to_x >= x if flows_right else to_y >= y, "lines go with the flow"
         line = (min(x, to_x), y, max(x, to_x), to_y)
-        assert holds(page, line)
-        assert not [box for box in boxes if meet(box, line)], wire
+        assert contains_rectangle(page, line)
+        assert not [box for box in boxes if is_overlapping(box, line)], wire
 
 
 @BOTH
@@ -143,7 +146,7 @@ def test_blocks_stay_few(graph):
     assert len(plan_drawing(graph, Level.BLOCK).frames) < 150
 
 
-def titles(drawing):
+def list_titles(drawing):
     return [frame.texts[0].text for frame in drawing.frames]
 
 
@@ -153,8 +156,8 @@ class TestDenseNet:
         return plan_drawing(load(ROOT / "spec/baselines/densenet121.yaml").graph)
 
     def test_equal_layers_are_one_box(self, drawing):
-        found = [title for title in titles(drawing) if title.startswith("dense_layer")]
-        assert found == [f"dense_layer \u00d7 {n}" for n in (6, 12, 24, 16)]
+        layer_titles = [title for title in list_titles(drawing) if title.startswith("dense_layer")]
+        assert layer_titles == [f"dense_layer \u00d7 {n}" for n in (6, 12, 24, 16)]
 
     def test_it_says_what_all_of_them_cost(self, drawing):
         [stage] = [f for f in drawing.frames if f.box.path == "stage_1/repeat_6/dense_layer"]
@@ -165,24 +168,24 @@ class TestDenseNet:
 
     def test_the_main_line_is_straight(self, drawing):
         """Every arrow into a box of the outermost level comes down at one place."""
-        ends = {
+        end_columns = {
             wire.points[-1][0]
             for wire in drawing.wires
             for frame in drawing.frames
             if frame.inside < 0 and wire.points[-1][1] == frame.y
         }
-        assert len(ends) == 1
+        assert len(end_columns) == 1
 
 
 def test_blocks_that_differ_stay_apart():
-    names = titles(plan_drawing(load(ROOT / "spec/baselines/resnet18.yaml").graph))
+    names = list_titles(plan_drawing(load(ROOT / "spec/baselines/resnet18.yaml").graph))
     assert "basic_block \u00d7 2" in names
     assert [f"repeat_{n}/basic_block" in names for n in range(3, 9)] == [True] * 6
 
 
 def test_many_equal_branches_are_one_box():
     """FastNet has 2, 4 and 8 branches in its stages."""
-    names = titles(plan_drawing(load(ROOT / "spec/fastnet.yaml").graph))
+    names = list_titles(plan_drawing(load(ROOT / "spec/fastnet.yaml").graph))
     assert [name for name in names if "\u00d7" in name] == ["branch_conv_1..8 \u00d7 8"]
     assert names.count("branch_conv_3") == 4
 
@@ -193,18 +196,18 @@ def test_boxes_say_what_their_operations_do():
     add("down/conv", Conv(16, (1, 7), padding=(0, 3, 0, 3), groups=4))
     add("down/relu", Relu())
     drawing = plan_drawing(add.build(), Level.OP)
-    said = {f.box.path: [t.text for t in f.texts] for f in drawing.frames}
-    assert said["stem"] == ["stem: conv", "3x3, 8 filters, stride 2, pad 1"]
-    assert said["down/conv"] == ["conv", "1x7, 16 filters, pad 0x3, 4 groups"]
-    assert said["down/relu"] == ["relu"]
-    assert said["down"] == ["down", "240 params, 57.34 k MACs"]
+    box_texts = {f.box.path: [t.text for t in f.texts] for f in drawing.frames}
+    assert box_texts["stem"] == ["stem: conv", "3x3, 8 filters, stride 2, pad 1"]
+    assert box_texts["down/conv"] == ["conv", "1x7, 16 filters, pad 0x3, 4 groups"]
+    assert box_texts["down/relu"] == ["relu"]
+    assert box_texts["down"] == ["down", "240 params, 57.34 k MACs"]
     assert [s.text for s in drawing.shapes] == ["3x32x32", "8x16x16", "16x16x16", "16x16x16"]
 
 
 def test_outputs_say_when_they_are_there():
     drawing = plan_drawing(build_dense())
-    said = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
-    assert any("only in training" in lines[-1] for lines in said)
+    box_texts = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
+    assert any("only in training" in lines[-1] for lines in box_texts)
 
 
 def test_a_block_read_by_what_it_reads_is_dissolved():
@@ -216,25 +219,27 @@ def test_a_block_read_by_what_it_reads_is_dissolved():
     add("b/second", Relu())
     drawing = plan_drawing(add.build(), Level.OP)
     check(drawing)
-    assert set(titles(drawing)) >= {
+    assert set(list_titles(drawing)) >= {
         f"{block}/{n}: relu" for block in "ab" for n in ("first", "second")
     }
 
 
-def woven(count):
+def build_woven_graph(count):
     """A graph in which each value is read at once, a little later and much later."""
     add = NetBuilder(4, 8, 8)
     names = ["image"]
     for n in range(count // 2):
         add(f"block_{n // 10}/relu_{n}", Relu(), names[-1])
-        far = names[(n * 7919) % len(names)]
-        names.append(add(f"block_{n // 10}/add_{n}", Add(), f"block_{n // 10}/relu_{n}", far))
+        distant_name = names[(n * 7919) % len(names)]
+        names.append(
+            add(f"block_{n // 10}/add_{n}", Add(), f"block_{n // 10}/relu_{n}", distant_name)
+        )
     return add.build()
 
 
 @BOTH
 def test_a_thousand_nodes_of_any_order(level):
-    drawing = plan_drawing(woven(1000), level)
+    drawing = plan_drawing(build_woven_graph(1000), level)
     check(drawing)
     if level is Level.OP:
         assert len([f for f in drawing.frames if not f.box.children]) == 1002
@@ -294,6 +299,6 @@ def test_hostile_names_are_only_text(level):
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         "svg", "title", "desc", "style", "rect", "g", "text", "path",
     }  # fmt: skip
-    told = "".join(root.itertext())
-    assert "<script>alert(1)</script>&amp;" in told
-    assert not set(told) & set("\x00\x1b\u202e")
+    svg_text = "".join(root.itertext())
+    assert "<script>alert(1)</script>&amp;" in svg_text
+    assert not set(svg_text) & set("\x00\x1b\u202e")

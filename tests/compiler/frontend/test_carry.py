@@ -16,18 +16,18 @@ output: {y: {}}
 """
 
 
-def spec(tmp_path: Path, text: str) -> Spec:
+def load_spec(tmp_path: Path, text: str) -> Spec:
     path = tmp_path / "net.yaml"
     path.write_text(HEAD + dedent(text))
     return load(path)
 
 
-def reads(built: Spec) -> dict[str, tuple[str, ...]]:
+def list_reads(built: Spec) -> dict[str, tuple[str, ...]]:
     """What each join reads."""
     return {n.name: n.inputs for n in built.graph.nodes if n.op.keyword in ("add", "concat", "mul")}
 
 
-def widths(built: Spec) -> list[int]:
+def list_widths(built: Spec) -> list[int]:
     return [n.type.shape[0] for n in built.graph.nodes if n.op.keyword == "conv"]
 
 
@@ -55,9 +55,9 @@ TURN = "body: [tanh, {add: [[], state], as: state}]"
 def test_a_name_from_before_the_loop_is_the_previous_turns(
     tmp_path: Path, loop: str, paths: list[str]
 ) -> None:
-    tanh, adds = ([p.format(word) for p in paths] for word in ("tanh", "add"))
+    tanh, adds = ([p.format(op_name) for p in paths] for op_name in ("tanh", "add"))
     states = ["sigmoid", *adds[:2]]
-    assert reads(spec(tmp_path, RECURRENT.replace("LOOP", loop))) == {
+    assert list_reads(load_spec(tmp_path, RECURRENT.replace("LOOP", loop))) == {
         **{a: (t, s) for a, t, s in zip(adds, tanh, states, strict=True)},
         "mul": (adds[-1], adds[-1]),
     }
@@ -65,7 +65,9 @@ def test_a_name_from_before_the_loop_is_the_previous_turns(
 
 def test_without_turns_the_name_keeps_its_value(tmp_path: Path) -> None:
     loop = f"repeat: {{times: 0, {TURN}}}"
-    assert reads(spec(tmp_path, RECURRENT.replace("LOOP", loop))) == {"mul": ("sigmoid", "sigmoid")}
+    assert list_reads(load_spec(tmp_path, RECURRENT.replace("LOOP", loop))) == {
+        "mul": ("sigmoid", "sigmoid")
+    }
 
 
 def test_a_side_and_the_chosen_steps_of_a_condition_carry(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_a_side_and_the_chosen_steps_of_a_condition_carry(tmp_path: Path) -> Non
                 - when: {if: i == 1, then: [{add: [[], b], as: b}]}
           - concat: [a, b]
     """
-    assert reads(spec(tmp_path, text)) == {
+    assert list_reads(load_spec(tmp_path, text)) == {
         "repeat_1/add": ("tanh", "relu"),
         "repeat_2/add_1": ("tanh", "repeat_1/add"),
         "repeat_2/add_2": ("tanh", "tanh"),
@@ -94,9 +96,9 @@ def test_names_of_a_turn_alone_are_gone_after_it(tmp_path: Path) -> None:
     late = "when: {if: i > 0, then: [add: [[], own]]}"
     for when, end in ((late, "relu"), ("relu", "add: [[], own]")):
         with pytest.raises(UserError) as caught:
-            spec(tmp_path, text.replace("WHEN", when).replace("END", end))
-        (found,) = caught.value.diagnostics
-        assert (found.code, found.message) == ("E0217", "no value is called `own`")
+            load_spec(tmp_path, text.replace("WHEN", when).replace("END", end))
+        (diagnostic,) = caught.value.diagnostics
+        assert (diagnostic.code, diagnostic.message) == ("E0217", "no value is called `own`")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_sequences_with_names_of_their_own_carry_none(tmp_path: Path, own: str) 
           - repeat: {{times: 2, body: [{own}]}}
           - {{sigmoid: , from: a, id: last}}
     """
-    assert spec(tmp_path, text).graph.nodes[-1].inputs == ("tanh",)
+    assert load_spec(tmp_path, text).graph.nodes[-1].inputs == ("tanh",)
 
 
 def test_let_counts_on(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_let_counts_on(tmp_path: Path) -> None:
           - conv: {filters: n, kernel: 1}
           - conv: {filters: width, kernel: 1}
     """
-    assert widths(spec(tmp_path, text)) == [2, 8, 20, 22, 2 + 2 + 8 + 20]
+    assert list_widths(load_spec(tmp_path, text)) == [2, 8, 20, 22, 2 + 2 + 8 + 20]
 
 
 def test_what_a_loop_binds_itself_is_its_own(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_what_a_loop_binds_itself_is_its_own(tmp_path: Path) -> None:
                 - conv: {filters: 11 + i, kernel: 1}
                 - when: {if: last, then: [conv: {filters: 2, kernel: 1}]}
     """
-    assert widths(spec(tmp_path, text)) == [7, 3, 11, 7, 5, 12, 2]
+    assert list_widths(load_spec(tmp_path, text)) == [7, 3, 11, 7, 5, 12, 2]
 
 
 def test_what_a_block_is_given_carries_in_its_body(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_what_a_block_is_given_carries_in_its_body(tmp_path: Path) -> None:
             body: [repeat: {times: 2, body: [{add: [[], state], as: state}]}, mul: [[], state]]
         graph: [{relu: , as: a}, {tanh: , as: b}, {running: , from: [a, b]}, concat: [[], b]]
     """
-    assert reads(spec(tmp_path, text)) == {
+    assert list_reads(load_spec(tmp_path, text)) == {
         "running/repeat_1/add": ("relu", "tanh"),
         "running/repeat_2/add": ("running/repeat_1/add", "running/repeat_1/add"),
         "running/mul": ("running/repeat_2/add", "running/repeat_2/add"),
@@ -177,7 +179,7 @@ def test_an_error_in_a_turn_is_said_once(tmp_path: Path) -> None:
           - linear: {units: channels(a)}
     """
     with pytest.raises(UserError) as caught:
-        spec(tmp_path, text)
+        load_spec(tmp_path, text)
     assert [(d.code, d.notes[-1]) for d in caught.value.diagnostics] == [
         ("E0221", "and in 2 more of these")
     ]

@@ -12,7 +12,7 @@ HEAD = "tcc: 1\nname: slip\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logit
 SHAPE = "tcc: 1\nname: slip\noutput: {{logits: {{}}}}\ngraph: [relu]\ninput: {{image: {{{}}}}}\n"
 
 
-def told(tmp_path: Path, text: str, name: str = "slip.yaml") -> Diagnostic:
+def read_diagnostic(tmp_path: Path, text: str, name: str = "slip.yaml") -> Diagnostic:
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -21,7 +21,7 @@ def told(tmp_path: Path, text: str, name: str = "slip.yaml") -> Diagnostic:
     return caught.value.diagnostics[0]
 
 
-BESIDE = "write `- {0}:`, and `{1}:` on the next line, below the first letter of `{0}`"
+NEXT_LINE_HELP = "write `- {0}:`, and `{1}:` on the next line, below the first letter of `{0}`"
 EVEN = (
     "an even kernel cannot keep a size with equal padding: take an odd one, or `padding: same`; "
     "where branches have strides, give all of them `padding: same`"
@@ -29,9 +29,9 @@ EVEN = (
 CALL = "arguments stand in a mapping: write `conv: {filters: 8, kernel: 3}`"
 NONE = "write a number; nothing here is infinite or undefined"
 STEPS = {
-    "as below a bare word": ("- identity\n      as: x", "E0102", 6, 5, BESIDE.format("identity", "as")),
-    "as beside a bare word": ("- relu\n    as: x", "E0102", 6, 5, BESIDE.format("relu", "as")),
-    "from below a bare word": ("- relu6  # clamps\n\n      from: image", "E0102", 6, 5, BESIDE.format("relu6", "from")),
+    "as below a bare word": ("- identity\n      as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("identity", "as")),
+    "as beside a bare word": ("- relu\n    as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("relu", "as")),
+    "from below a bare word": ("- relu6  # clamps\n\n      from: image", "E0102", 6, 5, NEXT_LINE_HELP.format("relu6", "from")),
     "arguments below a bare word": (
         "- conv\n      filters: 8\n      kernel: 3", "E0102", 6, 5, "write `- conv:`, and `filters:` below it, indented further"),
     "even kernel at add": ("- add: [[], [conv: {filters: 3, kernel: 2, padding: 1}]]", "E0313", 6, 5, EVEN),
@@ -131,9 +131,11 @@ STEPS = {
 def test_a_slip_in_a_step(
     tmp_path: Path, steps: str, code: str, line: int, column: int, help: str
 ) -> None:
-    found = told(tmp_path, f"{HEAD}graph:\n  {steps}\n")
-    assert (found.code, found.at.line, found.at.column) == (code, line, column), str(found)
-    assert found.help.replace(f"{tmp_path}/", "") == help
+    diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n  {steps}\n")
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, line, column), str(
+        diagnostic
+    )
+    assert diagnostic.help.replace(f"{tmp_path}/", "") == help
 
 
 SHAPES = {
@@ -153,9 +155,11 @@ SHAPES = {
 
 @pytest.mark.parametrize(("given", "code", "column", "help"), SHAPES.values(), ids=SHAPES)
 def test_a_slip_in_a_shape(tmp_path: Path, given: str, code: str, column: int, help: str) -> None:
-    found = told(tmp_path, SHAPE.format(given))
-    assert (found.code, found.at.line, found.at.column) == (code, 5, column), str(found)
-    assert found.help == help
+    diagnostic = read_diagnostic(tmp_path, SHAPE.format(given))
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
+        diagnostic
+    )
+    assert diagnostic.help == help
 
 
 PIXELS = {
@@ -179,9 +183,13 @@ PIXELS = {
 def test_a_slip_in_preprocessing(
     tmp_path: Path, given: str, code: str, column: int, help: str
 ) -> None:
-    found = told(tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{given}}}"))
-    assert (found.code, found.at.line, found.at.column) == (code, 5, column), str(found)
-    assert found.help == help
+    diagnostic = read_diagnostic(
+        tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{given}}}")
+    )
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
+        diagnostic
+    )
+    assert diagnostic.help == help
 
 
 @pytest.mark.parametrize("factor", ["3.4e38", "-3.4e+38", "1.2e-38", "0", "0.0"])
@@ -212,9 +220,11 @@ BLOCKS = {
 def test_a_block_that_uses_its_callers_names(
     tmp_path: Path, text: str, code: str, line: int, column: int, help: str
 ) -> None:
-    found = told(tmp_path, HEAD + text)
-    assert (found.code, found.at.line, found.at.column) == (code, line, column), str(found)
-    assert found.help == help
+    diagnostic = read_diagnostic(tmp_path, HEAD + text)
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, line, column), str(
+        diagnostic
+    )
+    assert diagnostic.help == help
 
 
 @pytest.mark.parametrize(
@@ -227,29 +237,29 @@ def test_a_block_that_uses_its_callers_names(
     ],
 )  # fmt: skip
 def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, note: str) -> None:
-    found = told(tmp_path, f"{HEAD}graph:\n  {steps}\n")
-    assert found.at.line == line
-    assert f"   = {note}" in str(found).splitlines()
-    assert note in found.to_json()["notes"]  # type: ignore[operator]
+    diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n  {steps}\n")
+    assert diagnostic.at.line == line
+    assert f"   = {note}" in str(diagnostic).splitlines()
+    assert note in diagnostic.to_json()["notes"]  # type: ignore[operator]
 
 
-REST = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\noutput: {logits: {}}\n"
-PLAIN = "this is no plain space"
+GRAPH_END = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\noutput: {logits: {}}\n"
+SPACE_MESSAGE = "this is no plain space"
 GLUED = "a space is missing after this `-`"
 
 
 @pytest.mark.parametrize(
     ("steps", "line", "column", "message"),
     [
-        ("  -\u00a0relu\n", 6, 4, PLAIN),
-        ("  -\u00a0conv: {filters: 3, kernel: 1}\n", 6, 4, PLAIN),
-        ("  - relu\n  -\u00a0conv: {filters: 3, kernel: 1}\n", 7, 4, PLAIN),
-        ("  - relu\n  -\u2003relu6\n  - relu\n", 7, 4, PLAIN),
-        ("  - conv:\u00a0{filters: 3, kernel: 1}\n", 6, 10, PLAIN),
-        (" \u00a0- relu\n", 6, 2, PLAIN),
-        ("\u200b  - relu\n", 6, 1, PLAIN),
-        ("  - relu:\n    as:\u00a0x\n", 7, 8, PLAIN),
-        ("  - relu:\n   \u00a0as: x\n", 7, 4, PLAIN),
+        ("  -\u00a0relu\n", 6, 4, SPACE_MESSAGE),
+        ("  -\u00a0conv: {filters: 3, kernel: 1}\n", 6, 4, SPACE_MESSAGE),
+        ("  - relu\n  -\u00a0conv: {filters: 3, kernel: 1}\n", 7, 4, SPACE_MESSAGE),
+        ("  - relu\n  -\u2003relu6\n  - relu\n", 7, 4, SPACE_MESSAGE),
+        ("  - conv:\u00a0{filters: 3, kernel: 1}\n", 6, 10, SPACE_MESSAGE),
+        (" \u00a0- relu\n", 6, 2, SPACE_MESSAGE),
+        ("\u200b  - relu\n", 6, 1, SPACE_MESSAGE),
+        ("  - relu:\n    as:\u00a0x\n", 7, 8, SPACE_MESSAGE),
+        ("  - relu:\n   \u00a0as: x\n", 7, 4, SPACE_MESSAGE),
         ("  \u2013 relu\n", 6, 3, "`\u2013` (U+2013) is no `-`"),
         ("  - relu\n  \u2022 relu6\n", 7, 3, "`\u2022` (U+2022) is no `-`"),
         ("  - conv\uff1a {filters: 3, kernel: 1}\n", 6, 9, "`\uff1a` (U+FF1A) is no `:`"),
@@ -261,23 +271,27 @@ GLUED = "a space is missing after this `-`"
 def test_a_character_that_shows_lines_below(
     tmp_path: Path, steps: str, line: int, column: int, message: str
 ) -> None:
-    found = told(tmp_path, f"{HEAD}graph:\n{steps}{REST}")
-    assert (found.message, found.at.line, found.at.column) == (message, line, column), str(found)
+    diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n{steps}{GRAPH_END}")
+    assert (diagnostic.message, diagnostic.at.line, diagnostic.at.column) == (
+        message,
+        line,
+        column,
+    ), str(diagnostic)
 
 
 def test_text_may_hold_any_character(tmp_path: Path) -> None:
     doc = "doc: |\n  -glued\n  \u2013 dash\n  -\u00a0space\n"
-    found = told(tmp_path, f"{HEAD}{doc}graph:\n  - relu\n  relu6\n{REST}")
-    assert found.message == "expected `key: value`, found no `:`"
-    assert found.at.line == 11
+    diagnostic = read_diagnostic(tmp_path, f"{HEAD}{doc}graph:\n  - relu\n  relu6\n{GRAPH_END}")
+    assert diagnostic.message == "expected `key: value`, found no `:`"
+    assert diagnostic.at.line == 11
 
 
 def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -> None:
     path = tmp_path / "slip.yaml"
     path.write_text(SHAPE.format("shape: [64, 64, 3]"))
-    (found,) = load(path).warnings
-    assert (found.kind, found.at.line, found.at.column) == ("channels-last", 5, 24)
-    assert found.help == "channels come first: write [3, 64, 64] if that is meant"
+    (diagnostic,) = load(path).warnings
+    assert (diagnostic.kind, diagnostic.at.line, diagnostic.at.column) == ("channels-last", 5, 24)
+    assert diagnostic.help == "channels come first: write [3, 64, 64] if that is meant"
     path.write_text(SHAPE.format("shape: [64, 3, 3]"))
     assert load(path).warnings == ()
 
@@ -294,9 +308,9 @@ def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -
 def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(text, "tabs.yaml")
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.message) == ("E0102", "a tab cannot stand here")
-    assert (found.at.column, found.help) == (column, help)
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == ("E0102", "a tab cannot stand here")
+    assert (diagnostic.at.column, diagnostic.help) == (column, help)
 
 
 def test_tabs_may_separate_within_brackets() -> None:

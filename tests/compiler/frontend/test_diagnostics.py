@@ -18,7 +18,9 @@ output: {logits: {}}
 """
 
 
-def errors(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> tuple[Diagnostic, ...]:
+def read_errors(
+    tmp_path: Path, text: str, head: str = HEAD, **settings: str
+) -> tuple[Diagnostic, ...]:
     path = tmp_path / "wrong.yaml"
     path.write_text(head + dedent(text))
     with pytest.raises(UserError) as caught:
@@ -26,10 +28,10 @@ def errors(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> tupl
     return caught.value.diagnostics
 
 
-def only(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> str:
-    found = errors(tmp_path, text, head, **settings)
-    assert len(found) == 1, "\n\n".join(map(str, found))
-    return str(found[0]).replace(f"{tmp_path}/", "")
+def read_single_error(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> str:
+    diagnostics = read_errors(tmp_path, text, head, **settings)
+    assert len(diagnostics) == 1, "\n\n".join(map(str, diagnostics))
+    return str(diagnostics[0]).replace(f"{tmp_path}/", "")
 
 
 def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
           - repeat: {times: 3, body: [relu, cell]}
     """
     assert (
-        only(tmp_path, text)
+        read_single_error(tmp_path, text)
         == dedent("""\
         error[E0312]: concat needs equal heights and widths
          --> wrong.yaml:9:9
@@ -247,14 +249,16 @@ def test_error_is_located_and_helps(
     head = "".join(
         "doc: x\n" if line.split(":")[0] in replaced else line for line in HEAD.splitlines(True)
     )
-    (found,) = errors(tmp_path, text, head)
-    assert (found.code, found.at.line, found.at.column) == (code, line, column), str(found)
-    assert message is None or found.message == message
-    assert help is None or found.help == help
+    (diagnostic,) = read_errors(tmp_path, text, head)
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, line, column), str(
+        diagnostic
+    )
+    assert message is None or diagnostic.message == message
+    assert help is None or diagnostic.help == help
 
 
 def test_independent_errors_show_in_one_run(tmp_path: Path) -> None:
-    found = errors(
+    diagnostics = read_errors(
         tmp_path,
         """
         graph:
@@ -264,7 +268,7 @@ def test_independent_errors_show_in_one_run(tmp_path: Path) -> None:
           - linear: {units: 2}
         """,
     )
-    assert [(d.code, d.at.line) for d in found] == [
+    assert [(d.code, d.at.line) for d in diagnostics] == [
         ("E0202", 7),
         ("E0201", 8),
         ("E0221", 9),
@@ -273,7 +277,7 @@ def test_independent_errors_show_in_one_run(tmp_path: Path) -> None:
 
 def test_one_mistake_is_said_once(tmp_path: Path) -> None:
     """What follows from an error is not an error of its own."""
-    found = errors(
+    diagnostics = read_errors(
         tmp_path,
         """
         graph:
@@ -283,7 +287,7 @@ def test_one_mistake_is_said_once(tmp_path: Path) -> None:
           - linear: {units: 4}
         """,
     )
-    assert [d.code for d in found] == ["E0221"]
+    assert [d.code for d in diagnostics] == ["E0221"]
 
 
 def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
@@ -291,8 +295,8 @@ def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
         blocks: {b: {body: [linear: {units: 2}]}}
         graph: [add: {times: 5, branch: [b]}]
     """
-    (found,) = errors(tmp_path, text)
-    assert found.notes[-1] == "and in 4 more of these"
+    (diagnostic,) = read_errors(tmp_path, text)
+    assert diagnostic.notes[-1] == "and in 4 more of these"
 
 
 def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
@@ -305,7 +309,7 @@ def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
         graph:
           - keep: {kernel: 4}
     """
-    assert only(tmp_path, text) == dedent("""\
+    assert read_single_error(tmp_path, text) == dedent("""\
         error[E0219]: `keep` cannot be used so: an even kernel cannot keep the size
           --> wrong.yaml:12:5
            |
@@ -324,31 +328,31 @@ def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_setting_is_a_located_error(tmp_path: Path, name: str, value: str, code: str) -> None:
-    (found,) = errors(tmp_path, "params: {width: 3}\ngraph: [relu]", **{name: value})
-    assert found.code == code
-    assert found.at.file == "--set"
+    (diagnostic,) = read_errors(tmp_path, "params: {width: 3}\ngraph: [relu]", **{name: value})
+    assert diagnostic.code == code
+    assert diagnostic.at.file == "--set"
 
 
 def test_libraries_in_a_cycle(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("tcc: 1\nuse: [b.yaml]\nblocks: {}\n")
     (tmp_path / "b.yaml").write_text("tcc: 1\nuse: [a.yaml]\nblocks: {}\n")
-    (found,) = errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
-    assert (found.code, found.label) == ("E0112", "a.yaml -> b.yaml -> a.yaml")
+    (diagnostic,) = read_errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
+    assert (diagnostic.code, diagnostic.label) == ("E0112", "a.yaml -> b.yaml -> a.yaml")
 
 
 def test_spec_is_no_library(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(HEAD + "graph: [relu]\n")
-    (found,) = errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
-    assert found.message == "a spec with a graph cannot be used as a library"
-    assert (Path(found.at.file).name, found.at.line) == ("a.yaml", 5)
+    (diagnostic,) = read_errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
+    assert diagnostic.message == "a spec with a graph cannot be used as a library"
+    assert (Path(diagnostic.at.file).name, diagnostic.at.line) == ("a.yaml", 5)
 
 
 def test_deep_nesting_is_an_error_not_a_crash(tmp_path: Path) -> None:
     nest = "relu"
     for _ in range(101):
         nest = f"seq: [{nest}]" if nest == "relu" else f"seq: [{{{nest}}}]"
-    (found,) = errors(tmp_path, f"graph: [{{{nest}}}]")
-    assert found.code in {"E0105", "E0402"}
+    (diagnostic,) = read_errors(tmp_path, f"graph: [{{{nest}}}]")
+    assert diagnostic.code in {"E0105", "E0402"}
 
 
 @pytest.mark.parametrize("expected", ["3 ± 1..2", "1e5 * 4 ± 1 %", "1e400 ± 1 %", ".nan", "true"])
@@ -357,16 +361,19 @@ def test_expected_count_must_be_a_number(tmp_path: Path, expected: str) -> None:
     path.write_text(HEAD + f"graph: [relu]\ntests: {{params: {expected}}}\n")
     with pytest.raises(UserError) as caught:
         check_expectations(load(path))
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.at.line, found.at.column) in {("E0213", 6, 17), ("E0204", 6, 17)}
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) in {
+        ("E0213", 6, 17),
+        ("E0204", 6, 17),
+    }
 
 
 def test_used_file_that_no_system_can_open(tmp_path: Path) -> None:
     (tmp_path / "circle.yaml").symlink_to("circle.yaml")
-    (found,) = errors(tmp_path, "use: [circle.yaml]\ngraph: [relu]")
-    assert (found.code, found.at.column) == ("E0114", 7)
-    (found,) = errors(tmp_path, f"use: [{'x' * 5000}]\ngraph: [relu]")
-    assert (found.code, found.at.column) == ("E0114", 7)
+    (diagnostic,) = read_errors(tmp_path, "use: [circle.yaml]\ngraph: [relu]")
+    assert (diagnostic.code, diagnostic.at.column) == ("E0114", 7)
+    (diagnostic,) = read_errors(tmp_path, f"use: [{'x' * 5000}]\ngraph: [relu]")
+    assert (diagnostic.code, diagnostic.at.column) == ("E0114", 7)
 
 
 def test_truth_value_in_quotes_is_one(tmp_path: Path) -> None:
@@ -377,7 +384,7 @@ def test_truth_value_in_quotes_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bound", ["1.5", "-0.1", "high", "'yes'", "true"])
 def test_accuracy_is_a_share(tmp_path: Path, bound: str) -> None:
-    (error,) = errors(tmp_path, f"graph: [relu]\naccuracy: {{min_cosine: {bound}}}\n")
+    (error,) = read_errors(tmp_path, f"graph: [relu]\naccuracy: {{min_cosine: {bound}}}\n")
     assert error.at.line == 6
     assert error.at.text[error.at.column - 1 :].startswith(bound.strip("'"))
 
@@ -386,7 +393,7 @@ def test_an_error_may_be_larger_than_the_spread(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(f"{HEAD}graph: [relu]\naccuracy: {{max_error: 2.5, min_correlation: 0}}\n")
     assert load(path).accuracy == Accuracy(max_error=2.5, min_correlation=0)
-    (error,) = errors(tmp_path, "graph: [relu]\naccuracy: {max_error: -1}\n")
+    (error,) = read_errors(tmp_path, "graph: [relu]\naccuracy: {max_error: -1}\n")
     assert error.message == "`max_error` must be a number that is not negative"
 
 

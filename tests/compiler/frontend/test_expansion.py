@@ -17,13 +17,13 @@ output: {y: {}}
 """
 
 
-def spec(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> Spec:
+def load_spec(tmp_path: Path, text: str, head: str = HEAD, **settings: str) -> Spec:
     path = tmp_path / "net.yaml"
     path.write_text(head + dedent(text))
     return load(path, settings)
 
 
-def names(built: Spec) -> list[str]:
+def list_names(built: Spec) -> list[str]:
     return [node.name for node in built.graph.nodes]
 
 
@@ -34,7 +34,7 @@ def test_printed_graph(tmp_path: Path) -> None:
           - batch_norm
           - add: [[], [conv: {filters: C, kernel: [1, 3], padding: [0, 1], bias: false}, relu6]]
     """
-    assert print_graph(spec(tmp_path, text).graph) == dedent("""\
+    assert print_graph(load_spec(tmp_path, text).graph) == dedent("""\
         graph net {
           input %image : float32[4x8x8]
           %conv_1 = conv(%image) {filters=8, kernel=[3, 3], stride=[2, 2], padding=[0, 0, 1, 1], dilation=[1, 1], groups=1, bias=true} : float32[8x4x4]
@@ -60,7 +60,7 @@ def test_paths_follow_ids_words_blocks_and_turns(tmp_path: Path) -> None:
           - {repeat: {times: 1, body: [tanh]}, id: stage}
     """
     cell = ["relu_1", "conv", "relu_2"]
-    assert names(spec(tmp_path, text)) == [
+    assert list_names(load_spec(tmp_path, text)) == [
         *(f"cell/{n}" for n in cell),
         *(f"repeat_{i}/cell/{n}" for i in (1, 2) for n in cell),
         "gate",
@@ -78,9 +78,9 @@ def test_a_step_added_in_another_block_changes_no_path(tmp_path: Path) -> None:
           b: {body: [conv: {filters: 4, kernel: 1}, relu]}
         graph: [a, b, a, b]
     """
-    before = names(spec(tmp_path, text.replace("BODY", "tanh")))
-    after = names(spec(tmp_path, text.replace("BODY", "tanh, sigmoid")))
-    assert set(before) < set(after)
+    original_names = list_names(load_spec(tmp_path, text.replace("BODY", "tanh")))
+    extended_names = list_names(load_spec(tmp_path, text.replace("BODY", "tanh, sigmoid")))
+    assert set(original_names) < set(extended_names)
 
 
 def test_squeeze_and_excite(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_squeeze_and_excite(tmp_path: Path) -> None:
           - mul: [[], [global_avg_pool, conv: {filters: full // 2, kernel: 1}, relu,
                        conv: {filters: full, kernel: 1}, sigmoid]]
     """
-    built = spec(tmp_path, text)
+    built = load_spec(tmp_path, text)
     mul = built.graph.nodes[-1]
     assert mul.inputs == ("image", "sigmoid")
     assert mul.type.shape == (4, 8, 8)
@@ -109,7 +109,7 @@ def test_inception_cell_and_named_values(tmp_path: Path) -> None:
             as: cell
           - {concat: , from: [cell, early]}
     """
-    assert spec(tmp_path, text).graph.nodes[-1].type.shape == (14, 8, 8)
+    assert load_spec(tmp_path, text).graph.nodes[-1].type.shape == (14, 8, 8)
 
 
 def test_channel_shuffle_by_slices(tmp_path: Path) -> None:
@@ -117,7 +117,11 @@ def test_channel_shuffle_by_slices(tmp_path: Path) -> None:
         graph:
           - concat: {times: 2, branch: [slice: {start: i, step: 2}]}
     """
-    assert [n.op.keyword for n in spec(tmp_path, text).graph.nodes] == ["slice", "slice", "concat"]
+    assert [n.op.keyword for n in load_spec(tmp_path, text).graph.nodes] == [
+        "slice",
+        "slice",
+        "concat",
+    ]
 
 
 def test_block_with_two_inputs(tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_block_with_two_inputs(tmp_path: Path) -> None:
           - {conv: {filters: 9, kernel: 1}, as: b}
           - {merge: , from: [b, a]}
     """
-    built = spec(tmp_path, text)
+    built = load_spec(tmp_path, text)
     assert built.graph.nodes[-1].inputs == ("merge/conv", "conv_1")
 
 
@@ -142,7 +146,7 @@ def test_block_sees_its_own_parameters_and_input_only(tmp_path: Path) -> None:
             body: [conv: {filters: filters, kernel: 1}]
         graph: [grow: {by: width}, grow]
     """
-    built = spec(tmp_path, text)
+    built = load_spec(tmp_path, text)
     assert built.shapes["grow_1"] == (12, 8, 8)
     assert built.shapes["grow_2"] == (24, 8, 8)
 
@@ -155,14 +159,14 @@ def test_loop_variables(tmp_path: Path) -> None:
               body:
                 - when: {if: first or last, then: [conv: {filters: i + 1, kernel: 1}], else: [relu]}
     """
-    assert [n.type.shape[0] for n in spec(tmp_path, text).graph.nodes] == [1, 1, 3]
+    assert [n.type.shape[0] for n in load_spec(tmp_path, text).graph.nodes] == [1, 1, 3]
 
 
 def test_activation_none_and_adaptive_pool_of_equal_size_leave_no_node(tmp_path: Path) -> None:
     text = """
         graph: [relu, activation: {kind: none}, adaptive_avg_pool: {size: 8}, adaptive_avg_pool: {size: 4}]
     """
-    assert names(spec(tmp_path, text)) == ["relu", "adaptive_avg_pool_2"]
+    assert list_names(load_spec(tmp_path, text)) == ["relu", "adaptive_avg_pool_2"]
 
 
 def test_outputs(tmp_path: Path) -> None:
@@ -178,7 +182,7 @@ def test_outputs(tmp_path: Path) -> None:
           - flatten
           - linear: {units: 2}
     """
-    outputs = spec(tmp_path, text, head).graph.outputs
+    outputs = load_spec(tmp_path, text, head).graph.outputs
     assert [(o.name, o.value, o.train_only) for o in outputs] == [
         ("y", "linear", False),
         ("aux", "global_max_pool", True),
@@ -192,9 +196,9 @@ def test_settings_and_defaults_that_depend_on_them(tmp_path: Path) -> None:
         params: {names: {type: names, default: [a, b]}, classes: len(names), half: classes // 2}
         graph: [conv: {filters: classes, kernel: 1}]
     """
-    built = spec(tmp_path, text, names="[x, y, z, w]")
+    built = load_spec(tmp_path, text, names="[x, y, z, w]")
     assert built.params == {"names": ("x", "y", "z", "w"), "classes": 4, "half": 2}
-    assert spec(tmp_path, text, classes="5").graph.nodes[0].type.shape[0] == 5
+    assert load_spec(tmp_path, text, classes="5").graph.nodes[0].type.shape[0] == 5
 
 
 def test_json_is_the_same_language(tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_json_is_the_same_language(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_text(json.dumps(body, indent=2))
     text = "graph: [relu, conv: {filters: C * 2, kernel: 3}]\n"
-    assert print_graph(load(path).graph) == print_graph(spec(tmp_path, text).graph)
+    assert print_graph(load(path).graph) == print_graph(load_spec(tmp_path, text).graph)
 
 
 def test_preprocessing_is_part_of_the_input(tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def test_preprocessing_is_part_of_the_input(tmp_path: Path) -> None:
         "{shape: [4, 8, 8]}",
         "{shape: [1, 8, 6], preprocess: {color: gray, resize: {size: [8, 6], mode: cover}, mean: [0.5], std: [2]}}",
     )
-    (source,) = spec(tmp_path, "graph: [relu]", head).graph.inputs
+    (source,) = load_spec(tmp_path, "graph: [relu]", head).graph.inputs
     assert source.preprocess is not None
     assert source.preprocess.resize is not None
     assert (source.preprocess.resize.size, source.preprocess.std) == ((8, 6), (2.0,))
@@ -226,10 +230,10 @@ def test_used_library_and_digest(tmp_path: Path) -> None:
     library = tmp_path / "lib.yaml"
     library.write_text("tcc: 1\nblocks: {twice: {body: [relu, relu]}}\n")
     text = "use: [lib.yaml, blocks/separable.yaml]\ngraph: [twice, ds_conv: {filters: 3}]\n"
-    first = spec(tmp_path, text)
+    original = load_spec(tmp_path, text)
     library.write_text("tcc: 1\nblocks: {twice: {body: [relu, tanh]}}\n")
-    assert spec(tmp_path, text).digest != first.digest
-    assert spec(tmp_path, text, head=HEAD).shapes["ds_conv"] == (3, 8, 8)
+    assert load_spec(tmp_path, text).digest != original.digest
+    assert load_spec(tmp_path, text, head=HEAD).shapes["ds_conv"] == (3, 8, 8)
 
 
 @pytest.mark.parametrize("depth", [30, 80])
@@ -237,9 +241,9 @@ def test_deep_nesting_compiles(tmp_path: Path, depth: int) -> None:
     nest = "relu"
     for _ in range(depth):
         nest = f"{{add: [[], [{nest}]]}}"
-    assert len(spec(tmp_path, f"graph: [{nest}]").graph.nodes) == depth + 1
+    assert len(load_spec(tmp_path, f"graph: [{nest}]").graph.nodes) == depth + 1
 
 
 def test_thousand_layers(tmp_path: Path) -> None:
     body = "\n".join("  - conv: {filters: C, kernel: 3, padding: 1}" for _ in range(1000))
-    assert len(spec(tmp_path, f"graph:\n{body}\n").graph.nodes) == 1000
+    assert len(load_spec(tmp_path, f"graph:\n{body}\n").graph.nodes) == 1000

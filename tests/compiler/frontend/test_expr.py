@@ -40,19 +40,21 @@ VALUES = {
 SCOPE = ExpressionScope(NAMES, VALUES)
 
 
-def value(text, scope=SCOPE):
+def evaluate_text(text, scope=SCOPE):
     return evaluate(parse_expr(text, Span("s.yaml", 1, 1, text, len(text))), scope)
 
 
-def error(text, scope=SCOPE, span=None):
+def read_error(text, scope=SCOPE, span=None):
     with pytest.raises(UserError) as caught:
         evaluate(parse_expr(text, span or Span("s.yaml", 1, 1, text, len(text))), scope)
-    (found,) = caught.value.diagnostics
-    return found
+    (diagnostic,) = caught.value.diagnostics
+    return diagnostic
 
 
-def pointed(found):
-    return found.at.text[found.at.column - 1 : found.at.column - 1 + found.at.width]
+def get_pointed_text(diagnostic):
+    return diagnostic.at.text[
+        diagnostic.at.column - 1 : diagnostic.at.column - 1 + diagnostic.at.width
+    ]
 
 
 # --- values ---------------------------------------------------------------------------------
@@ -158,9 +160,9 @@ def pointed(found):
     ],
 )
 def test_values(text, expected):
-    found = value(text)
-    assert found == expected
-    assert type(found) is type(expected)
+    actual = evaluate_text(text)
+    assert actual == expected
+    assert type(actual) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -178,39 +180,41 @@ def test_values(text, expected):
     ],
 )
 def test_channel_counts_are_rounded_as_usual(text, expected):
-    assert value(text) == expected
+    assert evaluate_text(text) == expected
 
 
 @given(st.integers(0, 5000) | st.floats(0, 5000), st.integers(1, 64))
 def test_divisible_keeps_its_promises(number, by):
-    found = value("divisible(v, by)", ExpressionScope({"v": number, "by": by}))
-    assert found % by == 0
-    assert found >= by
-    assert found >= 0.9 * number
-    usual = max(by, int(number + by / 2) // by * by)
-    assert found == (usual + by if usual < 0.9 * number else usual)
+    multiple = evaluate_text("divisible(v, by)", ExpressionScope({"v": number, "by": by}))
+    assert multiple % by == 0
+    assert multiple >= by
+    assert multiple >= 0.9 * number
+    nearest_multiple = max(by, int(number + by / 2) // by * by)
+    assert multiple == (
+        nearest_multiple + by if nearest_multiple < 0.9 * number else nearest_multiple
+    )
 
 
 LEAVES = st.sampled_from(["0", "1", "2", "3", "7", "1.5", "0.25", "growth", "width", "layers[1]"])
 
 
-def joined(inner, signs):
+def join_operands(inner, signs):
     """Texts of operands with signs between, bare or in parentheses, spaced or not."""
     part = st.one_of(inner, inner.map("({})".format))
     sign = st.sampled_from(signs)
     tail = st.lists(st.tuples(sign, part), min_size=1, max_size=3)
     space = st.sampled_from(["", " "])
     return st.builds(
-        lambda gap, head, rest: head + "".join(gap + s + gap + p for s, p in rest),
+        lambda gap, head, tail: head + "".join(gap + s + gap + p for s, p in tail),
         space,
         part,
         tail,
     )
 
 
-def arithmetic(inner):
+def create_arithmetic(inner):
     return st.one_of(
-        joined(inner, ["+", "-", "*", "/", "//", "%"]),
+        join_operands(inner, ["+", "-", "*", "/", "//", "%"]),
         st.tuples(inner, st.sampled_from(["2", "-1", "0.5"])).map("({0[0]}) ** {0[1]}".format),
         inner.map("-{}".format),
         inner.map("abs({})".format),
@@ -223,11 +227,11 @@ def arithmetic(inner):
     )
 
 
-NUMBERS = st.recursive(LEAVES, arithmetic, max_leaves=8)
-COMPARISONS = joined(NUMBERS, ["<", "<=", ">", ">=", "==", "!="])
+NUMBERS = st.recursive(LEAVES, create_arithmetic, max_leaves=8)
+COMPARISONS = join_operands(NUMBERS, ["<", "<=", ">", ">=", "==", "!="])
 TRUTHS = st.recursive(
     st.sampled_from(["true", "false", "first", "last"]) | COMPARISONS.map("({})".format),
-    lambda inner: joined(inner, [" and ", " or "]) | inner.map("not {}".format),
+    lambda inner: join_operands(inner, [" and ", " or "]) | inner.map("not {}".format),
     max_leaves=6,
 )
 ORACLE = {
@@ -240,23 +244,23 @@ ORACLE = {
 }
 
 
-def in_python(text):
+def evaluate_in_python(text):
     """Return the value that Python gives a generated text, or the error's type."""
     try:
-        found = eval(text, dict(ORACLE))  # noqa: S307 - the text is ours
+        answer = eval(text, dict(ORACLE))  # noqa: S307 - the text is ours
     except (ZeroDivisionError, OverflowError) as raised:
         return type(raised).__name__
     except TypeError as raised:  # of a function or a comparison that takes no complex number
         if "complex" not in str(raised):
             raise
         return "complex"
-    return "complex" if isinstance(found, complex) else found
+    return "complex" if isinstance(answer, complex) else answer
 
 
-def ours(text):
+def evaluate_or_explain(text):
     """Return the value of an expression, or what is said of it."""
     try:
-        return value(text)
+        return evaluate_text(text)
     except UserError as raised:
         return raised.diagnostics[0].message
 
@@ -274,14 +278,14 @@ MESSAGES = {
 @example("abs(floor((-1) ** 0.5))")
 @example("1 < (-1) ** 0.5")
 def test_values_agree_with_python(text):
-    found, expected = ours(text), in_python(text)
-    assume(not str(found).startswith("the result is too large"))
-    if isinstance(found, str):
+    actual, expected = evaluate_or_explain(text), evaluate_in_python(text)
+    assume(not str(actual).startswith("the result is too large"))
+    if isinstance(actual, str):
         # A complex number on the way there is an error here at once.
-        assert expected == MESSAGES[found] or "** 0.5" in text
+        assert expected == MESSAGES[actual] or "** 0.5" in text
     else:
-        assert found == expected
-        assert type(found) is type(expected)
+        assert actual == expected
+        assert type(actual) is type(expected)
 
 
 # --- errors ---------------------------------------------------------------------------------
@@ -290,7 +294,7 @@ def test_values_agree_with_python(text):
 def test_an_unknown_name_reads_so():
     tree = parse("graph:\n  - conv: {filters: growht * 4}\n", "net.yaml")
     span = find_span(tree, ["graph", 0, "conv", "filters"])
-    assert str(error("growht * 4", ExpressionScope({"growth": 32, "C": 3}), span)) == (
+    assert str(read_error("growht * 4", ExpressionScope({"growth": 32, "C": 3}), span)) == (
         "error[E0221]: unknown name `growht`\n"
         " --> net.yaml:2:21\n"
         "  |\n"
@@ -316,7 +320,7 @@ def test_an_unknown_name_reads_so():
 def test_the_caret_stands_inside_the_scalar(line, text, column):
     tree = parse(line, "t.yaml")
     path = ["k", "a"] if "{" in line else ["k"]
-    assert error(text, ExpressionScope({"a": "b"}), find_span(tree, path)).at.column == column
+    assert read_error(text, ExpressionScope({"a": "b"}), find_span(tree, path)).at.column == column
 
 
 @pytest.mark.parametrize(
@@ -365,10 +369,10 @@ def test_the_caret_stands_inside_the_scalar(line, text, column):
     ],
 )
 def test_what_is_no_expression(text, where, message, help):
-    found = error(text)
-    assert (found.code, found.message) == ("E0220", message)
-    assert found.help.startswith(help)
-    assert pointed(found) == where
+    diagnostic = read_error(text)
+    assert (diagnostic.code, diagnostic.message) == ("E0220", message)
+    assert diagnostic.help.startswith(help)
+    assert get_pointed_text(diagnostic) == where
 
 
 @pytest.mark.parametrize(
@@ -391,16 +395,16 @@ def test_what_is_no_expression(text, where, message, help):
     ],
 )
 def test_unknown_names(text, where, message, help):
-    found = error(text)
-    assert (found.code, found.message) == ("E0221", message)
-    assert found.help.startswith(help)
-    assert pointed(found) == where
+    diagnostic = read_error(text)
+    assert (diagnostic.code, diagnostic.message) == ("E0221", message)
+    assert diagnostic.help.startswith(help)
+    assert get_pointed_text(diagnostic) == where
 
 
 def test_the_names_in_scope_are_listed_where_they_are_few():
-    assert error("x", ExpressionScope({"b": 1, "a": 2})).notes == ("in scope: a, b",)
-    assert error("x", ExpressionScope({})).notes == ("in scope: nothing",)
-    assert error("x", ExpressionScope({f"name_{i}": i for i in range(50)})).notes == ()
+    assert read_error("x", ExpressionScope({"b": 1, "a": 2})).notes == ("in scope: a, b",)
+    assert read_error("x", ExpressionScope({})).notes == ("in scope: nothing",)
+    assert read_error("x", ExpressionScope({f"name_{i}": i for i in range(50)})).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -453,15 +457,15 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
     ],
 )
 def test_values_of_a_wrong_kind(text, where, message):
-    found = error(text)
-    assert (found.code, found.message) == ("E0222", message)
-    assert pointed(found) == where
+    diagnostic = read_error(text)
+    assert (diagnostic.code, diagnostic.message) == ("E0222", message)
+    assert get_pointed_text(diagnostic) == where
 
 
 def test_infinite_numbers_from_outside_are_refused():
     scope = ExpressionScope({"x": float("inf"), "y": float("nan")})
-    assert error("x + 1", scope).message == "`+` needs finite numbers, found inf"
-    assert error("floor(y)", scope).message == "`floor` needs finite numbers, found nan"
+    assert read_error("x + 1", scope).message == "`+` needs finite numbers, found inf"
+    assert read_error("floor(y)", scope).message == "`floor` needs finite numbers, found nan"
 
 
 # --- limits ---------------------------------------------------------------------------------
@@ -487,22 +491,22 @@ def test_infinite_numbers_from_outside_are_refused():
     ],
 )
 def test_results_are_bounded(text, where, message):
-    found = error(text)
-    assert (found.code, found.message) == ("E0223", message)
-    assert pointed(found) == where
+    diagnostic = read_error(text)
+    assert (diagnostic.code, diagnostic.message) == ("E0223", message)
+    assert get_pointed_text(diagnostic) == where
 
 
 def test_results_up_to_the_bounds_are_there():
-    assert value("-2 ** 63") == -MAX_INT
-    assert len(value("range(4096)")) == MAX_LIST
-    assert value("len([0] * 4096)") == MAX_LIST
+    assert evaluate_text("-2 ** 63") == -MAX_INT
+    assert len(evaluate_text("range(4096)")) == MAX_LIST
+    assert evaluate_text("len([0] * 4096)") == MAX_LIST
 
 
 def test_doubling_lists_stays_bounded():
     rows = (0,) * 4000
     scope = ExpressionScope({"rows": rows})
-    assert error("[rows, rows]", scope).code == "E0223"
-    assert error("[rows] * 1000", scope).code == "E0223"
+    assert read_error("[rows, rows]", scope).code == "E0223"
+    assert read_error("[rows] * 1000", scope).code == "E0223"
 
 
 @pytest.mark.parametrize(
@@ -516,15 +520,15 @@ def test_doubling_lists_stays_bounded():
 def test_what_evaluating_costs_does_not_rise(text, most):
     """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
     budget = Budget()
-    value(text, ExpressionScope(budget=budget))
+    evaluate_text(text, ExpressionScope(budget=budget))
     assert 0 < MAX_WORK - budget.remaining <= most
 
 
 def test_texts_are_bounded():
-    found = error("1" + " + 1" * 1000)
-    assert found.code == "E0223"
-    assert found.message == f"an expression of 4,001 characters; at most {MAX_TEXT:,} are read"
-    assert value("1" + "+1" * 499) == 500
+    diagnostic = read_error("1" + " + 1" * 1000)
+    assert diagnostic.code == "E0223"
+    assert diagnostic.message == f"an expression of 4,001 characters; at most {MAX_TEXT:,} are read"
+    assert evaluate_text("1" + "+1" * 499) == 500
 
 
 @pytest.mark.parametrize(
@@ -533,17 +537,17 @@ def test_texts_are_bounded():
 )
 def test_nesting_is_bounded(opening, closing):
     count = MAX_TEXT // max(1, len(opening + closing)) - 2
-    found = error(opening * count + "1" + closing * count)
-    assert (found.code, found.message) == ("E0223", "an expression nested too deep")
+    diagnostic = read_error(opening * count + "1" + closing * count)
+    assert (diagnostic.code, diagnostic.message) == ("E0223", "an expression nested too deep")
     count = MAX_NESTING // 2 - 2
     middle = "true" if opening == "not " else "1"
-    assert value(opening * count + middle + closing * count) is not None
+    assert evaluate_text(opening * count + middle + closing * count) is not None
 
 
 def test_nested_conditions_and_indices_are_bounded():
-    assert error("1 if last else " * 65 + "2").code == "E0223"
-    assert error("layers" + "[0]" * 70).code == "E0223"
-    assert value("1 if last else " * 20 + "2") == 2
+    assert read_error("1 if last else " * 65 + "2").code == "E0223"
+    assert read_error("layers" + "[0]" * 70).code == "E0223"
+    assert evaluate_text("1 if last else " * 20 + "2") == 2
 
 
 # --- unknown values -------------------------------------------------------------------------
@@ -574,14 +578,14 @@ def test_nested_conditions_and_indices_are_bounded():
 )
 def test_what_rests_on_the_unknown_is_unknown(text):
     scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
-    assert value(text, scope) is UNKNOWN
+    assert evaluate_text(text, scope) is UNKNOWN
 
 
 def test_what_does_not_rest_on_the_unknown_is_known():
     scope = ExpressionScope({**NAMES, "u": UNKNOWN})
-    assert value("first or u", scope) is True
-    assert value("1 if first else u", scope) == 1
-    assert error("u + 1 / 0", scope).message == "division by zero"
+    assert evaluate_text("first or u", scope) is True
+    assert evaluate_text("1 if first else u", scope) == 1
+    assert read_error("u + 1 / 0", scope).message == "division by zero"
     assert repr(UNKNOWN) == "unknown"
 
 
@@ -606,16 +610,16 @@ def check(text):
     line = f"k: \N{LEFT DOUBLE QUOTATION MARK}{text}"
     for at_column, source in ((1, text), (4, line)):
         try:
-            found = evaluate(parse_expr(text, Span("t", 1, at_column, source)), scope)
+            outcome = evaluate(parse_expr(text, Span("t", 1, at_column, source)), scope)
         except UserError as raised:
-            found = raised.diagnostics[0]
-        if isinstance(found, Diagnostic):
-            first = at_column + (at_column > 1 and bool(text))
-            assert found.code in ("E0220", "E0221", "E0222", "E0223")
-            assert first <= found.at.column <= first + len(text)
-            assert found.at.column + found.at.width <= first + max(len(text), 1) + 1
+            outcome = raised.diagnostics[0]
+        if isinstance(outcome, Diagnostic):
+            first_column = at_column + (at_column > 1 and bool(text))
+            assert outcome.code in ("E0220", "E0221", "E0222", "E0223")
+            assert first_column <= outcome.at.column <= first_column + len(text)
+            assert outcome.at.column + outcome.at.width <= first_column + max(len(text), 1) + 1
         else:
-            assert found is UNKNOWN or isinstance(found, int | float | str | tuple)
+            assert outcome is UNKNOWN or isinstance(outcome, int | float | str | tuple)
 
 
 @given(SOUP)

@@ -16,44 +16,48 @@ SIGNS = ("+", "-", "*", "/", "//", "%", "**", "<", ">=", "==", "!=", "and", "or"
 CALLS = tuple(name for name in FUNCTIONS) + tuple(AXES)
 
 
-def answered(text: str) -> None:
+def assert_answered(text: str) -> None:
     """Check that an expression has a value within the limits, or an error with a place."""
     try:
-        found = evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope(EXTREMES))
+        answer = evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope(EXTREMES))
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
     else:
         codes = {"E0222"}
-        check(text, found)
+        check(text, answer)
     assert codes <= {"E0220", "E0221", "E0222", "E0223"}, text
 
 
-def check(text: str, found: object) -> None:
-    if isinstance(found, float) and not (text in EXTREMES or "nothing" in text):
-        assert abs(found) < float("inf") or any(name in text for name in ("big", "lost")), text
-    assert not isinstance(found, int) or abs(found) <= MAX_INT, text
-    assert not isinstance(found, complex), text
+def check(text: str, answer: object) -> None:
+    if isinstance(answer, float) and not (text in EXTREMES or "nothing" in text):
+        assert abs(answer) < float("inf") or any(name in text for name in ("big", "lost")), text
+    assert not isinstance(answer, int) or abs(answer) <= MAX_INT, text
+    assert not isinstance(answer, complex), text
 
 
 @pytest.mark.parametrize("left", HOSTILE)
 def test_no_operand_is_beyond_an_answer(left: str) -> None:
-    answered(f"-{left}")
-    answered(f"not {left}")
-    answered(f"{left}[{left}]")
-    for right in HOSTILE:
-        answered(f"[1, 2][{left}:{right}]")
+    assert_answered(f"-{left}")
+    assert_answered(f"not {left}")
+    assert_answered(f"{left}[{left}]")
+    for stop in HOSTILE:
+        assert_answered(f"[1, 2][{left}:{stop}]")
         for sign in SIGNS:
-            answered(f"{left} {sign} {right}")
+            assert_answered(f"{left} {sign} {stop}")
         for name in CALLS:
-            answered(f"{name}({left}, {right})")
+            assert_answered(f"{name}({left}, {stop})")
     for name in CALLS:
-        answered(f"{name}({left})")
-        answered(f"{name}({left}, 1, {left})")
+        assert_answered(f"{name}({left})")
+        assert_answered(f"{name}({left}, 1, {left})")
 
 
 def test_a_result_beyond_all_floats_is_too_large() -> None:
     text = "divisible(1e308, 8)"
     with pytest.raises(UserError) as caught:
         evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope())
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.message, found.at.column) == ("E0223", "the result is too large", 1)
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message, diagnostic.at.column) == (
+        "E0223",
+        "the result is too large",
+        1,
+    )

@@ -14,19 +14,19 @@ from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.support.diagnostics import UserError
 
 
-def formatted(text, file="t.yaml"):
+def format_checked(text, file="t.yaml"):
     """Return the canonical form, having checked that it says the same and is its own."""
     result = format_spec(text, file)
     assert format_spec(result, file) == result
-    assert same(to_plain(parse(result, file)), to_plain(parse(text, file)))
+    assert is_same(to_plain(parse(result, file)), to_plain(parse(text, file)))
     return result
 
 
-def same(left, right):
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+def is_same(actual, expected):
+    return json.dumps(actual, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-BEFORE = """\
+UNFORMATTED = """\
 # the file's own comment
 
 # about the output
@@ -82,7 +82,7 @@ blocks:
 # the end
 """
 
-AFTER = """\
+FORMATTED = """\
 # the file's own comment
 tcc: 1
 name: net      # why not
@@ -140,7 +140,7 @@ extra: "yes"
 
 
 def test_a_spec_in_canonical_form():
-    assert formatted(BEFORE) == AFTER
+    assert format_checked(UNFORMATTED) == FORMATTED
 
 
 @pytest.mark.parametrize(
@@ -199,14 +199,14 @@ def test_small_things(before, after):
         with pytest.raises(UserError, match="a key must be a name"):
             format_spec(before, "t.yaml")
     else:
-        assert formatted(before) == after
+        assert format_checked(before) == after
 
 
 def test_what_does_not_fit_the_line_leaves_its_brackets():
     step = "conv: {filters: filters, kernel: kernel, stride: stride, padding: padding, bias: false}"
-    assert formatted(f"graph: [{step}, relu]\n") == f"graph:\n  - {step}\n  - relu\n"
+    assert format_checked(f"graph: [{step}, relu]\n") == f"graph:\n  - {step}\n  - relu\n"
     longer = step.replace("false", "bias if grouped else false")
-    assert formatted(f"graph:\n  - {longer}\n") == (
+    assert format_checked(f"graph:\n  - {longer}\n") == (
         "graph:\n  - conv:\n      filters: filters\n      kernel: kernel\n      stride: stride\n"
         "      padding: padding\n      bias: bias if grouped else false\n"
     )
@@ -215,8 +215,8 @@ def test_what_does_not_fit_the_line_leaves_its_brackets():
 def test_a_line_of_just_the_width_stays():
     row = "a: [" + "x" * 95 + "]"
     assert len(row) == 100
-    assert formatted(row) == row + "\n"
-    assert formatted(row.replace("x]", "xx]")) == "a:\n  - " + "x" * 96 + "\n"
+    assert format_checked(row) == row + "\n"
+    assert format_checked(row.replace("x]", "xx]")) == "a:\n  - " + "x" * 96 + "\n"
 
 
 def test_sections_come_in_the_languages_order_with_their_comments():
@@ -232,7 +232,7 @@ def test_sections_come_in_the_languages_order_with_their_comments():
         "tcc: 1\n"
         "# last\n"
     )
-    assert formatted(text) == (
+    assert format_checked(text) == (
         "# top\n"
         "tcc: 1\n"
         "# about the name\n"
@@ -251,18 +251,18 @@ def test_sections_come_in_the_languages_order_with_their_comments():
 
 def test_sections_stay_where_aliases_need_their_order():
     text = "graph: &g [relu]\n\ntcc: 1\nname: &n x\n\noutput: {y: *n}\n"
-    assert formatted(text) == text
+    assert format_checked(text) == text
 
 
 def test_empty_lines_part_steps_but_never_pile_up():
     text = "graph:\n\n  - a\n\n\n\n  - b\n  # c\n\n  - d\n\n\n\noutput: [x]\n\n\n"
-    assert formatted(text) == "graph:\n  - a\n\n  - b\n  # c\n\n  - d\n\noutput: [x]\n"
+    assert format_checked(text) == "graph:\n  - a\n\n  - b\n  # c\n\n  - d\n\noutput: [x]\n"
 
 
 @pytest.mark.parametrize("file", ["t.json", "t.yaml"])
 def test_json_stays_json(file):
     text = '{"graph": ["relu",\n\t{"conv": {"filters": 4}}], "tcc": 1, "name": "é"}'
-    assert formatted(text, file) == (
+    assert format_checked(text, file) == (
         "{\n"
         '  "tcc": 1,\n'
         '  "name": "é",\n'
@@ -290,15 +290,15 @@ def test_the_projects_specs_keep_their_meaning(root):
     files = sorted(root.glob("spec/**/*.yaml"))
     assert files
     for file in files:
-        formatted(file.read_text(), str(file))
+        format_checked(file.read_text(), str(file))
 
 
 # --- whatever comes in ----------------------------------------------------------------------
 
 NAMES = st.sampled_from(["tcc", "name", "graph", "output", "x", "y z", "on", "1", "a: b", "#h", ""])
-WORDS = st.text("ab,:#-'\"[]{} é\n\\|>&*!%@`0.~?", max_size=12)
+TEXTS = st.text("ab,:#-'\"[]{} é\n\\|>&*!%@`0.~?", max_size=12)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.sampled_from([0.5, 1e30]) | WORDS,
+    st.none() | st.booleans() | st.integers(-99, 99) | st.sampled_from([0.5, 1e30]) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=15,
 )
@@ -311,69 +311,73 @@ class Scribe:
         self.draw = draw
         self.comments = []
 
-    def chance(self):
+    def draw_chance(self):
         return self.draw(st.integers(0, 5)) == 5
 
-    def remark(self):
+    def draw_comment(self):
         text = self.draw(st.text("ab #:-['\"", max_size=6))
         self.comments.append(f"#c{len(self.comments)}{text}".rstrip())
         return self.comments[-1]
 
-    def row(self, text):
-        yield f"{text} {self.remark()}" if self.chance() else text
-        while self.chance():
-            yield "" if self.chance() else " " * self.draw(st.integers(0, 8)) + self.remark()
+    def write_row(self, text):
+        yield f"{text} {self.draw_comment()}" if self.draw_chance() else text
+        while self.draw_chance():
+            yield (
+                ""
+                if self.draw_chance()
+                else " " * self.draw(st.integers(0, 8)) + self.draw_comment()
+            )
 
-    def block(self, value, indent):
+    def write_block(self, value, indent):
         pad = " " * indent
         if isinstance(value, dict):
             pairs = [(f"{json.dumps(key)}:", item) for key, item in value.items()]
         else:
             pairs = [("-", item) for item in value]
         for lead, item in pairs:
-            if isinstance(item, dict | list) and item and not self.chance():
-                yield from self.row(f"{pad}{lead}")
-                yield from self.block(item, indent + self.draw(st.integers(1, 4)))
-            elif isinstance(item, dict | list) and self.chance():
-                yield from self.brackets(f"{pad}{lead} ", item, pad)
+            if isinstance(item, dict | list) and item and not self.draw_chance():
+                yield from self.write_row(f"{pad}{lead}")
+                yield from self.write_block(item, indent + self.draw(st.integers(1, 4)))
+            elif isinstance(item, dict | list) and self.draw_chance():
+                yield from self.write_brackets(f"{pad}{lead} ", item, pad)
             else:
-                yield from self.row(f"{pad}{lead} {json.dumps(item)}")
+                yield from self.write_row(f"{pad}{lead} {json.dumps(item)}")
 
-    def brackets(self, lead, value, pad):
+    def write_brackets(self, lead, value, pad):
         opening, closing = "{}" if isinstance(value, dict) else "[]"
-        yield from self.row(lead + opening)
+        yield from self.write_row(lead + opening)
         for item in value:
             text = json.dumps(item)
             text += f": {json.dumps(value[item])}" if isinstance(value, dict) else ""
-            yield from self.row(f"{pad}   {text},")
-        yield from self.row(pad + " " + closing)
+            yield from self.write_row(f"{pad}   {text},")
+        yield from self.write_row(pad + " " + closing)
 
 
 @st.composite
-def written(draw):
+def draw_document(draw):
     """Return a mapping, a text that says it, and the comments in the text."""
     value = draw(st.dictionaries(NAMES, VALUES, min_size=1, max_size=5))
     scribe = Scribe(draw)
-    rows = [*scribe.row(""), *scribe.block(value, draw(st.integers(0, 2)))]
+    rows = [*scribe.write_row(""), *scribe.write_block(value, draw(st.integers(0, 2)))]
     return value, "\n".join(rows) + "\n", scribe.comments
 
 
-@given(written())
+@given(draw_document())
 def test_values_and_comments_survive(example):
     value, text, remarks = example
     assert to_plain(parse(text, "t.yaml")) == value
-    result = formatted(text)
+    result = format_checked(text)
     assert to_plain(parse(result, "t.yaml")) == value
     assert sorted(re.findall(r"#c.*", result)) == sorted(remarks)
 
 
 @given(st.data())
 def test_a_mutated_spec_is_formatted_or_refused(data):
-    text = BEFORE
+    text = UNFORMATTED
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(start, min(len(text), start + 6)))
-        text = text[:start] + data.draw(WORDS) + text[end:]
+        text = text[:start] + data.draw(TEXTS) + text[end:]
     check(text)
 
 
@@ -386,16 +390,16 @@ def check(text):
     assert format_spec(result, "t.yaml") == result
 
 
-@given(st.integers(0, len(BEFORE)), st.integers(0, len(BEFORE)))
-@example(0, len(BEFORE))
+@given(st.integers(0, len(UNFORMATTED)), st.integers(0, len(UNFORMATTED)))
+@example(0, len(UNFORMATTED))
 def test_any_part_of_a_spec_is_formatted_or_refused(start, end):
     assume(start < end)
-    check(BEFORE[start:end])
+    check(UNFORMATTED[start:end])
 
 
 def test_lists_as_deep_as_a_spec_may_have():
     text = f"graph: {'[' * 250}relu{']' * 250}\n"
-    assert "relu" in formatted(text)
+    assert "relu" in format_checked(text)
 
 
 def test_comments_after_deep_lists_take_time_in_proportion():
@@ -414,4 +418,4 @@ KEYS = (
 def test_every_key_of_a_spec_has_its_place():
     assert set(KEYS) == set(build_schema()["$defs"]["spec"]["properties"])
     text = "".join(f"{key}: 1\n" for key in reversed(KEYS))
-    assert tuple(to_plain(parse(formatted(text), "t.yaml"))) == KEYS
+    assert tuple(to_plain(parse(format_checked(text), "t.yaml"))) == KEYS

@@ -56,7 +56,7 @@ MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_no
 TARGET = re.compile(r"(?:write|did you mean) `(?:- )?(\w+)")
 
 
-def told(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagnostic, ...]:
+def read_diagnostics(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagnostic, ...]:
     path = tmp_path / "foreign.yaml"
     path.write_text(head + text)
     with pytest.raises(UserError) as caught:
@@ -67,28 +67,34 @@ def told(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagnostic, ...]:
 @pytest.mark.parametrize("ours", THERE)
 def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) -> None:
     names = THERE[ours].split()
-    found = told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names))
-    assert [(d.code, d.at.line, d.at.column) for d in found] == [
+    diagnostics = read_diagnostics(
+        tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names)
+    )
+    assert [(d.code, d.at.line, d.at.column) for d in diagnostics] == [
         ("E0201", 6 + index, 5) for index in range(len(names))
     ]
-    for name, diagnostic in zip(names, found, strict=True):
+    for name, diagnostic in zip(names, diagnostics, strict=True):
         target = TARGET.match(diagnostic.help)
         assert target is not None, diagnostic
         assert target[1] == ours, name
 
 
 def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
-    found = told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[:50]))
-    found += told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[50:]))
-    assert len(found) == len(MISSING)
-    for diagnostic in found:
+    diagnostics = read_diagnostics(
+        tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[:50])
+    )
+    diagnostics += read_diagnostics(
+        tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[50:])
+    )
+    assert len(diagnostics) == len(MISSING)
+    for diagnostic in diagnostics:
         assert diagnostic.help.startswith("there is none: "), diagnostic
         assert "did you mean" not in diagnostic.help
 
 
 def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
-    found = told(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
-    assert [d.help for d in found] == [
+    diagnostics = read_diagnostics(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
+    assert [d.help for d in diagnostics] == [
         "there is none: `linear` multiplies by learned weights; two computed values cannot be "
         "multiplied as matrices, and `mul` is element by element",
         "there is none: `batch_norm` takes the mean of each channel over the images, `layer_norm` "
@@ -127,13 +133,15 @@ ARGUMENTS = (
 def test_an_argument_of_another_framework_leads_to_ours(
     tmp_path: Path, step: str, wrong: dict[str, str]
 ) -> None:
-    found = told(tmp_path, f"graph:\n  - {step}\n")
-    word = step.partition(":")[0]
-    assert [d.message for d in found] == [f"`{word}` has no argument `{key}`" for key in wrong]
-    for diagnostic, (key, ours) in zip(found, wrong.items(), strict=True):
+    diagnostics = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
+    op_name = step.partition(":")[0]
+    assert [d.message for d in diagnostics] == [
+        f"`{op_name}` has no argument `{key}`" for key in wrong
+    ]
+    for diagnostic, (key, expected_name) in zip(diagnostics, wrong.items(), strict=True):
         assert (diagnostic.at.line, diagnostic.at.column) == (6, 5 + step.index(f"{key}:"))
         target = TARGET.match(diagnostic.help)
-        assert (target[1] if target else "") == ours, diagnostic
+        assert (target[1] if target else "") == expected_name, diagnostic
         assert not diagnostic.help.startswith("it takes")
 
 
@@ -146,11 +154,15 @@ KEYS = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_of_another_format_leads_to_ours(tmp_path: Path, key: str) -> None:
-    (found,) = told(tmp_path, f"graph: [relu]\n{key}: [x]\n")
-    assert (found.message, found.at.line, found.at.column) == (f"a spec has no key `{key}`", 6, 1)
-    target = TARGET.match(found.help)
-    assert (target[1] if target else "") == KEYS[key], found
-    assert not found.help.startswith("keys are")
+    (diagnostic,) = read_diagnostics(tmp_path, f"graph: [relu]\n{key}: [x]\n")
+    assert (diagnostic.message, diagnostic.at.line, diagnostic.at.column) == (
+        f"a spec has no key `{key}`",
+        6,
+        1,
+    )
+    target = TARGET.match(diagnostic.help)
+    assert (target[1] if target else "") == KEYS[key], diagnostic
+    assert not diagnostic.help.startswith("keys are")
 
 
 VALUES = (
@@ -165,10 +177,10 @@ VALUES = (
 
 @pytest.mark.parametrize(("step", "help"), VALUES, ids=[step for step, _ in VALUES])
 def test_a_value_of_another_framework_leads_to_ours(tmp_path: Path, step: str, help: str) -> None:
-    (found,) = told(tmp_path, f"graph:\n  - {step}\n")
-    assert (found.code, found.at.line) == ("E0213", 6)
-    assert found.at.column == 5 + step.rindex(": ") + 2
-    assert found.help.startswith(help), found
+    (diagnostic,) = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
+    assert (diagnostic.code, diagnostic.at.line) == ("E0213", 6)
+    assert diagnostic.at.column == 5 + step.rindex(": ") + 2
+    assert diagnostic.help.startswith(help), diagnostic
 
 
 def test_every_entry_leads_to_a_word_that_there_is() -> None:
@@ -205,8 +217,8 @@ def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) 
         for name in entry.names:
             if name in RESERVED_NAMES:
                 continue
-            (found,) = told(tmp_path, f"graph: [{{'{name}': null}}]\n")
-            assert found.help == entry.help, name
+            (diagnostic,) = read_diagnostics(tmp_path, f"graph: [{{'{name}': null}}]\n")
+            assert diagnostic.help == entry.help, name
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,15 @@ output: {y: {}}
 LOOP = "repeat: {times: 3, collect: ys, body: [conv: {filters: C + 1, kernel: 1}]}"
 
 
-def spec(tmp_path: Path, text: str) -> Spec:
+def load_spec(tmp_path: Path, text: str) -> Spec:
     path = tmp_path / "net.yaml"
     path.write_text(HEAD + dedent(text))
     return load(path)
 
 
-def errors(tmp_path: Path, text: str) -> tuple[Diagnostic, ...]:
+def read_errors(tmp_path: Path, text: str) -> tuple[Diagnostic, ...]:
     with pytest.raises(UserError) as caught:
-        spec(tmp_path, text)
+        load_spec(tmp_path, text)
     return caught.value.diagnostics
 
 
@@ -60,7 +60,7 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
 )
 def test_who_reads_a_list(tmp_path: Path, last: str, read: tuple[str, ...]) -> None:
     block = "blocks: {both: {inputs: [a, b], body: [concat: [b, a]]}}\n"
-    built = spec(tmp_path, f"{block}graph: [{LOOP}, {last}]\n")
+    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {last}]\n")
     assert built.graph.nodes[-1].inputs == read
 
 
@@ -84,7 +84,7 @@ def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
                     - []
                     - skips[skip]
     """
-    built = spec(tmp_path, text)
+    built = load_spec(tmp_path, text)
     adds = [n.inputs for n in built.graph.nodes if n.op.keyword == "add"]
     assert adds == [("repeat_1/conv", "conv_2"), ("repeat_2/conv", "conv_1")]
     assert built.graph.nodes[-1].type.shape == (8, 8, 8)
@@ -93,15 +93,15 @@ def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
 def test_a_list_of_an_inner_loop_is_new_in_each_turn(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [relu]}"
     text = f"graph: [repeat: {{times: 2, body: [{inner}, concat: [ys]]}}]\n"
-    assert [n.inputs for n in spec(tmp_path, text).graph.nodes if n.op.keyword == "concat"] == [
-        (f"repeat_{n}/repeat_1/relu", f"repeat_{n}/repeat_2/relu") for n in (1, 2)
-    ]
+    assert [
+        n.inputs for n in load_spec(tmp_path, text).graph.nodes if n.op.keyword == "concat"
+    ] == [(f"repeat_{n}/repeat_1/relu", f"repeat_{n}/repeat_2/relu") for n in (1, 2)]
 
 
 def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [concat: [ys]]}"
     text = f"graph: [{LOOP}, repeat: {{times: 2, body: [{inner}]}}, concat: [ys]]\n"
-    nodes = spec(tmp_path, text).graph.nodes[:-1]
+    nodes = load_spec(tmp_path, text).graph.nodes[:-1]
     joins = [n for n in nodes if n.op.keyword == "concat"]
     assert [n.inputs for n in joins] == [
         *[CONVS] * 2,
@@ -138,10 +138,10 @@ def test_what_is_said_of_a_wrong_reading(
     tmp_path: Path, last: str, code: str, pointed: str, message: str | None
 ) -> None:
     text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {last}]\n"
-    (found,) = errors(tmp_path, text)
-    assert (found.code, found.at.line) == (code, 6)
-    assert found.at.text[found.at.column - 1 :].startswith(pointed)
-    assert message is None or found.message == message
+    (diagnostic,) = read_errors(tmp_path, text)
+    assert (diagnostic.code, diagnostic.at.line) == (code, 6)
+    assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
+    assert message is None or diagnostic.message == message
 
 
 def test_an_output_is_one_value(tmp_path: Path) -> None:
@@ -154,15 +154,17 @@ def test_an_output_is_one_value(tmp_path: Path) -> None:
     path.write_text(f"{head('ys')}graph: [{LOOP}]\n")
     with pytest.raises(UserError) as caught:
         load(path)
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.at.line, found.at.column) == ("E0218", 4, 20)
-    assert found.help == "name one of them, such as `ys[0]`, or join them: `concat: [ys]`"
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == ("E0218", 4, 20)
+    assert diagnostic.help == "name one of them, such as `ys[0]`, or join them: `concat: [ys]`"
 
 
 def test_a_loop_that_fails_hides_its_list(tmp_path: Path) -> None:
     loop = LOOP.replace("times: 3", "times: many")
-    (found,) = errors(tmp_path, f'graph: [{loop}, concat: [ys, "ys[7]"], {{relu: , from: ys}}]\n')
-    assert (found.code, found.message) == ("E0221", "unknown name `many`")
+    (diagnostic,) = read_errors(
+        tmp_path, f'graph: [{loop}, concat: [ys, "ys[7]"], {{relu: , from: ys}}]\n'
+    )
+    assert (diagnostic.code, diagnostic.message) == ("E0221", "unknown name `many`")
 
 
 TEXT = f"""{HEAD}graph:
@@ -211,7 +213,7 @@ RES2NET = """
 """
 
 
-def conv_bn(x, w, path, act=True):
+def compute_conv_bn(x, w, path, act=True):
     """A convolution that keeps the size, batch norm, ReLU."""
     kernel = torch.tensor(w[f"{path}/conv.weight"])
     mean, var, weight, bias = (
@@ -222,17 +224,19 @@ def conv_bn(x, w, path, act=True):
     return f.relu(y) if act else y
 
 
-def res2net(x, w, scales):
+def compute_res2net(x, w, scales):
     """Equation 1 of the paper, written out."""
     top = "res2net_bottleneck"
-    xs = conv_bn(x, w, f"{top}/conv_bn_1").chunk(scales, dim=1)
+    xs = compute_conv_bn(x, w, f"{top}/conv_bn_1").chunk(scales, dim=1)
     ys = [xs[0]]
     for i, part in enumerate(xs[1:], 1):
         path = f"{top}/res2net_scales/repeat_{i}/conv_bn"
-        ys.append(conv_bn(part if i == 1 else part + ys[-1], w, path))
-    y = conv_bn(torch.cat(ys, dim=1), w, f"{top}/conv_bn_2", act=False)
+        ys.append(compute_conv_bn(part if i == 1 else part + ys[-1], w, path))
+    y = compute_conv_bn(torch.cat(ys, dim=1), w, f"{top}/conv_bn_2", act=False)
     short = f"{top}/conv_bn_3"
-    return f.relu(y + (conv_bn(x, w, short, act=False) if f"{short}/conv.weight" in w else x))
+    return f.relu(
+        y + (compute_conv_bn(x, w, short, act=False) if f"{short}/conv.weight" in w else x)
+    )
 
 
 @pytest.mark.parametrize(("filters", "width", "scales"), [(4, 3, 4), (12, 2, 2), (10, 2, 7)])
@@ -240,21 +244,21 @@ def test_res2net_equals_its_definition(
     tmp_path: Path, filters: int, width: int, scales: int
 ) -> None:
     text = RES2NET
-    for word, number in {"FILTERS": filters, "WIDTH": width, "SCALES": scales}.items():
-        text = text.replace(word, str(number))
-    graph = spec(tmp_path, text).graph
+    for placeholder, number in {"FILTERS": filters, "WIDTH": width, "SCALES": scales}.items():
+        text = text.replace(placeholder, str(number))
+    graph = load_spec(tmp_path, text).graph
     numbers = np.random.default_rng(0)
-    given = {
+    weights = {
         name: abs(numbers.normal(size=p.shape)).astype(np.float32) + (p.role == "var")
         for name, p in graph.params.items()
     }
     x = numbers.normal(size=(2, 4, 8, 8)).astype(np.float32)
-    net = create_module(graph, given).eval()
+    net = create_module(graph, weights).eval()
     with torch.no_grad():
-        found = net(torch.tensor(x))
-        expected = res2net(torch.tensor(x), given, scales)
-    (found,) = found.values() if isinstance(found, dict) else (found,)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        actual = net(torch.tensor(x))
+        expected = compute_res2net(torch.tensor(x), weights, scales)
+    (actual,) = actual.values() if isinstance(actual, dict) else (actual,)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
     middle = width * scales
     shortcut = 4 * filters + 2 * filters if filters != 4 else 0
     assert compute_cost(graph).params == (
@@ -264,7 +268,7 @@ def test_res2net_equals_its_definition(
 
 
 def test_res2net_refuses_parts_of_unequal_size(tmp_path: Path) -> None:
-    (found,) = errors(
+    (diagnostic,) = read_errors(
         tmp_path, "use: [blocks/res2net.yaml]\ngraph: [res2net_scales: {scales: 3}]\n"
     )
-    assert (found.code, found.at.line, found.at.column) == ("E0219", 6, 9)
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == ("E0219", 6, 9)

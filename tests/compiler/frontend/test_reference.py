@@ -21,7 +21,7 @@ AROUND = {
 }
 
 
-def whole(example: str) -> str:
+def complete_example(example: str) -> str:
     keys = set(re.findall(r"^(\w+):", example, re.M))
     return "".join(text for key, text in AROUND.items() if key not in keys) + example
 
@@ -33,7 +33,7 @@ def test_the_reference_has_examples() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_example_compiles_and_its_tests_hold(example: str, tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
-    path.write_text(whole(example))
+    path.write_text(complete_example(example))
     spec = load(path)
     assert spec.graph.nodes
     assert [f for f in check_expectations(spec) if not f.holds] == []

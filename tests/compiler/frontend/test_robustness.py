@@ -20,19 +20,19 @@ PIECES = st.sampled_from(
 )
 
 
-def drop(lines: list[str], at: int, _: str) -> list[str]:
+def remove_line(lines: list[str], at: int, _: str) -> list[str]:
     return lines[:at] + lines[at + 1 :]
 
 
-def double(lines: list[str], at: int, _: str) -> list[str]:
+def repeat_line(lines: list[str], at: int, _: str) -> list[str]:
     return [*lines[:at], lines[at], *lines[at:]]
 
 
-def indent(lines: list[str], at: int, _: str) -> list[str]:
+def indent_line(lines: list[str], at: int, _: str) -> list[str]:
     return [*lines[:at], "  " + lines[at], *lines[at + 1 :]]
 
 
-def cut(lines: list[str], at: int, _: str) -> list[str]:
+def truncate_lines(lines: list[str], at: int, _: str) -> list[str]:
     return lines[:at]
 
 
@@ -46,7 +46,9 @@ def replace_value(lines: list[str], at: int, piece: str) -> list[str]:
     return [*lines[:at], f"{head}{colon} {piece}", *lines[at + 1 :]]
 
 
-CHANGES = st.sampled_from([drop, double, indent, cut, insert, replace_value])
+CHANGES = st.sampled_from(
+    [remove_line, repeat_line, indent_line, truncate_lines, insert, replace_value]
+)
 
 
 @settings(
@@ -63,12 +65,12 @@ def test_a_damaged_spec_compiles_or_is_diagnosed(tmp_path: Path, changes: list[t
     path = tmp_path / "damaged.yaml"
     text = "\n".join(lines)
     path.write_text(text)
-    for found in diagnosed(path):
-        assert found.code.startswith("E")
-        assert found.at.line <= text.count("\n") + 2 or found.at.file != str(path)
+    for diagnostic in read_diagnostics(path):
+        assert diagnostic.code.startswith("E")
+        assert diagnostic.at.line <= text.count("\n") + 2 or diagnostic.at.file != str(path)
 
 
-def diagnosed(path: Path) -> tuple[Diagnostic, ...]:
+def read_diagnostics(path: Path) -> tuple[Diagnostic, ...]:
     try:
         check_expectations(load(path))
     except UserError as error:

@@ -19,17 +19,17 @@ ODD: tuple[Any, ...] = (
 TEXTS = sorted(Path(__file__).parents[3].glob("spec/*.yaml"))[:6]
 
 
-def expected(data: object, part: str) -> list[tuple[object, ...]]:
-    whole = {**build_schema(), "$ref": f"#/$defs/{part}"}
+def list_expected(data: object, part: str) -> list[tuple[object, ...]]:
+    full_schema = {**build_schema(), "$ref": f"#/$defs/{part}"}
     for key in ("if", "then", "else"):
-        del whole[key]
+        del full_schema[key]
     return [
         (tuple(e.absolute_path), e.validator, repr(e.instance), "propertyNames" in e.schema_path)
-        for e in jsonschema.Draft202012Validator(whole).iter_errors(data)
+        for e in jsonschema.Draft202012Validator(full_schema).iter_errors(data)
     ]
 
 
-def found(data: object, part: str) -> list[tuple[object, ...]]:
+def list_found(data: object, part: str) -> list[tuple[object, ...]]:
     shared = build_schema()["$defs"]
     return [
         (b.path, b.keyword, repr(b.value), b.of_key)
@@ -37,27 +37,27 @@ def found(data: object, part: str) -> list[tuple[object, ...]]:
     ]
 
 
-def places(data: Any) -> Iterator[tuple[Any, Any]]:
+def iterate_entries(data: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every entry of nested data: what holds it, and its key."""
     for key in list(data) if isinstance(data, dict) else range(len(data)):
         yield data, key
         if isinstance(data[key], dict | list):
-            yield from places(data[key])
+            yield from iterate_entries(data[key])
 
 
 def test_whatever_is_put_into_a_spec() -> None:
-    numbers, wrong = Random(3), 0
+    numbers, error_count = Random(3), 0
     specs = [to_plain(parse(path.read_text(), path.name)) for path in TEXTS]
-    for turn in range(120):
-        data = deepcopy(specs[turn % len(specs)])
+    for iteration in range(120):
+        data = deepcopy(specs[iteration % len(specs)])
         for _ in range(numbers.choice((0, 1, 3))):
-            holder, key = numbers.choice(list(places(data)))
+            holder, key = numbers.choice(list(iterate_entries(data)))
             if isinstance(holder, dict) and numbers.random() < 0.3:
                 holder[numbers.choice(("1a", "zz", "conv", "as"))] = holder.pop(key)
             else:
                 holder[key] = numbers.choice(ODD)
         for part in ("spec", "library"):
-            told = found(data, part)
-            assert sorted(told, key=repr) == sorted(expected(data, part), key=repr)
-            wrong += len(told)
-    assert wrong > 200
+            actual = list_found(data, part)
+            assert sorted(actual, key=repr) == sorted(list_expected(data, part), key=repr)
+            error_count += len(actual)
+    assert error_count > 200

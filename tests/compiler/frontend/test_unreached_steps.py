@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from spec_texts import spec
+from spec_texts import load_spec_text
 
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 
-def errors(tmp_path: Path, text: str, **settings: str) -> tuple[Diagnostic, ...]:
+def read_errors(tmp_path: Path, text: str, **settings: str) -> tuple[Diagnostic, ...]:
     with pytest.raises(UserError) as caught:
-        spec(tmp_path, text, **settings)
+        load_spec_text(tmp_path, text, **settings)
     return caught.value.diagnostics
 
 
@@ -41,7 +41,7 @@ WRONG = {
     "a condition": ("when: {if: 3 + n, then: [relu], else: [conv: {filters: j, kernel: 1}]}", "E0221", "j"),
 }  # fmt: skip
 HALF = "half: {params: {n: 2}, require: [{that: n > 0, else: no}], body: [conv: {filters: n, kernel: 1}]}"
-PLACES = {
+STEP_POSITIONS = {
     "an unused block": "blocks: {HALF, b: {params: {n: 2}, body: [STEP]}}\ngraph: [half]",
     "a side that is not chosen": (
         "params: {n: 0}\nblocks: {HALF}\ngraph: [half, when: {if: n > 0, then: [STEP]}]"
@@ -56,7 +56,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+@pytest.mark.parametrize("place", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
 @pytest.mark.parametrize(("step", "code", "pointed"), WRONG.values(), ids=WRONG.keys())
 def test_what_is_wrong_whatever_the_values_is_said(
     tmp_path: Path, place: str, step: str, code: str, pointed: str | None
@@ -64,18 +64,20 @@ def test_what_is_wrong_whatever_the_values_is_said(
     text = place.replace("HALF", HALF).replace("STEP", step)
     if "image" in step and "b: {params" in place:
         text = text.replace("b: {params", "b: {inputs: [image], params")
-    (found,) = errors(tmp_path, text)
-    assert found.code == code
-    assert pointed is None or found.at.text[found.at.column - 1 :].startswith(pointed)
-    assert found.at.line == (5 if "b: {" in place else text.count("\n") + 5)
+    (diagnostic,) = read_errors(tmp_path, text)
+    assert diagnostic.code == code
+    assert pointed is None or diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
+    assert diagnostic.at.line == (5 if "b: {" in place else text.count("\n") + 5)
 
 
 def test_where_it_is_found_is_said(tmp_path: Path) -> None:
-    (found,) = errors(tmp_path, "blocks: {b: {body: [linear: {units: j}]}}\ngraph: [relu]\n")
-    assert found.notes[-1] == "in block `b`, which no step reaches"
+    (diagnostic,) = read_errors(
+        tmp_path, "blocks: {b: {body: [linear: {units: j}]}}\ngraph: [relu]\n"
+    )
+    assert diagnostic.notes[-1] == "in block `b`, which no step reaches"
 
 
-RIGHT = {
+VALID_SPECS = {
     "division by what the condition excludes": (
         "params: {n: 0}\ngraph: [relu, when: {if: n > 0, then: [conv: {filters: 8 // n, kernel: 1}]}]"
     ),
@@ -108,9 +110,9 @@ RIGHT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", RIGHT.values(), ids=RIGHT.keys())
+@pytest.mark.parametrize("text", VALID_SPECS.values(), ids=VALID_SPECS.keys())
 def test_what_only_some_values_make_wrong_is_not(tmp_path: Path, text: str) -> None:
-    built = spec(tmp_path, text)
+    built = load_spec_text(tmp_path, text)
     assert [w.kind for w in built.warnings if w.kind.startswith("unused-br")] == []
     assert {n.name.partition("_")[0] for n in built.graph.nodes} <= {"relu", "tanh", "a", "b/conv"}
 
@@ -123,14 +125,18 @@ def test_trying_changes_no_path(tmp_path: Path) -> None:
           - when: {if: n > 0, then: [tanh: {}], else: [relu: {}]}
     """
     for n, names in ((0, ["sigmoid", "relu"]), (1, ["relu", "tanh"])):
-        built = spec(tmp_path, text.replace("N", str(n)))
+        built = load_spec_text(tmp_path, text.replace("N", str(n)))
         assert [node.name for node in built.graph.nodes] == names
 
 
 def test_blocks_that_call_each_other_in_a_circle_unused(tmp_path: Path) -> None:
     text = "blocks: {a: {body: [b]}, b: {body: [c]}, c: {body: [a]}}\ngraph: [relu]\n"
-    (found,) = errors(tmp_path, text)
-    assert (found.code, found.label, found.at.line) == ("E0403", "a -> b -> c -> a", 5)
+    (diagnostic,) = read_errors(tmp_path, text)
+    assert (diagnostic.code, diagnostic.label, diagnostic.at.line) == (
+        "E0403",
+        "a -> b -> c -> a",
+        5,
+    )
 
 
 def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
@@ -139,14 +145,14 @@ def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
         blocks: {b: {body: [conv: {filters: j, kernel: 1}]}}
         graph: [b, when: {if: n > 0, then: [b]}]
     """
-    (found,) = errors(tmp_path, text)
-    assert any(note.startswith("in block `b` called from") for note in found.notes)
-    assert not any("more of these" in note for note in found.notes)
+    (diagnostic,) = read_errors(tmp_path, text)
+    assert any(note.startswith("in block `b` called from") for note in diagnostic.notes)
+    assert not any("more of these" in note for note in diagnostic.notes)
 
 
 def test_more_mistakes_show_beside_an_error_in_a_condition(tmp_path: Path) -> None:
     text = "graph: [when: {if: half, then: [relu: {}, conv: {filters: j, kernel: 1}]}]\n"
-    assert [d.message for d in errors(tmp_path, text)] == [
+    assert [d.message for d in read_errors(tmp_path, text)] == [
         "unknown name `half`",
         "unknown name `j`",
     ]
@@ -178,12 +184,12 @@ def test_a_declaration_that_none_can_keep(
     tmp_path: Path, where: str, declared: str, code: str, pointed: str
 ) -> None:
     """Whether or not its default is taken."""
-    given = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
-    text = where.replace("P}", f"{declared}}}").replace("GIVEN", given)
-    settings = {} if "blocks" in where else {"p": given}
-    (found,) = errors(tmp_path, text, **settings)
-    assert (found.code, found.at.line) == (code, 5)
-    assert found.at.text[found.at.column - 1 :].startswith(pointed)
+    setting = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
+    text = where.replace("P}", f"{declared}}}").replace("GIVEN", setting)
+    settings = {} if "blocks" in where else {"p": setting}
+    (diagnostic,) = read_errors(tmp_path, text, **settings)
+    assert (diagnostic.code, diagnostic.at.line) == (code, 5)
+    assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +200,6 @@ def test_statistics_that_make_infinite_pixels(tmp_path: Path, statistics: str, c
     image = (
         f"{{image: {{shape: [3, 8, 8], preprocess: {{resize: {{size: [8, 8]}}, {statistics}}}}}}}"
     )
-    (found,) = errors(tmp_path, f"input: {image}\ngraph: [relu]\n")
-    assert (found.code, found.at.line, found.at.column) == ("E0214", 5, column)
-    assert found.message.startswith("pixels become infinite")
+    (diagnostic,) = read_errors(tmp_path, f"input: {image}\ngraph: [relu]\n")
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == ("E0214", 5, column)
+    assert diagnostic.message.startswith("pixels become infinite")

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from spec_texts import spec
+from spec_texts import load_spec_text
 
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.frontend.spec_tests import check_expectations
@@ -16,7 +16,7 @@ from tcc.compiler.support.diagnostics import UserError
 ROOT = Path(__file__).parents[3]
 
 
-def said(built: Spec) -> list[tuple[str, int, str]]:
+def list_warnings(built: Spec) -> list[tuple[str, int, str]]:
     """The kind, line and pointed text of each warning."""
     assert all(w.severity == "warning" for w in built.warnings)
     return [
@@ -26,7 +26,7 @@ def said(built: Spec) -> list[tuple[str, int, str]]:
 
 
 IMAGE = "input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}, STATISTICS}}}"
-LAST = "global_avg_pool, flatten, linear: {units: 2}"
+CLASSIFIER_END = "global_avg_pool, flatten, linear: {units: 2}"
 
 WARNED = {
     # parts that no output needs
@@ -157,10 +157,10 @@ WARNED = {
     "dropout of 0": ("graph: [relu, dropout: {rate: 0}]", [("no-effect", 5, "0")]),
     # outputs and input
     "softmax twice": (
-        f"graph: [{LAST}, softmax]\noutput: {{y: {{activation: softmax}}}}", [("double-activation", 6, "softmax")],
+        f"graph: [{CLASSIFIER_END}, softmax]\noutput: {{y: {{activation: softmax}}}}", [("double-activation", 6, "softmax")],
     ),
     "softmax of sigmoid, before a dropout": (
-        f"graph: [{LAST}, sigmoid, dropout]\noutput: {{y: {{activation: softmax}}}}", [("double-activation", 6, "softmax")],
+        f"graph: [{CLASSIFIER_END}, sigmoid, dropout]\noutput: {{y: {{activation: softmax}}}}", [("double-activation", 6, "softmax")],
     ),
     "softmax of one number": (
         "graph: [global_avg_pool, flatten, linear: {units: 1}]\noutput: {y: {activation: softmax}}",
@@ -188,7 +188,7 @@ WARNED = {
 def test_what_is_warned_about(
     tmp_path: Path, text: str, expected: list[tuple[str, int, str]]
 ) -> None:
-    assert said(spec(tmp_path, text)) == expected
+    assert list_warnings(load_spec_text(tmp_path, text)) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), WARNED.values(), ids=WARNED.keys())
@@ -199,16 +199,16 @@ def test_each_kind_is_silenced_by_its_name(
         text = text.replace("[", "[unused-allow, ", 2).replace("[unused-allow, relu", "[relu")
     else:
         text += f"\nallow: [{', '.join({kind for kind, _, _ in expected})}]"
-    assert said(spec(tmp_path, text)) == []
+    assert list_warnings(load_spec_text(tmp_path, text)) == []
 
 
 def test_every_kind_is_tried() -> None:
-    assert {kind for _, found in WARNED.values() for kind, _, _ in found} == {
-        k.name for k in WARNING_KINDS
-    }
+    assert {
+        kind for _, expected_warnings in WARNED.values() for kind, _, _ in expected_warnings
+    } == {k.name for k in WARNING_KINDS}
 
 
-MEANT = {
+INTENDED_SPECS = {
     "a recurrence": "graph: [{relu: , as: a}, repeat: {times: 2, body: [{add: [[], a], as: a}]}, add: [[], a]]",
     "a recurrence that is read in the next turn alone": (
         "graph: [{relu: , as: a}, repeat: {times: 2, body: [mul: [[], a], {tanh: , as: a}]}]"
@@ -248,7 +248,7 @@ MEANT = {
     ),
     "its own name": "graph: [{relu: , as: y}]",
     "a value and a probability": (
-        f"graph: [{LAST}]\noutput: {{y: {{}}, p: {{activation: softmax}}}}"
+        f"graph: [{CLASSIFIER_END}]\noutput: {{y: {{}}, p: {{activation: softmax}}}}"
     ),
     "one branch by a parameter": "params: {n: 1}\ngraph: [add: {times: n, branch: [relu]}]",
     "one list": "graph: [repeat: {times: 3, collect: ys, body: [relu, tanh]}, concat: [ys]]",
@@ -268,9 +268,9 @@ MEANT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", MEANT.values(), ids=MEANT.keys())
+@pytest.mark.parametrize("text", INTENDED_SPECS.values(), ids=INTENDED_SPECS.keys())
 def test_what_is_meant_is_not_warned_about(tmp_path: Path, text: str) -> None:
-    assert said(spec(tmp_path, text)) == []
+    assert list_warnings(load_spec_text(tmp_path, text)) == []
 
 
 @pytest.mark.parametrize(
@@ -279,14 +279,14 @@ def test_what_is_meant_is_not_warned_about(tmp_path: Path, text: str) -> None:
     ids=lambda p: p.stem,
 )
 def test_what_comes_with_tcc_is_not_warned_about(path: Path) -> None:
-    assert said(load(path)) == []
+    assert list_warnings(load(path)) == []
 
 
 def test_no_block_that_comes_with_tcc_is_warned_about(tmp_path: Path) -> None:
     """Of what it reads: a spec that uses nothing but the library of all."""
     names = sorted(f"blocks/{p.name}" for p in ROOT.glob("spec/blocks/*.yaml"))
-    built = spec(tmp_path, f"use: [{', '.join(names)}]\ngraph: [relu]\n")
-    assert {kind for kind, _, _ in said(built)} == {"unused-library"}
+    built = load_spec_text(tmp_path, f"use: [{', '.join(names)}]\ngraph: [relu]\n")
+    assert {kind for kind, _, _ in list_warnings(built)} == {"unused-library"}
 
 
 def test_how_a_warning_looks(tmp_path: Path) -> None:
@@ -300,15 +300,15 @@ def test_how_a_warning_looks(tmp_path: Path) -> None:
             as: a
           - concat: [[], a]
     """.replace("relu\n            #", "relu\n          #")
-    (found,) = spec(tmp_path, text).warnings
-    assert str(found).replace(f"{tmp_path}/", "") == dedent("""\
+    (diagnostic,) = load_spec_text(tmp_path, text).warnings
+    assert str(diagnostic).replace(f"{tmp_path}/", "") == dedent("""\
         warning[W0511]: the value `a` is bound again before anything reads it [rebound-name]
           --> net.yaml:12:9
            |
         12 |     as: a
            |         ^ bound before at net.yaml:8:9
            = help: give the two different names""")
-    assert found.to_json()["kind"] == "rebound-name"
+    assert diagnostic.to_json()["kind"] == "rebound-name"
 
 
 @pytest.mark.parametrize(
@@ -323,12 +323,12 @@ def test_only_kinds_can_be_allowed(
     tmp_path: Path, allow: str, column: int, help: str | None
 ) -> None:
     with pytest.raises(UserError) as caught:
-        spec(tmp_path, f"graph: [relu]\nallow: {allow}")
-    (found,) = caught.value.diagnostics
-    assert (found.at.line, found.at.column) == (6, column)
+        load_spec_text(tmp_path, f"graph: [relu]\nallow: {allow}")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.at.line, diagnostic.at.column) == (6, column)
     if help is not None:
-        assert (found.code, found.help) == ("E0213", help)
-        assert all(kind.name in found.message for kind in WARNING_KINDS)
+        assert (diagnostic.code, diagnostic.help) == ("E0213", help)
+        assert all(kind.name in diagnostic.message for kind in WARNING_KINDS)
 
 
 def test_json_silences_too(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_dead_parts_count_nowhere_but_heads_for_training_do(
     tmp_path: Path, head: str, params: int
 ) -> None:
     text = DEAD.replace("HEADhead", f"{head}head").replace("PARAMS", str(params))
-    built = spec(tmp_path, dedent(text).replace("params: {aux: true}\n", ""))
+    built = load_spec_text(tmp_path, dedent(text).replace("params: {aux: true}\n", ""))
     counted = compute_cost(built.graph)
     assert (counted.params, counted.macs) == (params, 512)
     assert sum(row.params for row in counted.rows) == params

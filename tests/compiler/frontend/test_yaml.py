@@ -47,31 +47,31 @@ output:
 """
 
 
-def errors(text, file="t.yaml"):
+def read_errors(text, file="t.yaml"):
     with pytest.raises(UserError) as caught:
         parse(text, file)
     assert caught.value.diagnostics
     return caught.value.diagnostics
 
 
-def said(text, file="t.yaml"):
-    return "\n".join(map(str, errors(text, file)))
+def format_errors(text, file="t.yaml"):
+    return "\n".join(map(str, read_errors(text, file)))
 
 
-def brief(text, file="t.yaml"):
-    return [f"{d.code} {d.at.line}:{d.at.column} {d.message}" for d in errors(text, file)]
+def summarize_errors(text, file="t.yaml"):
+    return [f"{d.code} {d.at.line}:{d.at.column} {d.message}" for d in read_errors(text, file)]
 
 
-def spans(tree):
+def collect_spans(tree):
     yield tree.span
     match tree:
         case Sequence(items=items):
             for item in items:
-                yield from spans(item)
+                yield from collect_spans(item)
         case Mapping(items=pairs):
             for key, value in pairs:
                 yield key.span
-                yield from spans(value)
+                yield from collect_spans(value)
 
 
 def assert_inside(span, text):
@@ -82,7 +82,7 @@ def assert_inside(span, text):
     assert span.width == 1 or span.column - 1 + span.width <= len(span.text)
 
 
-def pointed(span):
+def get_pointed_text(span):
     return span.text[span.column - 1 : span.column - 1 + span.width]
 
 
@@ -129,9 +129,9 @@ def pointed(span):
     ],
 )
 def test_a_scalar_is_what_the_core_schema_says(text, value):
-    read = to_plain(parse(f"a: {text}\n", "t.yaml"))["a"]
-    assert read == value
-    assert type(read) is type(value)
+    parsed = to_plain(parse(f"a: {text}\n", "t.yaml"))["a"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_not_a_number_is_a_float():
@@ -167,7 +167,9 @@ def test_quotes_are_remembered():
 def test_bytes_marks_and_line_ends_make_no_difference(text):
     tree = parse(text, "t.yaml")
     assert to_plain(tree) == to_plain(parse(SPEC, "t.yaml"))
-    assert [str(s) for s in spans(tree)] == [str(s) for s in spans(parse(SPEC, "t.yaml"))]
+    assert [str(s) for s in collect_spans(tree)] == [
+        str(s) for s in collect_spans(parse(SPEC, "t.yaml"))
+    ]
 
 
 # --- places ---------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def test_bytes_marks_and_line_ends_make_no_difference(text):
 def test_every_part_has_its_place(path, line, column, text):
     span = find_span(parse(SPEC, "t.yaml"), path)
     assert (span.line, span.column) == (line, column)
-    assert pointed(span) == text
+    assert get_pointed_text(span) == text
     assert str(span) == f"t.yaml:{line}:{column}"
 
 
@@ -220,15 +222,15 @@ def test_keys_have_places():
 
 def test_places_after_wide_characters_count_characters():
     tree = parse("é: {ü: 'ß', x: 3}\n", "t.yaml")
-    assert pointed(find_span(tree, ["é", "x"])) == "3"
+    assert get_pointed_text(find_span(tree, ["é", "x"])) == "3"
     assert find_span(tree, ["é", "x"]).column == 16
 
 
 def test_anchors_and_tags_are_no_part_of_the_place():
     tree = parse("a: &x !!str 12\nb: &y\n  - 1\nc: &z {d: 1}\ne: *y\n", "t.yaml")
-    assert pointed(find_span(tree, ["a"])) == "12"
+    assert get_pointed_text(find_span(tree, ["a"])) == "12"
     assert find_span(tree, ["b"]).line == 3
-    assert pointed(find_span(tree, ["c"])) == "{d: 1}"
+    assert get_pointed_text(find_span(tree, ["c"])) == "{d: 1}"
     assert to_plain(tree)["e"] == [1]
     assert find_span(tree, ["e"]) == find_span(tree, ["b"])
 
@@ -289,15 +291,15 @@ BROKEN = {
 
 @pytest.mark.parametrize(("text", "expected"), BROKEN.values(), ids=BROKEN)
 def test_broken_yaml_is_located_and_explained(text, expected):
-    (found,) = brief(text)
-    assert found.startswith(f"E0102 {expected}")
-    (error,) = errors(text)
+    (summary,) = summarize_errors(text)
+    assert summary.startswith(f"E0102 {expected}")
+    (error,) = read_errors(text)
     assert error.help
     assert_inside(error.at, text)
 
 
 def test_a_syntax_error_reads_so():
-    assert said("graph:\n  - conv: {filters: 4, kernel: [3, 3}\n  - relu\n") == (
+    assert format_errors("graph:\n  - conv: {filters: 4, kernel: [3, 3}\n  - relu\n") == (
         "error[E0102]: expected `]`, found `}`\n"
         " --> t.yaml:2:37\n"
         "  |\n"
@@ -309,7 +311,7 @@ def test_a_syntax_error_reads_so():
 
 
 def test_what_runs_on_is_told():
-    assert said("a: [1,\n  2\nb: 3\n") == (
+    assert format_errors("a: [1,\n  2\nb: 3\n") == (
         "error[E0102]: this `[` is never closed\n"
         " --> t.yaml:1:4\n"
         "  |\n"
@@ -320,7 +322,7 @@ def test_what_runs_on_is_told():
 
 
 def test_every_duplicate_key_is_shown_in_the_texts_order():
-    assert said("a: 1\nb: {c: 1, d: 2, c: 3}\na: 2\n") == (
+    assert format_errors("a: 1\nb: {c: 1, d: 2, c: 3}\na: 2\n") == (
         "error[E0103]: the key `c` is here twice\n"
         " --> t.yaml:2:17\n"
         "  |\n"
@@ -337,18 +339,18 @@ def test_every_duplicate_key_is_shown_in_the_texts_order():
 
 
 def test_keys_that_differ_in_quotes_alone_are_the_same():
-    assert brief('on: 1\n"on": 2') == ["E0103 2:1 the key `on` is here twice"]
+    assert summarize_errors('on: 1\n"on": 2') == ["E0103 2:1 the key `on` is here twice"]
 
 
 def test_errors_before_a_syntax_error_are_shown_with_it():
-    assert brief("a: {b: 1, b: 2}\n1: 2\nc: [") == [
+    assert summarize_errors("a: {b: 1, b: 2}\n1: 2\nc: [") == [
         "E0103 1:11 the key `b` is here twice",
         "E0102 3:4 this `[` is never closed",
     ]
 
 
 def test_keys_must_be_names():
-    assert brief("1: a\ntrue: b\n? [c]\n: d\n: e\n2.5: f\nnull: g\n") == [
+    assert summarize_errors("1: a\ntrue: b\n? [c]\n: d\n: e\n2.5: f\nnull: g\n") == [
         "E0107 1:1 a key must be a name, found the number 1",
         "E0107 2:1 a key must be a name, found the truth value `true`",
         "E0107 3:3 a key must be a name, found a list",
@@ -375,7 +377,7 @@ def test_keys_must_be_names():
     ],
 )
 def test_what_yaml_has_and_specs_do_not(text, expected):
-    assert brief(text)[0].startswith(f"E0107 {expected}")
+    assert summarize_errors(text)[0].startswith(f"E0107 {expected}")
 
 
 def test_a_quoted_merge_key_is_a_key():
@@ -383,7 +385,7 @@ def test_a_quoted_merge_key_is_a_key():
 
 
 def test_a_misspelt_alias_gets_a_suggestion():
-    assert errors("a: &stem 1\nb: *stm\n")[0].help == "did you mean `*stem`?"
+    assert read_errors("a: &stem 1\nb: *stm\n")[0].help == "did you mean `*stem`?"
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def test_a_misspelt_alias_gets_a_suggestion():
     ],
 )
 def test_a_file_must_have_content(text, expected):
-    assert brief(text) == [f"E0106 {expected}"]
+    assert summarize_errors(text) == [f"E0106 {expected}"]
 
 
 @pytest.mark.parametrize(
@@ -418,11 +420,11 @@ def test_a_file_must_have_content(text, expected):
     ],
 )
 def test_what_is_no_text_is_refused(raw, expected):
-    assert brief(raw) == [f"E0101 {expected}"]
+    assert summarize_errors(raw) == [f"E0101 {expected}"]
 
 
 def test_undecodable_bytes_are_shown_without_harm():
-    assert said(b"name: caf\xe9 # x\n") == (
+    assert format_errors(b"name: caf\xe9 # x\n") == (
         "error[E0101]: the file is not UTF-8 text: byte 0xe9 at offset 9\n"
         " --> t.yaml:1:10\n"
         "  |\n"
@@ -447,7 +449,7 @@ def test_undecodable_bytes_are_shown_without_harm():
     ],
 )
 def test_nesting_is_bounded(text):
-    (error,) = errors(text)
+    (error,) = read_errors(text)
     assert error.code == "E0105"
     assert error.message == f"more than {MAX_DEPTH} lists and mappings within one another"
 
@@ -455,26 +457,26 @@ def test_nesting_is_bounded(text):
 def test_nesting_up_to_the_limit_is_read():
     text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     assert json.dumps(to_plain(parse(text, "t.yaml"))) == text
-    assert [d.code for d in errors(f"[{text}]")] == ["E0105"]
+    assert [d.code for d in read_errors(f"[{text}]")] == ["E0105"]
 
 
 def test_nesting_through_aliases_is_bounded():
     text = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 300))
-    (error,) = errors(text)
+    (error,) = read_errors(text)
     assert error.code == "E0105"
     assert error.at.line == MAX_DEPTH
-    assert pointed(error.at) == f"*a{MAX_DEPTH - 2}"
+    assert get_pointed_text(error.at) == f"*a{MAX_DEPTH - 2}"
 
 
 def test_a_bomb_of_aliases_is_defused():
     text = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        f"{name}: &{name} [{', '.join([f'*{previous}'] * 9)}]\n"
+        for previous, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    (error,) = errors(text)
+    (error,) = read_errors(text)
     assert error.code == "E0104"
     assert error.message == f"the file holds more than {MAX_NODES:,} values, aliases written out"
-    assert pointed(error.at) == "*e"
+    assert get_pointed_text(error.at) == "*e"
 
 
 def test_aliases_within_the_limits_are_what_they_stand_for():
@@ -488,11 +490,11 @@ def test_aliases_within_the_limits_are_what_they_stand_for():
 
 
 def test_size_is_bounded():
-    (error,) = errors(b"#" * (MAX_YAML_BYTES + 1))
+    (error,) = read_errors(b"#" * (MAX_YAML_BYTES + 1))
     assert error.code == "E0104"
     assert error.message == "the file is too large: 65,537 of at most 65,536 bytes"
     assert error.help.endswith("a spec in JSON, named `*.json`, may have 1,048,576 bytes")
-    (error,) = errors(b" " * (MAX_JSON_BYTES + 1), "t.json")
+    (error,) = read_errors(b" " * (MAX_JSON_BYTES + 1), "t.json")
     assert error.message == "the file is too large: 1,048,577 of at most 1,048,576 bytes"
     assert error.help == "use `repeat`, `each` and blocks for what comes many times"
 
@@ -507,17 +509,19 @@ def test_json_of_more_than_a_yaml_text_may_have_is_read():
 @pytest.mark.parametrize("file", ["t.yaml", "t.json"])
 def test_numbers_are_bounded(file):
     assert to_plain(parse('{"a": -9223372036854775808}', file)) == {"a": -(2**63)}
-    assert brief('{"a": 9223372036854775809}', file) == [
+    assert summarize_errors('{"a": 9223372036854775809}', file) == [
         "E0104 1:7 the number is too large for 64 bits"
     ]
-    assert brief("[1e999, 2]", "t.json") == ["E0104 1:2 the number is too large for 64 bits"]
-    assert brief('{"a": ' + "9" * 9000 + "}", file) == [
+    assert summarize_errors("[1e999, 2]", "t.json") == [
+        "E0104 1:2 the number is too large for 64 bits"
+    ]
+    assert summarize_errors('{"a": ' + "9" * 9000 + "}", file) == [
         "E0104 1:7 the number is too large for 64 bits"
     ]
 
 
 def test_the_number_of_errors_is_bounded():
-    assert len(errors("a: 1\n" * 1000)) == 50
+    assert len(read_errors("a: 1\n" * 1000)) == 50
 
 
 # --- JSON -----------------------------------------------------------------------------------
@@ -530,9 +534,9 @@ def test_json_with_tabs_is_read_with_places(file):
     tree = parse(JSON, file)
     assert to_plain(tree) == json.loads(JSON)
     span = find_span(tree, ["graph", 1, "conv", "filters"])
-    assert (span.line, span.column, pointed(span)) == (3, 41, "4")
-    assert pointed(find_key_span(tree, ["graph", 1], "conv")) == '"conv"'
-    assert pointed(find_span(tree, ["graph", 1])) == '{"conv": {"filters": 4}}'
+    assert (span.line, span.column, get_pointed_text(span)) == (3, 41, "4")
+    assert get_pointed_text(find_key_span(tree, ["graph", 1], "conv")) == '"conv"'
+    assert get_pointed_text(find_span(tree, ["graph", 1])) == '{"conv": {"filters": 4}}'
     assert tree.get("graph").items[0].quoted
 
 
@@ -575,27 +579,29 @@ def test_yaml_in_brackets_is_no_json():
     ],
 )
 def test_broken_json_is_located_and_explained(text, expected, hint):
-    (error,) = errors(text, "t.json")
-    assert brief(text, "t.json") == [f"E0102 {expected}"]
+    (error,) = read_errors(text, "t.json")
+    assert summarize_errors(text, "t.json") == [f"E0102 {expected}"]
     assert error.help.startswith(hint)
     assert_inside(error.at, text)
 
 
 def test_json_has_duplicates_and_limits_too():
-    assert brief('{"a": 1, "a": 2, "b": {"c": 1, "c": 2}}', "t.json") == [
+    assert summarize_errors('{"a": 1, "a": 2, "b": {"c": 1, "c": 2}}', "t.json") == [
         "E0103 1:10 the key `a` is here twice",
         "E0103 1:32 the key `c` is here twice",
     ]
-    assert errors('{"a": ' + "[" * 10_000, "t.json")[0].code == "E0105"
-    assert errors("[" + "1," * MAX_NODES + "1]", "t.json")[0].code == "E0104"
-    assert brief("", "t.json") == ["E0106 1:1 the file is empty"]
-    assert brief("3", "t.json") == ["E0106 1:1 expected `key: value`, found the number 3 alone"]
+    assert read_errors('{"a": ' + "[" * 10_000, "t.json")[0].code == "E0105"
+    assert read_errors("[" + "1," * MAX_NODES + "1]", "t.json")[0].code == "E0104"
+    assert summarize_errors("", "t.json") == ["E0106 1:1 the file is empty"]
+    assert summarize_errors("3", "t.json") == [
+        "E0106 1:1 expected `key: value`, found the number 3 alone"
+    ]
 
 
 # --- whatever comes in ----------------------------------------------------------------------
 
 
-def outcome(text, file):
+def parse_outcome(text, file):
     """Return the tree of a text and what is wrong with it; one of both is there."""
     try:
         return parse(text, file), ()
@@ -606,11 +612,11 @@ def outcome(text, file):
 def check(text):
     """Read a text, as YAML and JSON; nothing but a located user error may come of it."""
     for file in ("t.yaml", "t.json"):
-        tree, diagnostics = outcome(text, file)
+        tree, diagnostics = parse_outcome(text, file)
         assert bool(tree) != bool(diagnostics)
         assert all(d.code.startswith("E01") and str(d) for d in diagnostics)
         if isinstance(text, str):
-            for span in (*(spans(tree) if tree else ()), *(d.at for d in diagnostics)):
+            for span in (*(collect_spans(tree) if tree else ()), *(d.at for d in diagnostics)):
                 assert_inside(span, text)
 
 
@@ -624,7 +630,7 @@ def test_random_text_is_read_or_refused(text):
     check(text)
 
 
-WORDS = st.sampled_from(
+FRAGMENTS = st.sampled_from(
     [
         *("a", "b: ", ": ", "- ", "-", "? ", "\n", "\n  ", "\n    ", " ", "[", "]", "{", "}", ","),
         *("#", "'", '"', "|\n", ">-\n", "&a ", "*a", "!", "!!str ", "!!s%t", "%", "---\n", "...\n"),
@@ -633,7 +639,7 @@ WORDS = st.sampled_from(
 )
 
 
-@given(st.lists(WORDS, max_size=40).map("".join))
+@given(st.lists(FRAGMENTS, max_size=40).map("".join))
 @example("a: !!st%r 5")
 @example('a: "\\U00110000"')
 @example("%YAML 1.2\n%YAML 1.2\n---\n")
@@ -653,16 +659,18 @@ def test_a_truncated_spec_is_read_or_refused(length):
 
 
 @st.composite
-def mutants(draw):
+def draw_mutant(draw):
     text = draw(st.sampled_from([SPEC, JSON]))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         end = draw(st.integers(start, min(len(text), start + 8)))
-        text = text[:start] + draw(st.one_of(st.just(""), WORDS, st.text(max_size=3))) + text[end:]
+        text = (
+            text[:start] + draw(st.one_of(st.just(""), FRAGMENTS, st.text(max_size=3))) + text[end:]
+        )
     return text
 
 
-@given(mutants())
+@given(draw_mutant())
 def test_a_mutated_spec_is_read_or_refused(text):
     check(text)
 
@@ -703,5 +711,5 @@ def test_directives_are_few(before):
     tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
     row = 101 + before.count("\n")
     message = "more than 100 lines begin with `%`, as directives of YAML do"
-    assert brief(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
+    assert summarize_errors(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
     assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")

@@ -12,7 +12,7 @@ from tcc.testing.nets import NetBuilder, build_dense, build_gated
 MAP = TensorType((4, 6, 6))
 
 
-def small() -> Graph:
+def build_small_graph() -> Graph:
     add = NetBuilder(4, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
@@ -20,32 +20,34 @@ def small() -> Graph:
     return add.build()
 
 
-def changed(node: str, **fields: object) -> Graph:
-    graph = small()
+def replace_node(node: str, **fields: object) -> Graph:
+    graph = build_small_graph()
     nodes = tuple(replace(n, **fields) if n.name == node else n for n in graph.nodes)
     return replace(graph, nodes=nodes)
 
 
 BROKEN = {
-    "net: two inputs are called image": replace(small(), inputs=small().inputs * 2),
-    "net: conv is defined twice": changed("relu", name="conv"),
-    "net: image is defined twice": changed("conv", name="image"),
-    "net: relu reads later, which no earlier node defines": changed("relu", inputs=("later",)),
-    "net: conv reads relu, which no earlier node defines": changed("conv", inputs=("relu",)),
-    "net: relu has 2 inputs": changed("relu", inputs=("conv", "image")),
-    "net: sum has 0 inputs": changed("sum", inputs=()),
-    "net: conv is 4x6x6, but its op infers 8x6x6": changed("conv", op=Conv(8, (1, 1))),
-    "net: relu is 4x6x5, but its op infers 4x6x6": changed("relu", type=TensorType((4, 6, 5))),
+    "net: two inputs are called image": replace(
+        build_small_graph(), inputs=build_small_graph().inputs * 2
+    ),
+    "net: conv is defined twice": replace_node("relu", name="conv"),
+    "net: image is defined twice": replace_node("conv", name="image"),
+    "net: relu reads later, which no earlier node defines": replace_node("relu", inputs=("later",)),
+    "net: conv reads relu, which no earlier node defines": replace_node("conv", inputs=("relu",)),
+    "net: relu has 2 inputs": replace_node("relu", inputs=("conv", "image")),
+    "net: sum has 0 inputs": replace_node("sum", inputs=()),
+    "net: conv is 4x6x6, but its op infers 8x6x6": replace_node("conv", op=Conv(8, (1, 1))),
+    "net: relu is 4x6x5, but its op infers 4x6x6": replace_node("relu", type=TensorType((4, 6, 5))),
     "net: conv: a window of height 9 does not fit the input: the input is 6x6, padded height 6": (
-        changed("conv", op=Conv(4, (9, 9)))
+        replace_node("conv", op=Conv(4, (9, 9)))
     ),
-    "net: conv has 1 weight tensors": changed("conv", params=("conv.weight",)),
+    "net: conv has 1 weight tensors": replace_node("conv", params=("conv.weight",)),
     "net: two outputs share a name": replace(
-        small(), outputs=(Output("y", "sum"), Output("y", "relu"))
+        build_small_graph(), outputs=(Output("y", "sum"), Output("y", "relu"))
     ),
-    "net: output y is not defined": replace(small(), outputs=(Output("y", "nothing"),)),
+    "net: output y is not defined": replace(build_small_graph(), outputs=(Output("y", "nothing"),)),
     "net: output image bears the name of an input": replace(
-        small(), outputs=(Output("image", "sum"),)
+        build_small_graph(), outputs=(Output("image", "sum"),)
     ),
 }
 
@@ -57,29 +59,33 @@ def test_the_verifier_names_the_broken_rule(message: str, graph: Graph) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("graph", [small(), build_dense(), build_gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [build_small_graph(), build_dense(), build_gated()], ids=lambda g: g.name
+)
 def test_a_sound_graph_is_returned_as_it_is(graph: Graph) -> None:
     assert verify(graph) is graph
 
 
 def test_types_are_those_of_inputs_and_nodes() -> None:
-    graph = small()
+    graph = build_small_graph()
     assert dict(graph.types) == dict.fromkeys(("image", "conv", "relu", "sum"), MAP)
     assert graph.get_input_types(graph.nodes[2]) == (MAP, MAP, MAP)
 
 
 def test_readers_are_listed_once_and_in_order() -> None:
-    readers = {value: [n.name for n in nodes] for value, nodes in small().readers.items()}
+    readers = {
+        value: [n.name for n in nodes] for value, nodes in build_small_graph().readers.items()
+    }
     assert readers == {"image": ["conv"], "conv": ["relu", "sum"], "relu": ["sum"], "sum": []}
 
 
 def test_a_sole_reader_is_the_only_use_of_a_value() -> None:
-    graph = small()
+    graph = build_small_graph()
     assert graph.find_sole_reader("relu") is graph.nodes[2]
     assert graph.find_sole_reader("conv") is None
     assert graph.find_sole_reader("sum") is None
-    seen = replace(graph, outputs=(*graph.outputs, Output("middle", "relu")))
-    assert seen.find_sole_reader("relu") is None
+    extended = replace(graph, outputs=(*graph.outputs, Output("middle", "relu")))
+    assert extended.find_sole_reader("relu") is None
 
 
 def test_params_stand_in_the_order_of_first_use() -> None:
@@ -99,20 +105,25 @@ def test_params_stand_in_the_order_of_first_use() -> None:
 
 
 def test_weights_may_be_shared() -> None:
-    first = make_node("first", Linear(4), ("x",), (TensorType((4,)),))
-    assert first is not None
-    second = replace(first, name="second", inputs=("first",))
+    first_linear = make_node("first", Linear(4), ("x",), (TensorType((4,)),))
+    assert first_linear is not None
+    second = replace(first_linear, name="second", inputs=("first",))
     graph = verify(
-        Graph("tied", (Input("x", TensorType((4,))),), (first, second), (Output("y", "second"),))
+        Graph(
+            "tied",
+            (Input("x", TensorType((4,))),),
+            (first_linear, second),
+            (Output("y", "second"),),
+        )
     )
     assert list(graph.params) == ["first.weight", "first.bias"]
 
 
 def test_a_graph_never_changes() -> None:
     with pytest.raises(FrozenInstanceError):
-        small().name = "other"  # type: ignore[misc]
+        build_small_graph().name = "other"  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
-        small().nodes[0].name = "other"  # type: ignore[misc]
+        build_small_graph().nodes[0].name = "other"  # type: ignore[misc]
 
 
 def test_a_node_gets_its_weights_from_its_path() -> None:

@@ -32,7 +32,7 @@ IMAGENET = Preprocess(
 )
 
 
-def written(pre):
+def encode_contract(pre):
     return json.loads(json.dumps(json_records.encode(pre)))
 
 
@@ -41,21 +41,21 @@ def read_json(data):
     return json_records.decode(Preprocess, data)
 
 
-def picture(height, width, seed=0):
+def create_picture(height, width, seed=0):
     """Noise with flat black and white parts, so that clipping and rounding are both met."""
     rng = np.random.default_rng([seed, height, width])
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return np.where(rng.random((height, width, 1)) < 0.3, np.uint8(255) * (noise > 127), noise)
 
 
-def levels(pre, image, size):
+def compute_levels(pre, image, size):
     """The 8-bit pixels that `apply` computes, back as (H, W, C)."""
     values = apply(replace(pre, mean=(0.0,), std=(1.0,)), image, size) * np.float32(255)
     assert np.array_equal(values, np.rint(values))
     return values.astype(np.uint8).transpose(1, 2, 0)
 
 
-def pillow(image, size):
+def resize_with_pillow(image, size):
     """Pillow's resize, a call for each axis: from 13 on it may choose their order itself."""
     height, width = size
     wide = Image.fromarray(image).resize((width, image.shape[0]), BILINEAR)
@@ -71,17 +71,17 @@ def pillow(image, size):
 @example(64, 64, 64, 31)
 @example(64, 64, 31, 64)
 def test_stretch_is_pillow_to_the_bit(height, width, to_height, to_width):
-    image = picture(height, width)
+    image = create_picture(height, width)
     pre = Preprocess(resize=PixelResize((to_height, to_width)))
-    found = levels(pre, image, (3, to_height, to_width))
-    assert np.array_equal(found, pillow(image, (to_height, to_width)))
+    actual = compute_levels(pre, image, (3, to_height, to_width))
+    assert np.array_equal(actual, resize_with_pillow(image, (to_height, to_width)))
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (101, 131), (224, 224), (96, 96), (300, 450)])
 def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shape):
-    image = picture(*shape)
+    image = create_picture(*shape)
     expected = Image.fromarray(image).resize((224, 224), BILINEAR)
-    assert np.array_equal(levels(IMAGENET, image, (3, 224, 224)), np.asarray(expected))
+    assert np.array_equal(compute_levels(IMAGENET, image, (3, 224, 224)), np.asarray(expected))
 
 
 @settings(max_examples=60)
@@ -89,13 +89,15 @@ def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shap
 @example(3, 200, 50, 50)
 @example(5, 5, 5, 5)
 def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
-    image, target = picture(height, width), (to_height, to_width)
+    image, target = create_picture(height, width), (to_height, to_width)
     scaled = compute_cover_size((height, width), target)
-    top, left = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
-    whole = pillow(image, scaled)
+    top_edge, left_edge = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
+    resized = resize_with_pillow(image, scaled)
     pre = Preprocess(resize=PixelResize(target, "cover"))
-    found = levels(pre, image, (3, *target))
-    assert np.array_equal(found, whole[top : top + to_height, left : left + to_width])
+    actual = compute_levels(pre, image, (3, *target))
+    assert np.array_equal(
+        actual, resized[top_edge : top_edge + to_height, left_edge : left_edge + to_width]
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_covering_size(source, target, scaled):
 
 def test_cover_of_a_thin_image_computes_only_what_is_kept():
     # scaled whole it would be 224 x 8,960,000 pixels
-    thin = picture(1, 40000)
+    thin = create_picture(1, 40000)
     result = apply(Preprocess(resize=PixelResize((224, 224), "cover")), thin, (3, 224, 224))
     assert result.shape == (3, 224, 224)
 
@@ -132,31 +134,31 @@ def test_cover_of_a_thin_image_computes_only_what_is_kept():
     ],
 )
 def test_crop_takes_the_centre_and_pads_with_zeros(shape, crop, there, here):
-    image = picture(*shape)
+    image = create_picture(*shape)
     expected = np.zeros((*crop, 3), np.uint8)
     expected[here] = image[there]
-    assert np.array_equal(levels(Preprocess(crop=crop), image, (3, *crop)), expected)
+    assert np.array_equal(compute_levels(Preprocess(crop=crop), image, (3, *crop)), expected)
 
 
 def test_resize_comes_before_crop():
-    image = picture(90, 70)
+    image = create_picture(90, 70)
     pre = Preprocess(resize=PixelResize((40, 50)), crop=(30, 20))
-    expected = pillow(image, (40, 50))[5:35, 15:35]
-    assert np.array_equal(levels(pre, image, (3, 30, 20)), expected)
+    expected = resize_with_pillow(image, (40, 50))[5:35, 15:35]
+    assert np.array_equal(compute_levels(pre, image, (3, 30, 20)), expected)
 
 
 def test_gray_is_pillow_luma_taken_before_resizing():
-    image = picture(61, 83)
+    image = create_picture(61, 83)
     gray = np.asarray(Image.fromarray(image).convert("L"))
-    assert np.array_equal(levels(Preprocess("gray"), image, (1, 61, 83))[:, :, 0], gray)
+    assert np.array_equal(compute_levels(Preprocess("gray"), image, (1, 61, 83))[:, :, 0], gray)
     small = Image.fromarray(gray).resize((20, 61), BILINEAR).resize((20, 30), BILINEAR)
-    found = levels(Preprocess("gray", PixelResize((30, 20))), image, (1, 30, 20))
-    assert np.array_equal(found[:, :, 0], np.asarray(small))
+    actual = compute_levels(Preprocess("gray", PixelResize((30, 20))), image, (1, 30, 20))
+    assert np.array_equal(actual[:, :, 0], np.asarray(small))
 
 
 def test_bgr_reverses_the_channels():
-    image = picture(4, 5)
-    assert np.array_equal(levels(Preprocess("bgr"), image, (3, 4, 5)), image[:, :, ::-1])
+    image = create_picture(4, 5)
+    assert np.array_equal(compute_levels(Preprocess("bgr"), image, (3, 4, 5)), image[:, :, ::-1])
 
 
 def test_mean_and_std_round_each_step_to_float32():
@@ -176,21 +178,21 @@ def test_the_largest_of_all_values_divides():
     image[0, 1] = (10, 40, 25)
     image[1, 2, 0] = 7
     pre = Preprocess(scale="max", mean=(0.1, 0.2, 0.3), std=(0.5,))
-    found = apply(pre, image, (3, 2, 3))
+    actual = apply(pre, image, (3, 2, 3))
     for c, y, x in np.ndindex(3, 2, 3):
         unit = np.float32(np.float32(image[y, x, c]) / np.float32(40))
         mean = np.float32(pre.mean[c])
-        assert found[c, y, x] == np.float32(np.float32(unit - mean) / np.float32(0.5))
+        assert actual[c, y, x] == np.float32(np.float32(unit - mean) / np.float32(0.5))
 
 
 def test_the_maximum_is_that_of_what_the_network_sees():
     image = np.full((40, 40, 3), 100, np.uint8)
     image[0, 0] = 255  # cut away
-    found = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
-    assert np.array_equal(found, np.ones((3, 20, 20), np.float32))
+    actual = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
+    assert np.array_equal(actual, np.ones((3, 20, 20), np.float32))
     small = Preprocess(scale="max", resize=PixelResize((7, 9)))
-    gray = picture(31, 45) // 2
-    expected = pillow(gray, (7, 9)).astype(np.float32)
+    gray = create_picture(31, 45) // 2
+    expected = resize_with_pillow(gray, (7, 9)).astype(np.float32)
     expected /= expected.max()
     assert np.array_equal(apply(small, gray, (3, 7, 9)).transpose(1, 2, 0), expected)
 
@@ -208,24 +210,26 @@ def test_a_black_image_is_zeros_whatever_divides(color):
 
 
 def test_an_image_with_a_white_pixel_is_the_same_under_both_scales():
-    image = picture(9, 8)
+    image = create_picture(9, 8)
     image[3, 3, 1] = 255
-    one, other = (apply(Preprocess(scale=scale), image, (3, 9, 8)) for scale in SCALES)
-    assert np.array_equal(one, other)
+    first_scaled, second_scaled = (
+        apply(Preprocess(scale=scale), image, (3, 9, 8)) for scale in SCALES
+    )
+    assert np.array_equal(first_scaled, second_scaled)
 
 
 def test_one_mean_serves_all_channels():
-    image = picture(3, 3)
-    one = apply(Preprocess(mean=(0.5,), std=(0.25,)), image, (3, 3, 3))
+    image = create_picture(3, 3)
+    single_mean = apply(Preprocess(mean=(0.5,), std=(0.25,)), image, (3, 3, 3))
     three = apply(Preprocess(mean=(0.5,) * 3, std=(0.25,) * 3), image, (3, 3, 3))
-    assert np.array_equal(one, three)
+    assert np.array_equal(single_mean, three)
 
 
 def test_the_image_is_not_changed():
-    image = picture(9, 9)
-    before = image.copy()
+    image = create_picture(9, 9)
+    original = image.copy()
     apply(IMAGENET, image, (3, 224, 224))
-    assert np.array_equal(image, before)
+    assert np.array_equal(image, original)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +245,14 @@ def test_the_image_is_not_changed():
 )
 def test_result_shape_is_what_apply_gives(pre, shape):
     assert compute_output_shape(pre) == shape
-    image = picture(12, 17)
+    image = create_picture(12, 17)
     size = shape or (pre.channels, 12, 17)
     assert apply(pre, image, size).shape == size
 
 
 def test_an_image_of_the_wrong_size_is_named():
     with pytest.raises(UserError) as caught:
-        apply(Preprocess(), picture(20, 30), (3, 224, 200), "tile.png")
+        apply(Preprocess(), create_picture(20, 30), (3, 224, 200), "tile.png")
     assert str(caught.value) == (
         "error[E0706]: the image is 30x20 pixels, but the network takes 200x224\n"
         "  --> tile.png\n"
@@ -273,22 +277,22 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
     | st.builds(Preprocess, scale=st.sampled_from(SCALES))
 )
 def test_json_keeps_the_contract(pre):
-    assert read_json(written(pre)) == pre
+    assert read_json(encode_contract(pre)) == pre
 
 
 def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
-    data = written(IMAGENET)
+    data = encode_contract(IMAGENET)
     del data["raw"]
     assert "scale" not in data
     assert read_json(data) == IMAGENET
 
 
 def test_a_raw_contract_gives_the_grey_levels():
-    image = picture(12, 17)
+    image = create_picture(12, 17)
     pre = replace(IMAGENET, resize=PixelResize((8, 9)))
     raw = apply(replace(pre, raw=True), image, (3, 8, 9))
     assert raw.dtype == np.float32
-    assert np.array_equal(raw.transpose(1, 2, 0), levels(pre, image, (3, 8, 9)))
+    assert np.array_equal(raw.transpose(1, 2, 0), compute_levels(pre, image, (3, 8, 9)))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +306,7 @@ def test_a_raw_contract_gives_the_grey_levels():
 )
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match="^" + message):
-        check(read_json(written(Preprocess()) | change))
+        check(read_json(encode_contract(Preprocess()) | change))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +321,7 @@ def test_what_does_not_fit_is_refused(change, message):
 )  # fmt: skip
 def test_what_is_no_contract_is_refused(change):
     with pytest.raises(json_records.RecordError, match=f"^{next(iter(change))}|`extra`"):
-        read_json(written(Preprocess()) | change)
+        read_json(encode_contract(Preprocess()) | change)
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "rgb"])
@@ -352,9 +356,9 @@ def test_memory_is_that_of_the_rows_and_a_strip(pre, shape, most):
 
 
 def test_strips_have_no_say(monkeypatch):
-    image = picture(211, 157)
+    image = create_picture(211, 157)
     pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
-    whole = apply(pre, image, (1, 224, 224))
+    expected = apply(pre, image, (1, 224, 224))
     for strip in (1, 1000, 50_000):
         monkeypatch.setattr(pixel_resampling, "STRIP_ELEMENTS", strip)
-        assert np.array_equal(apply(pre, image, (1, 224, 224)), whole)
+        assert np.array_equal(apply(pre, image, (1, 224, 224)), expected)

@@ -35,10 +35,12 @@ def test_outputs_tell_their_activation_and_whether_they_only_train() -> None:
 
 def test_shared_weights_are_named() -> None:
     kind = TensorType((4,))
-    first = make_node("first", Linear(4), ("x",), (kind,))
-    assert first is not None
-    second = replace(first, name="second", inputs=("first",))
-    graph = verify(Graph("tied", (Input("x", kind),), (first, second), (Output("y", "second"),)))
+    first_linear = make_node("first", Linear(4), ("x",), (kind,))
+    assert first_linear is not None
+    second = replace(first_linear, name="second", inputs=("first",))
+    graph = verify(
+        Graph("tied", (Input("x", kind),), (first_linear, second), (Output("y", "second"),))
+    )
     assert "%first = linear(%x) {units=4, bias=true} : float32[4]" in print_graph(graph)
     assert (
         "%second = linear(%first) {units=4, bias=true} params(first.weight, first.bias)"
@@ -47,7 +49,7 @@ def test_shared_weights_are_named() -> None:
 
 
 def test_equal_graphs_print_equally_and_places_do_not_show() -> None:
-    plain = NetBuilder(4)
-    plain("softmax", Softmax())
-    assert print_graph(plain.build()) == print_graph(plain.build())
+    original = NetBuilder(4)
+    original("softmax", Softmax())
+    assert print_graph(original.build()) == print_graph(original.build())
     assert ".yaml" not in print_graph(build_dense())

@@ -10,8 +10,15 @@ import onnxsim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantised import EXACT_LEVELS, LEVELS, SATURATES, differing, held, session
-from random_nets import extreme, graphs
+from quantised import (
+    EXACT_LEVELS,
+    LEVELS,
+    SATURATES,
+    count_differing_elements,
+    open_session,
+    to_onnx_values,
+)
+from random_nets import draw_graph, draw_weights
 from tables import looped
 
 from tcc.backends.onnxruntime.precision_conversion import encode_onnx
@@ -57,11 +64,15 @@ nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lamb
 SPEC = Path(__file__).resolve().parents[3] / "spec"
 
 
-def outputs(model: Model, x: np.ndarray, level: str = "ORT_ENABLE_ALL") -> dict[str, np.ndarray]:
-    made = session(lower(model), level)
+def run_outputs(
+    model: Model, x: np.ndarray, level: str = "ORT_ENABLE_ALL"
+) -> dict[str, np.ndarray]:
+    runtime_session = open_session(lower(model), level)
     source = model.graph.inputs[0]
-    names = [o.name for o in made.get_outputs()]
-    got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})
+    names = [o.name for o in runtime_session.get_outputs()]
+    got = runtime_session.run(
+        names, {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+    )
     return {name: y[0] for name, y in zip(names, got, strict=True)}
 
 
@@ -80,7 +91,7 @@ def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: 
     for seed in range(3):
         x = sample_input(graph, seed)
         (expected,) = float_program.run(model, [x])
-        assert_near(outputs(form(model), x, level), dict(expected), bound)
+        assert_near(run_outputs(form(model), x, level), dict(expected), bound)
 
 
 @looped(CASES, small=SMALL)
@@ -91,17 +102,17 @@ def test_every_step_of_the_language_has_small_weights(
     model = build_one_input_model(case)
     x = sample_input(model.graph)
     (expected,) = float_program.run(model, [x])
-    assert_near(outputs(form(model), x), dict(expected), bound)
+    assert_near(run_outputs(form(model), x), dict(expected), bound)
 
 
 @settings(max_examples=40)
 @given(data=st.data(), name=st.sampled_from(tuple(SMALL)))
 def test_random_networks_stay_finite_whatever_their_weights(data: st.DataObject, name: str) -> None:
-    graph = graphs(data.draw, floats=True)
+    graph = draw_graph(data.draw, floats=True)
     form, _ = SMALL[name]
     x = sample_input(graph)
-    made = outputs(form(Model(graph, extreme(data.draw, graph))), x)
-    assert all(np.isfinite(y).all() for y in made.values())
+    tensors = run_outputs(form(Model(graph, draw_weights(data.draw, graph))), x)
+    assert all(np.isfinite(y).all() for y in tensors.values())
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e6])
@@ -112,10 +123,13 @@ def test_weights_that_float16_cannot_hold_stay_float32(factor: float) -> None:
     graph = add.build()
     weights = sample_weights(graph)
     weights["far.weight"] = weights["far.weight"] * np.float32(factor)
-    made = convert_float16(Model(graph, weights))
-    assert {n.name: n.op.keyword for n in made.graph.nodes} == {"plain": "half", "far": "conv"}
-    assert made.weights["plain.weight"].dtype == np.float16
-    assert made.weights["far.weight"].dtype == np.float32
+    half_model = convert_float16(Model(graph, weights))
+    assert {n.name: n.op.keyword for n in half_model.graph.nodes} == {
+        "plain": "half",
+        "far": "conv",
+    }
+    assert half_model.weights["plain.weight"].dtype == np.float16
+    assert half_model.weights["far.weight"].dtype == np.float32
 
 
 def test_weights_keep_their_names_and_shrink() -> None:
@@ -142,28 +156,28 @@ def test_tied_layers_still_share_their_weights() -> None:
     add = NetBuilder(4)
     add("first", Linear(4))
     add("second", Linear(4))
-    first, second = add.build().nodes
-    tied = Graph("tied", add.inputs, (first, second), add.build().outputs)
-    object.__setattr__(second, "params", first.params)
+    first_node, second_node = add.build().nodes
+    tied = Graph("tied", add.inputs, (first_node, second_node), add.build().outputs)
+    object.__setattr__(second_node, "params", first_node.params)
     model = Model(tied, sample_weights(tied))
     x = sample_input(tied)
     (expected,) = float_program.run(model, [x])
     for form, bound in SMALL.values():
-        assert_near(outputs(form(model), x), dict(expected), bound)
+        assert_near(run_outputs(form(model), x), dict(expected), bound)
 
 
 def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
     add = NetBuilder(50)
     add("fc", Linear(7))
     model = Model(add.build(), sample_weights(add.build()))
-    made = quantize_dynamic(model)
-    assert Counter(n.op_type for n in lower(made).graph.node)["MatMulInteger"] == 1
+    dynamic_model = quantize_dynamic(model)
+    assert Counter(n.op_type for n in lower(dynamic_model).graph.node)["MatMulInteger"] == 1
     for scale in (1e-3, 1.0, 1e4):
         x = sample_input(model.graph) * np.float32(scale)
         (expected,) = float_program.run(
             Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)}), [x]
         )
-        got = outputs(
+        got = run_outputs(
             quantize_dynamic(
                 Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)})
             ),
@@ -176,61 +190,71 @@ def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
-    made = convert_to_unsigned(program)
-    assert {n.op.keyword for n in made.graph.nodes if isinstance(n.op, QConv)} == {"unsigned_qconv"}
+    unsigned_model = convert_to_unsigned(program)
+    assert {n.op.keyword for n in unsigned_model.graph.nodes if isinstance(n.op, QConv)} == {
+        "unsigned_qconv"
+    }
     x = sample_input(graph, 5)
-    assert differing(made, x, level) == {}
+    assert count_differing_elements(unsigned_model, x, level) == {}
     expected = integer_program.run(program, [x], keep_all=True)[0]
-    got = integer_program.run(made, [x], keep_all=True)[0]
+    got = integer_program.run(unsigned_model, [x], keep_all=True)[0]
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
 @settings(max_examples=40)
 @given(data=st.data())
 def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
-    graph = graphs(data.draw)
-    model = lower_for_int8(graph, extreme(data.draw, graph))
+    graph = draw_graph(data.draw)
+    model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
-    assert differing(convert_to_unsigned(quantize(model, calibrate_on_input(model, x))), x) == {}
+    assert (
+        count_differing_elements(
+            convert_to_unsigned(quantize(model, calibrate_on_input(model, x))), x
+        )
+        == {}
+    )
 
 
 @nets
 @pytest.mark.parametrize("level", EXACT_LEVELS)
 def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
-    made = pad_channels(program)
+    wide_model = pad_channels(program)
     # A stem of three channels; in the other network all that has a window has whole words.
     stems = {"dense": ["wide_qconv"], "gated": []}
-    assert [n.op.keyword for n in made.graph.nodes if n.op.keyword == "wide_qconv"] == stems[
+    assert [n.op.keyword for n in wide_model.graph.nodes if n.op.keyword == "wide_qconv"] == stems[
         graph.name
     ]
     x = sample_input(graph, 5)
-    assert differing(made, x, level) == {}
+    assert count_differing_elements(wide_model, x, level) == {}
     expected = integer_program.run(program, [x], keep_all=True)[0]
-    got = integer_program.run(made, [x], keep_all=True)[0]
+    got = integer_program.run(wide_model, [x], keep_all=True)[0]
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
 @settings(max_examples=20)
 @given(data=st.data())
 def test_channels_of_zeros_in_random_networks(data: st.DataObject) -> None:
-    graph = graphs(data.draw)
-    model = lower_for_int8(graph, extreme(data.draw, graph))
+    graph = draw_graph(data.draw)
+    model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
-    assert differing(pad_channels(quantize(model, calibrate_on_input(model, x))), x) == {}
+    assert (
+        count_differing_elements(pad_channels(quantize(model, calibrate_on_input(model, x))), x)
+        == {}
+    )
 
 
-def few() -> Graph:
+def build_narrow_graph() -> Graph:
     """Maps of few channels, read by all kinds of layers: windows, joins, sums, pools, outputs."""
     add = NetBuilder(3, 14, 14, name="few")
     stem = add("stem", Conv(5, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     split = add("mix", Conv(6, (1, 1)))
-    one = add("one", Conv(4, (1, 1)), split)
+    left_conv = add("one", Conv(4, (1, 1)), split)
     add("two_depthwise", DepthwiseConv((5, 5), padding=2), split)
-    two = add("two", Conv(3, (1, 1)))
+    right_conv = add("two", Conv(3, (1, 1)))
     wide = add("wide", Conv(20, (1, 1)), split)
-    add("joined", Concat(), one, two, wide)
+    add("joined", Concat(), left_conv, right_conv, wide)
     add("out", Conv(5, (1, 1)))
     total = add("sum", Add(), stem, "out")
     add("again", Concat(), total, wide)
@@ -242,39 +266,43 @@ def few() -> Graph:
 
 
 def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() -> None:
-    program = build_int8_model(few(), sample_weights(few()))
-    made = pad_channels(program)
-    names = {name for name in made.graph.types if name.endswith(":wide")}
+    program = build_int8_model(build_narrow_graph(), sample_weights(build_narrow_graph()))
+    wide_model = pad_channels(program)
+    names = {name for name in wide_model.graph.types if name.endswith(":wide")}
     # `wide` has channels enough, `two` is an output, and a sum reads `out`.
     assert names == {
         f"{name}:wide" for name in ("stem", "depthwise", "mix", "one", "two_depthwise", "joined")
     } | {"down:wide"}
-    assert {made.graph.types[name].shape[0] for name in names} == {16, 39}
+    assert {wide_model.graph.types[name].shape[0] for name in names} == {16, 39}
     x = sample_input(program.graph, 5)
     for level in EXACT_LEVELS:
-        assert differing(made, x, level) == {}
-    (right,) = integer_program.run(program, [x], keep_all=True)
-    (own,) = integer_program.run(made, [x], keep_all=True)
-    assert all(np.array_equal(own[name], y) for name, y in right.items())
+        assert count_differing_elements(wide_model, x, level) == {}
+    (expected,) = integer_program.run(program, [x], keep_all=True)
+    (actual,) = integer_program.run(wide_model, [x], keep_all=True)
+    assert all(np.array_equal(actual[name], y) for name, y in expected.items())
     for name in names:
         channels = program.graph.types[name.removesuffix(":wide")].shape[0]
         if name != "joined:wide":
-            assert not own[name][channels:].any()
+            assert not actual[name][channels:].any()
 
 
-@pytest.mark.parametrize("graph", [few(), build_dense(), build_gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [build_narrow_graph(), build_dense(), build_gated()], ids=lambda g: g.name
+)
 def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     data, names = add_inner_outputs(encode_onnx(program, INT8, 17), INTEGERS)
-    made = session(onnx.load_model_from_string(data))
+    runtime_session = open_session(onnx.load_model_from_string(data))
     x = sample_input(program.graph, 3)
     source = program.graph.inputs[0]
-    got = made.run(list(names), {source.name: held(x[None].astype(source.type.dtype.value))})
-    shown = {name: y[0] for name, y in zip(names, got, strict=True)}
-    (right,) = integer_program.run(program, [x], keep_all=True)
-    layers = program_check.compare_layers(program.graph, [(right, shown)])
-    kept = [node.name for node in program.graph.nodes if node.type.scale is not None]
-    assert [layer.name for layer in layers] == kept
+    got = runtime_session.run(
+        list(names), {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+    )
+    probed = {name: y[0] for name, y in zip(names, got, strict=True)}
+    (expected,) = integer_program.run(program, [x], keep_all=True)
+    layers = program_check.compare_layers(program.graph, [(expected, probed)])
+    scaled_nodes = [node.name for node in program.graph.nodes if node.type.scale is not None]
+    assert [layer.name for layer in layers] == scaled_nodes
     assert all(layer.values and not layer.differing for layer in layers)
 
 
@@ -288,17 +316,17 @@ def test_a_strangers_value_without_channels_is_not_shown() -> None:
     assert add_inner_outputs(data, INTEGERS)[1] == ("x:wide",)
 
 
-def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
+def measure_steps_apart(program: Model, x: np.ndarray, level: str) -> float:
     """Return how far the float form's outputs are from the integer program's, in levels."""
-    got = outputs(convert_to_qdq(program), x, level)
+    got = run_outputs(convert_to_qdq(program), x, level)
     (expected,) = integer_program.run(program, [x])
     inputs = {node.name: program.graph.get_input_types(node)[0] for node in program.graph.nodes}
-    apart = 0.0
+    max_steps = 0.0
     for output in program.graph.outputs:
         y = expected[output.name]
         step = inputs[output.value].scale or float(np.abs(y).max(initial=0)) / 127 or 1.0
-        apart = max(apart, float(np.abs(got[output.name] - y).max(initial=0)) / step)
-    return apart
+        max_steps = max(max_steps, float(np.abs(got[output.name] - y).max(initial=0)) / step)
+    return max_steps
 
 
 @nets
@@ -306,39 +334,39 @@ def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
 def test_floats_between_integers_are_at_most_two_levels_away(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
-        assert steps_apart(program, sample_input(graph, seed), level) < 2.01
+        assert measure_steps_apart(program, sample_input(graph, seed), level) < 2.01
 
 
 @looped(CASES)
 def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
-    given = build_one_input_model(case)
-    program = build_int8_model(given.graph, given.weights)
+    case_model = build_one_input_model(case)
+    program = build_int8_model(case_model.graph, case_model.weights)
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
-        assert steps_apart(program, sample_input(given.graph), level) < 2.01
+        assert measure_steps_apart(program, sample_input(case_model.graph), level) < 2.01
 
 
 @settings(max_examples=60)
 @given(data=st.data(), exact=st.booleans())
 def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool) -> None:
-    graph = graphs(data.draw, floats=True)
-    model = lower_for_int8(graph, extreme(data.draw, graph))
+    graph = draw_graph(data.draw, floats=True)
+    model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
     program = quantize(model, calibrate_on_input(model, x))
     lowered = lower(convert_to_qdq(program))
     onnx.checker.check_model(lowered, full_check=True)
     for proto in (lowered, lower(program)):
-        found = session(proto, exact=exact).run(None, {"image": x[None]})
-        assert all(np.isfinite(y).all() for y in found)
+        tensors = open_session(proto, exact=exact).run(None, {"image": x[None]})
+        assert all(np.isfinite(y).all() for y in tensors)
 
 
 def test_each_operation_stands_between_integers_and_floats() -> None:
     program = build_int8_model(build_dense(), sample_weights(build_dense()))
     lowered = lower(convert_to_qdq(program))
-    made = {name: node for node in lowered.graph.node for name in node.output}
-    whole = {n.name for n in program.graph.nodes if isinstance(n.op, RealConv)}
+    producers = {name: node for node in lowered.graph.node for name in node.output}
+    float_convs = {n.name for n in program.graph.nodes if isinstance(n.op, RealConv)}
     for node in lowered.graph.node:
-        if node.op_type == "Conv" and not node.output[0].startswith(tuple(whole)):
-            assert [made[name].op_type for name in node.input] == ["DequantizeLinear"] * 3
+        if node.op_type == "Conv" and not node.output[0].startswith(tuple(float_convs)):
+            assert [producers[name].op_type for name in node.input] == ["DequantizeLinear"] * 3
             (y,) = node.output
             (reader,) = (n for n in lowered.graph.node if y in n.input)
             assert reader.op_type in {"QuantizeLinear", "Relu", "Clip"}
@@ -360,16 +388,16 @@ def test_onnx_runtime_makes_integers_of_it_again(tmp_path: Path) -> None:
     kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node)
     convolutions = sum(isinstance(n.op, QConv) for n in program.graph.nodes)
     assert kinds["QLinearConv"] == convolutions
-    last = sum(isinstance(n.op, RealConv) for n in program.graph.nodes)
-    assert kinds["Conv"] + kinds["FusedConv"] == last == 1
+    float_count = sum(isinstance(n.op, RealConv) for n in program.graph.nodes)
+    assert kinds["Conv"] + kinds["FusedConv"] == float_count == 1
 
 
-def forms(graph: Graph) -> dict[str, Model]:
-    plain = Model(graph, sample_weights(graph))
+def build_forms(graph: Graph) -> dict[str, Model]:
+    float_model = Model(graph, sample_weights(graph))
     program = build_int8_model(graph, sample_weights(graph))
     return {
-        "half": convert_float16(plain),
-        "dynamic": quantize_dynamic(plain),
+        "half": convert_float16(float_model),
+        "dynamic": quantize_dynamic(float_model),
         "int8": program,
         "unsigned": convert_to_unsigned(program),
         "simulated": convert_to_qdq(program),
@@ -379,33 +407,33 @@ def forms(graph: Graph) -> dict[str, Model]:
 @nets
 @pytest.mark.parametrize("opset", [13, 17, MAX_OPSET])
 def test_the_files_are_sound_and_the_same_every_time(graph: Graph, opset: int) -> None:
-    again = forms(graph)
-    for name, model in forms(graph).items():
+    rebuilt = build_forms(graph)
+    for name, model in build_forms(graph).items():
         lowered = lower(model, opset)
         onnx.checker.check_model(lowered, full_check=True)
         inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
         types = {v.name: v.type for v in inferred.graph.value_info}
         assert all(types[v.name] == v.type for v in lowered.graph.value_info)
-        first, second = (
-            lower(m, opset).SerializeToString(deterministic=True) for m in (model, again[name])
+        first_file, second_file = (
+            lower(m, opset).SerializeToString(deterministic=True) for m in (model, rebuilt[name])
         )
-        assert first == second
+        assert first_file == second_file
 
 
 @nets
 def test_onnxsim_accepts_them(graph: Graph) -> None:
     x = sample_input(graph)
-    for name, model in forms(graph).items():
+    for name, model in build_forms(graph).items():
         simple, sound = onnxsim.simplify(lower(model))
         assert sound, name
         if SATURATES and name in ("int8", "simulated"):
             continue  # with equal constants as one, ONNX Runtime does not load them unsigned
-        made = session(simple)
+        runtime_session = open_session(simple)
         source = model.graph.inputs[0]
-        feed = {source.name: held(x[None].astype(source.type.dtype.value))}
-        names = [o.name for o in made.get_outputs()]
-        got = dict(zip(names, (y[0] for y in made.run(names, feed)), strict=True))
-        assert_near(got, outputs(model, x), 1e-2)
+        feed = {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+        names = [o.name for o in runtime_session.get_outputs()]
+        got = dict(zip(names, (y[0] for y in runtime_session.run(names, feed)), strict=True))
+        assert_near(got, run_outputs(model, x), 1e-2)
 
 
 @pytest.mark.parametrize("path", sorted(SPEC.glob("ddsnet.yaml")), ids=lambda p: p.stem)
@@ -415,4 +443,4 @@ def test_a_network_of_the_zoo(path: Path) -> None:
     x = sample_input(graph)
     (expected,) = float_program.run(Model(graph, weights), [x])
     for form, bound in SMALL.values():
-        assert_near(outputs(form(Model(graph, weights)), x), dict(expected), bound)
+        assert_near(run_outputs(form(Model(graph, weights)), x), dict(expected), bound)

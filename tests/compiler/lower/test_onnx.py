@@ -29,17 +29,17 @@ SPECS = Path(__file__).resolve().parents[3] / "spec"
 graphs = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
-def model(graph: Graph) -> Model:
+def build_model(graph: Graph) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def image(graph: Graph, batch: int = 2) -> np.ndarray:
+def create_image(graph: Graph, batch: int = 2) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(
         (batch, *graph.inputs[0].type.shape), np.float32
     )
 
 
-def by_onnx(lowered: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+def run_onnx(lowered: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(lowered.SerializeToString(), options)
@@ -48,8 +48,8 @@ def by_onnx(lowered: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, values, strict=True))
 
 
-def by_torch(given: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    network = create_module(given.graph, given.weights).eval()
+def run_torch(source_model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    network = create_module(source_model.graph, source_model.weights).eval()
     with torch.no_grad():
         return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
 
@@ -64,34 +64,38 @@ def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
 @graphs
 @pytest.mark.parametrize("opset", OPSETS)
 def test_it_computes_what_torch_computes(graph: Graph, opset: int) -> None:
-    lowered = lower(model(graph), opset)
+    lowered = lower(build_model(graph), opset)
     onnx.checker.check_model(lowered, full_check=True)
-    assert_agree(by_onnx(lowered, image(graph)), by_torch(model(graph), image(graph)))
+    assert_agree(
+        run_onnx(lowered, create_image(graph)), run_torch(build_model(graph), create_image(graph))
+    )
 
 
 @graphs
 @pytest.mark.parametrize("opset", [11, 17])
 def test_onnxsim_accepts_it_and_its_result_agrees(graph: Graph, opset: int) -> None:
-    simple, sound = onnxsim.simplify(lower(model(graph), opset))
+    simple, sound = onnxsim.simplify(lower(build_model(graph), opset))
     assert sound
-    assert len(simple.graph.node) < len(lower(model(graph), opset).graph.node)
-    assert_agree(by_onnx(simple, image(graph)), by_torch(model(graph), image(graph)))
+    assert len(simple.graph.node) < len(lower(build_model(graph), opset).graph.node)
+    assert_agree(
+        run_onnx(simple, create_image(graph)), run_torch(build_model(graph), create_image(graph))
+    )
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_specs_agree(path: Path) -> None:
     graph = load(path).graph
-    lowered = lower(model(graph))
+    lowered = lower(build_model(graph))
     onnx.checker.check_model(lowered, full_check=True)
-    x = image(graph, 1)
-    expected = by_torch(model(graph), x)
-    assert_agree(by_onnx(lowered, x), expected)
-    assert_agree(by_onnx(onnxsim.simplify(lowered)[0], x), expected)
+    x = create_image(graph, 1)
+    expected = run_torch(build_model(graph), x)
+    assert_agree(run_onnx(lowered, x), expected)
+    assert_agree(run_onnx(onnxsim.simplify(lowered)[0], x), expected)
 
 
 @graphs
 def test_weights_inputs_and_outputs_keep_the_names_of_the_spec(graph: Graph) -> None:
-    lowered = lower(model(graph)).graph
+    lowered = lower(build_model(graph)).graph
     params = [name for name in graph.params if not name.startswith("aux")]
     assert [t.name for t in lowered.initializer if "." in t.name and ":" not in t.name] == params
     assert [i.name for i in lowered.input] == ["image"]
@@ -103,17 +107,17 @@ def test_weights_inputs_and_outputs_keep_the_names_of_the_spec(graph: Graph) -> 
 
 
 def test_values_bear_the_paths_of_their_steps() -> None:
-    lowered = lower(model(build_dense())).graph
-    made = [name for node in lowered.node for name in node.output]
-    assert made[:4] == ["stem", "stem_bn", "stem_relu", "layer/depthwise"]
-    assert [node.name for node in lowered.node] == made
+    lowered = lower(build_model(build_dense())).graph
+    value_names = [name for node in lowered.node for name in node.output]
+    assert value_names[:4] == ["stem", "stem_bn", "stem_relu", "layer/depthwise"]
+    assert [node.name for node in lowered.node] == value_names
     types = {v.name: v.type.tensor_type for v in lowered.value_info}
     shape = [d.dim_param or d.dim_value for d in types["concat"].shape.dim]
     assert shape == ["N", 16, 8, 8]
 
 
 def test_nothing_that_only_trains_is_left() -> None:
-    lowered = lower(model(build_dense())).graph
+    lowered = lower(build_model(build_dense())).graph
     text = str(lowered)
     assert "aux" not in text
     unused = {**sample_weights(build_dense()), "other.weight": np.ones(3, np.float32)}
@@ -122,10 +126,13 @@ def test_nothing_that_only_trains_is_left() -> None:
 
 def test_an_output_may_be_called_like_another_value() -> None:
     add = NetBuilder(2, 3, 3)
-    first = add("first", Conv(2, (1, 1)))
+    first_conv = add("first", Conv(2, (1, 1)))
     second = add("second", Relu())
-    graph = add.build(Output("second", first), Output("first", second))
-    assert_agree(by_onnx(lower(model(graph)), image(graph)), by_torch(model(graph), image(graph)))
+    graph = add.build(Output("second", first_conv), Output("first", second))
+    assert_agree(
+        run_onnx(lower(build_model(graph)), create_image(graph)),
+        run_torch(build_model(graph), create_image(graph)),
+    )
 
 
 def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
@@ -134,29 +141,29 @@ def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
     graph = add.build(
         Output("a", relu), Output("b", relu), Output("relu", relu), Output("raw", "image")
     )
-    got = by_onnx(lower(model(graph)), image(graph))
-    assert_agree(got, by_torch(model(graph), image(graph)))
+    got = run_onnx(lower(build_model(graph)), create_image(graph))
+    assert_agree(got, run_torch(build_model(graph), create_image(graph)))
     assert set(got) == {"a", "b", "relu", "raw"}
 
 
 def test_the_batch_axis_is_open_or_fixed() -> None:
     graph = build_gated()
     for batch, dim in ((None, "N"), (3, 3)):
-        lowered = lower(model(graph), batch=batch).graph
+        lowered = lower(build_model(graph), batch=batch).graph
         for value in (*lowered.input, *lowered.output, *lowered.value_info):
-            first = value.type.tensor_type.shape.dim[0]
-            assert (first.dim_param or first.dim_value) == dim, value.name
+            batch_dim = value.type.tensor_type.shape.dim[0]
+            assert (batch_dim.dim_param or batch_dim.dim_value) == dim, value.name
 
 
 @pytest.mark.parametrize(("opset", "ir"), [(11, 6), (13, 7), (17, 8), (21, 10)])
 def test_the_format_is_as_old_as_the_opset_lets_it_be(opset: int, ir: int) -> None:
-    lowered = lower(model(build_gated()), opset)
+    lowered = lower(build_model(build_gated()), opset)
     assert lowered.ir_version == ir
     assert [(o.domain, o.version) for o in lowered.opset_import] == [("", opset)]
 
 
 def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
-    lowered = lower(model(build_dense()))
+    lowered = lower(build_model(build_dense()))
     assert (lowered.producer_name, lowered.producer_version) == ("tcc", __version__)
     assert not lowered.doc_string
     assert not lowered.metadata_props
@@ -178,22 +185,22 @@ print(hashlib.sha256(data).hexdigest())
 
 
 def test_the_bytes_are_the_same_in_every_process() -> None:
-    here = lower(model(build_dense())).SerializeToString(deterministic=True)
+    local_bytes = lower(build_model(build_dense())).SerializeToString(deterministic=True)
     for seed in ("1", "2"):
-        found = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])],
             env={"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert found.stdout.strip() == sha256(here).hexdigest()
+        assert completed.stdout.strip() == sha256(local_bytes).hexdigest()
 
 
 @pytest.mark.parametrize("opset", [-1, 10, MAX_OPSET + 1, 99])
 def test_an_opset_that_is_not_supported_is_refused(opset: int) -> None:
     with pytest.raises(UserError) as caught:
-        lower(model(build_gated()), opset)
+        lower(build_model(build_gated()), opset)
     assert str(caught.value) == (
         f"error[E0650]: ONNX opset {opset} is not supported\n"
         "  --> gated\n"
@@ -220,11 +227,11 @@ def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
 
 
 def test_several_inputs_keep_their_names() -> None:
-    given = build_op_model(CASES["add-gate"])
-    lowered = lower(given)
+    case_model = build_op_model(CASES["add-gate"])
+    lowered = lower(case_model)
     assert [i.name for i in lowered.graph.input] == ["x0", "x1"]
     session = onnxruntime.InferenceSession(lowered.SerializeToString())
-    a, b = sample_inputs(given)
+    a, b = sample_inputs(case_model)
     (y,) = session.run(["y"], {"x1": b, "x0": a})
     np.testing.assert_allclose(y, a + b, rtol=1e-6)
 

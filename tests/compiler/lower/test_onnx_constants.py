@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from quantised import LEVELS, Array, session
-from zoo_nets import small
+from quantised import LEVELS, Array, open_session
+from zoo_nets import shrink_network
 
 from tcc.backends.onnxruntime.precision_conversion import (
     CONVERSIONS,
@@ -31,11 +31,11 @@ from tcc.testing.op_cases import sample_weights
 
 SLOW = pytest.mark.slow
 SMALLER = pytest.mark.parametrize(
-    "form", [each for each in CONVERSIONS if not each.full], ids=lambda each: each.name
+    "form", [form for form in CONVERSIONS if not form.full], ids=lambda form: form.name
 )
 
 
-def pooled() -> Graph:
+def build_pooled_graph() -> Graph:
     add = NetBuilder(3, 24, 24, name="pooled")
     add("conv", Conv(64, (3, 3)))
     add("relu", Relu())
@@ -50,12 +50,12 @@ def pooled() -> Graph:
 
 
 @cache
-def model(name: str, integers: bool) -> Model:
+def build_model(name: str, integers: bool) -> Model:
     if name in ("gated", "pooled"):
-        graph = {"gated": build_gated, "pooled": pooled}[name]()
+        graph = {"gated": build_gated, "pooled": build_pooled_graph}[name]()
         values: Mapping[str, Array] = sample_weights(graph)
     else:
-        graph = small(load(shipped.list_specs()[name]).graph)
+        graph = shrink_network(load(shipped.list_specs()[name]).graph)
         values = weights.initialize_random(graph, 0)
     return build_int8_model(graph, values) if integers else run(Model(graph, values), INFERENCE)
 
@@ -65,51 +65,60 @@ def model(name: str, integers: bool) -> Model:
     "name", ["gated", "pooled", "shufflenet_v2", pytest.param("googlenet", marks=SLOW)]
 )
 def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> None:
-    made = model(name, form.integer)
-    plain, small = (
-        lower(CONVERSIONS[form](made)),
-        onnx.load_from_string(encode_onnx(made, form, 17)),
+    source_model = build_model(name, form.integer)
+    plain_file, compact_file = (
+        lower(CONVERSIONS[form](source_model)),
+        onnx.load_from_string(encode_onnx(source_model, form, 17)),
     )
-    onnx.checker.check_model(small, full_check=True)
-    assert small.graph.ByteSize() <= plain.graph.ByteSize()
-    source = made.graph.inputs[0]
-    feeds = {source.name: sample_input(made.graph)[None].astype(source.type.dtype.value)}
+    onnx.checker.check_model(compact_file, full_check=True)
+    assert compact_file.graph.ByteSize() <= plain_file.graph.ByteSize()
+    source = source_model.graph.inputs[0]
+    feeds = {source.name: sample_input(source_model.graph)[None].astype(source.type.dtype.value)}
     for level in LEVELS:
         for exact in (False, True) if form.integer else (False,):
-            one, other = (session(p, level, exact=exact).run(None, feeds) for p in (plain, small))
-            for wanted, got in zip(one, other, strict=True):
-                np.testing.assert_array_equal(got, wanted)
+            expected_outputs, actual_outputs = (
+                open_session(p, level, exact=exact).run(None, feeds)
+                for p in (plain_file, compact_file)
+            )
+            for expected, got in zip(expected_outputs, actual_outputs, strict=True):
+                np.testing.assert_array_equal(got, expected)
 
 
 @SMALLER
 def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> None:
-    made = onnx.load_from_string(encode_onnx(model("shufflenet_v2", form.integer), form, 17))
-    seen = set()
-    for tensor in made.graph.initializer:
+    compact_file = onnx.load_from_string(
+        encode_onnx(build_model("shufflenet_v2", form.integer), form, 17)
+    )
+    constant_keys = set()
+    for tensor in compact_file.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.nbytes < MIN_FILL_BYTES or form in EXPANDED_PRECISIONS:
             continue
         assert len(np.unique(values)) > 1, tensor.name
         key = (values.dtype, values.shape, values.tobytes())
-        assert key not in seen, tensor.name
-        seen.add(key)
+        assert key not in constant_keys, tensor.name
+        constant_keys.add(key)
 
 
 def test_a_pooling_kernel_takes_no_bytes() -> None:
     """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
-    made = onnx.load_from_string(encode_onnx(model("pooled", True), INT8, 17))
-    filled = {node.output[0] for node in made.graph.node if node.op_type == "ConstantOfShape"}
+    compact_file = onnx.load_from_string(encode_onnx(build_model("pooled", True), INT8, 17))
+    filled = {
+        node.output[0] for node in compact_file.graph.node if node.op_type == "ConstantOfShape"
+    }
     assert "pool.weight" in filled
     assert "pool_again.weight" not in filled  # ONNX Runtime would make one of both
-    sizes = [numpy_helper.to_array(t).nbytes for t in made.graph.initializer if "mean" in t.name]
+    sizes = [
+        numpy_helper.to_array(t).nbytes for t in compact_file.graph.initializer if "mean" in t.name
+    ]
     assert max(sizes) == 10 * 10
 
 
 def test_float32_files_hold_every_weight_under_its_name() -> None:
     graph = load(shipped.list_specs()["ddsnet"]).graph
-    made = run(Model(graph, weights.initialize_random(graph, 0)), PLAIN)
-    file = onnx.load_from_string(encode_onnx(made, FP32, 17))
-    assert {t.name for t in file.graph.initializer} >= set(made.graph.params)
+    source_model = run(Model(graph, weights.initialize_random(graph, 0)), PLAIN)
+    file = onnx.load_from_string(encode_onnx(source_model, FP32, 17))
+    assert {t.name for t in file.graph.initializer} >= set(source_model.graph.params)
 
 
 def test_numbers_that_only_compare_equal_stay() -> None:
@@ -117,6 +126,8 @@ def test_numbers_that_only_compare_equal_stay() -> None:
     values[7] = -0.0
     tensors = [numpy_helper.from_array(values, "a"), numpy_helper.from_array(np.abs(values), "b")]
     graph = onnx.helper.make_graph([], "g", [], [], tensors)
-    made = merge_constants(onnx.helper.make_model(graph), fill=True).graph
-    assert [t.name for t in made.initializer if t.data_type == onnx.TensorProto.FLOAT] == ["a"]
-    assert [node.output[0] for node in made.node] == ["b"]
+    compact_graph = merge_constants(onnx.helper.make_model(graph), fill=True).graph
+    assert [t.name for t in compact_graph.initializer if t.data_type == onnx.TensorProto.FLOAT] == [
+        "a"
+    ]
+    assert [node.output[0] for node in compact_graph.node] == ["b"]

@@ -18,7 +18,7 @@ from tcc.testing.op_cases import sample_weights
 graphs = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
-def image(graph: Graph, batch: int = 4) -> torch.Tensor:
+def create_image(graph: Graph, batch: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, *graph.inputs[0].type.shape, generator=generator)
 
@@ -53,10 +53,10 @@ def test_given_weights_are_copied() -> None:
     graph = build_gated()
     values = sample_weights(graph)
     network = create_module(graph, values)
-    kept = values["conv.weight"].copy()
+    original_weight = values["conv.weight"].copy()
     with torch.no_grad():
         network.get_parameter("conv.weight").zero_()
-    np.testing.assert_array_equal(values["conv.weight"], kept)
+    np.testing.assert_array_equal(values["conv.weight"], original_weight)
 
 
 def test_layers_may_be_called_like_methods_of_a_module() -> None:
@@ -68,14 +68,16 @@ def test_layers_may_be_called_like_methods_of_a_module() -> None:
     assert list(network.state_dict()) == list(graph.params)
     copied = copy.deepcopy(network).train()
     assert copied.training
-    assert torch.equal(network(image(graph))["logits"], copied(image(graph))["logits"])
+    assert torch.equal(
+        network(create_image(graph))["logits"], copied(create_image(graph))["logits"]
+    )
 
 
 def test_train_only_outputs_are_there_while_training_alone() -> None:
     graph = build_dense()
     network = create_module(graph)
-    assert set(network.train()(image(graph))) == {"logits", "aux"}
-    assert set(network.eval()(image(graph))) == {"logits"}
+    assert set(network.train()(create_image(graph))) == {"logits", "aux"}
+    assert set(network.eval()(create_image(graph))) == {"logits"}
 
 
 def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
@@ -83,15 +85,15 @@ def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
     add("bn", BatchNorm(momentum=0.25))
     graph = add.build()
     network = create_module(graph)
-    x = image(graph) * 3 + 2
+    x = create_image(graph) * 3 + 2
     network.train()(x)
     state = network.state_dict()
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=True)
     torch.testing.assert_close(state["bn.mean"], 0.25 * mean)
     torch.testing.assert_close(state["bn.var"], 0.75 + 0.25 * var)
-    before = {n: t.clone() for n, t in state.items()}
+    original = {n: t.clone() for n, t in state.items()}
     network.eval()(x)
-    assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
+    assert all(torch.equal(original[n], t) for n, t in network.state_dict().items())
 
 
 def test_dropout_drops_in_training_alone() -> None:
@@ -113,7 +115,7 @@ def test_training_lowers_the_loss_and_moves_every_weight() -> None:
     network = create_module(graph).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.05)
     labels = torch.arange(20) % 5
-    x = image(graph, 20) + labels[:, None, None, None]
+    x = create_image(graph, 20) + labels[:, None, None, None]
     start = {n: t.clone() for n, t in network.state_dict().items()}
     losses = []
     for _ in range(20):
@@ -126,8 +128,8 @@ def test_training_lowers_the_loss_and_moves_every_weight() -> None:
     assert losses[-1] < losses[0] * 0.9
     # A bias before a batch norm has no effect, so its gradient is but rounding.
     inert = {"stem.bias"}
-    moved = {n for n, t in network.state_dict().items() if not torch.equal(t, start[n])}
-    assert moved | inert == set(graph.params)
+    changed_names = {n for n, t in network.state_dict().items() if not torch.equal(t, start[n])}
+    assert changed_names | inert == set(graph.params)
 
 
 def test_a_state_dict_goes_from_one_module_to_another(tmp_path) -> None:
@@ -135,7 +137,7 @@ def test_a_state_dict_goes_from_one_module_to_another(tmp_path) -> None:
     source, target = create_module(graph, sample_weights(graph)), create_module(graph)
     torch.save(source.state_dict(), tmp_path / "state.pt")
     target.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    x = image(graph)
+    x = create_image(graph)
     for name, y in source.eval()(x).items():
         assert torch.equal(target.eval()(x)[name], y)
 
@@ -144,19 +146,19 @@ def test_a_copy_is_independent() -> None:
     graph = build_gated()
     network = create_module(graph).eval()
     copied = copy.deepcopy(network)
-    before = network(image(graph))["logits"].clone()
+    original = network(create_image(graph))["logits"].clone()
     with torch.no_grad():
         for parameter in copied.parameters():
             parameter.zero_()
-    assert torch.equal(network(image(graph))["logits"], before)
-    assert torch.equal(copied(image(graph))["logits"], torch.zeros(4, 3))
+    assert torch.equal(network(create_image(graph))["logits"], original)
+    assert torch.equal(copied(create_image(graph))["logits"], torch.zeros(4, 3))
 
 
 def test_it_moves_to_another_type_and_device() -> None:
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
     double = copy.deepcopy(network).to(torch.float64)
-    x = image(graph)
+    x = create_image(graph)
     torch.testing.assert_close(double(x.double())["logits"].float(), network(x)["logits"])
     meta = copy.deepcopy(network).to("meta")
     assert meta(x.to("meta"))["features"].shape == (4, 4, 4, 4)
@@ -167,16 +169,21 @@ def test_tied_layers_share_one_tensor() -> None:
     add("first", Linear(4))
     add("second", Linear(4))
     graph = add.build()
-    first, second = graph.nodes
+    first_node, second_node = graph.nodes
     tied = Graph(
         "tied",
         graph.inputs,
-        (first, type(second)("second", second.op, ("first",), first.params, second.type)),
+        (
+            first_node,
+            type(second_node)(
+                "second", second_node.op, ("first",), first_node.params, second_node.type
+            ),
+        ),
         graph.outputs,
     )
     network = create_module(tied)
     assert list(network.state_dict()) == ["first.weight", "first.bias"]
-    x = image(tied)
+    x = create_image(tied)
     w, b = network.state_dict().values()
     torch.testing.assert_close(network(x)["logits"], (x @ w.T + b) @ w.T + b)
 
@@ -198,30 +205,30 @@ def test_values_are_freed_once_nothing_reads_them() -> None:
     add("fourth", Relu())
     add("join", Concat(), skip, "fourth")
     graph = add.build(Output("y", "join"), Output("skip", skip))
-    alive: list[weakref.ref[torch.Tensor]] = []
-    most = 0
+    references: list[weakref.ref[torch.Tensor]] = []
+    max_alive = 0
 
     class Watched(torch.Tensor):
         @classmethod
         def __torch_function__(cls, function, types, args=(), kwargs=None):
-            nonlocal most
+            nonlocal max_alive
             result = super().__torch_function__(function, types, args, kwargs or {})
             gc.collect()
-            most = max(most, sum(ref() is not None for ref in alive))
-            alive.append(weakref.ref(result))
+            max_alive = max(max_alive, sum(ref() is not None for ref in references))
+            references.append(weakref.ref(result))
             return result
 
     with torch.no_grad():
-        outputs = create_module(graph).eval()(image(graph).as_subclass(Watched))
+        outputs = create_module(graph).eval()(create_image(graph).as_subclass(Watched))
     assert set(outputs) == {"y", "skip"}
-    assert most == 2  # at each call what it reads, and the skip
+    assert max_alive == 2  # at each call what it reads, and the skip
 
 
 def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
     graph = build_chain(1200)
     network = create_module(graph).eval()
     with torch.no_grad():
-        y = copy.deepcopy(network)(image(graph, 1))["logits"]
+        y = copy.deepcopy(network)(create_image(graph, 1))["logits"]
     assert torch.isfinite(y).all()
     assert len(network.state_dict()) == len(graph.params)
 
@@ -231,7 +238,7 @@ def test_a_vector_network_takes_vectors() -> None:
     add("flat", Flatten())
     add("bn", BatchNorm())
     graph = add.build()
-    x = image(graph)
+    x = create_image(graph)
     torch.testing.assert_close(
         create_module(graph).eval()(x)["logits"], x.flatten(1) / (1 + 1e-5) ** 0.5
     )

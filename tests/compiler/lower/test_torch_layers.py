@@ -18,12 +18,12 @@ from tcc.testing.nets import NetBuilder, build_dense, build_gated
 from tcc.testing.op_cases import CASES, build_op_model, sample_inputs, sample_weights
 
 
-def image(graph: Graph, batch: int = 4) -> torch.Tensor:
+def create_image(graph: Graph, batch: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, *graph.inputs[0].type.shape, generator=generator)
 
 
-def called(graph, weights, xs, training):
+def run_calls(graph, weights, xs, training):
     """What the calls of the only node's op give, one after another."""
     (node,) = graph.nodes
     types = graph.input_types(node)
@@ -40,7 +40,7 @@ def called(graph, weights, xs, training):
     return values["y"]
 
 
-def graded(function, *leaves):
+def compute_gradients(function, *leaves):
     torch.manual_seed(0)
     y = function()
     (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
@@ -52,21 +52,23 @@ def graded(function, *leaves):
 def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
     model = build_op_model(CASES[name])
     network = create_module(model.graph, model.weights).train(training)
-    first, second = (
+    first_inputs, second_inputs = (
         [torch.from_numpy(x).requires_grad_() for x in sample_inputs(model)] for _ in "ab"
     )
-    plain = {n: torch.tensor(v) for n, v in model.weights.items()}
+    weights_by_name = {n: torch.tensor(v) for n, v in model.weights.items()}
     for parameter, _ in network.named_parameters():
-        plain[parameter].requires_grad_()
-    leaves = [*first, *network.parameters()]
-    again = [*second, *(plain[n] for n, _ in network.named_parameters())]
-    found = graded(lambda: network(*first)["y"], *leaves)
-    expected = graded(lambda: called(model.graph, plain, second, training), *again)
-    for a, b in zip(found, expected, strict=True):
+        weights_by_name[parameter].requires_grad_()
+    leaves = [*first_inputs, *network.parameters()]
+    second_leaves = [*second_inputs, *(weights_by_name[n] for n, _ in network.named_parameters())]
+    actual = compute_gradients(lambda: network(*first_inputs)["y"], *leaves)
+    expected = compute_gradients(
+        lambda: run_calls(model.graph, weights_by_name, second_inputs, training), *second_leaves
+    )
+    for a, b in zip(actual, expected, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.equal(a, b)
     for n, tensor in network.named_weights().items():
-        assert torch.equal(tensor, plain[n]), "running statistics"
+        assert torch.equal(tensor, weights_by_name[n]), "running statistics"
 
 
 def test_layers_are_those_of_torch():
@@ -89,13 +91,15 @@ def test_lopsided_padding_leaves_the_layer_what_it_is():
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 def test_hooks_see_the_values_of_the_graph(graph):
-    network, seen = create_module(graph).train(), {}
+    network, values_by_path = create_module(graph).train(), {}
     for path, layer in network.named_children():
-        layer.register_forward_hook(lambda _, x, y, path=path: seen.update({path: (x, y)}))
-    network(image(graph))
-    assert list(seen) == [node.name for node in graph.nodes]
+        layer.register_forward_hook(
+            lambda _, x, y, path=path: values_by_path.update({path: (x, y)})
+        )
+    network(create_image(graph))
+    assert list(values_by_path) == [node.name for node in graph.nodes]
     for node in graph.nodes:
-        inputs, y = seen[node.name]
+        inputs, y = values_by_path[node.name]
         assert tuple(y.shape[1:]) == node.type.shape
         assert tuple(len(x) for x in inputs) == (4,) * len(node.inputs)
 
@@ -103,20 +107,22 @@ def test_hooks_see_the_values_of_the_graph(graph):
 def test_norms_become_synchronised_ones_and_keep_their_weights():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    other = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
-    kinds = {path: type(layer) for path, layer in other.named_children()}
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    kinds = {path: type(layer) for path, layer in synced.named_children()}
     norms = {node.name for node in graph.nodes if isinstance(node.op, BatchNorm)}
     assert {path for path, kind in kinds.items() if kind is nn.SyncBatchNorm} == norms
-    assert torch.equal(other(image(graph))["features"], network(image(graph))["features"])
-    before, after = copy_trained_weights(network), copy_trained_weights(other)
-    assert list(before) == list(after)
-    assert all((before[name] == after[name]).all() for name in before)
+    assert torch.equal(
+        synced(create_image(graph))["features"], network(create_image(graph))["features"]
+    )
+    original, converted = copy_trained_weights(network), copy_trained_weights(synced)
+    assert list(original) == list(converted)
+    assert all((original[name] == converted[name]).all() for name in original)
 
 
 def test_statistics_are_taken_anew():
     graph = build_dense()
     network = create_module(graph).eval()
-    x = image(graph, 8)
+    x = create_image(graph, 8)
     update_bn(x.split(4), network)
     stem = network.get_submodule("stem")(x)
     halves = torch.stack([half.mean((0, 2, 3)) for half in stem.split(4)])
@@ -133,31 +139,31 @@ def test_weights_are_averaged():
     with torch.no_grad():
         for tensor in network.named_weights().values():
             tensor.add_(1.0)
-    before = {name: t.clone() for name, t in average.module.named_weights().items()}
+    original = {name: t.clone() for name, t in average.module.named_weights().items()}
     average.update_parameters(network)
     for name, tensor in average.module.named_weights().items():
-        torch.testing.assert_close(tensor, before[name] + 0.5)
+        torch.testing.assert_close(tensor, original[name] + 0.5)
 
 
-def pickled(network):
+def copy_by_pickle(network):
     return pickle.loads(pickle.dumps(network))  # noqa: S301 - our own
 
 
-def saved(network):
+def copy_by_file(network):
     file = io.BytesIO()
     torch.save(network, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("way", [pickled, saved])
+@pytest.mark.parametrize("way", [copy_by_pickle, copy_by_file])
 def test_a_module_goes_through_a_file(way):
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    again = way(network)
-    assert again.graph == graph
-    for name, y in network(image(graph)).items():
-        assert torch.equal(again(image(graph))[name], y)
+    restored = way(network)
+    assert restored.graph == graph
+    for name, y in network(create_image(graph)).items():
+        assert torch.equal(restored(create_image(graph))[name], y)
 
 
 def test_a_state_dict_needs_no_version():
@@ -169,10 +175,10 @@ def test_a_state_dict_needs_no_version():
 def test_it_is_exported():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    exported = torch.export.export(network, (image(graph),))
+    exported = torch.export.export(network, (create_image(graph),))
     assert set(exported.state_dict) == set(graph.params)
-    for name, y in network(image(graph)).items():
-        assert torch.equal(exported.module()(image(graph))[name], y)
+    for name, y in network(create_image(graph)).items():
+        assert torch.equal(exported.module()(create_image(graph))[name], y)
 
 
 @pytest.mark.slow
@@ -181,23 +187,23 @@ def test_it_is_compiled_whole(backend):
     graph = build_dense()
     network = create_module(graph, sample_weights(graph)).train()
     network.get_submodule("drop").p = 0.0
-    other = copy.deepcopy(network)
-    compiled = torch.compile(other, backend=backend, fullgraph=True)
-    for made in (network, compiled):
-        sum(y.square().sum() for y in made(image(graph)).values()).backward()
-    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+    copied = copy.deepcopy(network)
+    compiled = torch.compile(copied, backend=backend, fullgraph=True)
+    for variant in (network, compiled):
+        sum(y.square().sum() for y in variant(create_image(graph)).values()).backward()
+    for a, b in zip(network.parameters(), copied.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
-    for a, b in zip(network.buffers(), other.buffers(), strict=True):
+    for a, b in zip(network.buffers(), copied.buffers(), strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_channels_last_and_bfloat16():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    x = image(graph)
+    x = create_image(graph)
     expected = network(x)["features"]
-    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    y = last(x.contiguous(memory_format=torch.channels_last))["features"]
+    channels_last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    y = channels_last(x.contiguous(memory_format=torch.channels_last))["features"]
     assert y.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(y, expected)
     with torch.autocast("cpu", torch.bfloat16):
@@ -226,7 +232,7 @@ def test_only_equal_operations_share_weights():
     add = NetBuilder(4)
     add("first", Linear(4))
     graph = add.build()
-    (first,) = graph.nodes
-    second = Node("second", ScaleShift(), ("first",), first.params, first.type)
+    (first_node,) = graph.nodes
+    second_node = Node("second", ScaleShift(), ("first",), first_node.params, first_node.type)
     with pytest.raises(UnhandledError, match="second"):
-        create_module(Graph("tied", graph.inputs, (first, second), graph.outputs))
+        create_module(Graph("tied", graph.inputs, (first_node, second_node), graph.outputs))

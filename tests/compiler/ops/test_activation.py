@@ -29,11 +29,11 @@ def test_float64_is_what_torch_computes(op: ScalarFunction) -> None:
 @every
 def test_its_bounds_hold_and_are_reached(op: ScalarFunction) -> None:
     low, high = op.bounds
-    found = op.evaluate(WIDE)
-    assert low <= found.min()
-    assert found.max() <= high
-    assert low == -np.inf or found.min() - low < 1e-6
-    assert high == np.inf or high - found.max() < 1e-6
+    outputs = op.evaluate(WIDE)
+    assert low <= outputs.min()
+    assert outputs.max() <= high
+    assert low == -np.inf or outputs.min() - low < 1e-6
+    assert high == np.inf or high - outputs.max() < 1e-6
 
 
 @every

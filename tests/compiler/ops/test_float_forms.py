@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantised import LEVELS, held, session
+from quantised import LEVELS, open_session, to_onnx_values
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.op import Op
@@ -29,29 +29,31 @@ LOWS = st.sampled_from((0, -128))
 SIGNS = st.booleans()
 
 
-def pairs(first: TensorType, second: TensorType) -> list[np.ndarray]:
+def create_pairs(row_type: TensorType, column_type: TensorType) -> list[np.ndarray]:
     """Return two maps that hold every pair of levels."""
-    rows, columns = (np.arange(SIDE) + kind.limits[0] for kind in (first, second))
+    rows, columns = (np.arange(SIDE) + kind.limits[0] for kind in (row_type, column_type))
     grid = np.meshgrid(rows, columns, indexing="ij")
-    kinds = (first, second)
+    kinds = (row_type, column_type)
     return [x[None].astype(kind.dtype.value) for x, kind in zip(grid, kinds, strict=True)]
 
 
-def alone(op: Op, *types: TensorType, weights: dict[str, np.ndarray] | None = None) -> Model:
+def build_single_op(
+    op: Op, *types: TensorType, weights: dict[str, np.ndarray] | None = None
+) -> Model:
     node = make_node("y", op, tuple(f"x{i}" for i in range(len(types))), types)
     assert node is not None
     inputs = tuple(Input(f"x{i}", kind) for i, kind in enumerate(types))
     return Model(verify(Graph("one", inputs, (node,), (Output("y", "y"),))), weights or {})
 
 
-def differing(model: Model, xs: list[np.ndarray], level: str) -> int:
+def count_differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     (node,) = model.graph.nodes
     assert hasattr(node.op, "integer")
     types = model.graph.get_input_types(node)
     params = tuple(model.weights[name] for name in node.params)
-    expected = held(node.op.integer(types, tuple(x[None] for x in xs), params))
-    feeds = {f"x{i}": held(x[None]) for i, x in enumerate(xs)}
-    (got,) = session(lower(model), level).run(None, feeds)
+    expected = to_onnx_values(node.op.integer(types, tuple(x[None] for x in xs), params))
+    feeds = {f"x{i}": to_onnx_values(x[None]) for i, x in enumerate(xs)}
+    (got,) = open_session(lower(model), level).run(None, feeds)
     return int((got != expected).sum())
 
 
@@ -61,39 +63,41 @@ def differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     level=st.sampled_from(LEVELS),
 )  # fmt: skip
 def test_every_pair_of_levels_has_its_sum_and_its_product(scales, signed, level) -> None:
-    first, second = (create_quantized_type((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2))
+    first_type, second_type = (
+        create_quantized_type((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2)
+    )
     bounds = (True, -128, 127) if signed[2] else (False, 0, 255)
     for op in (QAdd(scales[2], *bounds), QMul(scales[2] * 64, *bounds)):
-        model = alone(op, first, second)
-        assert differing(model, pairs(first, second), level) == 0
+        model = build_single_op(op, first_type, second_type)
+        assert count_differing(model, create_pairs(first_type, second_type), level) == 0
 
 
 def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
     random = np.random.default_rng(0)
-    found = 0
+    form_count = 0
     for _ in range(200):
         ratios = np.exp2(random.uniform(-6, 6, 2))
         shift = 20 - int(np.floor(np.log2(ratios.max())))
-        first, second = (int(np.rint(r * 2.0**shift)) for r in ratios)
+        first_factor, second_factor = (int(np.rint(r * 2.0**shift)) for r in ratios)
         lows = int(random.choice((0, -128))), int(random.choice((0, -128)))
-        found += find_float_sum((first, second), shift, lows) is not None
-    assert found >= 190
+        form_count += find_float_sum((first_factor, second_factor), shift, lows) is not None
+    assert form_count >= 190
 
 
 @pytest.mark.parametrize(
     ("factors", "shift"), [((0, 0), 4), ((1, 0), 1), ((1 << 20, 1 << 20), 20), ((1, 1), 28)]
 )
 def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
-    found = find_float_sum(factors, shift, (-128, 0))
+    sum_form = find_float_sum(factors, shift, (-128, 0))
     # Halves go up, below zero too, which no step does for each level of one input.
-    assert (found is None) == (factors[1] == 0)
+    assert (sum_form is None) == (factors[1] == 0)
     x0, x1 = np.meshgrid(np.arange(-128, 128), np.arange(256), indexing="ij")
-    right = (x0 * factors[0] + x1 * factors[1] + (1 << (shift - 1))) >> shift
-    if found:
-        levels = [x.astype(np.float32) for x in (x0, x1)]
-        other = levels[1 - found.larger] * np.float32(found.ratio)
-        got = np.rint((levels[found.larger] + other) / np.float32(found.step))
-        assert np.array_equal(np.clip(got, -512, 512), np.clip(right, -512, 512))
+    expected = (x0 * factors[0] + x1 * factors[1] + (1 << (shift - 1))) >> shift
+    if sum_form:
+        float_inputs = [x.astype(np.float32) for x in (x0, x1)]
+        smaller_term = float_inputs[1 - sum_form.larger] * np.float32(sum_form.ratio)
+        got = np.rint((float_inputs[sum_form.larger] + smaller_term) / np.float32(sum_form.step))
+        assert np.array_equal(np.clip(got, -512, 512), np.clip(expected, -512, 512))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -101,22 +105,22 @@ def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
 def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
     """Which ONNX Runtime drops, and makes a QLinearAdd of the rest."""
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
-    model = alone(QAdd(scale, True, -128, 127), kind, kind)
-    assert differing(model, pairs(kind, kind), level) == 0
+    model = build_single_op(QAdd(scale, True, -128, 127), kind, kind)
+    assert count_differing(model, create_pairs(kind, kind), level) == 0
     factors, shift = model.graph.nodes[0].op.fixed_point(kind, kind)  # type: ignore[attr-defined]
-    found = find_float_sum(factors, shift, (-128, -128))
-    assert found is None or found.ratio != 1
+    sum_form = find_float_sum(factors, shift, (-128, -128))
+    assert sum_form is None or sum_form.ratio != 1
 
 
 def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None:
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
-    made = lower(alone(QAdd(0.15, True, -128, 127), kind, kind))
-    assert [node.op_type for node in made.graph.node] == [
+    onnx_model = lower(build_single_op(QAdd(0.15, True, -128, 127), kind, kind))
+    assert [node.op_type for node in onnx_model.graph.node] == [
         "DequantizeLinear", "DequantizeLinear", "Mul", "Add", "QuantizeLinear",
     ]  # fmt: skip
     # Of two directly behind each other ONNX Runtime makes a QLinearAdd.
-    by_name = {node.output[0]: node for node in made.graph.node}
-    (total,) = (node for node in made.graph.node if node.op_type == "Add")
+    by_name = {node.output[0]: node for node in onnx_model.graph.node}
+    (total,) = (node for node in onnx_model.graph.node if node.op_type == "Add")
     assert {by_name[name].op_type for name in total.input} == {"DequantizeLinear", "Mul"}
 
 
@@ -125,17 +129,17 @@ def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
     step = find_product_step(factor, lows, 128)
     if step is None:
         return
-    first, second = (np.arange(256) + low for low in lows)
-    products = np.multiply.outer(first, second).astype(np.float32)
-    right = np.clip(np.rint(products * np.float32(factor)), -512, 512)
-    assert np.array_equal(np.clip(np.rint(products / np.float32(step)), -512, 512), right)
+    first_levels, second_levels = (np.arange(256) + low for low in lows)
+    products = np.multiply.outer(first_levels, second_levels).astype(np.float32)
+    expected = np.clip(np.rint(products * np.float32(factor)), -512, 512)
+    assert np.array_equal(np.clip(np.rint(products / np.float32(step)), -512, 512), expected)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.word)
 def test_functions_in_floats_give_their_tables(function, level) -> None:
     random = np.random.default_rng(0)
-    found = 0
+    form_count = 0
     for _ in range(20):
         x = create_quantized_type((1, 16, 16), float(np.exp2(random.uniform(-9, -1))), True)
         largest = float(np.abs(function.float64(np.arange(-128, 128) * x.scale)).max())
@@ -143,26 +147,26 @@ def test_functions_in_floats_give_their_tables(function, level) -> None:
         bounds = (True, -128, 127) if low < 0 else (False, 0, 255)
         scale = float(np.float32(largest / 127 * random.uniform(0.5, 1.3)))
         op = Table(scale, *bounds, function)
-        model = alone(op, x, weights={"y.table": op.compute_table(x)})
-        made = replace_tables(model)
-        found += made.graph.nodes[0].op.keyword == "computed_table"
-        every = np.arange(-128, 128, dtype=np.int8).reshape(1, 16, 16)
-        (right,) = integer_program.run(model, [every * np.float32(x.scale)])
-        (own,) = integer_program.run(made, [every * np.float32(x.scale)])
-        assert np.array_equal(right["y"], own["y"])
-        assert differing(made, [every], level) == 0
-    assert found >= 15
+        model = build_single_op(op, x, weights={"y.table": op.compute_table(x)})
+        float_model = replace_tables(model)
+        form_count += float_model.graph.nodes[0].op.keyword == "computed_table"
+        quantized_values = np.arange(-128, 128, dtype=np.int8).reshape(1, 16, 16)
+        (expected,) = integer_program.run(model, [quantized_values * np.float32(x.scale)])
+        (actual,) = integer_program.run(float_model, [quantized_values * np.float32(x.scale)])
+        assert np.array_equal(expected["y"], actual["y"])
+        assert count_differing(float_model, [quantized_values], level) == 0
+    assert form_count >= 15
 
 
 @pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.word)
 def test_runtimes_are_half_as_far_off_as_is_allowed(function) -> None:
     x = np.linspace(-30, 30, 200_001, dtype=np.float32)
-    made = lower(alone(function, TensorType(x.shape)))
-    right = function.float64(x.astype(np.float64))
+    onnx_model = lower(build_single_op(function, TensorType(x.shape)))
+    expected = function.float64(x.astype(np.float64))
     allowed = FUNCTION_ERROR * ERROR_SCALES[type(function)](x.astype(np.float64))
     for level in LEVELS:
-        (got,) = session(made, level).run(None, {"x0": x[None]})
-        assert (np.abs(got[0] - right) <= allowed / 2).all()
+        (got,) = open_session(onnx_model, level).run(None, {"x0": x[None]})
+        assert (np.abs(got[0] - expected) <= allowed / 2).all()
 
 
 def test_tables_of_other_entries_or_functions_stay() -> None:
@@ -171,7 +175,7 @@ def test_tables_of_other_entries_or_functions_stay() -> None:
         op = Table(0.05, True, -128, 127, function)
         entries = op.compute_table(x)
         entries[7] += changed
-        model = alone(op, x, weights={"y.table": entries})
+        model = build_single_op(op, x, weights={"y.table": entries})
         assert replace_tables(model).graph.nodes == model.graph.nodes
 
 
@@ -179,8 +183,8 @@ def test_a_function_whose_results_lie_between_levels_has_no_form() -> None:
     x = TensorType((1,), DType.I8, float(np.float32(0.25)))
     # So small a step that what a sigmoid may be off is more than a level.
     y = TensorType((1,), DType.I8, 1e-8)
-    right = np.clip(np.rint(Silu().evaluate(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
-    assert find_function_scales(Silu(), x, y, tuple(int(n) for n in right)) is None
+    table = np.clip(np.rint(Silu().evaluate(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
+    assert find_function_scales(Silu(), x, y, tuple(int(n) for n in table)) is None
 
 
 def test_real_numbers_of_scale_1_are_real_numbers() -> None:
@@ -191,10 +195,10 @@ def test_real_numbers_of_scale_1_are_real_numbers() -> None:
         make_node("s", Silu(), ("r",), (TensorType(x.shape),)),
     )
     graph = verify(Graph("one", (Input("x0", x),), chain, (Output("s", "s"),)))  # type: ignore[arg-type]
-    found = find_number_types(lower(Model(graph, {})).SerializeToString())
-    assert found.floats
-    assert found.float_operators
+    used_numbers = find_number_types(lower(Model(graph, {})).SerializeToString())
+    assert used_numbers.floats
+    assert used_numbers.float_operators
     kind = create_quantized_type((1, 4, 4), 0.1, True)
     assert not find_number_types(
-        lower(alone(QAdd(0.15, True, -128, 127), kind, kind)).SerializeToString()
+        lower(build_single_op(QAdd(0.15, True, -128, 127), kind, kind)).SerializeToString()
     ).floats

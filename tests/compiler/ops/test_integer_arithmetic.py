@@ -18,7 +18,7 @@ scales = st.floats(2.0**-40, 2.0**20, width=32)
 signed = st.booleans()
 
 
-def near(x: Fraction) -> Fraction:
+def round_to_float32(x: Fraction) -> Fraction:
     """Return the float32 nearest to a number, ties to the even one."""
     if x == 0:
         return x
@@ -29,8 +29,8 @@ def near(x: Fraction) -> Fraction:
     return round(x / step) * step  # Python rounds a fraction's ties to even
 
 
-def requantised(total: int, factor: float, low: int, high: int) -> int:
-    scaled = near(near(Fraction(total)) * Fraction(factor))
+def requantize(total: int, factor: float, low: int, high: int) -> int:
+    scaled = round_to_float32(round_to_float32(Fraction(total)) * Fraction(factor))
     return min(max(round(scaled), low), high)
 
 
@@ -44,7 +44,7 @@ def test_requantisation_is_two_roundings_and_a_clamp(
         np.array(totals, np.int32), np.float32(factor), y, low, high
     )
     assert got.dtype == np.dtype(y.dtype.value)
-    assert got.tolist() == [requantised(n, factor, low, high) for n in totals]
+    assert got.tolist() == [requantize(n, factor, low, high) for n in totals]
 
 
 def test_ties_go_to_the_even_level() -> None:
@@ -58,7 +58,7 @@ def test_ties_go_to_the_even_level() -> None:
 
 @given(scales, scales, scales)
 def test_the_multiplier_is_float32_arithmetic_in_its_order(x: float, w: float, y: float) -> None:
-    exact = near(near(Fraction(x) * Fraction(w)) / Fraction(y))
+    exact = round_to_float32(round_to_float32(Fraction(x) * Fraction(w)) / Fraction(y))
     got = integer_arithmetic.compute_multiplier(
         create_quantized_type((1,), x, True), np.float32(w), create_quantized_type((1,), y, True)
     )
@@ -78,15 +78,15 @@ def test_sums_are_those_of_loops(
     low, high = create_quantized_type((1,), 1, s).limits
     x = random.choice([low, high, 0, 1, low + 1], (2, groups * depth, *size))
     w = random.choice([-127, 127, 0, 1, -1, 63], (groups * 2, depth, *kernel))
-    step, far = (stride, stride), (int(dilation[0]), int(dilation[1]))
+    step, dilations = (stride, stride), (int(dilation[0]), int(dilation[1]))
     got = integer_arithmetic.compute_convolution(
-        x.astype(np.int8 if s else np.uint8), w.astype(np.int8), step, far, groups
+        x.astype(np.int8 if s else np.uint8), w.astype(np.int8), step, dilations, groups
     )
     for n, f, i, j in np.ndindex(got.shape):
-        first = f // 2 * depth
-        rows = slice(i * stride, i * stride + far[0] * (kernel[0] - 1) + 1, far[0])
-        columns = slice(j * stride, j * stride + far[1] * (kernel[1] - 1) + 1, far[1])
-        part = x[n, first : first + depth, rows, columns].astype(np.int64)
+        first_channel = f // 2 * depth
+        rows = slice(i * stride, i * stride + dilations[0] * (kernel[0] - 1) + 1, dilations[0])
+        columns = slice(j * stride, j * stride + dilations[1] * (kernel[1] - 1) + 1, dilations[1])
+        part = x[n, first_channel : first_channel + depth, rows, columns].astype(np.int64)
         assert got[n, f, i, j] == int((part * w[f].astype(np.int64)).sum())
 
 
@@ -113,18 +113,18 @@ def test_a_sum_is_its_definition_and_never_overflows(
     op = QAdd(float(y.scale or 0), out[1], *y.limits)
     factors, shift = op.compute_fixed_point(*types)
     random = np.random.default_rng(seed)
-    ends = [random.choice([*x.limits, *random.integers(*x.limits, 2)], (1, 4)) for x in types]
-    ends = [
+    extremes = [random.choice([*x.limits, *random.integers(*x.limits, 2)], (1, 4)) for x in types]
+    extremes = [
         np.concatenate([e, np.full((1, 4), x.limits[seed % 2])])
-        for e, x in zip(ends, types, strict=True)
+        for e, x in zip(extremes, types, strict=True)
     ]
-    xs = tuple(e.astype(x.dtype.value) for e, x in zip(ends, types, strict=True))
+    xs = tuple(e.astype(x.dtype.value) for e, x in zip(extremes, types, strict=True))
     got = op.compute(types, xs, ())
-    for place_ in np.ndindex(got.shape):
-        terms = [int(x[place_]) * m for x, m in zip(xs, factors, strict=True)]
+    for index in np.ndindex(got.shape):
+        terms = [int(x[index]) * m for x, m in zip(xs, factors, strict=True)]
         assert sum(abs(term) for term in terms) + (1 << shift) < 1 << 31
         total = (sum(terms) + (1 << (shift - 1))) >> shift
-        assert got[place_] == min(max(total, op.low), op.high)
+        assert got[index] == min(max(total, op.low), op.high)
 
 
 @given(st.lists(kinds, min_size=2, max_size=4), kinds, st.integers(0, 1 << 20))
@@ -141,15 +141,15 @@ def test_a_sum_is_within_its_bound_of_the_real_one(
     if max(ratios) > 2**15:
         return
     got = op.compute(types, xs, ())
-    for place_ in np.ndindex(got.shape):
-        real = sum(int(x[place_]) * r for x, r in zip(xs, ratios, strict=True))
-        kept = min(max(real, op.low), op.high)
+    for index in np.ndindex(got.shape):
+        real = sum(int(x[index]) * r for x, r in zip(xs, ratios, strict=True))
+        clamped = min(max(real, op.low), op.high)
         # Half a level, half a unit of each multiplier, and the float32 quotient of the scales.
         off = sum(
-            abs(int(x[place_])) * (Fraction(1, 1 << (shift + 1)) + r / 2**24)
+            abs(int(x[index])) * (Fraction(1, 1 << (shift + 1)) + r / 2**24)
             for x, r in zip(xs, ratios, strict=True)
         )
-        assert abs(int(got[place_]) - kept) <= Fraction(1, 2) + off
+        assert abs(int(got[index]) - clamped) <= Fraction(1, 2) + off
 
 
 @given(st.integers(2, 6), st.integers(-3, 3), st.integers(0, 1 << 20))
@@ -166,15 +166,19 @@ def test_a_sum_of_equal_scales_is_exact(count: int, exponent: int, seed: int) ->
 
 @given(scales, scales, st.floats(0.001, 0.1), signed, signed)
 def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t: bool) -> None:
-    first, second = create_quantized_type((256,), a, s), create_quantized_type((256,), b, t)
+    left_type, right_type = create_quantized_type((256,), a, s), create_quantized_type((256,), b, t)
     y = create_quantized_type((256,), float(np.float32(a * b / part)), s or t)
-    xs = tuple(np.arange(256).astype(np.uint8).view(x.dtype.value)[None] for x in (first, second))
-    got = QMul(float(y.scale or 0), s or t, *y.limits).compute(
-        (first, second), (xs[0], xs[1][:, ::-1]), ()
+    xs = tuple(
+        np.arange(256).astype(np.uint8).view(x.dtype.value)[None] for x in (left_type, right_type)
     )
-    factor = float(integer_arithmetic.compute_multiplier(first, float(second.scale or 0), y))
-    for left, right, found in zip(xs[0][0], xs[1][0, ::-1], got[0], strict=True):
-        assert found == requantised(int(left) * int(right), factor, *y.limits)
+    got = QMul(float(y.scale or 0), s or t, *y.limits).compute(
+        (left_type, right_type), (xs[0], xs[1][:, ::-1]), ()
+    )
+    factor = float(
+        integer_arithmetic.compute_multiplier(left_type, float(right_type.scale or 0), y)
+    )
+    for left_level, right_level, actual in zip(xs[0][0], xs[1][0, ::-1], got[0], strict=True):
+        assert actual == requantize(int(left_level) * int(right_level), factor, *y.limits)
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
-from quantised import EXACT_LEVELS, Array, held, session
+from quantised import EXACT_LEVELS, Array, open_session, to_onnx_values
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
@@ -54,15 +54,15 @@ class Case:
     types: tuple[TensorType, ...]
 
 
-def rng(key: str) -> np.random.Generator:
+def create_rng(key: str) -> np.random.Generator:
     return np.random.default_rng(crc32(key.encode()))
 
 
-def bounds(signed: bool) -> tuple[bool, int, int]:
+def get_bounds(signed: bool) -> tuple[bool, int, int]:
     return (True, -128, 127) if signed else (False, 0, 255)
 
 
-def signs(**cases) -> dict[str, Case]:
+def vary_signs(**cases) -> dict[str, Case]:
     """Return each case for all mixes of unsigned (u) and signed (s) input and output."""
     return {
         f"{name}-{'us'[x]}{'us'[y]}": make(bool(x), bool(y))
@@ -72,88 +72,90 @@ def signs(**cases) -> dict[str, Case]:
     }
 
 
-def conv(case: str, x: bool, y: bool, **clamp: int) -> Case:
+def create_conv(case: str, x: bool, y: bool, **clamp: int) -> Case:
     op, (shape,) = CONVOLUTIONS[case].op, CONVOLUTIONS[case].shapes
     kind = create_quantized_type(shape, 0.02, x)
     resolved = op.resolve(kind)
     assert isinstance(resolved, Conv)
-    quantised = QConv(0.1, *bounds(y), conv=replace(resolved, bias=True))
+    quantised = QConv(0.1, *get_bounds(y), conv=replace(resolved, bias=True))
     return Case(replace(quantised, **clamp), (kind,))
 
 
-def pool(case: str, x: bool, y: bool) -> Case:
+def create_pool(case: str, x: bool, y: bool) -> Case:
     kind = create_quantized_type(POOLS[case].shapes[0], 0.02, x)
-    return Case(QAvgPool(0.0131, *bounds(y), POOLS[case].op.resolve(kind)), (kind,))
+    return Case(QAvgPool(0.0131, *get_bounds(y), POOLS[case].op.resolve(kind)), (kind,))
 
 
-def joined(op: type[QAdd | QMul], signs: str, *shapes: Shape, scale: float = 0.05, **clamp) -> Case:
+def create_join(
+    op: type[QAdd | QMul], signs: str, *shapes: Shape, scale: float = 0.05, **clamp
+) -> Case:
     """Return a join; `signs` holds a letter an input and one for the output."""
     *xs, y = (letter == "s" for letter in signs)
     kinds = tuple(
         create_quantized_type(s, 0.011 * 1.7**i, x)
         for i, (s, x) in enumerate(zip(shapes, xs, strict=True))
     )
-    return Case(replace(op(float(np.float32(scale)), *bounds(y)), **clamp), kinds)
+    return Case(replace(op(float(np.float32(scale)), *get_bounds(y)), **clamp), kinds)
 
 
 MAP, GATE, PLANE = (3, 4, 5), (3, 1, 1), (1, 4, 5)
 LINEAR = [name for name in CONVOLUTIONS if name.startswith(("conv", "depthwise"))]
 LINEAR = [name for name in LINEAR if not name.startswith("conv_transpose")]
 CASES: dict[str, Case] = {
-    **{name: conv(name, False, False) for name in LINEAR},
-    **{f"{name}-signed": conv(name, True, True) for name in LINEAR},
-    **signs(
-        plain=lambda x, y: conv("conv", x, y),
-        padded=lambda x, y: conv("conv-padding-quad", x, y),
-        pointwise=lambda x, y: conv("conv-1x1", x, y),
-        depthwise=lambda x, y: conv("depthwise", x, y),
-        groups=lambda x, y: conv("conv-groups", x, y),
+    **{name: create_conv(name, False, False) for name in LINEAR},
+    **{f"{name}-signed": create_conv(name, True, True) for name in LINEAR},
+    **vary_signs(
+        plain=lambda x, y: create_conv("conv", x, y),
+        padded=lambda x, y: create_conv("conv-padding-quad", x, y),
+        pointwise=lambda x, y: create_conv("conv-1x1", x, y),
+        depthwise=lambda x, y: create_conv("depthwise", x, y),
+        groups=lambda x, y: create_conv("conv-groups", x, y),
     ),
-    "conv-relu": conv("conv", True, True, low=0),
-    "conv-relu6": conv("conv", False, False, high=60),
-    "conv-relu6-signed": conv("conv", False, True, low=0, high=60),
-    "depthwise-relu6": conv("depthwise", True, True, low=-3, high=5),
-    "conv-wide": Case(QConv(9.0, *bounds(True), conv=Conv(3, (1, 1))), (create_quantized_type((1200, 2, 2), 0.02, False),)),
-    "conv-wide-signed": Case(QConv(9.0, *bounds(True), conv=Conv(3, (3, 3))), (create_quantized_type((300, 4, 3), 0.02, True),)),
-    **{f"add-{s}": joined(QAdd, s, MAP, MAP) for s in ("uuu", "uss", "sus", "sss", "ssu", "uus")},
-    "add-gate": joined(QAdd, "usu", MAP, GATE),
-    "add-outer": joined(QAdd, "sss", GATE, PLANE),
-    "add-relu": joined(QAdd, "sss", MAP, MAP, low=0),
-    "add-relu6": joined(QAdd, "ssu", MAP, MAP, high=60),
-    "add-3": joined(QAdd, "uss" "s", MAP, MAP, MAP),
-    "add-4-gates": joined(QAdd, "ussu" "s", MAP, GATE, PLANE, MAP),
-    "add-5": joined(QAdd, "sssss" "u", *[MAP] * 5),
-    "add-equal": Case(QAdd(0.25, *bounds(True)), (create_quantized_type(MAP, 0.25, True),) * 2),
-    "add-vectors": joined(QAdd, "uss", (7,), (7,)),
-    "add-to-a-large-scale": joined(QAdd, "sss", MAP, MAP, scale=30.0),
-    "add-to-a-small-scale": joined(QAdd, "sss", MAP, MAP, scale=1e-5),
-    "add-unequal": Case(QAdd(0.1, *bounds(True)), (create_quantized_type(MAP, 0.1, True), create_quantized_type(MAP, 1e-9, True))),
-    **{f"mul-{s}": joined(QMul, s, MAP, MAP, scale=0.008) for s in ("uuu", "uss", "sus", "sss", "ssu")},
-    "mul-gate": joined(QMul, "uuu", MAP, GATE, scale=0.008),
-    "mul-gate-signed": joined(QMul, "sus", MAP, GATE, scale=0.008),
-    "mul-outer": joined(QMul, "sus", GATE, PLANE, scale=0.008),
-    "mul-relu6": joined(QMul, "sss", MAP, MAP, scale=0.008, low=0, high=77),
-    "mul-saturates": joined(QMul, "sss", MAP, MAP, scale=1e-6),
-    **{f"{name}-{s}": pool(name, s == "signed", s == "signed") for name in POOLS if name.startswith("avg") for s in ("", "signed")},
-    "avg_pool-to-signed": pool("avg_pool-ceil-padded-inside", False, True),
-    "avg_pool-to-unsigned": pool("avg_pool-ceil-padded-inside", True, False),
-    "avg_pool-relu": Case(replace(pool("avg_pool", True, True).op, low=0, high=9), pool("avg_pool", True, True).types),
-    **signs(
-        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *bounds(y)), (create_quantized_type((7, 5, 6), 0.02, x),)),
-        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *bounds(y)), (create_quantized_type((2, 300, 300), 0.02, x),)),
+    "conv-relu": create_conv("conv", True, True, low=0),
+    "conv-relu6": create_conv("conv", False, False, high=60),
+    "conv-relu6-signed": create_conv("conv", False, True, low=0, high=60),
+    "depthwise-relu6": create_conv("depthwise", True, True, low=-3, high=5),
+    "conv-wide": Case(QConv(9.0, *get_bounds(True), conv=Conv(3, (1, 1))), (create_quantized_type((1200, 2, 2), 0.02, False),)),
+    "conv-wide-signed": Case(QConv(9.0, *get_bounds(True), conv=Conv(3, (3, 3))), (create_quantized_type((300, 4, 3), 0.02, True),)),
+    **{f"add-{s}": create_join(QAdd, s, MAP, MAP) for s in ("uuu", "uss", "sus", "sss", "ssu", "uus")},
+    "add-gate": create_join(QAdd, "usu", MAP, GATE),
+    "add-outer": create_join(QAdd, "sss", GATE, PLANE),
+    "add-relu": create_join(QAdd, "sss", MAP, MAP, low=0),
+    "add-relu6": create_join(QAdd, "ssu", MAP, MAP, high=60),
+    "add-3": create_join(QAdd, "uss" "s", MAP, MAP, MAP),
+    "add-4-gates": create_join(QAdd, "ussu" "s", MAP, GATE, PLANE, MAP),
+    "add-5": create_join(QAdd, "sssss" "u", *[MAP] * 5),
+    "add-equal": Case(QAdd(0.25, *get_bounds(True)), (create_quantized_type(MAP, 0.25, True),) * 2),
+    "add-vectors": create_join(QAdd, "uss", (7,), (7,)),
+    "add-to-a-large-scale": create_join(QAdd, "sss", MAP, MAP, scale=30.0),
+    "add-to-a-small-scale": create_join(QAdd, "sss", MAP, MAP, scale=1e-5),
+    "add-unequal": Case(QAdd(0.1, *get_bounds(True)), (create_quantized_type(MAP, 0.1, True), create_quantized_type(MAP, 1e-9, True))),
+    **{f"mul-{s}": create_join(QMul, s, MAP, MAP, scale=0.008) for s in ("uuu", "uss", "sus", "sss", "ssu")},
+    "mul-gate": create_join(QMul, "uuu", MAP, GATE, scale=0.008),
+    "mul-gate-signed": create_join(QMul, "sus", MAP, GATE, scale=0.008),
+    "mul-outer": create_join(QMul, "sus", GATE, PLANE, scale=0.008),
+    "mul-relu6": create_join(QMul, "sss", MAP, MAP, scale=0.008, low=0, high=77),
+    "mul-saturates": create_join(QMul, "sss", MAP, MAP, scale=1e-6),
+    **{f"{name}-{s}": create_pool(name, s == "signed", s == "signed") for name in POOLS if name.startswith("avg") for s in ("", "signed")},
+    "avg_pool-to-signed": create_pool("avg_pool-ceil-padded-inside", False, True),
+    "avg_pool-to-unsigned": create_pool("avg_pool-ceil-padded-inside", True, False),
+    "avg_pool-relu": Case(replace(create_pool("avg_pool", True, True).op, low=0, high=9), create_pool("avg_pool", True, True).types),
+    **vary_signs(
+        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *get_bounds(y)), (create_quantized_type((7, 5, 6), 0.02, x),)),
+        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *get_bounds(y)), (create_quantized_type((2, 300, 300), 0.02, x),)),
     ),
     "mean-clamped": Case(QGlobalAvgPool(0.0131, True, 0, 9), (create_quantized_type((7, 5, 6), 0.02, True),)),
     **{f"real-mean-{'us'[s]}": Case(RealGlobalAvgPool(), (create_quantized_type((7, 5, 6), 0.02, bool(s)),)) for s in (0, 1)},
-    **signs(
-        table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (create_quantized_type(MAP, 0.03, x),)),
-        vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (create_quantized_type((9,), 0.03, x),)),
+    **vary_signs(
+        table=lambda x, y: Case(Table(0.05, *get_bounds(y), Silu()), (create_quantized_type(MAP, 0.03, x),)),
+        vector=lambda x, y: Case(Table(0.05, *get_bounds(y), Tanh()), (create_quantized_type((9,), 0.03, x),)),
     ),
     **{f"pad-{'us'[s]}": Case(QPad((0, 1, 2, 3), (-128 * s,)), (create_quantized_type(MAP, 0.03, bool(s)),)) for s in (0, 1)},
     **{f"pad-channels-{'us'[s]}": Case(QPad((2, 1, 0, 1), (7, 0, 127)), (create_quantized_type(MAP, 0.03, bool(s)),)) for s in (0, 1)},
-    **{f"quantize-{'us'[s]}": Case(Quantize(0.037, *bounds(bool(s))), (TensorType(MAP),)) for s in (0, 1)},
+    **{f"quantize-{'us'[s]}": Case(Quantize(0.037, *get_bounds(bool(s))), (TensorType(MAP),)) for s in (0, 1)},
     "quantize-clamped": Case(Quantize(0.037, True, -7, 9), (TensorType(MAP),)),
-    "quantize-ties": Case(Quantize(0.5, *bounds(True)), (TensorType(MAP),)),
-    "quantize-vector": Case(Quantize(0.037, *bounds(True)), (TensorType((9,)),)),
+    "quantize-ties": Case(Quantize(0.5, *get_bounds(True)), (TensorType(MAP),)),
+    "quantize-vector": Case(Quantize(0.037, *get_bounds(True)), (TensorType((9,)),)),
     **{f"dequantize-{'us'[s]}": Case(Dequantize(), (create_quantized_type(MAP, 0.037, bool(s)),)) for s in (0, 1)},
     **{
         f"{name}-{'us'[s]}": Case(op, (create_quantized_type(shape, 0.037, bool(s)),) * inputs)
@@ -178,60 +180,60 @@ CASES: dict[str, Case] = {
 BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 
 
-def model(case: Case) -> Model:
+def build_model(case: Case) -> Model:
     """Return the graph of one operation with random weights: inputs `x0`..., output `y`."""
     sources = tuple(Input(f"x{i}", kind) for i, kind in enumerate(case.types))
     node = make_node("op", case.op, tuple(s.name for s in sources), case.types)
     assert node is not None
     graph = verify(Graph("case", sources, (node,), (Output("y", "op"),)))
-    return Model(graph, weights(case, graph))
+    return Model(graph, create_weights(case, graph))
 
 
-def weights(case: Case, graph: Graph) -> dict[str, Array]:
-    random, found = rng(str(case)), {}
+def create_weights(case: Case, graph: Graph) -> dict[str, Array]:
+    random, tensors = create_rng(str(case)), {}
     for name, param in graph.params.items():
         match param.role, param.dtype:
             case "weight", _:
-                found[name] = random.integers(-127, 128, param.shape).astype(np.int8)
+                tensors[name] = random.integers(-127, 128, param.shape).astype(np.int8)
             case "ones", _:
-                found[name] = np.ones(param.shape, np.int8)
+                tensors[name] = np.ones(param.shape, np.int8)
             case "scale", _:
-                found[name] = random.uniform(1e-4, 2e-2, param.shape).astype(np.float32)
+                tensors[name] = random.uniform(1e-4, 2e-2, param.shape).astype(np.float32)
             case "bias", _:
-                found[name] = random.integers(-3000, 3000, param.shape).astype(np.int32)
+                tensors[name] = random.integers(-3000, 3000, param.shape).astype(np.int32)
             case "table", _:
-                found[name] = random.permutation(256).astype(np.uint8)
+                tensors[name] = random.permutation(256).astype(np.uint8)
             case "factor", _:
                 (x,) = case.types
                 assert isinstance(case.op, QAvgPool)
                 factor = integer_arithmetic.compute_multiplier(
                     x, 1.0, case.op.infer(x)
                 ) / case.op.count_elements(x)
-                found[name] = factor.astype(np.float32)
-    return found
+                tensors[name] = factor.astype(np.float32)
+    return tensors
 
 
-def inputs(case: Case, batch: int) -> tuple[Array, ...]:
+def create_inputs(case: Case, batch: int) -> tuple[Array, ...]:
     return tuple(
-        rng(f"{i}").standard_normal((batch, *x.shape), np.float32) * 3
+        create_rng(f"{i}").standard_normal((batch, *x.shape), np.float32) * 3
         if x.dtype is DType.F32
         else sample_quantized(x, batch, i)
         for i, x in enumerate(case.types)
     )
 
 
-def expected(case: Case, made: Model, xs: tuple[Array, ...]) -> Array:
+def compute_expected(case: Case, program: Model, xs: tuple[Array, ...]) -> Array:
     assert isinstance(case.op, ExactIntegerOp)
-    own = tuple(made.weights[name] for name in made.graph.nodes[0].params)
-    return case.op.compute(case.types, xs, own)
+    parameters = tuple(program.weights[name] for name in program.graph.nodes[0].params)
+    return case.op.compute(case.types, xs, parameters)
 
 
-def check(case: Case, batch: int = 1, opset: int = 17, **how) -> None:
-    made = model(case)
-    xs = inputs(case, batch)
-    y = held(expected(case, made, xs))
-    feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
-    (got,) = session(lower(made, opset), **how).run(["y"], feeds)
+def check(case: Case, batch: int = 1, opset: int = 17, **options) -> None:
+    program = build_model(case)
+    xs = create_inputs(case, batch)
+    y = to_onnx_values(compute_expected(case, program, xs))
+    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
+    (got,) = open_session(lower(program, opset), **options).run(["y"], feeds)
     assert (got.shape, got.dtype) == (y.shape, y.dtype)
     np.testing.assert_array_equal(got, y)
 
@@ -255,17 +257,17 @@ def test_every_opset_gives_the_same(case: Case, opset: int) -> None:
 
 @looped(CASES, rotated=True, opset=BY_OPSET)
 def test_the_files_are_sound_and_onnx_infers_the_same_types(case: Case, opset: int) -> None:
-    made = model(case)
-    lowered = lower(made, opset)
+    program = build_model(case)
+    lowered = lower(program, opset)
     onnx.checker.check_model(lowered, full_check=True)
     del lowered.graph.value_info[:]
     lowered.graph.output[0].type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
-    found = inferred.graph.output[0].type.tensor_type
-    y = made.graph.nodes[0].type
-    assert tuple(d.dim_value for d in found.shape.dim[1:]) == y.shape
+    tensor_type = inferred.graph.output[0].type.tensor_type
+    y = program.graph.nodes[0].type
+    assert tuple(d.dim_value for d in tensor_type.shape.dim[1:]) == y.shape
     element = np.float32 if y.dtype is DType.F32 else np.uint8
-    assert found.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element))
+    assert tensor_type.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(element))
 
 
 LACKING = (Table, Dequantize)
@@ -275,19 +277,19 @@ LACKING = (Table, Dequantize)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN
 @looped({name: case for name, case in CASES.items() if not isinstance(case.op, LACKING)})
 def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
-    made = model(case)
-    xs = inputs(case, 1)
-    feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
+    program = build_model(case)
+    xs = create_inputs(case, 1)
+    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
     # At the newest opset: it has no DequantizeLinear of the older ones.
-    (got,) = ReferenceEvaluator(lower(made, MAX_OPSET)).run(None, feeds)
-    np.testing.assert_array_equal(got, held(expected(case, made, xs)))
+    (got,) = ReferenceEvaluator(lower(program, MAX_OPSET)).run(None, feeds)
+    np.testing.assert_array_equal(got, to_onnx_values(compute_expected(case, program, xs)))
 
 
 @looped(CASES)
 def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case) -> None:
-    made = model(case)
-    y = expected(case, made, inputs(case, 2))
-    kind = made.graph.nodes[0].type
+    program = build_model(case)
+    y = compute_expected(case, program, create_inputs(case, 2))
+    kind = program.graph.nodes[0].type
     assert (y.dtype, y.shape) == (np.dtype(kind.dtype.value), (2, *kind.shape))
     if hasattr(case.op, "low"):
         assert case.op.low <= y.min() <= y.max() <= case.op.high
@@ -296,7 +298,7 @@ def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case)
 @pytest.mark.parametrize("opset", [11, 12])
 def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
     with pytest.raises(UserError) as caught:
-        lower(model(CASES["conv"]), opset)
+        lower(build_model(CASES["conv"]), opset)
     assert str(caught.value) == (
         f"error[E0650]: ONNX opset {opset} has no operators for 8-bit integers\n"
         "  --> case\n"
@@ -315,4 +317,4 @@ def test_a_global_mean_is_rounded_as_defined_where_sums_lie_between_two_levels(
         count = size[0] * size[1]
         x = create_quantized_type((300, *size), float(random.uniform(1e-3, 3)), signed)
         scale = float(np.float32((x.scale or 0) * 2 * random.integers(1, 2 * count + 1) / count))
-        check(Case(QGlobalAvgPool(scale, *bounds(not signed)), (x,)))
+        check(Case(QGlobalAvgPool(scale, *get_bounds(not signed)), (x,)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from quantised import LEVELS, differing
+from quantised import LEVELS, count_differing_elements
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
@@ -15,15 +15,17 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 
-def program(model: Model, seed: int = 0) -> Model:
+def build_program(model: Model, seed: int = 0) -> Model:
     return quantize(model, calibrate_on_input(model, sample_input(model.graph, seed)))
 
 
-def ends(made: Model) -> dict[str, type]:
-    return {n.name: type(n.op) for n in made.graph.nodes if isinstance(n.op, QConv | RealConv)}
+def get_layer_types(int8_program: Model) -> dict[str, type]:
+    return {
+        n.name: type(n.op) for n in int8_program.graph.nodes if isinstance(n.op, QConv | RealConv)
+    }
 
 
-def classifier(units: int = 5, channels: int = 8):
+def build_classifier(units: int = 5, channels: int = 8):
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(channels, (3, 3)))
     add("relu", Relu())
@@ -34,12 +36,12 @@ def classifier(units: int = 5, channels: int = 8):
 
 
 def test_sums_that_only_an_output_reads_leave_as_real_numbers():
-    graph = classifier().graph()
-    made = program(lower_for_int8(graph, sample_weights(graph)))
-    assert list(ends(made).values()) == [QConv, RealConv]
-    assert integer_program.find_inexact_nodes(made.graph) == ()
-    (output,) = made.graph.outputs
-    assert made.graph.types[output.value].scale is None
+    graph = build_classifier().graph()
+    int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
+    assert list(get_layer_types(int8_program).values()) == [QConv, RealConv]
+    assert integer_program.find_inexact_nodes(int8_program.graph) == ()
+    (output,) = int8_program.graph.outputs
+    assert int8_program.graph.types[output.value].scale is None
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -51,26 +53,26 @@ def test_onnx_runtime_gives_the_same_bits(level, signed):
         add("relu", Relu())
     add("last", Conv(5, (3, 3), (2, 2), 1))
     graph = add.build()
-    made = program(lower_for_int8(graph, sample_weights(graph)))
-    assert [*ends(made).values()] == [QConv, RealConv]
+    int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
+    assert [*get_layer_types(int8_program).values()] == [QConv, RealConv]
     for seed in range(3):
-        assert differing(made, sample_input(graph, seed), level, 2) == {}
+        assert count_differing_elements(int8_program, sample_input(graph, seed), level, 2) == {}
 
 
 def test_what_is_read_again_stays_an_integer():
-    add = classifier()
+    add = build_classifier()
     add("more", Linear(3))
     graph = add.graph(Output("features", "fc"), Output("logits", "more"))
-    made = program(lower_for_int8(graph, sample_weights(graph)))
-    assert [*ends(made).values()] == [QConv, QConv, RealConv]
+    int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
+    assert [*get_layer_types(int8_program).values()] == [QConv, QConv, RealConv]
 
 
 def test_sums_that_may_be_inexact_stay_integers():
-    graph = classifier(2, 700).graph()
+    graph = build_classifier(2, 700).graph()
     weights = dict(sample_weights(graph))
     weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all of them become 127
-    made = program(lower_for_int8(graph, weights))
-    assert [*ends(made).values()] == [QConv, QConv]
+    int8_program = build_program(lower_for_int8(graph, weights))
+    assert [*get_layer_types(int8_program).values()] == [QConv, QConv]
 
 
 def test_the_bound_counts_every_product_and_the_bias():

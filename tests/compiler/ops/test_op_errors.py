@@ -167,7 +167,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
 }
 
 
-def refusal(op: Op, *shapes: tuple[int, ...]) -> str:
+def read_refusal(op: Op, *shapes: tuple[int, ...]) -> str:
     kinds = tuple(map(TensorType, shapes))
     with pytest.raises(OpError) as caught:
         make_node("op", op, tuple(f"x{i}" for i in range(len(kinds))), kinds)
@@ -177,12 +177,12 @@ def refusal(op: Op, *shapes: tuple[int, ...]) -> str:
 
 @pytest.mark.parametrize(("op", "shapes", "expected"), REFUSALS.values(), ids=REFUSALS)
 def test_refusals(op: Op, shapes: tuple[tuple[int, ...], ...], expected: str) -> None:
-    assert refusal(op, *shapes) == expected
+    assert read_refusal(op, *shapes) == expected
 
 
 @pytest.mark.parametrize("op", NEED_MAPS, ids=lambda op: op.word)
 def test_vectors_are_refused_where_a_map_is_needed(op: Op) -> None:
-    assert refusal(op, (8,)) == (
+    assert read_refusal(op, (8,)) == (
         f"E0301 {op.keyword} needs a channels x height x width value:"
         " the input is a vector of 8 (move this step before `flatten`)"
     )

@@ -43,13 +43,13 @@ BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 FORMS = {**{name: (opset, None) for name, opset in BY_OPSET.items()}, "batch 2": (17, 2)}
 
 
-def by_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:
+def run_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:
     network = create_module(model.graph, model.weights).eval()
     with torch.no_grad():
         return network(*map(torch.from_numpy, inputs))["y"].numpy()
 
 
-def by_onnx(lowered: onnx.ModelProto, *inputs: np.ndarray) -> np.ndarray:
+def run_onnx(lowered: onnx.ModelProto, *inputs: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(lowered.SerializeToString(), options)
@@ -66,7 +66,7 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
 @looped(EVERY)
 def test_torch_computes_the_inferred_shape(case: Case) -> None:
     model = build_op_model(case)
-    got = by_torch(model, *sample_inputs(model))
+    got = run_torch(model, *sample_inputs(model))
     assert got.shape == (2, *model.graph.nodes[-1].type.shape)
 
 
@@ -83,7 +83,7 @@ def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> Non
 def test_onnx_runtime_agrees_with_torch(case: Case, opset: int) -> None:
     model = build_op_model(case)
     inputs = sample_inputs(model)
-    assert_close(by_onnx(lower(model, opset), *inputs), by_torch(model, *inputs))
+    assert_close(run_onnx(lower(model, opset), *inputs), run_torch(model, *inputs))
 
 
 @looped(EVERY, rotated=True, form=FORMS)
@@ -95,11 +95,11 @@ def test_onnx_infers_the_same_shapes(case: Case, form: tuple[int, int | None]) -
     del lowered.graph.value_info[:]
     lowered.graph.output[0].type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(lowered, strict_mode=True, data_prop=True)
-    first, *rest = inferred.graph.output[0].type.tensor_type.shape.dim
-    assert tuple(d.dim_value for d in rest) == model.graph.nodes[-1].type.shape
-    assert first.dim_value == (batch or 0)
+    batch_dim, *other_dims = inferred.graph.output[0].type.tensor_type.shape.dim
+    assert tuple(d.dim_value for d in other_dims) == model.graph.nodes[-1].type.shape
+    assert batch_dim.dim_value == (batch or 0)
     if all(n.op_type != "Resize" for n in lowered.graph.node):  # its inference forgets the name
-        assert first.dim_param == ("" if batch else "N")
+        assert batch_dim.dim_param == ("" if batch else "N")
 
 
 @looped(EVERY)
@@ -125,14 +125,14 @@ def test_one_input_is_the_same_op(case: Case) -> None:
         p.mean((2, 3), keepdims=True) if p.shape[1:] != s else p
         for p, s in zip(pieces, case.shapes, strict=True)
     ]
-    assert_close(by_torch(model, x), by_torch(cut, *inputs))
+    assert_close(run_torch(model, x), run_torch(cut, *inputs))
 
 
 def test_every_op_has_a_case() -> None:
-    written = {type(case.op) for case in CASES.values()}
-    lacking = sorted(op.keyword for op in OPS if op not in written)
+    covered_ops = {type(case.op) for case in CASES.values()}
+    lacking = sorted(op.keyword for op in OPS if op not in covered_ops)
     assert not lacking, f"src/tcc/testing/op_cases.py has no case of: {', '.join(lacking)}"
-    assert written <= set(OPS)
+    assert covered_ops <= set(OPS)
 
 
 sizes = st.integers(1, 9)
@@ -149,16 +149,19 @@ def test_pools_are_those_of_torch(data: st.DataObject, size: Pair, ceil: bool) -
     counted = data.draw(st.booleans(), label="count_include_pad")
     x = np.random.default_rng(0).standard_normal((1, 2, *size), np.float32)
     shape = (2, *size)
-    how = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
+    pool_options = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
     largest = build_op_model(Case(MaxPool(kernel, stride, padding, ceil), (shape,)))
     mean = build_op_model(Case(AvgPool(kernel, stride, padding, ceil, counted), (shape,)))
     expected = [
-        (largest, functional.max_pool2d(torch.from_numpy(x), **how)),
-        (mean, functional.avg_pool2d(torch.from_numpy(x), count_include_pad=counted, **how)),
+        (largest, functional.max_pool2d(torch.from_numpy(x), **pool_options)),
+        (
+            mean,
+            functional.avg_pool2d(torch.from_numpy(x), count_include_pad=counted, **pool_options),
+        ),
     ]
     for model, y in expected:
-        assert_close(by_torch(model, x), y.numpy())
-        assert_close(by_onnx(lower(model), x), y.numpy())
+        assert_close(run_torch(model, x), y.numpy())
+        assert_close(run_onnx(lower(model), x), y.numpy())
 
 
 @settings(max_examples=50, deadline=None)
@@ -182,7 +185,7 @@ def test_lopsided_pools_agree(
     ):
         model = build_op_model(Case(op, ((2, *size),)))
         (x,) = sample_inputs(model)
-        assert_close(by_onnx(lower(model), x), by_torch(model, x))
+        assert_close(run_onnx(lower(model), x), run_torch(model, x))
 
 
 @settings(max_examples=60, deadline=None)
@@ -193,9 +196,9 @@ def test_same_padding_gives_one_output_per_step(n: int, k: int, s: int, d: int) 
     assert op.infer(x).shape == (1, -(-n // s), -(-n // s))
     resolved = op.resolve(x)
     assert resolved.infer(x) == op.infer(x)
-    top, left, bottom, _ = resolved.pads
-    assert (top, left) == (left, top)
-    assert 0 <= bottom - top <= 1
+    top_pad, left_pad, bottom, _ = resolved.pads
+    assert (top_pad, left_pad) == (left_pad, top_pad)
+    assert 0 <= bottom - top_pad <= 1
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 
-def outputs(model: Model) -> dict[str, np.ndarray]:
+def run_torch(model: Model) -> dict[str, np.ndarray]:
     verify(model.graph)
     assert model.weights.keys() == model.graph.params.keys()
     for name, param in model.graph.params.items():
@@ -34,23 +34,23 @@ def outputs(model: Model) -> dict[str, np.ndarray]:
         3, *model.graph.inputs[0].type.shape, generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
-        found = create_module(model.graph, model.weights).eval()(x)
-    return {name: y.numpy() for name, y in found.items()}
+        tensors = create_module(model.graph, model.weights).eval()(x)
+    return {name: y.numpy() for name, y in tensors.items()}
 
 
-def assert_agree(after: Model, before: Model) -> None:
-    got, expected = outputs(after), outputs(before)
+def assert_agree(actual_model: Model, expected_model: Model) -> None:
+    got, expected = run_torch(actual_model), run_torch(expected_model)
     assert got.keys() == expected.keys()
     for name, y in expected.items():
         bound = 1e-5 * float(np.abs(y).max())
         np.testing.assert_allclose(got[name], y, rtol=1e-5, atol=bound)
 
 
-def words(graph: Graph) -> list[str]:
+def list_op_names(graph: Graph) -> list[str]:
     return [node.op.keyword for node in graph.nodes]
 
 
-def model(graph: Graph) -> Model:
+def build_model(graph: Graph) -> Model:
     return Model(graph, sample_weights(graph))
 
 
@@ -59,9 +59,9 @@ def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
     add("conv", Conv(4, (3, 3), bias=False))
     add("bn", BatchNorm())
     add("relu", Relu())
-    before = model(add.build())
-    after = fold_scale(before)
-    assert print_graph(after.graph) == (
+    original = build_model(add.build())
+    folded = fold_scale(original)
+    assert print_graph(folded.graph) == (
         "graph folded {\n"
         "  input %image : float32[3x6x6]\n"
         "  %bn = conv(%image) {filters=4, kernel=[3, 3], stride=[1, 1], padding=[0, 0, 0, 0],"
@@ -70,21 +70,21 @@ def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
         "  output logits = %relu\n"
         "}\n"
     )
-    assert_agree(after, before)
+    assert_agree(folded, original)
 
 
 def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("bn", BatchNorm(eps=1e-3))
-    before = model(add.build())
-    w = {name: values.astype(np.float64) for name, values in before.weights.items()}
+    original = build_model(add.build())
+    w = {name: values.astype(np.float64) for name, values in original.weights.items()}
     scale = w["bn.weight"] / np.sqrt(w["bn.var"] + 1e-3)
-    after = fold_scale(before).weights
+    folded = fold_scale(original).weights
     weight = w["conv.weight"] * scale[:, None, None, None]
     bias = (w["conv.bias"] - w["bn.mean"]) * scale + w["bn.bias"]
-    np.testing.assert_array_equal(after["bn.weight"], weight.astype(np.float32))
-    np.testing.assert_allclose(after["bn.bias"], bias, rtol=1e-7)
+    np.testing.assert_array_equal(folded["bn.weight"], weight.astype(np.float32))
+    np.testing.assert_allclose(folded["bn.bias"], bias, rtol=1e-7)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -106,11 +106,11 @@ def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
         add("flat", Flatten())
     add("layer", replace(layer, bias=bias))
     add("bn", BatchNorm())
-    before = model(add.build())
-    after = fold_scale(before)
-    assert "batch_norm" not in words(after.graph)
-    assert after.graph.nodes[-1].op.bias
-    assert_agree(after, before)
+    original = build_model(add.build())
+    folded = fold_scale(original)
+    assert "batch_norm" not in list_op_names(folded.graph)
+    assert folded.graph.nodes[-1].op.bias
+    assert_agree(folded, original)
 
 
 def test_one_after_another_both_go_in() -> None:
@@ -118,10 +118,10 @@ def test_one_after_another_both_go_in() -> None:
     add("conv", Conv(4, (1, 1)))
     add("bn_1", BatchNorm())
     add("bn_2", BatchNorm())
-    before = model(add.build())
-    after = fold_scale(before)
-    assert [node.name for node in after.graph.nodes] == ["bn_2"]
-    assert_agree(after, before)
+    original = build_model(add.build())
+    folded = fold_scale(original)
+    assert [node.name for node in folded.graph.nodes] == ["bn_2"]
+    assert_agree(folded, original)
 
 
 def test_it_stays_where_others_read_the_convolution() -> None:
@@ -129,16 +129,16 @@ def test_it_stays_where_others_read_the_convolution() -> None:
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
     add("relu", Relu(), "conv")
-    before = model(add.build(Output("a", "bn"), Output("b", "relu")))
-    assert fold_scale(before).graph == before.graph
+    original = build_model(add.build(Output("a", "bn"), Output("b", "relu")))
+    assert fold_scale(original).graph == original.graph
 
 
 def test_it_stays_where_the_convolution_is_an_output() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
-    before = model(add.build(Output("a", "bn"), Output("b", "conv")))
-    assert fold_scale(before).graph == before.graph
+    original = build_model(add.build(Output("a", "bn"), Output("b", "conv")))
+    assert fold_scale(original).graph == original.graph
 
 
 def test_it_stays_after_an_input_and_after_a_relu() -> None:
@@ -147,8 +147,8 @@ def test_it_stays_after_an_input_and_after_a_relu() -> None:
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
     add("bn_2", BatchNorm())
-    before = model(add.build())
-    assert fold_scale(before).graph == before.graph
+    original = build_model(add.build())
+    assert fold_scale(original).graph == original.graph
 
 
 def test_the_place_is_that_of_the_layer() -> None:
@@ -157,7 +157,7 @@ def test_the_place_is_that_of_the_layer() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)), at=create_span(7))
     add("bn", BatchNorm(), at=create_span(8))
-    (node,) = fold_scale(model(add.build())).graph.nodes
+    (node,) = fold_scale(build_model(add.build())).graph.nodes
     assert node.at == create_span(7)
 
 
@@ -176,10 +176,10 @@ def test_shared_weights_are_not_overwritten() -> None:
         replace(n, params=tuple(p.replace(n.name, shared.get(n.name, n.name)) for p in n.params))
         for n in graph.nodes
     )
-    before = model(verify(replace(graph, nodes=nodes)))
-    after = lower_batch_norm(fold_scale(before))
-    assert words(after.graph) == ["conv", "conv", "conv", "relu", "scale_shift"]
-    assert_agree(after, before)
+    original = build_model(verify(replace(graph, nodes=nodes)))
+    lowered = lower_batch_norm(fold_scale(original))
+    assert list_op_names(lowered.graph) == ["conv", "conv", "conv", "relu", "scale_shift"]
+    assert_agree(lowered, original)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (7,)])
@@ -187,10 +187,10 @@ def test_what_cannot_go_in_becomes_a_scale_and_shift(shape: tuple[int, ...]) -> 
     add = NetBuilder(*shape, name="alone")
     add("bn", BatchNorm())
     add("relu", Relu())
-    before = model(add.build())
-    after = lower_batch_norm(before)
+    original = build_model(add.build())
+    lowered = lower_batch_norm(original)
     size = "x".join(map(str, shape))
-    assert print_graph(after.graph) == (
+    assert print_graph(lowered.graph) == (
         "graph alone {\n"
         f"  input %image : float32[{size}]\n"
         f"  %bn = scale_shift(%image) : float32[{size}]\n"
@@ -198,5 +198,5 @@ def test_what_cannot_go_in_becomes_a_scale_and_shift(shape: tuple[int, ...]) -> 
         "  output logits = %relu\n"
         "}\n"
     )
-    assert list(after.weights) == ["bn.weight", "bn.bias"]
-    assert_agree(after, before)
+    assert list(lowered.weights) == ["bn.weight", "bn.bias"]
+    assert_agree(lowered, original)

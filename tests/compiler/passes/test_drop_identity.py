@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from passes_nets import after, chain
+from passes_nets import make_chain, run_passes
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.op import Call
@@ -41,8 +41,8 @@ def test_readers_read_the_input_instead() -> None:
     add("relu", Relu())
     add("sum", Add(), "drop_1", "relu", "start")
     add("end", Identity())
-    before = add.build(Output("logits", "end"), Output("middle", "drop_2"))
-    model = Model(before, sample_weights(before))
+    original = add.build(Output("logits", "end"), Output("middle", "drop_2"))
+    model = Model(original, sample_weights(original))
     lean = drop_identity(model)
     assert print_graph(lean.graph) == (
         "graph drops {\n"
@@ -78,7 +78,7 @@ def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
     nothing = {
         name: build_op_model(case)
         for name, case in CASES.items()
-        if {call.function for call in _calls(build_op_model(case))} == {"Identity"}
+        if {call.function for call in _build_onnx_calls(build_op_model(case))} == {"Identity"}
     }
     assert {model.graph.nodes[0].op.keyword for model in nothing.values()} == {
         "dropout",
@@ -97,23 +97,23 @@ def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
     ],
 )  # fmt: skip
 def test_what_changes_nothing_is_dropped(op: Op) -> None:
-    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu"]
+    assert run_passes(make_chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu"]
 
 
 def test_a_flatten_of_a_vector_is_dropped() -> None:
-    before = chain(Flatten(), Relu(), Flatten(), shape=(6, 4, 5))
-    assert after(before, drop_identity) == ["flatten", "relu"]
+    original = make_chain(Flatten(), Relu(), Flatten(), shape=(6, 4, 5))
+    assert run_passes(original, drop_identity) == ["flatten", "relu"]
 
 
 def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
-    before = chain(Relu(), ScaleShift(), shape=(6, 4, 5))
-    assert after(before, drop_identity) == ["relu", "scale_shift"]
+    original = make_chain(Relu(), ScaleShift(), shape=(6, 4, 5))
+    assert run_passes(original, drop_identity) == ["relu", "scale_shift"]
     weight, bias = np.ones((6, 1, 1), np.float32), np.zeros((6, 1, 1), np.float32)
-    names = before.graph.nodes[1].params
-    ones = Model(before.graph, dict(zip(names, (weight, bias), strict=True)))
-    assert after(ones, drop_identity) == ["relu"]
-    shifted = Model(before.graph, dict(zip(names, (weight, bias + 1), strict=True)))
-    assert after(shifted, drop_identity) == ["relu", "scale_shift"]
+    names = original.graph.nodes[1].params
+    ones = Model(original.graph, dict(zip(names, (weight, bias), strict=True)))
+    assert run_passes(ones, drop_identity) == ["relu"]
+    shifted = Model(original.graph, dict(zip(names, (weight, bias + 1), strict=True)))
+    assert run_passes(shifted, drop_identity) == ["relu", "scale_shift"]
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,12 @@ def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
     ],
 )  # fmt: skip
 def test_what_changes_something_stays(op: Op) -> None:
-    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu", op.keyword]
+    assert run_passes(make_chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == [
+        "relu",
+        op.keyword,
+    ]
 
 
-def _calls(model: Model) -> tuple[Call, ...]:
+def _build_onnx_calls(model: Model) -> tuple[Call, ...]:
     (node,) = model.graph.nodes
     return node.op.onnx(*model.graph.get_input_types(node), opset=17)

@@ -11,12 +11,12 @@ from tcc.testing.op_cases import sample_weights
 
 
 def test_train_only_heads_go_with_all_that_leads_only_there() -> None:
-    before = build_dense()
-    after = drop_train_only(Model(before, sample_weights(before)))
-    lines = print_graph(before).splitlines()
-    assert print_graph(after.graph).splitlines() == [line for line in lines if "aux" not in line]
-    kept = [name for name in before.params if not name.startswith("aux")]
-    assert list(after.weights) == kept
+    original = build_dense()
+    pruned = drop_train_only(Model(original, sample_weights(original)))
+    lines = print_graph(original).splitlines()
+    assert print_graph(pruned.graph).splitlines() == [line for line in lines if "aux" not in line]
+    kept_params = [name for name in original.params if not name.startswith("aux")]
+    assert list(pruned.weights) == kept_params
 
 
 def test_a_dead_end_goes_with_its_weights() -> None:
@@ -25,25 +25,25 @@ def test_a_dead_end_goes_with_its_weights() -> None:
     add("unread", Conv(5, (1, 1)))
     add("unread_relu", Relu())
     add("relu", Relu(), "conv")
-    before = add.build()
-    weights = {**sample_weights(before), "stray.weight": sample_weights(before)["conv.bias"]}
-    after = drop_train_only(Model(before, weights))
-    assert [node.name for node in after.graph.nodes] == ["conv", "relu"]
-    assert list(after.weights) == ["conv.weight", "conv.bias"]
+    original = add.build()
+    weights = {**sample_weights(original), "stray.weight": sample_weights(original)["conv.bias"]}
+    pruned = drop_train_only(Model(original, weights))
+    assert [node.name for node in pruned.graph.nodes] == ["conv", "relu"]
+    assert list(pruned.weights) == ["conv.weight", "conv.bias"]
 
 
 @pytest.mark.parametrize("outputs", [("conv",), ("image",)])
 def test_inputs_stay_even_when_nothing_reads_them(outputs: tuple[str, ...]) -> None:
     add = NetBuilder(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
-    before = add.build(*(Output(f"out_{name}", name) for name in outputs))
-    after = drop_train_only(Model(before, sample_weights(before)))
-    assert after.graph.inputs == before.inputs
-    assert [node.name for node in after.graph.nodes] == [n for n in outputs if n != "image"]
+    original = add.build(*(Output(f"out_{name}", name) for name in outputs))
+    pruned = drop_train_only(Model(original, sample_weights(original)))
+    assert pruned.graph.inputs == original.inputs
+    assert [node.name for node in pruned.graph.nodes] == [n for n in outputs if n != "image"]
 
 
 @pytest.mark.parametrize("graph", [build_gated()])
 def test_a_graph_without_dead_parts_stays_as_it_is(graph: Graph) -> None:
-    after = drop_train_only(Model(graph, sample_weights(graph)))
-    assert after.graph == graph
-    assert after.weights.keys() == graph.params.keys()
+    pruned = drop_train_only(Model(graph, sample_weights(graph)))
+    assert pruned.graph == graph
+    assert pruned.weights.keys() == graph.params.keys()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import graphs
 from tables import looped
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
@@ -22,7 +22,7 @@ EVERY = {**CASES, **INTERNAL_CASES}
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-def of_image(graph: Graph) -> Graph:
+def convert_to_image_input(graph: Graph) -> Graph:
     """The same graph with an image as its input, if it has three channels."""
     (source,) = graph.inputs
     if len(source.type.shape) != 3 or source.type.shape[0] != 3:
@@ -33,9 +33,9 @@ def of_image(graph: Graph) -> Graph:
 @looped(EVERY)
 def test_passes_keep_what_an_op_computes(case: Case) -> None:
     model = build_one_input_model(case)
-    model = Model(of_image(model.graph), model.weights)
-    for one in PASSES:
-        validate.run(model, (one,))
+    model = Model(convert_to_image_input(model.graph), model.weights)
+    for compiler_pass in PASSES:
+        validate.run(model, (compiler_pass,))
     validate.run(model, INT8)
 
 
@@ -53,26 +53,26 @@ ZOO = [
 
 @pytest.mark.parametrize("path", ZOO)
 def test_passes_keep_what_a_network_computes(path: Path) -> None:
-    graph = small(load(path).graph)
+    graph = shrink_network(load(path).graph)
     model = Model(graph, sample_weights(graph))
-    after = validate.run(model, (*INT8, merge_parallel))
-    assert validate.is_equal(after, run(model, (*INT8, merge_parallel)))
+    rewritten = validate.run(model, (*INT8, merge_parallel))
+    assert validate.is_equal(rewritten, run(model, (*INT8, merge_parallel)))
 
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.permutations(PASSES))
 def test_any_order_is_right(graph: Graph, order: list[Pass]) -> None:
-    model = Model(of_image(graph), sample_weights(graph))
+    model = Model(convert_to_image_input(graph), sample_weights(graph))
     validate.run(model, order)
 
 
 @settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_repeated_they_come_to_rest(graph: Graph) -> None:
-    model = Model(of_image(graph), sample_weights(graph))
+    model = Model(convert_to_image_input(graph), sample_weights(graph))
     for _ in range(6):
-        after = run(model, INT8)
-        if validate.is_equal(model, after):
+        rewritten = run(model, INT8)
+        if validate.is_equal(model, rewritten):
             return
-        model = after
+        model = rewritten
     raise AssertionError(print_graph(model.graph))

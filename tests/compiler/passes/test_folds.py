@@ -1,7 +1,7 @@
 """Scales and borders become part of the layers around them."""
 
 import pytest
-from passes_nets import after, chain, model, words
+from passes_nets import list_op_names, make_chain, make_model, run_passes
 
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import (
@@ -34,21 +34,21 @@ from tcc.testing.nets import NetBuilder
     ],
 )
 def test_a_layer_takes_in_the_scale_before_it(scale: Op, layer: Op) -> None:
-    before = chain(Relu(), scale, layer)
-    assert after(before, fold_ahead) == ["relu", "conv"]
-    (_, node) = fold_ahead(before).graph.nodes
+    original = make_chain(Relu(), scale, layer)
+    assert run_passes(original, fold_ahead) == ["relu", "conv"]
+    (_, node) = fold_ahead(original).graph.nodes
     assert node.op.bias
 
 
 @pytest.mark.parametrize("scale", [BatchNorm(), ScaleShift(), Scale(0.5, 2.0)])
 def test_a_linear_layer_takes_in_the_scale_before_it(scale: Op) -> None:
-    assert after(chain(scale, Linear(3), shape=(9,)), fold_ahead) == ["linear"]
+    assert run_passes(make_chain(scale, Linear(3), shape=(9,)), fold_ahead) == ["linear"]
 
 
 @pytest.mark.parametrize("scale", [ScaleShift(), Scale(0.5, 2.0)])
 def test_a_layer_takes_in_the_scale_after_it(scale: Op) -> None:
-    assert after(chain(Conv(4, (3, 3), padding=1), scale), fold_scale) == ["conv"]
-    assert after(chain(Flatten(), Linear(4, bias=False), scale), fold_scale) == [
+    assert run_passes(make_chain(Conv(4, (3, 3), padding=1), scale), fold_scale) == ["conv"]
+    assert run_passes(make_chain(Flatten(), Linear(4, bias=False), scale), fold_scale) == [
         "flatten",
         "linear",
     ]
@@ -58,33 +58,33 @@ def test_a_layer_takes_in_the_scale_after_it(scale: Op) -> None:
     "layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), (2, 2)), MaxPool((2, 2))]
 )
 def test_a_shift_stays_before_what_reads_a_border(layer: Op) -> None:
-    assert after(chain(Scale(2.0, 1.0), layer), fold_ahead) == ["scale", layer.keyword]
+    assert run_passes(make_chain(Scale(2.0, 1.0), layer), fold_ahead) == ["scale", layer.keyword]
 
 
 @pytest.mark.parametrize("layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), groups=2)])
 def test_a_factor_alone_goes_in_there_too(layer: Op) -> None:
-    assert after(chain(Scale(2.0), layer), fold_ahead) == [layer.keyword]
+    assert run_passes(make_chain(Scale(2.0), layer), fold_ahead) == [layer.keyword]
 
 
 def test_a_scale_that_others_read_stays() -> None:
     add = NetBuilder(3, 6, 6)
     add("scale", ScaleShift())
     add("conv", Conv(4, (1, 1)))
-    before = model(add.build(Output("a", "conv"), Output("b", "scale")))
-    assert after(before, fold_ahead) == ["scale_shift", "conv"]
+    original = make_model(add.build(Output("a", "conv"), Output("b", "scale")))
+    assert run_passes(original, fold_ahead) == ["scale_shift", "conv"]
 
 
 def test_a_border_of_zeros_is_the_convolutions_own() -> None:
-    before = chain(Pad((1, 0, 2, 3)), Conv(4, (3, 3), (2, 2), (0, 1, 0, 0)))
-    assert after(before, fold_pad) == ["conv"]
-    (node,) = fold_pad(before).graph.nodes
+    original = make_chain(Pad((1, 0, 2, 3)), Conv(4, (3, 3), (2, 2), (0, 1, 0, 0)))
+    assert run_passes(original, fold_pad) == ["conv"]
+    (node,) = fold_pad(original).graph.nodes
     assert node.op.pads == (1, 1, 2, 3)
 
 
 def test_borders_of_one_value_become_one() -> None:
-    before = chain(Pad(1, 0.5), Pad((0, 1, 2, 3), 0.5), Pad(1, 2.0))
-    assert after(before, fold_pad) == ["pad", "pad"]
-    assert fold_pad(before).graph.nodes[0].op.pads == (1, 2, 3, 4)
+    original = make_chain(Pad(1, 0.5), Pad((0, 1, 2, 3), 0.5), Pad(1, 2.0))
+    assert run_passes(original, fold_pad) == ["pad", "pad"]
+    assert fold_pad(original).graph.nodes[0].op.pads == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_borders_of_one_value_become_one() -> None:
     [(Pad(1, 0.5), Conv(4, (3, 3))), (Pad(1), MaxPool((2, 2))), (Pad(1), AvgPool((2, 2)))],
 )
 def test_other_borders_stay(ops: tuple[Op, ...]) -> None:
-    before = chain(*ops)
-    assert after(before, fold_pad) == words(before)
+    original = make_chain(*ops)
+    assert run_passes(original, fold_pad) == list_op_names(original)

@@ -1,7 +1,7 @@
 """Clamps that clamp nothing go, and others stand where they cost least."""
 
 import pytest
-from passes_nets import after, chain, model
+from passes_nets import make_chain, make_model, run_passes
 
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import (
@@ -64,42 +64,42 @@ from tcc.testing.nets import NetBuilder
     ],
 )  # fmt: skip
 def test_what_is_in_range_is_not_clamped(ops: tuple[Op, ...], left: list[str]) -> None:
-    assert after(chain(*ops), fuse_clamps) == left
+    assert run_passes(make_chain(*ops), fuse_clamps) == left
 
 
 @pytest.mark.parametrize("join", [Add(), Mul(), Concat()])
 def test_joins_of_what_is_not_negative_are_not(join: Op) -> None:
     add = NetBuilder(4, 5, 5)
-    one, two = add("one", Relu()), add("two", Sigmoid(), "image")
-    add("join", join, one, two)
+    left_branch, right_branch = add("one", Relu()), add("two", Sigmoid(), "image")
+    add("join", join, left_branch, right_branch)
     add("relu", Relu())
-    assert after(model(add.build()), fuse_clamps) == ["relu", "sigmoid", join.keyword]
+    assert run_passes(make_model(add.build()), fuse_clamps) == ["relu", "sigmoid", join.keyword]
 
 
 def test_a_join_with_what_may_be_negative_is_clamped() -> None:
     add = NetBuilder(4, 5, 5)
-    one = add("one", Relu())
-    add("join", Add(), one, "image")
+    left_branch = add("one", Relu())
+    add("join", Add(), left_branch, "image")
     add("relu", Relu())
-    assert after(model(add.build()), fuse_clamps) == ["relu", "add", "relu"]
+    assert run_passes(make_model(add.build()), fuse_clamps) == ["relu", "add", "relu"]
 
 
 @pytest.mark.parametrize("clamp", [Relu(), Relu6()])
 def test_a_clamp_after_a_max_pooling_comes_before_it(clamp: Op) -> None:
-    before = chain(Conv(4, (1, 1)), MaxPool((3, 3), (2, 2), 1), clamp)
-    assert after(before, fuse_clamps) == ["conv", clamp.keyword, "max_pool"]
+    original = make_chain(Conv(4, (1, 1)), MaxPool((3, 3), (2, 2), 1), clamp)
+    assert run_passes(original, fuse_clamps) == ["conv", clamp.keyword, "max_pool"]
     name = f"{clamp.keyword}_2"
-    assert [n.name for n in fuse_clamps(before).graph.nodes][1:] == [
+    assert [n.name for n in fuse_clamps(original).graph.nodes][1:] == [
         f"{name}/{clamp.keyword}",
         name,
     ]
 
 
 def test_where_it_is_no_part_of_a_layer_it_stays_behind() -> None:
-    assert after(chain(MaxPool((2, 2)), Relu()), fuse_clamps) == ["max_pool", "relu"]
+    assert run_passes(make_chain(MaxPool((2, 2)), Relu()), fuse_clamps) == ["max_pool", "relu"]
     add = NetBuilder(4, 6, 6)
     conv = add("conv", Conv(4, (1, 1)))
     add("pool", MaxPool((2, 2)))
     add("relu", Relu())
-    before = model(add.build(Output("a", "relu"), Output("b", conv)))
-    assert after(before, fuse_clamps) == ["conv", "max_pool", "relu"]
+    original = make_model(add.build(Output("a", "relu"), Output("b", conv)))
+    assert run_passes(original, fuse_clamps) == ["conv", "max_pool", "relu"]

@@ -24,20 +24,20 @@ GRAPHS: dict[str, Graph] = {
 }
 
 
-def outputs(model: Model) -> dict[str, np.ndarray]:
+def run_torch(model: Model) -> dict[str, np.ndarray]:
     shape = model.graph.inputs[0].type.shape
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = create_module(model.graph, model.weights).eval()(x)
-    return {name: y.numpy() for name, y in found.items()}
+        tensors = create_module(model.graph, model.weights).eval()(x)
+    return {name: y.numpy() for name, y in tensors.items()}
 
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_the_outputs_stay_the_same(graph: Graph) -> None:
-    before = Model(graph, sample_weights(graph))
-    after = run(before, INFERENCE)
-    assert {node.op.keyword for node in after.graph.nodes} & {"batch_norm", "dropout"} == set()
-    expected, got = outputs(before), outputs(after)
+    original = Model(graph, sample_weights(graph))
+    optimized = run(original, INFERENCE)
+    assert {node.op.keyword for node in optimized.graph.nodes} & {"batch_norm", "dropout"} == set()
+    expected, got = run_torch(original), run_torch(optimized)
     assert got.keys() == expected.keys()
     for name, y in expected.items():
         bound = 2e-5 * float(np.abs(y).max())
@@ -46,9 +46,9 @@ def test_the_outputs_stay_the_same(graph: Graph) -> None:
 
 def test_the_whole_of_it_as_text() -> None:
     graph = build_dense()
-    after = run(Model(graph, sample_weights(graph)), INFERENCE)
+    optimized = run(Model(graph, sample_weights(graph)), INFERENCE)
     conv = "stride=[1, 1], padding=[1, 1, 1, 1], dilation=[1, 1], groups=8, bias=true"
-    assert print_graph(after.graph) == (
+    assert print_graph(optimized.graph) == (
         "graph dense {\n"
         "  input %image : float32[3x16x16]\n"
         "  %stem_bn = conv(%image) {filters=8, kernel=[3, 3], stride=[2, 2],"
@@ -98,5 +98,5 @@ def test_a_pass_that_breaks_the_graph_is_caught() -> None:
 
 def test_three_thousand_nodes_fold_into_two_thousand() -> None:
     graph = build_chain(3000)
-    after = run(Model(graph, weights.initialize_random(graph)), INFERENCE)
-    assert [node.op.keyword for node in after.graph.nodes] == ["conv", "relu"] * 1000
+    optimized = run(Model(graph, weights.initialize_random(graph)), INFERENCE)
+    assert [node.op.keyword for node in optimized.graph.nodes] == ["conv", "relu"] * 1000

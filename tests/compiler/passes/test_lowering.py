@@ -35,17 +35,19 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import CASES, build_op_model, sample_weights
 
 
-def model(graph: Graph) -> Model:
+def build_model(graph: Graph) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def line(after: Model, name: str) -> str:
-    (found,) = (text for text in print_graph(after.graph).splitlines() if f"%{name} = " in text)
-    return found.strip()
+def find_line(lowered: Model, name: str) -> str:
+    (matched_line,) = (
+        text for text in print_graph(lowered.graph).splitlines() if f"%{name} = " in text
+    )
+    return matched_line.strip()
 
 
-def words(after: Model) -> list[str]:
-    return [node.op.keyword for node in after.graph.nodes]
+def list_op_names(lowered: Model) -> list[str]:
+    return [node.op.keyword for node in lowered.graph.nodes]
 
 
 PARTIAL = {
@@ -60,51 +62,53 @@ POOLS = {name: case for name, case in CASES.items() if "avg_pool" in name}
 
 @pytest.mark.parametrize("name", POOLS)
 def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
-    before = build_op_model(POOLS[name])
-    after = validate.run(before, (lower_pool,), seeds=(1, 2))
-    kept = name in PARTIAL or name.startswith("global")
-    one = name in {"avg_pool-whole-image", "adaptive_avg_pool-one"}
-    assert words(after) == (words(before) if kept else ["global_avg_pool" if one else "conv"])
+    original = build_op_model(POOLS[name])
+    lowered = validate.run(original, (lower_pool,), seeds=(1, 2))
+    is_kept = name in PARTIAL or name.startswith("global")
+    is_global = name in {"avg_pool-whole-image", "adaptive_avg_pool-one"}
+    assert list_op_names(lowered) == (
+        list_op_names(original) if is_kept else ["global_avg_pool" if is_global else "conv"]
+    )
 
 
 def test_a_mean_as_text() -> None:
     add = NetBuilder(6, 8, 9)
     add("pool", AvgPool((2, 3)))
     add("gap", GlobalAvgPool())
-    after = lower_pool(model(add.build()))
+    lowered = lower_pool(build_model(add.build()))
     tail = "dilation=[1, 1], groups=6, bias=true} : float32"
-    assert line(after, "pool") == (
+    assert find_line(lowered, "pool") == (
         "%pool = conv(%image) {filters=6, kernel=[2, 3], stride=[2, 3],"
         f" padding=[0, 0, 0, 0], {tail}[6x4x3]"
     )
-    assert line(after, "gap") == "%gap = global_avg_pool(%pool) : float32[6x1x1]"
-    assert np.all(after.weights["pool.weight"] == np.float32(1 / 6))
-    assert not after.weights["pool.bias"].any()
+    assert find_line(lowered, "gap") == "%gap = global_avg_pool(%pool) : float32[6x1x1]"
+    assert np.all(lowered.weights["pool.weight"] == np.float32(1 / 6))
+    assert not lowered.weights["pool.bias"].any()
 
 
 @pytest.mark.parametrize("op", [ScaleShift(), Scale(0.5, -2.0)])
 def test_a_scale_of_a_map_is_a_depthwise_convolution(op: Op) -> None:
     add = NetBuilder(5, 4, 3)
     add("scale", op)
-    after = validate.run(model(add.build()), (lower_scale_shift,))
-    (node,) = after.graph.nodes
+    lowered = validate.run(build_model(add.build()), (lower_scale_shift,))
+    (node,) = lowered.graph.nodes
     assert node.op == Conv(5, (1, 1), padding=(0, 0, 0, 0), groups=5)
-    assert after.weights["scale.weight"].shape == (5, 1, 1, 1)
+    assert lowered.weights["scale.weight"].shape == (5, 1, 1, 1)
 
 
 def test_a_scale_of_a_vector_stays() -> None:
     add = NetBuilder(5)
     add("scale", ScaleShift())
-    before = model(add.build())
-    assert lower_scale_shift(before).graph == before.graph
+    original = build_model(add.build())
+    assert lower_scale_shift(original).graph == original.graph
 
 
 def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
     add = NetBuilder(3, 4, 5)
     add("flat", Flatten())
     add("fc", Linear(7, bias=False))
-    after = validate.run(model(add.build()), (lower_linear,))
-    assert print_graph(after.graph) == (
+    lowered = validate.run(build_model(add.build()), (lower_linear,))
+    assert print_graph(lowered.graph) == (
         "graph net {\n"
         "  input %image : float32[3x4x5]\n"
         "  %fc/conv = conv(%image) {filters=7, kernel=[4, 5], stride=[1, 1],"
@@ -113,25 +117,25 @@ def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
         "  output logits = %fc\n"
         "}\n"
     )
-    assert list(after.weights) == ["fc/conv.weight", "fc/conv.bias"]
+    assert list(lowered.weights) == ["fc/conv.weight", "fc/conv.bias"]
 
 
 def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
     add = NetBuilder(3, 4, 5)
     flat = add("flat", Flatten())
-    left = add("left", Linear(6))
+    left_linear = add("left", Linear(6))
     add("left_bn", BatchNorm())
     relu = add("left_relu", Relu())
-    right = add("right", Linear(6), flat)
-    total = add("sum", Add(), relu, right)
-    add("cat", Concat(), left, total)
+    right_linear = add("right", Linear(6), flat)
+    total = add("sum", Add(), relu, right_linear)
+    add("cat", Concat(), left_linear, total)
     add("out", Linear(4))
     add("softmax", Softmax())
-    after = validate.run(model(add.build()), (lower_linear,))
-    assert words(after) == [
+    lowered = validate.run(build_model(add.build()), (lower_linear,))
+    assert list_op_names(lowered) == [
         "conv", "batch_norm", "relu", "conv", "add", "concat", "conv", "softmax", "flatten",
     ]  # fmt: skip
-    assert after.graph.types["cat/concat"].shape == (12, 1, 1)
+    assert lowered.graph.types["cat/concat"].shape == (12, 1, 1)
 
 
 def test_a_vector_is_a_map_of_one_pixel() -> None:
@@ -139,9 +143,11 @@ def test_a_vector_is_a_map_of_one_pixel() -> None:
     add("one", Linear(4))
     add("relu", Relu())
     add("two", Linear(2))
-    after = validate.run(model(add.build()), INT8)
-    assert words(after) == ["unflatten", "conv", "relu", "conv", "flatten"]
-    assert line(after, "one/unflatten") == "%one/unflatten = unflatten(%image) : float32[9x1x1]"
+    lowered = validate.run(build_model(add.build()), INT8)
+    assert list_op_names(lowered) == ["unflatten", "conv", "relu", "conv", "flatten"]
+    assert (
+        find_line(lowered, "one/unflatten") == "%one/unflatten = unflatten(%image) : float32[9x1x1]"
+    )
 
 
 def test_elementwise_steps_on_a_flattened_map_come_before_the_flatten() -> None:
@@ -150,29 +156,29 @@ def test_elementwise_steps_on_a_flattened_map_come_before_the_flatten() -> None:
     add("relu", Relu())
     add("softmax", Softmax())
     add("fc", Linear(2))
-    after = validate.run(model(add.build()), (lower_linear,))
-    assert words(after) == ["relu", "flatten", "softmax", "unflatten", "conv", "flatten"]
+    lowered = validate.run(build_model(add.build()), (lower_linear,))
+    assert list_op_names(lowered) == ["relu", "flatten", "softmax", "unflatten", "conv", "flatten"]
 
 
 def test_every_convolution_has_a_bias() -> None:
     add = NetBuilder(3, 4, 5)
     add("conv", Conv(4, (3, 3), bias=False))
     add("relu", Relu())
-    before = model(add.build())
-    after = validate.run(before, (fill_bias,))
-    assert after.weights["conv.weight"] is before.weights["conv.weight"]
-    assert after.graph.nodes[0].op.bias
-    assert not after.weights["conv.bias"].any()
+    original = build_model(add.build())
+    lowered = validate.run(original, (fill_bias,))
+    assert lowered.weights["conv.weight"] is original.weights["conv.weight"]
+    assert lowered.graph.nodes[0].op.bias
+    assert not lowered.weights["conv.bias"].any()
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "shufflenet_v2"])
 def test_all_that_is_linear_in_a_network_is_a_convolution(name: str) -> None:
     graph = load(list_specs()[name]).graph
-    one = np.float32(1)
-    ones = {n: np.broadcast_to(one, p.shape) for n, p in graph.params.items()}
-    after = run(Model(graph, ones), INT8)
-    kept = {"conv", "relu", "relu6", "concat", "add", "max_pool", "slice", "channel_shuffle",
+    unit = np.float32(1)
+    ones = {n: np.broadcast_to(unit, p.shape) for n, p in graph.params.items()}
+    lowered = run(Model(graph, ones), INT8)
+    allowed_ops = {"conv", "relu", "relu6", "concat", "add", "max_pool", "slice", "channel_shuffle",
             "border", "flatten", "global_avg_pool"}  # fmt: skip
-    assert set(words(after)) <= kept
-    assert all(node.op.bias for node in after.graph.nodes if isinstance(node.op, Conv))
-    assert words(after).count("flatten") == 1
+    assert set(list_op_names(lowered)) <= allowed_ops
+    assert all(node.op.bias for node in lowered.graph.nodes if isinstance(node.op, Conv))
+    assert list_op_names(lowered).count("flatten") == 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from passes_nets import after, chain, model, words
+from passes_nets import list_op_names, make_chain, make_model, run_passes
 
 from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Model, Output
@@ -36,31 +36,39 @@ from tcc.compiler.passes import (
 from tcc.testing.nets import NetBuilder
 
 
-def forked(*ops: Op) -> NetBuilder:
+def build_fork(*ops: Op) -> NetBuilder:
     """Return each op on the input, and the sum of all."""
     add = NetBuilder(4, 6, 6)
-    ends = [add(f"{op.keyword}_{i}", op, "image") for i, op in enumerate(ops)]
-    add("join", Concat(), *ends)
+    branch_outputs = [add(f"{op.keyword}_{i}", op, "image") for i, op in enumerate(ops)]
+    add("join", Concat(), *branch_outputs)
     return add
 
 
 def test_the_same_step_on_the_same_value_is_done_once() -> None:
-    add = forked(Relu(), MaxPool((3, 3), (1, 1), 1), Relu())
-    one = add("one", Relu(), "relu_0")
-    two = add("two", Relu(), "relu_2")
-    add("sum", Add(), one, two)
-    before = model(add.build(Output("a", "join"), Output("b", "sum"), Output("c", "two")))
-    assert after(before, common_subexpression) == ["relu", "max_pool", "concat", "relu", "add"]
-    assert common_subexpression(before).graph.outputs[2].value == "one"
+    add = build_fork(Relu(), MaxPool((3, 3), (1, 1), 1), Relu())
+    first_relu = add("one", Relu(), "relu_0")
+    second_relu = add("two", Relu(), "relu_2")
+    add("sum", Add(), first_relu, second_relu)
+    original = make_model(add.build(Output("a", "join"), Output("b", "sum"), Output("c", "two")))
+    assert run_passes(original, common_subexpression) == [
+        "relu",
+        "max_pool",
+        "concat",
+        "relu",
+        "add",
+    ]
+    assert common_subexpression(original).graph.outputs[2].value == "one"
 
 
 def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
-    before = model(forked(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).build())
-    assert after(before, common_subexpression) == words(before)
-    w = dict(before.weights)
+    original = make_model(
+        build_fork(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).build()
+    )
+    assert run_passes(original, common_subexpression) == list_op_names(original)
+    w = dict(original.weights)
     w |= {f"conv_1.{role}": w[f"conv_0.{role}"].copy() for role in ("weight", "bias")}
-    equal = Model(before.graph, w)
-    assert after(equal, common_subexpression) == ["conv", "conv", "concat"]
+    equal = Model(original.graph, w)
+    assert run_passes(equal, common_subexpression) == ["conv", "conv", "concat"]
     assert "conv_1.weight" not in common_subexpression(equal).weights
 
 
@@ -79,9 +87,9 @@ def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
     ],
 )
 def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
-    before = chain(*ops)
-    assert after(before, merge_linear) == ["conv"]
-    assert compute_cost(merge_linear(before).graph).macs < compute_cost(before.graph).macs
+    original = make_chain(*ops)
+    assert run_passes(original, merge_linear) == ["conv"]
+    assert compute_cost(merge_linear(original).graph).macs < compute_cost(original.graph).macs
 
 
 @pytest.mark.parametrize(
@@ -97,41 +105,41 @@ def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
     ],
 )
 def test_what_costs_more_or_cannot_be_one_stays(ops: tuple[Op, ...]) -> None:
-    before = chain(*ops)
-    assert after(before, merge_linear) == words(before)
+    original = make_chain(*ops)
+    assert run_passes(original, merge_linear) == list_op_names(original)
 
 
 def test_linear_layers_in_a_row_become_one() -> None:
-    before = chain(Linear(9, bias=False), Linear(3), shape=(8,))
-    assert after(before, merge_linear) == ["linear"]
-    wide = chain(Linear(1), Linear(8), shape=(8,))
-    assert after(wide, merge_linear) == ["linear", "linear"]
+    original = make_chain(Linear(9, bias=False), Linear(3), shape=(8,))
+    assert run_passes(original, merge_linear) == ["linear"]
+    wide = make_chain(Linear(1), Linear(8), shape=(8,))
+    assert run_passes(wide, merge_linear) == ["linear", "linear"]
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (5,)])
 def test_scales_in_a_row_become_one(shape: tuple[int, ...]) -> None:
-    before = chain(BatchNorm(), Scale(2.0, -1.0), ScaleShift(), shape=shape)
-    assert after(before, merge_linear) == ["scale_shift"]
+    original = make_chain(BatchNorm(), Scale(2.0, -1.0), ScaleShift(), shape=shape)
+    assert run_passes(original, merge_linear) == ["scale_shift"]
 
 
 def test_a_layer_that_others_read_stays() -> None:
     add = NetBuilder(4, 6, 6)
     add("one", Conv(4, (1, 1)))
     add("two", Conv(2, (1, 1)))
-    before = model(add.build(Output("a", "two"), Output("b", "one")))
-    assert after(before, merge_linear) == ["conv", "conv"]
+    original = make_model(add.build(Output("a", "two"), Output("b", "one")))
+    assert run_passes(original, merge_linear) == ["conv", "conv"]
 
 
 def test_convolutions_beside_each_other_become_one() -> None:
-    before = model(
-        forked(Conv(3, (1, 1)), Conv(2, (3, 3), padding=1), Conv(5, (1, 1), bias=False)).build()
+    original = make_model(
+        build_fork(Conv(3, (1, 1)), Conv(2, (3, 3), padding=1), Conv(5, (1, 1), bias=False)).build()
     )
-    assert after(before, merge_parallel) == ["conv", "slice", "conv", "slice", "concat"]
-    text = print_graph(merge_parallel(before).graph)
+    assert run_passes(original, merge_parallel) == ["conv", "slice", "conv", "slice", "concat"]
+    text = print_graph(merge_parallel(original).graph)
     assert "%conv_0/conv = conv(%image) {filters=8, kernel=[1, 1]" in text
     assert "%conv_0 = slice(%conv_0/conv) {start=0, stop=3, step=1}" in text
     assert "%conv_2 = slice(%conv_0/conv) {start=3, stop=8, step=1}" in text
-    assert compute_cost(merge_parallel(before).graph).macs == compute_cost(before.graph).macs
+    assert compute_cost(merge_parallel(original).graph).macs == compute_cost(original.graph).macs
 
 
 def test_those_that_step_otherwise_stay_apart() -> None:
@@ -139,22 +147,22 @@ def test_those_that_step_otherwise_stay_apart() -> None:
     add("one", Conv(3, (1, 1)), "image")
     add("two", Conv(3, (1, 1), (2, 2)), "image")
     add("three", Conv(4, (1, 1), groups=2), "image")
-    before = model(add.build(*(Output(f"out_{n}", n) for n in ("one", "two", "three"))))
-    assert after(before, merge_parallel) == words(before)
+    original = make_model(add.build(*(Output(f"out_{n}", n) for n in ("one", "two", "three"))))
+    assert run_passes(original, merge_parallel) == list_op_names(original)
 
 
-def summed(*branches: tuple[Op, ...], shape: tuple[int, int, int] = (6, 9, 9)) -> Model:
+def build_sum(*branches: tuple[Op, ...], shape: tuple[int, int, int] = (6, 9, 9)) -> Model:
     """Return the sum of chains on one value; an empty chain is the value itself."""
-    add, ends = NetBuilder(*shape), []
+    add, branch_outputs = NetBuilder(*shape), []
     start = add("start", Relu(), "image")
     for i, branch in enumerate(branches):
         add.last_value = start
         for j, op in enumerate(branch):
             add(f"branch_{i}_{j}", op)
-        ends.append(add.last_value)
-    add("sum", Add(), *ends)
+        branch_outputs.append(add.last_value)
+    add("sum", Add(), *branch_outputs)
     add("end", Relu())
-    return model(add.build())
+    return make_model(add.build())
 
 
 REP_VGG = ((Conv(6, (3, 3), padding=1, bias=False), BatchNorm()),
@@ -179,10 +187,10 @@ MOBILE_ONE = ((DepthwiseConv((3, 3), padding=1, bias=False), BatchNorm()),
     ],
 )  # fmt: skip
 def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> None:
-    before = summed(*branches)
-    assert after(before, *INFERENCE) == ["relu", "conv", "relu"]
-    assert compute_cost(merge_sum(before).graph).macs <= compute_cost(before.graph).macs
-    assert after(before, *INT8).count("add") == 0
+    original = build_sum(*branches)
+    assert run_passes(original, *INFERENCE) == ["relu", "conv", "relu"]
+    assert compute_cost(merge_sum(original).graph).macs <= compute_cost(original.graph).macs
+    assert run_passes(original, *INT8).count("add") == 0
 
 
 @pytest.mark.parametrize(
@@ -197,14 +205,14 @@ def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> N
     ],
 )  # fmt: skip
 def test_branches_that_none_holds_stay(branches: tuple[tuple[Op, ...], ...]) -> None:
-    before = summed(*branches)
-    assert after(before, merge_sum) == words(before)
+    original = build_sum(*branches)
+    assert run_passes(original, merge_sum) == list_op_names(original)
 
 
 def test_what_else_is_summed_stays_summed() -> None:
-    before = summed(*REP_VGG, (MaxPool((3, 3), (1, 1), 1),), (BatchNorm(),))
-    assert after(before, *INFERENCE) == ["relu", "max_pool", "conv", "add", "relu"]
-    text = print_graph(merge_sum(before).graph)
+    original = build_sum(*REP_VGG, (MaxPool((3, 3), (1, 1), 1),), (BatchNorm(),))
+    assert run_passes(original, *INFERENCE) == ["relu", "max_pool", "conv", "add", "relu"]
+    text = print_graph(merge_sum(original).graph)
     assert "%sum = add(" in text
 
 
@@ -216,7 +224,7 @@ def test_sums_of_two_within_one_another_become_one() -> None:
     add("norm", BatchNorm(), start)
     add("inner", Add(), "narrow", "norm")
     add("outer", Add(), "wide", "inner")
-    assert after(model(add.build()), merge_sum) == ["relu", "conv"]
+    assert run_passes(make_model(add.build()), merge_sum) == ["relu", "conv"]
 
 
 def test_a_branch_that_others_read_stays() -> None:
@@ -224,51 +232,59 @@ def test_a_branch_that_others_read_stays() -> None:
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("narrow", Conv(6, (1, 1)), "image")
     add("sum", Add(), "wide", "narrow")
-    before = model(add.build(Output("a", "sum"), Output("b", "narrow")))
-    assert after(before, merge_sum) == words(before)
+    original = make_model(add.build(Output("a", "sum"), Output("b", "narrow")))
+    assert run_passes(original, merge_sum) == list_op_names(original)
 
 
 def test_a_branch_that_is_read_twice_counts_twice() -> None:
     add = NetBuilder(6, 9, 9)
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("twice", Add(), "wide", "wide")
-    assert after(model(add.build()), merge_sum) == ["conv"]
+    assert run_passes(make_model(add.build()), merge_sum) == ["conv"]
 
 
-def random_sum(stream: np.random.Generator) -> Model:
+def create_random_sum(stream: np.random.Generator) -> Model:
     """Return a sum of a convolution and of others whose windows lie within its own."""
-    tall, broad, up, left, groups = (
+    tall, broad, top_pad, left_pad, groups = (
         int(n) for n in stream.integers((1, 1, 0, 0, 1), (6, 6, 3, 3, 4))
     )
     step = (int(stream.integers(1, 3)), 1)
-    whole = Conv(6, (tall, broad), step, (up, left, 2, 2), groups=groups, bias=bool(up))
-    add, ends = NetBuilder(6, 8, 9), []
+    full_conv = Conv(
+        6, (tall, broad), step, (top_pad, left_pad, 2, 2), groups=groups, bias=bool(top_pad)
+    )
+    add, branch_outputs = NetBuilder(6, 8, 9), []
     for i in range(int(stream.integers(2, 5))):
         # One tap, or two with a gap, of the first's; where a border would be below 0 there is none.
         row, column = (
-            int(stream.integers(0, min(side, pad + 1))) for side, pad in ((tall, up), (broad, left))
+            int(stream.integers(0, min(side, pad + 1)))
+            for side, pad in ((tall, top_pad), (broad, left_pad))
         )
         gap = 2 if row + 2 < tall and i % 2 else 0
-        pads = (up - row, left - column, 2 - (tall - 1 - row - gap), 2 - (broad - 1 - column))
+        pads = (
+            top_pad - row,
+            left_pad - column,
+            2 - (tall - 1 - row - gap),
+            2 - (broad - 1 - column),
+        )
         fits = i and min(pads) >= 0
         part = Conv(6, (2 if gap else 1, 1), step, pads, (max(gap, 1), 1), 6 if i == 2 else groups)
-        ends.append(add(f"branch_{i}", part if fits else whole, "image"))
+        branch_outputs.append(add(f"branch_{i}", part if fits else full_conv, "image"))
         if i != 1:
-            ends[-1] = add(f"norm_{i}", BatchNorm())
-    add("sum", Add(), *(ends[i] for i in stream.permutation(len(ends))))
-    return model(add.build())
+            branch_outputs[-1] = add(f"norm_{i}", BatchNorm())
+    add("sum", Add(), *(branch_outputs[i] for i in stream.permutation(len(branch_outputs))))
+    return make_model(add.build())
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_sums_are_the_same_in_float64(seed: int) -> None:
-    before = random_sum(np.random.default_rng(seed))
-    made = run(before, (fold_scale, merge_sum))
-    assert words(made) == ["conv"]
+    original = create_random_sum(np.random.default_rng(seed))
+    merged = run(original, (fold_scale, merge_sum))
+    assert list_op_names(merged) == ["conv"]
     x = torch.tensor(np.random.default_rng(seed).standard_normal((1, 6, 8, 9)))
     with torch.no_grad():
-        expected, found = (
-            create_module(each.graph, each.weights).eval().double()(x)["logits"]
-            for each in (before, made)
+        expected, actual = (
+            create_module(variant.graph, variant.weights).eval().double()(x)["logits"]
+            for variant in (original, merged)
         )
     # Each weight and bias is rounded to float32 once.
-    assert float((found - expected).abs().max()) <= 3e-7 * max(1.0, float(expected.abs().max()))
+    assert float((actual - expected).abs().max()) <= 3e-7 * max(1.0, float(expected.abs().max()))

@@ -16,7 +16,7 @@ from tcc.testing.nets import NetBuilder, create_span
 from tcc.testing.op_cases import sample_inputs, sample_weights
 
 
-def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
+def build_model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
     add = NetBuilder(*shape)
     for index, op in enumerate(ops):
         add(f"{op.keyword}_{index}", op, at=create_span(index + 1))
@@ -24,23 +24,23 @@ def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def words(of: Model) -> list[str]:
+def list_op_names(of: Model) -> list[str]:
     return [node.op.keyword for node in of.graph.nodes]
 
 
-def assert_agree(after: Model, before: Model) -> None:
-    verify(after.graph)
-    (x,) = sample_inputs(before, 1)
-    (got,), (expected,) = float_program.run(after, [x[0]]), float_program.run(before, [x[0]])
+def assert_agree(rewritten: Model, original: Model) -> None:
+    verify(rewritten.graph)
+    (x,) = sample_inputs(original, 1)
+    (got,), (expected,) = float_program.run(rewritten, [x[0]]), float_program.run(original, [x[0]])
     for name, y in expected.items():
         bound = pool_first.bound * max(1.0, float(np.abs(y).max()))
         np.testing.assert_allclose(got[name], y, rtol=0, atol=bound)
 
 
 def test_the_convolution_bears_the_pools_name() -> None:
-    before = model(Conv(4, (1, 1)), AvgPool((2, 2)))
-    after = pool_first(before)
-    assert print_graph(after.graph) == (
+    original = build_model(Conv(4, (1, 1)), AvgPool((2, 2)))
+    rewritten = pool_first(original)
+    assert print_graph(rewritten.graph) == (
         "graph net {\n"
         "  input %image : float32[6x8x8]\n"
         "  %avg_pool_1/avg_pool = avg_pool(%image) {kernel=[2, 2], stride=[2, 2],"
@@ -50,9 +50,9 @@ def test_the_convolution_bears_the_pools_name() -> None:
         "  output logits = %avg_pool_1\n"
         "}\n"
     )
-    assert [node.at for node in after.graph.nodes] == [create_span(2), create_span(1)]
-    assert list(after.weights) == ["avg_pool_1.weight", "avg_pool_1.bias"]
-    assert_agree(after, before)
+    assert [node.at for node in rewritten.graph.nodes] == [create_span(2), create_span(1)]
+    assert list(rewritten.weights) == ["avg_pool_1.weight", "avg_pool_1.bias"]
+    assert_agree(rewritten, original)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_the_convolution_bears_the_pools_name() -> None:
     ],
 )
 def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
-    before = model(conv, pool)
-    after = pool_first(before)
-    assert words(after) == [pool.keyword, "conv"]
-    assert_agree(after, before)
+    original = build_model(conv, pool)
+    rewritten = pool_first(original)
+    assert list_op_names(rewritten) == [pool.keyword, "conv"]
+    assert_agree(rewritten, original)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
     ],
 )
 def test_what_does_not_commute_or_not_pay_stays(ops: tuple[Op, ...]) -> None:
-    before = model(*ops)
-    assert pool_first(before).graph == before.graph
+    original = build_model(*ops)
+    assert pool_first(original).graph == original.graph
 
 
 def test_it_stays_where_others_read_the_convolution() -> None:
@@ -100,14 +100,14 @@ def test_it_stays_where_others_read_the_convolution() -> None:
 
 
 def test_one_after_another_both_convolutions_come_last() -> None:
-    before = model(Conv(8, (1, 1)), BatchNorm(), Conv(6, (1, 1)), AvgPool((2, 2)))
-    after = run(before, (*FOLDED, pool_first, pool_first))
-    assert words(after) == ["avg_pool", "conv", "conv"]
-    assert_agree(after, before)
+    original = build_model(Conv(8, (1, 1)), BatchNorm(), Conv(6, (1, 1)), AvgPool((2, 2)))
+    rewritten = run(original, (*FOLDED, pool_first, pool_first))
+    assert list_op_names(rewritten) == ["avg_pool", "conv", "conv"]
+    assert_agree(rewritten, original)
 
 
 def test_ddsnet_multiplies_a_fifth_less() -> None:
     graph = load(list_specs()["ddsnet"]).graph
-    before = Model(graph, weights.make_placeholders(graph))
-    assert compute_cost(run(before, FOLDED).graph).macs == 283_742_064
-    assert compute_cost(run(before, INFERENCE).graph).macs == 221_404_656
+    original = Model(graph, weights.make_placeholders(graph))
+    assert compute_cost(run(original, FOLDED).graph).macs == 283_742_064
+    assert compute_cost(run(original, INFERENCE).graph).macs == 221_404_656

@@ -16,10 +16,10 @@ from tcc.testing.op_cases import sample_weights
 
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WHITE = Preprocess(mean=(1.0,), std=(0.5,))
-PLAIN = Preprocess()
+DEFAULT_PREPROCESS = Preprocess()
 
 
-def model(pre: Preprocess, *ops: Op, outputs: tuple[Output, ...] = ()) -> Model:
+def build_model(pre: Preprocess, *ops: Op, outputs: tuple[Output, ...] = ()) -> Model:
     add = NetBuilder(3, 9, 8)
     for index, op in enumerate(ops):
         add(f"{op.keyword}_{index}", op)
@@ -28,29 +28,29 @@ def model(pre: Preprocess, *ops: Op, outputs: tuple[Output, ...] = ()) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def check(before: Model) -> Model:
+def check(original: Model) -> Model:
     """Run the pass, and hold its outputs against the network's for the same pixels."""
-    after = validate.run(before, (raw_input,), seeds=(3, 4))
-    (old,), (new,) = before.graph.inputs, after.graph.inputs
+    rewritten = validate.run(original, (raw_input,), seeds=(3, 4))
+    (old,), (new,) = original.graph.inputs, rewritten.graph.inputs
     assert new == replace(old, preprocess=replace(old.preprocess, raw=True))
     pixels = np.random.default_rng(9).integers(0, 256, (9, 8, 3), np.uint8)
     inputs = [normalize(source.preprocess, pixels) for source in (old, new)]
     assert np.array_equal(inputs[1].transpose(1, 2, 0), pixels)
-    (known,), (found,) = (
-        float_program.run(m, [x]) for m, x in zip((before, after), inputs, strict=True)
+    (expected,), (actual,) = (
+        float_program.run(m, [x]) for m, x in zip((original, rewritten), inputs, strict=True)
     )
-    for name, y in known.items():
-        np.testing.assert_allclose(found[name], y, atol=2e-6 * float(np.abs(y).max()), rtol=0)
-    return after
+    for name, y in expected.items():
+        np.testing.assert_allclose(actual[name], y, atol=2e-6 * float(np.abs(y).max()), rtol=0)
+    return rewritten
 
 
-def words(of: Model) -> list[str]:
+def list_op_names(of: Model) -> list[str]:
     return [node.op.keyword for node in of.graph.nodes]
 
 
 def test_the_border_holds_the_mean() -> None:
-    after = check(model(IMAGENET, Conv(4, (3, 3), (2, 2), (0, 1, 2, 1)), Relu()))
-    assert print_graph(after.graph) == (
+    rewritten = check(build_model(IMAGENET, Conv(4, (3, 3), (2, 2), (0, 1, 2, 1)), Relu()))
+    assert print_graph(rewritten.graph) == (
         "graph net {\n"
         "  input %image : float32[3x9x8]\n"
         "  %conv_0/border = border(%image) {padding=[0, 1, 2, 1],"
@@ -68,7 +68,11 @@ def test_the_border_holds_the_mean() -> None:
     ("pre", "conv", "expected"),
     [
         (WHITE, Conv(4, (3, 3), padding=1), ["pad", "conv"]),  # one level for all channels
-        (PLAIN, Conv(4, (3, 3), padding=1), ["conv"]),  # a mean of 0 is a border of zeros
+        (
+            DEFAULT_PREPROCESS,
+            Conv(4, (3, 3), padding=1),
+            ["conv"],
+        ),  # a mean of 0 is a border of zeros
         (IMAGENET, Conv(4, (3, 3)), ["conv"]),
         (Preprocess(mean=(1.5,)), Conv(4, (3, 3), padding=1), ["scale_shift", "conv"]),
         (Preprocess(mean=(-0.5,)), Conv(4, (3, 3)), ["conv"]),
@@ -79,50 +83,50 @@ def test_the_border_holds_the_mean() -> None:
 def test_a_border_only_where_there_was_one(
     pre: Preprocess, conv: Conv, expected: list[str]
 ) -> None:
-    assert words(check(model(pre, conv))) == expected
+    assert list_op_names(check(build_model(pre, conv))) == expected
 
 
 def test_what_is_read_by_another_step_is_normalised_by_one_of_its_own() -> None:
-    after = check(model(IMAGENET, MaxPool((2, 2)), Conv(4, (1, 1))))
-    assert words(after) == ["scale_shift", "max_pool", "conv"]
-    assert after.graph.nodes[0].name == "image/normalized"
+    rewritten = check(build_model(IMAGENET, MaxPool((2, 2)), Conv(4, (1, 1))))
+    assert list_op_names(rewritten) == ["scale_shift", "max_pool", "conv"]
+    assert rewritten.graph.nodes[0].name == "image/normalized"
 
 
 def test_what_is_read_twice_is_normalised_once() -> None:
     outputs = (Output("a", "conv_0"), Output("b", "relu_1"))
-    before = model(IMAGENET, Conv(4, (1, 1)), Relu(), outputs=outputs)
-    first, second = before.graph.nodes
-    twice = replace(second, inputs=("image",), type=before.graph.inputs[0].type)
-    after = check(Model(replace(before.graph, nodes=(first, twice)), before.weights))
-    assert words(after) == ["scale_shift", "conv", "relu"]
+    original = build_model(IMAGENET, Conv(4, (1, 1)), Relu(), outputs=outputs)
+    conv, relu = original.graph.nodes
+    twice = replace(relu, inputs=("image",), type=original.graph.inputs[0].type)
+    rewritten = check(Model(replace(original.graph, nodes=(conv, twice)), original.weights))
+    assert list_op_names(rewritten) == ["scale_shift", "conv", "relu"]
 
 
 def test_an_input_that_is_an_output_is_normalised_too() -> None:
     outputs = (Output("a", "conv_0"), Output("b", "image"))
-    after = check(model(IMAGENET, Conv(4, (1, 1)), outputs=outputs))
-    assert words(after) == ["scale_shift", "conv"]
+    rewritten = check(build_model(IMAGENET, Conv(4, (1, 1)), outputs=outputs))
+    assert list_op_names(rewritten) == ["scale_shift", "conv"]
 
 
 def test_what_is_raw_or_no_image_stays() -> None:
-    once = raw_input(model(IMAGENET, Conv(4, (3, 3), padding=1)))
+    once = raw_input(build_model(IMAGENET, Conv(4, (3, 3), padding=1)))
     assert raw_input(once) == once
-    plain = model(None, Conv(4, (3, 3), padding=1))
-    assert raw_input(plain) == plain
+    raw_model = build_model(None, Conv(4, (3, 3), padding=1))
+    assert raw_input(raw_model) == raw_model
 
 
 def test_what_is_divided_by_its_own_maximum_stays() -> None:
-    own = model(Preprocess(scale="max"), Conv(4, (3, 3), padding=1))
-    assert raw_input(own) == own
+    max_scaled_model = build_model(Preprocess(scale="max"), Conv(4, (3, 3), padding=1))
+    assert raw_input(max_scaled_model) == max_scaled_model
 
 
 def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
-    before = model(IMAGENET, Conv(4, (3, 3)))
+    original = build_model(IMAGENET, Conv(4, (3, 3)))
     weight, bias = (
-        before.weights[f"conv_0.{role}"].astype(np.float64) for role in ("weight", "bias")
+        original.weights[f"conv_0.{role}"].astype(np.float64) for role in ("weight", "bias")
     )
     mean, std = (np.float32(v).astype(np.float64) for v in (IMAGENET.mean, IMAGENET.std))
-    after = raw_input(before).weights
+    rewritten = raw_input(original).weights
     scaled = weight / (255 * std)[:, None, None]
-    np.testing.assert_allclose(after["conv_0.weight"], scaled, rtol=1e-7)
-    moved = bias - (weight * (mean / std)[:, None, None]).sum((1, 2, 3))
-    np.testing.assert_allclose(after["conv_0.bias"], moved, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(rewritten["conv_0.weight"], scaled, rtol=1e-7)
+    shifted_bias = bias - (weight * (mean / std)[:, None, None]).sum((1, 2, 3))
+    np.testing.assert_allclose(rewritten["conv_0.bias"], shifted_bias, rtol=1e-7, atol=1e-7)

@@ -11,11 +11,13 @@ passes = pytest.mark.parametrize("step", PASSES, ids=lambda step: step.name)
 @passes
 def test_a_pass_does_what_its_file_shows(step):
     path = pass_snapshots.FOLDER / f"{step.name}.txt"
-    cases = list(pass_snapshots.snapshots(step))
-    shown = path.read_text()
-    assert shown == "\n".join(case.text for case in cases), "tools/make_goldens.py writes it anew"
+    cases = list(pass_snapshots.generate_snapshots(step))
+    snapshot = path.read_text()
+    assert snapshot == "\n".join(case.text for case in cases), (
+        "tools/make_goldens.py writes it anew"
+    )
     assert cases[0].before != cases[0].after, "the first case shows what the pass changes"
-    assert len({case.title for case in cases}) == len(cases) == shown.count("# ")
+    assert len({case.title for case in cases}) == len(cases) == snapshot.count("# ")
 
 
 def test_every_file_is_of_a_pass():

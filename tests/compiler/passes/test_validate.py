@@ -22,7 +22,7 @@ from tcc.testing.nets import NetBuilder, build_dense, build_gated
 from tcc.testing.op_cases import sample_weights
 
 
-def small() -> Model:
+def build_small_model() -> Model:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("relu", Relu())
@@ -31,14 +31,14 @@ def small() -> Model:
 
 
 @exact_pass
-def relu_is_gone(model: Model) -> Model:
+def remove_relu(model: Model) -> Model:
     def rule(node, view):
         return Bypass(node.inputs[0]) if isinstance(node.op, Relu) else None
 
     return rewrite(model, rule)
 
 
-def nudged(factor: float) -> Pass:
+def create_nudge(factor: float) -> Pass:
     @bounded_pass(1e-4)
     def nudge(model: Model) -> Model:
         return Model(model.graph, {k: v * np.float32(factor) for k, v in model.weights.items()})
@@ -48,7 +48,7 @@ def nudged(factor: float) -> Pass:
 
 def test_a_wrong_pass_is_named_with_the_value_it_moved() -> None:
     with pytest.raises(PassError, match=r"^relu_is_gone moved `logits` by [0-9.]+; its bound is 0"):
-        validate.run(small(), (relu_is_gone,))
+        validate.run(build_small_model(), (remove_relu,))
 
 
 def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
@@ -71,11 +71,11 @@ def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
 
 
 def test_rounding_is_held_to_the_bound() -> None:
-    model = small()
-    after = validate.run(model, (nudged(1 + 1e-6),))
-    assert not validate.is_equal(model, after)
+    model = build_small_model()
+    validated = validate.run(model, (create_nudge(1 + 1e-6),))
+    assert not validate.is_equal(model, validated)
     with pytest.raises(PassError, match="nudge moved `conv` by"):
-        validate.run(model, (nudged(1.001),))
+        validate.run(model, (create_nudge(1.001),))
 
 
 def test_a_lost_output_is_found() -> None:
@@ -94,7 +94,7 @@ def test_a_graph_that_breaks_the_rules_is_found() -> None:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
 
     with pytest.raises(GraphError, match="relu reads conv, which no earlier node defines"):
-        validate.run(small(), (breaks,))
+        validate.run(build_small_model(), (breaks,))
 
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=["dense", "gated"])
@@ -114,26 +114,31 @@ def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
     add = NetBuilder(3, 6, 6)
     add("relu", Relu())
     with pytest.raises(PassError, match="relu_is_gone moved `logits` by"):
-        validate.run(Model(add.build(), {}), (relu_is_gone,))
+        validate.run(Model(add.build(), {}), (remove_relu,))
 
 
 def test_each_pass_is_heard_of_with_what_it_moved() -> None:
-    heard: list[tuple[str, float]] = []
+    reports: list[tuple[str, float]] = []
     validate.run(
-        small(), (nudged(1), nudged(1 + 1e-6)), report=lambda p, m: heard.append((p.name, m))
+        build_small_model(),
+        (create_nudge(1), create_nudge(1 + 1e-6)),
+        report=lambda p, m: reports.append((p.name, m)),
     )
-    (first, nothing), (second, something) = heard
-    assert (first, second, nothing) == ("nudge", "nudge", 0.0)
+    (first_name, nothing), (second_name, something) = reports
+    assert (first_name, second_name, nothing) == ("nudge", "nudge", 0.0)
     assert 0 < something < 1e-5
 
 
 def test_movement_is_relative_and_what_is_not_finite_must_stay() -> None:
-    known = np.array([1.0, -50.0, np.nan, np.inf], np.float32)
-    assert measure_difference(known, known) == 0
-    assert measure_difference(known, known + np.float32(0.5)) == 0.01
-    assert measure_difference(known / 100, known / 100 + np.float32(0.5)) == 0.5
-    assert measure_difference(known, np.array([1.0, -50.0, np.nan, -np.inf], np.float32)) == np.inf
+    reference = np.array([1.0, -50.0, np.nan, np.inf], np.float32)
+    assert measure_difference(reference, reference) == 0
+    assert measure_difference(reference, reference + np.float32(0.5)) == 0.01
+    assert measure_difference(reference / 100, reference / 100 + np.float32(0.5)) == 0.5
     assert (
-        measure_difference(known, np.array([np.nan, -50.0, np.nan, np.inf], np.float32)) == np.inf
+        measure_difference(reference, np.array([1.0, -50.0, np.nan, -np.inf], np.float32)) == np.inf
     )
-    assert measure_difference(known, known[:2]) == np.inf
+    assert (
+        measure_difference(reference, np.array([np.nan, -50.0, np.nan, np.inf], np.float32))
+        == np.inf
+    )
+    assert measure_difference(reference, reference[:2]) == np.inf

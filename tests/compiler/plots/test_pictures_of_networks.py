@@ -69,9 +69,9 @@ class TestClassMaps:
         raw = float_program.create_runner(net.model)(tensor)["scores"]
         bias = net.model.weights[linear.params[1]]
         for index in range(3):
-            found = class_maps.activation_map(net.model, maps, linear, raw, index)
+            heat_map = class_maps.activation_map(net.model, maps, linear, raw, index)
             # The mean of a class's map is its output, but for the bias.
-            assert found.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
+            assert heat_map.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
 
     def test_of_a_mean_are_the_weighted_maps(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
@@ -79,13 +79,13 @@ class TestClassMaps:
         value, linear = class_maps.head(net.model, "scores")
         maps = layers.create_float_runner(net.model, value)(tensor)
         raw = float_program.create_runner(net.model)(tensor)["scores"]
-        found = class_maps.activation_map(net.model, maps, linear, raw, 1)
+        heat_map = class_maps.activation_map(net.model, maps, linear, raw, 1)
         weights, bias = (net.given.tensors[name] for name in linear.params)
-        assert found.heat.mean() + bias[1] == pytest.approx(raw[1], abs=1e-5)
+        assert heat_map.heat.mean() + bias[1] == pytest.approx(raw[1], abs=1e-5)
         grad = class_maps.gradcam(net.model, "scores", value, tensor, 1)
-        places = maps.shape[1] * maps.shape[2]
-        wanted = np.maximum(np.tensordot(weights[1], maps, 1), 0) / places
-        assert grad.heat == pytest.approx(wanted, abs=1e-6)
+        pixel_count = maps.shape[1] * maps.shape[2]
+        expected = np.maximum(np.tensordot(weights[1], maps, 1), 0) / pixel_count
+        assert grad.heat == pytest.approx(expected, abs=1e-6)
         assert grad.raw == pytest.approx(raw, abs=1e-5)
         assert class_maps.gradcam(net.model, "scores", value, tensor, None).shown == raw.argmax()
 
@@ -94,37 +94,39 @@ class TestClassMaps:
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         for node in net.spec.graph.nodes:
             if layers.is_map(node.type.shape):
-                found = class_maps.gradcam(net.model, "scores", node.name, tensor, 0)
-                assert found.heat.shape == node.type.shape[1:]
-                assert (found.heat >= 0).all()
+                heat_map = class_maps.gradcam(net.model, "scores", node.name, tensor, 0)
+                assert heat_map.heat.shape == node.type.shape[1:]
+                assert (heat_map.heat >= 0).all()
         assert class_maps.gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (12, 12)
 
 
 class TestLayers:
     def test_one_that_is_not_there(self, net):
-        with pytest.raises(UserError) as found:
+        with pytest.raises(UserError) as caught:
             layers.find_value(net.spec.graph, "batch_nrom", "net")
-        assert found.value.diagnostics[0].code == "E1281"
-        assert "did you mean `batch_norm`?" in found.value.diagnostics[0].help
+        assert caught.value.diagnostics[0].code == "E1281"
+        assert "did you mean `batch_norm`?" in caught.value.diagnostics[0].help
 
     def test_integers_are_near_the_floats(self, net, quantised):
-        data, made = quantised
-        names = [layers.find_compared_value(net.spec.graph, made, each)
-                 for each in layers.select_convolutions(net.spec.graph, "net")]  # fmt: skip
+        data, int8_build = quantised
+        names = [layers.find_compared_value(net.spec.graph, int8_build, node)
+                 for node in layers.select_convolutions(net.spec.graph, "net")]  # fmt: skip
         assert len(set(names)) == 2
-        own = layers.compute_int8_values(made, data.tensor(0, made.lowered_model.graph.inputs[0]))
+        int8_outputs = layers.compute_int8_values(
+            int8_build, data.tensor(0, int8_build.lowered_model.graph.inputs[0])
+        )
         for name in names:
             real = layers.create_float_runner(net.model, name)(data.tensor(0, net.source))
-            assert own[name].shape == real.shape
-            assert np.abs(own[name] - real).max() < 0.03 * np.abs(real).max()
+            assert int8_outputs[name].shape == real.shape
+            assert np.abs(int8_outputs[name] - real).max() < 0.03 * np.abs(real).max()
 
     def test_filters_of_integers_are_near_the_floats(self, net, quantised):
-        _, made = quantised
-        found = int8_plots._collect_weights(net, made)
-        assert [name for name, *_ in found] == [
-            each.name for each in layers.select_convolutions(net.spec.graph, "net")
+        _, int8_build = quantised
+        filters = int8_plots._collect_weights(net, int8_build)
+        assert [name for name, *_ in filters] == [
+            node.name for node in layers.select_convolutions(net.spec.graph, "net")
         ]
-        for _, floats, integers in found:
+        for _, floats, integers in filters:
             # the method may clip a filter's largest weight, so that single ones are off by more
             off = np.sqrt(((floats - integers) ** 2).mean() / (floats**2).mean())
             assert 0 < off < 0.02
@@ -138,7 +140,7 @@ class TestLayers:
         assert layers.to_image(net.source, tensor) == pytest.approx(image / 255, abs=1e-6)
 
 
-def loss(name, snr):
+def create_loss(name, snr):
     return LayerLoss(name, "conv", 0.1, True, 1.0, snr, 0.5, 0.0)
 
 
@@ -148,7 +150,7 @@ FIGURES = {
     "many classes": lambda: network_plots.draw_confusion(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
     "points": lambda: network_plots.draw_embedding(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
     "overlay": lambda: network_plots.draw_overlays([network_plots.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
-    "errors": lambda: int8_plots.draw_errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
+    "errors": lambda: int8_plots.draw_errors([create_loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
     "scatter": lambda: int8_plots.draw_scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
 }  # fmt: skip
 
@@ -156,10 +158,10 @@ FIGURES = {
 @pytest.mark.parametrize("suffix", drawing.FORMATS)
 @pytest.mark.parametrize("name", ["one class", "scatter", "errors"])
 def test_the_same_data_give_the_same_bytes(name, suffix):
-    first, second = (drawing.encode_figure(FIGURES[name], suffix) for _ in range(2))
-    assert first == second
-    assert b"20" + b"26-" not in first
-    assert b"Matplotlib v" not in first
+    first_bytes, second_bytes = (drawing.encode_figure(FIGURES[name], suffix) for _ in range(2))
+    assert first_bytes == second_bytes
+    assert b"20" + b"26-" not in first_bytes
+    assert b"Matplotlib v" not in first_bytes
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -168,29 +170,29 @@ def test_labels_lie_apart(name):
     figure = drawing.draw_styled(FIGURES[name])
     FigureCanvasAgg(figure).draw()
     width, height = figure.bbox.width, figure.bbox.height
-    for axes in (each for each in figure.axes if each.axison):
+    for axes in (artist for artist in figure.axes if artist.axison):
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
             boxes = [
-                each.get_window_extent()
-                for place, each in ticks
-                if low <= place <= high and each.get_text()
+                artist.get_window_extent()
+                for position, artist in ticks
+                if low <= position <= high and artist.get_text()
             ]
             assert not any(a.overlaps(b) for a, b in pairwise(boxes))
             assert all(box.x0 > -2 and box.y0 > -2 for box in boxes)
             assert all(box.x1 < width + 2 and box.y1 < height + 2 for box in boxes)
     for legend in figure.legends:
-        boxes = [each.get_window_extent() for each in legend.get_texts()]
+        boxes = [artist.get_window_extent() for artist in legend.get_texts()]
         assert len(boxes) == len({(round(box.x0), round(box.y0)) for box in boxes})
         assert max(box.x1 for box in boxes) < width + 2
         assert min(box.y0 for box in boxes) > -2
 
 
 def test_errors_of_many_layers_show_the_worst():
-    listed = [loss(f"layer_{i}", float(i)) for i in range(int8_plots.MAX_LAYERS + 9)]
-    figure = drawing.draw_styled(lambda: int8_plots.draw_errors(listed, "net"))
-    names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+    losses = [create_loss(f"layer_{i}", float(i)) for i in range(int8_plots.MAX_LAYERS + 9)]
+    figure = drawing.draw_styled(lambda: int8_plots.draw_errors(losses, "net"))
+    names = [tick_label.get_text() for tick_label in figure.axes[0].get_yticklabels()]
     assert names == [f"layer_{i}" for i in range(int8_plots.MAX_LAYERS)]
 
 
@@ -200,10 +202,10 @@ class TestTsne:
         rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
         points = network_plots.compute_tsne(rows, 0)
         assert np.array_equal(points, network_plots.compute_tsne(rows, 0))
-        own = np.repeat(range(3), 12)
-        middles = np.stack([points[own == k].mean(axis=0) for k in range(3)])
-        near = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
-        assert (near == own).all()
+        group_labels = np.repeat(range(3), 12)
+        middles = np.stack([points[group_labels == k].mean(axis=0) for k in range(3)])
+        nearest = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
+        assert (nearest == group_labels).all()
 
     @pytest.mark.parametrize(
         "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]

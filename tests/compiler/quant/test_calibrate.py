@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import read_dataset
@@ -28,7 +28,7 @@ from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import compute_mean_loss
 from tcc.testing.nets import build_dense, build_gated
 
-ABOUT = calibration_file.Provenance(
+PROVENANCE = calibration_file.Provenance(
     "best", "ax620", "drop_train_only", NetworkRecord("net", "", "0" * 64, {}),
     WeightsOrigin("random", "1" * 64, None, 0, "random"),
 )  # fmt: skip
@@ -36,113 +36,136 @@ CHOOSE = [method for method in METHODS if method.remove_guard() or method.name =
 methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
-def written(model, data, method, how=None):
+def encode_calibration(model, data, method, options=None):
     return encode(
-        calibration_file.build_document(ABOUT, model, calibrate(model, data, method, how), data)
+        calibration_file.build_document(
+            PROVENANCE, model, calibrate(model, data, method, options), data
+        )
     )
 
 
 @methods
 def test_order_threads_and_batch_change_no_byte(method, tmp_path):
-    model = ready(build_dense(), INT8)
+    model = make_lowered_model(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
-    one = written(model, tensors(tmp_path, shape, 11), method, RunOptions(threads=1))
+    encoded = encode_calibration(
+        model, write_tensors(tmp_path, shape, 11), method, RunOptions(threads=1)
+    )
     order = np.random.default_rng(4).permutation(11)
-    other = tensors(tmp_path, shape, 11, order=order, name="other")
-    assert written(model, other, method, RunOptions(threads=3, batch=4)) == one
+    shuffled_images = write_tensors(tmp_path, shape, 11, order=order, name="other")
+    assert (
+        encode_calibration(model, shuffled_images, method, RunOptions(threads=3, batch=4))
+        == encoded
+    )
 
 
 @methods
 @pytest.mark.parametrize("net", [build_dense, build_gated])
 def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
-    model = ready(net(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
-    found = calibrate(model, data, method)
-    program = quantize(model, found.calibration)
-    near = output_comparison.compare_programs(
+    model = make_lowered_model(net(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
+    outcome = calibrate(model, data, method)
+    program = quantize(model, outcome.calibration)
+    qualities = output_comparison.compare_programs(
         model, program, output_comparison.select_comparison_images(data)
     )
-    assert all(one.cosine > 0.98 and one.correlation > 0.9 for one in near.values())
+    assert all(
+        quality.cosine > 0.98 and quality.correlation > 0.9 for quality in qualities.values()
+    )
 
 
 @methods
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_images_are_enough_and_it_is_said(method, count, tmp_path):
-    model = ready(build_gated(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, count)
-    found = calibrate(model, data, method)
-    quantize(model, found.calibration)
-    said = " ".join(found.notices)
-    assert ("one image says nothing" in said) == (count == 1)
-    assert ("what is learnt from is also what judges" in said) == (method in CHOOSE and count < 4)
+    model = make_lowered_model(build_gated(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, count)
+    outcome = calibrate(model, data, method)
+    quantize(model, outcome.calibration)
+    notices = " ".join(outcome.notices)
+    assert ("one image says nothing" in notices) == (count == 1)
+    assert ("what is learnt from is also what judges" in notices) == (
+        method in CHOOSE and count < 4
+    )
 
 
 @methods
 def test_a_constant_image_of_zeros_gives_normal_scales(method, tmp_path):
-    model = ready(build_gated(), INT8)
+    model = make_lowered_model(build_gated(), INT8)
     np.savez(tmp_path / "set.npz", tensors=np.zeros((6, *model.graph.inputs[0].type.shape)))
     from tcc.compiler.data.dataset import read_dataset
 
-    found = calibrate(model, read_dataset(tmp_path / "set.npz"), method)
-    assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
-    quantize(model, found.calibration)
+    outcome = calibrate(model, read_dataset(tmp_path / "set.npz"), method)
+    assert all(
+        2.0**-60 <= tensor_range.scale < np.inf
+        for tensor_range in outcome.calibration.ranges.values()
+    )
+    quantize(model, outcome.calibration)
 
 
 @methods
 def test_a_dead_network_gives_normal_scales(method, tmp_path):
-    model = ready(build_dense(), INT8)
+    model = make_lowered_model(build_dense(), INT8)
     from dataclasses import replace
 
     dead = replace(model, weights={n: np.zeros_like(w) for n, w in model.weights.items()})
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
-    found = calibrate(dead, data, method)
-    assert all(2.0**-60 <= one.scale < np.inf for one in found.calibration.ranges.values())
-    assert not output_comparison.compute_outputs(quantize(dead, found.calibration), data)[
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
+    outcome = calibrate(dead, data, method)
+    assert all(
+        2.0**-60 <= tensor_range.scale < np.inf
+        for tensor_range in outcome.calibration.ranges.values()
+    )
+    assert not output_comparison.compute_outputs(quantize(dead, outcome.calibration), data)[
         "logits"
     ].any()
 
 
 def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
     for seed, net in enumerate((build_dense, build_gated, build_dense)):
-        model = ready(net(), INT8)
+        model = make_lowered_model(net(), INT8)
         shape = model.graph.inputs[0].type.shape
-        found = calibrate(model, tensors(tmp_path, shape, 12, seed), KL_COSINE)
-        assert compute_mean_loss(found.qualities_by_candidate[found.used]) <= compute_mean_loss(
-            found.qualities_by_candidate[MINMAX_NAME]
+        outcome = calibrate(model, write_tensors(tmp_path, shape, 12, seed), KL_COSINE)
+        assert compute_mean_loss(outcome.qualities_by_candidate[outcome.used]) <= compute_mean_loss(
+            outcome.qualities_by_candidate[MINMAX_NAME]
         )
-        assert set(found.qualities_by_candidate) == {
+        assert set(outcome.qualities_by_candidate) == {
             KL_COSINE.name,
             format_raised_name(KL_COSINE.name),
             MINMAX_NAME,
         }
-        said = any("in place of `kl-cosine` as published" in notice for notice in found.notices)
-        assert said == (found.used != KL_COSINE.name)
+        has_fallback_notice = any(
+            "in place of `kl-cosine` as published" in notice for notice in outcome.notices
+        )
+        assert has_fallback_notice == (outcome.used != KL_COSINE.name)
 
 
 def test_where_minmax_wins_it_has_learnt_from_all_but_those_held_out(tmp_path, monkeypatch):
     from tcc.compiler.quant.methods import minmax_guard
 
     monkeypatch.setattr(minmax_guard, "MARGIN", -1.0)
-    model = ready(build_dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    found = calibrate(model, data, KL_COSINE)
-    assert found.used == MINMAX_NAME
-    learn, _ = data.split()  # what is held out is looked at by no choice
-    ends = find_output_values(
+    model = make_lowered_model(build_dense(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
+    outcome = calibrate(model, data, KL_COSINE)
+    assert outcome.used == MINMAX_NAME
+    fit_images, _ = data.split()  # what is held out is looked at by no choice
+    boundary_values = find_output_values(
         model.graph
     )  # their room is an estimate, by the images that were observed
-    ranges = calibrate(model, learn, MINMAX).calibration.ranges
-    inside = {name: own for name, own in ranges.items() if name not in ends}
-    assert inside.items() <= found.calibration.ranges.items()
-    for name, own in found.calibration.ranges.items():
-        trace = found.traces[name]
-        assert max(-trace.low, trace.high) <= trace.threshold * 1.0001 or own.scale == 1.0
-        assert found.traces[name].threshold == pytest.approx(own.scale * own.limits[1])
-        assert found.traces[name].cosine is not None
+    ranges = calibrate(model, fit_images, MINMAX).calibration.ranges
+    inside = {
+        name: tensor_range for name, tensor_range in ranges.items() if name not in boundary_values
+    }
+    assert inside.items() <= outcome.calibration.ranges.items()
+    for name, tensor_range in outcome.calibration.ranges.items():
+        trace = outcome.traces[name]
+        assert max(-trace.low, trace.high) <= trace.threshold * 1.0001 or tensor_range.scale == 1.0
+        assert outcome.traces[name].threshold == pytest.approx(
+            tensor_range.scale * tensor_range.limits[1]
+        )
+        assert outcome.traces[name].cosine is not None
 
 
 def test_uneven_images_are_said_to_be_few(tmp_path):
-    model = ready(build_dense(), INT8)
+    model = make_lowered_model(build_dense(), INT8)
     values = np.random.default_rng(0).normal(size=(8, *model.graph.inputs[0].type.shape))
     values[0] *= 30
     np.savez(tmp_path / "set.npz", tensors=values)
@@ -157,87 +180,99 @@ def test_many_images_are_not_called_few(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "MANY_IMAGES", 8)
     monkeypatch.setattr(module, "MAX_MEDIAN_SPREAD", -1.0)
-    model = ready(build_dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
+    model = make_lowered_model(build_dense(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
     (notice,) = calibrate(model, data, MINMAX).notices
     assert notice.startswith("single images decide much: by the jackknife")
 
 
 def test_progress_is_told(tmp_path):
-    model = ready(build_dense(), INT8)
-    told = []
-    how = RunOptions(progress=lambda what, done, total: told.append((what, done, total)))
-    calibrate(model, tensors(tmp_path, model.graph.inputs[0].type.shape, 5), MINMAX, how)
-    assert told == [("observe", done, 5) for done in range(6)]
+    model = make_lowered_model(build_dense(), INT8)
+    reports = []
+    options = RunOptions(
+        progress=lambda stage, done_count, total: reports.append((stage, done_count, total))
+    )
+    calibrate(model, write_tensors(tmp_path, model.graph.inputs[0].type.shape, 5), MINMAX, options)
+    assert reports == [("observe", done_count, 5) for done_count in range(6)]
 
 
 def test_outputs_have_room_for_unseen_images_by_every_method(tmp_path):
-    model = ready(build_dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 64)
-    more = tensors(tmp_path, model.graph.inputs[0].type.shape, 400, seed=9, name="more")
+    model = make_lowered_model(build_dense(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 64)
+    unseen_images = write_tensors(
+        tmp_path, model.graph.inputs[0].type.shape, 400, seed=9, name="more"
+    )
     (output,) = model.graph.outputs
-    expected = np.abs(output_comparison.compute_outputs(model, more)[output.name])
-    shared = 0
+    expected = np.abs(output_comparison.compute_outputs(model, unseen_images)[output.name])
+    exceeded_count = 0
     for method in (MINMAX, METHODS[-1]):
-        found = calibrate(model, data, method)
-        own = found.calibration.ranges[output.value]
-        most = own.scale * own.limits[1]
-        assert found.traces[output.value].threshold == most
-        assert (expected > most).mean() < 1e-3
-        shared += bool((expected > found.traces[output.value].high).any())
-    assert shared  # what was seen would not have been enough
+        outcome = calibrate(model, data, method)
+        tensor_range = outcome.calibration.ranges[output.value]
+        threshold = tensor_range.scale * tensor_range.limits[1]
+        assert outcome.traces[output.value].threshold == threshold
+        assert (expected > threshold).mean() < 1e-3
+        exceeded_count += bool((expected > outcome.traces[output.value].high).any())
+    assert exceeded_count  # what was seen would not have been enough
 
 
 @methods
 def test_a_picture_counts_once_however_many_files_show_it(method, tmp_path):
     graph = build_dense()
     source = replace(graph.inputs[0], preprocess=Preprocess())
-    model = ready(replace(graph, inputs=(source,)), INT8)
-    once, again = tmp_path / "once", tmp_path / "again"
-    for folder in (once, again):
+    model = make_lowered_model(replace(graph, inputs=(source,)), INT8)
+    once, doubled_folder = tmp_path / "once", tmp_path / "again"
+    for folder in (once, doubled_folder):
         folder.mkdir()
         for number in range(12):
-            levels = np.random.default_rng(number).integers(0, 256 - 12 * number, (16, 16, 3))
-            picture = Image.fromarray(levels.astype(np.uint8))
+            pixels = np.random.default_rng(number).integers(0, 256 - 12 * number, (16, 16, 3))
+            picture = Image.fromarray(pixels.astype(np.uint8))
             picture.save(folder / f"{number}.png")
-            if folder == again:
+            if folder == doubled_folder:
                 shutil.copy(folder / f"{number}.png", folder / f"{number} once more.png")
-                twins(picture, folder / f"{number}.png")
-    found, more = read_dataset(once), read_dataset(again)
-    result = calibrate(model, found, method)
-    document = calibration_file.build_document(ABOUT, model, result, found)
-    twice = calibration_file.build_document(ABOUT, model, calibrate(model, more, method), more)
-    assert twice.data.images == len(more) == 3 * len(found) == 36
+                write_twin(picture, folder / f"{number}.png")
+    images, doubled_images = read_dataset(once), read_dataset(doubled_folder)
+    result = calibrate(model, images, method)
+    document = calibration_file.build_document(PROVENANCE, model, result, images)
+    twice = calibration_file.build_document(
+        PROVENANCE, model, calibrate(model, doubled_images, method), doubled_images
+    )
+    assert twice.data.images == len(doubled_images) == 3 * len(images) == 36
     assert replace(twice, data=document.data, notices=document.notices) == document
     assert twice.data.held_out == document.data.held_out
     assert "24 of 36 images repeat the pixels of others" in " ".join(twice.notices)
     # Which images a build judges by: none that another file has taught.
-    parts, own = twice.data.split_images(more), document.data.split_images(found)
-    assert [one.digest for one in parts] == [one.digest for one in own]
+    parts, expected_parts = (
+        twice.data.split_images(doubled_images),
+        document.data.split_images(images),
+    )
+    assert [part.digest for part in parts] == [part.digest for part in expected_parts]
 
 
-def twins(picture, path):
+def write_twin(picture, path):
     """Write the picture in a file of other contents, which comes after its first in a set."""
-    first = hashlib.sha256(path.read_bytes()).hexdigest()
+    original_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for number in range(100):
-        said = PngInfo()
-        said.add_text("copy", str(number))
-        picture.save(path.with_suffix(".twin.png"), pnginfo=said)
-        if hashlib.sha256(path.with_suffix(".twin.png").read_bytes()).hexdigest() > first:
+        png_text = PngInfo()
+        png_text.add_text("copy", str(number))
+        picture.save(path.with_suffix(".twin.png"), pnginfo=png_text)
+        if hashlib.sha256(path.with_suffix(".twin.png").read_bytes()).hexdigest() > original_digest:
             return
     raise AssertionError(path)
 
 
 def test_what_is_expected_holds_on_others(tmp_path):
-    model = ready(build_dense(), INT8)
+    model = make_lowered_model(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
-    data, more = tensors(tmp_path, shape, 32), tensors(tmp_path, shape, 200, seed=9, name="more")
+    data, unseen_images = (
+        write_tensors(tmp_path, shape, 32),
+        write_tensors(tmp_path, shape, 200, seed=9, name="more"),
+    )
     for method in (MINMAX, METHODS[-1], KL_COSINE):
-        found = calibrate(model, data, method)
-        (told,) = found.expected.values()
-        program = quantize(model, found.calibration)
-        near = output_comparison.compare_programs(
-            model, program, output_comparison.select_comparison_images(more)
+        outcome = calibrate(model, data, method)
+        (expected_loss,) = outcome.expected.values()
+        program = quantize(model, outcome.calibration)
+        qualities = output_comparison.compare_programs(
+            model, program, output_comparison.select_comparison_images(unseen_images)
         )
-        assert told.low <= compute_mean_loss(near) <= told.high
-        assert told.images == (8 if method is KL_COSINE else 32)
+        assert expected_loss.low <= compute_mean_loss(qualities) <= expected_loss.high
+        assert expected_loss.images == (8 if method is KL_COSINE else 32)

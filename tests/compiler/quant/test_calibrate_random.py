@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_sets import tensors
-from random_nets import extreme, graphs
+from quant_sets import write_tensors
+from random_nets import draw_graph, draw_weights
 from tables import looped
 
 from tcc.compiler.ir.graph import Model
@@ -21,42 +21,44 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.testing.op_cases import CASES, build_one_input_model
 
 
-def same(one, two):
-    assert one.calibration.ranges == two.calibration.ranges
-    assert one.traces == two.traces
-    assert one.judged == two.judged
-    assert one.calibration.rounded.keys() == two.calibration.rounded.keys()
-    for name, own in one.calibration.rounded.items():
+def assert_same_calibration(actual, expected):
+    assert actual.calibration.ranges == expected.calibration.ranges
+    assert actual.traces == expected.traces
+    assert actual.judged == expected.judged
+    assert actual.calibration.rounded.keys() == expected.calibration.rounded.keys()
+    for name, rounded_layer in actual.calibration.rounded.items():
         for field in ("weight", "scale", "bias"):
             assert np.array_equal(
-                getattr(own, field), getattr(two.calibration.rounded[name], field)
+                getattr(rounded_layer, field), getattr(expected.calibration.rounded[name], field)
             )
 
 
 @settings(max_examples=25)
 @given(st.data())
 def test_random_networks(data):
-    graph = graphs(data.draw, floats=True)
-    model = run(Model(graph, extreme(data.draw, graph)), INT8)
+    graph = draw_graph(data.draw, floats=True)
+    model = run(Model(graph, draw_weights(data.draw, graph)), INT8)
     method = data.draw(st.sampled_from(METHODS))
     shape = model.graph.inputs[0].type.shape
     with tempfile.TemporaryDirectory() as folder:
-        images = tensors(Path(folder), shape, 5)
+        images = write_tensors(Path(folder), shape, 5)
         order = data.draw(st.permutations(range(5)))
-        again = tensors(Path(folder), shape, 5, order=order, name="again")
+        shuffled_images = write_tensors(Path(folder), shape, 5, order=order, name="again")
     try:
-        found = calibrate(model, images, method, RunOptions(threads=1))
+        outcome = calibrate(model, images, method, RunOptions(threads=1))
     except UserError as error:  # float32 itself overflows
-        assert {each.code for each in error.diagnostics} == {"E0720"}  # noqa: PT017
+        assert {diagnostic.code for diagnostic in error.diagnostics} == {"E0720"}  # noqa: PT017
         return
-    same(found, calibrate(model, again, method, RunOptions(threads=2, batch=2)))
-    scales = [one.scale for one in found.calibration.ranges.values()]
+    assert_same_calibration(
+        outcome, calibrate(model, shuffled_images, method, RunOptions(threads=2, batch=2))
+    )
+    scales = [tensor_range.scale for tensor_range in outcome.calibration.ranges.values()]
     assert all(2.0**-60 <= scale < np.inf for scale in scales)
-    quantize(model, found.calibration)
+    quantize(model, outcome.calibration)
 
 
 @looped(CASES, one_in=3)
 def test_every_operation(case, tmp_path):
     model = run(build_one_input_model(case), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
     quantize(model, calibrate(model, data, KL_COSINE).calibration)

@@ -15,7 +15,7 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.testing.nets import NetBuilder
 
 
-def model(labels=("a", "b", "c")) -> Model:
+def build_model(labels=("a", "b", "c")) -> Model:
     add = NetBuilder(3, 8, 8)
     add.inputs = (replace(add.inputs[0], preprocess=Preprocess()),)
     add("gap", GlobalAvgPool())
@@ -23,11 +23,11 @@ def model(labels=("a", "b", "c")) -> Model:
     return Model(add.build(Output("y", "end", "softmax", labels=labels)), {})
 
 
-def pixels(seed):
+def create_pixels(seed):
     return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
 
 
-def folder(tmp_path, images, label="b"):
+def write_folder(tmp_path, images, label="b"):
     for name, image in images.items():
         path = tmp_path / "set" / label / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,64 +36,68 @@ def folder(tmp_path, images, label="b"):
 
 
 def test_a_good_set_has_nothing_said_of_it(tmp_path):
-    folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
-    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3, 6)}, "c")
-    assert not list(measure_variety(model(), data).collect_notices())
+    write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3)})
+    data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3, 6)}, "c")
+    assert not list(measure_variety(build_model(), data).collect_notices())
 
 
 def test_pixels_not_files_tell_images_apart(tmp_path):
-    data = folder(tmp_path, {"a.png": pixels(0), "b.bmp": pixels(0), "c.png": pixels(1)})
-    found = measure_variety(model(), data)
-    assert (found.images, found.distinct_count) == (3, 2)
-    assert "1 of 3 images repeat the pixels of others" in " ".join(found.collect_notices())
-    found.require(2, "set")
+    data = write_folder(
+        tmp_path, {"a.png": create_pixels(0), "b.bmp": create_pixels(0), "c.png": create_pixels(1)}
+    )
+    image_variety = measure_variety(build_model(), data)
+    assert (image_variety.images, image_variety.distinct_count) == (3, 2)
+    assert "1 of 3 images repeat the pixels of others" in " ".join(image_variety.collect_notices())
+    image_variety.require(2, "set")
     with pytest.raises(UserError) as caught:
-        found.require(3, "set")
-    (said,) = caught.value.diagnostics
-    assert said.code == "E0721"
-    assert "2 images of 3 are different" in str(said)
+        image_variety.require(3, "set")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0721"
+    assert "2 images of 3 are different" in str(diagnostic)
 
 
 def test_files_that_show_the_same_are_named(tmp_path):
-    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(5)})
-    assert measure_variety(model(), data).repeats == ()
+    data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(5)})
+    assert measure_variety(build_model(), data).repeats == ()
     # A copy of a file is no other content.
-    data = folder(tmp_path, {"again.png": pixels(0), "once more.bmp": pixels(1)})
-    found = measure_variety(model(), data)
-    assert (found.images, found.distinct_count) == (7, 5)
-    left = remove_repeats(data, found.repeats)
-    assert len(left) == 5
-    assert measure_variety(model(), left).distinct_count == 5
-    assert {item.path.name for item in data.items if item.digest in found.repeats} <= {
+    data = write_folder(
+        tmp_path, {"again.png": create_pixels(0), "once more.bmp": create_pixels(1)}
+    )
+    image_variety = measure_variety(build_model(), data)
+    assert (image_variety.images, image_variety.distinct_count) == (7, 5)
+    distinct_images = remove_repeats(data, image_variety.repeats)
+    assert len(distinct_images) == 5
+    assert measure_variety(build_model(), distinct_images).distinct_count == 5
+    assert {item.path.name for item in data.items if item.digest in image_variety.repeats} <= {
         "1.png", "once more.bmp"
     }  # fmt: skip
-    assert len(found.repeats) == 1
+    assert len(image_variety.repeats) == 1
 
 
 @pytest.mark.parametrize("tensor", [False, True])
 def test_images_of_one_colour_are_counted(tensor, tmp_path):
     black = np.zeros((8, 8, 3), np.uint8)
     red = black + np.uint8([200, 0, 0])
-    several = np.stack([black, red, pixels(0)])
+    several = np.stack([black, red, create_pixels(0)])
     if tensor:
         np.savez(tmp_path / "set.npz", tensors=several.transpose(0, 3, 1, 2) / np.float32(255))
         data = read_dataset(tmp_path / "set.npz")
     else:
         np.savez(tmp_path / "set.npz", images=several)
         data = read_dataset(tmp_path / "set.npz")
-    found = measure_variety(model(), data)
-    assert found.plain_count == 2
-    assert "2 of 3 images are of one colour" in " ".join(found.collect_notices())
+    image_variety = measure_variety(build_model(), data)
+    assert image_variety.plain_count == 2
+    assert "2 of 3 images are of one colour" in " ".join(image_variety.collect_notices())
 
 
 def test_one_class_of_several_is_said(tmp_path):
-    data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
+    data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3)})
     assert "all images are of `b`, one of 3 classes" in " ".join(
-        measure_variety(model(), data).collect_notices()
+        measure_variety(build_model(), data).collect_notices()
     )
-    assert measure_variety(model(labels=()), data).only_class is None
+    assert measure_variety(build_model(labels=()), data).only_class is None
     assert (
-        measure_variety(model(labels=("x", "y")), data).only_class is None
+        measure_variety(build_model(labels=("x", "y")), data).only_class is None
     )  # other names: nothing is known
 
 
@@ -120,11 +124,11 @@ def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, sa
     crop = (8, 8) if contract is None else None
     add.inputs = (replace(add.inputs[0], preprocess=Preprocess(resize=contract, crop=crop)),)
     add("gap", GlobalAvgPool())
-    found = collect_sizes(read_dataset(tmp_path), add.inputs[0])
-    told = list(found.collect_notices())
-    assert len(told) == len(said)
-    for one, part in zip(told, said, strict=True):
-        assert part in one
+    size_report = collect_sizes(read_dataset(tmp_path), add.inputs[0])
+    notices = list(size_report.collect_notices())
+    assert len(notices) == len(said)
+    for notice, part in zip(notices, said, strict=True):
+        assert part in notice
 
 
 def test_a_photograph_that_is_turned_is_measured_as_it_is_shown(tmp_path):

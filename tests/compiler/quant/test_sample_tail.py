@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.quant.calibrate import calibrate
@@ -18,18 +18,23 @@ from tcc.testing.nets import NetBuilder
 UNSEEN = 10_000
 
 
-def heaps(random: np.random.Generator, count: int, channels: int = 1) -> np.ndarray:
+def create_bimodal_logits(random: np.random.Generator, count: int, channels: int = 1) -> np.ndarray:
     """Logits of a class that a third of the images have: two heaps far from each other."""
-    sure = random.random((count, channels)) < 1 / 3
-    return np.where(sure, random.normal(5, 0.5, sure.shape), random.normal(-2, 0.5, sure.shape))
+    is_in_class = random.random((count, channels)) < 1 / 3
+    return np.where(
+        is_in_class,
+        random.normal(5, 0.5, is_in_class.shape),
+        random.normal(-2, 0.5, is_in_class.shape),
+    )
 
 
 @pytest.mark.parametrize("count", [16, 64, 512])
 def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
     random = np.random.default_rng(0)
-    unseen = np.abs(heaps(random, 200_000))
+    unseen = np.abs(create_bimodal_logits(random, 200_000))
     levels = [
-        float(estimate_tail_level(np.abs(heaps(random, count)), UNSEEN)[0]) for _ in range(100)
+        float(estimate_tail_level(np.abs(create_bimodal_logits(random, count)), UNSEEN)[0])
+        for _ in range(100)
     ]
     exceeded = [float((unseen > level).mean()) for level in levels]
     assert np.mean(exceeded) < 1 / 1000
@@ -40,28 +45,28 @@ def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
 def test_a_heavier_tail_reaches_further():
     random = np.random.default_rng(1)
     flat, steep = random.uniform(0, 1, (512, 500)), random.exponential(1, (512, 500))
-    found = np.median(estimate_tail_level(steep, UNSEEN))
-    assert found == pytest.approx(np.log(UNSEEN), rel=0.05)
+    level = np.median(estimate_tail_level(steep, UNSEEN))
+    assert level == pytest.approx(np.log(UNSEEN), rel=0.05)
     # Bounded numbers have no such tail, but an exponential one is all that is known of them.
     assert 1.5 < np.median(estimate_tail_level(flat, UNSEEN)) < 2
 
 
 def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
-    drawn = np.vstack([np.full((63, 2), 1.0), [[9.0, 1.0]]])
-    assert (estimate_tail_level(drawn, UNSEEN) >= [9.0, 1.0]).all()
-    assert (estimate_tail_level(drawn, UNSEEN, bound=1.05) == [9.0, 1.05]).all()
+    samples = np.vstack([np.full((63, 2), 1.0), [[9.0, 1.0]]])
+    assert (estimate_tail_level(samples, UNSEEN) >= [9.0, 1.0]).all()
+    assert (estimate_tail_level(samples, UNSEEN, bound=1.05) == [9.0, 1.05]).all()
     assert not estimate_tail_level(np.zeros((8, 3)), UNSEEN).any()
 
 
 def test_few_images_get_the_room_that_is_known_of_networks():
-    rooms = [
+    headrooms = [
         float(estimate_tail_level(np.ones((count, 1)), UNSEEN)[0])
         for count in (1, 2, 4, 16, 64, 512)
     ]
-    assert rooms == sorted(rooms, reverse=True)
-    assert rooms[0] == pytest.approx(2.84, rel=1e-2)
-    assert rooms[-1] < 1.06
-    assert estimate_peak(np.ones(1), None, np.inf).peak == pytest.approx(rooms[0])
+    assert headrooms == sorted(headrooms, reverse=True)
+    assert headrooms[0] == pytest.approx(2.84, rel=1e-2)
+    assert headrooms[-1] < 1.06
+    assert estimate_peak(np.ones(1), None, np.inf).peak == pytest.approx(headrooms[0])
 
 
 def test_a_class_that_few_images_have_is_no_tail():
@@ -69,9 +74,9 @@ def test_a_class_that_few_images_have_is_no_tail():
     random = np.random.default_rng(2)
     logits = random.normal(-1, 0.3, (64, 10))
     logits[np.arange(64), random.integers(0, 10, 64)] = random.normal(6, 0.4, 64)
-    alone = estimate_tail_level(logits, UNSEEN).max()
-    together = estimate_tail_level(logits.max(axis=1, keepdims=True), UNSEEN)[0]
-    assert together < 10 < alone
+    separate_level = estimate_tail_level(logits, UNSEEN).max()
+    joint_level = estimate_tail_level(logits.max(axis=1, keepdims=True), UNSEEN)[0]
+    assert joint_level < 10 < separate_level
 
 
 def test_outputs_of_a_network_end_where_their_own_tail_says(tmp_path):
@@ -81,14 +86,20 @@ def test_outputs_of_a_network_end_where_their_own_tail_says(tmp_path):
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("fc", Linear(5))
-    model = ready(add.build())
-    images = tensors(tmp_path, (3, 8, 8), 32)
-    found = calibrate(model, images, MINMAX).calibration.ranges["fc"]
-    seen = observe(model, images).by_value["fc"]
-    tops = np.maximum(np.abs(seen.lows), np.abs(seen.highs)).max(axis=1, keepdims=True)
-    assert found.scale * 127 == pytest.approx(float(estimate_tail_level(tops, UNSEEN)[0]), rel=1e-6)
+    model = make_lowered_model(add.build())
+    images = write_tensors(tmp_path, (3, 8, 8), 32)
+    output_range = calibrate(model, images, MINMAX).calibration.ranges["fc"]
+    tensor_statistics = observe(model, images).by_value["fc"]
+    tops = np.maximum(np.abs(tensor_statistics.lows), np.abs(tensor_statistics.highs)).max(
+        axis=1, keepdims=True
+    )
+    assert output_range.scale * 127 == pytest.approx(
+        float(estimate_tail_level(tops, UNSEEN)[0]), rel=1e-6
+    )
     # Nor does equalising leave channels more than any of them is expected to need.
-    most = estimate_tail_level(np.maximum(seen.highs, 0).max(axis=1, keepdims=True), UNSEEN)
+    tail = estimate_tail_level(
+        np.maximum(tensor_statistics.highs, 0).max(axis=1, keepdims=True), UNSEEN
+    )
     assert (
-        estimate_unseen_extremes(model, observe(model, images))["fc"].limits[1] <= most * 1.000001
+        estimate_unseen_extremes(model, observe(model, images))["fc"].limits[1] <= tail * 1.000001
     )

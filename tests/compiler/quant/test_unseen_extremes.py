@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
 from tcc.compiler.quant import unseen_extremes as module
@@ -19,7 +19,7 @@ from tcc.testing.nets import NetBuilder
 GUMBEL = 0.1699
 
 
-def clamped():
+def build_clamped_graph():
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(6, (3, 3), padding=1))
     add("clamp", Relu6())
@@ -34,10 +34,10 @@ def clamped():
 @pytest.mark.parametrize("count", [64, 512])
 def test_the_level_of_known_distributions(count):
     random = np.random.default_rng(0)
-    drawn = random.gumbel(2.0, 0.25, (count, 4000))
+    samples = random.gumbel(2.0, 0.25, (count, 4000))
     true = 2.0 + 0.25 * np.log(RETURN_PERIOD)
-    found = estimate_return_level(drawn, GUMBEL)
-    assert np.median(found) == pytest.approx(true, rel=0.1)
+    levels = estimate_return_level(samples, GUMBEL)
+    assert np.median(levels) == pytest.approx(true, rel=0.1)
     # Of bounded numbers the shape is another, and so is the level.
     even = random.uniform(0, 1, (count, 4000)).max(axis=1, keepdims=True) * np.ones((1, 2))
     assert (estimate_return_level(even, -0.3) < estimate_return_level(even, GUMBEL)).all()
@@ -46,52 +46,55 @@ def test_the_level_of_known_distributions(count):
 def test_what_exceeds_the_level_is_as_rare_as_it_says(monkeypatch):
     monkeypatch.setattr(module, "RETURN_PERIOD", 200)
     random = np.random.default_rng(1)
-    scale, place = random.uniform(0.1, 0.4, 300), random.uniform(1, 2, 300)
-    seen, unseen = (random.gumbel(place, scale, (count, 300)) for count in (64, 4000))
-    share = (unseen > estimate_return_level(seen, GUMBEL)).mean()
+    scale, location = random.uniform(0.1, 0.4, 300), random.uniform(1, 2, 300)
+    observed, unseen = (random.gumbel(location, scale, (count, 300)) for count in (64, 4000))
+    share = (unseen > estimate_return_level(observed, GUMBEL)).mean()
     assert 0.5 / 200 < share < 2 / 200
-    assert (unseen > seen.max(axis=0)).mean() > 2 * share
+    assert (unseen > observed.max(axis=0)).mean() > 2 * share
 
 
 def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
     random = np.random.default_rng(2)
-    drawn = np.vstack([random.normal(1, 0.001, (63, 50)), np.full((1, 50), 9.0)])
-    assert (estimate_return_level(drawn, -0.3) >= 9.0).all()
+    samples = np.vstack([random.normal(1, 0.001, (63, 50)), np.full((1, 50), 9.0)])
+    assert (estimate_return_level(samples, -0.3) >= 9.0).all()
     assert (
-        estimate_return_level(drawn, GUMBEL, bound=6.0) == 9.0
+        estimate_return_level(samples, GUMBEL, bound=6.0) == 9.0
     ).all()  # what was seen counts more
-    assert (estimate_return_level(drawn[:63], GUMBEL, bound=1.005) <= 1.005).all()
+    assert (estimate_return_level(samples[:63], GUMBEL, bound=1.005) <= 1.005).all()
     assert not estimate_return_level(np.zeros((8, 3)), GUMBEL).any()
 
 
 def test_few_images_get_the_room_that_is_known_of_networks():
     assert estimate_return_level(np.ones((1, 1)))[0] == pytest.approx(1 + 0.2 * 8.334, rel=1e-3)
-    rooms = [
+    headrooms = [
         float(estimate_return_level(np.ones((count, 1)))[0]) for count in (1, 2, 4, 16, 64, 512)
     ]
-    assert rooms == sorted(rooms, reverse=True)
-    assert rooms[-1] < 1.02  # that many equal images say that there is no spread
+    assert headrooms == sorted(headrooms, reverse=True)
+    assert headrooms[-1] < 1.02  # that many equal images say that there is no spread
 
 
 def test_how_sure_an_estimate_is():
     random = np.random.default_rng(3)
     few, many = (random.uniform(1.0, 1.5, (20, count)) for count in (8, 512))
-    found = [
-        np.mean([estimate_peak(tops, 0.0, np.inf).relative_error for tops in drawn])
-        for drawn in (few, many)
+    errors = [
+        np.mean([estimate_peak(tops, 0.0, np.inf).relative_error for tops in sample_sets])
+        for sample_sets in (few, many)
     ]
-    assert found[0] > 3 * found[1] > 0
+    assert errors[0] > 3 * errors[1] > 0
     assert estimate_peak(few[0, :1], GUMBEL, np.inf).relative_error is None
     assert estimate_peak(np.zeros(4), GUMBEL, np.inf).relative_error == 0.0
 
 
 def test_values_of_a_network_reach_further_than_was_seen_but_to_their_bounds(tmp_path):
-    model = ready(clamped())
+    model = make_lowered_model(build_clamped_graph())
     model.weights[model.graph.nodes[0].params[0]][:] *= 40
-    seen = observe(model, tensors(tmp_path, (3, 8, 8), 8))
-    known, found = collect_extremes(seen), estimate_unseen_extremes(model, seen)
-    assert known["clamp"].limits[1] == found["clamp"].limits[1] == 6.0
-    for name, own in found.items():
-        assert (own.peaks >= known[name].peaks * 0.9999999).all()
-    assert found["relu"].limits[1] > 1.1 * known["relu"].limits[1]
-    assert found["relu"].limits[0] >= 0.0
+    statistics = observe(model, write_tensors(tmp_path, (3, 8, 8), 8))
+    observed_extremes, unseen_range = (
+        collect_extremes(statistics),
+        estimate_unseen_extremes(model, statistics),
+    )
+    assert observed_extremes["clamp"].limits[1] == unseen_range["clamp"].limits[1] == 6.0
+    for name, extremes in unseen_range.items():
+        assert (extremes.peaks >= observed_extremes[name].peaks * 0.9999999).all()
+    assert unseen_range["relu"].limits[1] > 1.1 * observed_extremes["relu"].limits[1]
+    assert unseen_range["relu"].limits[0] >= 0.0

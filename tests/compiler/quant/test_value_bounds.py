@@ -23,12 +23,12 @@ def test_bounds_go_through_what_moves_and_what_takes_means():
     add("mean", GlobalAvgPool(), "gate")
     add("edge", Pad(1, -3.0), "clamp")
     add("sum", Add(), "clamp", "gate")
-    found = infer_value_bounds(Model(add.build(), {}))
-    assert found["conv"] == found["sum"] == (-inf, inf)
-    assert found["relu"] == found["both"] == (0.0, inf)
-    assert found["clamp"] == found["pool"] == (0.0, 6.0)
-    assert found["gate"] == found["mean"] == pytest.approx((0.0, 1.0))
-    assert found["edge"] == (-3.0, 6.0)
+    value_ranges = infer_value_bounds(Model(add.build(), {}))
+    assert value_ranges["conv"] == value_ranges["sum"] == (-inf, inf)
+    assert value_ranges["relu"] == value_ranges["both"] == (0.0, inf)
+    assert value_ranges["clamp"] == value_ranges["pool"] == (0.0, 6.0)
+    assert value_ranges["gate"] == value_ranges["mean"] == pytest.approx((0.0, 1.0))
+    assert value_ranges["edge"] == (-3.0, 6.0)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_an_image_holds_grey_levels(contract, bounds):
     add = NetBuilder(3, 8, 8)
     add.inputs = (replace(add.inputs[0], preprocess=contract),)
     add("mean", GlobalAvgPool())
-    found = infer_value_bounds(Model(add.build(), {}))
-    assert found["image"] == bounds
-    assert found["mean"] == bounds
+    value_ranges = infer_value_bounds(Model(add.build(), {}))
+    assert value_ranges["image"] == bounds
+    assert value_ranges["mean"] == bounds

@@ -29,30 +29,33 @@ SCORED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_s
 class TestArea:
     @given(SCORED)
     def test_is_the_share_of_pairs_in_order(self, pairs):
-        up, down = ([s for s, holds in pairs if holds is kind] for kind in (True, False))
+        up, down = ([s for s, labels in pairs if labels is kind] for kind in (True, False))
         wins = sum((a > b) + (a == b) / 2 for a in up for b in down)
-        scores, holds = (np.array(each) for each in zip(*pairs, strict=True))
-        found = roc_curve.compute_auc(scores.astype(float), holds)
-        assert found == (wins / (len(up) * len(down)) if up and down else None)
+        scores, labels = (np.array(column) for column in zip(*pairs, strict=True))
+        auc = roc_curve.compute_auc(scores.astype(float), labels)
+        assert auc == (wins / (len(up) * len(down)) if up and down else None)
 
     @given(SCORED)
     def test_a_resample_of_all_is_all(self, pairs):
-        scores, holds = (np.array(each)[:, None] for each in zip(*pairs, strict=True))
-        (found,) = roc_curve.compute_resampled_aucs(
-            scores.astype(float), holds, np.ones((1, len(pairs)))
+        scores, labels = (np.array(column)[:, None] for column in zip(*pairs, strict=True))
+        (auc,) = roc_curve.compute_resampled_aucs(
+            scores.astype(float), labels, np.ones((1, len(pairs)))
         )
-        wanted = roc_curve.compute_auc(scores[:, 0].astype(float), holds[:, 0])
-        assert np.isnan(found[0]) if wanted is None else found[0] == pytest.approx(wanted)
+        expected = roc_curve.compute_auc(scores[:, 0].astype(float), labels[:, 0])
+        assert np.isnan(auc[0]) if expected is None else auc[0] == pytest.approx(expected)
 
     def test_resamples_are_weighted(self):
         rng = np.random.default_rng(0)
         scores = rng.integers(0, 6, (30, 2)).astype(float)
-        holds = rng.random((30, 2)) < 0.4
+        labels = rng.random((30, 2)) < 0.4
         weights = rng.multinomial(30, np.full(30, 1 / 30), 3)
-        found = roc_curve.compute_resampled_aucs(scores, holds, weights.astype(float))
-        for drawn, row in zip(weights, found, strict=True):
-            again = np.repeat(scores, drawn, axis=0), np.repeat(holds, drawn, axis=0)
-            assert row.tolist() == pytest.approx(roc_curve.compute_aucs(*again))
+        aucs = roc_curve.compute_resampled_aucs(scores, labels, weights.astype(float))
+        for image_counts, row in zip(weights, aucs, strict=True):
+            repeated = (
+                np.repeat(scores, image_counts, axis=0),
+                np.repeat(labels, image_counts, axis=0),
+            )
+            assert row.tolist() == pytest.approx(roc_curve.compute_aucs(*repeated))
 
     def test_scikit_learn_agrees(self):
         metrics = pytest.importorskip("sklearn.metrics")
@@ -60,23 +63,25 @@ class TestArea:
         truth = rng.integers(0, 4, 200)
         raw = np.round(rng.normal(size=(200, 4)) + np.eye(4)[truth], 1)
         odds = roc_curve.compute_log_odds("softmax", raw, 1.0)
-        holds = np.equal.outer(truth, np.arange(4))
+        labels = np.equal.outer(truth, np.arange(4))
         shares = roc_curve.to_probability(odds)
         assert shares.sum(axis=1) == pytest.approx(1)
-        areas = roc_curve.compute_aucs(odds, holds)
-        support = holds.sum(axis=0)
-        for how, mine in (
+        areas = roc_curve.compute_aucs(odds, labels)
+        support = labels.sum(axis=0)
+        for averaging, actual in (
             ("macro", np.mean(areas)),
             ("weighted", np.average(areas, weights=support)),
         ):
-            theirs = metrics.roc_auc_score(truth, shares, multi_class="ovr", average=how)
-            assert mine == pytest.approx(theirs, abs=1e-12)
+            expected = metrics.roc_auc_score(truth, shares, multi_class="ovr", average=averaging)
+            assert actual == pytest.approx(expected, abs=1e-12)
         scores = classification_metrics.compute_scores(
-            holds.T.astype(int) @ np.eye(4, dtype=int)[raw.argmax(1)]
+            labels.T.astype(int) @ np.eye(4, dtype=int)[raw.argmax(1)]
         )
-        for how, mine in (("macro", scores.macro), ("weighted", scores.weighted)):
-            theirs = metrics.precision_recall_fscore_support(truth, raw.argmax(1), average=how)
-            assert (mine.precision, mine.recall, mine.f1) == pytest.approx(theirs[:3])
+        for averaging, actual in (("macro", scores.macro), ("weighted", scores.weighted)):
+            expected = metrics.precision_recall_fscore_support(
+                truth, raw.argmax(1), average=averaging
+            )
+            assert (actual.precision, actual.recall, actual.f1) == pytest.approx(expected[:3])
 
     def test_what_rounds_to_one_probability_is_told_apart(self):
         raw = np.array([[90.0, 0, 1], [95, 0, 1], [100, 0, 2], [1000, 0, 0]])
@@ -89,10 +94,10 @@ class TestArea:
 class TestLogOdds:
     def test_of_two_classes_are_their_difference(self):
         raw = np.float32([[0.1, 3.7], [5, -2]])
-        found = roc_curve.compute_log_odds("softmax", raw, 2.0)
-        wanted = (raw[:, 1].astype(float) / 2) - raw[:, 0].astype(float) / 2
-        assert found[:, 1].tolist() == wanted.tolist()
-        assert found[:, 0].tolist() == (-wanted).tolist()
+        odds = roc_curve.compute_log_odds("softmax", raw, 2.0)
+        expected = (raw[:, 1].astype(float) / 2) - raw[:, 0].astype(float) / 2
+        assert odds[:, 1].tolist() == expected.tolist()
+        assert odds[:, 0].tolist() == (-expected).tolist()
 
     def test_are_those_of_probabilities(self):
         raw = np.random.default_rng(1).normal(size=(50, 5))
@@ -116,29 +121,29 @@ class TestIntervals:
          (1, 1, 0.025, 1)],
     )  # fmt: skip
     def test_of_a_share(self, part, whole, low, high):
-        found = compute_share_interval(part, whole)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+        interval = compute_share_interval(part, whole)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)
 
     @given(st.integers(1, 60), st.data())
     def test_of_a_share_are_exact(self, whole, data):
         part = data.draw(st.integers(0, whole))
-        found = compute_share_interval(part, whole)
+        interval = compute_share_interval(part, whole)
 
         def at_most(k, p):
             return sum(comb(whole, i) * p**i * (1 - p) ** (whole - i) for i in range(k + 1))
 
-        assert part == whole or at_most(part, found.high) == pytest.approx(0.025, rel=1e-6)
-        assert part == 0 or 1 - at_most(part - 1, found.low) == pytest.approx(0.025, rel=1e-6)
+        assert part == whole or at_most(part, interval.high) == pytest.approx(0.025, rel=1e-6)
+        assert part == 0 or 1 - at_most(part - 1, interval.low) == pytest.approx(0.025, rel=1e-6)
 
     @pytest.mark.parametrize("part", [1, 317, 99_999, 500_000, 999_999])
     def test_of_a_share_of_many_images(self, part):
         beta = pytest.importorskip("scipy.stats").beta
-        found = compute_share_interval(part, 1_000_000)
-        wanted = (
+        interval = compute_share_interval(part, 1_000_000)
+        expected = (
             beta.ppf(0.025, part, 1_000_001 - part),
             beta.ppf(0.975, part + 1, 1_000_000 - part),
         )
-        assert (found.low, found.high) == pytest.approx(wanted, rel=1e-7)
+        assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-7)
 
     def test_of_nothing_there_is_none(self):
         assert compute_share_interval(0, 0) is None
@@ -160,37 +165,40 @@ class TestIntervals:
         rng = np.random.default_rng(5)
         truth = rng.integers(0, 3, 120)
         odds = rng.normal(size=(120, 3)) + 2 * np.eye(3)[truth]
-        holds, taken = np.eye(3, dtype=bool)[truth], np.eye(3, dtype=bool)[odds.argmax(axis=1)]
-        found, again, other = (
-            estimate_average_intervals(odds, holds, taken, 300, seed) for seed in (0, 0, 1)
+        labels, predictions = (
+            np.eye(3, dtype=bool)[truth],
+            np.eye(3, dtype=bool)[odds.argmax(axis=1)],
         )
-        assert found == again != other
-        scores = classification_metrics.compute_scores(holds.T.astype(int) @ taken)
-        areas = roc_curve.compute_aucs(odds, holds)
+        intervals, repeated, reseeded = (
+            estimate_average_intervals(odds, labels, predictions, 300, seed) for seed in (0, 0, 1)
+        )
+        assert intervals == repeated != reseeded
+        scores = classification_metrics.compute_scores(labels.T.astype(int) @ predictions)
+        areas = roc_curve.compute_aucs(odds, labels)
         for name, value in (
             ("macro_f1", scores.macro.f1), ("weighted_precision", scores.weighted.precision),
             ("weighted_recall", scores.accuracy), ("macro_auc", np.mean(areas)),
         ):  # fmt: skip
-            assert found[name].low < value < found[name].high
+            assert intervals[name].low < value < intervals[name].high
 
     def test_of_averages_there_are_none_where_all_are_right(self):
-        holds = np.eye(3, dtype=bool)[np.arange(30) % 3]
-        found = estimate_average_intervals(holds * 1.0, holds, holds, 200, 0)
-        assert set(found.values()) == {None}
+        labels = np.eye(3, dtype=bool)[np.arange(30) % 3]
+        intervals = estimate_average_intervals(labels * 1.0, labels, labels, 200, 0)
+        assert set(intervals.values()) == {None}
 
     def test_of_averages_there_are_none_where_that_would_take_long(self, monkeypatch):
         monkeypatch.setattr(confidence_intervals, "MAX_WORK", 50 * 90)
-        holds = np.eye(3, dtype=bool)[np.arange(30) % 3]
-        found = estimate_average_intervals(
-            np.random.default_rng(0).normal(size=(30, 3)), holds, ~holds, 200, 0
+        labels = np.eye(3, dtype=bool)[np.arange(30) % 3]
+        intervals = estimate_average_intervals(
+            np.random.default_rng(0).normal(size=(30, 3)), labels, ~labels, 200, 0
         )
-        assert set(found.values()) == {None}
+        assert set(intervals.values()) == {None}
 
 
 class TestMcNemar:
-    def sides(self, first, second, both=4):
-        a = np.repeat([True, False, True], (first, second, both))
-        return a, np.repeat([False, True, True], (first, second, both))
+    def create_predictions(self, first_only, second_only, both=4):
+        a = np.repeat([True, False, True], (first_only, second_only, both))
+        return a, np.repeat([False, True, True], (first_only, second_only, both))
 
     # hand counts: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
     @pytest.mark.parametrize(
@@ -198,49 +206,57 @@ class TestMcNemar:
         [(10, 2, 2 * 79 / 4096), (2, 10, 2 * 79 / 4096), (0, 0, 1), (3, 3, 1), (5, 0, 2 / 32)],
     )
     def test_small_counts_are_exact(self, first, second, p):
-        found = compute_mcnemar(*self.sides(first, second))
-        assert (found.first_only, found.second_only, found.exact) == (first, second, True)
-        assert found.p == p
+        comparison = compute_mcnemar(*self.create_predictions(first, second))
+        assert (comparison.first_only, comparison.second_only, comparison.exact) == (
+            first,
+            second,
+            True,
+        )
+        assert comparison.p == p
 
     def test_large_counts_are_nearly(self):
-        near = compute_mcnemar(*self.sides(MAX_EXACT_IMAGES // 2 + 40, MAX_EXACT_IMAGES // 2 - 40))
-        far = compute_mcnemar(*self.sides(MAX_EXACT_IMAGES // 2 + 41, MAX_EXACT_IMAGES // 2 - 39))
-        assert (near.exact, far.exact) == (True, False)
-        assert far.p == pytest.approx(near.p, rel=0.02)
+        exact_test = compute_mcnemar(
+            *self.create_predictions(MAX_EXACT_IMAGES // 2 + 40, MAX_EXACT_IMAGES // 2 - 40)
+        )
+        approximate_test = compute_mcnemar(
+            *self.create_predictions(MAX_EXACT_IMAGES // 2 + 41, MAX_EXACT_IMAGES // 2 - 39)
+        )
+        assert (exact_test.exact, approximate_test.exact) == (True, False)
+        assert approximate_test.p == pytest.approx(exact_test.p, rel=0.02)
 
 
 class TestFit:
     def test_the_temperature_of_two_images_is_known(self):
         # three of four alike images are of the class: the likeliest p is 3/4, so z / T = log 3
         raw = np.tile([2.0, 0.0], (4, 1))
-        holds = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
-        found = decision_rule.fit_temperature("softmax", raw, holds)
-        assert found == pytest.approx(2 / log(3), rel=1e-9)
+        labels = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
+        temperature = decision_rule.fit_temperature("softmax", raw, labels)
+        assert temperature == pytest.approx(2 / log(3), rel=1e-9)
         assert decision_rule.compute_negative_log_likelihood(
-            "softmax", raw, holds, found
+            "softmax", raw, labels, temperature
         ) == pytest.approx(-(3 * log(0.75) + log(0.25)) / 4)
-        found = decision_rule.fit_temperature("sigmoid", raw[:, :1], holds[:, :1])
-        assert found == pytest.approx(2 / log(3), rel=1e-9)
+        temperature = decision_rule.fit_temperature("sigmoid", raw[:, :1], labels[:, :1])
+        assert temperature == pytest.approx(2 / log(3), rel=1e-9)
 
     @pytest.mark.parametrize("truth", [[0, 0], [1, 1]], ids=["all right", "all wrong"])
     def test_there_is_no_likeliest_temperature(self, truth):
         raw = np.array([[2.0, 0], [1, 0]])
-        holds = np.eye(2, dtype=bool)[truth]
-        assert decision_rule.fit_temperature("softmax", raw, holds) is None
+        labels = np.eye(2, dtype=bool)[truth]
+        assert decision_rule.fit_temperature("softmax", raw, labels) is None
 
     def test_thresholds_by_hand(self):
         odds = np.array([0.0, 1, 2, 3, 4, 5])
-        holds = np.array([False, False, True, False, True, True])
+        labels = np.array([False, False, True, False, True, True])
         # J: 2/3 from 1.5 (all three, two of three others) and from 3.5 (two of three, all others)
-        assert decision_rule.fit_youden_threshold(odds, holds) == 1.5
-        assert decision_rule.fit_sensitivity_threshold(odds, holds, 1.0) == 1.5
-        assert decision_rule.fit_sensitivity_threshold(odds, holds, 0.6) == 3.5
-        assert decision_rule.fit_sensitivity_threshold(odds, holds, 0.0) == 6.0
+        assert decision_rule.fit_youden_threshold(odds, labels) == 1.5
+        assert decision_rule.fit_sensitivity_threshold(odds, labels, 1.0) == 1.5
+        assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.6) == 3.5
+        assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.0) == 6.0
 
     def test_equal_values_are_on_one_side(self):
-        odds, holds = np.array([1.0, 1, 1, 2]), np.array([True, False, False, True])
-        assert decision_rule.fit_youden_threshold(odds, holds) == 1.5
-        assert decision_rule.fit_sensitivity_threshold(odds, holds, 0.9) == 0.0
+        odds, labels = np.array([1.0, 1, 1, 2]), np.array([True, False, False, True])
+        assert decision_rule.fit_youden_threshold(odds, labels) == 1.5
+        assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.9) == 0.0
 
     def test_chance_has_no_threshold(self):
         odds = np.array([1.0, 1, 2, 2])
@@ -253,8 +269,8 @@ class TestFit:
 
     def test_neighbours_have_a_threshold(self):
         odds = np.array([1.0, np.nextafter(1.0, inf)])
-        found = decision_rule.fit_youden_threshold(odds, np.array([False, True]))
-        assert (odds >= found).tolist() == [False, True]
+        threshold = decision_rule.fit_youden_threshold(odds, np.array([False, True]))
+        assert (odds >= threshold).tolist() == [False, True]
 
     def test_classes_by_a_threshold(self):
         raw = np.float32([[1, 1, 1], [0, 3, 1], [3, 0, 1], [2, 2, 0]])
@@ -275,10 +291,14 @@ class TestFit:
 
 
 def test_decisions_that_do_not_exclude_each_other():
-    holds = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
-    taken = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
-    found = classification_metrics.compute_decision_scores(holds, taken)
-    assert (found.images, found.correct, found.confusion) == (4, 2, ())
-    first, second = found.classes
-    assert (first.rates.precision, first.rates.recall, first.specificity) == (0.5, 0.5, 0.5)
-    assert (second.rates.f1, second.specificity, second.support) == (1, 1, 2)
+    labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
+    predictions = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
+    scores = classification_metrics.compute_decision_scores(labels, predictions)
+    assert (scores.images, scores.correct, scores.confusion) == (4, 2, ())
+    first_class, second_class = scores.classes
+    assert (first_class.rates.precision, first_class.rates.recall, first_class.specificity) == (
+        0.5,
+        0.5,
+        0.5,
+    )
+    assert (second_class.rates.f1, second_class.specificity, second_class.support) == (1, 1, 2)

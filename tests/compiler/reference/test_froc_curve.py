@@ -13,7 +13,7 @@ from tcc.compiler.reference.froc_curve import RATES, FrocSlide
 NONE = float("nan")
 
 
-def slide(lesions, false, counts=True):
+def create_slide(lesions, false, counts=True):
     return FrocSlide(np.array(lesions, np.float64), np.array(false, np.float64), counts)
 
 
@@ -23,41 +23,43 @@ def test_a_case_worked_by_hand():
     0.9 a lesion: S 1/4, R 0; 0.8 a false one: 1/4, 1/2; 0.7 a lesion and a false one at once: 1/2,
     1; 0.6 a false one: 1/2, 3/2; 0.5 a lesion: 3/4, 3/2. The fourth is never found.
     """
-    found = froc_curve.compute_froc([slide([0.9, 0.5], [0.8, 0.7]), slide([0.7, NONE], [0.6])])
+    froc = froc_curve.compute_froc(
+        [create_slide([0.9, 0.5], [0.8, 0.7]), create_slide([0.7, NONE], [0.6])]
+    )
     # At 1/4 there is no point: the curve is flat there. At 2 and beyond nothing more is detected.
-    assert found.sensitivities == (0.25, 0.25, 0.5, 0.75, 0.75, 0.75)
-    assert found.score == pytest.approx(3.25 / 6)
+    assert froc.sensitivities == (0.25, 0.25, 0.5, 0.75, 0.75, 0.75)
+    assert froc.score == pytest.approx(3.25 / 6)
 
 
 def test_between_two_points_the_curve_is_straight():
-    found = froc_curve.compute_froc([slide([0.9, 0.1], [0.1])])
+    froc = froc_curve.compute_froc([create_slide([0.9, 0.1], [0.1])])
     # From (0, 1/2) to (1, 1): what is equally likely comes at once.
-    assert found.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
+    assert froc.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
 
 
 def test_points_at_one_rate_count_to_the_last():
-    found = froc_curve.compute_froc([slide([0.9, 0.8, 0.7, 0.3], [0.5])])
-    assert found.sensitivities == (0.75, 0.75, 1, 1, 1, 1)
+    froc = froc_curve.compute_froc([create_slide([0.9, 0.8, 0.7, 0.3], [0.5])])
+    assert froc.sensitivities == (0.75, 0.75, 1, 1, 1, 1)
 
 
 def test_false_positives_are_counted_where_they_are_wanted():
-    slides = [slide([0.5], [0.9] * 8, counts=False), slide([], [0.6])]
+    slides = [create_slide([0.5], [0.9] * 8, counts=False), create_slide([], [0.6])]
     assert froc_curve.compute_froc(slides).sensitivities == (0, 0, 1, 1, 1, 1)
-    assert froc_curve.compute_froc([slide([0.5], [0.9], counts=False)]) is None
+    assert froc_curve.compute_froc([create_slide([0.5], [0.9], counts=False)]) is None
 
 
 def test_what_is_empty():
     assert froc_curve.compute_froc([]) is None
-    assert froc_curve.compute_froc([slide([], [0.9])]) is None
-    assert froc_curve.compute_froc([slide([NONE, NONE], [])]).sensitivities == (0,) * 6
-    assert froc_curve.compute_froc([slide([0.5], [])]).sensitivities == (1,) * 6
+    assert froc_curve.compute_froc([create_slide([], [0.9])]) is None
+    assert froc_curve.compute_froc([create_slide([NONE, NONE], [])]).sensitivities == (0,) * 6
+    assert froc_curve.compute_froc([create_slide([0.5], [])]).sensitivities == (1,) * 6
 
 
 def test_the_interval_is_over_slides():
-    assert froc_curve.compute_froc([slide([0.9, NONE], [0.8])]).bounds is None
-    same = [slide([0.9, NONE], [0.8])] * 20
-    assert froc_curve.compute_froc(same).bounds is None
-    mixed = [slide([0.9], []), slide([NONE], [])] * 10
+    assert froc_curve.compute_froc([create_slide([0.9, NONE], [0.8])]).bounds is None
+    equal_slides = [create_slide([0.9, NONE], [0.8])] * 20
+    assert froc_curve.compute_froc(equal_slides).bounds is None
+    mixed = [create_slide([0.9], []), create_slide([NONE], [])] * 10
     bounds = froc_curve.compute_froc(mixed).bounds
     # Of 20 slides of which half are found the share is within about 1.96 sqrt(1/80) of 1/2.
     assert bounds.low == pytest.approx(0.5 - 0.219, abs=0.05)
@@ -65,31 +67,31 @@ def test_the_interval_is_over_slides():
     assert froc_curve.compute_froc(mixed, 1) == froc_curve.compute_froc(mixed, 1)
 
 
-def naive(slides):
+def compute_froc(slides):
     """The definition, point by point, in fractions."""
-    lesions = [p for one in slides for p in one.lesions]
-    false = [p for one in slides if one.counts for p in one.false]
-    slide_count = sum(one.counts for one in slides)
+    lesions = [p for case in slides for p in case.lesions]
+    false = [p for case in slides if case.counts for p in case.false]
+    slide_count = sum(case.counts for case in slides)
     if not lesions or not slide_count:
         return None
-    known = {p for p in [*lesions, *false] if p == p}  # noqa: PLR0124 - NaN is none
+    thresholds = {p for p in [*lesions, *false] if p == p}  # noqa: PLR0124 - NaN is none
     curve = [(Fraction(0), Fraction(0))]
-    for threshold in sorted(known, reverse=True):
+    for threshold in sorted(thresholds, reverse=True):
         rate = Fraction(sum(p >= threshold for p in false), slide_count)
         curve.append((rate, Fraction(sum(p >= threshold for p in lesions), len(lesions))))
-    read = []
-    for wanted in map(Fraction, RATES):
-        x0, y0 = [point for point in curve if point[0] <= wanted][-1]
-        after = [point for point in curve if point[0] > wanted]
-        slope = (after[0][1] - y0) / (after[0][0] - x0) if after else 0
-        read.append(y0 + slope * (wanted - x0))
-    return read
+    sensitivities = []
+    for target_rate in map(Fraction, RATES):
+        x0, y0 = [point for point in curve if point[0] <= target_rate][-1]
+        later_points = [point for point in curve if point[0] > target_rate]
+        slope = (later_points[0][1] - y0) / (later_points[0][0] - x0) if later_points else 0
+        sensitivities.append(y0 + slope * (target_rate - x0))
+    return sensitivities
 
 
 LIKELY = st.integers(0, 6).map(lambda n: n / 6)
 SLIDES = st.lists(
     st.builds(
-        slide,
+        create_slide,
         st.lists(st.one_of(LIKELY, st.just(NONE)), max_size=4),
         st.lists(LIKELY, max_size=30),
         st.booleans(),
@@ -101,9 +103,11 @@ SLIDES = st.lists(
 
 @given(SLIDES)
 def test_every_curve_is_that_of_the_definition(slides):
-    found, wanted = froc_curve.compute_froc(slides), naive(slides)
-    if wanted is None:
-        assert found is None
+    actual, expected = froc_curve.compute_froc(slides), compute_froc(slides)
+    if expected is None:
+        assert actual is None
         return
-    assert found.sensitivities == pytest.approx([float(one) for one in wanted], abs=1e-12)
-    assert found.score == pytest.approx(float(sum(wanted) / 6), abs=1e-12)
+    assert actual.sensitivities == pytest.approx(
+        [float(sensitivity) for sensitivity in expected], abs=1e-12
+    )
+    assert actual.score == pytest.approx(float(sum(expected) / 6), abs=1e-12)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantised import LEVELS, SATURATES, differing
-from random_nets import extreme, graphs
+from quantised import LEVELS, SATURATES, count_differing_elements
+from random_nets import draw_graph, draw_weights
 from tables import looped
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
@@ -41,7 +41,7 @@ nets = pytest.mark.parametrize(
 def test_no_value_differs(graph: Graph, level: str, threads: int) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
-        assert differing(program, sample_input(graph, seed), level, threads) == {}
+        assert count_differing_elements(program, sample_input(graph, seed), level, threads) == {}
 
 
 @nets
@@ -61,12 +61,14 @@ def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, w
     program = build_int8_model(build_dense(), sample_weights(build_dense()))
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
     monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
-    seen: list[Model] = []
-    monkeypatch.setattr(onnx, "lower", lambda model: seen.append(model) or lower(model))
+    lowered_models: list[Model] = []
+    monkeypatch.setattr(onnx, "lower", lambda model: lowered_models.append(model) or lower(model))
     x = sample_input(program.graph)
     (got,) = float_program.run(program, [x])
     (expected,) = integer_program.run(program, [x])
-    assert {n.op.keyword for n in seen[0].graph.nodes if isinstance(n.op, QConv)} == {word}
+    assert {n.op.keyword for n in lowered_models[0].graph.nodes if isinstance(n.op, QConv)} == {
+        word
+    }
     if word == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
@@ -77,10 +79,10 @@ def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level:
     model = lower_for_int8(graph, sample_weights(graph))
     x = np.full_like(sample_input(graph), level)
     program = quantize(model, calibrate_on_input(model, x))
-    for seen in (x, sample_input(graph)):
-        assert differing(program, seen) == {}
-        (found,) = integer_program.run(program, [seen])
-        assert all(np.isfinite(y).all() for y in found.values())
+    for pixels in (x, sample_input(graph)):
+        assert count_differing_elements(program, pixels) == {}
+        (tensors,) = integer_program.run(program, [pixels])
+        assert all(np.isfinite(y).all() for y in tensors.values())
 
 
 @nets
@@ -90,40 +92,42 @@ def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
         for name, w in sample_weights(graph).items()
     }
     program = build_int8_model(graph, weights_)
-    assert differing(program, sample_input(graph)) == {}
-    (found,) = integer_program.run(program, [sample_input(graph)])
+    assert count_differing_elements(program, sample_input(graph)) == {}
+    (tensors,) = integer_program.run(program, [sample_input(graph)])
     expected = float_program.run(Model(graph, weights_), [sample_input(graph)])[0]
-    for name, y in found.items():
+    for name, y in tensors.items():
         np.testing.assert_allclose(y, expected[name], atol=0.01 * np.abs(expected[name]).max())
 
 
 @looped(CASES)
 def test_every_step_of_the_language_has_a_program(case: Case) -> None:
-    given = build_one_input_model(case)
-    program = build_int8_model(given.graph, given.weights)
-    assert differing(program, sample_input(given.graph), "ORT_DISABLE_ALL") == {}
+    case_model = build_one_input_model(case)
+    program = build_int8_model(case_model.graph, case_model.weights)
+    assert (
+        count_differing_elements(program, sample_input(case_model.graph), "ORT_DISABLE_ALL") == {}
+    )
 
 
 @settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_random_networks(data: st.DataObject, stretch: float) -> None:
-    graph = graphs(data.draw)
-    model = lower_for_int8(graph, extreme(data.draw, graph))
+    graph = draw_graph(data.draw)
+    model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
     program = quantize(model, calibrate_on_input(model, x, stretch))
     assert integer_program.find_inexact_nodes(program.graph) == ()
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
-        assert differing(program, x, level) == {}, program
+        assert count_differing_elements(program, x, level) == {}, program
 
 
 @settings(max_examples=40)
 @given(data=st.data())
 def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
-    graph = graphs(data.draw, floats=True)
-    model = lower_for_int8(graph, extreme(data.draw, graph))
+    graph = draw_graph(data.draw, floats=True)
+    model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
     program = quantize(model, calibrate_on_input(model, x))
-    assert differing(program, x, "ORT_DISABLE_ALL") == {}, program
+    assert count_differing_elements(program, x, "ORT_DISABLE_ALL") == {}, program
 
 
 SLOW = ("inception_v3", "vgg16_bn_gap", "squeezenet", "densenet121", "efficientnet_b0")
@@ -140,7 +144,7 @@ MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
     ],
 )
 def test_no_value_of_the_zoo_differs(path: Path) -> None:
-    graph = small(load(path).graph)
+    graph = shrink_network(load(path).graph)
     program = build_int8_model(graph, weights.initialize_random(graph))
     x = sample_input(program.graph, seed=1)
-    assert differing(program, x) == {}
+    assert count_differing_elements(program, x) == {}

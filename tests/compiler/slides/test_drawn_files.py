@@ -16,10 +16,10 @@ from tcc.compiler.support.diagnostics import UserError
 MIB = 1 << 20
 
 
-def diagnostic_of(path):
-    read = annotations.read_asap if path.suffix == ".xml" else geojson.read_areas
+def read_diagnostic(path):
+    read_file = annotations.read_asap if path.suffix == ".xml" else geojson.read_areas
     with pytest.raises(UserError) as raised:
-        read(path)
+        read_file(path)
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.at.file == str(path)
     return diagnostic
@@ -29,7 +29,7 @@ NUMBERS = st.one_of(
     st.integers(-(10**8), 10**8), st.floats(-1e8, 1e8, allow_nan=False, allow_infinity=False)
 )
 RINGS = st.lists(st.lists(NUMBERS, min_size=2, max_size=4), min_size=3, max_size=9)
-OTHER = st.recursive(
+OTHER_JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=9), inner, max_size=3)
@@ -39,20 +39,20 @@ OTHER = st.recursive(
 
 
 @st.composite
-def features(draw):
+def draw_features(draw):
     polygon = st.lists(RINGS, min_size=1, max_size=3)
     kind = draw(st.sampled_from(("Polygon", "MultiPolygon")))
     parts = draw(polygon if kind == "Polygon" else st.lists(polygon, min_size=1, max_size=2))
     classification = {"name": draw(st.text(max_size=9)), "color": [200, 0, 0]}
     members = [
         ("geometry", {"coordinates": parts, "type": kind}),
-        ("properties", {"classification": classification, "measurements": draw(OTHER)}),
-        ("id", draw(OTHER)),
+        ("properties", {"classification": classification, "measurements": draw(OTHER_JSON)}),
+        ("id", draw(OTHER_JSON)),
     ]
     return dict(draw(st.permutations(members)))
 
 
-def expected(features):
+def list_expected(features):
     for feature in features:
         geometry = feature["geometry"]
         parts = geometry["coordinates"]
@@ -62,7 +62,12 @@ def expected(features):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(features(), max_size=4), st.booleans(), st.sampled_from((None, 1, "\t")), st.data())
+@given(
+    st.lists(draw_features(), max_size=4),
+    st.booleans(),
+    st.sampled_from((None, 1, "\t")),
+    st.data(),
+)
 def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, indent, data):
     document = {"type": "FeatureCollection", "features": drawn} if collected else drawn
     text = json.dumps(document, indent=indent, ensure_ascii=data.draw(st.booleans()))
@@ -71,14 +76,14 @@ def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geojson, "RUN", 3)
         areas = geojson.read_areas(path)
-    wanted = list(expected(drawn))
-    assert list(areas.names) == [name for name, _ in wanted]
-    rings = [ring for _, polygon in wanted for ring in polygon]
+    expected_areas = list(list_expected(drawn))
+    assert list(areas.names) == [name for name, _ in expected_areas]
+    rings = [ring for _, polygon in expected_areas for ring in polygon]
     starts = np.r_[0, areas.ring_ends[:-1]] if rings else []
-    read = [areas.vertices[a:b].tolist() for a, b in zip(starts, areas.ring_ends, strict=True)]
-    assert read == [[[float(x), float(y)] for x, y in ring] for ring in rings]
+    actual = [areas.vertices[a:b].tolist() for a, b in zip(starts, areas.ring_ends, strict=True)]
+    assert actual == [[[float(x), float(y)] for x, y in ring] for ring in rings]
     assert areas.ring_polygons.tolist() == [
-        n for n, (_, polygon) in enumerate(wanted) for _ in polygon
+        n for n, (_, polygon) in enumerate(expected_areas) for _ in polygon
     ]
 
 
@@ -116,7 +121,7 @@ POLYGON = '{"type": "Polygon", "coordinates": %s}'
 def test_what_is_no_geojson_of_polygons(tmp_path, text, label):
     path = tmp_path / "x.geojson"
     path.write_text(text)
-    diagnostic = diagnostic_of(path)
+    diagnostic = read_diagnostic(path)
     assert diagnostic.code == "E1306"
     assert label in diagnostic.label
 
@@ -127,7 +132,7 @@ XML = (
 END = "</Coordinates></Annotation></Annotations></ASAP_Annotations>"
 
 
-def corners(*texts):
+def build_corners(*texts):
     return XML % "".join(f'<Coordinate Order="{n}" {text}/>' for n, text in enumerate(texts)) + END
 
 
@@ -149,16 +154,16 @@ def corners(*texts):
 )
 def test_numbers_of_asap_have_one_spelling(tmp_path, number, label):
     path = tmp_path / "x.xml"
-    path.write_text(corners('X="0" Y="0"', f'X="{number}" Y="0"', 'X="9" Y="9"'))
-    diagnostic = diagnostic_of(path)
+    path.write_text(build_corners('X="0" Y="0"', f'X="{number}" Y="0"', 'X="9" Y="9"'))
+    diagnostic = read_diagnostic(path)
     assert diagnostic.code == "E1314"
     assert label in diagnostic.label
 
 
 def test_areas_of_asap_are_read_in_their_order(tmp_path):
     path = tmp_path / "x.xml"
-    drawn = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
-    points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in drawn)
+    coordinates = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
+    points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in coordinates)
     path.write_text(XML % points + END)
     areas = annotations.read_asap(path)
     assert areas.names == ("Tumor",)
@@ -167,8 +172,8 @@ def test_areas_of_asap_are_read_in_their_order(tmp_path):
 
 def test_a_corner_without_a_place(tmp_path):
     path = tmp_path / "x.xml"
-    path.write_text(corners('X="0"', 'X="1" Y="0"', 'X="9" Y="9"'))
-    assert "a coordinate has no Y" in diagnostic_of(path).label
+    path.write_text(build_corners('X="0"', 'X="1" Y="0"', 'X="9" Y="9"'))
+    assert "a coordinate has no Y" in read_diagnostic(path).label
 
 
 HOSTILE = {  # functions, since the files are large
@@ -222,8 +227,8 @@ def test_too_much_is_refused_before_it_takes_memory_or_time(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(HOSTILE[name]())
     command = [sys.executable, "-c", PROGRAM, path]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    mib, seconds, code, label = ended.stdout.strip().split(" ", 3)
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    mib, seconds, code, label = completed.stdout.strip().split(" ", 3)
     assert int(mib) < 500
     assert int(seconds) < 20
     assert code in ("E1306", "E1314", "E1323")

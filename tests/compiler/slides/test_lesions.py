@@ -14,19 +14,19 @@ RULE = LesionRule(75.0, 275.0, 200.0, 0.5)
 SHAPE = (100, 120)
 
 
-def drawn(*areas):
-    made = np.zeros(SHAPE, bool)
-    for top, left, bottom, right in areas:
-        made[top:bottom, left:right] = True
-    return made
+def draw_areas(*areas):
+    mask = np.zeros(SHAPE, bool)
+    for top, left_edge, bottom, right_edge in areas:
+        mask[top:bottom, left_edge:right_edge] = True
+    return mask
 
 
 @pytest.mark.parametrize(("gap", "count"), [(15, 2), (14, 1)])
 def test_what_lies_closer_than_75_micrometres_is_one_lesion(gap, count):
     """Squares of 5 micrometres: each grows by seven, 35 being below 37.5."""
-    inside = drawn((20, 20, 80, 40), (20, 40 + gap, 80, 60 + gap))
-    found = slide_evaluation.find_lesions(inside, 10, 0.5, RULE)
-    assert len(found.major_axes) == found.labels.max() == count
+    inside = draw_areas((20, 20, 80, 40), (20, 40 + gap, 80, 60 + gap))
+    lesions = slide_evaluation.find_lesions(inside, 10, 0.5, RULE)
+    assert len(lesions.major_axes) == lesions.labels.max() == count
     assert (
         len(slide_evaluation.find_lesions(inside, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
         == 2
@@ -34,22 +34,22 @@ def test_what_lies_closer_than_75_micrometres_is_one_lesion(gap, count):
 
 
 def test_corners_join_and_holes_are_filled():
-    touching = drawn((20, 20, 40, 40), (40, 40, 60, 60))
+    touching = draw_areas((20, 20, 40, 40), (40, 40, 60, 60))
     assert (
         len(slide_evaluation.find_lesions(touching, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
         == 1
     )
-    ring = drawn((20, 20, 80, 80)) & ~drawn((30, 30, 70, 70))
-    found = slide_evaluation.find_lesions(ring, 10, 0.5, LesionRule(0, 0, 200, 0.5))
-    assert found.labels[50, 50] == 1
-    assert found.centers == ((500, 500),)
+    ring = draw_areas((20, 20, 80, 80)) & ~draw_areas((30, 30, 70, 70))
+    lesions = slide_evaluation.find_lesions(ring, 10, 0.5, LesionRule(0, 0, 200, 0.5))
+    assert lesions.labels[50, 50] == 1
+    assert lesions.centers == ((500, 500),)
 
 
 def test_the_major_axis_is_that_of_an_ellipse():
     y, x = np.mgrid[:200, :200]
     for long, short in ((60, 20), (40, 40)):
-        places = np.argwhere(((x - 100) / long) ** 2 + ((y - 100) / short) ** 2 <= 1)
-        assert slide_evaluation.compute_major_axis(places) == pytest.approx(2 * long, rel=0.01)
+        pixels = np.argwhere(((x - 100) / long) ** 2 + ((y - 100) / short) ** 2 <= 1)
+        assert slide_evaluation.compute_major_axis(pixels) == pytest.approx(2 * long, rel=0.01)
     assert slide_evaluation.compute_major_axis(np.array([[3, 4]])) == pytest.approx(4 / 12**0.5)
     line = np.array([[0, n] for n in range(30)])
     assert slide_evaluation.compute_major_axis(line) == pytest.approx(4 * 30 / 12**0.5)
@@ -58,19 +58,19 @@ def test_the_major_axis_is_that_of_an_ellipse():
 @pytest.mark.parametrize(("length", "counted"), [(47, False), (48, True)])
 def test_isolated_cells_are_not_counted(length, counted):
     """A line of n squares has a major axis of 4 n / sqrt(12) of them: 275 at 47.6 squares of 5."""
-    found = slide_evaluation.find_lesions(
-        drawn((20, 20, 21, 20 + length)), 10, 0.5, LesionRule(0, 275, 0, 0.5)
+    lesions = slide_evaluation.find_lesions(
+        draw_areas((20, 20, 21, 20 + length)), 10, 0.5, LesionRule(0, 275, 0, 0.5)
     )
-    assert found.is_counted == (counted,)
+    assert lesions.is_counted == (counted,)
 
 
 def test_nothing_is_drawn():
-    found = slide_evaluation.find_lesions(drawn(), 10, 0.5, RULE)
-    assert found.major_axes == ()
-    assert not found.labels.any()
+    lesions = slide_evaluation.find_lesions(draw_areas(), 10, 0.5, RULE)
+    assert lesions.major_axes == ()
+    assert not lesions.labels.any()
 
 
-def spots(tmp_path, likely, rule, inside=None, mpp=1.0):
+def detect_spots(tmp_path, likely, rule, inside=None, mpp=1.0):
     """Detections of a slide of 1000 x 800 pixels in patches of 100."""
     folder = write_result(tmp_path / "result", "s.tif", (1000, 800), 100, likely, mpp=mpp)
     squares = np.zeros((80, 100), bool) if inside is None else inside
@@ -80,50 +80,53 @@ def spots(tmp_path, likely, rule, inside=None, mpp=1.0):
 
 def test_detections_are_local_maxima(tmp_path):
     likely = {(1, 1): 0.9, (1, 2): 0.95, (1, 3): 0.94, (1, 4): 0.8, (5, 5): 0.49, (7, 9): 0.5}
-    found = spots(tmp_path, likely, RULE)
+    detections = detect_spots(tmp_path, likely, RULE)
     # 0.95 passes over its neighbours at 100; 0.8, at 200, is not closer than that.
-    assert [(one.x, one.y, one.probability) for one in found] == [
+    assert [(detection.x, detection.y, detection.probability) for detection in detections] == [
         (250, 150, 0.95), (450, 150, 0.8), (950, 750, 0.5),
     ]  # fmt: skip
 
 
 def test_of_equal_ones_the_first_by_rows_is_a_detection(tmp_path):
     likely = {(2, 2): 0.9, (2, 3): 0.9, (3, 1): 0.9, (3, 2): 0.9}
-    (found,) = spots(tmp_path, likely, RULE)
-    assert (found.x, found.y) == (250, 250)
+    (detection,) = detect_spots(tmp_path, likely, RULE)
+    assert (detection.x, detection.y) == (250, 250)
 
 
 def test_a_detection_is_of_the_lesion_that_its_middle_lies_in(tmp_path):
     inside = np.zeros((80, 100), bool)
     inside[20:30, 20:30] = True  # the patch of row 2 and column 2
     rule = LesionRule(0, 0, 50, 0.5)
-    found = spots(tmp_path, {(2, 2): 0.9, (2, 3): 0.8, (0, 0): 0.7}, rule, inside)
-    assert [one.lesion for one in found] == [1, 0, 0]
+    detections = detect_spots(tmp_path, {(2, 2): 0.9, (2, 3): 0.8, (0, 0): 0.7}, rule, inside)
+    assert [detection.lesion for detection in detections] == [1, 0, 0]
 
 
-def naive(likely, rule):
+def find_maxima(likely, rule):
     """The likeliest, of equal ones the first, without those closer to it; and again."""
-    left = {place: p for place, p in likely.items() if p >= rule.least}
-    made = []
-    while left:
-        best = min(left, key=lambda place: (-left[place], place))
-        made.append((best, left[best]))
-        left = {
-            place: p
-            for place, p in left.items()
-            if place != best
-            and np.hypot(place[0] - best[0], place[1] - best[1]) * 100 >= rule.apart
+    remaining = {position: p for position, p in likely.items() if p >= rule.least}
+    maxima = []
+    while remaining:
+        best = min(remaining, key=lambda position: (-remaining[position], position))
+        maxima.append((best, remaining[best]))
+        remaining = {
+            position: p
+            for position, p in remaining.items()
+            if position != best
+            and np.hypot(position[0] - best[0], position[1] - best[1]) * 100 >= rule.apart
         }
-    return made
+    return maxima
 
 
-PLACES = st.tuples(st.integers(0, 7), st.integers(0, 9))
-HEAT = st.dictionaries(PLACES, st.integers(0, 8).map(lambda n: n / 8), max_size=40)
+POSITIONS = st.tuples(st.integers(0, 7), st.integers(0, 9))
+HEAT = st.dictionaries(POSITIONS, st.integers(0, 8).map(lambda n: n / 8), max_size=40)
 
 
 @given(HEAT, st.sampled_from([0, 50, 100, 150, 200, 350]), st.sampled_from([0, 0.5, 1]))
 def test_every_map_has_the_maxima_of_the_definition(tmp_path_factory, heat, apart, least):
     rule = LesionRule(0, 0, apart, least)
-    found = spots(tmp_path_factory.mktemp("heat"), heat, rule)
-    places = [((one.y // 100, one.x // 100), one.probability) for one in found]
-    assert places == naive(heat, rule)
+    detections = detect_spots(tmp_path_factory.mktemp("heat"), heat, rule)
+    peaks = [
+        ((detection.y // 100, detection.x // 100), detection.probability)
+        for detection in detections
+    ]
+    assert peaks == find_maxima(heat, rule)

@@ -12,11 +12,11 @@ pytest.importorskip("openslide", reason="needs the extra `slides`")
 RANDOM = np.random.default_rng(5)
 
 
-def refused(value):
+def refuse_value(value):
     raise AssertionError(value)
 
 
-def halves(mask, side):
+def compute_halves(mask, side):
     """Which squares are white by half or more, those at the edge of what is left of them."""
     rows, columns = (-(-n // side) for n in mask.shape)
     parts = (
@@ -32,9 +32,9 @@ def test_squares_are_white_by_half(tmp_path, size, side):
     height, width = size
     mask = np.where(RANDOM.random(size) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
-    found = slide_truth.read_pyramid(path, PatchGrid(width, height, 8, 8), side, refused)
-    assert found.side == side
-    assert np.array_equal(found.inside, halves(mask, side))
+    truth = slide_truth.read_pyramid(path, PatchGrid(width, height, 8, 8), side, refuse_value)
+    assert truth.side == side
+    assert np.array_equal(truth.inside, compute_halves(mask, side))
 
 
 def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
@@ -43,44 +43,51 @@ def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
     mask = np.kron(coarse, np.ones((8, 8), np.uint8))
     path = write(tmp_path / "m.tif", mask, levels=5)
     grid = PatchGrid(320, 200, 8, 8)
-    read = []
+    reads = []
     region = slide_truth._MaskLevel.read_pixels
 
-    def told(self, *given):
-        read.append((self.number, self.scale))
-        return region(self, *given)
+    def record_read(self, *region_args):
+        reads.append((self.number, self.scale))
+        return region(self, *region_args)
 
-    monkeypatch.setattr(slide_truth._MaskLevel, "read_pixels", told)
-    for side, number, own in ((1, 0, 1), (3, 1, 2), (4, 2, 4), (8, 3, 8), (20, 3, 16), (30, 3, 24)):
-        read.clear()
-        found = slide_truth.read_pyramid(path, grid, side, refused)
-        assert set(read) == {(number, 1 << number)}
-        assert found.side == own
-        assert np.array_equal(found.inside, halves(mask, own))
+    monkeypatch.setattr(slide_truth._MaskLevel, "read_pixels", record_read)
+    for side, number, expected_side in (
+        (1, 0, 1),
+        (3, 1, 2),
+        (4, 2, 4),
+        (8, 3, 8),
+        (20, 3, 16),
+        (30, 3, 24),
+    ):
+        reads.clear()
+        truth = slide_truth.read_pyramid(path, grid, side, refuse_value)
+        assert set(reads) == {(number, 1 << number)}
+        assert truth.side == expected_side
+        assert np.array_equal(truth.inside, compute_halves(mask, expected_side))
 
 
 def test_a_mask_of_squares(tmp_path):
     """A pixel for each eight of the slide's, the last ones narrower."""
     mask = np.where(RANDOM.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
-    for side, own in ((4, 8), (8, 8), (30, 24)):
-        found = slide_truth.read_pyramid(path, PatchGrid(157, 101, 8, 8), side, refused)
-        assert found.side == own
-        assert np.array_equal(found.inside, halves(mask, own // 8))
+    for side, expected_side in ((4, 8), (8, 8), (30, 24)):
+        truth = slide_truth.read_pyramid(path, PatchGrid(157, 101, 8, 8), side, refuse_value)
+        assert truth.side == expected_side
+        assert np.array_equal(truth.inside, compute_halves(mask, expected_side // 8))
 
 
 def test_values_between_are_asked_for(tmp_path):
     mask = np.zeros((64, 64), np.uint8)
     mask[:32], mask[32:, :16] = 2, 1
-    path, asked = write(tmp_path / "m.tif", mask), set()
+    path, asked_values = write(tmp_path / "m.tif", mask), set()
 
-    def meant(value):
-        asked.add(value)
+    def interpret_value(value):
+        asked_values.add(value)
         return value == 2
 
-    found = slide_truth.read_pyramid(path, PatchGrid(64, 64, 8, 8), 16, meant)
-    assert asked == {1, 2}
-    assert found.inside.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+    truth = slide_truth.read_pyramid(path, PatchGrid(64, 64, 8, 8), 16, interpret_value)
+    assert asked_values == {1, 2}
+    assert truth.inside.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
 
 
 def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
@@ -91,11 +98,11 @@ def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        place, length = page.dataoffsets[2], page.databytecounts[2]
-    data[place : place + length] = bytes(length)
+        offset, length = page.dataoffsets[2], page.databytecounts[2]
+    data[offset : offset + length] = bytes(length)
     (tmp_path / "bad.tif").write_bytes(data)
     with pytest.raises(UserError, match=r"damaged near column 12\d, row 0"):
-        slide_truth.read_pyramid(tmp_path / "bad.tif", grid, 4, refused)
+        slide_truth.read_pyramid(tmp_path / "bad.tif", grid, 4, refuse_value)
     monkeypatch.setattr(slide_decoder, "MAX_TILE", 4095)
     with pytest.raises(UserError, match="a tile of this slide has 4,096 pixels"):
         slide_decoder.open_slide(path, None, "mask")

@@ -13,7 +13,7 @@ from tcc.compiler.slides.slide_file import Slide, SlideLevel
 from tcc.compiler.support.diagnostics import UserError
 
 
-def areas_of(polygons):
+def create_areas(polygons):
     """Areas of polygons, each a list of rings."""
     collector = annotated_areas.AreaCollector()
     for rings in polygons:
@@ -22,22 +22,22 @@ def areas_of(polygons):
 
 
 def fill(polygons, shape):
-    return mask_files.fill_polygons(mask_files.find_edges(areas_of(polygons), shape))
+    return mask_files.fill_polygons(mask_files.find_edges(create_areas(polygons), shape))
 
 
 def is_inside(rings, x, y):
     """Whether a point is within rings: a ray to the right crosses an odd number of edges."""
-    odd = False
+    is_odd = False
     for ring in rings:
         for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
             if (y0 >= y) != (y1 >= y):
-                odd ^= x >= x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-    return odd
+                is_odd ^= x >= x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    return is_odd
 
 
 # Odd quarters: no vertex and few edges lie on centres, where both sides are right.
-PLACES = st.integers(-16, 64).map(lambda n: n / 4 + 0.1875)
-RINGS = st.lists(st.tuples(PLACES, PLACES), min_size=3, max_size=7)
+COORDINATES = st.integers(-16, 64).map(lambda n: n / 4 + 0.1875)
+RINGS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=7)
 
 
 @settings(max_examples=200, deadline=None)
@@ -49,15 +49,15 @@ def test_each_pixel_is_that_of_the_rule(polygons, band):
         inside = fill(polygons, shape)
     for row in range(shape[0]):
         for column in range(shape[1]):
-            wanted = any(is_inside(rings, column + 0.5, row + 0.5) for rings in polygons)
-            assert inside[row, column] == wanted
+            expected = any(is_inside(rings, column + 0.5, row + 0.5) for rings in polygons)
+            assert inside[row, column] == expected
 
 
-def slide_of(width, height):
+def create_slide(width, height):
     return Slide(None, (SlideLevel(width, height, 1.0),), 0.25, None)
 
 
-def triangles(count, width, height):
+def create_triangles(count, width, height):
     """Triangles as wide as a slide, over each other."""
     return [
         [[(0.0, number % 7), (width, height - number % 5), (number % 11, height)]]
@@ -67,8 +67,8 @@ def triangles(count, width, height):
 
 def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
     """8,000 triangles as wide as the slide: issue 29 saw over 80 s."""
-    slide = slide_of(8000, 8000)
-    areas = areas_of(triangles(8000, 8000, 8000))
+    slide = create_slide(8000, 8000)
+    areas = create_areas(create_triangles(8000, 8000, 8000))
     tracemalloc.start()
     start = time.process_time()
     inside = mask_files.rasterize_areas(areas, tmp_path / "x.geojson", slide, 4)
@@ -79,10 +79,10 @@ def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
 
 
 def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
-    slide = slide_of(1 << 20, 1 << 20)
+    slide = create_slide(1 << 20, 1 << 20)
     with pytest.raises(UserError) as raised:
         mask_files.rasterize_areas(
-            areas_of(triangles(9000, 1 << 20, 1 << 20)), tmp_path / "x", slide, 256
+            create_areas(create_triangles(9000, 1 << 20, 1 << 20)), tmp_path / "x", slide, 256
         )
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "E1324"
@@ -90,9 +90,9 @@ def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
 
 
 def test_what_lies_far_outside_costs_nothing(tmp_path):
-    far = [[(-9e8, -9e8), (9e8, -9e8), (9e8, 9e8), (-9e8, 9e8)]]
+    far_polygon = [[(-9e8, -9e8), (9e8, -9e8), (9e8, 9e8), (-9e8, 9e8)]]
     inside = mask_files.rasterize_areas(
-        areas_of([far] * 3), tmp_path / "x", slide_of(1000, 1000), 8
+        create_areas([far_polygon] * 3), tmp_path / "x", create_slide(1000, 1000), 8
     )
     assert inside.all()
 
@@ -117,9 +117,9 @@ def test_regions_within_each_other_cost_what_their_number_does():
     down, across = np.abs(np.mgrid[:side, :side] - side // 2)
     mask = tissue_mask.TissueMask(1, np.maximum(down, across) % 2 == 0)
     start = time.process_time()
-    kept = patch_grid.select_patches(patch_grid.PatchGrid(side, side, 4, 1), mask, 0.5)
+    kept_patches = patch_grid.select_patches(patch_grid.PatchGrid(side, side, 4, 1), mask, 0.5)
     assert time.process_time() - start < 10
-    assert kept.mean() > 0.3
+    assert kept_patches.mean() > 0.3
 
 
 def test_outlines_of_noise_are_bounded(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_slides import PINK, drawn, write
+from drawn_slides import PINK, draw_pixels, write
 from PIL import Image
 
 from tcc.compiler.slides import slide_decoder, slide_file
@@ -17,18 +17,18 @@ pytest.importorskip("openslide", reason="needs the extra `slides`")
 NOISE = np.random.default_rng(3).integers(0, 256, (300, 200, 3), np.uint8)
 
 
-def whole(path):
+def read_all(path):
     with slide_file.open_slide(path) as slide:
         slide_file.get_resolution(slide)
         return slide.read_pixels(0, 0, 0, (slide.width, slide.height))
 
 
-def code_of(path):
-    with pytest.raises(UserError) as found:
-        whole(path)
-    (one,) = found.value.diagnostics
-    assert one.at.file == str(path)
-    return one.code
+def read_code(path):
+    with pytest.raises(UserError) as caught:
+        read_all(path)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.at.file == str(path)
+    return diagnostic.code
 
 
 def test_pixels_are_those_of_the_file(tmp_path):
@@ -45,7 +45,7 @@ def test_pixels_are_those_of_the_file(tmp_path):
 def test_a_plain_image_is_a_slide(tmp_path):
     path = tmp_path / "plain.png"
     Image.fromarray(NOISE).save(path)
-    assert code_of(path) == "E1301"
+    assert read_code(path) == "E1301"
     with slide_file.open_slide(path, 0.5) as slide:
         assert slide_file.get_resolution(slide) == 0.5
         assert np.array_equal(slide.read_pixels(0, 7, 90, (50, 60)), NOISE[90:150, 7:57])
@@ -57,20 +57,20 @@ def test_a_plain_image_is_a_slide(tmp_path):
 
 @pytest.mark.parametrize("sizes", [(0.5, 0.25), (0.0, 0.0), (float("nan"), 0.5), (500.0, 500.0)])
 def test_a_resolution_that_cannot_be_meant_is_none(sizes):
-    found = dict(zip(("openslide.mpp-x", "openslide.mpp-y"), map(str, sizes), strict=True))
-    assert slide_decoder.read_mpp(found) is None
+    properties = dict(zip(("openslide.mpp-x", "openslide.mpp-y"), map(str, sizes), strict=True))
+    assert slide_decoder.read_mpp(properties) is None
     assert slide_decoder.read_mpp({}) is None
 
 
 def test_what_is_no_slide(tmp_path):
-    assert code_of(tmp_path / "none.svs") == "E1300"
-    assert code_of(tmp_path) == "E1300"
+    assert read_code(tmp_path / "none.svs") == "E1300"
+    assert read_code(tmp_path) == "E1300"
     (tmp_path / "text.svs").write_text("a slide")
-    assert code_of(tmp_path / "text.svs") == "E0702"
+    assert read_code(tmp_path / "text.svs") == "E0702"
     (tmp_path / "empty.svs").touch()
-    assert code_of(tmp_path / "empty.svs") == "E0702"
+    assert read_code(tmp_path / "empty.svs") == "E0702"
     deep = write(tmp_path / "deep.tif", NOISE.astype(np.uint16) << 8)
-    assert code_of(deep) == "E1303"
+    assert read_code(deep) == "E1303"
 
 
 def test_damaged_tiles_are_located(tmp_path):
@@ -80,14 +80,14 @@ def test_damaged_tiles_are_located(tmp_path):
 
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        place, length = page.dataoffsets[2], page.databytecounts[2]
-    data[place : place + length] = bytes(length)
+        offset, length = page.dataoffsets[2], page.databytecounts[2]
+    data[offset : offset + length] = bytes(length)
     path.write_bytes(data)
     with slide_file.open_slide(path) as slide:
         assert np.array_equal(slide.read_pixels(0, 0, 0, (64, 64)), NOISE[:64, :64])
-        with pytest.raises(UserError, match="near column 130, row 2") as found:
+        with pytest.raises(UserError, match="near column 130, row 2") as caught:
             slide.read_pixels(0, 130, 2, (10, 10))
-        assert found.value.diagnostics[0].code == "E1302"
+        assert caught.value.diagnostics[0].code == "E1302"
 
 
 def test_a_file_that_was_cut_off_anywhere(tmp_path):
@@ -96,25 +96,25 @@ def test_a_file_that_was_cut_off_anywhere(tmp_path):
     for length in range(0, len(data), len(data) // 12):
         cut.write_bytes(data[:length])
         with suppress(UserError):
-            whole(cut)
+            read_all(cut)
 
 
 @pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("side", [1, 3, 16, 1000])
 def test_block_means_are_means_of_squares(tmp_path, levels, side):
     areas = ((32, 64, 96, 128, PINK), (128, 160, 200, 300, (9, 8, 7)))
-    pixels = drawn(200, 300, *areas)
+    pixels = draw_pixels(200, 300, *areas)
     with slide_file.open_slide(write(tmp_path / "s.tif", pixels, levels=levels)) as slide:
-        found = compute_block_means(slide, side, silent)
+        means = compute_block_means(slide, side, silent)
     rows, columns = -(-300 // side), -(-200 // side)
-    assert found.shape == (rows, columns, 3)
+    assert means.shape == (rows, columns, 3)
     if levels == 3 and side != 16:
         return  # squares of smaller levels are not those of level 0
     for row in range(0, rows, max(1, rows // 9)):
         for column in range(0, columns, max(1, columns // 9)):
             part = pixels[row * side : row * side + side, column * side : column * side + side]
             mean = np.floor(part.reshape(-1, 3).mean(axis=0) + 0.5)
-            assert found[row, column].tolist() == mean.tolist()
+            assert means[row, column].tolist() == mean.tolist()
 
 
 @pytest.mark.parametrize("side", [15, 16, 17, 4096])
@@ -123,13 +123,13 @@ def test_means_of_the_brightest_are_the_brightest(tmp_path, side):
     path = tmp_path / "white.png"
     Image.new("RGB", (4096, 4096 if side == 4096 else 64), (255, 254, 255)).save(path)
     with slide_file.open_slide(path, 0.5) as slide:
-        found = compute_block_means(slide, side, silent)
-    assert (found == np.array([255, 254, 255], np.uint8)).all()
+        means = compute_block_means(slide, side, silent)
+    assert (means == np.array([255, 254, 255], np.uint8)).all()
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
 def test_slides_of_scanners(shared: Path, name):
     with slide_file.open_slide(shared / "data/wsi" / name) as slide:
         assert (slide.mpp is None) == name.startswith("TCGA")
-        found = slide.read_pixels(0, 1000, 1500, (256, 256))
-        assert found.std() > 10
+        region = slide.read_pixels(0, 1000, 1500, (256, 256))
+        assert region.std() > 10

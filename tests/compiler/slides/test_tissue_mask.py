@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from drawn_slides import PAPER, PINK, PURPLE, drawn, write
+from drawn_slides import PAPER, PINK, PURPLE, draw_pixels, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,7 +30,7 @@ pytest.importorskip("openslide", reason="needs the extra `slides`")
 SIDES = st.integers(1, 12)
 
 
-def masks():
+def create_masks():
     shape = st.tuples(SIDES, SIDES)
     return shape.flatmap(
         lambda s: st.lists(st.booleans(), min_size=s[0] * s[1], max_size=s[0] * s[1]).map(
@@ -39,15 +39,15 @@ def masks():
     )
 
 
-def by_definition(values):
+def compute_threshold(values):
     """Otsu's threshold by the variances within both classes, of all thresholds."""
     best = None
     for level in range(255):
         low, high = values[values <= level], values[values > level]
         if low.size and high.size:
-            within = low.var() * low.size + high.var() * high.size
-            if best is None or within < best[0] - 1e-6:
-                best = within, level
+            variance = low.var() * low.size + high.var() * high.size
+            if best is None or variance < best[0] - 1e-6:
+                best = variance, level
     return best and best[1]
 
 
@@ -55,19 +55,21 @@ def by_definition(values):
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
 def test_otsu_is_as_defined(levels):
     values = np.array(levels, np.uint8)
-    assert tissue_mask.find_threshold(values) == by_definition(values.astype(np.float64))
+    assert tissue_mask.find_threshold(values) == compute_threshold(values.astype(np.float64))
 
 
 def test_saturation_is_that_of_hsv():
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (50, 50, 3), np.uint8)
     pixels[0, :3] = [(0, 0, 0), (255, 255, 255), (255, 0, 0)]
-    most, least = pixels.max(axis=2).astype(float), pixels.min(axis=2).astype(float)
-    exact = np.where(most > 0, 255 * (most - least) / np.maximum(most, 1), 0)
+    max_channel, min_channel = pixels.max(axis=2).astype(float), pixels.min(axis=2).astype(float)
+    exact = np.where(
+        max_channel > 0, 255 * (max_channel - min_channel) / np.maximum(max_channel, 1), 0
+    )
     assert np.abs(tissue_mask.compute_saturation(pixels) - exact).max() <= 0.5
 
 
-def found(path, **choices):
+def find_tissue(path, **choices):
     with slide_file.open_slide(path, 0.5) as slide:
         steps = tissue_mask.find_tissue(
             slide, 0.5, TissueChoices(**({"mpp": 4.0} | choices)), silent
@@ -76,17 +78,17 @@ def found(path, **choices):
 
 
 AREAS = ((80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
-PIXELS = drawn(512, 480, *AREAS)
+PIXELS = draw_pixels(512, 480, *AREAS)
 
 
 def test_tissue_is_what_all_three_masks_say(tmp_path):
-    steps, _ = found(write(tmp_path / "s.tif", PIXELS, levels=3), rule="paper")
+    steps, _ = find_tissue(write(tmp_path / "s.tif", PIXELS, levels=3), rule="paper")
     assert steps.mask.side == 8
-    wanted = np.zeros((60, 64), bool)
-    wanted[20:50, 10:30] = wanted[10:15, 50:55] = True
-    assert np.array_equal(steps.mask.inside, wanted)
+    expected = np.zeros((60, 64), bool)
+    expected[20:50, 10:30] = expected[10:15, 50:55] = True
+    assert np.array_equal(steps.mask.inside, expected)
     joined = steps.masks["rgb"] & steps.masks["hsv"] & steps.masks["range"]
-    assert np.array_equal(joined, wanted)
+    assert np.array_equal(joined, expected)
     assert len(steps.mask.regions) == 2
 
 
@@ -96,8 +98,8 @@ def test_tissue_is_what_all_three_masks_say(tmp_path):
 )
 def test_each_mask_has_its_say(tmp_path, colour, step):
     """Beside tissue: what is darker than 50, brighter than 240, and grey."""
-    pixels = drawn(512, 480, *AREAS, (300, 300, 400, 400, colour))
-    steps, _ = found(write(tmp_path / "s.tif", pixels), rule="paper")
+    pixels = draw_pixels(512, 480, *AREAS, (300, 300, 400, 400, colour))
+    steps, _ = find_tissue(write(tmp_path / "s.tif", pixels), rule="paper")
     assert not steps.masks[step][40:48, 40:48].any()
     assert not steps.mask.inside[40:48, 40:48].any()
     assert steps.mask.inside[20:50, 10:30].all()
@@ -109,9 +111,9 @@ def test_options_begin_with_the_default_rule():
 
 
 def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
-    path = write(tmp_path / "s.tif", drawn(512, 480, *AREAS, (300, 200, 500, 400, PINK)))
-    paper, wide = found(path, rule="paper")[0], found(path, rule="wide")[0]
-    usual = found(path)[0]
+    path = write(tmp_path / "s.tif", draw_pixels(512, 480, *AREAS, (300, 200, 500, 400, PINK)))
+    paper, wide = find_tissue(path, rule="paper")[0], find_tissue(path, rule="wide")[0]
+    usual = find_tissue(path)[0]
     assert usual.mask.inside[25:50, 38:62].all()
     assert usual.lost == 0
     assert not paper.mask.inside[30, 40:60].any()
@@ -126,26 +128,26 @@ def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
 def test_of_one_colour_nothing_is_tissue(tmp_path, size, colour):
     path = tmp_path / "one.png"
     Image.new("RGB", size, colour).save(path)
-    steps, _ = found(path)
+    steps, _ = find_tissue(path)
     assert not steps.mask.inside.any()
     assert steps.mask.regions == []
     assert steps.lost == 0
 
 
 def test_small_regions_holes_and_growth(tmp_path):
-    pixels = drawn(512, 480, *AREAS, (120, 240, 160, 280, PAPER))
+    pixels = draw_pixels(512, 480, *AREAS, (120, 240, 160, 280, PAPER))
     path = write(tmp_path / "s.tif", pixels)
     region, hole = 5 * 5 * 16.0, 5 * 5 * 16.0
-    plain = found(path)[0].mask.inside
-    assert plain.sum() == 600 - 25 + 25
-    assert found(path, least=region)[0].mask.inside.sum() == plain.sum()
-    assert found(path, least=region + 1)[0].mask.inside.sum() == 600 - 25
-    assert found(path, fill=hole - 1)[0].mask.inside.sum() == plain.sum()
-    filled = found(path, fill=hole)[0].mask.inside
+    unsmoothed = find_tissue(path)[0].mask.inside
+    assert unsmoothed.sum() == 600 - 25 + 25
+    assert find_tissue(path, least=region)[0].mask.inside.sum() == unsmoothed.sum()
+    assert find_tissue(path, least=region + 1)[0].mask.inside.sum() == 600 - 25
+    assert find_tissue(path, fill=hole - 1)[0].mask.inside.sum() == unsmoothed.sum()
+    filled = find_tissue(path, fill=hole)[0].mask.inside
     assert filled[20:50, 10:30].all()
     assert filled.sum() == 625
-    assert found(path, fill=1e12)[0].mask.inside.sum() == 625  # never what is around
-    grown = found(path, grow=4.0)[0].mask.inside
+    assert find_tissue(path, fill=1e12)[0].mask.inside.sum() == 625  # never what is around
+    grown = find_tissue(path, grow=4.0)[0].mask.inside
     assert grown[19, 10:30].all()
     assert not grown[19, 9]
     assert not grown[18].any()
@@ -159,7 +161,7 @@ def test_a_mask_stays_small():
 
 
 @settings(max_examples=25)
-@given(masks())
+@given(create_masks())
 def test_outlines_are_the_regions(inside):
     polygons = contours.find_polygons(inside)
     collector = annotated_areas.AreaCollector()
@@ -170,30 +172,30 @@ def test_outlines_are_the_regions(inside):
         for ring in (outer, *holes):
             assert np.array_equal(ring[0], ring[-1])
             turns = [(a[0] == b[0]) for a, b in pairwise(ring)]
-            assert all(one != other for one, other in pairwise([*turns, turns[0]]))
+            assert all(point != next_point for point, next_point in pairwise([*turns, turns[0]]))
     edges = mask_files.find_edges(collector.build_areas(), inside.shape)
     assert np.array_equal(mask_files.fill_polygons(edges), inside)
 
 
 @settings(max_examples=15)
-@given(masks(), st.integers(1, 9), st.integers(0, 8), st.integers(0, 8))
+@given(create_masks(), st.integers(1, 9), st.integers(0, 8), st.integers(0, 8))
 def test_weights_count_pixels(inside, side, less, lower):
     """By counting every pixel of level 0 of every patch."""
     height, width = (max(1, n * side - m) for n, m in zip(inside.shape, (less, lower), strict=True))
     inside = inside[: -(-height // side), : -(-width // side)]
     mask = TissueMask(side, inside)
-    whole = np.kron(inside, np.ones((side, side), bool))[:height, :width]
+    pixel_mask = np.kron(inside, np.ones((side, side), bool))[:height, :width]
     for span, stride in ((7, 7), (7, 3), (4, 9)):
-        made = PatchGrid(width, height, span, stride)
-        weights, kept = (
-            patch_grid.compute_tissue_weights(made, mask),
-            patch_grid.select_patches(made, mask, 0.5),
+        grid = PatchGrid(width, height, span, stride)
+        weights, is_kept = (
+            patch_grid.compute_tissue_weights(grid, mask),
+            patch_grid.select_patches(grid, mask, 0.5),
         )
-        for row, column in np.ndindex(made.shape):
-            x, y = made.compute_corner(row, column)
-            count = whole[y : y + span, x : x + span].sum()
+        for row, column in np.ndindex(grid.shape):
+            x, y = grid.compute_corner(row, column)
+            count = pixel_mask[y : y + span, x : x + span].sum()
             assert weights[row, column] == count
-            assert kept[row, column] == (2 * count >= span * span)
+            assert is_kept[row, column] == (2 * count >= span * span)
 
 
 def test_rectangles_are_cut_by_equations_1_and_2():
@@ -205,7 +207,7 @@ def test_rectangles_are_cut_by_equations_1_and_2():
 
 
 def write_mask(tmp_path, name):
-    path = write(tmp_path / "s.tif", drawn(517, 483, *AREAS, (480, 400, 517, 483, PURPLE)))
+    path = write(tmp_path / "s.tif", draw_pixels(517, 483, *AREAS, (480, 400, 517, 483, PURPLE)))
     with slide_file.open_slide(path, 0.5) as slide:
         steps = tissue_mask.find_tissue(slide, 0.5, TissueChoices(), silent)
         file = tmp_path / name
@@ -216,20 +218,20 @@ def write_mask(tmp_path, name):
 @pytest.mark.parametrize("name", ["mask.png", "mask.geojson"])
 def test_a_mask_is_read_as_it_was_written(tmp_path, name):
     file, slide, mask = write_mask(tmp_path, name)
-    again = mask_files.read_mask(file, slide, mask.side)
-    assert again.side == mask.side == 8
-    assert np.array_equal(again.inside, mask.inside)
+    reread = mask_files.read_mask(file, slide, mask.side)
+    assert reread.side == mask.side == 8
+    assert np.array_equal(reread.inside, mask.inside)
     assert mask.inside[-1, -1]
 
 
 def test_geojson_is_of_pixels_of_level_0(tmp_path):
     file, _, _ = write_mask(tmp_path, "mask.geojson")
-    first, *_ = features = json.loads(file.read_bytes())["features"]
+    first_feature, *_ = features = json.loads(file.read_bytes())["features"]
     assert len(features) == 3
-    assert first["geometry"]["coordinates"] == [
+    assert first_feature["geometry"]["coordinates"] == [
         [[400, 80], [440, 80], [440, 120], [400, 120], [400, 80]]
     ]
-    assert first["properties"]["objectType"] == "annotation"
+    assert first_feature["properties"]["objectType"] == "annotation"
     assert features[-1]["geometry"]["coordinates"][0][1] == [517, 400]
 
 
@@ -255,9 +257,9 @@ def test_what_is_no_mask(tmp_path, text, code, said):
     path.write_text(text)
     with pytest.raises(UserError) as raised:
         mask_files.read_mask(path, slide, mask.side)
-    (one,) = raised.value.diagnostics
-    assert (one.code, one.at.file) == (code, str(path))
-    assert said in one.label
+    (diagnostic,) = raised.value.diagnostics
+    assert (diagnostic.code, diagnostic.at.file) == (code, str(path))
+    assert said in diagnostic.label
 
 
 def test_a_mask_of_another_size(tmp_path):
@@ -270,10 +272,10 @@ def test_a_mask_of_another_size(tmp_path):
 def test_polygons_may_be_lists_and_have_parts(tmp_path):
     _, slide, _ = write_mask(tmp_path, "mask.png")
     path = tmp_path / "drawn.geojson"
-    far = [[80, 80], [120, 80], [120, 120], [80, 120]]
+    far_ring = [[80, 80], [120, 80], [120, 120], [80, 120]]
     feature = {
         "type": "Feature",
-        "geometry": {"type": "MultiPolygon", "coordinates": [[RING], [far]]},
+        "geometry": {"type": "MultiPolygon", "coordinates": [[RING], [far_ring]]},
     }
     path.write_text(json.dumps([feature]))
     inside = mask_files.read_mask(path, slide, 8).inside

@@ -19,23 +19,23 @@ OLD = {"manifest": b"old", "model/a.bin": b"1"}
 NEW = {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    found = (p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+def read_tree(folder: Path) -> dict[str, bytes]:
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
-def names(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def code(found: pytest.ExceptionInfo[UserError]) -> str:
-    return found.value.diagnostics[0].code
+def get_code(caught: pytest.ExceptionInfo[UserError]) -> str:
+    return caught.value.diagnostics[0].code
 
 
 class TestFile:
     def test_is_written_with_its_folders(self, tmp_path):
         write_file(tmp_path / "a/b/c.txt", b"text")
-        assert tree(tmp_path) == {"a/b/c.txt": b"text"}
+        assert read_tree(tmp_path) == {"a/b/c.txt": b"text"}
 
     def test_replaces_and_keeps_permissions(self, tmp_path):
         path = tmp_path / "x"
@@ -44,14 +44,14 @@ class TestFile:
         write_file(path, b"new")
         assert path.read_bytes() == b"new"
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        assert names(tmp_path) == ["x"]
+        assert list_names(tmp_path) == ["x"]
 
     def test_new_files_follow_the_umask(self, tmp_path):
-        before = os.umask(0o027)
+        previous = os.umask(0o027)
         try:
             write_file(tmp_path / "x", b"")
         finally:
-            os.umask(before)
+            os.umask(previous)
         assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
     def test_a_symbolic_link_stays_one(self, tmp_path):
@@ -66,58 +66,58 @@ class TestFile:
         assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
     def test_a_folder_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="it is a folder") as found:
+        with pytest.raises(UserError, match="it is a folder") as caught:
             write_file(tmp_path, b"")
-        assert code(found) == "E0603"
+        assert get_code(caught) == "E0603"
 
     def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
         (tmp_path / "x").write_bytes(b"theirs")
-        with pytest.raises(UserError, match="will not replace this: it exists already") as found:
+        with pytest.raises(UserError, match="will not replace this: it exists already") as caught:
             write_file(tmp_path / "x", b"", atomic_files.refuse_replacing)
-        assert code(found) == "E0602"
-        assert tree(tmp_path) == {"x": b"theirs"}
+        assert get_code(caught) == "E0602"
+        assert read_tree(tmp_path) == {"x": b"theirs"}
 
     def test_a_full_disk_leaves_the_old(self, tmp_path, full_disk):
         (tmp_path / "x").write_bytes(b"old")
-        with full_disk(), pytest.raises(MachineError, match="No space left on device") as found:
+        with full_disk(), pytest.raises(MachineError, match="No space left on device") as caught:
             write_file(tmp_path / "x", b"new")
-        assert found.value.diagnostic.code == "E0604"
-        assert tree(tmp_path) == {"x": b"old"}
+        assert caught.value.diagnostic.code == "E0604"
+        assert read_tree(tmp_path) == {"x": b"old"}
 
 
 class TestTree:
     def test_is_written_with_the_bits_of_programs(self, tmp_path):
         write_tree(tmp_path / "b", NEW, frozenset({"run"}))
-        assert tree(tmp_path / "b") == NEW
+        assert read_tree(tmp_path / "b") == NEW
         assert os.access(tmp_path / "b/run", os.X_OK)
         assert not (tmp_path / "b/manifest").stat().st_mode & 0o111
 
     def test_replaces_what_is_ours_whole(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
         write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
-        assert tree(tmp_path / "b") == NEW
-        assert names(tmp_path) == ["b"]
+        assert read_tree(tmp_path / "b") == NEW
+        assert list_names(tmp_path) == ["b"]
 
     def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
         with pytest.raises(UserError, match="will not replace this"):
             write_tree(tmp_path / "b", NEW, frozenset())
-        assert tree(tmp_path / "b") == OLD
-        assert names(tmp_path) == ["b"]
+        assert read_tree(tmp_path / "b") == OLD
+        assert list_names(tmp_path) == ["b"]
 
     def test_a_link_to_a_folder_stays_one(self, tmp_path):
         write_tree(tmp_path / "real", OLD, frozenset())
         (tmp_path / "link").symlink_to("real")
         write_tree(tmp_path / "link", NEW, frozenset(), atomic_files.allow_replacing)
         assert (tmp_path / "link").is_symlink()
-        assert tree(tmp_path / "real") == NEW
+        assert read_tree(tmp_path / "real") == NEW
 
     def test_a_full_disk_leaves_the_old_and_no_rest(self, tmp_path, full_disk):
         write_tree(tmp_path / "b", OLD, frozenset())
         with full_disk(after=1), pytest.raises(MachineError, match="nothing half-written"):
             write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
-        assert tree(tmp_path / "b") == OLD
-        assert names(tmp_path) == ["b"]
+        assert read_tree(tmp_path / "b") == OLD
+        assert list_names(tmp_path) == ["b"]
 
     def test_an_interrupt_between_the_renames_puts_the_old_back(self, tmp_path, monkeypatch):
         write_tree(tmp_path / "b", OLD, frozenset())
@@ -131,42 +131,42 @@ class TestTree:
         monkeypatch.setattr(Path, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
-        assert tree(tmp_path / "b") == OLD
-        assert names(tmp_path) == ["b"]
+        assert read_tree(tmp_path / "b") == OLD
+        assert list_names(tmp_path) == ["b"]
 
     def test_work_in_progress_of_others_is_left_alone(self, tmp_path):
-        other = tmp_path / ".b.tcc-new-01234567"
-        other.mkdir()
-        held = os.open(other, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        other_folder = tmp_path / ".b.tcc-new-01234567"
+        other_folder.mkdir()
+        descriptor = os.open(other_folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         write_tree(tmp_path / "b", NEW, frozenset())
-        assert names(tmp_path) == [other.name, "b"]
-        os.close(held)
+        assert list_names(tmp_path) == [other_folder.name, "b"]
+        os.close(descriptor)
         write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
-        assert names(tmp_path) == ["b"]
+        assert list_names(tmp_path) == ["b"]
 
     def test_what_a_killed_process_left_of_another_target_goes_too(self, tmp_path):
         (tmp_path / ".c.tcc-new-01234567").mkdir()
         write_tree(tmp_path / "b", NEW, frozenset())
-        assert names(tmp_path) == ["b"]
+        assert list_names(tmp_path) == ["b"]
 
     def test_names_that_only_look_like_ours_are_left_alone(self, tmp_path):
         for name in (".b.tcc-new-0123456", ".c.tcc-old-01234567", "b.tcc-new-01234567"):
             (tmp_path / name).mkdir()
-        before = names(tmp_path)
+        previous = list_names(tmp_path)
         write_tree(tmp_path / "b", NEW, frozenset())
-        assert names(tmp_path) == sorted([*before, "b"])
+        assert list_names(tmp_path) == sorted([*previous, "b"])
 
     def test_another_process_that_holds_the_folder_is_waited_for_only_so_long(
         self, tmp_path, monkeypatch
     ):
         monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT", 0.05)
-        held = os.open(tmp_path, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process holds the folder's lock"):
             write_tree(tmp_path / "b", NEW, frozenset())
-        os.close(held)
-        assert names(tmp_path) == []
+        os.close(descriptor)
+        assert list_names(tmp_path) == []
 
 
 KILLED = """
@@ -193,15 +193,15 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, call, number):
     """Killed while writing, before and between the renames."""
     target = tmp_path / "b"
     write_tree(target, OLD, frozenset())
-    words = [sys.executable, "-c", KILLED, call, str(number), str(target)]
-    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, call, str(number), str(target)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     if (call, number) == ("rename", 2):
         assert not target.exists()
         restore_folder(target)
-    assert tree(target) == OLD
+    assert read_tree(target) == OLD
     write_tree(target, NEW, frozenset(), atomic_files.allow_replacing)
-    assert tree(target) == NEW
-    assert names(tmp_path) == ["b"]
+    assert read_tree(target) == NEW
+    assert list_names(tmp_path) == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -11,64 +11,72 @@ from tcc.compiler.support.board import BoardLink
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
 
-WAYS = {"ssh": (boards.ssh, "board", False), "adb": (boards.adb, None, True)}
+LINKS = {"ssh": (boards.make_ssh_folder, "board", False), "adb": (boards.make_fake_adb, None, True)}
 BYTES = bytes(range(256)) + b"\r\n\n\r"
 
 
-def linked(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> BoardLink:
-    made, host, adb = WAYS[name]
-    monkeypatch.setenv("PATH", f"{made(folder)}:{os.environ['PATH']}")
-    found = board.select_link(host, adb)
-    assert found
-    return found
+def connect_board(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> BoardLink:
+    create_program, host, adb = LINKS[name]
+    monkeypatch.setenv("PATH", f"{create_program(folder)}:{os.environ['PATH']}")
+    board_link = board.select_link(host, adb)
+    assert board_link
+    return board_link
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=LINKS)
 def way(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> BoardLink:
-    return linked(tmp_path, monkeypatch, request.param)
+    return connect_board(tmp_path, monkeypatch, request.param)
 
 
 def test_files_go_there_and_come_back_as_they_are(way: BoardLink) -> None:
-    with board.open_board(way) as there:
-        path = there.send("a file's name", BYTES)
-        assert path == f"{there.folder}/a file's name"
-        assert there.fetch("a file's name") == BYTES
-        program = there.send("program", b'#!/bin/sh\ncat "$1"; pwd; exit 7\n', executable=True)
-        ended = there.execute([program, path], 60)
-        assert ended.code == 7
-        assert ended.out == BYTES + f"{there.folder}\n".encode()
-        assert Path(there.folder).stat().st_mode & 0o077 == 0
-    assert not Path(there.folder).exists()
+    with board.open_board(way) as board_session:
+        path = board_session.send("a file's name", BYTES)
+        assert path == f"{board_session.folder}/a file's name"
+        assert board_session.fetch("a file's name") == BYTES
+        program = board_session.send(
+            "program", b'#!/bin/sh\ncat "$1"; pwd; exit 7\n', executable=True
+        )
+        completed = board_session.execute([program, path], 60)
+        assert completed.code == 7
+        assert completed.out == BYTES + f"{board_session.folder}\n".encode()
+        assert Path(board_session.folder).stat().st_mode & 0o077 == 0
+    assert not Path(board_session.folder).exists()
 
 
 def test_what_a_program_complains_of_is_told(way: BoardLink) -> None:
-    with board.open_board(way) as there:
-        ended = there.execute(["sh", "-c", "echo said; echo wrong >&2; exit 3"], 60)
-        assert (ended.code, ended.out, ended.err) == (3, b"said\n", b"wrong\n")
+    with board.open_board(way) as board_session:
+        completed = board_session.execute(["sh", "-c", "echo said; echo wrong >&2; exit 3"], 60)
+        assert (completed.code, completed.out, completed.err) == (3, b"said\n", b"wrong\n")
 
 
 def test_a_program_that_hangs_is_left(way: BoardLink) -> None:
-    with board.open_board(way) as there, pytest.raises(UserError, match="did not end in 1 s"):
-        there.execute(["sleep", "5"], 1)
+    with (
+        board.open_board(way) as board_session,
+        pytest.raises(UserError, match="did not end in 1 s"),
+    ):
+        board_session.execute(["sleep", "5"], 1)
 
 
 def test_a_file_that_is_not_there_is_told(way: BoardLink) -> None:
-    with board.open_board(way) as there, pytest.raises(UserError, match="E0658"):
-        there.fetch("nothing")
+    with board.open_board(way) as board_session, pytest.raises(UserError, match="E0658"):
+        board_session.fetch("nothing")
 
 
 @pytest.mark.parametrize("answer", ["", "echo hello", "echo error: no devices >&2; exit 1"])
 def test_a_board_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    boards.program(tmp_path / "bin", "adb", f"#!/bin/sh\n{answer}\n")
+    boards.write_program(tmp_path / "bin", "adb", f"#!/bin/sh\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    way = board.select_link(None, True)
-    assert way
-    said = "no devices" if "no devices" in answer else "does not answer"
-    with pytest.raises(UserError, match=f"E0658(.|\n)*{said}"), board.open_board(way):
+    board_link = board.select_link(None, True)
+    assert board_link
+    expected_text = "no devices" if "no devices" in answer else "does not answer"
+    with (
+        pytest.raises(UserError, match=f"E0658(.|\n)*{expected_text}"),
+        board.open_board(board_link),
+    ):
         pass
 
 

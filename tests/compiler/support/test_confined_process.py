@@ -37,15 +37,15 @@ def start(monkeypatch, root):
         process.close()
 
 
-def ask(process, do, payload=b"", seconds=60, most=64 * MIB, **more):
-    return process.ask({"do": do, **more}, payload, seconds, most)
+def send_request(process, do, payload=b"", seconds=60, max_bytes=64 * MIB, **fields):
+    return process.ask({"do": do, **fields}, payload, seconds, max_bytes)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 25) + 3])
 def test_bytes_come_back(start, size):
     process, payload = start(), os.urandom(size)
     for _ in range(2):
-        reply, answer = ask(process, "echo", payload)
+        reply, answer = send_request(process, "echo", payload)
         assert reply == {"length": size}
         assert bytes(answer) == payload
 
@@ -62,42 +62,42 @@ def test_bytes_come_back(start, size):
 )
 def test_an_end_without_an_answer_is_told(start, do, how):
     process = start()
-    ask(process, "echo")
+    send_request(process, "echo")
     with pytest.raises(DecoderError, match=how):
-        ask(process, do)
+        send_request(process, do)
 
 
 def test_a_hang_is_ended(start):
     process = start()
-    ask(process, "echo")
+    send_request(process, "echo")
     begin = time.monotonic()
     with pytest.raises(DecoderError, match="took longer than 1 s"):
-        ask(process, "hang", seconds=1)
+        send_request(process, "hang", seconds=1)
     assert time.monotonic() - begin < 20
 
 
 def test_memory_is_bounded(start):
     process = start(128 * MIB)
-    assert len(ask(process, "fill", bytes=16 * MIB)[1]) == 16 * MIB
+    assert len(send_request(process, "fill", bytes=16 * MIB)[1]) == 16 * MIB
     with pytest.raises(DecoderError, match="more memory than a decoder may"):
-        ask(process, "fill", bytes=512 * MIB)
+        send_request(process, "fill", bytes=512 * MIB)
 
 
 def test_an_answer_is_bounded(start):
     with pytest.raises(DecoderError):
-        ask(start(), "fill", bytes=2 * MIB, most=MIB)
+        send_request(start(), "fill", bytes=2 * MIB, max_bytes=MIB)
 
 
 def test_its_errors_are_text_of_bounded_length(start):
     process = start()
     with pytest.raises(UserError) as raised:
-        ask(process, "refuse")
+        send_request(process, "refuse")
     (diagnostic,) = raised.value.diagnostics
     assert (diagnostic.code, diagnostic.message, diagnostic.at.file, diagnostic.help) == (
         "E0703", "it is damaged", "x.png", "h",
     )  # fmt: skip
     assert len(diagnostic.label) == 1000
-    assert ask(process, "echo")[0] == {"length": 0}  # it goes on
+    assert send_request(process, "echo")[0] == {"length": 0}  # it goes on
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_its_errors_are_text_of_bounded_length(start):
 )  # fmt: skip
 def test_errors_that_are_none_are_an_end(start, errors):
     with pytest.raises(DecoderError, match="names an error that is none"):
-        ask(start(), "lie", errors=errors)
+        send_request(start(), "lie", errors=errors)
 
 
 @linux
 def test_there_is_no_network(start):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        reply = ask(start(), "connect", port=port)[0]
+        reply = send_request(start(), "connect", port=port)[0]
     assert reply == {"refused": os.strerror(1)}
-    assert ask(start(), "pair")[0] == {"refused": os.strerror(1)}
+    assert send_request(start(), "pair")[0] == {"refused": os.strerror(1)}
 
 
 @linux
@@ -126,7 +126,7 @@ def test_nothing_is_run_or_changed(start, tmp_path, do):
     file = tmp_path / "file"
     file.write_text("before")
     file.chmod(0o600)
-    assert ask(start(), do, path=str(file))[0]["refused"]
+    assert send_request(start(), do, path=str(file))[0]["refused"]
     assert file.read_text() == "before"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
@@ -134,16 +134,16 @@ def test_nothing_is_run_or_changed(start, tmp_path, do):
 
 @linux
 def test_no_process_is_ended(start):
-    with subprocess.Popen(["sleep", "60"]) as other:
-        assert ask(start(), "kill", pid=other.pid)[0]["refused"]
-        assert other.poll() is None
-        other.kill()
+    with subprocess.Popen(["sleep", "60"]) as other_process:
+        assert send_request(start(), "kill", pid=other_process.pid)[0]["refused"]
+        assert other_process.poll() is None
+        other_process.kill()
 
 
 def test_it_takes_no_module_of_the_folder_it_runs_in(tmp_path, monkeypatch, start):
     (tmp_path / "json.py").write_text("import os; os._exit(9)")
     monkeypatch.chdir(tmp_path)
-    assert ask(start(), "echo")[0] == {"length": 0}
+    assert send_request(start(), "echo")[0] == {"length": 0}
 
 
 def test_threads_and_forks_have_decoders_of_their_own(monkeypatch, root):
@@ -194,15 +194,15 @@ def test_it_ends_with_who_started_it(root):
         "print(p._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = os.environ | {"PYTHONPATH": str(root / "tests")}
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == -signal.SIGKILL
-    status = Path(f"/proc/{ended.stdout.strip()}/status")
+    assert completed.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{completed.stdout.strip()}/status")
     until = time.monotonic() + 20
     while status.exists() and not re.search(r"State:\s+Z", status.read_text()):
         assert time.monotonic() < until

@@ -23,9 +23,9 @@ CPUS = {
 def test_the_form_is_right_on_the_processor(tmp_path: Path, flags: str, form: str) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : spectre_v1\n")
-    found = select_product_types(read_features(file))
-    assert found.form == form
-    assert found.why
+    int8_products = select_product_types(read_features(file))
+    assert int8_products.form == form
+    assert int8_products.why
 
 
 def test_a_system_that_does_not_say_gets_what_is_right_on_all(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from error_examples import PREPARE, images
+from error_examples import PREPARE, write_images
 from typer.testing import CliRunner
 
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
@@ -14,10 +14,12 @@ from tcc.compiler.support import error_codes
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
-OURS = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
+TCC_COMMAND = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
 """A command of ours, behind variables of the environment."""
 ENTRIES = error_codes.load_error_codes()
-SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
+ENTRIES_WITH_EXAMPLE = {
+    code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command
+}
 EXTRAS = {
     "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim",
     **{f"E{code}": "openslide" for code in range(1300, 1310)},
@@ -25,7 +27,7 @@ EXTRAS = {
 """What the command of an example needs beside the base."""
 
 
-def used():
+def collect_used_codes():
     """The codes that stand as text in the code, outside its docstrings."""
     for folder in ("compiler", "backends", "tools", "src/tcc"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -35,7 +37,7 @@ def used():
 
 
 def test_every_code_has_an_entry_and_every_entry_a_code():
-    assert set(ENTRIES) == set(used())
+    assert set(ENTRIES) == set(collect_used_codes())
 
 
 def test_entries_are_in_order_and_whole_sentences():
@@ -55,7 +57,7 @@ def test_every_warning_of_specs_has_an_entry():
 
 def test_most_examples_are_run():
     """What takes another machine, too little memory or disk, or a forged bundle is told in words."""
-    assert len(SHOWN) >= 0.84 * len(ENTRIES)
+    assert len(ENTRIES_WITH_EXAMPLE) >= 0.84 * len(ENTRIES)
 
 
 # every fourth is tried at each change, all of them by `make test-all`
@@ -63,7 +65,7 @@ def test_most_examples_are_run():
     "code",
     [
         pytest.param(code, marks=() if number % 4 == 0 else pytest.mark.slow)
-        for number, code in enumerate(SHOWN)
+        for number, code in enumerate(ENTRIES_WITH_EXAMPLE)
     ],
 )
 def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
@@ -73,28 +75,32 @@ def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     entry = ENTRIES[code]
     (tmp_path / "net.yaml").write_text(error_codes.complete_spec(entry.spec))
-    images(tmp_path)
+    write_images(tmp_path)
     PREPARE.get(code, lambda _: None)(tmp_path)
-    *before, last = (entry.command or "tcc check net.yaml").splitlines()
-    for line in before:
-        done = run(line)
-        assert done is None or done.exit_code == 0, f"$ {line}\n{done.stderr}"
-    done = run(last)
-    said = re.findall(r"^(error|warning|note)\[(\w+)\]", done.stderr, re.MULTILINE)
-    (kind,) = {kind for kind, found in said if found == code}
+    *setup_lines, final_line = (entry.command or "tcc check net.yaml").splitlines()
+    for line in setup_lines:
+        completed = run(line)
+        assert completed is None or completed.exit_code == 0, f"$ {line}\n{completed.stderr}"
+    completed = run(final_line)
+    printed = re.findall(r"^(error|warning|note)\[(\w+)\]", completed.stderr, re.MULTILINE)
+    (kind,) = {kind for kind, printed_code in printed if printed_code == code}
     warns = kind != "error"
-    assert warns or code[0] == "E", done.stderr
-    assert {found for kind, found in said if kind == "error"} <= {code}, done.stderr
-    assert done.exit_code in ({0} if warns else {1, 2, 4}), done.stderr
+    assert warns or code[0] == "E", completed.stderr
+    assert {printed_code for kind, printed_code in printed if kind == "error"} <= {code}, (
+        completed.stderr
+    )
+    assert completed.exit_code in ({0} if warns else {1, 2, 4}), completed.stderr
 
 
 def run(line):
     """Run a line in the working folder: `tcc` in this process, what is none in a shell."""
     from tcc.compiler.cli import app
 
-    if found := OURS.fullmatch(line):
-        named, words = found.groups()
-        return CliRunner().invoke(app, words.split(), env=dict(e.split("=") for e in named.split()))
+    if matched_line := TCC_COMMAND.fullmatch(line):
+        variables, arguments = matched_line.groups()
+        return CliRunner().invoke(
+            app, arguments.split(), env=dict(e.split("=") for e in variables.split())
+        )
     subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True)
     return None
 

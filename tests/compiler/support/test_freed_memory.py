@@ -12,10 +12,10 @@ def test_a_system_without_it_is_left_alone(monkeypatch):
         def __init__(self, name):
             self.name = name
 
-    asked = []
-    for library in (Other, lambda _: asked.append(1) or (_ for _ in ()).throw(OSError())):
+    calls = []
+    for library in (Other, lambda _: calls.append(1) or (_ for _ in ()).throw(OSError())):
         memory_limit._find_trim.cache_clear()
         monkeypatch.setattr(ctypes, "CDLL", library)
         memory_limit.release_freed_memory()
-    assert asked
+    assert calls
     memory_limit._find_trim.cache_clear()

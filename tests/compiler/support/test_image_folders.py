@@ -9,10 +9,10 @@ from tcc.compiler.support.image_folders import MAX_NAMED, detect_format, group_r
 PICTURE = Image.new("RGB", (3, 2))
 
 
-def said(folder):
+def read_warning(folder):
     """The one warning of a folder, without the folder's own path."""
-    (found,) = list_images(folder).collect_warnings()
-    return str(found).replace(f"{folder}/", "")
+    (warning,) = list_images(folder).collect_warnings()
+    return str(warning).replace(f"{folder}/", "")
 
 
 def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
@@ -20,19 +20,19 @@ def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = list_images(tmp_path)
-    assert found.images == tuple(sorted(tmp_path / name for name in names))
-    assert found.skipped == ()
-    assert list(found.collect_warnings()) == []
+    folder_listing = list_images(tmp_path)
+    assert folder_listing.images == tuple(sorted(tmp_path / name for name in names))
+    assert folder_listing.skipped == ()
+    assert list(folder_listing.collect_warnings()) == []
 
 
 def test_what_is_no_image_is_named_and_counted(tmp_path):
     for name in ("notes.txt", "labels.csv", ".DS_Store", "set.npz", ".git/a.png", "__MACOSX/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"what stands here is text\n")
-    found = list_images(tmp_path)
-    assert found.images == found.skipped == ()
-    assert said(tmp_path) == (
+    folder_listing = list_images(tmp_path)
+    assert folder_listing.images == folder_listing.skipped == ()
+    assert read_warning(tmp_path) == (
         "note[E0719]: 6 files that are no images are left out\n"
         "  --> .DS_Store\n"
         "   = it is hidden\n"
@@ -48,7 +48,7 @@ def test_hidden_images_are_skipped(tmp_path):
     for name in ("a.png", "._a.png", "._b.jpg"):
         (tmp_path / name).write_bytes(b"")
     assert list_images(tmp_path).images == (tmp_path / "a.png",)
-    assert said(tmp_path).startswith(
+    assert read_warning(tmp_path).startswith(
         "warning[E0717]: 2 files that look like images are skipped\n"
         "  --> ._a.png\n   = it is hidden\n   = ._b.jpg: it is hidden\n"
     )
@@ -62,7 +62,7 @@ def test_a_hidden_folder_that_is_named_is_read(tmp_path):
 
 def test_images_that_are_skipped_are_named(tmp_path):
     PICTURE.save(tmp_path / "a.gif")
-    assert said(tmp_path) == (
+    assert read_warning(tmp_path) == (
         "warning[E0717]: 1 file that looks like an image is skipped\n"
         "  --> a.gif\n"
         "   = GIF is not read\n"
@@ -77,7 +77,7 @@ def test_images_that_are_skipped_are_named(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "g").symlink_to("real")
     assert list_images(tmp_path).images == ()
-    assert said(tmp_path) == (
+    assert read_warning(tmp_path) == (
         "warning[E0717]: 8 files that look like images are skipped\n"
         "  --> a.gif\n"
         "   = GIF is not read\n"
@@ -95,7 +95,7 @@ def test_images_that_are_skipped_are_named(tmp_path):
 def test_very_many_are_counted(tmp_path):
     for number in range(MAX_NAMED + 5):
         (tmp_path / f"{number:02}.gif").write_bytes(b"GIF89a")
-    text = said(tmp_path)
+    text = read_warning(tmp_path)
     assert text.startswith("warning[E0717]: 15 files that look like images are skipped\n")
     assert text.count(".gif") == MAX_NAMED
     assert "   = and 5 more\n" in text
@@ -109,8 +109,8 @@ def test_a_folder_of_other_images_alone_says_which(tmp_path):
 
 
 def test_each_remark_is_made_once():
-    found = list(group_remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
-    assert [(d.severity, d.message, d.at.file, d.notes) for d in found] == [
+    diagnostics = list(group_remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
+    assert [(d.severity, d.message, d.at.file, d.notes) for d in diagnostics] == [
         ("warning", "one", "a", ()),
         ("warning", "two", "a", ("b",)),
     ]

@@ -32,17 +32,17 @@ KIND = DocumentKind(_Note, "note", 1, "E0651", "a note", "write it again")
 
 
 def test_read_as_written() -> None:
-    found = KIND.decode(KIND.encode(_Note(1, "abc")), "n.json")
-    assert (found.note, found.text) == (1, "abc")
+    decoded = KIND.decode(KIND.encode(_Note(1, "abc")), "n.json")
+    assert (decoded.note, decoded.text) == (1, "abc")
 
 
 @pytest.mark.parametrize("key", ["seal", "text"])
 def test_a_key_is_missing(key: str) -> None:
-    plain = json.loads(KIND.encode(_Note(1, "abc")))
-    del plain[key]
-    with pytest.raises(UserError, match="the note is damaged") as found:
-        KIND.decode(json.dumps(plain).encode(), "n.json")
-    assert "does not match its seal" in str(found.value.diagnostics[0].label)
+    document = json.loads(KIND.encode(_Note(1, "abc")))
+    del document[key]
+    with pytest.raises(UserError, match="the note is damaged") as caught:
+        KIND.decode(json.dumps(document).encode(), "n.json")
+    assert "does not match its seal" in str(caught.value.diagnostics[0].label)
 
 
 class _Part(Record, frozen=True):
@@ -57,19 +57,19 @@ class _Whole(Record, frozen=True):
 
 
 def test_a_field_may_have_another_name_in_the_file_and_is_left_out_by_its_default():
-    whole = _Whole({"x": _Part(0.5), "y": _Part(1.0, "b", (1,))})
-    plain = {
+    record = _Whole({"x": _Part(0.5), "y": _Part(1.0, "b", (1,))})
+    document = {
         "parts": {
             "x": {"moved": 0.5, "kind": "a"},
             "y": {"moved": 1.0, "kind": "b", "later": (1,)},
         },
         "listed": (),
     }
-    assert json_records.encode(whole) == plain
-    assert list(json_records.encode(whole)["parts"]["y"]) == ["moved", "kind", "later"]
-    assert json_records.decode(_Whole, json.loads(json.dumps(plain))) == whole
-    assert replace(whole.parts["x"], share=2.0) == _Part(2.0)
-    assert asdict(whole)["parts"]["x"] == {"share": 0.5, "kind": "a", "later": ()}
+    assert json_records.encode(record) == document
+    assert list(json_records.encode(record)["parts"]["y"]) == ["moved", "kind", "later"]
+    assert json_records.decode(_Whole, json.loads(json.dumps(document))) == record
+    assert replace(record.parts["x"], share=2.0) == _Part(2.0)
+    assert asdict(record)["parts"]["x"] == {"share": 0.5, "kind": "a", "later": ()}
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_a_field_may_have_another_name_in_the_file_and_is_left_out_by_its_defaul
     ],
 )
 def test_what_is_wrong_in_a_mapping_is_named_by_its_key(key, part, message):
-    plain = {"parts": {f"k{n}": {"moved": n} for n in range(13)} | {key: part}}
+    document = {"parts": {f"k{n}": {"moved": n} for n in range(13)} | {key: part}}
     with pytest.raises(RecordError) as error:
-        json_records.decode(_Whole, plain)
+        json_records.decode(_Whole, document)
     assert str(error.value) == message
 
 

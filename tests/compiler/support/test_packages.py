@@ -10,11 +10,13 @@ from tcc.compiler.support import external_tools
 
 
 def test_every_installed_package_has_the_version_that_its_metadata_say():
-    found = {each.name: each.version for each in metadata.distributions()}
-    assert len(found) > 20
+    versions = {
+        distribution.name: distribution.version for distribution in metadata.distributions()
+    }
+    assert len(versions) > 20
     # Of two of a name, the first that Python looks at is the one that it loads.
-    assert {name: external_tools.installed_version(name) for name in found} == {
-        name: metadata.version(name) for name in found
+    assert {name: external_tools.installed_version(name) for name in versions} == {
+        name: metadata.version(name) for name in versions
     }
 
 
@@ -32,12 +34,14 @@ def test_spellings_of_a_name_and_what_is_not_there():
 
 
 def test_the_first_place_counts_and_others_are_found_otherwise(tmp_path, monkeypatch):
-    for place, name in (("a", "it_is-1.2.dist-info"), ("b", "it_is-1.3.dist-info")):
-        (tmp_path / place / name).mkdir(parents=True)
+    for folder, name in (("a", "it_is-1.2.dist-info"), ("b", "it_is-1.3.dist-info")):
+        (tmp_path / folder / name).mkdir(parents=True)
     (tmp_path / "b/other-7-py3.11.egg-info").mkdir()
     (tmp_path / "b/other-7-py3.11.egg-info/PKG-INFO").write_text("Name: other\nVersion: 7.0\n")
     (tmp_path / "b/strange.dist-info").mkdir()
-    monkeypatch.setattr(sys, "path", [str(tmp_path / each) for each in ("none", "a", "b")])
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path / folder_name) for folder_name in ("none", "a", "b")]
+    )
     assert external_tools.installed_version("it-is") == "1.2"
     assert external_tools.installed_version("other") == "7.0"
     assert external_tools.installed_version("strange") is None

@@ -10,7 +10,7 @@ from tcc.compiler.support import project_file
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.zoo import shipped
 
-WHOLE = """\
+FULL_FILE = """\
 spec = "spec/ddsnet.yaml"
 weights = "w.safetensors"
 data = "../images"
@@ -27,35 +27,39 @@ bias = false
 """
 
 
-def parsed(text: str) -> project_file.Project:
+def parse_text(text: str) -> project_file.Project:
     return project_file.parse(text, Path("top/tcc.toml"))
 
 
-def wrong(text: str) -> str:
-    with pytest.raises(UserError) as found:
-        parsed(text)
-    return str(found.value)
+def read_refusal(text: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_text(text)
+    return str(caught.value)
 
 
 def test_every_key_is_read_and_paths_start_from_the_file():
-    found = parsed(WHOLE)
-    assert found.spec == "spec/ddsnet.yaml"
-    assert found.weights == Path("top/w.safetensors")
-    assert found.data == Path("top/../images")
-    assert found.targets == ("arm-a7", "host")
-    assert found.precision == "fp32"
-    assert found.out == Path("top/build")
-    assert found.folder == Path("top")
+    project = parse_text(FULL_FILE)
+    assert project.spec == "spec/ddsnet.yaml"
+    assert project.weights == Path("top/w.safetensors")
+    assert project.data == Path("top/../images")
+    assert project.targets == ("arm-a7", "host")
+    assert project.precision == "fp32"
+    assert project.out == Path("top/build")
+    assert project.folder == Path("top")
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
-    found = parsed('spec = "~/a.yaml"\nout = "~/b"\nweights = "~c"')
-    assert (found.spec, found.out, found.weights) == ("/h/a.yaml", Path("/h/b"), Path("top/~c"))
+    project = parse_text('spec = "~/a.yaml"\nout = "~/b"\nweights = "~c"')
+    assert (project.spec, project.out, project.weights) == (
+        "/h/a.yaml",
+        Path("/h/b"),
+        Path("top/~c"),
+    )
 
 
 def test_parameters_become_what_set_takes():
-    assert parsed(WHOLE).params == {
+    assert parse_text(FULL_FILE).params == {
         "classes": "5",
         "layers": "[4, 4]",
         "rate": "0.5",
@@ -88,15 +92,15 @@ def test_a_folder_of_that_name_is_no_project(tmp_path):
 
 
 def test_the_repository_has_one(root):
-    found = project_file.find_project(root)
-    assert found.path == root / "tcc.toml"
-    assert found.spec in {path.parent.name for path in shipped.list_trained()}
-    assert found.data is not None
-    assert found.data.is_dir()
+    project = project_file.find_project(root)
+    assert project.path == root / "tcc.toml"
+    assert project.spec in {path.parent.name for path in shipped.list_trained()}
+    assert project.data is not None
+    assert project.data.is_dir()
 
 
 def test_a_misspelt_key_gets_its_nearest():
-    assert wrong('spec = "a.yaml"\ntargts = ["host"]\n') == (
+    assert read_refusal('spec = "a.yaml"\ntargts = ["host"]\n') == (
         "error[E0612]: the project file has no key `targts`\n"
         " --> top/tcc.toml:2:1\n"
         "  |\n"
@@ -107,7 +111,7 @@ def test_a_misspelt_key_gets_its_nearest():
 
 
 def test_an_unknown_key_gets_the_list():
-    assert "help: known keys: spec, weights, data, targets," in wrong("colour = 1\n")
+    assert "help: known keys: spec, weights, data, targets," in read_refusal("colour = 1\n")
 
 
 @pytest.mark.parametrize(
@@ -127,15 +131,15 @@ def test_an_unknown_key_gets_the_list():
     ],
 )
 def test_a_value_of_the_wrong_kind(text, message):
-    found = wrong(text)
-    assert "error[E0613]" in found
-    assert message in found
-    assert "--> top/tcc.toml:" in found
+    refusal = read_refusal(text)
+    assert "error[E0613]" in refusal
+    assert message in refusal
+    assert "--> top/tcc.toml:" in refusal
 
 
 def test_all_mistakes_are_shown_at_once():
-    found = wrong("spec = 1\nfoo = 2\n[params]\nbad = 1979-05-27\n")
-    assert [line for line in found.splitlines() if "-->" in line] == [
+    refusal = read_refusal("spec = 1\nfoo = 2\n[params]\nbad = 1979-05-27\n")
+    assert [line for line in refusal.splitlines() if "-->" in line] == [
         " --> top/tcc.toml:1:1",
         " --> top/tcc.toml:2:1",
         " --> top/tcc.toml:4:1",
@@ -143,7 +147,7 @@ def test_all_mistakes_are_shown_at_once():
 
 
 def test_a_syntax_error_is_located():
-    assert wrong('spec = "a"\nout = \n') == (
+    assert read_refusal('spec = "a"\nout = \n') == (
         "error[E0611]: the project file is not TOML\n"
         " --> top/tcc.toml:2:7\n"
         "  |\n"
@@ -153,7 +157,7 @@ def test_a_syntax_error_is_located():
 
 
 def test_a_syntax_error_at_the_end_is_located():
-    assert " --> top/tcc.toml:1:10" in wrong('spec = "a')
+    assert " --> top/tcc.toml:1:10" in read_refusal('spec = "a')
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"spec = '" + b"x" * 70_000 + b"'"])
@@ -164,7 +168,7 @@ def test_what_is_no_text_or_too_large(tmp_path, data):
 
 
 def test_deep_nesting_is_an_error_and_no_crash():
-    assert "error[E0611]" in wrong("spec = " + "[" * 20_000)
+    assert "error[E0611]" in read_refusal("spec = " + "[" * 20_000)
 
 
 LINES = st.one_of(
@@ -182,7 +186,7 @@ LINES = st.one_of(
 def test_any_text_is_read_or_refused(text):
     codes = set()
     try:
-        parsed(text)
+        parse_text(text)
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
     assert codes <= {"E0611", "E0612", "E0613"}

@@ -9,17 +9,17 @@ from tcc.compiler.support import external_tools
 from tcc.compiler.support.external_tools import ProvenRelease, Tool
 
 
-def tool(version):
+def create_tool(version):
     return Tool("onnxruntime", "run ONNX files", version, builds=False)
 
 
 @pytest.fixture
 def record(monkeypatch):
-    known = (
+    releases = (
         ProvenRelease("onnxruntime", "1.2.3", ("small",), ""),
         ProvenRelease("onnxruntime", "1.3.0", ("small",), "small int8 onnxruntime: `a` gives"),
     )
-    monkeypatch.setattr(external_tools, "load_proven_releases", lambda: known)
+    monkeypatch.setattr(external_tools, "load_proven_releases", lambda: releases)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def record(monkeypatch):
     ],
 )
 def test_what_is_said_of_a_release(record, version, said):
-    assert list(external_tools.describe_unproven_releases([tool(version)])) == said
+    assert list(external_tools.describe_unproven_releases([create_tool(version)])) == said
 
 
 def test_other_tools_are_none_of_it(record):
@@ -49,7 +49,7 @@ def test_other_tools_are_none_of_it(record):
 
 def test_the_record_has_two_releases_of_each_runtime_on_both_networks():
     text = (files("tcc.compiler.support") / external_tools.PROVEN_RECORD).read_text()
-    known = tomllib.loads(text)
-    assert known.keys() == {"onnxruntime", "ai-edge-litert"}
-    for versions in known.values():
-        assert len([one for one in versions.values() if not one["found"]]) >= 2
+    releases = tomllib.loads(text)
+    assert releases.keys() == {"onnxruntime", "ai-edge-litert"}
+    for versions in releases.values():
+        assert len([release for release in versions.values() if not release["found"]]) >= 2

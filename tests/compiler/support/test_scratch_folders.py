@@ -31,16 +31,16 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path
 
 
-def names(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def killed(temporary: Path) -> Path:
-    ended = subprocess.run(
+def run_killed(temporary: Path) -> Path:
+    completed = subprocess.run(
         [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    return Path(ended.stdout.strip())
+    assert completed.returncode == -signal.SIGKILL, completed.stderr
+    return Path(completed.stdout.strip())
 
 
 def test_it_is_there_for_its_step_alone(temporary):
@@ -49,7 +49,7 @@ def test_it_is_there_for_its_step_alone(temporary):
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "a").mkdir()
         (folder / "a/b").write_bytes(b"1")
-    assert names(temporary) == []
+    assert list_names(temporary) == []
 
 
 def test_an_error_of_the_step_is_its_own(temporary):
@@ -57,24 +57,24 @@ def test_an_error_of_the_step_is_its_own(temporary):
         raise ValueError("mine")
     with pytest.raises(FileNotFoundError), atomic_files.create_scratch_folder() as folder:
         (folder / "nothing").read_bytes()
-    assert names(temporary) == []
+    assert list_names(temporary) == []
 
 
 def test_what_a_killed_process_left_goes_with_the_next(temporary):
-    left = killed(temporary)
-    assert (left / "deep/file").is_file()
+    leftover = run_killed(temporary)
+    assert (leftover / "deep/file").is_file()
     with atomic_files.create_scratch_folder() as folder:
-        assert names(temporary) == [folder.name]
-    assert names(temporary) == []
+        assert list_names(temporary) == [folder.name]
+    assert list_names(temporary) == []
 
 
 def test_one_in_use_stays(temporary):
-    with atomic_files.create_scratch_folder() as first:
-        (first / "x").write_bytes(b"1")
+    with atomic_files.create_scratch_folder() as scratch:
+        (scratch / "x").write_bytes(b"1")
         with atomic_files.create_scratch_folder():
-            assert (first / "x").is_file()
+            assert (scratch / "x").is_file()
         atomic_files.remove_stale_scratch()
-        assert (first / "x").is_file()
+        assert (scratch / "x").is_file()
 
 
 def test_what_is_not_ours_stays(temporary):
@@ -86,47 +86,49 @@ def test_what_is_not_ours_stays(temporary):
     (temporary / "elsewhere").mkdir()
     (temporary / "elsewhere" / atomic_files.SCRATCH_MARK).touch()
     (temporary / "tcc-scratch-0123456789ad").symlink_to(temporary / "elsewhere")
-    before = names(temporary)
+    previous_names = list_names(temporary)
     atomic_files.remove_stale_scratch()
-    assert names(temporary) == before
-    assert names(temporary / "elsewhere") == [atomic_files.SCRATCH_MARK]
+    assert list_names(temporary) == previous_names
+    assert list_names(temporary / "elsewhere") == [atomic_files.SCRATCH_MARK]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 def test_another_users_stays(temporary):
-    left = killed(temporary)
-    os.chown(left, 12345, 12345)
+    leftover = run_killed(temporary)
+    os.chown(leftover, 12345, 12345)
     atomic_files.remove_stale_scratch()
-    assert (left / "deep/file").is_file()
+    assert (leftover / "deep/file").is_file()
 
 
 def test_one_that_was_killed_before_its_mark_goes_too(temporary):
     (temporary / "tcc-scratch-0123456789ab").mkdir()
     atomic_files.remove_stale_scratch()
-    assert names(temporary) == []
+    assert list_names(temporary) == []
 
 
 def test_a_sweep_ends_in_time(temporary, monkeypatch):
-    killed(temporary)
+    run_killed(temporary)
     monkeypatch.setattr(atomic_files, "CLEANUP_SECONDS", -1)
     atomic_files.remove_stale_scratch()
-    assert len(names(temporary)) == 1
+    assert len(list_names(temporary)) == 1
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_full_disk_is_said_with_its_place(temporary, named):
     def fill() -> None:
         with atomic_files.create_scratch_folder() as folder:
-            words = [str(folder / "x")] if named else []
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *words)
+            path_arguments = [str(folder / "x")] if named else []
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *path_arguments)
 
-    with pytest.raises(MachineError) as found:
+    with pytest.raises(MachineError) as caught:
         fill()
-    said = str(found.value)
-    assert said.startswith("error[E0604]: cannot write temporary files: No space left on device\n")
-    assert f"--> {temporary}\n" in said
-    assert "set TMPDIR to a folder on another disk" in said
-    assert names(temporary) == []
+    message = str(caught.value)
+    assert message.startswith(
+        "error[E0604]: cannot write temporary files: No space left on device\n"
+    )
+    assert f"--> {temporary}\n" in message
+    assert "set TMPDIR to a folder on another disk" in message
+    assert list_names(temporary) == []
 
 
 def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):

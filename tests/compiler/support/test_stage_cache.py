@@ -13,34 +13,34 @@ from tcc.compiler.support import stage_cache
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.stage_cache import StageCache, compute_key
 
-ONE, OTHER = compute_key("size", {"a": 1}), compute_key("size", {"a": 2})
+FIRST_KEY, SECOND_KEY = compute_key("size", {"a": 1}), compute_key("size", {"a": 2})
 PARTS = {"first": b"\n\0 bytes", "empty": b"", "last": bytes(1000)}
 
 
 @pytest.fixture
 def cache(tmp_path):
-    said = []
-    found = StageCache(tmp_path / "tcc/stages", 100_000, said.append)
-    found.said = said
-    return found
+    messages = []
+    new_cache = StageCache(tmp_path / "tcc/stages", 100_000, messages.append)
+    new_cache.said = messages
+    return new_cache
 
 
-def entry(cache, name=ONE, stage="size"):
+def get_entry_path(cache, name=FIRST_KEY, stage="size"):
     return cache.folder / stage / name
 
 
-def names(cache):
+def list_names(cache):
     return {path.name for path in cache.folder.glob("*/*")}
 
 
 def test_what_is_put_comes_back_and_nothing_else(cache):
-    assert cache.get("size", ONE) is None
-    cache.put("size", ONE, PARTS)
-    assert cache.get("size", ONE) == PARTS
-    assert list(cache.get("size", ONE)) == list(PARTS)
-    assert cache.get("size", OTHER) is None
-    assert cache.get("bundle", ONE) is None
-    assert entry(cache).parent.stat().st_mode & 0o077 == 0
+    assert cache.get("size", FIRST_KEY) is None
+    cache.put("size", FIRST_KEY, PARTS)
+    assert cache.get("size", FIRST_KEY) == PARTS
+    assert list(cache.get("size", FIRST_KEY)) == list(PARTS)
+    assert cache.get("size", SECOND_KEY) is None
+    assert cache.get("bundle", FIRST_KEY) is None
+    assert get_entry_path(cache).parent.stat().st_mode & 0o077 == 0
     assert [(u.stage, u.entries) for u in cache.uses() if u.entries] == [("size", 1)]
 
 
@@ -57,7 +57,10 @@ def test_keys_tell_values_and_stages_apart():
         == 4
     )
     assert (
-        len({compute_key("a", {"x": one}) for one in (None, False, 0.5, [], [None], "None")}) == 6
+        len(
+            {compute_key("a", {"x": setting}) for setting in (None, False, 0.5, [], [None], "None")}
+        )
+        == 6
     )
     assert compute_key("a", {"x": 1, "y": 2}) == compute_key("a", {"y": 2, "x": 1})
 
@@ -77,22 +80,22 @@ def test_keys_tell_values_and_stages_apart():
     ],
 )
 def test_a_damaged_entry_is_thrown_away(cache, damage):
-    cache.put("size", ONE, PARTS)
-    entry(cache).write_bytes(damage(entry(cache).read_bytes()))
-    assert cache.get("size", ONE) is None
-    assert not entry(cache).exists()
-    cache.put("size", ONE, PARTS)
-    assert cache.get("size", ONE) == PARTS
+    cache.put("size", FIRST_KEY, PARTS)
+    get_entry_path(cache).write_bytes(damage(get_entry_path(cache).read_bytes()))
+    assert cache.get("size", FIRST_KEY) is None
+    assert not get_entry_path(cache).exists()
+    cache.put("size", FIRST_KEY, PARTS)
+    assert cache.get("size", FIRST_KEY) == PARTS
 
 
 def test_every_flipped_bit_is_found(cache):
-    cache.put("size", ONE, {"a": b"xyz"})
-    whole = entry(cache).read_bytes()
-    for place in range(len(whole)):
-        data = bytearray(whole)
-        data[place] ^= 1 << place % 8
-        entry(cache).write_bytes(data)
-        assert cache.get("size", ONE) is None, place
+    cache.put("size", FIRST_KEY, {"a": b"xyz"})
+    content = get_entry_path(cache).read_bytes()
+    for byte_index in range(len(content)):
+        data = bytearray(content)
+        data[byte_index] ^= 1 << byte_index % 8
+        get_entry_path(cache).write_bytes(data)
+        assert cache.get("size", FIRST_KEY) is None, byte_index
 
 
 @pytest.mark.parametrize(
@@ -112,40 +115,40 @@ def test_every_flipped_bit_is_found(cache):
 def test_a_forged_entry_whose_hash_holds_is_thrown_away(cache, head):
     import hashlib
 
-    cache.put("size", ONE, PARTS)
-    body = head.replace(b"KEY", ONE.encode()) + b"\n"
-    entry(cache).write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    assert cache.get("size", ONE) is None
+    cache.put("size", FIRST_KEY, PARTS)
+    body = head.replace(b"KEY", FIRST_KEY.encode()) + b"\n"
+    get_entry_path(cache).write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    assert cache.get("size", FIRST_KEY) is None
 
 
 def test_an_entry_under_the_name_of_another_is_not_it(cache):
-    cache.put("size", ONE, PARTS)
-    cache.put("bundle", OTHER, PARTS)
-    entry(cache).rename(entry(cache, OTHER))
-    assert cache.get("size", OTHER) is None  # another key
-    entry(cache, OTHER, "bundle").rename(entry(cache, OTHER))
-    assert cache.get("size", OTHER) is None  # another stage
+    cache.put("size", FIRST_KEY, PARTS)
+    cache.put("bundle", SECOND_KEY, PARTS)
+    get_entry_path(cache).rename(get_entry_path(cache, SECOND_KEY))
+    assert cache.get("size", SECOND_KEY) is None  # another key
+    get_entry_path(cache, SECOND_KEY, "bundle").rename(get_entry_path(cache, SECOND_KEY))
+    assert cache.get("size", SECOND_KEY) is None  # another stage
 
 
 def test_a_folder_or_a_pipe_in_the_place_of_an_entry(cache):
-    cache.put("size", OTHER, PARTS)
-    os.mkfifo(entry(cache))
-    assert cache.get("size", ONE) is None
-    entry(cache, OTHER).unlink()
-    entry(cache, OTHER).mkdir()
-    assert cache.get("size", OTHER) is None
-    cache.put("size", OTHER, PARTS)
+    cache.put("size", SECOND_KEY, PARTS)
+    os.mkfifo(get_entry_path(cache))
+    assert cache.get("size", FIRST_KEY) is None
+    get_entry_path(cache, SECOND_KEY).unlink()
+    get_entry_path(cache, SECOND_KEY).mkdir()
+    assert cache.get("size", SECOND_KEY) is None
+    cache.put("size", SECOND_KEY, PARTS)
     assert len(cache.said) == 1
     assert "nothing more is kept" in cache.said[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_entry_that_may_not_be_read(cache):
-    cache.put("size", ONE, PARTS)
-    entry(cache).chmod(0)
-    assert cache.get("size", ONE) is None
-    cache.put("size", ONE, PARTS)
-    assert cache.get("size", ONE) == PARTS
+    cache.put("size", FIRST_KEY, PARTS)
+    get_entry_path(cache).chmod(0)
+    assert cache.get("size", FIRST_KEY) is None
+    cache.put("size", FIRST_KEY, PARTS)
+    assert cache.get("size", FIRST_KEY) == PARTS
     assert not cache.said
 
 
@@ -153,12 +156,14 @@ def test_what_was_used_longest_ago_makes_room(cache):
     numbers = [compute_key("size", {"number": number}) for number in range(12)]
     for age, name in enumerate(numbers[:9]):
         cache.put("size" if age % 2 else "bundle", name, {"a": bytes(10_000)})
-        os.utime(entry(cache, name, "size" if age % 2 else "bundle"), (1000 + age, 1000 + age))
+        os.utime(
+            get_entry_path(cache, name, "size" if age % 2 else "bundle"), (1000 + age, 1000 + age)
+        )
     assert cache.get("bundle", numbers[0])  # used now
     for name in numbers[9:]:
         cache.put("size", name, {"a": bytes(10_000)})
     assert sum(use.bytes for use in cache.uses()) <= cache.limit
-    assert names(cache) == {numbers[0], *numbers[4:]}
+    assert list_names(cache) == {numbers[0], *numbers[4:]}
 
 
 def test_a_clock_that_was_set_back(cache):
@@ -166,41 +171,41 @@ def test_a_clock_that_was_set_back(cache):
     ahead = time.time() + 1e6
     for name in old:
         cache.put("size", name, {"a": bytes(10_000)})
-        os.utime(entry(cache, name), (ahead, ahead))
-    for name in (ONE, OTHER):
+        os.utime(get_entry_path(cache, name), (ahead, ahead))
+    for name in (FIRST_KEY, SECOND_KEY):
         cache.put("size", name, {"a": bytes(10_000)})
     # What comes now stays, and what seems to be of the future goes.
-    assert {ONE, OTHER} < names(cache)
-    assert len(names(cache)) == 9
+    assert {FIRST_KEY, SECOND_KEY} < list_names(cache)
+    assert len(list_names(cache)) == 9
 
 
 def test_an_entry_larger_than_the_limit_is_not_kept(cache):
-    cache.put("size", OTHER, PARTS)
-    cache.put("size", ONE, {"a": bytes(cache.limit)})
-    assert names(cache) == {OTHER}
+    cache.put("size", SECOND_KEY, PARTS)
+    cache.put("size", FIRST_KEY, {"a": bytes(cache.limit)})
+    assert list_names(cache) == {SECOND_KEY}
     assert not cache.said
-    os.truncate(entry(cache, OTHER), cache.limit * 2)
-    assert cache.get("size", OTHER) is None
+    os.truncate(get_entry_path(cache, SECOND_KEY), cache.limit * 2)
+    assert cache.get("size", SECOND_KEY) is None
 
 
 def test_without_a_folder_nothing_is_kept():
     cache = StageCache(None)
-    cache.store("size", ONE, PARTS)
-    assert cache.get("size", ONE) is None
+    cache.store("size", FIRST_KEY, PARTS)
+    assert cache.get("size", FIRST_KEY) is None
     assert not any(use.entries for use in cache.measure_usage() + cache.clear())
 
 
 def test_a_place_where_nothing_can_be_written_is_told_once(tmp_path):
     (tmp_path / "file").write_text("")
-    said = []
-    cache = StageCache(tmp_path / "file/stages", 1000, said.append)
-    for name in (ONE, OTHER):
+    messages = []
+    cache = StageCache(tmp_path / "file/stages", 1000, messages.append)
+    for name in (FIRST_KEY, SECOND_KEY):
         cache.store("size", name, {"a": b"x"})
         assert cache.get("size", name) is None
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
-PUT = """
+PUT_SCRIPT = """
 import sys
 from pathlib import Path
 from tcc.compiler.support.stage_cache import StageCache, compute_key
@@ -215,59 +220,59 @@ for number in range(int(sys.argv[3])):
 """
 
 
-def started(cache, rounds, limit=10_000, setup=""):
-    words = [sys.executable, "-c", setup + PUT, str(cache.folder), str(limit), str(rounds)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_writer(cache, rounds, limit=10_000, setup=""):
+    command = [sys.executable, "-c", setup + PUT_SCRIPT, str(cache.folder), str(limit), str(rounds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_several_processes_write_the_same_entries(cache):
     """With room for three of five, so that each removes what another reads."""
-    running = [started(cache, 20) for _ in range(3)]
-    ended = [one.communicate() for one in running]
-    assert [one.returncode for one in running] == [0, 0, 0], ended
+    running = [start_writer(cache, 20) for _ in range(3)]
+    ended = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], ended
     assert not any(out.strip() + err for out, err in ended)
-    assert 0 < len(names(cache)) <= 3
-    assert not any(name.startswith(".") for name in names(cache))
+    assert 0 < len(list_names(cache)) <= 3
+    assert not any(name.startswith(".") for name in list_names(cache))
 
 
 def test_killed_writers_leave_nothing_that_hinders(cache):
     rng = random.Random(3)
     for _ in range(6):
-        running = started(cache, 10_000)
+        running = start_writer(cache, 10_000)
         running.stdout.readline()
         time.sleep(rng.random() / 20)
         running.send_signal(signal.SIGKILL)
         running.communicate()
-        left = [one for one in cache.folder.glob("*/*") if not one.name.startswith(".")]
+        leftovers = [one for one in cache.folder.glob("*/*") if not one.name.startswith(".")]
         for name in range(5):
             one = compute_key("size", {"name": name})
-            whole = cache.get("size", one) == {"a": bytes([name]) * 3000}
-            assert whole == any(path.name == one for path in left)
-    (entry(cache, f".{ONE}.tcc-new-01234567")).write_bytes(b"half")
-    cache.put("size", ONE, PARTS)
-    assert not any(name.startswith(".") for name in names(cache))
+            is_complete = cache.get("size", one) == {"a": bytes([name]) * 3000}
+            assert is_complete == any(path.name == one for path in leftovers)
+    (get_entry_path(cache, f".{FIRST_KEY}.tcc-new-01234567")).write_bytes(b"half")
+    cache.put("size", FIRST_KEY, PARTS)
+    assert not any(name.startswith(".") for name in list_names(cache))
     assert not cache.said
 
 
 def test_what_a_killed_writer_left_is_cleared(cache):
-    cache.put("size", ONE, PARTS)
-    left = entry(cache, f".{OTHER}.tcc-new-01234567")
-    mine = entry(cache, "notes.txt")
-    for path in (left, mine):
+    cache.put("size", FIRST_KEY, PARTS)
+    leftover = get_entry_path(cache, f".{SECOND_KEY}.tcc-new-01234567")
+    notes = get_entry_path(cache, "notes.txt")
+    for path in (leftover, notes):
         path.write_bytes(b"half")
     gone = cache.clear()
     assert sum(use.entries for use in gone) == 1
-    assert names(cache) == {"notes.txt"}
+    assert list_names(cache) == {"notes.txt"}
 
 
 def test_a_full_disk(cache):
     """As where a file may have 2000 bytes at most."""
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-    running = started(cache, 3, setup=limited)
+    running = start_writer(cache, 3, setup=limited)
     out, err = running.communicate()
     assert running.returncode == 0, err
     assert out.count("nothing more is kept") == 1
-    assert not names(cache)
+    assert not list_names(cache)
 
 
 @pytest.mark.parametrize(
@@ -303,10 +308,10 @@ def test_places(monkeypatch, tmp_path):
 def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("TCC_CACHE", str(tmp_path / "mine"))
     monkeypatch.delenv("TCC_CACHE_LIMIT")
-    stage_cache.open_user_cache(print).store("size", ONE, PARTS)
-    assert stage_cache.open_user_cache(print).get("size", ONE) == PARTS
+    stage_cache.open_user_cache(print).store("size", FIRST_KEY, PARTS)
+    assert stage_cache.open_user_cache(print).get("size", FIRST_KEY) == PARTS
     (tmp_path / "mine/stages").chmod(0o777)
-    said = []
-    found = stage_cache.open_user_cache(said.append)
-    assert found.get("size", ONE) is None
-    assert "only you write to" in said[0]
+    messages = []
+    user_cache = stage_cache.open_user_cache(messages.append)
+    assert user_cache.get("size", FIRST_KEY) is None
+    assert "only you write to" in messages[0]

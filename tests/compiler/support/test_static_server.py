@@ -43,7 +43,7 @@ def read_all(client):
     return b"".join(parts)
 
 
-def ask(server, request):
+def send_request(server, request):
     with connect(server) as client:
         with contextlib.suppress(OSError):  # the answer came before all was sent
             client.sendall(request)
@@ -51,16 +51,18 @@ def ask(server, request):
         return read_all(client)
 
 
-def status(answer):
+def parse_status(answer):
     return int(answer.split()[1]) if answer.startswith(b"HTTP/") else None
 
 
 def test_addresses_that_are_none_are_refused(listening, capfd):
     hosts = ("[", "]", "[x]", "[::1", "a]b", "localhost:x", "\u2100".encode().decode("latin-1"))
     for host in hosts:
-        answer = ask(listening, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
-        assert status(answer) in (302, 421), (host, answer[:80])
-    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: [\r\n\r\n")) == 421
+        answer = send_request(
+            listening, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")
+        )
+        assert parse_status(answer) in (302, 421), (host, answer[:80])
+    assert parse_status(send_request(listening, b"GET / HTTP/1.1\r\nHost: [\r\n\r\n")) == 421
     for path in (
         "http://[/x",
         "//[",
@@ -71,10 +73,10 @@ def test_addresses_that_are_none_are_refused(listening, capfd):
         "%",
         "%ff%00",
     ):
-        answer = ask(listening, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        assert status(answer) in (400, 404), (path, answer[:80])
-    whole = b"GET http://localhost/index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    assert ask(listening, whole).endswith(PAGE)
+        answer = send_request(listening, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert parse_status(answer) in (400, 404), (path, answer[:80])
+    request_bytes = b"GET http://localhost/index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert send_request(listening, request_bytes).endswith(PAGE)
     assert capfd.readouterr().err == ""
 
 
@@ -84,23 +86,27 @@ def test_a_client_that_drops_a_download_is_nothing_to_report(listening, capfd):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0] + [0] * 4))
             client.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             client.recv(10)
-    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+    assert (
+        parse_status(send_request(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+    )
     wait_until(lambda: not listening.connections)
     assert capfd.readouterr().err == ""
 
 
 def test_connections_are_bounded(listening):
-    before = threading.active_count()
+    thread_count = threading.active_count()
     clients = [connect(listening) for _ in range(static_server.MAX_CONNECTIONS + 20)]
     try:
         wait_until(lambda: len(listening.connections) == static_server.MAX_CONNECTIONS)
         time.sleep(0.2)
-        assert threading.active_count() - before <= static_server.MAX_CONNECTIONS
+        assert threading.active_count() - thread_count <= static_server.MAX_CONNECTIONS
     finally:
         for client in clients:
             client.close()
     # Who waited has a turn.
-    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+    assert (
+        parse_status(send_request(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+    )
 
 
 @pytest.mark.parametrize("request_line", [b"", b"GET / HTTP/1.1\r\n", b"GET /large.bin"])
@@ -135,17 +141,19 @@ def test_a_client_that_takes_slowly_is_dropped(listening, monkeypatch):
 def test_requests_of_any_bytes_get_an_answer(listening, capfd):
     """The core of `python tools/fuzz http`."""
     numbers = Random(1)
-    whole = b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
+    request_bytes = b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
     for _ in range(300):
-        request = bytearray(whole)
+        request = bytearray(request_bytes)
         for _ in range(numbers.choice((1, 2, 8))):
             at = numbers.randrange(len(request) + 1)
             request[at : at + numbers.choice((0, 0, 1, 9))] = numbers.choice(
                 (b"[", b"]", b"\r\n", b"\0", b" ", b"%", b"//", b":", b"\xff", b"x" * 70000)
             )
-        answer = ask(listening, bytes(request))
-        assert not answer or status(answer) or answer == PAGE or b"Error code" in answer, request
-    assert status(ask(listening, whole)) == 200
+        answer = send_request(listening, bytes(request))
+        assert not answer or parse_status(answer) or answer == PAGE or b"Error code" in answer, (
+            request
+        )
+    assert parse_status(send_request(listening, request_bytes)) == 200
     assert capfd.readouterr().err == ""
 
 
@@ -172,8 +180,8 @@ def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
             listening.process_request(connection, ("127.0.0.1", 1))
 
 
-def wait_until(holds):
+def wait_until(condition):
     end = time.monotonic() + 20
-    while not holds():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -13,16 +13,16 @@ from tcc.compiler.support import cpu, stage_cache
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """What gives the digest of a small tcc in a folder, and that folder."""
-    place = tmp_path / "tcc/compiler/support"
-    place.mkdir(parents=True)
-    shutil.copy(stage_cache.__file__, place / "stage_cache.py")
+    target = tmp_path / "tcc/compiler/support"
+    target.mkdir(parents=True)
+    shutil.copy(stage_cache.__file__, target / "stage_cache.py")
     (tmp_path / "tcc/backends/arm").mkdir(parents=True)
     (tmp_path / "tcc/backends/arm/kernel.c").write_text("int f;")
     (tmp_path / "site").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), str(tmp_path / "nowhere")])
-    about = importlib.util.spec_from_file_location("copied", place / "stage_cache.py")
-    module = importlib.util.module_from_spec(about)
-    about.loader.exec_module(module)
+    import_spec = importlib.util.spec_from_file_location("copied", target / "stage_cache.py")
+    module = importlib.util.module_from_spec(import_spec)
+    import_spec.loader.exec_module(module)
     return module.digest_surroundings.__wrapped__, tmp_path
 
 
@@ -39,44 +39,44 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_it(change, copied):
     digest, at = copied
-    before = digest()
+    previous_digest = digest()
     CHANGES[change](at)
-    assert digest() != before
+    assert digest() != previous_digest
 
 
 def test_a_package_of_another_version_changes_it(copied):
     digest, at = copied
     (at / "site/numpy-2.1.dist-info").mkdir()
-    before = digest()
+    previous_digest = digest()
     (at / "site/numpy-2.1.dist-info").rename(at / "site/numpy-2.2.dist-info")
-    assert digest() != before
+    assert digest() != previous_digest
 
 
 @pytest.mark.parametrize("name", ["ORT_THREADS", "NPY_DISABLE_CPU_FEATURES", "LD_PRELOAD"])
 def test_a_variable_that_chooses_code_changes_it(name, copied, monkeypatch):
     digest, _ = copied
-    before = digest()
+    previous_digest = digest()
     monkeypatch.setenv(name, "1")
-    assert digest() != before
+    assert digest() != previous_digest
 
 
 def test_the_processor_changes_it(copied, monkeypatch):
     digest, _ = copied
-    before = digest()
+    previous_digest = digest()
     monkeypatch.setattr(cpu, "read_identity", lambda: ("flags : none",))
-    assert digest() != before
+    assert digest() != previous_digest
 
 
 def test_what_does_not_change_it(copied, monkeypatch):
     digest, at = copied
-    before = digest()
+    previous_digest = digest()
     monkeypatch.setenv("LANG", "C")
     (at / "tcc/compiler/__pycache__").mkdir()
     (at / "tcc/compiler/__pycache__/more.pyc").write_bytes(b"compiled")
     (at / "tcc/docs").mkdir()
     (at / "tcc/docs/page.md").write_text("")
     (at / "site/notes.txt").write_text("")
-    assert digest() == before
+    assert digest() == previous_digest
 
 
 def test_a_link_to_nowhere_among_the_sources(copied):
@@ -87,19 +87,19 @@ def test_a_link_to_nowhere_among_the_sources(copied):
 
 
 def test_all_of_tcc_that_decides_bytes_counts():
-    listed = set(stage_cache.list_sources())
-    assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < listed
-    assert any(name.startswith("backends/arm/micro/c/") for name in listed)
-    assert any(name.startswith("zoo/samples/") for name in listed)
-    assert not any("__pycache__" in name for name in listed)
+    sources = set(stage_cache.list_sources())
+    assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < sources
+    assert any(name.startswith("backends/arm/micro/c/") for name in sources)
+    assert any(name.startswith("zoo/samples/") for name in sources)
+    assert not any("__pycache__" in name for name in sources)
 
 
 def test_the_processor_is_the_same_at_any_moment(tmp_path):
     text = "processor : 0\nmodel name\t: A\ncpu MHz\t: {}\nflags\t\t: fma avx2\n\nprocessor : 1\n"
     (tmp_path / "cpuinfo").write_text(text.format(1000))
     assert cpu.read_identity(tmp_path / "cpuinfo") == ("model name : A", "flags : fma avx2")
-    before = cpu.read_identity(tmp_path / "cpuinfo")
+    identity = cpu.read_identity(tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text(text.format(2000))
-    assert cpu.read_identity(tmp_path / "cpuinfo") == before
+    assert cpu.read_identity(tmp_path / "cpuinfo") == identity
     assert cpu.read_identity(tmp_path / "none") == ()
     assert cpu.read_identity() or not Path("/proc/cpuinfo").exists()

@@ -28,8 +28,8 @@ def home(tmp_path, monkeypatch) -> Path:
 def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     assert user_folders.locate_folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
-    (said,) = user_folders.describe_ignored_variables()
-    assert said == "XDG_CACHE_HOME=c is ignored: it is not an absolute path; ~/.cache is used"
+    (notice,) = user_folders.describe_ignored_variables()
+    assert notice == "XDG_CACHE_HOME=c is ignored: it is not an absolute path; ~/.cache is used"
     assert user_folders.prepare_cache_folder("kernels") == home / ".cache/tcc/kernels"
     assert not Path("c").exists()
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "c"))
@@ -49,30 +49,30 @@ PARTS = (".", "..", "../..", "../../..")
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o707])
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_is_as_safe_as_each_above_it(mode, part, home):
-    place = user_folders.prepare_cache_folder("kernels")
-    assert user_folders.find_obstacle(place) == ""
-    weak = (place / part).resolve()
+    folder = user_folders.prepare_cache_folder("kernels")
+    assert user_folders.find_obstacle(folder) == ""
+    weak = (folder / part).resolve()
     weak.chmod(mode)
-    assert f"others can write to {weak}" in user_folders.find_obstacle(place)
-    assert user_folders.prepare_cache_folder("kernels") != place
+    assert f"others can write to {weak}" in user_folders.find_obstacle(folder)
+    assert user_folders.prepare_cache_folder("kernels") != folder
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
     """As in `/tmp`: all write there, and nobody removes what is another's."""
-    place = user_folders.prepare_cache_folder("kernels")
-    (place / part).resolve().chmod(0o1777)
-    assert bool(user_folders.find_obstacle(place)) == (part == ".")
+    folder = user_folders.prepare_cache_folder("kernels")
+    (folder / part).resolve().chmod(0o1777)
+    assert bool(user_folders.find_obstacle(folder)) == (part == ".")
 
 
 @AS_ROOT
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_below_that_of_another_is_his(part, home):
-    place = user_folders.prepare_cache_folder("kernels")
-    owned = (place / part).resolve()
+    folder = user_folders.prepare_cache_folder("kernels")
+    owned = (folder / part).resolve()
     os.chown(owned, NOBODY, NOBODY)
-    assert f"{owned} belongs to user nobody" in user_folders.find_obstacle(place)
-    assert user_folders.prepare_cache_folder("kernels") != place
+    assert f"{owned} belongs to user nobody" in user_folders.find_obstacle(folder)
+    assert user_folders.prepare_cache_folder("kernels") != folder
 
 
 @AS_ROOT
@@ -108,9 +108,9 @@ def test_dots_are_followed_as_the_system_does(where, home):
 def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o777)
-    place = user_folders.prepare_cache_folder("kernels")
-    assert place == tmp_path / "tmp/tcc-kernels-0"
-    os.chown(place, NOBODY, NOBODY)
+    folder = user_folders.prepare_cache_folder("kernels")
+    assert folder == tmp_path / "tmp/tcc-kernels-0"
+    os.chown(folder, NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="set XDG_CACHE_HOME"):
         user_folders.prepare_cache_folder("kernels")
 
@@ -118,17 +118,17 @@ def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
 @AS_ROOT
 def test_what_another_user_cannot_change_he_cannot(home):
     """The rule, tried by a process of another user: it fails at all that is called safe."""
-    place = user_folders.prepare_cache_folder("kernels")
-    user_folders.write_cached(place / "x", b"content")
+    folder = user_folders.prepare_cache_folder("kernels")
+    user_folders.write_cached(folder / "x", b"content")
     child = os.fork()
     if not child:
         os.setgroups([])
         os.setegid(NOBODY)
         os.seteuid(NOBODY)
         for act in (
-            lambda: (place / "x").write_bytes(b""),
-            lambda: (place / "y").write_bytes(b""),
-            lambda: place.rename(place.with_name("z")),
+            lambda: (folder / "x").write_bytes(b""),
+            lambda: (folder / "y").write_bytes(b""),
+            lambda: folder.rename(folder.with_name("z")),
             lambda: user_folders.locate_key_file().read_bytes(),
         ):
             try:
@@ -138,45 +138,45 @@ def test_what_another_user_cannot_change_he_cannot(home):
             os._exit(1)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert user_folders.read_cached(place / "x") == b"content"
+    assert user_folders.read_cached(folder / "x") == b"content"
 
 
 def test_an_entry_comes_back_under_its_own_name_alone(home):
-    place = user_folders.prepare_cache_folder("kernels")
-    user_folders.write_cached(place / "x", b"content")
-    assert user_folders.read_cached(place / "x") == b"content"
-    (place / "y").write_bytes((place / "x").read_bytes())
-    assert user_folders.read_cached(place / "y") is None
-    entry = bytearray((place / "x").read_bytes())
+    folder = user_folders.prepare_cache_folder("kernels")
+    user_folders.write_cached(folder / "x", b"content")
+    assert user_folders.read_cached(folder / "x") == b"content"
+    (folder / "y").write_bytes((folder / "x").read_bytes())
+    assert user_folders.read_cached(folder / "y") is None
+    entry = bytearray((folder / "x").read_bytes())
     for index in range(len(entry)):
         entry[index] ^= 1 << index % 8
-        (place / "x").write_bytes(entry)
-        assert user_folders.read_cached(place / "x") is None
+        (folder / "x").write_bytes(entry)
+        assert user_folders.read_cached(folder / "x") is None
         entry[index] ^= 1 << index % 8
     for cut in (b"", bytes(entry[:31]), bytes(entry[:32]), bytes(entry[:-1])):
-        (place / "x").write_bytes(cut)
-        assert user_folders.read_cached(place / "x") is None
+        (folder / "x").write_bytes(cut)
+        assert user_folders.read_cached(folder / "x") is None
 
 
 def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
-    place = user_folders.prepare_cache_folder("kernels")
-    user_folders.write_cached(place / "x", b"content")
+    folder = user_folders.prepare_cache_folder("kernels")
+    user_folders.write_cached(folder / "x", b"content")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "other"))
-    assert user_folders.read_cached(place / "x") is None
-    user_folders.write_cached(place / "x", b"new")
-    assert user_folders.read_cached(place / "x") == b"new"
+    assert user_folders.read_cached(folder / "x") is None
+    user_folders.write_cached(folder / "x", b"new")
+    assert user_folders.read_cached(folder / "x") == b"new"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert user_folders.read_cached(place / "x") is None
+    assert user_folders.read_cached(folder / "x") is None
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_key_that_others_could_read_is_replaced(mode, home):
-    place = user_folders.prepare_cache_folder("kernels")
-    user_folders.write_cached(place / "x", b"content")
-    before = user_folders.locate_key_file().read_bytes()
+    folder = user_folders.prepare_cache_folder("kernels")
+    user_folders.write_cached(folder / "x", b"content")
+    previous_key = user_folders.locate_key_file().read_bytes()
     user_folders.locate_key_file().chmod(mode)
-    assert user_folders.read_cached(place / "x") is None
-    assert user_folders.locate_key_file().read_bytes() != before
+    assert user_folders.read_cached(folder / "x") is None
+    assert user_folders.locate_key_file().read_bytes() != previous_key
     assert stat.S_IMODE(user_folders.locate_key_file().stat().st_mode) == 0o600
 
 
@@ -189,12 +189,12 @@ def test_a_key_that_is_cut_is_replaced(content, home):
 
 
 def test_without_a_key_nothing_is_kept_and_nothing_believed(home):
-    place = user_folders.prepare_cache_folder("kernels")
-    user_folders.write_cached(place / "x", b"content")
+    folder = user_folders.prepare_cache_folder("kernels")
+    user_folders.write_cached(folder / "x", b"content")
     user_folders.locate_key_file().parent.chmod(0o777)
-    assert user_folders.read_cached(place / "x") is None
-    user_folders.write_cached(place / "y", b"content")
-    assert not (place / "y").exists()
+    assert user_folders.read_cached(folder / "x") is None
+    user_folders.write_cached(folder / "y", b"content")
+    assert not (folder / "y").exists()
     assert "others can write" in user_folders.find_key_obstacle()
 
 

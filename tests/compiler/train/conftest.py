@@ -10,10 +10,10 @@ def pictures(tmp_path_factory):
     """A data set of train, val and test."""
     folder = tmp_path_factory.mktemp("pictures")
     seed = 0
-    for side, count in (("train", 21), ("val", 6), ("test", 5)):
+    for split, count in (("train", 21), ("val", 6), ("test", 5)):
         for label in ("blue", "red"):
             for number in range(count):
-                draw(folder / side / label / f"{number}.png", label, seed := seed + 1)
+                draw(folder / split / label / f"{number}.png", label, seed := seed + 1)
     return folder
 
 
@@ -31,8 +31,8 @@ def train(home, pictures):
     """Run `tcc train` in this process."""
     from tcc.compiler.cli import app
 
-    def run(*words, spec="tiny.yaml", data=None, recipe="own.yaml"):
-        given = ("train", spec, "--data", data or pictures, "--recipe", recipe, "--threads", 1)
-        return CliRunner().invoke(app, list(map(str, (*given, *words))))
+    def run(*arguments, spec="tiny.yaml", data=None, recipe="own.yaml"):
+        options = ("train", spec, "--data", data or pictures, "--recipe", recipe, "--threads", 1)
+        return CliRunner().invoke(app, list(map(str, (*options, *arguments))))
 
     return run

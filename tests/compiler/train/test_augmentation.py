@@ -51,10 +51,10 @@ SAMPLES = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:COUN
 EVERY = {**KINDS, "all": ALL}
 
 
-def one(record, image, seed=0, epoch=0):
+def augment_repeatedly(record, image, seed=0, epoch=0):
     """Many draws of what becomes of one image (C, H, W)."""
-    levels = torch.as_tensor(image, dtype=torch.uint8)
-    return augment(record, levels.repeat(COUNT, 1, 1, 1), SAMPLES, seed, epoch)
+    pixels = torch.as_tensor(image, dtype=torch.uint8)
+    return augment(record, pixels.repeat(COUNT, 1, 1, 1), SAMPLES, seed, epoch)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -64,27 +64,27 @@ def one(record, image, seed=0, epoch=0):
 def test_batches_order_and_threads_have_no_say(name, size, threads):
     expected = augment(EVERY[name], LEVELS, SAMPLES, 5, 3)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(size))
-    before = torch.get_num_threads()
+    thread_count = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for places in order.split(size)[:16]:
-            found = augment(EVERY[name], LEVELS[places], SAMPLES[places], 5, 3)
-            assert torch.equal(found, expected[places])
+        for indices in order.split(size)[:16]:
+            augmented = augment(EVERY[name], LEVELS[indices], SAMPLES[indices], 5, 3)
+            assert torch.equal(augmented, expected[indices])
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(thread_count)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_seed_epoch_and_sample_decide(name):
-    given_levels = LEVELS.clone()
-    base = augment(EVERY[name], given_levels, SAMPLES, 5, 3)
-    assert torch.equal(given_levels, LEVELS)
+    original_pixels = LEVELS.clone()
+    base = augment(EVERY[name], original_pixels, SAMPLES, 5, 3)
+    assert torch.equal(original_pixels, LEVELS)
     assert base.dtype == torch.uint8
     assert base.shape == LEVELS.shape
     assert torch.equal(base, augment(EVERY[name], LEVELS, SAMPLES, 5, 3))
     for seed, epoch, samples in ((6, 3, SAMPLES), (5, 4, SAMPLES), (5, 3, SAMPLES + 1)):
-        other = augment(EVERY[name], LEVELS, samples, seed, epoch)
-        assert (other != base).flatten(1).any(1).float().mean() > 0.3
+        reseeded = augment(EVERY[name], LEVELS, samples, seed, epoch)
+        assert (reseeded != base).flatten(1).any(1).float().mean() > 0.3
 
 
 def test_nothing_happens_unless_asked():
@@ -98,27 +98,43 @@ def test_nothing_happens_unless_asked():
     assert torch.equal(augment(still, LEVELS, SAMPLES, 0, 0), LEVELS)
 
 
-def kinds_of(results, *expected):
+def count_kinds(results, *expected):
     """How many results are each of some images; each is one of them."""
-    same = torch.stack([(results == image).flatten(1).all(1) for image in expected])
-    assert same.any(0).all()
-    return same.sum(1).tolist()
+    is_match = torch.stack([(results == image).flatten(1).all(1) for image in expected])
+    assert is_match.any(0).all()
+    return is_match.sum(1).tolist()
 
 
 def test_flips_and_turns_are_exact():
     x = LEVELS[0]
-    assert min(kinds_of(one(KINDS["horizontal_flip"], x), x, x.flip(2))) > 16
-    assert min(kinds_of(one(KINDS["vertical_flip"], x), x, x.flip(1))) > 16
-    turns = [torch.rot90(x, k, (1, 2)) for k in range(4)]
-    assert min(kinds_of(one(Augmentation(quarter_turns=1), x), *turns)) > 6
-    both = Augmentation(0.5, 0.5, 1)
-    assert min(kinds_of(one(both, x), *turns, *(turn.flip(1) for turn in turns))) > 2
+    assert min(count_kinds(augment_repeatedly(KINDS["horizontal_flip"], x), x, x.flip(2))) > 16
+    assert min(count_kinds(augment_repeatedly(KINDS["vertical_flip"], x), x, x.flip(1))) > 16
+    rotations = [torch.rot90(x, k, (1, 2)) for k in range(4)]
+    assert min(count_kinds(augment_repeatedly(Augmentation(quarter_turns=1), x), *rotations)) > 6
+    flip_and_rotate = Augmentation(0.5, 0.5, 1)
+    assert (
+        min(
+            count_kinds(
+                augment_repeatedly(flip_and_rotate, x),
+                *rotations,
+                *(rotation.flip(1) for rotation in rotations),
+            )
+        )
+        > 2
+    )
     wide = x[:, :6]
-    assert min(kinds_of(one(Augmentation(quarter_turns=1), wide), wide, wide.flip(1, 2))) > 16
-    assert torch.equal(one(Augmentation(horizontal_flip=1), x)[0], x.flip(2))
+    assert (
+        min(
+            count_kinds(
+                augment_repeatedly(Augmentation(quarter_turns=1), wide), wide, wide.flip(1, 2)
+            )
+        )
+        > 16
+    )
+    assert torch.equal(augment_repeatedly(Augmentation(horizontal_flip=1), x)[0], x.flip(2))
 
 
-def moments(image):
+def compute_moments(image):
     """The centre of a bright spot, (x, y) in pixels, and how it is spread, 2 x 2."""
     values = image.double()
     y, x = torch.meshgrid(*(torch.arange(s).double() for s in values.shape), indexing="ij")
@@ -131,18 +147,20 @@ def moments(image):
     return (float(cx), float(cy)), float(xx), float(yy), float(xy)
 
 
-def bar(height, width, high, wide):
+def draw_bar(height, width, high, wide):
     image = torch.zeros(1, height, width, dtype=torch.uint8)
-    top, left = (height - high) // 2, (width - wide) // 2
-    image[:, top : top + high, left : left + wide] = 200
+    top_edge, left_edge = (height - high) // 2, (width - wide) // 2
+    image[:, top_edge : top_edge + high, left_edge : left_edge + wide] = 200
     return image
 
 
 def test_a_rotation_turns_by_angles_of_pixels_whatever_the_shape():
-    results = one(Augmentation(warp=Warp(degrees=40, border="black")), bar(48, 80, 4, 30))
+    results = augment_repeatedly(
+        Augmentation(warp=Warp(degrees=40, border="black")), draw_bar(48, 80, 4, 30)
+    )
     angles = []
     for image in results:
-        centre, xx, yy, xy = moments(image[0])
+        centre, xx, yy, xy = compute_moments(image[0])
         assert centre == pytest.approx((39.5, 23.5), abs=0.1)
         assert xx * yy - xy**2 == pytest.approx(30**2 / 12 * 4**2 / 12, rel=0.15)
         angles.append(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
@@ -152,44 +170,46 @@ def test_a_rotation_turns_by_angles_of_pixels_whatever_the_shape():
 
 
 def test_scales_shifts_and_shears_are_of_their_size():
-    square = bar(61, 61, 13, 13)
+    square = draw_bar(61, 61, 13, 13)
     areas = [
         float(image.float().sum()) / (200 * 169)
-        for image in one(Augmentation(warp=Warp(scale=(0.5, 2), border="black")), square)
+        for image in augment_repeatedly(
+            Augmentation(warp=Warp(scale=(0.5, 2), border="black")), square
+        )
     ]
     assert 0.24 < min(areas) < 0.4
     assert 2.6 < max(areas) < 4.1
-    moved = one(Augmentation(warp=Warp(shift=0.25, border="black")), square)
-    places = np.array([moments(image[0])[0] for image in moved]) - 30
-    assert np.abs(places).max() < 0.251 * 61
-    assert (places.min(0) < -10).all()
-    assert (places.max(0) > 10).all()
-    for image in one(Augmentation(warp=Warp(shear=30, border="black")), square):
-        _, _, yy, xy = moments(image[0])
+    shifted = augment_repeatedly(Augmentation(warp=Warp(shift=0.25, border="black")), square)
+    centers = np.array([compute_moments(image[0])[0] for image in shifted]) - 30
+    assert np.abs(centers).max() < 0.251 * 61
+    assert (centers.min(0) < -10).all()
+    assert (centers.max(0) > 10).all()
+    for image in augment_repeatedly(Augmentation(warp=Warp(shear=30, border="black")), square):
+        _, _, yy, xy = compute_moments(image[0])
         assert yy == pytest.approx(169 / 12, rel=0.05)
         assert abs(xy / yy) < np.tan(np.radians(30)) + 0.02
 
 
 def test_borders_are_mirrored_repeated_or_black():
     ramp = torch.arange(16, dtype=torch.uint8).repeat(1, 16, 1) * 10 + 50
-    for border, least, most in (("mirror", 50, 200), ("edge", 50, 200), ("black", 0, 200)):
-        found = one(Augmentation(warp=Warp(shift=0.4, border=border)), ramp)
-        assert (int(found.min()), int(found.max())) == (least, most)
-    edged = one(Augmentation(warp=Warp(shift=0.4, border="edge")), ramp)
+    for border, min_level, max_level in (("mirror", 50, 200), ("edge", 50, 200), ("black", 0, 200)):
+        augmented = augment_repeatedly(Augmentation(warp=Warp(shift=0.4, border=border)), ramp)
+        assert (int(augmented.min()), int(augmented.max())) == (min_level, max_level)
+    edged = augment_repeatedly(Augmentation(warp=Warp(shift=0.4, border="edge")), ramp)
     assert (edged.float().diff(dim=3) >= 0).all()
-    mirrored = one(Augmentation(warp=Warp(shift=0.4)), ramp)
+    mirrored = augment_repeatedly(Augmentation(warp=Warp(shift=0.4)), ramp)
     assert (mirrored.float().diff(dim=3) < -5).any()
 
 
 def test_a_crop_is_a_part_of_its_area():
     ramp = torch.arange(0, 240, 4, dtype=torch.uint8).repeat(1, 60, 1)
-    for image in one(Augmentation(crop=Crop(area=(0.25, 0.25))), ramp):
+    for image in augment_repeatedly(Augmentation(crop=Crop(area=(0.25, 0.25))), ramp):
         across = image[0].float()
         assert (across == across[0]).all()
         assert float(across[0].max() - across[0].min()) == pytest.approx(118, abs=3)
     spans = [
         float(image[0, 0].float().max() - image[0, 0].float().min()) / 236
-        for image in one(Augmentation(crop=Crop(area=(0.25, 0.25), aspect=4)), ramp)
+        for image in augment_repeatedly(Augmentation(crop=Crop(area=(0.25, 0.25), aspect=4)), ramp)
     ]
     assert min(spans) < 0.4
     assert max(spans) > 0.7
@@ -199,35 +219,37 @@ COLORS = torch.tensor([[200, 60, 90], [20, 180, 70], [120, 120, 120], [10, 30, 9
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
-def painted(colors=COLORS):
+def paint_colors(colors=COLORS):
     return colors.to(torch.uint8)[:, :, None].repeat(1, 1, 4)
 
 
 def test_colours_change_as_is_said():
-    x = painted().float()
+    x = paint_colors().float()
     grey = (x * LUMA[:, None, None]).sum(0)
-    for image in one(Augmentation(brightness=Change(0.2)), painted()).float():
+    for image in augment_repeatedly(Augmentation(brightness=Change(0.2)), paint_colors()).float():
         assert (image - x * (image[0, 0, 0] / 200)).abs().max() <= 1.5
         assert 159 <= image[0, 0, 0] <= 240
-    middle = painted(COLORS // 2 + 50)
+    middle = paint_colors(COLORS // 2 + 50)
     mean = float((middle.float() * LUMA[:, None, None]).sum(0).mean())
-    for image in one(Augmentation(contrast=Change(0.5)), middle).float():
+    for image in augment_repeatedly(Augmentation(contrast=Change(0.5)), middle).float():
         assert float((image * LUMA[:, None, None]).sum(0).mean()) == pytest.approx(mean, abs=0.5)
     greys = (middle.float() * LUMA[:, None, None]).sum(0)
     for record in (Augmentation(saturation=Change(0.4)), Augmentation(hue=Change(20))):
-        for image in one(record, middle).float():
+        for image in augment_repeatedly(record, middle).float():
             assert ((image * LUMA[:, None, None]).sum(0) - greys).abs().max() < 0.51
             assert (image[:, 2] - 110).abs().max() == 0
-    gray = one(Augmentation(grey=1), painted()).float()
+    gray = augment_repeatedly(Augmentation(grey=1), paint_colors()).float()
     assert (gray - grey.round()).abs().max() == 0
-    blue_first = augment(Augmentation(grey=1), painted().flip(0)[None], SAMPLES[:1], 0, 0, "bgr")
+    blue_first = augment(
+        Augmentation(grey=1), paint_colors().flip(0)[None], SAMPLES[:1], 0, 0, "bgr"
+    )
     assert torch.equal(blue_first, gray[:1].to(torch.uint8))
 
 
 @pytest.mark.parametrize("kind", ["brightness", "contrast", "gamma", "stain", "noise", "blur"])
 def test_grey_networks_have_the_changes_that_need_no_colour(kind):
-    found = augment(KINDS[kind], LEVELS[:, :1], SAMPLES, 0, 0)
-    assert (found != LEVELS[:, :1]).any()
+    augmented = augment(KINDS[kind], LEVELS[:, :1], SAMPLES, 0, 0)
+    assert (augmented != LEVELS[:, :1]).any()
     flat = torch.full_like(LEVELS[:, :1], 77)
     if kind in ("contrast", "blur"):
         assert torch.equal(augment(KINDS[kind], flat, SAMPLES, 0, 0), flat)
@@ -236,22 +258,24 @@ def test_grey_networks_have_the_changes_that_need_no_colour(kind):
 def test_curves_keep_black_white_and_order():
     ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).repeat(3, 1, 1)
     for kind in ("gamma", "stain"):
-        for image in one(KINDS[kind], ramp).flatten(2):
+        for image in augment_repeatedly(KINDS[kind], ramp).flatten(2):
             assert (image[:, 0] == 0).all()
             assert (image[:, 255] == 255).all()
             assert (image.float().diff(dim=1) >= 0).all()
-    spread = [int(i[:, 8, 0].max() - i[:, 8, 0].min()) for i in one(KINDS["stain"], ramp)]
+    spread = [
+        int(i[:, 8, 0].max() - i[:, 8, 0].min()) for i in augment_repeatedly(KINDS["stain"], ramp)
+    ]
     assert max(spread) > 20
 
 
 def test_noise_is_of_its_deviation():
     flat = torch.full((3, 40, 40), 128, dtype=torch.uint8)
-    found = one(Augmentation(noise=Change(20)), flat).double() - 128
-    deviations = found.flatten(1).std(1)
-    assert float(found.mean()) == pytest.approx(0, abs=0.1)
+    noise = augment_repeatedly(Augmentation(noise=Change(20)), flat).double() - 128
+    deviations = noise.flatten(1).std(1)
+    assert float(noise.mean()) == pytest.approx(0, abs=0.1)
     assert 18 < float(deviations.max()) < 20.5
     assert float(deviations.min()) < 2
-    loud = found[deviations.argmax()].flatten() / deviations.max()
+    loud = noise[deviations.argmax()].flatten() / deviations.max()
     assert float((loud.abs() < 1).double().mean()) == pytest.approx(0.683, abs=0.02)
     neighbours = torch.corrcoef(torch.stack((loud[:-1], loud[1:])))[0, 1]
     assert abs(float(neighbours)) < 0.05
@@ -261,8 +285,8 @@ def test_blur_is_gaussian_and_keeps_light():
     point = torch.zeros(1, 41, 41, dtype=torch.uint8)
     point[0, 16:25, 16:25] = 250
     variances = []
-    for image in one(Augmentation(blur=Change(3)), point):
-        centre, xx, yy, xy = moments(image[0])
+    for image in augment_repeatedly(Augmentation(blur=Change(3)), point):
+        centre, xx, yy, xy = compute_moments(image[0])
         assert float(image.float().sum()) == pytest.approx(250 * 81, rel=0.02)
         assert centre == pytest.approx((20, 20), abs=1e-6)
         assert xx == pytest.approx(yy)
@@ -276,30 +300,32 @@ def test_what_is_erased_is_of_its_area_and_filled():
     x = LEVELS[0].repeat(1, 4, 4)
     mean = x.double().mean((1, 2)).round()
     shares = []
-    for image in one(Augmentation(erase=Erase(1, (0.1, 0.3), 2)), x):
-        changed = (image != x).any(0)
-        rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
+    for image in augment_repeatedly(Augmentation(erase=Erase(1, (0.1, 0.3), 2)), x):
+        is_erased = (image != x).any(0)
+        rows, columns = is_erased.any(1).nonzero(), is_erased.any(0).nonzero()
         box = image[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert (box.double() == mean[:, None, None]).all()
         shares.append(box[0].numel() / x[0].numel())
     assert 0.08 < min(shares) < 0.15
     assert 0.25 < max(shares) < 0.33
-    assert (one(Augmentation(erase=Erase(1, fill="black")), x + 1) == 0).any()
+    assert (augment_repeatedly(Augmentation(erase=Erase(1, fill="black")), x + 1) == 0).any()
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
 def test_probabilities_are_shares(probability):
-    many = torch.arange(4000)
-    levels = torch.full((4000, 1, 2, 2), 100, dtype=torch.uint8)
+    sample_ids = torch.arange(4000)
+    pixels = torch.full((4000, 1, 2, 2), 100, dtype=torch.uint8)
     record = Augmentation(noise=Change(60, probability), brightness=Change(0.0))
-    changed = (augment(record, levels, many, 0, 0) != 100).flatten(1).any(1).double().mean()
-    assert float(changed) == pytest.approx(probability, abs=0.03)
+    changed_share = (
+        (augment(record, pixels, sample_ids, 0, 0) != 100).flatten(1).any(1).double().mean()
+    )
+    assert float(changed_share) == pytest.approx(probability, abs=0.03)
 
 
 @settings(max_examples=25)
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 5), st.text(max_size=5))
 def test_random_numbers_are_those_of_splitmix(sample, place, name):
-    found = counter_random.create_random(torch.tensor([3, sample]), name, 7).sample_bits("x", 6)[
+    bits = counter_random.create_random(torch.tensor([3, sample]), name, 7).sample_bits("x", 6)[
         1, place
     ]
     mask, step = (1 << 64) - 1, 0x9E3779B97F4A7C15
@@ -311,24 +337,24 @@ def test_random_numbers_are_those_of_splitmix(sample, place, name):
 
     key = mixed((sample * step + counter_random.hash_words(name, 7)) & mask)
     key = mixed((key + counter_random.hash_words("x")) & mask)
-    assert int(found) & mask == mixed((key + place * step) & mask)
+    assert int(bits) & mask == mixed((key + place * step) & mask)
 
 
 def test_random_numbers_are_even():
-    found = counter_random.create_random(torch.arange(2000), 0).sample_uniform("x", 50)
-    assert float(found.min()) >= 0
-    assert float(found.max()) < 1
-    counts = torch.histc(found.float(), 20, 0, 1)
+    uniforms = counter_random.create_random(torch.arange(2000), 0).sample_uniform("x", 50)
+    assert float(uniforms.min()) >= 0
+    assert float(uniforms.max()) < 1
+    counts = torch.histc(uniforms.float(), 20, 0, 1)
     assert float(((counts - 5000) ** 2 / 5000).sum()) < 43.8  # chi squared, 19 degrees: 0.1 %
     for axis in (0, 1):
         a, b = (
-            found.narrow(axis, 0, found.shape[axis] - 1),
-            found.narrow(axis, 1, found.shape[axis] - 1),
+            uniforms.narrow(axis, 0, uniforms.shape[axis] - 1),
+            uniforms.narrow(axis, 1, uniforms.shape[axis] - 1),
         )
         assert abs(float(torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1])) < 0.012
 
 
-def network(contract):
+def create_input(contract):
     return Input("x", TensorType((3, 8, 8)), contract)
 
 
@@ -341,13 +367,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_network_cannot_have_is_refused(name):
-    record, contract, words = REFUSED[name]
+    record, contract, fragment = REFUSED[name]
     with pytest.raises(UserError) as caught:
-        check_augmentation(record, network(contract), make_file_span("recipe.yaml"))
+        check_augmentation(record, create_input(contract), make_file_span("recipe.yaml"))
     assert caught.value.diagnostics[0].code == "E1215"
-    assert words in str(caught.value)
+    assert fragment in str(caught.value)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_it_can_have_is_not(name):
-    check_augmentation(EVERY[name], network(Preprocess()), make_file_span("recipe.yaml"))
+    check_augmentation(EVERY[name], create_input(Preprocess()), make_file_span("recipe.yaml"))

@@ -10,9 +10,9 @@ CLASSES = torch.tensor([0] * 70 + [1] * 20 + [3] * 7)
 
 @pytest.mark.parametrize("last", ["drop", "wrap"])
 def test_an_epoch_has_each_image_once_but_for_its_last_batch(last):
-    found = BatchPlan(97, 10, last, 0).build_batches(1).flatten()
-    assert len(found) == {"drop": 90, "wrap": 100}[last]
-    assert len(found[:97].unique()) == min(97, len(found))
+    indices = BatchPlan(97, 10, last, 0).build_batches(1).flatten()
+    assert len(indices) == {"drop": 90, "wrap": 100}[last]
+    assert len(indices[:97].unique()) == min(97, len(indices))
 
 
 def test_balanced_classes_have_equal_shares():
@@ -25,8 +25,8 @@ def test_balanced_classes_have_equal_shares():
         assert set(times[:70].tolist()) == {0, 1}
         assert set(times[70:90].tolist()) == {1, 2}
         assert set(times[90:].tolist()) == {4, 5}
-    seen = torch.cat([plan.build_batches(epoch).flatten() for epoch in range(40)])
-    assert len(seen.unique()) == 97
+    drawn_indices = torch.cat([plan.build_batches(epoch).flatten() for epoch in range(40)])
+    assert len(drawn_indices.unique()) == 97
 
 
 def test_shares_that_do_not_divide_differ_by_one():

@@ -20,22 +20,25 @@ NUMBERS = st.floats(-4, 4) | st.just(1e-30)
 DEVIATIONS = st.floats(1e-6, 300)
 
 
-def expected(contract):
+def compute_expected(contract):
     return np.stack([preprocess.normalize(contract, image) for image in IMAGES])
 
 
-def same(contract, device):
-    levels = torch.tensor(IMAGES.transpose(0, 3, 1, 2), device=device)
-    for given_levels in (
-        levels,
-        levels.float(),
-        levels.contiguous(memory_format=torch.channels_last),
+def assert_same(contract, device):
+    pixels = torch.tensor(IMAGES.transpose(0, 3, 1, 2), device=device)
+    for input_pixels in (
+        pixels,
+        pixels.float(),
+        pixels.contiguous(memory_format=torch.channels_last),
     ):
-        before = given_levels.clone()
-        found = normalize_pixels(contract, given_levels)
-        assert found.dtype == torch.float32
-        assert np.array_equal(found.cpu().numpy().view(np.int32), expected(contract).view(np.int32))
-        assert torch.equal(given_levels, before)
+        original_pixels = input_pixels.clone()
+        normalized_images = normalize_pixels(contract, input_pixels)
+        assert normalized_images.dtype == torch.float32
+        assert np.array_equal(
+            normalized_images.cpu().numpy().view(np.int32),
+            compute_expected(contract).view(np.int32),
+        )
+        assert torch.equal(input_pixels, original_pixels)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -47,15 +50,17 @@ def same(contract, device):
 )
 def test_all_levels_by_any_mean_and_deviation(device, means, deviations, scale, alone):
     count = 1 if alone else 3
-    same(Preprocess(mean=tuple(means[:count]), std=tuple(deviations[:count]), scale=scale), device)
+    assert_same(
+        Preprocess(mean=tuple(means[:count]), std=tuple(deviations[:count]), scale=scale), device
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_papers_contract_and_raw_levels(device, scale):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    same(Preprocess(mean=mean, std=std, scale=scale), device)
-    same(Preprocess(mean=mean, std=std, raw=True), device)
+    assert_same(Preprocess(mean=mean, std=std, scale=scale), device)
+    assert_same(Preprocess(mean=mean, std=std, raw=True), device)
 
 
 def test_a_scale_that_is_not_written():

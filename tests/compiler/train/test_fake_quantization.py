@@ -50,7 +50,7 @@ from tcc.testing.op_cases import sample_weights
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def everything(*ends: Output) -> Graph:
+def build_full_graph(*outputs: Output) -> Graph:
     """Each kind of operation that has an integer form."""
     add = NetBuilder(3, 13, 12, name="everything")
     add("stem", Conv(8, (3, 3), (2, 2), "same", bias=False))
@@ -76,67 +76,67 @@ def everything(*ends: Output) -> Graph:
     add("flat", Flatten())
     add("fc", Linear(5))
     add("soft", Softmax())
-    return add.build(*(ends or (Output("logits", "fc"), Output("map", "max_pool"))))
+    return add.build(*(outputs or (Output("logits", "fc"), Output("map", "max_pool"))))
 
 
-def made(graph: Graph, weights, stretch: float = 1.0):
+def build_pair(graph: Graph, weights, stretch: float = 1.0):
     model = lower_for_int8(graph, weights)
     calibration = calibrate_on_input(model, sample_input(model.graph), stretch)
     return FakeQuantizedNetwork(graph, weights, calibration).eval(), quantize(model, calibration)
 
 
-def compared(network, program, seeds=range(4)):
+def compare_outputs(network, program, seeds=range(4)):
     """Outputs of the module in both modes of gradients, and those of the reference executor."""
     xs = [sample_input(program.graph, seed) for seed in seeds]
     expected = integer_program.run(program, xs)
     x = torch.tensor(np.stack(xs))
     with torch.no_grad():
-        found = network(x)
+        actual = network(x)
     traced = network(x)
-    for name, y in found.items():
+    for name, y in actual.items():
         assert torch.equal(traced[name], y)
-    return {n: (y.numpy(), np.stack([e[n] for e in expected])) for n, y in found.items()}
+    return {n: (y.numpy(), np.stack([e[n] for e in expected])) for n, y in actual.items()}
 
 
 @pytest.mark.parametrize(
-    "graph", [build_dense(), build_gated(), everything()], ids=lambda g: g.name
+    "graph", [build_dense(), build_gated(), build_full_graph()], ids=lambda g: g.name
 )
 def test_it_computes_the_integer_program_to_the_bit(graph):
-    network, program = made(graph, sample_weights(graph))
+    network, program = build_pair(graph, sample_weights(graph))
     assert integer_program.find_inexact_nodes(program.graph) == ()
-    for found, expected in compared(network, program).values():
-        assert found.tobytes() == expected.tobytes()
+    for actual, expected in compare_outputs(network, program).values():
+        assert actual.tobytes() == expected.tobytes()
 
 
-def random_networks_are_exact(data) -> None:
-    graph = random_nets.graphs(data.draw)
-    weights = random_nets.extreme(data.draw, graph)
-    network, program = made(graph, weights)
+def check_random_networks(data) -> None:
+    graph = random_nets.draw_graph(data.draw)
+    weights = random_nets.draw_weights(data.draw, graph)
+    network, program = build_pair(graph, weights)
     assert integer_program.find_inexact_nodes(program.graph) == ()
-    for found, expected in compared(network, program, range(2)).values():
-        assert found.tobytes() == expected.tobytes()
+    for actual, expected in compare_outputs(network, program, range(2)).values():
+        assert actual.tobytes() == expected.tobytes()
 
 
 @given(st.data())
 @settings(max_examples=10, deadline=None)
 def test_random_networks_are_computed_to_the_bit(data):
-    random_networks_are_exact(data)
+    check_random_networks(data)
 
 
 @pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_more_random_networks_are_computed_to_the_bit(data):
-    random_networks_are_exact(data)
+    check_random_networks(data)
 
 
 def test_what_stays_in_float_is_computed_in_float():
-    graph = everything(Output("soft", "soft"), Output("logits", "fc"))
-    network, program = made(graph, sample_weights(graph))
+    graph = build_full_graph(Output("soft", "soft"), Output("logits", "fc"))
+    network, program = build_pair(graph, sample_weights(graph))
     assert "soft" in integer_program.find_inexact_nodes(program.graph)
-    both = compared(network, program)
-    assert both["logits"][0].tobytes() == both["logits"][1].tobytes()
-    np.testing.assert_allclose(*both["soft"], rtol=1e-6)
+    output_pairs = compare_outputs(network, program)
+    assert output_pairs["logits"][0].tobytes() == output_pairs["logits"][1].tobytes()
+    np.testing.assert_allclose(*output_pairs["soft"], rtol=1e-6)
 
 
 def test_layers_kept_in_float_and_equalised_channels():
@@ -149,19 +149,19 @@ def test_layers_kept_in_float_and_equalised_channels():
     graph = add.build()
     weights = sample_weights(graph)
     model = lower_for_int8(graph, weights)
-    plain = calibrate_on_input(model, sample_input(model.graph))
+    base_calibration = calibrate_on_input(model, sample_input(model.graph))
     factors = {"relu": np.array([0.5, 1.0, 0.25, 1.0], np.float32)}
     factors["a"] = factors["relu"]
     network = FakeQuantizedNetwork(
-        graph, weights, Calibration(plain.ranges, factors=factors)
+        graph, weights, Calibration(base_calibration.ranges, factors=factors)
     ).eval()
     program = quantize(model, network.compute_calibration())
-    for found, expected in compared(network, program).values():
-        assert found.tobytes() == expected.tobytes()
-    mixed = Calibration(plain.ranges, in_float=frozenset({"b"}))
+    for actual, expected in compare_outputs(network, program).values():
+        assert actual.tobytes() == expected.tobytes()
+    mixed = Calibration(base_calibration.ranges, in_float=frozenset({"b"}))
     network = FakeQuantizedNetwork(graph, weights, mixed)
-    for found, expected in compared(network, quantize(model, mixed)).values():
-        np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-3)
+    for actual, expected in compare_outputs(network, quantize(model, mixed)).values():
+        np.testing.assert_allclose(actual, expected, rtol=0.02, atol=1e-3)
     network(torch.tensor(sample_input(graph)[None]))["logits"].sum().backward()
     assert all(parameter.grad.any() for parameter in network.parameters())
 
@@ -192,14 +192,14 @@ def test_sums_that_float32_cannot_hold_are_exact():
 
 
 def test_gradients_are_those_of_the_float_network_but_for_rounding():
-    graph = everything(Output("logits", "fc"))
+    graph = build_full_graph(Output("logits", "fc"))
     weights = sample_weights(graph)
-    network, _ = made(graph, weights, stretch=1.5)
+    network, _ = build_pair(graph, weights, stretch=1.5)
     floats = create_module(graph, weights).eval()
     x = torch.tensor(np.stack([sample_input(graph, seed) for seed in range(8)])) * 0.7
-    aim = torch.linspace(-1, 1, 40).reshape(8, 5)
-    for one in (network, floats):
-        (one(x)["logits"] * aim).sum().backward()
+    output_gradient = torch.linspace(-1, 1, 40).reshape(8, 5)
+    for tested_network in (network, floats):
+        (tested_network(x)["logits"] * output_gradient).sum().backward()
     for (name, a), (_, b) in zip(
         network.named_parameters(), floats.named_parameters(), strict=True
     ):
@@ -210,46 +210,46 @@ def test_gradients_are_those_of_the_float_network_but_for_rounding():
 
 def test_names_copies_and_files_are_those_of_the_float_module():
     graph = build_dense()
-    network, program = made(graph, sample_weights(graph))
+    network, program = build_pair(graph, sample_weights(graph))
     assert list(network.state_dict()) == list(graph.params)
     assert find_network(torch.optim.swa_utils.AveragedModel(network)).graph == graph
     x = torch.tensor(sample_input(graph)[None])
-    for again in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):  # noqa: S301
-        assert torch.equal(again(x)["logits"], network(x)["logits"])
+    for copied_network in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):  # noqa: S301
+        assert torch.equal(copied_network(x)["logits"], network(x)["logits"])
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network(x)["logits"], network(x)["logits"].float())
-    for found, expected in compared(network, program).values():
-        assert found.tobytes() == expected.tobytes()
+    for actual, expected in compare_outputs(network, program).values():
+        assert actual.tobytes() == expected.tobytes()
 
 
 def test_changed_weights_change_the_program():
     graph = build_gated()
-    network, _ = made(graph, sample_weights(graph))
+    network, _ = build_pair(graph, sample_weights(graph))
     x = torch.tensor(sample_input(graph)[None])
     with torch.no_grad():
-        before = network(x)["features"]
+        original_features = network(x)["features"]
         network.get_parameter("reduce.weight").mul_(-0.5)
-        after = network(x)["features"]
-    assert not torch.equal(before, after)
+        changed_features = network(x)["features"]
+    assert not torch.equal(original_features, changed_features)
     weights = {n: t.detach().numpy() for n, t in network.named_weights().items()}
     program = quantize(lower_for_int8(graph, weights), network.compute_calibration())
-    for found, expected in compared(network, program).values():
-        assert found.tobytes() == expected.tobytes()
+    for actual, expected in compare_outputs(network, program).values():
+        assert actual.tobytes() == expected.tobytes()
 
 
 def test_other_weights_in_its_place_are_used():
     """As when averaged weights are judged: other tensors, in memory that was used before."""
     graph = build_gated()
-    network, _ = made(graph, sample_weights(graph))
+    network, _ = build_pair(graph, sample_weights(graph))
     x = torch.tensor(sample_input(graph)[None])
     with torch.no_grad():
         for factor in (1.0, -0.5, 0.25):
-            others = {n: t * factor for n, t in network.named_parameters()}
-            found = torch.func.functional_call(network, others, (x,))
-            again = copy.deepcopy(network)
-            again.load_state_dict({**network.state_dict(), **others})
-            assert torch.equal(found["logits"], again(x)["logits"])
-            del others
+            other_weights = {n: t * factor for n, t in network.named_parameters()}
+            swapped_outputs = torch.func.functional_call(network, other_weights, (x,))
+            copied_network = copy.deepcopy(network)
+            copied_network.load_state_dict({**network.state_dict(), **other_weights})
+            assert torch.equal(swapped_outputs["logits"], copied_network(x)["logits"])
+            del other_weights
             for parameter in network.parameters():
                 parameter.data.mul_(0.9)
 
@@ -261,13 +261,13 @@ def test_grey_levels_are_read_from_normalised_images():
     add("mean", GlobalAvgPool())
     graph = add.build()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
-    network, program = made(graph, sample_weights(graph))
-    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    network, program = build_pair(graph, sample_weights(graph))
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     with torch.no_grad():
-        found = network(normalize_pixels(contract, levels))["logits"].numpy()
-        assert found.tobytes() == network(levels)["logits"].numpy().tobytes()
-    (expected,) = integer_program.run(program, [levels[0].numpy()])
-    assert found[0].tobytes() == expected["logits"].tobytes()
+        logits = network(normalize_pixels(contract, pixels))["logits"].numpy()
+        assert logits.tobytes() == network(pixels)["logits"].numpy().tobytes()
+    (expected,) = integer_program.run(program, [pixels[0].numpy()])
+    assert logits[0].tobytes() == expected["logits"].tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
@@ -276,7 +276,7 @@ def test_a_build_takes_what_was_trained(tmp_path):
     spec = tcc.load(ROOT / "docs/examples/tiles.yaml", width=4)
     document = tcc.calibrate(spec, ROOT / "zoo/samples", method="minmax")
     floats = tcc.torch(spec)
-    calibration = calibration_file.decode_calibration(document, ready_for(floats), "c.json")
+    calibration = calibration_file.decode_calibration(document, lower_network(floats), "c.json")
     network = FakeQuantizedNetwork(spec.graph, copy_trained_weights(floats), calibration)
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
     x = torch.tensor(images / np.float32(255))
@@ -285,8 +285,8 @@ def test_a_build_takes_what_was_trained(tmp_path):
     optimizer.step()
     weights, scales = tmp_path / "w.safetensors", tmp_path / "c.json"
     tcc.save_weights(network, weights)
-    again = build_trained_calibration(network, document)
-    scales.write_bytes(calibration_document.encode(again))
+    trained_document = build_trained_calibration(network, document)
+    scales.write_bytes(calibration_document.encode(trained_document))
     bundle = tcc.build(
         spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,
         data=ROOT / "zoo/samples", floors={"min_cosine": 0, "min_correlation": 0},
@@ -294,18 +294,18 @@ def test_a_build_takes_what_was_trained(tmp_path):
     model = (bundle.model / "model.onnx").read_bytes()
     session = onnxruntime_session.create_session(model, exact_products=True)  # without VNNI as well
     with torch.no_grad():
-        found = network.eval()(x)["tissue"].numpy()
-        assert found.tobytes() == network(torch.tensor(images))["tissue"].numpy().tobytes()
-    for image, y in zip(images, found, strict=True):
+        scores = network.eval()(x)["tissue"].numpy()
+        assert scores.tobytes() == network(torch.tensor(images))["tissue"].numpy().tobytes()
+    for image, y in zip(images, scores, strict=True):
         (expected,) = session.run(["tissue"], {session.get_inputs()[0].name: image[None]})
         assert expected.tobytes() == y.tobytes()
 
 
-def ready_for(network):
+def lower_network(network):
     return run(Model(network.graph, copy_trained_weights(network)), INT8)
 
 
-def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
+def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
     """A depthwise network whose channels differ four hundredfold, undone by the weights behind."""
     add = NetBuilder(3, 8, 8, name="unequal")
     add("stem", Conv(8, (3, 3), padding=1))
@@ -318,7 +318,7 @@ def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
     add("fc", Linear(3))
     graph = add.build()
     network = create_module(graph).train()
-    x, truth = classes(random, 96)
+    x, truth = create_classes(random, 96)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(60):
         loss = torch.nn.functional.cross_entropy(network(x)["logits"], truth)
@@ -333,20 +333,20 @@ def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
     return graph, weights
 
 
-def classes(random, count):
+def create_classes(random, count):
     """Noise with a stripe, a column or neither."""
     truth = torch.tensor(random.integers(0, 3, count))
     x = torch.tensor(random.normal(0, 0.5, (count, 3, 8, 8)).astype(np.float32))
     for image, label in zip(x, truth, strict=True):
-        place = int(random.integers(0, 7))
+        position = int(random.integers(0, 7))
         if label == 1:
-            image[:, place] += 1.5
+            image[:, position] += 1.5
         elif label == 2:
-            image[:, :, place] += 1.5
+            image[:, :, position] += 1.5
     return x, truth
 
 
-def accuracy(network, x, truth):
+def measure_accuracy(network, x, truth):
     with torch.no_grad():
         return (network.eval()(x)["logits"].argmax(1) == truth).float().mean().item()
 
@@ -355,12 +355,12 @@ def accuracy(network, x, truth):
 def test_training_recovers_what_rounding_lost():
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    graph, weights = unequal(random)
-    x, truth = classes(random, 96)
-    others, answers = classes(np.random.default_rng(1), 150)
-    network, _ = made(graph, weights)
-    floats = accuracy(create_module(graph, weights), others, answers)
-    collapsed = accuracy(network, others, answers)
+    graph, weights = build_unequal_network(random)
+    x, truth = create_classes(random, 96)
+    held_out_images, answers = create_classes(np.random.default_rng(1), 150)
+    network, _ = build_pair(graph, weights)
+    floats = measure_accuracy(create_module(graph, weights), held_out_images, answers)
+    collapsed = measure_accuracy(network, held_out_images, answers)
     assert floats > 0.9
     assert collapsed < floats - 0.2
     optimizer = torch.optim.Adam(network.train().parameters(), 3e-3)
@@ -369,4 +369,4 @@ def test_training_recovers_what_rounding_lost():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert accuracy(network, others, answers) > floats - 0.05
+    assert measure_accuracy(network, held_out_images, answers) > floats - 0.05

@@ -19,98 +19,109 @@ from tcc.compiler.train.seeded_split import SplitShares, group_units, parse_shar
 NUMBER = iter(range(1 << 30))
 
 
-def image(path, value=None):
+def write_image(path, value=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     value = next(NUMBER) if value is None else value
     Image.fromarray(np.full((2, 2, 3), [value % 256, value // 256 % 256, 7], np.uint8)).save(path)
 
 
-def images(folder, *names):
+def write_images(folder, *names):
     for name in names:
-        image(folder / name)
+        write_image(folder / name)
 
 
-def flat(folder, count=6, classes="abc"):
-    images(folder, *(f"{c}/{n}.png" for c in classes for n in range(count)))
+def write_flat_set(folder, count=6, classes="abc"):
+    write_images(folder, *(f"{c}/{n}.png" for c in classes for n in range(count)))
     return folder
 
 
-def sided(folder, count=3, classes="abc", sides=("train", "val", "test")):
-    images(folder, *(f"{s}/{c}/{n}.png" for s in sides for c in classes for n in range(count)))
+def write_split_set(folder, count=3, classes="abc", splits=("train", "val", "test")):
+    write_images(
+        folder, *(f"{s}/{c}/{n}.png" for s in splits for c in classes for n in range(count))
+    )
     return folder
 
 
-def table(folder, *lines, head="file,label,group", end="\n", start=""):
+def write_table(folder, *lines, head="file,label,group", end="\n", start=""):
     (folder / "index.csv").write_bytes((start + end.join([head, *lines]) + end).encode())
 
 
-def names(data, folder):
+def list_names(data, folder):
     return {item.path.relative_to(folder).as_posix() for item in data.items}
 
 
-def codes(found: ImageSplit):
-    return [warning.code for warning in found.warnings]
+def list_codes(image_split: ImageSplit):
+    return [warning.code for warning in image_split.warnings]
 
 
-def fails(folder, code, *words, options=None, at=None):
+def assert_fails(folder, code, *fragments, options=None, at=None):
     with pytest.raises(UserError) as caught:
         read_split(folder, options)
-    first = caught.value.diagnostics[0]
-    assert first.code == code, caught.value
-    for word in words:
-        assert word in str(caught.value)
+    first_diagnostic = caught.value.diagnostics[0]
+    assert first_diagnostic.code == code, caught.value
+    for fragment in fragments:
+        assert fragment in str(caught.value)
     if at is not None:
-        assert (first.at.line, first.at.column) == at
-        assert first.at.file == str(folder / "index.csv")
+        assert (first_diagnostic.at.line, first_diagnostic.at.column) == at
+        assert first_diagnostic.at.file == str(folder / "index.csv")
 
 
 def test_folders_of_three_sides(tmp_path):
-    found = read_split(sided(tmp_path, 12))
-    assert found.classes == ("a", "b", "c")
-    assert {s: len(d) for s, d in found.datasets.items()} == {"train": 36, "val": 36, "test": 36}
-    for side, data in found.datasets.items():
-        assert all(item.path.parts[-3] == side for item in data.items)
+    image_split = read_split(write_split_set(tmp_path, 12))
+    assert image_split.classes == ("a", "b", "c")
+    assert {s: len(d) for s, d in image_split.datasets.items()} == {
+        "train": 36,
+        "val": 36,
+        "test": 36,
+    }
+    for split_name, data in image_split.datasets.items():
+        assert all(item.path.parts[-3] == split_name for item in data.items)
         assert all(item.path.parts[-2] == item.label for item in data.items)
-    assert codes(found) == ["E1208"]
+    assert list_codes(image_split) == ["E1208"]
 
 
 @pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
 def test_sides_have_other_names_too(tmp_path, name):
-    sided(tmp_path, 12, sides=("Train", name, "TEST"))
+    write_split_set(tmp_path, 12, splits=("Train", name, "TEST"))
     assert len(read_split(tmp_path).val) == 36
 
 
 def test_a_class_may_be_called_as_a_side_is(tmp_path):
-    assert read_split(flat(tmp_path, 12, ("test", "control"))).classes == ("control", "test")
+    assert read_split(write_flat_set(tmp_path, 12, ("test", "control"))).classes == (
+        "control",
+        "test",
+    )
 
 
 def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
-    found = read_split(sided(tmp_path, 20, sides=("train", "test")))
-    assert len(found.train) + len(found.val) == 60
-    assert 9 <= len(found.val) <= 12
-    assert len(found.test) == 60
-    assert codes(found) == ["E1208", "E1209"]
-    assert f"{len(found.val)} images of `train` are taken for it, by the seed" in str(
-        found.warnings[1]
+    image_split = read_split(write_split_set(tmp_path, 20, splits=("train", "test")))
+    assert len(image_split.train) + len(image_split.val) == 60
+    assert 9 <= len(image_split.val) <= 12
+    assert len(image_split.test) == 60
+    assert list_codes(image_split) == ["E1208", "E1209"]
+    assert f"{len(image_split.val)} images of `train` are taken for it, by the seed" in str(
+        image_split.warnings[1]
     )
 
 
 def test_a_missing_test_is_said(tmp_path):
-    found = read_split(sided(tmp_path, 12, sides=("train", "val")))
-    assert len(found.test) == 0
-    assert codes(found) == ["E1208", "E1209"]
+    image_split = read_split(write_split_set(tmp_path, 12, splits=("train", "val")))
+    assert len(image_split.test) == 0
+    assert list_codes(image_split) == ["E1208", "E1209"]
 
 
 def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
-    flat(tmp_path, 40, "ab")
-    found = read_split(tmp_path)
-    for label in found.classes:
-        counts = [sum(i.label == label for i in data.items) for data in found.datasets.values()]
+    write_flat_set(tmp_path, 40, "ab")
+    image_split = read_split(tmp_path)
+    for label in image_split.classes:
+        counts = [
+            sum(i.label == label for i in data.items) for data in image_split.datasets.values()
+        ]
         assert counts == [28, 6, 6]
-    assert codes(found) == ["E1208"]
-    again, other = read_split(tmp_path), read_split(tmp_path, SplitOptions(seed=1))
-    assert again.train.digest == found.train.digest
-    assert other.train.digest != found.train.digest
+    assert list_codes(image_split) == ["E1208"]
+    repeated, reseeded = read_split(tmp_path), read_split(tmp_path, SplitOptions(seed=1))
+    assert repeated.train.digest == image_split.train.digest
+    assert reseeded.train.digest != image_split.train.digest
     halves = read_split(tmp_path, SplitOptions(shares=SplitShares(1, 1, 0)))
     assert [len(data) for data in halves.datasets.values()] == [40, 40, 0]
 
@@ -119,29 +130,33 @@ def test_names_of_files_have_no_say_in_a_split(tmp_path):
     for folder in "xy":
         for number in range(20):
             name = f"{number if folder == 'x' else 99 - number}.png"
-            image(tmp_path / folder / "ab"[number % 2] / name, number)
-    one, other = (read_split(tmp_path / folder) for folder in "xy")
-    assert [d.digest for d in one.datasets.values()] == [d.digest for d in other.datasets.values()]
+            write_image(tmp_path / folder / "ab"[number % 2] / name, number)
+    x_split, y_split = (read_split(tmp_path / folder) for folder in "xy")
+    assert [d.digest for d in x_split.datasets.values()] == [
+        d.digest for d in y_split.datasets.values()
+    ]
 
 
 def test_groups_stay_together(tmp_path):
-    flat(tmp_path, 24, "ab")
+    write_flat_set(tmp_path, 24, "ab")
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
-    table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
-    found = read_split(tmp_path)
-    assert codes(found) == []
-    sides = [{found.groups[i.name] for i in data.items} for data in found.datasets.values()]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == 8
-    assert all(sides)
+    write_table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
+    image_split = read_split(tmp_path)
+    assert list_codes(image_split) == []
+    groups_by_split = [
+        {image_split.groups[i.name] for i in data.items} for data in image_split.datasets.values()
+    ]
+    assert sum(map(len, groups_by_split)) == len(set.union(*groups_by_split)) == 8
+    assert all(groups_by_split)
 
 
 def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
     for number in range(12):
         for copy in "12":
-            image(tmp_path / "ab"[number % 2] / f"{number}-{copy}.png", number)
-    found = read_split(tmp_path)
-    sides = [set(data.digests) for data in found.datasets.values()]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == 12
+            write_image(tmp_path / "ab"[number % 2] / f"{number}-{copy}.png", number)
+    image_split = read_split(tmp_path)
+    digests_by_split = [set(data.digests) for data in image_split.datasets.values()]
+    assert sum(map(len, digests_by_split)) == len(set.union(*digests_by_split)) == 12
 
 
 @pytest.mark.parametrize(
@@ -149,23 +164,23 @@ def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
     [("\r\n", "\ufeff", ","), ("\r", "", ";"), ("\n", "\ufeff", "\t")],
 )
 def test_tables_of_other_systems(tmp_path, end, start, separator):
-    images(tmp_path, *(f"pictures/{n}.PNG" for n in range(24)))
+    write_images(tmp_path, *(f"pictures/{n}.PNG" for n in range(24)))
     lines = [f"pictures\\{n}.PNG,{'ab'[n % 2]},,p{n % 12}" for n in range(24)]
     lines = [line.replace(",,", ",x,").replace(",", separator) for line in lines]
     head = separator.join(["File", "LABEL", "comment", "group"])
-    table(tmp_path, *lines, "", head=head, end=end, start=start)
-    found = read_split(tmp_path)
-    assert found.classes == ("a", "b")
-    assert len(set(found.groups.values())) == 12
+    write_table(tmp_path, *lines, "", head=head, end=end, start=start)
+    image_split = read_split(tmp_path)
+    assert image_split.classes == ("a", "b")
+    assert len(set(image_split.groups.values())) == 12
 
 
 def test_a_table_gives_sides_and_folders_the_labels(tmp_path):
-    flat(tmp_path, 12, "ab")
+    write_flat_set(tmp_path, 12, "ab")
     lines = [f"{c}/{n}.png,{('train', 'val', 'test')[n % 3]}" for c in "ab" for n in range(12)]
-    table(tmp_path, *lines, head="file,split")
-    found = read_split(tmp_path)
-    assert [len(data) for data in found.datasets.values()] == [8, 8, 8]
-    assert {i.path.parent.name == i.label for i in found.val.items} == {True}
+    write_table(tmp_path, *lines, head="file,split")
+    image_split = read_split(tmp_path)
+    assert [len(data) for data in image_split.datasets.values()] == [8, 8, 8]
+    assert {i.path.parent.name == i.label for i in image_split.val.items} == {True}
 
 
 BAD_TABLES = {
@@ -198,147 +213,152 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_a_table_that_is_wrong(tmp_path, name):
-    text, code, words, at = BAD_TABLES[name]
-    flat(tmp_path, 2, "ab")
+    text, code, fragment, at = BAD_TABLES[name]
+    write_flat_set(tmp_path, 2, "ab")
     (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
-    fails(tmp_path, code, words, at=at)
+    assert_fails(tmp_path, code, fragment, at=at)
 
 
 def test_images_that_no_line_names(tmp_path):
-    flat(tmp_path, 20, "a")
-    table(tmp_path, "a/0.png,a,p")
-    fails(tmp_path, "E1202", "19 images have no line in this table", "and 9 more")
+    write_flat_set(tmp_path, 20, "a")
+    write_table(tmp_path, "a/0.png,a,p")
+    assert_fails(tmp_path, "E1202", "19 images have no line in this table", "and 9 more")
 
 
 def test_a_table_is_bounded(tmp_path, monkeypatch):
-    flat(tmp_path, 4, "ab")
-    table(tmp_path, *["a/0.png,a,p"] * 50)
+    write_flat_set(tmp_path, 4, "ab")
+    write_table(tmp_path, *["a/0.png,a,p"] * 50)
     monkeypatch.setattr(image_table, "MAX_LINES", 20)
-    fails(tmp_path, "E1201", "more than 20 lines")
+    assert_fails(tmp_path, "E1201", "more than 20 lines")
     monkeypatch.setattr(image_table, "MAX_BYTES", 1 << 6)
-    fails(tmp_path, "E1201", "larger than")
+    assert_fails(tmp_path, "E1201", "larger than")
 
 
 def test_a_table_of_another_side_than_the_folder(tmp_path):
-    sided(tmp_path, 1, "ab", ("train", "val"))
-    table(tmp_path, "train/a/0.png,train", "train/b/0.png,val", "val/a/0.png,val", "val/b/0.png,val",
+    write_split_set(tmp_path, 1, "ab", ("train", "val"))
+    write_table(tmp_path, "train/a/0.png,train", "train/b/0.png,val", "val/a/0.png,val", "val/b/0.png,val",
           head="file,split")  # fmt: skip
-    fails(tmp_path, "E1202", "the table says `val`, the file lies in `train`", at=(3, 1))
+    assert_fails(tmp_path, "E1202", "the table says `val`, the file lies in `train`", at=(3, 1))
 
 
-def _two_images(folder):
-    flat(folder, 5, "ab")
-    images(folder, "c/0.png", "c/1.png")
+def _write_two_images(folder):
+    write_flat_set(folder, 5, "ab")
+    write_images(folder, "c/0.png", "c/1.png")
 
 
-def _few_groups(folder):
-    flat(folder, 6, "ab")
-    table(folder, *(f"{c}/{n}.png,{c},p{n % 2}" for c in "ab" for n in range(6)))
+def _write_few_groups(folder):
+    write_flat_set(folder, 6, "ab")
+    write_table(folder, *(f"{c}/{n}.png,{c},p{n % 2}" for c in "ab" for n in range(6)))
 
 
-def _copied(folder):
-    sided(folder, 3, "ab")
+def _copy_across_splits(folder):
+    write_split_set(folder, 3, "ab")
     (folder / "test/b/copy.jpg").write_bytes((folder / "train/b/1.png").read_bytes())
 
 
-def _linked(folder):
-    sided(folder, 3, "ab")
+def _link_across_splits(folder):
+    write_split_set(folder, 3, "ab")
     os.symlink(folder / "train/b/1.png", folder / "val/b/link.png")
 
 
-def _linked_class(folder):
-    flat(folder, 4, "ab")
-    images(folder.parent / "elsewhere", "0.png")
+def _link_class(folder):
+    write_flat_set(folder, 4, "ab")
+    write_images(folder.parent / "elsewhere", "0.png")
     os.symlink(folder.parent / "elsewhere", folder / "c")
 
 
-def _beside(folder):
-    sided(folder, 3, "ab")
-    images(folder, "more/0.png")
+def _write_unlisted_image(folder):
+    write_split_set(folder, 3, "ab")
+    write_images(folder, "more/0.png")
 
 
 HOSTILE = {
     "nothing": (lambda f: None, "E0711", "no image"),
-    "loose images": (lambda f: (flat(f, 3, "ab"), images(f, "0.png")), "E1200", "in no class folder"),
+    "loose images": (lambda f: (write_flat_set(f, 3, "ab"), write_images(f, "0.png")), "E1200", "in no class folder"),
     "loose images of a side": (
-        lambda f: (sided(f, 3, "ab"), images(f, "val/0.png")), "E1200", "such as val/0.png",
+        lambda f: (write_split_set(f, 3, "ab"), write_images(f, "val/0.png")), "E1200", "such as val/0.png",
     ),
-    "a folder beside the sides": (_beside, "E1200", "these folders have images: more"),
-    "two images of a class": (_two_images, "E1206", "class `c` has 2 images: too few"),
-    "groups of a class": (_few_groups, "E1206", "has 6 images of 2 groups: too few for a split into 3"),
-    "one class": (lambda f: flat(f, 6, "a"), "E1207", "one class alone, `a`"),
-    "an empty class folder": (lambda f: (flat(f, 6), (f / "d").mkdir()), "E1206", "no image is in it"),
+    "a folder beside the sides": (_write_unlisted_image, "E1200", "these folders have images: more"),
+    "two images of a class": (_write_two_images, "E1206", "class `c` has 2 images: too few"),
+    "groups of a class": (_write_few_groups, "E1206", "has 6 images of 2 groups: too few for a split into 3"),
+    "one class": (lambda f: write_flat_set(f, 6, "a"), "E1207", "one class alone, `a`"),
+    "an empty class folder": (lambda f: (write_flat_set(f, 6), (f / "d").mkdir()), "E1206", "no image is in it"),
     "an empty class folder of a side": (
-        lambda f: (sided(f), (f / "val" / "d").mkdir()), "E1206", "val/d",
+        lambda f: (write_split_set(f), (f / "val" / "d").mkdir()), "E1206", "val/d",
     ),
-    "a class that is a link": (_linked_class, "E1206", "a link, which is not followed"),
-    "classes by case": (lambda f: flat(f, 4, ("Cat", "cat", "dog")), "E1207", "by case alone: Cat, cat"),
-    "the same file on two sides": (_copied, "E1204", "in `train` and in `test`", "copy.jpg"),
-    "a link to another side": (_linked, "E1204", "in `train` and in `val`", "link.png"),
+    "a class that is a link": (_link_class, "E1206", "a link, which is not followed"),
+    "classes by case": (lambda f: write_flat_set(f, 4, ("Cat", "cat", "dog")), "E1207", "by case alone: Cat, cat"),
+    "the same file on two sides": (_copy_across_splits, "E1204", "in `train` and in `test`", "copy.jpg"),
+    "a link to another side": (_link_across_splits, "E1204", "in `train` and in `val`", "link.png"),
     "no class to learn": (
-        lambda f: (sided(f, 3, "ab"), images(f, "test/c/0.png")), "E1206", "learn these classes from: c",
+        lambda f: (write_split_set(f, 3, "ab"), write_images(f, "test/c/0.png")), "E1206", "learn these classes from: c",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_set(tmp_path, name):
-    make, code, *words = HOSTILE[name]
+    make, code, *fragments = HOSTILE[name]
     folder = tmp_path / "set"
     folder.mkdir()
     make(folder)
-    fails(folder, code, *words)
+    assert_fails(folder, code, *fragments)
 
 
 def test_ten_thousand_classes(tmp_path):
-    image(tmp_path / "0" / "0.png")
+    write_image(tmp_path / "0" / "0.png")
     data = (tmp_path / "0" / "0.png").read_bytes()
     for number in range(1, 10_000):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "0.png").write_bytes(data)
-    fails(tmp_path, "E1207", "10,000 classes, at most 1,024", "if these folders are patients")
+    assert_fails(
+        tmp_path, "E1207", "10,000 classes, at most 1,024", "if these folders are patients"
+    )
 
 
 def test_what_is_no_set(tmp_path):
-    fails(tmp_path / "none", "E0710")
+    assert_fails(tmp_path / "none", "E0710")
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 2, 2, 3), np.uint8))
-    fails(tmp_path / "x.npz", "E1200", "no labels")
+    assert_fails(tmp_path / "x.npz", "E1200", "no labels")
 
 
 def test_an_array_is_split(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), np.uint8)
     np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(60) % 12)
-    found = read_split(tmp_path / "x.npz")
-    assert found.classes == tuple(map(str, range(12)))
-    assert sum(map(len, found.datasets.values())) == 60
-    assert codes(found)[0] == "E1208"
+    image_split = read_split(tmp_path / "x.npz")
+    assert image_split.classes == tuple(map(str, range(12)))
+    assert sum(map(len, image_split.datasets.values())) == 60
+    assert list_codes(image_split)[0] == "E1208"
 
 
 def test_what_is_hidden_is_passed_over_and_said(tmp_path):
-    flat(tmp_path, 12, "ab")
-    images(tmp_path, ".ipynb_checkpoints/0.png", "a/._1.png", "__MACOSX/b/0.png")
-    found = read_split(tmp_path)
-    assert found.classes == ("a", "b")
-    assert sum(map(len, found.datasets.values())) == 24
-    said = "\n".join(map(str, found.warnings))
-    assert f"{tmp_path}/a/._1.png\n   = it is hidden\n" in said
-    assert f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not entered\n" in said
-    assert "note[E0719]: 2 files that are no images are left out" in said
+    write_flat_set(tmp_path, 12, "ab")
+    write_images(tmp_path, ".ipynb_checkpoints/0.png", "a/._1.png", "__MACOSX/b/0.png")
+    image_split = read_split(tmp_path)
+    assert image_split.classes == ("a", "b")
+    assert sum(map(len, image_split.datasets.values())) == 24
+    warnings_text = "\n".join(map(str, image_split.warnings))
+    assert f"{tmp_path}/a/._1.png\n   = it is hidden\n" in warnings_text
+    assert (
+        f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not entered\n"
+        in warnings_text
+    )
+    assert "note[E0719]: 2 files that are no images are left out" in warnings_text
 
 
 def test_classes_are_those_of_the_network(tmp_path):
-    flat(tmp_path, 12, ("Cat", "dog"))
-    found = read_split(tmp_path, SplitOptions(labels=("dog", "cat")))
-    assert found.classes == ("dog", "cat")
-    assert {i.label for i in found.train.items} == {"dog", "cat"}
-    fails(
+    write_flat_set(tmp_path, 12, ("Cat", "dog"))
+    image_split = read_split(tmp_path, SplitOptions(labels=("dog", "cat")))
+    assert image_split.classes == ("dog", "cat")
+    assert {i.label for i in image_split.train.items} == {"dog", "cat"}
+    assert_fails(
         tmp_path,
         "E1207",
         "no class `dog`",
         "did you mean `dogs`?",
         options=SplitOptions(labels=("cat", "dogs")),
     )
-    fails(
+    assert_fails(
         tmp_path,
         "E1207",
         "no image of the network's classes bird",
@@ -347,14 +367,14 @@ def test_classes_are_those_of_the_network(tmp_path):
 
 
 def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
-    sided(tmp_path, 3, "ab", ("train", "val"))
+    write_split_set(tmp_path, 3, "ab", ("train", "val"))
     (tmp_path / "train/b/copy.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())
-    images(tmp_path, "train/c/0.png")
-    found = read_split(tmp_path)
-    assert codes(found) == ["E1208", "E1209", "E1213", "E1213", "E1214"]
-    said = "\n".join(map(str, found.warnings))
-    assert "few images to learn from: a (3), b (4), c (1)" in said
-    assert "`val` has no image of c" in said
+    write_images(tmp_path, "train/c/0.png")
+    image_split = read_split(tmp_path)
+    assert list_codes(image_split) == ["E1208", "E1209", "E1213", "E1213", "E1214"]
+    warnings_text = "\n".join(map(str, image_split.warnings))
+    assert "few images to learn from: a (3), b (4), c (1)" in warnings_text
+    assert "`val` has no image of c" in warnings_text
 
 
 @pytest.mark.parametrize(
@@ -387,45 +407,47 @@ def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
     groups = {str(n): f"g{group}" for n, (group, _, _) in enumerate(rows)}
     labels = {name: item.label or "" for name, item in items.items()}
     units = group_units(items, groups)
-    sides = split_images(labels, units, SplitShares(), seed)
-    assert set(sides) == set(items)
+    split_by_name = split_images(labels, units, SplitShares(), seed)
+    assert set(split_by_name) == set(items)
     for key in (groups, {name: item.digest for name, item in items.items()}):
-        where: dict[str, set[str]] = {}
-        for name, side in sides.items():
-            where.setdefault(key[name], set()).add(side)
-        assert all(len(found) == 1 for found in where.values())
+        sides_by_key: dict[str, set[str]] = {}
+        for name, split_name in split_by_name.items():
+            sides_by_key.setdefault(key[name], set()).add(split_name)
+        assert all(len(key_sides) == 1 for key_sides in sides_by_key.values())
     backwards = dict(reversed(labels.items()))
-    turned = group_units(dict(reversed(items.items())), dict(reversed(groups.items())))
-    assert split_images(backwards, turned, SplitShares(), seed) == sides
+    reordered = group_units(dict(reversed(items.items())), dict(reversed(groups.items())))
+    assert split_images(backwards, reordered, SplitShares(), seed) == split_by_name
 
 
 @given(st.lists(st.integers(7, 60), min_size=2, max_size=4), st.integers(0, 1000))
 def test_every_class_is_on_every_side_by_its_share(counts, seed):
     labels = {f"{c}-{n}": str(c) for c, count in enumerate(counts) for n in range(count)}
-    sides = split_images(labels, {name: name for name in labels}, SplitShares(), seed)
+    split_by_name = split_images(labels, {name: name for name in labels}, SplitShares(), seed)
     for c, count in enumerate(counts):
-        for side, share in SplitShares().by_split.items():
-            found = sum(s == side for name, s in sides.items() if labels[name] == str(c))
-            assert found >= 1
-            assert abs(found - share * count) < 2
+        for split_name, share in SplitShares().by_split.items():
+            image_count = sum(
+                s == split_name for name, s in split_by_name.items() if labels[name] == str(c)
+            )
+            assert image_count >= 1
+            assert abs(image_count - share * count) < 2
 
 
 def test_the_sets_of_the_reference_data(shared):
-    found = read_split(shared / "data" / "lung_histology_lc25000_224")
-    assert [len(data) for data in found.datasets.values()] == [1036, 148, 296]
-    assert codes(found) == ["E0719"]  # a text lies beside the images
-    assert tuple(found.datasets) == split_file.SPLITS
+    image_split = read_split(shared / "data" / "lung_histology_lc25000_224")
+    assert [len(data) for data in image_split.datasets.values()] == [1036, 148, 296]
+    assert list_codes(image_split) == ["E0719"]  # a text lies beside the images
+    assert tuple(image_split.datasets) == split_file.SPLITS
 
 
 def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
-    flat(tmp_path, 3, "ab")
+    write_flat_set(tmp_path, 3, "ab")
     there = [f"{c}/{n}.png,{c},p{c}{n}" for c in "ab" for n in range(3)]
-    table(tmp_path, *there, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p")
+    write_table(tmp_path, *there, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p")
     with pytest.raises(UserError) as caught:
         read_split(tmp_path, SplitOptions())
-    first, second = caught.value.diagnostics
-    assert first.message == "50 images of class `df` are missing"
-    assert (first.at.line, first.notes[0], first.notes[-1]) == (
+    first_diagnostic, second = caught.value.diagnostics
+    assert first_diagnostic.message == "50 images of class `df` are missing"
+    assert (first_diagnostic.at.line, first_diagnostic.notes[0], first_diagnostic.notes[-1]) == (
         8,
         "line 8: df/0.png",
         "and 45 more",

@@ -12,7 +12,7 @@ from tcc.compiler.train.recipe_records import Loss
 TWO = {"normal": 30, "tumor": 10}
 
 
-def loss(record, probabilities, truths, counts=TWO):
+def compute_losses(record, probabilities, truths, counts=TWO):
     """The losses of images whose second class has a probability."""
     p = torch.tensor(probabilities, dtype=torch.float64)
     logits = torch.stack([torch.zeros_like(p), torch.log(p / (1 - p))], 1)
@@ -35,12 +35,12 @@ EQUATIONS = [
 
 @pytest.mark.parametrize(("record", "truth", "p", "expected"), EQUATIONS)
 def test_the_equations(record, truth, p, expected):
-    assert loss(record, [p], [truth]) == pytest.approx([expected], rel=1e-6)
-    one = torch.tensor([[math.log(p / (1 - p))]])  # a single sigmoid unit says the same
+    assert compute_losses(record, [p], [truth]) == pytest.approx([expected], rel=1e-6)
+    single_logit = torch.tensor([[math.log(p / (1 - p))]])  # a single sigmoid unit says the same
     targets = functional.one_hot(torch.tensor([truth]), 2).float()
-    assert build_class_loss(record, TWO).compute_losses(one, targets).tolist() == pytest.approx(
-        [expected], rel=1e-5
-    )
+    assert build_class_loss(record, TWO).compute_losses(
+        single_logit, targets
+    ).tolist() == pytest.approx([expected], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,21 @@ def test_the_equations(record, truth, p, expected):
 )
 def test_the_papers_tables(kind, gamma, ratio):
     """Tables II and III: how much more an image of p = 0.5 weighs than one of p = 0.9."""
-    half, sure = (loss(Loss(kind, gamma=gamma), [p], [1])[0] / -math.log(p) for p in (0.5, 0.9))
-    assert half / sure == pytest.approx(ratio, rel=0.02 if ratio == 2.2 else 0.005)  # as printed
+    half, confident = (
+        compute_losses(Loss(kind, gamma=gamma), [p], [1])[0] / -math.log(p) for p in (0.5, 0.9)
+    )
+    assert half / confident == pytest.approx(
+        ratio, rel=0.02 if ratio == 2.2 else 0.005
+    )  # as printed
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_pytorchs(smoothing):
     logits, truths = torch.randn(9, 3), torch.randint(0, 3, (9,))
-    ours = build_class_loss(Loss(label_smoothing=smoothing), {"a": 1, "b": 2, "c": 3})
-    found = ours.compute_losses(logits, functional.one_hot(truths, 3).float()).mean()
-    theirs = functional.cross_entropy(logits, truths, label_smoothing=smoothing)
-    assert found.item() == pytest.approx(theirs.item(), rel=1e-6)
+    loss_function = build_class_loss(Loss(label_smoothing=smoothing), {"a": 1, "b": 2, "c": 3})
+    actual = loss_function.compute_losses(logits, functional.one_hot(truths, 3).float()).mean()
+    pytorch_loss = functional.cross_entropy(logits, truths, label_smoothing=smoothing)
+    assert actual.item() == pytest.approx(pytorch_loss.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +86,9 @@ def test_weights_of_classes(record, weights):
 def test_slopes_are_finite_where_the_network_is_sure(kind, logit):
     for gamma in (0.5, 2.0):
         logits = torch.tensor([[0.0, logit]], requires_grad=True)
-        found = build_class_loss(Loss(kind, gamma=gamma), TWO).compute_losses(
+        actual = build_class_loss(Loss(kind, gamma=gamma), TWO).compute_losses(
             logits, torch.tensor([[0.0, 1.0]])
         )
-        found.sum().backward()
-        assert found.isfinite().all()
+        actual.sum().backward()
+        assert actual.isfinite().all()
         assert logits.grad.isfinite().all()

@@ -17,19 +17,19 @@ def mix(record, step=0, seed=0, epoch=0):
 
 @pytest.mark.parametrize("record", [Mixup(0.4), Mixup(0, 1.0), Mixup(1.0, 1.0)])
 def test_classes_have_the_shares_of_the_images(record):
-    seen = set()
+    mix_kinds = set()
     for step in range(16):
-        before = IMAGES.clone()
+        original_images = IMAGES.clone()
         images, classes = mix(record, step)
-        assert torch.equal(IMAGES, before)
+        assert torch.equal(IMAGES, original_images)
         assert torch.allclose(images.mean((1, 2, 3)), classes @ torch.arange(8.0), atol=1e-5)
         assert torch.allclose(classes.sum(1), torch.ones(8))
-        whole = all(value in range(8) for value in images.unique().tolist())
-        seen.add("cut" if whole else "blend")
-        again = mix(record, step)
-        assert torch.equal(again[0], images)
-    assert seen == {"blend"} if not record.cutmix else "cut" in seen
-    assert seen == {"cut", "blend"} or not (record.alpha and record.cutmix)
+        is_uncut = all(value in range(8) for value in images.unique().tolist())
+        mix_kinds.add("cut" if is_uncut else "blend")
+        repeated = mix(record, step)
+        assert torch.equal(repeated[0], images)
+    assert mix_kinds == {"blend"} if not record.cutmix else "cut" in mix_kinds
+    assert mix_kinds == {"cut", "blend"} or not (record.alpha and record.cutmix)
 
 
 def test_seed_epoch_and_step_decide():
@@ -38,6 +38,8 @@ def test_seed_epoch_and_step_decide():
 
 
 def test_a_share_of_batches_is_mixed():
-    changed = sum(mix(Mixup(1.0, probability=0.3), step)[0] is not IMAGES for step in range(200))
-    assert 40 < changed < 80
+    mixed_count = sum(
+        mix(Mixup(1.0, probability=0.3), step)[0] is not IMAGES for step in range(200)
+    )
+    assert 40 < mixed_count < 80
     assert mix(Mixup(0.0))[0] is IMAGES

@@ -14,11 +14,11 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train.pixel_store import DecodeOptions, decode_images, find_duplicate_images
 
-PLAIN = Preprocess(resize=PixelResize((8, 8), "cover"), mean=(0.5,), std=(0.25,))
+COVER_PREPROCESS = Preprocess(resize=PixelResize((8, 8), "cover"), mean=(0.5,), std=(0.25,))
 CONTRACTS = {
-    "plain": (PLAIN, (3, 8, 8)),
-    "gray, max": (replace(PLAIN, color="gray", scale="max"), (1, 8, 8)),
-    "bgr, raw, crop": (replace(PLAIN, color="bgr", raw=True, crop=(6, 9)), (3, 6, 9)),
+    "plain": (COVER_PREPROCESS, (3, 8, 8)),
+    "gray, max": (replace(COVER_PREPROCESS, color="gray", scale="max"), (1, 8, 8)),
+    "bgr, raw, crop": (replace(COVER_PREPROCESS, color="bgr", raw=True, crop=(6, 9)), (3, 6, 9)),
 }
 SUFFIXES = ("png", "jpg", "BMP", "tiff", "ppm")
 
@@ -42,12 +42,12 @@ def options(tmp_path):
     return DecodeOptions(tmp_path / "scratch", threads=2)
 
 
-def labelled(folder):
+def label_images(folder):
     data = dataset.read_dataset(folder)
     return replace(data, items=tuple(replace(item, label="a") for item in data.items))
 
 
-def source(name="plain"):
+def create_source(name="plain"):
     contract, shape = CONTRACTS[name]
     return Input("image", TensorType(shape), contract)
 
@@ -55,31 +55,41 @@ def source(name="plain"):
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_inputs_are_those_of_deployment(folder, options, name):
     data = dataset.read_dataset(folder)
-    seen = []
+    reports = []
     store = decode_images(
-        data, source(name), ("a", "b"), options, lambda *said: seen.append(said[1:])
+        data,
+        create_source(name),
+        ("a", "b"),
+        options,
+        lambda *report_args: reports.append(report_args[1:]),
     )
     assert store.pixels.dtype == torch.uint8
-    expected = np.stack([data.read_tensor(index, source(name)) for index in range(len(data))])
+    expected = np.stack(
+        [data.read_tensor(index, create_source(name)) for index in range(len(data))]
+    )
     assert np.array_equal(store.to_inputs(store.pixels).numpy(), expected)
     assert store.classes.tolist() == ["ab".index(item.label) for item in data.items]
     assert store.names == tuple(item.name for item in data.items)
-    assert seen == [(n, 20) for n in range(21)]
-    levels, classes = store.gather_batch(torch.tensor([3, 0, 3]))
-    assert torch.equal(levels, store.pixels[[3, 0, 3]])
+    assert reports == [(n, 20) for n in range(21)]
+    pixels, classes = store.gather_batch(torch.tensor([3, 0, 3]))
+    assert torch.equal(pixels, store.pixels[[3, 0, 3]])
     assert torch.equal(classes, store.classes[[3, 0, 3]])
 
 
 def test_what_does_not_fit_in_memory_is_mapped(folder, options):
     data = dataset.read_dataset(folder)
-    held = decode_images(data, source(), ("a", "b"), options)
-    mapped = decode_images(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64 - 1))
-    assert torch.equal(held.pixels, mapped.pixels)
+    in_memory = decode_images(data, create_source(), ("a", "b"), options)
+    mapped = decode_images(
+        data, create_source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64 - 1)
+    )
+    assert torch.equal(in_memory.pixels, mapped.pixels)
     assert list(options.scratch.iterdir()) == []
     with open("/proc/self/maps") as maps:
         assert f"{options.scratch}/levels-" in maps.read()
-    exact = decode_images(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64))
-    assert torch.equal(exact.pixels, held.pixels)
+    exact = decode_images(
+        data, create_source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64)
+    )
+    assert torch.equal(exact.pixels, in_memory.pixels)
 
 
 def test_a_disk_without_room(folder, options, monkeypatch):
@@ -89,7 +99,10 @@ def test_a_disk_without_room(folder, options, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(UserError, match="E1211") as caught:
         decode_images(
-            dataset.read_dataset(folder), source(), ("a", "b"), replace(options, most_bytes=10)
+            dataset.read_dataset(folder),
+            create_source(),
+            ("a", "b"),
+            replace(options, most_bytes=10),
         )
     assert "No space left on device" in str(caught.value)
     assert list(options.scratch.iterdir()) == []
@@ -105,31 +118,31 @@ def damage(folder):
 
 
 def test_damaged_images_are_refused_by_name(folder, options):
-    spoilt = damage(folder)
+    damaged_names = damage(folder)
     with pytest.raises(UserError) as caught:
-        decode_images(dataset.read_dataset(folder), source(), ("a", "b"), options)
-    assert {d.at.file for d in caught.value.diagnostics} == set(spoilt)
+        decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), options)
+    assert {d.at.file for d in caught.value.diagnostics} == set(damaged_names)
     assert {d.code for d in caught.value.diagnostics} <= {"E0702", "E0703"}
     assert "the file is empty" in str(caught.value)
     assert "--corrupt skip" in str(caught.value)
 
 
 def test_damaged_images_are_skipped_and_counted(folder, options):
-    before = dataset.read_dataset(folder)
-    spoilt = damage(folder)
+    full_set = dataset.read_dataset(folder)
+    damaged_names = damage(folder)
     data = dataset.read_dataset(folder)
-    store = decode_images(data, source(), ("a", "b"), replace(options, corrupt="skip"))
+    store = decode_images(data, create_source(), ("a", "b"), replace(options, corrupt="skip"))
     assert len(store) == len(store.pixels) == len(store.classes) == len(store.checksums) == 17
-    assert set(store.names).isdisjoint(spoilt)
+    assert set(store.names).isdisjoint(damaged_names)
     (warning,) = store.warnings
     assert (warning.code, warning.message) == ("E1210", "3 damaged images are skipped")
-    assert all(name in str(warning) for name in spoilt)
-    whole = decode_images(before.select_first(0), source(), ("a", "b"), options)
-    assert len(whole) == 0
-    for place, name in enumerate(store.names):
+    assert all(name in str(warning) for name in damaged_names)
+    empty_store = decode_images(full_set.select_first(0), create_source(), ("a", "b"), options)
+    assert len(empty_store) == 0
+    for row, name in enumerate(store.names):
         index = next(i for i, item in enumerate(data.items) if item.name == name)
-        expected = data.read_tensor(index, source())
-        assert np.array_equal(store.to_inputs(store.pixels[place : place + 1])[0].numpy(), expected)
+        expected = data.read_tensor(index, create_source())
+        assert np.array_equal(store.to_inputs(store.pixels[row : row + 1])[0].numpy(), expected)
 
 
 def test_a_class_of_damaged_images_alone(folder, options):
@@ -139,11 +152,14 @@ def test_a_class_of_damaged_images_alone(folder, options):
         UserError, match="all 10 images of `a` cannot be read: skipped, none is left"
     ):
         decode_images(
-            dataset.read_dataset(folder), source(), ("a", "b"), replace(options, corrupt="skip")
+            dataset.read_dataset(folder),
+            create_source(),
+            ("a", "b"),
+            replace(options, corrupt="skip"),
         )
-    one = replace(options, corrupt="skip", side="val")
+    val_options = replace(options, corrupt="skip", side="val")
     with pytest.raises(UserError, match="all 10 images of `a` on the side `val` cannot be read"):
-        decode_images(dataset.read_dataset(folder), source(), ("a", "b"), one)
+        decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), val_options)
 
 
 def test_an_image_of_another_size_where_the_network_takes_one(folder, options):
@@ -157,10 +173,10 @@ def test_tensors_are_what_the_network_takes(tmp_path, options, raw):
     tensors = np.random.default_rng(0).normal(size=(6, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", tensors=tensors, labels=[0, 1, 2, 0, 1, 2])
     data = dataset.read_dataset(tmp_path / "x.npz")
-    wanted = Input("image", TensorType((3, 8, 8)), replace(PLAIN, raw=raw))
-    store = decode_images(data, wanted, ("0", "1", "2"), options)
+    tensor_input = Input("image", TensorType((3, 8, 8)), replace(COVER_PREPROCESS, raw=raw))
+    store = decode_images(data, tensor_input, ("0", "1", "2"), options)
     assert store.pixels.dtype == torch.float32
-    expected = np.stack([data.read_tensor(index, wanted) for index in range(6)])
+    expected = np.stack([data.read_tensor(index, tensor_input) for index in range(6)])
     assert np.array_equal(store.to_inputs(store.pixels).numpy(), expected)
     assert store.classes.tolist() == [int(item.label) for item in data.items]
 
@@ -179,13 +195,15 @@ def test_images_that_are_the_same_to_the_network(tmp_path, options):
         for number in range(3):
             path = tmp_path / side / "a" / f"{number}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            shown = pixels[number] if number else random.integers(0, 256, (20, 20, 3), np.uint8)
-            Image.fromarray(shown).save(path)
+            image_pixels = (
+                pixels[number] if number else random.integers(0, 256, (20, 20, 3), np.uint8)
+            )
+            Image.fromarray(image_pixels).save(path)
         Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(
             tmp_path / side / "a" / f"black.{suffix}"
         )
     stores = {
-        s: decode_images(labelled(tmp_path / s), source(), ("a",), options)
+        s: decode_images(label_images(tmp_path / s), create_source(), ("a",), options)
         for s in ("train", "test")
     }
     (warning,) = find_duplicate_images(stores)

@@ -13,7 +13,7 @@ def calibrated(train, home, pictures):
     from tcc.compiler.cli import app
 
     assert train("-o", "float").exit_code == 0
-    words = (
+    arguments = (
         "calibrate",
         "tiny.yaml",
         "--weights",
@@ -21,9 +21,9 @@ def calibrated(train, home, pictures):
         "--method",
         "minmax",
     )
-    words += ("--data", pictures / "train", "--target", "onnxruntime", "-o", "scales.json")
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, done.output
+    arguments += ("--data", pictures / "train", "--target", "onnxruntime", "-o", "scales.json")
+    completed = CliRunner().invoke(app, list(map(str, arguments)))
+    assert completed.exit_code == 0, completed.output
     (home / "qat.yaml").write_text(
         "tcc_recipe: 1\nepochs: 1\nbatch: 8\nprecision: fp32\nlearning_rate: {peak: 0.001}\n"
     )
@@ -35,25 +35,25 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
 ):
     from tcc.compiler.cli import app
 
-    done = train(*calibrated, recipe="qat.yaml")
-    assert done.exit_code == 0, done.output
+    completed = train(*calibrated, recipe="qat.yaml")
+    assert completed.exit_code == 0, completed.output
     old, new = (load_file(home / f / "weights.safetensors") for f in ("float", "qat"))
     assert any((old[name] != new[name]).any() for name in old)
-    folder, val, test, build = done.stdout.splitlines()
+    folder, val, test, build = completed.stdout.splitlines()
     assert (folder, val.endswith(" of 12 images, as integers")) == ("qat", True)
     assert test.endswith("%), in floats")
     assert build == "  build the integers with --calibration qat/calibration.json"
     report = json.loads((home / "qat/report.json").read_text())
-    words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
+    arguments = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
              "qat/weights.safetensors", "--calibration", "qat/calibration.json",
              "--data", pictures / "train", "--floor", "max_drop=1")  # fmt: skip
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, done.output
-    words = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")
-    done = CliRunner().invoke(app, [*map(str, words), "--saturation"])
-    found = json.loads(done.stdout)
-    assert found["accuracy"] == report["val"]["accuracy"]
-    assert found["saturation"]["calibration_images"] > 0  # the training's
+    completed = CliRunner().invoke(app, list(map(str, arguments)))
+    assert completed.exit_code == 0, completed.output
+    arguments = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")
+    completed = CliRunner().invoke(app, [*map(str, arguments), "--saturation"])
+    evaluation = json.loads(completed.stdout)
+    assert evaluation["accuracy"] == report["val"]["accuracy"]
+    assert evaluation["saturation"]["calibration_images"] > 0  # the training's
 
 
 def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, monkeypatch):
@@ -61,27 +61,35 @@ def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, m
     from tcc.compiler.cli import app
     from tcc.compiler.train import loop
 
-    words = ("calibrate", "tiny.yaml", *calibrated[:2], "--method", "percentile", "-o", "p.json")
-    done = CliRunner().invoke(app, [*words, "--data", str(pictures / "train")])
-    assert done.exit_code == 0, done.output
+    arguments = (
+        "calibrate",
+        "tiny.yaml",
+        *calibrated[:2],
+        "--method",
+        "percentile",
+        "-o",
+        "p.json",
+    )
+    completed = CliRunner().invoke(app, [*arguments, "--data", str(pictures / "train")])
+    assert completed.exit_code == 0, completed.output
     floats = (*calibrated[:2], *calibrated[4:])
-    other = (*calibrated[:3], "p.json", *calibrated[4:])
+    other_arguments = (*calibrated[:3], "p.json", *calibrated[4:])
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train(*calibrated, recipe="qat.yaml").exit_code == 0
     for finished in (False, True):
-        for words in (floats, other):
-            done = train(*words, "--resume", recipe="qat.yaml")
-            assert done.exit_code == 2, done.output
-            assert "begun with another calibration (--qat)\n" in done.stderr
+        for arguments in (floats, other_arguments):
+            completed = train(*arguments, "--resume", recipe="qat.yaml")
+            assert completed.exit_code == 2, completed.output
+            assert "begun with another calibration (--qat)\n" in completed.stderr
         assert train(*calibrated, "--resume", recipe="qat.yaml").exit_code == 0
         assert json.loads((home / "qat/report.json").read_text())["finished"], finished
 
 
 def test_a_calibration_of_other_weights(train, home, calibrated):
     assert train("-o", "other", "--seed", 5).exit_code == 0
-    done = train("--weights", "other/weights.safetensors", *calibrated[2:], recipe="qat.yaml")
-    assert done.exit_code == 2
-    assert "error[E073" in done.stderr
-    done = train(*calibrated[2:], recipe="qat.yaml")
-    assert (done.exit_code, "error[E0601]" in done.stderr) == (2, True)
+    completed = train("--weights", "other/weights.safetensors", *calibrated[2:], recipe="qat.yaml")
+    assert completed.exit_code == 2
+    assert "error[E073" in completed.stderr
+    completed = train(*calibrated[2:], recipe="qat.yaml")
+    assert (completed.exit_code, "error[E0601]" in completed.stderr) == (2, True)

@@ -9,7 +9,7 @@ from tcc.compiler.train import recipe
 from tcc.compiler.zoo import shipped
 
 
-def mistakes(text):
+def list_mistakes(text):
     with pytest.raises(UserError) as error:
         recipe.parse_recipe(text, "own.yaml")
     return [(d.code, d.at.line, d.at.column, d.message) for d in error.value.diagnostics]
@@ -70,12 +70,12 @@ HEAD = "tcc_recipe: 1\n"
     ],
 )
 def test_a_mistake_is_told_at_its_place(text, expected):
-    assert mistakes(text) == [expected]
+    assert list_mistakes(text) == [expected]
 
 
 def test_all_mistakes_are_told_at_once():
     text = HEAD + "epochs: 0\nbatch: x\nlos: {}\n"
-    assert [(code, line) for code, line, _, _ in mistakes(text)] == [
+    assert [(code, line) for code, line, _, _ in list_mistakes(text)] == [
         ("E1222", 2), ("E1222", 3), ("E1221", 4)
     ]  # fmt: skip
 
@@ -84,20 +84,20 @@ def test_all_mistakes_are_told_at_once():
 def test_recipes_of_the_package(name):
     """Each is what the schema of editors allows, and comes back from the text of a run's folder."""
     path = shipped.list_recipes()[name]
-    found = recipe.read_recipe(path)
+    parsed = recipe.read_recipe(path)
     Draft202012Validator(recipe.build_schema()).validate(
         yaml.to_plain(yaml.parse(path.read_text(), name))
     )
-    text = recipe.render_json(found)
-    again = recipe.parse_recipe(text, "recipe.json")
-    assert again == found
-    assert recipe.render_json(again) == text
-    assert found.doc
+    text = recipe.render_json(parsed)
+    reparsed = recipe.parse_recipe(text, "recipe.json")
+    assert reparsed == parsed
+    assert recipe.render_json(reparsed) == text
+    assert parsed.doc
 
 
 def test_what_a_recipe_says_tells_it_from_others():
     digests = {
-        recipe.digest(recipe.parse_recipe(HEAD + more, "own.yaml"))
-        for more in ("", "epochs: 3", "loss: {balanced: true}", "average: 0.9", "doc: x")
+        recipe.digest(recipe.parse_recipe(HEAD + extra_line, "own.yaml"))
+        for extra_line in ("", "epochs: 3", "loss: {balanced: true}", "average: 0.9", "doc: x")
     }
     assert len(digests) == 5

@@ -47,7 +47,7 @@ output:
   helper: {from: side, train_only: true, activation: sigmoid, labels: [red, blue]}
 """
 )
-ONE = (
+SINGLE_DECISION = (
     HEAD
     + """\
   - linear: {units: 1}
@@ -60,13 +60,13 @@ CHANNELS = {"red": 0, "green": 1, "blue": 2}
 def paint(path, label, seed):
     """A noisy picture in the colours, and the depth, that its label names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    levels = np.random.default_rng(seed).integers(0, 60, (9, 10, 3))
-    words = label.split("+")
-    for word in words:
-        if word in CHANNELS:
-            levels[:, :, CHANNELS[word]] += 110
-    levels += 80 * ("light" in words)
-    Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(path)
+    pixels = np.random.default_rng(seed).integers(0, 60, (9, 10, 3))
+    label_parts = label.split("+")
+    for label_part in label_parts:
+        if label_part in CHANNELS:
+            pixels[:, :, CHANNELS[label_part]] += 110
+    pixels += 80 * ("light" in label_parts)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -86,30 +86,32 @@ def made(home):
 def trained(train, home, made):
     """Train a spec for a while; return what the run says of itself."""
 
-    def run(spec, labels, *words, recipe=RECIPE, count=12):
+    def run(spec, labels, *arguments, recipe=RECIPE, count=12):
         (home / "net.yaml").write_text(spec)
         (home / "own.yaml").write_text(recipe)
-        done = train("-o", "run", "--epochs", 12, *words, spec="net.yaml", data=made(labels, count))
-        assert done.exit_code == 0, done.output
-        return json.loads((home / "run/report.json").read_text()), done
+        completed = train(
+            "-o", "run", "--epochs", 12, *arguments, spec="net.yaml", data=made(labels, count)
+        )
+        assert completed.exit_code == 0, completed.output
+        return json.loads((home / "run/report.json").read_text()), completed
 
     return run
 
 
-def judged(*words):
+def run_eval(*arguments):
     from tcc.compiler.cli import app
 
     weights = ("--weights", "run/weights.safetensors", "--data", "set", "--json")
-    done = CliRunner().invoke(app, ["eval", "net.yaml", *weights, *words])
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+    completed = CliRunner().invoke(app, ["eval", "net.yaml", *weights, *arguments])
+    assert completed.exit_code == 0, completed.output
+    return json.loads(completed.stdout)
 
 
 def test_numbers_that_nothing_is_said_of_are_classes(trained):
     spec = DECISIONS.replace("activation: sigmoid, labels: [red, green, blue]", "")
-    report, done = trained(spec, ("blue", "green", "red"))
+    report, completed = trained(spec, ("blue", "green", "red"))
     assert len(report["test"]["confusion"]) == 3
-    assert "where it holds" not in done.output
+    assert "where it holds" not in completed.output
     assert report["test"]["accuracy"] > 0.9
 
 
@@ -117,32 +119,39 @@ MIXED = ("none", "red", "green", "blue+red", "GREEN+blue", "red+green+blue")
 
 
 def test_decisions_are_learned_and_judged_as_eval_judges_them(trained, home):
-    report, done = trained(DECISIONS, MIXED)
+    report, completed = trained(DECISIONS, MIXED)
     kinds = ["blue+red", "green+blue", "none"]
     assert report["data"]["classes"] == sorted(
         ["green", "green+blue", "none", "red", "red+blue", "red+green+blue"]
     )
     assert kinds[0] not in report["data"]["classes"]
-    test, found = report["test"], judged()
+    test, evaluation = report["test"], run_eval()
     assert test["accuracy"] > 0.8
-    assert (test["images"], test["correct"]) == (found["data"]["images"], found["correct"])
-    assert test["macro_f1"] == pytest.approx(found["macro"]["f1"])
+    assert (test["images"], test["correct"]) == (
+        evaluation["data"]["images"],
+        evaluation["correct"],
+    )
+    assert test["macro_f1"] == pytest.approx(evaluation["macro"]["f1"])
     assert test["confusion"] == []
-    told = test["outputs"]["colours"]["decisions"]
-    assert list(told) == ["red", "green", "blue"]
-    for each, other in zip(told.values(), found["classes"], strict=True):
-        assert each["holds"] == other["support"]
-        assert each["told_holds"] == round(other["recall"] * other["support"])
-        assert each["holds"] + each["holds_not"] == test["images"]
-    assert re.search(r"    red: \d+ of \d+ where it holds, \d+ of \d+ where not", done.stdout)
+    decisions = test["outputs"]["colours"]["decisions"]
+    assert list(decisions) == ["red", "green", "blue"]
+    for decision, class_scores in zip(decisions.values(), evaluation["classes"], strict=True):
+        assert decision["holds"] == class_scores["support"]
+        assert decision["told_holds"] == round(class_scores["recall"] * class_scores["support"])
+        assert decision["holds"] + decision["holds_not"] == test["images"]
+    assert re.search(r"    red: \d+ of \d+ where it holds, \d+ of \d+ where not", completed.stdout)
     lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert "outputs" not in lines[-1]["val"]  # there is one
 
 
 def test_each_output_learns_by_its_own_loss(trained, home):
-    labels = [f"{shade}{more}" for shade in ("dark", "light") for more in ("", "+red", "+blue+red")]
-    report, done = trained(OUTPUTS, labels, "--tensorboard")
+    labels = [
+        f"{shade}{color_suffix}"
+        for shade in ("dark", "light")
+        for color_suffix in ("", "+red", "+blue+red")
+    ]
+    report, completed = trained(OUTPUTS, labels, "--tensorboard")
     assert set(report["data"]["classes"]) == {
         name.replace("blue+red", "red+blue") for name in labels
     }
@@ -150,20 +159,28 @@ def test_each_output_learns_by_its_own_loss(trained, home):
     assert test["accuracy"] > 0.6
     assert list(test["outputs"]) == ["depth", "colours"]
     assert sum(map(sum, test["outputs"]["depth"]["confusion"])) == test["images"]
-    assert test["correct"] <= min(each["correct"] for each in test["outputs"].values())
+    assert test["correct"] <= min(
+        output_report["correct"] for output_report in test["outputs"].values()
+    )
     assert set(report["val"]["outputs"]) == {"depth", "colours"}
-    assert "    depth: " in done.stdout
-    found = judged()  # its first output
-    assert (found["output"], found["correct"]) == ("depth", test["outputs"]["depth"]["correct"])
+    assert "    depth: " in completed.stdout
+    evaluation = run_eval()  # its first output
+    assert (evaluation["output"], evaluation["correct"]) == (
+        "depth",
+        test["outputs"]["depth"]["correct"],
+    )
     (events,) = (home / "run/tensorboard").iterdir()
     assert b"accuracy/val/colours" in events.read_bytes()
 
 
 def test_a_single_decision_is_no_of_all_that_is_not_its_label(trained):
-    report, _ = trained(ONE, ("red", "green", "blue"))
+    report, _ = trained(SINGLE_DECISION, ("red", "green", "blue"))
     assert report["data"]["classes"] == ["blue", "green", "red"]
-    test, found = report["test"], judged()
-    assert (test["images"], test["correct"]) == (found["data"]["images"], found["correct"])
+    test, evaluation = report["test"], run_eval()
+    assert (test["images"], test["correct"]) == (
+        evaluation["data"]["images"],
+        evaluation["correct"],
+    )
     assert test["outputs"]["reddish"]["decisions"]["red"]["holds"] < test["images"] / 2
 
 
@@ -188,14 +205,14 @@ def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkey
         "balanced: true, class_weights: {green: 2}}\n"
     )
     images = made(MIXED)
-    words = {"spec": "net.yaml", "data": images}
-    done = train("-o", "whole", **words)
-    assert done.exit_code == 0, done.output
-    left = iter([False] * 7)
+    settings = {"spec": "net.yaml", "data": images}
+    completed = train("-o", "whole", **settings)
+    assert completed.exit_code == 0, completed.output
+    interruptions = iter([False] * 7)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(left, True))
-        assert train("-o", "parts", **words).exit_code == 0
-    assert train("-o", "parts", "--resume", **words).exit_code == 0
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(interruptions, True))
+        assert train("-o", "parts", **settings).exit_code == 0
+    assert train("-o", "parts", "--resume", **settings).exit_code == 0
     for path in (home / "whole").iterdir():
         assert path.read_bytes() == (home / "parts" / path.name).read_bytes()
 
@@ -204,8 +221,8 @@ def test_rare_combinations_are_split_together(trained, made):
     """Two images of a combination cannot be on three sides; their names are elsewhere as well."""
     made(("red+green+blue", "blue+red"), 2)
     report, _ = trained(DECISIONS, ("none", "red", "green", "green+blue"), "--epochs", 1)
-    place = report["data"]["classes"].index("red+green+blue")
-    assert sum(side[place] for side in report["data"]["images"].values()) == 2
+    class_index = report["data"]["classes"].index("red+green+blue")
+    assert sum(side[class_index] for side in report["data"]["images"].values()) == 2
 
 
 @pytest.mark.parametrize(
@@ -231,32 +248,38 @@ def test_rare_combinations_are_split_together(trained, made):
 )  # fmt: skip
 def test_what_labels_cannot_mean(train, home, made, spec, labels, code, words):
     (home / "net.yaml").write_text(spec)
-    done = train("-o", "run", spec="net.yaml", data=made(labels))
-    assert done.exit_code == 2, done.output
-    assert f"error[{code}]" in done.stderr
-    assert re.search(words, done.stderr), done.stderr
+    completed = train("-o", "run", spec="net.yaml", data=made(labels))
+    assert completed.exit_code == 2, completed.output
+    assert f"error[{code}]" in completed.stderr
+    assert re.search(words, completed.stderr), completed.stderr
     assert not (home / "run").exists()
 
 
 def test_an_output_that_nothing_teaches_is_named(trained):
-    spec = ONE.replace(HEAD, SHARED).replace("output: {", "output: {middle: {from: shared}, ")
-    _, done = trained(spec, ("red", "green"))
-    assert "warning[E1226]: nothing says what these outputs are to give" in done.stderr
-    assert "they are not trained: middle" in done.stderr
+    spec = SINGLE_DECISION.replace(HEAD, SHARED).replace(
+        "output: {", "output: {middle: {from: shared}, "
+    )
+    _, completed = trained(spec, ("red", "green"))
+    assert "warning[E1226]: nothing says what these outputs are to give" in completed.stderr
+    assert "they are not trained: middle" in completed.stderr
 
 
 def test_the_loss_of_decisions_is_binary_cross_entropy():
     logits = torch.tensor([[1.5, -2.0, 0.3], [40.0, -40.0, 0.0]])
-    held = torch.tensor([[1.0, 0.0, 0.25], [1.0, 1.0, 0.0]])
+    targets = torch.tensor([[1.0, 0.0, 0.25], [1.0, 1.0, 0.0]])
     target = TrainingTarget(("x",), ("a", "b", "c"), exclusive=False)
     totals = dict.fromkeys(target.answers, 5)
-    wanted = functional.binary_cross_entropy_with_logits(logits, held, reduction="none").mean(1)
+    expected = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(
+        1
+    )
     for record in (Loss(), Loss(balanced=True)):
-        found = losses.build_output_loss(record, target, totals)
-        assert torch.allclose(found.compute_losses(logits, held), wanted, rtol=1e-6)
+        target_loss = losses.build_output_loss(record, target, totals)
+        assert torch.allclose(target_loss.compute_losses(logits, targets), expected, rtol=1e-6)
         assert torch.equal(
-            found.compute_cross_entropy(logits, held), wanted.mean()
-        ) or torch.allclose(found.compute_cross_entropy(logits, held), wanted.mean(), rtol=1e-6)
+            target_loss.compute_cross_entropy(logits, targets), expected.mean()
+        ) or torch.allclose(
+            target_loss.compute_cross_entropy(logits, targets), expected.mean(), rtol=1e-6
+        )
     # Of four images three hold: weights 4/6 and 2, whose mean over the images is 1.
     weighed = losses.build_output_loss(
         Loss(balanced=True), TrainingTarget(("x",), ("a",), False), {"not a": 1, "a": 3}
@@ -271,13 +294,13 @@ def test_a_combination_of_damaged_images_alone_is_named(train, home, made):
     made(["red", "green", "blue", "none"], 6)
     paint(made(["red+blue"], 1) / "red+blue" / "0.png", "red+blue", 0)
     (home / "set/red+blue/0.png").write_bytes(b"")
-    words = ("-o", "run", "--corrupt", "skip", "--epochs", 1)
-    done = train(*words, spec="net.yaml", data=home / "set")
-    assert done.exit_code == 2
+    arguments = ("-o", "run", "--corrupt", "skip", "--epochs", 1)
+    completed = train(*arguments, spec="net.yaml", data=home / "set")
+    assert completed.exit_code == 2
     assert (
         "error[E1210]: the only image of `red+blue` on the side `train` cannot be read"
-        in done.output
+        in completed.output
     )
-    assert "set/red+blue/0.png" in done.output
+    assert "set/red+blue/0.png" in completed.output
     shutil.rmtree(home / "set/red+blue")
-    assert train(*words, spec="net.yaml", data=home / "set").exit_code == 0
+    assert train(*arguments, spec="net.yaml", data=home / "set").exit_code == 0

@@ -16,26 +16,26 @@ BASE = recipe.parse_recipe("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.
 
 @pytest.fixture
 def trials(tmp_path):
-    def read(text):
+    def read_trials(text):
         (tmp_path / "sweep.yaml").write_text(text)
         return sweep.read_sweep(tmp_path / "sweep.yaml", BASE)
 
-    return read
+    return read_trials
 
 
 def test_every_combination(trials):
-    found = trials(
+    combinations = trials(
         "tcc_sweep: 1\nset: {growth: [8, 16], layers: [[2, 2]]}\n"
         "recipe: {learning_rate.peak: [0.1, 0.2], learning_rate.schedule: [exponential]}\n"
         "seeds: [3, 4]\n"
     )
-    assert [each.name for each in found] == list("12345678")
-    assert found[0].settings == ("growth=8", "layers=[2, 2]")
-    assert [each.seed for each in found] == [3, 4] * 4
-    assert [each.recipe.learning_rate.peak for each in found] == [0.1, 0.1, 0.2, 0.2] * 2
-    assert {each.recipe.learning_rate.schedule for each in found} == {"exponential"}
-    assert len({recipe.digest(each.recipe) for each in found}) == 2
-    assert found[-1].chosen == {
+    assert [trial.name for trial in combinations] == list("12345678")
+    assert combinations[0].settings == ("growth=8", "layers=[2, 2]")
+    assert [trial.seed for trial in combinations] == [3, 4] * 4
+    assert [trial.recipe.learning_rate.peak for trial in combinations] == [0.1, 0.1, 0.2, 0.2] * 2
+    assert {trial.recipe.learning_rate.schedule for trial in combinations} == {"exponential"}
+    assert len({recipe.digest(trial.recipe) for trial in combinations}) == 2
+    assert combinations[-1].chosen == {
         "growth": "16", "layers": "[2, 2]", "learning_rate.peak": "0.2",
         "learning_rate.schedule": "exponential", "seed": "4",
     }  # fmt: skip
@@ -59,36 +59,40 @@ def test_every_combination(trials):
 def test_what_is_no_sweep(trials, text, line, column, words):
     with pytest.raises(UserError) as error:
         trials(text)
-    (found,) = error.value.diagnostics
-    assert (found.code, found.at.line, found.at.column) == ("E1232", line, column)
-    assert words in found.message
+    (diagnostic,) = error.value.diagnostics
+    assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == ("E1232", line, column)
+    assert words in diagnostic.message
 
 
 def test_means_over_seeds(trials):
-    given = trials("tcc_sweep: 1\nset: {growth: [8, 16]}\nseeds: [0, 1]\n")
+    sweep_trials = trials("tcc_sweep: 1\nset: {growth: [8, 16]}\nseeds: [0, 1]\n")
     scores = [0.5, 0.7, 0.9, None]
-    ends = [
+    trial_ends = [
         TrialOutcome(value and {"val": {"accuracy": value}, "test": None}, "") for value in scores
     ]
-    best, other = sweep_report.build_rows(given, ends)
+    best, second_row = sweep_report.build_rows(sweep_trials, trial_ends)
     assert (best.name, best.val_accuracy, best.val_deviation, best.failed) == (
         "growth 16",
         0.9,
         None,
         1,
     )
-    assert (other.val_accuracy, other.seeds, other.test_accuracy) == (pytest.approx(0.6), 2, None)
-    assert other.val_deviation == pytest.approx(0.02**0.5)
+    assert (second_row.val_accuracy, second_row.seeds, second_row.test_accuracy) == (
+        pytest.approx(0.6),
+        2,
+        None,
+    )
+    assert second_row.val_deviation == pytest.approx(0.02**0.5)
 
 
 SWEEP = "tcc_sweep: 1\nset: {width: [4, 6]}\nseeds: [0]\n"
 
 
-def check(train, home, *words):
+def check(train, home, *arguments):
     (home / "sweep.yaml").write_text(SWEEP)
-    done = train("--epochs", 1, "--sweep", "sweep.yaml", "-o", "runs", "--json", *words)
-    assert done.exit_code == 0, done.output
-    document = json.loads(done.stdout)
+    completed = train("--epochs", 1, "--sweep", "sweep.yaml", "-o", "runs", "--json", *arguments)
+    assert completed.exit_code == 0, completed.output
+    document = json.loads(completed.stdout)
     assert {row["chosen"]["width"] for row in document["rows"]} == {"4", "6"}
     assert document["trials"][0]["report"]["network"]["params"]["width"] == "4"
     assert json.loads((home / "runs/sweep.json").read_text())["rows"] == document["rows"]
@@ -99,23 +103,23 @@ def check(train, home, *words):
 def test_a_dask_cluster_of_two_workers_gives_what_one_machine_gives(train, home):
     """Of sweeps on this machine alone, docs/training.md has one, which is run too."""
     pytest.importorskip("distributed", reason="needs the extra `sweep`")
-    there = check(train, home, "--dask", "local", "--workers", 2)
-    assert check(train, home) == there  # nothing is run again
-    for each in there["trials"]:
-        words = ("--set", f"width={each['chosen']['width']}", "--epochs", 1, "--seed", 0)
-        assert train("-o", "here", *words).exit_code == 0
-        assert json.loads((home / "here/report.json").read_text()) == each["report"]
-        (home / "here").rename(home / each["chosen"]["width"])
+    dask_report = check(train, home, "--dask", "local", "--workers", 2)
+    assert check(train, home) == dask_report  # nothing is run again
+    for trial in dask_report["trials"]:
+        arguments = ("--set", f"width={trial['chosen']['width']}", "--epochs", 1, "--seed", 0)
+        assert train("-o", "here", *arguments).exit_code == 0
+        assert json.loads((home / "here/report.json").read_text()) == trial["report"]
+        (home / "here").rename(home / trial["chosen"]["width"])
 
 
 def test_settings_are_checked_before_any_training(train, home):
     (home / "sweep.yaml").write_text("tcc_sweep: 1\nset: {widht: [4]}\n")
-    done = train("--sweep", "sweep.yaml", "-o", "runs")
-    assert done.exit_code == 2
-    assert "widht" in done.stderr
+    completed = train("--sweep", "sweep.yaml", "-o", "runs")
+    assert completed.exit_code == 2
+    assert "widht" in completed.stderr
     assert not (home / "runs").exists()
-    done = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
-    assert "`--slurm` has no effect: `--dask` says where trainings run" in done.stderr
+    completed = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
+    assert "`--slurm` has no effect: `--dask` says where trainings run" in completed.stderr
 
 
 def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
@@ -123,35 +127,43 @@ def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
     monkeypatch.setattr(task_runners, "CONNECT_SECONDS", 1)
     (home / "sweep.yaml").write_text(SWEEP)
     for address in ("tcp://127.0.0.1:9", "nowhere", "what://x"):
-        done = train("--sweep", "sweep.yaml", "-o", "runs", "--dask", address)
-        assert done.exit_code == 2, done.output
+        completed = train("--sweep", "sweep.yaml", "-o", "runs", "--dask", address)
+        assert completed.exit_code == 2, completed.output
         assert (
-            f"error[E1317]: no Dask cluster answers at this address\n  --> {address}" in done.stderr
+            f"error[E1317]: no Dask cluster answers at this address\n  --> {address}"
+            in completed.stderr
         )
 
 
 def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
 
-    found = []
+    argument_lists = []
     report = {"val": {"accuracy": 0.5}, "test": None}
 
     def run(command):
-        found.append(command.words)
+        argument_lists.append(command.words)
         return TrialOutcome(report, "")
 
     monkeypatch.setattr(sweep, "run_trial", run)
     (home / "sweep.yaml").write_text(SWEEP)
-    words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors")
-    done = train(
-        "--sweep", "sweep.yaml", "-o", "runs", "--tensorboard", "--corrupt", "skip", *words
+    extra_arguments = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors")
+    completed = train(
+        "--sweep",
+        "sweep.yaml",
+        "-o",
+        "runs",
+        "--tensorboard",
+        "--corrupt",
+        "skip",
+        *extra_arguments,
     )
-    assert done.exit_code == 0, done.output
-    assert len(found) == 2
-    for each in found:
-        pairs = dict(pairwise(each))
+    assert completed.exit_code == 0, completed.output
+    assert len(argument_lists) == 2
+    for arguments in argument_lists:
+        pairs = dict(pairwise(arguments))
         assert pairs["--max-time"] == "1h"
         assert pairs["--qat"] == str(home / "c.json")
         assert pairs["--weights"] == str(home / "w.safetensors")
         assert pairs["--corrupt"] == "skip"
-        assert "--tensorboard" in each
-        assert "--resume" not in each  # what was begun goes on by itself
+        assert "--tensorboard" in arguments
+        assert "--resume" not in arguments  # what was begun goes on by itself

@@ -14,7 +14,7 @@ from tcc.testing.nets import NetBuilder, build_dense, build_gated
 from tcc.testing.op_cases import sample_weights
 
 
-def branches() -> Graph:
+def build_branches() -> Graph:
     """Branches that are summed, which become one convolution."""
     add = NetBuilder(6, 7, 7, name="branches")
     add("wide", Conv(6, (3, 3), padding=1, groups=2, bias=False), "image")
@@ -25,19 +25,21 @@ def branches() -> Graph:
     return add.build()
 
 
-@pytest.mark.parametrize("graph", [build_dense(), build_gated(), branches()], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [build_dense(), build_gated(), build_branches()], ids=lambda g: g.name
+)
 def test_passes_see_no_difference(graph):
     lean = extract_inference_graph(graph)
     weights = {name: value for name, value in sample_weights(graph).items() if name in lean.params}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
     expected = run(Model(lean, weights), INT8)
-    found = run(Model(lean, {n: TracedArray(t) for n, t in tensors.items()}), INT8)
-    assert found.graph == expected.graph
-    for name, value in found.weights.items():
+    traced = run(Model(lean, {n: TracedArray(t) for n, t in tensors.items()}), INT8)
+    assert traced.graph == expected.graph
+    for name, value in traced.weights.items():
         tensor = value.tensor if isinstance(value, TracedArray) else torch.tensor(value)
         assert tensor.dtype is torch.float32
         np.testing.assert_allclose(tensor.detach().numpy(), expected.weights[name], rtol=1e-6)
-    sum(v.tensor.sum() for v in found.weights.values() if isinstance(v, TracedArray)).backward()
+    sum(v.tensor.sum() for v in traced.weights.values() if isinstance(v, TracedArray)).backward()
     assert all(tensor.grad is not None for tensor in tensors.values())
 
 

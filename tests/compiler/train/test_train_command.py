@@ -22,21 +22,21 @@ from tcc.compiler.train import run_folder
 FILES = ["metrics.jsonl", "recipe.json", "report.json", "split.csv", "weights.safetensors"]
 
 
-def contents(folder):
+def read_contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture
 def reference(train, home):
     """A training that nothing interrupts."""
-    done = train("-o", "whole")
-    assert done.exit_code == 0, done.output
-    return contents(home / "whole")
+    completed = train("-o", "whole")
+    assert completed.exit_code == 0, completed.output
+    return read_contents(home / "whole")
 
 
 def test_each_epoch_is_a_line_where_no_terminal_looks_on(train, home):
-    done = train("-o", "run", "--epochs", 3)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    completed = train("-o", "run", "--epochs", 3)
+    lines = [line for line in completed.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3
     for number, line in enumerate(lines, 1):
         assert re.fullmatch(
@@ -68,10 +68,10 @@ def test_the_weights_are_what_eval_takes(reference, home, pictures):
 
     from tcc.compiler.cli import app
 
-    words = ("eval", "tiny.yaml", "--weights", "whole/weights.safetensors", "--json")
-    found = CliRunner().invoke(app, [*words, "--data", str(pictures / "test")])
+    arguments = ("eval", "tiny.yaml", "--weights", "whole/weights.safetensors", "--json")
+    completed = CliRunner().invoke(app, [*arguments, "--data", str(pictures / "test")])
     report = json.loads(reference["report.json"])
-    assert json.loads(found.stdout)["accuracy"] == report["test"]["accuracy"]
+    assert json.loads(completed.stdout)["accuracy"] == report["test"]["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_the_weights_are_what_eval_takes(reference, home, pictures):
 def test_the_same_words_give_the_same_bytes(train, home, reference, change, same):
     torch.manual_seed(77)  # what was drawn before is of no account
     assert train("-o", "again", *change).exit_code == 0
-    found = contents(home / "again")
-    assert (found == reference) is same
+    run_files = read_contents(home / "again")
+    assert (run_files == reference) is same
     if not same:
-        assert found["weights.safetensors"] != reference["weights.safetensors"]
+        assert run_files["weights.safetensors"] != reference["weights.safetensors"]
 
 
 def test_the_recipe_of_a_run_gives_it_again(train, home, reference):
     assert train("-o", "again", recipe="whole/recipe.json").exit_code == 0
-    assert contents(home / "again") == reference
+    assert read_contents(home / "again") == reference
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -106,18 +106,20 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
     from tcc.compiler.train import loop
 
     draw = random.Random(seed)
-    words, ended = (), False
+    arguments, ended = (), False
     while not ended:
-        left = iter([False] * draw.randint(2, 7))
+        interruptions = iter([False] * draw.randint(2, 7))
         monkeypatch.setattr(
-            loop.TrainingRun, "_is_time_over", lambda self, left=left: next(left, True)
+            loop.TrainingRun,
+            "_is_time_over",
+            lambda self, interruptions=interruptions: next(interruptions, True),
         )
-        done = train("-o", "parts", *words)
-        assert done.exit_code == 0, done.output
-        words = ("--resume",)
+        completed = train("-o", "parts", *arguments)
+        assert completed.exit_code == 0, completed.output
+        arguments = ("--resume",)
         ended = json.loads((home / "parts/report.json").read_text())["finished"]
-        assert ended or "--resume goes on" in done.stderr
-    assert contents(home / "parts") == reference
+        assert ended or "--resume goes on" in completed.stderr
+    assert read_contents(home / "parts") == reference
 
 
 def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypatch):
@@ -130,47 +132,54 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     text += "augment: {horizontal_flip: 0.5, warp: {degrees: 30}, noise: {amount: 9}, erase: {}}\n"
     (home / "drawn.yaml").write_text(text)
     assert train("-o", "whole", recipe="drawn.yaml").exit_code == 0
-    left = iter([False] * 7)  # in the middle of an epoch
+    interruptions = iter([False] * 7)  # in the middle of an epoch
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(left, True))
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(interruptions, True))
         assert "--resume goes on" in train("-o", "parts", recipe="drawn.yaml").stderr
     assert train("-o", "parts", "--resume", recipe="drawn.yaml").exit_code == 0
-    assert contents(home / "parts") == contents(home / "whole")
+    assert read_contents(home / "parts") == read_contents(home / "whole")
 
 
 def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
     from tcc.compiler.train import loop
 
-    left = iter([False] * 12)
+    interruptions = iter([False] * 12)
 
     def over(self):
-        for value in left:
+        for value in interruptions:
             return value
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop.TrainingRun, "_is_time_over", over)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a state after each step
-    done = train("-o", "run")
-    assert done.exit_code == 130
-    assert "run has the state of the last seconds: --resume goes on" in done.stderr
+    completed = train("-o", "run")
+    assert completed.exit_code == 130
+    assert "run has the state of the last seconds: --resume goes on" in completed.stderr
 
 
 def test_heads_for_training_alone_learn_by_their_share(train, home):
     (home / "heads.yaml").write_text(HEADS)
-    found = {}
+    weights_by_share = {}
     for share in (0, 0.5, 2):
         (home / "own.yaml").write_text(
             f"{RECIPE}optimizer: {{weight_decay: 0}}\nloss: {{auxiliary: {{extra: {share}}}}}\n"
         )
-        done = train("-o", f"run{share}", "--epochs", 1, spec="heads.yaml")
-        assert done.exit_code == 0, done.stderr
-        found[share] = load_file(home / f"run{share}" / "weights.safetensors")
+        completed = train("-o", f"run{share}", "--epochs", 1, spec="heads.yaml")
+        assert completed.exit_code == 0, completed.stderr
+        weights_by_share[share] = load_file(home / f"run{share}" / "weights.safetensors")
     graph = load(home / "heads.yaml").graph
-    began = pipeline.create_random_weights(graph).tensors
-    kept = {name for name in began if (found[0][name] == began[name]).all()}
-    assert kept == {"linear_1.weight", "linear_1.bias"}  # a share of 0 teaches the head nothing
-    assert all((found[0.5][name] != began[name]).any() for name in kept)
-    stems = [found[share]["conv.weight"] for share in found]
+    initial_weights = pipeline.create_random_weights(graph).tensors
+    unchanged = {
+        name
+        for name in initial_weights
+        if (weights_by_share[0][name] == initial_weights[name]).all()
+    }
+    assert unchanged == {
+        "linear_1.weight",
+        "linear_1.bias",
+    }  # a share of 0 teaches the head nothing
+    assert all((weights_by_share[0.5][name] != initial_weights[name]).any() for name in unchanged)
+    stems = [weights_by_share[share]["conv.weight"] for share in weights_by_share]
     assert (stems[0] != stems[1]).any()
     assert (stems[1] != stems[2]).any()
 
@@ -178,15 +187,17 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, pictures):
     """`kill -9` at random moments; the state is written after each step."""
-    words = ["train", "tiny.yaml", "--data", str(pictures), "--recipe", "own.yaml"]
-    words += ["--threads", "1", "-o", "killed"]
+    arguments = ["train", "tiny.yaml", "--data", str(pictures), "--recipe", "own.yaml"]
+    arguments += ["--threads", "1", "-o", "killed"]
     draw, kills, mark = random.Random(5), 0, home / "killed/checkpoint.safetensors"
     while not (home / "killed/report.json").exists() or mark.exists():
-        begun = mark.exists()
-        given = [*words, *(["--resume"] if begun else [])]
-        child = training_processes.begun(given, state_each_step=True)
-        before = mark.stat().st_mtime_ns if begun else None
-        while child.is_alive() and not (mark.exists() and mark.stat().st_mtime_ns != before):
+        is_begun = mark.exists()
+        command_line = [*arguments, *(["--resume"] if is_begun else [])]
+        child = training_processes.start_training(command_line, state_each_step=True)
+        previous_mtime = mark.stat().st_mtime_ns if is_begun else None
+        while child.is_alive() and not (
+            mark.exists() and mark.stat().st_mtime_ns != previous_mtime
+        ):
             time.sleep(0.001)
         time.sleep(draw.random() * 0.02 if kills < 3 else 2)
         child.kill()
@@ -194,13 +205,13 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, 
         assert child.exitcode in (0, -signal.SIGKILL)
         kills += child.exitcode != 0
     assert kills >= 2
-    assert contents(home / "killed") == reference
+    assert read_contents(home / "killed") == reference
 
 
 def test_a_finished_run_is_not_begun_again(train, home, reference):
-    done = train("-o", "whole", "--resume", "--json")
-    assert (done.exit_code, json.loads(done.stdout)["finished"]) == (0, True)
-    assert contents(home / "whole") == reference
+    completed = train("-o", "whole", "--resume", "--json")
+    assert (completed.exit_code, json.loads(completed.stdout)["finished"]) == (0, True)
+    assert read_contents(home / "whole") == reference
 
 
 @pytest.mark.parametrize(
@@ -212,8 +223,10 @@ def test_a_finished_run_is_not_begun_again(train, home, reference):
     ],
 )
 def test_a_finished_run_is_asked_for_in_the_same_words(train, home, reference, words, changed):
-    refused(train("-o", "whole", "--resume", *words), "E1229", f"begun with another {changed}$")
-    assert contents(home / "whole") == reference
+    assert_refused(
+        train("-o", "whole", "--resume", *words), "E1229", f"begun with another {changed}$"
+    )
+    assert read_contents(home / "whole") == reference
 
 
 @pytest.mark.parametrize(
@@ -223,25 +236,25 @@ def test_a_finished_run_is_asked_for_in_the_same_words(train, home, reference, w
 def test_a_finished_run_was_of_the_same_images(train, home, pictures, reference, side, changed):
     shutil.copytree(pictures, home / "other")
     draw(home / "other" / side / "red" / "0.png", "red", 999)
-    done = train("-o", "whole", "--resume", data=home / "other")
-    refused(done, "E1229", f"begun with another {changed}$")
+    completed = train("-o", "whole", "--resume", data=home / "other")
+    assert_refused(completed, "E1229", f"begun with another {changed}$")
 
 
-def refused(done, code, words):
-    assert done.exit_code == 2, done.output
-    assert f"error[{code}]" in done.stderr
-    assert re.search(words, done.stderr, re.MULTILINE), done.stderr
+def assert_refused(completed, code, pattern):
+    assert completed.exit_code == 2, completed.output
+    assert f"error[{code}]" in completed.stderr
+    assert re.search(pattern, completed.stderr, re.MULTILINE), completed.stderr
 
 
 def test_what_cannot_be_trained(train, home):
     (home / "many.yaml").write_text(
         SPEC.replace("units: 2", "units: 3").replace(", labels: [blue, red]", "")
     )
-    refused(train(spec="many.yaml"), "E1226", "3 values, and there are 2 classes")
+    assert_refused(train(spec="many.yaml"), "E1226", "3 values, and there are 2 classes")
     (home / "map.yaml").write_text(
         re.sub(r"  - global(.|\n)*?output", "output", SPEC).replace(", labels: [blue, red]", "")
     )
-    refused(train(spec="map.yaml"), "E1226", "no output that is a row of classes")
+    assert_refused(train(spec="map.yaml"), "E1226", "no output that is a row of classes")
 
 
 @pytest.mark.parametrize(
@@ -254,13 +267,13 @@ def test_what_cannot_be_trained(train, home):
 )
 def test_a_loss_for_another_network(train, home, loss, words):
     (home / "own.yaml").write_text(RECIPE + f"loss: {loss}\n")
-    refused(train(), "E1225", words)
+    assert_refused(train(), "E1225", words)
 
 
 def test_folders_that_are_taken(train, home, reference):
-    refused(train("-o", "whole"), "E1229", "holds a training already")
-    refused(train("-o", "none", "--resume"), "E1229", "no training to resume")
-    refused(train("-o", home), "E1229", "something else than a training")
+    assert_refused(train("-o", "whole"), "E1229", "holds a training already")
+    assert_refused(train("-o", "none", "--resume"), "E1229", "no training to resume")
+    assert_refused(train("-o", home), "E1229", "something else than a training")
 
 
 def test_resuming_with_other_things(train, home, monkeypatch):
@@ -269,25 +282,25 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train("-o", "run").exit_code == 0
-    refused(
+    assert_refused(
         train("-o", "run", "--resume", "--seed", 1), "E1229", "another weights to start from, seed"
     )
-    refused(train("-o", "run", "--resume", "--epochs", 9), "E1229", "another recipe")
+    assert_refused(train("-o", "run", "--resume", "--epochs", 9), "E1229", "another recipe")
     path = home / "run/checkpoint.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    refused(train("-o", "run", "--resume"), "E1230", "do not match their digest")
+    assert_refused(train("-o", "run", "--resume"), "E1230", "do not match their digest")
     path.write_bytes(data[:-10])
-    refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
+    assert_refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
 
 
 @pytest.mark.parametrize(("features", "taken"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])
 def test_auto_is_the_quicker_arithmetic_and_stays_it(train, home, monkeypatch, features, taken):
     from tcc.compiler.train import arithmetic, loop
 
-    def with_processor(*found):
-        monkeypatch.setattr(arithmetic.cpu, "read_features", lambda: frozenset(found))
+    def with_processor(*features):
+        monkeypatch.setattr(arithmetic.cpu, "read_features", lambda: frozenset(features))
 
     with_processor(*features)
     assert train("-o", "whole").exit_code == 0
@@ -304,20 +317,20 @@ def test_auto_is_the_quicker_arithmetic_and_stays_it(train, home, monkeypatch, f
 def test_a_loss_that_is_not_finite(train, home):
     rate = "learning_rate: {peak: 1.0e+30, schedule: constant}"
     (home / "own.yaml").write_text(re.sub("learning_rate.*", rate, RECIPE))
-    done = train("-o", "run")
-    refused(done, "E1228", r"the loss of step \d of epoch 1 is not finite")
+    completed = train("-o", "run")
+    assert_refused(completed, "E1228", r"the loss of step \d of epoch 1 is not finite")
     assert not (home / "run/weights.safetensors").exists()
 
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h-2m", "m5"])
 def test_what_is_no_time(train, text):
-    refused(train("--max-time", text), "E0601", "this is no time")
+    assert_refused(train("--max-time", text), "E0601", "this is no time")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_here(train, home):
-    refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
-    refused(train("-o", "run", "--device", "tpu"), "E0601", "say auto, cpu or cuda")
+    assert_refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
+    assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "say auto, cpu or cuda")
     assert not (home / "run").exists()
 
 
@@ -361,6 +374,6 @@ def test_events_for_tensorboard(train, home):
 
 def test_tensorboard_that_is_not_here(train, monkeypatch):
     monkeypatch.setattr(run_folder, "find_spec", lambda _: None)
-    done = train("-o", "run", "--tensorboard")
-    assert done.exit_code == 3
-    assert "pip install 'tcc-compiler[tensorboard]'" in done.stderr
+    completed = train("-o", "run", "--tensorboard")
+    assert completed.exit_code == 3
+    assert "pip install 'tcc-compiler[tensorboard]'" in completed.stderr

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tcc.compiler.train import recipe
 
 
-def blocks(root, language):
+def find_blocks(root, language):
     text = (root / "docs/training.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
@@ -20,21 +20,21 @@ def test_the_commands_run(root, home, pictures):
     from tcc.compiler.cli import app
 
     (home / "net.yaml").write_text(SPEC)
-    (home / "sweep.yaml").write_text(blocks(root, "yaml")[0])
+    (home / "sweep.yaml").write_text(find_blocks(root, "yaml")[0])
     shutil.copytree(pictures, home / "images")
-    lines = [line for block in blocks(root, "sh") for line in block.splitlines()]
+    lines = [line for block in find_blocks(root, "sh") for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:
-        done = CliRunner().invoke(app, line.split()[1:])
-        assert done.exit_code == 0, f"$ {line}\n{done.stderr}"
+        completed = CliRunner().invoke(app, line.split()[1:])
+        assert completed.exit_code == 0, f"$ {line}\n{completed.stderr}"
     assert (home / "runs/long/report.json").exists()
     assert (home / "runs/sweep/sweep.svg").read_text().startswith("<svg ")
 
 
 def test_the_recipe_is_one(root):
-    _, text = blocks(root, "yaml")
-    found = recipe.parse_recipe(text, "training.md")
-    assert (found.epochs, found.augment.warp.degrees) == (100, 15)
+    _, text = find_blocks(root, "yaml")
+    parsed = recipe.parse_recipe(text, "training.md")
+    assert (parsed.epochs, parsed.augment.warp.degrees) == (100, 15)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from reference_nets.shufflenet import ShuffleNetV2
 from reference_nets.squeezenet import SqueezeNet
 from reference_nets.vgg import Vgg11, Vgg16Gap
 from torch import nn
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 import tcc
 from tcc.compiler.driver import pipeline
@@ -58,12 +58,12 @@ class Pair:
         return "-".join([self.spec, *(f"{k}={v}" for k, v in self.settings.items())])
 
 
-def _scales(n):
+def _create_scales(n):
     block = {"separable": False, "scales": n, "merge": "sum"}
     return Pair("fastnet_block", lambda: one_block(multi_scale(8, 1, 4, **block)), {"scales": n})
 
 
-def _branches(n):
+def _create_branches(n):
     settings = {"block": "multi_branch", "branches": n}
     return Pair(
         "fastnet_block", lambda: one_block(multi_branch(8, 1, n, separable=False)), settings
@@ -86,8 +86,8 @@ PAIRS = [
         {"convolution": "standard", "shortcut": False},
         slow=True,
     ),
-    *map(_scales, (1, 2, 3, 4)),
-    *map(_branches, (1, 2, 4, 8, 16)),
+    *map(_create_scales, (1, 2, 3, 4)),
+    *map(_create_branches, (1, 2, 4, 8, 16)),
     Pair("squeezenet", SqueezeNet),
     Pair("shufflenet_v2", ShuffleNetV2, gain=1.6),
     Pair("mobilenet_v2", MobileNetV2),
@@ -106,13 +106,13 @@ PAIRS = [
 ]
 
 
-def _marks(pair):
+def _list_marks(pair):
     # As many layers as vgg16_bn_gap, and a hundred million weights.
     return [pytest.mark.nightly] * pair.nightly or [pytest.mark.slow] * pair.slow
 
 
 pairs = pytest.mark.parametrize(
-    "pair", [pytest.param(p, id=str(p), marks=_marks(p)) for p in PAIRS]
+    "pair", [pytest.param(p, id=str(p), marks=_list_marks(p)) for p in PAIRS]
 )
 every = pytest.mark.parametrize("pair", PAIRS, ids=str)
 
@@ -120,17 +120,17 @@ every = pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Test processes run side by side, one a core."""
-    before = torch.get_num_threads()
+    thread_count = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(thread_count)
 
 
-def loaded(pair: Pair) -> Spec:
+def load_spec(pair: Pair) -> Spec:
     return tcc.load(pair.spec, **pair.settings)
 
 
-def twin(pair: Pair) -> nn.Module:
+def build_twin(pair: Pair) -> nn.Module:
     """The second definition, without memory for weights."""
     with torch.device("meta"):
         return pair.twin()
@@ -145,15 +145,15 @@ class Run:
     macs: int
 
 
-def executed(network: nn.Module, spec: Spec) -> list[Run]:
+def trace_layers(network: nn.Module, spec: Spec) -> list[Run]:
     """The layers with weights in the order in which they run in training."""
-    found = []
+    runs = []
 
     def ran(name):
         def hook(layer, inputs, output):
             norm = isinstance(layer, nn.BatchNorm2d)
-            taps = 0 if norm else layer.weight[0].numel()
-            found.append(Run(name, layer, output[0].numel() * taps))
+            macs_per_output = 0 if norm else layer.weight[0].numel()
+            runs.append(Run(name, layer, output[0].numel() * macs_per_output))
 
         return hook
 
@@ -165,14 +165,14 @@ def executed(network: nn.Module, spec: Spec) -> list[Run]:
     network(torch.empty(2, *spec.graph.inputs[0].type.shape, device="meta"))
     for hook in hooks:
         hook.remove()
-    return found
+    return runs
 
 
-def lively(graph: Graph, gain: float) -> dict[str, np.ndarray]:
+def create_weights(graph: Graph, gain: float) -> dict[str, np.ndarray]:
     """Weights that keep the signal alive through any depth, with statistics that matter."""
     random = np.random.default_rng(7)
 
-    def drawn(name, param):
+    def draw_parameter(name, param):
         role = name.rpartition(".")[2]
         low, high = (0.5, 1.5) if role == "var" else (-0.3, 0.3)
         if role == "weight":
@@ -183,10 +183,10 @@ def lively(graph: Graph, gain: float) -> dict[str, np.ndarray]:
         part += np.float32(low)
         return part
 
-    return {name: drawn(name, param) for name, param in graph.params.items()}
+    return {name: draw_parameter(name, param) for name, param in graph.params.items()}
 
 
-def filled(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn.Module:
+def fill_weights(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn.Module:
     """The second definition with the spec's weights, layer by layer in the order of running."""
     nodes = [node for node in spec.graph.nodes if node.params]
     state = {
@@ -194,7 +194,7 @@ def filled(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn
         for name in network.state_dict()
         if name.endswith("num_batches_tracked")
     }
-    for node, run in zip(nodes, executed(network, spec), strict=True):
+    for node, run in zip(nodes, trace_layers(network, spec), strict=True):
         for name in node.params:
             role = name.rpartition(".")[2]
             state[f"{run.name}.{ROLES.get(role, role)}"] = torch.from_numpy(weights[name].copy())
@@ -202,7 +202,7 @@ def filled(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn
     return network
 
 
-def images(graph: Graph) -> np.ndarray:
+def create_images(graph: Graph) -> np.ndarray:
     """Two unlike images."""
     random = np.random.default_rng(11)
     shape = graph.inputs[0].type.shape
@@ -210,12 +210,12 @@ def images(graph: Graph) -> np.ndarray:
     return np.stack([random.standard_normal(shape, np.float32), bright])
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def compute_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
-def onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
+def run_onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -226,18 +226,20 @@ def onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
 
 @pairs
 def test_outputs_are_those_of_a_second_definition(pair):
-    spec = loaded(pair)
-    weights = lively(spec.graph, pair.gain)
+    spec = load_spec(pair)
+    weights = create_weights(spec.graph, pair.gain)
     # vgg11's first linear layer fits one size alone
-    graph = spec.graph if pair.spec == "vgg11" else small(spec.graph)
-    batch = images(graph)
-    second = filled(twin(pair), spec, weights).eval()
+    graph = spec.graph if pair.spec == "vgg11" else shrink_network(spec.graph)
+    batch = create_images(graph)
+    second = fill_weights(build_twin(pair), spec, weights).eval()
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
-        found = create_module(graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
-    assert difference(expected[:1], expected[1:]) > 0.05, "the outputs hardly depend on the image"
-    assert difference(found, expected) < TOLERANCE
-    assert difference(onnx_runtime(Model(graph, weights), batch), expected) < TOLERANCE
+        actual = create_module(graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
+    assert compute_difference(expected[:1], expected[1:]) > 0.05, (
+        "the outputs hardly depend on the image"
+    )
+    assert compute_difference(actual, expected) < TOLERANCE
+    assert compute_difference(run_onnx_runtime(Model(graph, weights), batch), expected) < TOLERANCE
 
 
 @pytest.mark.slow
@@ -247,10 +249,10 @@ def test_outputs_are_those_of_a_second_definition(pair):
 def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_path):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pair = next(p for p in PAIRS if p.spec == name)
-    spec = loaded(pair)
-    weights = lively(spec.graph, pair.gain)
-    batch = images(spec.graph)
-    second = filled(twin(pair), spec, weights).eval()
+    spec = load_spec(pair)
+    weights = create_weights(spec.graph, pair.gain)
+    batch = create_images(spec.graph)
+    second = fill_weights(build_twin(pair), spec, weights).eval()
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
     host = devices.find("host", NOWHERE)
@@ -260,38 +262,43 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
         (tmp_path / path).write_bytes(data)
         (tmp_path / path).chmod(0o755 if path in artifact.executable else 0o644)
     outputs = host.backend.infer(host.target, tmp_path, spec.graph.inputs[0], [*batch])
-    found = np.stack([output["logits"] for output in outputs])
-    assert difference(found, expected) < TOLERANCE
+    actual = np.stack([output["logits"] for output in outputs])
+    assert compute_difference(actual, expected) < TOLERANCE
 
 
 @every
 def test_parameters_and_macs_are_those_of_a_second_definition(pair):
-    spec = loaded(pair)
-    network = twin(pair)
+    spec = load_spec(pair)
+    network = build_twin(pair)
     total = compute_cost(spec.graph)
     assert total.params == sum(p.numel() for p in network.parameters())
     assert total.macs == sum(
-        run.macs for run in executed(network, spec) if "auxiliary" not in run.name
+        run.macs for run in trace_layers(network, spec) if "auxiliary" not in run.name
     )
 
 
 @pytest.mark.slow
 def test_inception_trains_with_its_auxiliary_head():
     pair = next(p for p in PAIRS if p.spec == "inception_v3")
-    spec = loaded(pair)
-    weights = lively(spec.graph, pair.gain)
-    ours, second = (
+    spec = load_spec(pair)
+    weights = create_weights(spec.graph, pair.gain)
+    network, second_network = (
         create_module(spec.graph, weights).train(),
-        filled(twin(pair), spec, weights).train(),
+        fill_weights(build_twin(pair), spec, weights).train(),
     )
-    batch = torch.from_numpy(images(spec.graph))
+    batch = torch.from_numpy(create_images(spec.graph))
     torch.manual_seed(3)
-    found = ours(batch)
+    outputs = network(batch)
     torch.manual_seed(3)
-    logits, auxiliary = second(batch)
-    assert set(found) == {"logits", "auxiliary"}
-    assert difference(found["logits"].detach().numpy(), logits.detach().numpy()) < TOLERANCE
-    assert difference(found["auxiliary"].detach().numpy(), auxiliary.detach().numpy()) < TOLERANCE
+    logits, auxiliary = second_network(batch)
+    assert set(outputs) == {"logits", "auxiliary"}
+    assert (
+        compute_difference(outputs["logits"].detach().numpy(), logits.detach().numpy()) < TOLERANCE
+    )
+    assert (
+        compute_difference(outputs["auxiliary"].detach().numpy(), auxiliary.detach().numpy())
+        < TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("name", shipped.list_specs())

@@ -28,11 +28,15 @@ def test_its_files_fit_each_other(name):
     spec = network.load()
     assert (spec.name, spec.graph.name) == (name, name)
     assert network.weights.stat().st_size < LARGEST
-    given = pipeline.load_zoo_weights(network, spec.graph)
-    assert (given.origin.origin, given.origin.file, given.origin.notice) == ("zoo", name, None)
+    zoo_weights = pipeline.load_zoo_weights(network, spec.graph)
+    assert (zoo_weights.origin.origin, zoo_weights.origin.file, zoo_weights.origin.notice) == (
+        "zoo",
+        name,
+        None,
+    )
     document = calibration_document.read_document(network.calibration)
-    calibration_file.check(document, pipeline.describe_network(spec), given.origin, name)
-    calibration_file.decode_calibration(document, pipeline.lower_for_int8(spec, given), name)
+    calibration_file.check(document, pipeline.describe_network(spec), zoo_weights.origin, name)
+    calibration_file.decode_calibration(document, pipeline.lower_for_int8(spec, zoo_weights), name)
     assert recipe.read_recipe(shipped.list_recipes()[network.training.recipe]).epochs > 1
 
 
@@ -62,8 +66,8 @@ def test_other_settings_may_need_other_weights():
     assert spec.params["size"] == 128
     with pytest.raises(UserError) as caught:
         pipeline.load_zoo_weights(NETWORKS["ddsnet-blood"], spec.graph)
-    first = caught.value.diagnostics[0]
-    assert (first.code, first.help) == (
+    diagnostic = caught.value.diagnostics[0]
+    assert (diagnostic.code, diagnostic.help) == (
         "E0504",
         "were the weights made with other parameters of the spec (`--set`)?",
     )
@@ -73,12 +77,12 @@ def test_the_python_interface_takes_its_weights_and_calibration(tmp_path):
     bundle = tcc.build("ddsnet-blood", "onnxruntime", out=tmp_path, precision="int8")
     assert bundle.manifest.weights.file == "ddsnet-blood"
     assert bundle.manifest.calibration.measured.where == "that a program drew"
-    drawn = tcc.build(tcc.load("ddsnet-blood"), "onnxruntime", out=tmp_path, seed=0)
-    assert drawn.manifest.weights.origin == "random"
+    random_bundle = tcc.build(tcc.load("ddsnet-blood"), "onnxruntime", out=tmp_path, seed=0)
+    assert random_bundle.manifest.weights.origin == "random"
 
 
 def test_its_weights_are_finite_and_of_one_digest():
     network = NETWORKS["ddsnet-blood"]
     tensors = weights.read_weights(network.weights, network.load().graph)
-    about = json.loads(network.calibration.read_text())
-    assert about["weights"]["digest"] == weights.digest(tensors)
+    calibration = json.loads(network.calibration.read_text())
+    assert calibration["weights"]["digest"] == weights.digest(tensors)

@@ -15,7 +15,7 @@ import ncnn
 import numpy as np
 
 CHANNELS = 3
-Words = list[list[float]]
+ChannelStatistics = list[list[float]]
 
 
 def main() -> None:
@@ -32,40 +32,40 @@ def main() -> None:
     image = None
     if pixels != "-":
         image = np.fromfile(pixels, np.uint8).reshape(size[1], size[0], CHANNELS)
-    given = [[float(each) for each in word.split(",")] for word in sys.argv[7:9]]
-    for mark in (nothing, opened):
+    statistics = [[float(number) for number in argument.split(",")] for argument in sys.argv[7:9]]
+    for mark in (skip_mark, open_mark):
         mark()
         source = ncnn.Mat(*size, CHANNELS)
         source.fill(0.01)
         if image is not None:
-            source = prepared(image, size, given)
+            source = prepare_input(image, size, statistics)
         mark()
         extractor = net.create_extractor()
         extractor.input(net.input_names()[0], source)
         failed, out = extractor.extract(net.output_names()[-1])
         mark()
-        values = np.array(out).reshape(-1)
-        shares = np.exp(values - values.max())
+        logits = np.array(out).reshape(-1)
+        shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         mark()
-    print(failed, *values[:8])
+    print(failed, *logits[:8])
     sys.stdout.flush()
     os._exit(0)
 
 
-def prepared(image: Any, size: tuple[int, int], given: Words) -> Any:
+def prepare_input(image: Any, size: tuple[int, int], statistics: ChannelStatistics) -> Any:
     """Return the input of an image: (pixel - mean) / std in ncnn's own functions."""
     source = ncnn.Mat.from_pixels(image, ncnn.Mat.PixelType.PIXEL_RGB, *size)
-    mean, std = given or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
-    source.substract_mean_normalize(mean, [1 / each for each in std])
+    mean, std = statistics or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
+    source.substract_mean_normalize(mean, [1 / deviation for deviation in std])
     return source
 
 
-def nothing() -> None:
+def skip_mark() -> None:
     """Stand for a mark in the run that warms up."""
 
 
-def opened() -> None:
+def open_mark() -> None:
     """Open a file, which the counting plugin takes for a mark."""
     os.close(os.open(os.devnull, os.O_RDONLY))
 

@@ -20,50 +20,53 @@ def main() -> None:
     model, width, height, pixels = sys.argv[1:5]
     interpreter = Interpreter(model, num_threads=1)
     interpreter.allocate_tensors()
-    (taken,), (given, *_) = interpreter.get_input_details(), interpreter.get_output_details()
+    (input_details,), (output_details, *_) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
+    )
     image = np.fromfile(pixels, np.uint8).reshape(1, int(height), int(width), CHANNELS)
-    words = [[float(each) for each in word.split(",")] for word in sys.argv[5:7]]
-    for mark in (nothing, opened):
+    statistics = [[float(number) for number in argument.split(",")] for argument in sys.argv[5:7]]
+    for mark in (skip_mark, open_mark):
         mark()
-        mean, std = words or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
-        source = stored(image, mean, std, taken)
+        mean, std = statistics or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
+        source = quantize_input(image, mean, std, input_details)
         mark()
-        interpreter.set_tensor(taken["index"], source)
+        interpreter.set_tensor(input_details["index"], source)
         interpreter.invoke()
-        values = interpreter.get_tensor(given["index"])
+        raw_output = interpreter.get_tensor(output_details["index"])
         mark()
-        shares = plain(values, given)
+        shares = dequantize_output(raw_output, output_details)
         shares = np.exp(shares - shares.max())
         shares /= shares.sum()
         mark()
-    print(0, *plain(values, given).reshape(-1)[:8])
+    print(0, *dequantize_output(raw_output, output_details).reshape(-1)[:8])
     sys.stdout.flush()
     os._exit(0)
 
 
-def stored(image: Any, mean: list[float], std: list[float], about: Any) -> Any:
+def quantize_input(image: Any, mean: list[float], std: list[float], details: Any) -> Any:
     """Return the input: levels where the file has a scale, by a table of the 256 values."""
-    scale, zero = about["quantization"]
-    values = np.arange(256, dtype=np.float32)[:, None]
-    table = (values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    scale, zero = details["quantization"]
+    pixel_values = np.arange(256, dtype=np.float32)[:, None]
+    table = (pixel_values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     if scale:
-        limits = np.iinfo(about["dtype"])
+        limits = np.iinfo(details["dtype"])
         table = np.clip(np.rint(table / np.float32(scale)) + zero, limits.min, limits.max)
-    table = table.astype(about["dtype"])
-    return np.stack([table[:, each][image[..., each]] for each in range(CHANNELS)], -1)
+    table = table.astype(details["dtype"])
+    return np.stack([table[:, channel][image[..., channel]] for channel in range(CHANNELS)], -1)
 
 
-def plain(values: Any, about: Any) -> Any:
+def dequantize_output(raw_output: Any, details: Any) -> Any:
     """Return an output in float."""
-    scale, zero = about["quantization"]
-    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
+    scale, zero = details["quantization"]
+    return (raw_output.astype(np.float32) - zero) * np.float32(scale) if scale else raw_output
 
 
-def nothing() -> None:
+def skip_mark() -> None:
     """Stand for a mark in the run that warms up."""
 
 
-def opened() -> None:
+def open_mark() -> None:
     """Open a file, which the counting plugin takes for a mark."""
     os.close(os.open(os.devnull, os.O_RDONLY))
 

@@ -9,15 +9,17 @@ from ai_edge_quantizer import quantizer, recipe
 
 def main() -> None:
     """Quantise by the recipe for 8-bit weights and activations, with floats at the ends."""
-    model, folder, contract, result = sys.argv[1:]
-    made = quantizer.Quantizer(bytearray(Path(model).read_bytes()), recipe.static_wi8_ai8())
+    model, folder, contract, output_file = sys.argv[1:]
+    int8_quantizer = quantizer.Quantizer(
+        bytearray(Path(model).read_bytes()), recipe.static_wi8_ai8()
+    )
     # Release 0.10 goes through them twice, first to count them.
     images = [
-        {name: x.transpose(0, 2, 3, 1) for name, x in feed.items()}
-        for feed in guest_images.feeds(folder, contract)
+        {name: tensor.transpose(0, 2, 3, 1) for name, tensor in feed.items()}
+        for feed in guest_images.read_feeds(folder, contract)
     ]
-    seen = made.calibrate({"serving_default": images})
-    Path(result).write_bytes(made.quantize(seen).quantized_model)
+    statistics = int8_quantizer.calibrate({"serving_default": images})
+    Path(output_file).write_bytes(int8_quantizer.quantize(statistics).quantized_model)
 
 
 if __name__ == "__main__":

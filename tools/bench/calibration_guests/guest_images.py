@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
-def feeds(folder: str, contract: str) -> Iterator[dict[str, NDArray[np.float32]]]:
+def read_feeds(folder: str, contract: str) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield what a model is given of each image: its input (1, 3, height, width) by name.
 
     The contract is JSON: the input's name, and what pixels are divided by and normalised with.
     """
-    given = json.loads(contract)
-    mean, std = (np.array(given[name], np.float32) for name in ("mean", "std"))
+    input_contract = json.loads(contract)
+    mean, std = (np.array(input_contract[name], np.float32) for name in ("mean", "std"))
     for path in sorted(Path(folder).iterdir()):
         with Image.open(path) as image:
-            levels = np.asarray(image.convert("RGB"))
+            image_pixels = np.asarray(image.convert("RGB"))
         # Where a contract names no divisor, it is the image's own largest value.
-        most = given.get("divisor") or max(int(levels.max()), 1)
-        values = (levels.astype(np.float32) / np.float32(most) - mean) / std
-        yield {given["name"]: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
+        divisor = input_contract.get("divisor") or max(int(image_pixels.max()), 1)
+        pixels = (image_pixels.astype(np.float32) / np.float32(divisor) - mean) / std
+        yield {input_contract["name"]: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}

@@ -10,11 +10,11 @@ import onnx
 
 def main() -> None:
     """Quantise by NNCF's defaults, which see every image."""
-    model, folder, contract, result = sys.argv[1:]
+    model, folder, contract, output_file = sys.argv[1:]
     nncf.set_log_level(logging.ERROR)
-    images = list(guest_images.feeds(folder, contract))
-    made = nncf.quantize(onnx.load(model), nncf.Dataset(images), subset_size=len(images))
-    onnx.save(made, result)
+    images = list(guest_images.read_feeds(folder, contract))
+    int8_model = nncf.quantize(onnx.load(model), nncf.Dataset(images), subset_size=len(images))
+    onnx.save(int8_model, output_file)
 
 
 if __name__ == "__main__":

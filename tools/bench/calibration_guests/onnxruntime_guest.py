@@ -19,20 +19,20 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
     """Gives one image after another."""
 
     def __init__(self, folder: str, contract: str) -> None:
-        self.left = guest_images.feeds(folder, contract)
+        self.feeds = guest_images.read_feeds(folder, contract)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the next image, None after the last."""
-        return next(self.left, None)
+        return next(self.feeds, None)
 
 
 def main() -> None:
     """Quantise: 8-bit activations, weights per channel."""
-    model, folder, contract, result, method, kind = sys.argv[1:]
+    model, folder, contract, output_file, method, kind = sys.argv[1:]
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(
         model,
-        result,
+        output_file,
         Reader(folder, contract),
         quant_format=QuantFormat.QDQ,
         per_channel=True,

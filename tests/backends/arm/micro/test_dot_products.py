@@ -17,18 +17,18 @@ DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))
 """Mask and bits of SDOT and UDOT, of vectors and by lane: Arm's manual of Armv8-A, C7.2."""
 
 
-def dot_products(elf: bytes) -> int:
+def count_dot_products(elf: bytes) -> int:
     """Return how many such instructions a 64-bit ELF file's executable parts hold."""
-    (at,) = struct.unpack_from("<Q", elf, 32)
+    (table_offset,) = struct.unpack_from("<Q", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 54)
-    found = 0
+    total = 0
     for part in range(count):
-        _, flags, offset = struct.unpack_from("<IIQ", elf, at + part * size)
-        (length,) = struct.unpack_from("<Q", elf, at + part * size + 32)
+        _, flags, offset = struct.unpack_from("<IIQ", elf, table_offset + part * size)
+        (length,) = struct.unpack_from("<Q", elf, table_offset + part * size + 32)
         if flags & EXECUTABLE:
-            words = np.frombuffer(elf, "<u4", length // 4, offset)
-            found += sum(int((words & mask == bits).sum()) for mask, bits in DOTS)
-    return found
+            instructions = np.frombuffer(elf, "<u4", length // 4, offset)
+            total += sum(int((instructions & mask == bits).sum()) for mask, bits in DOTS)
+    return total
 
 
 @pytest.mark.slow
@@ -39,12 +39,14 @@ def test_only_cores_that_have_dot_products_get_them() -> None:
         add(f"relu{number}", Relu())
     graph = add.build()
     model = build_int8_model(graph, sample_weights(graph))
-    found = {}
+    counts_by_target = {}
     for machine in MACHINES:
         if machine.target.name in {"arm-a53", "arm-a72", "arm-a76"}:
             files = Arm().emit(machine.target, model, INT8).files
-            programs = [data for data in files.values() if data.startswith(b"\x7fELF")]
-            found[machine.target.name] = [dot_products(data) for data in programs]
+            programs = [content for content in files.values() if content.startswith(b"\x7fELF")]
+            counts_by_target[machine.target.name] = [
+                count_dot_products(content) for content in programs
+            ]
             assert len(programs) > 1
-    assert not any(found["arm-a53"] + found["arm-a72"])
-    assert all(found["arm-a76"])
+    assert not any(counts_by_target["arm-a53"] + counts_by_target["arm-a72"])
+    assert all(counts_by_target["arm-a76"])

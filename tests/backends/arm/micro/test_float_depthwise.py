@@ -6,8 +6,8 @@ import float_kernels
 import host_forms
 import numpy as np
 import pytest
-from arm_graphs import followed_model
-from float_kernels import A7, FloatKernels, favouring, followed, given
+from arm_graphs import make_model_with_consumers
+from float_kernels import A7, FloatKernels, force_kernels, make_conv_model, make_input
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
@@ -18,22 +18,32 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 CONVOLUTIONS = {
-    "3x3": followed(Conv(5, (3, 3), padding=1, groups=5), (5, 13, 14), Relu()),
-    "3x3 of stride 2": followed(Conv(6, (3, 3), (2, 2), 1, groups=6), (6, 21, 30), Relu6()),
-    "5x5": followed(Conv(3, (5, 5), padding=2, groups=3), (3, 12, 19), LeakyRelu(0.1)),
-    "5x5 of stride 2": followed(Conv(4, (5, 5), (2, 2), 2, groups=4), (4, 17, 26), Relu()),
-    "two filters a channel": followed(Conv(6, (3, 3), bias=False, groups=3), (3, 6, 8), Relu6()),
-    "rows of three": followed(Conv(2, (3, 3), (2, 2), (0, 1), groups=2), (2, 9, 5), Relu()),
-    "one pixel": followed(Conv(2, (5, 5), padding=2, groups=2), (2, 1, 1), Relu()),
-    "far outside": followed(Conv(2, (5, 5), (2, 2), (7, 6), groups=2), (2, 4, 3), LeakyRelu(0.2)),
-    "rows of eight and more": followed(Conv(3, (3, 3), padding=1, groups=3), (3, 5, 33), Relu6()),
-    "half of an odd row": followed(
+    "3x3": make_conv_model(Conv(5, (3, 3), padding=1, groups=5), (5, 13, 14), Relu()),
+    "3x3 of stride 2": make_conv_model(Conv(6, (3, 3), (2, 2), 1, groups=6), (6, 21, 30), Relu6()),
+    "5x5": make_conv_model(Conv(3, (5, 5), padding=2, groups=3), (3, 12, 19), LeakyRelu(0.1)),
+    "5x5 of stride 2": make_conv_model(Conv(4, (5, 5), (2, 2), 2, groups=4), (4, 17, 26), Relu()),
+    "two filters a channel": make_conv_model(
+        Conv(6, (3, 3), bias=False, groups=3), (3, 6, 8), Relu6()
+    ),
+    "rows of three": make_conv_model(Conv(2, (3, 3), (2, 2), (0, 1), groups=2), (2, 9, 5), Relu()),
+    "one pixel": make_conv_model(Conv(2, (5, 5), padding=2, groups=2), (2, 1, 1), Relu()),
+    "far outside": make_conv_model(
+        Conv(2, (5, 5), (2, 2), (7, 6), groups=2), (2, 4, 3), LeakyRelu(0.2)
+    ),
+    "rows of eight and more": make_conv_model(
+        Conv(3, (3, 3), padding=1, groups=3), (3, 5, 33), Relu6()
+    ),
+    "half of an odd row": make_conv_model(
         Conv(3, (3, 3), (2, 2), 1, groups=3), (3, 7, 45), LeakyRelu(0.1)
     ),
-    "half of a short row": followed(Conv(3, (3, 3), (2, 2), 1, groups=3), (3, 6, 12), Relu()),
-    "bands of rows": followed(Conv(1, (3, 3), (2, 2), 1, groups=1), (1, 61, 301), Relu()),
-    "two rows at once": followed(Conv(1, (5, 5), padding=2, groups=1), (1, 5, 1200), Relu()),
-    "all that can be fused": followed_model(Conv(4, (3, 3), padding=1, groups=4), (4, 9, 11)),
+    "half of a short row": make_conv_model(
+        Conv(3, (3, 3), (2, 2), 1, groups=3), (3, 6, 12), Relu()
+    ),
+    "bands of rows": make_conv_model(Conv(1, (3, 3), (2, 2), 1, groups=1), (1, 61, 301), Relu()),
+    "two rows at once": make_conv_model(Conv(1, (5, 5), padding=2, groups=1), (1, 5, 1200), Relu()),
+    "all that can be fused": make_model_with_consumers(
+        Conv(4, (3, 3), padding=1, groups=4), (4, 9, 11)
+    ),
 }
 
 
@@ -45,26 +55,26 @@ def kernels(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("planes")
-        machine = favouring(request.param, "float_depthwise")
-        return float_kernels.built(CONVOLUTIONS, folder, machine)
+        machine = force_kernels(request.param, "float_depthwise")
+        return float_kernels.compile_kernels(CONVOLUTIONS, folder, machine)
 
 
-def depthwise(plan: Program) -> list[MicroFloatDepthwise]:
+def list_depthwise_kernels(plan: Program) -> list[MicroFloatDepthwise]:
     """Return the kernels of this kind."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroFloatDepthwise)]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_planes_are_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
-    assert depthwise(kernels.plans[name])
+    assert list_depthwise_kernels(kernels.plans[name])
     kernels.assert_agrees(name, 2e-6)
 
 
 def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
-    x = given(CONVOLUTIONS["3x3"])
+    x = make_input(CONVOLUTIONS["3x3"])
     x[3, 5, 6] = np.nan
-    found, right = kernels.results("3x3", x)
-    np.testing.assert_array_equal(np.isnan(found["after"]), np.isnan(right["after"]))
+    actual, expected = kernels.results("3x3", x)
+    np.testing.assert_array_equal(np.isnan(actual["after"]), np.isnan(expected["after"]))
 
 
 @pytest.mark.parametrize(
@@ -81,13 +91,13 @@ def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int
     add = NetBuilder(*shape)
     add("op", op)
     graph = add.build(Output("y", "op"))
-    machine = favouring(A7, "float_depthwise")
-    assert not depthwise(build_program(graph, sample_weights(graph), machine))
+    machine = force_kernels(A7, "float_depthwise")
+    assert not list_depthwise_kernels(build_program(graph, sample_weights(graph), machine))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
-    machine = favouring(host_forms.alone(name), "float_depthwise")
-    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, machine)
+    machine = force_kernels(host_forms.select_isa(name), "float_depthwise")
+    kernels = float_kernels.compile_kernels(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_depthwise_x86"}, 2e-6)

@@ -7,8 +7,8 @@ import float_kernels
 import host_forms
 import numpy as np
 import pytest
-from arm_graphs import followed_model
-from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
+from arm_graphs import make_model_with_consumers
+from float_kernels import A7, BOTH, FloatKernels, force_kernels, make_conv_model, make_input
 
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
@@ -18,17 +18,17 @@ from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
 from tcc.testing.nets import NetBuilder
 
 CONVOLUTIONS = {
-    "in rows": followed(Conv(14, (1, 1)), (8, 5, 7), Relu()),
-    "in many rows": followed(Conv(15, (1, 1)), (130, 3, 5), Relu6()),
-    "3x3": followed(Conv(12, (3, 3), padding=1), (20, 7, 7), Relu()),
-    "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 9, 27), LeakyRelu(0.1)),
-    "3x3 in steps of two": followed(Conv(10, (3, 3), (2, 2), 1), (3, 13, 37), Relu6()),
-    "and without a border": followed(Conv(9, (3, 3), (2, 2)), (5, 17, 29), Relu()),
-    "one row": followed(Conv(7, (1, 5), bias=False), (3, 1, 70), Relu6()),
-    "strides": followed(Conv(6, (3, 2), (1, 3), (2, 1), (2, 2)), (5, 6, 40), Relu()),
-    "groups": followed(Conv(14, (3, 3), groups=2), (12, 6, 9), Relu()),
-    "a few pixels": followed(Conv(7, (3, 3), (3, 3), 1), (9, 6, 6), Relu()),
-    "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
+    "in rows": make_conv_model(Conv(14, (1, 1)), (8, 5, 7), Relu()),
+    "in many rows": make_conv_model(Conv(15, (1, 1)), (130, 3, 5), Relu6()),
+    "3x3": make_conv_model(Conv(12, (3, 3), padding=1), (20, 7, 7), Relu()),
+    "stem": make_conv_model(Conv(13, (7, 7), (2, 2), 3), (3, 9, 27), LeakyRelu(0.1)),
+    "3x3 in steps of two": make_conv_model(Conv(10, (3, 3), (2, 2), 1), (3, 13, 37), Relu6()),
+    "and without a border": make_conv_model(Conv(9, (3, 3), (2, 2)), (5, 17, 29), Relu()),
+    "one row": make_conv_model(Conv(7, (1, 5), bias=False), (3, 1, 70), Relu6()),
+    "strides": make_conv_model(Conv(6, (3, 2), (1, 3), (2, 1), (2, 2)), (5, 6, 40), Relu()),
+    "groups": make_conv_model(Conv(14, (3, 3), groups=2), (12, 6, 9), Relu()),
+    "a few pixels": make_conv_model(Conv(7, (3, 3), (3, 3), 1), (9, 6, 6), Relu()),
+    "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 SMALL = {"MAX_FLOAT_PANELS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
@@ -40,7 +40,9 @@ def products(
 ) -> FloatKernels:
     """The kernel wherever it can be: where another would save cycles, too."""
     folder = tmp_path_factory.mktemp("products")
-    return float_kernels.built(CONVOLUTIONS, folder, favouring(request.param, "float_matrix"))
+    return float_kernels.compile_kernels(
+        CONVOLUTIONS, folder, force_kernels(request.param, "float_matrix")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloatKernels]:
             patch.setattr(micro_float, name, limit)
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("parts")
-        yield float_kernels.built(CONVOLUTIONS, folder, favouring(A7, "float_matrix"))
+        yield float_kernels.compile_kernels(CONVOLUTIONS, folder, force_kernels(A7, "float_matrix"))
 
 
 def assert_agrees(kernels: FloatKernels, name: str) -> None:
@@ -73,23 +75,25 @@ def test_parts_give_the_same(cut: FloatKernels, name: str) -> None:
 @pytest.mark.slow
 def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
     kernels = [k for p in cut.plans.values() for k in p.kernels if isinstance(k, MicroFloatMatrix)]
-    ways = {
-        "taps": lambda k: k.channels < k.window.channels,
-        "tiles": lambda k: 1 < k.together < k.tiles,
-        "filters": lambda k: k.chunk < k.share,
-        "shares": lambda k: k.shares > 1,
+    conditions = {
+        "taps": lambda k: k.chunk_channels < k.window.channels,
+        "tiles": lambda k: 1 < k.tiles_per_round < k.tiles,
+        "filters": lambda k: k.chunk_filters < k.filters_per_share,
+        "shares": lambda k: k.share_count > 1,
         "rows": lambda k: k.reads_rows,
     }
-    assert {way for way, told in ways.items() if any(map(told, kernels))} == ways.keys()
+    assert {
+        condition_name for condition_name, is_met in conditions.items() if any(map(is_met, kernels))
+    } == conditions.keys()
 
 
 @pytest.mark.parametrize("name", ["in rows", "in many rows"])
 def test_what_is_not_a_number_stays_so(products: FloatKernels, name: str) -> None:
-    x = given(CONVOLUTIONS[name])
+    x = make_input(CONVOLUTIONS[name])
     x[3, 1, 2] = np.nan
-    found, _ = products.results(name, x)
-    assert np.isnan(found["after"][:, 1, 2]).all()
-    assert np.isnan(found["after"]).sum() == len(found["after"])
+    outputs, _ = products.results(name, x)
+    assert np.isnan(outputs["after"][:, 1, 2]).all()
+    assert np.isnan(outputs["after"]).sum() == len(outputs["after"])
 
 
 def test_memory_on_a_stack_is_bounded() -> None:
@@ -99,7 +103,7 @@ def test_memory_on_a_stack_is_bounded() -> None:
         add("op", Conv(filters, (5, 5), padding=2))
         graph = add.build()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        (kernel,) = build_program(graph, zeros, favouring(A7, "float_matrix")).kernels
+        (kernel,) = build_program(graph, zeros, force_kernels(A7, "float_matrix")).kernels
         assert isinstance(kernel, MicroFloatMatrix)
         assert 4 * kernel.tiles_per_round * kernel.panel_floats <= 1 << 16
 
@@ -107,6 +111,6 @@ def test_memory_on_a_stack_is_bounded() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
-    machine = favouring(host_forms.alone(name), "float_matrix")
-    kernels = float_kernels.built(CONVOLUTIONS, tmp_path, machine)
+    machine = force_kernels(host_forms.select_isa(name), "float_matrix")
+    kernels = float_kernels.compile_kernels(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_x86"}, 2e-6)

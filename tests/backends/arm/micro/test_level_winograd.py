@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from arm_calls import CallProgram, call_program
-from arm_int8 import compared
-from float_kernels import A7, BOTH, favouring
+from arm_int8 import count_differences
+from float_kernels import A7, BOTH, force_kernels
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroQuantizedWinograd
@@ -29,7 +29,7 @@ FEW = 4000
 """Numbers of tiles' points with which most bands have few tiles."""
 
 
-def chain(shape: Shape, *steps: Op) -> Model:
+def build_chain(shape: Shape, *steps: Op) -> Model:
     """Return the integer program of operations one after another."""
     add = NetBuilder(*shape)
     for number, op in enumerate(steps):
@@ -38,7 +38,7 @@ def chain(shape: Shape, *steps: Op) -> Model:
     return build_int8_model(graph, sample_weights(graph))
 
 
-def residual() -> Model:
+def build_residual() -> Model:
     """Return the integer program of a block whose sum is fused behind its last convolution."""
     add = NetBuilder(6, 11, 13)
     skip = add("skip", Conv(8, (3, 3), padding=1))
@@ -50,7 +50,7 @@ def residual() -> Model:
     return build_int8_model(graph, sample_weights(graph))
 
 
-def largest(op: Conv, shape: Shape) -> tuple[Model, Array]:
+def build_extreme_case(op: Conv, shape: Shape) -> tuple[Model, Array]:
     """Return a program whose weights are all extremes, and an input of extremes."""
     add = NetBuilder(*shape)
     add("conv", op)
@@ -62,9 +62,9 @@ def largest(op: Conv, shape: Shape) -> tuple[Model, Array]:
     }
     model = lower_for_int8(graph, signs)
     # Signs of one filter: its sums are as large as sums can be.
-    first = next(values for values in signs.values() if values.ndim == 4)[0]
-    again = (-(-size // n) for size, n in zip(shape[1:], op.kernel, strict=True))
-    x = np.tile(first, (1, *again))[:, : shape[1], : shape[2]].astype(np.float32)
+    filter_weights = next(array for array in signs.values() if array.ndim == 4)[0]
+    repeats = (-(-size // n) for size, n in zip(shape[1:], op.kernel, strict=True))
+    x = np.tile(filter_weights, (1, *repeats))[:, : shape[1], : shape[2]].astype(np.float32)
     return quantize(model, calibrate_on_input(model, x)), x
 
 
@@ -75,24 +75,28 @@ LARGEST = {
     "8x8 of stride 2": (Conv(5, (8, 8), (2, 2), 2), (20, 24, 16)),
 }
 MODELS = {
-    "odd sizes": chain((5, 13, 14), Conv(9, (3, 3), padding=1), Relu(), Conv(8, (3, 3)), Relu()),
-    "many tiles in a row": chain((3, 3, 83), Conv(7, (3, 3), padding=1), Conv(7, (3, 3))),
-    "many channels": chain((135, 7, 6), Conv(5, (3, 3), padding=1), Relu()),
-    "one pixel": chain((6, 3, 3), Conv(5, (3, 3)), Relu()),
-    "one column": chain((9, 4, 1), Conv(5, (3, 3), padding=1), Relu()),
-    "what is fused": residual(),
-    "strides": chain((5, 27, 30), Conv(9, (3, 3), (2, 2), 1), Relu(), Conv(6, (3, 3), (2, 2))),
-    "strides of many tiles": chain((3, 5, 150), Conv(7, (3, 3), (2, 2), 1), Relu()),
-    "strides of many channels": chain((133, 9, 8), Conv(5, (3, 3), (2, 2), 1), Relu()),
-    "strides at an edge": chain((3, 3, 5), Conv(5, (3, 3), (2, 2), 2), Relu()),
-    "stem": chain((3, 45, 71), Conv(13, (7, 7), (2, 2), 3), Relu()),
-    "stem of many tiles": chain((2, 9, 113), Conv(5, (7, 7), (2, 2), 3), Relu()),
-    "even rows": chain((2, 30, 31), Conv(4, (8, 8), (2, 2), 3), Relu()),
-    "5x6 of stride 2": chain((3, 20, 27), Conv(6, (5, 6), (2, 2), (2, 1)), Relu()),
-    "4x4": chain((70, 9, 21), Conv(8, (4, 4), padding=2, bias=False), Relu()),
-    "padding alone": chain((2, 1, 1), Conv(3, (3, 3), padding=2), Relu()),
-    "far outside": chain((2, 3, 5), Conv(3, (7, 7), (2, 2), 6), Relu()),
-    **{f"extremes {name}": largest(*case)[0] for name, case in LARGEST.items()},
+    "odd sizes": build_chain(
+        (5, 13, 14), Conv(9, (3, 3), padding=1), Relu(), Conv(8, (3, 3)), Relu()
+    ),
+    "many tiles in a row": build_chain((3, 3, 83), Conv(7, (3, 3), padding=1), Conv(7, (3, 3))),
+    "many channels": build_chain((135, 7, 6), Conv(5, (3, 3), padding=1), Relu()),
+    "one pixel": build_chain((6, 3, 3), Conv(5, (3, 3)), Relu()),
+    "one column": build_chain((9, 4, 1), Conv(5, (3, 3), padding=1), Relu()),
+    "what is fused": build_residual(),
+    "strides": build_chain(
+        (5, 27, 30), Conv(9, (3, 3), (2, 2), 1), Relu(), Conv(6, (3, 3), (2, 2))
+    ),
+    "strides of many tiles": build_chain((3, 5, 150), Conv(7, (3, 3), (2, 2), 1), Relu()),
+    "strides of many channels": build_chain((133, 9, 8), Conv(5, (3, 3), (2, 2), 1), Relu()),
+    "strides at an edge": build_chain((3, 3, 5), Conv(5, (3, 3), (2, 2), 2), Relu()),
+    "stem": build_chain((3, 45, 71), Conv(13, (7, 7), (2, 2), 3), Relu()),
+    "stem of many tiles": build_chain((2, 9, 113), Conv(5, (7, 7), (2, 2), 3), Relu()),
+    "even rows": build_chain((2, 30, 31), Conv(4, (8, 8), (2, 2), 3), Relu()),
+    "5x6 of stride 2": build_chain((3, 20, 27), Conv(6, (5, 6), (2, 2), (2, 1)), Relu()),
+    "4x4": build_chain((70, 9, 21), Conv(8, (4, 4), padding=2, bias=False), Relu()),
+    "padding alone": build_chain((2, 1, 1), Conv(3, (3, 3), padding=2), Relu()),
+    "far outside": build_chain((2, 3, 5), Conv(3, (7, 7), (2, 2), 6), Relu()),
+    **{f"extremes {name}": build_extreme_case(*case)[0] for name, case in LARGEST.items()},
 }
 PARTS = "many channels"
 
@@ -112,12 +116,12 @@ def kernels(
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("levels")
         calls, plans = call_program(
-            list(MODELS.values()), favouring(machine, "level_winograd"), folder, tasks=3
+            list(MODELS.values()), force_kernels(machine, "level_winograd"), folder, tasks=3
         )
     return calls, dict(zip(MODELS, plans, strict=True))
 
 
-def winograds(plan: Program) -> list[MicroQuantizedWinograd]:
+def list_winograd_kernels(plan: Program) -> list[MicroQuantizedWinograd]:
     """Return the kernels of this kind."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroQuantizedWinograd)]
 
@@ -127,9 +131,11 @@ def test_results_are_the_references(
     kernels: tuple[CallProgram, Mapping[str, Program]], name: str
 ) -> None:
     calls, plans = kernels
-    assert winograds(plans[name])
-    found = compared(MODELS[name], 1, lambda right: calls.results(plans[name], right))
-    assert not any(found.values())
+    assert list_winograd_kernels(plans[name])
+    differences = count_differences(
+        MODELS[name], 1, lambda reference_values: calls.results(plans[name], reference_values)
+    )
+    assert not any(differences.values())
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -137,12 +143,12 @@ def test_largest_sums_are_exact(
     kernels: tuple[CallProgram, Mapping[str, Program]], name: str
 ) -> None:
     calls, plans = kernels
-    model, x = largest(*LARGEST[name])
-    (right,) = integer_program.run(model, [x], keep_all=True)
-    found = calls.results(plans[f"extremes {name}"], {**right, "image": x})
-    assert abs(found["conv"].astype(int)).max() >= 127
-    for layer, values in found.items():
-        np.testing.assert_array_equal(values, right[layer])
+    model, x = build_extreme_case(*LARGEST[name])
+    (expected,) = integer_program.run(model, [x], keep_all=True)
+    actual = calls.results(plans[f"extremes {name}"], {**expected, "image": x})
+    assert abs(actual["conv"].astype(int)).max() >= 127
+    for layer, output in actual.items():
+        np.testing.assert_array_equal(output, expected[layer])
 
 
 def test_bands_parts_and_blocks_are_cut_off(
@@ -150,38 +156,41 @@ def test_bands_parts_and_blocks_are_cut_off(
 ) -> None:
     monkeypatch.setattr(QuantizedWinograd, "cache_points", FEW)
     _, plans = kernels
-    used = [kernel for plan in plans.values() for kernel in winograds(plan)]
+    used = [kernel for plan in plans.values() for kernel in list_winograd_kernels(plan)]
     assert any(kernel.tile_count % kernel.band_tiles for kernel in used)
     assert any(kernel.filters < kernel.padded_filters for kernel in used)
-    assert all(kernel.phases_per_sum < kernel.window.channels for kernel in winograds(plans[PARTS]))
-    assert any(kernel.epilogue.steps for kernel in winograds(plans["what is fused"]))
+    assert all(
+        kernel.phases_per_sum < kernel.window.channels
+        for kernel in list_winograd_kernels(plans[PARTS])
+    )
+    assert any(kernel.epilogue.steps for kernel in list_winograd_kernels(plans["what is fused"]))
 
 
 def test_as_many_channels_are_summed_at_once_as_have_room() -> None:
     """Whatever the levels: 64 times a sum is below 2^31."""
     window = MicroWindow(512, (7, 7), (7, 7), (3, 3), start=(1, 1))
     for weight, part in ((20, 512), (63, 256), (127, 128)):
-        same = np.full((4, 512, 3, 3), weight, np.int8)
-        same[:, :, 0, 0] = -1
-        assert QuantizedWinograd.find_phases_per_sum(same, window) == part
+        equal_weights = np.full((4, 512, 3, 3), weight, np.int8)
+        equal_weights[:, :, 0, 0] = -1
+        assert QuantizedWinograd.find_phases_per_sum(equal_weights, window) == part
         assert part * 8 * weight * 255 < 1 << 25
 
 
-def chosen(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
+def uses_winograd(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
     """Return whether a convolution is computed so."""
-    model = chain(shape, op, Relu())
-    return bool(winograds(build_program(model.graph, model.weights, machine)))
+    model = build_chain(shape, op, Relu())
+    return bool(list_winograd_kernels(build_program(model.graph, model.weights, machine)))
 
 
 PAYING = Conv(32, (3, 3), padding=1)
 
 
 def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
-    assert chosen(PAYING, (32, 12, 12))
-    assert chosen(Conv(128, (3, 3), (2, 2), 1), (64, 56, 56))
-    assert not chosen(Conv(64, (3, 3), (2, 2), 1), (3, 56, 56))
+    assert uses_winograd(PAYING, (32, 12, 12))
+    assert uses_winograd(Conv(128, (3, 3), (2, 2), 1), (64, 56, 56))
+    assert not uses_winograd(Conv(64, (3, 3), (2, 2), 1), (3, 56, 56))
     without = [machine for machine in MACHINES if machine.cpu in {"cortex_a76", "x86_64_v2"}]
-    assert not any(chosen(PAYING, (32, 12, 12), machine) for machine in without)
+    assert not any(uses_winograd(PAYING, (32, 12, 12), machine) for machine in without)
 
 
 @pytest.mark.parametrize(
@@ -195,4 +204,4 @@ def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
     ],
 )
 def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
-    assert not chosen(op, (32, 12, 12))
+    assert not uses_winograd(op, (32, 12, 12))

@@ -57,38 +57,38 @@ class Core:
 
     def run(self, calls: "Sequence[tuple[str, Sequence[int | Array | Out]]]") -> Iterator[Array]:
         """Yield what each call wrote."""
-        sent, wanted = [], []
-        for turn, (symbol, arguments) in enumerate(calls):
-            sent.append(_int32(self.symbols.index(symbol), turn % 2, len(arguments)))
+        sent, output_arrays = [], []
+        for call_index, (symbol, arguments) in enumerate(calls):
+            sent.append(_pack_int32(self.symbols.index(symbol), call_index % 2, len(arguments)))
             for argument in arguments:
                 match argument:
                     case Out(array):
-                        sent += [_int32(2, array.nbytes), array.tobytes()]
-                        wanted.append(array)
+                        sent += [_pack_int32(2, array.nbytes), array.tobytes()]
+                        output_arrays.append(array)
                     case int():
-                        sent.append(_int32(0, argument))
+                        sent.append(_pack_int32(0, argument))
                     case _:
-                        sent += [_int32(1, argument.nbytes), argument.tobytes()]
+                        sent += [_pack_int32(1, argument.nbytes), argument.tobytes()]
         raw = subprocess.run(self.program, input=b"".join(sent), capture_output=True, check=True)
-        at = 0
-        for array in wanted:
-            yield np.frombuffer(raw.stdout, array.dtype, array.size, at).reshape(array.shape)
-            at += array.nbytes
-        assert at == len(raw.stdout)
+        offset = 0
+        for array in output_arrays:
+            yield np.frombuffer(raw.stdout, array.dtype, array.size, offset).reshape(array.shape)
+            offset += array.nbytes
+        assert offset == len(raw.stdout)
 
 
-def _int32(*numbers: int) -> bytes:
+def _pack_int32(*numbers: int) -> bytes:
     return np.array(numbers, np.int32).tobytes()
 
 
-def _core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> Core:
+def _build_core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> Core:
     """Return the program that calls some kernels, on a machine."""
     kernels = tuple(k for k in kernels if isinstance(k, Depthwise | Matrix | Vector))
     micro_objects.write_sources(folder)
     core = Core(machine.target.name, kernels, (str(folder / "call"),))
     names = "\n".join(f"void {symbol}(void);" for symbol in core.symbols)
-    listed = ", ".join(f"(function){symbol}" for symbol in core.symbols)
-    table = f"{names}\nstatic const function functions[] = {{{listed}}};"
+    function_list = ", ".join(f"(function){symbol}" for symbol in core.symbols)
+    table = f"{names}\nstatic const function functions[] = {{{function_list}}};"
     text = (HERE / "call.c").read_text("utf-8").replace("/* FUNCTIONS */", table)
     (folder / "call.c").write_text(text, "utf-8")
     options = (
@@ -98,12 +98,24 @@ def _core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> C
     )
     if machine.native:  # undefined behaviour ends the program
         options = (*(o for o in options if o != "-fno-sanitize=all"), *UNDEFINED)
-    words = ("call", *(kernel.name for kernel in kernels))
+    source_names = ("call", *(kernel.name for kernel in kernels))
     silent = "-Wno-cast-function-type-mismatch"  # call.c means it
-    for word in words:
-        zig.run(folder, "cc", *options, "-Werror", silent, "-c", f"{word}.c", "-o", f"{word}.o")
-    made = (*(f"{word}.o" for word in words), "-o", "call")
-    zig.run(folder, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *made)
+    for source_name in source_names:
+        zig.run(
+            folder,
+            "cc",
+            *options,
+            "-Werror",
+            silent,
+            "-c",
+            f"{source_name}.c",
+            "-o",
+            f"{source_name}.o",
+        )
+    link_arguments = (*(f"{source_name}.o" for source_name in source_names), "-o", "call")
+    zig.run(
+        folder, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *link_arguments
+    )
     if machine.native:
         return core
     return replace(core, program=(machine.qemu, "-cpu", machine.qemu_cpu, *core.program))
@@ -116,15 +128,17 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-
 def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Core:
     if request.param in host_forms.NAMES:
         folder = tmp_path_factory.mktemp(request.param)
-        made = _core(host_forms.alone(request.param), folder, CORES[host_forms.HOST.core])
-        return replace(made, name=request.param)
+        host_core = _build_core(
+            host_forms.select_isa(request.param), folder, CORES[host_forms.HOST.core]
+        )
+        return replace(host_core, name=request.param)
     machine = next(m for m in MACHINES if m.target.name == request.param)
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
-    return _core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.core])
+    return _build_core(machine, tmp_path_factory.mktemp(machine.cpu), CORES[machine.core])
 
 
-MOST_TEXT = 200 << 10
+MAX_TEXT_BYTES = 200 << 10
 """Bytes of instructions that all micro-kernels of a core may have together."""
 
 
@@ -132,7 +146,7 @@ def test_kernels_are_small(core: Core) -> None:
     folder = Path(core.program[-1]).parent
     objects = [folder / f"{kernel.name}.o" for kernel in core.kernels]
     # More than their instructions: symbols and relocations are in them too.
-    assert sum(file.stat().st_size for file in objects) < MOST_TEXT
+    assert sum(file.stat().st_size for file in objects) < MAX_TEXT_BYTES
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,8 @@ class Case:
     @property
     def bias(self) -> Array:
         rng = np.random.default_rng(self.seed + 2)
-        most = 1 << (30 if self.extreme else 14)
-        return rng.integers(-most, most, self.filters, np.int32)
+        max_bias = 1 << (30 if self.extreme else 14)
+        return rng.integers(-max_bias, max_bias, self.filters, np.int32)
 
     @property
     def factor(self) -> Array:
@@ -182,40 +196,44 @@ class Case:
         usual[::3] = np.resize(odd, len(usual[::3]))
         return usual
 
-    def sums(self) -> Array:
+    def compute_sums(self) -> Array:
         w = self.window
-        (top, left), reach = (
+        (pad_top, pad_left), extent = (
             w.start,
             [(k - 1) * d + 1 for k, d in zip(w.kernel, w.dilation, strict=True)],
         )
-        ends = [
+        end_padding = [
             max(0, (n - 1) * s + r - p - size)
-            for n, s, r, p, size in zip(w.out, w.stride, reach, w.start, w.size, strict=True)
+            for n, s, r, p, size in zip(w.out, w.stride, extent, w.start, w.size, strict=True)
         ]
-        padded = integer_arithmetic.pad_map(self.x[None], (top, left, *ends))
-        found = integer_arithmetic.compute_convolution(padded, self.weight, w.stride, w.dilation, 1)
-        found = found[:, :, : w.out[0], : w.out[1]]
-        return found + self.bias[:, None, None]
+        padded = integer_arithmetic.pad_map(self.x[None], (pad_top, pad_left, *end_padding))
+        sums = integer_arithmetic.compute_convolution(padded, self.weight, w.stride, w.dilation, 1)
+        sums = sums[:, :, : w.out[0], : w.out[1]]
+        return sums + self.bias[:, None, None]
 
-    def levels(self) -> Array:
+    def compute_quantized(self) -> Array:
         kind = TensorType((1,), DType.I8 if self.low < 0 else DType.U8, 1.0)
         factor = self.factor[:, None, None]
-        return integer_arithmetic.requantize(self.sums(), factor, kind, self.low, self.high)[0]
+        return integer_arithmetic.requantize(
+            self.compute_sums(), factor, kind, self.low, self.high
+        )[0]
 
-    def reals(self) -> Array:
-        found: Array = (self.sums().astype(np.float32) * self.factor[:, None, None])[0]
-        return found
+    def compute_reals(self) -> Array:
+        reals: Array = (self.compute_sums().astype(np.float32) * self.factor[:, None, None])[0]
+        return reals
 
 
-def window(channels: int, size: tuple[int, int], kernel: int = 1, **given: Any) -> MicroWindow:
+def make_window(
+    channels: int, size: tuple[int, int], kernel: int = 1, **settings: Any
+) -> MicroWindow:
     """Return a window with "same" padding and its output."""
-    plain = MicroWindow(channels, size, size, (kernel, kernel), **given)
-    start = tuple((kernel - 1) * d // 2 for d in plain.dilation)
+    unpadded = MicroWindow(channels, size, size, (kernel, kernel), **settings)
+    start = tuple((kernel - 1) * d // 2 for d in unpadded.dilation)
     out = tuple(
         (n + 2 * p - (kernel - 1) * d - 1) // s + 1
-        for n, p, d, s in zip(size, start, plain.dilation, plain.stride, strict=True)
+        for n, p, d, s in zip(size, start, unpadded.dilation, unpadded.stride, strict=True)
     )
-    return replace(plain, start=(start[0], start[1]), out=(out[0], out[1]))
+    return replace(unpadded, start=(start[0], start[1]), out=(out[0], out[1]))
 
 
 MATRICES = [
@@ -223,24 +241,24 @@ MATRICES = [
     Case(MicroWindow(7, (1, 13), (1, 13), is_signed=True), 5, -128, 127),
     Case(MicroWindow(1, (1, 1), (1, 1)), 1, 10, 100),
     Case(MicroWindow(34, (1, 9), (1, 9)), 9, -128, 127, extreme=True),
-    Case(window(3, (21, 19), 7, stride=(2, 2)), 12),
-    Case(window(3, (5, 33), 7, stride=(2, 2)), 4),
-    Case(window(5, (6, 14), 3), 8, 0, 255, extreme=True),
-    Case(window(6, (7, 7), 3, signed=True), 6, -128, 127),
-    Case(window(2, (1, 3), 3), 3),
-    Case(window(4, (9, 2), 5, stride=(3, 1)), 4),
-    Case(window(20, (5, 5), 5, stride=(1, 3), dilation=(2, 3)), 4),
-    Case(window(8, (9, 15), 1, stride=(2, 2)), 8),
+    Case(make_window(3, (21, 19), 7, stride=(2, 2)), 12),
+    Case(make_window(3, (5, 33), 7, stride=(2, 2)), 4),
+    Case(make_window(5, (6, 14), 3), 8, 0, 255, extreme=True),
+    Case(make_window(6, (7, 7), 3, signed=True), 6, -128, 127),
+    Case(make_window(2, (1, 3), 3), 3),
+    Case(make_window(4, (9, 2), 5, stride=(3, 1)), 4),
+    Case(make_window(20, (5, 5), 5, stride=(1, 3), dilation=(2, 3)), 4),
+    Case(make_window(8, (9, 15), 1, stride=(2, 2)), 8),
     Case(MicroWindow(513, (2, 5), (2, 5), (1, 1), (1, 1), (1, 1), (0, 0)), 3),
     Case(MicroWindow(2, (30, 130), (1, 8), (3, 100)), 4),
-    Case(window(8, (7, 7), 3), 9, extreme=True),
-    Case(window(4, (5, 37), 3, signed=True), 8, -128, 127),
-    Case(window(12, (15, 33), 3, stride=(2, 2), signed=True), 5, -128, 127),
-    Case(window(8, (9, 70), 5, stride=(2, 2)), 3),
-    Case(window(4, (1, 2), 3, signed=True), 3, -128, 127),
+    Case(make_window(8, (7, 7), 3), 9, extreme=True),
+    Case(make_window(4, (5, 37), 3, signed=True), 8, -128, 127),
+    Case(make_window(12, (15, 33), 3, stride=(2, 2), signed=True), 5, -128, 127),
+    Case(make_window(8, (9, 70), 5, stride=(2, 2)), 3),
+    Case(make_window(4, (1, 2), 3, signed=True), 3, -128, 127),
     Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), is_signed=True), 4, -128, 127),
     Case(MicroWindow(8, (6, 9), (2, 3), (3, 2), (2, 3), (1, 2)), 8),
-    Case(window(68, (3, 19), 1, stride=(1, 2), signed=True), 8, -128, 127, extreme=True),
+    Case(make_window(68, (3, 19), 1, stride=(1, 2), signed=True), 8, -128, 127, extreme=True),
 ]
 VECTORS = [
     Case(MicroWindow(160, (1, 1), (1, 1)), 12),
@@ -249,7 +267,9 @@ VECTORS = [
     Case(MicroWindow(512, (1, 1), (1, 1)), 7, -128, 127, extreme=True),
 ]
 BANDS = [
-    Case(window(1, size, kernel, stride=(stride, stride), signed=signed, band=band), 1, *bounds)
+    Case(
+        make_window(1, size, kernel, stride=(stride, stride), signed=signed, band=band), 1, *bounds
+    )
     for (kernel, stride, size, band, signed), bounds in zip(
         [
             (3, 1, (12, 16), 2, False),
@@ -273,14 +293,14 @@ BANDS = [
         strict=False,
     )
 ] + [
-    Case(window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
-    Case(window(1, (6, 18), 3, band=2), 1, extreme=True),
-    Case(window(1, (5, 9), 5, band=6, signed=True), 1, -128, 127, extreme=True),
+    Case(make_window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
+    Case(make_window(1, (6, 18), 3, band=2), 1, extreme=True),
+    Case(make_window(1, (5, 9), 5, band=6, signed=True), 1, -128, 127, extreme=True),
     Case(
         MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, is_signed=True), 1, -128, 127
     ),
     Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
-    Case(window(1, (5, 7), 1, band=6, signed=True), 1, -128, 127),
+    Case(make_window(1, (5, 7), 1, band=6, signed=True), 1, -128, 127),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
     Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
     Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
@@ -295,63 +315,72 @@ BANDS = [
 def test_a_matrix_is_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Matrix):
-            _matrix(core, kernel, case)
+            _check_matrix(core, kernel, case)
 
 
-def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
+def _check_matrix(core: Core, kernel: Matrix, case: Case) -> None:
     w = case.window
     assert kernel.supports_window(w)
     pixels = w.out[0] * w.out[1]
-    quads = -(-w.taps // 4)
+    quad_count = -(-w.taps // 4)
     starts = range(0, pixels, kernel.pixels)
-    counts = [min(kernel.pixels, pixels - first) for first in starts]
-    what, read = "gather", case.x
+    counts = [min(kernel.pixels, pixels - start) for start in starts]
+    symbol_name, source = "gather", case.x
     if isinstance(kernel, ChannelMatrix) and kernel.has_channel_quads(w.channels) and not w.is_flat:
-        what, read = "copy", _dealt(core, kernel, case)
+        symbol_name, source = "copy", _run_deal(core, kernel, case)
     gathers = [
         (
-            kernel.get_symbol(what),
-            (read, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.build_table(), first, n),
+            kernel.get_symbol(symbol_name),
+            (
+                source,
+                Out(np.zeros(4 * kernel.pixels * quad_count, np.int8)),
+                w.build_table(),
+                start,
+                n,
+            ),
         )
-        for first, n in zip(starts, counts, strict=True)
+        for start, n in zip(starts, counts, strict=True)
     ]
     panels = list(core.run(gathers))
     bias = kernel.pad_filters(shift_bias(case.bias, case.weight, kernel.get_shift(w)))
     constants = (kernel.pack_weights(case.weight), bias, kernel.pad_filters(case.factor))
-    for what, expected, more in (
-        ("levels", case.levels(), (case.low, case.high)),
-        ("reals", case.reals(), ()),
+    for symbol_name, expected, bounds in (
+        ("levels", case.compute_quantized(), (case.low, case.high)),
+        ("reals", case.compute_reals(), ()),
     ):
         flat = expected.reshape(case.filters, pixels)
-        room = [flat.ravel()[: (case.filters - 1) * pixels + n].copy() for n in counts]
-        for array in room:
+        output_buffers = [flat.ravel()[: (case.filters - 1) * pixels + n].copy() for n in counts]
+        for array in output_buffers:
             array[:] = 0x55
-        sizes = (quads, case.filters, pixels)
+        sizes = (quad_count, case.filters, pixels)
         calls = [
-            (kernel.get_symbol(what), (panel, *constants, Out(array), *sizes, n, *more))
-            for panel, array, n in zip(panels, room, counts, strict=True)
+            (kernel.get_symbol(symbol_name), (panel, *constants, Out(array), *sizes, n, *bounds))
+            for panel, array, n in zip(panels, output_buffers, counts, strict=True)
         ]
-        for first, n, found in zip(starts, counts, core.run(calls), strict=True):
-            written = [found[f * pixels : f * pixels + n] for f in range(case.filters)]
-            assert _same(np.stack(written), flat[:, first : first + n])
-            beside = np.ones(len(found), bool)
+        for start, n, output in zip(starts, counts, core.run(calls), strict=True):
+            rows = [output[f * pixels : f * pixels + n] for f in range(case.filters)]
+            assert _is_identical(np.stack(rows), flat[:, start : start + n])
+            outside = np.ones(len(output), bool)
             for f in range(case.filters):
-                beside[f * pixels : f * pixels + n] = False
-            assert (found[beside] == np.full(1, 0x55).astype(found.dtype)).all()
+                outside[f * pixels : f * pixels + n] = False
+            assert (output[outside] == np.full(1, 0x55).astype(output.dtype)).all()
         if kernel.supports_panel_spans:
             every = np.concatenate(panels), *constants, Out(np.zeros_like(flat)), *sizes, pixels
-            (together,) = core.run([(kernel.get_symbol(what), (*every, *more))])
-            assert _same(together, flat)
+            (spanned_output,) = core.run([(kernel.get_symbol(symbol_name), (*every, *bounds))])
+            assert _is_identical(spanned_output, flat)
 
 
-def _dealt(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
+def _run_deal(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
     """Return a map's interleaved channels: a four of them is written where those before it are."""
     w = case.window
-    fours, dealt = w.channels // 4, np.zeros(kernel.count_interleaved_quads(w, 1), np.int32)
-    for four in range(fours):
-        call = case.x, Out(dealt), w.build_table(), four, fours
-        (dealt,) = core.run([(kernel.get_symbol("deal"), call)])
-    return dealt
+    group_count, interleaved = (
+        w.channels // 4,
+        np.zeros(kernel.count_interleaved_quads(w, 1), np.int32),
+    )
+    for group_index in range(group_count):
+        call = case.x, Out(interleaved), w.build_table(), group_index, group_count
+        (interleaved,) = core.run([(kernel.get_symbol("deal"), call)])
+    return interleaved
 
 
 @pytest.mark.parametrize("case", VECTORS)
@@ -368,14 +397,14 @@ def test_a_vector_is_exact(core: Core, case: Case) -> None:
                 kernel.pad_filters(case.factor),
             )
             sizes = (w.channels, case.filters, w.flip)
-            expected = case.levels().ravel(), case.reals().ravel()
+            expected = case.compute_quantized().ravel(), case.compute_reals().ravel()
             levels, reals = (Out(np.zeros_like(e)) for e in expected)
             calls = [
                 (kernel.get_symbol("levels"), (*constants, levels, *sizes, case.low, case.high)),
                 (kernel.get_symbol("reals"), (*constants, reals, *sizes)),
             ]
-            for found, wanted in zip(core.run(calls), expected, strict=True):
-                assert _same(found, wanted)
+            for output, expected_output in zip(core.run(calls), expected, strict=True):
+                assert _is_identical(output, expected_output)
 
 
 @pytest.mark.parametrize("case", BANDS)
@@ -386,14 +415,14 @@ def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
         if isinstance(kernel, Depthwise):
             w = case.window
             assert kernel.supports_window(w)
-            expected = case.levels()
+            expected = case.compute_quantized()
             band = np.zeros(w.band_elements + kernel.overread, np.int16)
             arguments = (
                 case.x, kernel.pack_weights(case.weight), case.bias, case.factor,
                 Out(np.zeros_like(expected)), w.build_table(), band, case.low, case.high,
             )  # fmt: skip
-            found = list(core.run([(kernel.get_symbol("levels"), arguments)] * 2))
-            assert all(_same(f, expected) for f in found)
+            outputs = list(core.run([(kernel.get_symbol("levels"), arguments)] * 2))
+            assert all(_is_identical(f, expected) for f in outputs)
 
 
 def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) -> None:
@@ -401,8 +430,8 @@ def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) ->
     kernel = next(k for k in core.kernels if isinstance(k, Matrix))
     rng = np.random.default_rng(0)
     edges = [np.arange(-600, 600), -(1 << 31) + np.arange(8), (1 << 31) - 1 - np.arange(8)]
-    wide = rng.integers(-(1 << 31), 1 << 31, 2000) >> rng.integers(0, 31, 2000)
-    sums = np.concatenate([*edges, wide]).astype(np.int32)
+    random_sums = rng.integers(-(1 << 31), 1 << 31, 2000) >> rng.integers(0, 31, 2000)
+    sums = np.concatenate([*edges, random_sums]).astype(np.int32)
     factors = [0.5, 0.25, 1 / 128, 1 / 3, 3e-9, 1.5, 1e-5, 0.0123, 700, 1e-40, 2.0**-31]
     zeros = np.zeros((len(sums), 4), np.int8)
     calls, expected = [], []
@@ -410,16 +439,16 @@ def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) ->
         scale = np.full(len(sums), factor, np.float32)
         low, high = [(0, 255), (-128, 127), (-3, 9)][number % 3]
         kind = TensorType((1,), DType.I8 if low < 0 else DType.U8, 1.0)
-        wanted = integer_arithmetic.requantize(sums, scale, kind, low, high)
+        rounded = integer_arithmetic.requantize(sums, scale, kind, low, high)
         arguments = (
             np.zeros(4 * kernel.pixels, np.int8), kernel.pack_weights(zeros), kernel.pad_filters(sums), kernel.pad_filters(scale),
-            Out(np.zeros_like(wanted)), 1, len(sums), 1, 1, low, high,
+            Out(np.zeros_like(rounded)), 1, len(sums), 1, 1, low, high,
         )  # fmt: skip
         calls.append((kernel.get_symbol("levels"), arguments))
-        expected.append(wanted)
-    for found, wanted in zip(core.run(calls), expected, strict=True):
-        assert _same(found, wanted)
+        expected.append(rounded)
+    for output, rounded in zip(core.run(calls), expected, strict=True):
+        assert _is_identical(output, rounded)
 
 
-def _same(found: Array, expected: Array) -> bool:
-    return found.tobytes() == np.ascontiguousarray(expected).tobytes()
+def _is_identical(actual: Array, expected: Array) -> bool:
+    return actual.tobytes() == np.ascontiguousarray(expected).tobytes()

@@ -8,8 +8,8 @@ import float_kernels
 import host_forms
 import numpy as np
 import pytest
-from arm_graphs import followed_model
-from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
+from arm_graphs import make_model_with_consumers
+from float_kernels import A7, BOTH, FloatKernels, force_kernels, make_conv_model, make_input
 from host_forms import HOST
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
@@ -25,36 +25,36 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 CONVOLUTIONS = {
-    "3x3": followed(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),
-    "stem": followed(Conv(13, (7, 7), (2, 2), 3), (3, 45, 71), LeakyRelu(0.1)),
-    "even rows": followed(Conv(4, (8, 8), (2, 2), 3), (2, 30, 31), Relu()),
-    "5x5 of stride 2": followed(Conv(6, (5, 6), (2, 2), (2, 1)), (3, 20, 27), Relu6()),
-    "4x4": followed(Conv(8, (4, 4), padding=2, bias=False), (3, 9, 21), Relu6()),
-    "many channels": followed(Conv(5, (3, 3)), (37, 7, 9), Relu()),
-    "many tiles in a row": followed(Conv(3, (3, 3), padding=1), (1, 3, 83), Relu()),
-    "one pixel": followed(Conv(2, (3, 3)), (6, 3, 3), Relu()),
-    "padding alone": followed(Conv(3, (3, 3), padding=2), (2, 1, 1), LeakyRelu(0.5)),
-    "far outside": followed(Conv(3, (7, 7), (2, 2), 6), (2, 3, 5), Relu()),
-    "strides": followed(Conv(9, (3, 3), (2, 2), 1), (5, 27, 30), Relu()),
-    "strides of many tiles": followed(Conv(7, (3, 3), (2, 2)), (3, 5, 151), Relu6()),
-    "strides of many channels": followed(Conv(5, (3, 3), (2, 2), 1), (67, 9, 8), Relu()),
-    "strides at an edge": followed(Conv(5, (3, 3), (2, 2), 2), (3, 3, 5), LeakyRelu(0.1)),
-    "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
+    "3x3": make_conv_model(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),
+    "stem": make_conv_model(Conv(13, (7, 7), (2, 2), 3), (3, 45, 71), LeakyRelu(0.1)),
+    "even rows": make_conv_model(Conv(4, (8, 8), (2, 2), 3), (2, 30, 31), Relu()),
+    "5x5 of stride 2": make_conv_model(Conv(6, (5, 6), (2, 2), (2, 1)), (3, 20, 27), Relu6()),
+    "4x4": make_conv_model(Conv(8, (4, 4), padding=2, bias=False), (3, 9, 21), Relu6()),
+    "many channels": make_conv_model(Conv(5, (3, 3)), (37, 7, 9), Relu()),
+    "many tiles in a row": make_conv_model(Conv(3, (3, 3), padding=1), (1, 3, 83), Relu()),
+    "one pixel": make_conv_model(Conv(2, (3, 3)), (6, 3, 3), Relu()),
+    "padding alone": make_conv_model(Conv(3, (3, 3), padding=2), (2, 1, 1), LeakyRelu(0.5)),
+    "far outside": make_conv_model(Conv(3, (7, 7), (2, 2), 6), (2, 3, 5), Relu()),
+    "strides": make_conv_model(Conv(9, (3, 3), (2, 2), 1), (5, 27, 30), Relu()),
+    "strides of many tiles": make_conv_model(Conv(7, (3, 3), (2, 2)), (3, 5, 151), Relu6()),
+    "strides of many channels": make_conv_model(Conv(5, (3, 3), (2, 2), 1), (67, 9, 8), Relu()),
+    "strides at an edge": make_conv_model(Conv(5, (3, 3), (2, 2), 2), (3, 3, 5), LeakyRelu(0.1)),
+    "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 FEW = 4000
 """Floats of tiles' points with which most bands have few tiles."""
 
 
-def built(folder: Path, machine: Machine) -> FloatKernels:
+def compile_winograd(folder: Path, machine: Machine) -> FloatKernels:
     """Return the kernel wherever it can be, in bands of few tiles, by several threads."""
-    models = {name: one for name, one in CONVOLUTIONS.items() if "strides" not in name}
+    models = {name: model for name, model in CONVOLUTIONS.items() if "strides" not in name}
     if machine.target.name != HOST.target.name:  # whose method has no points for 3x3 of stride 2
         models = CONVOLUTIONS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Winograd, "cache_points", FEW)
         patch.setattr(WideWinograd, "cache_points", FEW)
         patch.setattr(loops, "PARALLEL", 1)
-        return float_kernels.built(models, folder, favouring(machine, "winograd"))
+        return float_kernels.compile_kernels(models, folder, force_kernels(machine, "winograd"))
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
@@ -62,17 +62,17 @@ def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
     """The kernels of a processor of ARM."""
-    return built(tmp_path_factory.mktemp("tiles"), request.param)
+    return compile_winograd(tmp_path_factory.mktemp("tiles"), request.param)
 
 
-def winograds(plan: Program) -> list[MicroWinograd]:
+def list_winograd_kernels(plan: Program) -> list[MicroWinograd]:
     """Return the kernels of this kind."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroWinograd)]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_results_are_near_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
-    assert winograds(kernels.plans[name])
+    assert list_winograd_kernels(kernels.plans[name])
     kernels.assert_agrees(name, 8e-6)
 
 
@@ -80,41 +80,41 @@ def test_bands_and_blocks_are_cut_off(
     kernels: FloatKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Winograd, "cache_points", FEW)
-    used = [kernel for plan in kernels.plans.values() for kernel in winograds(plan)]
+    used = [kernel for plan in kernels.plans.values() for kernel in list_winograd_kernels(plan)]
     assert any(kernel.tile_count % kernel.band_tiles for kernel in used)
     assert any(kernel.filters < kernel.padded_filters for kernel in used)
 
 
 def test_what_is_not_a_number_reaches_its_tiles_alone(kernels: FloatKernels) -> None:
-    x = given(CONVOLUTIONS["3x3"])
+    x = make_input(CONVOLUTIONS["3x3"])
     x[3, 5, 6] = np.nan
-    found, right = kernels.results("3x3", x)
-    lost = np.isnan(found["after"])
-    assert lost[np.isnan(right["after"])].all()
-    assert not lost[:, 8:].any()
-    assert not lost[:, :, 8:].any()
+    actual, expected = kernels.results("3x3", x)
+    is_nan = np.isnan(actual["after"])
+    assert is_nan[np.isnan(expected["after"])].all()
+    assert not is_nan[:, 8:].any()
+    assert not is_nan[:, :, 8:].any()
 
 
-def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) -> bool:
+def uses_winograd(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) -> bool:
     """Return whether a convolution is computed so."""
     add = NetBuilder(*shape)
     add("op", op)
     graph = add.build(Output("y", "op"))
-    return bool(winograds(build_program(graph, sample_weights(graph), machine)))
+    return bool(list_winograd_kernels(build_program(graph, sample_weights(graph), machine)))
 
 
 PAYING = Conv(32, (3, 3), padding=1)
 
 
 def test_it_is_chosen_where_it_saves_cycles() -> None:
-    assert chosen(PAYING, (32, 28, 28))
-    assert chosen(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
-    assert not chosen(Conv(2, (3, 3), padding=1), (4, 28, 28))
-    assert not chosen(PAYING, (32, 2, 2))
+    assert uses_winograd(PAYING, (32, 28, 28))
+    assert uses_winograd(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
+    assert not uses_winograd(Conv(2, (3, 3), padding=1), (4, 28, 28))
+    assert not uses_winograd(PAYING, (32, 2, 2))
     strides = Conv(128, (3, 3), (2, 2), 1)
-    assert chosen(strides, (64, 56, 56))
-    assert not chosen(strides, (3, 56, 56))
-    assert not chosen(strides, (64, 56, 56), HOST)
+    assert uses_winograd(strides, (64, 56, 56))
+    assert not uses_winograd(strides, (3, 56, 56))
+    assert not uses_winograd(strides, (64, 56, 56), HOST)
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,16 @@ def test_it_is_chosen_where_it_saves_cycles() -> None:
     ],
 )
 def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
-    assert not chosen(op, (32, 28, 28))
+    assert not uses_winograd(op, (32, 28, 28))
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_it_is_switched_off_where_a_core_has_it(machine: Machine) -> None:
-    known = any(isinstance(kernel, Winograd) for kernel in CORES[machine.core])
-    assert chosen(PAYING, (32, 28, 28), machine) == known
-    assert not chosen(PAYING, (32, 28, 28), replace(machine, direct=True))
-    offered = "fp32-direct" in {one.name for one in machine.target.precisions}
-    assert offered == known
+    has_winograd = any(isinstance(kernel, Winograd) for kernel in CORES[machine.core])
+    assert uses_winograd(PAYING, (32, 28, 28), machine) == has_winograd
+    assert not uses_winograd(PAYING, (32, 28, 28), replace(machine, direct=True))
+    offered = "fp32-direct" in {precision.name for precision in machine.target.precisions}
+    assert offered == has_winograd
 
 
 def test_memory_is_bounded() -> None:
@@ -150,7 +150,7 @@ def test_memory_is_bounded() -> None:
         add("op", Conv(filters, (3, 3), padding=1))
         graph = add.build()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        for kernel in winograds(build_program(graph, zeros, machine)):
+        for kernel in list_winograd_kernels(build_program(graph, zeros, machine)):
             assert kernel.band_tiles <= winograd.MAX_TILES
             assert kernel.points_space.elements <= Winograd.max_points
 
@@ -158,7 +158,7 @@ def test_memory_is_bounded() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_this_machines_forms_are_near_too(name: str, tmp_path: Path) -> None:
-    kernels = built(tmp_path, host_forms.alone(name))
+    kernels = compile_winograd(tmp_path, host_forms.select_isa(name))
     kernels.assert_all_agree({"winograd_x86"}, 8e-6)
 
 
@@ -166,11 +166,15 @@ def test_this_machines_forms_are_near_too(name: str, tmp_path: Path) -> None:
 def test_bands_of_many_tiles_are_right(tmp_path: Path) -> None:
     """As many as a call takes: their sums fill its memory."""
     models = {
-        "3x3": followed(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),
-        "7x7": followed(Conv(16, (7, 7), (2, 2), 3), (3, 32, 88), Relu6()),
+        "3x3": make_conv_model(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),
+        "7x7": make_conv_model(Conv(16, (7, 7), (2, 2), 3), (3, 32, 88), Relu6()),
     }
-    machine = favouring(host_forms.alone("x86-64-v3"), "winograd")
-    kernels = float_kernels.built(models, tmp_path, machine)
-    bands = [kernel.band_tiles for plan in kernels.plans.values() for kernel in winograds(plan)]
+    machine = force_kernels(host_forms.select_isa("x86-64-v3"), "winograd")
+    kernels = float_kernels.compile_kernels(models, tmp_path, machine)
+    bands = [
+        kernel.band_tiles
+        for plan in kernels.plans.values()
+        for kernel in list_winograd_kernels(plan)
+    ]
     assert bands == [64, 44]
     kernels.assert_all_agree({"winograd_x86"}, 8e-6)

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from foreign_states import foreign, refused, saved, twins
+from foreign_states import catch_refusal, make_state, make_twin_graph, save_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def test_pytorch_is_not_needed(tmp_path: Path) -> None:
-    path = saved(tmp_path, foreign(twins()))
+    path = save_state(tmp_path, make_state(make_twin_graph()))
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
@@ -28,8 +28,8 @@ def test_pytorch_is_not_needed(tmp_path: Path) -> None:
         "print(len(foreign.read_checkpoint(Path(sys.argv[2])).tensors))"
     )
     command = [sys.executable, "-c", program, str(Path(__file__).parents[3]), str(path)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(found.stdout) == len(foreign(twins()))
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(completed.stdout) == len(make_state(make_twin_graph()))
 
 
 class Runs:
@@ -42,15 +42,15 @@ class Runs:
         return (Path.touch, (self.path,))
 
 
-def damaged(folder: Path) -> dict[str, Path]:
+def write_damaged_files(folder: Path) -> dict[str, Path]:
     """Return files that are no checkpoint, by what they are."""
-    whole = saved(folder, foreign(twins())).read_bytes()
-    flipped = bytearray(whole)
-    flipped[whole.index(sample_weights(twins())["a.weight"].tobytes()) + 3] ^= 4
+    content = save_state(folder, make_state(make_twin_graph())).read_bytes()
+    flipped = bytearray(content)
+    flipped[content.index(sample_weights(make_twin_graph())["a.weight"].tobytes()) + 3] ^= 4
     files = {
         "empty": b"",
         "text": b"weights: none\n",
-        "cut": whole[: len(whole) // 2],
+        "cut": content[: len(content) // 2],
         "damaged": bytes(flipped),
         "a pickle that runs": pickle.dumps({"a": Runs(folder / "ran")}),
         "a pickle of numbers": pickle.dumps({"a": 1.0}),
@@ -68,26 +68,29 @@ def damaged(folder: Path) -> dict[str, Path]:
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    found = {name: refused(path, twins()) for name, path in damaged(tmp_path).items()}
+    refusals = {
+        name: catch_refusal(path, make_twin_graph())
+        for name, path in write_damaged_files(tmp_path).items()
+    }
     assert not (tmp_path / "ran").exists()
-    assert {text.splitlines()[0].split(":")[0] for text in found.values()} == {"error[E0510]"}
-    assert "the checkpoint is damaged" in found["damaged"]
-    assert "the checksum of " in found["damaged"]
-    assert "its entries are compressed" in found["compressed"]
-    assert "the archive's directory is missing: the file was cut" in found["cut"]
-    assert "it is a pickle, but not one that `torch.save` wrote" in found["a pickle of numbers"]
-    assert "the checkpoint holds no state dict" in found["no tensors"]
-    assert "its keys are epoch, loss" in found["no tensors"]
-    assert "save it anew: `torch.save(model.state_dict(), path)`" in found["text"]
-    assert "cannot read the checkpoint" in refused(tmp_path / "none.pth", twins())
-    assert "cannot read the checkpoint" in refused(tmp_path, twins())
+    assert {text.splitlines()[0].split(":")[0] for text in refusals.values()} == {"error[E0510]"}
+    assert "the checkpoint is damaged" in refusals["damaged"]
+    assert "the checksum of " in refusals["damaged"]
+    assert "its entries are compressed" in refusals["compressed"]
+    assert "the archive's directory is missing: the file was cut" in refusals["cut"]
+    assert "it is a pickle, but not one that `torch.save` wrote" in refusals["a pickle of numbers"]
+    assert "the checkpoint holds no state dict" in refusals["no tensors"]
+    assert "its keys are epoch, loss" in refusals["no tensors"]
+    assert "save it anew: `torch.save(model.state_dict(), path)`" in refusals["text"]
+    assert "cannot read the checkpoint" in catch_refusal(tmp_path / "none.pth", make_twin_graph())
+    assert "cannot read the checkpoint" in catch_refusal(tmp_path, make_twin_graph())
 
 
 @cache
-def written(old: bool) -> bytes:
+def encode_checkpoint(old: bool) -> bytes:
     """A checkpoint's bytes, always the same ones: the old format has addresses in it."""
     file = BytesIO()
-    torch.save(foreign(twins()), file, _use_new_zipfile_serialization=not old)
+    torch.save(make_state(make_twin_graph()), file, _use_new_zipfile_serialization=not old)
     return file.getvalue()
 
 
@@ -97,15 +100,15 @@ def written(old: bool) -> bytes:
 @given(data=st.data(), old=st.booleans())
 def test_no_damage_gets_past(tmp_path: Path, data: st.DataObject, old: bool) -> None:
     path = tmp_path / "net.pth"
-    whole = bytearray(written(old))
+    content = bytearray(encode_checkpoint(old))
     for _ in range(data.draw(st.integers(0, 3))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     codes: set[str] = set()
-    found = None
+    imported = None
     try:
-        found = import_checkpoint(path, twins())
+        imported = import_checkpoint(path, make_twin_graph())
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
-    assert (found is None) == bool(codes)
+    assert (imported is None) == bool(codes)
     assert codes <= {"E0506", "E0507", "E0510", "E0511", "E0512"}

@@ -11,14 +11,14 @@ import pytest
 import torch
 from foreign_states import (
     State,
-    assert_whole,
-    block,
-    foreign,
-    hows,
-    layers,
-    refused,
-    saved,
-    twins,
+    assert_complete,
+    catch_refusal,
+    count_methods,
+    list_layers,
+    make_block_graph,
+    make_state,
+    make_twin_graph,
+    save_state,
 )
 from safetensors.numpy import save_file
 
@@ -35,19 +35,19 @@ from tcc.testing.op_cases import sample_weights
 
 
 @pytest.mark.parametrize(
-    "graph", [build_dense(), build_gated(), twins()], ids=["dense", "gated", "twins"]
+    "graph", [build_dense(), build_gated(), make_twin_graph()], ids=["dense", "gated", "twins"]
 )
 def test_modules_in_the_order_of_the_layers_match(tmp_path: Path, graph: Graph) -> None:
-    found = import_checkpoint(saved(tmp_path, foreign(graph)), graph)
-    assert_whole(found, graph)
-    assert set(hows(found)) <= {"order", "ignored"}
-    first, *_ = found.rows
-    assert (first.source, first.name, first.how) == (
+    imported = import_checkpoint(save_state(tmp_path, make_state(graph)), graph)
+    assert_complete(imported, graph)
+    assert set(count_methods(imported)) <= {"order", "ignored"}
+    first_row, *_ = imported.rows
+    assert (first_row.source, first_row.name, first_row.how) == (
         "net.0.weight",
         next(iter(graph.params)),
         "order",
     )
-    tracked = [row for row in found.rows if row.how == "ignored"]
+    tracked = [row for row in imported.rows if row.how == "ignored"]
     assert {row.source.rpartition(".")[2] for row in tracked} == {"num_batches_tracked"}
 
 
@@ -66,77 +66,86 @@ def test_modules_in_the_order_of_the_layers_match(tmp_path: Path, graph: Graph) 
 def test_what_training_programs_wrap_around_is_taken_off(
     tmp_path: Path, wrap: Callable[[State], object]
 ) -> None:
-    found = import_checkpoint(saved(tmp_path, wrap(foreign(twins()))), twins())
-    assert_whole(found, twins())
-    assert found.rows[0].source == "net.0.weight"
+    imported = import_checkpoint(
+        save_state(tmp_path, wrap(make_state(make_twin_graph()))), make_twin_graph()
+    )
+    assert_complete(imported, make_twin_graph())
+    assert imported.rows[0].source == "net.0.weight"
 
 
 def test_the_old_format_of_pytorch_is_read(tmp_path: Path) -> None:
-    path = saved(tmp_path, foreign(twins()), _use_new_zipfile_serialization=False)
-    assert_whole(import_checkpoint(path, twins()), twins())
+    path = save_state(tmp_path, make_state(make_twin_graph()), _use_new_zipfile_serialization=False)
+    assert_complete(import_checkpoint(path, make_twin_graph()), make_twin_graph())
 
 
 def test_our_own_names_win_over_order(tmp_path: Path) -> None:
-    graph = twins()
-    own = {layer: layer for layer in layers(graph)}
-    state = foreign(graph, own, order=layers(graph)[::-1])
-    found = import_checkpoint(saved(tmp_path, state), graph)
-    assert_whole(found, graph)
-    assert hows(found) == {"name": len(graph.params), "ignored": 3}
+    graph = make_twin_graph()
+    own_names = {layer: layer for layer in list_layers(graph)}
+    state = make_state(graph, own_names, order=list_layers(graph)[::-1])
+    imported = import_checkpoint(save_state(tmp_path, state), graph)
+    assert_complete(imported, graph)
+    assert count_methods(imported) == {"name": len(graph.params), "ignored": 3}
 
 
 def test_our_own_state_dict_and_file_are_read(tmp_path: Path) -> None:
     graph = build_gated()
     network = create_module(graph, sample_weights(graph))
-    assert_whole(import_checkpoint(saved(tmp_path, network.state_dict()), graph), graph)
+    assert_complete(import_checkpoint(save_state(tmp_path, network.state_dict()), graph), graph)
     path = tmp_path / "w.safetensors"
     save_file(sample_weights(graph), path)
-    assert_whole(import_checkpoint(path, graph), graph)
+    assert_complete(import_checkpoint(path, graph), graph)
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
-    state = {k: v.half() if v.is_floating_point() else v for k, v in foreign(twins()).items()}
-    found = import_checkpoint(saved(tmp_path, state), twins())
-    for name, values in sample_weights(twins()).items():
+    state = {
+        k: v.half() if v.is_floating_point() else v
+        for k, v in make_state(make_twin_graph()).items()
+    }
+    imported = import_checkpoint(save_state(tmp_path, state), make_twin_graph())
+    for name, values in sample_weights(make_twin_graph()).items():
         np.testing.assert_array_equal(
-            found.weights[name], values.astype(np.float16).astype(np.float32)
+            imported.weights[name], values.astype(np.float16).astype(np.float32)
         )
 
 
 @pytest.mark.parametrize("clone", [False, True])
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, place: str) -> None:
-    graph = twins()
-    state = foreign(graph)
+    graph = make_twin_graph()
+    state = make_state(graph)
     copies = {
         k.replace("net.", "again."): v.clone() if clone else v
         for k, v in state.items()
         if k.startswith(("net.0.", "net.1."))
     }
     both = {**copies, **state} if place == "first" else {**state, **copies}
-    found = import_checkpoint(saved(tmp_path, both), graph)
-    assert_whole(found, graph)
-    assert hows(found) == {"order": len(graph.params), "duplicate": 6, "ignored": 4}
-    names = {row.name for row in found.rows if row.how == "duplicate"}
+    imported = import_checkpoint(save_state(tmp_path, both), graph)
+    assert_complete(imported, graph)
+    assert count_methods(imported) == {"order": len(graph.params), "duplicate": 6, "ignored": 4}
+    names = {row.name for row in imported.rows if row.how == "duplicate"}
     assert names == {n for n in graph.params if n.startswith(("a.", "a_bn."))}
 
 
 def test_layers_that_start_alike_are_no_copies(tmp_path: Path) -> None:
-    graph = twins()
-    state = foreign(graph)
+    graph = make_twin_graph()
+    state = make_state(graph)
     for name in state:
         if "running_" in name:
             state[name] = torch.ones(4)
-    found = import_checkpoint(saved(tmp_path, state), graph)
-    assert hows(found) == {"order": len(graph.params), "ignored": 3}
+    imported = import_checkpoint(save_state(tmp_path, state), graph)
+    assert count_methods(imported) == {"order": len(graph.params), "ignored": 3}
 
 
 def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
-    graph = block(("a", Conv(4, (1, 1))), ("b", Conv(4, (1, 1))))
-    state = foreign(graph)
-    again = {k.replace("net.", "again."): v for k, v in state.items() if k.startswith("net.0.")}
-    again |= {k.replace("net.", "again."): v for k, v in state.items() if k.startswith("net.1.")}
-    text = refused(saved(tmp_path, {**state, **again}), graph)
+    graph = make_block_graph(("a", Conv(4, (1, 1))), ("b", Conv(4, (1, 1))))
+    state = make_state(graph)
+    copied_tensors = {
+        k.replace("net.", "again."): v for k, v in state.items() if k.startswith("net.0.")
+    }
+    copied_tensors |= {
+        k.replace("net.", "again."): v for k, v in state.items() if k.startswith("net.1.")
+    }
+    text = catch_refusal(save_state(tmp_path, {**state, **copied_tensors}), graph)
     # net.0 net.1 net.2 net.3 again.0 again.1 may run as 0 1 2 3 or as 2 3 0 1.
     assert text == (
         "error[E0512]: it is not certain which module of the checkpoint is which of 4 layers\n"
@@ -151,11 +160,11 @@ def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
 
 def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
     graph = build_dense()
-    state = foreign(graph)
+    state = make_state(graph)
     state["net.5.weight"], state["net.5.bias"] = torch.ones(7, 16), torch.ones(7)
     aux = [k for k in state if k.startswith("net.6.")]
     assert len(aux) == 2
-    assert refused(saved(tmp_path, state), graph) == (
+    assert catch_refusal(save_state(tmp_path, state), graph) == (
         "error[E0511]: 1 modules of the checkpoint match no layer, 1 layers no module\n"
         "  --> net.pth\n"
         "   = first net.5 (weight 7x16, bias 7) where fc (weight 5x16, bias 5) runs\n"
@@ -167,18 +176,18 @@ def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_tensor_is_refused(tmp_path: Path) -> None:
-    state = foreign(twins())
+    state = make_state(make_twin_graph())
     del state["net.3.running_var"]
-    text = refused(saved(tmp_path, state), twins())
+    text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
     assert "1 modules of the checkpoint match no layer, 1 layers no module" in text
     assert "weight 4, bias 4, mean 4: 1 in the checkpoint, 0 in the graph: net.3 <-> none" in text
 
 
 def test_an_order_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
-    graph = twins()
+    graph = make_twin_graph()
     order = ["b", "b_bn", "a", "a_bn", "c", "c_bn"]
-    path = saved(tmp_path, foreign(graph, order=order))
-    assert refused(path, graph) == (
+    path = save_state(tmp_path, make_state(graph, order=order))
+    assert catch_refusal(path, graph) == (
         "error[E0512]: it is not certain which module of the checkpoint is which of 5 layers\n"
         "  --> net.pth\n"
         "   = the modules' order is not that of the layers: first net.2 (weight 4x4x1x1, bias 4)"
@@ -196,23 +205,25 @@ def test_shapes_that_occur_once_need_no_order(tmp_path: Path) -> None:
     add("b", Conv(6, (1, 1)))
     add("c", Conv(7, (1, 1), bias=False))
     graph = add.build()
-    found = import_checkpoint(saved(tmp_path, foreign(graph, order=["c", "a", "b"])), graph)
-    assert_whole(found, graph)
-    assert hows(found) == {"shape": 5}
+    imported = import_checkpoint(
+        save_state(tmp_path, make_state(graph, order=["c", "a", "b"])), graph
+    )
+    assert_complete(imported, graph)
+    assert count_methods(imported) == {"shape": 5}
 
 
 def test_safetensors_keep_no_order_but_numbers_do(tmp_path: Path) -> None:
     graph = build_gated()
     path = tmp_path / "net.pth"
-    state = {k: v.numpy() for k, v in foreign(graph).items()}
+    state = {k: v.numpy() for k, v in make_state(graph).items()}
     save_file({f"0.{k}": v for k, v in state.items()}, path)
-    found = import_checkpoint(path, graph)
-    assert_whole(found, graph)
+    imported = import_checkpoint(path, graph)
+    assert_complete(imported, graph)
 
 
 def test_of_copies_the_numbered_names_tell_the_order(tmp_path: Path) -> None:
-    graph = twins()
-    state = foreign(graph)
+    graph = make_twin_graph()
+    state = make_state(graph)
     stem = {
         k.replace("net.", "stem."): v
         for k, v in state.items()
@@ -220,15 +231,18 @@ def test_of_copies_the_numbered_names_tell_the_order(tmp_path: Path) -> None:
     }
     path = tmp_path / "net.safetensors"
     save_file({k: v.numpy() for k, v in {**state, **stem}.items()}, path)
-    found = import_checkpoint(path, graph)
-    assert_whole(found, graph)
-    assert {row.source for row in found.rows if row.how == "duplicate"} == {
+    imported = import_checkpoint(path, graph)
+    assert_complete(imported, graph)
+    assert {row.source for row in imported.rows if row.how == "duplicate"} == {
         name for name in stem if "num_batches" not in name
     }
 
 
 def test_a_message_names_some_of_very_many_modules(tmp_path: Path) -> None:
-    text = refused(saved(tmp_path, {f"m{i}.weight": torch.ones(1) for i in range(3000)}), twins())
+    text = catch_refusal(
+        save_state(tmp_path, {f"m{i}.weight": torch.ones(1) for i in range(3000)}),
+        make_twin_graph(),
+    )
     assert "m48, m49 and 2,950 more <-> none" in text
 
 
@@ -239,7 +253,7 @@ def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> Non
     graph = add.build()
     names = {"query": "attention.q", "value": "attention.v", "key": "attention.k"}
     path = tmp_path / "net.pth"
-    save_file({k: v.numpy() for k, v in foreign(graph, names).items()}, path)
+    save_file({k: v.numpy() for k, v in make_state(graph, names).items()}, path)
     expected = (
         "error[E0512]: it is not certain which module of the checkpoint is which of 3 layers\n"
         "  --> net.pth\n"
@@ -248,31 +262,33 @@ def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> Non
         "   = help: a rule file (`--rules`) settles it; once it names enough of these, order does"
         " the rest"
     )
-    assert refused(path, graph) == expected
+    assert catch_refusal(path, graph) == expected
     # The same when somebody put what was sorted back into a PyTorch file.
-    state = foreign(graph, names)
-    assert refused(saved(tmp_path, {k: state[k] for k in sorted(state)}), graph) == expected
+    state = make_state(graph, names)
+    assert (
+        catch_refusal(save_state(tmp_path, {k: state[k] for k in sorted(state)}), graph) == expected
+    )
 
 
 def test_values_that_are_not_finite_name_the_layer(tmp_path: Path) -> None:
-    state = foreign(twins())
+    state = make_state(make_twin_graph())
     state["net.1.running_mean"] = torch.tensor([0, float("nan"), 1, 1])
-    text = refused(saved(tmp_path, state), twins())
+    text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
     assert text.startswith("error[E0506]: a_bn.mean has 1 of 4 values that are not finite")
 
 
 def test_tensors_of_other_kinds_are_left_out(tmp_path: Path) -> None:
-    state: dict[str, torch.Tensor] = dict(foreign(twins()))
+    state: dict[str, torch.Tensor] = dict(make_state(make_twin_graph()))
     state["mask.sparse"] = torch.eye(3).to_sparse()
     state["mask.meta"] = torch.empty(3, device="meta")
     state["mask.complex"] = torch.ones(2, dtype=torch.complex64)
     state["mask.index"] = torch.arange(9)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        path = saved(tmp_path, state)
-    found = import_checkpoint(path, twins())
-    assert_whole(found, twins())
-    ignored = {row.source for row in found.rows if row.how == "ignored"}
+        path = save_state(tmp_path, state)
+    imported = import_checkpoint(path, make_twin_graph())
+    assert_complete(imported, make_twin_graph())
+    ignored = {row.source for row in imported.rows if row.how == "ignored"}
     assert {"mask.sparse", "mask.meta", "mask.complex", "mask.index"} <= ignored
 
 
@@ -286,8 +302,8 @@ def test_the_authors_checkpoints_give_their_logits(
     folder = shared / "data" / "ddsnet_checkpoints"
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
-    found = import_checkpoint(folder / facts["checkpoint"], graph)
-    assert hows(found) == {"order": 222, "duplicate": 6, "ignored": 38}
+    imported = import_checkpoint(folder / facts["checkpoint"], graph)
+    assert count_methods(imported) == {"order": 222, "duplicate": 6, "ignored": 38}
     source = graph.inputs[0]
     assert source.preprocess is not None
     x = preprocess.apply(source.preprocess, images.read_image(folder / picture), source.type.shape)[
@@ -295,9 +311,11 @@ def test_the_authors_checkpoints_give_their_logits(
     ]
     expected = np.array(facts["runs"]["resize224_bilinear"]["logits"])
     with torch.no_grad():
-        y = create_module(graph, found.weights).eval()(torch.from_numpy(x))["logits"].numpy()
+        y = create_module(graph, imported.weights).eval()(torch.from_numpy(x))["logits"].numpy()
     np.testing.assert_allclose(y[0], expected, atol=1e-4)
-    session = onnxruntime.InferenceSession(lower(Model(graph, found.weights)).SerializeToString())
+    session = onnxruntime.InferenceSession(
+        lower(Model(graph, imported.weights)).SerializeToString()
+    )
     (y,) = session.run(["logits"], {"image": x})
     np.testing.assert_allclose(y[0], expected, atol=1e-4)
 
@@ -305,5 +323,5 @@ def test_the_authors_checkpoints_give_their_logits(
 def test_the_authors_checkpoint_of_other_classes_is_refused(shared: Path, root: Path) -> None:
     path = shared / "data" / "ddsnet_checkpoints" / "Sipak_DDS_0.0064.pth"
     graph = load(root / "spec" / "ddsnet.yaml").graph
-    text = refused(path, graph)
+    text = catch_refusal(path, graph)
     assert "first net.12 (weight 5x248, bias 5) where linear (weight 6x248, bias 6) runs" in text

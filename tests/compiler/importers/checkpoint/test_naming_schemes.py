@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.importers.checkpoint import ImportedWeights, import_checkpoint, naming_schemes
@@ -32,16 +32,16 @@ class Pair:
     """A network of theirs, and the spec and settings that it is."""
 
     program: str
-    theirs: str
-    ours: str
+    source_network: str
+    spec_name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     slow: bool = True
     auxiliary: bool = False
 
     def __str__(self) -> str:
-        words = [str(v) for v in self.options.values()]
-        return "-".join([self.program, self.theirs, *words])
+        option_texts = [str(v) for v in self.options.values()]
+        return "-".join([self.program, self.source_network, *option_texts])
 
 
 def shuffle(*channels: int) -> dict[str, str]:
@@ -77,12 +77,12 @@ PAIRS = [
 ]  # fmt: skip
 
 
-def listed(pairs: list[Pair]) -> list[object]:
+def list_params(pairs: list[Pair]) -> list[object]:
     slow = pytest.mark.slow
     return [pytest.param(pair, id=str(pair), marks=[slow] if pair.slow else []) for pair in pairs]
 
 
-def program(name: str) -> ModuleType:
+def import_program(name: str) -> ModuleType:
     """Import torchvision's models, or timm.
 
     The registry's torchvision is built for GPUs; without one its own operators, which none of these
@@ -93,7 +93,7 @@ def program(name: str) -> ModuleType:
     return importlib.import_module({"torchvision": "torchvision.models"}.get(name, name))
 
 
-def lively(network: torch.nn.Module) -> torch.nn.Module:
+def randomize_statistics(network: torch.nn.Module) -> torch.nn.Module:
     """Give batch norms statistics as if trained, so that no two channels are alike."""
     numbers = torch.Generator().manual_seed(5)
     for part in network.modules():
@@ -106,55 +106,65 @@ def lively(network: torch.nn.Module) -> torch.nn.Module:
     return network.eval()
 
 
-def built(pair: Pair) -> torch.nn.Module:
+def build_network(pair: Pair) -> torch.nn.Module:
     torch.manual_seed(3)
-    made = program(pair.program)
+    library = import_program(pair.program)
     if pair.program == "timm":
-        return lively(made.create_model(pair.theirs, num_classes=CLASSES, **pair.options))
-    more = {"init_weights": False} if pair.theirs in ("googlenet", "inception_v3") else {}
-    return lively(getattr(made, pair.theirs)(num_classes=CLASSES, **pair.options, **more))
+        return randomize_statistics(
+            library.create_model(pair.source_network, num_classes=CLASSES, **pair.options)
+        )
+    extra_options = (
+        {"init_weights": False} if pair.source_network in ("googlenet", "inception_v3") else {}
+    )
+    return randomize_statistics(
+        getattr(library, pair.source_network)(num_classes=CLASSES, **pair.options, **extra_options)
+    )
 
 
-def ours(pair: Pair) -> Graph:
+def load_graph(pair: Pair) -> Graph:
     settings = {"classes": str(CLASSES), **pair.settings}
-    return load(shipped.list_specs()[pair.ours], settings).graph
+    return load(shipped.list_specs()[pair.spec_name], settings).graph
 
 
-def logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+def compute_logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        found = network(images)
-    if isinstance(found, tuple):  # an auxiliary head's beside
-        found = found[0]
-    return (found["logits"] if isinstance(found, dict) else found).numpy()
+        outputs = network(images)
+    if isinstance(outputs, tuple):  # an auxiliary head's beside
+        outputs = outputs[0]
+    return (outputs["logits"] if isinstance(outputs, dict) else outputs).numpy()
 
 
-def assert_same(found: ImportedWeights, pair: Pair, graph: Graph, network: torch.nn.Module) -> None:
+def assert_same(
+    imported: ImportedWeights, pair: Pair, graph: Graph, network: torch.nn.Module
+) -> None:
     # our vgg11's first linear layer and timm's auxiliary head fit one size alone
-    run = graph if graph.name == "vgg11" or pair.auxiliary else small(graph)
+    run = graph if graph.name == "vgg11" or pair.auxiliary else shrink_network(graph)
     images = torch.rand((1, *run.inputs[0].type.shape), generator=torch.Generator().manual_seed(1))
-    expected = logits(network, images * 2 - 1)
-    weights = {name: found.weights[name] for name in run.params}
-    actual = logits(create_module(run, weights).eval(), images * 2 - 1)
+    expected = compute_logits(network, images * 2 - 1)
+    weights = {name: imported.weights[name] for name in run.params}
+    actual = compute_logits(create_module(run, weights).eval(), images * 2 - 1)
     assert np.ptp(expected) > 1e-3  # an answer, and not the biases of the last layer
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-    named = {row.name for row in found.rows if row.how == "names"}
-    assert named == set((graph if pair.auxiliary else extract_inference_graph(graph)).params)
+    matched_by_name = {row.name for row in imported.rows if row.how == "names"}
+    assert matched_by_name == set(
+        (graph if pair.auxiliary else extract_inference_graph(graph)).params
+    )
 
 
-@pytest.mark.parametrize("pair", listed(PAIRS))
+@pytest.mark.parametrize("pair", list_params(PAIRS))
 def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) -> None:
-    network, graph = built(pair), ours(pair)
+    network, graph = build_network(pair), load_graph(pair)
     state = network.state_dict()
     torch.save(state, tmp_path / "net.pth")
-    found = import_checkpoint(tmp_path / "net.pth", graph)
-    assert_same(found, pair, graph, network)
+    imported = import_checkpoint(tmp_path / "net.pth", graph)
+    assert_same(imported, pair, graph, network)
     if pair.slow:
         return  # the other kind of file is read before any name is
     save_file(state, tmp_path / "net.safetensors")
-    again = import_checkpoint(tmp_path / "net.safetensors", graph)
-    assert found.weights.keys() == again.weights.keys()
-    for name, values in found.weights.items():
-        np.testing.assert_array_equal(again.weights[name], values, err_msg=name)
+    reimported = import_checkpoint(tmp_path / "net.safetensors", graph)
+    assert imported.weights.keys() == reimported.weights.keys()
+    for name, values in imported.weights.items():
+        np.testing.assert_array_equal(reimported.weights[name], values, err_msg=name)
 
 
 def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
@@ -162,17 +172,17 @@ def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
         assert (naming.pixels is not None) == ("torchvision" in naming.title), naming.title
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.ours for pair in PAIRS})])
+@pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.spec_name for pair in PAIRS})])
 def test_every_network_can_be_given_what_the_weights_see(name: str) -> None:
     kin = name.partition("_")[0].rstrip("0123456789")
-    found = [
+    pixel_settings = [
         n.pixels
         for n in naming_schemes.load_naming_schemes()
         if n.pixels and n.title.startswith(kin)
     ]
     spec = load(shipped.list_specs()[name])
-    assert found
-    for pixels in found:
+    assert pixel_settings
+    for pixels in pixel_settings:
         settings = [{"pixels": value} for value in spec.choices.get("pixels", ())]
-        graphs = [spec.graph, *(spec.recompile(one).graph for one in settings)]
+        graphs = [spec.graph, *(spec.recompile(setting).graph for setting in settings)]
         assert any(pixels.matches(graph.inputs[0].preprocess) for graph in graphs)

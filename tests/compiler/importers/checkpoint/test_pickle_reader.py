@@ -12,60 +12,79 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign_states import State, assert_whole, foreign, hows, layers, refused, saved, twins
+from foreign_states import (
+    State,
+    assert_complete,
+    catch_refusal,
+    count_methods,
+    list_layers,
+    make_state,
+    make_twin_graph,
+    save_state,
+)
 
 from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.testing.op_cases import sample_weights
 
 
-def packed(folder: Path, pickled: bytes, **more: bytes) -> Path:
+def write_packed(folder: Path, pickled: bytes, **storages: bytes) -> Path:
     """Return a zip checkpoint of that pickle, with the storages of a real one beside it."""
-    plain = saved(folder, foreign(twins()))
+    source_path = save_state(folder, make_state(make_twin_graph()))
     path = folder / "packed.pth"
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w") as target:
+    with zipfile.ZipFile(source_path) as source, zipfile.ZipFile(path, "w") as target:
         for entry in source.infolist():
             inner = entry.filename.partition("/")[2]
             data = pickled if inner == "data.pkl" else source.read(entry)
-            target.writestr(f"net/{inner}", more.pop(inner, data))
-        for inner, data in more.items():
+            target.writestr(f"net/{inner}", storages.pop(inner, data))
+        for inner, data in storages.items():
             target.writestr(f"net/{inner}", data)
     return path
 
 
-def text(words: str) -> bytes:
-    return b"X" + len(words).to_bytes(4, "little") + words.encode()
+def encode_text(string: str) -> bytes:
+    return b"X" + len(string).to_bytes(4, "little") + string.encode()
 
 
-def doubled(times: int) -> bytes:
+def encode_doubled(times: int) -> bytes:
     """Return instructions of a tuple that holds a tuple twice, that many times over."""
     return b")" + b"q\x00h\x00\x86" * times
 
 
-def tensor(offset: bytes = b"K\x00", shape: bytes = b"K\x04\x85", stride: bytes = b"K\x01\x85"):
+def encode_tensor(
+    offset: bytes = b"K\x00", shape: bytes = b"K\x04\x85", stride: bytes = b"K\x01\x85"
+):
     """Return instructions of a tensor in storage 1, whose offset, shape and stride are given."""
     storage = (
-        b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("1") + text("cpu") + b"K\x04tQ"
+        b"("
+        + encode_text("storage")
+        + b"ctorch\nFloatStorage\n"
+        + encode_text("1")
+        + encode_text("cpu")
+        + b"K\x04tQ"
     )
-    made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + shape + stride
-    return made + b"\x89ccollections\nOrderedDict\n)RtR"
+    instructions = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + shape + stride
+    return instructions + b"\x89ccollections\nOrderedDict\n)RtR"
 
 
 HOSTILE = {
-    "a key of 2^28": (b"\x80\x02}" + doubled(28) + b"K\x01s.", "its keys are a tuple"),
-    "a key of 2^60": (b"\x80\x02}" + doubled(60) + b"K\x01s.", "its keys are a tuple"),
+    "a key of 2^28": (b"\x80\x02}" + encode_doubled(28) + b"K\x01s.", "its keys are a tuple"),
+    "a key of 2^60": (b"\x80\x02}" + encode_doubled(60) + b"K\x01s.", "its keys are a tuple"),
     "a tensor under it": (
-        b"\x80\x02}" + doubled(60) + tensor() + b"s.",
+        b"\x80\x02}" + encode_doubled(60) + encode_tensor() + b"s.",
         "a tensor's name is no text but a tuple",
     ),
     "a tensor under a number": (
-        b"\x80\x02}K\x05" + tensor() + b"s.",
+        b"\x80\x02}K\x05" + encode_tensor() + b"s.",
         "a tensor's name is no text but a int",
     ),
     "a name twice": (
-        b"\x80\x02}" + 2 * (text("a.weight") + tensor() + b"s") + b".",
+        b"\x80\x02}" + 2 * (encode_text("a.weight") + encode_tensor() + b"s") + b".",
         "it names a.weight twice",
     ),
-    "a dict in itself": (b"\x80\x02}q\x00" + text("state_dict") + b"h\x00s.", "no state dict"),
+    "a dict in itself": (
+        b"\x80\x02}q\x00" + encode_text("state_dict") + b"h\x00s.",
+        "no state dict",
+    ),
     "a list in itself": (b"\x80\x02]q\x00h\x00a.", "no state dict"),
     "nested too deep": (b"\x80\x02" + b"]" * 90_000 + b"a" * 89_999 + b".", "no state dict"),
     "without an end": (b"\x80\x02" + b"]" * 3_000_001, "takes more than 3,000,000 instructions"),
@@ -74,35 +93,38 @@ HOSTILE = {
     "an extension": (b"\x80\x02\x82\x07.", "it uses what checkpoints do not"),
     "a long text": (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f.", ""),
     "an offset beyond": (
-        b"\x80\x02}" + text("a") + tensor(offset=b"K\x01") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(offset=b"K\x01") + b"s.",
         "a claims more than there is",
     ),
     "an offset before": (
-        b"\x80\x02}" + text("a") + tensor(offset=b"J\xff\xff\xff\xff") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(offset=b"J\xff\xff\xff\xff") + b"s.",
         "a has impossible sizes",
     ),
     "a stride backwards": (
-        b"\x80\x02}" + text("a") + tensor(stride=b"J\xff\xff\xff\xff\x85") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(stride=b"J\xff\xff\xff\xff\x85") + b"s.",
         "a has impossible sizes",
     ),
     "a huge stride": (
-        b"\x80\x02}" + text("a") + tensor(stride=b"J\xff\xff\xff\x7f\x85") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(stride=b"J\xff\xff\xff\x7f\x85") + b"s.",
         "a claims more than there is",
     ),
     "a huge number": (
-        b"\x80\x02}" + text("a") + tensor(stride=b"\x8a\xff" + b"\x7f" * 255 + b"\x85") + b"s.",
+        b"\x80\x02}"
+        + encode_text("a")
+        + encode_tensor(stride=b"\x8a\xff" + b"\x7f" * 255 + b"\x85")
+        + b"s.",
         "a has impossible sizes",
     ),
     "a shape of truths": (
-        b"\x80\x02}" + text("a") + tensor(shape=b"\x88\x85") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(shape=b"\x88\x85") + b"s.",
         "a has impossible sizes",
     ),
     "sizes that differ": (
-        b"\x80\x02}" + text("a") + tensor(shape=b"K\x02K\x02\x86") + b"s.",
+        b"\x80\x02}" + encode_text("a") + encode_tensor(shape=b"K\x02K\x02\x86") + b"s.",
         "a has impossible sizes",
     ),
     "modules without end": (
-        b"\x80\x02c__torch__\nNet\n)\x81q\x00}" + text("again") + b"h\x00sb.",
+        b"\x80\x02c__torch__\nNet\n)\x81q\x00}" + encode_text("again") + b"h\x00sb.",
         "its modules repeat without end",
     ),
 }
@@ -111,20 +133,20 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
     pickled, expected = HOSTILE[name]
-    path = packed(tmp_path, pickled)
-    found = refused(path, twins())  # at once: 2^28 of anything would take minutes
-    assert found.startswith("error[E0510]")
-    assert expected in found
+    path = write_packed(tmp_path, pickled)
+    refusal = catch_refusal(path, make_twin_graph())  # at once: 2^28 of anything would take minutes
+    assert refusal.startswith("error[E0510]")
+    assert expected in refusal
 
 
 @pytest.mark.slow
 def test_modules_that_hold_one_twice_many_times_over_end(tmp_path: Path) -> None:
     net = b"c__torch__\nNet\n)\x81}b"
     for _ in range(60):
-        twice = text("a") + b"h\x00" + text("b") + b"h\x00"
+        twice = encode_text("a") + b"h\x00" + encode_text("b") + b"h\x00"
         net += b"q\x000c__torch__\nNet\n)\x81}(" + twice + b"ub"
-    path = packed(tmp_path, b"\x80\x02" + net + b".")
-    assert "its modules repeat without end" in refused(path, twins())
+    path = write_packed(tmp_path, b"\x80\x02" + net + b".")
+    assert "its modules repeat without end" in catch_refusal(path, make_twin_graph())
 
 
 @pytest.mark.parametrize("call", [os.system, eval, os.remove, __import__])
@@ -136,11 +158,11 @@ def test_what_would_run_a_program_is_refused_and_not_run(
         def __reduce__(self) -> tuple[object, ...]:
             return (call, (f"touch {tmp_path}/ran",))
 
-    state = {"state_dict": foreign(twins()), "extra": Attack()}
-    path = saved(tmp_path, state, _use_new_zipfile_serialization=not old)
-    found = refused(path, twins())
-    assert "the checkpoint would run a program wherever PyTorch loads it" in found
-    assert f"it calls {call.__module__}.{call.__name__}, which was not run here" in found
+    state = {"state_dict": make_state(make_twin_graph()), "extra": Attack()}
+    path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
+    refusal = catch_refusal(path, make_twin_graph())
+    assert "the checkpoint would run a program wherever PyTorch loads it" in refusal
+    assert f"it calls {call.__module__}.{call.__name__}, which was not run here" in refusal
     assert not (tmp_path / "ran").exists()
 
 
@@ -155,8 +177,8 @@ class Settings:
 
 
 def test_other_objects_beside_the_weights_are_named_and_not_made(tmp_path: Path) -> None:
-    graph = twins()
-    beside = {
+    graph = make_twin_graph()
+    other_objects = {
         "epoch": 3,
         "args": argparse.Namespace(lr=0.1, layers=[1, 2]),
         "settings": Settings(),
@@ -164,29 +186,29 @@ def test_other_objects_beside_the_weights_are_named_and_not_made(tmp_path: Path)
         "history": np.ones(3),
     }
     for old in (False, True):
-        state = {"state_dict": foreign(graph), **beside}
-        path = saved(tmp_path, state, _use_new_zipfile_serialization=not old)
-        found = import_checkpoint(path, graph)
-        assert_whole(found, graph)
-        (note,) = found.notes
+        state = {"state_dict": make_state(graph), **other_objects}
+        path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
+        imported = import_checkpoint(path, graph)
+        assert_complete(imported, graph)
+        (note,) = imported.notes
         assert note.startswith("not read: epoch, args (argparse.Namespace), settings (")
         assert "optimizer, history (numpy" in note
 
 
-class Plain(torch.nn.Module):
+class PlainNetwork(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        graph = twins()
+        graph = make_twin_graph()
         self.steps = torch.nn.Sequential()
-        for name in layers(graph):
+        for name in list_layers(graph):
             shapes = {n.rpartition(".")[2]: graph.params[n].shape for n in graph.params if n.startswith(f"{name}.")}  # fmt: skip
             shape = shapes["weight"]
-            made = torch.nn.Conv2d(shape[1], shape[0], shape[2]) if len(shape) == 4 else torch.nn.BatchNorm2d(shape[0])  # fmt: skip
-            self.steps.append(made)
+            layer = torch.nn.Conv2d(shape[1], shape[0], shape[2]) if len(shape) == 4 else torch.nn.BatchNorm2d(shape[0])  # fmt: skip
+            self.steps.append(layer)
         self.register_buffer("grid", torch.ones(3), persistent=False)
         state = [torch.from_numpy(v) for v in sample_weights(graph).values()]
-        mine = [v for k, v in self.state_dict().items() if "num_batches" not in k]
-        for target, value in zip(mine, state, strict=True):
+        parameters = [v for k, v in self.state_dict().items() if "num_batches" not in k]
+        for target, value in zip(parameters, state, strict=True):
             target.copy_(value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -194,19 +216,19 @@ class Plain(torch.nn.Module):
 
 
 def test_torchscript_and_pickled_modules_of_others_are_read(tmp_path: Path) -> None:
-    graph, network = twins(), Plain()
+    graph, network = make_twin_graph(), PlainNetwork()
     names = list(network.state_dict())
     torch.save({"model": network, "epoch": 1}, tmp_path / "whole.pt")
-    found = import_checkpoint(tmp_path / "whole.pt", graph)
-    assert_whole(found, graph)
-    assert [row.source for row in found.rows] == names  # the grid is not saved by PyTorch either
+    imported = import_checkpoint(tmp_path / "whole.pt", graph)
+    assert_complete(imported, graph)
+    assert [row.source for row in imported.rows] == names  # the grid is not saved by PyTorch either
     del network.grid
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(network), tmp_path / "script.pt")
-    found = import_checkpoint(tmp_path / "script.pt", graph)
-    assert_whole(found, graph)
-    assert {row.source for row in found.rows} == set(names)
+    imported = import_checkpoint(tmp_path / "script.pt", graph)
+    assert_complete(imported, graph)
+    assert {row.source for row in imported.rows} == set(names)
 
 
 VIEWS: dict[str, Callable[[State], State]] = {
@@ -217,11 +239,11 @@ VIEWS: dict[str, Callable[[State], State]] = {
     "float64": lambda s: {k: v.double() for k, v in s.items()},
     "bfloat16": lambda s: {k: v.bfloat16() for k, v in s.items()},
     "float16": lambda s: {k: v.half() for k, v in s.items()},
-    "with attributes": lambda s: {**s, "net.0.bias": tagged(s["net.0.bias"])},
+    "with attributes": lambda s: {**s, "net.0.bias": tag_parameter(s["net.0.bias"])},
 }  # fmt: skip
 
 
-def tagged(value: torch.Tensor) -> torch.nn.Parameter:
+def tag_parameter(value: torch.Tensor) -> torch.nn.Parameter:
     parameter = torch.nn.Parameter(value)
     parameter.tag = "kept"  # type: ignore[attr-defined]
     return parameter
@@ -230,29 +252,36 @@ def tagged(value: torch.Tensor) -> torch.nn.Parameter:
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("how", VIEWS)
 def test_tensors_of_every_layout_have_their_values(tmp_path: Path, how: str, old: bool) -> None:
-    graph = twins()
-    state = VIEWS[how](foreign(graph))
-    path = saved(tmp_path, state, _use_new_zipfile_serialization=not old)
-    found = import_checkpoint(path, graph)
+    graph = make_twin_graph()
+    state = VIEWS[how](make_state(graph))
+    path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
+    imported = import_checkpoint(path, graph)
     floats = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
-    for (name, ours), theirs in zip(found.weights.items(), floats, strict=True):
-        np.testing.assert_array_equal(ours, theirs.detach().float().numpy(), err_msg=name)
-    assert hows(found)["ignored"] == 3
+    for (name, actual), expected in zip(imported.weights.items(), floats, strict=True):
+        np.testing.assert_array_equal(actual, expected.detach().float().numpy(), err_msg=name)
+    assert count_methods(imported)["ignored"] == 3
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])  # PyTorch itself fails at 0
 @pytest.mark.parametrize("old", [False, True])
 def test_every_protocol_of_pickles_is_read(tmp_path: Path, protocol: int, old: bool) -> None:
-    state = {"state_dict": foreign(twins()), "args": argparse.Namespace(a=1), "s": {1, 2}}
-    how = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not old}
-    assert_whole(import_checkpoint(saved(tmp_path, state, **how), twins()), twins())
+    state = {
+        "state_dict": make_state(make_twin_graph()),
+        "args": argparse.Namespace(a=1),
+        "s": {1, 2},
+    }
+    save_options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not old}
+    assert_complete(
+        import_checkpoint(save_state(tmp_path, state, **save_options), make_twin_graph()),
+        make_twin_graph(),
+    )
 
 
 def test_the_byte_order_of_the_file_holds(tmp_path: Path) -> None:
-    state = {k: v for k, v in foreign(twins()).items() if v.is_floating_point()}
-    plain = saved(tmp_path, state)
+    state = {k: v for k, v in make_state(make_twin_graph()).items() if v.is_floating_point()}
+    source_path = save_state(tmp_path, state)
     path = tmp_path / "big.pth"
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w") as target:
+    with zipfile.ZipFile(source_path) as source, zipfile.ZipFile(path, "w") as target:
         for entry in source.infolist():
             data = source.read(entry)
             if "/data/" in entry.filename:
@@ -260,49 +289,53 @@ def test_the_byte_order_of_the_file_holds(tmp_path: Path) -> None:
             if entry.filename.endswith("byteorder"):
                 data = b"big"
             target.writestr(entry, data)
-    assert_whole(import_checkpoint(path, twins()), twins())
+    assert_complete(import_checkpoint(path, make_twin_graph()), make_twin_graph())
 
 
 def test_a_pickle_that_torch_did_not_save_says_so(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
-    path.write_bytes(pickle.dumps(foreign(twins())))
-    assert "it is a pickle, but not one that `torch.save` wrote" in refused(path, twins())
+    path.write_bytes(pickle.dumps(make_state(make_twin_graph())))
+    assert "it is a pickle, but not one that `torch.save` wrote" in catch_refusal(
+        path, make_twin_graph()
+    )
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
-    assert "it is a pipe, not a file" in refused(tmp_path / "net.pth", twins())
-    assert "it is a device, not a file" in refused(Path("/dev/zero"), twins())
+    assert "it is a pipe, not a file" in catch_refusal(tmp_path / "net.pth", make_twin_graph())
+    assert "it is a device, not a file" in catch_refusal(Path("/dev/zero"), make_twin_graph())
 
 
 def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
     # The old format has its sizes before the bytes: a tebibyte that takes no disk.
-    path = saved(tmp_path, {"w.weight": torch.ones(41, 7)}, _use_new_zipfile_serialization=False)
+    path = save_state(
+        tmp_path, {"w.weight": torch.ones(41, 7)}, _use_new_zipfile_serialization=False
+    )
     size, large = (287).to_bytes(8, "little"), (1 << 38).to_bytes(8, "little")
     data = path.read_bytes()
     assert data.count(size) == 1
     path.write_bytes(data.replace(size, large))
     os.truncate(path, len(data) - 4 * 287 + (1 << 40))
     start = time.process_time()
-    found = refused(path, twins())
-    assert "1 modules of the checkpoint match no layer, 6 layers no module" in found
+    refusal = catch_refusal(path, make_twin_graph())
+    assert "1 modules of the checkpoint match no layer, 6 layers no module" in refusal
     assert time.process_time() - start < 2
 
 
 def test_a_tensor_in_a_far_larger_storage_is_not_read(tmp_path: Path) -> None:
-    state = foreign(twins())
+    state = make_state(make_twin_graph())
     state["net.0.weight"] = torch.zeros(287)[:144].view(4, 4, 3, 3)
-    path = saved(tmp_path, state, _use_new_zipfile_serialization=False)
+    path = save_state(tmp_path, state, _use_new_zipfile_serialization=False)
     data = path.read_bytes()
     size, large = (287).to_bytes(8, "little"), (1 << 38).to_bytes(8, "little")
     at = data.rindex(size)  # its bytes, and those of the tensors after it, come last
     path.write_bytes(data[:at] + large)
     os.truncate(path, at + 8 + (1 << 40))
-    assert refused(path, twins()).startswith("error[E0510]")
+    assert catch_refusal(path, make_twin_graph()).startswith("error[E0510]")
 
 
 def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
-    data = bytearray(saved(tmp_path, foreign(twins())).read_bytes())
+    data = bytearray(save_state(tmp_path, make_state(make_twin_graph())).read_bytes())
     with zipfile.ZipFile(tmp_path / "net.pth") as source:
         entries = [e for e in source.infolist() if "/data/" in e.filename]
         largest = max(entries, key=lambda e: e.file_size)
@@ -310,9 +343,9 @@ def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
     at = data.rindex(name) - 46
     header = bytes(data[at : at + 46])
     for entry in entries:
-        other = data.rindex(entry.filename.encode()) - 46
-        data[other + 16 : other + 28] = header[16:28]
-        data[other + 42 : other + 46] = header[42:46]
+        header_offset = data.rindex(entry.filename.encode()) - 46
+        data[header_offset + 16 : header_offset + 28] = header[16:28]
+        data[header_offset + 42 : header_offset + 46] = header[42:46]
     (tmp_path / "overlap.pth").write_bytes(data)
-    found = refused(tmp_path / "overlap.pth", twins())
-    assert found.startswith(("error[E0510]", "error[E0512]"))
+    refusal = catch_refusal(tmp_path / "overlap.pth", make_twin_graph())
+    assert refusal.startswith(("error[E0510]", "error[E0512]"))

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_states import assert_whole, foreign, hows, refused, saved, twins
+from foreign_states import (
+    assert_complete,
+    catch_refusal,
+    count_methods,
+    make_state,
+    make_twin_graph,
+    save_state,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +24,13 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.testing.nets import NetBuilder
 
 
-def rule_file(folder: Path, text: str) -> Path:
+def write_rule_file(folder: Path, text: str) -> Path:
     path = folder / "rules.yaml"
     path.write_text(text)
     return path
 
 
-def residual() -> Graph:
+def build_residual() -> Graph:
     """A residual block whose shortcut runs first, while PyTorch registers it last."""
     add = NetBuilder(4, 6, 6, name="residual")
     add("short", Conv(4, (1, 1), bias=False), "image")
@@ -48,21 +55,21 @@ TORCHVISION = {
 
 
 def test_a_rule_settles_what_registration_and_execution_order_differently(tmp_path: Path) -> None:
-    graph = residual()
-    path = saved(tmp_path, foreign(graph, TORCHVISION, order=list(TORCHVISION)))
-    rules = rule_file(
+    graph = build_residual()
+    path = save_state(tmp_path, make_state(graph, TORCHVISION, order=list(TORCHVISION)))
+    rules = write_rule_file(
         tmp_path,
         "rules:\n"
         "  - {from: '*.0.downsample.0', to: short}\n"
         "  - {from: layer1.0.downsample.*, to: short_bn}\n",
     )
-    found = import_checkpoint(path, graph, rules)
-    assert_whole(found, graph)
-    assert hows(found) == {"rule": 5, "order": 10, "ignored": 3}
+    imported = import_checkpoint(path, graph, rules)
+    assert_complete(imported, graph)
+    assert count_methods(imported) == {"rule": 5, "order": 10, "ignored": 3}
 
 
 def test_rules_capture_parts_and_count(tmp_path: Path) -> None:
-    graph = residual()
+    graph = build_residual()
     names = {
         "main_1": "stage.0.body.0",
         "main_1_bn": "stage.0.body.1",
@@ -71,8 +78,8 @@ def test_rules_capture_parts_and_count(tmp_path: Path) -> None:
         "short": "deep.er.short0.conv",
         "short_bn": "deep.er.short0.bn",
     }
-    path = saved(tmp_path, foreign(graph, names, order=list(names)))
-    rules = rule_file(
+    path = save_state(tmp_path, make_state(graph, names, order=list(names)))
+    rules = write_rule_file(
         tmp_path,
         "rules:\n"
         "  - {from: stage.*.body.0, to: 'main_{1+1}'}\n"
@@ -80,27 +87,29 @@ def test_rules_capture_parts_and_count(tmp_path: Path) -> None:
         "  - {from: '**.short*.conv', to: short}\n"
         "  - {from: deep.**.bn, to: short_bn}\n",
     )
-    found = import_checkpoint(path, graph, rules)
-    assert_whole(found, graph)
-    assert hows(found) == {"rule": 15, "ignored": 3}
+    imported = import_checkpoint(path, graph, rules)
+    assert_complete(imported, graph)
+    assert count_methods(imported) == {"rule": 15, "ignored": 3}
 
 
 def test_a_rule_leaves_out_what_is_only_for_training(tmp_path: Path) -> None:
-    state = foreign(twins())
+    state = make_state(make_twin_graph())
     state["second.head.fc.weight"] = torch.ones(3, 3)
-    path = saved(tmp_path, state)
-    assert "second.head.fc <-> none" in refused(path, twins())
-    rules = rule_file(tmp_path, '{"rules": [{"ignore": "second.**"}]}')
-    found = import_checkpoint(path, twins(), rules)
-    assert_whole(found, twins())
-    assert found.rows[-1].how == "ignored"
-    assert found.rows[-1].name == ""
+    path = save_state(tmp_path, state)
+    assert "second.head.fc <-> none" in catch_refusal(path, make_twin_graph())
+    rules = write_rule_file(tmp_path, '{"rules": [{"ignore": "second.**"}]}')
+    imported = import_checkpoint(path, make_twin_graph(), rules)
+    assert_complete(imported, make_twin_graph())
+    assert imported.rows[-1].how == "ignored"
+    assert imported.rows[-1].name == ""
 
 
 def test_a_pipe_of_rules_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rules.yaml")
-    path = saved(tmp_path, foreign(twins()))
-    assert "it is a pipe, not a file" in refused(path, twins(), tmp_path / "rules.yaml")
+    path = save_state(tmp_path, make_state(make_twin_graph()))
+    assert "it is a pipe, not a file" in catch_refusal(
+        path, make_twin_graph(), tmp_path / "rules.yaml"
+    )
 
 
 BAD_RULES = {
@@ -126,17 +135,20 @@ BAD_RULES = {
 
 @pytest.mark.parametrize(("text", "expected"), BAD_RULES.items(), ids=BAD_RULES.values())
 def test_bad_rules_are_located(tmp_path: Path, text: str, expected: str) -> None:
-    path, rules = saved(tmp_path, foreign(twins())), rule_file(tmp_path, text)
+    path, rules = (
+        save_state(tmp_path, make_state(make_twin_graph())),
+        write_rule_file(tmp_path, text),
+    )
     with pytest.raises(UserError) as caught:
-        import_checkpoint(path, twins(), rules)
-    found = caught.value.diagnostics[0]
-    assert found.at.file == str(rules)
-    assert f"{found.code} {found.at.line} {found.message}".startswith(expected)
+        import_checkpoint(path, make_twin_graph(), rules)
+    diagnostic = caught.value.diagnostics[0]
+    assert diagnostic.at.file == str(rules)
+    assert f"{diagnostic.code} {diagnostic.at.line} {diagnostic.message}".startswith(expected)
 
 
 def test_a_missing_rule_file(tmp_path: Path) -> None:
-    path = saved(tmp_path, foreign(twins()))
-    assert refused(path, twins(), tmp_path / "none.yaml").startswith(
+    path = save_state(tmp_path, make_state(make_twin_graph()))
+    assert catch_refusal(path, make_twin_graph(), tmp_path / "none.yaml").startswith(
         "error[E0513]: cannot read the rule file\n  --> rules.yaml\n"
     )
 

@@ -7,7 +7,15 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from foreign_states import State, assert_whole, foreign, hows, refused, saved, twins
+from foreign_states import (
+    State,
+    assert_complete,
+    catch_refusal,
+    count_methods,
+    make_state,
+    make_twin_graph,
+    save_state,
+)
 from safetensors.torch import save_file
 
 from tcc.compiler.frontend.spec import load
@@ -19,50 +27,50 @@ from tcc.compiler.zoo import shipped
 from tcc.testing.nets import NetBuilder
 
 
-def other(state: Mapping[str, torch.Tensor]) -> State:
+def average_weights(state: Mapping[str, torch.Tensor]) -> State:
     """Return weights as the average over a training would be: near, and not the same."""
     return State({k: v + 0.125 if v.is_floating_point() else v for k, v in state.items()})
 
 
-def under(prefix: str, state: Mapping[str, torch.Tensor]) -> State:
+def add_prefix(prefix: str, state: Mapping[str, torch.Tensor]) -> State:
     return State({f"{prefix}{name}": value for name, value in state.items()})
 
 
 RAW: dict[str, Callable[[State], object]] = {
-    "ema_state_dict": lambda s: {"state_dict": s, "ema_state_dict": other(s), "epoch": 1},
-    "model_ema": lambda s: {"model_ema": other(s), "model": s},
-    "state_dict_ema": lambda s: {"state_dict_ema": under("module.", other(s)), "state_dict": s},
-    "ema": lambda s: {"net": s, "ema": {"decay": 0.9, "shadow": other(s)}},
-    "ema_model": lambda s: {"state_dict": {**under("model.", s), **under("ema_model.", other(s))}},
-    "swa_model": lambda s: {"swa_model": {"n_averaged": torch.tensor(3), **under("module.", other(s))}, "model": s},
+    "ema_state_dict": lambda s: {"state_dict": s, "ema_state_dict": average_weights(s), "epoch": 1},
+    "model_ema": lambda s: {"model_ema": average_weights(s), "model": s},
+    "state_dict_ema": lambda s: {"state_dict_ema": add_prefix("module.", average_weights(s)), "state_dict": s},
+    "ema": lambda s: {"net": s, "ema": {"decay": 0.9, "shadow": average_weights(s)}},
+    "ema_model": lambda s: {"state_dict": {**add_prefix("model.", s), **add_prefix("ema_model.", average_weights(s))}},
+    "swa_model": lambda s: {"swa_model": {"n_averaged": torch.tensor(3), **add_prefix("module.", average_weights(s))}, "model": s},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_of_raw_and_averaged_weights_it_says_which_it_took(tmp_path: Path, name: str) -> None:
-    graph = twins()
-    path = saved(tmp_path, RAW[name](foreign(graph)))
-    found = import_checkpoint(path, graph)
-    assert_whole(found, graph)
-    assert found.notes[0].startswith("took the weights of `")
-    title = found.notes[0].partition("others are in `")[2].partition("`")[0]
+    graph = make_twin_graph()
+    path = save_state(tmp_path, RAW[name](make_state(graph)))
+    imported = import_checkpoint(path, graph)
+    assert_complete(imported, graph)
+    assert imported.notes[0].startswith("took the weights of `")
+    title = imported.notes[0].partition("others are in `")[2].partition("`")[0]
     assert title.split(".")[-1] in (name, "shadow")
     averaged = import_checkpoint(path, graph, entry_name=title)
-    for weight, values in found.weights.items():
+    for weight, values in imported.weights.items():
         np.testing.assert_array_equal(averaged.weights[weight], values + np.float32(0.125))
 
 
-ALONE: dict[str, Callable[[State], object]] = {
+WRAPPERS: dict[str, Callable[[State], object]] = {
     "averaged alone": lambda s: {"model_ema": s},
-    "torch's own average": lambda s: {"n_averaged": torch.tensor(3), **under("module.", s)},
+    "torch's own average": lambda s: {"n_averaged": torch.tensor(3), **add_prefix("module.", s)},
     "Lightning": lambda s: {
-        "state_dict": {**under("model.", s), "criterion.weight": torch.ones(5)},
+        "state_dict": {**add_prefix("model.", s), "criterion.weight": torch.ones(5)},
         "optimizer_states": [torch.optim.Adam([torch.ones(2, requires_grad=True)]).state_dict()],
         "hyper_parameters": {"lr": 0.1},
         "pytorch-lightning_version": "2.4",
     },
-    "compiled inside": lambda s: {"state_dict": under("model._orig_mod.", s)},
-    "compiled and parallel": lambda s: under("module._orig_mod.module.", s),
+    "compiled inside": lambda s: {"state_dict": add_prefix("model._orig_mod.", s)},
+    "compiled and parallel": lambda s: add_prefix("module._orig_mod.module.", s),
     "a loss with weights": lambda s: {**s, "loss_fn.pos_weight": torch.ones(5)},
     "metrics": lambda s: {"train_metrics.acc.tp": torch.ones(5), **s},
     "a head for training": lambda s: {**s, "aux_head.0.weight": torch.ones(5, 4)},
@@ -71,76 +79,84 @@ ALONE: dict[str, Callable[[State], object]] = {
     "no counters": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
     "beside an optimizer": lambda s: {
         "model": s,
-        "optimizer": {"exp_avg": under("model.", s), "state": {0: {"exp_avg": torch.ones(3)}}},
+        "optimizer": {"exp_avg": add_prefix("model.", s), "state": {0: {"exp_avg": torch.ones(3)}}},
     },
 }
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("what", ALONE)
+@pytest.mark.parametrize("what", WRAPPERS)
 def test_what_programs_save_around_the_weights_is_taken_off(
     tmp_path: Path, what: str, old: bool
 ) -> None:
-    graph = twins()
-    state = ALONE[what](foreign(graph))
-    path = saved(tmp_path, state, _use_new_zipfile_serialization=not old)
-    assert_whole(import_checkpoint(path, graph), graph)
+    graph = make_twin_graph()
+    state = WRAPPERS[what](make_state(graph))
+    path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
+    assert_complete(import_checkpoint(path, graph), graph)
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     state = {
-        **foreign(twins()),
+        **make_state(make_twin_graph()),
         "criterion.weight": torch.ones(5),
         "aux.fc.weight": torch.ones(2, 2),
     }
-    found = import_checkpoint(saved(tmp_path, state), twins())
-    assert found.notes == ("ignored, since only training uses it: criterion, aux.fc",)
-    left = [row.source for row in found.rows if row.how == "ignored" and "num_b" not in row.source]
-    assert left == ["criterion.weight", "aux.fc.weight"]
+    imported = import_checkpoint(save_state(tmp_path, state), make_twin_graph())
+    assert imported.notes == ("ignored, since only training uses it: criterion, aux.fc",)
+    ignored_names = [
+        row.source for row in imported.rows if row.how == "ignored" and "num_b" not in row.source
+    ]
+    assert ignored_names == ["criterion.weight", "aux.fc.weight"]
 
 
 def test_what_no_name_excuses_is_refused(tmp_path: Path) -> None:
-    state = {**foreign(twins()), "attention.weight": torch.ones(5)}
-    text = refused(saved(tmp_path, state), twins())
+    state = {**make_state(make_twin_graph()), "attention.weight": torch.ones(5)}
+    text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
     assert "1 modules of the checkpoint match no layer, 0 layers no module" in text
     assert "attention <-> none" in text
 
 
 def test_a_layer_that_is_named_as_a_loss_is_taken_where_it_fits(tmp_path: Path) -> None:
     state = {
-        k.replace("net.4", "loss").replace("net.5", "aux"): v for k, v in foreign(twins()).items()
+        k.replace("net.4", "loss").replace("net.5", "aux"): v
+        for k, v in make_state(make_twin_graph()).items()
     }
-    found = import_checkpoint(saved(tmp_path, state), twins())
-    assert_whole(found, twins())
-    assert found.notes == ()
+    imported = import_checkpoint(save_state(tmp_path, state), make_twin_graph())
+    assert_complete(imported, make_twin_graph())
+    assert imported.notes == ()
 
 
 def test_several_entries_are_told_apart_by_the_user_alone(tmp_path: Path) -> None:
-    graph = twins()
-    state = foreign(graph)
-    path = saved(tmp_path, {"generator": other(state), "discriminator": state, "epoch": 1})
-    assert refused(path, graph) == (
+    graph = make_twin_graph()
+    state = make_state(graph)
+    path = save_state(
+        tmp_path, {"generator": average_weights(state), "discriminator": state, "epoch": 1}
+    )
+    assert catch_refusal(path, graph) == (
         "error[E0515]: several entries of the checkpoint hold weights\n"
         "  --> net.pth\n"
         "   = `generator`, `discriminator`\n"
         "   = help: say which one to take: `--entry NAME`"
     )
-    assert_whole(import_checkpoint(path, graph, entry_name="discriminator"), graph)
+    assert_complete(import_checkpoint(path, graph, entry_name="discriminator"), graph)
     with pytest.raises(UserError) as caught:
         import_checkpoint(path, graph, entry_name="generater")
     assert "no entry is called `generater`" in str(caught.value)
     assert "weights are in: `generator`, `discriminator`" in str(caught.value)
-    path = saved(tmp_path, {**under("student.", state), **under("teacher.", other(state))})
-    assert refused(path, graph).startswith("error[E0511]")
-    assert_whole(import_checkpoint(path, graph, entry_name="student"), graph)
+    path = save_state(
+        tmp_path,
+        {**add_prefix("student.", state), **add_prefix("teacher.", average_weights(state))},
+    )
+    assert catch_refusal(path, graph).startswith("error[E0511]")
+    assert_complete(import_checkpoint(path, graph, entry_name="student"), graph)
 
 
-def resnet() -> Graph:
+def build_resnet() -> Graph:
     """A ResNet too small to be anyone's, of torchvision's structure."""
     return load(shipped.list_specs()["resnet18"], {"classes": "3"}).graph
 
 
-def names_of(graph: Graph) -> dict[str, str]:
+def map_torchvision_names(graph: Graph) -> dict[str, str]:
     """Return torchvision's name of each layer of ResNet18."""
     order = ["conv1", "bn1"]
     for stage in range(1, 5):
@@ -148,8 +164,8 @@ def names_of(graph: Graph) -> dict[str, str]:
             inner = ["conv1", "bn1", "conv2", "bn2"]
             inner += ["downsample.0", "downsample.1"] if stage > 1 and not number else []
             order += [f"layer{stage}.{number}.{name}" for name in inner]
-    mine = list(dict.fromkeys(name.rpartition(".")[0] for name in graph.params))
-    return dict(zip(mine, [*order, "fc"], strict=True))
+    layer_names = list(dict.fromkeys(name.rpartition(".")[0] for name in graph.params))
+    return dict(zip(layer_names, [*order, "fc"], strict=True))
 
 
 SHUFFLES: dict[str, Callable[[list[str]], list[str]]] = {
@@ -169,26 +185,26 @@ SHUFFLES: dict[str, Callable[[list[str]], list[str]]] = {
     ],
 )
 def test_known_names_need_no_order(tmp_path: Path, order: str, prefix: str) -> None:
-    graph = resnet()
-    state = under(prefix, foreign(graph, names_of(graph)))
+    graph = build_resnet()
+    state = add_prefix(prefix, make_state(graph, map_torchvision_names(graph)))
     names = SHUFFLES[order](list(state))
-    found = import_checkpoint(saved(tmp_path, {name: state[name] for name in names}), graph)
-    assert_whole(found, graph)
-    assert set(hows(found)) == {"names", "ignored"}
-    assert found.notes[-1] == "the names are those of resnet of torchvision and timm"
+    imported = import_checkpoint(save_state(tmp_path, {name: state[name] for name in names}), graph)
+    assert_complete(imported, graph)
+    assert set(count_methods(imported)) == {"names", "ignored"}
+    assert imported.notes[-1] == "the names are those of resnet of torchvision and timm"
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "net.safetensors")
-    assert_whole(import_checkpoint(tmp_path / "net.safetensors", graph), graph)
+    assert_complete(import_checkpoint(tmp_path / "net.safetensors", graph), graph)
 
 
 def test_known_names_of_a_network_that_was_changed_are_refused(tmp_path: Path) -> None:
-    graph = resnet()
-    state = foreign(graph, names_of(graph))
-    more = {**state, "layer4.2.conv1.weight": torch.ones(512, 512, 3, 3)}
-    assert refused(saved(tmp_path, more), graph).startswith("error[E0511]")
+    graph = build_resnet()
+    state = make_state(graph, map_torchvision_names(graph))
+    extended_state = {**state, "layer4.2.conv1.weight": torch.ones(512, 512, 3, 3)}
+    assert catch_refusal(save_state(tmp_path, extended_state), graph).startswith("error[E0511]")
     fewer = {k: v for k, v in state.items() if not k.startswith("layer2.1.bn2")}
-    assert refused(saved(tmp_path, fewer), graph).startswith("error[E0511]")
+    assert catch_refusal(save_state(tmp_path, fewer), graph).startswith("error[E0511]")
     wide = {**state, "fc.weight": torch.ones(1000, 512), "fc.bias": torch.ones(1000)}
-    text = refused(saved(tmp_path, wide), graph)
+    text = catch_refusal(save_state(tmp_path, wide), graph)
     assert "weight 1000x512, bias 1000" in text
     assert "`--set`" in text
 
@@ -206,16 +222,18 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
     graph = add.build()
     outputs = (Output("logits", end), Output("auxiliary", side, train_only=True))
     graph = Graph(graph.name, graph.inputs, graph.nodes, outputs)
-    whole = foreign(graph)
-    assert_whole(import_checkpoint(saved(tmp_path, whole), graph), graph)
-    part = {name: value for name, value in whole.items() if not name.startswith("net.3.")}
-    found = import_checkpoint(saved(tmp_path, part), graph)
-    assert found.notes == (
+    full_state = make_state(graph)
+    assert_complete(import_checkpoint(save_state(tmp_path, full_state), graph), graph)
+    part = {name: value for name, value in full_state.items() if not name.startswith("net.3.")}
+    imported = import_checkpoint(save_state(tmp_path, part), graph)
+    assert imported.notes == (
         "the checkpoint has no side and what else only training uses (2 tensors); it starts anew",
     )
-    assert set(found.weights) == set(graph.params)
-    again = import_checkpoint(saved(tmp_path, part), graph)
-    np.testing.assert_array_equal(found.weights["side.weight"], again.weights["side.weight"])
+    assert set(imported.weights) == set(graph.params)
+    reimported = import_checkpoint(save_state(tmp_path, part), graph)
+    np.testing.assert_array_equal(
+        imported.weights["side.weight"], reimported.weights["side.weight"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,9 +248,9 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
 def test_tensors_that_are_no_floats_are_named_where_a_layer_lacks_them(
     tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], kind: str
 ) -> None:
-    graph = twins()
-    state = foreign(graph)
+    graph = make_twin_graph()
+    state = make_state(graph)
     name = next(name for name in state if name.endswith(".weight"))
-    text = refused(saved(tmp_path, {**state, name: change(state[name])}), graph)
+    text = catch_refusal(save_state(tmp_path, {**state, name: change(state[name])}), graph)
     assert text.startswith("error[E0511]")
     assert f"not read, since weights are plain floats: {name} ({kind})\n" in text

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper, parser
-from onnx_nets import clean, outputs
+from onnx_nets import check_and_simplify, run_feeds
 
 from tcc.compiler.importers.onnx_import import (
     ImportedModel,
@@ -19,15 +19,15 @@ from tcc.compiler.importers.onnx_import import (
 Weights = Mapping[str, np.ndarray]
 
 
-HERE = ModelRunner(clean, outputs)
+HERE = ModelRunner(check_and_simplify, run_feeds)
 
 
 @pytest.fixture
 def imported() -> Callable[..., ImportedModel]:
     """Import a file."""
 
-    def run(path: Path, **wanted: object) -> ImportedModel:
-        return import_onnx(path, ImportOptions(**wanted), HERE)
+    def run(path: Path, **options: object) -> ImportedModel:
+        return import_onnx(path, ImportOptions(**options), HERE)
 
     return run
 
@@ -47,12 +47,14 @@ def written(tmp_path) -> Callable[..., Path]:
         outputs: Mapping[str, int] | None = None,  # by name, with their number of axes
     ) -> Path:
         dims = ",".join(map(str, ("N", *shape)))
-        ends = ", ".join(
+        declared_outputs = ", ".join(
             f"float[{','.join(f'd{name}{i}' for i in range(rank))}] {name}"
             for name, rank in (outputs or {"y": 4}).items()
         )
         head = f'<ir_version: 8, opset_import: ["" : {opset}]>'
-        model = parser.parse_model(f"{head} net (float[{dims}] x) => ({ends}) {{ {nodes} }}")
+        model = parser.parse_model(
+            f"{head} net (float[{dims}] x) => ({declared_outputs}) {{ {nodes} }}"
+        )
         for name, value in (weights or {}).items():
             model.graph.initializer.append(numpy_helper.from_array(value, name))
         path = tmp_path / "net.onnx"
@@ -66,11 +68,11 @@ def written(tmp_path) -> Callable[..., Path]:
 def steps(imported, written) -> Callable[..., list[str]]:
     """The steps of the spec of a model given as in `written`, and that it computes the same."""
 
-    def run(*model: object, tolerance: float = 1e-6, **more: object) -> list[str]:
-        found = imported(written(*model, **more))
-        assert found.difference is not None
-        assert found.difference <= tolerance
-        graph = found.text.partition("graph:\n")[2].partition("\n\noutput:")[0]
+    def run(*model: object, tolerance: float = 1e-6, **options: object) -> list[str]:
+        imported_model = imported(written(*model, **options))
+        assert imported_model.difference is not None
+        assert imported_model.difference <= tolerance
+        graph = imported_model.text.partition("graph:\n")[2].partition("\n\noutput:")[0]
         return [line.removeprefix("  ") for line in graph.splitlines()]
 
     return run

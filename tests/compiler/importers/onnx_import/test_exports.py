@@ -22,7 +22,7 @@ from reference_nets.squeezenet import SqueezeNet
 from reference_nets.vgg import Vgg16Gap
 from torch import nn
 from torch.nn import functional
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.zoo import shipped
@@ -51,10 +51,10 @@ def exported(tmp_path):
     """Write a network as ONNX with one of the exporters, its batch axis open."""
 
     def run(network, shape, *, dynamo):
-        _settle(network)
+        _randomize_statistics(network)
         path = tmp_path / "network.onnx"
         x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-        with warnings.catch_warnings(), _silence():
+        with warnings.catch_warnings(), _silence_logging():
             warnings.simplefilter("ignore")
             if dynamo:
                 axes = ({0: torch.export.Dim("N")},)
@@ -69,17 +69,17 @@ def exported(tmp_path):
 
 
 @contextlib.contextmanager
-def _silence():
-    before = logging.root.manager.disable
+def _silence_logging():
+    log_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logging.disable(before)
+        logging.disable(log_level)
 
 
-def _settle(network):
+def _randomize_statistics(network):
     """Give a network statistics as after training."""
     torch.manual_seed(0)
     for layer in network.eval().modules():
@@ -91,10 +91,10 @@ def _settle(network):
 
 
 def assert_imports(network, spec, exported, imported, *, dynamo):
-    shape = small(load(shipped.list_specs()[spec]).graph).inputs[0].type.shape
-    found = imported(exported(network, shape, dynamo=dynamo))
-    assert set(found.notes) <= {STILL}  # weights drawn at random leave little of an input
-    assert found.difference < 1e-5
+    shape = shrink_network(load(shipped.list_specs()[spec]).graph).inputs[0].type.shape
+    model = imported(exported(network, shape, dynamo=dynamo))
+    assert set(model.notes) <= {STILL}  # weights drawn at random leave little of an input
+    assert model.difference < 1e-5
 
 
 @pytest.mark.parametrize(("make", "spec"), NETWORKS)
@@ -103,7 +103,9 @@ def test_networks(make, spec, exported, imported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "spec"), [each for each in NETWORKS if each.id not in REPEATED])
+@pytest.mark.parametrize(
+    ("make", "spec"), [network for network in NETWORKS if network.id not in REPEATED]
+)
 def test_networks_by_dynamo(make, spec, exported, imported):
     assert_imports(make(), spec, exported, imported, dynamo=True)
 
@@ -132,8 +134,8 @@ class Shuffle(nn.Module):
         self.right = nn.Sequential(nn.Conv2d(half, half, 3, padding=1, groups=half), nn.Hardswish())
 
     def forward(self, x):
-        left, right = x.chunk(2, 1)
-        y = torch.cat((left, self.right(right)), 1)
+        left_half, right_half = x.chunk(2, 1)
+        y = torch.cat((left_half, self.right(right_half)), 1)
         n, c, h, w = y.size()
         return y.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
 
@@ -168,8 +170,8 @@ class Mixed(nn.Module):
         self.fc = nn.Linear(24, 5)
 
     def forward(self, x):
-        red, rest = x[:, 0], x[:, 1:]
-        x = torch.cat((torch.unsqueeze(red, 1) * 0.458 - 0.03, rest), 1)
+        red, other_channels = x[:, 0], x[:, 1:]
+        x = torch.cat((torch.unsqueeze(red, 1) * 0.458 - 0.03, other_channels), 1)
         x = self.pool(self.up(self.body(self.stem(x))))
         y = functional.interpolate(functional.max_pool2d(x, 3), size=x.shape[2:], mode="bilinear")
         x = torch.cat([functional.leaky_relu(x, 0.2), functional.hardsigmoid(x), y], 1)
@@ -215,7 +217,7 @@ MIXED = """\
 """
 
 
-def nameless(text):
+def strip_names(text):
     """The steps of a spec without what they are called."""
     graph = text.partition("graph:\n")[2].partition("\noutput:")[0]
     graph = re.sub(r"\{(.*), id: \w+\}$|\n +id: \w+$", r"\1", graph, flags=re.MULTILINE)
@@ -224,19 +226,25 @@ def nameless(text):
 
 @pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=slow)], ids=["old", "dynamo"])
 def test_what_a_network_becomes(dynamo, exported, imported):
-    found = imported(exported(Mixed(), (3, 32, 32), dynamo=dynamo))
-    assert found.difference < 1e-5
-    assert nameless(found.text) == MIXED
-    assert found.spec.graph.outputs[0].activation == "softmax"
-    kept = {"stem_0.bias", "body_0_layers_2.weight", "body_3_norm.bias", "up.weight", "fc.bias"}
-    assert kept <= set(found.weights)
+    model = imported(exported(Mixed(), (3, 32, 32), dynamo=dynamo))
+    assert model.difference < 1e-5
+    assert strip_names(model.text) == MIXED
+    assert model.spec.graph.outputs[0].activation == "softmax"
+    expected_names = {
+        "stem_0.bias",
+        "body_0_layers_2.weight",
+        "body_3_norm.bias",
+        "up.weight",
+        "fc.bias",
+    }
+    assert expected_names <= set(model.weights)
 
 
 def test_layers_keep_their_names(exported, imported):
     network = SqueezeNet()
-    found = imported(exported(network, (3, 64, 64), dynamo=False), fold=False)
-    theirs = {
+    model = imported(exported(network, (3, 64, 64), dynamo=False), fold=False)
+    state_names = {
         name.replace(".", "_").replace("_weight", ".weight").replace("_bias", ".bias")
         for name, _ in network.named_parameters()
     }
-    assert set(found.weights) == theirs
+    assert set(model.weights) == state_names

@@ -16,7 +16,7 @@ from tcc.testing.op_cases import CASES, Case, build_one_input_model, build_op_mo
 OPSETS = {f"opset {opset}": opset for opset in (11, 17, MAX_OPSET)}
 
 
-def of_an_image(case: Case) -> Model:
+def convert_to_image_model(case: Case) -> Model:
     """The case's model with an image as input, which a vector is made of, and tanh at its end."""
     model = build_op_model(case) if len(case.shapes[0]) == 1 else build_one_input_model(case)
     graph = model.graph
@@ -26,35 +26,35 @@ def of_an_image(case: Case) -> Model:
         for i, s in enumerate(sources)
         if s.type != graph.inputs[i].type
     ]
-    named = {s.name: f"flat{i}" for i, s in enumerate(sources)} if flat else {}
-    nodes = [replace(n, inputs=tuple(named.get(v, v) for v in n.inputs)) for n in graph.nodes]
-    last = graph.outputs[0].value
-    end = make_node("end", Tanh(), (last,), (graph.types[last],))
+    flat_names = {s.name: f"flat{i}" for i, s in enumerate(sources)} if flat else {}
+    nodes = [replace(n, inputs=tuple(flat_names.get(v, v) for v in n.inputs)) for n in graph.nodes]
+    output_value = graph.outputs[0].value
+    end = make_node("end", Tanh(), (output_value,), (graph.types[output_value],))
     body = Graph("case", tuple(sources), (*flat, *nodes, end), (Output("y", "end"),))
     return Model(verify(body), model.weights)
 
 
-def one_vector(case: Case) -> bool:
+def has_one_vector(case: Case) -> bool:
     return len(case.shapes[0]) == 3 or len(case.shapes) == 1
 
 
-KEPT = {name: case for name, case in CASES.items() if one_vector(case)}
+IMPORTABLE_CASES = {name: case for name, case in CASES.items() if has_one_vector(case)}
 
 
-@looped(KEPT, rotated=True, one_in=3, opset=OPSETS)
+@looped(IMPORTABLE_CASES, rotated=True, one_in=3, opset=OPSETS)
 def test_comes_back(case, opset, tmp_path, imported):
-    model = of_an_image(case)
+    model = convert_to_image_model(case)
     path = tmp_path / "case.onnx"
     onnx.save(lower(model, opset), path)
-    found = imported(path)
-    assert isinstance(found.spec.graph.inputs[0], Input)
+    imported_model = imported(path)
+    assert isinstance(imported_model.spec.graph.inputs[0], Input)
     (x,) = (tensor[0] for tensor in sample_inputs(model))
-    (before,), (after,) = (
+    (expected,), (actual,) = (
         run(Model(graph, weights), [x])[0].values()
         for graph, weights in (
             (model.graph, model.weights),
-            (found.spec.graph, found.weights),
+            (imported_model.spec.graph, imported_model.weights),
         )
     )
-    assert after.shape == before.shape
-    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from onnx_nets import noise
+from onnx_nets import make_random_weights
 
 C = (4, 6, 6)
 HALF, SQRT2 = np.float32(0.5), np.float32(np.sqrt(2))
 
 
-def conv_weights(filters=5, channels=4, kernel=(3, 3), bias=True):
-    made = {"w": noise(filters, channels, *kernel)}
-    return made | ({"b": noise(filters, seed=1)} if bias else {})
+def create_conv_weights(filters=5, channels=4, kernel=(3, 3), bias=True):
+    weights = {"w": make_random_weights(filters, channels, *kernel)}
+    return weights | ({"b": make_random_weights(filters, seed=1)} if bias else {})
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,17 @@ def conv_weights(filters=5, channels=4, kernel=(3, 3), bias=True):
 )
 def test_conv(steps, attributes, step):
     inner = f"<{attributes}>" if attributes else ""
-    (found,) = steps(f"y = Conv {inner} (x, w, b)", conv_weights())
-    assert step in found
-    assert found.endswith(", id: conv}")
+    (line,) = steps(f"y = Conv {inner} (x, w, b)", create_conv_weights())
+    assert step in line
+    assert line.endswith(", id: conv}")
 
 
 def test_convolutions_in_groups(steps):
-    weights = {"w": noise(4, 1, 3, 3), "v": noise(8, 2, 1, 1), "u": noise(16, 1, 1, 1)}
+    weights = {
+        "w": make_random_weights(4, 1, 3, 3),
+        "v": make_random_weights(8, 2, 1, 1),
+        "u": make_random_weights(16, 1, 1, 1),
+    }
     text = "a = Conv <group = 4> (x, w) b = Conv <group = 2> (a, v) y = Conv <group = 8> (b, u)"
     assert steps(text, weights) == [
         "- {depthwise_conv: {kernel: 3, bias: false}, id: conv}",
@@ -63,12 +67,15 @@ def test_convolutions_in_groups(steps):
     ],
 )
 def test_conv_transpose(steps, attributes, step):
-    weights = {"w": noise(4, 6, 3, 3), "b": noise(12 if "group" in attributes else 6)}
+    weights = {
+        "w": make_random_weights(4, 6, 3, 3),
+        "b": make_random_weights(12 if "group" in attributes else 6),
+    }
     inner = f"<{attributes}>" if attributes else ""
     text = f"y = ConvTranspose {inner} (x, w, b)"
-    found = " ".join(line.strip() for line in steps(text, weights))
-    assert f"conv_transpose: {step}" in found
-    assert "id: conv_transpose" in found
+    joined_lines = " ".join(line.strip() for line in steps(text, weights))
+    assert f"conv_transpose: {step}" in joined_lines
+    assert "id: conv_transpose" in joined_lines
 
 
 @pytest.mark.parametrize(
@@ -85,20 +92,30 @@ def test_conv_transpose(steps, attributes, step):
     ],
 )
 def test_linear(steps, text, extra):
-    weights = {"w": noise(3, 4), "v": noise(4, 3), "b": noise(3), "c": noise(1, 3)}
-    found = steps(f"g = GlobalAveragePool (x) f = Flatten (g) {text}", weights, outputs={"y": 2})
-    assert found[:2] == ["- global_avg_pool", "- flatten"]
-    assert found[2].startswith(f"- {{linear: {{units: 3{extra}}}, id: ")
+    weights = {
+        "w": make_random_weights(3, 4),
+        "v": make_random_weights(4, 3),
+        "b": make_random_weights(3),
+        "c": make_random_weights(1, 3),
+    }
+    lines = steps(f"g = GlobalAveragePool (x) f = Flatten (g) {text}", weights, outputs={"y": 2})
+    assert lines[:2] == ["- global_avg_pool", "- flatten"]
+    assert lines[2].startswith(f"- {{linear: {{units: 3{extra}}}, id: ")
 
 
 def test_a_bias_added_later_is_the_layers(steps):
-    weights = {"w": noise(5, 4, 1, 1), "b": noise(5, 1, 1)}
-    (found,) = steps("c = Conv (x, w) y = Add (c, b)", weights)
-    assert found == "- {conv: {filters: 5, kernel: 1}, id: conv}"
+    weights = {"w": make_random_weights(5, 4, 1, 1), "b": make_random_weights(5, 1, 1)}
+    (line,) = steps("c = Conv (x, w) y = Add (c, b)", weights)
+    assert line == "- {conv: {filters: 5, kernel: 1}, id: conv}"
 
 
 def test_batch_norm(steps):
-    weights = {"s": noise(4), "b": noise(4), "m": noise(4), "v": np.abs(noise(4)) + HALF}
+    weights = {
+        "s": make_random_weights(4),
+        "b": make_random_weights(4),
+        "m": make_random_weights(4),
+        "v": np.abs(make_random_weights(4)) + HALF,
+    }
     text = "y = BatchNormalization <epsilon = 0.001> (x, s, b, m, v)"
     assert steps(text, weights) == ["- {batch_norm: {eps: 0.001}, id: batch_norm}"]
 
@@ -155,8 +172,8 @@ def test_functions(steps, text, step):
     numbers |= {"huge": 3.4028235e38, "sixth": 1 / 6, "sqrt2": np.sqrt(2), "isqrt2": np.sqrt(0.5)}
     weights = {name: np.float32(value).reshape(()) for name, value in numbers.items()}
     relu = " z = Relu (y)" if step == "identity" else ""  # what does nothing is no network
-    found = steps(f"{text}{relu}", weights, outputs={"z" if relu else "y": 4})
-    assert found == [f"- {'relu' if relu else step}"]
+    lines = steps(f"{text}{relu}", weights, outputs={"z" if relu else "y": 4})
+    assert lines == [f"- {'relu' if relu else step}"]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +202,8 @@ def test_functions(steps, text, step):
 def test_functions_of_several_steps(steps, text, steps_of_it):
     numbers = {"half": np.float32(0.5).reshape(()), "two": np.float32(2).reshape(())}
     # Scaling costs the last bits of what is far larger than the bounds.
-    found = steps(text, numbers | {"each": noise(4, 1, 1)}, tolerance=1e-5)
-    assert steps_of_it is None or found == [f"- {step}" for step in steps_of_it]
+    lines = steps(text, numbers | {"each": make_random_weights(4, 1, 1)}, tolerance=1e-5)
+    assert steps_of_it is None or lines == [f"- {step}" for step in steps_of_it]
 
 
 def test_gelu_by_tanh(steps):
@@ -214,9 +231,9 @@ def test_gelu_by_tanh(steps):
     ],
 )
 def test_what_a_transposed_convolution_cuts_off(steps, attributes):
-    weights = {"w": noise(4, 6, 3, 4), "b": noise(6)}
-    found = steps(f"y = ConvTranspose <{attributes}> (x, w, b)", weights)
-    assert found[0].startswith("- conv_transpose") or found[0].startswith("- {conv_transpose")
+    weights = {"w": make_random_weights(4, 6, 3, 4), "b": make_random_weights(6)}
+    lines = steps(f"y = ConvTranspose <{attributes}> (x, w, b)", weights)
+    assert lines[0].startswith("- conv_transpose") or lines[0].startswith("- {conv_transpose")
 
 
 def test_functions_of_later_opsets(steps):
@@ -231,7 +248,7 @@ def test_functions_of_earlier_opsets(steps):
 
 @pytest.mark.parametrize("first", [True, False])
 def test_constants_per_channel(steps, first):
-    weights = {"s": noise(4, 1, 1), "t": noise(1, 4, 1, 1, seed=1)}
+    weights = {"s": make_random_weights(4, 1, 1), "t": make_random_weights(1, 4, 1, 1, seed=1)}
     text = "m = Mul (s, x) y = Add (m, t)" if first else "m = Mul (x, s) y = Sub (m, t)"
     assert steps(text, weights) == ["- {scale_shift: {}, id: scale_shift}"]
 
@@ -279,8 +296,8 @@ def test_pools(steps, text, step, word):
     ],
 )
 def test_means_that_count_padding(steps, text, step):
-    (found,) = steps(f"y = AveragePool <kernel_shape = [3, 3], {text}> (x)")
-    assert found == f"- avg_pool: {{kernel: 3, {step}"
+    (line,) = steps(f"y = AveragePool <kernel_shape = [3, 3], {text}> (x)")
+    assert line == f"- avg_pool: {{kernel: 3, {step}"
 
 
 @pytest.mark.parametrize("operator", ["AveragePool", "MaxPool"])
@@ -304,11 +321,15 @@ def test_borders_of_pools(steps, operator, ceil, counted, border):
         pads = border
         if isinstance(border, tuple):  # no wider than the window
             pads = f"pads = {[min(p, k - 1) for p, k in zip(border, kernel * 2, strict=True)]}"
-        how = f"kernel_shape = {[*kernel]}, strides = {[stride, stride]}, ceil_mode = {ceil}{count}"
-        found = steps(f"y = {operator} <{how}, {pads}> (x)", shape=(2, size, size + 1), opset=13)
-        word = {"AveragePool": "- avg_pool", "MaxPool": "- max_pool"}[operator]
-        assert [line for line in found if line.startswith("-")] == found[:1]
-        assert found[0].startswith(word)
+        attributes = (
+            f"kernel_shape = {[*kernel]}, strides = {[stride, stride]}, ceil_mode = {ceil}{count}"
+        )
+        lines = steps(
+            f"y = {operator} <{attributes}, {pads}> (x)", shape=(2, size, size + 1), opset=13
+        )
+        prefix = {"AveragePool": "- avg_pool", "MaxPool": "- max_pool"}[operator]
+        assert [line for line in lines if line.startswith("-")] == lines[:1]
+        assert lines[0].startswith(prefix)
 
 
 @pytest.mark.parametrize(
@@ -321,8 +342,8 @@ def test_borders_of_pools(steps, operator, ceil, counted, border):
     ],
 )
 def test_means_with_a_lopsided_border(steps, pads, step):
-    found = steps(f"y = AveragePool <kernel_shape = [2, 2], {pads}> (x)")
-    assert found == [f"- avg_pool: {{kernel: 2, stride: 1, {step}"]
+    lines = steps(f"y = AveragePool <kernel_shape = [2, 2], {pads}> (x)")
+    assert lines == [f"- avg_pool: {{kernel: 2, stride: 1, {step}"]
 
 
 @pytest.mark.parametrize(
@@ -359,8 +380,8 @@ def test_global_pools(steps, text, opset, word):
 
 
 def test_a_sum_over_all_pixels(steps):
-    found = steps("y = ReduceSum (x, axes)", {"axes": np.int64([2, 3])})
-    assert found == ["- global_avg_pool", "- scale: {factor: 36.0}"]
+    lines = steps("y = ReduceSum (x, axes)", {"axes": np.int64([2, 3])})
+    assert lines == ["- global_avg_pool", "- scale: {factor: 36.0}"]
 
 
 @pytest.mark.parametrize(
@@ -379,16 +400,16 @@ def test_flattened(steps, text):
         "whole": np.int64([-1, 4]),
         "axes": np.int64([2, 3]),
         "minus": np.int64([-1]),
-        "w": noise(3, 4),
+        "w": make_random_weights(3, 4),
     }
-    found = steps(
+    lines = steps(
         f"g = GlobalAveragePool (x) {text} y = Gemm <transB = 1> (f, w)", weights, outputs={"y": 2}
     )
-    assert found[:2] == ["- global_avg_pool", "- flatten"]
+    assert lines[:2] == ["- global_avg_pool", "- flatten"]
 
 
 def test_a_map_is_flattened_channel_by_channel(steps):
-    weights = {"w": noise(3, 144)}
+    weights = {"w": make_random_weights(3, 144)}
     text = "f = Flatten (x) y = Gemm <transB = 1> (f, w)"
     assert steps(text, weights, outputs={"y": 2})[0] == "- flatten"
 
@@ -422,12 +443,12 @@ def test_chosen_channels(steps, text, opset, step):
     ],
 )
 def test_split_channels(steps, text, opset):
-    found = steps(
+    lines = steps(
         f"{text} r = Relu (b) y = Concat <axis = 1> (a, r)",
         {"halves": np.int64([2, 2])},
         opset=opset,
     )
-    assert found == ["- concat: [[slice: {stop: 2}], [slice: {start: 2}, relu]]"]
+    assert lines == ["- concat: [[slice: {stop: 2}], [slice: {start: 2}, relu]]"]
 
 
 @pytest.mark.parametrize(
@@ -451,7 +472,12 @@ def test_shuffled_channels(steps, text):
 
 
 def test_a_vector_is_a_gate(steps):
-    weights = {"w": noise(2, 4), "b": noise(2), "v": noise(4, 2), "shape": np.int64([0, 4, 1, 1])}
+    weights = {
+        "w": make_random_weights(2, 4),
+        "b": make_random_weights(2),
+        "v": make_random_weights(4, 2),
+        "shape": np.int64([0, 4, 1, 1]),
+    }
     text = (
         "g = GlobalAveragePool (x) f = Flatten (g) h = Gemm <transB = 1> (f, w, b) r = Relu (h)"
         " k = Gemm <transB = 1> (r, v) s = Sigmoid (k) u = Reshape (s, shape) y = Mul (x, u)"
@@ -481,12 +507,12 @@ def test_what_is_spread_for_a_concat_is(steps):
 
 def test_channels_last_in_between(steps):
     weights = {
-        "s": noise(4),
-        "b": noise(4, seed=1),
-        "v": noise(4, 8),
-        "c": noise(8),
-        "u": noise(8, 4),
-        "gamma": noise(4, seed=2),
+        "s": make_random_weights(4),
+        "b": make_random_weights(4, seed=1),
+        "v": make_random_weights(4, 8),
+        "c": make_random_weights(8),
+        "u": make_random_weights(8, 4),
+        "gamma": make_random_weights(4, seed=2),
     }
     text = (
         "t = Transpose <perm = [0, 2, 3, 1]> (x)"
@@ -506,7 +532,11 @@ def test_channels_last_in_between(steps):
 
 
 def test_an_image_with_channels_last(steps, imported, written):
-    weights = {"w": noise(4, 3, 3, 3), "v": noise(4 * 6 * 5, 2), "shape": np.int64([-1, 120])}
+    weights = {
+        "w": make_random_weights(4, 3, 3, 3),
+        "v": make_random_weights(4 * 6 * 5, 2),
+        "shape": np.int64([-1, 120]),
+    }
     weights["half"] = np.float32([0.5, 0.5, 0.25])
     text = (
         "s = Mul (x, half) t = Transpose <perm = [0, 3, 1, 2]> (s) c = Conv <pads = [1, 1, 1, 1]> (t, w)"
@@ -518,8 +548,8 @@ def test_an_image_with_channels_last(steps, imported, written):
         "- flatten",
         "- {linear: {units: 2, bias: false}, id: linear}",
     ]
-    found = imported(written(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
-    assert found.spec.graph.inputs[0].type.shape == (3, 6, 5)
+    model = imported(written(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
+    assert model.spec.graph.inputs[0].type.shape == (3, 6, 5)
 
 
 @pytest.mark.parametrize("square", ["Mul (d, d)", "Pow (d, two)"])
@@ -528,8 +558,8 @@ def test_layer_norm_spelt_out(steps, square, shape):
     weights = {
         "two": np.float32(2).reshape(()),
         "eps": np.float32(1e-3).reshape(()),
-        "s": noise(4, *(1 for _ in shape[1:])),
-        "b": noise(4, *(1 for _ in shape[1:]), seed=1),
+        "s": make_random_weights(4, *(1 for _ in shape[1:])),
+        "b": make_random_weights(4, *(1 for _ in shape[1:]), seed=1),
         "flat": np.int64([0, -1]),
         "axes": np.int64([2, 3]),
     }
@@ -540,8 +570,8 @@ def test_layer_norm_spelt_out(steps, square, shape):
         " v = ReduceMean <axes = [1]> (q) a = Add (v, eps) r = Sqrt (a) n = Div (d, r)"
         " g = Mul (n, s) y = Add (g, b)"
     )
-    found = steps(text, weights, outputs={"y": 1 + len(shape)}, tolerance=1e-4)
-    assert found[-1] == "- {layer_norm: {eps: 0.001}, id: layer_norm}"
+    lines = steps(text, weights, outputs={"y": 1 + len(shape)}, tolerance=1e-4)
+    assert lines[-1] == "- {layer_norm: {eps: 0.001}, id: layer_norm}"
 
 
 def test_pad(steps):
@@ -618,7 +648,11 @@ def test_a_dense_block_joins_what_is_new(steps):
         "a = Conv (x, u) p = Concat <axis = 1> (x, a) b = Conv (p, v)"
         " q = Concat <axis = 1> (x, a, b) c = Conv (q, w) y = Concat <axis = 1> (x, a, b, c)"
     )
-    weights = {"u": noise(2, 4, 1, 1), "v": noise(2, 6, 1, 1), "w": noise(2, 8, 1, 1)}
+    weights = {
+        "u": make_random_weights(2, 4, 1, 1),
+        "v": make_random_weights(2, 6, 1, 1),
+        "w": make_random_weights(2, 8, 1, 1),
+    }
     assert steps(text, weights) == [
         "- concat: [[], [{conv: {filters: 2, kernel: 1, bias: false}, id: conv}]]",
         "- concat: [[], [{conv: {filters: 2, kernel: 1, bias: false}, id: conv_2}]]",
@@ -632,22 +666,22 @@ def test_equal_runs_become_a_repeat(imported, written):
         f" r{i} = Relu (c{i}) a{i} = Add ({'x' if i == 0 else f'a{i - 1}'}, r{i})"
         for i in range(3)
     )
-    weights = {f"w{i}": noise(4, 4, 3, 3, seed=i) for i in range(3)}
-    weights |= {f"b{i}": noise(4, seed=9 + i) for i in range(3)}
+    weights = {f"w{i}": make_random_weights(4, 4, 3, 3, seed=i) for i in range(3)}
+    weights |= {f"b{i}": make_random_weights(4, seed=9 + i) for i in range(3)}
     path = written(text, weights, outputs={"a2": 4})
-    found = imported(path)
-    assert "- repeat: {times: 3, body: [add: [[], [conv: " in found.text
-    assert sorted(found.weights) == sorted(
+    model = imported(path)
+    assert "- repeat: {times: 3, body: [add: [[], [conv: " in model.text
+    assert sorted(model.weights) == sorted(
         f"repeat_{i}/conv.{role}" for i in (1, 2, 3) for role in ("weight", "bias")
     )
-    np.testing.assert_array_equal(found.weights["repeat_2/conv.weight"], weights["w1"])
+    np.testing.assert_array_equal(model.weights["repeat_2/conv.weight"], weights["w1"])
     flat = imported(path, fold=False)
     assert "repeat" not in flat.text
     np.testing.assert_array_equal(flat.weights["conv_2.weight"], weights["w1"])
 
 
 def test_the_last_activation_is_the_outputs(imported, written):
-    weights = {"w": noise(3, 4)}
+    weights = {"w": make_random_weights(3, 4)}
     text = "g = GlobalAveragePool (x) f = Flatten (g) l = Gemm <transB = 1> (f, w) y ="
     soft = imported(written(f"{text} Softmax <axis = 1> (l)", weights, outputs={"y": 2}))
     assert "y: {activation: softmax}" in soft.text
@@ -658,8 +692,8 @@ def test_the_last_activation_is_the_outputs(imported, written):
 
 def test_several_outputs(imported, written):
     text = "a = Relu (x) y = Tanh (a) z = Sigmoid (a)"
-    found = imported(written(text, outputs={"a": 4, "y": 4, "z": 4}))
-    assert [o.name for o in found.spec.graph.outputs] == ["a", "y", "z"]
-    assert found.difference < 1e-6
+    model = imported(written(text, outputs={"a": 4, "y": 4, "z": 4}))
+    assert [o.name for o in model.spec.graph.outputs] == ["a", "y", "z"]
+    assert model.difference < 1e-6
     line = imported(written("a = Relu (x) y = Tanh (a)", outputs={"a": 4, "y": 4}))
     assert "- {relu: {}, as: relu}\n  - tanh\n" in line.text

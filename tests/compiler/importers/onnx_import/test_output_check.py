@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_nets
 import pytest
-from onnx_nets import noise
+from onnx_nets import make_random_weights
 
 from tcc.compiler.importers.onnx_import import ImportOptions, ModelRunner, import_onnx
 from tcc.compiler.importers.onnx_import.convert import CONVERTERS, layers, pools
@@ -12,24 +12,24 @@ from tcc.compiler.ops import AvgPool, LeakyRelu, Relu6
 from tcc.compiler.support.diagnostics import UserError
 
 
-def counted(call):
+def convert_counting_padding(call):
     """AveragePool that counts its padding whatever the file says."""
     return call.emit(AvgPool((3, 3), (1, 1), 1), call.map())
 
 
-def crossed(call):
+def convert_crossed(call):
     """Gemm with its first two units exchanged."""
-    found = layers.convert_gemm(call)
-    weight = call.build.weights[f"{found.value}.weight"]
+    step = layers.convert_gemm(call)
+    weight = call.build.weights[f"{step.value}.weight"]
     weight[:2] = weight[1::-1].copy()
-    return found
+    return step
 
 
-SPOILT = {
-    "AveragePool": counted,
+FAULTY_CONVERTERS = {
+    "AveragePool": convert_counting_padding,
     "Relu": lambda call: call.each(Relu6(), call.view()),
     "LeakyRelu": lambda call: call.each(LeakyRelu(0.02), call.view()),
-    "Gemm": crossed,
+    "Gemm": convert_crossed,
     "GlobalMaxPool": pools.convert_global_avg_pool,
 }
 HEAD = "g = GlobalAveragePool (p) f = Flatten (g) l = Gemm <transB = 1> (f, w, b)"
@@ -44,7 +44,7 @@ NETS = {
     "classes": f"p = Mul (x, nought) {HEAD} y = Sigmoid (l)",
     "largest": "m = GlobalMaxPool (x) z = Mul (m, nought) f = Flatten (z) y = Gemm <transB = 1> (f, w, b)",
 }  # fmt: skip
-PLACES = {
+LOCATIONS = {
     "saturated": "AveragePool_0", "dead": "AveragePool_0", "bounded": "Relu_0",
     "slope": "LeakyRelu_0", "classes": "Gemm_", "largest": "GlobalMaxPool_0",
 }  # fmt: skip
@@ -56,7 +56,7 @@ def hidden(written):
 
     def run(name):
         weights = {
-            "w": noise(3, 4) * np.float32(1e3 if name == "saturated" else 1e-3),
+            "w": make_random_weights(3, 4) * np.float32(1e3 if name == "saturated" else 1e-3),
             "b": np.float32([5e3, 0, 0] if name == "saturated" else [5, 5, 5]),
             "huge": np.float32(1e6).reshape(()),
             "zero": np.float32(0).reshape(()),
@@ -74,17 +74,17 @@ def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
     path = hidden(name)
     model = onnx.load(path)
     assert imported(path).difference < 1e-5
-    spoilt = next(n.op_type for n in model.graph.node if PLACES[name].startswith(n.op_type))
-    monkeypatch.setitem(CONVERTERS, spoilt, SPOILT[spoilt])
+    op_type = next(n.op_type for n in model.graph.node if LOCATIONS[name].startswith(n.op_type))
+    monkeypatch.setitem(CONVERTERS, op_type, FAULTY_CONVERTERS[op_type])
     with pytest.raises(UserError) as caught:
         imported(path)
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.message) == (
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == (
         "E0920",
         "the spec would not compute what the file does",
     )
-    assert found.at.file.startswith(f"{path}: node `{PLACES[name]}")
-    assert found.label.startswith(f"the step for this {spoilt} differs by ")
+    assert diagnostic.at.file.startswith(f"{path}: node `{LOCATIONS[name]}")
+    assert diagnostic.label.startswith(f"the step for this {op_type} differs by ")
 
 
 def test_outputs_that_never_change_are_pointed_out(hidden, imported):
@@ -110,14 +110,14 @@ def test_what_enters_the_activation_is_compared(written, end, label):
     )
 
     def outputs(model, feeds):
-        found, done = onnx_nets.outputs(model, feeds)
-        whole = any("x" in feed for feed in feeds)
+        runs, runner = onnx_nets.run_feeds(model, feeds)
+        has_input = any("x" in feed for feed in feeds)
         return [
-            {n: v * np.float32(1.01 if n == "f" and whole else 1) for n, v in run.items()}
-            for run in found
-        ], done
+            {n: v * np.float32(1.01 if n == "f" and has_input else 1) for n, v in run.items()}
+            for run in runs
+        ], runner
 
     with pytest.raises(UserError) as caught:
-        import_onnx(path, ImportOptions(), ModelRunner(onnx_nets.clean, outputs))
-    (found,) = caught.value.diagnostics
-    assert (found.code, found.at.file, found.label) == ("E0920", str(path), label)
+        import_onnx(path, ImportOptions(), ModelRunner(onnx_nets.check_and_simplify, outputs))
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.at.file, diagnostic.label) == ("E0920", str(path), label)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx_nets import noise
+from onnx_nets import make_random_weights
 
 from tcc.compiler.importers.onnx_import.convert import CONVERTERS
 from tcc.compiler.importers.onnx_import.refusal_causes import CAUSES
@@ -34,9 +34,9 @@ MISTAKEN = {
 def refused(imported):
     """The diagnostics of a file that is refused."""
 
-    def run(path, **wanted):
+    def run(path, **options):
         with pytest.raises(UserError) as caught:
-            imported(path, **wanted)
+            imported(path, **options)
         return caught.value.diagnostics
 
     return run
@@ -46,17 +46,17 @@ def refused(imported):
 def unfit(refused, written):
     """The only diagnostic of a model given as in `written`."""
 
-    def run(*model, **more):
-        (found,) = refused(written(*model, **more))
-        return found
+    def run(*model, **model_options):
+        (diagnostic,) = refused(written(*model, **model_options))
+        return diagnostic
 
     return run
 
 
 class TestFiles:
     def test_no_file(self, refused, tmp_path):
-        (found,) = refused(tmp_path / "no.onnx")
-        assert (found.code, found.message) == (
+        (diagnostic,) = refused(tmp_path / "no.onnx")
+        assert (diagnostic.code, diagnostic.message) == (
             "E0901", "cannot read the model: No such file or directory"
         )  # fmt: skip
 
@@ -66,38 +66,44 @@ class TestFiles:
         if kind == "a pipe":
             path = tmp_path / "pipe"
             os.mkfifo(path)
-        (found,) = refused(path)
-        assert (found.code, found.message) == (
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == (
             "E0901", f"cannot read the model: it is {kind}, not a file"
         )  # fmt: skip
 
     def test_a_name_in_any_encoding(self, imported, written):
         path = written("y = Relu (x)")
-        found = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
-        assert "doc: Imported from ??.onnx.\n" in found.text
+        model = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
+        assert "doc: Imported from ??.onnx.\n" in model.text
 
     def test_a_folder(self, refused, tmp_path):
-        (found,) = refused(tmp_path)
-        assert (found.code, found.message) == ("E0901", "cannot read the model: Is a directory")
+        (diagnostic,) = refused(tmp_path)
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0901",
+            "cannot read the model: Is a directory",
+        )
 
     @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"hello, world", bytes(range(256)) * 9])
     def test_other_files(self, refused, tmp_path, data):
         path = tmp_path / "net.onnx"
         path.write_bytes(data)
-        (found,) = refused(path)
-        assert (found.code, found.message) == ("E0902", "this is no ONNX model")
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == ("E0902", "this is no ONNX model")
 
     @pytest.mark.parametrize("name", MISTAKEN)
     def test_files_for_other_commands(self, refused, tmp_path, name):
-        head, what, command = MISTAKEN[name]
+        head, file_kind, command = MISTAKEN[name]
         path = tmp_path / name
         path.write_bytes(head)
-        (found,) = refused(path)
-        assert (found.code, found.message) == ("E0902", f"this is {what}, not an ONNX model")
-        assert command in found.help
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0902",
+            f"this is {file_kind}, not an ONNX model",
+        )
+        assert command in diagnostic.help
 
     def test_every_truncation(self, refused, written):
-        path = written("y = Conv (x, w)", {"w": noise(4, 4, 3, 3)})
+        path = written("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
         data = path.read_bytes()
         for end in range(0, len(data) - 1, 41):
             path.write_bytes(data[:end])
@@ -109,19 +115,19 @@ class TestFiles:
         model = onnx.load(path)
         model.opset_import[0].version = opset
         onnx.save(model, path)
-        (found,) = refused(path)
-        assert found.code == "E0904"
-        assert f"the opset is {opset}; 7 to " in found.label
+        (diagnostic,) = refused(path)
+        assert diagnostic.code == "E0904"
+        assert f"the opset is {opset}; 7 to " in diagnostic.label
 
     def test_more_operators_than_a_classifier_has(self, refused, written):
         path = written("y = Relu (x)")
         model = onnx.load(path)
-        for turn in range(6000):
-            model.graph.node.add(op_type="Relu", input=["y"], output=[f"z{turn}"])
+        for iteration in range(6000):
+            model.graph.node.add(op_type="Relu", input=["y"], output=[f"z{iteration}"])
         onnx.save(model, path)
-        (found,) = refused(path)
-        assert (found.code, found.message) == ("E0901", "the graph is too large")
-        assert found.label == "it has 6001 nodes; at most 6000 are taken"
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == ("E0901", "the graph is too large")
+        assert diagnostic.label == "it has 6001 nodes; at most 6000 are taken"
 
 
 class TestWeightsInOtherFiles:
@@ -129,13 +135,13 @@ class TestWeightsInOtherFiles:
     def outside(self, written):
         """A model whose weights lie at a place in another file."""
 
-        def run(data=bytes(4 * 144), **place):
+        def run(data=bytes(4 * 144), **location):
             path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
             model = onnx.load(path)
             (tensor,) = model.graph.initializer
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
-            for key, value in ({"location": "w.bin"} | place).items():
+            for key, value in ({"location": "w.bin"} | location).items():
                 tensor.external_data.add(key=key, value=str(value))
             path.write_bytes(model.SerializeToString())
             (path.parent / "w.bin").write_bytes(data)
@@ -144,7 +150,7 @@ class TestWeightsInOtherFiles:
         return run
 
     def test_are_read(self, outside, imported):
-        values = noise(4, 4, 3, 3)
+        values = make_random_weights(4, 4, 3, 3)
         path = outside(b"****" + values.tobytes(), offset=4, length=4 * 144)
         np.testing.assert_array_equal(imported(path).weights["conv.weight"], values)
 
@@ -169,16 +175,16 @@ class TestWeightsInOtherFiles:
         secret = tmp_path.parent / "secret"
         secret.write_bytes(bytes(4 * 144))
         (tmp_path / "link").symlink_to(secret)
-        (found,) = refused(outside(**place))
-        assert (found.code, found.label) == ("E0903", label)
+        (diagnostic,) = refused(outside(**place))
+        assert (diagnostic.code, diagnostic.label) == ("E0903", label)
 
     def test_are_bounded(self, outside, refused):
         path = outside()
         model = onnx.load(path, load_external_data=False)
         model.graph.initializer[0].dims[:] = [1 << 40, 4, 3, 3]
         path.write_bytes(model.SerializeToString())
-        (found,) = refused(path)
-        assert (found.code, found.message) == ("E0901", "the weights are too large")
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == ("E0901", "the weights are too large")
 
 
 class TestDamagedWeights:
@@ -191,48 +197,57 @@ class TestDamagedWeights:
             model = onnx.load(path)
             change(model.graph.initializer[0])
             path.write_bytes(model.SerializeToString())
-            (found,) = refused(path)
-            return found
+            (diagnostic,) = refused(path)
+            return diagnostic
 
         return run
 
     @pytest.mark.parametrize("dims", [[4, 4, 3], [1 << 40, 4, 3, 3], [-4, -4, 3, 3], [], [0]])
     def test_of_another_shape(self, damaged, dims):
-        found = damaged(lambda tensor: tensor.dims.__setitem__(slice(None), dims))
-        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+        diagnostic = damaged(lambda tensor: tensor.dims.__setitem__(slice(None), dims))
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0902",
+            "weights of the model are damaged",
+        )
         shape = "x".join(map(str, dims)) or "one number"
-        assert found.label.startswith(f"`w` of shape {shape}: ")
+        assert diagnostic.label.startswith(f"`w` of shape {shape}: ")
 
     @pytest.mark.parametrize("kind", [0, 8, 11, 99])
     def test_of_another_type(self, damaged, kind):
-        found = damaged(lambda tensor: setattr(tensor, "data_type", kind))
-        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+        diagnostic = damaged(lambda tensor: setattr(tensor, "data_type", kind))
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0902",
+            "weights of the model are damaged",
+        )
 
     @pytest.mark.parametrize("size", [0, 575, 577, 580])
     def test_of_another_length(self, damaged, size):
-        found = damaged(lambda tensor: setattr(tensor, "raw_data", bytes(size)))
-        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+        diagnostic = damaged(lambda tensor: setattr(tensor, "raw_data", bytes(size)))
+        assert (diagnostic.code, diagnostic.message) == (
+            "E0902",
+            "weights of the model are damaged",
+        )
 
     def test_that_are_sparse(self, written, refused):
         path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
         model = onnx.load(path)
         model.graph.sparse_initializer.add().values.CopyFrom(model.graph.initializer[0])
         path.write_bytes(model.SerializeToString())
-        (found,) = refused(path)
-        assert (found.code, found.message) == (
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == (
             "E0902",
             "weights that are sparse are not understood",
         )
 
 
 class TestInputs:
-    def model(self, written, dims=None, elem=TensorProto.FLOAT, more=()):
+    def model(self, written, dims=None, elem=TensorProto.FLOAT, extra_inputs=()):
         path = written("y = Relu (x)")
         model = onnx.load(path)
         if dims is not None:
             kind = helper.make_tensor_value_info("x", elem, dims)
             model.graph.input[0].CopyFrom(kind)
-        model.graph.input.extend(more)
+        model.graph.input.extend(extra_inputs)
         onnx.save(model, path)
         return path
 
@@ -250,23 +265,23 @@ class TestInputs:
         ],
     )  # fmt: skip
     def test_other_inputs(self, written, refused, dims, elem, message, label):
-        (found,) = refused(self.model(written, dims, elem))
-        assert (found.code, found.message, found.label) == ("E0905", message, label)
+        (diagnostic,) = refused(self.model(written, dims, elem))
+        assert (diagnostic.code, diagnostic.message, diagnostic.label) == ("E0905", message, label)
 
     def test_two_inputs(self, written, refused):
         second = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])
-        (found,) = refused(self.model(written, more=[second]))
-        assert found.message == "the graph must have one input, an image"
-        assert found.label == "it has `x`, `z`"
+        (diagnostic,) = refused(self.model(written, extra_inputs=[second]))
+        assert diagnostic.message == "the graph must have one input, an image"
+        assert diagnostic.label == "it has `x`, `z`"
 
     def test_an_open_size_is_given(self, written, imported, refused):
         path = self.model(written, ["N", 4, "H", "W"])
         assert imported(path, shape=(4, 7, 5)).spec.graph.inputs[0].type.shape == (4, 7, 5)
-        (found,) = refused(path, shape=(3, 7, 5))
-        assert found.label == "the file says 4x?x?, --shape 3x7x5"
+        (diagnostic,) = refused(path, shape=(3, 7, 5))
+        assert diagnostic.label == "the file says 4x?x?, --shape 3x7x5"
 
     def test_weights_may_be_listed_as_inputs(self, written, imported):
-        path = written("y = Conv (x, w)", {"w": noise(4, 4, 3, 3)})
+        path = written("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
         model = onnx.load(path)
         model.graph.input.append(helper.make_tensor_value_info("w", 1, [4, 4, 3, 3]))
         onnx.save(model, path)
@@ -279,13 +294,13 @@ class TestOperators:
             "a = Sin (x) b = Sin (a) c = Elu (b) d = Relu (c)"
             " e = Conv <dilations = [2, 2]> (x, v) f = Add (d, e) y = Softplus (f)"
         )
-        found = refused(written(text, {"v": noise(4, 4, 1, 1)}))
-        assert [(d.code, d.message) for d in found] == [
+        diagnostics = refused(written(text, {"v": make_random_weights(4, 4, 1, 1)}))
+        assert [(d.code, d.message) for d in diagnostics] == [
             ("E0910", "Sin: the language has no such function"),
         ]
-        assert str(found[0].at).startswith(str(written(text)))
-        assert "node `Sin_0`" in found[0].at.file
-        assert found[0].help.startswith("train it with one that is known: relu, relu6, ")
+        assert str(diagnostics[0].at).startswith(str(written(text)))
+        assert "node `Sin_0`" in diagnostics[0].at.file
+        assert diagnostics[0].help.startswith("train it with one that is known: relu, relu6, ")
 
     @pytest.mark.parametrize(
         ("text", "message", "help"),
@@ -326,13 +341,13 @@ class TestOperators:
     )
     def test_causes(self, unfit, text, message, help):
         weights = {
-            "four": noise(4),
-            "token": noise(1, 1, 6, 6),
-            "full": noise(4, 6, 6),
+            "four": make_random_weights(4),
+            "token": make_random_weights(1, 1, 6, 6),
+            "full": make_random_weights(4, 6, 6),
         }
         used = {name: value for name, value in weights.items() if name in text}
-        found = unfit(text, used)
-        assert (found.message, found.help) == (message, help)
+        diagnostic = unfit(text, used)
+        assert (diagnostic.message, diagnostic.help) == (message, help)
 
     def test_a_transformer_is_refused_for_its_attention(self, refused, written):
         """First of all, whatever stands before it in the file."""
@@ -341,14 +356,18 @@ class TestOperators:
             " n = LayerNormalization (p, four, four) k = Transpose <perm = [0, 2, 1]> (n)"
             " a = MatMul (n, k) s = Softmax (a) y = MatMul (s, n)"
         )
-        weights = {"rows": np.int64([0, 4, 36]), "places": noise(1, 36, 4), "four": noise(4)}
-        attention, places = refused(written(text, weights, outputs={"y": 3}))
+        weights = {
+            "rows": np.int64([0, 4, 36]),
+            "places": make_random_weights(1, 36, 4),
+            "four": make_random_weights(4),
+        }
+        attention, addition = refused(written(text, weights, outputs={"y": 3}))
         assert attention.message == (
             "MatMul: this is self-attention: it multiplies two computed values"
         )
         assert attention.notes == ("also `MatMul_7`",)
         assert "choose a network of convolutions" in attention.help
-        assert places.message == "Add: its constant differs from pixel to pixel"
+        assert addition.message == "Add: its constant differs from pixel to pixel"
 
     def test_every_operator_has_a_cause_or_the_list_of_those_known(self):
         """No operator of ONNX that is known is said to be missing."""
@@ -357,27 +376,27 @@ class TestOperators:
         assert not CAUSES.keys() - operators
 
     def test_what_depends_on_the_refused_is_not(self, refused, written):
-        found = refused(written("a = Sin (x) b = Elu (x) y = Add (a, b)"))
-        assert [d.message.partition(":")[0] for d in found] == ["Sin", "Elu"]
+        diagnostics = refused(written("a = Sin (x) b = Elu (x) y = Add (a, b)"))
+        assert [d.message.partition(":")[0] for d in diagnostics] == ["Sin", "Elu"]
 
     def test_equal_refusals_are_one(self, refused, written):
         text = " ".join(f"a{i} = Sin (x)" for i in range(12))
         total = "y = Sum (" + ", ".join(f"a{i}" for i in range(12)) + ")"
-        (found,) = refused(written(f"{text} {total}"))
-        assert found.notes == (
+        (diagnostic,) = refused(written(f"{text} {total}"))
+        assert diagnostic.notes == (
             "also `Sin_1`, `Sin_2`, `Sin_3`, `Sin_4`, `Sin_5`, `Sin_6`, `Sin_7` and 4 more",
         )
 
     def test_a_foreign_domain(self, refused, tmp_path):
         node = helper.make_node("Relu", ["x"], ["y"], "mine", domain="com.acme")
-        ends = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
-        graph = helper.make_graph([node], "net", ends[:1], ends[1:])
+        tensors = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
+        graph = helper.make_graph([node], "net", tensors[:1], tensors[1:])
         domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
         path = tmp_path / "net.onnx"
         onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
-        (found,) = refused(path)
-        assert (found.code, found.at.file) == ("E0910", f"{path}: node `mine`")
-        assert found.message == "Relu: the language has no operators of other makers than ONNX"
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.at.file) == ("E0910", f"{path}: node `mine`")
+        assert diagnostic.message == "Relu: the language has no operators of other makers than ONNX"
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -440,13 +459,13 @@ class TestOperators:
     )
     def test_forms(self, unfit, text, message):
         weights = {
-            "w": noise(4, 4, 3, 3),
+            "w": make_random_weights(4, 4, 3, 3),
             "zero": np.float32(0).reshape(()),
             "half": np.float32(0.5).reshape(()),
             "one4": np.float32([1]),
-            "four": noise(4, 1, 1),
-            "full": noise(4, 6, 6),
-            "square": noise(6, 6),
+            "four": make_random_weights(4, 1, 1),
+            "full": make_random_weights(4, 6, 6),
+            "square": make_random_weights(6, 6),
             "one": np.int64([1]),
             "two": np.int64([2]),
             "three": np.int64([3]),
@@ -458,14 +477,14 @@ class TestOperators:
             "third": np.float32([1, 1, 2, 1.3]),
         }
         used = {name: value for name, value in weights.items() if name in text}
-        found = unfit(f"x2 = Relu (x) x3 = Relu (x2) {text}", used)
-        assert found.code == "E0911"
-        assert found.message.partition(": ")[2] == message
+        diagnostic = unfit(f"x2 = Relu (x) x3 = Relu (x2) {text}", used)
+        assert diagnostic.code == "E0911"
+        assert diagnostic.message.partition(": ")[2] == message
 
     def test_weights_that_are_not_finite(self, refused, written):
         weights = {"w": np.full((4, 4, 3, 3), np.nan, np.float32)}
-        (found,) = refused(written("y = Conv (x, w)", weights))
-        assert (found.code, found.message) == (
+        (diagnostic,) = refused(written("y = Conv (x, w)", weights))
+        assert (diagnostic.code, diagnostic.message) == (
             "E0506",
             "conv.weight has 144 of 144 values that are not finite",
         )
@@ -475,8 +494,8 @@ class TestOutputs:
     @pytest.mark.parametrize("axis", [2, 3, 4])
     def test_whose_first_axis_is_not_the_batch(self, refused, written, axis):
         path = written(f"r = Relu (x) y = Flatten <axis = {axis}> (r)", outputs={"y": 2})
-        (found,) = refused(path)
-        assert (found.code, found.message) == (
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == (
             "E0906",
             "the output `y` is no feature map and no vector",
         )
@@ -484,17 +503,19 @@ class TestOutputs:
     @pytest.mark.parametrize("axis", [2, 3])
     def test_rows_that_are_not_images(self, unfit, axis):
         n = 6 ** (4 - axis)
-        found = unfit(
-            f"f = Flatten <axis = {axis}> (x) y = Gemm (f, w)", {"w": noise(n, 3)}, outputs={"y": 2}
+        diagnostic = unfit(
+            f"f = Flatten <axis = {axis}> (x) y = Gemm (f, w)",
+            {"w": make_random_weights(n, 3)},
+            outputs={"y": 2},
         )
-        assert (found.code, found.message) == (
+        assert (diagnostic.code, diagnostic.message) == (
             "E0911",
             "Gemm: its input is neither a vector nor the channels of each pixel",
         )
 
     def test_what_is_no_map_and_no_vector(self, unfit):
-        found = unfit("y = Transpose <perm = [0, 2, 3, 1]> (x)")
-        assert (found.code, found.message) == (
+        diagnostic = unfit("y = Transpose <perm = [0, 2, 3, 1]> (x)")
+        assert (diagnostic.code, diagnostic.message) == (
             "E0906",
             "the output `y` is no feature map and no vector",
         )
@@ -505,8 +526,8 @@ class TestOutputs:
     def test_cut_before_what_is_unknown(self, refused, imported, written):
         path = written("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
         assert [d.code for d in refused(path)] == ["E0910"]
-        found = imported(path, until=("bent", "a"))
-        assert [o.name for o in found.spec.graph.outputs] == ["bent", "a"]
+        model = imported(path, until=("bent", "a"))
+        assert [o.name for o in model.spec.graph.outputs] == ["bent", "a"]
         (unknown,) = refused(path, until=("bnet",))
         assert (unknown.message, unknown.help) == (
             "no value of the file is called `bnet`",
@@ -516,9 +537,9 @@ class TestOutputs:
     def test_labels_are_one_for_each_class(self, refused, imported, written):
         text = "g = GlobalAveragePool (x) y = Flatten (g)"
         path = written(text, outputs={"y": 2})
-        found = imported(path, labels=("a", "1", "no", "a d"))
-        assert 'labels: [a, "1", "no", a d]' in found.text
-        assert found.spec.graph.outputs[0].labels == ("a", "1", "no", "a d")
+        model = imported(path, labels=("a", "1", "no", "a d"))
+        assert 'labels: [a, "1", "no", a d]' in model.text
+        assert model.spec.graph.outputs[0].labels == ("a", "1", "no", "a d")
         (short,) = refused(path, labels=("a", "b"))
         assert (short.code, short.label) == ("E0906", "2 labels, the output is 4")
 
@@ -549,8 +570,8 @@ class TestNames:
     def test_that_are_no_text(self, refused, written):
         path = written("y = Relu (x)")
         path.write_bytes(path.read_bytes().replace(b"Relu", b"R\xff\xfeu"))
-        (found,) = refused(path)
-        assert (found.code, found.message) == ("E0902", "this is no ONNX model")
+        (diagnostic,) = refused(path)
+        assert (diagnostic.code, diagnostic.message) == ("E0902", "this is no ONNX model")
 
 
 def test_more_than_the_language_holds(refused, written, monkeypatch):
@@ -558,5 +579,5 @@ def test_more_than_the_language_holds(refused, written, monkeypatch):
 
     monkeypatch.setattr(expansion, "MAX_NODES", 2)
     path = written("a = Relu (x) b = Tanh (a) y = Sigmoid (b)")
-    (found,) = refused(path)
-    assert (found.code, found.at.file) == ("E0401", str(path))
+    (diagnostic,) = refused(path)
+    assert (diagnostic.code, diagnostic.at.file) == ("E0401", str(path))

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from zoo_nets import small
+from zoo_nets import shrink_network
 
 from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import load
@@ -25,14 +25,17 @@ SPECS = [
 
 @pytest.mark.parametrize("path", SPECS)
 def test_comes_back(path, tmp_path, imported):
-    graph = small(load(path).graph)
+    graph = shrink_network(load(path).graph)
     model = Model(graph, sample_weights(graph))
     file = tmp_path / "network.onnx"
     onnx.save(lower(model), file)
-    found = imported(file)
-    assert format_spec(found.text, "network.yaml") == found.text
+    imported_model = imported(file)
+    assert format_spec(imported_model.text, "network.yaml") == imported_model.text
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
-    (before,), (after,) = run(model, [x]), run(Model(found.spec.graph, found.weights), [x])
-    assert list(after) == list(before)
-    for name, value in before.items():
-        np.testing.assert_array_equal(after[name], value)
+    (expected,), (actual,) = (
+        run(model, [x]),
+        run(Model(imported_model.spec.graph, imported_model.weights), [x]),
+    )
+    assert list(actual) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value)

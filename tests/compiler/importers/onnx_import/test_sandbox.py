@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from onnx_nets import noise
+from onnx_nets import make_random_weights
 
 from tcc.compiler.importers.onnx_import import ImportOptions, ModelRunner, import_onnx, sandbox
 from tcc.compiler.support.diagnostics import UserError
 
 
-def refused(path):
+def read_refusal(path):
     with pytest.raises(UserError) as caught:
         import_onnx(path, ImportOptions())
     return caught.value.diagnostics[0]
@@ -30,7 +30,7 @@ def network(written):
         "zero": np.int64(0).reshape(()),
         "zero1": np.int64([0]),
         "minus": np.int64([-1]),
-        "w": noise(3, 4),
+        "w": make_random_weights(3, 4),
     }
     return written(text, weights, outputs={"y": 2})
 
@@ -40,10 +40,10 @@ def test_cleans_and_compares(network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for library in ("onnx", "onnxsim", "numpy"):
         Path(f"{library}.py").write_text("raise SystemExit('a stranger')")
-    found = import_onnx(network, ImportOptions())
-    assert "- flatten\n" in found.text
-    assert found.notes == ()
-    assert found.difference < 1e-6
+    imported = import_onnx(network, ImportOptions())
+    assert "- flatten\n" in imported.text
+    assert imported.notes == ()
+    assert imported.difference < 1e-6
 
 
 def test_an_invalid_graph(written):
@@ -51,9 +51,9 @@ def test_an_invalid_graph(written):
     model = onnx.load(path)
     model.graph.node[0].input[0] = "nowhere"
     onnx.save(model, path)
-    found = refused(path)
-    assert (found.code, found.message) == ("E0902", "this is no valid ONNX model")
-    assert "nowhere" in found.label
+    diagnostic = read_refusal(path)
+    assert (diagnostic.code, diagnostic.message) == ("E0902", "this is no valid ONNX model")
+    assert "nowhere" in diagnostic.label
 
 
 def test_a_constant_much_larger_than_the_file_is_not_computed(written):
@@ -63,32 +63,34 @@ def test_a_constant_much_larger_than_the_file_is_not_computed(written):
         " d = ReduceMax (c) e = Add (b, d) y = Add (x, e)",
         sizes,
     )
-    model, done = sandbox.clean(onnx.load(path))
-    assert done.steps == ("checked", "simplified")
+    model, completed = sandbox.clean(onnx.load(path))
+    assert completed.steps == ("checked", "simplified")
     assert "ConstantOfShape" in [node.op_type for node in model.graph.node]
     assert model.ByteSize() < 10_000
 
 
 def test_a_hang(network, monkeypatch):
     monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 0.001)
-    assert refused(network).label == "it took longer than 0.001 s"
+    assert read_refusal(network).label == "it took longer than 0.001 s"
 
 
 def test_a_crash(network, monkeypatch):
     monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
-    assert refused(network).message == "this is no valid ONNX model"
+    assert read_refusal(network).message == "this is no valid ONNX model"
 
 
 def test_a_library_that_divides_by_zero(written):
-    path = written("y = Conv <strides = [0, 1]> (x, w)", {"w": noise(4, 4, 3, 3)})
+    path = written("y = Conv <strides = [0, 1]> (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
     with pytest.raises(UserError) as caught:
         import_onnx(path, ImportOptions())
-    refusal, why = caught.value.diagnostics
+    refusal, warning = caught.value.diagnostics
     assert (refusal.code, refusal.message) == (
         "E0911",
         "Conv: its stride is (0, 1); 1 is the least",
     )
-    assert why.message.startswith("onnxsim could not simplify the file, which is taken as it is: ")
+    assert warning.message.startswith(
+        "onnxsim could not simplify the file, which is taken as it is: "
+    )
 
 
 def test_without_cleaning(written):
@@ -97,11 +99,11 @@ def test_without_cleaning(written):
     def clean(model):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
-    found = import_onnx(
+    imported = import_onnx(
         written("a = Relu (x) y = Tanh (a)"), ImportOptions(), ModelRunner(clean, sandbox.run_model)
     )
-    assert found.difference < 1e-6
-    assert found.notes == (
+    assert imported.difference < 1e-6
+    assert imported.notes == (
         "onnxsim could not simplify the file, which is taken as it is: SomeError: no",
     )
 
@@ -111,12 +113,12 @@ def test_a_file_that_cannot_be_run_is_refused(written):
     path = written(
         'y = MaxPool <kernel_shape = [1, 1], strides = [2, 2], auto_pad = "SAME_UPPER"> (x)'
     )
-    found = refused(path)
-    assert (found.code, found.at.file) == ("E0921", str(path))
-    assert found.message == (
+    diagnostic = read_refusal(path)
+    assert (diagnostic.code, diagnostic.at.file) == ("E0921", str(path))
+    assert diagnostic.message == (
         "ONNX Runtime cannot run this file, so nothing shows that a spec computes the same"
     )
-    assert "padding values must be non-negative" in found.label
+    assert "padding values must be non-negative" in diagnostic.label
 
 
 def test_why_cleaning_failed_is_said_with_a_refusal(written):
@@ -127,9 +129,9 @@ def test_why_cleaning_failed_is_said_with_a_refusal(written):
 
     with pytest.raises(UserError) as caught:
         import_onnx(path, ImportOptions(), ModelRunner(clean, sandbox.run_model))
-    refusal, why = caught.value.diagnostics
-    assert (refusal.code, why.severity) == ("E0910", "warning")
-    assert "SomeError: no" in why.message
+    refusal, warning = caught.value.diagnostics
+    assert (refusal.code, warning.severity) == ("E0910", "warning")
+    assert "SomeError: no" in warning.message
 
 
 def test_a_huge_constant(written):
@@ -138,15 +140,15 @@ def test_a_huge_constant(written):
         "c = ConstantOfShape (size) m = ReduceMean <keepdims = 0> (c) y = Add (x, m)",
         {"size": np.int64([1 << 20, 1 << 18])},
     )
-    assert refused(path).code == "E0910"
+    assert read_refusal(path).code == "E0910"
 
 
 def test_functions_of_the_file_are_unfolded(tmp_path):
     body = [helper.make_node("Relu", ["a"], ["b"])]
     twice = helper.make_function("mine", "twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
     node = helper.make_node("twice", ["x"], ["y"], domain="mine")
-    ends = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
-    graph = helper.make_graph([node], "net", ends[:1], ends[1:])
+    tensors = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
+    graph = helper.make_graph([node], "net", tensors[:1], tensors[1:])
     domains = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
     model = helper.make_model(graph, opset_imports=domains, functions=[twice], ir_version=9)
     path = tmp_path / "net.onnx"

@@ -18,39 +18,41 @@ SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1
 
 
 @st.composite
-def graphs(draw):
+def draw_graph(draw):
     """Graphs of maps of 4 channels in which any value may be read anywhere later."""
     add = NetBuilder(4, 3, 3)
     values = ["image"]
     for i in range(draw(st.integers(1, 12))):
-        near = st.sampled_from(values[-3:]) | st.sampled_from(values)
+        recent_values = st.sampled_from(values[-3:]) | st.sampled_from(values)
         kind = draw(st.integers(0, 3))
         if kind < 2:
-            values.append(add(f"n{i}", draw(st.sampled_from(SINGLE)), draw(near)))
+            values.append(add(f"n{i}", draw(st.sampled_from(SINGLE)), draw(recent_values)))
             continue
-        parts = [draw(near) for _ in range(draw(st.integers(2, 3)))]
+        parts = [draw(recent_values) for _ in range(draw(st.integers(2, 3)))]
         if kind == 2:
             values.append(add(f"n{i}", draw(st.sampled_from((Add(), Mul()))), *parts))
         else:
             add(f"c{i}", Concat(), *parts)
             values.append(add(f"n{i}", Slice(2, 6), f"c{i}"))
     names = draw(st.lists(st.sampled_from(values[1:]), min_size=0, max_size=2, unique=True))
-    ends = [values[-1], *(name for name in names if name != values[-1])]
-    return add.build(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
+    output_values = [values[-1], *(name for name in names if name != values[-1])]
+    return add.build(*(Output(f"y{i}", value) for i, value in enumerate(output_values)))
 
 
 @settings(max_examples=80)
-@given(graph=graphs(), fold=st.booleans())
+@given(graph=draw_graph(), fold=st.booleans())
 def test_any_graph_comes_back(graph, fold, tmp_path_factory):
     model = eliminate_dead(Model(graph, sample_weights(graph)))
-    made = build_spec(model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold))
+    imported = build_spec(
+        model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold)
+    )
     x = np.random.default_rng(0).standard_normal((4, 3, 3), np.float32)
-    (before,) = run(model, [x])
-    (after,) = run(Model(made.spec.graph, made.weights), [x])
-    assert list(after) == [o.name for o in graph.outputs]
-    assert made.spec.warnings == ()  # a foreign network is as it is
-    for name, value in before.items():
-        np.testing.assert_array_equal(after[name], value)
+    (expected,) = run(model, [x])
+    (actual,) = run(Model(imported.spec.graph, imported.weights), [x])
+    assert list(actual) == [o.name for o in graph.outputs]
+    assert imported.spec.warnings == ()  # a foreign network is as it is
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value)
 
 
 def test_deep_nesting_is_taken_apart(tmp_path):
@@ -61,8 +63,8 @@ def test_deep_nesting_is_taken_apart(tmp_path):
     for i in range(39, -1, -1):
         value = add(f"s{i}", Add(), value, "image" if i == 0 else f"r{i - 1}")
     graph = add.build()
-    made = build_spec(Model(graph, {}), tmp_path / "net.onnx", ImportOptions())
-    assert len(made.spec.graph.nodes) == 80
+    imported = build_spec(Model(graph, {}), tmp_path / "net.onnx", ImportOptions())
+    assert len(imported.spec.graph.nodes) == 80
 
 
 @pytest.mark.parametrize("length", [3000])
@@ -70,5 +72,5 @@ def test_long_chains(length, tmp_path):
     add = NetBuilder(1, 2, 2)
     for i in range(length):
         add(f"r{i}", Relu() if i % 2 else Sigmoid())
-    made = build_spec(Model(add.build(), {}), tmp_path / "net.onnx", ImportOptions())
-    assert len(made.spec.graph.nodes) == length
+    imported = build_spec(Model(add.build(), {}), tmp_path / "net.onnx", ImportOptions())
+    assert len(imported.spec.graph.nodes) == length

@@ -14,7 +14,7 @@ from tcc.compiler.quant.observe.statistics import InputWindows
 LIMITS = {True: (-128, 127), False: (0, 255)}
 
 
-def alike(a, b):
+def compute_cosine(a, b):
     dot = sum(x * y for x, y in zip(a, b, strict=True))
     lengths = math.sqrt(sum(x * x for x in a)), math.sqrt(sum(y * y for y in b))
     if lengths == (0, 0):
@@ -22,13 +22,13 @@ def alike(a, b):
     return dot / lengths[0] / lengths[1] if all(lengths) else 0.0
 
 
-def rounded(value, scale, limits):
+def round_to_scale(value, scale, limits):
     return scale * min(
         max(round(float(np.float32(value) / np.float32(scale))), limits[0]), limits[1]
     )
 
 
-def product(patches, weight, bias):
+def compute_product(patches, weight, bias):
     """All outputs of a convolution without groups."""
     return [
         sum(x * w for x, w in zip(patch, row, strict=True)) + b
@@ -37,25 +37,25 @@ def product(patches, weight, bias):
     ]
 
 
-def slow(numbers, scales, limits):
+def search_slowly(numbers, scales, limits):
     """Input and weights in turn; the cosine of each candidate by the equation."""
     patches, weight, bias = numbers
-    real = product(patches, weight, bias)
+    real = compute_product(patches, weight, bias)
     tops = [max(abs(w) for w in row) / 127 or 1.0 for row in weight]
     factors = [float(f) for f in cosine_search.generate_candidates(1.0, 1.0)]
     factor, best = 1.0, None
     for _ in range(cosine_search.ITERATIONS):
-        by_scale = [score(numbers, s, factor, tops, real, limits) for s in scales]
-        before, best = best, largest(scales, by_scale)
-        found = by_scale[list(scales).index(best)]
-        if before == best:
+        by_scale = [compute_score(numbers, s, factor, tops, real, limits) for s in scales]
+        previous, best = best, find_largest_scale(scales, by_scale)
+        cosine = by_scale[list(scales).index(best)]
+        if previous == best:
             break
-        by_factor = [score(numbers, best, f, tops, real, limits) for f in factors]
-        factor = largest(factors, by_factor)
-    return best, found
+        by_factor = [compute_score(numbers, best, f, tops, real, limits) for f in factors]
+        factor = find_largest_scale(factors, by_factor)
+    return best, cosine
 
 
-def largest(scales, cosines):
+def find_largest_scale(scales, cosines):
     """The largest scale whose cosine is as good as the best one."""
     good = [
         s for s, c in zip(scales, cosines, strict=True) if c >= max(cosines) - cosine_search.TIE
@@ -63,14 +63,14 @@ def largest(scales, cosines):
     return max(good)
 
 
-def score(numbers, scale, factor, tops, real, limits):
+def compute_score(numbers, scale, factor, tops, real, limits):
     patches, weight, bias = numbers
-    x = [[rounded(v, scale, limits) for v in patch] for patch in patches]
+    x = [[round_to_scale(v, scale, limits) for v in patch] for patch in patches]
     w = [
-        [rounded(v, np.float32(top) * np.float32(factor), (-127, 127)) for v in row]
+        [round_to_scale(v, np.float32(top) * np.float32(factor), (-127, 127)) for v in row]
         for row, top in zip(weight, tops, strict=True)
     ]
-    return alike(real, product(x, w, bias))
+    return compute_cosine(real, compute_product(x, w, bias))
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.integers(1, 4), st.integers(1, 3))
@@ -85,14 +85,16 @@ def test_the_search_is_the_equation(seed, signed, taps, filters):
 
     windows = InputWindows(Conv(filters, (1, 1)), patches[:, :, None, None])
     layer = cosine_search.sample_conv(windows, weight[:, :, None, None], bias)
-    scale, best, (after,) = cosine_search.search((layer,), patches, scales, LIMITS[signed])
+    scale, best, (scaled_layer,) = cosine_search.search((layer,), patches, scales, LIMITS[signed])
     numbers = (patches.tolist(), weight.tolist(), bias.tolist())
-    expected, found = slow(numbers, scales, LIMITS[signed])
-    assert best == pytest.approx(found, abs=1e-5)
+    expected, cosine = search_slowly(numbers, scales, LIMITS[signed])
+    assert best == pytest.approx(cosine, abs=1e-5)
     if scale != expected:  # two candidates that differ by less than floats can tell
         tops = [max(abs(w) for w in row) / 127 for row in numbers[1]]
-        mine = score(numbers, scale, after.factor, tops, product(*numbers), LIMITS[signed])
-        assert mine == pytest.approx(found, abs=1e-5)
+        own_cosine = compute_score(
+            numbers, scale, scaled_layer.factor, tops, compute_product(*numbers), LIMITS[signed]
+        )
+        assert own_cosine == pytest.approx(cosine, abs=1e-5)
 
 
 @given(st.integers(0, 1000))
@@ -104,12 +106,12 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
     weight = rng.normal(size=(4, 2, 2, 2)).astype(np.float32)
     bias = rng.normal(size=4).astype(np.float32)
     layer = cosine_search.sample_conv(windows, weight, bias)
-    after = cosine_search._search_weight_scale(layer, np.float32(0.03), (-128, 127))
+    scaled_layer = cosine_search._search_weight_scale(layer, np.float32(0.03), (-128, 127))
     x = cosine_search.quantize_dequantize(layer.patches, np.float32(0.03), (-128, 127))
-    chosen = alike_of(layer, after, x)
+    best_cosine = compute_layer_cosine(layer, scaled_layer, x)
     for factor in cosine_search.generate_candidates(1.0, 1.0):
-        other = cosine_search.replace(layer, factor=float(factor))
-        assert alike_of(layer, other, x) <= chosen + 2 * cosine_search.TIE
+        other_layer = cosine_search.replace(layer, factor=float(factor))
+        assert compute_layer_cosine(layer, other_layer, x) <= best_cosine + 2 * cosine_search.TIE
     factors = cosine_search.generate_candidates(1.0, 1.0)
     by_gram, by_outputs = (
         f(layer, x, factors)
@@ -118,25 +120,26 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
     np.testing.assert_allclose(by_gram, by_outputs, atol=1e-6)
 
 
-def alike_of(layer, other, x):
+def compute_layer_cosine(layer, other_layer, x):
     return cosine_search.compute_cosine(
-        layer.real, x @ other.quantize_weights(other.factor).transpose(0, 2, 1) + layer.bias
+        layer.real,
+        x @ other_layer.quantize_weights(other_layer.factor).transpose(0, 2, 1) + layer.bias,
     )
 
 
 def test_candidates_hold_the_start_and_end_at_the_largest():
-    found = cosine_search.generate_candidates(1.0, 1.5)
-    assert np.float32(1.0) in found
-    assert found.min() == pytest.approx(0.5)
-    assert found.max() <= 1.5
-    assert np.all(np.diff(found) > 0)
+    scales = cosine_search.generate_candidates(1.0, 1.5)
+    assert np.float32(1.0) in scales
+    assert scales.min() == pytest.approx(0.5)
+    assert scales.max() <= 1.5
+    assert np.all(np.diff(scales) > 0)
     assert cosine_search.generate_candidates(1.0, 1.0).max() == 1.0
 
 
 def test_equal_cosines_take_the_larger_scale():
     scales = cosine_search.generate_candidates(1.0, 2.0)
-    scale, found, layers = cosine_search.search((), np.zeros(9, np.float32), scales, LIMITS[True])
-    assert (scale, found, layers) == (2.0, 1.0, ())
+    scale, cosine, layers = cosine_search.search((), np.zeros(9, np.float32), scales, LIMITS[True])
+    assert (scale, cosine, layers) == (2.0, 1.0, ())
 
 
 def test_a_layer_of_zeros_keeps_normal_scales():
@@ -144,12 +147,12 @@ def test_a_layer_of_zeros_keeps_normal_scales():
     layer = cosine_search.sample_conv(
         windows, np.zeros((2, 3, 1, 1), np.float32), np.zeros(2, np.float32)
     )
-    scale, found, (after,) = cosine_search.search(
+    scale, cosine, (scaled_layer,) = cosine_search.search(
         (layer,), np.zeros(5, np.float32), np.array([1.0], np.float32), LIMITS[False]
     )
-    assert (scale, found) == (1.0, 1.0)
-    assert np.array_equal(after.scales.reshape(-1), [1.0, 1.0])
-    assert after.factor == 1.0
+    assert (scale, cosine) == (1.0, 1.0)
+    assert np.array_equal(scaled_layer.scales.reshape(-1), [1.0, 1.0])
+    assert scaled_layer.factor == 1.0
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])

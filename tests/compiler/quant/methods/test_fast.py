@@ -1,7 +1,7 @@
 """The quick method: one fit of three fourths of the images, and the rest judge its program."""
 
 import numpy as np
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods.fast import Fast
@@ -14,34 +14,34 @@ from tcc.testing.nets import build_dense
 
 
 def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
-    model = ready(build_dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
-    learn, _ = data.split()
-    found = Fast().find(model, data, RunOptions())
-    assert (found.held_out, found.qualities_by_candidate) == (2, {})
-    assert found.calibration.factors
-    assert not found.expected  # two images judge: too few
-    seen = MINMAX.find(model, learn, RunOptions()).traces
+    model = make_lowered_model(build_dense(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
+    fit_images, _ = data.split()
+    calibrated = Fast().find(model, data, RunOptions())
+    assert (calibrated.held_out, calibrated.qualities_by_candidate) == (2, {})
+    assert calibrated.calibration.factors
+    assert not calibrated.expected  # two images judge: too few
+    traces = MINMAX.find(model, fit_images, RunOptions()).traces
     (image,) = (source.name for source in model.graph.inputs)
-    assert (found.traces[image].low, found.traces[image].high) == (
-        seen[image].low,
-        seen[image].high,
+    assert (calibrated.traces[image].low, calibrated.traces[image].high) == (
+        traces[image].low,
+        traces[image].high,
     )
-    few = Fast().find(model, learn.first(3), RunOptions())
-    assert (few.held_out, few.expected) == (0, {})
+    from_few_images = Fast().find(model, fit_images.first(3), RunOptions())
+    assert (from_few_images.held_out, from_few_images.expected) == (0, {})
 
 
 def test_it_says_what_its_own_program_loses_on_the_others(tmp_path):
-    model = ready(build_dense(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
-    found = Fast().find(model, data, RunOptions())
+    model = make_lowered_model(build_dense(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
+    calibrated = Fast().find(model, data, RunOptions())
     _, held_out = data.split()
     outputs = (
-        output_comparison.compute_outputs(one, held_out)
-        for one in (model, quantize(model, found.calibration))
+        output_comparison.compute_outputs(executable, held_out)
+        for executable in (model, quantize(model, calibrated.calibration))
     )
-    assert found.expected == estimate_losses(model, *outputs)
-    (stated,) = found.expected.values()
+    assert calibrated.expected == estimate_losses(model, *outputs)
+    (stated,) = calibrated.expected.values()
     assert stated.images == 4
     assert 0 < stated.low < stated.loss < stated.high
     assert np.isfinite(stated.high)

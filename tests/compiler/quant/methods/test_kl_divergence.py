@@ -15,7 +15,7 @@ from tcc.compiler.quant.methods.kl_divergence import (
 )
 
 
-def literal(counts, levels, threshold):
+def compute_divergence(counts, levels, threshold):
     """Equation 9 for one threshold, a bin at a time."""
     clipped = [int(c) for c in counts[:threshold]]
     clipped[-1] += int(sum(counts[threshold:]))
@@ -34,11 +34,11 @@ def literal(counts, levels, threshold):
     return sum(c / p * math.log((c / p) / (quantised[j] / q)) for j, c in enumerate(clipped) if c)
 
 
-def slow(counts, levels):
-    found = [literal(counts, levels, t) for t in range(levels + 1, len(counts) + 1)]
-    best = min(found)
-    largest = max(i for i, value in enumerate(found) if value <= best + 1e-13)
-    return found, (levels + 1 + largest) / len(counts)
+def search_slowly(counts, levels):
+    kl_values = [compute_divergence(counts, levels, t) for t in range(levels + 1, len(counts) + 1)]
+    best = min(kl_values)
+    largest = max(i for i, value in enumerate(kl_values) if value <= best + 1e-13)
+    return kl_values, (levels + 1 + largest) / len(counts)
 
 
 HISTOGRAMS = st.lists(
@@ -50,21 +50,21 @@ HISTOGRAMS = st.lists(
 def test_all_thresholds_at_once_are_the_equation(counts, levels):
     counts[-1] = max(counts[-1], 1)  # the largest magnitude lies in the last bin
     counts = np.array(counts)
-    expected, share = slow(counts, levels)
+    expected, share = search_slowly(counts, levels)
     np.testing.assert_allclose(compute_divergences(counts, levels), expected, atol=1e-12)
-    found = search(counts, levels)
-    assert found.share == pytest.approx(share)
-    assert found.divergence == pytest.approx(min(expected), abs=1e-12)
+    threshold = search(counts, levels)
+    assert threshold.share == pytest.approx(share)
+    assert threshold.divergence == pytest.approx(min(expected), abs=1e-12)
 
 
 @pytest.mark.parametrize("levels", [127, 255])
 def test_real_sizes_are_the_equation_too(levels):
     sample = np.random.default_rng(0).laplace(size=20_000).astype(np.float32)
     counts = compute_histogram(sample, float(np.abs(sample).max()))
-    found = compute_divergences(counts, levels)
+    kl_values = compute_divergences(counts, levels)
     for threshold in (levels + 1, 500, 777, 1024, BINS - 1, BINS):
-        expected = literal(counts, levels, threshold)
-        assert found[threshold - levels - 1] == pytest.approx(expected, abs=1e-12)
+        expected = compute_divergence(counts, levels, threshold)
+        assert kl_values[threshold - levels - 1] == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
@@ -89,9 +89,11 @@ def test_long_tails_are_cut_and_even_ones_are_not():
 
 def test_zeros_have_no_say():
     rng = np.random.default_rng(2)
-    some = np.maximum(rng.normal(size=20_000), 0).astype(np.float32)
-    more = np.concatenate([some, np.zeros(100_000, np.float32)])
-    assert search(compute_histogram(more, 5.0), 255) == search(compute_histogram(some, 5.0), 255)
+    activations = np.maximum(rng.normal(size=20_000), 0).astype(np.float32)
+    padded = np.concatenate([activations, np.zeros(100_000, np.float32)])
+    assert search(compute_histogram(padded, 5.0), 255) == search(
+        compute_histogram(activations, 5.0), 255
+    )
 
 
 def test_a_histogram_of_nothing_keeps_the_whole_range():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from quant_sets import of_classes, ready, tensors
+from quant_sets import make_class_quality, make_lowered_model, write_tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
@@ -27,32 +27,32 @@ RAISED = format_raised_name(PAPER)
 
 @pytest.mark.parametrize("net", [build_dense, build_gated])
 def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
-    model = ready(net(), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
+    model = make_lowered_model(net(), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
     images = split_dataset(model, data, RunOptions())
-    held = images.held_out
-    found = choose_ranges(PAPER, KL_COSINE.search, model, images)
+    held_out_images = images.held_out
+    decision = choose_ranges(PAPER, KL_COSINE.search, model, images)
     assert (
-        set(found.qualities_by_candidate)
-        == set(found.ranges_by_candidate)
+        set(decision.qualities_by_candidate)
+        == set(decision.ranges_by_candidate)
         == {PAPER, RAISED, MINMAX_NAME}
     )
-    for name, one in found.ranges_by_candidate.items():
-        program = quantize(model, Calibration(one.ranges, one.rounded))
+    for name, method_outcome in decision.ranges_by_candidate.items():
+        program = quantize(model, Calibration(method_outcome.ranges, method_outcome.rounded))
         assert (
             output_comparison.compare_programs(
-                model, program, output_comparison.select_comparison_images(held)
+                model, program, output_comparison.select_comparison_images(held_out_images)
             )
-            == found.qualities_by_candidate[name]
+            == decision.qualities_by_candidate[name]
         )
-    assert compute_mean_loss(found.qualities_by_candidate[found.winner]) <= compute_mean_loss(
-        found.qualities_by_candidate[MINMAX_NAME]
+    assert compute_mean_loss(decision.qualities_by_candidate[decision.winner]) <= compute_mean_loss(
+        decision.qualities_by_candidate[MINMAX_NAME]
     )
-    for name, own in found.ranges_by_candidate[RAISED].ranges.items():
-        assert own.scale >= np.float32(
-            MIN_SCALE_SHARE * found.ranges_by_candidate[MINMAX_NAME].ranges[name].scale
+    for name, tensor_range in decision.ranges_by_candidate[RAISED].ranges.items():
+        assert tensor_range.scale >= np.float32(
+            MIN_SCALE_SHARE * decision.ranges_by_candidate[MINMAX_NAME].ranges[name].scale
         )
-        assert own.scale >= found.ranges_by_candidate[PAPER].ranges[name].scale
+        assert tensor_range.scale >= decision.ranges_by_candidate[PAPER].ranges[name].scale
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
 )  # fmt: skip
 def test_each_rule_says_its_own_sentence(paper, raised, safe, agreement, winner, reason):
     def quality(cosine, agreement=1.0):
-        return {"logits": of_classes(8, cosine, agreement)}
+        return {"logits": make_class_quality(8, cosine, agreement)}
 
-    judged = {
+    qualities = {
         MINMAX_NAME: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
     }  # fmt: skip
-    used, said = minmax_guard._choose_winner(judged, PAPER)
+    used, reason_text = minmax_guard._choose_winner(qualities, PAPER)
     assert used == winner
-    assert said.startswith(reason)
-    assert bool(said) == bool(reason)
+    assert reason_text.startswith(reason)
+    assert bool(reason_text) == bool(reason)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quant_sets import ready, tensors, with_weights
+from quant_sets import make_lowered_model, replace_weights, write_tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
@@ -28,9 +28,9 @@ methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.
 @pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
 def seen(request, tmp_path_factory):
     """A model, its data and what was seen of it."""
-    model = ready(request.param(), INT8)
+    model = make_lowered_model(request.param(), INT8)
     folder = tmp_path_factory.mktemp("set")
-    data = tensors(folder, model.graph.inputs[0].type.shape, 8)
+    data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)
     return model, data, observe(model, data)
 
 
@@ -44,38 +44,42 @@ def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
 @methods
 def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
     model, _, statistics = seen
-    found = method.search(model, statistics, None)
-    most = MINMAX.search(model, statistics, None)
+    calibrated = method.search(model, statistics, None)
+    minmax = MINMAX.search(model, statistics, None)
     for group in find_scale_groups(model.graph):
-        assert len({found.ranges[name] for name in group}) == 1
-    for name, one in found.ranges.items():
-        assert 0 < one.scale <= most.ranges[name].scale
-        assert one.signed == most.ranges[name].signed
-        assert one.scale == float(np.float32(one.scale))
-        trace = found.traces[name]
-        assert trace.threshold == pytest.approx(one.scale * one.limits[1])
+        assert len({calibrated.ranges[name] for name in group}) == 1
+    for name, tensor_range in calibrated.ranges.items():
+        assert 0 < tensor_range.scale <= minmax.ranges[name].scale
+        assert tensor_range.signed == minmax.ranges[name].signed
+        assert tensor_range.scale == float(np.float32(tensor_range.scale))
+        trace = calibrated.traces[name]
+        assert trace.threshold == pytest.approx(tensor_range.scale * tensor_range.limits[1])
         assert trace.low <= trace.high
 
 
 @methods
 def test_the_integers_come_near_the_floats(seen, method):
     model, data, statistics = seen
-    found = method.search(model, statistics, None)
-    program = quantize(model, Calibration(found.ranges, found.rounded))
-    near = output_comparison.compare_programs(
+    calibrated = method.search(model, statistics, None)
+    program = quantize(model, Calibration(calibrated.ranges, calibrated.rounded))
+    qualities = output_comparison.compare_programs(
         model, program, output_comparison.select_comparison_images(data)
     )
-    assert all(one.cosine > 0.9 for one in near.values())
+    assert all(quality.cosine > 0.9 for quality in qualities.values())
 
 
 def test_threads_have_no_say(seen):
     model, _, statistics = seen
-    one, two = (KL_COSINE.search(model, statistics, threads) for threads in (1, 4))
-    assert one.ranges == two.ranges
-    assert one.traces == two.traces
-    for name, rounded in one.rounded.items():
+    single_threaded, multi_threaded = (
+        KL_COSINE.search(model, statistics, threads) for threads in (1, 4)
+    )
+    assert single_threaded.ranges == multi_threaded.ranges
+    assert single_threaded.traces == multi_threaded.traces
+    for name, rounded in single_threaded.rounded.items():
         for field in ("weight", "scale", "bias"):
-            assert np.array_equal(getattr(rounded, field), getattr(two.rounded[name], field))
+            assert np.array_equal(
+                getattr(rounded, field), getattr(multi_threaded.rounded[name], field)
+            )
 
 
 def test_percentile_clips_one_in_ten_thousand(seen):
@@ -83,9 +87,9 @@ def test_percentile_clips_one_in_ten_thousand(seen):
     numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
     group = next(group for group in build_value_groups(model, statistics) if not group.fixed)
     top = float(numbers.max())
-    known = replace(group.range, scale=top / group.max_quantized)
-    odd = replace(group, samples=(numbers,), low=0.0, high=top, range=known)
-    clipped = percentile.find_share(odd) * top
+    observed_range = replace(group.range, scale=top / group.max_quantized)
+    long_tailed = replace(group, samples=(numbers,), low=0.0, high=top, range=observed_range)
+    clipped = percentile.find_share(long_tailed) * top
     assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIER_SHARE)
 
 
@@ -96,49 +100,51 @@ def test_mse_is_no_worse_than_the_whole_range(seen):
     numbers[0] = 3 * np.abs(numbers).max()
     group = next(g for g in build_value_groups(model, statistics) if not g.fixed and g.range.signed)
     top = float(np.abs(numbers).max())
-    known = replace(group.range, scale=top / 127)
-    odd = replace(group, samples=(numbers,), low=-top, high=top, range=known)
+    observed_range = replace(group.range, scale=top / 127)
+    long_tailed = replace(group, samples=(numbers,), low=-top, high=top, range=observed_range)
 
     def error(scale):
         return float(np.mean((np.clip(np.rint(numbers / scale), -128, 127) * scale - numbers) ** 2))
 
-    scale = mse.find_share(odd) * known.scale
-    assert scale < known.scale
-    assert error(scale) < error(known.scale)
+    scale = mse.find_share(long_tailed) * observed_range.scale
+    assert scale < observed_range.scale
+    assert error(scale) < error(observed_range.scale)
 
 
-def first_filter_of_zeros(weight):
+def zero_first_filter(weight):
     return np.concatenate([np.zeros_like(weight[:1]), weight[1:]])
 
 
 @methods
 def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
-    model = ready(build_dense(), INT8)
+    model = make_lowered_model(build_dense(), INT8)
     convs = [node for node in model.graph.nodes if node.op.word == "conv"]
-    dead = with_weights(model, convs[1].params[0], np.zeros_like)
-    dead = with_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
-    dead = with_weights(dead, convs[0].params[0], first_filter_of_zeros)
-    data = tensors(tmp_path, dead.graph.inputs[0].type.shape, 4)
-    found = method.search(dead, observe(dead, data), None)
-    assert all(2.0**-60 <= one.scale < np.inf for one in found.ranges.values())
-    for rounded in found.rounded.values():
+    dead = replace_weights(model, convs[1].params[0], np.zeros_like)
+    dead = replace_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
+    dead = replace_weights(dead, convs[0].params[0], zero_first_filter)
+    data = write_tensors(tmp_path, dead.graph.inputs[0].type.shape, 4)
+    calibrated = method.search(dead, observe(dead, data), None)
+    assert all(
+        2.0**-60 <= tensor_range.scale < np.inf for tensor_range in calibrated.ranges.values()
+    )
+    for rounded in calibrated.rounded.values():
         assert np.isfinite(rounded.scale).all()
         assert (rounded.scale > 0).all()
-    quantize(dead, Calibration(found.ranges, found.rounded))
+    quantize(dead, Calibration(calibrated.ranges, calibrated.rounded))
 
 
 @methods
 def test_a_constant_image_and_one_image_only(method, tmp_path):
-    model = ready(build_gated(), INT8)
+    model = make_lowered_model(build_gated(), INT8)
     np.savez(tmp_path / "set.npz", tensors=np.zeros((1, *model.graph.inputs[0].type.shape)))
     from tcc.compiler.data.dataset import read_dataset
 
     data = read_dataset(tmp_path / "set.npz")
-    found = method.search(model, observe(model, data), None)
-    assert found.ranges[model.graph.inputs[0].name].scale == 1.0
-    assert all(trace.spread is None for trace in found.traces.values())
+    calibrated = method.search(model, observe(model, data), None)
+    assert calibrated.ranges[model.graph.inputs[0].name].scale == 1.0
+    assert all(trace.spread is None for trace in calibrated.traces.values())
     rows = output_comparison.compute_outputs(
-        quantize(model, Calibration(found.ranges, found.rounded)), data
+        quantize(model, Calibration(calibrated.ranges, calibrated.rounded)), data
     )
     assert all(values.any() for values in rows.values())
 

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Relu, Sigmoid
@@ -20,22 +20,22 @@ from tcc.compiler.reference import float_program
 from tcc.testing.nets import NetBuilder
 
 
-def net(last=None):
+def build_graph(final_op=None):
     add = NetBuilder(3, 6, 6)
     add("a", Conv(4, (3, 3), (2, 2), 1))
     add("ra", Relu())
     add("b", Conv(4, (3, 3), groups=2, padding=2, dilation=(2, 2)))
-    if last:
-        add("rb", last)
+    if final_op:
+        add("rb", final_op)
     add("c", Conv(3, (1, 1)))
     return add.build()
 
 
-def rounded(values, scale, limits):
+def round_to_scale(values, scale, limits):
     return np.float32(scale) * np.clip(np.rint(values / np.float32(scale)), *limits)
 
 
-def at_share(weight, share):
+def quantize_at_share(weight, share):
     top = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
     scale = (top * np.float32(share)).reshape(-1, 1, 1, 1)
     return scale * np.clip(np.rint(weight / scale), -127, 127)
@@ -45,26 +45,30 @@ def run_whole(model, ranges, weights, images, *, quantised):
     """All values of the network for images, node by node: of the quantised one rounded."""
     values = {"image": np.stack(images)}
     if quantised:
-        values["image"] = rounded(values["image"], ranges["image"].scale, ranges["image"].limits)
+        values["image"] = round_to_scale(
+            values["image"], ranges["image"].scale, ranges["image"].limits
+        )
     for node in model.graph.nodes:
         graph = replace(model.graph, outputs=(Output("r", node.name),), nodes=(node,))
-        given = {name: values[name] for name in node.inputs}
+        node_inputs = {name: values[name] for name in node.inputs}
         sources = tuple(
             replace(model.graph.inputs[0], name=name, type=model.graph.types[name], preprocess=None)
-            for name in given
+            for name in node_inputs
         )
-        alone = Model(replace(graph, inputs=sources), weights)
-        values[node.name] = float_program.evaluate(alone, given)["r"]
+        single_node_model = Model(replace(graph, inputs=sources), weights)
+        values[node.name] = float_program.evaluate(single_node_model, node_inputs)["r"]
         if quantised and node.name in ranges:
-            own = ranges[node.name]
-            values[node.name] = rounded(values[node.name], own.scale, own.limits)
+            tensor_range = ranges[node.name]
+            values[node.name] = round_to_scale(
+                values[node.name], tensor_range.scale, tensor_range.limits
+            )
     return values
 
 
-def unrounded(model, weights, values, node):
+def run_unrounded(model, weights, values, node):
     """What a convolution, then its activation, gives on stored inputs."""
-    found, reader = [], node
-    given = values[node.inputs[0]]
+    stages, reader = [], node
+    activations = values[node.inputs[0]]
     while reader is not None:
         source = replace(
             model.graph.inputs[0],
@@ -72,35 +76,39 @@ def unrounded(model, weights, values, node):
             type=model.graph.types[reader.inputs[0]],
             preprocess=None,
         )
-        alone = Model(
+        single_node_model = Model(
             replace(
                 model.graph, inputs=(source,), nodes=(reader,), outputs=(Output("r", reader.name),)
             ),
             weights,
         )
-        given = float_program.evaluate(alone, {source.name: given})["r"]
-        found.append(given)
-        after = model.graph.find_sole_reader(reader.name)
-        reader = after if after is not None and isinstance(after.op, Relu | Sigmoid) else None
-    return found
+        activations = float_program.evaluate(single_node_model, {source.name: activations})["r"]
+        stages.append(activations)
+        reader_op = model.graph.find_sole_reader(reader.name)
+        reader = (
+            reader_op
+            if reader_op is not None and isinstance(reader_op.op, Relu | Sigmoid)
+            else None
+        )
+    return stages
 
 
-def equation_9(real, found):
-    p, q = (bins(numbers, np.abs(real).max()) for numbers in (real, found))
-    total, others = sum(p.values()), sum(q.values()) + BINS
+def compute_equation_9(real, approximation):
+    p, q = (count_bins(numbers, np.abs(real).max()) for numbers in (real, approximation))
+    total, other_total = sum(p.values()), sum(q.values()) + BINS
     return sum(
-        count / total * math.log(count / total / ((q[place] + 0.5) / others))
-        for place, count in p.items()
+        count / total * math.log(count / total / ((q[bin_key] + 0.5) / other_total))
+        for bin_key, count in p.items()
     )
 
 
-def bins(numbers, top):
-    places = np.minimum(np.abs(numbers) * np.float32(BINS / float(top)), BINS - 1).astype(int)
-    signed = zip(places.ravel().tolist(), np.sign(numbers).ravel().tolist(), strict=True)
-    return Counter((place, sign) for place, sign in signed if sign)
+def count_bins(numbers, top):
+    bin_numbers = np.minimum(np.abs(numbers) * np.float32(BINS / float(top)), BINS - 1).astype(int)
+    signed = zip(bin_numbers.ravel().tolist(), np.sign(numbers).ravel().tolist(), strict=True)
+    return Counter((bin_number, sign) for bin_number, sign in signed if sign)
 
 
-def equation_10(pairs):
+def compute_equation_10(pairs):
     return np.mean(
         [
             np.dot(a.ravel().astype(float), b.ravel()) / np.linalg.norm(a) / np.linalg.norm(b)
@@ -109,69 +117,77 @@ def equation_10(pairs):
     )
 
 
-def by_the_words(model, ranges, images):
+def search_by_definition(model, ranges, images):
     """Shares of all layers: for each scale that is tried, the whole network is run."""
-    weights, found = dict(model.weights), {}
+    weights, shares_by_node = dict(model.weights), {}
     for node in model.graph.nodes:
         if not isinstance(node.op, Conv):
             continue
         floats = run_whole(model, ranges, model.weights, images, quantised=False)
-        real = unrounded(model, model.weights, floats, node)
+        real = run_unrounded(model, model.weights, floats, node)
 
         def outputs(share, node=node):
-            tried = weights | {node.params[0]: at_share(model.weights[node.params[0]], share)}
+            tried = weights | {
+                node.params[0]: quantize_at_share(model.weights[node.params[0]], share)
+            }
             values = run_whole(model, ranges, tried, images, quantised=True)
-            return unrounded(model, tried, values, node)
+            return run_unrounded(model, tried, values, node)
 
-        coarse = [equation_9(real[-1], outputs(share)[-1]) for share in SHARES]
-        start = SHARES[max(i for i, one in enumerate(coarse) if one <= min(coarse) + 1e-12)]
+        coarse = [compute_equation_9(real[-1], outputs(share)[-1]) for share in SHARES]
+        start = SHARES[max(i for i, score in enumerate(coarse) if score <= min(coarse) + 1e-12)]
         shares = generate_candidates(float(start), 1.0)
-        fine = [equation_10(zip(real, outputs(share), strict=True)) for share in shares]
-        best = max(i for i, one in enumerate(fine) if one >= max(fine) - 1e-6)
-        found[node.name] = float(shares[best])
-        weights[node.params[0]] = at_share(model.weights[node.params[0]], shares[best])
-    return found
+        fine = [compute_equation_10(zip(real, outputs(share), strict=True)) for share in shares]
+        best = max(i for i, score in enumerate(fine) if score >= max(fine) - 1e-6)
+        shares_by_node[node.name] = float(shares[best])
+        weights[node.params[0]] = quantize_at_share(model.weights[node.params[0]], shares[best])
+    return shares_by_node
 
 
 def test_layer_by_layer_is_what_running_the_network_for_each_scale_finds(tmp_path):
-    model = ready(net(Sigmoid()), INT8)
+    model = make_lowered_model(build_graph(Sigmoid()), INT8)
     shape = model.graph.inputs[0].type.shape
-    data = tensors(tmp_path, shape, 3)
-    found = weight_scale_search.search(model, observe(model, data), data)
+    data = write_tensors(tmp_path, shape, 3)
+    calibrated = weight_scale_search.search(model, observe(model, data), data)
     images = [data.tensor(index, model.graph.inputs[0]) for index in range(len(data))]
-    for name, share in by_the_words(model, found.ranges, images).items():
+    for name, share in search_by_definition(model, calibrated.ranges, images).items():
         weight = model.weights[next(n.params[0] for n in model.graph.nodes if n.name == name)]
         top = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
-        np.testing.assert_allclose(found.rounded[name].scale / top, share, rtol=1e-6)
+        np.testing.assert_allclose(calibrated.rounded[name].scale / top, share, rtol=1e-6)
 
 
 def test_values_keep_the_ranges_of_minmax_and_weights_have_their_own(tmp_path):
     from tcc.compiler.quant.methods.minmax import MINMAX
 
-    model = ready(net(Relu()), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
-    own = KL_COSINE_LITERAL.remove_guard().find(model, data, RunOptions())
+    model = make_lowered_model(build_graph(Relu()), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
+    calibrated = KL_COSINE_LITERAL.remove_guard().find(model, data, RunOptions())
     safe = MINMAX.find(model, data, RunOptions())
-    assert own.used == "kl-cosine-literal"
-    assert own.held_out == 0
-    assert own.calibration.ranges == safe.calibration.ranges
-    assert set(own.calibration.rounded) == {"a", "b", "c"}
-    assert {name for name, trace in own.traces.items() if trace.cosine} == {"ra", "rb", "c"}
+    assert calibrated.used == "kl-cosine-literal"
+    assert calibrated.held_out == 0
+    assert calibrated.calibration.ranges == safe.calibration.ranges
+    assert set(calibrated.calibration.rounded) == {"a", "b", "c"}
+    assert {name for name, trace in calibrated.traces.items() if trace.cosine} == {"ra", "rb", "c"}
 
 
 def test_only_images_that_were_learnt_from_are_run(tmp_path):
-    model = ready(net(Relu()), INT8)
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
-    learn, _ = data.split()
-    seen = observe(model, learn)
-    one, other = (weight_scale_search.search(model, seen, each) for each in (data, learn))
-    assert one.traces == other.traces
-    assert {n: r.weight.tobytes() for n, r in one.rounded.items()} == {
-        n: r.weight.tobytes() for n, r in other.rounded.items()
+    model = make_lowered_model(build_graph(Relu()), INT8)
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
+    fit_images, _ = data.split()
+    statistics = observe(model, fit_images)
+    from_all, from_fit = (
+        weight_scale_search.search(model, statistics, images) for images in (data, fit_images)
+    )
+    assert from_all.traces == from_fit.traces
+    assert {n: r.weight.tobytes() for n, r in from_all.rounded.items()} == {
+        n: r.weight.tobytes() for n, r in from_fit.rounded.items()
     }
 
 
 def test_a_bin_that_is_empty_in_the_other_costs_a_finite_price():
-    here, there = np.array([4, 0, 4]), np.array([8, 0, 0])
-    assert compute_divergence(here, here) < compute_divergence(here, there) < 2
-    assert compute_divergence(here, np.zeros(3, int)) > 0
+    actual_counts, other_counts = np.array([4, 0, 4]), np.array([8, 0, 0])
+    assert (
+        compute_divergence(actual_counts, actual_counts)
+        < compute_divergence(actual_counts, other_counts)
+        < 2
+    )
+    assert compute_divergence(actual_counts, np.zeros(3, int)) > 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_sets import ready, tensors
+from quant_sets import make_lowered_model, write_tensors
 
 from tcc.compiler.ops import Conv
 from tcc.compiler.passes import INT8
@@ -20,14 +20,14 @@ from tcc.compiler.quant.run_options import RunOptions
 from tcc.testing.nets import build_dense
 
 
-def sums(op, parts, images):
+def compute_moments(op, parts, images):
     """Return the moments of windows of one convolution, of parts of one image each."""
     windows = InputWindows(op, parts, tuple(range(images)))
-    seen = Statistics(tuple(map(str, range(images))), {}, {"conv": windows}, {})
-    places = [(image,) for image in range(images)]
-    return condense_statistics((seen.select_images(one) for one in places), places, 1).moments[
-        "conv"
-    ]
+    statistics = Statistics(tuple(map(str, range(images))), {}, {"conv": windows}, {})
+    image_parts = [(image,) for image in range(images)]
+    return condense_statistics(
+        (statistics.select_images(part) for part in image_parts), image_parts, 1
+    ).moments["conv"]
 
 
 @given(
@@ -41,20 +41,20 @@ def sums(op, parts, images):
 def test_sums_are_those_of_every_output(groups, kernel, stride, dilation, seed):
     op = Conv(4, kernel, (stride, stride), dilation=(dilation, dilation), groups=groups)
     parts = np.random.default_rng(seed).normal(3, 2, (3, 4, 7, 7)).astype(np.float32)
-    found = sums(op, parts, 3).sums
+    output_sums = compute_moments(op, parts, 3).sums
     for group in range(groups):
-        read = InputWindows(op, parts).extract_patches()[group].astype(np.float64)
-        assert found.count == len(read)
-        assert found.total[group] == pytest.approx(read.sum(axis=0))
-        assert found.products[0][group] == pytest.approx(read.T @ read)
+        patches = InputWindows(op, parts).extract_patches()[group].astype(np.float64)
+        assert output_sums.count == len(patches)
+        assert output_sums.total[group] == pytest.approx(patches.sum(axis=0))
+        assert output_sums.products[0][group] == pytest.approx(patches.T @ patches)
 
 
 def test_parts_that_are_left_add_up_and_others_are_refused():
     parts = np.random.default_rng(0).normal(size=(4, 2, 5, 5)).astype(np.float32)
     op = Conv(3, (3, 3))
-    moments = sums(op, parts, 4)
-    some, alone = moments.of((3, 1)).sums, sums(op, parts[[1, 3]], 2).sums
-    assert some.products[0] == pytest.approx(alone.products[0])
+    moments = compute_moments(op, parts, 4)
+    kept_sums, recomputed = moments.of((3, 1)).sums, compute_moments(op, parts[[1, 3]], 2).sums
+    assert kept_sums.products[0] == pytest.approx(recomputed.products[0])
     assert list(moments.of((3, 1)).parts) == [(1,), (0,)]
     joined = condensed_statistics.TapMoments({(0, 1): moments.sums})
     with pytest.raises(ValueError, match="whole parts"):
@@ -63,12 +63,12 @@ def test_parts_that_are_left_add_up_and_others_are_refused():
 
 def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
     op = Conv(3, (3, 3), groups=1)
-    some = InputWindows(op, np.ones((1, 2, 5, 5), np.float32), (0,))
-    seen = Statistics(("a", "b"), {}, {"conv": some}, {})
+    windows = InputWindows(op, np.ones((1, 2, 5, 5), np.float32), (0,))
+    statistics = Statistics(("a", "b"), {}, {"conv": windows}, {})
     parts = [(0,), (1,)]
-    moments = condense_statistics((seen.select_images(one) for one in parts), parts, 1).moments[
-        "conv"
-    ]
+    moments = condense_statistics(
+        (statistics.select_images(part) for part in parts), parts, 1
+    ).moments["conv"]
     assert moments.sums.count == 9
     assert moments.select_images((1,)).sums.count == 0
     assert not moments.select_images((1,)).sums.products[0].any()
@@ -76,63 +76,68 @@ def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
 
 @pytest.fixture
 def known(tmp_path):
-    model = ready(build_dense(), INT8)
-    return model, tensors(tmp_path, model.graph.inputs[0].type.shape, 11)
+    model = make_lowered_model(build_dense(), INT8)
+    return model, write_tensors(tmp_path, model.graph.inputs[0].type.shape, 11)
 
 
 def test_what_is_seen_in_parts_is_what_is_seen_at_once(known):
     model, data = known
-    whole, found = observe(model, data), observe_folds(model, data, RunOptions(threads=2))
-    assert found.images == whole.images
-    assert not found.windows
-    for name, value in whole.by_value.items():
-        assert np.array_equal(found.by_value[name].lows, value.lows)
-        assert np.array_equal(found.by_value[name].highs, value.highs)
-        assert not found.by_value[name].sample.size
-    for name, rows in whole.outputs.items():
-        assert np.array_equal(found.outputs[name], rows)
-    assert found.moments.keys() == whole.windows.keys()
-    for name, moments in found.moments.items():
-        read = whole.windows[name].extract_patches().astype(np.float64)
-        assert moments.sums.count == read.shape[1]
-        assert moments.sums.total == pytest.approx(read.sum(axis=1), rel=1e-6, abs=1e-6)
-    kept = observe_folds(model, data, RunOptions(threads=1), samples=True)
-    for name, moments in kept.moments.items():
-        same = zip(moments.sums.products, found.moments[name].sums.products, strict=True)
-        assert all(np.array_equal(one, two) for one, two in same)
-    for name, value in whole.by_value.items():
-        assert np.array_equal(kept.by_value[name].sample, value.sample)
+    full_statistics, condensed_statistics = (
+        observe(model, data),
+        observe_folds(model, data, RunOptions(threads=2)),
+    )
+    assert condensed_statistics.images == full_statistics.images
+    assert not condensed_statistics.windows
+    for name, value in full_statistics.by_value.items():
+        assert np.array_equal(condensed_statistics.by_value[name].lows, value.lows)
+        assert np.array_equal(condensed_statistics.by_value[name].highs, value.highs)
+        assert not condensed_statistics.by_value[name].sample.size
+    for name, rows in full_statistics.outputs.items():
+        assert np.array_equal(condensed_statistics.outputs[name], rows)
+    assert condensed_statistics.moments.keys() == full_statistics.windows.keys()
+    for name, moments in condensed_statistics.moments.items():
+        patches = full_statistics.windows[name].extract_patches().astype(np.float64)
+        assert moments.sums.count == patches.shape[1]
+        assert moments.sums.total == pytest.approx(patches.sum(axis=1), rel=1e-6, abs=1e-6)
+    with_samples = observe_folds(model, data, RunOptions(threads=1), samples=True)
+    for name, moments in with_samples.moments.items():
+        product_pairs = zip(
+            moments.sums.products, condensed_statistics.moments[name].sums.products, strict=True
+        )
+        assert all(np.array_equal(actual, expected) for actual, expected in product_pairs)
+    for name, value in full_statistics.by_value.items():
+        assert np.array_equal(with_samples.by_value[name].sample, value.sample)
 
 
 def test_images_that_are_alike_are_of_one_part():
     names = ("a", "b", "c", "d", "e", "a", "a")
     parts = partition(names)
-    assert sorted(place for part in parts for place in part) == list(range(7))
+    assert sorted(index for part in parts for index in part) == list(range(7))
     assert len(parts) == 4
     assert sum({0, 5, 6} <= set(part) for part in parts) == 1
     assert partition(("a", "a")) == ((0, 1),)
-    judge, rest = partition(names, 1)
-    assert sorted((*judge, *rest)) == list(range(7))
+    judge_part, fit = partition(names, 1)
+    assert sorted((*judge_part, *fit)) == list(range(7))
 
 
 def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkeypatch):
     model, data = known
-    rooms, alive = [], []
-    room = observer._allocate_part
+    buffers, live_counts = [], []
+    allocate = observer._allocate_part
 
-    def noted(*given):
+    def allocate_noted(*shape_args):
         gc.collect()
-        alive.append(sum(one() is not None for one in rooms))
-        made = room(*given)
-        rooms.append(weakref.ref(made if made.base is None else made.base))
-        return made
+        live_counts.append(sum(reference() is not None for reference in buffers))
+        buffer = allocate(*shape_args)
+        buffers.append(weakref.ref(buffer if buffer.base is None else buffer.base))
+        return buffer
 
-    monkeypatch.setattr(observer, "_allocate_part", noted)
-    found = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
-    while next(found, None):
+    monkeypatch.setattr(observer, "_allocate_part", allocate_noted)
+    observations = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
+    while next(observations, None):
         pass
     # The others of its own part alone are there when one is made.
-    assert alive == [*range(len(rooms) // 4)] * 4
+    assert live_counts == [*range(len(buffers) // 4)] * 4
 
 
 def test_a_layer_too_large_to_learn_of_has_no_moments(known, monkeypatch):
@@ -143,12 +148,15 @@ def test_a_layer_too_large_to_learn_of_has_no_moments(known, monkeypatch):
 
 def test_what_images_show_hangs_not_on_whether_parts_of_them_are_kept(known, monkeypatch):
     model, data = known
-    whole = observe(model, data)
+    full_statistics = observe(model, data)
     monkeypatch.setattr(sampling, "MAX_SAMPLED_IMAGES", 4)
-    some = observe(model, data)
-    assert len({one for value in some.by_value.values() for one in value.sampled}) == 4
-    for name, value in whole.by_value.items():
-        assert np.array_equal(some.by_value[name].lows, value.lows)
-        assert np.array_equal(some.by_value[name].highs, value.highs)
-    for name, rows in whole.outputs.items():
-        assert np.array_equal(some.outputs[name], rows)
+    sampled_statistics = observe(model, data)
+    assert (
+        len({image for value in sampled_statistics.by_value.values() for image in value.sampled})
+        == 4
+    )
+    for name, value in full_statistics.by_value.items():
+        assert np.array_equal(sampled_statistics.by_value[name].lows, value.lows)
+        assert np.array_equal(sampled_statistics.by_value[name].highs, value.highs)
+    for name, rows in full_statistics.outputs.items():
+        assert np.array_equal(sampled_statistics.outputs[name], rows)

@@ -24,12 +24,14 @@ def test_patches_give_what_the_convolution_gives(groups, depth, kernel, stride, 
     add("conv", op)
     model = Model(graph := add.build(Output("y", "conv")), weights.initialize_random(graph))
     image = weights.sample_uniform(graph.inputs[0].type.shape, 1.0, "image")
-    (found,) = float_program.run(model, [image])
+    (model_outputs,) = float_program.run(model, [image])
 
     padded = np.pad(image, ((0, 0), (1, 2), (0, 1)))
     windows = InputWindows(op, padded[None])
     params = [model.weights[name] for name in graph.nodes[0].params]
     patches = windows.extract_patches()
     assert patches.shape[::2] == (groups, params[0][0].size)
-    mine = compute_outputs(op, patches, *params).transpose(0, 2, 1).reshape(found["y"].shape)
-    np.testing.assert_allclose(mine, found["y"], atol=1e-5)
+    patch_outputs = (
+        compute_outputs(op, patches, *params).transpose(0, 2, 1).reshape(model_outputs["y"].shape)
+    )
+    np.testing.assert_allclose(patch_outputs, model_outputs["y"], atol=1e-5)

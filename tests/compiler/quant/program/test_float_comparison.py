@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from quant_sets import of_classes, tensors
+from quant_sets import make_class_quality, write_tensors
 
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
@@ -27,7 +27,7 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 
-def graph() -> Graph:
+def build_graph() -> Graph:
     add = NetBuilder(3, 12, 12)
     add("stem", Conv(8, (3, 3), (1, 1), 1))
     skip = add("stem_relu", Relu())
@@ -45,7 +45,7 @@ def graph() -> Graph:
 
 @pytest.fixture
 def model() -> Model:
-    net = graph()
+    net = build_graph()
     return lower_for_int8(net, sample_weights(net))
 
 
@@ -61,7 +61,7 @@ def good(model, images) -> Calibration:
     return calibrate_on_input(model, images.tensor(0, model.graph.inputs[0]), 1.5)
 
 
-def compared(model: Model, calibration: Calibration, images: DataSet) -> FloatComparison:
+def compare_programs(model: Model, calibration: Calibration, images: DataSet) -> FloatComparison:
     program = quantize(model, calibration)
     return compare(
         model, program, calibration, output_comparison.select_comparison_images(images), silent
@@ -69,79 +69,79 @@ def compared(model: Model, calibration: Calibration, images: DataSet) -> FloatCo
 
 
 def test_each_layer_is_what_the_executors_give(model, images, good):
-    found = {layer.name: layer for layer in compared(model, good, images).layers}
+    layers = {layer.name: layer for layer in compare_programs(model, good, images).layers}
     program = quantize(model, good)
-    taps = (Output(f"{n.name}!", n.name) for n in model.graph.nodes)
-    tapped = replace(model, graph=replace(model.graph, outputs=tuple(taps)))
+    probes = (Output(f"{n.name}!", n.name) for n in model.graph.nodes)
+    tapped = replace(model, graph=replace(model.graph, outputs=tuple(probes)))
     xs = [images.tensor(i, model.graph.inputs[0]) for i in range(len(images))]
     floats = float_program.run(tapped, xs)
-    levels = integer_program.run(program, xs, keep_all=True)
-    assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(found)
-    assert not {"stem", "sum"} & set(found)  # they are part of their clamps
-    assert "classes" not in found  # its sums are real numbers at once
-    for name, layer in found.items():
-        real = np.stack([one[f"{name}!"] for one in floats]).astype(np.float64)
-        whole = np.stack([one[name] for one in levels]).astype(np.float64)
+    int8_runs = integer_program.run(program, xs, keep_all=True)
+    assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(layers)
+    assert not {"stem", "sum"} & set(layers)  # they are part of their clamps
+    assert "classes" not in layers  # its sums are real numbers at once
+    for name, layer in layers.items():
+        real = np.stack([tensors[f"{name}!"] for tensors in floats]).astype(np.float64)
+        int_values = np.stack([tensors[name] for tensors in int8_runs]).astype(np.float64)
         steps = real / layer.scale
-        noise = ((steps - whole) ** 2).sum()
+        noise = ((steps - int_values) ** 2).sum()
         low, high = program.graph.types[name].limits
-        assert layer.error == pytest.approx(np.abs(steps - whole).max())
+        assert layer.error == pytest.approx(np.abs(steps - int_values).max())
         assert layer.snr == pytest.approx(10 * np.log10((steps**2).sum() / noise))
         assert layer.cosine == pytest.approx(
-            output_quality.compute_cosine(steps.ravel(), whole.ravel())
+            output_quality.compute_cosine(steps.ravel(), int_values.ravel())
         )
         outside = ((steps < low - 0.5) | (steps > high + 0.5)).mean()
         assert layer.saturated == pytest.approx(outside)
 
 
 def test_the_outputs_are_judged_over_all_images(model, images, good):
-    found = compared(model, good, images)
+    comparison = compare_programs(model, good, images)
     program = quantize(model, good)
-    assert found.quality == output_comparison.compare_programs(
+    assert comparison.quality == output_comparison.compare_programs(
         model, program, output_comparison.select_comparison_images(images)
     )
-    (one,) = found.quality.values()
-    assert (one.kind, one.images, one.spread_images) == ("regression", 6, 6)
-    assert 0.999 < one.least_cosine <= one.cosine < 1
-    assert 0 < one.error < 0.5
-    assert 0.95 < one.correlation < 1
-    assert found.inexact == ()
+    (quality,) = comparison.quality.values()
+    assert (quality.kind, quality.images, quality.spread_images) == ("regression", 6, 6)
+    assert 0.999 < quality.least_cosine <= quality.cosine < 1
+    assert 0 < quality.error < 0.5
+    assert 0.95 < quality.correlation < 1
+    assert comparison.inexact == ()
 
 
 def test_a_layer_of_a_bad_scale_is_named_first(model, images, good):
-    bad = coarse(good, "stem_relu", 60)
-    worst = compared(model, bad, images).find_worst_layers(2)
+    bad = coarsen_range(good, "stem_relu", 60)
+    worst = compare_programs(model, bad, images).find_worst_layers(2)
     assert worst[0].name == "stem_relu"
-    assert compared(model, good, images).find_worst_layers(1)[0].name != "stem_relu"
+    assert compare_programs(model, good, images).find_worst_layers(1)[0].name != "stem_relu"
 
 
-def coarse(calibration: Calibration, name: str, factor: float) -> Calibration:
+def coarsen_range(calibration: Calibration, name: str, factor: float) -> Calibration:
     """Return a calibration in which one value's scale is too large."""
-    own = calibration.ranges[name]
-    spoilt = replace(own, scale=float(np.float32(own.scale * factor)))
-    return replace(calibration, ranges={**calibration.ranges, name: spoilt})
+    tensor_range = calibration.ranges[name]
+    coarse_range = replace(tensor_range, scale=float(np.float32(tensor_range.scale * factor)))
+    return replace(calibration, ranges={**calibration.ranges, name: coarse_range})
 
 
 def test_the_search_puts_the_guilty_layer_into_float(model, images, good, tmp_path):
-    images = tensors(tmp_path, (3, 12, 12), 24)
-    bad = coarse(good, "last_relu", 60)
-    before = compared(model, bad, images)
+    images = write_tensors(tmp_path, (3, 12, 12), 24)
+    bad = coarsen_range(good, "last_relu", 60)
+    int8_comparison = compare_programs(model, bad, images)
     floor = AccuracyFloor(0.999)
-    assert not floor.is_met(before.quality)
+    assert not floor.is_met(int8_comparison.quality)
     mixed, steps = search(
         model,
         bad,
-        before,
+        int8_comparison,
         (images, output_comparison.select_comparison_images(images)),
         floor,
         silent,
     )
     assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
     assert [step.name for step in steps] == ["last_relu"]
-    after = compared(model, mixed, images)
-    assert floor.is_met(after.quality)
-    assert compared(model, mixed, images.first(16)).quality == steps[-1].quality
-    assert after.in_float == ("gap", "last_relu")
+    mixed_comparison = compare_programs(model, mixed, images)
+    assert floor.is_met(mixed_comparison.quality)
+    assert compare_programs(model, mixed, images.first(16)).quality == steps[-1].quality
+    assert mixed_comparison.in_float == ("gap", "last_relu")
     macs = {"stem": 27 * 8 * 144, "middle": 72 * 8 * 144, "last": 8 * 12 * 36}
     total = sum(macs.values()) + 60
     assert steps[-1].macs == pytest.approx(macs["last"] / total)
@@ -151,7 +151,7 @@ def test_what_no_search_can_reach_is_told(model, images, good):
     mixed, steps = search(
         model,
         good,
-        compared(model, good, images),
+        compare_programs(model, good, images),
         (images, output_comparison.select_comparison_images(images)),
         AccuracyFloor(2),
         silent,
@@ -165,7 +165,9 @@ def test_all_in_float_is_the_float_model(model, images, good):
     names = frozenset(node.name for node in model.graph.nodes)
     program = quantize(model, replace(good, in_float=names))
     assert not any(node.op.keyword.startswith("q") for node in program.graph.nodes[1:])
-    expected, got = (output_comparison.compute_outputs(one, images) for one in (model, program))
+    expected, got = (
+        output_comparison.compute_outputs(executable, images) for executable in (model, program)
+    )
     half = good.ranges["image"].scale / 2  # the input alone is quantised
     np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
     assert output_comparison.compute_qualities(model, expected, got)["logits"].cosine > 0.99999
@@ -176,7 +178,7 @@ def test_the_share_counts_fused_layers_by_their_clamp(model):
     assert compute_macs_share(model, {"pool"}) == 0
 
 
-QUALITY = of_classes(10, 0.97, 0.8)
+QUALITY = make_class_quality(10, 0.97, 0.8)
 
 
 @pytest.mark.parametrize(
@@ -205,5 +207,5 @@ def test_a_floor_says_what_is_below_it(floor, broken):
 
 def test_no_number_is_below_every_floor():
     for bound in ("cosine", "agreement", "correlation", "error"):
-        odd = replace(QUALITY, **{bound: float("nan")})
-        assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).is_met({"logits": odd})
+        nan_quality = replace(QUALITY, **{bound: float("nan")})
+        assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).is_met({"logits": nan_quality})

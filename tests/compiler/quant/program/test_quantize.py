@@ -55,7 +55,7 @@ FUNCTIONS: dict[str, tuple[Op, float]] = {
 }
 
 
-def real(op: Op, x: float) -> float:  # noqa: C901, PLR0911
+def evaluate_op(op: Op, x: float) -> float:  # noqa: C901, PLR0911
     match op:
         case Relu():
             return max(x, 0.0)
@@ -89,12 +89,12 @@ def test_a_table_holds_its_function(
     entries = Table(b, t, *y.limits, op).compute_table(x)
     assert (entries.dtype, entries.shape) == (np.uint8, (256,))
     low, high = y.limits
-    for place_, entry in enumerate(entries):
-        expected = min(max(real(op, (place_ + x.limits[0]) * a) / b, low), high)
+    for position, entry in enumerate(entries):
+        expected = min(max(evaluate_op(op, (position + x.limits[0]) * a) / b, low), high)
         assert abs(int(entry) + low - expected) <= 0.5 + slack * max(1.0, abs(expected)) + 1e-9
 
 
-def layered() -> Model:
+def build_model() -> Model:
     add = NetBuilder(3, 6, 6)
     add("stem", Conv(4, (3, 3), padding=1), at=create_span(7))
     add("relu", Relu())
@@ -102,7 +102,7 @@ def layered() -> Model:
     return lower_for_int8(add.build(), sample_weights(add.build()))
 
 
-def refused(model: Model, calibration: Calibration) -> str:
+def read_refusal(model: Model, calibration: Calibration) -> str:
     with pytest.raises(UserError) as caught:
         quantize(model, calibration)
     return str(caught.value)
@@ -110,10 +110,10 @@ def refused(model: Model, calibration: Calibration) -> str:
 
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40, -1.0])
 def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
-    model = layered()
-    found = calibrate_on_input(model, sample_input(model.graph))
-    ranges = {**found.ranges, "head": replace(found.ranges["head"], scale=scale)}
-    assert refused(model, Calibration(ranges)) == (
+    model = build_model()
+    calibration = calibrate_on_input(model, sample_input(model.graph))
+    ranges = {**calibration.ranges, "head": replace(calibration.ranges["head"], scale=scale)}
+    assert read_refusal(model, Calibration(ranges)) == (
         f"error[E0801]: the scale of `head` is {scale:g}\n"
         " --> net.yaml:9:5\n"
         "  |\n"
@@ -125,12 +125,14 @@ def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) 
 
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40])
 def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
-    model = layered()
-    found = calibrate_on_input(model, sample_input(model.graph))
-    own = round_nearest(model, found.ranges)["stem"]
-    wrong = own.scale.copy()
+    model = build_model()
+    calibration = calibrate_on_input(model, sample_input(model.graph))
+    rounded_layer = round_nearest(model, calibration.ranges)["stem"]
+    wrong = rounded_layer.scale.copy()
     wrong[2] = scale
-    text = refused(model, replace(found, rounded={"stem": replace(own, scale=wrong)}))
+    text = read_refusal(
+        model, replace(calibration, rounded={"stem": replace(rounded_layer, scale=wrong)})
+    )
     assert text.startswith(
         "error[E0801]: a weight scale of `stem` is no normal number\n --> net.yaml:7:5"
     )
@@ -138,18 +140,18 @@ def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: 
 
 
 def test_a_sum_that_could_overflow_is_refused_by_its_layer() -> None:
-    model = layered()
-    found = calibrate_on_input(model, sample_input(model.graph))
-    own = round_nearest(model, found.ranges)["head"]
-    bias = own.bias.copy()
-    total = np.abs(own.weight[1].astype(np.int64)).sum() * 255
-    for more, fits in ((0, False), (-1, True)):
-        bias[1] = (1 << 31) - total + more
-        changed = replace(found, rounded={"head": replace(own, bias=bias)})
+    model = build_model()
+    calibration = calibrate_on_input(model, sample_input(model.graph))
+    rounded_layer = round_nearest(model, calibration.ranges)["head"]
+    bias = rounded_layer.bias.copy()
+    total = np.abs(rounded_layer.weight[1].astype(np.int64)).sum() * 255
+    for excess, fits in ((0, False), (-1, True)):
+        bias[1] = (1 << 31) - total + excess
+        changed = replace(calibration, rounded={"head": replace(rounded_layer, bias=bias)})
         if fits:
             quantize(model, changed)
             continue
-        text = refused(model, changed)
+        text = read_refusal(model, changed)
         assert text.startswith(
             "error[E0802]: the sums of `head` could overflow 32 bits\n --> net.yaml:9:5"
         )
@@ -169,29 +171,31 @@ def test_rounding_never_gives_weights_whose_sums_could_overflow(
 ) -> None:
     values = np.full((2, min(taps, 5000)), weight, np.float32)
     values[1] = 0
-    own = round_weights(values, np.array([bias, -bias], np.float32), Range(x, s), Range(y, True))
-    assert np.isfinite(own.scale).all()
-    assert (own.scale > 0).all()
-    assert np.abs(own.weight.astype(int)).max() <= 127
-    total = np.abs(own.weight.astype(np.int64)).sum(axis=1) * (128 if s else 255)
-    assert (total + np.abs(own.bias.astype(np.int64)) < 1 << 31).all()
+    rounded_layer = round_weights(
+        values, np.array([bias, -bias], np.float32), Range(x, s), Range(y, True)
+    )
+    assert np.isfinite(rounded_layer.scale).all()
+    assert (rounded_layer.scale > 0).all()
+    assert np.abs(rounded_layer.weight.astype(int)).max() <= 127
+    total = np.abs(rounded_layer.weight.astype(np.int64)).sum(axis=1) * (128 if s else 255)
+    assert (total + np.abs(rounded_layer.bias.astype(np.int64)) < 1 << 31).all()
 
 
 @given(st.floats(0, 2.0**99, width=32), signed)
 def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: bool) -> None:
     scale = compute_scale(top, s)
-    most = 127 if s else 255
+    max_quantized = 127 if s else 255
     assert scale == float(np.float32(scale)) > 0
     if top >= 2.0**-50:
-        assert abs(top / scale - most) < 1e-4
+        assert abs(top / scale - max_quantized) < 1e-4
     elif scale == 1.0:
         assert top < 1e-15
 
 
 def test_the_scale_of_an_input_is_checked_as_well() -> None:
-    model = layered()
-    found = calibrate_on_input(model, sample_input(model.graph))
-    ranges = {**found.ranges, "image": replace(found.ranges["image"], scale=math.nan)}
-    text = refused(model, Calibration(ranges))
+    model = build_model()
+    calibration = calibrate_on_input(model, sample_input(model.graph))
+    ranges = {**calibration.ranges, "image": replace(calibration.ranges["image"], scale=math.nan)}
+    text = read_refusal(model, Calibration(ranges))
     assert text.startswith("error[E0801]: the scale of `image` is nan\n  --> net\n")
     assert "the network's input" in text

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_sets import ready, tensors
-from random_nets import extreme, graphs
+from quant_sets import make_lowered_model, write_tensors
+from random_nets import draw_graph, draw_weights
 
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import (
@@ -46,20 +46,20 @@ from tcc.testing.op_cases import sample_weights
 FLOOR = 1 / 32
 
 
-def joined() -> Graph:
+def build_joined_graph() -> Graph:
     """Two convolutions in a concat that a depthwise convolution reads, and then a dense one."""
     add = NetBuilder(3, 8, 8, name="joined")
-    first = add("first", Conv(4, (1, 1)))
+    left_conv = add("first", Conv(4, (1, 1)))
     add("second", Conv(4, (3, 3), padding=1), "image")
-    second = add("relu", Relu())
-    add("concat", Concat(), first, second)
+    right_conv = add("relu", Relu())
+    add("concat", Concat(), left_conv, right_conv)
     add("wise", DepthwiseConv((3, 3), padding=1))
     add("wise_relu", Relu())
     add("last", Conv(5, (1, 1)))
     return add.build()
 
 
-def uneven(model: Model, seed: int = 0) -> Model:
+def scale_filters(model: Model, seed: int = 0) -> Model:
     """Return a model whose filters differ much in size."""
     random = np.random.default_rng(seed)
     weights = dict(model.weights)
@@ -81,21 +81,21 @@ def test_classes_follow_channels_through_joins():
     add("shuffle", ChannelShuffle(2))
     add("cut", Slice(0, 8, 2))
     add("end", Conv(2, (1, 1)))
-    found = find_channel_classes(add.build())
+    classes = find_channel_classes(add.build())
     assert (
-        found.ids_by_value["a"].tolist()
-        == found.ids_by_value["b"].tolist()
-        == found.ids_by_value["sum"].tolist()
+        classes.ids_by_value["a"].tolist()
+        == classes.ids_by_value["b"].tolist()
+        == classes.ids_by_value["sum"].tolist()
     )
-    both = [*found.ids_by_value["a"], *found.ids_by_value["image"]]
-    assert found.ids_by_value["both"].tolist() == both
+    both = [*classes.ids_by_value["a"], *classes.ids_by_value["image"]]
+    assert classes.ids_by_value["both"].tolist() == both
     shuffled = [both[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]
-    assert found.ids_by_value["shuffle"].tolist() == shuffled
-    assert found.ids_by_value["cut"].tolist() == shuffled[::2]
-    assert found.fixed[found.ids_by_value["image"]].all()
-    assert found.fixed[found.ids_by_value["end"]].all()
-    assert not found.fixed[found.ids_by_value["a"]].any()
-    assert not found.free[found.ids_by_value["a"]].any()  # `end` sums over them
+    assert classes.ids_by_value["shuffle"].tolist() == shuffled
+    assert classes.ids_by_value["cut"].tolist() == shuffled[::2]
+    assert classes.fixed[classes.ids_by_value["image"]].all()
+    assert classes.fixed[classes.ids_by_value["end"]].all()
+    assert not classes.fixed[classes.ids_by_value["a"]].any()
+    assert not classes.free[classes.ids_by_value["a"]].any()  # `end` sums over them
 
 
 def test_what_is_not_homogeneous_keeps_its_channels():
@@ -110,48 +110,55 @@ def test_what_is_not_homogeneous_keeps_its_channels():
 @given(data=st.data(), power=st.sampled_from((0.0, 0.5, 1.0)))
 def test_the_function_stays_the_same(data, power):
     """With any factors that classes allow, whatever the network."""
-    graph = graphs(data.draw)
-    model = ready_random(graph, extreme(data.draw, graph))
-    found = find_channel_classes(model.graph)
+    graph = draw_graph(data.draw)
+    model = ready_random(graph, draw_weights(data.draw, graph))
+    classes = find_channel_classes(model.graph)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    factor = np.exp(random.uniform(-2, 0, len(found.free))).astype(np.float32)
-    factor = np.where(found.fixed, np.float32(1), factor)
-    changed = equalize_model(model, {name: factor[ids] for name, ids in found.ids_by_value.items()})
+    factor = np.exp(random.uniform(-2, 0, len(classes.free))).astype(np.float32)
+    factor = np.where(classes.fixed, np.float32(1), factor)
+    equalized_model = equalize_model(
+        model, {name: factor[ids] for name, ids in classes.ids_by_value.items()}
+    )
     x = sample_input(model.graph)
-    (a,), (b,) = float_program.run(model, [x]), float_program.run(changed, [x])
+    (a,), (b,) = float_program.run(model, [x]), float_program.run(equalized_model, [x])
     for name, expected in a.items():
-        room = 1e-3 * max(float(np.abs(expected).max()), 1e-6)
-        assert np.abs(b[name] - expected).max() <= room
+        tolerance = 1e-3 * max(float(np.abs(expected).max()), 1e-6)
+        assert np.abs(b[name] - expected).max() <= tolerance
 
 
 def test_factors_bring_channels_to_one_size(tmp_path):
-    model = uneven(ready(joined(), INT8))
-    seen = observe(model, tensors(tmp_path, (3, 8, 8), 6))
-    reach = collect_extremes(seen)
-    found = compute_factors(model, reach, EqualizationSetting(FLOOR, 0.0))
-    assert set(found) >= {"first", "relu", "concat"}
-    assert "wise_relu" not in found  # the dense reader sums over it, and its power is 0
-    assert found["concat"].tolist() == [*found["first"], *found["relu"]]
-    for factor in found.values():
+    model = scale_filters(make_lowered_model(build_joined_graph(), INT8))
+    statistics = observe(model, write_tensors(tmp_path, (3, 8, 8), 6))
+    extremes = collect_extremes(statistics)
+    channel_factors = compute_factors(model, extremes, EqualizationSetting(FLOOR, 0.0))
+    assert set(channel_factors) >= {"first", "relu", "concat"}
+    assert "wise_relu" not in channel_factors  # the dense reader sums over it, and its power is 0
+    assert channel_factors["concat"].tolist() == [
+        *channel_factors["first"],
+        *channel_factors["relu"],
+    ]
+    for factor in channel_factors.values():
         assert ((factor >= FLOOR) & (factor <= 1)).all()
-    peaks = np.abs([seen.by_value["concat"].channel_low, seen.by_value["concat"].channel_high]).max(
-        0
-    )
+    peaks = np.abs(
+        [statistics.by_value["concat"].channel_low, statistics.by_value["concat"].channel_high]
+    ).max(0)
     size = peaks / peaks.max()
-    wanted = np.clip(size, FLOOR, 1).astype(np.float32)
-    assert found["concat"] == pytest.approx(wanted)
-    low, high = compute_limits(reach, found)["concat"]
+    expected = np.clip(size, FLOOR, 1).astype(np.float32)
+    assert channel_factors["concat"] == pytest.approx(expected)
+    low, high = compute_limits(extremes, channel_factors)["concat"]
     assert max(-low, high) == pytest.approx(peaks.max(), rel=1e-6)
-    half = compute_factors(model, reach, EqualizationSetting(FLOOR, 0.5))
-    assert set(half) > set(found)
+    half_strength = compute_factors(model, extremes, EqualizationSetting(FLOOR, 0.5))
+    assert set(half_strength) > set(channel_factors)
 
 
-@pytest.mark.parametrize(("net", "most"), [(joined, 1.0), (build_dense, 1.0), (build_gated, 1.5)])
+@pytest.mark.parametrize(
+    ("net", "most"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
+)
 def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_path):
     """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
-    model = uneven(ready(net(), INT8))
-    data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    seen = observe_folds(model, data, RunOptions())
+    model = scale_filters(make_lowered_model(net(), INT8))
+    data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
+    statistics = observe_folds(model, data, RunOptions())
 
     def loss(calibration):
         program = quantize(model, calibration)
@@ -161,38 +168,60 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
             )
         )
 
-    plain = loss(Calibration(compute_minmax_ranges(model, seen.limits)))
-    given = compute_factors(model, collect_extremes(seen), EqualizationSetting(FLOOR, 0.5))
-    changed = equalize_model(model, given)
-    found = compute_minmax_ranges(changed, compute_limits(collect_extremes(seen), given))
-    nearest = loss(Calibration(found, round_nearest(changed, found), given))
-    moments = loss(Calibration(found, round_by_moments(changed, found, seen.moments, given), given))
-    assert nearest < 1.5 * plain + 1e-6
-    assert moments < most * plain
-    mixed = Calibration(found, round_nearest(changed, found), given)
+    minmax_loss = loss(Calibration(compute_minmax_ranges(model, statistics.limits)))
+    channel_factors = compute_factors(
+        model, collect_extremes(statistics), EqualizationSetting(FLOOR, 0.5)
+    )
+    equalized_model = equalize_model(model, channel_factors)
+    ranges = compute_minmax_ranges(
+        equalized_model, compute_limits(collect_extremes(statistics), channel_factors)
+    )
+    equalized_loss = loss(
+        Calibration(ranges, round_nearest(equalized_model, ranges), channel_factors)
+    )
+    moments = loss(
+        Calibration(
+            ranges,
+            round_by_moments(equalized_model, ranges, statistics.moments, channel_factors),
+            channel_factors,
+        )
+    )
+    assert equalized_loss < 1.5 * minmax_loss + 1e-6
+    assert moments < most * minmax_loss
+    mixed = Calibration(ranges, round_nearest(equalized_model, ranges), channel_factors)
     names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
     assert loss(replace(mixed, in_float=names)) < 0.01
 
 
 def test_a_dead_channel_has_a_finite_factor(tmp_path):
-    model = ready(joined(), INT8)
+    model = make_lowered_model(build_joined_graph(), INT8)
     second = {n: v.copy() for n, v in model.weights.items() if n.startswith("second")}
     for value in second.values():
         value[1] = 0
     dead = Model(model.graph, {**model.weights, **second})
-    seen = observe_folds(dead, tensors(tmp_path, (3, 8, 8), 4), RunOptions())
-    given = compute_factors(dead, collect_extremes(seen), EqualizationSetting(FLOOR))
-    assert given["relu"][1] == FLOOR
-    changed = equalize_model(dead, given)
-    found = compute_minmax_ranges(changed, compute_limits(collect_extremes(seen), given))
-    rounded = round_by_moments(changed, found, seen.moments, given)
-    assert all(np.isfinite(one.scale).all() and (one.scale > 0).all() for one in rounded.values())
+    statistics = observe_folds(dead, write_tensors(tmp_path, (3, 8, 8), 4), RunOptions())
+    channel_factors = compute_factors(
+        dead, collect_extremes(statistics), EqualizationSetting(FLOOR)
+    )
+    assert channel_factors["relu"][1] == FLOOR
+    equalized_model = equalize_model(dead, channel_factors)
+    ranges = compute_minmax_ranges(
+        equalized_model, compute_limits(collect_extremes(statistics), channel_factors)
+    )
+    rounded = round_by_moments(equalized_model, ranges, statistics.moments, channel_factors)
+    assert all(
+        np.isfinite(rounded_layer.scale).all() and (rounded_layer.scale > 0).all()
+        for rounded_layer in rounded.values()
+    )
 
 
 def test_trained_weights_are_not_touched(tmp_path):
-    graph = joined()
-    before = {name: value.copy() for name, value in sample_weights(graph).items()}
-    model = Model(graph, before)
+    graph = build_joined_graph()
+    original_weights = {name: value.copy() for name, value in sample_weights(graph).items()}
+    model = Model(graph, original_weights)
     ones = {name: np.full(kind.shape[0], 0.5, np.float32) for name, kind in graph.types.items()}
     equalize_model(model, {"first": ones["first"], "concat": ones["concat"]})
-    assert all(np.array_equal(before[name], value) for name, value in sample_weights(graph).items())
+    assert all(
+        np.array_equal(original_weights[name], value)
+        for name, value in sample_weights(graph).items()
+    )
