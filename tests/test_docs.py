@@ -1,7 +1,6 @@
 """README.md and docs/ do what they say: commands run, links lead somewhere, the site is built."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -10,7 +9,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import page_commands
 import pytest
+from page_commands import run
 from typer.testing import CliRunner
 
 from tcc.compiler.cli import app
@@ -33,13 +34,11 @@ MAKE = {"make demo", "make test"}
 
 
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return page_commands.blocks(page.read_text(), language)
 
 
 def commands(page):
-    """The lines of the shell blocks, without their comments."""
-    lines = (line for block in blocks(page, "sh") for line in block.splitlines())
-    return [line.partition("  #")[0].strip() for line in lines]
+    return page_commands.commands(page.read_text())
 
 
 @pytest.fixture
@@ -60,24 +59,7 @@ def folder(tmp_path):
 @pytest.fixture
 def environment(tmp_path_factory):
     """One in which `tcc` is this Python's, installed or not."""
-    place = tmp_path_factory.mktemp("bin")
-    program = f"#!{sys.executable}\nfrom tcc.compiler.cli import main\nmain()\n"
-    (place / "tcc").write_text(program)
-    (place / "tcc").chmod(0o755)
-    return os.environ | {"PATH": f"{place}:{os.environ['PATH']}"}
-
-
-def run(line, folder, environment):
-    """Run a line of a page; `! command` is one that must be refused, by tcc and in its words."""
-    refused = line.startswith("! ")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    said = f"$ {line}\n{done.stdout}{done.stderr}"
-    assert done.returncode in ((2, 4) if refused else (0,)), said
-    assert bool(re.search(r"^error", done.stderr, re.MULTILINE)) == refused, said
-    assert "Traceback" not in done.stderr
+    return page_commands.command_environment(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.mark.slow
@@ -128,23 +110,23 @@ def test_examples_run(page, folder, environment):
 
 
 @pytest.mark.slow
-def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment):
-    """All of it in an empty folder, with what its own first commands make."""
+def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, environment):
+    """All of it in an empty folder, with what its own first commands write."""
     for module in ("torch", "tvm", "ai_edge_litert"):
         pytest.importorskip(module, reason="needs the extra `all`")
     if not shutil.which("qemu-arm"):
         pytest.skip("needs qemu-arm")
     folder = tmp_path / "cells"
     folder.mkdir()
-    (drawing,), (project,) = blocks(TUTORIAL, "python"), blocks(TUTORIAL, "toml")
+    part, _, _ = TUTORIAL.read_text().partition("\n## Part two")
+    (drawing,), (project,) = (page_commands.blocks(part, name) for name in ("python", "toml"))
     (folder / "draw.py").write_text(drawing)
-    lines = commands(TUTORIAL)
+    lines = page_commands.commands(part)
     for line in lines:
         if line == "tcc eval":  # after the training, as the page says
             (folder / "tcc.toml").write_text(project)
-        typed = line.replace("python ", f"{sys.executable} ")
         kept = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
-        run(typed + kept, folder, environment)
+        run(line + kept, folder, environment)
     assert [line.split()[:2] for line in lines] == [
         ["python", "draw.py"], ["tcc", "init"], ["tcc", "check"], ["tcc", "train"],
         ["tcc", "eval"], ["tcc", "calibrate"], ["tcc", "build"], ["tcc", "eval"], ["tcc", "run"],
