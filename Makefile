@@ -1,5 +1,5 @@
 # make demo       from the spec to classes on an image, through the ARM artifact
-# make test       lint, types, layers, words, and all tests except the slow ones
+# make test       lint, types, layers, and all tests except the slow ones
 # make test-all   the slow ones too: whole networks, every opset, emulators
 # make test-nightly  the longest tests, which test-all leaves out: the largest networks, the full fuzzer
 # make quick      tests of the core packages, or of TESTS=tests/backends/arm: while you edit
