@@ -35,12 +35,12 @@ def command_environment(folder):
 def run(line, folder, environment):
     """Run a line of a page and return what it prints; tcc must refuse the line `! command`."""
     refused = line.startswith("! ")
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    report = f"$ {line}\n{done.stdout}{done.stderr}"
-    assert done.returncode in ((2, 4) if refused else (0,)), report
-    assert bool(re.search(r"^error", done.stderr, re.MULTILINE)) == refused, report
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    report = f"$ {line}\n{process.stdout}{process.stderr}"
+    assert process.returncode in ((2, 4) if refused else (0,)), report
+    assert bool(re.search(r"^error", process.stderr, re.MULTILINE)) == refused, report
+    assert "Traceback" not in process.stderr
+    return process.stdout

@@ -125,20 +125,20 @@ def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, enviro
     for line in lines:
         if line == "tcc eval":  # after the training, as the page says
             (folder / "tcc.toml").write_text(project)
-        kept = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
-        run(line + kept, folder, environment)
+        json_option = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
+        run(line + json_option, folder, environment)
     assert [line.split()[:2] for line in lines] == [
         ["python", "draw.py"], ["tcc", "init"], ["tcc", "check"], ["tcc", "train"],
         ["tcc", "eval"], ["tcc", "calibrate"], ["tcc", "build"], ["tcc", "eval"], ["tcc", "run"],
     ]  # fmt: skip
-    judged = json.loads((folder / "compared.json").read_text())["networks"]
-    assert [(one["target"], one["precision"]) for one in judged[1:]] == [
+    networks = json.loads((folder / "compared.json").read_text())["networks"]
+    assert [(network["target"], network["precision"]) for network in networks[1:]] == [
         ("onnxruntime", "int8"), ("tflite", "int8"), ("arm-a7", "int8"),
     ]  # fmt: skip
-    assert {one["data"]["images"] for one in judged} == {96}
-    floats = judged[0]["correct"]
+    assert {network["data"]["images"] for network in networks} == {96}
+    floats = networks[0]["correct"]
     assert floats >= 72  # chance gives 48, give or take 5
-    assert all(abs(one["correct"] - floats) <= 1 for one in judged)
+    assert all(abs(network["correct"] - floats) <= 1 for network in networks)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/tutorial.md").read_text()
 PART = PAGE[PAGE.index("## Part two") : PAGE.index("## Warnings")]
 SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", PART, re.DOTALL | re.MULTILINE))
-BEFORE = (
+TRAIN_AND_BUILD = (
     "A network and a recipe", "Train and evaluate", "Transfer learning", "Calibrate and build",
 )  # fmt: skip
 """The sections that all later ones need."""
@@ -45,8 +45,8 @@ def draw_photos(folder, patients=24):
         for label, (color, radius) in CELLS.items():
             height, width = random.integers(60, 90, 2)
             y, x = np.mgrid[:height, :width]
-            down, right = random.uniform(25, 35, 2)
-            inside = np.hypot(y - down, x - right) < radius * random.uniform(0.85, 1.15)
+            center_y, center_x = random.uniform(25, 35, 2)
+            inside = np.hypot(y - center_y, x - center_x) < radius * random.uniform(0.85, 1.15)
             pixels = np.where(inside[..., None], color, (225, 215, 220))
             pixels = pixels + random.normal(0, 6, pixels.shape)
             file = f"{label.lower()}-{patient}.jpg"
@@ -64,16 +64,16 @@ def train_and_build(folder):
     """Run the first sections with a new user's files."""
     (folder / "bin").mkdir()
     environment = command_environment(folder / "bin")
-    place = folder / "blood"
-    place.mkdir()
-    draw_photos(place / "photos")
-    (place / "augment.yaml").write_text(blocks(PART, "yaml")[0])
-    (place / "classify.c").write_text(blocks(PART, "c")[0])
-    for title in BEFORE:
+    project_folder = folder / "blood"
+    project_folder.mkdir()
+    draw_photos(project_folder / "photos")
+    (project_folder / "augment.yaml").write_text(blocks(PART, "yaml")[0])
+    (project_folder / "classify.c").write_text(blocks(PART, "c")[0])
+    for title in TRAIN_AND_BUILD:
         for line in commands(SECTIONS[title]):
             if line == "tcc eval":  # after the training, as the page says
-                (place / "tcc.toml").write_text(blocks(PART, "toml")[0])
-            run(line, place, environment)
+                (project_folder / "tcc.toml").write_text(blocks(PART, "toml")[0])
+            run(line, project_folder, environment)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
     draw_photos(tmp_path / "photos", 4)
     (table,) = blocks(PART, "csv")
     head, *lines = csv.reader(table.splitlines())
-    drawn = (tmp_path / "photos/index.csv").read_text().splitlines()
-    assert drawn[0].split(",") == head
+    table_lines = (tmp_path / "photos/index.csv").read_text().splitlines()
+    assert table_lines[0].split(",") == head
     assert {line[1] for line in lines} == set(CELLS)
     options = image_split.SplitOptions(labels=tuple(CELLS))
     split = image_split.read(tmp_path / "photos", options)
@@ -108,7 +108,7 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
 def test_every_command_is_in_a_section_that_a_test_runs():
     """Each section is named here, so that a new one gets a test."""
     assert [title for title, text in SECTIONS.items() if commands(text)] == [
-        *BEFORE, "Verify and measure", "A program for a board", "A web page",
+        *TRAIN_AND_BUILD, "Verify and measure", "A program for a board", "A web page",
         "A package for an NPU",
     ]  # fmt: skip
     assert sum(map(len, map(commands, SECTIONS.values()))) == len(commands(PART))
