@@ -1,35 +1,35 @@
 # make demo       from the spec to classes on an image, through the ARM artifact
-# make test       lint, types, layers and all tests but the slow ones
+# make test       lint, types, layers, and all tests except the slow ones
 # make test-all   the slow ones too: whole networks, every opset, emulators
-# make test-nightly  the longest, which test-all leaves out: the largest networks, all of the fuzzer
-# make quick      while editing: the compiler's rooms alone, or TESTS=tests/backends/arm
+# make test-nightly  the longest tests, which test-all leaves out: the largest networks, the full fuzzer
+# make quick      tests of the core packages, or of TESTS=tests/backends/arm: while you edit
 # make docs       all pages as a site in build/docs
-# make generate   write anew what is made from other files: goldens, tables, pages, samples
-# make support    measure docs/support.md for a night, MINUTES=480
-# PYTHON=...      the Python, 3.11 or newer, to make the environment with
+# make generate   regenerate derived files: goldens, tables, pages, samples
+# make support    measure docs/support.md overnight, MINUTES=480
+# PYTHON=...      the Python, 3.11 or newer, that creates the environment
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# An empty one is none: where modules could not be kept compiled, each process would compile torch anew.
+# An empty value means off. If Python could not store compiled modules, each process would compile torch again.
 export PYTHONDONTWRITEBYTECODE :=
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-# 15,000 files are compiled as they are imported, if ever, and not all of them here
+# Python compiles a file when it imports it, so that 15,000 files need not be compiled here.
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 JOBS ?= 2
-# Each process has one thread, since all processors have a process. A file's tests stay together, so
-# that what they share is made once; who has run all of its own takes over half of another's rest.
+# Each process has one thread, because there is a process for each processor. The tests of a file stay
+# together, so that their fixtures are set up once. An idle process takes over half of another's tests.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
-ROOMS := data figures frontend ir lower ops passes quant reference support
-TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
+PACKAGES := data figures frontend ir lower ops passes quant reference support
+TESTS ?= tests/test_architecture.py $(PACKAGES:%=tests/compiler/%)
 
-# Links of a checkout that git or an archive left out: one sentence says how to make them.
+# Checks the links of a checkout that git or an archive may have left out, and prints how to make them.
 links:
 	@$(PYTHON) src/tcc/source_links.py
 
@@ -83,7 +83,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[arm]'
 	@touch $@
 
-# torch on its own first: where a wheel for the processor alone is offered, it is taken
+# torch first and by itself, so that pip uses a CPU-only wheel if an index has one
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV), which takes some minutes"
 	$(INSTALL) torch==2.13.0

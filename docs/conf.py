@@ -27,6 +27,7 @@ SECTIONS = {
         "docs/slides",
         "docs/from-pytorch",
         "docs/errors",
+        "docs/glossary",
     ],
     "Examples": ["docs/examples/README", "docs/examples/*"],
     "Understand": ["docs/architecture", "spec/passes", "docs/decisions/README", "docs/decisions/*"],

@@ -1,7 +1,6 @@
 """README.md and docs/ do what they say: commands run, links lead somewhere, the site is built."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -10,7 +9,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import page_commands
 import pytest
+from page_commands import run
 from typer.testing import CliRunner
 
 from tcc.compiler.cli import app
@@ -33,13 +34,11 @@ MAKE = {"make demo", "make test"}
 
 
 def find_code_blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return page_commands.find_blocks(page.read_text(), language)
 
 
 def list_commands(page):
-    """The lines of the shell blocks, without their comments."""
-    lines = (line for block in find_code_blocks(page, "sh") for line in block.splitlines())
-    return [line.partition("  #")[0].strip() for line in lines]
+    return page_commands.list_commands(page.read_text())
 
 
 @pytest.fixture
@@ -60,24 +59,7 @@ def folder(tmp_path):
 @pytest.fixture
 def environment(tmp_path_factory):
     """One in which `tcc` is this Python's, installed or not."""
-    bin_folder = tmp_path_factory.mktemp("bin")
-    program = f"#!{sys.executable}\nfrom tcc.compiler.cli import main\nmain()\n"
-    (bin_folder / "tcc").write_text(program)
-    (bin_folder / "tcc").chmod(0o755)
-    return os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
-
-
-def run(line, folder, environment):
-    """Run a line of a page; `! command` is one that must be refused, by tcc and in its words."""
-    refused = line.startswith("! ")
-    completed = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    transcript = f"$ {line}\n{completed.stdout}{completed.stderr}"
-    assert completed.returncode in ((2, 4) if refused else (0,)), transcript
-    assert bool(re.search(r"^error", completed.stderr, re.MULTILINE)) == refused, transcript
-    assert "Traceback" not in completed.stderr
+    return page_commands.create_environment(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.mark.slow
@@ -128,38 +110,35 @@ def test_examples_run(page, folder, environment):
 
 
 @pytest.mark.slow
-def test_the_tutorial_leads_from_images_to_judged_integers(tmp_path, environment):
-    """All of it in an empty folder, with what its own first commands make."""
+def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, environment):
+    """All of it in an empty folder, with what its own first commands write."""
     for module in ("torch", "tvm", "ai_edge_litert"):
         pytest.importorskip(module, reason="needs the extra `all`")
     if not shutil.which("qemu-arm"):
         pytest.skip("needs qemu-arm")
     folder = tmp_path / "cells"
     folder.mkdir()
-    (draw_script,), (project,) = (
-        find_code_blocks(TUTORIAL, "python"),
-        find_code_blocks(TUTORIAL, "toml"),
-    )
-    (folder / "draw.py").write_text(draw_script)
-    lines = list_commands(TUTORIAL)
+    part, _, _ = TUTORIAL.read_text().partition("\n## Part two")
+    (drawing,), (project,) = (page_commands.find_blocks(part, name) for name in ("python", "toml"))
+    (folder / "draw.py").write_text(drawing)
+    lines = page_commands.list_commands(part)
     for line in lines:
         if line == "tcc eval":  # after the training, as the page says
             (folder / "tcc.toml").write_text(project)
-        command = line.replace("python ", f"{sys.executable} ")
-        redirect = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
-        run(command + redirect, folder, environment)
+        json_option = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
+        run(line + json_option, folder, environment)
     assert [line.split()[:2] for line in lines] == [
         ["python", "draw.py"], ["tcc", "init"], ["tcc", "check"], ["tcc", "train"],
         ["tcc", "eval"], ["tcc", "calibrate"], ["tcc", "build"], ["tcc", "eval"], ["tcc", "run"],
     ]  # fmt: skip
-    evaluations = json.loads((folder / "compared.json").read_text())["networks"]
-    assert [(evaluation["target"], evaluation["precision"]) for evaluation in evaluations[1:]] == [
+    networks = json.loads((folder / "compared.json").read_text())["networks"]
+    assert [(network["target"], network["precision"]) for network in networks[1:]] == [
         ("onnxruntime", "int8"), ("tflite", "int8"), ("arm-a7", "int8"),
     ]  # fmt: skip
-    assert {evaluation["data"]["images"] for evaluation in evaluations} == {96}
-    floats = evaluations[0]["correct"]
+    assert {network["data"]["images"] for network in networks} == {96}
+    floats = networks[0]["correct"]
     assert floats >= 72  # chance gives 48, give or take 5
-    assert all(abs(evaluation["correct"] - floats) <= 1 for evaluation in evaluations)
+    assert all(abs(network["correct"] - floats) <= 1 for network in networks)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +273,7 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
     op, rule, method, target = find_code_blocks(ROOT / "CONTRIBUTING.md", "python")
     namespaces = [dict(vars(activation)), {}, {}, {}]
     for code, names in zip((op, rule, method, target), namespaces, strict=True):
-        exec(code, names)  # noqa: S102 - the page's own text
+        exec(code, names)
     mish, scales, aciq, dot = namespaces
     x = np.array([-1e9, -1.0, 0.0, 1.0, 1e9])
     expected = [0, -0.30340146, 0, 0.86509839, 1e9]

@@ -18,19 +18,19 @@ def test_an_entry_says_what_why_and_what_to_do(tcc):
     outcome = tcc("help", "E0233")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        "E0233: The labels do not fit the output.\n"
+        "E0233: The labels do not match the output.\n"
         "\n"
-        "The n-th label names the n-th number of the output; one too many, one missing or one twice"
-        " would\n"
-        "give wrong names to right numbers.\n"
+        "Label n names number n of the output. An extra, missing or repeated label would assign"
+        " wrong names\n"
+        "to correct numbers.\n"
         "\n"
         "Example, a spec in which stands:\n"
         "\n"
         "    graph: [global_avg_pool, flatten, linear: {units: 3}]\n"
         "    output: {classes: {labels: [benign, malignant]}}\n"
         "\n"
-        "What to do: Write one label for each class, in the order of training; let the number of"
-        " units be\n"
+        "What to do: Write one label for each class, in the order of training, and set the number"
+        " of units to\n"
         "`len(labels)`.\n"
     )
 

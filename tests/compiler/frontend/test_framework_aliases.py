@@ -95,10 +95,10 @@ def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
 def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
     assert [d.help for d in diagnostics] == [
-        "there is none: `linear` multiplies by learned weights; two computed values cannot be "
-        "multiplied as matrices, and `mul` is element by element",
-        "there is none: `batch_norm` takes the mean of each channel over the images, `layer_norm` "
-        "of each pixel; neither is a group norm",
+        "there is none: `linear` multiplies by learned weights, and `mul` is element by element; "
+        "two computed values cannot be multiplied as matrices",
+        "there is none: `batch_norm` normalises each channel over the images, `layer_norm` each "
+        "pixel over its channels; neither is a group norm",
         "there is none: a learned slope; `leaky_relu` has a fixed one",
         "write `silu`",
     ]
@@ -171,7 +171,7 @@ VALUES = (
     ("activation: {kind: swish}", "write `silu`"),
     ("activation: {kind: ReLU}", "write `relu`"),
     ("activation: {kind: elu}", "there is none: exp(x) - 1 below zero"),
-    ("resize: {scale: 2, mode: bicubic}", "there is none: sampling is `nearest` or `bilinear`"),
+    ("resize: {scale: 2, mode: bicubic}", "there is none: the modes are `nearest` and `bilinear`"),
 )
 
 
