@@ -215,7 +215,7 @@ def expand_call(
     call_site = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
     inner = env.replace_fields(
         # Steps in a block are named below the call, so that two calls have weights of their own.
-        place=add_path_node(step, env),
+        path_node=add_path_node(step, env),
         # A block sees what it is given and nothing of its caller: what it means does not depend on
         # who calls it.
         names=Bindings(),

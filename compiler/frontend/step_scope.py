@@ -148,7 +148,7 @@ class StepScope:
 
     def enter_path(self, path_node: PathNode) -> "StepScope":
         """Return the scope with nodes named below another place."""
-        return self.replace_fields(place=path_node)
+        return self.replace_fields(path_node=path_node)
 
     def enter_iteration(
         self, loop_kind: str, index: int, count: int, path_node: PathNode, names: Mapping[str, Any]
@@ -156,7 +156,7 @@ class StepScope:
         """Return the scope of one turn of a loop, with names of the turn's own."""
         loop_names = {"i": index, "first": index == 0, "last": index == count - 1, **names}
         return self.replace_fields(
-            place=path_node,
+            path_node=path_node,
             names=self.names.merge(loop_names),
             loop=f"{loop_kind} {index + 1} of {count}",
             depth=self.depth + 1,
