@@ -112,7 +112,7 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
         kind: Any = type(part)  # exactly: to ask whether it is a subclass of an ABC takes long
         if kind is NameReference:
             if scope.names.get(part.name) is None:
-                raise part.missing(scope)
+                raise part.create_missing_error(scope)
         elif kind in (SizeOf, LengthOf):
             part.evaluate(scope)
         elif kind is tuple:

@@ -145,7 +145,7 @@ EXPECTED_MESSAGES = {
 def test_what_is_spoilt_is_found(spoil):
     model = emit_model(AX620)
     spoil(model)
-    violations = [violation.found for violation in list_refused(model, AX620)]
+    violations = [violation.message for violation in list_refused(model, AX620)]
     assert any(violation.startswith(EXPECTED_MESSAGES[spoil]) for violation in violations), (
         violations
     )

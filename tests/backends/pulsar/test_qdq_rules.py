@@ -104,7 +104,7 @@ def test_what_breaks_a_rule_is_found(name, chip):
     assert {violation.severity for violation in rule_violations} == {
         Severity.DOUBTFUL if doubtful else Severity.REFUSED
     }
-    assert all(violation.found and violation.remedy for violation in rule_violations)
+    assert all(violation.message and violation.remedy for violation in rule_violations)
 
 
 def test_every_rule_has_a_file():

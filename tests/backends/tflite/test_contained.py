@@ -95,4 +95,4 @@ def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> Non
         "it has `WHILE`, which no model of tcc has",
     )
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
-        BACKEND.numbers(TARGET, tmp_path)
+        BACKEND.read_number_types(TARGET, tmp_path)

@@ -86,7 +86,7 @@ def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ..
         signed_input = x.astype(np.int16) - (0 if x.dtype == np.int8 else 128)
         feeds[source.name] = signed_input.astype(np.int8).transpose(1, 2, 0)[None]
     y = runner(**feeds)["out"][0].transpose(2, 0, 1)
-    expected = op.integer(xs, tuple(x[None] for x in arrays), params)[0]
+    expected = op.compute(xs, tuple(x[None] for x in arrays), params)[0]
     zero = 0 if expected.dtype == np.int8 else -128
     return int((y.astype(np.int16) - zero != expected).sum())
 

@@ -75,7 +75,7 @@ class Refusing(Printer):
 
     def refusals(self, target, graph):
         for node in graph.nodes:
-            if node.op.word == "conv":
+            if node.op.keyword == "conv":
                 yield Refusal(node, "kernels of 3 are too small", "take 5")
 
 

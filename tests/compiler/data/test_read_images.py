@@ -25,7 +25,7 @@ def photographs(tmp_path):
 
 
 def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch):
-    uncached = [photographs.tensor(index, SOURCE) for index in range(4)]
+    uncached = [photographs.read_tensor(index, SOURCE) for index in range(4)]
     decoded = []
     decode = confined_images.decode_input_pixels
     monkeypatch.setattr(
@@ -33,23 +33,23 @@ def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch)
         "decode_input_pixels",
         lambda data, *options: decoded.append(data) or decode(data, *options),
     )
-    cached_set = replace(photographs, read_already=PixelCache())
+    cached_set = replace(photographs, pixel_cache=PixelCache())
     fit_set, held_out_set = cached_set.split()  # parts share what was read
     for _ in range(3):
         for index, expected in enumerate(uncached):
-            np.testing.assert_array_equal(cached_set.tensor(index, SOURCE), expected)
+            np.testing.assert_array_equal(cached_set.read_tensor(index, SOURCE), expected)
         for part in (fit_set, held_out_set):
             for index in range(len(part)):
-                part.tensor(index, SOURCE)
+                part.read_tensor(index, SOURCE)
     assert len(decoded) == 4
 
 
 def test_what_has_no_room_is_read_again_and_nobody_changes_what_is_kept(photographs):
     store = PixelCache(free_bytes=2 * 8 * 8 * 3)
-    cached_set = replace(photographs, read_already=store)
+    cached_set = replace(photographs, pixel_cache=store)
     for index in range(4):
-        cached_set.levels(index, SOURCE)
+        cached_set.read_pixels(index, SOURCE)
     is_cached = [store.get(item.digest) is not None for item in cached_set.items]
     assert is_cached == [True, True, False, False]
     with pytest.raises(ValueError, match="read-only"):
-        cached_set.levels(0, SOURCE)[:] = 0
+        cached_set.read_pixels(0, SOURCE)[:] = 0

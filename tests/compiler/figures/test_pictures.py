@@ -45,7 +45,7 @@ def contains_rectangle(outer, inner):
 
 def compute_extent(text):
     """The rectangle that a text takes at most."""
-    width = text.font.width(text.text)
+    width = text.font.measure_width(text.text)
     left_edge = text.x - width // 2 if text.centred else text.x
     return left_edge, text.y - text.font.size, left_edge + width, text.y + 3
 
@@ -55,8 +55,8 @@ def check(drawing, flows_right=False):
     page = (0, 0, drawing.width, drawing.height)
     siblings = defaultdict(list)
     for frame in drawing.frames:
-        siblings[frame.inside].append(get_rectangle(frame))
-        outer = page if frame.inside < 0 else get_rectangle(drawing.frames[frame.inside])
+        siblings[frame.parent].append(get_rectangle(frame))
+        outer = page if frame.parent < 0 else get_rectangle(drawing.frames[frame.parent])
         assert contains_rectangle(outer, get_rectangle(frame)), frame.box.path
         for text in frame.texts:
             assert contains_rectangle(get_rectangle(frame), compute_extent(text)), text
@@ -65,14 +65,14 @@ def check(drawing, flows_right=False):
     check_texts(drawing, page)
     check_apart(drawing.wires)
     for wire in drawing.wires:
-        check_wire(wire, siblings[wire.inside], page, flows_right)
+        check_wire(wire, siblings[wire.parent], page, flows_right)
 
 
 def check_texts(drawing, page):
     """No box covers a block's header or a shape, and no two shapes meet."""
     for frame in drawing.frames:
-        if frame.inside >= 0:
-            for text in drawing.frames[frame.inside].texts:
+        if frame.parent >= 0:
+            for text in drawing.frames[frame.parent].texts:
                 assert not is_overlapping(get_rectangle(frame), compute_extent(text)), text
     leaves = [get_rectangle(f) for f in drawing.frames if not f.box.children]
     shapes = [compute_extent(text) for text in drawing.shapes]
@@ -172,7 +172,7 @@ class TestDenseNet:
             wire.points[-1][0]
             for wire in drawing.wires
             for frame in drawing.frames
-            if frame.inside < 0 and wire.points[-1][1] == frame.y
+            if frame.parent < 0 and wire.points[-1][1] == frame.y
         }
         assert len(end_columns) == 1
 

@@ -26,7 +26,7 @@ def create_image(graph: Graph, batch: int = 4) -> torch.Tensor:
 def run_calls(graph, weights, xs, training):
     """What the calls of the only node's op give, one after another."""
     (node,) = graph.nodes
-    types = graph.input_types(node)
+    types = graph.get_input_types(node)
     values = {f"x{i}": x for i, x in enumerate(xs)}
     for param, name in zip(node.op.params(*types), node.params, strict=True):
         values[param.role] = weights[name]

@@ -36,7 +36,7 @@ def build_classifier(units: int = 5, channels: int = 8):
 
 
 def test_sums_that_only_an_output_reads_leave_as_real_numbers():
-    graph = build_classifier().graph()
+    graph = build_classifier().build()
     int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
     assert list(get_layer_types(int8_program).values()) == [QConv, RealConv]
     assert integer_program.find_inexact_nodes(int8_program.graph) == ()
@@ -62,13 +62,13 @@ def test_onnx_runtime_gives_the_same_bits(level, signed):
 def test_what_is_read_again_stays_an_integer():
     add = build_classifier()
     add("more", Linear(3))
-    graph = add.graph(Output("features", "fc"), Output("logits", "more"))
+    graph = add.build(Output("features", "fc"), Output("logits", "more"))
     int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
     assert [*get_layer_types(int8_program).values()] == [QConv, QConv, RealConv]
 
 
 def test_sums_that_may_be_inexact_stay_integers():
-    graph = build_classifier(2, 700).graph()
+    graph = build_classifier(2, 700).build()
     weights = dict(sample_weights(graph))
     weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all of them become 127
     int8_program = build_program(lower_for_int8(graph, weights))

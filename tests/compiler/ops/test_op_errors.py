@@ -180,7 +180,7 @@ def test_refusals(op: Op, shapes: tuple[tuple[int, ...], ...], expected: str) ->
     assert read_refusal(op, *shapes) == expected
 
 
-@pytest.mark.parametrize("op", NEED_MAPS, ids=lambda op: op.word)
+@pytest.mark.parametrize("op", NEED_MAPS, ids=lambda op: op.keyword)
 def test_vectors_are_refused_where_a_map_is_needed(op: Op) -> None:
     assert read_refusal(op, (8,)) == (
         f"E0301 {op.keyword} needs a channels x height x width value:"

@@ -47,7 +47,7 @@ def create_nudge(factor: float) -> Pass:
 
 
 def test_a_wrong_pass_is_named_with_the_value_it_moved() -> None:
-    with pytest.raises(PassError, match=r"^relu_is_gone moved `logits` by [0-9.]+; its bound is 0"):
+    with pytest.raises(PassError, match=r"^remove_relu moved `logits` by [0-9.]+; its bound is 0"):
         validate.run(build_small_model(), (remove_relu,))
 
 
@@ -113,7 +113,7 @@ def test_an_output_that_is_the_input_itself_is_no_matter() -> None:
 def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
     add = NetBuilder(3, 6, 6)
     add("relu", Relu())
-    with pytest.raises(PassError, match="relu_is_gone moved `logits` by"):
+    with pytest.raises(PassError, match="remove_relu moved `logits` by"):
         validate.run(Model(add.build(), {}), (remove_relu,))
 
 

@@ -62,42 +62,42 @@ class TestClassMaps:
         (tmp_path / "net.yaml").write_text(text)
         spec = load(tmp_path / "net.yaml")
         net = network_plots.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
-        value, linear = class_maps.head(net.model, "scores")
+        value, linear = class_maps.find_head(net.model, "scores")
         assert linear is not None
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         maps = layers.create_float_runner(net.model, value)(tensor)
         raw = float_program.create_runner(net.model)(tensor)["scores"]
         bias = net.model.weights[linear.params[1]]
         for index in range(3):
-            heat_map = class_maps.activation_map(net.model, maps, linear, raw, index)
+            heat_map = class_maps.compute_activation_map(net.model, maps, linear, raw, index)
             # The mean of a class's map is its output, but for the bias.
             assert heat_map.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
 
     def test_of_a_mean_are_the_weighted_maps(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
-        value, linear = class_maps.head(net.model, "scores")
+        value, linear = class_maps.find_head(net.model, "scores")
         maps = layers.create_float_runner(net.model, value)(tensor)
         raw = float_program.create_runner(net.model)(tensor)["scores"]
-        heat_map = class_maps.activation_map(net.model, maps, linear, raw, 1)
-        weights, bias = (net.given.tensors[name] for name in linear.params)
+        heat_map = class_maps.compute_activation_map(net.model, maps, linear, raw, 1)
+        weights, bias = (net.weight_source.tensors[name] for name in linear.params)
         assert heat_map.heat.mean() + bias[1] == pytest.approx(raw[1], abs=1e-5)
-        grad = class_maps.gradcam(net.model, "scores", value, tensor, 1)
+        grad = class_maps.compute_gradcam(net.model, "scores", value, tensor, 1)
         pixel_count = maps.shape[1] * maps.shape[2]
         expected = np.maximum(np.tensordot(weights[1], maps, 1), 0) / pixel_count
         assert grad.heat == pytest.approx(expected, abs=1e-6)
-        assert grad.raw == pytest.approx(raw, abs=1e-5)
-        assert class_maps.gradcam(net.model, "scores", value, tensor, None).shown == raw.argmax()
+        assert grad.logits == pytest.approx(raw, abs=1e-5)
+        assert class_maps.compute_gradcam(net.model, "scores", value, tensor, None).shown == raw.argmax()
 
     def test_of_any_layer_and_the_input(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         for node in net.spec.graph.nodes:
             if layers.is_map(node.type.shape):
-                heat_map = class_maps.gradcam(net.model, "scores", node.name, tensor, 0)
+                heat_map = class_maps.compute_gradcam(net.model, "scores", node.name, tensor, 0)
                 assert heat_map.heat.shape == node.type.shape[1:]
                 assert (heat_map.heat >= 0).all()
-        assert class_maps.gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (12, 12)
+        assert class_maps.compute_gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (12, 12)
 
 
 class TestLayers:
@@ -113,10 +113,10 @@ class TestLayers:
                  for node in layers.select_convolutions(net.spec.graph, "net")]  # fmt: skip
         assert len(set(names)) == 2
         int8_outputs = layers.compute_int8_values(
-            int8_build, data.tensor(0, int8_build.lowered_model.graph.inputs[0])
+            int8_build, data.read_tensor(0, int8_build.lowered_model.graph.inputs[0])
         )
         for name in names:
-            real = layers.create_float_runner(net.model, name)(data.tensor(0, net.source))
+            real = layers.create_float_runner(net.model, name)(data.read_tensor(0, net.source))
             assert int8_outputs[name].shape == real.shape
             assert np.abs(int8_outputs[name] - real).max() < 0.03 * np.abs(real).max()
 

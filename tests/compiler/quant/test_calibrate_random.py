@@ -24,7 +24,7 @@ from tcc.testing.op_cases import CASES, build_one_input_model
 def assert_same_calibration(actual, expected):
     assert actual.calibration.ranges == expected.calibration.ranges
     assert actual.traces == expected.traces
-    assert actual.judged == expected.judged
+    assert actual.qualities_by_candidate == expected.qualities_by_candidate
     assert actual.calibration.rounded.keys() == expected.calibration.rounded.keys()
     for name, rounded_layer in actual.calibration.rounded.items():
         for field in ("weight", "scale", "bias"):

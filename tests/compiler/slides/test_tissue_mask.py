@@ -115,7 +115,7 @@ def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
     paper, wide = find_tissue(path, rule="paper")[0], find_tissue(path, rule="wide")[0]
     usual = find_tissue(path)[0]
     assert usual.mask.inside[25:50, 38:62].all()
-    assert usual.lost == 0
+    assert usual.lost_share == 0
     assert not paper.mask.inside[30, 40:60].any()
     assert wide.mask.inside[25:50, 38:62].all()
     assert wide.mask.inside[20:50, 10:30].all()
@@ -131,7 +131,7 @@ def test_of_one_colour_nothing_is_tissue(tmp_path, size, colour):
     steps, _ = find_tissue(path)
     assert not steps.mask.inside.any()
     assert steps.mask.regions == []
-    assert steps.lost == 0
+    assert steps.lost_share == 0
 
 
 def test_small_regions_holes_and_growth(tmp_path):
@@ -140,8 +140,8 @@ def test_small_regions_holes_and_growth(tmp_path):
     region, hole = 5 * 5 * 16.0, 5 * 5 * 16.0
     unsmoothed = find_tissue(path)[0].mask.inside
     assert unsmoothed.sum() == 600 - 25 + 25
-    assert find_tissue(path, least=region)[0].mask.inside.sum() == unsmoothed.sum()
-    assert find_tissue(path, least=region + 1)[0].mask.inside.sum() == 600 - 25
+    assert find_tissue(path, min_area=region)[0].mask.inside.sum() == unsmoothed.sum()
+    assert find_tissue(path, min_area=region + 1)[0].mask.inside.sum() == 600 - 25
     assert find_tissue(path, fill=hole - 1)[0].mask.inside.sum() == unsmoothed.sum()
     filled = find_tissue(path, fill=hole)[0].mask.inside
     assert filled[20:50, 10:30].all()

@@ -38,7 +38,7 @@ def start(monkeypatch, root):
 
 
 def send_request(process, do, payload=b"", seconds=60, max_bytes=64 * MIB, **fields):
-    return process.ask({"do": do, **fields}, payload, seconds, max_bytes)
+    return process.send_request({"do": do, **fields}, payload, seconds, max_bytes)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 25) + 3])
@@ -190,7 +190,7 @@ def test_a_pool_goes_on_after_a_crash_and_names_the_file(monkeypatch, root):
 def test_it_ends_with_who_started_it(root):
     program = (
         "from tcc.compiler.support.confined_process import ConfinedProcess as P; import os; "
-        "p = P('hostile_decoders', 1 << 28); p.ask({'do': 'echo'}, b'', 60, 99); "
+        "p = P('hostile_decoders', 1 << 28); p.send_request({'do': 'echo'}, b'', 60, 99); "
         "print(p._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = os.environ | {"PYTHONPATH": str(root / "tests")}

@@ -35,13 +35,13 @@ def list_names(cache):
 
 def test_what_is_put_comes_back_and_nothing_else(cache):
     assert cache.get("size", FIRST_KEY) is None
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) == PARTS
     assert list(cache.get("size", FIRST_KEY)) == list(PARTS)
     assert cache.get("size", SECOND_KEY) is None
     assert cache.get("bundle", FIRST_KEY) is None
     assert get_entry_path(cache).parent.stat().st_mode & 0o077 == 0
-    assert [(u.stage, u.entries) for u in cache.uses() if u.entries] == [("size", 1)]
+    assert [(u.stage, u.entries) for u in cache.measure_usage() if u.entries] == [("size", 1)]
 
 
 def test_keys_tell_values_and_stages_apart():
@@ -80,16 +80,16 @@ def test_keys_tell_values_and_stages_apart():
     ],
 )
 def test_a_damaged_entry_is_thrown_away(cache, damage):
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     get_entry_path(cache).write_bytes(damage(get_entry_path(cache).read_bytes()))
     assert cache.get("size", FIRST_KEY) is None
     assert not get_entry_path(cache).exists()
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) == PARTS
 
 
 def test_every_flipped_bit_is_found(cache):
-    cache.put("size", FIRST_KEY, {"a": b"xyz"})
+    cache.store("size", FIRST_KEY, {"a": b"xyz"})
     content = get_entry_path(cache).read_bytes()
     for byte_index in range(len(content)):
         data = bytearray(content)
@@ -115,15 +115,15 @@ def test_every_flipped_bit_is_found(cache):
 def test_a_forged_entry_whose_hash_holds_is_thrown_away(cache, head):
     import hashlib
 
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     body = head.replace(b"KEY", FIRST_KEY.encode()) + b"\n"
     get_entry_path(cache).write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     assert cache.get("size", FIRST_KEY) is None
 
 
 def test_an_entry_under_the_name_of_another_is_not_it(cache):
-    cache.put("size", FIRST_KEY, PARTS)
-    cache.put("bundle", SECOND_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
+    cache.store("bundle", SECOND_KEY, PARTS)
     get_entry_path(cache).rename(get_entry_path(cache, SECOND_KEY))
     assert cache.get("size", SECOND_KEY) is None  # another key
     get_entry_path(cache, SECOND_KEY, "bundle").rename(get_entry_path(cache, SECOND_KEY))
@@ -131,23 +131,23 @@ def test_an_entry_under_the_name_of_another_is_not_it(cache):
 
 
 def test_a_folder_or_a_pipe_in_the_place_of_an_entry(cache):
-    cache.put("size", SECOND_KEY, PARTS)
+    cache.store("size", SECOND_KEY, PARTS)
     os.mkfifo(get_entry_path(cache))
     assert cache.get("size", FIRST_KEY) is None
     get_entry_path(cache, SECOND_KEY).unlink()
     get_entry_path(cache, SECOND_KEY).mkdir()
     assert cache.get("size", SECOND_KEY) is None
-    cache.put("size", SECOND_KEY, PARTS)
+    cache.store("size", SECOND_KEY, PARTS)
     assert len(cache.said) == 1
     assert "nothing more is kept" in cache.said[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_entry_that_may_not_be_read(cache):
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     get_entry_path(cache).chmod(0)
     assert cache.get("size", FIRST_KEY) is None
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) == PARTS
     assert not cache.said
 
@@ -155,14 +155,14 @@ def test_an_entry_that_may_not_be_read(cache):
 def test_what_was_used_longest_ago_makes_room(cache):
     numbers = [compute_key("size", {"number": number}) for number in range(12)]
     for age, name in enumerate(numbers[:9]):
-        cache.put("size" if age % 2 else "bundle", name, {"a": bytes(10_000)})
+        cache.store("size" if age % 2 else "bundle", name, {"a": bytes(10_000)})
         os.utime(
             get_entry_path(cache, name, "size" if age % 2 else "bundle"), (1000 + age, 1000 + age)
         )
     assert cache.get("bundle", numbers[0])  # used now
     for name in numbers[9:]:
-        cache.put("size", name, {"a": bytes(10_000)})
-    assert sum(use.bytes for use in cache.uses()) <= cache.limit
+        cache.store("size", name, {"a": bytes(10_000)})
+    assert sum(use.bytes for use in cache.measure_usage()) <= cache.limit
     assert list_names(cache) == {numbers[0], *numbers[4:]}
 
 
@@ -170,18 +170,18 @@ def test_a_clock_that_was_set_back(cache):
     old = [compute_key("size", {"number": number}) for number in range(9)]
     ahead = time.time() + 1e6
     for name in old:
-        cache.put("size", name, {"a": bytes(10_000)})
+        cache.store("size", name, {"a": bytes(10_000)})
         os.utime(get_entry_path(cache, name), (ahead, ahead))
     for name in (FIRST_KEY, SECOND_KEY):
-        cache.put("size", name, {"a": bytes(10_000)})
+        cache.store("size", name, {"a": bytes(10_000)})
     # What comes now stays, and what seems to be of the future goes.
     assert {FIRST_KEY, SECOND_KEY} < list_names(cache)
     assert len(list_names(cache)) == 9
 
 
 def test_an_entry_larger_than_the_limit_is_not_kept(cache):
-    cache.put("size", SECOND_KEY, PARTS)
-    cache.put("size", FIRST_KEY, {"a": bytes(cache.limit)})
+    cache.store("size", SECOND_KEY, PARTS)
+    cache.store("size", FIRST_KEY, {"a": bytes(cache.limit)})
     assert list_names(cache) == {SECOND_KEY}
     assert not cache.said
     os.truncate(get_entry_path(cache, SECOND_KEY), cache.limit * 2)
@@ -215,7 +215,7 @@ for number in range(int(sys.argv[3])):
         one = compute_key("size", {"name": name})
         found = cache.get("size", one)
         assert found in (None, {"a": bytes([name]) * 3000}), name
-        cache.put("size", one, {"a": bytes([name]) * 3000})
+        cache.store("size", one, {"a": bytes([name]) * 3000})
         if not number: print(flush=True)
 """
 
@@ -249,13 +249,13 @@ def test_killed_writers_leave_nothing_that_hinders(cache):
             is_complete = cache.get("size", one) == {"a": bytes([name]) * 3000}
             assert is_complete == any(path.name == one for path in leftovers)
     (get_entry_path(cache, f".{FIRST_KEY}.tcc-new-01234567")).write_bytes(b"half")
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     assert not any(name.startswith(".") for name in list_names(cache))
     assert not cache.said
 
 
 def test_what_a_killed_writer_left_is_cleared(cache):
-    cache.put("size", FIRST_KEY, PARTS)
+    cache.store("size", FIRST_KEY, PARTS)
     leftover = get_entry_path(cache, f".{SECOND_KEY}.tcc-new-01234567")
     notes = get_entry_path(cache, "notes.txt")
     for path in (leftover, notes):

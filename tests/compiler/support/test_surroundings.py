@@ -23,7 +23,7 @@ def copied(tmp_path, monkeypatch):
     import_spec = importlib.util.spec_from_file_location("copied", target / "stage_cache.py")
     module = importlib.util.module_from_spec(import_spec)
     import_spec.loader.exec_module(module)
-    return module.digest_surroundings.__wrapped__, tmp_path
+    return module.digest_environment.__wrapped__, tmp_path
 
 
 CHANGES = {

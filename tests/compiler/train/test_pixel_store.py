@@ -80,14 +80,14 @@ def test_what_does_not_fit_in_memory_is_mapped(folder, options):
     data = dataset.read_dataset(folder)
     in_memory = decode_images(data, create_source(), ("a", "b"), options)
     mapped = decode_images(
-        data, create_source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64 - 1)
+        data, create_source(), ("a", "b"), replace(options, max_memory_bytes=20 * 3 * 64 - 1)
     )
     assert torch.equal(in_memory.pixels, mapped.pixels)
     assert list(options.scratch.iterdir()) == []
     with open("/proc/self/maps") as maps:
         assert f"{options.scratch}/levels-" in maps.read()
     exact = decode_images(
-        data, create_source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64)
+        data, create_source(), ("a", "b"), replace(options, max_memory_bytes=20 * 3 * 64)
     )
     assert torch.equal(exact.pixels, in_memory.pixels)
 
@@ -102,7 +102,7 @@ def test_a_disk_without_room(folder, options, monkeypatch):
             dataset.read_dataset(folder),
             create_source(),
             ("a", "b"),
-            replace(options, most_bytes=10),
+            replace(options, max_memory_bytes=10),
         )
     assert "No space left on device" in str(caught.value)
     assert list(options.scratch.iterdir()) == []
@@ -157,7 +157,7 @@ def test_a_class_of_damaged_images_alone(folder, options):
             ("a", "b"),
             replace(options, corrupt="skip"),
         )
-    val_options = replace(options, corrupt="skip", side="val")
+    val_options = replace(options, corrupt="skip", split="val")
     with pytest.raises(UserError, match="all 10 images of `a` on the side `val` cannot be read"):
         decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), val_options)
 

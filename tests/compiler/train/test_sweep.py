@@ -35,7 +35,7 @@ def test_every_combination(trials):
     assert [trial.recipe.learning_rate.peak for trial in combinations] == [0.1, 0.1, 0.2, 0.2] * 2
     assert {trial.recipe.learning_rate.schedule for trial in combinations} == {"exponential"}
     assert len({recipe.digest(trial.recipe) for trial in combinations}) == 2
-    assert combinations[-1].chosen == {
+    assert combinations[-1].varied_settings == {
         "growth": "16", "layers": "[2, 2]", "learning_rate.peak": "0.2",
         "learning_rate.schedule": "exponential", "seed": "4",
     }  # fmt: skip
@@ -141,7 +141,7 @@ def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
     report = {"val": {"accuracy": 0.5}, "test": None}
 
     def run(command):
-        argument_lists.append(command.words)
+        argument_lists.append(command.arguments)
         return TrialOutcome(report, "")
 
     monkeypatch.setattr(sweep, "run_trial", run)

@@ -14,21 +14,21 @@ from tcc.compiler.support.diagnostics import UserError
 
 def convert_counting_padding(call):
     """AveragePool that counts its padding whatever the file says."""
-    return call.emit(AvgPool((3, 3), (1, 1), 1), call.map())
+    return call.emit(AvgPool((3, 3), (1, 1), 1), call.get_map())
 
 
 def convert_crossed(call):
     """Gemm with its first two units exchanged."""
     step = layers.convert_gemm(call)
-    weight = call.build.weights[f"{step.value}.weight"]
+    weight = call.builder.weights[f"{step.value}.weight"]
     weight[:2] = weight[1::-1].copy()
     return step
 
 
 FAULTY_CONVERTERS = {
     "AveragePool": convert_counting_padding,
-    "Relu": lambda call: call.each(Relu6(), call.view()),
-    "LeakyRelu": lambda call: call.each(LeakyRelu(0.02), call.view()),
+    "Relu": lambda call: call.emit_elementwise(Relu6(), call.view()),
+    "LeakyRelu": lambda call: call.emit_elementwise(LeakyRelu(0.02), call.view()),
     "Gemm": convert_crossed,
     "GlobalMaxPool": pools.convert_global_avg_pool,
 }

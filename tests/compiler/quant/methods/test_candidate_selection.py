@@ -129,7 +129,7 @@ def compute_float_means(model, xs):
 def compute_mean_offsets(model, calibration, data) -> float:
     """Return how far the mean of each layer's output is off, on average, in steps."""
     program = quantize(model, calibration)
-    xs = [data.tensor(i, model.graph.inputs[0]) for i in range(len(data))]
+    xs = [data.read_tensor(i, model.graph.inputs[0]) for i in range(len(data))]
     float_means = compute_float_means(model, xs)
     clamps = set(find_fused_clamps(model.graph).values())
     runs = integer_program.run(program, xs, keep_all=True)
@@ -212,7 +212,7 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
 
     monkeypatch.setattr(CrossFitting, "run_images", record_run)
 
-    first_images = data.first(12)
+    first_images = data.select_first(12)
     images = CalibrationSplit(
         first_images,
         observe_folds(model, first_images, RunOptions()),

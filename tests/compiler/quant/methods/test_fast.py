@@ -27,7 +27,7 @@ def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
         traces[image].low,
         traces[image].high,
     )
-    from_few_images = Fast().find(model, fit_images.first(3), RunOptions())
+    from_few_images = Fast().find(model, fit_images.select_first(3), RunOptions())
     assert (from_few_images.held_out, from_few_images.expected) == (0, {})
 
 

@@ -118,7 +118,7 @@ def zero_first_filter(weight):
 @methods
 def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
     model = make_lowered_model(build_dense(), INT8)
-    convs = [node for node in model.graph.nodes if node.op.word == "conv"]
+    convs = [node for node in model.graph.nodes if node.op.keyword == "conv"]
     dead = replace_weights(model, convs[1].params[0], np.zeros_like)
     dead = replace_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
     dead = replace_weights(dead, convs[0].params[0], zero_first_filter)

@@ -148,7 +148,7 @@ def test_layer_by_layer_is_what_running_the_network_for_each_scale_finds(tmp_pat
     shape = model.graph.inputs[0].type.shape
     data = write_tensors(tmp_path, shape, 3)
     calibrated = weight_scale_search.search(model, observe(model, data), data)
-    images = [data.tensor(index, model.graph.inputs[0]) for index in range(len(data))]
+    images = [data.read_tensor(index, model.graph.inputs[0]) for index in range(len(data))]
     for name, share in search_by_definition(model, calibrated.ranges, images).items():
         weight = model.weights[next(n.params[0] for n in model.graph.nodes if n.name == name)]
         top = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)

@@ -29,7 +29,7 @@ def run_all_values(model, data):
     # an input cannot be an output under another name
     outputs = tuple(end for end in outputs if end.value != source.name)
     probed_model = Model(replace(model.graph, outputs=outputs), model.weights)
-    images = [data.tensor(i, source) for i in range(len(data))]
+    images = [data.read_tensor(i, source) for i in range(len(data))]
     runs = float_program.run(probed_model, images)
     table = {names[end.name]: np.stack([f[end.name] for f in runs]) for end in outputs}
     return table | {source.name: np.stack(images)}

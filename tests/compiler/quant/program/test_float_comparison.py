@@ -58,7 +58,7 @@ def images(tmp_path) -> DataSet:
 
 @pytest.fixture
 def good(model, images) -> Calibration:
-    return calibrate_on_input(model, images.tensor(0, model.graph.inputs[0]), 1.5)
+    return calibrate_on_input(model, images.read_tensor(0, model.graph.inputs[0]), 1.5)
 
 
 def compare_programs(model: Model, calibration: Calibration, images: DataSet) -> FloatComparison:
@@ -73,7 +73,7 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
     program = quantize(model, good)
     probes = (Output(f"{n.name}!", n.name) for n in model.graph.nodes)
     tapped = replace(model, graph=replace(model.graph, outputs=tuple(probes)))
-    xs = [images.tensor(i, model.graph.inputs[0]) for i in range(len(images))]
+    xs = [images.read_tensor(i, model.graph.inputs[0]) for i in range(len(images))]
     floats = float_program.run(tapped, xs)
     int8_runs = integer_program.run(program, xs, keep_all=True)
     assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(layers)
@@ -140,7 +140,7 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good, tmp_pa
     assert [step.name for step in steps] == ["last_relu"]
     mixed_comparison = compare_programs(model, mixed, images)
     assert floor.is_met(mixed_comparison.quality)
-    assert compare_programs(model, mixed, images.first(16)).quality == steps[-1].quality
+    assert compare_programs(model, mixed, images.select_first(16)).quality == steps[-1].quality
     assert mixed_comparison.in_float == ("gap", "last_relu")
     macs = {"stem": 27 * 8 * 144, "middle": 72 * 8 * 144, "last": 8 * 12 * 36}
     total = sum(macs.values()) + 60
@@ -201,8 +201,8 @@ QUALITY = make_class_quality(10, 0.97, 0.8)
     ],
 )
 def test_a_floor_says_what_is_below_it(floor, broken):
-    assert floor.broken({"logits": QUALITY}) == broken
-    assert floor.holds({"logits": QUALITY}) == (not broken)
+    assert floor.find_violations({"logits": QUALITY}) == broken
+    assert floor.is_met({"logits": QUALITY}) == (not broken)
 
 
 def test_no_number_is_below_every_floor():
