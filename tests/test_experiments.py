@@ -132,7 +132,7 @@ def test_a_network_that_tells_nothing_is_marked(tools, tmp_path, counts):
     text = render_page(tools, tmp_path, [counts])["drawn.md"]
     assert "| bright \u2020 |" in text
     assert "**Not converged**" in text
-    assert "In the last epoch bright told 0.9000 of its training images right." in text
+    assert "In the last epoch, bright classified 0.9000 of its training images correctly." in text
 
 
 def draw_images(folder):

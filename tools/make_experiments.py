@@ -120,11 +120,13 @@ def format_experiment_table(
     if table.positive:
         parts.append(f"Precision, recall and F1 are of `{table.positive}`.")
     elif "precision" in table.columns:
-        parts.append("Precision, recall and F1 are averages over the classes, by their images.")
+        parts.append(
+            "Precision, recall and F1 are averages over the classes, weighted by their images."
+        )
     if not all(table_row.beats_majority for table_row in table_rows):
         parts.append(
-            f"{MARK} **Not converged**: the interval of a seed holds the share of the most frequent"
-            " class, which is right without a look at the image. In the last epoch "
+            f"{MARK} **Not converged**: the interval of a seed contains the share of the most frequent"
+            " class, the accuracy of always answering that class. In the last epoch, "
             + "; ".join(
                 _describe_training(table_row)
                 for table_row in table_rows
@@ -159,7 +161,7 @@ def describe_form(experiment: Experiment, figures: ExperimentResults, name: str)
     epochs = sorted({run.epochs for run in figures.runs.values()})
     versions = "; ".join(f"{key} {setting}" for key, setting in figures.made_with.items())
     conditions = [
-        f"images of {form.size} x {form.size} pixels" if form.size else "the specs' own sizes",
+        f"images of {form.size} x {form.size} pixels" if form.size else "the sizes of the specs",
         f"{' or '.join(map(str, epochs))} epochs",
         "one seed" if len(form.seeds) == 1 else f"{len(form.seeds)} seeds",
         ", ".join(f"at most {count} a class in {side}" for side, count in form.images.items())
@@ -175,7 +177,7 @@ def describe_form(experiment: Experiment, figures: ExperimentResults, name: str)
     ]
     option = " --full" if figures.form == "full" else ""
     full_note = (
-        "" if option else " `--full` is the whole one: the papers' size and epochs, three seeds."
+        "" if option else " `--full` runs the full form: the papers' size and epochs, three seeds."
     )
     return (
         f"This is the **{figures.form} form**: {'; '.join(conditions)}. `python "
@@ -192,24 +194,24 @@ def make_pages(experiment: Experiment, figures: ExperimentResults, stem: Path) -
         files[path] = svg.render_scene(picture, f"{experiment.title}: {kind}")
         links.append(f"![{experiment.title}: {kind}]({path.name})")
     spread = (
-        "One seed was trained: another one gives other figures."
+        "One seed was trained: another seed gives other figures."
         if len({key.rpartition("-")[2] for key in figures.runs}) == 1
-        else "Shares are means over the seeds, with the least and the largest; an interval is that"
-        " of the seed in the middle."
+        else "Shares are means over the seeds, with the least and the largest. An interval is that"
+        " of the median seed."
     )
     parts = [
         f"# {experiment.title}",
         experiment.about.strip(),
-        "**Other images than the paper's, and so other figures**: a column `paper` is no target,"
-        " and networks are not ranked by a few images. Intervals are exact ones of 95 % (Clopper,"
-        f" Pearson). {spread}",
+        "**The images are not the paper's, so the figures differ**: do not read a column `paper` as"
+        " a target, and do not rank networks by so few images. Intervals are exact 95 % confidence"
+        f" intervals (Clopper, Pearson). {spread}",
         describe_form(experiment, figures, stem.name),
         "\n".join(describe_images(experiment, figures)).strip(),
         *(
             format_experiment_table(experiment, table, figures)
             for table in list_tables(experiment, get_form(experiment, figures))
         ),
-        *(["## Pictures", *links] if links else []),
+        *(["## Figures", *links] if links else []),
         f"All figures are in [{stem.name}.json]({stem.name}.json).",
     ]
     return {stem.with_suffix(".md"): "\n\n".join(parts) + "\n", **files}

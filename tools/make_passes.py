@@ -22,29 +22,30 @@ PATH = Path(__file__).resolve().parents[1] / "spec" / "passes.md"
 TEXT = """\
 # Passes
 
-Between a spec and an artifact, a network goes through passes: each takes a model and returns one
-that computes the same, exactly (to the bit) or within a bound relative to the outputs' largest
-magnitude. Any order is correct; some find more to do than others. `tcc dev passes` lists them,
-`tcc show` and `tcc build` run other ones with `--passes`, and `--verify-passes` runs the graph
-before and after each on a random input and compares every value that keeps its name.
+Look up which passes rewrite a network between its spec and an artifact. Each pass takes a model and
+returns one that computes the same: bit for bit (exact), or within a bound relative to the outputs'
+largest magnitude. Any order is correct, but some orders find more to rewrite. `tcc dev passes` lists
+the passes. `tcc show` and `tcc build` run other ones with `--passes`. `--verify-passes` runs the
+graph before and after each pass on a random input, and compares every value that keeps its name.
 
-This file is written by `tools/make_passes.py`.
+`tools/make_passes.py` writes this file.
 
-| pass | identity | what it does |
+| pass | tolerance | what it does |
 |---|---|---|
 {passes}
 
 ## Pipelines
 
-A pipeline is text: names of passes, or of pipelines, with commas between.
+A pipeline is a list of names of passes or pipelines, separated by commas.
 
 {pipelines}
 
-## What they do
+## Effect
 
-Operations and millions of multiply-accumulates of each network's inference part: `float` as
-written, `fused` as devices run it in float32, `ready` as calibration finds it. In the last,
-poolings by windows and the scales that no layer takes in are depthwise convolutions, and count so.
+The table has the operations and the millions of multiply-accumulates of each network at inference.
+`float` is the network as written, `fused` as devices run it in fp32, and `ready` is the lowered
+model that calibration uses. In `ready`, poolings by windows and the scales that no layer absorbs are
+depthwise convolutions, and are counted as such.
 
 | network | ops: float | fused | ready | MACs (M): float | fused | ready |
 |---|---:|---:|---:|---:|---:|---:|

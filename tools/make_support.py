@@ -19,28 +19,29 @@ from tcc.compiler.targets import devices
 PAGE = RECORD.with_suffix(".md")
 HEAD = """# Support
 
-See which network of the zoo runs on which target at which precision, how large it is and how
-exact. Of {all} combinations, {built} are built and compared with the reference, {refused} are
-refused. {taken} say `not built`: `tcc check` accepts them, but nobody has measured them for this
-page, so they have neither a size nor a comparison.
+See which network of the zoo runs on which target at which precision, its size, and how exact it is.
+Of {all} combinations, {built} are built and compared with the reference, and {refused} are refused.
+{taken} are `not built`: `tcc check` accepts them, but they are not measured yet. They have neither a
+size nor a comparison.
 
-A cell has the size of the target's files, how its outputs compare with the reference's, and the
+A cell has the size of the target's files, the comparison of its outputs with the reference, and the
 commit that was measured. Networks of more than 10⁹ multiplications run on one synthetic image,
 the others on two. `exact` means equal bits; a number is the power of ten that bounds the largest
 difference, relative to the largest output. The row *allowed* has the tolerance. Targets that
 cannot run here have only a size. Differences of floats depend on the processor. Untrained
 networks have random weights, of seed 0 with He's bounds, and a calibration on eight synthetic
 images. [refused_ops.txt](../tests/golden/refused_ops.txt) lists which ops each target refuses,
-and [targets](targets.md) explains the words.
+and [targets](targets.md) explains the terms.
 
-`make support` measures this page anew for a night: what it lacks, then the oldest cells.
+`make support` measures cells for a night: first those that are missing, then the oldest ones.
 """
 COSINES = """
-## What integers lose
+## Quantization error
 
-The least cosine of an output of the integer program with the floats' on drawn images, the same on
-every target that computes the program to the bit. Where weights are random it says little of
-trained ones; those of the trained networks on real images are on their [cards](../zoo/trained).
+The table has the least cosine similarity between an output of the int8 model and of the fp32 model,
+on synthetic images. It is the same on every target that computes the int8 program bit for bit. With
+random weights, it does not predict the result of trained ones. The [cards](../zoo/trained) have the
+accuracy of the trained networks on real images.
 """
 
 
@@ -99,7 +100,7 @@ def _format_cell(cell: Cell, allowed: float) -> str:
 def _format_refusals(cells: Sequence[Cell]) -> str:
     refused = [cell for cell in cells if cell.refused]
     lines = [f"- {' '.join(cell.key)}: {'; '.join(cell.refused)}\n" for cell in refused]
-    return "".join(["\n## What is refused\n\n", *(lines or ["Nothing of the zoo.\n"])])
+    return "".join(["\n## Refused combinations\n\n", *(lines or ["None.\n"])])
 
 
 def _format_cosines(cells: Sequence[Cell]) -> str:

@@ -60,8 +60,8 @@ from tcc.compiler.zoo.shipped import get_samples_folder, list_specs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pulsar.md"
 HEAD = (
-    "| network | packages, MB | floats off by | layers | one layer, steps"
-    " | whole, values that differ | by steps | classes |",
+    "| network | packages, MB | fp32 differs by | layers | one layer, steps"
+    " | complete file, values that differ | by steps | classes |",
     "|---|---|---|---|---|---|---|---|",
 )
 IMAGES = 4

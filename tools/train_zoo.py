@@ -133,9 +133,9 @@ def describe_groups(data_folder: Path, report: Document) -> str:
         if images.digest != report["data"]["digests"][split_name]:
             sys.exit(f"{data_folder}: the images of `{split_name}` are not those of the training")
     if not split.groups:
-        return "No groups, such as patients, are named: whether one is on two sides is unknown."
+        return "No groups, such as patients, are named: one may be in two splits."
     count = len(set(split.groups.values()))
-    return f"The images are of {count:,} groups, none of which is on two sides."
+    return f"The images are of {count:,} groups; no group is in two splits."
 
 
 def format_card(
@@ -162,7 +162,7 @@ def format_card(
     ]
     parts = [
         f"# {network.name}: {network_record.task}",
-        "**Not a medical device.** For research: no diagnosis may rest on it.",
+        "**Not a medical device.** For research only: do not base a diagnosis on it.",
         f"The spec `{network_record.spec}` with `{settings}`; weights under the "
         f"{network_record.license} licence."
         f" The digest of the weights is `{report['weights']}`.",
@@ -175,13 +175,13 @@ def format_card(
         f" {report['seed']}, threads: {report['threads']}. The same bytes come out where this is"
         f" the same: {versions}. Elsewhere expect figures within the intervals.",
         "## Accuracy on the test images",
-        "Intervals are exact ones of 95 % (Clopper, Pearson).",
+        "Intervals are exact 95 % confidence intervals (Clopper, Pearson).",
         _format_table(
-            ("form", "right", "accuracy", "interval", "weighted F1", "macro ROC-AUC"),
+            ("model", "correct", "accuracy", "interval", "weighted F1", "macro ROC-AUC"),
             [_format_scores(name, evaluation) for name, evaluation in evaluations.items()],
         ),
         _format_table(("class, in float", "sensitivity", "specificity", "images"), classes),
-        f"Integers are those of the shipped calibration, of {IMAGES} training images at most."
+        f"The int8 models use the shipped calibration, from at most {IMAGES} training images."
         f"{_describe_emulated(evaluations)}",
         "## Limits",
         network_record.limits.strip(),
@@ -193,8 +193,8 @@ def _describe_emulated(evaluations: Mapping[str, Document]) -> str:
     if f"int8, {EMULATED}, some" not in evaluations:
         return ""
     return (
-        " `some` are test images for programs that QEMU runs: the first by digest, whatever"
-        " their class."
+        " `some` is a subset of the test images, for programs that QEMU runs: the first by"
+        " digest, independent of their class."
     )
 
 

@@ -11,7 +11,7 @@ from tcc.compiler.ops import Op
 
 @exact_pass
 def common_subexpression(model: Model) -> Model:
-    """Compute once what several equal nodes compute.
+    """Merge equal nodes, so that their value is computed once.
 
     Equal is the same op on the same values with weights of equal numbers; who reads the later one
     reads the earlier. Identity: exact.

@@ -20,7 +20,7 @@ from tcc.compiler.ops import (
 
 @exact_pass
 def drop_identity(model: Model) -> Model:
-    """Leave out what gives its input; who reads that reads the input.
+    """Remove nodes that return their input, and connect their readers to the input.
 
     That is dropout at inference, and what moves, pools, pads or scales nothing. Identity: exact.
     """

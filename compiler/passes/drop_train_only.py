@@ -6,7 +6,7 @@ from tcc.compiler.ir.rewrite import eliminate_dead, extract_inference_graph
 
 @exact_pass
 def drop_train_only(model: Model) -> Model:
-    """Leave out what only training needs, and what then leads to no output.
+    """Remove nodes that only training needs, and nodes that then reach no output.
 
     Identity: exact. What remains is computed by the same nodes.
     """

@@ -11,7 +11,7 @@ from tcc.compiler.ops import Conv
 
 @exact_pass
 def fill_bias(model: Model) -> Model:
-    """Give each convolution that has no bias one of zeros.
+    """Add a bias of zeros to each convolution that has none.
 
     Identity: exact.
     """

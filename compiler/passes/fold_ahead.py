@@ -10,7 +10,7 @@ from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affi
 
 @bounded_pass(1e-4)
 def fold_ahead(model: Model) -> Model:
-    """Take each batch norm and scale into the layer that alone reads it.
+    """Fold each batch norm and scale into the next layer, if only that layer reads it.
 
     A layer is a convolution, a transposed one or a linear layer. A shift stays before a window
     that reaches a border of zeros, since the border is not shifted. Identity: within rounding;

@@ -10,7 +10,7 @@ from tcc.compiler.ops import Conv, Pad
 
 @bounded_pass(1e-4)
 def fold_pad(model: Model) -> Model:
-    """Take each border of zeros into the convolution that alone reads it.
+    """Fold each zero padding into the next convolution, if only that one reads it.
 
     Two borders of one value become one. Identity: within rounding, since a convolution may sum in
     another order where its border is its own.

@@ -13,7 +13,7 @@ from tcc.compiler.passes.channel_affine import extract_channel_affine, to_float3
 
 @bounded_pass(1e-4)
 def fold_scale(model: Model) -> Model:
-    """Take each batch norm and scale into the layer that it alone reads.
+    """Fold each batch norm and scale into the previous layer, if nothing else reads that.
 
     A layer is a convolution, a transposed one or a linear layer; it gets a bias if it has none.
     Identity: within rounding; the new weights are computed in float64 and rounded to float32 once.

@@ -32,7 +32,7 @@ from tcc.compiler.ops.elementwise import Bounds, Elementwise
 
 @exact_pass
 def fuse_clamps(model: Model) -> Model:
-    """Leave out clamps that clamp nothing, and put others next to their layer.
+    """Remove clamps that have no effect, and move others next to their layer.
 
     One whose input is in range already goes, as does one that another overrides; one after a max
     pooling of a convolution or sum comes before it, where it is part of that layer on a device.

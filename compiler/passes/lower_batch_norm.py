@@ -10,7 +10,7 @@ from tcc.compiler.passes.channel_affine import compute_batch_norm_affine
 
 @bounded_pass(1e-4)
 def lower_batch_norm(model: Model) -> Model:
-    """Make each batch norm a scale and shift per channel.
+    """Replace each batch norm by a scale and shift per channel.
 
     Identity: within rounding; scale and shift are computed in float64 and rounded once.
     """

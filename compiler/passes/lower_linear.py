@@ -18,7 +18,7 @@ from tcc.compiler.ops.elementwise import Elementwise
 
 @bounded_pass(1e-4)
 def lower_linear(model: Model) -> Model:
-    """Make each linear layer a convolution.
+    """Replace each linear layer by a convolution.
 
     The convolution reads the map that was flattened before the layer, with a window of its size,
     or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and

@@ -11,7 +11,7 @@ from tcc.compiler.ops.window import compute_reached_padding
 
 @bounded_pass(1e-4)
 def lower_pool(model: Model) -> Model:
-    """Make each average pooling a depthwise convolution, or a global one if it has one window.
+    """Replace each average pooling by a depthwise convolution, or a global one if it has one window.
 
     Identity: within rounding. A pooling whose windows count different numbers of pixels, because
     the border does not count or a last window is partial, stays; so does a global one, which

@@ -9,7 +9,7 @@ from tcc.compiler.ops import Conv, Scale, ScaleShift
 
 @bounded_pass(1e-4)
 def lower_scale_shift(model: Model) -> Model:
-    """Make each scale of a map a depthwise 1x1 convolution.
+    """Replace each scale of a map by a depthwise 1x1 convolution.
 
     Identity: within rounding; a device may round product and sum together.
     """

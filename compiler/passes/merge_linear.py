@@ -16,7 +16,7 @@ WeightAndBias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @bounded_pass(1e-4)
 def merge_linear(model: Model) -> Model:
-    """Make one layer of two in a row, where that multiplies no more.
+    """Merge two layers in a row, if that needs no more multiplications.
 
     Two linear layers, two scales, or two convolutions of which one has a 1x1 window and both or
     the other are not grouped. Only where the result multiplies no more than both did. Identity:

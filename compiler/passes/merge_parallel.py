@@ -18,7 +18,7 @@ from tcc.compiler.ops import Conv, Slice
 
 @bounded_pass(1e-4)
 def merge_parallel(model: Model) -> Model:
-    """Make one convolution of all 1x1 ones that read one value.
+    """Merge all 1x1 convolutions that read one value.
 
     It multiplies as much as they did, in one go. Identity: within rounding, for the order of the
     sums. In no pipeline: a slice between a convolution and its activation costs more than it saves

@@ -1,4 +1,4 @@
-"""Make one convolution of those that read one value and are summed."""
+"""Merge convolutions that read one value and are summed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ Tensor = NDArray[np.float64]
 
 @bounded_pass(1e-4)
 def merge_sum(model: Model) -> Model:
-    """Make one convolution of those that read one value and are summed.
+    """Merge convolutions that read one value and are summed.
 
     One of them holds all: their windows lie in its own, their groups in its groups, and they step
     alike, so that it multiplies no more than before. What a scale or batch norm makes of the value,

@@ -7,7 +7,7 @@ from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 
 @bounded_pass(1e-4)
 def pool_first(model: Model) -> Model:
-    """Move an average pooling before the 1x1 convolution that it alone reads.
+    """Move an average pooling before a 1x1 convolution, if nothing else reads that.
 
     Identity: within rounding. Both are linear, one in the pixels of a channel and one in the
     channels of a pixel, so they commute; the bias stays as it is because the factors of each

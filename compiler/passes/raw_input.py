@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @bounded_pass(1e-4)
 def raw_input(model: Model) -> Model:
-    """Make each image input its grey levels, and the first convolution normalise them.
+    """Replace each image input by its pixel values, and fold normalization into the first convolution.
 
     Where that convolution has a border of zeros, which are pixels of the mean, a border of these
     comes before it. An input that is read by anything else, or whose mean is no grey level, gets

@@ -60,7 +60,9 @@ def assert_same(actual, expected):
     assert actual.digest == expected.digest
     assert actual.digests == expected.digests
     for index in range(len(actual)):
-        assert np.array_equal(actual.read_tensor(index, SOURCE), expected.read_tensor(index, SOURCE))
+        assert np.array_equal(
+            actual.read_tensor(index, SOURCE), expected.read_tensor(index, SOURCE)
+        )
 
 
 def test_names_and_folders_have_no_say(folder, tmp_path):

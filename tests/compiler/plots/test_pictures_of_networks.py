@@ -87,7 +87,10 @@ class TestClassMaps:
         expected = np.maximum(np.tensordot(weights[1], maps, 1), 0) / pixel_count
         assert grad.heat == pytest.approx(expected, abs=1e-6)
         assert grad.logits == pytest.approx(raw, abs=1e-5)
-        assert class_maps.compute_gradcam(net.model, "scores", value, tensor, None).shown == raw.argmax()
+        assert (
+            class_maps.compute_gradcam(net.model, "scores", value, tensor, None).shown
+            == raw.argmax()
+        )
 
     def test_of_any_layer_and_the_input(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
@@ -97,7 +100,10 @@ class TestClassMaps:
                 heat_map = class_maps.compute_gradcam(net.model, "scores", node.name, tensor, 0)
                 assert heat_map.heat.shape == node.type.shape[1:]
                 assert (heat_map.heat >= 0).all()
-        assert class_maps.compute_gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (12, 12)
+        assert class_maps.compute_gradcam(net.model, "scores", "image", tensor, 0).heat.shape == (
+            12,
+            12,
+        )
 
 
 class TestLayers:

@@ -53,7 +53,10 @@ def test_parts_that_are_left_add_up_and_others_are_refused():
     parts = np.random.default_rng(0).normal(size=(4, 2, 5, 5)).astype(np.float32)
     op = Conv(3, (3, 3))
     moments = compute_moments(op, parts, 4)
-    kept_sums, recomputed = moments.select_images((3, 1)).sums, compute_moments(op, parts[[1, 3]], 2).sums
+    kept_sums, recomputed = (
+        moments.select_images((3, 1)).sums,
+        compute_moments(op, parts[[1, 3]], 2).sums,
+    )
     assert kept_sums.products[0] == pytest.approx(recomputed.products[0])
     assert list(moments.select_images((3, 1)).parts) == [(1,), (0,)]
     joined = condensed_statistics.TapMoments({(0, 1): moments.sums})
