@@ -162,7 +162,7 @@ def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc
     (home / "tiny.yaml").write_text(text.replace(line, ""))
     checked = tcc("check", "tiny.yaml")
     assert checked.code == 0
-    assert "warning[W0513]: nothing says how an image becomes the input `image`" in checked.err
+    assert "warning[W0513]: no `preprocess` converts an image to the input `image`" in checked.err
     assert tcc("check", "tiny.yaml", "--strict").code == 2
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)

@@ -173,7 +173,7 @@ def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
     args = ("--color", "rgb", "--mean", "124,0.5,0.5")
     outcome = tcc("import", net, *args, "--json")
     assert [w["kind"] for w in outcome.document["warnings"]] == ["pixel-statistics"]
-    message = "warning[W0541]: no pixels between 0 and 1 have the mean 124 [pixel-statistics]\n"
+    message = "warning[W0541]: pixels between 0 and 1 cannot have the mean 124 [pixel-statistics]\n"
     assert f"{message}  --> net.yaml\n" in outcome.err
 
 
