@@ -179,7 +179,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
 def test_floats_take_no_option_of_integers(tcc, home, words):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
     assert outcome.code == 2
-    assert f"`{words[0]}` has no effect: no target is built in integers" in outcome.err
+    assert f"`{words[0]}` has no effect: no target is built as int8" in outcome.err
 
 
 def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
