@@ -49,7 +49,7 @@ def catch_missing():
 def test_nothing_is_here(place):
     assert RUNTIME_PACKAGE.find_tool().version is None
     assert catch_missing().reason == "npm, which would fetch it, is not here"
-    install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` brings into ~/.cache/tcc/"
+    install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` into ~/.cache/tcc/"
     assert install_hint in catch_missing().tool.install
 
 
