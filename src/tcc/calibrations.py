@@ -28,7 +28,7 @@ def calibrate(
 
     Args:
         spec: What `load` returned, or what it takes.
-        data: A folder of images or of class folders, or an `.npz` file.
+        data: A folder of images, a folder of class folders, or an `.npz` file.
         target: The name of a target that is calibrated for.
         weights: A safetensors file; without it, a trained network's own, or random ones, as the
             result says.
