@@ -71,6 +71,18 @@ def build(
     is written: one golden for a single target; for several targets all goldens, and each layer of
     their int8 programs.
 
+    `floors` can have these bounds. A bound that it does not have comes from the spec's `accuracy`,
+    or else has the default below. All except `max_drop` are compared with the worse end of the 95 %
+    confidence interval for unseen images.
+
+    - `min_cosine`: The smallest mean cosine between int8 and fp32 outputs. By default 0.98 for
+      classes, none for other outputs.
+    - `max_drop`: The largest share of images with a changed class or decision. By default none.
+    - `min_correlation`: The smallest correlation of each output with its fp32 values over the
+      images. By default 0.5.
+    - `max_error`: The largest error of each output, relative to the spread of its fp32 values. By
+      default 1 for decisions and regression, none for classes.
+
     Args:
         spec: A value that `load` returned, or anything that `load` accepts.
         target: The name of a target, or a list of names, which share one calibration. `tcc targets`
@@ -80,21 +92,13 @@ def build(
         out: The folder in which the bundle's folder is created.
         precision: A precision that every target offers. By default `fp32`, or the target's first
             precision if it has no `fp32`.
-        seed: Seed of random weights. If it is given, random weights are used; otherwise a network
-            without weights gets seed 0.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
         calibration: For an int8 model: a file that `calibrate` wrote. Without it, `data` is used
             for calibration, or the calibration of a trained network.
         data: Images, as for `calibrate`. They also measure the accuracy of the int8 model.
         method: As for `calibrate`.
-        floors: Accuracy bounds of the int8 model, by name. They replace those of the spec's
-            `accuracy`. `min_cosine`: the smallest mean cosine between int8 and fp32 outputs; by
-            default 0.98 for classes and none for other outputs. `max_drop`: the largest share of
-            images with a changed class or decision; by default none. `min_correlation`: the
-            smallest correlation of each output with its fp32 values over the images; by default
-            0.5. `max_error`: the largest error of each output, relative to the spread of its fp32
-            values; by default 1 for decisions and regression and none for classes. All bounds
-            except `max_drop` are compared with the worse end of the 95 % confidence interval for
-            unseen images.
+        floors: Accuracy bounds of the int8 model, by name.
         mixed: Keep layers in float if the bounds need it. The layers are chosen with images that
             are not used to measure the accuracy.
         allow_few: Measure the accuracy with fewer than 16 different images, which is refused by
@@ -162,8 +166,8 @@ def run(
     A file, a Pillow image and an array with the same pixels give bit-identical results.
 
     Args:
-        bundle: A value that `build` returned or its folder, or a value that `load` returned or
-            anything that `load` accepts.
+        bundle: A bundle (a value that `build` returned, or its folder) or a spec (a value that
+            `load` returned, or anything that `load` accepts).
         images: One image or several: files, Pillow images, or arrays of RGB pixels from 0 to 255,
             uint8 (height, width, 3), or grey pixels (height, width). The network's preprocessing is
             applied to all of them.
@@ -185,7 +189,7 @@ def run(
         MissingTool: The runtime of the artifact is not installed.
 
     Example:
-        (prediction,) = tcc.run("ddsnet-blood", "zoo/samples/TUM/1.png")
+        (prediction,) = tcc.run("ddsnet-blood", "zoo/cells/WBC/1.png")
         print(prediction)
     """
     called = locals()
@@ -304,7 +308,7 @@ def evaluate(
         MissingTool: The runtime of the artifact is not installed.
 
     Example:
-        evaluation = tcc.evaluate("docs/examples/tiles.yaml", "zoo/samples", seed=0)
+        evaluation = tcc.evaluate("ddsnet-blood", "zoo/cells")
         print(evaluation.scores.accuracy)
     """
     called = locals()

@@ -34,8 +34,8 @@ def calibrate(
             weights. The result records which.
         out: The file to write, if any.
         method: The name of a method; `tcc calibrate --help` lists them.
-        seed: Seed of random weights. If it is given, random weights are used; otherwise a network
-            without weights gets seed 0.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
         min_images: The smallest number of images. Images with the same pixels count once.
 
     Returns:

@@ -79,7 +79,7 @@ def check(
     Returns:
         `cost` has the cost of each layer, `expectations` the results of the tests, and
         `capabilities` one entry per target. `errors` lists everything that is wrong; `holds` is
-        true if there is nothing.
+        true if it is empty.
 
     Raises:
         UserError: The spec has an error, or there is no such target or precision.
@@ -128,8 +128,8 @@ def lower(
             weights.
         precision: A precision that the target offers. By default `fp32`, or the target's first
             precision if it has no `fp32`.
-        seed: Seed of random weights. If it is given, random weights are used; otherwise a network
-            without weights gets seed 0.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
         calibration: For an int8 model: a file that `calibrate` wrote. Without it, `data` is used
             for calibration, or the calibration of a trained network.
         data: Images, as for `calibrate`.
@@ -250,12 +250,12 @@ def torch(
         spec: A value that `load` returned, or anything that `load` accepts.
         weights: A safetensors file. Without it, the weights of a trained network, or random
             weights.
-        seed: Seed of random weights. If it is given, random weights are used; otherwise a network
-            without weights gets seed 0.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
 
     Returns:
-        A module from image tensors (N, *shape), after the spec's preprocessing, to a dict of
-        outputs (N, *shape) by their names in the spec.
+        A module from image tensors `(N, *shape)`, after the spec's preprocessing, to a dict of
+        outputs `(N, *shape)` by their names in the spec.
 
     Raises:
         UserError: The spec or the weights are wrong.
@@ -263,7 +263,7 @@ def torch(
 
     Example:
         module = tcc.torch("ddsnet", seed=1)
-        print(module)
+        print(sum(parameter.numel() for parameter in module.parameters()))
     """
     called = locals()
     _require_torch()

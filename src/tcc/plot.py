@@ -4,7 +4,7 @@
 
     plot.gradcam("ddsnet-lung", ["zoo/samples/TUM/1.png"], "gradcam.svg")
 
-Each function returns a matplotlib figure. They need the extra `plot`. `out` is a .png or .svg file
+Each function returns a matplotlib figure. All need the extra `plot`. `out` is a .png or .svg file
 to write as well.
 
 `spec` is a value that `tcc.load` returned, or anything that `tcc.load` accepts. Without `weights`,
@@ -143,7 +143,7 @@ def gradcam(
         weights: A safetensors file.
         data: A data set, instead of `images`.
         split: The run of `tcc train` that the weights come from, or "none".
-        most: Only the first images of `data` are drawn, at most this many.
+        most: The largest number of images to draw, from the first one on.
     """
     from tcc.compiler.plots import network_plots
 
@@ -175,7 +175,7 @@ def cam(
         weights: A safetensors file.
         data: A data set, instead of `images`.
         split: The run of `tcc train` that the weights come from, or "none".
-        most: Only the first images of `data` are drawn, at most this many.
+        most: The largest number of images to draw, from the first one on.
     """
     from tcc.compiler.plots import network_plots
 
