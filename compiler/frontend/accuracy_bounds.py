@@ -15,7 +15,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 
 BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
 """What each bound may be at most; all are at least 0."""
-HELP = f"floors are {', '.join(BOUNDS)}; such as min_cosine=0.95"
+HELP = f"floors are {', '.join(BOUNDS)}; for example min_cosine=0.95"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,6 @@ def _list_floors(option: str) -> Iterator[tuple[str, object, Span]]:
         raise atomic_files.explain(error, path, "read the floors") from error
     if not isinstance(tree, Mapping):
         help = f"write a line for each floor, such as min_cosine: 0.95; {HELP.partition(';')[0]}"
-        raise fail("E0790", "floors are a mapping of names to numbers", tree.span, help=help)
+        raise fail("E0790", "floors must be a mapping of names to numbers", tree.span, help=help)
     for key, value in tree.items:
         yield str(key.value), yaml.to_plain(value), value.span

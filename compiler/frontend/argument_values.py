@@ -108,14 +108,12 @@ def check_single(name: str, value: Any, at: Span) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         size = abs(number) if isinstance(number, float) else 0.0
         if size > MAX_FLOAT32:
-            help = "write a smaller number: float32, in which devices compute, ends at 3.4e38"
+            help = "write a smaller number: the largest float32 is 3.4e38"
             label = f"{number:g} is infinite in float32"
             raise fail("E0214", f"`{name}` is too large", at, label=label, help=help)
         if 0 < size < MIN_NORMAL_FLOAT32:
             zero = "" if name == "std" else "0 or "
-            help = (
-                f"write {zero}a larger number: float32, in which devices compute, ends at 1.2e-38"
-            )
+            help = f"write {zero}a larger number: the smallest normal float32 is 1.2e-38"
             label = f"{number:g} is 0 in float32 on many devices"
             raise fail("E0214", f"`{name}` is too small", at, label=label, help=help)
 
@@ -125,7 +123,7 @@ def _add_quoting_help(p: Parameter, error: UserError) -> UserError:
     if p.kind is not Kind.LIST:
         return error
     # In a list of expressions a bare word is a name, in one of names it is text.
-    help = "text in an expression stands in quotes of its own: \"'text'\""
+    help = "put text in an expression into its own quotes: \"'text'\""
     return UserError(
         tuple(
             replace(d, help=help) if d.code == "E0221" and not d.help else d
@@ -160,7 +158,7 @@ def _read_name(tree: Tree) -> str:
     if not isinstance(value, str) and not _is_integer(value):
         raise fail(
             "E0213",
-            "a list of strings takes text alone",
+            "a list of strings can only contain text",
             tree.span,
             help="put it in quotes",
         )
@@ -240,11 +238,11 @@ _CONVERTERS: dict[Kind, Callable[[Any], Any]] = {
 
 
 _KIND_DESCRIPTIONS = {
-    Kind.INT: "a whole number",
+    Kind.INT: "an integer",
     Kind.FLOAT: "a finite number",
     Kind.BOOL: "true or false",
-    Kind.PAIR: "a whole number or [height, width]",
-    Kind.PADDING: "a whole number, [vertical, horizontal], [top, left, bottom, right] or `same`",
+    Kind.PAIR: "an integer or [height, width]",
+    Kind.PADDING: "an integer, [vertical, horizontal], [top, left, bottom, right] or `same`",
     Kind.LIST: "a list",
     Kind.STRING: "a string",
     Kind.NAMES: "a list of strings",

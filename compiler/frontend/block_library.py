@@ -140,19 +140,19 @@ class _Reader:
             if not inside or Path(name).is_absolute():
                 raise fail(
                     "E0111",
-                    "a used file must lie in the spec's folder",
+                    "a library must be in the folder of the spec",
                     entry.span,
-                    label=f"{name} leaves it",
-                    help=f"copy the library into {self.root.name}/, or use one that comes with tcc",
+                    label=f"{name} is outside it",
+                    help=f"copy the library into {self.root.name}/, or use one that ships with tcc",
                 )
             if base.is_file():
                 return base, str(base) if base is sibling_path else f"tcc:{name}"
         raise fail(
             "E0110",
-            f"no block library is at {name}",
+            f"there is no block library {name}",
             entry.span,
             help=(
-                f"looked in {user.parent}/ and among tcc's own: "
+                f"looked in {user.parent}/ and tcc's libraries: "
                 f"{', '.join(list_shipped_libraries())}"
             ),
         )
@@ -163,8 +163,8 @@ def _resolve_path(path: Path, entry: Scalar) -> Path:
         resolved_path = path.resolve()
         resolved_path.is_file()  # refuses names that are too long
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "its links lead in a circle"
-        raise fail("E0114", f"cannot read what `use` names: {reason}", entry.span) from None
+        reason = getattr(error, "strerror", None) or "its links are circular"
+        raise fail("E0114", f"cannot read a file in `use`: {reason}", entry.span) from None
     return resolved_path
 
 
@@ -217,7 +217,7 @@ def _add_block(blocks_by_name: dict[str, Block], key: Scalar, body: Tree) -> Non
     name = str(key.value)
     # A block called `conv` would change what every other file means by it.
     if name in RESERVED_NAMES:
-        raise fail("E0207", f"`{name}` is a word of the language and cannot name a block", key.span)
+        raise fail("E0207", f"`{name}` is a keyword and cannot name a block", key.span)
     if name in blocks_by_name:
         raise fail(
             "E0208",

@@ -33,7 +33,7 @@ class FrameworkAlias:
     def help(self) -> str:
         """What to do, as a diagnostic's help says it."""
         if not self.ours:
-            return f"there is none: {self.note}"
+            return f"not supported: {self.note}"
         return f"write `{self.write or self.ours}`" + (f": {self.note}" if self.note else "")
 
 

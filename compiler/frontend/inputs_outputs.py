@@ -44,13 +44,15 @@ def check_kind(output: Output, kind: TensorType, kind_tree: Tree) -> None:
         case "decisions":
             # A decision by itself needs a probability by itself: a softmax's depend on each other.
             if output.activation != "sigmoid":
-                label = f"its activation is `{output.activation}`, and decisions are probabilities"
+                label = f"its activation is `{output.activation}`, but decisions are probabilities"
                 help = "write `activation: sigmoid`, which gives each value its own probability"
                 raise _create_kind_error(output, kind_tree, label, help)
         case "regression":
             if output.activation == "softmax":
-                help = "write `activation: none`, or leave `kind` out"
-                raise _create_kind_error(output, kind_tree, "softmax gives shares of classes", help)
+                help = "write `activation: none`, or remove `kind`"
+                raise _create_kind_error(
+                    output, kind_tree, "softmax outputs are shares of classes", help
+                )
         case _:
             assert_never(output.kind)
 
@@ -138,9 +140,9 @@ def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Pre
         )
         raise fail(
             "E0234",
-            "preprocessing does not give the input's shape",
+            "preprocessing does not produce the shape of the input",
             tree.span,
-            label=f"it gives {produced_shape}, `shape` is {kind}",
+            label=f"it produces {produced_shape}, `shape` is {kind}",
             help=_describe_shape_fix(preprocess.color, produced_channels, kind),
         )
     return preprocess
@@ -209,7 +211,7 @@ def _check_pixels(tree: MappingTree, preprocess: Preprocess) -> None:
         argument_tree = tree.get("std") or tree.get("mean")
         if argument_tree is not None and max(abs(mean), abs(1 - mean)) > MAX_FLOAT32 * std:
             message = f"pixels become infinite with the mean {mean:g} and the std {std:g}"
-            raise fail("E0214", message, argument_tree.span, label="float32 ends at 3.4e38")
+            raise fail("E0214", message, argument_tree.span, label="the largest float32 is 3.4e38")
 
 
 def read_outputs(
@@ -235,7 +237,7 @@ def read_outputs(
                 "E0232",
                 "every output is `train_only`",
                 tree.span,
-                help="an artifact has only the others: take `train_only` off one",
+                help="an artifact only has the other outputs: remove `train_only` from one",
             )
         )
     return outputs, problems
@@ -297,4 +299,4 @@ def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTr
     # Two classes of one name could not be told apart in any report.
     repeated = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
     if repeated is not None:
-        raise fail("E0233", f"the label `{repeated}` stands twice", labels_tree.span)
+        raise fail("E0233", f"the label `{repeated}` appears twice", labels_tree.span)

@@ -35,9 +35,9 @@ def check_bindable(name: str, at: Span) -> None:
         UserError: It is a size of the input or a word of expressions.
     """
     if name in ("C", "H", "W"):
-        raise fail("E0231", f"`{name}` is the input's own size and cannot be bound", at)
+        raise fail("E0231", f"`{name}` is a size of the current value and cannot be bound", at)
     if name in KEYWORDS:
-        raise fail("E0231", f"`{name}` is a word of expressions and cannot be bound", at)
+        raise fail("E0231", f"`{name}` is a keyword of expressions and cannot be bound", at)
 
 
 def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:
@@ -95,11 +95,11 @@ def _check_bounds(p: Parameter, body: Mapping) -> None:
         bound = body.get_key(key)
         if bound is not None and p.kind in _UNBOUNDED:
             message = f"a parameter of type `{p.kind}` has no `{key}`"
-            raise fail("E0211", message, bound.span, help="`min` and `max` are for numbers alone")
+            raise fail("E0211", message, bound.span, help="only numbers can have `min` and `max`")
     choices_key, low = body.get_key("values"), body.get("min")
     if choices_key is not None and p.kind is not Kind.ENUM:
         message = f"a parameter of type `{p.kind}` has no `values`"
-        raise fail("E0211", message, choices_key.span, help="`values` are for `type: enum` alone")
+        raise fail("E0211", message, choices_key.span, help="only `type: enum` can have `values`")
     if low is not None and p.low is not None and p.high is not None and p.low > p.high:
         label = f"`max` is {p.high:g}"
         raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)

@@ -30,7 +30,7 @@ def check_structure(tree: Mapping, part: str) -> list[Fault]:
     faults: list[Fault] = []
     graph = tree.get_key("graph")
     if part == "library" and graph is not None:
-        help = "move its blocks to a file that holds `tcc:` and `blocks:` alone"
+        help = "move its blocks to a file with only `tcc:` and `blocks:`"
         message = "a spec with a graph cannot be used as a library"
         return [
             Fault((), graph.span, lambda: [Diagnostic("E0202", message, graph.span, help=help)])
@@ -104,7 +104,7 @@ def _explain(tree: Mapping, violation: SchemaViolation) -> Iterator[Diagnostic]:
 def _describe_invalid_name(
     tree: Mapping, violation: SchemaViolation, path: Path, span: Span
 ) -> Diagnostic:
-    help = "names are letters, digits and _, and do not begin with a digit"
+    help = "a name has letters, digits and _, and does not start with a digit"
     if path == ("name",):
         help = "a network's name is a letter, then up to 63 letters, digits, _ . and -"
     key_span = find_key_span(tree, path, str(violation.value)) if violation.of_key else span
@@ -161,7 +161,7 @@ def _explain_missing_keys(
 
 
 _TYPE_NAMES = {
-    "integer": "a whole number",
+    "integer": "an integer",
     "number": "a number",
     "string": "an expression",
     "boolean": "true or false",
@@ -177,7 +177,7 @@ def _describe_expected_type(path: Path, violation: SchemaViolation) -> str:
     if expected_types == ["string"]:
         type_names = ["text"]
     if expected_types == ["string", "object"]:
-        type_names = ["a word such as `relu`", "a mapping such as `conv: {...}`"]
+        type_names = ["a name such as `relu`", "a mapping such as `conv: {...}`"]
     if expected_types == ["array", "string"] and violation.rules.get("items", {}).get("$ref"):
         type_names = ["a list of steps", "the name of a value"]
     type_list = " or ".join(
@@ -223,7 +223,7 @@ def _describe_invalid_choice(violation: SchemaViolation, path: Path, span: Span)
             f"{_format_label(path)} must be {violation.rules['const']}",
             span,
             label=f"this is {_trim_text(violation.value)}",
-            help="this version of tcc reads version 1 of the language",
+            help="this release of tcc supports version 1 of the language",
         )
     choices = [str(c) for c in violation.rules["enum"]]
     help = framework_aliases.match_value(str(violation.value), tuple(choices)).help

@@ -257,7 +257,7 @@ def _check_inputs(step: Step, block: Block, actual_count: int) -> None:
             "E0218",
             f"`{block.name}` takes {expected_count} value{'s' * (expected_count > 1)} ({names})",
             step.at,
-            label=f"it is given {actual_count}",
+            label=f"it gets {actual_count}",
             help=f"write `from: [{names}]`" if expected_count > 1 else "",
         )
 
@@ -272,17 +272,17 @@ def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at:
         if condition is True:
             continue
         if condition is False:
-            reason = message.value if isinstance(message, Scalar) else "its contract is broken"
+            reason = message.value if isinstance(message, Scalar) else "its `require` is not met"
             text = that.value if isinstance(that, Scalar) else ""
             arguments = join_names([f"{k} = {_format_briefly(v)}" for k, v in inner.names.items()])
             raise fail(
                 "E0219",
-                f"`{block.name}` cannot be used so: {reason}",
+                f"`{block.name}` cannot be used like this: {reason}",
                 at,
                 label=f"`{text}` is false" + (f" ({arguments})" if arguments else ""),
             )
         if not isinstance(condition, Unknown):
-            raise fail("E0213", "a contract must be true or false", that.span)
+            raise fail("E0213", "a condition in `require` must be true or false", that.span)
 
 
 def _format_briefly(value: Any) -> str:
@@ -451,7 +451,7 @@ def _emit_node(
 def _create_arity_error(step: Step, actual_count: int) -> UserError:
     help = "join them first with `concat`, `add` or `mul`"
     if step.keyword in JOIN_NAMES:
-        help = f"leave the branches away to {step.keyword} the values of `from`"
+        help = f"remove the branches to {step.keyword} the values of `from`"
     return fail(
         "E0218",
         f"`{step.keyword}` takes one value",

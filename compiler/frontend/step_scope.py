@@ -235,9 +235,9 @@ def lookup_single_value(name: Scalar, current: GraphValue, env: StepScope) -> Gr
         return graph_values[0]
     raise fail(
         "E0218",
-        f"`{name.value}` is a list of values, and one is taken here",
+        f"`{name.value}` is a list of values, and this needs one value",
         name.span,
-        label=f"it holds {len(graph_values)}",
+        label=f"it has {len(graph_values)}",
         help=f"name one of them, such as `{name.value}[0]`, or join them: `concat: [{name.value}]`",
     )
 
@@ -252,7 +252,10 @@ def _select_list_values(
         return (ERROR_VALUE,)
     if isinstance(named_value, GraphValue):
         raise fail(
-            "E0222", f"`{list_name}` is one value, no list", name.span, help=f"write `{list_name}`"
+            "E0222",
+            f"`{list_name}` is one value, not a list",
+            name.span,
+            help=f"write `{list_name}`",
         )
     match select_entries(expr, len(named_value), env.create_expression_scope(current)):
         case int(index):
@@ -267,7 +270,7 @@ def _lookup_named_value(value_name: str, name: Scalar, env: StepScope) -> NamedV
     if value_name in env.values:
         return env.values[value_name]
     if value_name in CURRENT_VALUE_NAMES:
-        help = "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"
+        help = "the current value has no name: write `[]` instead, as in `add: [[], earlier]`"
         raise fail("E0217", f"no value is called `{value_name}`", name.span, help=help)
     nearest_name = find_nearest_name(value_name, tuple(env.values))
     known_names = join_names(env.values.keys()) or "none here: name one with `as:`"

@@ -47,7 +47,7 @@ def parse_step(tree: Tree) -> Step:
         return Step(str(tree.value), None, tree.span, tree)
     if not isinstance(tree, MappingTree):
         raise fail(
-            "E0204", "a step is a word such as `relu` or a mapping such as `conv: {...}`", tree.span
+            "E0204", "a step is a name such as `relu` or a mapping such as `conv: {...}`", tree.span
         )
     calls = [(key, args) for key, args in tree.items if key.value not in OPTIONS]
     if not calls:
@@ -77,7 +77,7 @@ def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserErr
     if op_class is not None and any(p.name == second_key.value for p in list_parameters(op_class)):
         return fail(
             "E0205",
-            f"`{second_key.value}` is an argument of `{first_key.value}` but stands beside it",
+            f"`{second_key.value}` is an argument of `{first_key.value}` but is next to it",
             second_key.span,
             help=f"indent it further, or write `{first_key.value}: {{{second_key.value}: ...}}`",
         )
@@ -85,9 +85,9 @@ def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserErr
         "E0205",
         "a step has exactly one op or block",
         second_key.span,
-        label=f"`{first_key.value}` is already this step's",
+        label=f"`{first_key.value}` is already the op of this step",
         help=(
-            f"begin a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`"
+            f"start a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`"
         ),
     )
 
@@ -273,10 +273,10 @@ def describe_unknown_argument(
     """Return the diagnostic of an argument that a word does not have."""
     # YAML's brackets cut text at commas: `{filters: max(a, b)}` has a key `b)`.
     if key.endswith((")", "]")):
-        help = 'text with commas stands in quotes: "max(a, b)"; a list is [a, b]'
+        help = 'put text with commas in quotes: "max(a, b)"; write a list as [a, b]'
         return Diagnostic("E0202", f"`{keyword}` has no {noun} `{key}`", at, help=help)
     if key in OPTIONS and noun == "argument":
-        help = f"`{key}` stands beside `{keyword}:`, not in it"
+        help = f"write `{key}` next to `{keyword}:`, not inside it"
         return Diagnostic("E0202", f"`{keyword}` has no argument `{key}`", at, help=help)
     accepted = f"it takes {join_names(parameter_names)}" if parameter_names else "it takes none"
     help = match_argument(key, parameter_names).help or accepted

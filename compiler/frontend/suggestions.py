@@ -25,11 +25,11 @@ def explain_type_error(path: Path, instance: object, rules: Mapping[str, Any], a
     if isinstance(instance, dict) and "items" in rules and "array" in rules["type"]:
         # In the notation that is there: brackets inside brackets, dashes among lines.
         flow = at.text[at.column - 1 : at.column] == "{"
-        return "put it in brackets: [...]" if flow else "begin each entry with `- `"
+        return "put it in brackets: [...]" if flow else "start each entry with `- `"
     if isinstance(instance, int | float) and (help := _explain_missing_list(key, instance)):
         return help
     if isinstance(instance, float) and not abs(instance) < float("inf"):
-        return "write a number; nothing here is infinite or undefined"
+        return "write a finite number"
     return _explain_step_error(key, instance, rules) if "object" in rules["type"] else ""
 
 
@@ -70,10 +70,10 @@ def explain_join_key(join_name: str, key: str) -> str:
         return (
             f"write `{join_name}: [[], earlier]`, where `[]` is the current value; or "
             f"`{join_name}:` and "
-            "beside it `from: [a, b]`"
+            "next to it `from: [a, b]`"
         )
     if key in ("branches", "inputs", "values", "of_branches"):
-        return f"the branches are `{join_name}`'s own list: write `{join_name}: [[], earlier]`"
+        return f"`{join_name}` takes the branches directly: write `{join_name}: [[], earlier]`"
     return ""
 
 
@@ -108,7 +108,7 @@ def explain_call_syntax(text: str, blocks: Mapping[str, Block]) -> str:
     keyword = call_match[1] if call_match else ""
     if call_match is None or (keyword not in blocks and keyword not in OPS_BY_NAME):
         part = call_match is None and text.endswith(")")
-        return "arguments stand in a mapping, `word: {name: value}`, not in ( )" if part else ""
+        return "arguments are a mapping, `word: {name: value}`, not a list in ( )" if part else ""
     params = _get_parameters(keyword, blocks)
     if keyword in JOIN_NAMES:
         return _explain_join(keyword, None)
@@ -121,9 +121,9 @@ def explain_call_syntax(text: str, blocks: Mapping[str, Block]) -> str:
         equals and key.strip() in {p.name for p in params} for key, equals, _ in assignments
     ):
         pairs = ", ".join(f"{key.strip()}: {value.strip()}" for key, _, value in assignments)
-        return f"arguments stand in a mapping: write `{keyword}: {{{pairs}}}`"
+        return f"arguments are a mapping: write `{keyword}: {{{pairs}}}`"
     positional = parts if all(parts) and not any(equals for _, equals, _ in assignments) else []
-    return f"arguments stand in a mapping: {explain_arguments(keyword, params, positional)}"
+    return f"arguments are a mapping: {explain_arguments(keyword, params, positional)}"
 
 
 def explain_missing_colon(text: str, blocks: Mapping[str, Block]) -> str:
@@ -137,7 +137,7 @@ def explain_missing_colon(text: str, blocks: Mapping[str, Block]) -> str:
         location = f"on the next line, below the first letter of `{keyword}`"
         return f"write `- {keyword}:`, and `{key}:` {location}"
     if key in blocks or key in OPS_BY_NAME:
-        return f"one step is one entry: begin another with `- {key}`"
+        return f"each step is a separate entry: start another with `- {key}`"
     if key in {p.name for p in _get_parameters(keyword, blocks)}:
         return f"write `- {keyword}:`, and `{key}:` below it, indented further"
     return f"a `:` is missing: write `{keyword}: ...`"

@@ -82,24 +82,24 @@ def _explain_diagnostic(diagnostic: Diagnostic, tables: _BindingTables) -> Diagn
 
 def _describe_binding_site(name: str, binding_span: Span, at: Span, when_span: Span | None) -> str:
     if (binding_span.line, binding_span.column) > (at.line, at.column):
-        return f"`{name}` is bound later, at {binding_span}; a step sees what stands before it"
+        return f"`{name}` is bound later, at {binding_span}; a step only sees earlier names"
     if when_span is not None:
         return (
-            f"`{name}` is bound at {binding_span}, on a side of the `when` at {when_span} "
-            "that is not taken"
-            " here: bind it on both sides, or after the `when`"
+            f"`{name}` is bound at {binding_span}, in a branch of the `when` at {when_span} "
+            "that is not used"
+            " here: bind it in both branches, or after the `when`"
         )
-    return f"`{name}` is bound at {binding_span}, among steps of their own; only those see it"
+    return f"`{name}` is bound at {binding_span}, in inner steps; only those see it"
 
 
 def _describe_outer_name(name: str, block: Block, outer: str) -> str:
     if outer == "value":
         return (
-            f"a block sees its own values only: name it in `inputs:` of `{block.name}`, and give"
+            f"a block only sees its own values: add it to `inputs:` of `{block.name}`, and give"
             f" it where that is called, `{block.name}:` with `from: [..., {name}]`"
         )
     return (
-        f"a block sees its own parameters only: declare `{name}` in `params:` of `{block.name}`,"
+        f"a block only sees its own parameters: declare `{name}` in `params:` of `{block.name}`,"
         f" and give it where that is called, `{block.name}: {{{name}: {name}}}`"
     )
 

@@ -28,7 +28,7 @@ def calibrate(
 
     Args:
         spec: A value that `load` returned, or anything that `load` accepts.
-        data: A folder of images or of class folders, or an `.npz` file.
+        data: A folder of images, a folder of class folders, or an `.npz` file.
         target: The name of the target to calibrate for.
         weights: A safetensors file. Without it, the weights of a trained network, or random
             weights. The result records which.

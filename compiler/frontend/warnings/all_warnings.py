@@ -43,7 +43,7 @@ def _find_unused_allows(
     for name, kind_name in allowed.items():
         if name not in reported_kinds:
             message = f"there is no warning of the kind `{name}` to silence"
-            yield create_warning("unused-allow", message, kind_name.span, help="leave it away")
+            yield create_warning("unused-allow", message, kind_name.span, help="remove it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ def _find_unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnos
             use.user == next(iter(library.files))
             and not _find_used_files(use.file, uses_by_file) & files
         ):
-            message = f"nothing of `{use.entry.value}` is used"
-            yield create_warning("unused-library", message, use.entry.span, help="leave it away")
+            message = f"nothing in `{use.entry.value}` is used"
+            yield create_warning("unused-library", message, use.entry.span, help="remove it")
 
 
 def _find_used_files(file: str, uses_by_file: Mapping[str, list[str]]) -> set[str]:

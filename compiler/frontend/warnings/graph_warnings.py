@@ -76,9 +76,9 @@ def find_dead_steps(
             owner.setdefault(name, path_node)
     for path_node in _find_last_steps(owner, nodes):
         if path_node.at and not (path_node.output and path_node.output.name in named_values):
-            message = f"nothing reads what `{path_node.base}` gives"
+            message = f"nothing reads the result of `{path_node.base}`"
             label = "the network is built without it"
-            help = "name it with `as` and read it, make it an output, or leave it away"
+            help = "name it with `as` and read it, make it an output, or remove it"
             yield create_warning("unused-branch", message, path_node.at, label=label, help=help)
 
 
@@ -120,9 +120,9 @@ def find_repeated_ops(graph: Graph) -> Iterator[Diagnostic]:
     for node in graph.nodes:
         previous = nodes_by_name.get(node.inputs[0]) if len(node.inputs) == 1 else None
         if previous is not None and _is_repetition(previous, node):
-            message = f"`{node.op.keyword}` comes right after `{previous.op.keyword}`"
+            message = f"`{node.op.keyword}` directly follows `{previous.op.keyword}`"
             label = f"which is at {previous.at}"
-            help = "leave one away"
+            help = "remove one of them"
             yield create_warning("repeated-op", message, node.at, label=label, help=help)
         if isinstance(node.op, Softmax) and node.type.shape[0] == 1:
             yield _create_constant_warning(node.at)
@@ -138,7 +138,7 @@ def _is_repetition(previous: Node, node: Node) -> bool:
 
 
 def _create_constant_warning(at: Span) -> Diagnostic:
-    help = "one number that is a probability is `sigmoid`; two classes are two numbers"
+    help = "use `sigmoid` for one probability, or two numbers for two classes"
     return create_warning("constant-output", "a softmax over one number is always 1", at, help=help)
 
 
@@ -158,7 +158,7 @@ def find_output_warnings(graph: Graph, tree: Tree | None) -> Iterator[Diagnostic
         twin = first_outputs.setdefault((output.value, output.activation), output.name)
         if twin != output.name and key:
             message = f"the outputs `{twin}` and `{output.name}` are the same value"
-            help = "name another value with `from`, or leave one away"
+            help = "read another value with `from`, or remove one of them"
             yield create_warning("same-output", message, key, help=help)
 
 
@@ -179,11 +179,9 @@ def _find_double_activation(
     while node is not None and isinstance(node.op, Flatten | Identity | Dropout):
         node = nodes_by_name.get(node.inputs[0])
     if node is not None and isinstance(node.op, Softmax | Sigmoid):
-        message = (
-            f"`{output.activation}` is applied to what went through `{node.op.keyword}` already"
-        )
+        message = f"`{output.activation}` is applied to the result of `{node.op.keyword}`"
         label = f"that is at {node.at}"
-        help = "the activation of an output comes after its raw value: leave the step away"
+        help = "remove the step: the output applies its activation itself"
         yield create_warning("double-activation", message, at, label=label, help=help)
 
 
@@ -198,7 +196,7 @@ def find_channels_last(source: Input, tree: Tree | None) -> Iterator[Diagnostic]
     if shape_tree is not None and corrected_shape:
         channels, _, width = source.type.shape
         message = f"the input has {channels} channels and is {width} wide"
-        help = f"channels come first: write {corrected_shape} if that is meant"
+        help = f"channels come first: write {corrected_shape} if you mean that"
         yield create_warning("channels-last", message, shape_tree.span, help=help)
 
 
@@ -207,8 +205,8 @@ def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagno
     advice = advise_preprocess(source.name, source.type.shape)
     key = tree.items[0][0] if isinstance(tree, MappingTree) else None
     if source.preprocess is None and advice and key is not None:
-        message = f"nothing says how an image becomes the input `{source.name}`"
-        label = "what is built takes tensors alone: `tcc run` and `tcc train` refuse images"
+        message = f"no `preprocess` converts an image to the input `{source.name}`"
+        label = "the artifact only takes tensors: `tcc run` and `tcc train` reject images"
         yield create_warning("no-preprocess", message, key.span, label=label, help=advice)
 
 
@@ -223,8 +221,8 @@ def find_implausible_statistics(source: Input, tree: Tree | None) -> Iterator[Di
         min_plausible = 0 if name == "mean" else MIN_STD
         for at, value in _locate_numbers(steps.get(name), values):
             if not min_plausible <= value <= 1:
-                message = f"no pixels between 0 and 1 have the {name} {value:g}"
-                help = f"pixels are divided by 255 first; of grey levels, {_explain_scale(value)}"
+                message = f"pixels between 0 and 1 cannot have the {name} {value:g}"
+                help = f"pixels are divided by 255 first; for 0 to 255, {_explain_scale(value)}"
                 yield create_warning(
                     "pixel-statistics", message, at, help=help if value > 1 else ""
                 )

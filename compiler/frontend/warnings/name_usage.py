@@ -45,9 +45,9 @@ class BindingSite:
 
 
 _REMEDY = {
-    "value": "read it with `from` or in a branch, or leave `as` away",
-    "side": "read it with `from`, in a branch or as an output, or leave it away",
-    "parameter": "read it in an expression, or leave it away",
+    "value": "read it with `from` or in a branch, or remove `as`",
+    "side": "read it with `from`, in a branch or as an output, or remove it",
+    "parameter": "read it in an expression, or remove it",
 }
 
 
@@ -168,10 +168,10 @@ class ScopeStack:
             unread = not any(previous_site.is_read for previous_site in previous.sites)
             unread_note = " before anything reads it" if unread and previous.sites else ""
             label = (
-                f"bound before at {previous.sites[0].at}" if previous.sites else "by the loop, too"
+                f"bound before at {previous.sites[0].at}" if previous.sites else "also by the loop"
             )
             message = f"the {site.subject} `{site.name}` is bound again{unread_note}"
-            help = "give the two different names"
+            help = "use two different names"
             self.diagnostics.append(
                 create_warning("rebound-name", message, site.at, label=label, help=help)
             )
@@ -182,10 +182,8 @@ class ScopeStack:
         label = (
             f"the other is bound at {previous.sites[0].at}" if previous.sites else "a loop's own"
         )
-        message = (
-            f"the {site.subject} `{site.name}` hides another of that name, which stays as it is"
-        )
-        help = "give the two different names"
+        message = f"the {site.subject} `{site.name}` hides another one, which does not change"
+        help = "use two different names"
         self.diagnostics.append(
             create_warning("shadowed-name", message, site.at, label=label, help=help)
         )
@@ -374,8 +372,8 @@ class NameUsage:
 
 
 def _create_loop_name_warning(name: str, outer_site: BindingSite, at: Span) -> Diagnostic:
-    message = f"in this loop `{name}` is the loop's own, not the {outer_site.subject} of that name"
-    help = f"give the {outer_site.subject} another name"
+    message = f"in this loop `{name}` is a new name, not the {outer_site.subject} of that name"
+    help = f"rename the {outer_site.subject}"
     label = f"which is bound at {outer_site.at}"
     return create_warning("shadowed-name", message, at, label=label, help=help)
 
@@ -420,7 +418,7 @@ def find_unused_blocks(root: MappingTree, calls: dict[str, set[str]]) -> Iterato
     for key, _ in blocks.items if isinstance(blocks, MappingTree) else ():
         if key.value not in reached:
             message = f"nothing uses the block `{key.value}`"
-            yield create_warning("unused-block", message, key.span, help="use it, or leave it away")
+            yield create_warning("unused-block", message, key.span, help="use it, or remove it")
 
 
 def find_reachable_blocks(calls: dict[str, set[str]]) -> set[str]:
