@@ -218,7 +218,8 @@ class TestMixed:
         outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert outcome.code == 2
         assert (
-            "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in outcome.err
+            "error[E0601]: `--mixed` has no effect: no images measure this int8 model"
+            in outcome.err
         )
 
 

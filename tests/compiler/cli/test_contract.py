@@ -138,7 +138,7 @@ def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, imag
         outcome = tcc(*args)
         assert outcome.code == 0, outcome.err
         assert "warning[E0717]: 1 file that looks like an image is skipped" in outcome.err
-        assert f"  --> {images}/cat/moving.gif\n   = GIF is not read\n" in outcome.err
+        assert f"  --> {images}/cat/moving.gif\n   = GIF is not supported\n" in outcome.err
         assert "warning[E0718]: transparency is dropped" in outcome.err
         assert f"  --> {images}/cat/clear.png\n" in outcome.err
 
@@ -150,7 +150,8 @@ def test_a_folder_of_gifs_alone(tcc, home, built):
         outcome = tcc(*args)
         assert outcome.code == 2
         assert (
-            "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in outcome.err
+            "no image in this folder\n  --> set\n   = set/a.gif: GIF is not supported\n"
+            in outcome.err
         )
 
 

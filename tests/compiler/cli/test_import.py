@@ -208,7 +208,7 @@ def test_replaces_nothing(tcc, home, net, taken):
     (home / taken).write_text("mine")
     outcome = tcc("import", net)
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this: it exists already" in outcome.err
+    assert "error[E0602]: cannot replace this: it already exists" in outcome.err
     assert (home / taken).read_text() == "mine"
     assert len([*home.iterdir()]) == 3
 

@@ -35,7 +35,7 @@ warning[W0501]: nothing reads the side `head` [unused-branch]
   |                ^^^^
    = help: read it with `from`, in a branch or as an output, or remove it
 
-2 warnings; `allow: [...]` in the spec silences a kind
+2 warnings; `allow: [KIND]` in the spec turns a kind off
 """
 
 

@@ -230,10 +230,10 @@ def test_a_block_that_uses_its_callers_names(
 @pytest.mark.parametrize(
     ("steps", "line", "note"),
     [
-        ("-\u00a0relu", 6, "column 4 holds U+00A0 (no-break space), which is no plain space: write a space"),
-        ("- conv:\u00a0{filters: 8, kernel: 3}", 6, "column 10 holds U+00A0 (no-break space), which is no plain space: write a space"),
-        ("- re\u200blu", 6, "column 7 holds U+200B (zero width space), which is no plain space: remove it"),
-        ("- relu\u3000", 6, "column 9 holds U+3000 (ideographic space), which is no plain space: write a space"),
+        ("-\u00a0relu", 6, "column 4 contains U+00A0 (no-break space), not an ordinary space: write a space"),
+        ("- conv:\u00a0{filters: 8, kernel: 3}", 6, "column 10 contains U+00A0 (no-break space), not an ordinary space: write a space"),
+        ("- re\u200blu", 6, "column 7 contains U+200B (zero width space), not an ordinary space: remove it"),
+        ("- relu\u3000", 6, "column 9 contains U+3000 (ideographic space), not an ordinary space: write a space"),
     ],
 )  # fmt: skip
 def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, note: str) -> None:
