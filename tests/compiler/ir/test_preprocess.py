@@ -326,7 +326,7 @@ def test_what_is_no_contract_is_refused(change):
 
 @pytest.mark.parametrize("data", [None, [], 3, "rgb"])
 def test_what_is_no_mapping_is_refused(data):
-    with pytest.raises(json_records.RecordError, match="the whole: expected `object`"):
+    with pytest.raises(json_records.RecordError, match="the document: expected `object`"):
         read_json(data)
 
 
