@@ -139,7 +139,9 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     assert outcome.code == 0
     message = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
     assert message in outcome.out
-    assert "  not compiled: docker is not here. Where docker has the tool's image:" in outcome.out
+    assert (
+        "  not compiled: docker is not on PATH. Where docker has the tool's image:" in outcome.out
+    )
     assert "    sh build/odd-ax620-int8/model/build.sh" in outcome.out.splitlines()
     for args in (("run", picture), ("verify",)):
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])

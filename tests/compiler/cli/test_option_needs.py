@@ -212,7 +212,7 @@ def test_every_argument_is_in_the_table(function):
             lambda c: tcc_api.build(
                 "tiny.yaml", "ort", precision="int8", calibration=c, method="mse"
             ),
-            "`method` has no effect: the file `calibration` holds the scales",
+            "`method` has no effect: the file `calibration` already has the scales",
         ),
         (
             lambda c: tcc_api.build(

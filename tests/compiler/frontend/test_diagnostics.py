@@ -115,7 +115,7 @@ CASES = {
     "same id": ("graph: [{relu: , id: a}, {relu: , id: a}]", "E0210", 5, 39, "two steps have the id `a`", ""),
     "id of the input": (
         "graph: [{relu: , id: image}]", "E0210", 5, 22, "a step and the input are both `image`",
-        "give the step another `id`, or the input another name",
+        "change the `id` of the step, or the name of the input",
     ),
     "use that escapes": ("use: [../../etc/passwd]\ngraph: [relu]", "E0111", 5, 7, None, None),
     "use that is missing": ("use: [blocks/none.yaml]\ngraph: [relu]", "E0110", 5, 7, None, None),
