@@ -20,8 +20,8 @@ def describe_off_by_one_fix(xs: tuple[TensorType, ...]) -> str:
     if not gaps or max(gaps) != 1:
         return ""
     return (
-        "an even kernel cannot keep a size with equal padding: take an odd one, or `padding: same`;"
-        " where branches have strides, give all of them `padding: same`"
+        "an even kernel cannot keep a size with equal padding: use an odd one, or `padding: same`;"
+        " if branches have strides, use `padding: same` in all of them"
     )
 
 
@@ -80,7 +80,7 @@ def _describe_equal_shapes_fix(xs: tuple[TensorType, ...], full: tuple[int, ...]
     """Return how branches are made equal: of gates, whose width and height fit, by channels."""
     if any(x.shape[1:] != full[1:] and set(x.shape[1:]) == {1} for x in xs):
         return (
-            "`C` is the channels of the step just before: keep those of all branches by"
+            "`C` is the number of channels of the previous step: store that of the branches with"
             " `let: {full: C}` above, and end the gate with `filters: full`"
         )
     return "a 1x1 convolution with `filters: C` and equal strides makes branches equal"

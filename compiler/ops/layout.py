@@ -71,7 +71,7 @@ class Slice(Op, ExactIntegerOp):
         if not channels:
             raise OpError(
                 "E0308",
-                "slice takes no channel",
+                "slice selects no channel",
                 f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
                 f" of {x.shape[0]} channels",
             )
@@ -163,7 +163,7 @@ class Pad(Op):
         """Return the input's type with the border added."""
         c, h, w = require_image_shape(x, self.keyword)
         if self.padding == "same":
-            raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
+            raise OpError("E0315", "`same` is not possible for a pad", help="give numbers")
         pad_top, pad_left, pad_bottom, pad_right = self.pads
         return x.with_shape((c, h + pad_top + pad_bottom, w + pad_left + pad_right))
 

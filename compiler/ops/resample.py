@@ -69,7 +69,7 @@ class ConvTranspose(Op):
         if min(out) < 1:
             raise OpError(
                 "E0302",
-                "nothing is left after cutting the padding off",
+                "the output is empty after the padding is cropped",
                 f"the input is {size[0]}x{size[1]}, padding {list(self.padding)}",
                 "use less padding",
             )
@@ -166,7 +166,7 @@ class Resize(Op, ExactIntegerOp):
         if self.mode == "nearest" and not multiples:
             raise OpError(
                 "E0311",
-                "nearest resizing needs sizes of which one is a multiple of the other",
+                "nearest resizing needs a multiple or a divisor of the input size",
                 f"the input is {h}x{w}, the output {target[0]}x{target[1]}",
                 "use `mode: bilinear`, or another size",
             )

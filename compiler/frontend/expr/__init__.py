@@ -107,8 +107,8 @@ def select_entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -
     if not isinstance(expr.root, IndexOf | SliceOf) or not isinstance(
         expr.root.value, NameReference
     ):
-        hint = "a value is its name, an entry of a list is name[0], some are name[1:]"
-        raise fail("E0220", "this names no value", expr.span, help=hint)
+        hint = "write a value as its name, an entry of a list as name[0], several as name[1:]"
+        raise fail("E0220", "this is not the name of a value", expr.span, help=hint)
     try:
         return evaluate_indices(expr.root, count, scope)
     except ExpressionError as fault:

@@ -55,7 +55,7 @@ PAIR_COST = 7
 counted and copied as fast as memory allows, but these are compared one by one."""
 
 Number = int | float
-_KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
+_KINDS = {int: "a number", float: "a number", bool: "a Boolean", str: "a string"}
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Budget:
         """
         self.remaining -= amount
         if self.remaining < 0:
-            help = "its loops and lists are too long; compute what they share once, with `let`"
+            help = "its loops and lists are too long; compute common parts once, with `let`"
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
 
 
@@ -162,9 +162,7 @@ def to_integer(value: ArgumentValue, subject: str, operand: int | None = None) -
     if type(value) is int:
         return value
     hint = f"write {int(value)}" if type(value) is float and value.is_integer() else ""
-    raise OperandError(
-        f"{subject} needs whole numbers, found {format_operand(value)}", operand, hint
-    )
+    raise OperandError(f"{subject} needs integers, found {format_operand(value)}", operand, hint)
 
 
 def is_finite(value: ArgumentValue) -> bool:
@@ -191,10 +189,10 @@ def collect_types(value: object) -> set[type]:
 def explain_integer(value: float) -> str:
     """Return the help for a number that is to be whole."""
     if not abs(value) < float("inf"):
-        return "write a number; nothing here is infinite or undefined"
+        return "write a finite number"
     if value.is_integer() and abs(value) < 1e9:
         return f"write {int(value)}"
-    return "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+    return "`//` divides to an integer; `round`, `ceil` and `floor` return one"
 
 
 def to_boolean(value: ArgumentValue, subject: str, operand: int | None = None) -> bool:
@@ -364,7 +362,7 @@ def get_slice(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentVa
     indices = [b if b is None else to_integer(b, "a slice", n + 1) for n, b in enumerate(bounds)]
     for position, bound in enumerate(indices[:2]):
         if bound is not None and not -len(entries) <= bound <= len(entries):
-            hint = f"a bound is at most {len(entries)} here; `min(n, len(list))` is one that fits"
+            hint = f"a bound is at most {len(entries)} here; use `min(n, len(list))`"
             raise OperandError(f"{bound} is beyond a list of {len(entries)}", position + 1, hint)
     # Python's own error would not know which of the bounds it is.
     if len(indices) == 3 and indices[2] == 0:

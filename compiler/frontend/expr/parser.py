@@ -117,7 +117,7 @@ def _create_stray_error(text: str, index: int) -> ExpressionError:
     display_text = stray_text if stray_text.isprintable() else f"U+{ord(stray_text):04X}"
     return ExpressionError(
         "E0220",
-        f"`{display_text}` is not part of expressions",
+        f"`{display_text}` is not allowed in an expression",
         index,
         index + len(stray_text),
         hint,
@@ -128,7 +128,7 @@ def explain_number(number: str, next_token: Token) -> str:
     """Return how to write a number that runs into what follows it."""
     sizes = f"{number}{next_token.text}".split("x")
     if len(sizes) > 1 and all(s.isdigit() for s in sizes):
-        return f"sizes are written [{', '.join(sizes)}]"
+        return f"write sizes as [{', '.join(sizes)}]"
     if next_token.text.replace("_", "").isdigit():
         return f"write {number}{next_token.text.replace('_', '')}"
     return f"write `{number} * {next_token.text}`" if next_token.kind == "name" else ""
@@ -156,8 +156,8 @@ class Parser:
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_TEXT:
-            message = f"an expression of {len(text):,} characters; at most {MAX_TEXT:,} are read"
-            help = "give parts of it names with `let`"
+            message = f"an expression of {len(text):,} characters; the limit is {MAX_TEXT:,}"
+            help = "name parts of it with `let`"
             raise ExpressionError("E0223", message, 0, len(text), help)
         self.tokens = scan_tokens(text)
         self.position = self.depth = 0
@@ -289,7 +289,7 @@ class Parser:
         """Return the number that a token writes."""
         next_token = self.next
         if next_token.kind in ("name", "number") and next_token.start == token.end:
-            message = f"`{token.text}{next_token.text}` is no number"
+            message = f"`{token.text}{next_token.text}` is not a number"
             hint = explain_number(token.text, next_token)
             raise ExpressionError("E0220", message, token.start, next_token.end, hint)
         is_integer = token.text.isdigit()
@@ -312,7 +312,7 @@ class Parser:
             if token.text in TOKEN_REPLACEMENTS:
                 hint = f"write `{TOKEN_REPLACEMENTS[token.text]}`"
                 raise ExpressionError(
-                    "E0220", f"`{token.text}` is no word", token.start, token.end, hint
+                    "E0220", f"`{token.text}` is not a keyword", token.start, token.end, hint
                 )
             return NameReference(token.start, token.end, token.text)
         self.pop_token()
@@ -333,7 +333,7 @@ class Parser:
                 else "there are " + ", ".join(known_names)
             )
             if token.text == "int":
-                hint = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+                hint = "`//` divides to an integer; `round`, `ceil` and `floor` return one"
             message = f"no function is called `{token.text}`"
             raise ExpressionError("E0221", message, token.start, token.end, hint)
         if not function.min_args <= len(args) <= function.max_args:
@@ -377,8 +377,8 @@ class Parser:
         """Refuse nesting that is too deep."""
         if depth > MAX_NESTING:
             at = self.next
-            hint = "give parts of it names with `let`"
-            raise ExpressionError("E0223", "an expression nested too deep", at.start, at.end, hint)
+            hint = "name parts of it with `let`"
+            raise ExpressionError("E0223", "expression nested too deeply", at.start, at.end, hint)
 
     def pop_token(self) -> Token:
         """Return the next token and go on to the one after it; the last one stays."""
@@ -405,7 +405,7 @@ class Parser:
         """Return the fault of a token that does not belong here."""
         token = self.next
         if token.text == ":":
-            help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
+            help = "`:` is only for slices, as in `list[1:]`; write a choice as `a if c else b`"
         help = help or explain_percentage(self.tokens[: self.position + 1])
         message = f"expected {expected}, found {token.display_text}"
         return ExpressionError("E0220", message, token.start, token.end, help)

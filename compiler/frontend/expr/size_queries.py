@@ -54,7 +54,10 @@ class SizeOf(Expression):
             raise self._create_missing_error(scope)
         if isinstance(value, GraphValue):
             if value.type is not None and self.index is not None:
-                message, hint = f"`{name}` is one value, no list", f"write {self.axis_name}({name})"
+                message, hint = (
+                    f"`{name}` is one value, not a list",
+                    f"write {self.axis_name}({name})",
+                )
                 raise ExpressionError("E0222", message, self.name.start, self.end, hint)
             return value.shape
         if self.index is None:
@@ -94,7 +97,7 @@ class LengthOf(Expression):
         if isinstance(value, GraphValue):
             if value.type is None:
                 return UNKNOWN
-            message = f"`{name}` is one value, no list"
+            message = f"`{name}` is one value, not a list"
             raise ExpressionError("E0222", message, self.name.start, self.name.end)
         use_budget(self, scope, len(value))
         return len(value)

@@ -57,7 +57,7 @@ def _format_text(source: SourceText) -> str:
     if not _has_same_content(canonical, parsed.tree, comments, source.file):
         raise fail(
             "E0108",
-            "the file cannot be put into canonical form without changing what it says",
+            "the file cannot be formatted without changing its meaning",
             make_file_span(source.file),
             help="simplify its anchors, quotes and line breaks",
         )

@@ -104,9 +104,9 @@ def _check_directives(source: SourceText) -> None:
     rows = [row for row, line in enumerate(source.lines) if line.startswith("%")]
     if len(rows) > MAX_DIRECTIVES:
         at = source.starts[rows[MAX_DIRECTIVES]]
-        message = f"more than {MAX_DIRECTIVES} lines begin with `%`, as directives of YAML do"
+        message = f"more than {MAX_DIRECTIVES} lines start with `%`, as YAML directives do"
         span = source.get_span(at, at + 1)
-        raise fail("E0104", message, span, label="one too many", help="nothing here needs them")
+        raise fail("E0104", message, span, label="one too many", help="remove them")
 
 
 def _can_be_json(text: str) -> bool:

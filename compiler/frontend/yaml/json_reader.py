@@ -19,7 +19,7 @@ _STRAY = re.compile(r"[\w.+-]{1,40}|.", re.DOTALL)
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _PAIRS = {"{": "}", "[": "]"}
 _HINTS = {
-    "'": "JSON text stands in double quotes",
+    "'": "JSON text needs double quotes",
     "/": "JSON has no comments; a spec in YAML may have them",
     "#": "JSON has no comments; a spec in YAML may have them",
     '"': "close the quotes on the same line; a line break inside them is written \\n",
@@ -144,7 +144,7 @@ class _Reader:
         except json.JSONDecodeError as error:
             start = self.start + error.pos
             span = self.source.get_span(start, start + 2)
-            hint = "a backslash itself is written \\\\"
+            hint = "write a backslash as \\\\"
             raise fail("E0102", "JSON has no such escape", span, help=hint) from None
 
     def finish(self) -> None:
@@ -176,7 +176,7 @@ class _Reader:
         span = self.source.get_span(self.start, self.start + len(token))
         hint = _HINTS.get(token, "")
         if token[0].isalpha():
-            hint = "names and text stand in double quotes"
+            hint = "names and text need double quotes"
         if token == '"':
             message = "this quote is not closed on its line"
         else:

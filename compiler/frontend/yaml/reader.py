@@ -120,12 +120,14 @@ class YamlReader:
         self.document_count += 1
         span = self.source.get_span(event.start_mark.index, event.end_mark.index)
         if self.document_count > 1:
-            raise fail("E0107", "a second document starts here", span, help="use one file for each")
+            raise fail(
+                "E0107", "a second document starts here", span, help="use one file per document"
+            )
         # 1.1 would make `on` a truth value and `0777` another number: the file means what it says
         # elsewhere, so that it is not read by other rules here.
         if event.version not in (None, (1, 2)):
             version = ".".join(map(str, event.version))
-            raise fail("E0107", f"the file asks for YAML {version}, and only 1.2 is read", span)
+            raise fail("E0107", f"the file needs YAML {version}, but only 1.2 is supported", span)
 
     def read_scalar(self, event: Any) -> None:
         """Pass a value on."""
@@ -178,7 +180,7 @@ class YamlReader:
         if name in allowed:
             return name
         message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
-        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
+        hint = "remove the tag; put text that starts with `!` in quotes, and write `not x` for `!x`"
         self.builder.add_error("E0107", message, self.source.get_span(start, start + 1), help=hint)
         return None
 
@@ -193,5 +195,5 @@ class YamlReader:
             return float(value)
         if name is not None and type(value) is not _KINDS[name]:
             span = self.source.get_span(start, end)
-            self.builder.add_error("E0107", f"the text `{text[:40]}` is no !!{name}", span)
+            self.builder.add_error("E0107", f"the text `{text[:40]}` is not a valid !!{name}", span)
         return value

@@ -78,7 +78,7 @@ def decode(raw: str | bytes, file: str) -> SourceText:
     """
     size, limit = len(raw), get_max_bytes(file)
     if size > limit:
-        help = "use `repeat`, `each` and blocks for what comes many times"
+        help = "use `repeat`, `each` and blocks for parts that repeat"
         if limit < MAX_JSON_BYTES:
             help += f"; a spec in JSON, named `*.json`, may have {MAX_JSON_BYTES:,} bytes"
         message = f"the file is too large: {size:,} of at most {limit:,} bytes"
@@ -92,9 +92,9 @@ def decode(raw: str | bytes, file: str) -> SourceText:
     ):
         raise fail(
             "E0101",
-            f"the file holds {_describe_character(forbidden_match.group())}",
+            f"the file contains {_describe_character(forbidden_match.group())}",
             source.get_span(forbidden_match.start(), forbidden_match.end()),
-            label="not allowed in a text",
+            label="not allowed in text",
             help="remove it",
         )
     return source

@@ -45,10 +45,10 @@ def _find_lookalike_in_row(source: SourceText, row: int) -> Diagnostic | None:
     if colon := _AFTER_COLON.match(text):
         odd_columns.append(colon.start(1))
     if odd_columns:
-        return _create_diagnostic(source, row, min(odd_columns), "this is no plain space")
+        return _create_diagnostic(source, row, min(odd_columns), "this is not a plain space")
     for pattern, replacement in ((_DASH, "-"), (_COLON, ":")):
         if lookalike := pattern.match(text):
-            description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is no `{replacement}`"
+            description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is not `{replacement}`"
             return _create_diagnostic(
                 source, row, lookalike.start(1), description, f"write `{replacement}` and a space"
             )
@@ -73,7 +73,7 @@ def _find_tab(source: SourceText, row: int) -> Diagnostic | None:
     if column < 0:
         return None
     span = source.get_span(source.starts[row] + column, source.starts[row] + column + 1)
-    return Diagnostic("E0102", "a tab cannot stand here", span, help="indent with spaces")
+    return Diagnostic("E0102", "a tab is not allowed here", span, help="indent with spaces")
 
 
 def _find_bare_keyword(source: SourceText, row: int) -> Diagnostic | None:
@@ -94,7 +94,7 @@ def _find_bare_keyword(source: SourceText, row: int) -> Diagnostic | None:
         below = f"`{option}:` below it, indented further"
     return Diagnostic(
         "E0102",
-        f"`{keyword}` needs a `:` where `{option}:` follows on a line of its own",
+        f"`{keyword}` needs a `:` if `{option}:` follows on a separate line",
         source.get_span(start, start + len(keyword)),
         help=f"write `- {keyword}:`, and {below}",
     )
@@ -216,8 +216,8 @@ def _explain_character(b: _BrokenText) -> Diagnostic:
     if b.char == "\t":
         start, line = b.get_row(b.at)
         is_indentation = not line[: b.at - start].strip(" -")
-        help = "indent with spaces" if is_indentation else "put a space in place of the tab"
-        return b.create_diagnostic("a tab cannot stand here", b.at, help=help)
+        help = "indent with spaces" if is_indentation else "replace the tab with a space"
+        return b.create_diagnostic("a tab is not allowed here", b.at, help=help)
     display_text = "a backtick" if b.char == "`" else f"`{b.char}`"
     return b.create_diagnostic(f"{display_text} cannot start a value", b.at, help=_QUOTE)
 
@@ -246,13 +246,13 @@ def _explain_second_colon(b: _BrokenText) -> Diagnostic:
         missing = "a space is missing after the `:`" if brace[2] else "a `:` is missing here"
         return b.create_diagnostic(missing, brace_start, help=f"write `{brace[1]}: {{key: value}}`")
     if ": " in prefix:
-        hint = "put text that holds `: ` in quotes, or write {key: value} for what is nested"
+        hint = "put text that contains `: ` in quotes, or write {key: value} for a nested mapping"
         return b.create_diagnostic("a second `: ` on one line", b.at, help=hint)
     if b.get_indent(b.at) <= b.get_indent(above):
         return _explain_missing_key(b, b.get_row(above)[0] + b.get_indent(above))
     key = start + len(prefix) - len(prefix.lstrip(" -"))
-    hint = "align it with its neighbours, or put text that holds `: ` in quotes"
-    message = "this key is indented below a line that has its value already"
+    hint = "align it with the lines around it, or put text that contains `: ` in quotes"
+    message = "this key is indented below a line that already has a value"
     return b.create_diagnostic(message, key, width=b.at - key, help=hint)
 
 
@@ -284,11 +284,11 @@ def _explain_brackets(b: _BrokenText) -> Diagnostic:
     if b.char in "]}":
         message = f"expected `{closing}`, found `{b.char}`"
         return b.create_diagnostic(
-            message, b.at, opened, help="brackets close in the order they open in"
+            message, b.at, opened, help="close the last opened bracket first"
         )
-    hint = "commas stand between entries" if b.char != "," else ""
+    hint = "separate entries with commas" if b.char != "," else ""
     if b.char in "[{" and b.source.text[b.at - 1 : b.at].strip(" ,:[{\n"):
-        hint = 'an expression with brackets stands in quotes: "widths[0]"'
+        hint = 'put an expression with brackets in quotes: "widths[0]"'
     message = f"expected `,` or `{closing}`, found {b.found_text}"
     return b.create_diagnostic(message, b.at, opened, help=hint)
 
@@ -296,7 +296,7 @@ def _explain_brackets(b: _BrokenText) -> Diagnostic:
 def _explain_unclosed(b: _BrokenText, bracket: int) -> Diagnostic:
     opening = b.source.text[bracket]
     if b.char:
-        reached = f"the text goes on to {b.source.get_span(b.at, b.at + 1)} without it"
+        reached = f"the text continues to {b.source.get_span(b.at, b.at + 1)} without it"
     else:
         reached = "the file ends before it"
     hint = f"add `{_CLOSING.get(opening, ']')}`: {reached}"
@@ -316,10 +316,10 @@ def _explain_missing_value(b: _BrokenText) -> Diagnostic:
 def _explain_block_end(b: _BrokenText) -> Diagnostic:
     if b.char in ("]", "}"):
         return b.create_diagnostic(
-            f"this `{b.char}` closes nothing", b.at, help="remove it, or add its partner"
+            f"this `{b.char}` closes nothing", b.at, help="remove it, or add the opening bracket"
         )
     if b.char == ",":
-        hint = "a list with commas stands in [ ]; put text that holds commas in quotes"
+        hint = "put a list in [ ], and text that contains commas in quotes"
         return b.create_diagnostic("a comma outside of brackets", b.at, help=hint)
     start, row = b.get_row(b.at)
     prefix = row[: b.at - start].rstrip()
@@ -335,10 +335,10 @@ def _explain_block_end(b: _BrokenText) -> Diagnostic:
     note = f"the {inside} above starts at {b.source.get_span(b.since, b.since + 1)}"
     message = f"expected another {'item' if inside == 'list' else 'key'} or the end of the {inside}"
     if "start>" in b.problem:
-        message = "the indentation of this line fits no line above it"
+        message = "the indentation of this line matches no line above it"
     elif b.found_text:
         message += f", found {b.found_text}"
-    return b.create_diagnostic(message, b.at, note, help="indent it like its neighbours")
+    return b.create_diagnostic(message, b.at, note, help="indent it like the lines around it")
 
 
 def _explain_after_quote(b: _BrokenText) -> Diagnostic:
@@ -346,12 +346,12 @@ def _explain_after_quote(b: _BrokenText) -> Diagnostic:
     # The text ran on to the next quote in the file, which was meant to open another.
     if b.source.find_row(b.reached) < b.source.find_row(b.at):
         note = f"it closes just before {b.source.get_span(b.at, b.at + 1)}"
-        hint = f"add a {quote} at the text's end"
+        hint = f"add a {quote} after the text"
         return b.create_diagnostic(
             "this quote is not closed on its line", b.reached, note, help=hint
         )
     double = "''" if quote == "'" else '\\"'
-    hint = f"a {quote} inside of the quotes is written {double}"
+    hint = f"write a {quote} inside the quotes as {double}"
     return b.create_diagnostic("there is more text after the closing quote", b.at, help=hint)
 
 
@@ -361,7 +361,7 @@ def _explain_after_end(b: _BrokenText) -> Diagnostic:
         return b.create_diagnostic(message, b.at, help="start all top-level keys in column 1")
     if not b.char:
         return b.create_diagnostic(_INDICATORS["%"], 0, help=_QUOTE)
-    hint = "a file holds one mapping of `key: value` lines"
+    hint = "a file contains one mapping of `key: value` lines"
     return b.create_diagnostic(
         f"expected the end of the file, found {b.found_text}", b.at, help=hint
     )
@@ -369,7 +369,7 @@ def _explain_after_end(b: _BrokenText) -> Diagnostic:
 
 def _explain_quote(b: _BrokenText) -> Diagnostic:
     return b.create_diagnostic(
-        "this quote is never closed", b.since, help=f"add a {b.first_char} at the text's end"
+        "this quote is never closed", b.since, help=f"add a {b.first_char} after the text"
     )
 
 
@@ -379,7 +379,9 @@ def _explain_escape(b: _BrokenText) -> Diagnostic:
         return _explain_other(b)
     display_text = b.source.text[start : start + 2]
     hint = "write the backslash twice, or use single quotes"
-    return b.create_diagnostic(f"`{display_text}` is no complete escape", start, width=2, help=hint)
+    return b.create_diagnostic(
+        f"`{display_text}` is not a complete escape", start, width=2, help=hint
+    )
 
 
 def _explain_block_text(b: _BrokenText) -> Diagnostic:
@@ -388,15 +390,15 @@ def _explain_block_text(b: _BrokenText) -> Diagnostic:
 
 
 def _explain_other(b: _BrokenText) -> Diagnostic:
-    message = _INDICATORS.get(b.first_char, "this cannot be read as YAML")
+    message = _INDICATORS.get(b.first_char, "this is not valid YAML")
     return b.create_diagnostic(message, b.since, help=_HINTS.get(b.first_char, _QUOTE))
 
 
 _INDICATORS = {
-    "*": "`*` refers to an anchor, and its name must follow",
-    "&": "`&` makes an anchor, and its name must follow",
-    "!": "`!` starts a tag of YAML, and this is none",
-    "%": "a line that starts with `%` is a directive of YAML, which nothing here needs",
+    "*": "the name of an anchor must follow `*`",
+    "&": "the name of the anchor must follow `&`",
+    "!": "`!` starts a YAML tag, and this is not one",
+    "%": "a line that starts with `%` is a YAML directive, which specs do not support",
 }
 _HINTS = {"!": "write `not x` for `!x`; put text that starts with `!` in quotes"}
 _RULES: tuple[tuple[str, Callable[[_BrokenText], Diagnostic]], ...] = (

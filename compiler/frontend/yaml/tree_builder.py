@@ -104,7 +104,7 @@ MAX_NODES = 100_000
 
 Aliases of aliases double what a text means with every line (the "billion laughs")."""
 MAX_DEPTH = 256
-"""Most lists and mappings within one another."""
+"""Most nested lists and mappings."""
 MAX_INT = 1 << 63
 """Largest whole number, in magnitude."""
 MAX_ERRORS = 50
@@ -177,7 +177,7 @@ class TreeBuilder:
         value = scalar.value
         if isinstance(value, str) and (control_match := _CONTROL.search(value)):
             code = f"U+{ord(control_match.group()):04X}"
-            self.add_error("E0101", f"the text in quotes holds the character {code}", scalar.span)
+            self.add_error("E0101", f"the quoted text contains the character {code}", scalar.span)
         elif isinstance(value, int) and abs(value) > MAX_INT:
             self.add_error("E0104", "the number is too large for 64 bits", scalar.span)
         self._count_nodes(1, scalar.span)
@@ -244,7 +244,7 @@ class TreeBuilder:
         if isinstance(self._root, Scalar) and not self.errors:
             self.add_error(
                 "E0106",
-                f"expected `key: value`, found {describe_tree(self._root)} alone",
+                f"expected `key: value`, found only {describe_tree(self._root)}",
                 self._root.span,
             )
         if self.errors or self._root is None:
@@ -282,7 +282,7 @@ class TreeBuilder:
         match key:
             case Scalar(value="<<", quoted=False):
                 message = "merge keys (`<<`) are not part of YAML 1.2"
-                hint = "write the keys out, or put what is shared into a block or a parameter"
+                hint = "write out the keys, or move the shared part into a block or a parameter"
                 self.add_error("E0107", message, key.span, help=hint)
             case Scalar(value=str() as name):
                 return name
@@ -309,13 +309,13 @@ class TreeBuilder:
         return False
 
     def _report_duplicate(self, first_key: Scalar, second_key: Tree) -> None:
-        message = f"the key `{first_key.value}` is here twice"
-        self.add_error("E0103", message, second_key.span, label="second of this name")
+        message = f"the key `{first_key.value}` appears twice"
+        self.add_error("E0103", message, second_key.span, label="second occurrence")
         self.errors[-1] = self.errors[-1].add_notes(f"first at {first_key.span}")
 
     def _report_unknown_alias(self, name: str, span: Span) -> None:
         if any(opened.anchor == name for opened in self._open):
-            self.add_error("E0107", f"`*{name}` stands inside what it refers to", span)
+            self.add_error("E0107", f"`*{name}` is inside the value that it refers to", span)
             return
         nearest_name = find_nearest_name(name, set(self._anchors))
         hint = (
@@ -323,20 +323,20 @@ class TreeBuilder:
             if nearest_name
             else "put the text in quotes if it is no alias"
         )
-        self.add_error("E0107", f"no `&{name}` comes before `*{name}`", span, help=hint)
+        self.add_error("E0107", f"there is no `&{name}` before `*{name}`", span, help=hint)
 
     def _count_nodes(self, nodes: int, span: Span) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            message = f"the file holds more than {MAX_NODES:,} values, aliases written out"
-            hint = "use `repeat`, `each` and blocks for what comes many times"
-            raise fail("E0104", message, span, label="one too many from here on", help=hint)
+            message = f"the file has more than {MAX_NODES:,} values, with aliases expanded"
+            hint = "use `repeat`, `each` and blocks for parts that repeat"
+            raise fail("E0104", message, span, label="the limit is exceeded here", help=hint)
 
     def _check_depth(self, depth: int, span: Span) -> None:
         if depth > MAX_DEPTH:
-            message = f"more than {MAX_DEPTH} lists and mappings within one another"
+            message = f"more than {MAX_DEPTH} nested lists and mappings"
             hint = "move inner parts into blocks"
-            raise fail("E0105", message, span, label="too deep from here on", help=hint)
+            raise fail("E0105", message, span, label="too deep here", help=hint)
 
 
 def parse_digits(digits: str) -> int:
@@ -354,7 +354,7 @@ def describe_tree(tree: Tree) -> str:
         case Scalar(value=None):
             return "nothing (`null`)"
         case Scalar(value=bool() as value):
-            return f"the truth value `{str(value).lower()}`"
+            return f"the Boolean `{str(value).lower()}`"
         case Scalar(value=str() as value):
             display_text = value if len(value) <= 40 else value[:37] + "..."
             return f"the text `{display_text}`".replace("\n", " ")

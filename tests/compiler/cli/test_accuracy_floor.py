@@ -218,7 +218,8 @@ class TestMixed:
         outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert outcome.code == 2
         assert (
-            "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in outcome.err
+            "error[E0601]: `--mixed` has no effect: no images measure this int8 model"
+            in outcome.err
         )
 
 
@@ -250,7 +251,7 @@ class TestStatedFloors:
             (["min_cosine=0.9", "min_cosine=0.8"], "`min_cosine` is stated twice"),
             (["lax.yaml", "max_drop=1"], "`max_drop` is stated twice"),
             (["odd.yaml"], "there is no floor `cosine`"),
-            (["list.yaml"], "floors are a mapping of names to numbers"),
+            (["list.yaml"], "floors must be a mapping of names to numbers"),
             (["true.yaml"], "`min_cosine` must be a number from 0 to 1"),
             (["none.yaml"], "`none.yaml` is neither `name=value` nor a file"),
         ],

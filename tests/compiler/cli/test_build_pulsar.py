@@ -139,7 +139,9 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     assert outcome.code == 0
     message = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
     assert message in outcome.out
-    assert "  not compiled: docker is not here. Where docker has the tool's image:" in outcome.out
+    assert (
+        "  not compiled: docker is not on PATH. Where docker has the tool's image:" in outcome.out
+    )
     assert "    sh build/odd-ax620-int8/model/build.sh" in outcome.out.splitlines()
     for args in (("run", picture), ("verify",)):
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
@@ -177,7 +179,7 @@ def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--precision", "fp32")
     assert (
         outcome.code,
-        "error[E0606]: ax620 does not build at precision `fp32`" in outcome.err,
+        "error[E0606]: ax620 does not support precision `fp32`" in outcome.err,
     ) == (
         2,
         True,

@@ -104,8 +104,8 @@ def test_nothing_here_builds_it(tcc, home, monkeypatch):
     assert outcome.err.splitlines()[-3:] == [
         "error: onnxruntime-web is needed to build pages for browsers, and is not here",
         "   = note: npm cannot fetch it: npm error code ENOTFOUND",
-        "   = help: install it: apt-get install npm, or put what `npm pack onnxruntime-web@1.30.0`"
-        " brings into ~/.cache/tcc/onnxruntime-web",
+        "   = help: install it: apt-get install npm, or put the archive from "
+        "`npm pack onnxruntime-web@1.30.0` into ~/.cache/tcc/onnxruntime-web",
     ]
     assert not (home / "build").exists()
     program.unlink()

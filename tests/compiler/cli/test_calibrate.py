@@ -106,7 +106,7 @@ def test_a_picture_in_two_files_is_one_of_those_that_are_known(tcc, home, images
     ("words", "said"),
     [
         ([], "error[E0616]: calibrate with which images?"),
-        (["--data", "nowhere"], "error[E0710]: not a data set"),
+        (["--data", "nowhere"], "error[E0710]: not a dataset"),
         (["--data", "."], "error[E0711]: no image in this folder"),
         (["--data", "set", "--method", "klcosine"], "did you mean `kl-cosine`?"),
         (["--data", "set", "--no-guard"], "min-max does not guard `best`"),

@@ -279,7 +279,7 @@ class TestShow:
             (home / "notes.txt").write_text(text)
             outcome = tcc("show", "tiny.yaml", "-o", "notes.txt")
             assert outcome.code == 2
-            assert "error[E0602]: will not replace this" in outcome.err
+            assert "error[E0602]: cannot replace this" in outcome.err
             assert (home / "notes.txt").read_text() == text
 
     def test_describes_a_bundle(self, tcc, built):

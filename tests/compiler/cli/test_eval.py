@@ -278,7 +278,9 @@ class TestWhatIsWrong:
     def test_a_bundle_takes_no_option_of_specs(self, tcc, built, images, words):
         outcome = tcc("eval", built, "--data", images, *words)
         assert outcome.code == 2
-        assert f"`{words[0]}` has no effect: it is for specs, and a bundle is named" in outcome.err
+        assert (
+            f"`{words[0]}` has no effect: it is for specs, and the input is a bundle" in outcome.err
+        )
 
     def test_a_damaged_bundle(self, tcc, built, images):
         (built / "model/model.onnx").write_bytes(b"")

@@ -179,7 +179,7 @@ def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, "--strict")
     assert outcome.code == 2
-    assert "`--strict` has no effect: it is for specs and for what is fitted" in outcome.err
+    assert "`--strict` has no effect: it is for specs and for fitted values" in outcome.err
     assert tcc("eval", built, "--data", splits, *FIT_OWL, 0.95).code == 0
     second_outcome = tcc("eval", built, "--data", splits, "--strict")
     assert second_outcome.code == 2
@@ -443,7 +443,7 @@ class TestWhatIsWrong:
     def test_a_spec_stores_nothing(self, tcc, splits):
         outcome = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
         assert outcome.code == 2
-        assert "`--fit` has no effect: it is for bundles, and a spec is named" in outcome.err
+        assert "`--fit` has no effect: it is for bundles, and the input is a spec" in outcome.err
 
     def test_no_splits(self, tcc, built, images):
         outcome = tcc("eval", built, "--data", images, "--fit")

@@ -379,7 +379,7 @@ PROGRAMS = {
     ),
     "status 9": ("sys.stderr.write('no\\n'); sys.exit(9)", "E0652", "failed with status 9"),
     "a signal": ("os.kill(os.getpid(), 11)", "E0652", "the program failed with signal 11"),
-    "sleep": ("import time; time.sleep(600)", "E0652", "the program did nothing for "),
+    "sleep": ("import time; time.sleep(600)", "E0652", "the program used no processor time for "),
 }  # fmt: skip
 
 

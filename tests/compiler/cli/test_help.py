@@ -24,7 +24,7 @@ def test_an_entry_says_what_why_and_what_to_do(tcc):
         " wrong names\n"
         "to correct numbers.\n"
         "\n"
-        "Example, a spec in which stands:\n"
+        "Example spec (excerpt):\n"
         "\n"
         "    graph: [global_avg_pool, flatten, linear: {units: 3}]\n"
         "    output: {classes: {labels: [benign, malignant]}}\n"

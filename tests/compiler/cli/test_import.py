@@ -173,7 +173,7 @@ def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
     args = ("--color", "rgb", "--mean", "124,0.5,0.5")
     outcome = tcc("import", net, *args, "--json")
     assert [w["kind"] for w in outcome.document["warnings"]] == ["pixel-statistics"]
-    message = "warning[W0541]: no pixels between 0 and 1 have the mean 124 [pixel-statistics]\n"
+    message = "warning[W0541]: pixels between 0 and 1 cannot have the mean 124 [pixel-statistics]\n"
     assert f"{message}  --> net.yaml\n" in outcome.err
 
 
@@ -208,7 +208,7 @@ def test_replaces_nothing(tcc, home, net, taken):
     (home / taken).write_text("mine")
     outcome = tcc("import", net)
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this: it exists already" in outcome.err
+    assert "error[E0602]: cannot replace this: it already exists" in outcome.err
     assert (home / taken).read_text() == "mine"
     assert len([*home.iterdir()]) == 3
 

@@ -98,7 +98,7 @@ def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
     checkpoint_before = checkpoint.read_bytes()
     outcome = tcc(*args, "-o", checkpoint)
     assert outcome.code == 2
-    assert "will not replace this: it is there already" in outcome.err
+    assert "cannot replace this: it is there already" in outcome.err
     assert checkpoint.read_bytes() == checkpoint_before
 
 

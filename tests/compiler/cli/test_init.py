@@ -123,8 +123,7 @@ def test_what_is_there_stays(tcc, home):
     outcome = tcc("init", "moles")
     assert (outcome.code, outcome.out) == (2, "")
     assert (
-        "error[E0602]: will not replace this: it exists already\n  --> moles/tcc.toml"
-        in outcome.err
+        "error[E0602]: cannot replace this: it already exists\n  --> moles/tcc.toml" in outcome.err
     )
     assert project.read_text() == "mine"
     assert not spec.exists()

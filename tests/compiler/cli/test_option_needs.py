@@ -79,11 +79,11 @@ NO_EFFECT = {
     "train tiny.yaml --sweep s.yaml --seed 5": "`--seed` has no effect: the sweep's file",
     "train tiny.yaml --sweep s.yaml --resume": "`--resume` has no effect",
     "train tiny.yaml --sweep s.yaml --epochs 3": "`--epochs` has no effect: the sweep varies",
-    "build tiny.yaml --target ort --method mse": "no target is built in integers",
+    "build tiny.yaml --target ort --method mse": "no target is built as int8",
     "build tiny.yaml --target ort --no-guard": "`--no-guard` has no effect: no target is built in",
     "build tiny.yaml --target ort --split none": "`--split` has no effect: no target is built in",
     "build tiny.yaml --target ort --no-tool": "`--no-tool` has no effect: no target is a package",
-    "build tiny.yaml --target ax620 --no-replay": "`--no-replay` has no effect: nothing here runs",
+    "build tiny.yaml --target ax620 --no-replay": "`--no-replay` has no effect: this machine cannot run",
     "build tiny.yaml --target ort --no-cache --verify-passes": "`--no-cache` has no effect",
     "build tiny.yaml --target ort --precision int8 --calibration c.json --method mse":
         "`--method` has no effect: the file of `--calibration` holds the scales",
@@ -212,7 +212,7 @@ def test_every_argument_is_in_the_table(function):
             lambda c: tcc_api.build(
                 "tiny.yaml", "ort", precision="int8", calibration=c, method="mse"
             ),
-            "`method` has no effect: the file `calibration` holds the scales",
+            "`method` has no effect: the file `calibration` already has the scales",
         ),
         (
             lambda c: tcc_api.build(
@@ -222,7 +222,7 @@ def test_every_argument_is_in_the_table(function):
         ),
         (
             lambda c: tcc_api.build("ddsnet-blood", "ort", precision="int8", method="mse"),
-            "`method` has no effect: the scales are those that come with the trained network",
+            "`method` has no effect: the scales come with the trained network",
         ),
         (lambda c: tcc_api.lower("tiny.yaml", "ort", calibration=c), "`calibration` has no effect"),
         (lambda c: tcc_api.torch("tiny.yaml", "w.safetensors", seed=1), "`seed` has no effect"),

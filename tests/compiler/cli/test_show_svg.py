@@ -24,7 +24,7 @@ def test_keeps_a_file_that_it_did_not_write(tcc, home):
     (home / "mine.svg").write_text("<svg/>")
     outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "mine.svg")
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this" in outcome.err
+    assert "error[E0602]: cannot replace this" in outcome.err
     assert (home / "mine.svg").read_text() == "<svg/>"
 
 
@@ -93,7 +93,7 @@ def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
     bytes_before = path.read_bytes()
     outcome = tcc("show", "tiny.yaml", "--format", kind, "-o", path.name)
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this" in outcome.err
+    assert "error[E0602]: cannot replace this" in outcome.err
     assert path.read_bytes() == bytes_before
 
 

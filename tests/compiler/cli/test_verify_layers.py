@@ -304,7 +304,7 @@ class TestForged:
 def test_probes_are_for_integers(tcc):
     outcome = tcc("build", "tiny.yaml", "--target", "ort", "--probes")
     assert outcome.code == 2
-    assert "error[E0601]: `--probes` has no effect: no target is built in integers" in outcome.err
+    assert "error[E0601]: `--probes` has no effect: no target is built as int8" in outcome.err
 
 
 def test_nothing_else_of_a_bundle_changes_with_probes(once, home):

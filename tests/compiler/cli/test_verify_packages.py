@@ -118,7 +118,7 @@ def test_a_package_without_its_network(tcc, package, target):
     forged_bundles.forge_bundle(folder, target)
     outcome = tcc("verify", folder, "--spec", "odd.yaml")
     assert outcome.code == 4
-    assert "model.onnx is not what the network gives: it is not in the package" in outcome.err
+    assert "model.onnx is not what the network gives: it is missing from the package" in outcome.err
 
 
 def test_no_layer_is_looked_for_in_a_package(tcc, package):

@@ -165,7 +165,7 @@ DECLARED = {
     "a default below min": ("{type: int, default: 3, min: 5}", "E0214", "3"),
     "a default of another type": ("{type: int, default: 1.5}", "E0213", "1.5"),
     "a default that is misspelt": ("{type: int, default: wdith}", "E0221", "wdith"),
-    "min of a truth value": ("{type: bool, default: true, min: 1}", "E0211", "min"),
+    "min of a Boolean": ("{type: bool, default: true, min: 1}", "E0211", "min"),
     "max of text": ("{type: names, default: [a], max: 1}", "E0211", "max"),
     "values of a number": ("{type: int, default: 1, values: [a]}", "E0211", "values"),
 }

@@ -93,12 +93,12 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "slice-empty": (
         Slice(4, 2),
         ((6, 2, 2),),
-        "E0308 slice takes no channel: start 4, stop 2 of 6 channels",
+        "E0308 slice selects no channel: start 4, stop 2 of 6 channels",
     ),
     "pad-same": (
         Pad("same"),
         ((3, 4, 4),),
-        "E0315 pad has no window that `same` could fit (give numbers)",
+        "E0315 `same` is not possible for a pad (give numbers)",
     ),
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
@@ -114,7 +114,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "transposed-padding": (
         ConvTranspose(4, (2, 2), padding=(1, 3)),
         ((3, 4, 4),),
-        "E0302 nothing is left after cutting the padding off: the input is 4x4, padding [1, 3]"
+        "E0302 the output is empty after the padding is cropped: the input is 4x4, padding [1, 3]"
         " (use less padding)",
     ),
     "resize-to-nothing": (
@@ -130,7 +130,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "resize-nearest-uneven": (
         Resize(size=(8, 6)),
         ((3, 4, 4),),
-        "E0311 nearest resizing needs sizes of which one is a multiple of the other: the input is"
+        "E0311 nearest resizing needs a multiple or a divisor of the input size: the input is"
         " 4x4, the output 8x6 (use `mode: bilinear`, or another size)",
     ),
     "concat-sizes": (
@@ -156,8 +156,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
         Mul(),
         ((16, 4, 4), (8, 1, 1)),
         "E0313 mul needs equal shapes, or 1 where a branch is broadcast: branch 0 is 16x4x4,"
-        " branch 1 is 8x1x1 (`C` is the channels of the step just before: keep those of all"
-        " branches by `let: {full: C}` above, and end the gate with `filters: full`)",
+        " branch 1 is 8x1x1 (`C` is the number of channels of the previous step: store that"
+        " of the branches with `let: {full: C}` above, and end the gate with `filters: full`)",
     ),
     "mul-ranks": (
         Mul(),

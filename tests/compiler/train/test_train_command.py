@@ -292,7 +292,7 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     path.write_bytes(data)
     assert_refused(train("-o", "run", "--resume"), "E1230", "do not match their digest")
     path.write_bytes(data[:-10])
-    assert_refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
+    assert_refused(train("-o", "run", "--resume"), "E0501", "not a valid safetensors file")
 
 
 @pytest.mark.parametrize(("features", "taken"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])

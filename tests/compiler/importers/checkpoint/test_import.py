@@ -276,7 +276,7 @@ def test_values_that_are_not_finite_name_the_layer(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     state["net.1.running_mean"] = torch.tensor([0, float("nan"), 1, 1])
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
-    assert text.startswith("error[E0506]: a_bn.mean has 1 of 4 values that are not finite")
+    assert text.startswith("error[E0506]: 1 of 4 values of a_bn.mean are not finite")
 
 
 def test_tensors_of_other_kinds_are_left_out(tmp_path: Path) -> None:

@@ -488,7 +488,7 @@ class TestOperators:
         (diagnostic,) = refused(written("y = Conv (x, w)", weights))
         assert (diagnostic.code, diagnostic.message) == (
             "E0506",
-            "conv.weight has 144 of 144 values that are not finite",
+            "144 of 144 values of conv.weight are not finite",
         )
 
 
