@@ -269,7 +269,7 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     few = count < MIN_IMAGES
     is_refused = "error[E0722]: fewer than 16 different images" in refused.err
     assert is_refused == few
-    words_of_it = "(the|its) correlation (of `found` )?with the floats"
+    words_of_it = "(the|its) correlation (of `found` )?with the fp32 model"
     assert few or re.search(words_of_it, refused.err)
     assert re.search(f"`build` refuses these integers: .*{words_of_it}", outcome.err)
     # Whoever gives the bound up is told of none.
