@@ -98,7 +98,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "pad-same": (
         Pad("same"),
         ((3, 4, 4),),
-        "E0315 `same` is not possible for a pad (give numbers)",
+        "E0315 `same` is not possible for a pad (write the padding as numbers)",
     ),
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
