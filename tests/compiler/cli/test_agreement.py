@@ -168,6 +168,6 @@ def test_the_second_golden_counts(int8, home, monkeypatch):
 def test_a_precision_that_one_lacks_is_refused_before_any_work(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "ort,arm-a7,tflite", "--precision", "fp16")
     assert outcome.code == 2
-    assert "error[E0606]: arm-a7 does not build at precision `fp16`" in outcome.err
+    assert "error[E0606]: arm-a7 does not support precision `fp16`" in outcome.err
     assert "--> command line: --precision fp16" in outcome.err
     assert not (home / "build").exists()

@@ -180,7 +180,7 @@ def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--precision", "fp32")
     assert (
         outcome.code,
-        "error[E0606]: ax620 does not build at precision `fp32`" in outcome.err,
+        "error[E0606]: ax620 does not support precision `fp32`" in outcome.err,
     ) == (
         2,
         True,

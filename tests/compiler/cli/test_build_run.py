@@ -158,7 +158,7 @@ class TestBuild:
             "  --> command line: --target hots,onnxruntime\n"
             "   = help: did you mean `host`? known targets: onnxruntime, "
         )
-        assert "error[E0606]: onnxruntime does not build at precision `fp23`" in outcome.err
+        assert "error[E0606]: onnxruntime does not support precision `fp23`" in outcome.err
         assert "did you mean `fp32`?" in outcome.err
 
     def test_without_a_target(self, tcc):
