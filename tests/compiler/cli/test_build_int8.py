@@ -186,8 +186,8 @@ def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
     args = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
     outcome = tcc("build", "tiny.yaml", *args)
     assert outcome.code == 2
-    assert "error[E0606]: host does not build at precision `int8-u8u8`" in outcome.err
-    assert "it builds at fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
+    assert "error[E0606]: host does not support precision `int8-u8u8`" in outcome.err
+    assert "supported precisions: fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
 
 
 def test_predictions_come_from_the_pixels(tcc, home, images):

@@ -77,8 +77,8 @@ def test_it_is_shown_and_not_run(tcc, home, images):
 def test_it_has_no_other_precision(tcc, home):
     outcome = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
     assert outcome.code == 2
-    assert "error[E0606]: dot does not build at precision `int8`\n" in outcome.err
-    assert "= help: it builds at fp32" in outcome.err
+    assert "error[E0606]: dot does not support precision `int8`\n" in outcome.err
+    assert "= help: supported precisions: fp32" in outcome.err
 
 
 class Scales:
