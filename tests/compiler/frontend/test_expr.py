@@ -389,7 +389,12 @@ def test_what_is_no_expression(text, where, message, help):
         ),
         ("sum", "sum", "unknown name `sum`", "it is a function: sum(list)"),
         ("squm(layers)", "squm", "no function is called `squm`", "did you mean `sum`?"),
-        ("__import__('os')", "__import__", "no function is called `__import__`", "there are min"),
+        (
+            "__import__('os')",
+            "__import__",
+            "no function is called `__import__`",
+            "functions are min",
+        ),
         ("channels(skp)", "skp", "no value is named `skp` here", "did you mean `skip`?"),
         (
             "channels(q)",
