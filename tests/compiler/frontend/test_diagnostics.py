@@ -52,7 +52,7 @@ def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
         9 |       - concat: [[], [conv: {filters: 8, kernel: 3, stride: 2}]]
           |         ^^^^^^ branch 0 is 3x32x32, branch 1 is 8x15x15
            = in block `cell` called from wrong.yaml:11:37 (repeat 1 of 3)
-           = help: give the convolution `padding: same` and equal strides, or pool the larger branch""")
+           = help: use `padding: same` and equal strides in the convolutions, or pool the larger branch""")
     )
 
 

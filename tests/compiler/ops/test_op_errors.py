@@ -98,7 +98,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "pad-same": (
         Pad("same"),
         ((3, 4, 4),),
-        "E0315 `same` is not possible for a pad (give numbers)",
+        "E0315 `same` is not possible for a pad (write the padding as numbers)",
     ),
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
@@ -136,8 +136,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "concat-sizes": (
         Concat(),
         ((3, 4, 4), (5, 4, 4), (3, 4, 6)),
-        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (give"
-        " the convolution `padding: same` and equal strides, or pool the larger branch)",
+        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (use `padding: same`"
+        " and equal strides in the convolutions, or pool the larger branch)",
     ),
     "concat-ranks": (
         Concat(),
