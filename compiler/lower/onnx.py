@@ -126,7 +126,7 @@ def _check_limits(graph: Graph, opset: int) -> None:
     if size > MAX_WEIGHT_BYTES:
         message = f"{graph.name} is too large for an ONNX file"
         label = (
-            f"its weights take {size / 1e9:.2f} GB; a file holds {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
+            f"its weights take {size / 1e9:.2f} GB; the limit is {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
         )
         raise fail("E0450", message, make_file_span(graph.name), label=label)
 

@@ -22,12 +22,10 @@ def check_control_flow(data: bytes) -> None:
     inner = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
     for node in model.graph.node:
         if any(attribute.type in inner or attribute.HasField("g") for attribute in node.attribute):
-            raise ValueError(
-                f"it has control flow (`{node.op_type[:40]}`), which no model from tcc has"
-            )
+            raise ValueError(f"it has control flow (`{node.op_type[:40]}`): tcc writes none")
     # Functions of a model may call each other, and unfold to any size.
     if model.functions:
-        raise ValueError("it defines functions, which no model from tcc does")
+        raise ValueError("it defines functions: tcc writes none")
 
 
 PRODUCT_OPS = frozenset({"QLinearConv", "ConvInteger"})
