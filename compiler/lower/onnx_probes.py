@@ -52,7 +52,6 @@ def lower_with_probes(
 
     Returns:
         The file's bytes.
-        The file's bytes.
     """
     # One image at a time: the extremes of a batch would belong to no image, and memory would grow
     # with the batch.

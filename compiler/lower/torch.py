@@ -156,7 +156,7 @@ def _find_owners(graph: Graph) -> dict[str, str]:
         # One layer represents all nodes that share its weights, so they must agree in everything
         # else.
         if (owner.op, owner.params) != (node.op, node.params):
-            raise UnhandledError("operation with weights of other ones", node.name)
+            raise UnhandledError("weights that other ops share with", node.name)
         owner_names[node.name] = owner.name
     return owner_names
 
