@@ -283,7 +283,7 @@ def write_resize(net: FileDraft, node: Node, op: Resize) -> str:
             size = net.add_integers(f"{name}/size", shape[1:3])
             return net.add_operator("RESIZE_BILINEAR", (x, size), (name, shape), _HALF_PIXELS)
         case _:
-            raise UnhandledError("way to resize", op.mode)
+            raise UnhandledError("resize mode", op.mode)
 
 
 def _write_nearest(net: FileDraft, node: Node, x: str) -> str:

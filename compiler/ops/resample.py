@@ -183,7 +183,7 @@ class Resize(Op, ExactIntegerOp):
             case "bilinear":
                 return False
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""
@@ -194,7 +194,7 @@ class Resize(Op, ExactIntegerOp):
             case "bilinear":
                 return (Call("interpolate", ("x0",), {**attributes, "align_corners": False}),)
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Resize by scales, so that the size of the batch axis is not fixed.
@@ -212,7 +212,7 @@ class Resize(Op, ExactIntegerOp):
             case "bilinear":
                 return (_build_onnx_resize("x0", factors, "linear", "half_pixel"),)
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def _build_nearest_calls(
         self, x: TensorType, size: list[int], factors: list[float]
