@@ -61,7 +61,7 @@ def test_the_table(int8):
         ["onnxruntime", "int8", "2"],
         ["tflite", "int8", "2"],
     ]
-    assert all(row.endswith("to the bit") for row in rows)
+    assert all(row.endswith("bit-exact") for row in rows)
 
 
 def test_ends_of_another_kind_are_said(int8):

@@ -78,7 +78,7 @@ def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch
     extend_path(monkeypatch, programs)
     outcome = tcc("bench", bundle, "--adb", "--runs", "1")
     assert outcome.code == 4
-    assert "error: on the board, golden 1, output `logits`: off by" in outcome.err
+    assert "error: on the board, output `logits` of golden 1 is wrong" in outcome.err
     assert "network" in outcome.out  # the times are told all the same
 
 

@@ -250,7 +250,7 @@ def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):
     assert found.out.count("this processor has no VNNI: the int8 model may be slower") == 1
     for target in ("onnxruntime", "tflite"):
         assert f"warning[W0662]: {target} runs `" in found.err
-    assert "`gelu` of 8-bit levels is a table, whose entries are gathered" in found.err
+    assert "`gelu` of quantized values is a table lookup, and gathering" in found.err
     # What is no table, or over one pixel, is not named, and neither are floats.
     assert tcc("check", "tiny.yaml", "--target", "onnxruntime").err.count("W0662") == 0
     assert (
