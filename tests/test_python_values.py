@@ -85,7 +85,7 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % interval" in text["evaluated"]
+    assert f"({scores.correct} of {scores.images} images), 95 % confidence interval" in text["evaluated"]
     assert text["predictions"].endswith("and 5 more images")
 
 

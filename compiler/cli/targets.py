@@ -63,7 +63,7 @@ def _print(report: Report, documents: list[dict[str, Any]]) -> None:
         if document["distribution"]:
             report.print_text(f"\n{document['name']} comes from {document['distribution']}.")
         if document["precisions"] and not document["runs"] and not document["missing"]:
-            report.print_text(f"\nThis machine cannot run artifacts for {document['name']}.")
+            report.print_text(f"\nThis machine cannot run what is built for {document['name']}.")
     tools = {tool["name"]: tool for document in documents for tool in document["missing"]}
     for tool in tools.values():
         report.print_text(f"\n{tool['name']} is missing. It is needed to {tool['needed_for']}.")

@@ -220,9 +220,9 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     outcome = tcc("import", net)
     assert outcome.code == 2
     assert outcome.err.startswith(
-        "error[E0910]: Elu: the language has no such function\n"
+        "error[E0910]: Elu: tcc does not support this function\n"
         "  --> net.onnx: node `relu`\n"
-        "   = help: train it with one that is known: relu, "
+        "   = help: train the network with a supported one: relu, "
     )
     assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
 
@@ -258,15 +258,15 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
         (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
         (("--labels", "a,,b"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
         (("--labels", "a,b,a"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
-        (("--labels", "a,b"), "error[E0906]: there must be one label for each class"),
+        (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
         (("--mean", "a"), "error[E0601]: `--mean` takes numbers"),
         (("--mean", "nan"), "error[E0601]: `--mean` takes numbers"),
-        (("--mean", "1,2"), "error[E0905]: `mean` is one number per channel"),
+        (("--mean", "1,2"), "error[E0905]: `mean` needs one number, or one per channel"),
         (("--std", "0"), "error[E0601]: `--std` takes numbers above 0"),
         (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
         (("--shape", "3,8"), "error[E0601]: a shape is three positive integers"),
         (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three positive integers"),
-        (("--shape", "3,8,9"), "error[E0905]: the input has another size"),
+        (("--shape", "3,8,9"), "error[E0905]: --shape differs from the input size of the file"),
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],
 )

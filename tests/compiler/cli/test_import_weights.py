@@ -162,18 +162,18 @@ def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensor
     outcome = tcc(*args)
     assert outcome.code == 0
     assert (
-        "note: took the weights of `model`; others are in `model_ema` (`--entry NAME`)"
+        "note: imported the weights of `model`; other entries: `model_ema` (`--entry NAME`)"
         in outcome.err
     )
-    assert "note: not read: model_ema, epoch" in outcome.err
-    assert "note: ignored, since only training uses it: criterion" in outcome.err
+    assert "note: not imported: model_ema, epoch" in outcome.err
+    assert "note: ignored, because only training uses them: criterion" in outcome.err
     np.testing.assert_array_equal(
         load_file(home / "w.st")["linear.bias"], tensors["classifier.bias"]
     )
     outcome = tcc(*args, "--entry", "model_ema", "--json")
     assert outcome.code == 0
     assert outcome.document["notes"][0] == (
-        "took the weights of `model_ema`; others are in `model` (`--entry NAME`)"
+        "imported the weights of `model_ema`; other entries: `model` (`--entry NAME`)"
     )
     written_bias = load_file(home / "w.st")["linear.bias"]
     np.testing.assert_array_equal(written_bias, tensors["classifier.bias"] + 1)

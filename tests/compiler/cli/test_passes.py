@@ -95,7 +95,7 @@ def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
     assert tcc(*show_args).code == 0
     outcome = tcc(*show_args, "--verify-passes")
     assert outcome.code == 1
-    assert "fold_ahead moved `conv` by" in outcome.err
+    assert "fold_ahead changed `conv` by" in outcome.err
     ready_outcome = tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes")
     assert ready_outcome.code == 0
     verified_passes = [

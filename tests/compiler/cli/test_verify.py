@@ -44,10 +44,11 @@ def test_a_bundle_gives_its_goldens(tcc, built):
     outcome = tcc("verify", built)
     assert (outcome.code, outcome.err) == (0, "")
     head, *rows, uncompared = outcome.out.splitlines()
-    assert "its weights and scales were not compared: --spec SPEC" in uncompared
-    assert head.split() == ["bundle", "golden", "output", "differ", "by", "relative", "allowed"]
+    assert "weights and scales not compared: to compare them, give --spec SPEC" in uncompared
+    columns = ["bundle", "golden", "output", "differ", "max.", "difference", "relative"]
+    assert head.split() == [*columns, "tolerance"]
     assert [row.split()[1:3] for row in rows] == [["1", "logits"], ["2", "logits"]]
-    assert all(row.split()[-1] in ("agrees", "bit") for row in rows)
+    assert all(row.split()[-1] in ("agrees", "bit-exact") for row in rows)
 
 
 def test_as_json(tcc, built):
@@ -107,7 +108,7 @@ def test_integers_must_be_equal_to_the_bit(tcc, home, images, wrong):
     folder = "build/tiny-onnxruntime-int8"
     report = tcc("verify", folder, "--json").document["bundles"][0]
     assert [comparison["differing"] for comparison in report["agreement"]] == [0, 0]
-    assert tcc("verify", folder).out.count("to the bit") == 2
+    assert tcc("verify", folder).out.count("bit-exact") == 2
     wrong(lambda v: np.nextafter(v, np.float32(9)))
     report = tcc("verify", folder, "--json")
     assert report.code == 4

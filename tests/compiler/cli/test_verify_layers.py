@@ -88,7 +88,7 @@ def test_layers_and_goldens_beside_the_program(tcc, probed):
     assert [layer["values"] for layer in program["layers"]] == [2 * 4 * 8 * 8, 2 * 4]
     assert all(layer["differing"] == 0 and layer["exact"] for layer in program["layers"])
     assert [golden["differing"] for golden in program["goldens"]] == [0, 0]
-    assert "2 layers, 520 levels beside the reference: 0 differ" in tcc("verify", probed).out
+    assert "2 layers, 520 values compared with the reference: 0 differ" in tcc("verify", probed).out
 
 
 def test_a_bundle_without_its_program(tcc, plain):
@@ -192,7 +192,7 @@ class TestBisect:
     def test_is_named_without_json(self, tcc, probed):
         change_weight(probed)
         outcome = tcc("verify", probed, "--bisect", "-o", "found")
-        assert "layer `relu` by itself: found/tiny-onnxruntime-relu" in outcome.out
+        assert "reproducer of layer `relu`: found/tiny-onnxruntime-relu" in outcome.out
         assert "tcc build found/tiny-onnxruntime-relu/spec.yaml" in outcome.out
         assert "relu" in outcome.out.split("DIFFERS")[0]
 
