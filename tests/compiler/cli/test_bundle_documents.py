@@ -106,7 +106,9 @@ REPORT = {
         "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
     },
 }  # fmt: skip
-ACCURACY = "- accuracy: 2 of 3 test images right, 66.67% (95% interval 9.43% to 99.16%), in float32"
+ACCURACY = (
+    "- accuracy: 2 of 3 test images correct, 66.67% (95% interval 9.43% to 99.16%), in float32"
+)
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def run(home):
 def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
-        "- from the report of the training's folder, for weights with this digest",
+        "- from the report of the run folder, for weights with this digest",
         "- train: 12 images (cat 3, dog 4, owl 5)",
         "- test: 3 images (cat 1, dog 2, owl 0)",
     ]
@@ -150,7 +152,10 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- training: 9 epochs; the weights of epoch 4" in card["Training data"]
     assert "- training: made with torch 2.13" in card["Training data"]
-    assert any("it is no measure of unseen images" in line for line in card["Training data"])
+    assert any(
+        "it does not estimate the accuracy on unseen images" in line
+        for line in card["Training data"]
+    )
     assert card["Evaluation"][1:] == [
         "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% interval 2.50% to 100.00%); "
         "1 images of other classes were classified as it",
@@ -158,7 +163,7 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
         "0 images of other classes were classified as it",
         "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]
-    assert "- the training was not finished: its time was over first" in card["Caveats"]
+    assert "- the training did not finish: it reached its time limit" in card["Caveats"]
 
 
 @pytest.mark.parametrize(

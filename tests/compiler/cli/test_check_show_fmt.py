@@ -88,7 +88,7 @@ class TestCheck:
     def test_a_network_of_the_zoo_fits_a_screen(self, tcc, name):
         lines = tcc("check", name).out.splitlines()
         assert len(lines) <= 40
-        assert "(--depth N opens more blocks, --layers all)" in lines
+        assert "(--depth N opens more blocks, --layers all shows every layer)" in lines
         assert not any(line.startswith("...") for line in lines)
 
     def test_blocks_have_totals_and_inputs(self, tcc):
@@ -279,7 +279,7 @@ class TestShow:
             (home / "notes.txt").write_text(text)
             outcome = tcc("show", "tiny.yaml", "-o", "notes.txt")
             assert outcome.code == 2
-            assert "error[E0602]: will not replace this" in outcome.err
+            assert "error[E0602]: cannot replace this" in outcome.err
             assert (home / "notes.txt").read_text() == text
 
     def test_describes_a_bundle(self, tcc, built):

@@ -234,7 +234,7 @@ class TestCollapse:
         write_sealed_manifest(built, read_manifest(built))
         outcome = tcc("verify", built)
         assert outcome.code == 0
-        assert "all goldens have the same `logits`" in outcome.err
+        assert "all goldens have the same output `logits`" in outcome.err
 
     def test_a_tensor_that_is_not_what_the_image_becomes(self, tcc, built):
         path = built / "goldens/1/input.bin"
@@ -379,7 +379,7 @@ PROGRAMS = {
     ),
     "status 9": ("sys.stderr.write('no\\n'); sys.exit(9)", "E0652", "failed with status 9"),
     "a signal": ("os.kill(os.getpid(), 11)", "E0652", "the program failed with signal 11"),
-    "sleep": ("import time; time.sleep(600)", "E0652", "the program did nothing for "),
+    "sleep": ("import time; time.sleep(600)", "E0652", "the program used no processor time for "),
 }  # fmt: skip
 
 
@@ -428,4 +428,4 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     for outcome in commands(folder).values():
         assert outcome.code == 2
         assert f"--> {path}" in outcome.err
-        assert f"it has `{word}`, which no model of tcc has" in outcome.err
+        assert f"it has the operator `{word}`, which tcc does not write" in outcome.err

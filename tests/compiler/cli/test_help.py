@@ -24,7 +24,7 @@ def test_an_entry_says_what_why_and_what_to_do(tcc):
         " wrong names\n"
         "to correct numbers.\n"
         "\n"
-        "Example, a spec in which stands:\n"
+        "Example spec (excerpt):\n"
         "\n"
         "    graph: [global_avg_pool, flatten, linear: {units: 3}]\n"
         "    output: {classes: {labels: [benign, malignant]}}\n"
@@ -65,9 +65,9 @@ def test_help_of_commands_is_their_own(tcc, words):
 @pytest.mark.parametrize(
     ("words", "help"),
     [
-        (("E0699",), "codes near it: E0701, E0702, E0703"),
-        (("w0543",), "codes near it: W0533, W0541, W0542"),
-        (("99999999",), f"codes near it: {', '.join(LAST_CODES)}"),
+        (("E0699",), "similar codes: E0701, E0702, E0703"),
+        (("w0543",), "similar codes: W0533, W0541, W0542"),
+        (("99999999",), f"similar codes: {', '.join(LAST_CODES)}"),
         (("buld",), "did you mean `build`?"),
         (("unused-nam",), "did you mean `unused-name`?"),
         (("zoo", "tabel"), "`tcc help` lists the commands"),

@@ -170,7 +170,7 @@ class TestErrors:
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (
             "internal error: ZeroDivisionError: integer division or modulo by zero\n"
-            "   = help: please report this, with the output of --verbose\n"
+            "   = help: this is a bug in tcc; please report it with the output of --verbose\n"
         )
         assert "Traceback" in tcc("check", "tiny.yaml", "--verbose").err
         document = tcc("check", "tiny.yaml", "--json").document
@@ -272,7 +272,7 @@ class TestDisk:
         outcome = process(*BUILD, "--out", small)
         assert outcome.code == 1
         assert "error[E0604]: cannot write this: No space left on device" in outcome.err
-        assert "nothing half-written is left" in outcome.err
+        assert "no partial file is left" in outcome.err
         assert list(small.iterdir()) == []
 
     def test_a_full_disk_leaves_the_old_bundle(self, tcc, built, full_disk):

@@ -84,10 +84,10 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, _: path.unlink(), "error[E1218]: this image is gone since the training"),
+        (lambda path, _: path.unlink(), "error[E1218]: this image was removed after the training"),
         (
             lambda path, other_image: shutil.copy(other_image, path),
-            "this image has other contents since",
+            "this image was changed after the training",
         ),
     ],
     ids=["gone", "changed"],
@@ -99,13 +99,13 @@ def test_a_folder_that_changed_is_told(home, change, message):
     assert outcome.exit_code == 2
     assert message in outcome.stderr
     assert f"set/{last_image.parent.name}/{last_image.name}" in outcome.stderr
-    assert "run/split.csv:40: an image of `test`" in outcome.stderr
+    assert "run/split.csv:40: an image of split `test`" in outcome.stderr
 
 
 def test_new_images_are_left_out_and_named(home):
     draw(home / "set" / "blue" / "new.png", "blue", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
-    assert "warning[E1219]: 1 image is not of the run's split, and left out" in outcome.stderr
+    assert "warning[E1219]: 1 image is not in the run's split and not used" in outcome.stderr
     assert "set/blue/new.png" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 10
 
@@ -118,10 +118,10 @@ def test_learned_images_do_not_judge_from_another_folder_either(home):
             shutil.copy(home / "set" / line["file"], path)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies")
     assert outcome.exit_code == 2
-    assert "error[E1219]: none of these images is of the run's `test`" in outcome.stderr
+    assert "error[E1219]: none of these images is in the run's `test` split" in outcome.stderr
     draw(home / "copies" / "red" / "new.png", "red", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies", "--json")
-    assert "20 images are of the run's train, and left out" in outcome.stderr
+    assert "20 images are in the run's train split and not used" in outcome.stderr
     assert "judged by 1 image that run has not learned from" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 1
 
@@ -179,7 +179,7 @@ def test_with_a_calibration_pictures_are_of_the_test_images(home):
     for kind in ("features", "errors"):
         outcome = tcc("plot", kind, *plot_args)
         assert outcome.exit_code == 0, outcome.stderr
-        assert outcome.stderr.count("drawn of the 10 images of `test` of run") == 1
+        assert outcome.stderr.count("plot of the 10 images of `test` of run") == 1
     outcome = tcc("plot", "filters", *plot_args)
     assert outcome.exit_code == 2
     assert "`--data` has no effect: with `--calibration` no images are read" in outcome.stderr
@@ -240,11 +240,11 @@ def test_training_further_keeps_the_split(home):
 @pytest.mark.parametrize(
     ("old", "new", "line", "why"),
     [
-        (",test,", ",late,", 32, "`late` is none of train, val, test"),
-        ("file,label", "label,file", 1, "its first line is to be file,label,group,split,sha256"),
-        ("red/", "../red/", None, "its file is not below the folder of the images"),
-        (",val,", ",val,0", None, "its last cell is no SHA-256"),
-        (",val,", ",val,,", None, "it has 6 cells of 5"),
+        (",test,", ",late,", 32, "split `late` is not one of train, val, test"),
+        ("file,label", "label,file", 1, "the first line must be file,label,group,split,sha256"),
+        ("red/", "../red/", None, "its file is not inside the image folder"),
+        (",val,", ",val,0", None, "its last cell is not a SHA-256"),
+        (",val,", ",val,,", None, "it has 6 cells instead of 5"),
     ],
 )
 def test_a_damaged_file_is_refused_where_it_is(home, old, new, line, why):
@@ -297,5 +297,5 @@ def test_an_image_that_was_skipped_is_on_no_side(home):
         weights = ("--weights", "run2/weights.safetensors", "--side", split)
         outcome = tcc("eval", "net.yaml", *weights, "--data", "set")
         assert outcome.exit_code == 0, outcome.stderr
-        assert "1 image is not of the run's split, and left out" in outcome.stderr
+        assert "1 image is not in the run's split and not used" in outcome.stderr
         assert "E0719" not in outcome.stderr  # the table is known

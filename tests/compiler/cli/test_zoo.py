@@ -199,7 +199,7 @@ def test_an_unknown_table_is_told_with_the_nearest(tcc):
     assert outcome.err == (
         "error[E0609]: there is no table `ddsnet1`\n"
         "  --> command line: ddsnet1\n"
-        f"   = help: did you mean `ddsnet-1`? tables are {', '.join(TABLES)}\n"
+        f"   = help: did you mean `ddsnet-1`? tables: {', '.join(TABLES)}\n"
     )
     json_outcome = tcc("zoo", "table", "../models", "--json")
     assert json_outcome.code == 2
