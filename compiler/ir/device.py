@@ -340,7 +340,7 @@ class Device:
         if isinstance(self.backend, Runner) and self.target.runs:
             return self.backend
         help = "run its files on the target device"
-        message = f"nothing here runs what is built for {self.name}"
+        message = f"this machine cannot run what is built for {self.name}"
         raise fail("E0657", message, make_file_span(str(folder)), help=help)
 
 

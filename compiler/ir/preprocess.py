@@ -191,7 +191,7 @@ def _compute_scaled_size(resize: PixelResize, source: Pair) -> Pair:
         case "cover":
             return compute_cover_size(source, resize.size)
         case _:
-            raise UnhandledError("way to resize", resize.mode)
+            raise UnhandledError("resize mode", resize.mode)
 
 
 def normalize(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
@@ -221,7 +221,7 @@ def compute_divisor(pre: Preprocess, pixels: "Pixels") -> int:
         case "max":
             return max(1, int(pixels.max()))
         case _:
-            raise UnhandledError("scale of pixels", pre.scale)
+            raise UnhandledError("pixel scale", pre.scale)
 
 
 def crop_center(pixels: "Pixels", size: Pair) -> "Pixels":

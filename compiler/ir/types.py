@@ -55,7 +55,7 @@ class TensorType:
             case DType.U8:
                 return (0, 255)
             case DType.F32 | DType.F16 | DType.I32:
-                raise UnhandledError("type of 8-bit integers", self.dtype.value)
+                raise UnhandledError("8-bit type", self.dtype.value)
             case _:
                 assert_never(self.dtype)
 

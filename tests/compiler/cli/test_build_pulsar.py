@@ -147,7 +147,7 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     for args in (("run", picture), ("verify",)):
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
         assert outcome.code == 2
-        assert "error[E0657]: nothing here runs what is built for ax620" in outcome.err
+        assert "error[E0657]: this machine cannot run what is built for ax620" in outcome.err
     assert "build.sh` where docker is, and give its log with --logs" in outcome.err
 
 

@@ -126,8 +126,8 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), True, "`tcc_calibration` is true, this tcc reads 3"),
-        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
+        (("tcc_calibration",), True, "`tcc_calibration` is true, but this tcc reads 3"),
+        (("tcc_calibration",), 9, "`tcc_calibration` is 9, but this tcc reads 3"),
         (("values",), [], "values: expected `object`, got `array`"),
         (("data", "images"), 0, "data/images: expected `int` >= 1"),
         (("data", "digest"), "x", "data/digest"),
