@@ -79,13 +79,13 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "the weights are random (seed 0): predictions mean nothing" in text["bundle"]
     assert "the weights are random" in text["predictions"]
     assert "the weights are random" in text["evaluated"]
-    assert "a program drew these images" in " ".join(values["evaluated"].notices)
+    assert "these images are synthetic" in " ".join(values["evaluated"].notices)
     assert "same decision" in text["bundle"]
     assert "accepts it" in text["check"]
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % interval" in text["evaluated"]
+    assert f"({scores.correct} of {scores.images} images), 95 % confidence interval" in text["evaluated"]
     assert text["predictions"].endswith("and 5 more images")
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
 
     bare = replace(values["verified"], replayed=None, program=None, constants=None)
     assert "no golden was compared" in repr(bare)
-    assert "no layer was compared" in repr(bare)
+    assert "no layers compared" in repr(bare)
     unchecked = replace(values["target"], replayed=None, unchecked="it does not run here")
     assert "not compared with the reference: it does not run here" in repr(unchecked)
 

@@ -206,7 +206,7 @@ class DocumentKind(Generic[T]):
         version = content.get(self.key) if isinstance(content, dict) else None
         # In Python, `true` equals 1.
         if isinstance(version, bool) or version not in (self.version, *self.older_versions):
-            label = f"`{self.key}` is {json.dumps(version)[:40]}, this tcc reads {self.version}"
+            label = f"`{self.key}` is {json.dumps(version)[:40]}, but this tcc reads {self.version}"
             message = f"not {self.noun} of a known version"
             raise fail(self.code, message, make_file_span(name), label=label, help=self.help)
         try:

@@ -173,7 +173,7 @@ def _check(trusted: TrustList, document: Any) -> None:
         ValueError: It is incomplete.
     """
     if trusted.tcc_trust != VERSION:
-        raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, this tcc reads {VERSION}")
+        raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, but this tcc reads {VERSION}")
     for record, fields in (
         (trusted, document),
         *zip(trusted.keys, document.get("keys", ()), strict=True),

@@ -18,7 +18,7 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     odd("two")
     outcome = build(tcc, "ax620", images, "--no-tool")
     assert outcome.code == 0
-    assert "  not compiled: --no-tool. Where docker has the tool's image:" in outcome.out
+    assert "  not compiled: --no-tool. To compile it, run this where docker has" in outcome.out
     bundle = home / BUNDLE
     assert not (bundle / "model/compiled").exists()
     subprocess.run(["sh", bundle / "model/build.sh"], check=True, capture_output=True)
@@ -45,7 +45,7 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     copied_log = home / "log.txt"
     copied_log.write_text(log_text)
     outcome = tcc("verify", bundle, "--logs", copied_log)
-    assert (outcome.code, "only its own words are known" in outcome.out) == (0, True)
+    assert (outcome.code, "only the log itself was checked" in outcome.out) == (0, True)
     for end in (
         log_text.index("tcc: every"),
         log_text.rindex("Layer: "),
@@ -54,14 +54,14 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
         copied_log.write_text(log_text[:end])
         outcome = tcc("verify", bundle, "--logs", copied_log)
         assert outcome.code == 4
-        assert "the log ends at `" in outcome.err
+        assert "the log ends at command `" in outcome.err
         assert "error: " in outcome.err
-        assert "the tool did not end well: see the end of" in outcome.err
+        assert "the toolchain failed: see the end of" in outcome.err
     (out / "gt/2/joint/mean.bin").unlink()
     log.write_text(log_text)
     outcome = tcc("verify", bundle, "--logs", log)
     assert outcome.code == 4
-    assert "no outputs for golden 2 lie beside the log" in outcome.err
+    assert "the log's folder has no outputs for golden 2" in outcome.err
     (out / "gt/1/joint/mean.bin").write_bytes(b"short")
     outcome = tcc("verify", bundle, "--logs", log)
     assert (
@@ -82,7 +82,7 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     docker.setenv("NPU_TOOL", "cpu")
     outcome = build(tcc, "ax620,ax650", images)
     assert outcome.code == 0, outcome.err
-    assert "the NPU did not take part_1.axe: this runs on the processor, slowly" in outcome.err
+    assert "part_1.axe: runs on the CPU instead of the NPU, slowly" in outcome.err
     manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
     assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
     assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2
@@ -109,7 +109,10 @@ def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, docker):
     for outcome in (build_outcome, tcc("verify", BUNDLE)):
         assert outcome.code == 4
         assert "STUCK" in outcome.out
-        assert "error: build/odd-ax620-int8: the NPU does not give its goldens" in outcome.err
+        assert (
+            "error: build/odd-ax620-int8: the NPU's outputs do not match the golden outputs"
+            in outcome.err
+        )
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
@@ -125,8 +128,8 @@ def test_a_golden_that_fails_in_the_tool_is_said(tcc, home, odd, images, docker,
     assert command.startswith("pulsar run model.onnx" if target == "ax620" else "pulsar2 run")
     for outcome in (build_outcome, tcc("verify", bundle)):
         assert outcome.code == 4, outcome.err
-        assert f"the log ends at `{command}`: not all was done" in outcome.err
-        assert f"error: {bundle}: the tool did not end well: see the end of {bundle}" in outcome.err
+        assert f"the log ends at command `{command}`: compilation is incomplete" in outcome.err
+        assert f"error: {bundle}: the toolchain failed: see the end of {bundle}" in outcome.err
     completed = subprocess.run(
         ["sh", home / bundle / "model/build.sh", home / "out"], capture_output=True, check=False
     )

@@ -66,7 +66,7 @@ def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
     assert read_modes(home / "build") == kinds
     outcome = tcc("build", "tiny.yaml", *INT8, "-v")
     assert "to the bit (cached: so it did before)" in outcome.out
-    assert "cached: integers, bundle, replay; `--no-cache` builds anew" in outcome.out
+    assert "from the cache: integers, bundle, replay; `--no-cache` rebuilds them" in outcome.out
     anew = tcc("build", "tiny.yaml", *INT8, "--no-cache", "-v")
     assert "cached" not in anew.out
     assert read_files(home / "build") == first_files

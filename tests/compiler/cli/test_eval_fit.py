@@ -238,7 +238,7 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
     assert carried.document["operating_point"]["fitted"]["program"] == "onnxruntime fp32"
     assert carried.document["operating_point"]["thresholds"] == floats["thresholds"]
     assert (
-        "fitted to 7 images by onnxruntime fp32, carried over to onnxruntime int8"
+        "fitted on 7 images with onnxruntime fp32, applied to onnxruntime int8"
         in tcc("eval", int8_bundle, "--data", splits).out
     )
     assert tcc("verify", int8_bundle).code == 0
@@ -261,7 +261,7 @@ def test_all_right_has_no_temperature(tcc, built, home, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", "set", "--fit")
     assert outcome.code == 0, outcome.err
-    assert "temperature 1: no other is the likeliest for these images" in outcome.out
+    assert "temperature 1 (no other temperature lowers the log loss)" in outcome.out
 
 
 def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
@@ -395,7 +395,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% intervals\n")
+        assert text.startswith("24 images, 95% confidence intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
@@ -461,11 +461,11 @@ class TestWhatIsWrong:
         [
             ({"temperature": 0.0}, "expected `float` >= 0.001"),
             ({"temperature": 1e9}, "expected `float` <= 1000.0"),
-            ({"output": "other"}, "there is no such row of classes or decisions"),
-            ({"positive": 3}, "there is no class 3 to be positive"),
+            ({"output": "other"}, "no output of this name is a row of classes or decisions"),
+            ({"positive": 3}, "the positive class 3 does not exist"),
             ({"thresholds": []}, "it has 0 thresholds, not 1"),
             ({"positive": None}, "it has 1 thresholds, not 0"),
-            ({"target": 0.5}, "`owl` is judged by another target"),
+            ({"target": 0.5}, "`owl` is evaluated against another target"),
         ],
     )
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):
