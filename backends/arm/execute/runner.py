@@ -281,7 +281,7 @@ def build_isa_options(machine: Machine) -> tuple[str, ...]:
 def check_isa(machine: Machine, name: str) -> None:
     """Refuse an unknown instruction set, and a machine whose programs have no choice (E0601)."""
     if not machine.has_isa_variants:
-        message = f"{machine.target.name} has no choice of instruction sets"
+        message = f"{machine.target.name} has no choice of instruction sets; remove `--isa`"
         raise fail("E0601", message, _locate_isa_option())
     names = [isa.name for isa in ISAS]
     if name not in names:
