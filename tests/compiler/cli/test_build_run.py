@@ -164,7 +164,7 @@ class TestBuild:
     def test_without_a_target(self, tcc):
         outcome = tcc("build", "tiny.yaml")
         assert outcome.code == 2
-        assert "which target?" in outcome.err
+        assert "no target is given" in outcome.err
 
     @pytest.mark.parametrize(
         ("setting", "message"),

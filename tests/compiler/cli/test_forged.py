@@ -428,4 +428,4 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     for outcome in commands(folder).values():
         assert outcome.code == 2
         assert f"--> {path}" in outcome.err
-        assert f"it has `{word}`, which no model of tcc has" in outcome.err
+        assert f"it has the operator `{word}`, which tcc does not write" in outcome.err

@@ -63,7 +63,7 @@ def test_what_cannot_be_is_refused(host, built, tcc, picture, command):
 def test_a_board_makes_its_own_choice(host, tcc):
     outcome = tcc("bench", host, "--ssh", "nowhere", "--isa", LOWEST_ISA)
     assert outcome.code == 2
-    assert "`--isa` has no effect: a board chooses its own instructions" in outcome.err
+    assert "`--isa` has no effect: a board uses its own instruction set" in outcome.err
 
 
 def test_other_processors_have_no_choice():

@@ -74,7 +74,7 @@ def test_counts_what_differs_and_by_how_much(tcc, built, wrong):
     wrong(lambda v: v + np.array([0, 0.5, 0], np.float32))
     outcome = tcc("verify", built, "--json")
     assert outcome.code == 4
-    assert f"error: {built}: the artifact does not give its goldens" in outcome.err
+    assert f"error: {built}: the artifact does not reproduce its golden outputs" in outcome.err
     for comparison in outcome.document["bundles"][0]["agreement"]:
         assert comparison["differing"] >= 1
         assert comparison["largest"] == pytest.approx(0.5, rel=1e-4)
@@ -258,7 +258,7 @@ def test_a_missing_runtime(tcc, built, monkeypatch):
     monkeypatch.setattr(OnnxRuntime, "infer", run)
     outcome = tcc("verify", other_bundle, built)
     assert outcome.code == 3
-    assert "error: a-runtime is needed to run this, and is not here" in outcome.err
+    assert "error: a-runtime is needed to run this, but it is not installed" in outcome.err
     assert "help: install it: pip install a-runtime" in outcome.err
     assert str(built) in outcome.out  # what can run is verified all the same
     document = tcc("verify", other_bundle, built, "--json").document
@@ -441,5 +441,5 @@ def test_what_disagrees_goes_before_what_cannot_be_verified(tcc, built, home, wr
     wrong(lambda values: values + 1)
     outcome = tcc("verify", built, "build/empty")
     assert outcome.code == 4
-    assert "does not give its goldens" in outcome.err
+    assert "does not reproduce its golden outputs" in outcome.err
     assert "error[E0620]" in outcome.err
