@@ -280,7 +280,7 @@ def build_isa_options(machine: Machine) -> tuple[str, ...]:
 def check_isa(machine: Machine, name: str) -> None:
     """Refuse a name that no set has, and a machine whose programs choose none (E0601)."""
     if not machine.has_isa_variants:
-        message = f"what is built for {machine.target.name} chooses no instruction set"
+        message = f"{machine.target.name} has no choice of instruction sets; remove `--isa`"
         raise fail("E0601", message, _locate_isa_option())
     names = [isa.name for isa in ISAS]
     if name not in names:
