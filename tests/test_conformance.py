@@ -224,7 +224,7 @@ class NoTargets:
 
 
 def test_what_is_no_backend_fails():
-    assert "no tuple of Target objects" in catch_failures(NoTargets())["interface"]
+    assert "is not a tuple of Target objects" in catch_failures(NoTargets())["interface"]
 
 
 def test_names_that_there_are_not_are_refused():

@@ -200,7 +200,7 @@ class Expansion:
     def collect_diagnostics(self) -> list[Diagnostic]:
         """Return the diagnostics, each with the number of its repetitions."""
         return [
-            d.add_notes(f"and in {n - 1} more of these")
+            d.add_notes(f"the same error in further calls or iterations: {n - 1}")
             if (n := self.repeat_counts[key]) > 1
             else d
             for key, d in self.diagnostics.items()

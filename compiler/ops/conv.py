@@ -69,6 +69,7 @@ class Conv(Op):
                     "E0303",
                     f"groups must divide the {dimension}",
                     f"{n} {dimension} in {self.groups} groups",
+                    f"set `groups` to a divisor of {n}, or change the {dimension}",
                 )
         pad = resolve_padding(self.padding, (h, w), self.window, self.stride)
         return TensorType(

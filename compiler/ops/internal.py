@@ -55,7 +55,7 @@ class Border(Op):
         c, h, w = require_image_shape(x, self.keyword)
         if c != len(self.values):
             raise OpError(
-                "E0303", "border needs one value a channel", f"{len(self.values)} for {x}"
+                "E0303", "border needs one value per channel", f"{len(self.values)} for {x}"
             )
         pad_top, pad_left, pad_bottom, pad_right = self.padding
         return replace(x, shape=(c, h + pad_top + pad_bottom, w + pad_left + pad_right))

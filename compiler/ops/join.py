@@ -100,7 +100,10 @@ class Broadcasting(Op):
         """Return the type that all branches broadcast to."""
         if any(len(x.shape) != len(xs[0].shape) for x in xs):
             raise OpError(
-                "E0314", f"{self.keyword} cannot mix maps and vectors", _describe_mismatch(xs)
+                "E0314",
+                f"{self.keyword} cannot join feature maps and vectors",
+                _describe_mismatch(xs),
+                "put `flatten` into every branch, or into none",
             )
         full = tuple(max(sizes) for sizes in zip(*(x.shape for x in xs), strict=True))
         for x in xs:

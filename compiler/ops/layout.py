@@ -113,7 +113,10 @@ class ChannelShuffle(Op, ExactIntegerOp):
         c, _, _ = require_image_shape(x, self.keyword)
         if c % self.groups:
             raise OpError(
-                "E0303", "groups must divide the channels", f"{c} channels in {self.groups} groups"
+                "E0303",
+                "groups must divide the channels",
+                f"{c} channels in {self.groups} groups",
+                f"set `groups` to a divisor of {c}",
             )
         return x
 

@@ -50,6 +50,7 @@ class ConvTranspose(Op):
                     "E0303",
                     f"groups must divide the {dimension}",
                     f"{n} {dimension} in {self.groups} groups",
+                    f"set `groups` to a divisor of {n}, or change the {dimension}",
                 )
         for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
             # The rule of PyTorch: further rows would contain only the bias.

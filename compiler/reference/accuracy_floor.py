@@ -203,15 +203,13 @@ class AccuracyFloor:
             figure = f"{_format(correlation, self.correlation, '.3f')} {by}"
             yield (
                 f"the correlation of `{name}` with the fp32 model on unseen images may be as"
-                f" low as {figure};"
-                f" the floor is {self.correlation:.9g}"
+                f" low as {figure}; the floor is {self.correlation:.9g}"
             )
         if floor.error is not None and error is not None and not error <= floor.error:
             figure = f"{_format(error, floor.error, '.3g')} {by}"
             yield (
-                f"the error of `{name}` on unseen images, relative to its standard deviation, may be"
-                f" as large as {figure};"
-                f" the limit is {floor.error:.9g}"
+                f"the error of `{name}` on unseen images, relative to its standard deviation,"
+                f" may be as large as {figure}; the limit is {floor.error:.9g}"
             )
 
     def _check_measures(self, name: str, quality: Quality) -> Iterator[str]:

@@ -93,7 +93,7 @@ def _compute_range(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     integers = range(*bounds)
     # Slicing a range does not create its entries; `len` fails above 2^63.
     if integers[MAX_LIST:]:
-        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+        raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
     return tuple(integers)
 
 

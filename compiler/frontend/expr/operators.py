@@ -222,7 +222,7 @@ def check_limits(value: ArgumentValue) -> ArgumentValue:
     """Return a value after checking it against the limits."""
     match value:
         case tuple() if _count_entries(value) > MAX_LIST:
-            raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+            raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
         case int() if abs(value) > MAX_INT:
             raise OperandError("the result is too large for 64 bits", code="E0223")
         case float() if not math.isfinite(value):
@@ -265,7 +265,7 @@ def apply_binary(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> ArgumentV
 def _repeat_list(entries: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
     # Checked before the list is created: `[1] * 10 ** 18` would use up all memory.
     if _count_entries(entries) * times > MAX_LIST:
-        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+        raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
     return entries * times
 
 

@@ -156,7 +156,7 @@ class Parser:
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_TEXT:
-            message = f"an expression of {len(text):,} characters; the limit is {MAX_TEXT:,}"
+            message = f"the expression has {len(text):,} characters; the limit is {MAX_TEXT:,}"
             help = "name parts of it with `let`"
             raise ExpressionError("E0223", message, 0, len(text), help)
         self.tokens = scan_tokens(text)
@@ -377,7 +377,8 @@ class Parser:
         if depth > MAX_NESTING:
             at = self.next
             hint = "name parts of it with `let`"
-            raise ExpressionError("E0223", "expression nested too deeply", at.start, at.end, hint)
+            message = f"the expression is nested more than {MAX_NESTING} deep"
+            raise ExpressionError("E0223", message, at.start, at.end, hint)
 
     def pop_token(self) -> Token:
         """Return the next token and advance; the end token stays."""

@@ -45,7 +45,13 @@ def _find_lookalike_in_row(source: SourceText, row: int) -> Diagnostic | None:
     if colon := _AFTER_COLON.match(text):
         odd_columns.append(colon.start(1))
     if odd_columns:
-        return _create_diagnostic(source, row, min(odd_columns), "this is not a plain space")
+        return _create_diagnostic(
+            source,
+            row,
+            min(odd_columns),
+            "this is not a plain space",
+            "replace it with a plain space, or delete it",
+        )
     for pattern, replacement in ((_DASH, "-"), (_COLON, ":")):
         if lookalike := pattern.match(text):
             description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is not `{replacement}`"

@@ -458,7 +458,7 @@ class _BuildChecks:
 
     def _require_runs(self) -> None:
         if not self.device.target.runs:
-            raise SkipCheck(f"this machine cannot run artifacts for {self.device.name}")
+            raise SkipCheck(f"this machine cannot run what is built for {self.device.name}")
 
     def _check_model(self, model: Model, spread: float = 1.0) -> None:
         lowered = self._lower(model)

@@ -105,7 +105,7 @@ def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
     args = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
     outcome = tcc(*args)
     assert outcome.code == 0
-    assert "`build` refuses these integers: 8 different images judge them" in outcome.err
+    assert "`build` will refuse this int8 model: 8 different images judge them" in outcome.err
     outcome = tcc(*BUILD, "--calibration", "c.json")
     assert outcome.code == 4
     assert "error[E0722]" in outcome.err

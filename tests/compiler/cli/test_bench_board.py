@@ -98,7 +98,7 @@ def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatc
     assert bundle_report["load"]["times"]["median"] == 1.5
     assert bundle_report["memory"]["peak"] == 2.25 * (1 << 20)
     assert bundle_report["goldens"] is None
-    assert "answers are not the goldens'" in bundle_report["caution"]
+    assert "its outputs are not the golden outputs" in bundle_report["caution"]
     refused = tcc(*args)  # one thread: the program fails
     assert refused.code == 2
     assert "error[E0651]" in refused.err

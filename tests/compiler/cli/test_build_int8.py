@@ -133,10 +133,10 @@ def test_below_the_floor_nothing_is_written(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
     assert outcome.code == 4
     assert not (home / FOLDER).exists()
-    assert "error: with integers, the mean cosine of `logits` is" in outcome.err
-    assert "the layers that lose the most:" in outcome.err
+    assert "error: int8 model: the mean cosine of `logits` is" in outcome.err
+    assert "layers with the largest quantization error:" in outcome.err
     assert "tiny.yaml:" in outcome.err
-    assert "`--mixed` keeps the layers" in outcome.err
+    assert "use `--mixed`, which keeps the layers" in outcome.err
     assert outcome.document["exit"] == 4
     assert outcome.document["culprits"][0]["layer"]
 

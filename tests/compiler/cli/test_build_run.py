@@ -164,7 +164,7 @@ class TestBuild:
     def test_without_a_target(self, tcc):
         outcome = tcc("build", "tiny.yaml")
         assert outcome.code == 2
-        assert "which target?" in outcome.err
+        assert "no target is given" in outcome.err
 
     @pytest.mark.parametrize(
         ("setting", "message"),
@@ -189,7 +189,7 @@ class TestBuild:
         (built / "notes.txt").write_text("mine")
         outcome = tcc("build", "tiny.yaml", "--target", "ort")
         assert outcome.code == 2
-        assert "it holds a file that is not the bundle's: notes.txt" in outcome.err
+        assert "it has a file that does not belong to the bundle: notes.txt" in outcome.err
         assert (built / "notes.txt").read_text() == "mine"
 
 

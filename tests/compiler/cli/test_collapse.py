@@ -269,12 +269,12 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     few = count < MIN_IMAGES
     is_refused = "error[E0722]: fewer than 16 different images" in refused.err
     assert is_refused == few
-    words_of_it = "(the|its) correlation (of `found` )?with the floats"
+    words_of_it = "(the|its) correlation (of `found` )?with the fp32 model"
     assert few or re.search(words_of_it, refused.err)
-    assert re.search(f"`build` refuses these integers: .*{words_of_it}", outcome.err)
+    assert re.search(f"`build` will refuse this int8 model: .*{words_of_it}", outcome.err)
     # Whoever gives the bound up is told of none.
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
     stderr_text = tcc("calibrate", *args, "-o", "c.json").err
-    assert ("`build` refuses" in stderr_text) == few
+    assert ("`build` will refuse" in stderr_text) == few
     assert (f"{count} different images judge them, and it takes 16" in stderr_text) == few

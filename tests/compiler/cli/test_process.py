@@ -156,7 +156,7 @@ class TestErrors:
     def test_a_users_error_as_json(self, tcc):
         outcome = tcc("check", "nothing.yaml", "--json")
         assert outcome.code == 2
-        assert outcome.document["error"] == "there is no file `nothing.yaml`"
+        assert outcome.document["error"] == "the file `nothing.yaml` does not exist"
         (diagnostic,) = outcome.document["diagnostics"]
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
         assert "error[E0608]" in outcome.err
@@ -170,7 +170,7 @@ class TestErrors:
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (
             "internal error: ZeroDivisionError: integer division or modulo by zero\n"
-            "   = help: please report this, with the output of --verbose\n"
+            "   = help: this is a bug in tcc; please report it with the output of --verbose\n"
         )
         assert "Traceback" in tcc("check", "tiny.yaml", "--verbose").err
         document = tcc("check", "tiny.yaml", "--json").document

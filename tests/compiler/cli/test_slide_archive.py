@@ -131,7 +131,7 @@ def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
     outcome = tcc("slide", "run", bundle, "scans", *args, "--mask", "mask.png")
     assert "`--mask` has no effect: it is for one slide" in outcome.err
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--dask", "local", "--slurm", "cpu")
-    assert "`--slurm` has no effect: `--dask` says where slides run" in outcome.err
+    assert "`--slurm` has no effect: `--dask` runs the slides" in outcome.err
     assert not (home / "slides").exists()
 
 

@@ -237,7 +237,7 @@ def test_a_weight_of_a_page(tcc, build, precision):
     forged_bundles.forge_bundle(folder, "web")
     outcome = tcc("verify", folder, "--spec", "tiny.yaml")
     assert outcome.code == 4
-    assert f"tensor `{name}`" in outcome.err or "does not give its goldens" in outcome.err
+    assert f"tensor `{name}`" in outcome.err or "does not reproduce its golden outputs" in outcome.err
     assert f"tensor `{name}`[0, 0" in outcome.out
 
 

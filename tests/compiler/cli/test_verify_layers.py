@@ -95,7 +95,7 @@ def test_a_bundle_without_its_program(tcc, plain):
     assert tcc("verify", ORT, "--json").document["bundles"][0]["program"] is None
     outcome = tcc("verify", ORT, "--bisect")
     assert outcome.code == 2
-    assert "error[E0663]: there is no network to look for a layer in" in outcome.err
+    assert "error[E0663]: --bisect needs the network of this bundle" in outcome.err
 
 
 class TestSpec:
@@ -256,8 +256,8 @@ class TestForged:
             (lambda p: {**p, "tcc_program": 9}, "its version is not 1"),
             (lambda p: {**p, "nodes": p["nodes"][:-1]}, "output logits is not defined"),
             (lambda p: {**p, "nodes": []}, ""),
-            (lambda p: {**p, "name": "other"}, "it is not the program of graph/int8.txt"),
-            (lambda p: {**p, "outputs": []}, "its outputs are not the manifest's"),
+            (lambda p: {**p, "name": "other"}, "it does not match graph/int8.txt"),
+            (lambda p: {**p, "outputs": []}, "its outputs do not match the manifest"),
             (lambda p: {}, "it cannot be read: KeyError"),
             (lambda p: [p], "it cannot be read: TypeError"),
             (
@@ -298,7 +298,7 @@ class TestForged:
         write_sealed_manifest(probed, read_manifest(probed))
         outcome = tcc("verify", probed)
         assert outcome.code == 4
-        assert "not what its integer program gives" in outcome.err or "relu" in outcome.err
+        assert "not those of its int8 program" in outcome.err or "relu" in outcome.err
 
 
 def test_probes_are_for_integers(tcc):

@@ -97,7 +97,7 @@ CASES = {
     "window too large": (
         "graph: [conv: {filters: 2, kernel: 33}]", "E0302", 5, 9, "a window of height 33 does not fit the input", None,
     ),
-    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", ""),
+    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", "set `groups` to a divisor of 3, or change the channels"),
     "recursive block": (
         "blocks: {a: {body: [b]}, b: {body: [a]}}\ngraph: [a]", "E0403", 5, 37, "a block calls itself", "",
     ),
@@ -296,7 +296,7 @@ def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
         graph: [add: {times: 5, branch: [b]}]
     """
     (diagnostic,) = read_errors(tmp_path, text)
-    assert diagnostic.notes[-1] == "and in 4 more of these"
+    assert diagnostic.notes[-1] == "the same error in further calls or iterations: 4"
 
 
 def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:

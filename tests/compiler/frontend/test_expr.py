@@ -492,12 +492,16 @@ def test_infinite_numbers_from_outside_are_refused():
         ("1e999", "1e999", "the number is too large for 64 bits"),
         ("1 + 9223372036854775809", "9223372036854775809", "the number is too large for 64 bits"),
         ("9" * 900, "9" * 900, "the number is too large for 64 bits"),
-        ("range(4097)", "range(4097)", "a list of more than 4096 entries"),
-        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "a list of more than 4096 entries"),
-        ("[0] * 4097", "[0] * 4097", "a list of more than 4096 entries"),
-        ("[0] * 2**62", "[0] * 2**62", "a list of more than 4096 entries"),
-        ("[[0] * 64] * 64", "[[0] * 64] * 64", "a list of more than 4096 entries"),
-        ("range(4000) + range(97)", "range(4000) + range(97)", "a list of more than 4096 entries"),
+        ("range(4097)", "range(4097)", "the list has more than 4096 entries"),
+        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "the list has more than 4096 entries"),
+        ("[0] * 4097", "[0] * 4097", "the list has more than 4096 entries"),
+        ("[0] * 2**62", "[0] * 2**62", "the list has more than 4096 entries"),
+        ("[[0] * 64] * 64", "[[0] * 64] * 64", "the list has more than 4096 entries"),
+        (
+            "range(4000) + range(97)",
+            "range(4000) + range(97)",
+            "the list has more than 4096 entries",
+        ),
     ],
 )
 def test_results_are_bounded(text, where, message):
@@ -537,7 +541,7 @@ def test_what_evaluating_costs_does_not_rise(text, most):
 def test_texts_are_bounded():
     diagnostic = read_error("1" + " + 1" * 1000)
     assert diagnostic.code == "E0223"
-    assert diagnostic.message == f"an expression of 4,001 characters; the limit is {MAX_TEXT:,}"
+    assert diagnostic.message == f"the expression has 4,001 characters; the limit is {MAX_TEXT:,}"
     assert evaluate_text("1" + "+1" * 499) == 500
 
 
@@ -548,7 +552,10 @@ def test_texts_are_bounded():
 def test_nesting_is_bounded(opening, closing):
     count = MAX_TEXT // max(1, len(opening + closing)) - 2
     diagnostic = read_error(opening * count + "1" + closing * count)
-    assert (diagnostic.code, diagnostic.message) == ("E0223", "expression nested too deeply")
+    assert (diagnostic.code, diagnostic.message) == (
+        "E0223",
+        "the expression is nested more than 64 deep",
+    )
     count = MAX_NESTING // 2 - 2
     middle = "true" if opening == "not " else "1"
     assert evaluate_text(opening * count + middle + closing * count) is not None

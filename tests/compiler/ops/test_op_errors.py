@@ -61,17 +61,20 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "groups-of-channels": (
         Conv(4, (1, 1), groups=2),
         ((3, 2, 2),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "groups-of-filters": (
         Conv(5, (1, 1), groups=2),
         ((4, 2, 2),),
-        "E0303 groups must divide the filters: 5 filters in 2 groups",
+        "E0303 groups must divide the filters: 5 filters in 2 groups"
+        " (set `groups` to a divisor of 5, or change the filters)",
     ),
     "shuffle-groups": (
         ChannelShuffle(4),
         ((6, 2, 2),),
-        "E0303 groups must divide the channels: 6 channels in 4 groups",
+        "E0303 groups must divide the channels: 6 channels in 4 groups"
+        " (set `groups` to a divisor of 6)",
     ),
     "linear-of-map": (
         Linear(3),
@@ -103,7 +106,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
         ((3, 4, 4),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "transposed-output-padding": (
         ConvTranspose(4, (2, 2), (2, 2), output_padding=(0, 2)),
@@ -162,7 +166,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "mul-ranks": (
         Mul(),
         ((3, 4, 4), (3,)),
-        "E0314 mul cannot mix maps and vectors: branch 0 is 3x4x4, branch 1 is 3",
+        "E0314 mul cannot join feature maps and vectors: branch 0 is 3x4x4, branch 1 is 3"
+        " (put `flatten` into every branch, or into none)",
     ),
 }
 
