@@ -105,7 +105,7 @@ def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
 
     bare = replace(values["verified"], replayed=None, program=None, constants=None)
     assert "no golden was compared" in repr(bare)
-    assert "no layer was compared" in repr(bare)
+    assert "no layers compared" in repr(bare)
     unchecked = replace(values["target"], replayed=None, unchecked="it does not run here")
     assert "not compared with the reference: it does not run here" in repr(unchecked)
 

@@ -135,7 +135,9 @@ def test_a_layer_that_differs_is_named_and_its_bundle_not_written(int8, home, in
     inner("relu", by)
     outcome = int8()
     assert outcome.code == 4
-    assert "error: onnxruntime: what was built does not agree with the reference" in outcome.err
+    assert (
+        "error: onnxruntime: the built artifact does not match the reference outputs" in outcome.err
+    )
     assert "the first layer that differs is `relu`" in outcome.err
     assert not (home / "build/tiny-onnxruntime-int8").exists()
 

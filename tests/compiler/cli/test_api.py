@@ -167,7 +167,7 @@ def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
     run = replay._run_goldens
     shift_outputs = lambda *args: [{n: v + 1 for n, v in outputs.items()} for outputs in run(*args)]  # noqa: E731
     monkeypatch.setattr(replay, "_run_goldens", shift_outputs)
-    with pytest.raises(tcc.Disagreement, match="onnxruntime: what was built does not agree"):
+    with pytest.raises(tcc.Disagreement, match="onnxruntime: the built artifact does not match"):
         tcc.build("tiny.yaml", target)
     assert not list(home.glob("build/*"))
 

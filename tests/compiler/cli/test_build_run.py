@@ -189,7 +189,7 @@ class TestBuild:
         (built / "notes.txt").write_text("mine")
         outcome = tcc("build", "tiny.yaml", "--target", "ort")
         assert outcome.code == 2
-        assert "it holds a file that is not the bundle's: notes.txt" in outcome.err
+        assert "it has a file that does not belong to the bundle: notes.txt" in outcome.err
         assert (built / "notes.txt").read_text() == "mine"
 
 

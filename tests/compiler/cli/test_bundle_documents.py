@@ -126,12 +126,13 @@ def run(home):
 def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
-        "- by the report of the run folder, of weights of this digest",
+        "- from the report of the run folder, for weights with this digest",
         "- train: 12 images (cat 3, dog 4, owl 5)",
         "- test: 3 images (cat 1, dog 2, owl 0)",
     ]
     assert card["Evaluation"] == [ACCURACY]
-    assert "- not a medical device: no diagnosis may rest on what it says" in card["Intended use"]
+    medical = "- not a medical device: do not base a diagnosis on its outputs"
+    assert medical in card["Intended use"]
 
 
 EXTRA_REPORT = {
@@ -157,10 +158,10 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
     )
     assert card["Evaluation"][1:] == [
         "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% interval 2.50% to 100.00%); "
-        "1 images of others were taken for it",
+        "1 images of other classes were classified as it",
         "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% interval 1.26% to 98.74%); "
-        "0 images of others were taken for it",
-        "- in float32, owl: no test image is of it, so that its sensitivity is not known",
+        "0 images of other classes were classified as it",
+        "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]
     assert "- the training did not finish: it reached its time limit" in card["Caveats"]
 
@@ -172,7 +173,9 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
 def test_a_confusion_matrix_that_is_not_of_the_other_figures_is_not_believed(home, run, confusion):
     add_to_report(run, confusion=confusion)
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
-    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+    assert card["Training data"] == [
+        "- not known to the compiler; the author of the training must state it"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
@@ -199,7 +202,9 @@ def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps(spoil(report)))
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
-    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+    assert card["Training data"] == [
+        "- not known to the compiler; the author of the training must state it"
+    ]
 
 
 def test_the_figures_of_another_spec_are_not_this_ones(home, run):
@@ -209,7 +214,7 @@ def test_the_figures_of_another_spec_are_not_this_ones(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- train: 12 images (cat 3, dog 4, owl 5)" in card["Training data"]
     assert card["Evaluation"] == [
-        "- accuracy: not known: the training's figures are of another spec or other parameters;"
+        "- accuracy: not known: the training record is of another spec or other parameters;"
         " `tcc eval` measures it"
     ]
 

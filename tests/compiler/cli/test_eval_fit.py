@@ -461,11 +461,11 @@ class TestWhatIsWrong:
         [
             ({"temperature": 0.0}, "expected `float` >= 0.001"),
             ({"temperature": 1e9}, "expected `float` <= 1000.0"),
-            ({"output": "other"}, "there is no such row of classes or decisions"),
-            ({"positive": 3}, "there is no class 3 to be positive"),
+            ({"output": "other"}, "no output of this name is a row of classes or decisions"),
+            ({"positive": 3}, "the positive class 3 does not exist"),
             ({"thresholds": []}, "it has 0 thresholds, not 1"),
             ({"positive": None}, "it has 1 thresholds, not 0"),
-            ({"target": 0.5}, "`owl` is judged by another target"),
+            ({"target": 0.5}, "`owl` is evaluated against another target"),
         ],
     )
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):

@@ -156,7 +156,7 @@ class TestErrors:
     def test_a_users_error_as_json(self, tcc):
         outcome = tcc("check", "nothing.yaml", "--json")
         assert outcome.code == 2
-        assert outcome.document["error"] == "there is no file `nothing.yaml`"
+        assert outcome.document["error"] == "the file `nothing.yaml` does not exist"
         (diagnostic,) = outcome.document["diagnostics"]
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
         assert "error[E0608]" in outcome.err

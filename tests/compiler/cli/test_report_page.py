@@ -85,7 +85,7 @@ def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
     ]
     assert list_headings(text)[-3:] == ["What it is made of", "Files", "Made with"]
     rows = {row[0]: row[1:] for row in Page(text).rows}
-    assert "whoever trained it has to say" in rows["accuracy"][0]
+    assert "the author of the training must state it" in rows["accuracy"][0]
     assert rows["work for one image"][0].endswith("multiply-accumulates")
     assert rows["time for one image"][0].startswith("not measured by a build")
     assert "predictions mean nothing" in text[: text.index("At a glance")]
@@ -122,7 +122,7 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
     ] in rows
     assert ["dog", "2", "1", "0"] in rows
     assert ["dog", "cat", "2"] in rows
-    assert "owl: no test image is of it, so that its sensitivity is not known" in text
+    assert "owl: sensitivity not known, because no test image is of this class" in text
 
 
 def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):

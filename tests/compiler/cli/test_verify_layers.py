@@ -256,8 +256,8 @@ class TestForged:
             (lambda p: {**p, "tcc_program": 9}, "its version is not 1"),
             (lambda p: {**p, "nodes": p["nodes"][:-1]}, "output logits is not defined"),
             (lambda p: {**p, "nodes": []}, ""),
-            (lambda p: {**p, "name": "other"}, "it is not the program of graph/int8.txt"),
-            (lambda p: {**p, "outputs": []}, "its outputs are not the manifest's"),
+            (lambda p: {**p, "name": "other"}, "it does not match graph/int8.txt"),
+            (lambda p: {**p, "outputs": []}, "its outputs do not match the manifest"),
             (lambda p: {}, "it cannot be read: KeyError"),
             (lambda p: [p], "it cannot be read: TypeError"),
             (
