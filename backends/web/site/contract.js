@@ -26,7 +26,7 @@ export function levels(contract, image, shape) {
 export function checkSize(height, width) {
   if (Math.max(height, width) > MAX_SIDE || height * width > MAX_PIXELS) {
     throw new ImageError(
-      `the image is too large (${width}x${height} pixels): the limits are 65536 pixels per side` +
+      `The image is too large (${width}x${height} pixels): the limits are 65536 pixels per side` +
         ' and 64 Mi pixels in total',
     );
   }
@@ -45,13 +45,13 @@ export function plan(contract, { height, width }, shape) {
   }
   if (!contract.crop && (kept[0] !== wanted[0] || kept[1] !== wanted[1])) {
     throw new ImageError(
-      `the image is ${width}x${height} pixels, but the network takes ${wanted[1]}x${wanted[0]}`,
+      `The image is ${width}x${height} pixels, but the network takes ${wanted[1]}x${wanted[0]}`,
     );
   }
   const [down, across] = [0, 1].map((i) => axis(source[i], scaled[i], kept[i], wanted[i]));
   const [first, end] = read(down);
   if ((end - first) * across.count * shape[0] > MAX_ROWS_BYTES) {
-    throw new ImageError('the image is too large for this resize: split it into tiles');
+    throw new ImageError('The image is too large for this resize: split it into tiles');
   }
   return [down, across];
 }

@@ -23,7 +23,9 @@ export function orientation(exif) {
   try {
     return readDirectory(view);
   } catch (error) {
-    if (error instanceof RangeError) throw new ImageError('the image is damaged: its EXIF data are invalid');
+    if (error instanceof RangeError) {
+      throw new ImageError('The image is damaged: its EXIF data are invalid');
+    }
     throw error;
   }
 }

@@ -7,18 +7,20 @@ import { ImageError } from './errors.js';
 import { decodePng, isPng } from './png.js';
 
 const MAX_BYTES = 1 << 28;
-const BY_THE_BROWSER = 'decoded by the browser: pixel values may differ by a few units';
+const BY_THE_BROWSER = 'Decoded by the browser: pixel values may differ by a few units';
 
 /** Return the pixels of an image file, given its bytes. */
 export async function decode(bytes) {
-  if (bytes.length > MAX_BYTES) throw new ImageError('the file is larger than 256 MiB');
+  if (bytes.length > MAX_BYTES) throw new ImageError('The file is larger than 256 MiB');
   if (isPng(bytes)) return { ...(await decodePng(bytes)), exact: true };
   const kind = kindOf(bytes);
-  if (!kind) throw new ImageError('unknown image format: use PNG, JPEG, WebP or BMP');
+  if (!kind) throw new ImageError('Unknown image format: use PNG, JPEG, WebP or BMP');
   if (isAnimated(kind, bytes)) {
-    throw new ImageError('animations are not supported: save one frame as an image');
+    throw new ImageError('Animations are not supported: save one frame as an image');
   }
-  if (typeof createImageBitmap === 'undefined') throw new ImageError(`there is no decoder for ${kind} here: save the image as PNG`);
+  if (typeof createImageBitmap === 'undefined') {
+    throw new ImageError(`There is no decoder for ${kind} here: save the image as PNG`);
+  }
   const plain = kind === 'image/jpeg' ? withoutProfile(bytes) : bytes;
   const image = await byBrowser(new Blob([plain], { type: kind }));
   return { ...image, remarks: [BY_THE_BROWSER], exact: false };
@@ -43,7 +45,7 @@ async function byBrowser(blob) {
   try {
     bitmap = await createImageBitmap(blob, options);
   } catch {
-    throw new ImageError('this browser cannot decode the image: it is damaged or uses an unsupported format');
+    throw new ImageError('The browser cannot decode the image: it is damaged or its format is unsupported');
   }
   return ofBitmap(bitmap);
 }
@@ -53,7 +55,7 @@ function withoutAlpha({ width, height, data }) {
   for (let from = 0, at = 0; from < data.length; from += 4, at += 3) {
     // A canvas does not keep the color of transparent pixels; Pillow returns the stored color.
     if (data[from + 3] !== 255) {
-      throw new ImageError('transparent pixels are only supported in PNG: save the image as PNG');
+      throw new ImageError('Transparent pixels are only supported in PNG: save the image as PNG');
     }
     found[at] = data[from];
     found[at + 1] = data[from + 1];

@@ -14,14 +14,14 @@ const LEAST = { gAMA: 4, cHRM: 32, sRGB: 1, pHYs: 9 }; // bytes that Pillow read
 
 export const isPng = (bytes) => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
-export const damaged = (what) => new ImageError(`the image is damaged: ${what}`);
+export const damaged = (what) => new ImageError(`The image is damaged: ${what}`);
 
 /** Return {header, chunks} of a file; texts, EXIF data and pixels are not checked yet. */
 export function readSound(bytes) {
   const chunks = [...readChunks(bytes)];
   const header = readHeader(chunks[0]);
   if (chunks.some(({ type }) => ANIMATION.includes(type))) {
-    throw new ImageError('animations are not supported: save one frame as an image');
+    throw new ImageError('Animations are not supported: save one frame as an image');
   }
   checkOrder(chunks, header);
   const least = { ...LEAST, tRNS: { 0: 2, 2: 6 }[header.color] ?? 0 };

@@ -111,7 +111,7 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     opened.choose("#files", [tmp_path / "=first.png", SAMPLES[1], tmp_path / "text.png"])
     opened.wait(f"{CARDS} === 3")
     failure_text = opened.evaluate("document.querySelector('li.failed').innerText")
-    assert "unknown image format" in failure_text
+    assert "Unknown image format" in failure_text
     opened.evaluate("""(() => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array([66, 77, 0])], 'dropped.bmp'));
