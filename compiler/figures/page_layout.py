@@ -12,8 +12,8 @@ KIND_DESCRIPTIONS = {
     "norm": "normalisation",
     "activation": "activation",
     "pool": "pooling, resizing",
-    "join": "addition, concatenation",
-    "layout": "data movement",
+    "join": "add, multiply, concatenate",
+    "layout": "data layout, dropout",
     "closed": "block, closed",
     "block": "block, open",
 }

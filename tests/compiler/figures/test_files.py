@@ -137,7 +137,7 @@ def test_a_legend_explains_what_is_shown_alone() -> None:
     legend_texts = [text for text in explained if text not in plain_texts]
     assert "convolution, linear" in legend_texts
     assert legend_texts[-1] == EDGE_DESCRIPTION
-    assert "data movement" not in legend_texts
+    assert "data layout, dropout" not in legend_texts
     assert set(legend_texts) <= {*KIND_DESCRIPTIONS.values(), EDGE_DESCRIPTION}
     svg = draw(graph, FigureOptions(legend=True))
     assert all(f">{text}<" in svg for text in legend_texts)
