@@ -56,7 +56,7 @@ def values(tmp_path_factory):
     returned_values["prediction"] = returned_values["predictions"][0]["tissue"]
     returned_values["target"], returned_values["data"] = (
         several.targets[0],
-        returned_values["evaluated"].images.data,
+        returned_values["evaluated"].images.dataset,
     )
     returned_values["program"] = returned_values["verified"].program
     return returned_values

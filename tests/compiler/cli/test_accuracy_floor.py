@@ -193,7 +193,7 @@ class TestMixed:
         outcome = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert outcome.code == 4
         assert "--mixed" not in outcome.err
-        assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
+        assert "use `--mixed`" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
 
     def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
         outcome = tcc(

@@ -23,7 +23,7 @@ linear           linear           flatten          3           15     12     12
 
 tiny: 6 layers, 135 parameters (and 8 statistics), 6,924 MACs
 weights 572 B in float32, activations at most 2.0 KB at once
-tests: 1 of 1 hold
+tests: 1 of 1 passed
 """
 
 ROWS = [
@@ -153,7 +153,7 @@ class TestCheck:
         (home / "tiny.yaml").write_text(text)
         outcome = tcc("check", "tiny.yaml")
         assert outcome.code == 2
-        assert "tests: 0 of 1 hold" in outcome.out
+        assert "tests: 0 of 1 passed" in outcome.out
         assert "tiny.yaml:21:17" in outcome.err
         assert "expected 136, found 135" in outcome.err
 
@@ -316,7 +316,7 @@ class TestFmt:
         assert (second_outcome.code, second_outcome.out, second_outcome.err) == (
             0,
             "",
-            "1 in canonical form\n",
+            "files already in canonical form: 1\n",
         )
 
     def test_check_changes_nothing_and_exits_with_1(self, tcc, home):

@@ -243,7 +243,7 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
     )
     assert tcc("verify", int8_bundle).code == 0
     fresh = tcc("eval", int8_bundle, "--data", splits, *fit)
-    assert "by onnxruntime int8\n" in fresh.out
+    assert "with onnxruntime int8\n" in fresh.out
     assert f"stored in {int8_bundle}" in fresh.out
 
 

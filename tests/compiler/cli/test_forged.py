@@ -353,26 +353,26 @@ def runner(tmp_path_factory):
 
 DESCRIBED = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
 PROGRAMS = {
-    "no JSON": ("print('hello')", "E0652", "it prints no JSON"),
-    "nothing": ("", "E0652", "it prints no JSON"),
-    "no text": ("sys.stdout.buffer.write(bytes(range(256)))", "E0652", "the program does not say"),
-    "another document": ("print('[]')", "E0652", "its outputs are none, or too large"),
-    "no shape": ("print('{\"outputs\": [{\"name\": \"x\"}]}')", "E0652", "no name or no shape"),
+    "no JSON": ("print('hello')", "E0652", "it is not JSON"),
+    "nothing": ("", "E0652", "it is not JSON"),
+    "no text": ("sys.stdout.buffer.write(bytes(range(256)))", "E0652", "lists no valid outputs"),
+    "another document": ("print('[]')", "E0652", "it has no outputs, or they are too large"),
+    "no shape": ("print('{\"outputs\": [{\"name\": \"x\"}]}')", "E0652", "no valid name or shape"),
     "a shape of words": (
-        "print('{\"outputs\": [{\"name\": \"x\", \"shape\": [\"3\"]}]}')", "E0652", "no shape",
+        "print('{\"outputs\": [{\"name\": \"x\", \"shape\": [\"3\"]}]}')", "E0652", "no valid name or shape",
     ),
     "a huge shape": (
         "print('{\"outputs\": [{\"name\": \"x\", \"shape\": [99999999999]}]}')", "E0652", "too lar",
     ),
-    "deep": ("print('[' * 100000)", "E0652", "the program does not say what its outputs are"),
+    "deep": ("print('[' * 100000)", "E0652", "lists no valid outputs"),
     "without end": (
         "while True: print('x' * 65536)", "E0652", "the program writes more than its outputs",
     ),
     "no raw file": (f"print('{DESCRIBED}')", "E0652", "the program did not write its raw outputs"),
     "a short raw file": (
-        f"print('{DESCRIBED}'); raw(b'1234')", "E0652", "4 bytes in place of ",
+        f"print('{DESCRIBED}'); raw(b'1234')", "E0652", "4 bytes instead of ",
     ),
-    "a long raw file": (f"print('{DESCRIBED}'); raw(bytes(999))", "E0652", "more bytes in place of"),
+    "a long raw file": (f"print('{DESCRIBED}'); raw(bytes(999))", "E0652", "more bytes instead of"),
     "another output": (
         f"print('{DESCRIBED}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
         "its outputs are x, not logits",

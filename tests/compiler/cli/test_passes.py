@@ -33,7 +33,7 @@ def test_the_list_as_names_and_as_json(tcc):
     assert drop_pass == {
         "name": "drop_train_only",
         "bound": 0.0,
-        "what": "Leave out what only training needs, and what then leads to no output.",
+        "what": "Remove nodes that only training needs, and nodes that then reach no output.",
     }
     assert document["pipelines"].keys() == PIPELINES.keys()
 
