@@ -129,7 +129,7 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
     )
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
     assert outcome.code == 2
-    assert "error[E0670]: a package for ax620 holds images to calibrate with" in outcome.err
+    assert "error[E0670]: a package for ax620 needs calibration images" in outcome.err
     assert not (home / "build/odd-ax620-int8").exists()
 
 

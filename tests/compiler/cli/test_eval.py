@@ -230,12 +230,12 @@ class TestWhatIsWrong:
     def test_names_where_the_classes_have_none(self, tcc, images):
         outcome = tcc(*EVAL, images, "--set", "classes=4")
         assert outcome.code == 2
-        assert "let labels be indices from 0 to 3" in outcome.err
+        assert "use indices from 0 to 3 as labels" in outcome.err
 
     def test_no_data(self, tcc, home):
         outcome = tcc("eval", "tiny.yaml")
         assert outcome.code == 2
-        assert "error[E0616]: evaluate on which images?" in outcome.err
+        assert "error[E0616]: no images to evaluate on" in outcome.err
 
     def test_every_damaged_image_is_named(self, tcc, images, built):
         for path in (images / "cat/1.png", images / "dog/2.png"):

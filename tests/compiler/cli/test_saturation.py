@@ -263,8 +263,8 @@ def seal_document(document):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in floats (fp32)"),
-        (("tiny.yaml",), "E1267", "a spec has no integers to count"),
+        (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in float (fp32)"),
+        (("tiny.yaml",), "E1267", "a spec without a calibration has no int8 values to count"),
         (
             ("tiny.yaml", "tiny.yaml"),
             "E0601",
