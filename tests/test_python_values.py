@@ -85,7 +85,10 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % confidence interval" in text["evaluated"]
+    assert (
+        f"({scores.correct} of {scores.images} images), 95 % confidence interval"
+        in text["evaluated"]
+    )
     assert text["predictions"].endswith("and 5 more images")
 
 
@@ -96,7 +99,7 @@ def test_notebooks_get_pictures_bars_and_matrices(values):
     assert bars.count("background:#0969da") == 7 * len(CLASSES)
     for name in ("evaluated", "trained"):
         page = values[name]._repr_html_()
-        assert "images by their class" in page
+        assert "images by true class" in page
         assert all(f">{label}</th>" in page for label in CLASSES)
 
 

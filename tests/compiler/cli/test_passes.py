@@ -121,4 +121,4 @@ def test_build_with_other_passes(tcc, home):
 def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
     assert outcome.code == 2
-    assert "error[E0615]: these passes give the network another input contract" in outcome.err
+    assert "error[E0615]: these passes change the network's input contract" in outcome.err
