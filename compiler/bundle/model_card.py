@@ -192,7 +192,7 @@ def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterato
             yield (
                 f"{name}: sensitivity {row[class_index] / images:.2%} "
                 f"({row[class_index]:,} of {images:,} "
-                f"images, 95% interval {bounds.low:.2%} to {bounds.high:.2%}); "
+                f"images, 95% confidence interval {bounds.low:.2%} to {bounds.high:.2%}); "
                 f"{false_positives:,} images of other classes were classified as it"
             )
 

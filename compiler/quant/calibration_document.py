@@ -116,7 +116,7 @@ class CalibrationDocument(ValueView, Record, frozen=True):
         if self.in_float:
             yield f"layers in float: {list_names(self.in_float)}"
         losses = [
-            f"{name} {loss.loss:.2e} (95 % interval {loss.low:.2e} to {loss.high:.2e})"
+            f"{name} {loss.loss:.2e} (95 % confidence interval {loss.low:.2e} to {loss.high:.2e})"
             for name, loss in self.expected.items()
         ]
         unknown = "not estimated: too few images"

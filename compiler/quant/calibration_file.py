@@ -31,7 +31,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_f
 from tcc.compiler.version import __version__
 
 MADE_WITH = ("numpy", "onnxruntime")
-"""Packages whose versions may change a calibration."""
+"""Packages that can change a calibration by their version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class ImageVariety:
             )
         if self.plain_count:
             yield (
-                f"{self.plain_count} of {self.images} images have a single colour and thus no"
+                f"{self.plain_count} of {self.images} images have a single colour and no"
                 " features: the ranges may clip the values of other images"
             )
         if self.only_class is not None:

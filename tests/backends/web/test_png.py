@@ -165,7 +165,7 @@ def generate_broken_files():
     yield (
         "an animation",
         make_png(8, 2, chunks_before=encode_chunk(b"acTL", struct.pack(">II", 2, 0))),
-        "animation",
+        "Animations",
     )
     yield "16 bits of grey", make_png(16, 0), "16-bit grayscale"
     yield "an end too early", file[:-20], "too early"
@@ -203,7 +203,7 @@ def generate_broken_files():
     yield (
         "a picture that moves not",
         make_png(8, 2, chunks_before=encode_chunk(b"acTL", bytes(8))),
-        "animation",
+        "Animations",
     )
     yield (
         "EXIF that is none",

@@ -106,9 +106,7 @@ REPORT = {
         "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
     },
 }  # fmt: skip
-ACCURACY = (
-    "- accuracy: 2 of 3 test images correct, 66.67% (95% interval 9.43% to 99.16%), in float32"
-)
+ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95% confidence interval 9.43% to 99.16%), in float32"
 
 
 @pytest.fixture
@@ -157,9 +155,9 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
         for line in card["Training data"]
     )
     assert card["Evaluation"][1:] == [
-        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% interval 2.50% to 100.00%); "
+        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% confidence interval 2.50% to 100.00%); "
         "1 images of other classes were classified as it",
-        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% interval 1.26% to 98.74%); "
+        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% confidence interval 1.26% to 98.74%); "
         "0 images of other classes were classified as it",
         "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]
@@ -231,8 +229,8 @@ def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, m
         assert CliRunner().invoke(app, args).exit_code == 0
         text.append((home / "build/tiny-onnxruntime-fp32" / CARD).read_text())
         (run / "report.json").unlink(missing_ok=True)
-    assert "3 test images right" not in text[1]
-    assert "2 of 3 test images right" in text[0]
+    assert "3 test images correct" not in text[1]
+    assert "2 of 3 test images correct" in text[0]
 
 
 @pytest.mark.parametrize("name", sorted(trained.read_networks()))
@@ -256,7 +254,7 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
     assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]
     accuracy, *classes = card["Evaluation"]
-    assert accuracy.startswith("- accuracy: 159 of 160 test images right, 99.38%")
+    assert accuracy.startswith("- accuracy: 159 of 160 test images correct, 99.38%")
     assert len(classes) == 3
     assert classes[0] == (
         "- in float32, Platelets: sensitivity 96.30% (81.03% to 99.91%), "
@@ -265,7 +263,9 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     other_card = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
     assert "159" not in "".join(other_card["Evaluation"])
     int8_card = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
-    assert int8_card["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
+    assert int8_card["Evaluation"][1].startswith(
+        "- accuracy at int8: 159 of 160 test images correct"
+    )
 
 
 def test_no_paper_has_a_python_value(home):

@@ -235,7 +235,7 @@ class TestSpec:
     def test_none_at_all(self, tcc):
         outcome = tcc("check")
         assert outcome.code == 2
-        assert "which spec?" in outcome.err
+        assert "no spec was given" in outcome.err
 
 
 class TestShow:

@@ -40,7 +40,7 @@ def fitted(tcc, home):
     fit = ("--fit", "--positive", "owl", "--sensitivity", "0.5")
     outcome = tcc("eval", bundle, "--data", "set", *fit, "--json")
     assert outcome.code == 0, outcome.err
-    assert "libraries and program have what was fitted in them" in outcome.err
+    assert "libraries and program contain the fitted values" in outcome.err
     return bundle, outcome.document
 
 

@@ -165,7 +165,7 @@ class TestErrors:
         # These keep what they import.
         importlib.import_module("tcc.compiler.frontend.spec_tests")
         spec_check = importlib.import_module("tcc.compiler.driver.spec_check")
-        monkeypatch.setattr(spec_check, "cost", lambda graph: 1 // 0)
+        monkeypatch.setattr(spec_check, "compute_cost", lambda graph: 1 // 0)
         outcome = tcc("check", "tiny.yaml")
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (

@@ -220,7 +220,10 @@ def test_what_is_empty_is_said(tcc, truth, results, home):
     assert document["slides"]["auc"] is None
     assert document["lesions"]["all_slides"] is None
     outcome = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset")
-    assert "slides: 1, 0 with tumour: all slides are of one kind, so there is no ROC curve" in outcome.out
+    assert (
+        "slides: 1, 0 with tumour: all slides are of one kind, so there is no ROC curve"
+        in outcome.out
+    )
     assert "no lesion is counted, so there is no sensitivity" in outcome.out
     # A lesion that nothing was detected in, and a slide on which nothing was classified.
     outcome = tcc("slide", "eval", *results, "--truth", "truth", "--least", 1, "--json")

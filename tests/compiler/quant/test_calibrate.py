@@ -131,7 +131,7 @@ def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
             MINMAX_NAME,
         }
         has_fallback_notice = any(
-            "in place of `kl-cosine` as published" in notice for notice in outcome.notices
+            "instead of the published `kl-cosine`" in notice for notice in outcome.notices
         )
         assert has_fallback_notice == (outcome.used != KL_COSINE.name)
 

@@ -179,7 +179,7 @@ def test_members_of_a_group_with_two_scales_are_refused(made):
     assert_refused(
         "E0730",
         lambda: calibration_file.decode_calibration(decoded, model, "c.json"),
-        "need one scale",
+        "they need the same scale",
     )
 
 

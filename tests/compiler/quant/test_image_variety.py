@@ -87,7 +87,7 @@ def test_images_of_one_colour_are_counted(tensor, tmp_path):
         data = read_dataset(tmp_path / "set.npz")
     image_variety = measure_variety(build_model(), data)
     assert image_variety.plain_count == 2
-    assert "2 of 3 images are of one colour" in " ".join(image_variety.collect_notices())
+    assert "2 of 3 images have a single colour" in " ".join(image_variety.collect_notices())
 
 
 def test_one_class_of_several_is_said(tmp_path):
