@@ -313,7 +313,7 @@ def _render_layers(layers: Sequence[Mapping[str, Any]]) -> str:
         )
         for layer in layers
     ]
-    head = ("layer", "op", "cosine", "signal to noise, dB", "error, LSB", "clipped", "")
+    head = ("layer", "op", "cosine", "signal to noise, dB", "error, LSB", "saturated", "")
     return render_table(head, rows, "by layer, in order", numbers=range(2, 6), html_columns=(6,))
 
 
