@@ -79,13 +79,13 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "the weights are random (seed 0): predictions mean nothing" in text["bundle"]
     assert "the weights are random" in text["predictions"]
     assert "the weights are random" in text["evaluated"]
-    assert "a program drew these images" in " ".join(values["evaluated"].notices)
+    assert "these images are synthetic" in " ".join(values["evaluated"].notices)
     assert "same decision" in text["bundle"]
     assert "accepts it" in text["check"]
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % interval" in text["evaluated"]
+    assert f"({scores.correct} of {scores.images} images), 95 % confidence interval" in text["evaluated"]
     assert text["predictions"].endswith("and 5 more images")
 
 

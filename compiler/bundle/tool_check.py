@@ -81,7 +81,7 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
         raise fail("E0673", message, source, help="leave --logs out")
     package_log = bundle.model / LOG_FILE
     if log is None and not has_log(bundle):
-        message = f"nothing here runs what is built for {device.name}"
+        message = f"this machine cannot run what is built for {device.name}"
         help = f"run `sh {bundle.model}/build.sh` where docker is, and give its log with --logs"
         raise fail("E0657", message, source, help=help)
     shapes = {contract.name: contract.shape for contract in bundle.manifest.outputs}

@@ -215,7 +215,7 @@ def _explain_unchecked(device: Device) -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
     device = device.find_simulator() or device
     if not device.target.runs:
-        return f"nothing here runs what is built for {device.name}"
+        return f"this machine cannot run what is built for {device.name}"
     absent = device.list_missing_run_tools()
     return f"{absent[0].name} is not here" if absent else ""
 

@@ -52,7 +52,7 @@ class ImageSizes:
                     np.minimum(np.array(self.resize) / (sides * scales), 1).prod(axis=1)
                 )
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
         if indices := _find_indices(scales.min(axis=1) >= ENLARGEMENT_LIMIT):
             yield (
                 f"{self._describe_images(indices)} are enlarged "

@@ -274,7 +274,9 @@ def _lock_folder(folder: Path) -> Iterator[None]:
         # Polled, because a blocking flock cannot time out.
         while lock(descriptor) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "another process holds the folder's lock")
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "another process has locked this folder; try again later"
+                )
             time.sleep(0.02)
         yield
     finally:

@@ -149,7 +149,7 @@ def call_resize(op: ops.Resize, site: Site) -> KernelCall:
                 Bilinear(site.input_shape, site.output_shape, epilogue), *tables, *operands
             )
         case _:
-            raise UnhandledError("way to resize", op.mode)
+            raise UnhandledError("resize mode", op.mode)
 
 
 def call_channel_slice(op: ops.Slice, site: Site) -> KernelCall:

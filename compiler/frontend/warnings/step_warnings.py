@@ -1,4 +1,4 @@
-"""Single steps that do nothing, or less than they seem to."""
+"""Warnings about single steps without effect, or with less effect than it seems."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,11 +18,11 @@ _NEUTRAL_ARGUMENTS = {
     ("pad", "padding"): 0,
     ("resize", "scale"): 1,
 }
-"""Arguments with which an op gives what it takes."""
+"""Arguments that make an op return its input."""
 
 
 def find_step_warnings(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
-    """Yield what is doubtful about the text of a step."""
+    """Yield warnings about the text of a step."""
     if step.keyword in JOIN_NAMES:
         yield from _check_join(step, is_list)
     elif isinstance(step.args, Mapping):
@@ -50,7 +50,7 @@ def _check_join(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
 
 
 def _check_constants(step: Step, args: Mapping) -> Iterator[Diagnostic]:
-    """Yield a loop or condition that the text itself decides, and neutral arguments."""
+    """Yield warnings about constant loops and conditions, and about neutral arguments."""
     times, condition, body = args.get("times"), args.get("if"), args.get("body")
     if step.keyword == "repeat" and isinstance(times, Scalar) and times.value == 0:
         yield _create_no_effect_warning("this loop has no iterations", times.span)
@@ -85,7 +85,7 @@ def _create_no_effect_warning(message: str, at: Span) -> Diagnostic:
 
 
 def find_op_warnings(op: Op, types: tuple[TensorType, ...], at: Span) -> Iterator[Diagnostic]:
-    """Yield what is doubtful about an op as it is written, given what it reads."""
+    """Yield warnings about the arguments of an op for the types of its inputs."""
     if not isinstance(op, Slice):
         return
     channels = types[0].shape[0]

@@ -1,4 +1,4 @@
-"""The kinds of warnings, by the names with which `allow:` silences them."""
+"""Kinds of warnings, by their names in `allow:`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 @dataclass(frozen=True, slots=True)
 class WarningKind:
-    """A kind of warning: its name, its code, and what it is about."""
+    """A kind of warning: its name, its code, and a description."""
 
     name: str
     code: str
@@ -39,7 +39,7 @@ WARNING_KINDS = tuple(
         ("pixel-statistics", "W0541", "a mean or std that pixels between 0 and 1 cannot have"),
     )
 )  # fmt: skip
-"""Every kind there is. To add one: a line, and who finds it."""
+"""All kinds. To add one: add a line, and the check that finds it."""
 KINDS_BY_NAME: Mapping[str, WarningKind] = {kind.name: kind for kind in WARNING_KINDS}
 
 

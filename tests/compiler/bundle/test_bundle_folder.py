@@ -293,7 +293,7 @@ class TestDamage:
     def test_a_manifest_of_another_version(self, folder):
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
-        with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
+        with pytest.raises(UserError, match="`tcc_bundle` is 1, but this tcc reads 2"):
             read_bundle(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])

@@ -105,7 +105,7 @@ def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
     args = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
     outcome = tcc(*args)
     assert outcome.code == 0
-    assert "`build` refuses these integers: 8 different images judge them" in outcome.err
+    assert "`build` will refuse this int8 model: 8 different images judge them" in outcome.err
     outcome = tcc(*BUILD, "--calibration", "c.json")
     assert outcome.code == 4
     assert "error[E0722]" in outcome.err
@@ -146,7 +146,7 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
         floor = (low + high) / 2
         outcome = tcc(*args, "--floor", f"{option}={floor}")
         assert outcome.code == 4, option
-        assert "on unseen images, estimated from 32 at 95 %" in outcome.err
+        assert "(95 % bound, estimated from 32 images)" in outcome.err
         reached_bound = low - 1e-9 if option != "max_error" else low + 1e-9
         assert tcc(*args, "--floor", f"{option}={reached_bound}", "-q").code == 0, option
 
@@ -160,7 +160,7 @@ def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
     outcome = tcc(*args, "--method", "minmax")
     assert outcome.code == 4, outcome.err
     assert outcome.document["quality"]["found"]["correlation"] > 0.5  # six images pass
-    assert "the correlation of `found` with the floats may be as low as -1.000 on" in outcome.err
+    assert "with the fp32 model on unseen images may be as low as -1.000 (" in outcome.err
     assert not (home / "build").exists()
 
 
@@ -218,7 +218,8 @@ class TestMixed:
         outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert outcome.code == 2
         assert (
-            "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in outcome.err
+            "error[E0601]: `--mixed` has no effect: no images measure this int8 model"
+            in outcome.err
         )
 
 

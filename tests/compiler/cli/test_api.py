@@ -182,7 +182,7 @@ def test_integers_below_the_floor_are_refused(home, images):
 
 
 def test_integers_need_images(home):
-    with pytest.raises(tcc.UserError, match="calibrate with which images"):
+    with pytest.raises(tcc.UserError, match="no images to calibrate"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8")
 
 

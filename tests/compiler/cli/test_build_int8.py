@@ -133,10 +133,10 @@ def test_below_the_floor_nothing_is_written(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
     assert outcome.code == 4
     assert not (home / FOLDER).exists()
-    assert "error: with integers, the mean cosine of `logits` is" in outcome.err
-    assert "the layers that lose the most:" in outcome.err
+    assert "error: int8 model: the mean cosine of `logits` is" in outcome.err
+    assert "layers with the largest quantization error:" in outcome.err
     assert "tiny.yaml:" in outcome.err
-    assert "`--mixed` keeps the layers" in outcome.err
+    assert "use `--mixed`, which keeps the layers" in outcome.err
     assert outcome.document["exit"] == 4
     assert outcome.document["culprits"][0]["layer"]
 
@@ -179,15 +179,15 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
 def test_floats_take_no_option_of_integers(tcc, home, words):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
     assert outcome.code == 2
-    assert f"`{words[0]}` has no effect: no target is built in integers" in outcome.err
+    assert f"`{words[0]}` has no effect: no target is built as int8" in outcome.err
 
 
 def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
     args = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
     outcome = tcc("build", "tiny.yaml", *args)
     assert outcome.code == 2
-    assert "error[E0606]: host does not build at precision `int8-u8u8`" in outcome.err
-    assert "it builds at fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
+    assert "error[E0606]: host does not support precision `int8-u8u8`" in outcome.err
+    assert "supported precisions: fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
 
 
 def test_predictions_come_from_the_pixels(tcc, home, images):
@@ -250,7 +250,7 @@ def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):
     assert found.out.count("this processor has no VNNI: the int8 model may be slower") == 1
     for target in ("onnxruntime", "tflite"):
         assert f"warning[W0662]: {target} runs `" in found.err
-    assert "`gelu` of 8-bit levels is a table, whose entries are gathered" in found.err
+    assert "`gelu` of quantized values is a table lookup, and gathering" in found.err
     # What is no table, or over one pixel, is not named, and neither are floats.
     assert tcc("check", "tiny.yaml", "--target", "onnxruntime").err.count("W0662") == 0
     assert (

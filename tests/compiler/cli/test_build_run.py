@@ -34,7 +34,7 @@ class TestBuild:
         assert outcome.err.startswith(RANDOM)
         lines = outcome.out.splitlines()
         assert lines[0] == "build/tiny-onnxruntime-fp32"
-        assert re.fullmatch(r"  model\.onnx: [\d.]+ KB; with goldens and all, [\d.]+ KB", lines[1])
+        assert re.fullmatch(r"  model\.onnx: [\d.]+ KB; bundle with goldens: [\d.]+ KB", lines[1])
         assert lines[2].startswith("  agrees with the reference within ")
         assert len(lines) == 3
         assert (home / "build/tiny-onnxruntime-fp32/manifest.json").is_file()
@@ -158,13 +158,13 @@ class TestBuild:
             "  --> command line: --target hots,onnxruntime\n"
             "   = help: did you mean `host`? known targets: onnxruntime, "
         )
-        assert "error[E0606]: onnxruntime does not build at precision `fp23`" in outcome.err
+        assert "error[E0606]: onnxruntime does not support precision `fp23`" in outcome.err
         assert "did you mean `fp32`?" in outcome.err
 
     def test_without_a_target(self, tcc):
         outcome = tcc("build", "tiny.yaml")
         assert outcome.code == 2
-        assert "which target?" in outcome.err
+        assert "no target is given" in outcome.err
 
     @pytest.mark.parametrize(
         ("setting", "message"),

@@ -88,7 +88,7 @@ class TestCheck:
     def test_a_network_of_the_zoo_fits_a_screen(self, tcc, name):
         lines = tcc("check", name).out.splitlines()
         assert len(lines) <= 40
-        assert "(--depth N opens more blocks, --layers all)" in lines
+        assert "(--depth N opens more blocks, --layers all shows every layer)" in lines
         assert not any(line.startswith("...") for line in lines)
 
     def test_blocks_have_totals_and_inputs(self, tcc):

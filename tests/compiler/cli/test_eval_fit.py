@@ -179,7 +179,7 @@ def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, "--strict")
     assert outcome.code == 2
-    assert "`--strict` has no effect: it is for specs and for what is fitted" in outcome.err
+    assert "`--strict` has no effect: it is for specs and for fitted values" in outcome.err
     assert tcc("eval", built, "--data", splits, *FIT_OWL, 0.95).code == 0
     second_outcome = tcc("eval", built, "--data", splits, "--strict")
     assert second_outcome.code == 2
@@ -238,7 +238,7 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
     assert carried.document["operating_point"]["fitted"]["program"] == "onnxruntime fp32"
     assert carried.document["operating_point"]["thresholds"] == floats["thresholds"]
     assert (
-        "fitted to 7 images by onnxruntime fp32, carried over to onnxruntime int8"
+        "fitted on 7 images with onnxruntime fp32, applied to onnxruntime int8"
         in tcc("eval", int8_bundle, "--data", splits).out
     )
     assert tcc("verify", int8_bundle).code == 0
@@ -261,7 +261,7 @@ def test_all_right_has_no_temperature(tcc, built, home, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", "set", "--fit")
     assert outcome.code == 0, outcome.err
-    assert "temperature 1: no other is the likeliest for these images" in outcome.out
+    assert "temperature 1 (no other temperature lowers the log loss)" in outcome.out
 
 
 def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
@@ -395,7 +395,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% intervals\n")
+        assert text.startswith("24 images, 95% confidence intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
@@ -443,7 +443,7 @@ class TestWhatIsWrong:
     def test_a_spec_stores_nothing(self, tcc, splits):
         outcome = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
         assert outcome.code == 2
-        assert "`--fit` has no effect: it is for bundles, and a spec is named" in outcome.err
+        assert "`--fit` has no effect: it is for bundles, and the input is a spec" in outcome.err
 
     def test_no_splits(self, tcc, built, images):
         outcome = tcc("eval", built, "--data", images, "--fit")

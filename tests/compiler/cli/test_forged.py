@@ -234,7 +234,7 @@ class TestCollapse:
         write_sealed_manifest(built, read_manifest(built))
         outcome = tcc("verify", built)
         assert outcome.code == 0
-        assert "all goldens have the same `logits`" in outcome.err
+        assert "all goldens have the same output `logits`" in outcome.err
 
     def test_a_tensor_that_is_not_what_the_image_becomes(self, tcc, built):
         path = built / "goldens/1/input.bin"
@@ -428,4 +428,4 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     for outcome in commands(folder).values():
         assert outcome.code == 2
         assert f"--> {path}" in outcome.err
-        assert f"it has `{word}`, which no model of tcc has" in outcome.err
+        assert f"it has the operator `{word}`, which tcc does not write" in outcome.err

@@ -65,9 +65,9 @@ def test_help_of_commands_is_their_own(tcc, words):
 @pytest.mark.parametrize(
     ("words", "help"),
     [
-        (("E0699",), "codes near it: E0701, E0702, E0703"),
-        (("w0543",), "codes near it: W0533, W0541, W0542"),
-        (("99999999",), f"codes near it: {', '.join(LAST_CODES)}"),
+        (("E0699",), "similar codes: E0701, E0702, E0703"),
+        (("w0543",), "similar codes: W0533, W0541, W0542"),
+        (("99999999",), f"similar codes: {', '.join(LAST_CODES)}"),
         (("buld",), "did you mean `build`?"),
         (("unused-nam",), "did you mean `unused-name`?"),
         (("zoo", "tabel"), "`tcc help` lists the commands"),

@@ -16,8 +16,8 @@ from tcc.compiler.lower.onnx import lower
 
 WITH_HINTS = ("--color", "rgb", "--mean", "0.5", "--std", ".2,.3,.4")
 CAUTION = (
-    "warning: an ONNX file does not say how an image becomes its input: add `preprocess` to "
-    "`image` as the network was trained with, or predictions will be wrong\n"
+    "warning: an ONNX file does not contain the preprocessing: add the `preprocess` of the "
+    "training to the input `image`, or predictions will be wrong\n"
 )
 TABLE = """\
 ONNX node        operators           step             op               output
@@ -84,7 +84,7 @@ def test_writes_a_spec_and_weights(tcc, home, net):
         *(f"batch_norm.{role}" for role in ("weight", "bias", "mean", "var")),
     }
     assert CAUTION in outcome.err
-    assert "on random inputs the outputs differ from the file's by at most" in outcome.err
+    assert "on random inputs, the outputs of the spec and the file differ by at most" in outcome.err
 
 
 def test_in_a_process_of_its_own(process, home, net):
@@ -220,9 +220,9 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     outcome = tcc("import", net)
     assert outcome.code == 2
     assert outcome.err.startswith(
-        "error[E0910]: Elu: the language has no such function\n"
+        "error[E0910]: Elu: tcc does not support this function\n"
         "  --> net.onnx: node `relu`\n"
-        "   = help: train it with one that is known: relu, "
+        "   = help: train the network with a supported one: relu, "
     )
     assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
 
@@ -238,7 +238,7 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
     outcome = tcc("import", net, *WITH_HINTS)
     assert outcome.code == 0
     assert (
-        "the network begins by scaling its input: its mean and std may be in there" in outcome.err
+        "the network begins with a scaling of its input, which may already apply mean and std" in outcome.err
     )
 
 
@@ -255,18 +255,18 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--name", "a b"), "error[E0601]: this is no name of a network"),
-        (("--labels", "a,,b"), "error[E0601]: `--labels` takes different words"),
-        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes different words"),
-        (("--labels", "a,b"), "error[E0906]: there must be one label for each class"),
+        (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
+        (("--labels", "a,,b"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
+        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
+        (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
         (("--mean", "a"), "error[E0601]: `--mean` takes numbers"),
         (("--mean", "nan"), "error[E0601]: `--mean` takes numbers"),
-        (("--mean", "1,2"), "error[E0905]: `mean` is one number per channel"),
+        (("--mean", "1,2"), "error[E0905]: `mean` needs one number, or one per channel"),
         (("--std", "0"), "error[E0601]: `--std` takes numbers above 0"),
         (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
-        (("--shape", "3,8"), "error[E0601]: a shape is three numbers"),
-        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three numbers"),
-        (("--shape", "3,8,9"), "error[E0905]: the input has another size"),
+        (("--shape", "3,8"), "error[E0601]: a shape is three positive integers"),
+        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three positive integers"),
+        (("--shape", "3,8,9"), "error[E0905]: --shape differs from the input size of the file"),
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],
 )

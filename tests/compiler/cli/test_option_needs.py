@@ -76,22 +76,22 @@ NO_EFFECT = {
     "show BUNDLE --set width=8": "`--set` has no effect: it is for specs",
     "train tiny.yaml --dask local": "`--dask` has no effect: it needs `--sweep`",
     "train tiny.yaml --workers 3 --sweep s.yaml": "`--workers` has no effect",
-    "train tiny.yaml --sweep s.yaml --seed 5": "`--seed` has no effect: the sweep's file",
+    "train tiny.yaml --sweep s.yaml --seed 5": "`--seed` has no effect: the sweep file",
     "train tiny.yaml --sweep s.yaml --resume": "`--resume` has no effect",
     "train tiny.yaml --sweep s.yaml --epochs 3": "`--epochs` has no effect: the sweep varies",
-    "build tiny.yaml --target ort --method mse": "no target is built in integers",
-    "build tiny.yaml --target ort --no-guard": "`--no-guard` has no effect: no target is built in",
-    "build tiny.yaml --target ort --split none": "`--split` has no effect: no target is built in",
+    "build tiny.yaml --target ort --method mse": "no target is built as int8",
+    "build tiny.yaml --target ort --no-guard": "`--no-guard` has no effect: no target is built as int8",
+    "build tiny.yaml --target ort --split none": "`--split` has no effect: no target is built as int8",
     "build tiny.yaml --target ort --no-tool": "`--no-tool` has no effect: no target is a package",
-    "build tiny.yaml --target ax620 --no-replay": "`--no-replay` has no effect: nothing here runs",
+    "build tiny.yaml --target ax620 --no-replay": "`--no-replay` has no effect: this machine cannot run",
     "build tiny.yaml --target ort --no-cache --verify-passes": "`--no-cache` has no effect",
     "build tiny.yaml --target ort --precision int8 --calibration c.json --method mse":
-        "`--method` has no effect: the file of `--calibration` holds the scales",
+        "`--method` has no effect: the file of `--calibration` already has the scales",
     "build tiny.yaml --target ort --precision int8 --calibration c.json --min-images 5000":
-        "`--min-images` has no effect: the file of `--calibration` holds the scales",
+        "`--min-images` has no effect: the file of `--calibration` already has the scales",
     "build tiny.yaml --target ort --precision int8 --calibration c.json --guard": "`--guard` has",
     "build tiny.yaml --target ort --precision int8 --calibration c.json --mixed":
-        "`--mixed` has no effect: no images judge",
+        "`--mixed` has no effect: no images measure",
     "build tiny.yaml --target ort --precision int8 --data set --include-images": "no target is a pack",
     "build ddsnet-blood --target ort --precision int8 --min-images 2": "come with the trained network",
     "build ddsnet-blood --target ort --precision int8 --split none": "`--split` has no effect: no im",
@@ -115,7 +115,7 @@ NO_EFFECT = {
     "plot features tiny.yaml one.png --calibration c.json --split none": "`--split` has no effect",
     "plot cosines c.json --data set": "`--data` has no effect: `cosines` does not use it",
     "plot filters tiny.yaml --data set --images 3": "`--images` has no effect",
-    "import net.pt --spec tiny.yaml --labels a,b": "`--labels` has no effect: `--spec` is of a network",
+    "import net.pt --spec tiny.yaml --labels a,b": "`--labels` has no effect: it is only for ONNX files",
     "import net.onnx --entry ema": "`--entry` has no effect: it needs `--spec`",
     "import net.onnx --set width=8": "`--set` has no effect: it needs `--spec`",
     "show BUNDLE --strict": "`--strict` has no effect: it is for specs",
@@ -212,7 +212,7 @@ def test_every_argument_is_in_the_table(function):
             lambda c: tcc_api.build(
                 "tiny.yaml", "ort", precision="int8", calibration=c, method="mse"
             ),
-            "`method` has no effect: the file `calibration` holds the scales",
+            "`method` has no effect: the file `calibration` already has the scales",
         ),
         (
             lambda c: tcc_api.build(
@@ -222,7 +222,7 @@ def test_every_argument_is_in_the_table(function):
         ),
         (
             lambda c: tcc_api.build("ddsnet-blood", "ort", precision="int8", method="mse"),
-            "`method` has no effect: the scales are those that come with the trained network",
+            "`method` has no effect: the scales come with the trained network",
         ),
         (lambda c: tcc_api.lower("tiny.yaml", "ort", calibration=c), "`calibration` has no effect"),
         (lambda c: tcc_api.torch("tiny.yaml", "w.safetensors", seed=1), "`seed` has no effect"),

@@ -170,7 +170,7 @@ class TestErrors:
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (
             "internal error: ZeroDivisionError: integer division or modulo by zero\n"
-            "   = help: please report this, with the output of --verbose\n"
+            "   = help: this is a bug in tcc; please report it with the output of --verbose\n"
         )
         assert "Traceback" in tcc("check", "tiny.yaml", "--verbose").err
         document = tcc("check", "tiny.yaml", "--json").document

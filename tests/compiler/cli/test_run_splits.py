@@ -179,7 +179,7 @@ def test_with_a_calibration_pictures_are_of_the_test_images(home):
     for kind in ("features", "errors"):
         outcome = tcc("plot", kind, *plot_args)
         assert outcome.exit_code == 0, outcome.stderr
-        assert outcome.stderr.count("drawn of the 10 images of `test` of run") == 1
+        assert outcome.stderr.count("plot of the 10 images of `test` of run") == 1
     outcome = tcc("plot", "filters", *plot_args)
     assert outcome.exit_code == 2
     assert "`--data` has no effect: with `--calibration` no images are read" in outcome.stderr

@@ -109,7 +109,7 @@ def test_wrong_keys_and_options_are_refused(tcc, bundle, keys):
         assert format_code(tcc(*build, keys / key, "--target", "host")) == "2 E1366"
     outcome = tcc(*build, keys / "device.pub", "--target", "host,onnxruntime")
     assert format_code(outcome) == "2 E0601"
-    assert "onnxruntime has no program that checks a signature" in outcome.err
+    assert "onnxruntime have no program that checks a signature" in outcome.err
 
 
 def test_a_program_that_checks_nothing_is_not_signed(tcc, built, keys):

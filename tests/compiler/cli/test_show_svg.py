@@ -45,16 +45,16 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: `--level` has no effect: only pictures have it"),
+        (("--level", "op"), "error[E0601]: `--level` has no effect: it is only for figures (svg, png, pdf)"),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
         (
             ("--direction", "right"),
-            "error[E0601]: `--direction` has no effect: only pictures have it",
+            "error[E0601]: `--direction` has no effect: it is only for figures (svg, png, pdf)",
         ),
-        (("--legend",), "error[E0601]: `--legend` has no effect: only pictures have it"),
+        (("--legend",), "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)"),
         (
             ("--format", "onnx", "--legend", "-o", "x"),
-            "error[E0601]: `--legend` has no effect: only pictures have it",
+            "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)",
         ),
         (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
         (("--format", "png"), "error[E0601]: PNG is not text"),
@@ -70,7 +70,7 @@ def test_what_does_not_go_together(tcc, words, said):
 def test_a_bundle_is_no_picture(tcc, built):
     outcome = tcc("show", built, "--format", "svg")
     assert outcome.code == 2
-    assert "a bundle holds its graph as text" in outcome.err
+    assert "a bundle contains its graph only as text" in outcome.err
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-1.4\n")])
@@ -115,6 +115,6 @@ def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, nam
     outcome = tcc("show", "tiny.yaml", *words, "-o", name)
     assert outcome.code == 2
     end = name.partition(".")[2]
-    assert f"and the file is named as {end.upper()}" in outcome.err
-    assert f"say `--format {end.lower()}`" in outcome.err
+    assert f"but the file name has the suffix of {end.upper()}" in outcome.err
+    assert f"use `--format {end.lower()}`" in outcome.err
     assert not (home / name).exists()

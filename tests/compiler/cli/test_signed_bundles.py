@@ -135,7 +135,7 @@ def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
     write_key_pair(home, "maker")
     added = tcc("trust", "add", "maker.pub", "--for", "tiny")
     assert (
-        "bundles of tiny without a signature are refused, unless they are built here" in added.err
+        "bundles of tiny without a signature are now refused, unless this machine builds" in added.err
     )
     assert "still run" not in added.err
     assert "are taken, except of tiny" in tcc("trust", "list").out
@@ -244,7 +244,7 @@ def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
 def test_the_list_is_shown_by_itself(tcc, trusting):
     assert tcc("trust").out == tcc("trust", "list").out
     assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
-    assert "tiny\nbundles without a signature are taken, except of tiny\n" in tcc("trust").out
+    assert "tiny\nbundles without a signature are accepted, except those of tiny\n" in tcc("trust").out
     assert format_code(tcc("trust", "--json", "list")) == "2 E0601"
 
 

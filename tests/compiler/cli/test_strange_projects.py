@@ -160,4 +160,7 @@ def test_it_is_named_where_it_chooses(tcc, home):
 def test_a_relative_variable_is_said_once(tcc, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     stderr_text = tcc("check").err
-    assert stderr_text.count("note: XDG_CACHE_HOME=c is ignored: it is not an absolute path") == 1
+    assert (
+        stderr_text.count("note: XDG_CACHE_HOME=c is ignored because it is not an absolute path")
+        == 1
+    )

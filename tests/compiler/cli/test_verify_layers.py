@@ -88,14 +88,14 @@ def test_layers_and_goldens_beside_the_program(tcc, probed):
     assert [layer["values"] for layer in program["layers"]] == [2 * 4 * 8 * 8, 2 * 4]
     assert all(layer["differing"] == 0 and layer["exact"] for layer in program["layers"])
     assert [golden["differing"] for golden in program["goldens"]] == [0, 0]
-    assert "2 layers, 520 levels beside the reference: 0 differ" in tcc("verify", probed).out
+    assert "2 layers, 520 values compared with the reference: 0 differ" in tcc("verify", probed).out
 
 
 def test_a_bundle_without_its_program(tcc, plain):
     assert tcc("verify", ORT, "--json").document["bundles"][0]["program"] is None
     outcome = tcc("verify", ORT, "--bisect")
     assert outcome.code == 2
-    assert "error[E0663]: there is no network to look for a layer in" in outcome.err
+    assert "error[E0663]: --bisect needs the network of this bundle" in outcome.err
 
 
 class TestSpec:
@@ -192,7 +192,7 @@ class TestBisect:
     def test_is_named_without_json(self, tcc, probed):
         change_weight(probed)
         outcome = tcc("verify", probed, "--bisect", "-o", "found")
-        assert "layer `relu` by itself: found/tiny-onnxruntime-relu" in outcome.out
+        assert "reproducer of layer `relu`: found/tiny-onnxruntime-relu" in outcome.out
         assert "tcc build found/tiny-onnxruntime-relu/spec.yaml" in outcome.out
         assert "relu" in outcome.out.split("DIFFERS")[0]
 
@@ -298,13 +298,13 @@ class TestForged:
         write_sealed_manifest(probed, read_manifest(probed))
         outcome = tcc("verify", probed)
         assert outcome.code == 4
-        assert "not what its integer program gives" in outcome.err or "relu" in outcome.err
+        assert "not those of its int8 program" in outcome.err or "relu" in outcome.err
 
 
 def test_probes_are_for_integers(tcc):
     outcome = tcc("build", "tiny.yaml", "--target", "ort", "--probes")
     assert outcome.code == 2
-    assert "error[E0601]: `--probes` has no effect: no target is built in integers" in outcome.err
+    assert "error[E0601]: `--probes` has no effect: no target is built as int8" in outcome.err
 
 
 def test_nothing_else_of_a_bundle_changes_with_probes(once, home):

@@ -45,9 +45,9 @@ STEPS = {
     ",, in a mapping": ("- conv: {filters: 8,, kernel: 3}", "E0102", 6, 23, "remove one comma"),
     "from inside add": (
         "- add: {from: image}", "E0202", 6, 11,
-        "write `add: [[], earlier]`, where `[]` is the current value; or `add:` and next to it `from: [a, b]`"),
-    "branches inside add": ("- add: {branches: [image, []]}", "E0202", 6, 11, "`add` takes the list of branches directly: write `add: [[], earlier]`"),
-    "add of a name": ("- add: image", "E0204", 6, 10, "write `add: [[], image]`: a list of branches, `[]` is the current value"),
+        "write `add: [[], earlier]`, where `[]` is the current value; or write `add:` and next to it `from: [a, b]`"),
+    "branches inside add": ("- add: {branches: [image, []]}", "E0202", 6, 11, "`add` takes the branches directly: write `add: [[], earlier]`"),
+    "add of a name": ("- add: image", "E0204", 6, 10, "write `add: [[], image]`, a list of branches; `[]` is the current value"),
     "bound later": ("- add: [[], late]\n  - relu:\n    as: late", "E0217", 6, 15, "`late` is bound later, at slip.yaml:8:9; a step only sees earlier names"),
     "size of what is bound later": (
         "- conv: {filters: channels(late), kernel: 1}\n  - relu:\n    as: late", "E0221", 6, 30,
@@ -203,16 +203,16 @@ BLOCKS = {
     "a parameter": (
         "params: {width: 8}\nblocks: {b: {body: [conv: {filters: width, kernel: 1}]}}\ngraph: [b]\n",
         "E0221", 6, 37,
-        "a block only sees its own parameters: declare `width` in `params:` of `b`, and give it where "
-        "that is called, `b: {width: width}`"),
+        "a block only sees its own parameters: declare `width` in `params:` of `b`, and pass it "
+        "in the call, `b: {width: width}`"),
     "a value": (
         "blocks: {b: {body: [add: [[], image]]}}\ngraph: [b]\n", "E0217", 5, 31,
-        "a block only sees its own values: add it to `inputs:` of `b`, and give it where that is "
-        "called, `b:` with `from: [..., image]`"),
+        "a block only sees its own values: add it to `inputs:` of `b`, and pass it "
+        "in the call, `b:` with `from: [..., image]`"),
     "a let": (
         "blocks: {b: {body: [conv: {filters: n, kernel: 1}]}}\ngraph: [let: {n: 3}, b]\n", "E0221", 5, 37,
-        "a block only sees its own parameters: declare `n` in `params:` of `b`, and give it where "
-        "that is called, `b: {n: n}`"),
+        "a block only sees its own parameters: declare `n` in `params:` of `b`, and pass it "
+        "in the call, `b: {n: n}`"),
 }  # fmt: skip
 
 

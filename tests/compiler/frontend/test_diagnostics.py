@@ -52,7 +52,7 @@ def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
         9 |       - concat: [[], [conv: {filters: 8, kernel: 3, stride: 2}]]
           |         ^^^^^^ branch 0 is 3x32x32, branch 1 is 8x15x15
            = in block `cell` called from wrong.yaml:11:37 (repeat 1 of 3)
-           = help: give the convolution `padding: same` and equal strides, or pool the larger branch""")
+           = help: use `padding: same` and equal strides in the convolutions, or pool the larger branch""")
     )
 
 
@@ -97,7 +97,7 @@ CASES = {
     "window too large": (
         "graph: [conv: {filters: 2, kernel: 33}]", "E0302", 5, 9, "a window of height 33 does not fit the input", None,
     ),
-    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", ""),
+    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", "set `groups` to a divisor of 3, or change the channels"),
     "recursive block": (
         "blocks: {a: {body: [b]}, b: {body: [a]}}\ngraph: [a]", "E0403", 5, 37, "a block calls itself", "",
     ),
@@ -115,7 +115,7 @@ CASES = {
     "same id": ("graph: [{relu: , id: a}, {relu: , id: a}]", "E0210", 5, 39, "two steps have the id `a`", ""),
     "id of the input": (
         "graph: [{relu: , id: image}]", "E0210", 5, 22, "a step and the input are both `image`",
-        "give the step another `id`, or the input another name",
+        "change the `id` of the step, or the name of the input",
     ),
     "use that escapes": ("use: [../../etc/passwd]\ngraph: [relu]", "E0111", 5, 7, None, None),
     "use that is missing": ("use: [blocks/none.yaml]\ngraph: [relu]", "E0110", 5, 7, None, None),
@@ -296,7 +296,7 @@ def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
         graph: [add: {times: 5, branch: [b]}]
     """
     (diagnostic,) = read_errors(tmp_path, text)
-    assert diagnostic.notes[-1] == "and in 4 more of these"
+    assert diagnostic.notes[-1] == "the same error in further calls or iterations: 4"
 
 
 def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:

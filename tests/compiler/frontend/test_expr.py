@@ -385,13 +385,23 @@ def test_what_is_no_expression(text, where, message, help):
             "skip + 1",
             "skip",
             "unknown name `skip`",
-            "it names a value; its sizes are channels(skip",
+            "it names a value; write one of its sizes, such as channels(skip",
         ),
         ("sum", "sum", "unknown name `sum`", "it is a function: sum(list)"),
         ("squm(layers)", "squm", "no function is called `squm`", "did you mean `sum`?"),
-        ("__import__('os')", "__import__", "no function is called `__import__`", "there are min"),
+        (
+            "__import__('os')",
+            "__import__",
+            "no function is called `__import__`",
+            "functions are min",
+        ),
         ("channels(skp)", "skp", "no value is named `skp` here", "did you mean `skip`?"),
-        ("channels(q)", "q", "no value is named `q` here", "name a step's result with `as: name`"),
+        (
+            "channels(q)",
+            "q",
+            "no value is named `q` here",
+            "name the result of a step with `as: name`",
+        ),
     ],
 )
 def test_unknown_names(text, where, message, help):
@@ -431,8 +441,8 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
         ("not act", "act", "`not` needs true or false, found a string: 'relu'"),
         ("layers[4]", "4", "index 4 is outside a list of 4"),
         ("layers[-5]", "-5", "index -5 is outside a list of 4"),
-        ("layers[5:]", "5", "5 is beyond a list of 4"),
-        ("layers[:-5]", "-5", "-5 is beyond a list of 4"),
+        ("layers[5:]", "5", "5 is outside a list of 4"),
+        ("layers[:-5]", "-5", "-5 is outside a list of 4"),
         ("layers[1:width]", "width", "a slice needs integers, found 1.5"),
         ("layers[::0]", "0", "the step of a slice is zero"),
         ("act[1:]", "act", "a slice needs a list, found a string: 'relu'"),
@@ -482,12 +492,16 @@ def test_infinite_numbers_from_outside_are_refused():
         ("1e999", "1e999", "the number is too large for 64 bits"),
         ("1 + 9223372036854775809", "9223372036854775809", "the number is too large for 64 bits"),
         ("9" * 900, "9" * 900, "the number is too large for 64 bits"),
-        ("range(4097)", "range(4097)", "a list of more than 4096 entries"),
-        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "a list of more than 4096 entries"),
-        ("[0] * 4097", "[0] * 4097", "a list of more than 4096 entries"),
-        ("[0] * 2**62", "[0] * 2**62", "a list of more than 4096 entries"),
-        ("[[0] * 64] * 64", "[[0] * 64] * 64", "a list of more than 4096 entries"),
-        ("range(4000) + range(97)", "range(4000) + range(97)", "a list of more than 4096 entries"),
+        ("range(4097)", "range(4097)", "the list has more than 4096 entries"),
+        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "the list has more than 4096 entries"),
+        ("[0] * 4097", "[0] * 4097", "the list has more than 4096 entries"),
+        ("[0] * 2**62", "[0] * 2**62", "the list has more than 4096 entries"),
+        ("[[0] * 64] * 64", "[[0] * 64] * 64", "the list has more than 4096 entries"),
+        (
+            "range(4000) + range(97)",
+            "range(4000) + range(97)",
+            "the list has more than 4096 entries",
+        ),
     ],
 )
 def test_results_are_bounded(text, where, message):
@@ -527,7 +541,7 @@ def test_what_evaluating_costs_does_not_rise(text, most):
 def test_texts_are_bounded():
     diagnostic = read_error("1" + " + 1" * 1000)
     assert diagnostic.code == "E0223"
-    assert diagnostic.message == f"an expression of 4,001 characters; the limit is {MAX_TEXT:,}"
+    assert diagnostic.message == f"the expression has 4,001 characters; the limit is {MAX_TEXT:,}"
     assert evaluate_text("1" + "+1" * 499) == 500
 
 
@@ -538,7 +552,10 @@ def test_texts_are_bounded():
 def test_nesting_is_bounded(opening, closing):
     count = MAX_TEXT // max(1, len(opening + closing)) - 2
     diagnostic = read_error(opening * count + "1" + closing * count)
-    assert (diagnostic.code, diagnostic.message) == ("E0223", "expression nested too deeply")
+    assert (diagnostic.code, diagnostic.message) == (
+        "E0223",
+        "the expression is nested more than 64 deep",
+    )
     count = MAX_NESTING // 2 - 2
     middle = "true" if opening == "not " else "1"
     assert evaluate_text(opening * count + middle + closing * count) is not None

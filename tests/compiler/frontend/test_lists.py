@@ -112,7 +112,7 @@ def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
 WRONG = {
     "one value is taken": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
     "beyond the end": ('{relu: , from: "ys[3]"}', "E0222", "3]", "index 3 is outside a list of 3"),
-    "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is beyond a list of 3"),
+    "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is outside a list of 3"),
     "no list": (
         '{relu: , from: "image[0]"}',
         "E0222",

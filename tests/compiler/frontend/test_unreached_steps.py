@@ -147,7 +147,7 @@ def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
     """
     (diagnostic,) = read_errors(tmp_path, text)
     assert any(note.startswith("in block `b` called from") for note in diagnostic.notes)
-    assert not any("more of these" in note for note in diagnostic.notes)
+    assert not any("the same error" in note for note in diagnostic.notes)
 
 
 def test_more_mistakes_show_beside_an_error_in_a_condition(tmp_path: Path) -> None:

@@ -61,17 +61,20 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "groups-of-channels": (
         Conv(4, (1, 1), groups=2),
         ((3, 2, 2),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "groups-of-filters": (
         Conv(5, (1, 1), groups=2),
         ((4, 2, 2),),
-        "E0303 groups must divide the filters: 5 filters in 2 groups",
+        "E0303 groups must divide the filters: 5 filters in 2 groups"
+        " (set `groups` to a divisor of 5, or change the filters)",
     ),
     "shuffle-groups": (
         ChannelShuffle(4),
         ((6, 2, 2),),
-        "E0303 groups must divide the channels: 6 channels in 4 groups",
+        "E0303 groups must divide the channels: 6 channels in 4 groups"
+        " (set `groups` to a divisor of 6)",
     ),
     "linear-of-map": (
         Linear(3),
@@ -98,12 +101,13 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "pad-same": (
         Pad("same"),
         ((3, 4, 4),),
-        "E0315 `same` is not possible for a pad (give numbers)",
+        "E0315 `same` is not possible for a pad (write the padding as numbers)",
     ),
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
         ((3, 4, 4),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "transposed-output-padding": (
         ConvTranspose(4, (2, 2), (2, 2), output_padding=(0, 2)),
@@ -136,8 +140,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "concat-sizes": (
         Concat(),
         ((3, 4, 4), (5, 4, 4), (3, 4, 6)),
-        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (give"
-        " the convolution `padding: same` and equal strides, or pool the larger branch)",
+        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (use `padding: same`"
+        " and equal strides in the convolutions, or pool the larger branch)",
     ),
     "concat-ranks": (
         Concat(),
@@ -162,7 +166,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "mul-ranks": (
         Mul(),
         ((3, 4, 4), (3,)),
-        "E0314 mul cannot mix maps and vectors: branch 0 is 3x4x4, branch 1 is 3",
+        "E0314 mul cannot join feature maps and vectors: branch 0 is 3x4x4, branch 1 is 3"
+        " (put `flatten` into every branch, or into none)",
     ),
 }
 

@@ -126,12 +126,12 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), True, "`tcc_calibration` is true, this tcc reads 3"),
-        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
+        (("tcc_calibration",), True, "`tcc_calibration` is true, but this tcc reads 3"),
+        (("tcc_calibration",), 9, "`tcc_calibration` is 9, but this tcc reads 3"),
         (("values",), [], "values: expected `object`, got `array`"),
         (("data", "images"), 0, "data/images: expected `int` >= 1"),
         (("data", "digest"), "x", "data/digest"),
-        (("extra",), 1, "the whole: object contains unknown field `extra`"),
+        (("extra",), 1, "the document: object contains unknown field `extra`"),
         (("method",), None, "method: expected `str`, got `null`"),
     ],
 )
@@ -150,7 +150,7 @@ def test_edited_truncated_and_other_files_are_refused(made, tmp_path):
         assert_refused("E0730", lambda part=part: decode(part, "c.json"), "it is not JSON")
     for number in (b"NaN", b"Infinity", b"1e999"):
         odd = data.replace(repr(scale).encode(), number, 1)
-        assert_refused("E0730", lambda odd=odd: decode(odd, "c.json"), "which is no number")
+        assert_refused("E0730", lambda odd=odd: decode(odd, "c.json"), "is not a finite number")
     huge = data.replace(repr(scale).encode(), b"1" * 400, 1)
     assert_refused("E0730", lambda: decode(huge, "c.json"))
     assert_refused("E0730", lambda: decode(b"[" * 100_000, "c.json"))

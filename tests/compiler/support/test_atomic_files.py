@@ -163,7 +163,7 @@ class TestTree:
         monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT", 0.05)
         descriptor = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process holds the folder's lock"):
+        with pytest.raises(UserError, match="another process has locked this folder"):
             write_tree(tmp_path / "b", NEW, frozenset())
         os.close(descriptor)
         assert list_names(tmp_path) == []

@@ -154,7 +154,7 @@ def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a state after each step
     completed = train("-o", "run")
     assert completed.exit_code == 130
-    assert "run has the state of the last seconds: --resume goes on" in completed.stderr
+    assert "run has a checkpoint: continue with --resume" in completed.stderr
 
 
 def test_heads_for_training_alone_learn_by_their_share(train, home):
@@ -328,7 +328,7 @@ def test_a_loss_that_is_not_finite(train, home):
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h-2m", "m5"])
 def test_what_is_no_time(train, text):
-    assert_refused(train("--max-time", text), "E0601", "this is no time")
+    assert_refused(train("--max-time", text), "E0601", "this is not a time")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
