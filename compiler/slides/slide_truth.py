@@ -168,7 +168,7 @@ class TruthFolder:
         # Reject other images: an image of the slide would be read as a mask of its bright areas.
         if not set(np.unique(confined_images.read_image(path)).tolist()) <= {0, 255}:
             message = "a tumour mask in PNG format must contain only black and white pixels"
-            help = "use white (255) for tumour and black (0) for the rest, as `tcc slide mask` does"
+            help = "use white (255) for tumour and black (0) for the rest of the slide"
             raise fail("E1307", message, make_file_span(str(path)), help=help)
         mask = mask_files.read_mask(path, extent, side)
         return mask.side, mask.inside

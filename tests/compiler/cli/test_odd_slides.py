@@ -117,7 +117,9 @@ def test_other_kinds_of_pixels(run, home, kind):
     tifffile.imwrite(home / "s.tif", pixels, metadata=None, **unit, **tiff_options)
     outcome = run("s.tif")
     assert outcome.code == 0, outcome.err
-    message = "4 of 24 patches are tumour" if kind in ("alpha", "cmyk") else "no patch was classified"
+    message = (
+        "4 of 24 patches are tumour" if kind in ("alpha", "cmyk") else "no patch was classified"
+    )
     assert message in outcome.out
 
 

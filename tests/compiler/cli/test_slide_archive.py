@@ -216,7 +216,7 @@ def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
     beats.start()
     with pytest.raises(slide_record.UserError, match="another run") as error_info, lease():
         pass
-    assert error_info.value.diagnostics[0].label == "process 7 of far"
+    assert error_info.value.diagnostics[0].label == "process 7 on far"
     beats.join()
 
 

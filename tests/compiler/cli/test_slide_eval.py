@@ -220,7 +220,10 @@ def test_what_is_empty_is_said(tcc, truth, results, home):
     assert document["slides"]["auc"] is None
     assert document["lesions"]["all_slides"] is None
     outcome = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset")
-    assert "slides: 1, 0 with tumour: all slides are of one kind, so there is no ROC curve" in outcome.out
+    assert (
+        "slides: 1, 0 with tumour: all slides are of one kind, so there is no ROC curve"
+        in outcome.out
+    )
     assert "no lesion is counted, so there is no sensitivity" in outcome.out
     # A lesion that nothing was detected in, and a slide on which nothing was classified.
     outcome = tcc("slide", "eval", *results, "--truth", "truth", "--least", 1, "--json")
@@ -260,7 +263,7 @@ def test_slides_without_truth(tcc, judged, truth, results):
             "a.geojson",
             json.dumps([make_area("Tumor", 0, 0, 2100, 90)]),
             "E1320",
-            "reaches column 2100, row 0",
+            "has a corner at column 2100, row 0",
         ),
         (
             "a.geojson",
@@ -318,7 +321,7 @@ def test_a_slide_that_is_there_twice(tcc, truth, results, home):
     write_result(home / "more/other", "a.svs", SIZE, SPAN, {(0, 0): 0.5})
     outcome = tcc("slide", "eval", "results/a", "more/other", "--truth", "truth", "--subset")
     assert outcome.code == 2
-    assert "error[E1322]: slide a is there twice" in outcome.err
+    assert "error[E1322]: slide a is given twice" in outcome.err
 
 
 def test_no_folder_of_truth(tcc, results):

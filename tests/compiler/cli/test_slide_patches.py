@@ -99,7 +99,7 @@ def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
     ("name", "text", "code", "said"),
     [
         ("s.txt", "", "E1314", "s.geojson and s.xml do not exist"),
-        ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "declares a document type"),
+        ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "document type declarations"),
         ("s.xml", ASAP[:200], "E1314", "line "),
         ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "`nan` is not a decimal number"),
         ("s.xml", ASAP.replace('"Polygon"', '"Dot"'), "E1314", "type Dot has no area"),

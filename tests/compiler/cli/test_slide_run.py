@@ -349,7 +349,7 @@ def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
         outcome = run()
         assert outcome.code == 2
         assert "error[E1309]: another run is working on this slide\n  --> s.tif\n" in outcome.err
-        assert f"= process {os.getpid()} of " in outcome.err
+        assert f"= process {os.getpid()} on " in outcome.err
     assert run().code == 0
     assert json.loads((folder / "finished.json").read_text())
     slide_report = run("--json").document["slides"][0]

@@ -247,7 +247,7 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
         ("[3]", "E1306", "it has no geometry"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "E1306", "feature 1"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, "0"]] * 4]}), "E1306", "feature 1"),
-        ('{"type": "Polygon", "coordinates": [[[0,0],[NaN,1],[1,1]]]}', "E1306", "no JSON"),
+        ('{"type": "Polygon", "coordinates": [[[0,0],[NaN,1],[1,1]]]}', "E1306", "not valid JSON"),
     ],
     ids=range(7),
 )
