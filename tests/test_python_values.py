@@ -56,7 +56,7 @@ def values(tmp_path_factory):
     returned_values["prediction"] = returned_values["predictions"][0]["tissue"]
     returned_values["target"], returned_values["data"] = (
         several.targets[0],
-        returned_values["evaluated"].images.data,
+        returned_values["evaluated"].images.dataset,
     )
     returned_values["program"] = returned_values["verified"].program
     return returned_values
@@ -85,7 +85,10 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % confidence interval" in text["evaluated"]
+    assert (
+        f"({scores.correct} of {scores.images} images), 95 % confidence interval"
+        in text["evaluated"]
+    )
     assert text["predictions"].endswith("and 5 more images")
 
 
@@ -96,7 +99,7 @@ def test_notebooks_get_pictures_bars_and_matrices(values):
     assert bars.count("background:#0969da") == 7 * len(CLASSES)
     for name in ("evaluated", "trained"):
         page = values[name]._repr_html_()
-        assert "images by their class" in page
+        assert "images by true class" in page
         assert all(f">{label}</th>" in page for label in CLASSES)
 
 
@@ -105,7 +108,7 @@ def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
 
     bare = replace(values["verified"], replayed=None, program=None, constants=None)
     assert "no golden was compared" in repr(bare)
-    assert "no layer was compared" in repr(bare)
+    assert "no layers compared" in repr(bare)
     unchecked = replace(values["target"], replayed=None, unchecked="it does not run here")
     assert "not compared with the reference: it does not run here" in repr(unchecked)
 
@@ -152,7 +155,7 @@ def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
         (np.zeros((3, 8, 3), np.uint8), "E1450", "first or last"),
         (np.zeros((8, 8, 4), np.uint8), "E1450", "fourth channel"),
         (np.zeros((8, 8, 5), np.uint8), "E1450", "one image, or a list"),
-        (np.zeros((0, 8, 3), np.uint8), "E1450", "no pixel"),
+        (np.zeros((0, 8, 3), np.uint8), "E1450", "which is empty"),
         (np.zeros((8, 8, 3), bool), "E1450", "bool"),
         ([7], "E1450", "builtins.int"),
         (Image.new("I;16", (8, 8)), "E0705", "8 bits"),

@@ -75,7 +75,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         ),
         "sign": sign,
         "trust": SubCommands(
-            "Choose the signing keys that you trust, and whether signatures are required.",
+            "Show or change the signing keys that you trust, and the signature policy.",
             {
                 "add": trusted_keys.add,
                 "list": trusted_keys.list_,

@@ -67,7 +67,10 @@ Threads = Annotated[
         help="Number of threads. Default: one per processor.",
     ),
 ]
-Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Images per thread and step.")]
+Batch = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Number of images that a thread processes at a time."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

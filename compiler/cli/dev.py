@@ -40,7 +40,7 @@ def show_cache(*, report: ReportOptions) -> None:
             if cache.limit
             else "(the limit is 0: nothing is kept)"
         )
-        folder = cache.folder or "no folder: there is no home directory"
+        folder = cache.folder or "no folder: there is no home folder"
         report.print_text(f"\n{format_bytes(total)} {limit} in {folder}")
         if obstacle := cache.folder and user_folders.find_obstacle(cache.folder):
             report.print_text(f"not used: {obstacle}")

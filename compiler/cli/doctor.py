@@ -150,8 +150,8 @@ def _print_health(report: Report, document: dict[str, Any]) -> None:
     report.print_text(f"tcc {system['tcc']} {state} with Python {system['python']}")
     for folder_name in system["low_on_disk"]:
         report.print_text(
-            f"{format_bytes(system['free_bytes'][folder_name])} free in the "
-            f"{folder_name}, which is little"
+            f"only {format_bytes(system['free_bytes'][folder_name])} free in the "
+            f"{folder_name}: builds can fail"
         )
     report.print_text("`tcc dev doctor` shows all packages, tools and this machine")
 
@@ -168,7 +168,7 @@ def _print_system(report: Report, system: dict[str, Any]) -> None:
         f"{' '.join(system['flags']) or 'no known features'}\n"
         f"{ONNX_RUNTIME[products['form']]}: {products['why']}\n"
         f"{', '.join(free)}"
-        f"{', which is little' if system['low_on_disk'] else ''}"
+        f"{'; builds can fail' if system['low_on_disk'] else ''}"
     )
 
 

@@ -157,7 +157,7 @@ CalibrationFile = Annotated[
         "--calibration",
         metavar="FILE",
         show_default=False,
-        help="Calibration file that `tcc calibrate` wrote. Default: calibrate now.",
+        help="Calibration file that `tcc calibrate` wrote. Without it, `tcc build` calibrates.",
     ),
 ]
 
@@ -413,7 +413,7 @@ class TissueOptions:
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="Smallest share of tissue in a patch that is used.",
+            help="A patch is used if at least this share of it is tissue.",
         ),
     ] = 0.5
 

@@ -181,7 +181,7 @@ def _quantize(
     """
     from tcc.compiler.plots import int8_plots
 
-    network = plot_inputs.load_network(request, "integers")
+    network = plot_inputs.load_network(request, "int8 plot")
     images: DataSet | None = None
     if request.calibration is None:
         images = plot_inputs.load_images(request, "train")
@@ -203,7 +203,7 @@ def _create_drawer(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest
         drawing.check(out)
         plot = make(request)
         with request.report.track_stages() as stages:
-            stages("picture", 0, 1)
+            stages("figure", 0, 1)
             drawing.write(plot.prepare(), out)
             stages.finish_stage()
         request.report.print_text(str(out))

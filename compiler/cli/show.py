@@ -237,7 +237,7 @@ def _draw_picture(graph: "Graph", options: ShowOptions, doc: str) -> ShowResult:
                 render_pdf(draw_scene(graph, picture_options), graph.name), {}, options.format
             )
         case GraphFormat.TEXT | GraphFormat.ONNX:
-            raise UnhandledError("kind of picture", options.format)
+            raise UnhandledError("figure format", options.format)
         case _:
             assert_never(options.format)
 

@@ -75,10 +75,10 @@ def write_patches(
     tissue: TissueOptions,
     report: ReportOptions,
 ) -> None:
-    """Cut training images from annotated slides: as many of tumour as of normal tissue.
+    """Cut balanced training images from annotated slides.
 
-    DIR gets the folders tumour and normal, and an index.csv. With it, `tcc train` keeps all patches
-    of a slide in the same split.
+    DIR gets the folders tumour and normal, with the same number of patches, and an index.csv. With
+    it, `tcc train` keeps all patches of a slide in the same split.
     """
     from tcc.compiler.slides import annotations as areas
     from tcc.compiler.slides import patch_request, slide_file, training_patches

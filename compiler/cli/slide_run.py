@@ -61,8 +61,7 @@ Threshold = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="Probability of tumour from which a patch is tumour. Default: the predicted "
-        "class decides.",
+        help="A patch is tumour from this probability on. Default: the predicted class decides.",
     ),
 ]
 SkipDamaged = Annotated[
@@ -106,10 +105,11 @@ def run(
     cluster: ClusterOptions,
     report: ReportOptions,
 ) -> None:
-    """Classify the tissue of slides patch by patch, and draw the tumour probability.
+    """Classify slides patch by patch, and draw tumour heat maps.
 
-    The artifact in the bundle runs. A program that was not built on this machine runs only with
-    --trust. Repeat the command to continue an interrupted run; finished slides are not repeated.
+    Only patches with tissue are classified. The artifact in the bundle runs. A program that was not
+    built on this machine runs only with --trust. Repeat the command to continue an interrupted run;
+    finished slides are not repeated.
     """
     from tcc.compiler.slides import slide_archive, slide_file
     from tcc.compiler.slides.patch_request import MaskRequest, PatchRequest

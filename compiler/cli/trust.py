@@ -118,7 +118,7 @@ def add(
 
 
 def list_(*, report: ReportOptions) -> None:
-    """List the trusted and the revoked keys, and whether signatures are required."""
+    """List trusted and revoked keys, and whether signatures are required."""
     from tcc.compiler.support import trust_list
 
     trusted, copied = trust_list.read_trust_list(), trust_list.list_key_files()

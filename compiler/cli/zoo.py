@@ -55,7 +55,7 @@ def list_models(*, report: ReportOptions) -> None:
 def print_paper_table(
     name: TableArgument, format: FormatOption = TableFormat.TEXT, *, report: ReportOptions
 ) -> None:
-    """Compute a paper's table again, next to its printed figures."""
+    """Compute a table of a paper, and compare it with the printed figures."""
     if report.json and format is not TableFormat.TEXT:
         raise fail(
             "E0601",

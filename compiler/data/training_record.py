@@ -155,10 +155,10 @@ def describe_splits(
 
 
 def describe_test(test: Mapping[str, Any]) -> str:
-    """Return the number of correct test images and the accuracy, with its 95% interval."""
+    """Return the number of correct test images and the accuracy, with its confidence interval."""
     low, high = (float(test["interval"][end]) for end in ("low", "high"))
     correct, images = int(test["correct"]), int(test["images"])
     return (
         f"{correct:,} of {images:,} test images correct, {float(test['accuracy']):.2%}"
-        f" (95% interval {low:.2%} to {high:.2%}), in float32"
+        f" (95% confidence interval {low:.2%} to {high:.2%}), in float32"
     )

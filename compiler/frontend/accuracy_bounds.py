@@ -53,8 +53,8 @@ def read_floors(options: Sequence[str]) -> Accuracy:
         options: The values of the options: `name=value`, or a file of bounds.
 
     Raises:
-        UserError: A file cannot be read (E0603), is not valid YAML (E01..) or is not a mapping, a
-            name is unknown or repeated, or a value is not a number in its range (E0790).
+        UserError: A file cannot be read (E0603), or it is not valid YAML (E01..). It is not a
+            mapping, a name is unknown or repeated, or a value is out of range (E0790).
     """
     return check_floors(floor for option in options for floor in _list_floors(option))
 

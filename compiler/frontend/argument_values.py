@@ -23,7 +23,7 @@ ArgumentValues = dict[str, Any]
 # (2 - 2^-23) * 2^127, and the smallest normal number. NEON of ARMv7 always flushes subnormal
 # numbers to zero.
 MAX_FLOAT32, MIN_NORMAL_FLOAT32 = 3.4028234663852886e38, 2.0**-126
-"""Limits of normal float32 numbers. Vector units of ARM flush smaller ones to zero."""
+"""Limits of normal float32 numbers. Some vector units flush smaller ones to zero."""
 ENTRY_COST = 10
 """Cost of an entry of a written list, in entries of computed lists."""
 MAX_PROBLEMS = 1000
@@ -143,8 +143,8 @@ def _read_literal(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentV
 def _match_literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
     """Return the value of a literal (a choice, a string, names), or None."""
     match tree:
-        case Scalar(value=str(word)) if word in p.choices or p.kind is Kind.STRING:
-            return word
+        case Scalar(value=str(text)) if text in p.choices or p.kind is Kind.STRING:
+            return text
         case Scalar(value="same") if p.kind is Kind.PADDING:
             return "same"
         case Sequence(items=items) if p.kind is Kind.NAMES:

@@ -43,8 +43,8 @@ def check_bindable(name: str, at: Span) -> None:
 
 def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:
     match body:
-        case Scalar(value=str(word)) if word in TYPES:
-            return _check_choices(Parameter(name, Kind(word)), at)
+        case Scalar(value=str(type_name)) if type_name in TYPES:
+            return _check_choices(Parameter(name, Kind(type_name)), at)
         # By exact type, because `bool` is a subclass of `int`.
         case Scalar(value=bool() | int() | float() as value):
             return Parameter(name, _KIND_BY_TYPE[type(value)], body)

@@ -1,8 +1,8 @@
 """Functions of one number, and softmax.
 
-To add a function, write its class here and add its name to `ACTIVATIONS`. All else follows from the
-class: the keyword and the choice of `activation`, the module for training, the ONNX operators and
-their import, the table of 256 quantized values in an int8 model, and the tests of every op.
+To add a function, write its class here and add its name to `ACTIVATIONS`. The class defines its
+keyword, its `kind` for `activation`, the module for training, the ONNX operators and their import.
+Its table of 256 quantized values in an int8 model and its tests also follow from the class.
 """
 
 from collections.abc import Mapping

@@ -166,8 +166,8 @@ class ExpectedLoss(Record, frozen=True):
     image in a hundred loses more than `worst`, also at 95 %. Without, in older files, it is an
     estimate that up to 5 images in a hundred exceeded.
 
-    `quality` measures the same images as a build does: a loss may be small for outputs that hardly
-    vary, although the int8 model does not distinguish images. Older files have none.
+    `quality` has a build's quality measures for the same images: a loss may be small for outputs
+    that hardly vary, although the int8 model does not distinguish images. Older files have none.
     """
 
     kind: OutputKind

@@ -28,7 +28,7 @@ WIDE_SHARE, WIDE_STEPS = 0.5, 4
 this many quantization steps. Over 300 random networks with 17 to 64 such outputs and 8 to 24
 images, the minimum correlation of a correct wide unit was 0.35, of all but one 0.60."""
 MIN_SINGLE_IMAGES = 4
-"""Minimum number of images for measuring a unit separately: any two correlate by 1 or -1."""
+"""Minimum number of images for measuring a unit separately: two always correlate by 1 or -1."""
 MIN_FLOAT_SPREAD = 1e-4
 """Minimum spread, relative to the magnitude, that dequantized values must reproduce."""
 NONFINITE_LOSS = 2.0

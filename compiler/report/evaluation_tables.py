@@ -301,7 +301,7 @@ def _check_same(evaluations: Sequence[EvaluationReport]) -> None:
             raise fail("E1266", message, at, label=label, help=help)
 
 
-TIES = "the largest output, of equal ones the first"
+TIES = "the class with the largest output; the first of equal ones"
 
 
 def encode_evaluation(
@@ -433,8 +433,8 @@ def print_counts(report: Report, counts: "Saturation") -> None:
         report.print_text("no layer clips significantly more values than on the calibration images")
     if not report.quiet:
         report.print_text(
-            "Clipping does not measure accuracy: images of another kind can clip as little as the"
-            " calibration images."
+            "These counts do not show how accurate the network is: images of another kind can clip"
+            " as little as the calibration images."
         )
 
 
@@ -442,8 +442,8 @@ def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturati
     worst = deviating[0]
     assert worst.usual is not None
     return (
-        f"{len(deviating)} of {_count(len(counts.compared), 'layer')} clip more values than on the"
-        f" calibration images. On {worst.above:,} of {_count(counts.images, 'image')},"
+        f"in {len(deviating)} of {_count(len(counts.compared), 'layer')}, more values clip than on"
+        f" the calibration images. On {worst.above:,} of {_count(counts.images, 'image')},"
         f" `{worst.name}` saturates more than on any of the"
         f" {_count(worst.usual.images, 'calibration image')}. To measure the accuracy drop,"
         " evaluate labelled images of this kind. To widen the ranges, add such images to the"

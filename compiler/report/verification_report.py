@@ -303,7 +303,7 @@ def describe_constant_fault(checks: "Iterable[ConstantCheck]") -> str:
     for check in checks:
         if not check.holds:
             reason = str(check.differences[0]) if check.differences else check.problem
-            return f"{check.file} has other constants than the network: {reason}"
+            return f"{check.file} differs from the network: {reason}"
     return ""
 
 

@@ -38,8 +38,8 @@ def attach_comments(source: SourceText, root: LayoutBranch) -> list[str]:
     """Attach the comments and empty lines of a text to its layout; return all comments.
 
     A comment at the end of a line belongs to the last entry that starts before it. A comment on
-    its own line belongs to the next entry, or to the foot of the list or mapping that ends there
-    if it is indented like that. A list or mapping in brackets that contains comments cannot stay
+    its own line belongs to the next entry. If it is indented like a list or mapping that ends
+    there, it belongs to the foot of that. A list or mapping in brackets with comments cannot stay
     on one line.
     """
     comments = list(_find_comments(source, root))

@@ -34,27 +34,27 @@ class Mapping:
 
     items: "tuple[tuple[Scalar, Tree], ...]"
     span: Span
-    _places: dict[str, int] = field(init=False, repr=False, compare=False)
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Index the keys."""
         # Once per mapping: the schema check looks up every key.
         positions = {str(key.value): position for position, (key, _) in enumerate(self.items)}
-        object.__setattr__(self, "_places", positions)
+        object.__setattr__(self, "_positions", positions)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys in text order."""
-        return tuple(self._places)
+        return tuple(self._positions)
 
     def get(self, key: str) -> "Tree | None":
         """Return the value of a key, or None."""
-        position = self._places.get(key)
+        position = self._positions.get(key)
         return None if position is None else self.items[position][1]
 
     def get_key(self, key: str) -> Scalar | None:
         """Return the key with its span, or None."""
-        position = self._places.get(key)
+        position = self._positions.get(key)
         return None if position is None else self.items[position][0]
 
 

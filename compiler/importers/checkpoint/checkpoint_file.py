@@ -128,7 +128,7 @@ def _read_pytorch(path: Path, entry_name: str | None) -> tuple[StateDict, tuple[
         candidates = state_dicts.find_state_dicts(archive.root, TensorReader(archive))
     except PickleError as error:
         raise make_read_error(
-            path, "not a complete PyTorch checkpoint", escape_text(str(error)), SAVE_HELP
+            path, "not a valid PyTorch checkpoint", escape_text(str(error)), SAVE_HELP
         ) from None
     except OSError as error:
         raise make_read_error(

@@ -30,8 +30,9 @@ INTEGER_OPS: tuple[type[Op], ...] = (
 """All of these ops."""
 
 QUANTIZERS: Mapping[type[Op], Callable[[Any, IntegerSite], OpWithWeights | None]] = {
-    op: one.from_float_op for one in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
-    for op in one.float_ops
+    op: integer_op.from_float_op
+    for integer_op in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
+    for op in integer_op.float_ops
 }  # fmt: skip
 """Creates the integer form of each float op with a separate one."""
 

@@ -76,7 +76,7 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
         with suppress(ValueError):  # many are still whole
             file_inspection.read_numbers(text)
     for text in texts[:8]:
-        with pytest.raises(ValueError, match=r"no TFLite file|graphs"):
+        with pytest.raises(ValueError, match=r"not a TFLite file|graphs"):
             file_inspection.read_numbers(text)
 
 

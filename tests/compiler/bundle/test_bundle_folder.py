@@ -242,8 +242,8 @@ class TestReplacing:
     @pytest.mark.parametrize(
         ("spoil", "why"),
         [
-            (lambda f: (f / "notes.txt").write_text("mine"), "not the bundle's: notes.txt"),
-            (lambda f: (f / "model/x").write_text("mine"), "not the bundle's: model/x"),
+            (lambda f: (f / "notes.txt").write_text("mine"), "not belong to the bundle: notes.txt"),
+            (lambda f: (f / "model/x").write_text("mine"), "not belong to the bundle: model/x"),
             (lambda f: (f / "manifest.json").unlink(), "it is not a bundle"),
             (lambda f: (f / "manifest.json").write_text("{}"), "not a bundle's manifest"),
             (lambda f: (f / "manifest.json").write_text("{"), "manifest is damaged"),
@@ -282,8 +282,8 @@ class TestDamage:
             "a file of the bundle was changed",
         ]
         assert [d.code for d in caught.value.diagnostics] == ["E0622"] * 3
-        assert caught.value.diagnostics[1].label == "its SHA-256 is not the manifest's"
-        assert caught.value.diagnostics[2].label.startswith("it has 1 bytes, the manifest says ")
+        assert caught.value.diagnostics[1].label == "its SHA-256 differs from the manifest"
+        assert caught.value.diagnostics[2].label.startswith("it has 1 bytes; the manifest lists ")
 
     def test_an_edited_manifest(self, folder):
         path = folder / "manifest.json"

@@ -66,7 +66,7 @@ def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, w
 
 def test_what_came_back_is_told(tcc, bundle, tmp_path, monkeypatch):
     extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
-    assert "outputs agree" in tcc("bench", bundle, "--adb", "--runs", "3").out
+    assert "outputs match" in tcc("bench", bundle, "--adb", "--runs", "3").out
     assert not list((tmp_path / "device").iterdir())
 
 

@@ -41,10 +41,10 @@ def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
 def test_the_report_has_every_layer(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images)
     assert outcome.code == 0, outcome.err
-    assert "integers against floats over 6 images held out of the calibration" in outcome.err
+    assert "int8 against fp32 over 6 images held out of the calibration" in outcome.err
     assert "  logits (classes): mean cosine 1.0000" in outcome.err
     assert (
-        "  logits on unseen images of the calibration's kind, at 95 % by 24: mean cosine at least 0.99999"
+        "  logits on unseen images like the calibration's, at 95 % from 24 images: mean cosine at least 0.99999"
         in outcome.err
     )
     assert "SNR dB" not in outcome.err
@@ -71,7 +71,7 @@ def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeyp
     assert tcc("calibrate", "tiny.yaml", "--data", images, *few).code == 0
     outcome = tcc(*BUILD, "--calibration", "c.json", "--data", images)
     assert outcome.code == 0, outcome.err
-    assert "integers against floats over 5 images held out of the calibration" in outcome.err
+    assert "int8 against fp32 over 5 images held out of the calibration" in outcome.err
     # A method that takes no more than a few is told apart as well, with a cache and without.
     monkeypatch.setattr(fast, "MAX_IMAGES", 20)
     for suffix in ("", "-again"):
@@ -104,7 +104,7 @@ def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
     outcome = tcc(*BUILD, "--calibration", "c.json", "-q")
     assert outcome.code == 0, outcome.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
-    assert manifest["calibration"]["measured"]["where"] == "as the calibration says"
+    assert manifest["calibration"]["measured"]["where"] == "according to the calibration file"
     assert tcc(*BUILD, "--data", images, "-q", "--out", "fresh").code == 0
     files = (home / FOLDER, home / "fresh/tiny-onnxruntime-int8")
     assert len({(f / "model/model.onnx").read_bytes() for f in files}) == 1
@@ -113,7 +113,7 @@ def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
 def test_without_images_there_are_no_integers(tcc, home):
     outcome = tcc(*BUILD)
     assert outcome.code == 2
-    assert "error[E0616]: calibrate with which images?" in outcome.err
+    assert "error[E0616]: no images to calibrate with" in outcome.err
     assert not (home / "build").exists()
 
 
@@ -126,7 +126,7 @@ def test_what_judges_nothing_needs_images(tcc, home, images):
     assert "error[E0618]: the accuracy floor needs images" in outcome.err
     outcome = tcc(*BUILD, "--calibration", "c.json", "--floor", "min_cosine=0")
     assert outcome.code == 0, outcome.err
-    assert "warning: nothing is known of how near these integers are to the floats" in outcome.err
+    assert "warning: no accuracy estimate for the int8 model" in outcome.err
 
 
 def test_below_the_floor_nothing_is_written(tcc, home, images):

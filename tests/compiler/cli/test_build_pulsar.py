@@ -129,7 +129,7 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
     )
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
     assert outcome.code == 2
-    assert "error[E0670]: a package for ax620 holds images to calibrate with" in outcome.err
+    assert "error[E0670]: a package for ax620 needs calibration images" in outcome.err
     assert not (home / "build/odd-ax620-int8").exists()
 
 
@@ -148,7 +148,7 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
         assert outcome.code == 2
         assert "error[E0657]: this machine cannot run what is built for ax620" in outcome.err
-    assert "build.sh` where docker is, and give its log with --logs" in outcome.err
+    assert "build.sh` on a machine with docker, then give its log: --logs" in outcome.err
 
 
 def test_only_packages_have_logs(tcc, built):

@@ -171,7 +171,7 @@ def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
         (home / "bin/docker").write_text(text)
         outcome = build(tcc, "ax620", images, "--calibration", "c.json")
         assert outcome.code == 0, (name, outcome.err)
-        assert f"  not compiled: {reason}. Where" in outcome.out, name
+        assert f"  not compiled: {reason}. To compile it" in outcome.out, name
 
 
 def test_a_build_that_is_ended_ends_the_tool(home, odd, images, docker):

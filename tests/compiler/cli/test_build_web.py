@@ -88,9 +88,12 @@ def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
     monkeypatch.setenv("PATH", "")
     outcome = tcc("verify", page)
     assert outcome.code == 3
-    assert "error: node is needed to run pages on this machine, but it is not installed\n" in outcome.err
+    assert (
+        "error: node is needed to run pages on this machine, but it is not installed\n"
+        in outcome.err
+    )
     assert "help: install it: apt-get install nodejs" in outcome.err
-    assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not here"
+    assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not installed"
 
 
 def test_nothing_here_builds_it(tcc, home, monkeypatch):

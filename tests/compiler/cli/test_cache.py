@@ -65,13 +65,13 @@ def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
     assert read_files(home / "build") == first_files
     assert read_modes(home / "build") == kinds
     outcome = tcc("build", "tiny.yaml", *INT8, "-v")
-    assert "to the bit (cached: so it did before)" in outcome.out
+    assert "bit for bit (cached result)" in outcome.out
     assert "from the cache: integers, bundle, replay; `--no-cache` rebuilds them" in outcome.out
     anew = tcc("build", "tiny.yaml", *INT8, "--no-cache", "-v")
     assert "cached" not in anew.out
     assert read_files(home / "build") == first_files
     assert outcome.err == anew.err  # whatever is told of the integers is told again
-    assert "integers against floats" in outcome.err
+    assert "int8 against fp32" in outcome.err
     assert "SNR dB" in outcome.err
 
 

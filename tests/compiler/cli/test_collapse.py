@@ -186,7 +186,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         "kernel: 3, padding: same", "kernel: 1, stride: 2", 1
     )
     (home / "net.yaml").write_text(text)
-    single_message, alike = "one image: nothing shows", "images that are alike in floats"
+    single_message, alike = "one image cannot show", "images with the same fp32 output"
     for count, step, message in ((1, 0, single_message), (3, 0, single_message), (3, 1, alike)):
         pixels = np.full((count, 12, 12, 3), 90, np.uint8)
         pixels[:, 11, 11] += step * np.arange(count, dtype=np.uint8)[:, None]
@@ -194,7 +194,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether the integers of `found` tell images apart" in outcome.err
+        assert "whether int8 `found` distinguishes images" in outcome.err
 
 
 def test_margins_explain_classes_that_change(tcc, home, pictures):
@@ -205,11 +205,11 @@ def test_margins_explain_classes_that_change(tcc, home, pictures):
     outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert outcome.code == 0, outcome.err
     assert "same 0.0%" in outcome.err
-    assert "`found`: half of the float margins are below" in outcome.err
-    assert "; 100% of what changed was as near to a tie as that" in outcome.err
+    assert "`found`: half of the fp32 decision margins are below" in outcome.err
+    assert "; 100% of changed decisions had a margin of at most twice that" in outcome.err
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
     outcome = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the float margins are below" in outcome.err
+    assert "`found`: half of the fp32 decision margins are below" in outcome.err
 
 
 def test_bounds_of_correlation_and_error(tcc, home, pictures):
@@ -228,7 +228,7 @@ def test_bounds_of_correlation_and_error(tcc, home, pictures):
         tcc, pictures, "onnxruntime", "--floor", "max_error=0.5", "--floor", "min_cosine=0.9"
     )
     assert outcome.code == 0, outcome.err
-    assert "a least cosine says nothing of an output of one value" in outcome.err
+    assert "`min_cosine` has no effect on an output of one value" in outcome.err
 
 
 def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
@@ -247,7 +247,7 @@ def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoil
     args = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
     outcome = tcc(*args, "--calibration", spoilt("last", "best"))
     assert outcome.code == 4, outcome.err
-    assert "`found` is the same for 4 inputs that floats tell apart" in outcome.err
+    assert "`found` is the same for 4 inputs that the fp32 model separates" in outcome.err
     assert tcc(*args, "--calibration", home / "c.json", "-q").code == 0
 
 
@@ -267,7 +267,9 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
                   "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
     assert refused.code == 4
     few = count < MIN_IMAGES
-    is_refused = "error[E0722]: fewer than 16 different images" in refused.err
+    is_refused = (
+        "error[E0722]: the accuracy floor needs at least 16 different images" in refused.err
+    )
     assert is_refused == few
     words_of_it = "(the|its) correlation (of `found` )?with the fp32 model"
     assert few or re.search(words_of_it, refused.err)
@@ -277,4 +279,4 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
     stderr_text = tcc("calibrate", *args, "-o", "c.json").err
     assert ("`build` will refuse" in stderr_text) == few
-    assert (f"{count} different images judge them, and it takes 16" in stderr_text) == few
+    assert (f"only {count} different images: the floor needs 16" in stderr_text) == few

@@ -88,7 +88,7 @@ def test_what_is_not_known(tcc, words, help):
 def test_a_process_has_the_sub_command_that_it_is_to_run(name):
     """The others are left out, and it says of itself what it says among them."""
     full_app = typer.main.get_command(app.app)
-    partial_app = typer.main.get_command(app.needed([name, "--help"]))
+    partial_app = typer.main.get_command(app.create_minimal_application([name, "--help"]))
     assert set(partial_app.commands) == ({name} if name != "help" else set(full_app.commands))
     help_texts = [
         group.commands[name].get_help(typer.Context(group.commands[name]))
@@ -99,7 +99,7 @@ def test_a_process_has_the_sub_command_that_it_is_to_run(name):
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version", "build"], ["biuld"], ["help"]])
 def test_all_sub_commands_are_there_where_none_is_named_first(words):
-    assert app.needed(words) is app.app
+    assert app.create_minimal_application(words) is app.app
 
 
 def test_help_shows_the_options_that_matter_and_help_all_every_one(tcc):

@@ -98,7 +98,7 @@ def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
     checkpoint_before = checkpoint.read_bytes()
     outcome = tcc(*args, "-o", checkpoint)
     assert outcome.code == 2
-    assert "cannot replace this: it is there already" in outcome.err
+    assert "cannot replace this: it exists already" in outcome.err
     assert checkpoint.read_bytes() == checkpoint_before
 
 
@@ -210,11 +210,12 @@ PIXEL_NOTE = (
 @pytest.mark.parametrize(
     ("values", "settings", "told"),
     [
-        ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]: "
+        ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]; "
          "if you use those weights, import and build with `--set pixels=imagenet`"),
-        ("maximum, plain, imagenet", ["pixels=plain"], "255, mean: [0.0], std: [1.0]: "
+        ("maximum, plain, imagenet", ["pixels=plain"], "255, mean: [0.0], std: [1.0]; "
          "if you use those weights, import and build with `--set pixels=imagenet`"),
-        ("maximum, plain", [], "the image's largest value, mean: [0.0], std: [1.0]: if you use those weights, write "
+        ("maximum, plain", [], "the image's largest value, mean: [0.0], std: [1.0]; "
+         "if you use those weights, write "
          "`mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]` in the spec's `preprocess`, "
          "with `color: rgb`"),
         ("maximum, plain, imagenet", ["pixels=imagenet"], None),

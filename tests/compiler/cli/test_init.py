@@ -161,5 +161,5 @@ def test_the_name_of_a_spec_is_no_folder(tcc, home):
     outcome = tcc("init", "new/skin.yaml")
     assert outcome.code == 2
     assert "error[E0601]: `tcc init` creates a folder, but " in outcome.err
-    assert "= help: `tcc init new/skin` makes new/skin/skin.yaml" in outcome.err
+    assert "= help: `tcc init new/skin` creates new/skin/skin.yaml" in outcome.err
     assert not (home / "new").exists()

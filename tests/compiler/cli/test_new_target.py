@@ -92,7 +92,10 @@ def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
     assert "This machine cannot run what is built for scales." not in tcc("targets").out
     outcome = tcc("build", "tiny.yaml", "--target", "scales")
     assert outcome.code == 2
-    assert "error[E0606]: this version calibrates for scales, but does not build it" in outcome.err
+    assert (
+        "error[E0606]: this version can calibrate for scales, but cannot build for it"
+        in outcome.err
+    )
     assert "--> command line: --target scales" in outcome.err
 
 

@@ -33,7 +33,7 @@ def test_the_list_as_names_and_as_json(tcc):
     assert drop_pass == {
         "name": "drop_train_only",
         "bound": 0.0,
-        "what": "Leave out what only training needs, and what then leads to no output.",
+        "what": "Remove nodes that only training needs, and nodes that then reach no output.",
     }
     assert document["pipelines"].keys() == PIPELINES.keys()
 
@@ -121,4 +121,4 @@ def test_build_with_other_passes(tcc, home):
 def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
     assert outcome.code == 2
-    assert "error[E0615]: these passes give the network another input contract" in outcome.err
+    assert "error[E0615]: these passes change the network's input contract" in outcome.err

@@ -156,7 +156,7 @@ class TestErrors:
     def test_a_users_error_as_json(self, tcc):
         outcome = tcc("check", "nothing.yaml", "--json")
         assert outcome.code == 2
-        assert outcome.document["error"] == "there is no file `nothing.yaml`"
+        assert outcome.document["error"] == "the file `nothing.yaml` does not exist"
         (diagnostic,) = outcome.document["diagnostics"]
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
         assert "error[E0608]" in outcome.err
@@ -165,7 +165,7 @@ class TestErrors:
         # These keep what they import.
         importlib.import_module("tcc.compiler.frontend.spec_tests")
         spec_check = importlib.import_module("tcc.compiler.driver.spec_check")
-        monkeypatch.setattr(spec_check, "cost", lambda graph: 1 // 0)
+        monkeypatch.setattr(spec_check, "compute_cost", lambda graph: 1 // 0)
         outcome = tcc("check", "tiny.yaml")
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (

@@ -60,7 +60,7 @@ def test_eval_judges_by_the_test_images_of_the_run(home):
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
     report = json.loads((home / "run" / "report.json").read_bytes())
     document = json.loads(outcome.stdout)
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
     assert document["data"]["digest"] == report["data"]["digests"]["test"]
     assert document["correct"] == report["test"]["correct"]
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--side", "train", "--json")
@@ -71,7 +71,7 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
     shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
     args = ("eval", "net.yaml", "--weights", "w.safetensors", "--data", "set", "--json")
     outcome = tcc(*args)
-    assert "warning[E1216]: nothing says which of these images" in outcome.stderr
+    assert "warning[E1216]: it is not known which of these images" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 40
     outcome = tcc(*args, "--split", "run")
     assert "E1216" not in outcome.stderr
@@ -122,7 +122,7 @@ def test_learned_images_do_not_judge_from_another_folder_either(home):
     draw(home / "copies" / "red" / "new.png", "red", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies", "--json")
     assert "20 images are in the run's train split and not used" in outcome.stderr
-    assert "judged by 1 image that run has not learned from" in outcome.stderr
+    assert "evaluated on 1 image that run did not train on" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 1
 
 
@@ -133,13 +133,13 @@ def test_a_part_of_the_test_images_is_called_a_part(home):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(home / "set" / file, path.with_stem(f"copy-{path.stem}"))
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "few")
-    assert "judged by 6 of the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on 6 of the 10 images of `test` of run" in outcome.stderr
 
 
 def test_a_confusion_matrix_is_of_the_test_images(home):
     outcome = tcc("plot", "confusion", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.svg")
     assert outcome.exit_code == 0, outcome.stderr
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
 
 
 def test_plots_take_the_split_that_is_named(home):
@@ -153,7 +153,10 @@ def test_plots_take_the_split_that_is_named(home):
         return json.loads(outcome.stdout), outcome.stderr
 
     document, stderr_text = draw_plot("confusion")
-    assert (document["images"], "warning[E1216]: nothing says which of these" in stderr_text) == (
+    assert (
+        document["images"],
+        "warning[E1216]: it is not known which of these" in stderr_text,
+    ) == (
         40,
         True,
     )
@@ -161,12 +164,14 @@ def test_plots_take_the_split_that_is_named(home):
     assert (document["images"], "E1216" in stderr_text) == (40, False)
     for run in ("run", "run/split.csv"):
         document, stderr_text = draw_plot("confusion", "--split", run)
-        assert (document["images"], "by the 10 images of `test` of run" in stderr_text) == (
+        assert (document["images"], "on the 10 images of `test` of run" in stderr_text) == (
             10,
             True,
         )
     for args in (("tsne",), ("tsne", "--layer", "relu")):
-        assert "judged by the 10 images of `test` of run" in draw_plot(*args, "--split", "run")[1]
+        assert (
+            "evaluated on the 10 images of `test` of run" in draw_plot(*args, "--split", "run")[1]
+        )
     for kind in ("features", "filters", "weights", "errors"):
         stderr_text = draw_plot(kind, "--split", "run")[1]
         assert stderr_text.count("with the 20 images of `train` of run") == 1
@@ -220,13 +225,13 @@ def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(ho
     outcome = tcc("eval", "build/tiny-onnxruntime-int8", "--fit", "--json")
     assert outcome.exit_code == 0, outcome.stderr
     assert "fitted to the 10 images of `val` of run" in outcome.stderr
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
     digests = json.loads((home / "run" / "report.json").read_bytes())["data"]["digests"]
     document = json.loads(outcome.stdout)
     assert document["data"]["digest"] == digests["test"]
     assert document["operating_point"]["fitted"]["digest"] == digests["val"]
     outcome = tcc("eval", "net.yaml", "build/tiny-onnxruntime-int8")
-    assert outcome.stderr.count("judged by the 10 images of `test` of run") == 1
+    assert outcome.stderr.count("evaluated on the 10 images of `test` of run") == 1
 
 
 def test_training_further_keeps_the_split(home):

@@ -45,20 +45,26 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: `--level` has no effect: it is only for figures (svg, png, pdf)"),
+        (
+            ("--level", "op"),
+            "error[E0601]: `--level` has no effect: it is only for figures (svg, png, pdf)",
+        ),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
         (
             ("--direction", "right"),
             "error[E0601]: `--direction` has no effect: it is only for figures (svg, png, pdf)",
         ),
-        (("--legend",), "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)"),
+        (
+            ("--legend",),
+            "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)",
+        ),
         (
             ("--format", "onnx", "--legend", "-o", "x"),
             "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)",
         ),
         (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
-        (("--format", "png"), "error[E0601]: PNG is not text"),
-        (("--format", "pdf"), "error[E0601]: PDF is not text"),
+        (("--format", "png"), "error[E0601]: PNG is binary and cannot be printed"),
+        (("--format", "pdf"), "error[E0601]: PDF is binary and cannot be printed"),
     ],
 )
 def test_what_does_not_go_together(tcc, words, said):

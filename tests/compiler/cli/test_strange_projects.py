@@ -146,13 +146,13 @@ def test_it_is_named_where_it_chooses(tcc, home):
     stderr_text = tcc("build").err
     spec, parameters = "the spec tiny.yaml", "the parameters width"
     own_weights = f"the weights {home}/a/w.safetensors"
-    assert f"{name} chooses the output {home}/a/o\n" in stderr_text
-    assert f"{name} chooses {spec}, {parameters}, {own_weights}\n" in stderr_text
-    assert f"{name} chooses {spec}, {parameters}\n" in tcc("check").err
+    assert f"{name} sets the output folder {home}/a/o\n" in stderr_text
+    assert f"{name} sets {spec}, {parameters}, {own_weights}\n" in stderr_text
+    assert f"{name} sets {spec}, {parameters}\n" in tcc("check").err
     stderr_text = tcc(
         "build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime"
     ).err
-    assert f"{name} chooses {parameters}\n" in stderr_text
+    assert f"{name} sets {parameters}\n" in stderr_text
     assert "the output" not in stderr_text
     assert "the weights" not in stderr_text.replace("warning: the weights", "")
 

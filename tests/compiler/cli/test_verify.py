@@ -99,7 +99,7 @@ def test_an_output_of_another_size(tcc, built, wrong):
     wrong(lambda v: v[:2])
     outcome = tcc("verify", built, built)
     assert outcome.code == 2
-    assert "error[E0655]: the artifact does not give what the bundle's manifest says" in outcome.err
+    assert "error[E0655]: the artifact's outputs do not match the bundle's manifest" in outcome.err
     assert "output `logits` is float32 2, not float32 3" in outcome.err
 
 
@@ -186,7 +186,7 @@ class TestPairs:
         reseal_manifest(other_bundle, set_mean)
         outcome = tcc("verify", built, other_bundle)
         assert outcome.code == 2
-        assert "its tensor is not what the input contract makes of it" in outcome.err
+        assert "its stored tensor differs from the preprocessed image" in outcome.err
 
 
 class TestTargets:
@@ -284,14 +284,14 @@ class TestWhatIsNoBundle:
     @pytest.mark.parametrize(
         ("change", "label"),
         [
-            ({"image": "../../one.png"}, "../../one.png is none of the bundle's files"),
+            ({"image": "../../one.png"}, "the bundle does not list ../../one.png"),
             ({"image": None}, "goldens/1: it has no image"),
-            ({"tensor": "gone.bin"}, "gone.bin is none of the bundle's files"),
-            ({"tensor": "manifest.json"}, "none of the bundle's files"),
-            ({"outputs": {"logits": "goldens/1/input.bin"}}, "is not its tensor's size"),
+            ({"tensor": "gone.bin"}, "the bundle does not list gone.bin"),
+            ({"tensor": "manifest.json"}, "the bundle does not list manifest.json"),
+            ({"outputs": {"logits": "goldens/1/input.bin"}}, "its tensor has"),
             ({"outputs": {"other": "goldens/1/output_0.bin"}}, "it has no output `logits`"),
             ({"outputs": {}}, "it has no output `logits`"),
-            ({"name": "2"}, "goldens: `2` is there 2 times"),
+            ({"name": "2"}, "goldens: `2` is listed 2 times"),
         ],
         ids=str,
     )

@@ -114,14 +114,14 @@ class TestSpec:
     def test_of_another_network(self, tcc, wide):
         outcome = tcc("verify", wide, "--spec", "fastnet")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
 
     def test_of_other_weights(self, tcc, home, wide):
         graph = load(home / "tiny.yaml", {"width": "5"}).graph
         weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
         outcome = tcc("verify", wide, "--spec", "tiny.yaml", "--weights", "w.safetensors")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
         assert "its weights have the digest " in outcome.err
 
     @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ class TestSpec:
                 lambda m: replace(
                     m, outputs=(replace(m.outputs[0], labels=("dog", "cat", "owl")),)
                 ),
-                "its outputs, or their labels, are not the spec's",
+                "its outputs or their labels differ from the spec",
             ),
             (
                 lambda m: replace(m, outputs=(replace(m.outputs[0], activation="sigmoid"),)),
-                "its outputs, or their labels, are not the spec's",
+                "its outputs or their labels differ from the spec",
             ),
         ],
         ids=["swapped labels", "another activation"],
@@ -144,7 +144,7 @@ class TestSpec:
         write_sealed_manifest(wide, change(read_manifest(wide)))
         outcome = tcc("verify", wide, "--spec", "tiny.yaml")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
         assert found in outcome.err
 
 
@@ -256,8 +256,8 @@ class TestForged:
             (lambda p: {**p, "tcc_program": 9}, "its version is not 1"),
             (lambda p: {**p, "nodes": p["nodes"][:-1]}, "output logits is not defined"),
             (lambda p: {**p, "nodes": []}, ""),
-            (lambda p: {**p, "name": "other"}, "it is not the program of graph/int8.txt"),
-            (lambda p: {**p, "outputs": []}, "its outputs are not the manifest's"),
+            (lambda p: {**p, "name": "other"}, "it does not match graph/int8.txt"),
+            (lambda p: {**p, "outputs": []}, "its outputs do not match the manifest"),
             (lambda p: {}, "it cannot be read: KeyError"),
             (lambda p: [p], "it cannot be read: TypeError"),
             (

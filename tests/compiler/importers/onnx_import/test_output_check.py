@@ -27,8 +27,8 @@ def convert_crossed(call):
 
 FAULTY_CONVERTERS = {
     "AveragePool": convert_counting_padding,
-    "Relu": lambda call: call.emit_elementwise(Relu6(), call.view()),
-    "LeakyRelu": lambda call: call.emit_elementwise(LeakyRelu(0.02), call.view()),
+    "Relu": lambda call: call.emit_elementwise(Relu6(), call.get_view()),
+    "LeakyRelu": lambda call: call.emit_elementwise(LeakyRelu(0.02), call.get_view()),
     "Gemm": convert_crossed,
     "GlobalMaxPool": pools.convert_global_avg_pool,
 }
