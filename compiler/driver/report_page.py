@@ -328,7 +328,7 @@ def _render_layers(layers: Sequence[Mapping[str, Any]]) -> str:
         )
         for layer in layers
     ]
-    head = ("layer", "op", "cosine", "SNR, dB", "max. error, LSB", "clipped", "")
+    head = ("layer", "op", "cosine", "SNR, dB", "max. error, LSB", "saturated", "")
     caption = "int8 against fp32 by layer, in execution order; the bar shows the SNR up to 60 dB"
     return render_table(head, rows, caption, numbers=range(2, 6), html_columns=(6,))
 
