@@ -209,12 +209,13 @@ class PatchReader:
         source = make_file_span(str(self.slide.path))
         if self.grid.span < self.size * 0.99:
             message = "the slide's resolution is lower than that of the requested patches"
-            help = "use a slide with a higher resolution, or a coarser --at"
+            help = "use a slide with a higher resolution; check --at and --mpp"
             raise fail("E1308", message, source, help=help)
         if self.source_side > MAX_PATCH_SIDE:
             message = f"a patch would need {self.source_side:,} pixels a side of the slide"
             label = f"the limit is {MAX_PATCH_SIDE:,}; the slide has no level near this resolution"
-            raise fail("E1308", message, source, label=label)
+            help = "use a slide with more levels; check --at and --mpp"
+            raise fail("E1308", message, source, label=label, help=help)
 
     def read_patches(self, cells: tuple[GridCell, ...]) -> Iterator[NDArray[np.uint8]]:
         """Yield the patches of a block, RGB uint8 (size, size, 3), with one read of the slide.

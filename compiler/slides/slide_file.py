@@ -209,7 +209,8 @@ def open_slide(
             if max(slide.width, slide.height) > MAX_SIDE:
                 label = f"it has {slide.width} x {slide.height} pixels"
                 message = f"this slide is too large: the limit is {MAX_SIDE:,} pixels a side"
-                raise fail("E1304", message, make_file_span(str(path)), label=label)
+                help = "cut the slide into parts"
+                raise fail("E1304", message, make_file_span(str(path)), label=label, help=help)
             yield slide
         finally:
             source.close()

@@ -171,7 +171,8 @@ class BlockWorker:
             outputs[batch] = [answer[job.output.name] for answer in answers]
         if not np.isfinite(outputs[readable]).all():
             message = f"output `{job.output.name}` is not finite for a patch of this slide"
-            raise fail("E0720", message, make_file_span(str(job.path)))
+            help = "check the magnitudes of the weights, and the preprocessing's `mean` and `std`"
+            raise fail("E0720", message, make_file_span(str(job.path)), help=help)
         return outputs
 
     def _store(self, number: int, outputs: NDArray[np.float32]) -> None:

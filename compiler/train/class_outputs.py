@@ -60,7 +60,7 @@ def find_scored_outputs(graph: Graph, at: Span) -> tuple[Output, ...]:
         UserError: There is no such output, or the network does not take a single image (E1226).
     """
     if len(graph.inputs) != 1:
-        raise build_untrainable_error(at, "it does not take one image")
+        raise build_untrainable_error(at, "it does not have exactly one input")
     source = graph.inputs[0]
     if source.preprocess is None:
         advice = advise_preprocess(source.name, source.type.shape) or ""
