@@ -137,7 +137,7 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
     int width = p->window->out_width;
     band_steps steps = steps_of(stride, p->columns);
     four weights[MAX_WEIGHTS], bias = vdupq_n_f32(*p->bias);
-    four least = vdupq_n_f32(p->bounds[0]), most = vdupq_n_f32(p->bounds[1]);
+    four lower = vdupq_n_f32(p->bounds[0]), upper = vdupq_n_f32(p->bounds[1]);
     UNROLL
     for (int v = 0; v < MAX_WEIGHTS; v++)
         weights[v] = vld1q_f32(p->weights + 4 * v);
@@ -147,9 +147,9 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
         UNROLL
         for (int i = 0; i < 2; i++) {
             if (flags & LOWER_BOUND)
-                sums[i] = vmaxq_f32(sums[i], least);
+                sums[i] = vmaxq_f32(sums[i], lower);
             if (flags & UPPER_BOUND)
-                sums[i] = vminq_f32(sums[i], most);
+                sums[i] = vminq_f32(sums[i], upper);
         }
         /* without a second row, both pointers are the same */
         vst1q_f32(below + x, sums[1]);
@@ -166,46 +166,47 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
 
 /* Compute the rows of a band in pairs; `add` computes one pair. Rows with fewer columns than `add`
  * writes go through a buffer. */
-#define VARIANT(name, most, add) \
+#define VARIANT(name, max_width, add) \
     static __attribute__((noinline)) void name(const depthwise_plane *p, const float *band, \
                                                float *y, int rows) \
     { \
         int width = p->window->out_width, stride = p->window->stride_x; \
-        float some[2][most]; \
+        float tail[2][max_width]; \
         for (; rows > 0; rows -= 2, y += 2 * width, band += 2 * stride * stride * p->columns) { \
             float *above = y, *below = rows > 1 ? y + width : y; \
-            if (width < (most)) { \
-                above = some[0]; \
-                below = some[1]; \
+            if (width < (max_width)) { \
+                above = tail[0]; \
+                below = tail[1]; \
             } \
             add; \
-            if (width < (most)) \
-                memcpy(y, some, sizeof *y * (size_t)width); \
-            if (width < (most) && rows > 1) \
-                memcpy(y + width, some[1], sizeof *y * (size_t)width); \
+            if (width < (max_width)) \
+                memcpy(y, tail, sizeof *y * (size_t)width); \
+            if (width < (max_width) && rows > 1) \
+                memcpy(y + width, tail[1], sizeof *y * (size_t)width); \
         } \
     }
 #define FIVE_ROWS(name, stride) \
-    VARIANT(name##_any, 4, sum_rows(p, band, above, below, stride, 0)) \
-    VARIANT(name##_least, 4, sum_rows(p, band, above, below, stride, LOWER_BOUND)) \
-    VARIANT(name##_both, 4, sum_rows(p, band, above, below, stride, LOWER_BOUND | UPPER_BOUND))
+    VARIANT(name##_unbounded, 4, sum_rows(p, band, above, below, stride, 0)) \
+    VARIANT(name##_lower_bound, 4, sum_rows(p, band, above, below, stride, LOWER_BOUND)) \
+    VARIANT(name##_both_bounds, 4, \
+            sum_rows(p, band, above, below, stride, LOWER_BOUND | UPPER_BOUND))
 FIVE_ROWS(five, 1)
 FIVE_ROWS(five_stride2, 2)
 
 /* A row of a band always has the elements that eight columns read. */
-#define ROWS_OF(form, of) \
+#define ROWS_OF(form, stride) \
     form(p->weights, p->bias, p->bounds, band, above, below, \
-         (of) * p->columns * (int)sizeof(float), micro_max(width, 8))
-#define ROWS_OF_THREE(name, plain, of) \
-    VARIANT(name##_any, 8, ROWS_OF(plain##_any, of)) \
-    VARIANT(name##_least, 8, ROWS_OF(plain##_least, of)) \
-    VARIANT(name##_both, 8, ROWS_OF(plain##_both, of))
-ROWS_OF_THREE(three, plain, 1)
-ROWS_OF_THREE(three_stride2, dealt, 2)
+         (stride) * p->columns * (int)sizeof(float), micro_max(width, 8))
+#define ROWS_OF_THREE(name, rows, stride) \
+    VARIANT(name##_unbounded, 8, ROWS_OF(rows##_unbounded, stride)) \
+    VARIANT(name##_lower_bound, 8, ROWS_OF(rows##_lower_bound, stride)) \
+    VARIANT(name##_both_bounds, 8, ROWS_OF(rows##_both_bounds, stride))
+ROWS_OF_THREE(three, stride1, 1)
+ROWS_OF_THREE(three_stride2, stride2, 2)
 
-typedef void (*some_rows)(const depthwise_plane *, const float *, float *, int);
-#define FORMS(name) {name##_any, name##_least, name##_both}
-static const some_rows forms[2][2][3] = {{FORMS(three), FORMS(three_stride2)},
+typedef void (*rows_form)(const depthwise_plane *, const float *, float *, int);
+#define FORMS(name) {name##_unbounded, name##_lower_bound, name##_both_bounds}
+static const rows_form forms[2][2][3] = {{FORMS(three), FORMS(three_stride2)},
                                          {FORMS(five), FORMS(five_stride2)}};
 
 /* Copy rows of at least four columns, with a zero on the left and at least one on the right. */
@@ -301,7 +302,7 @@ int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bi
     /* at least two rows of the output */
     int fit = L1_BAND / (stride * p.columns) - side, height = micro_max(2, fit / stride / 2 * 2);
     float band[BAND + BAND_PADDING];
-    some_rows form = forms[side == 5][stride == 2][flags == 0 ? 0 : flags == LOWER_BOUND ? 1 : 2];
+    rows_form form = forms[side == 5][stride == 2][flags == 0 ? 0 : flags == LOWER_BOUND ? 1 : 2];
     for (int top = 0; top < w->out_height; top += height) {
         int rows = micro_min(height, w->out_height - top), from = top * stride - w->top;
         int read = (rows + 1) / 2 * 2 * stride + side - stride;

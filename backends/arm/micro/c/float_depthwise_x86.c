@@ -97,7 +97,8 @@ int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bi
     pair_of_rows form = pairs_of_rows[side == 5][stride == 2];
     for (int top = 0; top < w->out_height; top += height) {
         int rows = micro_min(height, w->out_height - top);
-        read_band(&p, map, top * stride - w->top, (rows + 1) / 2 * 2 * stride + side - stride, band);
+        read_band(&p, map, top * stride - w->top, (rows + 1) / 2 * 2 * stride + side - stride,
+                  band);
         for (int r = 0; r < rows; r += 2) {
             float *above = y + (ptrdiff_t)(top + r) * w->out_width;
             form(&p, band + r * stride * stride * p.columns, above,

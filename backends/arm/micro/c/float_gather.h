@@ -110,17 +110,17 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
 {
     const micro_window *w = (const micro_window *)window;
     gather_run runs[PIXELS];
-    int found = gather_runs(w, first, count, runs), within = count == PIXELS;
+    int run_count = gather_runs(w, first, count, runs), within = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
 #ifdef FAST_GATHER
     if (within && FAST_GATHER(w, map + (ptrdiff_t)channel * plane, panel, first, channels))
         return 0;
 #endif
-    for (int r = 0; r < found; r++)
+    for (int r = 0; r < run_count; r++)
         within &= gather_within(w, &runs[r]);
     if (!within)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
-    for (int r = 0; r < found; r++)
+    for (int r = 0; r < run_count; r++)
         for (int i = 0; i < w->kernel_height; i++) {
             int y = runs[r].y + i * w->dilation_y;
             if (y < 0 || y >= w->height)

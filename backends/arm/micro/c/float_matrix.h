@@ -91,12 +91,12 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
 {
     float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
     for (int f = 0; f < filters; f += FILTERS, b.weights += block, b.bias += FILTERS) {
-        int rest = micro_min(FILTERS, filters - f);
+        int block_filters = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
-        if (rest == FILTERS && count == PIXELS)
+        if (block_filters == FILTERS && count == PIXELS)
             float_sums(&b, to, plane, 3);
         else
-            float_partial(&b, to, plane, rest, count);
+            float_partial(&b, to, plane, block_filters, count);
     }
     return 0;
 }

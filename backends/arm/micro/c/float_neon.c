@@ -223,15 +223,15 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
                      int count, int flags)
 {
     float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
-    int whole = count == PIXELS;
-    for (; filters >= FILTERS && whole; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
+    int is_full = count == PIXELS;
+    for (; filters >= FILTERS && is_full; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
         block_8_6(&b, y, plane);
         b.weights += block;
         b.bias += FILTERS;
     }
-    if (whole && filters == 4)
+    if (is_full && filters == 4)
         block_8_4(&b, y, plane);
-    else if (whole && filters == 2)
+    else if (is_full && filters == 2)
         block_8_2(&b, y, plane);
     else
         for (; filters > 0; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {

@@ -46,8 +46,8 @@
 #define AT_LEAST(q) "vmax.s32 " #q ", " #q ", q14\n"
 #define AT_MOST(q) "vmin.f32 " #q ", " #q ", q15\n"
 /* In an order in which no instruction waits for a product or a comparison. */
-#define LEAST_OF_ALL AT_LEAST(q9) AT_LEAST(q10) AT_LEAST(q11) AT_LEAST(q12)
-#define BOTH_OF_ALL \
+#define LOWER_BOUND_ALL AT_LEAST(q9) AT_LEAST(q10) AT_LEAST(q11) AT_LEAST(q12)
+#define BOTH_BOUNDS_ALL \
     AT_LEAST(q9) AT_LEAST(q10) AT_MOST(q9) AT_LEAST(q11) AT_LEAST(q12) AT_MOST(q11) AT_MOST(q12) \
     AT_MOST(q10)
 /* Without a second row, both pointers are the same. */
@@ -60,14 +60,14 @@
 #define SECOND \
     "vext.32 d14, d8, d9, #1\n vext.32 d15, d9, d10, #1\n vext.32 d16, d10, d11, #1\n" \
     "vext.32 d17, d11, d12, #1\n"
-#define PLAIN_A(u, w) PAIR_A(q4, q5, u) HALVES_A(w)
-#define PLAIN_B(u, w) PAIR_B(q4, q5, u) HALVES_B(w)
-#define PLAIN_BEGIN ROW_1 ROW_2
-#define PLAIN_BOTH(u, v, w, x, y, z) \
-    SECOND PLAIN_A(u, w) PLAIN_B(x, z) ROW_1 PAIR_A(q7, q8, v) ROW_2 PAIR_B(q7, q8, y)
-#define PLAIN \
-    SECOND PLAIN_A(W0, W2) ROW_1 VMLA(q9, q7, W1) ROW_2 VMLA(q10, q8, W1) \
-    PLAIN_BOTH(W3, W4, W5, W0, W1, W2) PLAIN_BOTH(W6, W7, W8, W3, W4, W5) \
+#define STRIDE1_A(u, w) PAIR_A(q4, q5, u) HALVES_A(w)
+#define STRIDE1_B(u, w) PAIR_B(q4, q5, u) HALVES_B(w)
+#define STRIDE1_BEGIN ROW_1 ROW_2
+#define STRIDE1_BOTH(u, v, w, x, y, z) \
+    SECOND STRIDE1_A(u, w) STRIDE1_B(x, z) ROW_1 PAIR_A(q7, q8, v) ROW_2 PAIR_B(q7, q8, y)
+#define STRIDE1 \
+    SECOND STRIDE1_A(W0, W2) ROW_1 VMLA(q9, q7, W1) ROW_2 VMLA(q10, q8, W1) \
+    STRIDE1_BOTH(W3, W4, W5, W0, W1, W2) STRIDE1_BOTH(W6, W7, W8, W3, W4, W5) \
     SECOND VMLA(q11, q4, W6) FURTHER_1 VMLA(q12, q5, W6) FURTHER_2 VMLA(d22, d9, W8) FURTHER_3 \
     VMLA(d23, d10, W8) FURTHER_4 VMLA(d24, d11, W8) FURTHER_6 VMLA(d25, d12, W8) FURTHER_7 \
     ROW_1 VMLA(q11, q7, W7) FURTHER_5 ROW_2 VMLA(q12, q8, W7)
@@ -78,13 +78,13 @@
 #define THIRD "vld1.32 {d14-d17}, [%[at]], %[turn]\n"
 #define ODD_1 "vld1.32 {d12-d13}, [%[at]]!\n"
 #define ODD_2 "vld1.32 {d26-d27}, [%[at]], %[next]\n"
-#define DEALT_BEGIN FIRST THIRD
-#define DEALT_A(u, v, w) \
+#define STRIDE2_BEGIN FIRST THIRD
+#define STRIDE2_A(u, v, w) \
     PAIR_A(q4, q5, u) ODD_1 VMLA(q9, q7, w) ODD_2 VMLA(q10, q8, w) FIRST PAIR_A(q6, q13, v) THIRD
-#define DEALT_B(u, v, w) \
+#define STRIDE2_B(u, v, w) \
     PAIR_B(q4, q5, u) ODD_1 VMLA(q11, q7, w) ODD_2 VMLA(q12, q8, w) FIRST PAIR_B(q6, q13, v) THIRD
-#define DEALT \
-    DEALT_A(W0, W1, W2) DEALT_A(W3, W4, W5) \
+#define STRIDE2 \
+    STRIDE2_A(W0, W1, W2) STRIDE2_A(W3, W4, W5) \
     PAIR_A(q4, q5, W6) PAIR_B(q4, q5, W0) ODD_1 PAIR_A(q7, q8, W8) ODD_2 PAIR_B(q7, q8, W2) \
     FIRST PAIR_A(q6, q13, W7) PAIR_B(q6, q13, W1) THIRD \
     PAIR_B(q4, q5, W3) ODD_1 VMLA(q11, q7, W5) FURTHER_1 ODD_2 FURTHER_2 VMLA(q12, q8, W5) \
@@ -111,17 +111,17 @@
             : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
               "q13", "q14", "q15", "cc", "memory"); \
     }
-#define PLAIN_ROWS(name, finish) THREE_ROWS(name, PLAIN, finish, 4, pitch - 32, [four] "i"(0))
-#define DEALT_ROWS(name, finish) \
-    THREE_ROWS(name, DEALT, finish, 5, pitch / 2 - 16, \
+#define STRIDE1_ROWS(name, finish) THREE_ROWS(name, STRIDE1, finish, 4, pitch - 32, [four] "i"(0))
+#define STRIDE2_ROWS(name, finish) \
+    THREE_ROWS(name, STRIDE2, finish, 5, pitch / 2 - 16, \
                [four] "r"(4) COMMA [turn] "r"(pitch / 2 - 4))
 #define COMMA ,
 
-PLAIN_ROWS(plain_any, "")
-PLAIN_ROWS(plain_least, LEAST_OF_ALL)
-PLAIN_ROWS(plain_both, BOTH_OF_ALL)
-DEALT_ROWS(dealt_any, "")
-DEALT_ROWS(dealt_least, LEAST_OF_ALL)
-DEALT_ROWS(dealt_both, BOTH_OF_ALL)
+STRIDE1_ROWS(stride1_unbounded, "")
+STRIDE1_ROWS(stride1_lower_bound, LOWER_BOUND_ALL)
+STRIDE1_ROWS(stride1_both_bounds, BOTH_BOUNDS_ALL)
+STRIDE2_ROWS(stride2_unbounded, "")
+STRIDE2_ROWS(stride2_lower_bound, LOWER_BOUND_ALL)
+STRIDE2_ROWS(stride2_both_bounds, BOTH_BOUNDS_ALL)
 
 #endif

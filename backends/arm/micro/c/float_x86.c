@@ -25,7 +25,7 @@ typedef struct {
 static int row_pieces(const micro_window *w, const gather_run *run, int from, int to,
                       float_piece *pieces)
 {
-    int found = 0, step = w->stride_x;
+    int piece_count = 0, step = w->stride_x;
     for (int j = 0; j < w->kernel_width; j++) {
         int x = run->x + j * w->dilation_x, first = 0, last = run->count, both = 0;
         if (!run->inside) {
@@ -35,11 +35,11 @@ static int row_pieces(const micro_window *w, const gather_run *run, int from, in
             both = step == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width;
         }
         if (last > first)
-            pieces[found++] = (float_piece){from + x + first * step, to + j * PIXELS + first,
+            pieces[piece_count++] = (float_piece){from + x + first * step, to + j * PIXELS + first,
                                             last - first, both};
         j += both;
     }
-    return found;
+    return piece_count;
 }
 
 static inline void copy_piece(const float_piece *p, const float *map, float *panel, int stride)
@@ -63,13 +63,13 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
 {
     const micro_window *w = (const micro_window *)window;
     gather_run runs[PIXELS];
-    int found = gather_runs(w, first, count, runs), whole = count == PIXELS;
+    int run_count = gather_runs(w, first, count, runs), is_full = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
-    for (int r = 0; r < found; r++)
-        whole &= gather_within(w, &runs[r]);
-    if (!whole)
+    for (int r = 0; r < run_count; r++)
+        is_full &= gather_within(w, &runs[r]);
+    if (!is_full)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
-    for (int r = 0; r < found; r++) {
+    for (int r = 0; r < run_count; r++) {
         float_piece pieces[MAX_PIECES];
         int count = 0;
         for (int i = 0; i < w->kernel_height; i++) {
@@ -94,8 +94,8 @@ typedef struct {
 
 /* `high` filters from `f` on for `wide` vectors of pixels from `p` on; both are constants of each
    call. */
-ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p, int high,
-                              int wide)
+ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p,
+                              int high, int wide)
 {
     vector sums[FILTERS][WIDE];
     const float *panel = b->panel + p, *weights = b->weights + f;
@@ -166,12 +166,12 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
 {
     float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
     for (int f = 0; f < filters; f += FILTERS, b.weights += block, b.bias += FILTERS) {
-        int rest = micro_min(FILTERS, filters - f);
+        int block_filters = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
-        if (rest == FILTERS && count == PIXELS)
+        if (block_filters == FILTERS && count == PIXELS)
             float_sums(&b, to, plane, PIXELS);
         else
-            float_partial(&b, to, plane, rest, count);
+            float_partial(&b, to, plane, block_filters, count);
     }
     return 0;
 }

@@ -69,7 +69,10 @@ static int isa_includes(int32_t best, int32_t isa)
 }
 
 /* Return the name of the current variant. */
-const char *micro_isa_name(void) { return isa_names[__atomic_load_n(&micro_isa, __ATOMIC_RELAXED)]; }
+const char *micro_isa_name(void)
+{
+    return isa_names[__atomic_load_n(&micro_isa, __ATOMIC_RELAXED)];
+}
 
 /* Choose a variant; NULL: the best one. Returns whether the processor supports it. */
 int micro_isa_choose(const char *name)

@@ -20,11 +20,11 @@ enum { PIXELS = 8 };
 #include "matrix_gather.h"
 
 /* Write a partial block, at the last filter or pixel. */
-static void matrix_partial(const sums *found, const float *factor, uint8_t *y, int plane, int count,
-                        int filters, int low, int high)
+static void matrix_partial(const sums *block_sums, const float *factor, uint8_t *y, int plane,
+                           int count, int filters, int low, int high)
 {
     uint8_t block[FILTERS][PIXELS];
-    store(found, factor, block[0], PIXELS, low, high);
+    store(block_sums, factor, block[0], PIXELS, low, high);
     for (int i = 0; i < filters; i++)
         memcpy(y + (ptrdiff_t)i * plane, block[i], (size_t)count);
 }
@@ -36,13 +36,13 @@ int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t
                        int count, int low, int high)
 {
     for (int f = 0; f < filters; f += FILTERS, weights += 4 * FILTERS * quads, bias += FILTERS) {
-        int rest = micro_min(FILTERS, filters - f);
-        sums found = multiply(panel, weights, bias, quads);
-        if (rest == FILTERS && count == PIXELS)
-            store(&found, factor + f, y + (ptrdiff_t)f * plane, plane, low, high);
+        int block_filters = micro_min(FILTERS, filters - f);
+        sums block_sums = multiply(panel, weights, bias, quads);
+        if (block_filters == FILTERS && count == PIXELS)
+            store(&block_sums, factor + f, y + (ptrdiff_t)f * plane, plane, low, high);
         else
-            matrix_partial(&found, factor + f, y + (ptrdiff_t)f * plane, plane, count, rest, low,
-                        high);
+            matrix_partial(&block_sums, factor + f, y + (ptrdiff_t)f * plane, plane, count,
+                           block_filters, low, high);
     }
     return 0;
 }
@@ -52,11 +52,11 @@ int32_t MATRIX(reals)(const int8_t *panel, const int8_t *weights, const int32_t 
                       const float *factor, float *y, int quads, int filters, int plane, int count)
 {
     for (int f = 0; f < filters; f += FILTERS, weights += 4 * FILTERS * quads, bias += FILTERS) {
-        int rest = micro_min(FILTERS, filters - f);
-        sums found = multiply(panel, weights, bias, quads);
-        for (int i = 0; i < rest; i++) {
+        int block_filters = micro_min(FILTERS, filters - f);
+        sums block_sums = multiply(panel, weights, bias, quads);
+        for (int i = 0; i < block_filters; i++) {
             int32_t row[PIXELS];
-            memcpy(row, &found.row[i], sizeof row);
+            memcpy(row, &block_sums.row[i], sizeof row);
             for (int u = 0; u < count; u++)
                 y[(ptrdiff_t)(f + i) * plane + u] = (float)row[u] * factor[f + i];
         }

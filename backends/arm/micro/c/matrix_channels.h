@@ -110,11 +110,11 @@ static inline vector interleaved_vector(const uint32_t *from, int step)
 #endif
 }
 
-/* The pieces of a panel that are copied for any tap. The first `whole` ones are copied as full
+/* The pieces of a panel that are copied for any tap. The first `full_count` ones are copied as full
  * vectors, which also write what later pieces overwrite; the others do not write after the
  * panel. */
 typedef struct {
-    int whole, count;
+    int full_count, count;
     struct {
         int to, from, count;
     } of[PIXELS + PIXELS / LANES];
@@ -123,16 +123,16 @@ typedef struct {
 static void panel_pieces_of(const micro_window *w, int first, int count, panel_pieces *p)
 {
     gather_run runs[PIXELS];
-    int found = gather_runs(w, first, count, runs), width = interleaved_size_of(w).width;
-    int most = w->stride_x > 2 ? 1 : LANES;
-    p->whole = p->count = 0;
-    for (int r = 0; r < found; r++) {
+    int run_count = gather_runs(w, first, count, runs), width = interleaved_size_of(w).width;
+    int piece_pixels = w->stride_x > 2 ? 1 : LANES;
+    p->full_count = p->count = 0;
+    for (int r = 0; r < run_count; r++) {
         int from = (runs[r].y + w->top) * width + runs[r].x + w->left;
-        for (int u = 0; u < runs[r].count; u += most, p->count++) {
+        for (int u = 0; u < runs[r].count; u += piece_pixels, p->count++) {
             p->of[p->count].to = runs[r].at + u;
             p->of[p->count].from = from + u * w->stride_x;
-            p->of[p->count].count = micro_min(most, runs[r].count - u);
-            p->whole += most == LANES && runs[r].at + u + LANES <= PIXELS;
+            p->of[p->count].count = micro_min(piece_pixels, runs[r].count - u);
+            p->full_count += piece_pixels == LANES && runs[r].at + u + LANES <= PIXELS;
         }
     }
 }
@@ -141,12 +141,12 @@ static void panel_pieces_of(const micro_window *w, int first, int count, panel_p
 ALWAYS_INLINE void copy_tap(const uint32_t *from, const panel_pieces *p, int step, uint32_t *to)
 {
     int i = 0;
-    for (; i < p->whole; i++)
+    for (; i < p->full_count; i++)
         BITS(storeu)((vector *)(to + p->of[i].to), interleaved_vector(from + p->of[i].from, step));
     for (; i < p->count; i++) {
 #if defined(__AVX512BW__)
-        __mmask16 some = (__mmask16)((1u << p->of[i].count) - 1);
-        _mm512_mask_storeu_epi32(to + p->of[i].to, some,
+        __mmask16 mask = (__mmask16)((1u << p->of[i].count) - 1);
+        _mm512_mask_storeu_epi32(to + p->of[i].to, mask,
                                  interleaved_vector(from + p->of[i].from, step));
 #else
         for (int u = 0; u < p->of[i].count; u++)

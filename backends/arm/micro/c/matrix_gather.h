@@ -130,7 +130,7 @@ int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window,
 #endif
     uint8_t rows[ROWS][PITCH], copies[PIXELS][REACH], *to = (uint8_t *)panel;
     gather_run runs[PIXELS];
-    int found = gather_runs(w, first, count, runs), tap = 0;
+    int run_count = gather_runs(w, first, count, runs), tap = 0;
     for (int c = 0; c < w->channels; c++)
         for (int i = 0; i < w->kernel_height; i++, tap += w->kernel_width) {
             if (tap + w->kernel_width > ROWS) {
@@ -138,7 +138,7 @@ int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window,
                 memmove(rows[0], rows[tap / 4 * 4], sizeof rows[0] * (size_t)(tap % 4));
                 tap %= 4;
             }
-            for (int r = 0; r < found; r++) {
+            for (int r = 0; r < run_count; r++) {
                 int y = runs[r].y + i * w->dilation_y;
                 const uint8_t *from = gather_row(map, w, &runs[r], c, y, copies[r]);
                 gather_taps(from, w, rows[tap] + runs[r].at);

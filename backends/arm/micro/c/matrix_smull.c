@@ -71,15 +71,15 @@ static inline sums multiply(const int8_t *panel, const int8_t *weights, const in
                   "v27", "cc", "memory");
     if (quads % 2)
         multiply_last(panel, weights, p);
-    sums found;
+    sums block_sums;
     UNROLL
     for (int i = 0; i < FILTERS; i++)
         UNROLL
         for (int k = 0; k < 2; k++) {
             int32x4_t both = vpaddq_s32(p[i][2 * k], p[i][2 * k + 1]);
-            found.row[i][k] = vaddq_s32(both, vdupq_n_s32(bias[i]));
+            block_sums.row[i][k] = vaddq_s32(both, vdupq_n_s32(bias[i]));
         }
-    return found;
+    return block_sums;
 }
 
 #include "matrix_neon_store.h"

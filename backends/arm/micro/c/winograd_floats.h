@@ -47,7 +47,7 @@ static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_
 /* Return the points per side. */
 static inline int points_of(const micro_window *w)
 {
-    return taps_of(w) == 2 ? DEALT_POINTS : taps_of(w) + SIDE - 1;
+    return taps_of(w) == 2 ? STRIDE2_POINTS : taps_of(w) + SIDE - 1;
 }
 
 /* Return the phases of rows, or of columns, that are summed. */
@@ -59,7 +59,7 @@ static inline int count_summed_phases(const micro_window *w)
 /* Transform a row or a column of four tiles, of `points` pixels. */
 ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
 {
-    if (points == DEALT_POINTS)
+    if (points == STRIDE2_POINTS)
         points_of_dealt_pixels(d, t);
     else
         points_of_pixels(d, t, points);
@@ -70,10 +70,10 @@ ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
 ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS], float *to,
                                     ptrdiff_t step, int points)
 {
-    four between[DEALT_POINTS][DEALT_POINTS];
+    four between[STRIDE2_POINTS][STRIDE2_POINTS];
     for (int i = 0; i < points; i++) {
         float32x4x4_t a = vld4q_f32(rows[i]), b = vld4q_f32(rows[i] + SIDE);
-        if (points == DEALT_POINTS) {
+        if (points == STRIDE2_POINTS) {
             float32x4x4_t c = vld4q_f32(odd[i]);
             four d[] = {a.val[0], c.val[0], a.val[1], c.val[1], a.val[2],
                         c.val[2], a.val[3], c.val[3], b.val[0]};
@@ -84,7 +84,7 @@ ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS
         }
     }
     for (int j = 0; j < points; j++) {
-        four d[DEALT_POINTS], t[DEALT_POINTS];
+        four d[STRIDE2_POINTS], t[STRIDE2_POINTS];
         UNROLL
         for (int i = 0; i < points; i++)
             d[i] = between[i][j];
@@ -97,7 +97,7 @@ ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS
 
 /* Load the input of a run for the rows of phase `u`: one phase of columns after another. */
 static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
-                      float (*rows)[DEALT_POINTS][COLUMNS])
+                      float (*rows)[STRIDE2_POINTS][COLUMNS])
 {
     int stride = w->stride_x, points = points_of(w), step = count_summed_phases(w);
     int left = run->x * stride - w->left;
@@ -124,7 +124,7 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
     const float *plane = map + (ptrdiff_t)channel * w->height * w->width;
     int side = count_summed_phases(w), points = points_of(w), phases = side * side;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * pitch;
-    float rows[MAX_PHASES][DEALT_POINTS][COLUMNS];
+    float rows[MAX_PHASES][STRIDE2_POINTS][COLUMNS];
     to += (ptrdiff_t)channel * phases * pitch;
     for (int at = 0; at < tiles;) {
         tile_run run = run_at(w, first, at, tiles);
@@ -141,7 +141,7 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
                     else if (points == 7)
                         transform_pixels(from, odd, tile, step, 7);
                     else
-                        transform_pixels(from, odd, tile, step, DEALT_POINTS);
+                        transform_pixels(from, odd, tile, step, STRIDE2_POINTS);
                 }
         }
         at += run.count;
@@ -206,9 +206,9 @@ typedef struct {
 ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrdiff_t step,
                                float bias, float *plane, int y, int x, int columns, int points)
 {
-    four between[DEALT_POINTS][SIDE];
+    four between[STRIDE2_POINTS][SIDE];
     for (int j = 0; j < points; j++) {
-        four m[DEALT_POINTS];
+        four m[STRIDE2_POINTS];
         UNROLL
         for (int i = 0; i < points; i++)
             m[i] = vld1q_f32(sums + (i * points + j) * step);
@@ -217,26 +217,26 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrd
     int rows = micro_min(SIDE, r->window->out_height - y);
     float *to = plane + (ptrdiff_t)y * r->window->out_width + x;
     for (int i = 0; i < rows; i++, to += r->window->out_width) {
-        four m[DEALT_POINTS];
-        float32x4x4_t found;
+        four m[STRIDE2_POINTS];
+        float32x4x4_t outputs;
         UNROLL
         for (int j = 0; j < points; j++)
             m[j] = between[j][i];
-        outputs_of_points(m, found.val, points);
+        outputs_of_points(m, outputs.val, points);
         UNROLL
         for (int k = 0; k < SIDE; k++) {
-            found.val[k] = vaddq_f32(found.val[k], vdupq_n_f32(bias));
+            outputs.val[k] = vaddq_f32(outputs.val[k], vdupq_n_f32(bias));
             if (r->flags & LOWER_BOUND)
-                found.val[k] = vmaxq_f32(found.val[k], vdupq_n_f32(r->bounds[0]));
+                outputs.val[k] = vmaxq_f32(outputs.val[k], vdupq_n_f32(r->bounds[0]));
             if (r->flags & UPPER_BOUND)
-                found.val[k] = vminq_f32(found.val[k], vdupq_n_f32(r->bounds[1]));
+                outputs.val[k] = vminq_f32(outputs.val[k], vdupq_n_f32(r->bounds[1]));
         }
         if (columns == 4 * SIDE) {
-            vst4q_f32(to, found);
+            vst4q_f32(to, outputs);
         } else {
-            float some[4 * SIDE];
-            vst4q_f32(some, found);
-            memcpy(to, some, sizeof *to * (size_t)columns);
+            float tail[4 * SIDE];
+            vst4q_f32(tail, outputs);
+            memcpy(to, tail, sizeof *to * (size_t)columns);
         }
     }
 }
@@ -284,7 +284,7 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
     const micro_window *w = (const micro_window *)window;
     winograd_result result = {w, bounds, flags};
     int points = points_of(w), all = w->channels * count_summed_phases(w) * count_summed_phases(w);
-    int weighted_points = points == DEALT_POINTS ? DEALT_WEIGHTS : points;
+    int weighted_points = points == STRIDE2_POINTS ? STRIDE2_WEIGHTS : points;
     float sums[MAX_POINTS * MAX_POINTS * FILTERS * (TILES + 4)];
     float transformed[AT_ONCE * FILTERS];
     int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (weighted_points * weighted_points);
@@ -295,7 +295,8 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
         const float *from = pixels + (ptrdiff_t)channel * pitch;
         float *to = sums;
         for (int i = 0; i < points; i++)
-            for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+            for (int j = 0; j < points;
+                 j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
                 int n = micro_min(i, weighted_points - 1) * weighted_points +
                         micro_min(j, weighted_points - 1);
                 ADD_POINT(from, pitch, transformed + n * count * FILTERS, count, channel == 0, to,

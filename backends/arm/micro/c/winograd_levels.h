@@ -84,7 +84,8 @@ ALWAYS_INLINE void points_of_pixels(const int16x8_t *d, int16x8_t *t, int taps)
 }
 
 /* Write `size` values of a row from column `x` on as 16 bits, with zeros for columns outside. */
-static inline void widen_row(const micro_window *w, const uint8_t *row, int x, int size, int16_t *to)
+static inline void widen_row(const micro_window *w, const uint8_t *row, int x, int size,
+                             int16_t *to)
 {
     int first = micro_min(micro_max(0, -x), size);
     int last = micro_max(micro_min(size, w->width - x), first), k = first;
@@ -428,17 +429,17 @@ ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
 
 /* Compute the sums of four tiles, and add *bias to each. */
 ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32_t *bias,
-                                    int32x4_t (*found)[SIDE], int taps)
+                                    int32x4_t (*outputs)[SIDE], int taps)
 {
     const int count = points_of(taps), side = side_of(taps);
     int32x4_t between[MAX_POINTS][SIDE];
 #ifdef TILE_SUMS_3
     if (taps == 3) {
-        TILE_SUMS_3(points, 4 * step, bias, found[0]);
+        TILE_SUMS_3(points, 4 * step, bias, outputs[0]);
         return;
     }
     if (taps == 4) {
-        TILE_SUMS_4(points, 4 * step, bias, found[0]);
+        TILE_SUMS_4(points, 4 * step, bias, outputs[0]);
         return;
     }
 #endif
@@ -461,7 +462,7 @@ ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32
         UNROLL
         for (int i = 0; i < side; i++) {
             int32x4_t sums = times(column[i], NINTH);
-            found[i][k] = taps == 2 ? vsraq_n_s32(start, sums, 2) : vsraq_n_s32(start, sums, 6);
+            outputs[i][k] = taps == 2 ? vsraq_n_s32(start, sums, 2) : vsraq_n_s32(start, sums, 6);
         }
     }
 }
@@ -482,11 +483,11 @@ ALWAYS_INLINE void store_sums(const int32_t *points, int32_t *partial_sums, int 
     ptrdiff_t step = FILTERS * plane;
     for (int f = 0; f < FILTERS; f++, points += plane, partial_sums += plane)
         for (int at = 0; at < tiles; at += 4) {
-            int32x4_t found[SIDE][SIDE];
-            outputs_of_tiles(points + at, step, &nothing, found, taps);
+            int32x4_t outputs[SIDE][SIDE];
+            outputs_of_tiles(points + at, step, &nothing, outputs, taps);
             for (int i = 0; i < side * side; i++) {
                 int32_t *stored = partial_sums + at + i * step;
-                int32x4_t addend = found[i / side][i % side];
+                int32x4_t addend = outputs[i / side][i % side];
                 vst1q_s32(stored, begins ? addend : vaddq_s32(vld1q_s32(stored), addend));
             }
         }
@@ -518,16 +519,17 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points,
 {
     const int side = side_of(taps);
     ptrdiff_t step = FILTERS * r->plane;
-    int32x4_t found[SIDE][SIDE];
-    outputs_of_tiles(points, step, r->bias, found, taps);
+    int32x4_t outputs[SIDE][SIDE];
+    outputs_of_tiles(points, step, r->bias, outputs, taps);
     for (int i = 0; partial_sums && i < side * side; i++, partial_sums += step)
-        found[i / side][i % side] = vaddq_s32(found[i / side][i % side], vld1q_s32(partial_sums));
+        outputs[i / side][i % side] =
+            vaddq_s32(outputs[i / side][i % side], vld1q_s32(partial_sums));
     int rows = micro_min(side, r->window->out_height - y), width = r->window->out_width;
     /* bytes written after a row's tiles belong to tiles that are written later */
     int has_room = side == 3 ? x + 8 * side <= width : columns == 4 * side;
     uint8_t *to = plane + (ptrdiff_t)y * width + x, partial[32];
     for (int i = 0; i < rows; i++, to += width) {
-        write_row(&r->requant, found[i], has_room ? to : partial, side);
+        write_row(&r->requant, outputs[i], has_room ? to : partial, side);
         if (!has_room)
             memcpy(to, partial, (size_t)columns);
     }
@@ -577,7 +579,8 @@ int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int3
         const int16_t *from = pixels + (ptrdiff_t)channel * pitch;
         int32_t *to = sums;
         for (int i = 0; i < points; i++)
-            for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+            for (int j = 0; j < points;
+                 j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
                 int n = micro_min(j, WEIGHTS - 1) * WEIGHTS + micro_min(i, WEIGHTS - 1);
                 ADD_POINT(from, pitch, transformed + n * FILTERS, (count + 3) / 4 * 4, begins, to,
                           plane, tiles);

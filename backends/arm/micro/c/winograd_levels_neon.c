@@ -105,7 +105,7 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
 #define SHIFTED(q, shift) "vshr.s32 " #q ", " #q ", #" #shift "\n"
 #define BIASED(q) "vadd.i32 " #q ", " #q ", q8\n"
 #define PUT(d, e, n, at) \
-    "vstr " #d ", [%[found], #" #n "+" #at "]\n vstr " #e ", [%[found], #" #n "+8+" #at "]\n"
+    "vstr " #d ", [%[outputs], #" #n "+" #at "]\n vstr " #e ", [%[outputs], #" #n "+8+" #at "]\n"
 #define BIAS "vld1.32 {d16[], d17[]}, [%[bias]]\n"
 #define LEVELS_3(at, r, s, t) \
     COLUMN(at) OUTPUTS_3 BIAS NINTH_OF(q13) NINTH_OF(q14) NINTH_OF(q12) NINTH_OF(q15) \
@@ -120,7 +120,7 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
  * assembly, because compilers use an address per point, and make each step wait for the one before
  * it. */
 #define TILE_SUMS(name, taps, last) \
-    static void name(const int32_t *points, int step, const int32_t *bias, int32x4_t *found) \
+    static void name(const int32_t *points, int step, const int32_t *bias, int32x4_t *outputs) \
     { \
         int32x4_t between[6 * SIDE], *at = between; \
         __asm__ volatile( \
@@ -129,7 +129,7 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
             OUTPUTS_##taps ROW KEEP OUTPUTS_##taps KEEP "sub %[at], %[at], #384\n" \
             LEVELS_##taps(0, 6, 5, 4) LEVELS_##taps(16, 5, 4, 3) LEVELS_##taps(32, 4, 3, 2) last \
             : [points] "+r"(points), [at] "+r"(at) \
-            : [step] "r"(step), [bias] "r"(bias), [found] "r"(found), [ninth] "r"(0x38E38E39) \
+            : [step] "r"(step), [bias] "r"(bias), [outputs] "r"(outputs), [ninth] "r"(0x38E38E39) \
             : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
               "q13", "q14", "q15", "memory"); \
     }

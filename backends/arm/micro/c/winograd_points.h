@@ -16,8 +16,8 @@
 enum {
     MAX_TAPS = 4,
     MAX_POINTS = 7,
-    DEALT_POINTS = 9,
-    DEALT_WEIGHTS = 6, /* of them with separate weights: the second phase has one */
+    STRIDE2_POINTS = 9,
+    STRIDE2_WEIGHTS = 6, /* of them with separate weights: the second phase has one */
 };
 
 static inline int taps_of(const micro_window *w)
@@ -133,19 +133,19 @@ ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, i
 /* Transform 3x3 taps with stride 2. */
 static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff_t step)
 {
-    vector between[3][DEALT_WEIGHTS];
+    vector between[3][STRIDE2_WEIGHTS];
     UNROLL
     for (int i = 0; i < 3; i++, weights += 3 * FILTERS) {
         vector g[] = {load(weights), load(weights + FILTERS), load(weights + 2 * FILTERS)};
         points_of_dealt_taps(g, between[i]);
     }
     UNROLL
-    for (int j = 0; j < DEALT_WEIGHTS; j++) {
-        vector g[] = {between[0][j], between[1][j], between[2][j]}, t[DEALT_WEIGHTS];
+    for (int j = 0; j < STRIDE2_WEIGHTS; j++) {
+        vector g[] = {between[0][j], between[1][j], between[2][j]}, t[STRIDE2_WEIGHTS];
         points_of_dealt_taps(g, t);
         UNROLL
-        for (int i = 0; i < DEALT_WEIGHTS; i++)
-            store(to + (i * DEALT_WEIGHTS + j) * step, t[i]);
+        for (int i = 0; i < STRIDE2_WEIGHTS; i++)
+            store(to + (i * STRIDE2_WEIGHTS + j) * step, t[i]);
     }
 }
 
@@ -172,7 +172,7 @@ static void transform_weights(const micro_window *w, const float *weights, int f
 static inline void outputs_of_points(const vector *m, vector *y, int points)
 {
     vector even = m[1] + m[2], odd = m[1] - m[2];
-    if (points == DEALT_POINTS) {
+    if (points == STRIDE2_POINTS) {
         y[0] = m[0] + even + m[3] + m[5];
         y[1] = plus(odd + m[6], m[3], 2);
         y[2] = plus(even + m[7], m[3], 4);

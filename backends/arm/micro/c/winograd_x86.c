@@ -188,25 +188,25 @@ ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdi
     ptrdiff_t plane = (ptrdiff_t)w->out_height * w->out_width;
     float *to = planes + f * plane + (ptrdiff_t)y * w->out_width + x;
     for (int i = 0; i < rows; i++, to += w->out_width) {
-        vector m[MAX_POINTS], found[SIDE];
+        vector m[MAX_POINTS], outputs[SIDE];
         UNROLL
         for (int j = 0; j < points; j++)
             m[j] = between[j][i];
-        outputs_of_points(m, found, points);
+        outputs_of_points(m, outputs, points);
         UNROLL
         for (int k = 0; k < SIDE; k++)
-            found[k] = bounded(found[k] + bias, r->bounds, r->flags);
-        turn_fours(found);
+            outputs[k] = bounded(outputs[k] + bias, r->bounds, r->flags);
+        turn_fours(outputs);
         if (columns == SIDE && f + LANES <= r->filters) {
             UNROLL
             for (int k = 0; k < SIDE; k++)
-                store_fours(to + k * plane, 4 * plane, found[k]);
+                store_fours(to + k * plane, 4 * plane, outputs[k]);
         } else {
-            float some[LANES][SIDE];
+            float tail[LANES][SIDE];
             for (int k = 0; k < SIDE; k++)
-                store_fours(some[k], 4 * SIDE, found[k]);
+                store_fours(tail[k], 4 * SIDE, outputs[k]);
             for (int l = 0; l < micro_min(LANES, r->filters - f); l++)
-                copy_floats(to + l * plane, some[l], columns);
+                copy_floats(to + l * plane, tail[l], columns);
         }
     }
 }
@@ -228,8 +228,9 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
         int count = micro_min(most, all - phase);
         transform_weights(w, weights, phase, count, transformed, point_distance(count));
         for (int p = 0; p < area; p++)
-            add_point(pixels + p * pixels_step + phase, size, transformed + p * point_distance(count),
-                      count, phase == 0, sums + p * step, tiles);
+            add_point(pixels + p * pixels_step + phase, size,
+                      transformed + p * point_distance(count), count, phase == 0, sums + p * step,
+                      tiles);
     }
     for (int at = 0; at < tiles;) {
         tile_run run = run_at(w, first, at, tiles);
