@@ -125,8 +125,8 @@ def format_experiment_table(
         )
     if not all(table_row.beats_majority for table_row in table_rows):
         parts.append(
-            f"{MARK} **Not converged**: the interval of a seed contains the share of the most frequent"
-            " class, the accuracy of always answering that class. In the last epoch, "
+            f"{MARK} **Not converged**: the interval of a seed contains the share of the most"
+            " frequent class, the accuracy of always answering that class. In the last epoch, "
             + "; ".join(
                 _describe_training(table_row)
                 for table_row in table_rows
