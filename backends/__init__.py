@@ -1,4 +1,4 @@
-"""The targets, one folder each. To add one: its folder, and its backend in `BACKENDS`."""
+"""Built-in targets, one package each. To add one, add its package and its entry in `BACKENDS`."""
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.onnxruntime.backend import OnnxRuntime
@@ -12,4 +12,4 @@ BACKENDS: tuple[Backend, ...] = (
     OnnxRuntime(), Arm(), TfLite(), Web(),
     *map(Pulsar, Toolchain),
 )  # fmt: skip
-"""Every backend; none imports what it builds with before it builds."""
+"""All built-in backends; each imports its build dependencies only when it builds."""

@@ -1,6 +1,6 @@
-"""Targets of other distributions, which they declare as entry points of the group `tcc.targets`.
+"""Targets from other distributions, declared as entry points of the group `tcc.targets`.
 
-An entry point names a backend object, as `BACKENDS` holds them (`compiler/ir/backend.py`):
+An entry point names a backend object, like those in `BACKENDS` (`compiler/ir/backend.py`):
 
     [project.entry-points."tcc.targets"]
     dot = "tcc_dot:DOT"
@@ -36,7 +36,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class InstalledBackend:
-    """A backend and the distribution that it comes from."""
+    """A backend and the distribution that provides it."""
 
     backend: Backend
     distribution: Distribution
@@ -44,7 +44,7 @@ class InstalledBackend:
 
 @dataclass(frozen=True, slots=True)
 class UnusableBackend:
-    """An entry point that gives no backend, and reason."""
+    """An entry point without a usable backend, and the reason."""
 
     name: str
     distribution: Distribution
@@ -52,18 +52,17 @@ class UnusableBackend:
 
 
 class UnusableBackendError(Exception):
-    """Why an object is no usable backend."""
+    """Why an object is not a usable backend."""
 
 
 @cache
 def load_installed(
     reserved: frozenset[str],
 ) -> tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]:
-    """Return the backends that entry points name, and those that cannot be used.
+    """Return the backends that entry points name, and the unusable entry points.
 
-    The order is that of the distributions' and entry points' names, so that of two backends with
-    one target's name the same is always refused. `reserved` are the names and aliases that none may
-    have.
+    Sorted by distribution and entry point, so that of two backends with the same target name the
+    same one is always refused. `reserved` are names and aliases that are already in use.
     """
     from importlib.metadata import entry_points
 
@@ -91,17 +90,17 @@ def _get_distribution(point: "EntryPoint") -> Distribution:
 def _load(point: "EntryPoint") -> Backend:
     try:
         backend: Backend = point.load()
-    except Exception as error:  # code of others may raise anything
+    except Exception as error:  # third-party code may raise any exception
         raise UnusableBackendError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
     interface_version = getattr(backend, "interface", None)
     if interface_version != INTERFACE_VERSION:
         mismatch = (
-            "states no `interface`"
+            "has no `interface` attribute"
             if interface_version is None
             else f"is for interface {interface_version!r}"
         )
         raise UnusableBackendError(
-            f"{point.value} {mismatch}, this tcc has interface {INTERFACE_VERSION}: "
+            f"{point.value} {mismatch}, but this tcc has interface {INTERFACE_VERSION}: "
             f"install a release of {_get_distribution(point).name} with `interface = "
             f"{INTERFACE_VERSION}`"
         )
@@ -109,29 +108,34 @@ def _load(point: "EntryPoint") -> Backend:
 
 
 def check_interface(backend: Backend, reserved: Collection[str]) -> set[str]:
-    """Return the names and aliases of a backend's targets, which must be new and keep their word.
+    """Return the names and aliases of a backend's targets, after checking the interface.
 
     Args:
         backend: The object that an entry point names.
-        reserved: The names that other targets have.
+        reserved: Names of other targets.
 
     Raises:
-        UnusableBackendError: They are not, or do not; its text says why.
+        UnusableBackendError: A name is invalid or already in use, or a target does not match the
+            backend's methods; its text is the reason.
     """
     targets = getattr(backend, "targets", None)
     if not isinstance(targets, tuple) or not all(isinstance(target, Target) for target in targets):
-        raise UnusableBackendError("it has no tuple of Target objects called `targets`")
+        raise UnusableBackendError("its `targets` is not a tuple of Target objects")
     names: set[str] = set()
     for target in backend.targets:
         for name in (target.name, *target.aliases):
             if not _NAME.fullmatch(name):
-                reason = f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -"
+                reason = f"`{name[:40]}` is not a valid target name: use a-z, 0-9, _ and -"
                 raise UnusableBackendError(reason)
             if name in reserved or name in names:
-                raise UnusableBackendError(f"the name `{name}` belongs to another target")
+                raise UnusableBackendError(f"the name `{name}` is already used by another target")
             names.add(name)
         if bool(target.precisions) != isinstance(backend, Builder | Packager):
-            raise UnusableBackendError(f"`{target.name}` has precisions, or `emit`, but not both")
+            reason = (
+                f"`{target.name}` needs both precisions and `emit` (or `build_package`), or neither"
+            )
+            raise UnusableBackendError(reason)
         if target.runs != isinstance(backend, Runner):
-            raise UnusableBackendError(f"`{target.name}` has `runs=True`, or `infer`, but not both")
+            reason = f"`{target.name}` needs both `runs=True` and the method `infer`, or neither"
+            raise UnusableBackendError(reason)
     return names

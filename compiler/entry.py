@@ -1,10 +1,10 @@
-"""The program `tcc`: ready for signals before it imports the command line, which takes a while."""
+"""The program `tcc`: it installs signal handlers before the slow import of the command line."""
 
 from tcc.compiler.support import process_setup
 
 
 def main() -> None:
-    """Run `tcc` as a process of its own."""
+    """Run `tcc` in its own process."""
     process_setup.catch_signals()
     process_setup.set_single_blas_thread()
     from tcc.compiler.cli import main as run

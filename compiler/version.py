@@ -1,3 +1,3 @@
-"""The version of tcc, which artifacts name."""
+"""The version of tcc, which artifacts record."""
 
 __version__ = "0.1.0"

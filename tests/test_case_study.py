@@ -138,7 +138,7 @@ def test_markdown_has_the_columns_of_the_paper(study):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--data", "nowhere"), "error[E0710]: not a data set"),
+        (("--data", "nowhere"), "error[E0710]: not a dataset"),
         (
             ("--data", "data", "--weights", "X=x"),
             "`X`: the networks are VGG16, GoogLeNet, ResNet34",

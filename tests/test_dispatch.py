@@ -49,12 +49,12 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
     ("contract", "what"),
     [
         (Preprocess(color="cmyk"), "colour 'cmyk'"),
-        (Preprocess(scale="mean"), "scale of pixels 'mean'"),
-        (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "way to resize 'contain'"),
+        (Preprocess(scale="mean"), "pixel scale 'mean'"),
+        (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "resize mode 'contain'"),
     ],
 )
 def test_a_contract_that_is_not_written(contract, what):
-    with pytest.raises(UnhandledError, match=f"for the {what}"):
+    with pytest.raises(UnhandledError, match=f"handle the {what}"):
         preprocess.apply(contract, PIXELS, (3, 4, 4))
 
 
@@ -68,7 +68,7 @@ def test_a_way_to_resize_that_is_not_written():
         lambda: op.torch(kind),
         lambda: op.moves,
     ):
-        with pytest.raises(UnhandledError, match="for the way to resize 'bicubic'"):
+        with pytest.raises(UnhandledError, match="handle the resize mode 'bicubic'"):
             run()
 
 
@@ -88,7 +88,7 @@ def test_a_processor_that_no_host_program_runs_on(monkeypatch, family, found):
 
 
 def test_floats_have_no_limits():
-    with pytest.raises(UnhandledError, match="for the type of 8-bit integers 'float32'"):
+    with pytest.raises(UnhandledError, match="handle the 8-bit type 'float32'"):
         _ = TensorType((3,)).limits
     assert replace(TensorType((3,)), dtype=DType.I8).limits == (-128, 127)
 

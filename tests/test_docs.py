@@ -145,6 +145,8 @@ def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, enviro
     "page", [README, *(pytest.param(p, marks=pytest.mark.slow) for p in (PYTHON, FROM_PYTORCH))]
 )
 def test_examples_of_python_run(page, folder, monkeypatch):
+    if page == PYTHON:
+        pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     monkeypatch.chdir(folder)
     texts = find_code_blocks(page, "python")
     assert texts

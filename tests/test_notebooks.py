@@ -54,6 +54,6 @@ def test_notebooks_run(path, tmp_path, monkeypatch):
     text = "".join(pages)
     assert "data:image/svg+xml;base64," in text
     assert "background:#0969da" in text
-    assert "images by their class" in text
+    assert "images by true class" in text
     assert not any(output.output_type == "error" for output in outputs)
     assert os.listdir(folder) == [path.name]

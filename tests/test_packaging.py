@@ -205,8 +205,8 @@ def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
     output = completed.stdout + completed.stderr
     repair = "ln -sf ../../backends ../../compiler ../../spec ../../zoo src/tcc"
     sentence = (
-        f"src/tcc/backends is {kind} and must be a link to ../../backends: run `{repair}`"
-        f" in {folder}, in a git checkout after `git config core.symlinks true`"
+        f"src/tcc/backends is {kind} but must be a link to ../../backends: run `{repair}`"
+        f" in {folder}; in a git checkout, run `git config core.symlinks true` first"
     )
     assert completed.returncode != 0
     assert output.count(sentence) == 1
@@ -221,7 +221,7 @@ def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ((), "{0}/src/tcc/backends is missing: install tcc again"),
+        ((), "the folder {0}/src/tcc/backends is missing: install tcc again"),
         (
             ("pyproject.toml",),
             "the folder {0}/backends is missing: unpack the archive or clone again",

@@ -56,7 +56,7 @@ def values(tmp_path_factory):
     returned_values["prediction"] = returned_values["predictions"][0]["tissue"]
     returned_values["target"], returned_values["data"] = (
         several.targets[0],
-        returned_values["evaluated"].images.data,
+        returned_values["evaluated"].images.dataset,
     )
     returned_values["program"] = returned_values["verified"].program
     return returned_values
@@ -79,13 +79,16 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert "the weights are random (seed 0): predictions mean nothing" in text["bundle"]
     assert "the weights are random" in text["predictions"]
     assert "the weights are random" in text["evaluated"]
-    assert "a program drew these images" in " ".join(values["evaluated"].notices)
+    assert "these images are synthetic" in " ".join(values["evaluated"].notices)
     assert "same decision" in text["bundle"]
     assert "accepts it" in text["check"]
     assert "nothing disagrees" in text["several"]
     assert "nothing disagrees" in text["verified"]
     scores = values["evaluated"].scores
-    assert f"({scores.correct} of {scores.images} images), 95 % interval" in text["evaluated"]
+    assert (
+        f"({scores.correct} of {scores.images} images), 95 % confidence interval"
+        in text["evaluated"]
+    )
     assert text["predictions"].endswith("and 5 more images")
 
 
@@ -96,7 +99,7 @@ def test_notebooks_get_pictures_bars_and_matrices(values):
     assert bars.count("background:#0969da") == 7 * len(CLASSES)
     for name in ("evaluated", "trained"):
         page = values[name]._repr_html_()
-        assert "images by their class" in page
+        assert "images by true class" in page
         assert all(f">{label}</th>" in page for label in CLASSES)
 
 
@@ -105,7 +108,7 @@ def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
 
     bare = replace(values["verified"], replayed=None, program=None, constants=None)
     assert "no golden was compared" in repr(bare)
-    assert "no layer was compared" in repr(bare)
+    assert "no layers compared" in repr(bare)
     unchecked = replace(values["target"], replayed=None, unchecked="it does not run here")
     assert "not compared with the reference: it does not run here" in repr(unchecked)
 

@@ -1,19 +1,22 @@
-"""Write the functions of the Python package, with what their docstrings say, into docs/python.md.
+"""Write the reference of the Python package, from its docstrings, into docs/python.md.
 
     python tools/make_python.py [--check]
 
-`--check` writes nothing and fails when the file is out of date.
+`--check` writes nothing and fails when the file is out of date. Docstrings are in Google style: a
+summary, paragraphs, and the sections of `LISTS`, `Returns` and `Example`. Another section fails.
 """
 
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 from generated import write_or_check
 
 import tcc
+from tcc import plot
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 BEGIN, END = "<!-- functions: generated -->", "<!-- functions: end -->"
@@ -30,59 +33,139 @@ FUNCTIONS: tuple[Callable[..., object], ...] = (
     tcc.verify,
     tcc.evaluate,
 )
+PLOTS: tuple[Callable[..., object], ...] = (
+    plot.curves,
+    plot.confusion,
+    plot.tsne,
+    plot.gradcam,
+    plot.cam,
+    plot.features,
+    plot.filters,
+    plot.weights,
+    plot.errors,
+)
+ERRORS: tuple[type[object], ...] = (
+    tcc.UserError,
+    tcc.Diagnostic,
+    tcc.MissingTool,
+    tcc.BelowFloor,
+    tcc.Disagreement,
+    tcc.SpecWarning,
+    tcc.CalibrationWarning,
+)
+LISTS = {"Args": "Parameters", "Warns": "Warns", "Raises": "Raises"}
+"""Sections of docstrings that are lists of `name: text`, and their headings on the page."""
+_SECTION = re.compile(r"(Args|Returns|Warns|Raises|Example):\n")
+_ALIASES = {"File": "str | PathLike[str]"}
+"""Type aliases that only the modules know."""
 
 
 def update_page(page: str) -> str:
-    """Return the file with its functions brought up to date."""
+    """Return the page with its reference brought up to date."""
     head, text_below = page.split(BEGIN)
-    parts = "\n".join(map(_format_function, FUNCTIONS))
-    return f"{head}{BEGIN}\n{parts}{END}{text_below.split(END)[1]}"
+    return f"{head}{BEGIN}\n{_render_reference()}{END}{text_below.split(END)[1]}"
 
 
-def _format_function(function: Callable[..., object]) -> str:
-    """Return a function's heading, signature, summary, and lists of what goes in and comes out."""
-    summary, _, sections = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
-    signature_object = inspect.signature(function)
-    parameters = [_format_parameter(p) for p in signature_object.parameters.values()]
-    keyword = [
-        p.kind is inspect.Parameter.KEYWORD_ONLY for p in signature_object.parameters.values()
-    ]
-    if True in keyword:
-        parameters.insert(keyword.index(True), "*")
-    returns = str(signature_object.return_annotation).replace("'", "")
-    parameter_lines = "\n".join(f"    {parameter}," for parameter in parameters)
-    signature = f"```text\ntcc.{function.__name__}(\n{parameter_lines}\n) -> {returns}\n```"
-    return (
-        f"### tcc.{function.__name__}\n\n{signature}\n\n{summary}\n\n{_format_sections(sections)}"
-    )
+def _render_reference() -> str:
+    parts = [_render_function("tcc", function) for function in FUNCTIONS]
+    parts.append(f"## tcc.plot\n\n{_render_text(inspect.cleandoc(plot.__doc__ or ''))}\n")
+    parts += [_render_function("tcc.plot", function) for function in PLOTS]
+    parts.append("## Errors and warnings\n")
+    parts += [_render_class(value) for value in ERRORS]
+    return "\n".join(parts)
 
 
-def _format_parameter(parameter: inspect.Parameter) -> str:
+def _render_function(module: str, function: Callable[..., object]) -> str:
+    """Return heading, summary, signature, paragraphs and sections of a function."""
+    name = f"{module}.{function.__name__}"
+    summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+    signature = f"```text\n{_render_signature(name, function)}\n```"
+    parts = [f"### {name}", _join_lines(summary), signature]
+    for block in filter(None, re.split(r"\n\n(?=\S)", rest)):
+        section = _SECTION.match(block)
+        parts.append(
+            _render_section(section[1], textwrap.dedent(block[section.end() :]))
+            if section
+            else _render_text(block)
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _render_signature(name: str, function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    lines = [f"{name}("]
+    is_keyword_only = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not is_keyword_only:
+            is_keyword_only = True
+            lines.append("    *,")
+        lines.append(f"    {_render_parameter(parameter)},")
+    return "\n".join([*lines, f") -> {_render_type(signature.return_annotation)}"])
+
+
+def _render_parameter(parameter: inspect.Parameter) -> str:
     stars = "**" if parameter.kind is inspect.Parameter.VAR_KEYWORD else ""
-    kind = (
-        parameter.annotation
-        if isinstance(parameter.annotation, str)
-        else inspect.formatannotation(parameter.annotation)
-    )
     default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
-    return f"{stars}{parameter.name}: {kind.replace('os.', '')}{default}"
+    return f"{stars}{parameter.name}: {_render_type(parameter.annotation)}{default}"
 
 
-def _format_sections(sections: str) -> str:
-    """Return the sections of a docstring as headed lists."""
-    lines = []
-    for section in filter(None, re.split(r"\n\n", sections)):
-        title, *body = section.splitlines()
-        blocks = re.split(r"\n(?=    \S)", "\n".join(body))
-        lines.append(f"**{title.removesuffix(':')}**\n")
-        lines += [f"- {_format_argument(' '.join(block.split()))}" for block in blocks]
-        lines.append("")
-    return "\n".join(lines)
+def _render_type(annotation: object) -> str:
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    for name, expansion in _ALIASES.items():
+        text = re.sub(rf"\b{name}\b", expansion, text)
+    return re.sub(r"\b(?:os|collections\.abc)\.", "", text).replace("'", "")
 
 
-def _format_argument(block: str) -> str:
-    name, colon, description = block.partition(": ")
-    return f"`{name}`: {description}" if colon and " " not in name else block
+def _render_section(name: str, body: str) -> str:
+    if name == "Example":
+        return f"**Example**\n\n{_render_code(body)}"
+    if name == "Returns":
+        return f"**Returns**\n\n{_join_lines(body)}"
+    entries = re.split(r"\n(?=\S)", body.strip())
+    return "\n".join([f"**{LISTS[name]}**\n", *map(_render_entry, entries)])
+
+
+def _render_entry(entry: str) -> str:
+    """Return one `name: text` of a section as an entry of a list."""
+    name, _, text = _join_lines(entry).partition(": ")
+    if not text or " " in name:
+        raise SystemExit(f"no `name: text`: {entry}")
+    return f"- `{name}`: {text}"
+
+
+def _render_class(value: type[object]) -> str:
+    """Return the heading and the summary of a class."""
+    summary = inspect.cleandoc(value.__doc__ or "").partition("\n\n")[0]
+    return f"### tcc.{value.__name__}\n\n{_join_lines(summary)}\n"
+
+
+def _render_text(text: str) -> str:
+    """Return the paragraphs, lists and indented code of a text."""
+    blocks: list[str] = []
+    for block in text.split("\n\n"):
+        if block.startswith("    ") and blocks and blocks[-1].startswith("    "):
+            blocks[-1] += f"\n\n{block}"
+        else:
+            blocks.append(block)
+    return "\n\n".join(map(_render_block, blocks))
+
+
+def _render_block(block: str) -> str:
+    if block.startswith("    "):
+        return _render_code(textwrap.dedent(block))
+    if re.match(r"[A-Z][a-z]+:\n", block):
+        raise SystemExit(f"unknown section: {block}")
+    return "\n".join(map(_join_lines, re.split(r"\n(?=- )", block)))
+
+
+def _render_code(code: str) -> str:
+    lines = code.strip().removeprefix("import tcc\n\n")
+    imports = "" if lines.startswith(("import ", "from ")) else "import tcc\n\n"
+    return f"```python\n{imports}{lines}\n```"
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())
 
 
 def main() -> int:

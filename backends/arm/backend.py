@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 
 UNSIGNED_ADVICE = (
-    "its program starts once it is signed: `tcc sign BUNDLE --runner-key PRIVATE.pem`; what ran "
-    "here is its library, in a program without the check"
+    "its program starts only after you sign it: `tcc sign BUNDLE --runner-key PRIVATE.pem`; here "
+    "its library ran in a program without the signature check"
 )
 CODE_SUFFIXES = (".a", ".so", ".c", ".h")
-"""What the names of libraries and of C end in."""
+"""Suffixes of libraries and C sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Builds libraries, a C header and a runner program; runs the latter, here or in qemu.
+    """Builds libraries, a C header and a runner program; runs the program natively or in qemu.
 
-    `isa` is the instruction set that it tells programs to use, None to let them choose.
-    `signer` is the public key whose signature the programs ask for that it builds, if any.
+    `isa` is the instruction set that programs are asked to use; None lets them choose.
+    `signer` is the public key that the built programs check their signature with, if any.
     """
 
     isa: str | None = None
@@ -56,13 +56,13 @@ class Arm:
         return tuple(m.target for m in MACHINES)
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what makes of a network what a device runs."""
+        """Return the passes from a network to the graph that a device runs."""
         from tcc.compiler.passes import INFERENCE, INT8
 
         return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
+        """Return TVM and zig, which build, and qemu if it is needed to run programs here."""
         tools: tuple[Tool, ...] = (
             Tool("apache-tvm", "make kernels", installed_version("apache-tvm")),
             Tool("ziglang", "compile and link", installed_version("ziglang")),
@@ -72,11 +72,11 @@ class Arm:
 
             tools += (Tool(LIBRARY, "check signatures on a device", LIBRARY_VERSION),)
         processor = get_machine(target)
-        # Only running needs the emulator: what is built for a board is built without it.
+        # Only running needs the emulator; building for a board does not.
         return tools if processor.native else (*tools, _find_qemu(processor))
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node for which there is no kernel, or that is too large."""
+        """Yield each node that has no kernel or is too large."""
         from tcc.backends.arm.schedule.limits import find_refusals
 
         return find_refusals(target.name, graph)
@@ -91,13 +91,13 @@ class Arm:
         """Return the libraries, the header, the runner program and the C sources.
 
         Raises:
-            MissingTool: TVM or zig is not here.
-            BuildError: TVM or zig fails; the message names the node.
+            MissingTool: TVM or zig is not installed.
+            BuildError: TVM or zig fails; the message has the node.
         """
         missing = [t for t in self.tools(target) if t.builds and t.version is None]
         if missing:
             raise MissingTool(missing[0])
-        # TVM would load PyTorch, where it is installed, to exchange tensors with it.
+        # If PyTorch is installed, TVM loads it to exchange tensors with it.
         with _disable_import("torch"):
             from tcc.backends.arm.compile_model import emit
 
@@ -110,7 +110,7 @@ class Arm:
         return FP32_DIRECT if precision is FP32 else None
 
     def find_approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
-        """Return the convolutions by Winograd's method."""
+        """Return the convolutions that use Winograd's method."""
         from tcc.backends.arm.schedule import winograd_rounding
 
         return winograd_rounding.find_layers(model, get_machine(target))
@@ -118,13 +118,13 @@ class Arm:
     def compute_approximate_outputs(
         self, target: Target, model: Model, tensor: "np.ndarray"
     ) -> "Mapping[str, np.ndarray]":
-        """Return the outputs with these."""
+        """Return the outputs with these convolutions approximated."""
         from tcc.backends.arm.schedule import winograd_rounding
 
         return winograd_rounding.compute_outputs(model, get_machine(target), tensor)
 
     def list_code_files(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the runner program, and what others build programs with: libraries and sources."""
+        """Return the runner program, libraries and C sources among an artifact's files."""
         return tuple(name for name in names if name.endswith((PROGRAM_SUFFIX, *CODE_SUFFIXES)))
 
     def check_constants(
@@ -133,7 +133,7 @@ class Arm:
         """Compare the constants in the libraries and in the program.
 
         Raises:
-            MissingTool: What chooses kernels is not here.
+            MissingTool: TVM, which selects the kernels, is not installed.
         """
         missing = [t for t in self.tools(target) if t.name == "apache-tvm" and t.version is None]
         if missing:
@@ -149,11 +149,11 @@ class Arm:
     def link_libraries(
         self, target: Target, folder: Path, scratch: Path, *, same_tools: bool
     ) -> "Iterator[LinkedLibrary]":
-        """Link a program with each library, or say that there is no linker."""
+        """Link a program with each library, or report that there is no linker."""
         from tcc.backends.arm.execute import linked_libraries
 
         if installed_version("ziglang") is None:
-            reason = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
+            reason = "ziglang, which links programs, is not installed: pip install 'tcc[arm]'"
             libraries = sorted(path.name for path in folder.glob("lib*.*"))
             return iter([LinkedLibrary(name, unverified=reason) for name in libraries])
         return linked_libraries.link_all(
@@ -166,8 +166,8 @@ class Arm:
         """Run the program in `folder` on preprocessed tensors; return raw outputs by name.
 
         Raises:
-            MissingTool: qemu is needed and not here.
-            UserError: The program fails on an input; the message says why.
+            MissingTool: qemu is needed but not installed.
+            UserError: The program fails on an input; the message has the reason.
         """
         from tcc.backends.arm.execute import runner
 
@@ -179,8 +179,8 @@ class Arm:
         """Run the program on images, uint8 (height, width, 3); it preprocesses them itself.
 
         Raises:
-            MissingTool: qemu is needed and not here.
-            UserError: The program fails on one.
+            MissingTool: qemu is needed but not installed.
+            UserError: The program fails on an image.
         """
         from tcc.backends.arm.execute import runner
 
@@ -189,11 +189,11 @@ class Arm:
     def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the program on tensors, and have it write what each of its layers gives.
+        """Run the program on tensors and yield the output values of each of its layers.
 
         Raises:
-            MissingTool: qemu is needed and not here.
-            UserError: The program fails on one.
+            MissingTool: qemu is needed but not installed.
+            UserError: The program fails on a tensor.
         """
         from tcc.backends.arm.execute import layer_trace
 
@@ -202,7 +202,7 @@ class Arm:
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the program on tensors, and have it write its floats; errors as above."""
+        """Yield the float values of each layer; errors as for `trace_quantized_values`."""
         from tcc.backends.arm.execute import layer_trace
 
         kinds = layer_trace.FLOAT_TYPES
@@ -213,22 +213,22 @@ class Arm:
     def encode_operating_points(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return the libraries and the program with these points in them."""
+        """Return the libraries and the program with these operating points written into them."""
         from tcc.backends.arm.codegen import operating_point
 
         return operating_point.encode_files(folder, points)
 
     def has_operating_points_in_libraries(self, target: Target, folder: Path) -> bool:
-        """Return whether the library follows what is fitted: those of older versions do not."""
+        """Whether the library contains operating points; libraries of older versions do not."""
         from tcc.backends.arm.codegen import operating_point
 
         return operating_point.has_library_records(folder)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
-        """Return the same, whose programs use the instruction set of a name.
+        """Return a backend whose programs use this instruction set.
 
         Raises:
-            UserError: There is no such set, or no choice for the target (E0601).
+            UserError: There is no such set, or the target has no choice of sets (E0601).
         """
         from tcc.backends.arm.execute import runner
 
@@ -236,17 +236,17 @@ class Arm:
         return replace(self, isa=name)
 
     def with_signer(self, target: Target, public_key: bytes) -> "Arm":
-        """Return the same, whose programs start only beside a signature by this key."""
+        """Return a backend whose programs start only with a valid signature by this key."""
         return replace(self, signer=public_key)
 
     def read_runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
-        """Return the signature that the program asks for, if it does."""
+        """Return the signature that the program needs to start, if it needs one."""
         from tcc.backends.arm.codegen import runner_signature
 
         return runner_signature.find(folder)
 
     def describe_caveats(self, target: Target, precision: Precision) -> str:
-        """Return that a program is to be signed before it runs."""
+        """Return how to sign the program, if it must be signed before it runs."""
         return UNSIGNED_ADVICE if self.signer else ""
 
     def measure(
@@ -257,10 +257,10 @@ class Arm:
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
-        """Time the program where it runs by itself; elsewhere count its instructions.
+        """Time the program if it runs natively; otherwise count its instructions.
 
         Raises:
-            MissingTool: qemu, or what counts and models, is needed and not here.
+            MissingTool: qemu, or a tool for counting and modelling, is needed but not installed.
             UserError: The program fails.
         """
         from tcc.backends.arm.measure import measurement_modes
@@ -270,7 +270,7 @@ class Arm:
         )
 
     def is_counted(self, target: Target) -> bool:
-        """Return whether this machine emulates the target, and so counts its instructions."""
+        """Whether this machine emulates the target, and so counts its instructions."""
         return not get_machine(target).native
 
     def measure_on_board(
@@ -281,17 +281,17 @@ class Arm:
         task: BoardTask,
         progress: Progress = silent,
     ) -> "tuple[Measurement, list[dict[str, np.ndarray]] | None]":
-        """Copy the program to a board, and time it there.
+        """Copy the program to a board and time it there.
 
         Raises:
-            UserError: The board does not do what it is asked (E0658), or the program fails.
+            UserError: A command on the board fails (E0658), or the program fails.
         """
         from tcc.backends.arm.measure import measurement_modes
 
         return measurement_modes.measure_on_board(folder, source, task, progress)
 
     def _get_runnable_machine(self, target: Target) -> Machine:
-        """Return a target's machine, if its programs run here."""
+        """Return a target's machine, if its programs run on this computer."""
         processor = replace(get_machine(target), isa=self.isa, signer=self.signer)
         if not processor.native and _find_qemu(processor).version is None:
             raise MissingTool(_find_qemu(processor))
@@ -306,14 +306,14 @@ def _find_qemu(processor: Machine) -> Tool:
 
 @contextmanager
 def _disable_import(name: str) -> Iterator[None]:
-    """Have a package look as if it were not installed, unless it is imported already.
+    """Make a package look uninstalled, unless it is already imported.
 
-    TVM imports PyTorch where that is installed, to exchange tensors with it: 3 s of 8 for a build.
+    TVM imports PyTorch if it is installed, to exchange tensors with it: 3 s of an 8 s build.
     """
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = None  # type: ignore[assignment] # what Python itself takes for "not here"
+    sys.modules[name] = None  # type: ignore[assignment] # Python treats None as "not installed"
     try:
         yield
     finally:

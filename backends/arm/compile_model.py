@@ -1,4 +1,4 @@
-"""From a model to an artifact: every step in turn."""
+"""Compiles a model to an artifact."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ from tcc.compiler.version import __version__
 
 
 class BuildError(Exception):
-    """A model cannot be built though nothing refused it: a fault of ours."""
+    """A supported model does not build: a defect of tcc."""
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A model as C and as the object files of its kernels, under a name."""
+    """A model's C and the object files of its kernels, with its name."""
 
     name: str
     network: Network
@@ -40,7 +40,7 @@ class CompiledModel:
 
     @property
     def memory(self) -> Memory:
-        """What running it takes."""
+        """The memory that the model needs."""
         arena = self.network.arena
         return Memory(self.network.arena_size, arena.bound, len(self.sources.weights))
 
@@ -48,31 +48,30 @@ class CompiledModel:
 def compile_sources(
     machine: Machine, model: Model, progress: Progress = silent, *, is_instrumented: bool = False
 ) -> CompiledModel:
-    """Return a model as C and kernels.
+    """Return a model's C and compiled kernels.
 
     Args:
-        machine: What to compile for.
-        model: What `refusals` let pass.
-        progress: Told of each kernel.
-        is_instrumented: Whether it counts how often levels are the last ones.
+        machine: The target machine.
+        model: A model without `refusals`.
+        progress: Called for each kernel.
+        is_instrumented: Whether the library counts saturated values.
 
     Raises:
-        UserError: It needs more memory than the machine's programs have (E0654).
-        BuildError: TVM fails; the message names the node.
+        UserError: The model needs more memory than a program on the machine can have (E0654).
+        BuildError: TVM fails; the message has the node.
         ZigError: A micro-kernel does not compile.
     """
-    # Once more after whatever passes were chosen: a kernel for a head that no artifact has would be
-    # compiled and called by nothing.
+    # Again after the chosen passes: otherwise kernels of training-only outputs would be compiled.
     model = drop_train_only(model)
     name = c_header.to_identifier(model.graph.name)
     steps = build_program(model.graph, model.weights, machine, progress)
-    # By the kernel: layers that are equal in all but weights share one function. The model's name
-    # in front keeps two networks in one program apart.
+    # One function per kernel: layers that differ only in weights share it. The prefix allows two
+    # networks in one program.
     symbols = {k: f"{name}_k{i}_{k.name}" for i, k in enumerate(steps.kernels)}
     try:
         kernels = objects.compile_kernels({s: k for k, s in symbols.items()}, machine, progress)
     except objects.CodegenError as error:
-        # TVM names a symbol; the user's line of the spec is what helps.
+        # TVM reports a symbol; report the line of the spec too.
         node = next(n for k, n in steps.kernels.items() if symbols[k] == error.symbol)
         at = next(n.at for n in model.graph.nodes if n.name == node)
         raise BuildError(
@@ -80,14 +79,14 @@ def compile_sources(
         ) from error
     quantized_outputs = find_quantized_outputs(steps)
     used = compute_buffers(steps, quantized_outputs[0] if quantized_outputs else ())
-    # Counts are added to by every run and read after it: they live through all steps.
+    # Counts accumulate over runs and are read afterwards: they live through all steps.
     last_step = len(steps.steps) + 1
     count_buffers = [
         Buffer(COUNTS_BUFFER, COUNT_BYTES * len(steps.steps), 0, last_step, is_scratch=True)
     ]
     scratch = create_input_scratch(steps.graph.inputs[0])
     arena = plan((*used, scratch, *(count_buffers if is_instrumented else ())))
-    # Here and not among refusals: how much a network needs is known once its values have places.
+    # Not a refusal: the memory is known only after values have offsets.
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
     network = Network(steps, arena, symbols, is_instrumented, machine.has_isa_variants)
     sources = c_source.generate_sources(network, name, f"tcc {__version__}, {machine.target.name}")
@@ -98,11 +97,11 @@ def compile_sources(
 def emit(
     machine: Machine, model: Model, progress: Progress = silent, *, is_instrumented: bool = False
 ) -> Artifact:
-    """Return the artifact of a model for a machine; the arguments are those of `compile_sources`.
+    """Return the artifact of a model for a machine; arguments as for `compile_sources`.
 
     Raises:
-        UserError: It needs more memory than the machine's programs have (E0654).
-        BuildError: TVM or zig fails; the message names the node.
+        UserError: The model needs more memory than a program on the machine can have (E0654).
+        BuildError: TVM or zig fails; the message has the node.
     """
     try:
         compiled_model = compile_sources(machine, model, progress, is_instrumented=is_instrumented)
@@ -123,7 +122,7 @@ def emit(
 
 
 def describe_step(step: ProgramStep) -> str:
-    """Return what computes a step, in words for people."""
+    """Return the name of a step's kernel and micro-kernels, for reports."""
     match step:
         case KernelCall(kernel, _, _):
             micro_names = ", ".join(micro_kernel.name for micro_kernel in kernel.micro_kernels)
@@ -138,14 +137,14 @@ TEMPLATE_FILES = {
     "model.pc": "{name}.pc",
     "model-config.cmake": "{name}-config.cmake",
 }
-"""Texts of `runtime/`, and what they are called beside a model."""
+"""Templates in `runtime/`, and their file names in an artifact."""
 
 _SIGNED = """
-                 starts only where @NAME@-run.sig is its signature by the key in @NAME@-run.pem"""
+                 starts only with a valid @NAME@-run.sig by the key in @NAME@-run.pem"""
 
 
 def _render_texts(network: Network, machine: Machine, name: str, weights: int) -> dict[str, str]:
-    """Return the texts by file name; `weights` is the bytes of constants."""
+    """Return the rendered templates by file name; `weights` is the size of the constants."""
     folder = files("tcc.backends.arm") / "runtime"
     substitutions = _build_substitutions(network, machine, name, weights)
     return {
@@ -167,7 +166,7 @@ def _build_substitutions(
         input_declaration = f"    static unsigned char rgb[{size}]; /* rows of an image */"
         run_call = f"{name}_predict(net, rgb, {width}, {height}, output, taken)"
     return {
-        # First, as it has words of its own.
+        # First, because it contains other placeholders.
         "SIGNED": _SIGNED if machine.signer else "",
         "NAME": name,
         "UPPER": upper,
@@ -184,6 +183,6 @@ def _build_substitutions(
 
 def _fill_template(text: str, substitutions: Mapping[str, str]) -> str:
     for placeholder, replacement in substitutions.items():
-        # Not `format`: C, pkg-config and CMake have braces and dollars of their own.
+        # Not `format`: C, pkg-config and CMake use braces and dollar signs.
         text = text.replace(f"@{placeholder}@", replacement)
     return text

@@ -1,4 +1,4 @@
-"""The processors that this backend builds for, and at what precisions."""
+"""The supported processors, and their precisions."""
 
 import platform
 from collections.abc import Mapping
@@ -11,33 +11,33 @@ from tcc.compiler.ir.target import Target
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import UnhandledError
 
-FP32_DIRECT = Precision("fp32-direct", "fp32 without Winograd's method, which rounds in more steps")
-INT8 = Precision("int8", "the integer program, real numbers going out", Arithmetic.INTEGER)
+FP32_DIRECT = Precision("fp32-direct", "fp32 without Winograd's method, which rounds more often")
+INT8 = Precision("int8", "the int8 model with float outputs", Arithmetic.INTEGER)
 INT8_I8 = Precision(
     "int8-i8",
-    "the same with 8-bit levels at its ends, whose real numbers come last",
+    "int8 with 8-bit quantized inputs and outputs, which are dequantized last",
     Arithmetic.INTEGER,
     float_io=False,
 )
 INT8_COUNTED = Precision(
     "int8-counted",
-    "int8, counting how many values of each layer are saturated",
+    "int8 that counts the saturated values of each layer",
     Arithmetic.INTEGER,
 )
 PRECISIONS = (FP32, INT8, INT8_I8, INT8_COUNTED)
 WITH_DIRECT = (FP32, FP32_DIRECT, *PRECISIONS[1:])
-"""Those of a processor that has kernels by Winograd's method."""
+"""The precisions of processors with kernels for Winograd's method."""
 
 
 GLIBC = "2.28"
-"""Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""
+"""The oldest glibc that the shared library works with: Debian 10, RHEL 8, Ubuntu 18.10."""
 PROGRAM_SUFFIX = "-run"
-"""What the runner program's name ends in."""
+"""The suffix of the runner program's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One processor, in the words of TVM, zig and qemu; `core` is its name in tables of kernels."""
+    """One processor, with its names in TVM, zig and qemu; `core` is its name in kernel tables."""
 
     target: Target
     llvm: Mapping[str, object] = field(compare=False, hash=False)
@@ -48,34 +48,34 @@ class Machine:
     qemu_cpu: str
     core: str
     has_cycle_model: bool = False
-    """Whether there is a model of its cycles."""
+    """Whether there is a cycle model of this processor."""
     has_isa_variants: bool = False
-    """Whether programs choose, when they are loaded, among forms of micro-kernels."""
+    """Whether programs choose variants of micro-kernels when they are loaded."""
     isa: str | None = None
-    """The instruction set that programs are told to use where they choose one."""
+    """The instruction set that programs are asked to use, if they have a choice."""
     direct: bool = False
-    """Whether floats are summed product by product, and never by Winograd's method."""
+    """Whether floats are summed product by product, never with Winograd's method."""
     signer: bytes | None = None
-    """The public key whose signature programs ask for when they start, if they ask for one."""
+    """The public key that programs check their signature with when they start, if they do."""
     cost_override: CoreCosts | None = field(default=None, compare=False, hash=False)
-    """Costs by which kernels are chosen in place of what is known of the core."""
+    """Kernel costs to use instead of the core's measured ones."""
 
     @property
     def costs(self) -> CoreCosts:
-        """What kernels cost on its core."""
+        """The costs of kernels on this processor's core."""
         return self.cost_override or core_costs.get_core_costs(self.core, self.target.name)
 
     @property
     def tile(self) -> Pair:
         """The register tile of plain loops: output channels by pixels.
 
-        A vector holds four floats everywhere. A tile of c by p keeps c * p / 4 sums in vector
-        registers, besides p / 4 vectors of pixels and a weight in every lane.
+        A vector has four floats everywhere. A tile of c by p needs c * p / 4 vector registers for
+        sums, p / 4 for pixels, and a weight in every lane.
         """
         return self.costs.tile
 
     def get_zig_target(self, libc: str) -> tuple[str, ...]:
-        """Return zig's option for this architecture and `gnu` or `musl`."""
+        """Return zig's target option for this architecture and the C library `gnu` or `musl`."""
         match libc:
             case "gnu":
                 version = f".{GLIBC}"
@@ -87,7 +87,7 @@ class Machine:
 
     @property
     def native(self) -> bool:
-        """Whether this machine runs such programs itself."""
+        """Whether this computer runs such programs without an emulator."""
         return platform.system() == "Linux" and platform.machine() in _NATIVE_MACHINES[self.arch]
 
 
@@ -96,7 +96,7 @@ _NATIVE_MACHINES = {
     "aarch64": {"aarch64"},
     "x86_64": {"x86_64"},
 }
-"""What `uname -m` says of the machines that run each architecture."""
+"""The output of `uname -m` on the machines that run each architecture."""
 
 
 def _create_target(name: str, title: str, precisions: tuple[Precision, ...] = PRECISIONS) -> Target:
@@ -111,8 +111,8 @@ def _create_cortex_a7() -> Machine:
         llvm={
             "mtriple": "armv7a-linux-gnueabihf",
             "mcpu": "cortex-a7",
-            # without slowfpvfmx off, LLVM splits every fused multiply-add in two; vmlx-hazards
-            # would keep them from following each other, which other cores stall on
+            # Without -slowfpvfmx, LLVM splits every fused multiply-add. vmlx-hazards would
+            # separate consecutive ones, which stall other cores.
             "mattr": ["+neon", "+vfp4", "-slowfpvfmx", "-vmlx-hazards"],
             "mfloat-abi": "hard",
         },
@@ -154,13 +154,13 @@ def _create_x86_64(name: str, title: str) -> Machine:
 
 
 def _create_host() -> tuple[Machine, ...]:
-    """Return a baseline of this machine's family, so that its bytes are those of any other.
+    """Return the baseline of this machine's family, so that any machine builds the same bytes.
 
-    There is none for other families than these.
+    Other families than these have none.
     """
     match platform.machine():
         case "aarch64" | "arm64":
-            # Any of them has what a Cortex-A53 has.
+            # Every 64-bit ARM processor has the features of a Cortex-A53.
             return (
                 _create_aarch64("host", "this machine (any 64-bit ARM)", "generic", "cortex_a53"),
             )

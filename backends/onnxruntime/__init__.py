@@ -1,1 +1,1 @@
-"""ONNX files for ONNX Runtime, which is also what runs them here."""
+"""Target for ONNX Runtime: ONNX files, which ONNX Runtime also runs on this machine."""

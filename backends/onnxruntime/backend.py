@@ -29,17 +29,17 @@ MODEL_FILE = "model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class OnnxRuntime:
-    """Builds `model.onnx`, with an open batch axis, and runs it on one thread.
+    """Builds `model.onnx` with a dynamic batch axis, and runs it on one thread.
 
-    At `fp32` batch norms stay: the file's weights are those of the spec under the spec's names,
-    which other tools can read and train on, and ONNX Runtime folds them by itself when it loads
-    it. `fp16` and `dynamic` are smaller files of the folded network. The integer program is
-    written with QLinearConv (`int8`), the same with weights that no processor multiplies wrongly
-    (`int8-u8u8`), and between floats for tools that want it so (`int8-qdq`).
+    At `fp32` batch norms are kept: the file has the spec's weights under the spec's names, so that
+    other tools can read and train them. ONNX Runtime folds the batch norms when it loads the file.
+    `fp16` and `dynamic` are smaller files of the folded network. The int8 model is written with
+    QLinearConv (`int8`), with unsigned weights that no processor saturates (`int8-u8u8`), or in QDQ
+    form for tools that require it (`int8-qdq`).
     """
 
     opset: int = 17
-    """The first that has LayerNormalization: the older, the more runtimes read the file."""
+    """First opset with LayerNormalization. Older opsets can be read by more runtimes."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -48,17 +48,17 @@ class OnnxRuntime:
         return (Target("onnxruntime", title, PRECISIONS, ("ort",), calibrates=True, runs=True),)
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what leaves all weights as they are, or else what a device runs."""
+        """Return passes that keep all weights for `fp32`, or else those for a device."""
         from tcc.compiler.passes import INFERENCE, INT8, PLAIN
 
-        # ONNX Runtime folds batch norms itself as it loads a file, so that keeping the spec's
-        # weights costs no time in a run.
+        # ONNX Runtime folds batch norms when it loads a file, so keeping the spec's weights costs
+        # no run time.
         if precision.full:
             return PLAIN
         return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
+        """Return onnx, for building, and ONNX Runtime, for running; both are installed with tcc."""
         needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
         return tuple(
             Tool(name, needed_for, installed_version(name), builds=builds)
@@ -66,7 +66,7 @@ class OnnxRuntime:
         )
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node that is none of tcc's own: each of those says its ONNX meaning itself."""
+        """Yield each node with a third-party op: tcc's own ops define their ONNX form."""
         from tcc.compiler.ops import INTERNAL, OPS
         from tcc.compiler.ops.integer import INTEGER_OPS
 
@@ -76,11 +76,11 @@ class OnnxRuntime:
                 yield Refusal(node, f"ONNX Runtime has no rule for {node.op.keyword}")
 
     def describe_caveats(self, target: Target, precision: Precision) -> str:
-        """Return that integers are slow here, if they may be."""
+        """Return a note if integer arithmetic may be slow on this processor."""
         return explain_slow_integers(read_features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
-        """Yield each table over the pixels of a map that is not computed instead."""
+        """Yield each lookup table over the pixels of a map that is not computed instead."""
         from tcc.compiler.lower.integer_variants import find_computed_form, find_slow_tables
 
         return find_slow_tables(
@@ -94,10 +94,10 @@ class OnnxRuntime:
         precision: Precision = FP32,
         progress: Progress = silent,
     ) -> Artifact:
-        """Return `model.onnx`, without what only training needs.
+        """Return `model.onnx`, without train-only parts.
 
         Raises:
-            UserError: The weights exceed what an ONNX file holds.
+            UserError: The weights exceed the size limit of an ONNX file.
         """
         from tcc.backends.onnxruntime.precision_conversion import encode_onnx
 
@@ -109,7 +109,7 @@ class OnnxRuntime:
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
-        """Compare the file with the one that the network gives.
+        """Compare the file with the file that the network gives.
 
         Raises:
             UserError: It cannot be read (E0651).
@@ -125,10 +125,10 @@ class OnnxRuntime:
         yield onnx_comparison.compare(MODEL_FILE, expected, actual, same_tools=sources.same_tools)
 
     def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
-        """Return what the file computes with.
+        """Return the number types that the file computes with.
 
         Raises:
-            UserError: It is no ONNX model, or one that tcc does not write (E0651).
+            UserError: It is not an ONNX model, or not one that tcc writes (E0651).
         """
         try:
             return _read_number_types(_read_bytes(folder / MODEL_FILE))
@@ -145,7 +145,7 @@ class OnnxRuntime:
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
 
         Raises:
-            UserError: It is no model that ONNX Runtime can run on these (E0651).
+            UserError: ONNX Runtime cannot run it on these tensors (E0651).
         """
         ort_session = _get_cached_session(folder / MODEL_FILE, _read_model(folder / MODEL_FILE))
         names = [output.name for output in ort_session.get_outputs()]
@@ -160,10 +160,10 @@ class OnnxRuntime:
     def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the file on tensors with all that lies between its layers given out; yield it.
+        """Run the file on tensors; yield the quantized values between its layers.
 
         Raises:
-            UserError: It is no model that ONNX Runtime can run on these (E0651).
+            UserError: ONNX Runtime cannot run it on these tensors (E0651).
         """
         from tcc.compiler.lower.onnx_inspection import INTEGERS
 
@@ -172,7 +172,7 @@ class OnnxRuntime:
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the file on tensors with its floats given out; yield them, errors as above."""
+        """Run the file on tensors; yield its float values. Errors as above."""
         from tcc.compiler.lower.onnx_inspection import FLOATS
 
         return _trace_values(folder / MODEL_FILE, source, tensors, FLOATS)
@@ -188,14 +188,14 @@ class OnnxRuntime:
         """Time the file on one thread.
 
         Raises:
-            UserError: It is no model that ONNX Runtime can run on this (E0651), or more threads
-                are asked for (E0601).
+            UserError: ONNX Runtime cannot run it (E0651), or more than one thread is requested
+                (E0601).
         """
         from tcc.compiler.ir import in_process
 
-        # Measured as it runs: `tcc run` and `verify` use one thread for the same reason.
+        # Measured in the way it runs: `tcc run` and `verify` use one thread for the same reason.
         if workload.threads != 1:
-            message = "ONNX Runtime runs on one thread here, as its sums change with their number"
+            message = "ONNX Runtime runs on one thread here; more threads would change the results"
             raise fail("E0601", message, make_file_span("--threads"))
         feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
         path = folder / MODEL_FILE
@@ -216,20 +216,20 @@ class OnnxRuntime:
 
 
 def _remove_batch_axis(batch: object) -> "np.ndarray":
-    """Return what an output gives for the one input of a batch."""
+    """Return an output without its batch axis of size one."""
     shape = getattr(batch, "shape", ())
     if shape[:1] != (1,):
-        dims = "x".join(map(str, shape)) or "one number"
-        raise ValueError(f"an output of shape {dims} is no batch of one")
+        dims = "x".join(map(str, shape)) or "()"
+        raise ValueError(f"an output of shape {dims} is not a batch of one")
     output: np.ndarray = batch[0]  # type: ignore[index]
     return output
 
 
 def create_session(path: Path) -> "Session":
-    """Return a session of one thread, whose integer products are right on this processor.
+    """Return a session on one thread, with correct integer products on this processor.
 
     Raises:
-        UserError: It is no model that ONNX Runtime can load (E0651).
+        UserError: ONNX Runtime cannot load the model (E0651).
     """
     return _create_checked_session(path, _read_model(path))
 
@@ -247,7 +247,7 @@ def _create_checked_session(path: Path, content: bytes) -> "Session":
 
     has_exact_products = select_product_types(read_features()).unsigned
     try:
-        # The file may be a stranger's: nothing in the runtime would end a loop.
+        # The file may be untrusted, and nothing in the runtime would end an endless loop.
         onnx_inspection.check_control_flow(content)
         return sessions.create_session(
             content, deterministic=True, exact_products=has_exact_products
@@ -258,9 +258,9 @@ def _create_checked_session(path: Path, content: bytes) -> "Session":
 
 @lru_cache(maxsize=1)
 def _get_cached_session(path: Path, content: bytes) -> "Session":
-    """Return the session of a file, which is kept: many batches go through one file.
+    """Return the session of a file, cached because many batches use one file.
 
-    By what is in it, so that another one in its place is opened anew.
+    The content is part of the cache key, so a changed file is opened again.
     """
     return _create_checked_session(path, content)
 
@@ -275,7 +275,7 @@ def _read_number_types(content: bytes) -> NumberTypes:
 def _read_bytes(path: Path) -> bytes:
     with regular_files.open_file(
         path
-    ) as file:  # whose bytes have no name that a locale could not spell
+    ) as file:  # read as bytes: the file name may be in any encoding
         return file.read()
 
 
@@ -288,7 +288,7 @@ def _create_error(path: Path, action: str, error: Exception) -> UserError:
 def _trace_values(
     path: Path, source: Input, tensors: "Iterable[np.ndarray]", kinds: tuple[int, ...]
 ) -> "Iterator[Mapping[str, np.ndarray]]":
-    """Yield a file's values of some types for each tensor, without batch axes where that is one."""
+    """Yield a file's values of some types for each tensor, without batch axes of size one."""
     from tcc.compiler.lower.onnx_inspection import add_inner_outputs
 
     try:

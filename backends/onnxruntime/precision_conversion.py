@@ -1,4 +1,4 @@
-"""What a model becomes at each precision before it is written."""
+"""Conversion of a model to each precision, before it is written."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,17 +20,17 @@ from tcc.compiler.lower.small_weights import convert_float16, quantize_dynamic
 
 
 def keep_model(model: Model) -> Model:
-    """Return the model."""
+    """Return the model unchanged."""
     return model
 
 
 def optimize_model(model: Model) -> Model:
-    """Return the integer program as ONNX Runtime runs it fastest."""
+    """Return the integer program in the form that ONNX Runtime runs fastest."""
     return pad_channels(replace_tables(model))
 
 
 def use_unsigned_weights(model: Model) -> Model:
-    """Return the same with weights whose products no processor gets wrong."""
+    """Return the integer program with unsigned weights, for correct products on all processors."""
     return convert_to_unsigned(replace_tables(model))
 
 
@@ -43,27 +43,27 @@ CONVERSIONS: Mapping[Precision, Callable[[Model], Model]] = {
     INT8_U8U8: use_unsigned_weights,
     INT8_QDQ: convert_to_qdq,
 }
-# Whose equal weights are not made one either: other tools look them up by the spec's names.
+# Equal weights are not merged either: other tools look them up by the spec's names.
 NAMED_PRECISIONS = frozenset({FP32})
-"""Forms in which every weight of the spec stands under its own name."""
+"""Precisions that keep every weight of the spec under its name."""
 EXPANDED_PRECISIONS = frozenset({INT8_QDQ})
-"""Forms whose constants of one number are written out: tools that make integers of floats look for
-constants, and ONNX Runtime makes some filled ones unsigned twice, and does not load the file."""
+"""Precisions with scalar constants written out. Tools that quantize float models look for
+constants, and ONNX Runtime converts some filled ones to unsigned twice and then fails to load."""
 VNNI_NOTE = (
     "On x86-64 processors without VNNI, products of unsigned and signed 8-bit integers saturate: "
     "set ONNX Runtime's session option session.x64quantprecision to 1 there."
 )
 NOTES = {**dict.fromkeys(CONVERSIONS, ""), INT8: VNNI_NOTE, INT8_I8: VNNI_NOTE, INT8_QDQ: VNNI_NOTE}
-"""What a file says to whoever loads it without tcc."""
+"""Note in the file for users who load it without tcc."""
 
 
 def encode_onnx(model: Model, precision: Precision, opset: int) -> bytes:
-    """Return the file of a model at a precision; an integer one takes the integer program."""
+    """Return the file of a model at a precision; for int8 precisions, of the integer program."""
     lowered = lower(CONVERSIONS[precision](model), opset)
     declare_narrow(lowered, model.graph)
     if precision not in NAMED_PRECISIONS:
         lowered = merge_constants(lowered, fill=precision not in EXPANDED_PRECISIONS)
-    # In the file itself, as whoever has only that cannot know it.
+    # Stored in the file, because users may have only the file.
     lowered.doc_string = NOTES[precision]
     content: bytes = lowered.SerializeToString(deterministic=True)
     return content

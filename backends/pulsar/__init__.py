@@ -1,1 +1,1 @@
-"""AXERA's NPUs, whose compilers are Pulsar and Pulsar2: what these take as it is."""
+"""Packages for AXERA NPUs, which the vendor compilers Pulsar and Pulsar2 read unchanged."""

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 COMPILED = "compiled"
-"""The folder of what the tool made, where it was here."""
+"""The folder of the vendor tool's outputs, where the tool ran on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPackage:
-    """Runs a file of a package. It shows what the file means, and nothing of the NPU."""
+    """Runs one file of a package on the CPU. It does not simulate the NPU itself."""
 
     targets: tuple[Target, ...]
     file: str
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return ONNX Runtime, which comes with tcc."""
+        """Return ONNX Runtime, which is installed with tcc."""
         use = f"run {self.file} of packages"
         return (Tool("onnxruntime", use, installed_version("onnxruntime"), builds=False),)
 
@@ -41,7 +41,7 @@ class SimulatedPackage:
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
 
         Raises:
-            UserError: It is no model that ONNX Runtime can run on these (E0651).
+            UserError: ONNX Runtime cannot run the file on these tensors (E0651).
         """
         from tcc.compiler.lower import onnx_inspection
         from tcc.compiler.reference import onnxruntime_session as sessions
@@ -50,23 +50,23 @@ class SimulatedPackage:
         try:
             with regular_files.open_file(path) as file:
                 content = file.read()
-            # The file may be a stranger's: nothing in the runtime would end a loop.
+            # The file may come from somebody else: the runtime never ends an infinite loop.
             onnx_inspection.check_control_flow(content)
             session = sessions.create_session(content, deterministic=True)
             names = [output.name for output in session.get_outputs()]
-            # What the NPU is given are floats, also where an image's are whole numbers.
+            # The NPU reads floats, even where an image has integer pixel values.
             feeds = ({source.name: tensor[None].astype("float32")} for tensor in tensors)
             runs = [session.run(names, feed) for feed in feeds]
-        except Exception as error:  # the runtime has exception types of its own for each cause
+        except Exception as error:  # the runtime has its own exception type for each cause
             raise _make_model_error(path, error) from error
         return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
 
 @dataclass(frozen=True, slots=True)
 class Pulsar:
-    """Builds what one of the makers' toolchains compiles, by the rules of its documents.
+    """Builds packages for one of the vendor toolchains, by the rules of its documents.
 
-    Where docker and the toolchain's image are, it has the package compiled too.
+    Where docker and the toolchain's image are installed, it also compiles the package.
     """
 
     toolchain: Toolchain
@@ -83,27 +83,27 @@ class Pulsar:
 
     @property
     def archive(self) -> str:
-        """The path of the package's file with what it was calibrated with."""
+        """The path of the package's file with the calibration inputs."""
         return ARCHIVE
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what makes of a model one of operators that the NPU has."""
+        """Return the passes that rewrite a model to operators that the NPU supports."""
         from tcc.backends.pulsar.rewrite import FLOAT_PASSES
 
         return FLOAT_PASSES[self.toolchain]
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return onnx, which builds and comes with tcc."""
+        """Return onnx, which writes the files and is installed with tcc."""
         return (Tool("onnx", "write ONNX files", installed_version("onnx")),)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node that the documents say the NPU cannot run."""
+        """Yield each node that the NPU cannot run according to the documents."""
         from tcc.backends.pulsar.rules import support_check
 
         return support_check.find_refusals(graph, get_chip(target.name))
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
-        """Yield each node that the documents say is slow, or may not be for the NPU."""
+        """Yield each node that is slow, or may not run on the NPU, according to the documents."""
         from tcc.backends.pulsar.rules import support_check
 
         return support_check.find_remarks(graph, get_chip(target.name))
@@ -115,10 +115,10 @@ class Pulsar:
         precision: Precision,
         progress: Progress = silent,
     ) -> Artifact:
-        """Return the files of a package, and what the tool made of them where it is here.
+        """Return the files of a package, and the tool's outputs if the tool is installed.
 
         Raises:
-            UserError: The weights exceed what an ONNX file holds, or the tool fails (E0672).
+            UserError: The weights are too large for an ONNX file, or the tool fails (E0672).
         """
         from tcc.backends.pulsar import container, contract, logs, scripts
         from tcc.backends.pulsar.container import ToolImage
@@ -128,8 +128,7 @@ class Pulsar:
         progress(target.name, 0, 1)
         target_chip, tool = get_chip(target.name), TOOLS[self.toolchain]
         files = build_package_files(sources, target_chip, rounded=precision == ROUNDED_INT8)
-        # By the files as written: what passes or the writer do to a graph that was allowed is seen
-        # as well.
+        # Check the written files: this also covers what passes or the writer did to the graph.
         check.verify(files, target_chip)
         image = container.find_image(tool) if sources.compiles else ToolImage("", "--no-tool")
         report = None
@@ -148,7 +147,7 @@ class Pulsar:
         return Artifact(files, frozenset({"build.sh"}), report, uncompiled=image.missing_reason)
 
     def find_simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
-        """Return what runs the integer program that Pulsar2 reads; Pulsar is given floats alone."""
+        """Return a runner for the int8 model of Pulsar2; packages for Pulsar have only floats."""
         from tcc.backends.pulsar.package import QDQ_FILE
 
         match self.toolchain:
@@ -163,7 +162,7 @@ class Pulsar:
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
-        """Compare the networks that the tool is given; what it compiled is its own."""
+        """Compare the package's networks with those of this model, but not the tool's output."""
         from tcc.backends.pulsar.package import build_networks
         from tcc.compiler.lower import onnx_comparison
 
@@ -173,7 +172,7 @@ class Pulsar:
         )
         for file, expected in models.items():
             if not (folder / file).is_file():
-                yield ConstantCheck(file, problem="it is not in the package")
+                yield ConstantCheck(file, problem="it is missing from the package")
                 continue
             if expected is None:
                 yield ConstantCheck(file, uncompared=UNKNOWN)
@@ -182,12 +181,12 @@ class Pulsar:
                 actual = opened.read()
             yield onnx_comparison.compare(file, expected, actual, same_tools=sources.same_tools)
         if (folder / COMPILED).is_dir():
-            yield ConstantCheck(COMPILED, uncompared="it is the NPU tool's work")
+            yield ConstantCheck(COMPILED, uncompared="the NPU tool wrote it")
 
     def pack_calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
-        """Return the archive of samples that the package has, and how many it took."""
+        """Return the package's archive of samples, and how many samples it contains."""
         from tcc.backends.pulsar import calibration_data
 
         return calibration_data.pack_samples(source, samples, self.toolchain)
@@ -195,10 +194,10 @@ class Pulsar:
     def read_tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
     ) -> ToolResults:
-        """Return what the tool said in a log, and gave for the goldens, in `gt` beside it.
+        """Return the tool's report from its log, and its golden outputs from `gt` next to the log.
 
         Raises:
-            UserError: It is no log of the tool (E0671), or what is beside it are no outputs.
+            UserError: The file is not a log of the tool, or `gt` does not fit the outputs (E0671).
         """
         from tcc.backends.pulsar import logs
 

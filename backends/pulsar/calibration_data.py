@@ -1,4 +1,4 @@
-"""The inputs that AXERA's tools calibrate with, as files of one archive."""
+"""The calibration inputs for AXERA's tools, as files of one archive."""
 
 import io
 import struct
@@ -15,27 +15,27 @@ from tcc.backends.pulsar.chips import Toolchain
 from tcc.compiler.ir.graph import Input
 
 MAX_SAMPLES = 256
-"""Inputs in an archive, as many as the makers' own examples take."""
+"""Largest number of inputs in an archive; the vendor's own examples use as many."""
 MAX_ARCHIVE_BYTES = 1 << 28
-"""Bytes of an archive, above which it gets no more inputs."""
+"""Size in bytes above which an archive gets no more inputs."""
 Tensor = NDArray[np.float32]
 
 
 def has_pixel_input(source: Input) -> bool:
-    """Whether a network's input is made of grey levels by a mean and a deviation, as tools do it.
+    """Whether the tools can compute the network's input from 8-bit pixels by mean and deviation.
 
-    What is divided by its own maximum, or is no image, comes in as numbers that are ready.
+    An input that is divided by its own maximum, or is not an image, is stored preprocessed.
     """
     return source.preprocess is not None and source.preprocess.scale == "255"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return grey levels (height, width, 1 or 3) as PNG, of which every reader gets these back.
+    """Return 8-bit pixel values (height, width, 1 or 3) as PNG; every reader returns the same.
 
-    The file says nothing of colours beyond grey or RGB, which some readers would apply.
+    The file has no colour information beyond grey or RGB, because some readers would apply it.
     """
     height, width, channels = pixels.shape
-    # Written here: Pillow may add chunks of colour, and its bytes change with zlib's build.
+    # Not with Pillow: it may add colour chunks, and its bytes depend on the build of zlib.
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     head = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
@@ -52,9 +52,9 @@ def _encode_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def encode_image(source: Input, tensor: Tensor) -> bytes:
-    """Return grey levels (channels, height, width) of a network's colours as PNG.
+    """Return 8-bit pixel values (channels, height, width) in the network's colour order as PNG.
 
-    PNG has no order of colours but RGB, which those who want BGR swap when they read it.
+    PNG stores RGB only. Readers that want BGR swap the channels.
     """
     pixels = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8)
     swapped = source.preprocess is not None and source.preprocess.color == "bgr"
@@ -62,7 +62,7 @@ def encode_image(source: Input, tensor: Tensor) -> bytes:
 
 
 def encode_sample(source: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[bytes, str]:
-    """Return an input as a toolchain reads it, and the suffix of its file."""
+    """Return an input in the toolchain's format, and the suffix of its file."""
     if has_pixel_input(source):
         return encode_image(source, tensor), ".png"
     match toolchain:
@@ -70,7 +70,7 @@ def encode_sample(source: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[
             return _encode_floats(tensor), ".bin"
         case Toolchain.PULSAR2:
             stream = io.BytesIO()
-            # Version 1.0 of the format, without pickles: `np.save` may choose another.
+            # Always version 1.0 of the format, without pickles: `np.save` may choose another.
             array = np.ascontiguousarray(tensor[None], "<f4")
             np.lib.format.write_array(stream, array, (1, 0), False)
             return stream.getvalue(), ".npy"
@@ -79,13 +79,13 @@ def encode_sample(source: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[
 
 
 def _encode_floats(tensor: Tensor) -> bytes:
-    """Return numbers as they lie in memory, little-endian float32."""
+    """Return the values in memory order, as little-endian float32."""
     raw: bytes = np.ascontiguousarray(tensor, "<f4").tobytes()
     return raw
 
 
 def encode_board_input(source: Input, tensor: Tensor) -> bytes:
-    """Return an input's bytes on the board: levels, channels last, or float32 as the network's."""
+    """Return an input's bytes on the board: pixel values, channels last, or float32 values."""
     if not has_pixel_input(source):
         return _encode_floats(tensor)
     pixels: bytes = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8).tobytes()
@@ -95,13 +95,13 @@ def encode_board_input(source: Input, tensor: Tensor) -> bytes:
 def pack_samples(
     source: Input, samples: Iterable[Tensor], toolchain: Toolchain
 ) -> tuple[bytes, int]:
-    """Return an archive of the first samples, and how many it has; names are numbers alone."""
+    """Return an archive of the first samples, and their count; file names are numbers only."""
     files: dict[str, bytes] = {}
     size = 0
     for number, tensor in enumerate(islice(samples, MAX_SAMPLES), 1):
         content, suffix = encode_sample(source, tensor, toolchain)
         size += len(content)
-        # One at least, however large: an archive without inputs calibrates nothing.
+        # Take at least one, however large: calibration needs an input.
         if size > MAX_ARCHIVE_BYTES and files:
             break
         files[f"{number:04d}{suffix}"] = content
@@ -111,7 +111,7 @@ def pack_samples(
 def build_archive(files: Mapping[str, bytes]) -> bytes:
     """Return a tar archive without times and owners, in the order of the names."""
     stream = io.BytesIO()
-    # USTAR: the other forms add headers of their own where a name or a number asks for one.
+    # USTAR: other formats add headers for some names and numbers.
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in sorted(files.items()):
             member = tarfile.TarInfo(name)

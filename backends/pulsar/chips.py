@@ -1,4 +1,4 @@
-"""The chips, each a record, and which of AXERA's two toolchains compiles for it, at what."""
+"""The supported chips, the AXERA toolchain of each, and the precisions of each toolchain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,50 +8,53 @@ from tcc.compiler.ir.precision import Arithmetic, Precision
 
 
 class Toolchain(Enum):
-    """What makes a chip's file of an ONNX model."""
+    """The vendor compiler that turns an ONNX model into a chip's file."""
 
     PULSAR = "Pulsar"
-    """`pulsar build`, of the first chips: makes a `.joint` of a float model."""
+    """`pulsar build`, for the first chips: compiles a float model to a `.joint` file."""
     PULSAR2 = "Pulsar2"
-    """`pulsar2 build`: makes an `.axmodel`, of a float model or one with quantise operators."""
+    """`pulsar2 build`: compiles a float or QDQ model to an `.axmodel` file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A target, and what its toolchain calls it and reads."""
+    """A target, with its names and file versions in the toolchain."""
 
     target: str
     title: str
     hardware: str
-    """The word after `--target_hardware`."""
+    """The value of `--target_hardware`."""
     toolchain: Toolchain
     opset: int = 13
-    """The one that the operator lists name, and with which IR version 7 is written, which
-    Pulsar's logs show. Pulsar2 reads 11 and later."""
+    """The opset of the operator lists. Files with it have IR version 7, as in Pulsar's logs.
+    Pulsar2 reads opset 11 and later."""
 
 
-AX620 = Chip("ax620", "AXERA AX620A, an NPU, by Pulsar", "AX620", Toolchain.PULSAR)
+AX620 = Chip("ax620", "AXERA AX620A NPU, compiled by Pulsar", "AX620", Toolchain.PULSAR)
 AX620E = Chip(
-    "ax620e", "AXERA AX620E (AX630C, AX620Q), an NPU, by Pulsar2", "AX620E", Toolchain.PULSAR2
+    "ax620e",
+    "AXERA AX620E (AX630C, AX620Q) NPU, compiled by Pulsar2",
+    "AX620E",
+    Toolchain.PULSAR2,
 )
-AX650 = Chip("ax650", "AXERA AX650, an NPU, by Pulsar2", "AX650", Toolchain.PULSAR2)
+AX650 = Chip("ax650", "AXERA AX650 NPU, compiled by Pulsar2", "AX650", Toolchain.PULSAR2)
 CHIPS: Sequence[Chip] = (AX620, AX620E, AX650)
-"""Every chip that is built for."""
+"""Every supported chip."""
 
 
 def get_chip(target: str) -> Chip:
-    """Return the chip of a target's name."""
+    """Return the chip of a target."""
     return next(candidate for candidate in CHIPS if candidate.target == target)
 
 
-VENDOR_INT8 = Precision("int8", "8-bit integers of the NPU tool's own choosing", Arithmetic.VENDOR)
+VENDOR_INT8 = Precision("int8", "8-bit integers; the NPU tool sets the scales", Arithmetic.VENDOR)
 ROUNDED_INT8 = Precision(
     "int8-rounded",
-    "experimental: the same, of weights that are rounded to 8 bits a filter beforehand",
+    "experimental: as int8, but the weights are first rounded to 8 bits per filter",
     Arithmetic.VENDOR,
 )
 QDQ_INT8 = Precision(
-    "int8", "the integer program's scales, which the NPU tool keeps", Arithmetic.SIMULATED
+    "int8", "8-bit integers; the NPU tool keeps the int8 model's scales", Arithmetic.SIMULATED
 )
 PRECISIONS = {Toolchain.PULSAR: (VENDOR_INT8, ROUNDED_INT8), Toolchain.PULSAR2: (QDQ_INT8,)}
-"""The first is what is built unless another is asked for: none has floats."""
+"""The first precision is the default. No toolchain builds floats."""

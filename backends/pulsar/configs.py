@@ -1,9 +1,9 @@
-"""What the toolchains are to do, from a network's input: `config.prototxt` and `config.json`.
+"""The configurations of the toolchains: `config.prototxt` and `config.json`.
 
-Names, words and nesting are those of the manuals: of Pulsar 0.6.1 (AXERA-TECH/pulsar-docs, in
+Names, values and nesting follow the manuals: of Pulsar 0.6.1 (AXERA-TECH/pulsar-docs, in
 Chinese, at f391cff), and of Pulsar2 7.0 (AXERA-TECH/pulsar2-docs-en at 83fa86a,
-`user_guides_config/config.md`). Pulsar2 passes over keys that it does not know, and computes
-something else than was meant: tests compare both files with what the manuals have.
+`user_guides_config/config.md`). Pulsar2 ignores unknown keys and then silently computes
+something else: tests compare both files with the manuals.
 """
 
 import json
@@ -17,18 +17,18 @@ from tcc.compiler.ir.graph import Input
 
 COMPILED = "compiled.axmodel"
 MAX_COMPARED = 4
-"""Inputs with which Pulsar compares its layers; the manual warns that it is slow."""
+"""Number of inputs on which Pulsar compares its layers; the manual warns that it is slow."""
 EVALUATOR = "neuwizard.evaluator.error_measure_evaluator"
 
 
 def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
-    """Return `config.prototxt` of a network with one input, calibrated with so many samples.
+    """Return `config.prototxt` of a network with one input and `samples` calibration inputs.
 
-    Its half of the NPU is the one that boards leave to users. Ranges are of tensors: the manual
-    warns that ranges of channels may lose accuracy.
+    The network gets the half of the NPU that boards leave to users. Ranges are per tensor: the
+    manual warns that per-channel ranges may reduce accuracy.
     """
     name, image = _quote(source.name), has_pixel_input(source)
-    # The colour of floats that are no image is left to the default, the same on both sides.
+    # An input that is not an image keeps the default colour, the same on both sides.
     border = {"tensor_name": name}
     if image and source.preprocess:
         border["color_space"] = f"TENSOR_COLOR_SPACE_{get_color_name(source.preprocess)}"
@@ -41,7 +41,7 @@ def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> 
             "onnx_setting": {"mode": "DISABLED"},
             "axe_setting": {"mode": "ENABLED", "axe_param": {"optimize_slim_model": True}},
         },
-        # The same colours on both sides, or the tool would swap channels by itself.
+        # The same colours on both sides; otherwise the tool swaps channels.
         "src_input_tensors": border,
         "dst_input_tensors": {
             **border,
@@ -62,8 +62,7 @@ def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> 
             "dataset_conf_calibration": {
                 **archive, "size": samples, "batch_size": 1,
                 "calibration_strategy": "CALIB_STRATEGY_PER_TENSOR",
-                # Of the two that the manual recommends, the one that a single far value does not
-                # move.
+                # The manual recommends two methods. This one is not moved by a single outlier.
                 "observer_method": "OBSVR_METHOD_MSE_CLIPPING",
             },
             "dataset_conf_error_measurement": {
@@ -84,13 +83,13 @@ def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> 
 
 
 def _build_input_attributes(source: Input) -> Mapping[str, Any]:
-    """Return how levels become the network's input, in the order of the contract."""
+    """Return the steps from pixel values to the network's input, in the contract's order."""
     pre = source.preprocess
     if pre is None or not has_pixel_input(source):
         return {"type": "FLOAT32"}
     if pre.raw:
         return {}
-    # A division by 255, not a product with its rounded inverse: the contract's own step.
+    # Divide by 255, as the contract does; multiplying by the rounded inverse differs.
     scale = {"slope": 1.0, "slope_divisor": 255.0, "bias": 0.0}
     normalization = {"mean": pre.mean, "std": pre.std}
     steps = [{"affine_preprocess": scale}, {"input_normalization": normalization}]
@@ -98,7 +97,7 @@ def _build_input_attributes(source: Input) -> Mapping[str, Any]:
 
 
 def _print_message(message: Mapping[str, Any], indent: str = "") -> Sequence[str]:
-    """Return the text form of protocol buffers, a field a line; a list repeats its field."""
+    """Return a message in protocol-buffer text format, one line per field; lists repeat it."""
     lines: list[str] = []
     for name, field in message.items():
         for part in field if isinstance(field, list) else (field,):
@@ -119,7 +118,7 @@ def _print_scalar(scalar: str | float | tuple[float, ...]) -> str:
         return f"[{spelled}]" if len(scalar) > 1 else spelled
     if isinstance(scalar, bool):
         return str(scalar).lower()
-    # Nine digits tell every float32 from its neighbours; protocol buffers keep no more.
+    # Nine digits identify every float32; protocol buffers keep no more.
     return f"{scalar:.9g}" if isinstance(scalar, float) else str(scalar)
 
 
@@ -130,8 +129,8 @@ def _quote(text: str) -> str:
 def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: bool) -> bytes:
     """Return the configuration of a network that Pulsar2 compiles.
 
-    That of one which has our scales, `model_qdq.onnx`, is like the maker's own for such networks
-    in `check` and the biases; the tool quantizes the floats of `model.onnx` by itself.
+    For `model_qdq.onnx`, which has tcc's scales, `check` and the bias type follow the vendor's
+    configuration for such networks. For `model.onnx` the tool computes the scales.
     """
     pre = source.preprocess if has_pixel_input(source) else None
     input_config: dict[str, Any] = {
@@ -141,7 +140,7 @@ def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantize
         "calibration_size": samples,
     }
     color = get_color_name(pre) if pre else "AutoColorSpace"
-    if pre:  # images are read in the order of the network's colours
+    if pre:  # images are read in the network's colour order
         mean, std = (
             ((0.0,), (1.0,)) if pre.raw else (_scale_to_pixels(pre.mean), _scale_to_pixels(pre.std))
         )
@@ -156,7 +155,7 @@ def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantize
         "npu_mode": "NPU1",
         "quant": {
             "input_configs": [input_config],
-            # MSE, as for Pulsar: a range that one far value does not move.
+            # MSE, as for Pulsar: one outlier does not move the range.
             "calibration_method": "MinMax" if quantized else "MSE",
             "precision_analysis": True,
             "precision_analysis_method": "EndToEnd",
@@ -180,5 +179,5 @@ def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantize
 
 
 def _scale_to_pixels(shares: tuple[float, ...]) -> tuple[float, ...]:
-    """Return shares of white as grey levels, without digits that no float32 has."""
+    """Return fractions of white as pixel values, without digits that no float32 has."""
     return tuple(float(f"{255 * share:.9g}") for share in shares)

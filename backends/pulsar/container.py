@@ -1,4 +1,4 @@
-"""The tools in docker: whether an image is here, and a package compiled by it."""
+"""Runs the vendor tools in docker: finds an image, and compiles a package with it."""
 
 import os
 import re
@@ -18,24 +18,24 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
 LIST_SECONDS, COMPILE_SECONDS, STOP_SECONDS = 10, 6 * 3600, 10
-"""Seconds that docker gets to list images, the tool to compile, and both to end when told to."""
+"""Time limits: docker lists images, the tool compiles, and both stop after a signal."""
 MAX_LOG_CHARS = 2000
-"""Characters of a log's end that an error has."""
+"""Characters from the end of a log that an error quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolImage:
-    """The tool's image, the newest by its tag; without one, why there is none."""
+    """The tool's newest image by its tag, or the reason why there is none."""
 
     name: str
     missing_reason: str = ""
 
 
 def find_image(tool: NpuTool) -> ToolImage:
-    """Return the tool's image, if docker has one."""
+    """Return the tool's newest docker image, if there is one."""
     docker = shutil.which("docker")
     if docker is None:
-        return ToolImage("", "docker is not here")
+        return ToolImage("", "docker is not on PATH")
     command = [docker, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]
     try:
         listing = subprocess.run(command, capture_output=True, timeout=LIST_SECONDS, check=False)
@@ -46,7 +46,7 @@ def find_image(tool: NpuTool) -> ToolImage:
     if listing.returncode:
         error_lines = listing.stderr.decode(errors="replace").strip().splitlines()
         return ToolImage(
-            "", f"docker failed: {(error_lines or ['it does not say why'])[-1][:MAX_LOG_CHARS]}"
+            "", f"docker failed: {(error_lines or ['it gave no reason'])[-1][:MAX_LOG_CHARS]}"
         )
     names = (line.strip() for line in listing.stdout.decode(errors="replace").splitlines())
     tool_images = (name for name in names if name.rpartition(":")[0] in tool.images)
@@ -55,8 +55,8 @@ def find_image(tool: NpuTool) -> ToolImage:
 
 
 def _make_version_key(name: str) -> tuple[str | int, ...]:
-    """Return a key that sorts names as `sort -V` does, which `build.sh` uses: 9.9 before 10.1."""
-    # Every second part is a number, so that parts of one place are of one type.
+    """Return a key that sorts names like `sort -V` in `build.sh`: 9.9 before 10.1."""
+    # Every second part is a number, so parts at the same position have the same type.
     parts = re.split(r"([0-9]+)", name)
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
 
@@ -68,10 +68,10 @@ def compile_package(
     outputs: Iterable[str],
     progress: Progress,
 ) -> Mapping[str, bytes]:
-    """Return what the tool makes of a package: its result, its log, and those `outputs` there are.
+    """Return the tool's outputs for a package: its result, its log, and existing `outputs`.
 
     Raises:
-        UserError: The tool fails (E0672), with its last words.
+        UserError: The tool fails (E0672); the error has the end of its log.
     """
     progress(tool.name, 0, 1)
     with atomic_files.create_scratch_folder() as folder:
@@ -93,7 +93,7 @@ def compile_package(
             }
         except OSError as error:
             raise _make_compile_error(
-                tool, image, f"cannot read what it made: {error.strerror}"
+                tool, image, f"cannot read its output files: {error.strerror}"
             ) from error
     progress(tool.name, 1, 1)
     return compiled_files
@@ -101,14 +101,14 @@ def compile_package(
 
 def _make_compile_error(tool: NpuTool, image: str, log_text: str) -> UserError:
     message = f"{tool.name} did not compile the package"
-    help = "the package itself is well: `--no-tool` writes it without compiling"
+    help = "the package is complete; add `--no-tool` to write it without compiling it"
     return fail(
         "E0672", message, make_file_span(image), label=log_text[-MAX_LOG_CHARS:].strip(), help=help
     )
 
 
 def _run(command: list[str], image: str, log_path: Path) -> str:
-    """Run a command to its end, however that comes, and return the end of what it said."""
+    """Run a command until it ends or times out, and return the end of its output."""
     timeout_text = ""
     with log_path.open("wb") as stream:
         process = subprocess.Popen(
@@ -117,8 +117,8 @@ def _run(command: list[str], image: str, log_path: Path) -> str:
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=os.environ | {"IMAGE": image},
-            # A session of its own, so that an interrupt at the keyboard reaches us first, and all
-            # that docker's client started can be ended together.
+            # A session of its own: a keyboard interrupt then reaches tcc first, which stops
+            # every process that docker's client started.
             start_new_session=True,
         )
         try:
@@ -128,15 +128,15 @@ def _run(command: list[str], image: str, log_path: Path) -> str:
         finally:
             _stop_process(process)
     with log_path.open("rb") as stream:
-        # Logs of these tools run to megabytes of progress bars; why it failed stands at the end.
-        # Four bytes are the most that a character takes.
+        # These logs have megabytes of progress bars; the reason for a failure is at the end.
+        # A character has at most four bytes.
         stream.seek(max(0, log_path.stat().st_size - 4 * MAX_LOG_CHARS))
         return stream.read().decode(errors="replace") + timeout_text
 
 
 def _stop_process(process: "subprocess.Popen[bytes]") -> None:
-    """End a command and all that it started; `build.sh` has docker remove its container."""
-    with suppress(ProcessLookupError):  # nothing of it is left
+    """Stop a command and every process it started; `build.sh` removes docker's container."""
+    with suppress(ProcessLookupError):  # every process has ended
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:

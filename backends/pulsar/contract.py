@@ -1,4 +1,4 @@
-"""What a package's programs know of its network: the input contract, the outputs, their labels."""
+"""The network's contract for a package's programs: input format, outputs and their labels."""
 
 import json
 from collections.abc import Iterator
@@ -12,22 +12,22 @@ from tcc.compiler.support.diagnostics import UnhandledError
 
 
 def read_device_file(name: str) -> bytes:
-    """Return a program of the folder `device/`."""
+    """Return a file of the folder `device/`."""
     return (files("tcc.backends.pulsar") / "device" / name).read_bytes()
 
 
 def list_outputs(graph: Graph) -> tuple[Output, ...]:
-    """Return what a network gives outside of training."""
+    """Return the outputs of a network that are not only for training."""
     return tuple(output for output in graph.outputs if not output.train_only)
 
 
 def get_colors(source: Input) -> str:
-    """Return the contract's colours; nothing where no image comes in."""
+    """Return the contract's colours; empty where the input is not an image."""
     return source.preprocess.color if source.preprocess and has_pixel_input(source) else ""
 
 
 def get_color_name(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
-    """Return what the manuals of both toolchains call a contract's colours."""
+    """Return the manuals' name of a contract's colours; both toolchains use the same."""
     match pre.color:
         case "rgb":
             return "RGB"
@@ -40,7 +40,7 @@ def get_color_name(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
 
 
 def render_header(graph: Graph) -> bytes:
-    """Return the contract for C++; texts of any script are written in ASCII."""
+    """Return the contract as a C++ header; non-ASCII text is escaped."""
     return "\n".join([*_render_header_lines(graph), ""]).encode()
 
 
@@ -48,7 +48,7 @@ def _render_header_lines(graph: Graph) -> Iterator[str]:
     (source,) = graph.inputs
     color = get_colors(source)
     channels, height, width = source.type.shape if color else (0, 0, 0)
-    yield "/* What the network takes and gives. */"
+    yield "/* The network's input and outputs. */"
     yield "#pragma once"
     yield "#include <cstddef>"
     yield f"#define INPUT_IS_IMAGE {int(bool(color))}"
@@ -74,9 +74,9 @@ def _render_header_lines(graph: Graph) -> Iterator[str]:
 
 
 def _quote(text: str) -> str:
-    """Return a text as a literal of C: octal digits, of which each escape takes three at most."""
+    """Return a text as a C literal with octal escapes, which have at most three digits."""
     escaped = "".join(
-        # `?` as well: two of them begin a trigraph in C++ before 17.
+        # `?` is escaped too: two of them start a trigraph in C++ before 17.
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()
     )
@@ -99,7 +99,7 @@ def encode_contract(graph: Graph) -> bytes:
 
 
 def encode_labels(graph: Graph) -> bytes:
-    """Return the labels of each output that has some, as JSON."""
+    """Return the labels of each output that has labels, as JSON."""
     return _encode_json(
         {output.name: list(output.labels) for output in list_outputs(graph) if output.labels}
     )

@@ -1,7 +1,8 @@
-"""What the tools leave: what their logs say of layers, outputs and parts, and simulated outputs.
+"""Reads the tools' results: cosines and parts from their logs, and simulated outputs.
 
-Forms, in order: `pulsar run` and boards (AXERA-TECH/pulsar-docs, quick start); `pulsar2 build`'s
-table of precision, whose columns changed between versions, and `onnx inspect` (pulsar2-docs).
+Formats, in this order: `pulsar run` and boards (AXERA-TECH/pulsar-docs, quick start); the
+precision table of `pulsar2 build`, whose columns differ between versions, and `onnx inspect`
+(pulsar2-docs).
 """
 
 import re
@@ -20,9 +21,9 @@ from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 MAX_LOG_BYTES = 1 << 26
-"""Bytes of a log that are read."""
+"""Largest size of a log in bytes."""
 MAX_COMMAND_CHARS = 200
-"""Characters of a command that are shown."""
+"""Characters of a command in a report."""
 _LAYER = re.compile(r"\s*(\S+)\s+2-norm RE:\s*[\d.]+%\s+cosine-sim:\s*([-\w.+]+)")
 _VERSION = re.compile(r"^(\d+\.\d+\.\d+(?:\.\d+)?)\s*$|^tools version: (\S+)", re.MULTILINE)
 _PART = re.compile(r"\bpart_(\d+)\.(neu|lava|onnx|axe)\b")
@@ -40,7 +41,7 @@ def read_log(path: Path) -> str:
     """Return the text of a log.
 
     Raises:
-        UserError: It cannot be read (E0671).
+        UserError: The log cannot be read (E0671).
     """
     at = make_file_span(str(path))
     try:
@@ -50,31 +51,36 @@ def read_log(path: Path) -> str:
         text = getattr(error, "strerror", None) or str(error)
         raise fail("E0671", "cannot read the log", at, label=text[:160]) from None
     if len(content) > MAX_LOG_BYTES:
-        raise fail("E0671", f"the log is larger than {MAX_LOG_BYTES >> 20} MiB", at)
+        raise fail(
+            "E0671",
+            f"the log is larger than {MAX_LOG_BYTES >> 20} MiB",
+            at,
+            help="pass the log of one build",
+        )
     return content.decode(errors="replace")
 
 
 def parse_log(toolchain: Toolchain, text: str, outputs: Collection[str], name: str) -> ToolReport:
-    """Return what a log says; `outputs` are the network's, `name` stands for the log in errors.
+    """Return the report of a log; `outputs` are the network's, `name` is the log in errors.
 
     Raises:
-        UserError: It says nothing of any layer, or nothing of an output (E0671), though it is none
-            that ends at a command of `compile.sh`.
+        UserError: The log compares no layer, or lacks one of the outputs, and does not end at a
+            command of `compile.sh` (E0671).
     """
     parse_layers = {Toolchain.PULSAR: _parse_layers, Toolchain.PULSAR2: _parse_table}[toolchain]
     parse_parts = {Toolchain.PULSAR: _parse_parts, Toolchain.PULSAR2: _parse_nodes}[toolchain]
     cosine_by_layer: dict[str, float] = {}
     for layer, cosine in parse_layers(text):
-        # A log may hold several runs and images; the worst is what must not be missed.
+        # A log may have several runs and images; report the worst.
         cosine_by_layer[layer] = min(cosine, cosine_by_layer.get(layer, 1.0))
     last_command = _find_last_command(text)
     if not (cosine_by_layer or last_command):
         message = f"the log has no line of {toolchain.value} that compares layers"
-        help = "give the whole log.txt that build.sh wrote"
+        help = "pass the complete log.txt that build.sh wrote"
         raise fail("E0671", message, make_file_span(name), help=help)
     if (missing_outputs := sorted(set(outputs) - cosine_by_layer.keys())) and not last_command:
-        message = f"the log says nothing of the network's output `{missing_outputs[0]}`"
-        help = "give the log of this very package"
+        message = f"the log has no comparison of the network's output `{missing_outputs[0]}`"
+        help = "pass the log of this package, not of another one"
         raise fail("E0671", message, make_file_span(name), help=help)
     cosines = [LayerCosine(*cosine_entry) for cosine_entry in cosine_by_layer.items()]
     version = {Toolchain.PULSAR: _VERSION, Toolchain.PULSAR2: _VERSION2}[toolchain].search(text)
@@ -89,7 +95,7 @@ def parse_log(toolchain: Toolchain, text: str, outputs: Collection[str], name: s
 
 
 def _find_last_command(text: str) -> str:
-    """Return the last command of a log that ends before all were done; nothing of other logs."""
+    """Return the last command of a `compile.sh` log that ends early, and "" for other logs."""
     commands = [line for line in _COMMAND.findall(text) if line != PERMIT_COMMAND]
     return (
         commands[-1][:MAX_COMMAND_CHARS]
@@ -105,7 +111,7 @@ def _parse_layers(text: str) -> Iterator[tuple[str, float]]:
 
 
 def _parse_table(text: str) -> Iterator[tuple[str, float]]:
-    """Yield the rows of the tables of precision, whose heads say which column is which."""
+    """Yield the rows of the precision tables; the headings give the columns."""
     columns: tuple[int, int] | None = None
     for line in text.splitlines():
         cells = [cell.strip() for cell in _RULE.split(line)]
@@ -119,11 +125,11 @@ def _parse_table(text: str) -> Iterator[tuple[str, float]]:
 
 def _parse_cosine(layer: str, cosine: str) -> Iterator[tuple[str, float]]:
     try:
-        # Without one, one of the two is nothing but zeros, or no number itself.
+        # NaN means that one of the two tensors is all zeros or has NaN.
         similarity = 0.0 if cosine.lstrip("+-").lower() == "nan" else parse_float(cosine)
     except ValueError:
         return
-    # Beyond that it is another column; a hundredth is left for rounding.
+    # Outside this range it is another column; 0.01 is the margin for rounding.
     if layer and -1.01 <= similarity <= 1.01:
         yield layer, similarity
 
@@ -142,16 +148,16 @@ def _parse_nodes(text: str) -> Iterator[NetworkPart]:
 
 OUTPUT_FOLDER = "gt"
 OUTPUT_SUBFOLDERS = {Toolchain.PULSAR: "joint", Toolchain.PULSAR2: ""}
-"""Where in a golden's folder the NPU's outputs are."""
+"""The subfolder of a golden's folder with the NPU's outputs."""
 CHANNELS_LAST = {Toolchain.PULSAR: True, Toolchain.PULSAR2: False}
-"""Whether maps have their channels last."""
+"""Whether feature maps are stored channels last."""
 MAX_GOLDENS = 64
-"""Goldens that are looked for."""
+"""Largest number of goldens to read."""
 FloatArray = NDArray[np.float32]
 
 
 def build_output_paths(toolchain: Toolchain, golden: int, outputs: Iterable[str]) -> dict[str, str]:
-    """Return where the outputs for a golden lie beside the log, by name."""
+    """Return the paths of a golden's outputs, relative to the log's folder, by output name."""
     inner = "/".join(filter(None, (OUTPUT_FOLDER, str(golden), OUTPUT_SUBFOLDERS[toolchain])))
     return {name: f"{inner}/{name}.bin" for name in outputs}
 
@@ -159,10 +165,10 @@ def build_output_paths(toolchain: Toolchain, golden: int, outputs: Iterable[str]
 def read_outputs(
     toolchain: Toolchain, folder: Path, outputs: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[str, FloatArray]]:
-    """Return the raw outputs, of their shapes, by golden and name; none where there is no folder.
+    """Return the raw outputs in their shapes, by golden and name; empty without such files.
 
     Raises:
-        UserError: A file has not the size of its output (E0671).
+        UserError: A file does not have the size of its output (E0671).
     """
     outputs_by_golden: dict[str, dict[str, FloatArray]] = {}
     for number in range(1, MAX_GOLDENS + 1):
@@ -177,13 +183,13 @@ def read_outputs(
 
 
 def _read_output(path: Path, shape: tuple[int, ...], *, channels_last: bool) -> FloatArray:
-    """Return an output of a shape; maps in the file may have their channels `channels_last`."""
+    """Return one output; `channels_last` is the order of feature maps in the file."""
     with regular_files.open_file(path) as file:
-        # One byte more than is right, so that a longer file is seen and not read.
+        # Read one more byte than expected, which detects a longer file.
         content = file.read(4 * prod(shape) + 1)
     if len(content) != 4 * prod(shape):
-        message = "this is not what the network gives"
-        label = f"{'x'.join(map(str, shape))} float32 take {4 * prod(shape):,} bytes"
+        message = "the output file does not have the size of the network's output"
+        label = f"{'x'.join(map(str, shape))} float32 values need {4 * prod(shape):,} bytes"
         raise fail("E0671", message, make_file_span(str(path)), label=label)
     elements = np.frombuffer(content, "<f4").astype(np.float32)
     if channels_last and len(shape) == 3:

@@ -1,4 +1,4 @@
-"""The ONNX models that a toolchain is given: floats, alone or between quantise operators."""
+"""The ONNX models for a toolchain: the float model, and the QDQ model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,26 +22,26 @@ HALF_PIXEL = {
     "coordinate_transformation_mode": "half_pixel",
     "nearest_mode": "round_prefer_ceil",
 }
-"""Nearest pixels as Pulsar2 has them. Enlarged by a whole number, a pixel's middle is never as far
-from one of the input as from another, so that they are those that rounding down finds."""
+"""Pulsar2's nearest mode. For whole scale factors no output pixel is equally far from two input
+pixels, so this mode selects the same pixels as rounding down."""
 
 
 def build_npu_onnx(model: Model, chip: Chip) -> onnx.ModelProto:
-    """Return a model after the chip's passes as its toolchain reads it: a batch of one image.
+    """Return the ONNX model for the chip's toolchain, from a model after its passes; batch 1.
 
     Raises:
-        UserError: The weights exceed what an ONNX file holds (E0450).
+        UserError: The weights are too large for an ONNX file (E0450).
     """
     return _normalize_attributes(lower(model, chip.opset, batch=1), chip)
 
 
 def build_npu_outline(graph: Graph, chip: Chip) -> onnx.ModelProto:
-    """Return the same of a graph whose weights nobody has yet; they have no numbers."""
+    """Return the same model for a graph without weights; its constants have no values."""
     return _normalize_attributes(lower_without_weights(graph, chip.opset, batch=1), chip)
 
 
 def _normalize_attributes(model: onnx.ModelProto, chip: Chip) -> onnx.ModelProto:
-    """Write attributes that mean the same in several ways in that of a toolchain; in place."""
+    """Write attributes with several equivalent forms in the toolchain's form; in place."""
     for node in model.graph.node:
         attributes = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
@@ -50,7 +50,7 @@ def _normalize_attributes(model: onnx.ModelProto, chip: Chip) -> onnx.ModelProto
         if normalized != attributes:
             del node.attribute[:]
             node.attribute.extend(
-                # In the order of names, for equal bytes.
+                # Sorted by name, for reproducible bytes.
                 helper.make_attribute(name, normalized[name])
                 for name in sorted(normalized)
             )
@@ -60,12 +60,12 @@ def _normalize_attributes(model: onnx.ModelProto, chip: Chip) -> onnx.ModelProto
 def _iterate_attributes(
     kind: str, attributes: Mapping[str, Any], toolchain: Toolchain
 ) -> Iterator[tuple[str, Any]]:
-    """Yield an operator's attributes as a toolchain has them.
+    """Yield an operator's attributes in the toolchain's form.
 
-    Without a border, the mean of a window is the same whether that counts or not.
+    Without padding, the mean of a window does not depend on `count_include_pad`.
     """
     match kind, toolchain:
-        # Pulsar's list has no `count_include_pad`; without a border it would say nothing.
+        # Pulsar's list has no `count_include_pad`; without padding it has no effect.
         case "AveragePool", Toolchain.PULSAR if not (
             any(attributes["pads"]) and attributes.get("count_include_pad")
         ):
@@ -81,11 +81,11 @@ def _iterate_attributes(
 
 
 def build_qdq_onnx(program: Model, chip: Chip) -> bytes:
-    """Return an ONNX file of an integer program: activations in uint8, weights in int8.
+    """Return an int8 model as an ONNX QDQ file: activations in uint8, weights in int8.
 
-    It is the documented grid: activations of a tensor have one scale and a zero point of 0 or 128,
-    weights a scale a filter and levels from -127 to 127. Linear layers are convolutions already:
-    the tool fails where the weights of a MatMul come from a dequantise operator.
+    The format is the documented one: one scale per activation tensor with a zero point of 0 or
+    128; one scale per filter, with quantized weights from -127 to 127. Linear layers are already
+    convolutions: the tool fails where the weights of a MatMul come from a DequantizeLinear.
     """
     onnx_model = merge_constants(
         build_npu_onnx(convert_to_qdq(convert_to_float_input(program), integer_means=False), chip),
@@ -96,9 +96,9 @@ def build_qdq_onnx(program: Model, chip: Chip) -> bytes:
 
 
 def convert_to_float_input(program: Model) -> Model:
-    """Return a program whose input is floats: grey levels are quantised with the scale that is 1.
+    """Return a program with float input; its first node quantizes 8-bit pixels with scale 1.
 
-    The tool puts what it makes of an image, which is floats, in front of the network.
+    The tool puts its own image preprocessing, whose result is float, before the network.
     """
     graph = program.graph
     (source,) = graph.inputs
@@ -107,7 +107,7 @@ def convert_to_float_input(program: Model) -> Model:
         return program
     float_input = Input(source.name, TensorType(kind.shape), source.preprocess)
     name = f"{source.name}:levels"
-    # A scale of 1 for grey levels: the rounding changes nothing of a whole number.
+    # A scale of 1 for pixel values: rounding does not change whole numbers.
     quantize = Quantize(float(kind.scale or 1), kind.dtype is DType.I8, *kind.limits)
     quantize_node = Node(name, quantize, (source.name,), (), quantize.infer(float_input.type))
 
@@ -127,11 +127,11 @@ MAX_WEIGHT = 127
 
 
 def round_weights(model: Model) -> Model:
-    """Return a model whose convolutions have weights of 255 levels a filter: an experiment.
+    """Return a model whose convolution weights have 255 values per filter: an experiment.
 
-    Pulsar takes no scales, but rounds weights by itself. Those that are multiples of their filter's
-    largest magnitude / 127 already can be rounded to what they are. Whether the tool finds that
-    scale is not documented, and takes a build to see.
+    Pulsar accepts no scales and rounds the weights itself. Weights that are already multiples of
+    their filter's largest magnitude / 127 can keep their values. Whether the tool finds that
+    scale is not documented; only a build shows it.
     """
     weights = dict(model.weights)
     for node in model.graph.nodes:

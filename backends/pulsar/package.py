@@ -1,4 +1,4 @@
-"""The package that a toolchain makes the NPU's file of."""
+"""The package that a vendor toolchain compiles for the NPU."""
 
 from collections.abc import Mapping
 from typing import assert_never
@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.ir.target import PackageSources
 
 FLOAT_FILE, QDQ_FILE = "model.onnx", "model_qdq.onnx"
-"""The float network in a package, and the integer program in one for Pulsar2."""
+"""The float model of each package, and the int8 model of packages for Pulsar2."""
 TOOLS: Mapping[Toolchain, NpuTool] = {
     Toolchain.PULSAR: NpuTool("Pulsar", ("axera/neuwizard", "sipeed/pulsar"), "model.joint"),
     Toolchain.PULSAR2: NpuTool("Pulsar2", ("pulsar2", "axera/pulsar2"), f"out/{COMPILED}"),
@@ -22,7 +22,7 @@ TOOLS: Mapping[Toolchain, NpuTool] = {
 def build_networks(
     float_model: Model | None, integer_program: Model | None, chip: Chip, *, rounded: bool
 ) -> dict[str, bytes | None]:
-    """Return the ONNX files of a package, without those whose model is not known."""
+    """Return the ONNX files of a package; None for those whose model is not known."""
     if float_model and rounded:
         float_model = round_weights(float_model)
     model = (
@@ -43,7 +43,7 @@ def build_networks(
 
 
 def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -> dict[str, bytes]:
-    """Return the files of a package; `rounded`, with weights on the grid of 8-bit integers."""
+    """Return the files of a package; `rounded` rounds the weights to 8-bit values first."""
     graph = sources.float_model.graph
     (source,) = graph.inputs
     archive, count = calibration_data.pack_samples(source, sources.samples(), chip.toolchain)
@@ -91,7 +91,7 @@ def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -
 
 
 def _build_commands(source: Input, chip: Chip, goldens: int) -> list[str]:
-    """Return what compiles a package in the container, and runs the goldens on the result."""
+    """Return the commands that compile a package in the container and run the goldens on it."""
     output_file, numbers = TOOLS[chip.toolchain].output_file, range(1, goldens + 1)
     folder = scripts.GOLDENS
     match chip.toolchain:

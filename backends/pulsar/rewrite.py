@@ -1,4 +1,4 @@
-"""Passes that make of a model one that the NPU's documents allow, and the ops that they make."""
+"""Passes that rewrite a model to the operators that the NPU's documents allow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
 
 @dataclass(frozen=True, slots=True)
 class ChannelTranspose(Op):
-    """A channel shuffle in four dimensions: the pixels are one of them."""
+    """A channel shuffle in four dimensions: height and width are one of them."""
 
     keyword: ClassVar[str] = "channel_transpose"
     groups: int
@@ -50,8 +50,8 @@ class ChannelTranspose(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Reshape, Transpose, Reshape; the batch axis stays open."""
         c, h, w = x.shape
-        # The batch is 0, which a Reshape copies; height and width are one dimension, so that there
-        # are four.
+        # The batch size 0 makes Reshape copy it. Height and width are one dimension, so that
+        # there are four.
         split, joined = Const((0, self.groups, c // self.groups, h * w)), Const((0, c, h, w))
         return (
             Call("Reshape", ("x0", split), output="r"),
@@ -71,7 +71,7 @@ class PixelScale(Op):
         """Return the input's type."""
         _, *size = require_image_shape(x, self.keyword)
         if tuple(size) != self.size:
-            raise OpError("E0313", "pixel_scale needs a factor a pixel", f"{self.size} for {x}")
+            raise OpError("E0313", "pixel_scale needs one factor per pixel", f"{self.size} for {x}")
         return x
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
@@ -89,9 +89,9 @@ class PixelScale(Op):
 
 @bounded_pass(1e-4)
 def lower_some_linear(model: Model) -> Model:
-    """Make each linear layer of a map that a convolution may cover a convolution.
+    """Rewrite linear layers of feature maps to convolutions, where the kernel is small enough.
 
-    Others stay, as does one of a vector, which was no map. Identity: within rounding.
+    Other linear layers stay, also those whose input was never a map. Identity: within rounding.
     """
     return rewrite(model, _lower_covered)
 
@@ -104,23 +104,23 @@ def _lower_covered(node: Node, view: RewriteContext) -> Replacement | None:
 
 
 def _can_be_kernel(vector: str, view: RewriteContext) -> bool:
-    """Whether a vector was a map that is no larger than a kernel may be."""
+    """Whether a vector was a map that is not larger than the largest kernel."""
     source = find_flattened_map(vector, view)
     if source is None:
         return False
     map_type = view.types[source]
-    # The kernel would be the whole map.
+    # The kernel has the size of the map.
     return max(map_type.shape[1:]) <= MAX_KERNEL and map_type.elements <= MAX_TAPS
 
 
 @bounded_pass(1e-4)
 def split_uneven_borders(model: Model) -> Model:
-    """Make the borders of convolutions and max poolings the same on both sides.
+    """Make the padding of convolutions and max poolings symmetric.
 
-    What one side has more comes before the layer: zeros, or for a maximum minus infinity where
-    the input may be negative. Identity: within rounding, for the order of the sums.
+    A layer before them adds the difference: zeros, or minus infinity for a maximum whose input
+    may be negative. Identity: within rounding, because the order of the sums changes.
     """
-    # Once for all nodes: a range depends on what is before it alone.
+    # Computed once: a value's range depends only on earlier nodes.
     ranges_by_value = infer_ranges(model.graph)
 
     def even_border(node: Node, view: RewriteContext) -> Replacement | None:
@@ -133,7 +133,7 @@ def split_uneven_borders(model: Model) -> Model:
                 _compute_emitted_border(pool, input_type, node.type)
             ):
                 extra, common = _split(_compute_full_border(pool, input_type, node.type))
-                # After a ReLU zeros are as good as minus infinity, which integers do not have.
+                # After a ReLU zeros act like minus infinity, which int8 models do not have.
                 low, _ = ranges_by_value.get(node.inputs[0], (-np.inf, np.inf))
                 border = Pad(extra, 0.0 if low >= 0 else -np.inf)
                 even_pool = replace(pool, stride=pool.step, padding=common, ceil=False)
@@ -145,7 +145,7 @@ def split_uneven_borders(model: Model) -> Model:
 
 @bounded_pass(1e-4)
 def count_borders(model: Model) -> Model:
-    """Let average poolings count their borders, and scale the windows that did not.
+    """Make average poolings count their padding, and rescale the windows that did not.
 
     Identity: within rounding.
     """
@@ -154,9 +154,9 @@ def count_borders(model: Model) -> Model:
 
 @bounded_pass(1e-4)
 def pad_means(model: Model) -> Model:
-    """Put the borders that average poolings count before them.
+    """Move the padding that average poolings count into a layer before them.
 
-    Identity: within rounding, for the order of the sums.
+    Identity: within rounding, because the order of the sums changes.
     """
     return rewrite(model, _move_border)
 
@@ -168,8 +168,8 @@ def _count_border(node: Node, view: RewriteContext) -> Replacement | None:
             share := _compute_counted_share(pool, input_type, node.type)
         ).min() < 1:
             size = (node.type.shape[1], node.type.shape[2])
-            # A mean of the whole window, zeros included, is too small by the share that is border;
-            # the factor of each pixel is known now.
+            # A mean over the full window counts padding zeros. Divide each output pixel by the
+            # share of its window that counted before.
             factors = (1 / share).astype(np.float32)[None]
             full_pool = replace(
                 pool,
@@ -207,27 +207,27 @@ def _is_asymmetric(pads: Quad) -> bool:
 
 
 def _split(pads: Quad) -> tuple[Quad, Quad]:
-    """Return what one side has more than the other, and what both have."""
+    """Return the extra padding of the larger sides, and the symmetric rest."""
     top, left, bottom, right = pads
     down, across = min(top, bottom), min(left, right)
     return (top - down, left - across, bottom - down, right - across), (down, across, down, across)
 
 
 def _compute_full_border(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
-    """Return the border with which all windows are whole, and nothing is left over of it."""
+    """Return the padding with which every window is full and no padding is unused."""
     size, out = (x.shape[1], x.shape[2]), (y.shape[1], y.shape[2])
     return (*pool.pads[:2], *compute_reached_padding(size, pool.kernel, pool.step, pool.pads, out))
 
 
 def _compute_emitted_border(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
-    """Return the border that the pooling has in a file: what it says, or what windows reach."""
+    """Return the pooling's padding in a file: the declared one, or what windows reach."""
     top, start_column, bottom, end_column = pool.pads
     _, _, down, across = _compute_full_border(pool, x, y)
     return top, start_column, max(bottom, down), max(end_column, across)
 
 
 def _compute_counted_share(pool: AvgPool, x: TensorType, y: TensorType) -> NDArray[np.float64]:
-    """Return the share of each window that its mean is of, (output height, output width)."""
+    """Return the counted share of each window, shape (output height, output width)."""
     rows, columns = (
         _count_pixels(pool, axis, x.shape[axis + 1], y.shape[axis + 1]) for axis in (0, 1)
     )
@@ -235,17 +235,17 @@ def _compute_counted_share(pool: AvgPool, x: TensorType, y: TensorType) -> NDArr
 
 
 def _count_pixels(pool: AvgPool, axis: int, size: int, out: int) -> NDArray[np.int64]:
-    """Return how many pixels of one axis each window counts."""
+    """Return how many pixels along one axis each window counts."""
     pad_start, pad_end = pool.pads[axis], pool.pads[axis + 2]
     start = np.arange(out) * pool.step[axis] - pad_start
-    # ONNX counts a border that is declared, and not what a window in ceil mode reaches beyond it.
+    # ONNX counts declared padding, but not the pixels beyond it that ceil mode reaches.
     low, high = (-pad_start, size + pad_end) if pool.count_include_pad else (0, size)
     return np.minimum(start + pool.kernel[axis], high) - np.maximum(start, low)
 
 
 @exact_pass
 def transpose_shuffles(model: Model) -> Model:
-    """Make each channel shuffle a transposition in four dimensions.
+    """Rewrite each channel shuffle as a transpose in four dimensions.
 
     Identity: exact.
     """
@@ -254,9 +254,9 @@ def transpose_shuffles(model: Model) -> Model:
 
 @exact_pass
 def select_channels(model: Model) -> Model:
-    """Make slices that leave channels out between others convolutions of ones and zeros.
+    """Rewrite slices with a step above 1 as convolutions with weights 0 and 1.
 
-    And resizing to fewer pixels a pooling of windows of one pixel, before what enlarges.
+    Resizing to fewer pixels becomes a max pooling with 1x1 windows, before any enlargement.
     Identity: exact; products with 1 and sums with 0 change nothing.
     """
     return rewrite(model, _select_channels)
@@ -276,8 +276,7 @@ def _select_channels(node: Node, view: RewriteContext) -> Replacement | None:
             selected_channels = range(
                 *slice(cut.start, cut.stop, cut.step).indices(input_type.shape[0])
             )
-            # The NPU slices with steps of one; a row of ones and zeros takes the channels that are
-            # wanted.
+            # The NPU slices with step 1 only; a row of zeros and one 1 selects each channel.
             weight = np.eye(input_type.shape[0], dtype=np.float32)[
                 list(selected_channels), :, None, None
             ]
@@ -289,10 +288,10 @@ def _select_channels(node: Node, view: RewriteContext) -> Replacement | None:
 
 
 def _sample_pixels(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replacement | None:
-    """Return a pooling that leaves pixels out, and the resizing that is left after it."""
+    """Return a pooling that drops pixels, followed by the remaining resize."""
     output_size = (node.type.shape[1], node.type.shape[2])
-    # Sampling is in two steps where an axis grows and the other shrinks: first what leaves out,
-    # then what repeats.
+    # If one axis grows and the other shrinks, sampling has two steps: drop pixels first, then
+    # repeat them.
     down, across = (max(1, size // out) for size, out in zip(shape[1:], output_size, strict=True))
     if (down, across) == (1, 1):
         return None
@@ -304,7 +303,7 @@ def _sample_pixels(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replac
 
 @exact_pass
 def gate_convolutions(model: Model) -> Model:
-    """Put a depthwise convolution that changes nothing before each hard sigmoid without one.
+    """Insert an identity depthwise convolution before each hard sigmoid without a convolution.
 
     Identity: exact.
     """
@@ -318,9 +317,9 @@ def _insert_gate(node: Node, view: RewriteContext) -> Replacement | None:
             if source is not None and isinstance(source.op, Conv):
                 return None
             channels = node.type.shape[0]
-            # One product a channel, the least that counts as a convolution.
+            # One weight per channel is the smallest convolution.
             conv = Conv(channels, (1, 1), padding=(0, 0, 0, 0), groups=channels, bias=False)
-            # x * 1, with nothing added: exact for every float.
+            # x * 1 without a sum is exact for every float.
             weight = np.ones((channels, 1, 1, 1), np.float32)
             gate = ChainedOp(node.op, (), node.at)
             return Replacement(conv, node.inputs, (weight,), node.at, (gate,))
@@ -337,6 +336,6 @@ FLOAT_PASSES: Mapping[Toolchain, tuple[Pass, ...]] = {
         *INFERENCE, lower_linear, lower_scale_shift, count_borders, transpose_shuffles,
     ),
 }  # fmt: skip
-"""From what is trained to the float model that each toolchain is given.
+"""The passes from the trained model to each toolchain's float model.
 
-What is a convolution comes first, since hard sigmoids look for it."""
+Passes that create convolutions come first, because hard sigmoids need one before them."""

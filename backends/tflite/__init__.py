@@ -1,1 +1,1 @@
-"""TFLite files for phones and DSPs, written as flatbuffers directly; LiteRT runs them here."""
+"""Target for TFLite files: written directly as flatbuffers, and run by LiteRT on this machine."""

@@ -30,7 +30,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class TfLite:
-    """Builds `model.tflite`, channels-last with a batch of one, and runs it on one thread."""
+    """Builds `model.tflite`, channels last with batch size 1, and runs it on one thread."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -39,33 +39,33 @@ class TfLite:
         return (Target("tflite", title, PRECISIONS, calibrates=True, runs=True),)
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what makes of a network what a device runs."""
+        """Return the passes for a device."""
         from tcc.compiler.passes import INFERENCE, INT8
 
         return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return what knows the format, and what writes it."""
+        """Return the packages that read and write the format."""
         return tuple(Tool(name, use, installed_version(name)) for name, use in PACKAGES)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node that TFLite has nothing for."""
+        """Yield each node that TFLite has no operator for."""
         from tcc.backends.tflite.float_operators import FLOAT
         from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 
         for node in graph.nodes:
             kinds = (*graph.get_input_types(node), node.type)
-            # The table that `description` writes the node by: floats among floats, else levels.
+            # The tables of `description`: float operators for float nodes, else integer ones.
             is_float = all(kind.dtype is DType.F32 for kind in kinds)
             if type(node.op) not in (FLOAT if is_float else INTEGER_OPERATORS):
                 yield Refusal(node, f"TFLite has no rule for {node.op.keyword}")
 
     def describe_caveats(self, target: Target, precision: Precision) -> str:
-        """Return that integers are slow here, if they may be."""
+        """Return a note if integer arithmetic may be slow on this processor."""
         return explain_slow_integers(read_features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
-        """Yield each table over the pixels of a map that no floats can stand for."""
+        """Yield each lookup table over the pixels of a map without an exact float function."""
         from tcc.backends.tflite.integer_operators import SMOOTH_FUNCTIONS
         from tcc.compiler.lower.integer_variants import find_slow_tables
 
@@ -81,8 +81,8 @@ class TfLite:
         """Return `model.tflite`.
 
         Raises:
-            MissingTool: A package that writes the format is not here.
-            UserError: The weights exceed what a file holds (E0450).
+            MissingTool: A package that writes the format is not installed.
+            UserError: The weights exceed the size limit of a file (E0450).
         """
         self._require_tools(target)
         progress(target.name, 0, 1)
@@ -93,10 +93,10 @@ class TfLite:
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
-        """Compare the file with the one that the network gives.
+        """Compare the file with the file that the network gives.
 
         Raises:
-            MissingTool: A package that reads and writes the format is not here.
+            MissingTool: A package that reads and writes the format is not installed.
         """
         self._require_tools(target)
         from tcc.backends.tflite import file_inspection
@@ -110,11 +110,11 @@ class TfLite:
         yield file_inspection.compare_files(FILE, expected, actual, same_tools=sources.same_tools)
 
     def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
-        """Return what the file computes with.
+        """Return the number types that the file computes with.
 
         Raises:
-            MissingTool: What reads the format is not here.
-            UserError: It is no TFLite file, or one that tcc does not write (E0651).
+            MissingTool: A package that reads the format is not installed.
+            UserError: It is not a TFLite file, or not one that tcc writes (E0651).
         """
         self._require_tools(target)
         from tcc.backends.tflite import runner
@@ -127,8 +127,8 @@ class TfLite:
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
 
         Raises:
-            MissingTool: LiteRT is not here.
-            UserError: It is no file that LiteRT can run (E0651).
+            MissingTool: LiteRT is not installed.
+            UserError: LiteRT cannot run the file (E0651).
         """
         self._require_tools(target)
         from tcc.backends.tflite import runner
@@ -138,11 +138,11 @@ class TfLite:
     def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the file on tensors with all that lies between its layers given out; yield it.
+        """Run the file on tensors; yield the quantized values between its layers.
 
         Raises:
-            MissingTool: LiteRT is not here.
-            UserError: It is no file that LiteRT can run (E0651).
+            MissingTool: LiteRT is not installed.
+            UserError: LiteRT cannot run the file (E0651).
         """
         self._require_tools(target)
         from tcc.backends.tflite import runner
@@ -152,7 +152,7 @@ class TfLite:
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the file on tensors with its floats given out; yield them, errors as above."""
+        """Run the file on tensors; yield its float values. Errors as above."""
         self._require_tools(target)
         from tcc.backends.tflite import file_inspection, runner
 
@@ -169,8 +169,8 @@ class TfLite:
         """Time the file with XNNPACK.
 
         Raises:
-            MissingTool: LiteRT is not here.
-            UserError: It is no file that LiteRT can run (E0651).
+            MissingTool: LiteRT is not installed.
+            UserError: LiteRT cannot run the file (E0651).
         """
         self._require_tools(target)
         from tcc.backends.tflite import runner
@@ -179,7 +179,7 @@ class TfLite:
 
     @property
     def board_runner(self) -> str:
-        """LiteRT's own program, which runs files on a board."""
+        """LiteRT's own program for running files on a board."""
         return "benchmark_model"
 
     def measure_on_board(
@@ -190,11 +190,11 @@ class TfLite:
         task: BoardTask,
         progress: Progress = silent,
     ) -> tuple[Measurement, None]:
-        """Time the file on a board, by LiteRT's own program; it brings no outputs back.
+        """Time the file on a board with LiteRT's own program, which returns no outputs.
 
         Raises:
-            UserError: There is no such program (E0601), it fails (E0651), or the board does not do
-                what it is asked (E0658).
+            UserError: There is no such program (E0601), it fails (E0651), or the board does not
+                respond correctly (E0658).
         """
         from tcc.backends.tflite import board_benchmark
 
@@ -208,11 +208,11 @@ class TfLite:
 
 
 def _write(model: Model, precision: Precision) -> bytes:
-    """Return the file of a model; of the integer program at an integer precision."""
+    """Return the file of a model; for int8 precisions, of the integer program."""
     from tcc.backends.tflite.description import describe_floats, describe_integers
     from tcc.backends.tflite.precision_conversion import CONVERSIONS
     from tcc.backends.tflite.writer import pack
 
-    # Two ways to describe, one to pack: precisions of floats only change stored weights afterwards.
+    # Two functions describe files, one packs them; float precisions only convert stored weights.
     describe = describe_integers if precision.integer else describe_floats
     return pack(CONVERSIONS[precision](describe(model)))

@@ -1,4 +1,4 @@
-"""Timing a file on a board, by LiteRT's own program `benchmark_model`."""
+"""Time a file on a board with LiteRT's own program `benchmark_model`."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 WARMUP_RUNS = 5
-"""Runs before those that count."""
+"""Warm-up runs, which do not count."""
 MAX_SECONDS = 900
-"""How long the program may take; it is told to end earlier."""
+"""Time limit of the program in seconds; it is configured to end earlier."""
 MAX_BENCHMARK_SECONDS = 600
 CAUTION = (
-    "the first input that LiteRT's program makes up was timed: its answers are not the goldens'"
+    "timed with an input that LiteRT's program generates, so its outputs are not the golden outputs"
 )
 _COUNTED = re.compile(rb"^count=(\d{1,9}) .*$", re.MULTILINE)
 _FIELD = re.compile(rb"(\w+)=([-+.\deE]+)")
@@ -23,15 +23,15 @@ _GROWN = re.compile(rb"Memory footprint delta .*overall=(\d{1,6}(?:\.\d+)?)")
 
 
 def measure(file: Path, task: BoardTask) -> Measurement:
-    """Return what a file costs on a board, with XNNPACK.
+    """Return the cost of a file on a board, with XNNPACK.
 
     Raises:
-        UserError: No program to run it is given (E0601), it fails or prints something else (E0651),
-            or the board does not do what it is asked (E0658).
+        UserError: No program is given (E0601), it fails or prints unexpected output (E0651), or the
+            board does not respond correctly (E0658).
     """
     if task.runner is None:
-        help = "name LiteRT's benchmark_model for the board with --benchmark-model"
-        message = "what runs TFLite files on the board?"
+        help = "set --benchmark-model to LiteRT's benchmark_model, built for the board"
+        message = "no program to run TFLite files on the board"
         raise fail("E0601", message, make_file_span("command line: --benchmark-model"), help=help)
     board, workload = task.board, task.workload
     program = board.send("benchmark_model", _read_file(task.runner), executable=True)
@@ -49,7 +49,7 @@ def measure(file: Path, task: BoardTask) -> Measurement:
     process = board.execute([program, *arguments], MAX_SECONDS)
     output = process.out + b"\n" + process.err
     if process.code:
-        raise _build_error(task.runner, f"it ends with status {process.code}")
+        raise _build_error(task.runner, f"it ended with exit status {process.code}")
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     method = f"{board.link.name}, LiteRT's benchmark_model with XNNPACK, {threads}"
     return _parse_measurement(method, output, task.runner, file.stat().st_size)
@@ -69,14 +69,18 @@ def _parse_measurement(method: str, output: bytes, program: Path, size: int) -> 
             else (0.0, 0.0)
         )
         median = fields.get("median", fields["avg"])
-        # Versions of the program print percentiles, or the least and the most; the caution says
-        # which.
+        # Versions of the program print either percentiles or minimum and maximum; the caution
+        # names which.
         low, high = fields.get("p5", fields["min"]), fields.get("p95", fields["max"])
     except (ValueError, IndexError, KeyError):
         median = 0
     if not median or not load_match:
-        raise _build_error(program, "it does not print the times that LiteRT's program prints")
-    spread = "5th and 95th percentiles" if "p5" in fields else "the least and the most, and a mean"
+        raise _build_error(program, "its output does not have the times of LiteRT's program")
+    spread = (
+        "5th and 95th percentiles"
+        if "p5" in fields
+        else "minimum and maximum, and its median is the mean"
+    )
     memory = MemoryUse(
         size, peak=round(float(memory_match[1]) * (1 << 20)) if memory_match else None
     )
@@ -91,14 +95,14 @@ def _parse_measurement(method: str, output: bytes, program: Path, size: int) -> 
 
 
 def _parse_milliseconds(microseconds: bytes) -> float:
-    """Return a time of the program's in milliseconds.
+    """Return a time that the program prints, in milliseconds.
 
     Raises:
-        ValueError: It is no number of seconds.
+        ValueError: It is not a valid number of microseconds.
     """
     milliseconds = parse_float(microseconds.decode()) / 1e3
     if not 0 <= milliseconds < 1e9:
-        raise ValueError("no time")
+        raise ValueError("not a valid time")
     return milliseconds
 
 
@@ -114,5 +118,5 @@ def _read_file(path: Path) -> bytes:
 
 
 def _build_error(program: Path, label: str) -> UserError:
-    message = "LiteRT's program did not time the model"
+    message = "LiteRT's program could not time the model"
     return fail("E0651", message, make_file_span(str(program)), label=label)

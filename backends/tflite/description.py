@@ -1,4 +1,4 @@
-"""From a float model, or an integer program, to the description of its file."""
+"""Describe a float model or an integer program as a TFLite file."""
 
 import json
 from collections import Counter
@@ -16,12 +16,12 @@ from tcc.compiler.ops.integer import Dequantize, Quantize
 from tcc.compiler.support import json_records
 
 METADATA = "tcc"
-"""The name of the metadata that say what goes in and what comes out."""
+"""Name of the metadata that describe inputs and outputs."""
 CLAMP_OPERATORS = {"RELU", "RELU6"}
 
 
 def describe_floats(model: Model) -> File:
-    """Return the file of a float model in float32, without what only training needs."""
+    """Return the file of a float model in float32, without train-only parts."""
     net = FileDraft(Model(extract_inference_graph(model.graph), model.weights))
     for node in net.graph.nodes:
         net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
@@ -29,14 +29,14 @@ def describe_floats(model: Model) -> File:
 
 
 def finish_file(net: FileDraft) -> File:
-    """Return the file of a net that is complete: clamps fused, named inputs and outputs."""
+    """Return the file of a complete draft: fuse clamps, name inputs and outputs."""
     graph = net.graph
     inputs = {source.name: net.values[source.name] for source in graph.inputs}
     used_tensors = set(inputs.values())
     outputs: dict[str, str] = {}
     for output in graph.outputs:
         tensor_name = net.values[output.value]
-        if tensor_name in used_tensors:  # a tensor leaves once, and never as it came
+        if tensor_name in used_tensors:  # each output needs a tensor of its own
             tensor_name = net.add_reshape(
                 tensor_name, f"{output.name}/copy", net.tensors[tensor_name].shape
             )
@@ -52,8 +52,8 @@ def finish_file(net: FileDraft) -> File:
 
 
 def fuse_clamps(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tuple[Operator, ...]:
-    """Make a clamp part of the operator before it, where nothing else reads that one's result."""
-    # A value that one operator reads twice counts twice, and is nobody's alone.
+    """Fuse each clamp into the operator before it, if nothing else reads that result."""
+    # A value that one operator reads twice counts twice, so it is not fused.
     readers = Counter(tensor_name for op in operators for tensor_name in op.inputs)
     fused: list[Operator] = []
     producer_by_tensor: dict[str, int] = {}
@@ -73,7 +73,7 @@ def fuse_clamps(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tup
 
 
 def encode_metadata(graph: Graph) -> bytes:
-    """Return what a file says of itself in JSON: the inputs' contracts, and the labels."""
+    """Return a file's metadata in JSON: the inputs' contracts, and the labels."""
     document = {
         "model": graph.name,
         "inputs": [
@@ -89,7 +89,7 @@ def encode_metadata(graph: Graph) -> bytes:
             for o in graph.outputs
         ],
     }
-    # Sorted, for equal bytes.
+    # Sorted, for reproducible bytes.
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
 
 
@@ -99,10 +99,9 @@ def find_constants(file: File) -> dict[str, FileTensor]:
 
 
 def describe_integers(model: Model) -> File:
-    """Return the file of an integer program, whose inputs and outputs are int8 where it has any.
+    """Return the file of an integer program; quantized inputs and outputs are int8.
 
-    Whoever runs it does what a `quantize` of an input and a `dequantize` to an output would: the
-    tensors say by which scale.
+    The user of the file quantizes inputs and dequantizes outputs, with the scales of the tensors.
     """
     model = eliminate_dead(Model(_remove_dequantize(model.graph), model.weights))
     draft = IntegerDraft(model)
@@ -118,7 +117,7 @@ def describe_integers(model: Model) -> File:
         kinds = (*graph.get_input_types(node), node.type)
         if all(kind.dtype is DType.F32 for kind in kinds):
             net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
-        # The file begins with levels: its input is int8 with a scale, which a program fills.
+        # Quantized input: it is int8 with a scale, and the user's program quantizes.
         elif isinstance(node.op, Quantize) and _is_direct_input(graph, node.inputs[0]):
             net.values[node.inputs[0]] = draft.add_value(node.name, node.type)
         else:
@@ -127,7 +126,7 @@ def describe_integers(model: Model) -> File:
 
 
 def _is_direct_input(graph: Graph, input_name: str) -> bool:
-    """Whether a value is an input that one node reads: then its levels can be the input."""
+    """Whether a value is an input with one reader: then its quantized form can be the input."""
     return (
         any(input_name == graph_input.name for graph_input in graph.inputs)
         and graph.find_sole_reader(input_name) is not None
@@ -135,14 +134,14 @@ def _is_direct_input(graph: Graph, input_name: str) -> bool:
 
 
 def _remove_dequantize(graph: Graph) -> Graph:
-    """Return a program whose outputs are the levels, where real numbers are made of them last."""
+    """Return a program with quantized outputs, without the final dequantize nodes."""
     quantized_by_output = {
         node.name: node.inputs[0] for node in graph.nodes if isinstance(node.op, Dequantize)
     }
     input_names = {source.name for source in graph.inputs}
     outputs = (
         replace(output, value=source_name)
-        # An output that is an input as well keeps a tensor of its own.
+        # An output that is also an input keeps a tensor of its own.
         if (source_name := quantized_by_output.get(output.value, output.value)) not in input_names
         else output
         for output in graph.outputs

@@ -1,4 +1,4 @@
-"""A TFLite file in the making: values channels-last, one operator after another."""
+"""Draft of a TFLite file: channels-last values, and operators in execution order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +16,14 @@ FUSING_OPERATORS = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL",
      "MAX_POOL_2D", "AVERAGE_POOL_2D"}
 )  # fmt: skip
-"""The operators that clamp their results at no cost."""
+"""Operators that can fuse a clamp at no cost."""
 
 
 class FileDraft:
-    """The tensors and operators so far, and the tensor that holds each value of the graph.
+    """The tensors and operators so far, and the tensor of each value of the graph.
 
-    A feature map is (1, height, width, channels), a vector (1, features). Vectors in `permuted`
-    hold a feature map pixel by pixel, where the graph means channel by channel.
+    A feature map is (1, height, width, channels), a vector (1, features). Vectors in `permuted` are
+    flattened maps in pixel order, where the graph has channel order.
     """
 
     def __init__(self, model: Model) -> None:
@@ -40,7 +40,7 @@ class FileDraft:
     def add_tensor(
         self, name: str, shape: Shape, dtype: str = "float32", content: bytes | None = None
     ) -> str:
-        """Add a tensor; return its name, which differs from the one given if that is taken."""
+        """Add a tensor; return its name, which differs from the given one if that is in use."""
         while name in self.tensors:
             name += "_"
         self.tensors[name] = FileTensor(name, shape, dtype, content)
@@ -52,7 +52,7 @@ class FileDraft:
         return self.add_tensor(name, array.shape, array.dtype.name, little_endian.tobytes())
 
     def add_integers(self, name: str, numbers: Sequence[Any]) -> str:
-        """Add a constant of int32, such as a list of axes; return its name."""
+        """Add an int32 constant, such as a list of axes; return its name."""
         return self.add_constant(name, np.array(numbers, np.int32))
 
     def get_weights(self, node: Node) -> tuple[Array, ...]:
@@ -71,7 +71,7 @@ class FileDraft:
         options: Mapping[str, Any] | None = None,
         version: int = 1,
     ) -> str:
-        """Add an operator and its output of a name and a shape; return the output's name."""
+        """Add an operator and its output (name, shape); return the output's name."""
         name = self.add_tensor(*output)
         clamp = {"fusedActivationFunction": "NONE"} if code in FUSING_OPERATORS else {}
         self.operators.append(
@@ -82,7 +82,7 @@ class FileDraft:
     def add_padding(
         self, node: Node, tensor_name: str, border: tuple[int, int, int, int], fill: float = 0.0
     ) -> str:
-        """Put a border (top, left, bottom, right) around a feature map, if it has any width."""
+        """Add a border (top, left, bottom, right) around a feature map, if it has any width."""
         if not any(border):
             return tensor_name
         top, left, bottom, right = border
@@ -90,7 +90,7 @@ class FileDraft:
         rows = [[0, 0], [top, bottom], [left, right], [0, 0]]
         widths = self.add_integers(f"{node.name}/border", rows)
         shape = (1, height + top + bottom, width + left + right, channels)
-        # PAD fills with zeros and is delegated to XNNPACK; PADV2, for other numbers, is not.
+        # XNNPACK runs PAD, which pads with zeros, but not PADV2, which pads with other values.
         if not fill:
             return self.add_operator("PAD", (tensor_name, widths), (f"{node.name}/padded", shape))
         fill_constant = self.add_constant(f"{node.name}/fill", np.array([fill], np.float32))
@@ -106,7 +106,7 @@ class FileDraft:
         end: Sequence[int],
         step: Sequence[int],
     ) -> str:
-        """Take every `step`th element of a feature map or vector between two corners."""
+        """Add a slice of every `step`th element between two corners of a map or vector."""
         corners = zip(("begin", "end", "step"), (begin, end, step), strict=True)
         bounds = [
             self.add_integers(f"{output}/{corner_name}", numbers)
@@ -116,7 +116,7 @@ class FileDraft:
         return self.add_operator("STRIDED_SLICE", (tensor_name, *bounds), (output, shape))
 
     def add_reshape(self, tensor_name: str, output: str, shape: Shape) -> str:
-        """Read a value's elements in order as another shape."""
+        """Add a reshape that keeps the order of elements; return its output."""
         size = self.add_integers(f"{output}/shape", shape)
         reshaped = self.add_operator(
             "RESHAPE", (tensor_name, size), (output, shape), {"newShape": list(shape)}

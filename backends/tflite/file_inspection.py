@@ -1,4 +1,4 @@
-"""What a file holds, read before anything runs it; and its constants beside those of another."""
+"""Inspect a TFLite file before it is run, and compare its constants with another file."""
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantComparison
 from tcc.compiler.ir.number_types import FloatTracer, NumberTypes, OperatorRole
 
 MAX_TENSORS = 1 << 20
-"""Most tensors and operators that are looked at: some fifty of each node of the largest network."""
+"""Maximum number of tensors or operators: about fifty per node of the largest network."""
 MOVE_OPERATORS = frozenset({"RESHAPE", "TRANSPOSE"})
-"""What a flattened map of floats goes through, none of which is computed with."""
+"""Operators that only move floats, as in the flattening of a map."""
 QUANTIZED_TYPES, FLOAT_TYPES = frozenset({"int8", "uint8"}), frozenset({"float32"})
 ROUND_OPERATORS = frozenset({"DIV", "QUANTIZE"})
-"""What makes levels of floats; DIV begins a rounding that is exact."""
+"""Operators that quantize floats; DIV is the first operator of an exact rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileOperator:
-    """An operator: its code by the schema's name, and the tensors' places."""
+    """An operator: its code in the schema, and the indices of its tensors."""
 
     code: str
     inputs: tuple[int, ...]
@@ -31,9 +31,9 @@ class FileOperator:
 
 @dataclass(frozen=True, slots=True)
 class FileGraph:
-    """A file's one graph: each tensor's type and name, which are constants, its inputs, its steps.
+    """A file's graph: type and name of each tensor, indices of constants and inputs, and steps.
 
-    `outputs` are the places of its outputs' tensors by the names of its signature.
+    `outputs` maps the output names of its signature to tensor indices.
     """
 
     types: Sequence[str]
@@ -45,20 +45,20 @@ class FileGraph:
 
 
 def read_graph(content: bytes) -> FileGraph:
-    """Return what a file holds.
+    """Return the graph of a file.
 
     Raises:
-        ValueError: It is no TFLite file, or has what no model of tcc has: more than one graph, or
-            an operator that tcc does not write, such as WHILE, whose loop nothing would end.
+        ValueError: It is not a TFLite file, or not one that tcc writes: it has more than one graph,
+            or an unknown operator. WHILE is one, because nothing would end an endless loop.
     """
     try:
         return _parse_graph(content)
     except (struct.error, IndexError, TypeError, OverflowError, AttributeError) as error:
-        raise ValueError("it is no TFLite file, or a damaged one") from error
+        raise ValueError("not a TFLite file, or damaged") from error
 
 
 def read_numbers(content: bytes) -> NumberTypes:
-    """Return what a file computes with.
+    """Return the number types that a file computes with.
 
     Raises:
         ValueError: As for `read_graph`.
@@ -83,20 +83,20 @@ def read_numbers(content: bytes) -> NumberTypes:
 def _parse_graph(content: bytes) -> FileGraph:
     from ai_edge_litert import schema_py_generated as schema
 
-    # The identifier of the schema (`file_identifier "TFL3"` in TensorFlow's schema.fbs), behind the
-    # root's offset.
+    # Identifier of the schema (`file_identifier "TFL3"` in TensorFlow's schema.fbs), after the
+    # offset of the root.
     if content[4:8] != b"TFL3":
-        raise ValueError("it is no TFLite file")
+        raise ValueError("not a TFLite file")
     model = schema.Model.GetRootAs(content)
     if model.SubgraphsLength() != 1:
-        raise ValueError(f"it has {model.SubgraphsLength()} graphs: a model of tcc has one")
+        raise ValueError(f"it has {model.SubgraphsLength()} graphs; files that tcc builds have 1")
     graph = model.Subgraphs(0)
-    # Lengths come from the file: lists are made only after they are bounded.
+    # Lengths come from the file: check them before any list is built.
     if (
         max(graph.TensorsLength(), graph.OperatorsLength(), model.OperatorCodesLength())
         > MAX_TENSORS
     ):
-        raise ValueError("it has more operators or tensors than a model of tcc")
+        raise ValueError("it has more than {MAX_TENSORS} operators or tensors")
     codes = list(_read_operator_names(model, schema))
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     dtype_by_code = {getattr(schema.TensorType, name): dtype for dtype, name in TYPES.items()}
@@ -122,16 +122,16 @@ def _parse_graph(content: bytes) -> FileGraph:
 def _read_indices(table: Any, field_name: str, tensors: int) -> tuple[int, ...]:
     count = getattr(table, f"{field_name}Length")()
     if count > tensors:
-        raise ValueError("an operator has more values than there are")
+        raise ValueError("an operator has more tensors than the file")
     indices = tuple(getattr(table, field_name)(i) for i in range(count))
-    if not all(-1 <= i < tensors for i in indices):  # -1: an optional input left out
-        raise ValueError("an operator has a value that there is not")
+    if not all(-1 <= i < tensors for i in indices):  # -1: an omitted optional input
+        raise ValueError("an operator refers to a tensor that does not exist")
     return indices
 
 
 def _iterate_outputs(model: Any) -> Iterator[tuple[str, int]]:
     if model.SignatureDefsLength() != 1:
-        raise ValueError("a model of tcc has one signature, which names its outputs")
+        raise ValueError("it has no signature, or several; files that tcc builds have 1")
     signature = model.SignatureDefs(0)
     for i in range(signature.OutputsLength()):
         output = signature.Outputs(i)
@@ -139,32 +139,32 @@ def _iterate_outputs(model: Any) -> Iterator[tuple[str, int]]:
 
 
 def _read_operator_names(model: Any, schema: Any) -> Iterator[str]:
-    """Yield the operators' names; of two numbers of one, readers take the larger."""
+    """Yield the operators' names; each operator has two code fields, and readers use the larger."""
     names = {
         getattr(schema.BuiltinOperator, operator_name): operator_name for operator_name in OPTIONS
     }
     name_by_code = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     for i in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(i)
-        # Codes above 127 stand in the newer field, smaller ones in both (schema.fbs, OperatorCode).
+        # Codes above 127 are in the newer field, smaller ones in both (schema.fbs, OperatorCode).
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number not in names:
             operator_name = name_by_code.get(number, f"operator {number}")
-            raise ValueError(f"it has `{operator_name}`, which no model of tcc has")
+            raise ValueError(f"it has the operator `{operator_name}`, which tcc does not write")
         yield names[number]
 
 
 def _trace_floats(graph: FileGraph, quantized: set[int]) -> tuple[FloatTracer, set[int]]:
-    """Follow floats of an input, or of levels by DEQUANTIZE; return as well what layers make them.
+    """Trace floats from inputs or DEQUANTIZE; also return the tensors that float layers compute.
 
-    What QUANTIZE makes levels of again is a function of levels, not a layer in float.
+    Floats that end in QUANTIZE are part of a function of quantized values, not a float layer.
     """
     functions = _find_functions(graph)
     trace = FloatTracer({i for i in graph.inputs if graph.types[i] == "float32"})
     in_float: set[int] = set()
     for index, step in enumerate(graph.steps):
         role = OperatorRole.COMPUTE
-        # Only of values: DEQUANTIZE of a constant is how float16 weights are stored.
+        # Only for computed values: DEQUANTIZE of a constant is the storage form of float16 weights.
         if step.code == "DEQUANTIZE" and quantized.intersection(step.inputs):
             role = OperatorRole.REAL
         elif index in functions:
@@ -179,10 +179,10 @@ def _trace_floats(graph: FileGraph, quantized: set[int]) -> tuple[FloatTracer, s
 
 
 def _find_functions(graph: FileGraph) -> set[int]:
-    """Return the places of the steps whose floats end in QUANTIZE."""
+    """Return the indices of the steps with floats that end in QUANTIZE."""
     rounded_floats: set[int] = set()
     step_indices = set()
-    # Backwards from each QUANTIZE: all floats that end in one are inside a function of levels.
+    # In reverse from each QUANTIZE: floats that end in one belong to a quantized function.
     for index, step in reversed(list(enumerate(graph.steps))):
         if step.code == "QUANTIZE" or not rounded_floats.isdisjoint(step.outputs):
             rounded_floats.update(i for i in step.inputs if graph.types[i] == "float32")
@@ -191,22 +191,22 @@ def _find_functions(graph: FileGraph) -> set[int]:
 
 
 def compare_files(file: str, expected: bytes, actual: bytes, *, same_tools: bool) -> ConstantCheck:
-    """Return how a file compares with the one that the network gives.
+    """Compare a file with the file that the network gives.
 
-    Tensors have the same places in both: those of small integers have no names.
+    Tensors have the same indices in both; constants of small integers have no names.
 
     Args:
-        file: What the file is called in what is reported.
+        file: Name of the file in reports.
         expected: The file that the network gives.
         actual: The artifact's file.
-        same_tools: Whether the same releases wrote both.
+        same_tools: Whether the same tool versions wrote both.
     """
     try:
         read_graph(actual)
         actual_model = _unpack(actual)
         return _compare_contents(file, (expected, actual), actual_model, same_tools=same_tools)
     except (ValueError, IndexError, TypeError, OverflowError, AttributeError, struct.error):
-        return ConstantCheck(file, problem="it is no TFLite file, or a damaged one")
+        return ConstantCheck(file, problem="not a TFLite file, or damaged")
 
 
 def _compare_contents(
@@ -215,7 +215,7 @@ def _compare_contents(
     comparison, expected_model = ConstantComparison(file), _unpack(contents[0])
     graph, actual_graph = expected_model.subgraphs[0], actual_model.subgraphs[0]
     if len(graph.tensors) != len(actual_graph.tensors):
-        counts = f"{len(actual_graph.tensors):,} tensors, not {len(graph.tensors):,}"
+        counts = f"{len(actual_graph.tensors):,} tensors, expected {len(graph.tensors):,}"
         comparison.fail(f"it has {counts}")
     layers = _find_readers(graph)
     pairs = enumerate(zip(graph.tensors, actual_graph.tensors, strict=False))
@@ -234,7 +234,7 @@ def _compare_contents(
     for operator, actual_operator in zip(graph.operators, actual_graph.operators, strict=False):
         if _describe_operator(operator) != _describe_operator(actual_operator):
             layer = _get_name(graph.tensors[operator.outputs[0]])
-            comparison.fail(f"the operator of layer `{layer}` is another one")
+            comparison.fail(f"the operator of layer `{layer}` differs from the expected one")
     return comparison.finish(*contents, same_tools=same_tools)
 
 
@@ -245,7 +245,9 @@ def _compare_values(
     if expected is not None and actual is not None:
         comparison.compare(layer, name, expected, actual)
     elif expected is not None or actual is not None:
-        comparison.fail(f"tensor `{name}` of layer `{layer}` has no values, or has some")
+        comparison.fail(
+            f"tensor `{name}` of layer `{layer}` is a constant in only one of the two files"
+        )
 
 
 def _unpack(content: bytes) -> Any:
@@ -255,10 +257,10 @@ def _unpack(content: bytes) -> Any:
 
 
 def _find_readers(graph: Any) -> Mapping[int, str]:
-    """Return the layer that first reads each tensor; a tensor that is computed is its own."""
+    """Return the layer that first reads each tensor; computed tensors map to themselves."""
     layers: dict[int, str] = {}
     computed = {int(index) for operator in graph.operators for index in operator.outputs}
-    # Backwards: what only makes floats of a constant is part of the layer that reads these.
+    # In reverse: an operator that dequantizes a constant belongs to the layer that reads it.
     for operator in reversed(graph.operators):
         (output, *_) = map(int, operator.outputs)
         inputs = [int(index) for index in operator.inputs]
@@ -271,7 +273,7 @@ def _find_readers(graph: Any) -> Mapping[int, str]:
 
 
 def _has_graph_input(graph: Any, indices: list[int]) -> bool:
-    """Whether one of some tensors is an input of the network."""
+    """Whether any of some tensors is an input of the network."""
     return not set(map(int, graph.inputs)).isdisjoint(indices)
 
 
@@ -281,7 +283,7 @@ def _get_name(tensor: Any) -> str:
 
 
 def _read_values(model: Any, tensor: Any) -> Any:
-    """Return a constant's values in its shape; None where it is computed."""
+    """Return a constant's values in its shape; None for computed tensors."""
     content = model.buffers[tensor.buffer].data
     if content is None:
         return None

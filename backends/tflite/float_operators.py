@@ -1,4 +1,4 @@
-"""What TFLite has for each op of a float graph. To add one: its function, and its row here."""
+"""TFLite writer of each float op. To add an op, write its function and add a row here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from tcc.compiler import ops
 from tcc.compiler.ir.graph import Node
 
 Writer = Callable[[FileDraft, Node, Any], str]
-"""Writes the operators of a node; returns the tensor that holds its value."""
+"""Writes the operators of a node; returns the tensor with its value."""
 
 FLOAT: Mapping[type[ops.Op], Writer] = {
     ops.Conv: windows.write_conv,

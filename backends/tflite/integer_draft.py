@@ -1,7 +1,7 @@
-"""A TFLite file of integers while it grows. Maps are (1, height, width, channels).
+"""Draft of an integer TFLite file. Maps are (1, height, width, channels).
 
-A value of the integer program is an int8 tensor: signed levels as they are (zero point 0), unsigned
-ones less 128 (zero point -128).
+A value of the integer program is an int8 tensor: signed quantized values are stored unchanged (zero
+point 0), unsigned ones minus 128 (zero point -128).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,32 @@ from tcc.compiler.ir.types import Pair, Quad, Shape, TensorType
 
 Array = NDArray[Any]
 MIN_INT8 = -128
-"""The least int8."""
+"""Smallest int8."""
 MAX_CONCAT_INPUTS = 5
-"""Most inputs of a CONCATENATION that XNNPACK takes."""
+"""Maximum number of inputs of a CONCATENATION in XNNPACK."""
 OPERATOR_VERSIONS = {"float32": 1, "int32": 1, "int8": 2}
-"""The first versions of PAD, MAXIMUM and MINIMUM that take a type."""
+"""First versions of PAD, MAXIMUM and MINIMUM that support a type."""
 ROUNDING_CONSTANT = 1.5 * 2.0**23
-"""Added to and taken from a float32 below 2**22, it rounds that to the nearest, ties to even."""
+"""Adding and subtracting it rounds a float32 below 2**22 to nearest, ties to even."""
 
 
 def get_zero_point(kind: TensorType) -> int:
-    """Return the stored int8 that stands for zero."""
+    """Return the stored int8 of zero."""
     return MIN_INT8 - kind.limits[0]
 
 
 def to_file_shape(shape: Shape) -> Shape:
-    """Return a value's shape in the file, its batch axis included."""
+    """Return a value's shape in the file, including the batch axis."""
     return (1, *shape[1:], shape[0]) if len(shape) == 3 else (1, *shape)
 
 
 def build_quantization(kind: TensorType) -> Quantization:
-    """Return what the stored levels of a value stand for."""
+    """Return scale and zero point of a value's stored int8."""
     return Quantization((float(np.float32(kind.scale)),), (get_zero_point(kind),))
 
 
 class IntegerDraft:
-    """The net so far; the program's floats are written there as any float model's."""
+    """The draft so far; float parts of the program are written as in a float model."""
 
     def __init__(self, model: Model) -> None:
         self.net = FileDraft(model)
@@ -72,13 +72,13 @@ class IntegerDraft:
         return tensor_name
 
     def add_file_tensor(self, tensor: FileTensor) -> str:
-        """Add a tensor; return its name, which differs where that is taken."""
+        """Add a tensor; return its name, which differs from the given one if that is in use."""
         name = self.net.add_tensor(tensor.name, tensor.shape)
         self.tensors[name] = replace(tensor, name=name)
         return name
 
     def add_tensor(self, name: str, shape: Shape, dtype: str) -> str:
-        """Add a plain tensor; return its name."""
+        """Add a tensor without quantization; return its name."""
         return self.net.add_tensor(name, shape, dtype)
 
     def add_constant(
@@ -99,17 +99,17 @@ class IntegerDraft:
         options: Mapping[str, Any] | None = None,
         version: int = 1,
     ) -> str:
-        """Add an operator whose output is a tensor already; return that."""
+        """Add an operator with an existing output tensor; return that tensor."""
         self.net.operators.append(Operator(code, tuple(inputs), (output,), options or {}, version))
         return output
 
     def add_tensor_like(self, source: str, name: str, shape: Shape) -> str:
-        """Add a tensor of the same elements as another in another shape; return its name."""
+        """Add a tensor with the type of another one and its own shape; return its name."""
         kind = self.tensors[source]
         return self.add_file_tensor(FileTensor(name, shape, kind.dtype, None, kind.quantization))
 
     def add_reshape(self, source: str, output: str) -> str:
-        """Add a reshape to the shape of a tensor; return that."""
+        """Add a reshape to the shape of a tensor; return that tensor."""
         shape = self.tensors[output].shape
         shape_constant = self.add_constant(f"{output}/shape", np.array(shape, np.int32))
         return self.append_operator(
@@ -119,13 +119,13 @@ class IntegerDraft:
     def add_transpose(self, source: str, output: str, order: Sequence[int]) -> str:
         """Add a transposition; return its output."""
         perm = self.add_constant(f"{output}/order", np.array(order, np.int32))
-        # 4 is the first version with more than four axes.
+        # Version 4 is the first with more than four axes.
         return self.append_operator(
             "TRANSPOSE", (source, perm), output, version=2 if len(order) < 5 else 4
         )
 
     def add_concat(self, parts: Sequence[str], output: str, axis: int) -> str:
-        """Add concatenations, none of more parts than `MAX_CONCAT_INPUTS`; return the output."""
+        """Add concatenations of at most `MAX_CONCAT_INPUTS` parts each; return the output."""
         while len(parts) > MAX_CONCAT_INPUTS:
             groups = [
                 parts[i : i + MAX_CONCAT_INPUTS] for i in range(0, len(parts), MAX_CONCAT_INPUTS)
@@ -158,9 +158,9 @@ class IntegerDraft:
     def prepare_windows(
         self, node: Node, geometry: tuple[Pair, Pair, Quad], *, pads_with_minimum: bool = False
     ) -> tuple[str, str]:
-        """Return a node's input for windows (size, stride, border), and the word for the padding.
+        """Return a node's input for windows (size, stride, border), and the padding keyword.
 
-        What no word says becomes a border, of zeros or of the smallest level.
+        A padding without keyword becomes a border, of zeros or of the smallest quantized value.
         """
         (source,), (source_type,) = self.net.get_inputs(node), self.get_input_types(node)
         padding_mode, pads = choose_padding(self.net, node, geometry)
@@ -172,9 +172,9 @@ class IntegerDraft:
         return self.add_border(source, name, pads, np.array([MIN_INT8])), "VALID"
 
     def add_border(self, source: str, output: str, pads: Quad, border_values: Array) -> str:
-        """Join a border of one stored level a channel to a map; return its name.
+        """Join a border of one stored value per channel to a map; return its name.
 
-        XNNPACK has no other border than of zeros.
+        XNNPACK only pads with zeros.
         """
         top, left, bottom, right = pads
         for axis, leading, trailing in ((1, top, bottom), (2, left, right)):
@@ -208,7 +208,7 @@ class IntegerDraft:
         return self.add_constant(name, np.array([number], dtype))
 
     def add_bounds(self, source: str, output: str, low: float, high: float) -> str:
-        """Add bounds; return the output."""
+        """Add lower and upper bounds; return the output."""
         kind = self.tensors[output]
         raised = self.add_tensor_like(source, f"{output}:raised", kind.shape)
         version = OPERATOR_VERSIONS[kind.dtype]
@@ -222,7 +222,7 @@ class IntegerDraft:
         return output
 
     def add_dequantized(self, source: str, name: str, kind: TensorType) -> str:
-        """Add the levels of a value as float32; return their name."""
+        """Add a value's quantized values as float32; return their name."""
         stored_floats = self.add_tensor(f"{name}:stored", to_file_shape(kind.shape), "float32")
         self.append_operator("CAST", (source,), stored_floats)
         if not get_zero_point(kind):
@@ -233,9 +233,9 @@ class IntegerDraft:
         )
 
     def add_rounding(self, source: str, output: str, y: TensorType, low: int, high: int) -> str:
-        """Add what stores float32 numbers of levels as levels, ties to even; return the output."""
-        # Bounds come first: the sum rounds to whole numbers below 2**22 alone. CAST cuts fractions
-        # off, of which none are left.
+        """Add rounding of float32 to stored values, ties to even; return the output."""
+        # Bounds first: the sum rounds correctly only below 2**22. CAST truncates, but then no
+        # fractions are left.
         shape = to_file_shape(y.shape)
         steps = [
             self.add_tensor(f"{output}:{s}", shape, "float32") for s in ("kept", "near", "whole")
@@ -244,7 +244,7 @@ class IntegerDraft:
         self.append_operator(
             "ADD", (steps[0], self.add_scalar(f"{output}/up", ROUNDING_CONSTANT)), steps[1]
         )
-        # The zero point comes with the subtraction: one operator less.
+        # The subtraction also adds the zero point, which saves one operator.
         down = self.add_scalar(f"{output}/down", ROUNDING_CONSTANT - get_zero_point(y))
         self.append_operator("SUB", (steps[1], down), steps[2])
         return self.append_operator("CAST", (steps[2],), output)

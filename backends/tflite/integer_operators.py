@@ -1,8 +1,8 @@
-"""The integer program as int8 operators that XNNPACK computes to the bit.
+"""The integer program as int8 operators that XNNPACK computes bit for bit.
 
-What it has no exact operator for is put together: sums of extreme scales and of many values from
-int32 operators, means of unequal windows and products of extreme scales from float32 ones whose
-numbers are whole.
+Operations without an exact operator are composed. Sums with extreme scales or many values use int32
+operators. Means of unequal windows and products with extreme scales use float32 operators on whole
+numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,16 +53,17 @@ SMOOTH_FUNCTIONS: dict[type[Op], float] = {
     HardSwish: 1,
     HardSigmoid: 1,
 }
-"""Functions that runtimes compute within `ERROR` of their magnitude and of this number."""
+"""Functions that runtimes compute within `MAX_FUNCTION_ERROR` * (magnitude + this number)."""
 MAX_FUNCTION_ERROR = 2.0**-20
 MAX_ROUNDING_ERROR = 1e-4
-"""Levels that the step from real numbers to levels may be off."""
+"""Maximum error of the rounding to quantized values, in quantization steps."""
 
 
 def write_table(draft: IntegerDraft, node: Node) -> None:
-    """Add the function in float32 between levels, or GATHER from the table.
+    """Add the function in float32 between quantized values, or GATHER from the table.
 
-    XNNPACK has no table of 256 levels; its floats are eight times as fast as GATHER.
+    XNNPACK has no lookup table with 256 entries. Its float functions are eight times as fast as
+    GATHER.
     """
     op, (input_type,), (table_values,) = (
         node.op,
@@ -70,7 +71,7 @@ def write_table(draft: IntegerDraft, node: Node) -> None:
         draft.get_weights(node),
     )
     assert isinstance(op, Table)
-    # Proved over all 256 levels: floats are used only where no error that a runtime may make
+    # Checked for all 256 quantized values: float functions are used only if no error of a runtime
     # changes an entry.
     if is_float_exact(op, input_type, table_values):
         _write_float_function(draft, node, op)
@@ -79,7 +80,7 @@ def write_table(draft: IntegerDraft, node: Node) -> None:
 
 
 def is_float_exact(op: Table, input_type: TensorType, table_values: Array) -> bool:
-    """Whether float32 arithmetic rounds to the table's entry from every level of the input."""
+    """Whether float32 arithmetic rounds to the table's entry for every quantized input value."""
     error_magnitude = SMOOTH_FUNCTIONS.get(type(op.function))
     if error_magnitude is None or type(op.function) not in FLOAT:
         return False
@@ -87,7 +88,7 @@ def is_float_exact(op: Table, input_type: TensorType, table_values: Array) -> bo
     scale, min_quantized = np.float64(op.scale), op.make_type(()).limits[0]
     y = op.function.evaluate(real)
     steps = np.clip(y / scale, op.low, op.high)
-    # How far each result lies from the tie at which rounding turns.
+    # Distance of each result from the tie at which the rounding changes.
     tie_distance = np.abs(steps - np.floor(steps) - 0.5)
     max_error = MAX_ROUNDING_ERROR + MAX_FUNCTION_ERROR * (error_magnitude + np.abs(y)) / scale
     is_equal = np.rint(steps) - min_quantized == table_values
@@ -108,14 +109,14 @@ def _write_float_function(draft: IntegerDraft, node: Node, op: Table) -> None:
 
 
 def _write_gather(draft: IntegerDraft, node: Node, table_values: Array) -> None:
-    """Add GATHER from the table by what is stored, counted from its least."""
+    """Add GATHER from the table, indexed by the stored value minus its minimum."""
     name, (source,) = node.name, draft.net.get_inputs(node)
     shape = draft.tensors[source].shape
     wide, index = (
         draft.add_tensor(f"{name}:{suffix}", shape, "int32") for suffix in ("wide", "index")
     )
     draft.append_operator("CAST", (source,), wide)
-    # Indices count from 0, levels from -128.
+    # Indices start at 0, stored values at -128.
     draft.append_operator("ADD", (wide, draft.add_scalar(f"{name}/128", 128, "int32")), index)
     output = draft.add_value(name, node.type)
     stored_table = (table_values.astype(np.int16) - 128).astype(np.int8)
@@ -126,20 +127,20 @@ def _write_gather(draft: IntegerDraft, node: Node, table_values: Array) -> None:
 
 
 MAX_FACTOR = 2.0**8
-"""XNNPACK wants smaller factors from sums to levels."""
+"""Upper limit of XNNPACK's factors from sums to quantized values, exclusive."""
 SATURATING_FACTOR = 255.75
-"""As good as any larger factor: one step of the sum is already more than the range of levels."""
+"""Equivalent to any larger factor: one step of the sum exceeds the range of quantized values."""
 MIN_FACTOR = 2.0**-32
-"""XNNPACK wants no smaller factors either."""
+"""Lower limit of XNNPACK's factors."""
 NEAR_MIN_FACTOR = MIN_FACTOR * (1 + 2.0**-20)
-"""As good as any smaller factor: no sum reaches half a step."""
+"""Equivalent to any smaller factor: no sum reaches half a quantization step."""
 SUM_RATIOS = (2.0**-10, 2.0**8)
 PRODUCT_RATIOS = (2.0**-16, 2.0**8)
-"""From the least ratio of scales that XNNPACK takes to the first that it does not."""
+"""Ranges of scale ratios that XNNPACK supports: lower limit inclusive, upper limit exclusive."""
 
 
 def choose_activation(op: QuantizedOp, y: TensorType) -> str | None:
-    """Return the format's activation whose bounds are an operation's; None if there is none."""
+    """Return the format's activation with an operation's bounds; None if there is none."""
     low, high = y.limits
     if (op.low, op.high) == (low, high):
         return "NONE"
@@ -147,15 +148,15 @@ def choose_activation(op: QuantizedOp, y: TensorType) -> str | None:
         return None
     if op.high == high:
         return "RELU"
-    # RELU6's bound is a real 6, which a runtime rounds to a level by itself: taken only where no
-    # way to round gives another.
+    # RELU6's bound is the real number 6, which the runtime rounds to a quantized value. It is used
+    # only if every rounding gives the same value.
     six = 6 / np.float64(op.scale)
-    is_exact = abs(six % 1 - 0.5) > 1e-3 and op.high == round(six)  # however a runtime rounds it
+    is_exact = abs(six % 1 - 0.5) > 1e-3 and op.high == round(six)  # for every rounding mode
     return "RELU6" if is_exact else None
 
 
 def write_clamped(draft: IntegerDraft, node: Node, emit: Callable[[str, str], str]) -> None:
-    """Add what `emit` adds for an output and an activation, and the clamp that it lacks."""
+    """Add the operator from `emit` for an output and activation, and bounds if needed."""
     op, y = node.op, node.type
     assert isinstance(op, QuantizedOp)
     fused_activation = choose_activation(op, y)
@@ -169,7 +170,7 @@ def write_clamped(draft: IntegerDraft, node: Node, emit: Callable[[str, str], st
 
 
 def write_conv(draft: IntegerDraft, node: Node) -> None:
-    """Add CONV_2D or DEPTHWISE_CONV_2D, after a PAD where its words for padding do not do."""
+    """Add CONV_2D or DEPTHWISE_CONV_2D, after a PAD if no padding keyword fits."""
     op, (input_type,) = node.op, draft.get_input_types(node)
     assert isinstance(op, QConv)
     conv_op, channels = op.conv, input_type.shape[0]
@@ -185,8 +186,8 @@ def write_conv(draft: IntegerDraft, node: Node) -> None:
         "dilationWFactor": conv_op.dilation[1],
         **({"depthMultiplier": conv_op.filters // channels} if is_depthwise else {}),
     }
-    # TFLite's op_version.cc: 3 is the first version of either operator that takes int8, 6 the first
-    # whose filters read some of the channels.
+    # TFLite's op_version.cc: version 3 is the first of either operator with int8, version 6 the
+    # first with groups.
     version = 6 if conv_op.groups > 1 and not is_depthwise else 3
     write_clamped(draft, node, lambda y, enum_name: draft.append_operator(
         code, inputs, y, {**options, "fusedActivationFunction": enum_name}, version
@@ -196,7 +197,7 @@ def write_conv(draft: IntegerDraft, node: Node) -> None:
 def _add_weights(draft: IntegerDraft, node: Node, *, is_depthwise: bool) -> tuple[str, str]:
     """Add the weights and the bias of a convolution; return their names."""
     (input_type,), (weight, scale, bias) = draft.get_input_types(node), draft.get_weights(node)
-    # The format's layouts: depthwise filters lie last, others first.
+    # The format's layouts: filters are the last axis for depthwise, else the first.
     order, axis = ((1, 2, 3, 0), 3) if is_depthwise else ((0, 2, 3, 1), 0)
     scale = limit_scales(input_type, scale.astype(np.float32), node.type)
     zeros = (0,) * len(scale)
@@ -213,10 +214,10 @@ def _add_weights(draft: IntegerDraft, node: Node, *, is_depthwise: bool) -> tupl
 def raise_biases(
     bias: Array, weight: Array, input_type: TensorType, output_type: TensorType
 ) -> Array:
-    """Return biases of which none is needlessly small: XNNPACK's scaled sums may reach -2**31.
+    """Return biases without needlessly small values: XNNPACK's scaled sums may reach -2**31.
 
-    Some of its kernels then wrap where they add a zero point that is not 0. A channel that no input
-    makes positive is 0 where levels are unsigned, however far below zero its sums are.
+    Some of its kernels then wrap around when they add a nonzero zero point. A channel that no input
+    makes positive is 0 for unsigned values, however negative its sums are.
     """
     if not get_zero_point(output_type):
         return bias.astype(np.int32)
@@ -230,7 +231,7 @@ def raise_biases(
 def limit_scales(
     input_type: TensorType, scale: integer_arithmetic.Float32, output_type: TensorType
 ) -> integer_arithmetic.Float32:
-    """Return weight scales whose factors a runtime takes; no level differs by them."""
+    """Return weight scales with factors that runtimes support; no quantized value changes."""
     factor, scale_ratio = (
         integer_arithmetic.compute_multiplier(input_type, scale, output_type),
         np.float32(output_type.scale) / np.float32(input_type.scale),
@@ -241,7 +242,7 @@ def limit_scales(
 
 
 def write_add(draft: IntegerDraft, node: Node) -> None:
-    """Add ADD, or int32 arithmetic for what it does not compute exactly."""
+    """Add ADD, or int32 arithmetic if ADD is not exact."""
     op, input_types = node.op, draft.get_input_types(node)
     assert isinstance(op, QAdd)
     low, high = SUM_RATIOS
@@ -257,7 +258,7 @@ def write_add(draft: IntegerDraft, node: Node) -> None:
 def _write_wide_sum(
     draft: IntegerDraft, node: Node, op: QAdd, factors: tuple[int, ...], shift: int
 ) -> None:
-    """Add the definition of a sum as it stands, in int32."""
+    """Add the definition of a sum as int32 operators."""
     name, input_types = node.name, draft.get_input_types(node)
     total, rounding = "", 1 << (shift - 1)
     for i, (source, input_type, factor) in enumerate(
@@ -271,7 +272,7 @@ def _write_wide_sum(
         draft.append_operator(
             "MUL", (wide, draft.add_scalar(f"{name}/factor{i}", factor, "int32")), term
         )
-        # The inputs' zero points are one constant, taken together with the rounding term.
+        # The inputs' zero points form one constant, combined with the rounding term.
         rounding -= get_zero_point(input_type) * factor
         total = _add_sum(draft, total, term, f"{name}:total{i}") if total else term
     total = _add_sum(
@@ -303,7 +304,7 @@ def _add_sum(draft: IntegerDraft, first_term: str, second_term: str, name: str) 
 
 
 def write_mul(draft: IntegerDraft, node: Node) -> None:
-    """Add MUL, or the float32 product, which is exact, and its rounding."""
+    """Add MUL, or the exact float32 product and its rounding."""
     op, (a, b), name = node.op, draft.get_input_types(node), node.name
     assert isinstance(op, QMul)
     factor = integer_arithmetic.compute_multiplier(a, float(b.scale or 0), node.type)
@@ -332,7 +333,7 @@ def write_mul(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_mean(draft: IntegerDraft, node: Node) -> None:
-    """Add float32 sums, which are exact, their factors and the rounding."""
+    """Add exact float32 sums, their factors and the rounding."""
     op, (input_type,), (ones, factor), name = (
         node.op,
         draft.get_input_types(node),
@@ -364,13 +365,13 @@ def write_mean(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_global_mean(draft: IntegerDraft, node: Node) -> None:
-    """Add a FULLY_CONNECTED with ones, of channels as rows: XNNPACK's MEAN rounds twice."""
+    """Add FULLY_CONNECTED with ones and channels as rows, because XNNPACK's MEAN rounds twice."""
     op, (input_type,), name = node.op, draft.get_input_types(node), node.name
     assert isinstance(op, QGlobalAvgPool)
     (source,), (channels, *size) = draft.net.get_inputs(node), input_type.shape
     channels_first = draft.add_tensor_like(source, f"{name}:channels", (1, channels, *size))
     draft.add_transpose(source, channels_first, (0, 3, 1, 2))
-    # One row a channel: one filter of ones then sums each of them, with one factor for all.
+    # One row per channel: one filter of ones sums each row, with one factor for all.
     rows = draft.add_reshape(
         channels_first, draft.add_tensor_like(source, f"{name}:rows", (channels, prod(size)))
     )
@@ -392,7 +393,7 @@ def write_global_mean(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_pad(draft: IntegerDraft, node: Node) -> None:
-    """Add a border: PAD for zeros, else constants that are joined to the map."""
+    """Add a border: PAD for zeros, else constants concatenated with the map."""
     op, (input_type,), (source,) = node.op, draft.get_input_types(node), draft.net.get_inputs(node)
     assert isinstance(op, QPad)
     if not any(op.levels):
@@ -403,7 +404,7 @@ def write_pad(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_quantize(draft: IntegerDraft, node: Node) -> None:
-    """Add the division by the scale and its rounding: QUANTIZE multiplies by the inverse."""
+    """Add a division by the scale and its rounding, because QUANTIZE multiplies by the inverse."""
     op, (source,), name = node.op, draft.net.get_inputs(node), node.name
     assert isinstance(op, Quantize)
     output = draft.add_value(name, node.type)
@@ -420,9 +421,9 @@ def write_dequantize(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_max_pool(draft: IntegerDraft, node: Node) -> None:
-    """Add MAX_POOL_2D, after a border of the smallest level where SAME does not say it."""
+    """Add MAX_POOL_2D, after a border of the smallest value if SAME does not fit."""
     op, (input_type,) = node.op, draft.get_input_types(node)
-    # A global maximum is one window over all.
+    # A global maximum has one window over all pixels.
     kernel, stride, pads = (input_type.shape[1], input_type.shape[2]), (1, 1), (0, 0, 0, 0)
     if isinstance(op, MaxPool):
         kernel, stride, pads = op.kernel, op.step, op.pads
@@ -489,7 +490,7 @@ def write_channel_shuffle(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_resize(draft: IntegerDraft, node: Node) -> None:
-    """Add GATHER of rows and of columns: the runtime's nearest are those of inexact products."""
+    """Add GATHER of rows and columns: the runtime's nearest pixels come from inexact products."""
     op, (input_type,), (source,), name = (
         node.op, draft.get_input_types(node), draft.net.get_inputs(node), node.name
     )  # fmt: skip
@@ -501,7 +502,7 @@ def write_resize(draft: IntegerDraft, node: Node) -> None:
     for axis in axes:
         shape = [*draft.tensors[source].shape]
         shape[axis + 1] = target[axis]
-        # floor(y * in / out) in whole numbers, as the language has it.
+        # floor(y * in / out) in integers, as in the op's definition.
         source_indices = np.arange(target[axis]) * size[axis] // target[axis]
         output = final_output
         if axis != axes[-1]:
@@ -511,7 +512,7 @@ def write_resize(draft: IntegerDraft, node: Node) -> None:
 
 
 def write_reshape(draft: IntegerDraft, node: Node) -> None:
-    """Add RESHAPE, of a map with the channels first."""
+    """Add RESHAPE, for a map with the channels first."""
     (input_type,), (source,) = draft.get_input_types(node), draft.net.get_inputs(node)
     if len(input_type.shape) == 3 and input_type.shape[1:] != (1, 1):
         channels, height, width = input_type.shape
@@ -541,4 +542,4 @@ INTEGER_OPERATORS: Mapping[type[Op], Callable[[IntegerDraft, Node], None]] = {
     Flatten: write_reshape,
     Unflatten: write_reshape,
 }
-"""What writes each operation of the integer program; a float one has float operators."""
+"""Writers of the integer program's operations; float nodes have float operators."""

@@ -1,4 +1,4 @@
-"""Operators of one element or one pixel, joins, and what moves elements."""
+"""Element-wise and per-pixel operators, joins, and operators that move elements."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,13 +32,13 @@ FUNCTION_OPERATORS = {
     "relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "tanh": "TANH",
     "hard_swish": "HARD_SWISH", "gelu": "GELU",
 }  # fmt: skip
-"""The functions that the format has by themselves."""
+"""Functions with an operator in the format."""
 MAX_CONCAT_INPUTS = 5
-"""Most values that XNNPACK joins at once."""
+"""Maximum number of values that XNNPACK concatenates at once."""
 
 
 def write_function(net: FileDraft, node: Node, op: Op) -> str:
-    """Write a function of one element."""
+    """Write an element-wise function."""
     return net.add_operator(FUNCTION_OPERATORS[op.keyword], net.get_inputs(node), _get_output(node))
 
 
@@ -50,7 +50,7 @@ def write_leaky_relu(net: FileDraft, node: Node, op: LeakyRelu) -> str:
 
 
 def write_softmax(net: FileDraft, node: Node, _: Op) -> str:
-    """Write SOFTMAX, which is over the last axis: the channels."""
+    """Write SOFTMAX over the last axis, the channels."""
     return net.add_operator("SOFTMAX", net.get_inputs(node), _get_output(node), {"beta": 1.0})
 
 
@@ -77,10 +77,10 @@ def write_hard_sigmoid(net: FileDraft, node: Node, _: Op) -> str:
 
 
 def write_copy(net: FileDraft, node: Node, _: Op) -> str:
-    """Write RESHAPE where the shape differs, else nothing: the value is its input.
+    """Write RESHAPE if the shape differs; else return the input.
 
-    A RESHAPE to the same shape is not a copy to all runtimes: LiteRT's own kernels then write over
-    what others still read.
+    A RESHAPE to the same shape is not a copy in all runtimes: LiteRT's own kernels then overwrite
+    values that others still read.
     """
     (x,) = net.get_inputs(node)
     name, shape = _get_output(node)
@@ -94,22 +94,22 @@ def write_scale(net: FileDraft, node: Node, op: Scale) -> str:
 
 
 def write_scale_shift(net: FileDraft, node: Node, _: ScaleShift) -> str:
-    """Write a product and a sum with a number a channel."""
+    """Write a product and a sum with one number per channel."""
     return _write_factor_offset(
         net, node, *(tensor.reshape(-1) for tensor in net.get_weights(node))
     )
 
 
 def write_batch_norm(net: FileDraft, node: Node, op: BatchNorm) -> str:
-    """Write the product and the sum that it is after training."""
+    """Write the product and sum that it computes at inference."""
     weight, bias, mean, var = (tensor.astype(np.float64) for tensor in net.get_weights(node))
-    factor = weight / np.sqrt(var + op.eps)  # in float64, as the passes fold it: rounded once
+    factor = weight / np.sqrt(var + op.eps)  # in float64, like the folding passes: rounded once
     offset = bias - mean * factor
     return _write_factor_offset(net, node, factor.astype(np.float32), offset.astype(np.float32))
 
 
 def write_layer_norm(net: FileDraft, node: Node, op: LayerNorm) -> str:
-    """Write the formula, operator by operator."""
+    """Write the formula with one operator per operation."""
     (x,) = net.get_inputs(node)
     name, shape = _get_output(node)
     reduced_shape = (*shape[:-1], 1)
@@ -138,23 +138,24 @@ def write_layer_norm(net: FileDraft, node: Node, op: LayerNorm) -> str:
 
 
 def write_add(net: FileDraft, node: Node, _: Add) -> str:
-    """Write ADD, or several."""
+    """Write ADD, several for more than two inputs."""
     return _write_chain(net, node, "ADD")
 
 
 def write_mul(net: FileDraft, node: Node, _: Mul) -> str:
-    """Write MUL, or several."""
+    """Write MUL, several for more than two inputs."""
     return _write_chain(net, node, "MUL")
 
 
 def write_concat(net: FileDraft, node: Node, op: Concat) -> str:
-    """Write CONCATENATION over the last axis: the channels."""
+    """Write CONCATENATION over the last axis, the channels."""
     inputs = net.get_inputs(node)
     if len(inputs) == 1:
         return write_copy(net, node, op)
     names = (f"{node.name}/{i}" for i in count())
     while len(inputs) > MAX_CONCAT_INPUTS:
-        # As few as make the rest fit into one last operator, so that large parts are copied once.
+        # As few as possible, so that the rest fits into one last operator: large parts are copied
+        # once.
         groups = min(
             -(-(len(inputs) - MAX_CONCAT_INPUTS) // (MAX_CONCAT_INPUTS - 1)),
             len(inputs) // MAX_CONCAT_INPUTS,
@@ -174,13 +175,13 @@ def _add_concat(net: FileDraft, name: str, inputs: tuple[str, ...]) -> str:
 
 
 def write_linear(net: FileDraft, node: Node, op: Linear) -> str:
-    """Write FULLY_CONNECTED, its weights in the order of the pixels that it reads."""
+    """Write FULLY_CONNECTED, with weights in the order of the input's pixels."""
     (x,) = net.get_inputs(node)
     weight, *optional_bias = net.get_weights(node)
     pixels = net.permuted.get(node.inputs[0])
     if pixels:
-        # Flattening costs nothing then: the matrix's columns take the order in which the file has
-        # the pixels.
+        # Flattening then costs nothing: the matrix columns are reordered to the file's order of
+        # pixels.
         weight = weight.reshape(op.units, *pixels).transpose(0, 2, 3, 1).reshape(op.units, -1)
     bias = optional_bias[0] if optional_bias else np.zeros(op.units, np.float32)
     name = node.params[1] if optional_bias else f"{node.name}/bias"
@@ -191,10 +192,10 @@ def write_linear(net: FileDraft, node: Node, op: Linear) -> str:
 
 
 def write_flatten(net: FileDraft, node: Node, op: Flatten) -> str:
-    """Write RESHAPE, after a TRANSPOSE where the order of elements matters to what reads them."""
+    """Write RESHAPE, after a TRANSPOSE if the readers depend on the order of elements."""
     (x,) = net.get_inputs(node)
     shape = net.graph.types[node.inputs[0]].shape
-    # One channel or one pixel: both orders are the same.
+    # With one channel or one pixel both orders are the same.
     if len(shape) == 1 or 1 in {shape[0], shape[1] * shape[2]}:
         return write_copy(net, node, op)
     if _is_order_free(net.graph, node.name):
@@ -211,7 +212,7 @@ def write_unflatten(net: FileDraft, node: Node, op: Unflatten) -> str:
 
 
 def write_slice(net: FileDraft, node: Node, op: Slice) -> str:
-    """Write STRIDED_SLICE of the last axis: the channels."""
+    """Write STRIDED_SLICE of the last axis, the channels."""
     (x,) = net.get_inputs(node)
     *leading_sizes, channels = net.tensors[x].shape
     start, stop, step = slice(op.start, op.stop, op.step).indices(channels)
@@ -233,7 +234,7 @@ def write_channel_shuffle(net: FileDraft, node: Node, op: ChannelShuffle) -> str
 
 
 def write_pad(net: FileDraft, node: Node, op: Pad) -> str:
-    """Write PAD or, with another value than 0, PADV2."""
+    """Write PAD, or PADV2 for a value other than 0."""
     (x,) = net.get_inputs(node)
     if not any(op.pads):
         return write_copy(net, node, op)
@@ -241,7 +242,7 @@ def write_pad(net: FileDraft, node: Node, op: Pad) -> str:
 
 
 def write_border(net: FileDraft, node: Node, op: Border) -> str:
-    """Write a PADV2 of each channel, and CONCATENATION."""
+    """Write a PADV2 for each channel, and CONCATENATION."""
     (x,) = net.get_inputs(node)
     _, height, width, channels = net.tensors[x].shape
     parts = []
@@ -263,7 +264,7 @@ def _add_scalar(net: FileDraft, name: str, number: float) -> str:
 
 
 def _write_factor_offset(net: FileDraft, node: Node, factor: Array, offset: Array) -> str:
-    """Write a product and a sum; a number a channel of a feature map is one depthwise filter."""
+    """Write a product and a sum; with numbers per channel of a map, one depthwise convolution."""
     (x,) = net.get_inputs(node)
     name, shape = _get_output(node)
     tensors = (
@@ -291,7 +292,7 @@ def _write_chain(net: FileDraft, node: Node, code: str) -> str:
 
 
 def _is_order_free(graph: Graph, value_name: str) -> bool:
-    """Whether all that reads a vector can take its elements in another order."""
+    """Whether all readers of a vector can use its elements in another order."""
     is_inner = all(value_name != output.value for output in graph.outputs)
     readers = graph.readers[value_name]
     return is_inner and all(
@@ -302,7 +303,7 @@ def _is_order_free(graph: Graph, value_name: str) -> bool:
 
 
 def _iterate_same_order(graph: Graph, value_name: str) -> Iterator[str]:
-    """Yield a vector and those whose elements are in its order."""
+    """Yield a vector and the vectors computed from it in the same order."""
     yield value_name
     for node in graph.readers[value_name]:
         if isinstance(node.op, Elementwise):

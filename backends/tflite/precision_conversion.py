@@ -1,4 +1,4 @@
-"""The forms of a file: smaller weights of a float one, unsigned ends of an integer one."""
+"""Precisions of a file: smaller weights of a float file, unsigned inputs and outputs of int8."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,28 +15,29 @@ from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.small_weights import HALF_ERROR, quantize_weight
 
 MIN_FLOAT16_ELEMENTS = 80
-"""Elements of a constant from which on float16 is smaller, with what makes float32 of it."""
+"""Minimum number of elements for float16 to be smaller, including its DEQUANTIZE."""
 DYNAMIC_VERSIONS: Mapping[str, int] = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
-"""The operators whose weights become int8 beside float values, and the version that takes them.
+"""Operators with int8 weights and float values, and the first version that supports them.
 
-DEPTHWISE_CONV_2D has one as well, which XNNPACK leaves to kernels several times as slow."""
+DEPTHWISE_CONV_2D has such a version too, but XNNPACK does not run it; other kernels are several
+times as slow."""
 MIN_FILTER_WEIGHTS = 5
-"""Weights of a filter from which on int8 is smaller than float16: there is a scale as well."""
+"""Minimum number of weights of a filter for int8 to be smaller than float16, with its scale."""
 DEQUANTIZE_VERSION = 3
-"""The first that takes float16."""
+"""The first version that supports float16."""
 
 Array = NDArray[Any]
 
 
 def keep_precision(file: File) -> File:
-    """Return the file."""
+    """Return the file unchanged."""
     return file
 
 
 def convert_to_float16(file: File, excluded: frozenset[str] = frozenset()) -> File:
-    """Return a file with its constants in float16, of which runtimes make float32 as they load it.
+    """Return a file with float16 constants, which runtimes convert to float32 when they load it.
 
-    Those too small to be worth an operator stay, and those `excluded`.
+    Constants that are too small, and those in `excluded`, stay in float32.
     """
     tensors: list[FileTensor] = []
     operators: list[Operator] = []
@@ -53,9 +54,9 @@ def convert_to_float16(file: File, excluded: frozenset[str] = frozenset()) -> Fi
 
 
 def convert_to_dynamic(file: File) -> File:
-    """Return a file with its weights in int8, a scale a filter; the runtime scales what they meet.
+    """Return a file with int8 weights, one scale per filter; activations are quantized at run time.
 
-    Others are float16: depthwise and grouped convolutions, transposed ones, filters of few weights.
+    Depthwise, grouped and transposed convolutions and filters with few weights are float16.
     """
     filters = dict(_quantize_filters(file, find_constants(file)))
     tensors = tuple(filters.get(tensor.name, tensor) for tensor in file.tensors)
@@ -72,7 +73,7 @@ def convert_to_dynamic(file: File) -> File:
 
 
 def convert_to_unsigned(file: File) -> File:
-    """Return a file whose 8-bit inputs and outputs are uint8, each of the same meaning."""
+    """Return a file with uint8 instead of int8 inputs and outputs, with the same real values."""
     tensors = {tensor.name: tensor for tensor in file.tensors}
     input_operators: list[Operator] = []
     output_operators: list[Operator] = []
@@ -104,7 +105,7 @@ def _read_values(tensor: FileTensor) -> Array:
 
 
 def _round_to_float16(tensor: FileTensor) -> FileTensor | None:
-    """Return a constant in float16; none where that is not smaller, or too far from it."""
+    """Return a constant in float16; None if that is not smaller or not precise enough."""
     if (
         tensor.data is None
         or tensor.dtype != "float32"
@@ -129,7 +130,7 @@ def _quantize_filters(
         if op.code not in DYNAMIC_VERSIONS or op.inputs[1] not in constants_by_name:
             continue
         weight = constants_by_name[op.inputs[1]]
-        # A filter that reads only some of the channels is one of groups.
+        # A filter that reads only some of the channels belongs to a grouped convolution.
         if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
             continue
         if prod(weight.shape[1:]) < MIN_FILTER_WEIGHTS:
@@ -145,13 +146,13 @@ def _quantize_filters(
 def _add_unsigned(
     tensors: dict[str, FileTensor], operators: list[Operator], name: str, *, is_input: bool
 ) -> str:
-    """Add a tensor's uint8 form, and the operator from one to the other; return its name."""
+    """Add a tensor's uint8 form and the operator that converts it; return its name."""
     tensor = tensors[name]
     if tensor.dtype != "int8" or tensor.quantization is None:
         return name
     zeros = tuple(n + 128 for n in tensor.quantization.zeros)
     unsigned_name = f"{name}/uint8"
-    # The same scale with zero points 128 apart: levels only move, which is exact in every runtime.
+    # The same scale with zero points 128 apart: values are only shifted, exactly in every runtime.
     unsigned_quantization = Quantization(tensor.quantization.scales, zeros)
     tensors[unsigned_name] = replace(
         tensor, name=unsigned_name, dtype="uint8", quantization=unsigned_quantization

@@ -1,4 +1,4 @@
-"""Running a file here, by LiteRT on one thread."""
+"""Run a file on this machine with LiteRT on one thread."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
     """Run a file on tensors in the graph's layout; return outputs by name in that layout.
 
     Raises:
-        UserError: It is no file that LiteRT can run on these (E0651).
+        UserError: LiteRT cannot run it on these tensors (E0651).
     """
     runner = _create_runner(path)
     try:
@@ -40,10 +40,10 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
 
 
 def read_numbers(path: Path) -> NumberTypes:
-    """Return what a file computes with.
+    """Return the number types that a file computes with.
 
     Raises:
-        UserError: It is no TFLite file, or one that tcc does not write (E0651).
+        UserError: It is not a TFLite file, or not one that tcc writes (E0651).
     """
     try:
         with regular_files.open_file(path) as file:
@@ -53,10 +53,10 @@ def read_numbers(path: Path) -> NumberTypes:
 
 
 def measure(path: Path, source: Input, workload: Workload, progress: Progress) -> Measurement:
-    """Time a file; what it is given and what it gives are copied, as any user of it must.
+    """Time a file, including the copies of inputs and outputs that every user needs.
 
     Raises:
-        UserError: It is no file that LiteRT can run on this (E0651).
+        UserError: LiteRT cannot run it (E0651).
     """
     count = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     method = f"LiteRT {version('ai-edge-litert')} with XNNPACK, {count}"
@@ -68,12 +68,12 @@ def measure(path: Path, source: Input, workload: Workload, progress: Progress) -
 
 
 def prepare_input(tensor: Array, details: dict[str, Any]) -> Array:
-    """Return a tensor in the graph's layout as an input of a file takes it."""
+    """Return a tensor in the graph's layout as an input of a file."""
     return _quantize_input(_to_channels_last(tensor), details)
 
 
 def _load_workload(path: Path, workload: Workload) -> tuple[Any, Array]:
-    """Return what runs a file, and the input as it wants it."""
+    """Return an interpreter for a file, and its input."""
     interpreter = load_interpreter(path, workload.threads)
     (details,) = interpreter.get_input_details()
     return interpreter, prepare_input(workload.tensor, details)
@@ -90,7 +90,7 @@ def _run_loaded(loaded: tuple[Any, Array]) -> list[Array]:
 
 
 def _create_runner(path: Path) -> Any:
-    """Return what runs a file's signature, with XNNPACK."""
+    """Return a runner for a file's signature, with XNNPACK."""
     try:
         return load_interpreter(path).get_signature_runner(SIGNATURE)
     except ValueError as error:
@@ -98,10 +98,10 @@ def _create_runner(path: Path) -> Any:
 
 
 def load_interpreter(path: Path, threads: int = 1) -> Any:
-    """Return what runs a file, with XNNPACK.
+    """Return an interpreter for a file, with XNNPACK.
 
     Raises:
-        UserError: It is no file that LiteRT can load (E0651).
+        UserError: LiteRT cannot load it (E0651).
     """
     try:
         with regular_files.open_file(path) as file:
@@ -112,14 +112,14 @@ def load_interpreter(path: Path, threads: int = 1) -> Any:
 
 
 def create_interpreter(content: bytes, threads: int = 1) -> Any:
-    """Return what runs the bytes of a file, with XNNPACK.
+    """Return an interpreter for the bytes of a file, with XNNPACK.
 
     Args:
         content: The bytes.
-        threads: How many share a run.
+        threads: Number of threads.
 
     Raises:
-        Exception: It is no file of tcc, or none that LiteRT can load; it documents no types.
+        Exception: tcc did not write the file, or LiteRT cannot load it; it documents no types.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -132,7 +132,7 @@ def create_interpreter(content: bytes, threads: int = 1) -> Any:
 
 @contextmanager
 def _ignore_stderr() -> Iterator[None]:
-    """Keep from standard error what the runtime says as it loads; no setting of its own does."""
+    """Hide what the runtime prints to standard error while it loads; it has no setting for this."""
     sys.stderr.flush()
     saved_stderr = os.dup(STDERR)
     null_device = os.open(os.devnull, os.O_WRONLY)
@@ -146,7 +146,7 @@ def _ignore_stderr() -> Iterator[None]:
 
 
 def build_run_error(path: Path, error: Exception) -> Exception:
-    """Return the error of a file that cannot be run, by the runtime's."""
+    """Return the error of a file that cannot be run, with the runtime's reason."""
     lines = str(error).splitlines() or [type(error).__name__]
     message = "LiteRT cannot run the model"
     return fail("E0651", message, make_file_span(str(path)), label=lines[0][:160])
@@ -156,9 +156,10 @@ def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
     x = _to_channels_last(tensor)
     expected_shape = tuple(int(n) for n in details[source.name]["shape"])
-    if x.shape != expected_shape:  # the runtime would give the whole network another size
+    if x.shape != expected_shape:  # the runtime would resize the complete network
         raise ValueError(
-            f"its input is {_describe_shape(expected_shape)}, not {_describe_shape(x.shape)}"
+            f"its input has shape {_describe_shape(expected_shape)},"
+            f" but the tensor has {_describe_shape(x.shape)}"
         )
     raw_outputs = runner(**{source.name: _quantize_input(x, details[source.name])})
     outputs = runner.get_output_details()
@@ -166,21 +167,21 @@ def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
 
 
 def _describe_shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "one number"
+    return "x".join(map(str, shape)) or "()"
 
 
 def _to_channels_last(tensor: Array) -> Array:
-    """Return a batch of one of a tensor, channels last."""
+    """Return a tensor as a batch of one, channels last."""
     return tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
 
 
 def _quantize_input(x: Array, detail: dict[str, Any]) -> Array:
-    """Return an input as the file wants it: levels, ties to even, where it has a scale."""
+    """Return an input in the file's type; if it has a scale, quantized with ties to even."""
     (scale, zero), dtype = detail["quantization"], detail["dtype"]
     if scale:
         limits = np.iinfo(dtype)
         steps = np.rint(x.astype(np.float32) / np.float32(scale)) + np.float32(zero)
-        # Beyond the ends a cast would wrap around.
+        # Outside the limits a cast would wrap around.
         x = np.clip(steps, limits.min, limits.max)
     return x.astype(dtype)
 
@@ -191,7 +192,7 @@ def _to_float_output(y: Array, detail: dict[str, Any]) -> Array:
     if scale:
         y = (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
     if y.ndim == 0 or len(y) != 1:
-        raise ValueError(f"an output of shape {_describe_shape(y.shape)} is no batch of one")
+        raise ValueError(f"an output of shape {_describe_shape(y.shape)} is not a batch of one")
     return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])
 
 
@@ -200,11 +201,11 @@ def run_with_inner_values(
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the values of some types that a file computes for each tensor, by name.
 
-    With outputs of a graph XNNPACK writes them, as ever by its own kernels; an interpreter that
-    keeps all tensors would run others, which round elsewhere.
+    They become outputs of the graph, so that XNNPACK computes them with its usual kernels. An
+    interpreter that keeps all tensors would use other kernels, which round differently.
 
     Raises:
-        UserError: It is no file that LiteRT can run on these (E0651).
+        UserError: LiteRT cannot run it on these tensors (E0651).
     """
     try:
         with regular_files.open_file(path) as file:
@@ -227,19 +228,19 @@ def run_with_inner_values(
 
 
 def _to_channels_first(array: Array) -> Array:
-    """Return a value in the graph's layout: maps lie with their channels last in a file."""
+    """Return a value in the graph's layout: files store maps with channels last."""
     return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 
 def _add_inner_outputs(content: bytes, kinds: frozenset[str]) -> tuple[bytes, Mapping[str, int]]:
-    """Return a file that gives all its values of some types, and their places by name."""
+    """Return a file with all values of some types as outputs, and their indices by name."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     graph_info = file_inspection.read_graph(content)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     (graph,) = model.subgraphs
-    # Only what operators make: constants are weights.
+    # Only computed tensors: constants are weights.
     computed = {index for step in graph_info.steps for index in step.outputs}
     inner = [i for i in sorted(computed) if graph_info.types[i] in kinds]
     output_indices = [int(index) for index in graph.outputs]

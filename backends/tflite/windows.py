@@ -1,6 +1,6 @@
-"""Operators with a sliding window: convolutions and poolings; and resizing.
+"""Operators with sliding windows (convolutions and poolings), and resizing.
 
-The format knows padding as SAME and VALID only; what neither says is a border of its own.
+The format has only SAME and VALID padding. Other paddings become an explicit border.
 """
 
 from math import prod
@@ -31,17 +31,17 @@ from tcc.compiler.ops.window import compute_dilated_extent, compute_reached_padd
 from tcc.compiler.support.diagnostics import UnhandledError
 
 MIN_FLOAT32 = float(np.finfo(np.float32).min)
-"""What never wins in a max pooling."""
+"""Smallest float32, so that padding never wins in a max pooling."""
 
 
 def write_conv(net: FileDraft, node: Node, op: Conv) -> str:
-    """Write CONV_2D or, with a filter or more for each channel, DEPTHWISE_CONV_2D."""
+    """Write CONV_2D, or DEPTHWISE_CONV_2D if there are as many groups as channels."""
     (x,) = net.get_inputs(node)
     channels = net.tensors[x].shape[3]
     depthwise = op.groups == channels and op.groups > 1
     weight, *optional_bias = net.get_weights(node)
-    # The format's filters are (filters, height, width, channels), depthwise ones (1, height, width,
-    # filters); the graph's are PyTorch's.
+    # The format's filters are (filters, height, width, channels), for depthwise (1, height, width,
+    # filters). The graph uses PyTorch's layout.
     arranged = weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
     bias = optional_bias[0] if optional_bias else np.zeros(op.filters, np.float32)
     x, padding = _prepare_input(net, node, x, (op.window, op.stride, op.pads))
@@ -64,21 +64,21 @@ def write_conv(net: FileDraft, node: Node, op: Conv) -> str:
             options | depthwise_options,
             _get_depthwise_version(op),
         )
-    # TFLite's op_version.cc: 6 is the first version whose filters read some of the channels.
+    # TFLite's op_version.cc: version 6 is the first that supports groups.
     return net.add_operator("CONV_2D", inputs, output, options, 6 if op.groups > 1 else 1)
 
 
 def write_conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
-    """Write TRANSPOSE_CONV, what it has too much cut off, and what it lacks added.
+    """Write TRANSPOSE_CONV, a crop of its result, and padding of missing rows.
 
-    It knows neither groups nor dilation: the kernel has zeros there.
+    It supports neither groups nor dilation: the kernel has zeros for these.
     """
     (x,) = net.get_inputs(node)
     weight, *optional_bias = net.get_weights(node)
     kernel = net.add_constant(node.params[0], _expand_kernel(weight, op))
     window = compute_dilated_extent(op.kernel, op.dilation)
-    # The operator's own padding must be SAME or VALID, neither of which is PyTorch's: it gives the
-    # whole result, of which the rest is cut.
+    # The operator supports only SAME or VALID padding, which both differ from PyTorch's. VALID
+    # gives the full result, which is then cropped.
     _, height, width, _ = net.tensors[x].shape
     full_size = tuple(
         (n - 1) * s + k for n, s, k in zip((height, width), op.stride, window, strict=True)
@@ -89,7 +89,7 @@ def write_conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
     grown = f"{node.name}/grown"
     y = net.add_operator("TRANSPOSE_CONV", (size, kernel, x), (grown, full_shape), options)
     _, *out = node.type.shape
-    # `output_padding` may ask for rows beyond the whole result, which hold the bias alone.
+    # `output_padding` may add rows beyond the full result; these contain only the bias.
     crop_ends = [min(n, p + m) for n, p, m in zip(full_size, op.padding, out, strict=True)]
     if any(op.padding) or tuple(crop_ends) != full_size:
         top, left = op.padding
@@ -108,8 +108,8 @@ def write_conv_transpose(net: FileDraft, node: Node, op: ConvTranspose) -> str:
 def write_max_pool(net: FileDraft, node: Node, op: MaxPool) -> str:
     """Write MAX_POOL_2D."""
     (x,) = net.get_inputs(node)
-    # A border of zeros is PAD, which XNNPACK runs; one of other numbers is not. Where nothing is
-    # below zero, zeros never win.
+    # XNNPACK runs PAD, which pads with zeros, but not padding with other values. Zeros never win
+    # if no value is negative.
     fill = 0.0 if _is_nonnegative(net.graph, node.inputs[0]) else MIN_FLOAT32
     x, padding = _prepare_input(net, node, x, (op.kernel, op.step, op.pads), fill)
     output = (node.name, to_channels_last(node.type.shape))
@@ -119,7 +119,7 @@ def write_max_pool(net: FileDraft, node: Node, op: MaxPool) -> str:
 
 
 def write_avg_pool(net: FileDraft, node: Node, op: AvgPool) -> str:
-    """Write AVERAGE_POOL_2D, which counts no padding, and factors where some counts."""
+    """Write AVERAGE_POOL_2D, which ignores padding, and factors if padding counts."""
     (x,) = net.get_inputs(node)
     geometry = (op.kernel, op.step, op.pads)
     shape = to_channels_last(node.type.shape)
@@ -139,7 +139,7 @@ def write_avg_pool(net: FileDraft, node: Node, op: AvgPool) -> str:
     if (counts == prod(op.kernel)).all():
         return net.add_operator("AVERAGE_POOL_2D", (x,), (node.name, shape), options)
     y = net.add_operator("AVERAGE_POOL_2D", (x,), (f"{node.name}/mean", shape), options)
-    # VALID divides by the whole window; the factor makes that the number of elements that count.
+    # VALID divides by the window size; the factors correct it to the number of counted elements.
     factors = (prod(op.kernel) / counts).astype(np.float32)[None, :, :, None]
     return net.add_operator(
         "MUL", (y, net.add_constant(f"{node.name}/factors", factors)), (node.name, shape)
@@ -166,7 +166,7 @@ def write_global_max_pool(net: FileDraft, node: Node, _op: GlobalMaxPool) -> str
 def _prepare_input(
     net: FileDraft, node: Node, x: str, geometry: tuple[Pair, Pair, Quad], fill: float = 0.0
 ) -> tuple[str, str]:
-    """Return the input, with a border if that takes one, and the format's word for the padding."""
+    """Return the input, with a border if one is needed, and the padding keyword."""
     padding_mode, border = choose_padding(net, node, geometry)
     return (x, padding_mode) if padding_mode else (net.add_padding(node, x, border, fill), "VALID")
 
@@ -174,7 +174,7 @@ def _prepare_input(
 def choose_padding(
     net: FileDraft, node: Node, geometry: tuple[Pair, Pair, Quad]
 ) -> tuple[str, Quad]:
-    """Return the format's word for a padding, or none, and the border that the windows reach."""
+    """Return the padding keyword, or an empty text, and the border that the windows read."""
     window, stride, (top, left, *_) = geometry
     _, *size = net.graph.types[node.inputs[0]].shape
     _, *out = node.type.shape
@@ -207,7 +207,7 @@ def _build_pool_options(kernel: Pair, stride: Pair, padding: str) -> dict[str, o
 
 
 def _count_elements(op: AvgPool, size: Pair, out: Pair, *, inside: bool = False) -> Array:
-    """Return how many elements each window counts; `inside`, of the input alone."""
+    """Return the number of elements that each window counts; `inside`: only input elements."""
     axes = []
     for axis in (0, 1):
         n, k, s, leading, trailing = (
@@ -221,7 +221,7 @@ def _count_elements(op: AvgPool, size: Pair, out: Pair, *, inside: bool = False)
 
 
 def _get_depthwise_version(op: Conv) -> int:
-    return 2 if op.dilation != (1, 1) else 1  # 2 is the first with dilation
+    return 2 if op.dilation != (1, 1) else 1  # version 2 is the first with dilation
 
 
 def _get_bias_name(node: Node) -> str:
@@ -229,7 +229,7 @@ def _get_bias_name(node: Node) -> str:
 
 
 def _expand_kernel(weight: Array, op: ConvTranspose) -> Array:
-    """Return (filters, height, width, channels), zero between groups and between dilated taps."""
+    """Return (filters, height, width, channels) with zeros between groups and dilated weights."""
     channels, depth, *_ = weight.shape
     kernel = np.zeros(
         (op.filters, *compute_dilated_extent(op.kernel, op.dilation), channels), np.float32
@@ -247,7 +247,7 @@ def _expand_kernel(weight: Array, op: ConvTranspose) -> Array:
 
 
 def _is_nonnegative(graph: Graph, value_name: str) -> bool:
-    """Whether a value is known to hold nothing below zero."""
+    """Whether a value is known to have no negative elements."""
     producers = {node.name: node for node in graph.nodes}
     nonnegative: dict[str, bool] = {}
     for node in producers.values():
@@ -270,9 +270,9 @@ _HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
 
 
 def write_resize(net: FileDraft, node: Node, op: Resize) -> str:
-    """Write RESIZE_BILINEAR; or every nth pixel, and RESIZE_NEAREST_NEIGHBOR of what grows.
+    """Write RESIZE_BILINEAR, or for nearest a strided slice and RESIZE_NEAREST_NEIGHBOR.
 
-    Half pixels make the nearest pixel certain: no product is near a whole number.
+    With half pixel centers the nearest pixel is unambiguous: no product is near an integer.
     """
     (x,) = net.get_inputs(node)
     match op.mode:
@@ -283,7 +283,7 @@ def write_resize(net: FileDraft, node: Node, op: Resize) -> str:
             size = net.add_integers(f"{name}/size", shape[1:3])
             return net.add_operator("RESIZE_BILINEAR", (x, size), (name, shape), _HALF_PIXELS)
         case _:
-            raise UnhandledError("way to resize", op.mode)
+            raise UnhandledError("resize mode", op.mode)
 
 
 def _write_nearest(net: FileDraft, node: Node, x: str) -> str:

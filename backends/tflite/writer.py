@@ -1,6 +1,6 @@
-"""A TFLite file: a small description, and its bytes.
+"""Description of a TFLite file, and its conversion to bytes.
 
-Tensors are named and operators refer to them by name. Equal descriptions give equal bytes.
+Operators refer to tensors by name. Equal descriptions give equal bytes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,17 +12,17 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.version import __version__
 
 ALIGNMENT = 16
-"""Of each buffer's first byte in the file: what delegates need to use it in place."""
+"""Alignment of each buffer in the file; delegates need it to use the buffer in place."""
 SIGNATURE = "serving_default"
 NO_TENSOR = ""
-"""The name that stands for an optional input left out."""
+"""Name that represents an omitted optional input."""
 
 EMPTY_MAPPING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """level l means scale * (l - zero); one scale for all, or one for each index of `axis`."""
+    """Stored value q means scale * (q - zero), with one scale, or one per index of `axis`."""
 
     scales: tuple[float, ...]
     zeros: tuple[int, ...]
@@ -31,7 +31,7 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
-    """A value of a type (numpy's word for it); with `data`, little-endian, a constant."""
+    """A value of a numpy type; a constant if it has `data`, in little-endian order."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,9 +42,9 @@ class FileTensor:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator by the schema's name, such as CONV_2D, with options by the schema's names.
+    """An operator by its name in the schema, such as CONV_2D; options have the schema's names too.
 
-    Options of enumerated types are given by word: `padding="SAME"`.
+    Enumerated options are given by keyword: `padding="SAME"`.
     """
 
     code: str
@@ -56,7 +56,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A model of one subgraph. `inputs` and `outputs`: signature names to tensor names."""
+    """A model with one subgraph. `inputs` and `outputs`: signature names to tensor names."""
 
     name: str
     tensors: tuple[FileTensor, ...]
@@ -79,7 +79,7 @@ OPTIONS: Mapping[str, str] = {
     "SUM": "Reducer", "TANH": "", "TRANSPOSE": "Transpose", "TRANSPOSE_CONV": "TransposeConv",
     "CAST": "Cast", "DIV": "Div", "RIGHT_SHIFT": "RightShift",
 }  # fmt: skip
-"""The operators that are written, in the order of the files' operator codes: the options' type."""
+"""Operators that tcc writes, in the order of operator codes, with their options' schema type."""
 
 ENUM_TYPES: Mapping[str, str] = {
     "padding": "Padding",
@@ -91,16 +91,16 @@ TYPES: Mapping[str, str] = {
     "int32": "INT32", "int64": "INT64", "bool": "BOOL",
 }  # fmt: skip
 NAMELESS = frozenset({"int32", "int64", "float16"})
-"""Constants of these types need no name in the file: axes, sizes, and stored forms of others."""
+"""Constants of these types need no name in the file: axes, sizes and stored forms of others."""
 MAX_CONSTANT_BYTES = (1 << 31) - (1 << 24)
-"""Most bytes of constants: a file stays below 2 GiB, and the rest needs room as well."""
+"""Maximum number of bytes of constants: a file is limited to 2 GiB, and the rest needs space."""
 
 
 def pack(file: File) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        UserError: The constants exceed 2 GB (E0450).
+        UserError: The constants exceed the size limit of about 2 GB (E0450).
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -134,13 +134,13 @@ def pack(file: File) -> bytes:
 def _check(file: File) -> None:
     size = sum(len(tensor.data) for tensor in file.tensors if tensor.data is not None)
     if size > MAX_CONSTANT_BYTES:
-        message = f"{file.name} is too large for a TFLite file"
-        label = f"{size} bytes of weights, of at most {MAX_CONSTANT_BYTES}"
+        message = f"the weights of {file.name} are too large for a TFLite file"
+        label = f"they have {size} bytes; the limit is {MAX_CONSTANT_BYTES}"
         raise fail("E0450", message, make_file_span(file.name), label=label)
 
 
 class _Buffers:
-    """The buffers of a file; the first is empty, as the format wants it. Equal ones are one."""
+    """Buffers of a file. The first is empty, as the format requires; equal ones are shared."""
 
     def __init__(self, schema: Any) -> None:
         self.type = _create_aligned_type(schema)
@@ -159,14 +159,14 @@ class _Buffers:
 
 
 def _create_aligned_type(schema: Any) -> Any:
-    """Return the type of a buffer that aligns its bytes, where the generated one does not."""
+    """Return a buffer type that aligns its bytes, unlike the generated one."""
 
     class Aligned(schema.BufferT):  # type: ignore[misc]
         def Pack(self, builder: Any) -> int:  # noqa: N802
             vector = None
             if self.data is not None:
                 size = len(self.data)
-                # The generated code aligns to 4 bytes alone.
+                # The generated code aligns only to 4 bytes.
                 builder.StartVector(1, size, ALIGNMENT)
                 builder.head -= size
                 builder.Bytes[builder.head : builder.head + size] = self.data
@@ -180,9 +180,9 @@ def _create_aligned_type(schema: Any) -> Any:
 
 
 def _create_sharing_builder(kind: Any) -> Any:
-    """Return a builder that writes equal vectors of numbers once: shapes, and zeros above all.
+    """Return a builder that writes equal vectors of numbers once, mostly shapes and zeros.
 
-    The format lets one vector be of several tables.
+    The format allows several tables to share a vector.
     """
 
     class Sharing(kind):  # type: ignore[misc]
@@ -193,7 +193,7 @@ def _create_sharing_builder(kind: Any) -> Any:
             return int(super().StartVector(size, count, alignment))
 
         def PrependUOffsetTRelative(self, offset: int) -> None:  # noqa: N802
-            self.started = None  # it points elsewhere from where it is
+            self.started = None  # it has relative offsets
             super().PrependUOffsetTRelative(offset)
 
         def EndVector(self) -> int:  # noqa: N802
@@ -206,7 +206,7 @@ def _create_sharing_builder(kind: Any) -> Any:
             key = (self.kind, bytes(self.Bytes[head : head + 4 + length]))
             shared_offset = int(self.known.setdefault(key, offset))
             if shared_offset != offset:
-                self.head = len(self.Bytes) - start_offset  # as if it had not been written
+                self.head = len(self.Bytes) - start_offset  # undo the write
             return shared_offset
 
     return Sharing

@@ -1,1 +1,1 @@
-"""Pages that classify in the browser: ONNX Runtime as WebAssembly, with nothing sent anywhere."""
+"""Target for web pages: ONNX Runtime as WebAssembly classifies images in the browser."""

@@ -20,22 +20,22 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
-FP16 = Precision("fp16", "weights sent as float16, sums in float32", weights=Storage.FLOAT16)
-INT8 = Precision("int8", "the integer program with QLinearConv", Arithmetic.INTEGER)
+FP16 = Precision("fp16", "float16 weights, float32 arithmetic", weights=Storage.FLOAT16)
+INT8 = Precision("int8", "int8 model with QLinearConv", Arithmetic.INTEGER)
 INT8_I8 = Precision(
     "int8-i8",
-    "the same with 8-bit levels at its ends, whose real numbers come last",
+    "the same with 8-bit inputs and outputs; a last step dequantizes the outputs",
     Arithmetic.INTEGER,
     float_io=False,
 )
 OPSET = 17
 MODEL_FILE, QUANTIZED_OUTPUTS_FILE = "model.onnx", "levels.bin"
-"""The network, and what is appended to it to see its 8-bit integers, where it has some."""
+"""The network, and bytes appended to it that add its 8-bit integers as outputs."""
 SITE_FOLDER = Path(__file__).resolve().parent / "site"
-"""The page around a network: plain files, the same for all."""
+"""Files of the page around a network, the same for all networks."""
 RUNTIME_FOLDER = "onnxruntime"
-"""The folder of ONNX Runtime's files in a page."""
-# The smallest build that knows all operators: WebAssembly with SIMD.
+"""Folder of ONNX Runtime's files in a page."""
+# The smallest build with all operators: WebAssembly with SIMD.
 RUNTIME_PACKAGE = NpmPackage(
     "onnxruntime-web",
     "build pages for browsers",
@@ -52,7 +52,7 @@ RUNTIME_PACKAGE = NpmPackage(
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Builds a page with the network and ONNX Runtime in it, and runs its code in Node."""
+    """Builds a page with the network and ONNX Runtime, and runs the page's code in Node."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -62,17 +62,17 @@ class Web:
         return (Target("web", title, precisions, calibrates=True, runs=True),)
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return what makes of a network what a device runs."""
+        """Return the passes for a device."""
         from tcc.compiler.passes import INFERENCE, INT8
 
         return INT8 if precision.integer else INFERENCE
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return what is vendored, and what runs the page's code here."""
+        """Return ONNX Runtime for browsers, and Node, which runs the page's code here."""
         return (RUNTIME_PACKAGE.find_tool(), _find_node())
 
     def fetch(self, target: Target) -> None:
-        """Have what is vendored here.
+        """Fetch ONNX Runtime for browsers.
 
         Raises:
             MissingTool: It cannot be fetched.
@@ -80,7 +80,7 @@ class Web:
         RUNTIME_PACKAGE.load_files()
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node that is none of tcc's own: ONNX Runtime's page knows all of ONNX."""
+        """Yield each node with a third-party op: tcc's own ops define their ONNX form."""
         from tcc.compiler.ops import INTERNAL, OPS
         from tcc.compiler.ops.integer import INTEGER_OPS
 
@@ -99,8 +99,8 @@ class Web:
         """Return the page, the network's ONNX file, and ONNX Runtime.
 
         Raises:
-            MissingTool: ONNX Runtime for browsers is not here and cannot be fetched.
-            UserError: The weights exceed what an ONNX file holds.
+            MissingTool: ONNX Runtime for browsers is missing and cannot be fetched.
+            UserError: The weights exceed the size limit of an ONNX file.
         """
         from tcc.compiler.lower.onnx_inspection import build_inner_outputs
 
@@ -121,7 +121,7 @@ class Web:
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
-        """Compare the page's network with the file that the network gives."""
+        """Compare the page's ONNX file with the file that the network gives."""
         from tcc.compiler.lower import onnx_comparison
 
         if sources.start_model is None:
@@ -132,10 +132,10 @@ class Web:
         yield onnx_comparison.compare(MODEL_FILE, expected, actual, same_tools=sources.same_tools)
 
     def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
-        """Return what the network's file computes with.
+        """Return the number types that the network's file computes with.
 
         Raises:
-            UserError: It is no ONNX model, or one that tcc does not write (E0651).
+            UserError: It is not an ONNX model, or not one that tcc writes (E0651).
         """
         from tcc.compiler.lower.onnx_inspection import find_number_types
 
@@ -144,11 +144,11 @@ class Web:
             return find_number_types(_read_bytes(path))
         except Exception as error:  # protobuf has exception types of its own
             label = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            message = "the page's network cannot be read"
+            message = "cannot read the page's network"
             raise fail("E0651", message, make_file_span(str(path)), label=label) from error
 
     def list_code_files(self, names: "Iterable[str]") -> tuple[str, ...]:
-        """Return all but the network: Node runs whatever a page's code names."""
+        """Return all files except the network: Node runs any file that a page's code names."""
         return tuple(name for name in names if name != MODEL_FILE)
 
     def infer(
@@ -157,7 +157,7 @@ class Web:
         """Run the page's code in Node on preprocessed tensors; return raw outputs by name.
 
         Raises:
-            MissingTool: Node is not here.
+            MissingTool: Node is not installed.
             UserError: The page's code fails (E0651).
         """
         self._require_node()
@@ -168,10 +168,10 @@ class Web:
     def run(
         self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
-        """Run the page's code in Node on images, by the contract in the manifest beside it.
+        """Run the page's code in Node on images, by the input contract of the bundle's manifest.
 
         Raises:
-            MissingTool: Node is not here.
+            MissingTool: Node is not installed.
             UserError: The page's code fails (E0651).
         """
         self._require_node()
@@ -182,10 +182,10 @@ class Web:
     def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the page's code in Node with all that lies between the layers given out; yield it.
+        """Run the page's code in Node; yield the quantized values between the layers.
 
         Raises:
-            MissingTool: Node is not here.
+            MissingTool: Node is not installed.
             UserError: The page's code fails (E0651).
         """
         self._require_node()
@@ -196,7 +196,7 @@ class Web:
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the page's code in Node with the network's floats given out; errors as above."""
+        """Run the page's code in Node; yield the network's float values. Errors as above."""
         self._require_node()
         from tcc.backends.web import headless
 
@@ -209,11 +209,11 @@ class Web:
 
 def _find_node() -> Tool:
     version = "found" if shutil.which("node") else None
-    return Tool("node", "run pages here", version, builds=False)
+    return Tool("node", "run pages on this machine", version, builds=False)
 
 
 def _write(model: Model, precision: Precision) -> bytes:
-    """Return the ONNX file of a model at a precision; an integer one takes the integer program."""
+    """Return the ONNX file of a model at a precision; for int8, of the integer program."""
     from tcc.compiler.lower.onnx import lower
     from tcc.compiler.lower.onnx_constants import merge_constants
     from tcc.compiler.lower.small_weights import convert_float16

@@ -1,5 +1,5 @@
 // Runs the code of a page on inputs without a window: `node headless.mjs FOLDER`. The folder has
-// task.json and inputs.bin; outputs.bin is written beside them, and what it holds is printed.
+// task.json and inputs.bin. The outputs are written to outputs.bin, and their layout is printed.
 
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ const folder = process.argv[2];
 const task = JSON.parse(await readFile(join(folder, 'task.json'), 'utf8'));
 const own = (name) => import(pathToFileURL(join(task.page, name)).href);
 const bytes = async (name) => new Uint8Array(await readFile(join(task.page, name)));
-// what makes outputs of values inside: the page's own file of levels, or one beside the task
+// bytes that add inner values as outputs: the page's levels.bin, or values.bin of the task
 const more = async () =>
   task.levels ? await bytes('levels.bin')
   : task.values ? new Uint8Array(await readFile(join(folder, 'values.bin')))
@@ -38,7 +38,7 @@ for (const size of task.inputs) {
 await file.close();
 process.stdout.write(JSON.stringify({ outputs }), () => process.exit(0));
 
-/** The next tensor of the file. */
+/** Return the next tensor of the file. */
 function tensor() {
   const values = new Float32Array(input.shape.reduce((a, b) => a * b, 1));
   new Uint8Array(values.buffer).set(given.subarray(at, at + values.byteLength));
@@ -46,7 +46,7 @@ function tensor() {
   return values;
 }
 
-/** What the contract makes of the next image of the file. */
+/** Return the network input for the next image of the file. */
 function ofImage([height, width]) {
   const data = given.subarray(at, at + 3 * height * width);
   at += data.length;

@@ -1,4 +1,4 @@
-"""Running a page's own code in Node: all of it but what needs a window."""
+"""Run a page's own code in Node, except for the parts that need a window."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ Array = NDArray[Any]
 DRIVER_FILE = Path(__file__).resolve().parent / "headless.mjs"
 MODEL_FILE = "model.onnx"
 MAX_BATCH, MAX_TRACE_BATCH = 64, 8
-"""Most inputs of one process; of those whose inner levels are asked for, whose outputs are many."""
+"""Maximum number of inputs per process; smaller with inner values, which are many outputs."""
 START_SECONDS, SECONDS_PER_INPUT = 120, 120
-"""Seconds that a process may take: to start, and for each input. This only ends what hangs."""
+"""Time limit of a process in seconds: to start, and per input. It only ends processes that hang."""
 MAX_OUTPUT_BYTES = 1 << 30
-"""Most bytes that a process may write."""
+"""Maximum number of bytes that a process may write."""
 NUMPY_TYPES = {"float32": "<f4", "uint8": "u1", "int8": "i1"}
 
 
@@ -41,7 +41,7 @@ def infer(folder: Path, source: Input, tensors: Sequence[Array]) -> list[dict[st
 def trace_quantized_values(
     folder: Path, source: Input, tensors: Iterable[Array]
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield the 8-bit integers that the network computes for each tensor; errors as above."""
+    """Yield the quantized values that the network computes for each tensor; errors as above."""
     task = {**_build_task(source), "levels": True}
     for outputs in _run_batches(folder, task, _encode_tensors(source, tensors), MAX_TRACE_BATCH):
         yield {name: array for name, array in outputs.items() if array.dtype.itemsize == 1}
@@ -50,7 +50,7 @@ def trace_quantized_values(
 def trace_float_values(
     folder: Path, source: Input, tensors: Iterable[Array]
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield the floats that the network computes for each tensor; errors as above."""
+    """Yield the float values that the network computes for each tensor; errors as above."""
     task = {**_build_task(source), "values": True}
     return _run_batches(folder, task, _encode_tensors(source, tensors), MAX_TRACE_BATCH)
 
@@ -69,7 +69,9 @@ def _build_task(source: Input) -> dict[str, Any]:
 def _encode_tensors(source: Input, tensors: Iterable[Array]) -> Iterator[tuple[Array, None]]:
     for tensor in tensors:
         if tensor.shape != source.type.shape:
-            raise AssertionError(f"the network takes {source.type.shape}")
+            raise AssertionError(
+                f"the network needs the shape {source.type.shape}, not {tensor.shape}"
+            )
         yield np.ascontiguousarray(tensor, "<f4"), None
 
 
@@ -89,7 +91,7 @@ def _run_batches(
 
 
 def _build_float_outputs(path: Path) -> bytes:
-    """Return what makes outputs of a network's floats when it is appended to its file."""
+    """Return the bytes that, appended to a network's file, make outputs of its float values."""
     from tcc.compiler.lower import onnx_inspection
 
     with regular_files.open_file(path) as file:
@@ -97,7 +99,7 @@ def _build_float_outputs(path: Path) -> bytes:
 
 
 def _check(path: Path) -> None:
-    """Refuse a network that no page of tcc has, before it runs."""
+    """Refuse a network with control flow, which no page of tcc has, before it runs."""
     from tcc.compiler.lower import onnx_inspection
 
     try:
@@ -108,7 +110,7 @@ def _check(path: Path) -> None:
 
 
 def _run_node(folder: Path, temporary: Path, task: Mapping[str, Any]) -> list[dict[str, Array]]:
-    """Return what one process gives for the inputs in `inputs.bin`."""
+    """Return the outputs of one process for the inputs in `inputs.bin`."""
     (temporary / "task.json").write_text(json.dumps({**task, "page": str(folder.resolve())}))
     count = len(task["inputs"])
     command = ["node", str(DRIVER_FILE), str(temporary)]
@@ -141,7 +143,7 @@ def _run_node(folder: Path, temporary: Path, task: Mapping[str, Any]) -> list[di
 
 
 def _decode_outputs(description: Any, content: bytes, count: int) -> list[dict[str, Array]]:
-    """Return the outputs of `count` inputs, one after the other, as a description says them."""
+    """Return the outputs of `count` inputs, stored in sequence in the layout of a description."""
     all_outputs: list[dict[str, Array]] = []
     offset = 0
     for _ in range(count):
@@ -152,7 +154,7 @@ def _decode_outputs(description: Any, content: bytes, count: int) -> list[dict[s
             end_offset = offset + prod(shape) * kind.itemsize
             tensor = np.frombuffer(content[offset:end_offset], kind).reshape(shape)
             if batch_size != 1:
-                raise ValueError(f"output {record['name'][:80]} is no batch of one")
+                raise ValueError(f"output {record['name'][:80]} is not a batch of one")
             input_outputs[record["name"]], offset = (
                 tensor.astype(kind.newbyteorder("=")),
                 end_offset,
@@ -164,5 +166,5 @@ def _decode_outputs(description: Any, content: bytes, count: int) -> list[dict[s
 
 
 def _create_error(path: Path, label: str) -> UserError:
-    message = "the page's code does not run in Node"
+    message = "the page's code failed in Node"
     return fail("E0651", message, make_file_span(str(path)), label=" ".join(label.split())[:160])

@@ -1,1 +1,1 @@
-"""Artifact bundles: their files, what they say of themselves, and their goldens replayed."""
+"""Artifact bundles: their files, manifests, signatures, and the replay of their goldens."""

@@ -1,4 +1,4 @@
-"""How far an artifact is from the reference that its goldens hold."""
+"""Agreement of an artifact's outputs with the reference outputs of its goldens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,41 +11,42 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import Record
 
 MIN_SHARE_TOLERANCE = 1e-2
-"""What is allowed from here on is for roundings that shrink with the numbers: it is a share of
-them. Less is for sums in float32, whose errors have the size of terms, and is of 1 at least."""
+"""From this tolerance on, a difference is relative to the values: such rounding errors scale with
+them. Smaller tolerances are for float32 sums. Their errors scale with the terms, so a difference is
+relative to at least 1."""
 MAX_DIFFERENCE_SHARE, MIN_MAGNITUDE = 0.5, 1e-5
-"""Most that an artifact may be off, as a share of an output's largest magnitude, and what is always
-let pass: sums of float32 that come to nothing have rounding errors of their terms' size."""
+"""Largest difference as a share of an output's largest magnitude, and the absolute difference that
+always passes. A float32 sum near zero has rounding errors of the size of its terms."""
 
 
 class Tolerance(Record, frozen=True):
-    """How far a replay may be from a golden: `relative` to the output's largest magnitude."""
+    """Allowed difference from a golden, `relative` to the output's largest magnitude."""
 
     relative: float
     reason: str
 
 
 def compute_relative_difference(largest: float, magnitude: float, tolerance: float) -> float:
-    """Return a difference relative to the largest magnitude of its output, as Agreement has it.
+    """Return a difference relative to the largest magnitude of its output; see Agreement.
 
     Args:
-        largest: The largest difference of two values.
-        magnitude: The largest magnitude of what was expected.
-        tolerance: The tolerance that it will be held against, which says what a difference is
-            relative to.
+        largest: Largest absolute difference of two values.
+        magnitude: Largest magnitude of the expected values.
+        tolerance: Tolerance for the difference. It decides what the difference is relative to; see
+            MIN_SHARE_TOLERANCE.
     """
-    # Small outputs would make rounding errors of sums large shares: they are measured against 1.
+    # For a small output, a rounding error of a sum would be a large share: relative to at least 1.
     return largest / max(MIN_MAGNITUDE if tolerance >= MIN_SHARE_TOLERANCE else 1.0, magnitude)
 
 
 class Agreement(Record, frozen=True):
-    """One output of one golden.
+    """Comparison of one output of one golden.
 
-    `largest` is the largest difference between the artifact's values and the reference's, whose
-    largest magnitude is `own`, and `difference` the same relative to that of all goldens, or to 1
-    where that is more and the artifact computes in float32; `differing` counts the values, of
-    `values`, whose bits are others. An artifact that gives the same for every golden, where the
-    reference does not, is `stuck`.
+    `own` is the reference's largest magnitude for this golden, `largest` the largest absolute
+    difference from the reference. `difference` is the same relative to the largest magnitude over
+    all goldens; for artifacts that compute in float32, relative to at least 1. `differing` counts
+    the values, of `values`, that are not bit-exact. `stuck`: the artifact gives the same output for
+    every golden and the reference does not.
     """
 
     golden: str
@@ -60,11 +61,11 @@ class Agreement(Record, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether the two agree as the golden says they must; NaN agrees with nothing.
+        """Whether the output agrees within the tolerance; NaN never agrees.
 
-        Where nothing is allowed, they must be equal to the bit. Whatever is allowed, rounding does
-        not explain a difference of half of the largest magnitude: zeros never agree with small
-        outputs.
+        At tolerance 0 the output must be bit-exact. At any tolerance, a difference above half of
+        the largest magnitude fails: rounding does not explain it, and outputs of all zeros must not
+        pass for small ones.
         """
         if not (self.allowed and isfinite(self.largest)):
             return not self.differing and self.largest == 0
@@ -72,7 +73,7 @@ class Agreement(Record, frozen=True):
         return self.difference <= self.allowed and rounding and not self.stuck
 
     def to_json(self) -> dict[str, object]:
-        """Return plain data; a difference that is no number is null."""
+        """Return plain data; NaN and infinity become null."""
         finite = {
             name: number if isfinite(number) else None
             for name, number in asdict(self).items()
@@ -82,68 +83,69 @@ class Agreement(Record, frozen=True):
 
 
 def describe_layers(layers_agree: Iterable[bool] | None) -> str:
-    """Return in a line how many layers were compared and are wrong; None of no look into them."""
+    """Return one line: how many layers were compared and differ; None if layers are unreadable."""
     if layers_agree is None:
-        return "no layer was compared: nothing looks into the artifact"
+        return "no layers compared: the layer outputs of this artifact cannot be read here"
     verdicts = list(layers_agree)
-    return f"{len(verdicts):,} layers compared, {verdicts.count(False):,} wrong"
+    return f"{len(verdicts):,} layers compared, {verdicts.count(False):,} differ"
 
 
-class Disagreement(Exception):  # noqa: N818 - it is what was found
-    """An artifact was built but does not give its goldens; the command line exits with 4."""
+class Disagreement(Exception):  # noqa: N818 - it names the finding
+    """A built artifact does not reproduce its goldens; the command line exits with 4."""
 
     def __init__(self, target: str, agreements: Sequence[Agreement], reason: str = "") -> None:
-        super().__init__(f"{target}: what was built does not agree with the reference")
+        super().__init__(f"{target}: the built artifact does not match the reference outputs")
         self.target, self.agreements, self.reason = target, tuple(agreements), reason
 
 
-class Mislabelled(UserError):  # noqa: N818 - it is what was found
-    """A manifest says what its artifact belies; the command line exits with 4."""
+class Mislabelled(UserError):  # noqa: N818 - it names the finding
+    """A manifest makes a false statement about its artifact; the command line exits with 4."""
 
 
-# Each step of a float32 sum rounds by at most 6e-8 of it: a hundred thousand roundings in random
-# directions come to some 2e-5. What a wrong weight or border does is far more than five times that.
+# Each step of a float32 sum rounds by at most 6e-8 of it. A hundred thousand roundings in random
+# directions add up to about 2e-5. A wrong weight or border changes far more than five times that.
 FLOAT_TOLERANCE = Tolerance(
     relative=1e-4,
-    reason="float32 sums depend on the order of their terms and on fused multiply-adds, which "
-    "each target chooses for itself; nothing else may differ",
+    reason="float32 sums depend on the order of their terms and on fused multiply-adds, and each "
+    "target chooses these for itself; nothing else may differ",
 )
 FLOAT_TOLERANCES: Mapping[Storage, Tolerance] = {
     Storage.FLOAT32: FLOAT_TOLERANCE,
     Storage.FLOAT16: Tolerance(relative=1e-2, reason="weights are rounded to float16"),
     Storage.INT8: Tolerance(
         relative=0.1,
-        reason="weights are rounded to int8, and what some layers read while the network runs",
+        reason="weights are rounded to int8, and so are the inputs of some layers at run time",
     ),
 }
-"""What is allowed to float arithmetic, by what its weights are stored as."""
+"""Tolerance of float arithmetic by the storage type of the weights."""
 STORAGE_DTYPES: Mapping[Storage, frozenset[str]] = {
     Storage.FLOAT32: frozenset({"float32"}),
     Storage.FLOAT16: frozenset({"float16"}),
     Storage.INT8: frozenset({"int8", "uint8"}),
 }
-"""The types of constants, in numpy's words, that a file of such weights has."""
+"""NumPy dtypes of the constants in a file with such weights."""
 EXACT_TOLERANCE = Tolerance(
-    relative=0.0, reason="integers have one result, the same to the bit everywhere"
+    relative=0.0, reason="integer arithmetic has one result, bit-exact on every target"
 )
-# Where last bits of floats differ by 1e-7 or 1e-6 of them, as runtimes' do, no level of 40 random
-# networks with one to three layer norms between others changed, on 4 inputs and 10 draws each; by
-# 1e-5, a hundred last bits, outputs moved by 2.6 % at most. One level too many moves them as much.
+# Measured on 40 random networks with one to three layer norms between other layers, with 4 inputs
+# and 10 trials each. If the last bits of floats differ by 1e-7 or 1e-6 of the value, as between
+# runtimes, no quantized value changed. At 1e-5, a hundred last bits, outputs moved by at most
+# 2.6 %. An error of one quantization step moves them as much.
 MIXED_TOLERANCE = Tolerance(
     relative=0.05,
-    reason="parts of the network stay in float, whose last bits may round to another integer: {}",
+    reason="some layers stay in float, and their last bits may round to another integer: {}",
 )
 FORMER_MIXED_TOLERANCE = 0.1
-"""What manifests of such networks stated when the bound was this wide: they are read, and held to
-the narrower one."""
+"""Tolerance stated by manifests of such networks from before the bound was narrowed. They are still
+read, and checked against the narrower bound."""
 SIMULATED_TOLERANCE = Tolerance(
     relative=0.1,
-    reason="floats between the integers round otherwise, where no runtime makes integers of them",
+    reason="floats between the integer layers round differently in runtimes that keep them floats",
 )
 VENDOR_TOLERANCE = Tolerance(
     relative=0.2,
-    reason="the maker's tool rounds by rules of its own; a cosine of 0.98, which it takes for good,"
-    " is a difference of a fifth",
+    reason="the vendor toolchain has its own rounding rules; it accepts a cosine of 0.98, which is"
+    " a difference of a fifth",
 )
 
 
@@ -152,12 +154,12 @@ def get_tolerance(
     inexact: Sequence[str] = (),
     reach: FloatInfluence = FloatInfluence.ROUNDED,
 ) -> Tolerance:
-    """Return what is allowed at a precision.
+    """Return the tolerance at a precision.
 
     Args:
-        precision: What the artifact computes with.
-        inexact: An integer program's layers in float.
-        reach: How these bear on what is compared; the most that they can, where it is not known.
+        precision: Precision of the artifact.
+        inexact: Layers of an integer program that compute in float.
+        reach: How these layers influence the compared output; the strongest influence if unknown.
     """
     match precision.arithmetic:
         case Arithmetic.FLOAT:
@@ -173,10 +175,9 @@ def get_tolerance(
 
 
 def compute_max_stated(precision: Precision, inexact: Sequence[str]) -> float:
-    """Return the largest tolerance that a manifest may state; what is allowed may be less."""
+    """Return the largest tolerance that a manifest may state; the effective one may be smaller."""
     tolerance = get_tolerance(precision, inexact).relative
-    # Bundles that were built when more was allowed are still read; what counts is the narrower
-    # bound.
+    # Bundles built under the wider bound are still read. The narrower bound applies to them.
     return max(tolerance, FORMER_MIXED_TOLERANCE) if precision.exact and inexact else tolerance
 
 
@@ -196,15 +197,15 @@ def _choose_mixed_tolerance(inexact: Sequence[str], reach: FloatInfluence) -> To
 def find_tolerance_problem(
     precision: Precision, inexact: Sequence[str], artifact_numbers: NumberTypes
 ) -> str | None:
-    """Say which of a manifest's words an artifact belies, where they would let it be off.
+    """Return which statement of a manifest its artifact contradicts, if that widens a tolerance.
 
     Args:
-        precision: What the manifest says that the artifact computes with.
-        inexact: The layers that it says are in float.
-        artifact_numbers: What numbers the artifact has.
+        precision: Precision of the artifact according to the manifest.
+        inexact: Layers in float according to the manifest.
+        artifact_numbers: Number types of the artifact itself.
 
     Returns:
-        A sentence; None where the words hold.
+        One sentence; None if there is no contradiction.
     """
     stated_precision = f"precision: `{precision.name}`"
     match precision.arithmetic:
@@ -212,14 +213,14 @@ def find_tolerance_problem(
             return None
         case Arithmetic.FLOAT:
             is_wrong = artifact_numbers.integers
-            problem = f"{stated_precision} is of floats, and the artifact computes on integers"
+            problem = f"{stated_precision} computes in float, but the artifact computes on integers"
         case Arithmetic.SIMULATED:
             is_wrong = artifact_numbers.products and not artifact_numbers.floats
-            problem = f"{stated_precision} has products of floats, and the artifact none"
+            problem = f"{stated_precision} multiplies floats, but the artifact does not"
         case Arithmetic.INTEGER:
             is_wrong = bool(inexact) and not artifact_numbers.floats
             layer_name = "".join(inexact[:1])[:40]
-            problem = f"calibration/inexact: `{layer_name}` is there, and no layer is in float"
+            problem = f"calibration/inexact: `{layer_name}` is listed, but no layer is in float"
         case _:
             assert_never(precision.arithmetic)
     return problem if is_wrong else None
@@ -228,17 +229,17 @@ def find_tolerance_problem(
 def compute_output_tolerance(
     precision: Precision, inexact: Sequence[str], artifact_numbers: NumberTypes, output: str
 ) -> Tolerance:
-    """Return what is allowed to an output of an artifact of these numbers: at most its precision's.
+    """Return the tolerance of one output of an artifact: at most that of its precision.
 
-    An output that no layer in float bears on is held to the bit, and one that is computed in float
-    from levels to what float32 sums may differ by. A file whose constants are finer than its
-    precision has it is held to what they are.
+    An output that no float layer influences must be bit-exact. An output that is computed in float
+    from quantized values gets the tolerance of float32 sums. In a float artifact, the constants of
+    the file may earn a smaller tolerance than the precision.
 
     Args:
-        precision: The artifact's.
-        inexact: The layers in float that the manifest lists.
-        artifact_numbers: What the artifact's own file computes with.
-        output: The name of an output.
+        precision: Precision of the artifact.
+        inexact: Layers in float according to the manifest.
+        artifact_numbers: Number types in the artifact's file.
+        output: Name of the output.
     """
     if precision.integer:
         reach = artifact_numbers.get_influence(output)
@@ -252,8 +253,8 @@ def compute_output_tolerance(
             case _:
                 assert_never(reach)
     order = list(Storage)
-    # The coarsest storage that the file really has, and no coarser than its precision: an fp16
-    # bundle whose constants are float32 is held to float32.
+    # The coarsest storage in the file, but no coarser than the precision: an fp16 bundle with
+    # float32 constants gets the float32 tolerance.
     coarsest_first = reversed(order[: order.index(precision.weights) + 1])
     matching_storages = (
         storage

@@ -1,4 +1,4 @@
-"""What a bundle's artifact costs, and how two of them compare."""
+"""Cost of a bundle's artifact, measured or modelled, and comparison of two costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.artifact_runs import Outputs
 
 MIN_COST_DIFFERENCE = 0.15
-"""How far the ratio of two costs must be from 1 to say which is less: what scatters by 11 % against
-published times, 24 % at worst, tells no finer difference (docs/measuring.md)."""
+"""Smallest difference from 1 at which a ratio of two costs decides. Modelled costs scatter by 11 %
+against published times, 24 % at worst (docs/measuring.md)."""
 
 
 class CostVerdict(StrEnum):
-    """Whether one cost is less than another."""
+    """Result of comparing the second cost with the first."""
 
     LOWER = "less"
     HIGHER = "more"
@@ -33,7 +33,7 @@ class CostVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CostComparison:
-    """The ratio of two bundles' costs, the second over the first; `by` says of what."""
+    """Ratio of two bundles' costs, second over first; `by` names the measure."""
 
     by: str
     ratio: float
@@ -41,15 +41,15 @@ class CostComparison:
 
 
 def build_workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ...]:
-    """Return the goldens of a bundle, as what can be measured.
+    """Return a workload for each golden of a bundle.
 
     Args:
         bundle: The bundle.
-        runs: How often each is to be run.
-        threads: How many threads are to run it.
+        runs: Number of runs of each golden.
+        threads: Number of threads.
 
     Raises:
-        UserError: One is not of the manifest's contract (E0621).
+        UserError: A golden does not fit the manifest's contract (E0621).
     """
     cases = bundle.manifest.goldens.cases
     return tuple(_build_workload(bundle, case, runs, threads) for case in cases)
@@ -66,23 +66,23 @@ def _build_workload(bundle: Bundle, case: Golden, runs: int, threads: int) -> Wo
 def measure_bundle(
     bundle: Bundle, device: Device, workload: Workload, progress: Progress = silent
 ) -> Measurement:
-    """Return what the artifact of a bundle costs.
+    """Measure what it costs to run a bundle's artifact.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        workload: One input, and how often it is run.
-        progress: Told of each stage.
+        workload: One input, and the number of runs.
+        progress: Receives each stage.
 
     Returns:
-        Times or counts of each layer and of the whole, and the memory.
+        Times or counts of each layer and of the network, and the memory.
 
     Raises:
         Untrusted: Its program was not built here (E1350).
-        Mislabelled: The artifact is not what the manifest says (E0656).
-        MissingTool: What measures it is not here.
-        UserError: The artifact cannot be run, nothing measures it here (E0657), or another bundle
-            took its place meanwhile (E0622).
+        Mislabelled: The artifact is not what the manifest states (E0656).
+        MissingTool: The measuring tool is not installed.
+        UserError: The artifact cannot be run, nothing measures it here (E0657), or the bundle was
+            replaced while in use (E0622).
     """
 
     def measure_checked(bundle: Bundle) -> Measurement:
@@ -95,21 +95,21 @@ def measure_bundle(
 def measure_on_board(
     bundle: Bundle, device: Device, task: BoardTask, progress: Progress = silent
 ) -> tuple[Measurement, GoldenReplay | None]:
-    """Return what the artifact costs on a board, and how its answers agree with the goldens.
+    """Measure an artifact on a board, and compare its outputs with the goldens.
 
-    The agreement is None where nothing brings answers back.
+    The comparison is None if no outputs come back from the board.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        task: The board, and what is to be run there.
-        progress: Told of each stage.
+        task: The board, and what to run on it.
+        progress: Receives each stage.
 
     Raises:
         Untrusted: Its program was not built here (E1350).
-        Mislabelled: The artifact is not what the manifest says (E0656).
-        UserError: The board does not do what it is asked (E0658), the artifact cannot be run there
-            (E0657), or another bundle took its place meanwhile (E0622).
+        Mislabelled: The artifact is not what the manifest states (E0656).
+        UserError: The board fails (E0658), the artifact cannot be run on it (E0657), or the bundle
+            was replaced while in use (E0622).
     """
 
     def measure_checked(bundle: Bundle) -> "tuple[Measurement, Sequence[Outputs] | None]":
@@ -127,9 +127,9 @@ def measure_on_board(
 
 
 def compare_costs(first_cost: RunCost, second_cost: RunCost) -> CostComparison | None:
-    """Return how a cost compares with another of the same kind; None where there is none.
+    """Compare two costs by the finest measure that both have; None if they share none.
 
-    RunTimes that overlap, from quartile to quartile, decide nothing either.
+    Times decide only if their interquartile ranges do not overlap.
     """
     is_disjoint = True
     if first_cost.times and second_cost.times:
@@ -141,7 +141,7 @@ def compare_costs(first_cost: RunCost, second_cost: RunCost) -> CostComparison |
             first_cost.times.high < second_cost.times.low
             or second_cost.times.high < first_cost.times.low
         )
-    # The finer measure that both have: times before modelled cycles, these before instructions.
+    # From fine to coarse: times, modelled cycles, instructions.
     elif first_cost.cycles and second_cost.cycles:
         by, (first_figure, second_figure) = (
             "cycles",
@@ -163,5 +163,5 @@ def compare_costs(first_cost: RunCost, second_cost: RunCost) -> CostComparison |
 def _classify_ratio(ratio: float) -> CostVerdict:
     if ratio < 1 - MIN_COST_DIFFERENCE:
         return CostVerdict.LOWER
-    # As far from 1 as the other bound, whichever of the two comes first.
+    # The reciprocal bound: the verdict does not depend on the order of the two.
     return CostVerdict.HIGHER if ratio > 1 / (1 - MIN_COST_DIFFERENCE) else CostVerdict.UNDECIDED

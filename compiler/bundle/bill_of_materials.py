@@ -1,7 +1,7 @@
-"""A bundle's bill of materials: CycloneDX 1.6, with the model as its component, in JSON.
+"""A bundle's bill of materials: CycloneDX 1.6 in JSON, with the model as its main component.
 
 https://cyclonedx.org/docs/1.6/json/ defines each key. There is no time stamp, and the serial number
-is of the hashes, so that the same bundle has the same bytes.
+derives from the content: the same bundle has the same bytes.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from tcc.compiler.version import __version__
 
 NAME = "bom.cdx.json"
 _MODEL_REF = "model"
-"""The reference by which other parts of the document name the model."""
+"""The model's reference in the document."""
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the document of a bundle, by its manifest alone."""
+    """Return the document of a bundle, from its manifest alone."""
     body = {
         "version": 1,
         "metadata": {
@@ -42,7 +42,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def _compute_serial_number(body: Mapping[str, Any]) -> str:
-    """Return a UUID of the document's content (RFC 9562, version 8: of one's own making)."""
+    """Return a UUID of the document's content (RFC 9562, version 8: custom)."""
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
     number = int.from_bytes(digest[:16])
     number = number & ~(0xF << 76) | 8 << 76
@@ -98,7 +98,7 @@ def _list_properties(manifest: Manifest) -> dict[str, str]:
 
 
 def _describe_analysis(manifest: Manifest) -> dict[str, Any]:
-    """Return what was measured of the integers, if anything was."""
+    """Return the measured quality of the int8 model; empty if it was not measured."""
     measured = manifest.calibration.measured if manifest.calibration else None
     if measured is None:
         return {}
@@ -135,7 +135,7 @@ def _describe_file(file: BundleFile) -> dict[str, Any]:
 
 
 def _list_libraries(manifest: Manifest) -> list[dict[str, Any]]:
-    """Return what the files were made with; names are as the manifest has them."""
+    """Return the libraries that built the files, by the manifest's names."""
     return [
         {"type": "library", "bom-ref": f"made with {name}", "name": name, "version": version}
         for name, version in manifest.made_with.items()

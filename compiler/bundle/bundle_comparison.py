@@ -1,4 +1,4 @@
-"""Bundles beside each other: artifacts of one network, on the inputs that their goldens share."""
+"""Comparison of bundles of one network, on the inputs that their goldens share."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +21,12 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class OutputPair:
-    """One output of two bundles over `inputs` inputs.
+    """Comparison of one output of two bundles over `inputs` inputs.
 
-    `differing` counts the values, of `values` in all, whose bits are others, and `largest` is by
-    how much at most; `cosine` is the least; `same` counts the inputs that get the same class, or
-    the same decisions (None: the output is no row of either). `exact` says that both promise to
-    give the same bits, as they have one integer program.
+    `differing` counts the values, of `values` in all, that are not bit-exact, and `largest` is the
+    largest difference. `cosine` is the smallest one. `same` counts the inputs with the same class
+    or the same decisions; None if the output has neither. `exact`: both bundles have the same
+    integer program and must agree bit for bit.
     """
 
     first: str
@@ -42,11 +42,11 @@ class OutputPair:
 
     @property
     def holds(self) -> bool:
-        """Whether the two are equal, where they promise to be."""
+        """Whether the outputs are equal if they must be."""
         return not (self.exact and self.differing)
 
     def to_json(self) -> dict[str, object]:
-        """Return plain data; what is no number is null."""
+        """Return plain data; NaN and infinity become null."""
         finite = {
             name: number if isfinite(number) else None
             for name, number in (("largest", self.largest), ("cosine", self.cosine))
@@ -55,7 +55,7 @@ class OutputPair:
 
 
 def find_difference(a: Bundle, b: Bundle) -> str:
-    """Say why two bundles are not to be compared: nothing, if they are of one network."""
+    """Return why two bundles cannot be compared; empty if they are of one network."""
     first_manifest, second_manifest = a.manifest, b.manifest
     if first_manifest.model.spec != second_manifest.model.spec:
         return "their specs differ"
@@ -71,30 +71,28 @@ def find_difference(a: Bundle, b: Bundle) -> str:
 
 
 def check(a: Bundle, b: Bundle) -> None:
-    """Refuse two bundles of one spec that say other things of what goes in or of what comes out.
+    """Refuse two bundles of one spec with different preprocessing, outputs or labels.
 
     Raises:
-        UserError: They do (E0664): somebody changed a manifest, and sealed it again.
+        UserError: They differ (E0664): a manifest was edited and sealed again.
     """
     first_manifest, second_manifest = a.manifest, b.manifest
     if first_manifest.model.spec != second_manifest.model.spec:
         return
     differences = {
-        "preprocessing is not that": _build_contract(first_manifest)
-        != _build_contract(second_manifest),
-        "outputs, or their labels, are not those": first_manifest.outputs
-        != second_manifest.outputs,
+        "preprocessing": _build_contract(first_manifest) != _build_contract(second_manifest),
+        "outputs or their labels": first_manifest.outputs != second_manifest.outputs,
     }
     for difference in (difference for difference, differs in differences.items() if differs):
-        message = "one of two bundles of the same spec is not what it was built from"
-        label = f"its {difference} of {b.folder}"
-        help = "name the spec with --spec: it tells which of them"
+        message = "two bundles of the same spec contradict each other: one manifest was changed"
+        label = f"its {difference} differ from {b.folder}"
+        help = "give the spec with --spec to find out which bundle does not match it"
         raise fail("E0664", message, make_file_span(str(a.folder)), label=label, help=help)
 
 
 def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
     """Yield how each output of two bundles compares, on shared inputs."""
-    # Equal goldens, to the bit: two bundles that hold the same outputs as right have one program.
+    # Equal golden outputs that must be met bit for bit come from one integer program.
     promised_digests = _list_promised_digests(a.bundle)
     same_bits = promised_digests is not None and promised_digests == _list_promised_digests(
         b.bundle
@@ -105,7 +103,7 @@ def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
                 run_outputs[contract.name].reshape(-1)
                 for run_outputs in (a.outputs[key], b.outputs[key])
             )
-            # By the contents of the golden's image: bundles may have other sets, and share some.
+            # By the image's content: bundles may share only some of their goldens.
             for key in a.outputs
             if contract.name in a.outputs[key] and contract.name in b.outputs.get(key, {})
         ]
@@ -120,7 +118,7 @@ def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
             len(rows),
             sum(first_row.size for first_row, _ in rows),
             sum(differing for differing, _ in differences),
-            # np.max, as max may pass over NaN.
+            # np.max keeps NaN, max may lose it.
             float(np.max([largest for _, largest in differences], initial=0.0)),
             min(
                 (compute_cosine(x.astype(np.float64), y.astype(np.float64)) for x, y in rows),
@@ -136,7 +134,7 @@ def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
 def _has_same_decision(
     contract: OutputContract, first_row: FloatArray, second_row: FloatArray
 ) -> bool | None:
-    """Whether two rows choose the same class, or decide all the same; None where nothing is."""
+    """Whether two rows give the same class or the same decisions; None if they give neither."""
     if len(contract.shape) != 1:
         return None
     match contract.kind:
@@ -154,15 +152,15 @@ ComparedContract = tuple[str, tuple[int, ...], Preprocess | str]
 
 
 def _build_contract(manifest: Manifest) -> ComparedContract:
-    """Return what an input becomes, whichever numbers of its pixels a target starts from."""
+    """Return how a manifest's input is computed from an image, on any target."""
     source = manifest.input
     contract = source.preprocess
-    # Whether a target starts from grey levels or from floats is its own affair.
+    # A target may start from raw pixels or from floats: not part of the comparison.
     return source.name, source.shape, replace(contract, raw=False) if contract else source.dtype
 
 
 def _list_promised_digests(bundle: Bundle) -> dict[str, str] | None:
-    """Return the digests of the goldens' files, if nothing but their bytes will do."""
+    """Return the digests of the golden files; None if outputs need not be bit-exact."""
     goldens = bundle.manifest.goldens
     if goldens.tolerance.relative:
         return None

@@ -1,8 +1,8 @@
-"""The artifact bundle: a folder that says what it holds, and proves it.
+"""The artifact bundle: a folder with a manifest, the target's files and test vectors.
 
-`manifest.json` lists every file with its size and SHA-256; `model/` holds the target's files,
-`graph/` the graph as text, `goldens/` images with what they must give. The same build writes
-the same bytes.
+`manifest.json` lists every file with its size and SHA-256. `model/` has the target's files,
+`graph/` the graph as text, and `goldens/` input images with their expected outputs. The same build
+writes the same bytes.
 """
 
 import hashlib
@@ -31,18 +31,18 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_f
 from tcc.compiler.support.value_views import ValueView
 
 MODEL = "model"
-"""The folder of the target's files."""
+"""Folder of the target's files."""
 GRAPH = "graph"
-"""The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
+"""Folder of the printed graphs: `float.txt`, `fused.txt`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
+    """A bundle in memory, before it is written: its manifest, and its files' bytes by path.
 
-    `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
-    artifact has them; `code` are the paths of files that running it here executes. `sidecar_files`
-    are files with images of the user's: they lie beside the folder, and no manifest lists them.
+    `layers` maps each layer to what computes it. `uncompiled` is why no tool compiled a package.
+    `code` has the paths of files that are executed when the bundle runs here. `sidecar_files` are
+    files with images of the user's: written next to the folder, and in no manifest.
     """
 
     manifest: Manifest
@@ -63,16 +63,16 @@ class BundleContents:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Bundle(ValueView):
-    """A bundle whose every file was found to be what its manifest says."""
+    """A bundle with every file checked against its manifest."""
 
     folder: Path
     manifest: Manifest
     file_identity: tuple[int, ...] | None = None
-    """What tells it from a bundle that takes its place while it is in use."""
+    """Identifies it, to detect that another bundle replaced it while in use."""
     trusted: bool = False
-    """Whether its program may run though nobody knows it: it is just built, or vouched for."""
+    """Whether its program may run although it is unknown: just built, or allowed by the user."""
     signer: Signer | None = None
-    """Who signed it by a key that is trusted, where somebody did."""
+    """Who signed it, if a trusted key did."""
 
     def _summarize(self) -> Iterator[str]:
         yield f"Bundle {self.folder}"
@@ -85,19 +85,19 @@ class Bundle(ValueView):
 
     @property
     def input(self) -> Input:
-        """The input contract, as the backends take it."""
+        """The input contract, as the backends expect it."""
         source = self.manifest.input
         kind = TensorType(source.shape, DType(source.dtype))
         return Input(source.name, kind, source.preprocess)
 
 
 def build_bundle_name(model: str, target: str, precision: str) -> str:
-    """Return what a bundle's folder is called."""
+    """Return the name of a bundle's folder."""
     return f"{model}-{target}-{precision}"
 
 
 def locate_sidecar(folder: Path, suffix: str) -> Path:
-    """Return the place of a file that lies beside a bundle."""
+    """Return the path of a file next to a bundle."""
     return folder.with_name(f"{folder.name}.{suffix}")
 
 
@@ -112,23 +112,22 @@ def list_files(contents: Mapping[str, bytes], executable: frozenset[str]) -> tup
 def write_bundle(
     contents: BundleContents, out: Path, accept: Callable[[Bundle], None] | None = None
 ) -> Path:
-    """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
+    """Write a bundle below the folder `out`, atomically, over an older one; return its folder.
 
-    Its program, if it is one, may run from then on.
+    If it is a program, it may run here from then on.
 
     Args:
         contents: The bundle.
-        out: The folder around it.
-        accept: Given the bundle before it takes its place; what it raises keeps it away.
+        out: The parent folder.
+        accept: Called with the bundle before it replaces the older one; an exception stops that.
 
     Raises:
-        UserError: The path cannot be written, or holds something else than a bundle.
+        UserError: The path cannot be written, or has something else than a bundle.
         MachineError: The disk is full or broken.
     """
     folder = out / contents.name
     executable = frozenset(f.path for f in contents.manifest.files if f.executable)
-    # The manifest is one file among the others, and written with them: there is no folder without
-    # it.
+    # The manifest is written together with the other files: no folder is ever without it.
     all_files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
     bundle_manifest = contents.manifest
 
@@ -149,7 +148,7 @@ def write_bundle(
 
 
 def check_overwrite(folder: Path) -> str | None:
-    """Say why a path is not a bundle with nothing added, which a new one may replace."""
+    """Return why a new bundle may not replace a path; None for a bundle with no other files."""
     if not folder.is_dir():
         return "it is not a folder"
     if not any(folder.iterdir()):
@@ -162,7 +161,7 @@ def check_overwrite(folder: Path) -> str | None:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
     bundle_paths = {*listed_files, manifest.NAME, signed_files.NAME}
     extra = sorted(regular_files.walk_files(folder) - bundle_paths)
-    return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
+    return f"it has a file that does not belong to the bundle: {extra[0]}" if extra else None
 
 
 def read_bundle(
@@ -172,33 +171,32 @@ def read_bundle(
 
     Args:
         folder: The bundle.
-        lookup_precision: Says what the precisions of targets are.
-        policy: Which signatures are taken; None for who built it just now, or signs it again.
+        lookup_precision: Returns the precision of a target by name.
+        policy: Which signatures are accepted; None for a bundle just built or to be signed again.
 
     Raises:
-        MissingTool: What verifies its signature is not installed.
+        MissingTool: The package that verifies signatures is not installed.
         UserError: As for `signature_check.check`. There is no bundle (E0620), its manifest is
-            damaged (E0621), or files are missing, changed, not listed (E0622) or outside the folder
-            (E0623); all of these are listed. A manifest that does not hold together is damaged too
-            (E0621).
+            damaged or inconsistent (E0621), or files are missing, changed, not listed (E0622) or
+            outside the folder (E0623). All file problems are listed.
     """
-    # Whoever builds into this folder meanwhile replaces it whole: what is wrong then may be of two
-    # bundles, and is looked at again in the one that is there now.
+    # Another process may replace the folder meanwhile. A problem may then come from a mix of two
+    # bundles, so the new one is checked again.
     while True:
         file_identity = get_identity(folder)
         try:
             return _read_bundle(folder, file_identity, lookup_precision, policy)
         except UserError:
-            atomic_files.restore_folder(folder)  # it waits for whoever replaces the folder
+            atomic_files.restore_folder(folder)  # waits for a process that replaces the folder
             if get_identity(folder) == file_identity:
                 raise
 
 
 def get_identity(folder: Path) -> tuple[int, ...] | None:
-    """Return what tells a bundle from one that takes its place; None where there is none."""
+    """Return what identifies the bundle in a folder, to detect a replacement; None if none."""
     with suppress(OSError, ValueError):
         file_state = os.stat(folder / manifest.NAME)
-        # A bundle is put in its place by a rename, so that its manifest is another file.
+        # A rename puts a new bundle in its place, so its manifest is another file.
         return file_state.st_dev, file_state.st_ino, file_state.st_mtime_ns, file_state.st_size
     return None
 
@@ -211,10 +209,10 @@ def _read_bundle(
 ) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         raise bundle_path_errors.build_missing_error(folder)
-    # Read once: what is signed has to be what is understood.
+    # Read once: the bytes whose digest is verified must be the bytes that are parsed.
     content = _read_manifest_bytes(folder)
     bundle_manifest = manifest.decode(content, str(folder / manifest.NAME))
-    # First of all, before any file that it lists is touched: does a path lead elsewhere?
+    # Before any listed file is touched: refuse paths that lead out of the folder.
     if problems := tuple(_find_outside_paths(folder, bundle_manifest)):
         raise UserError(problems)
     manifest_checks.check(bundle_manifest, str(folder / manifest.NAME), lookup_precision)
@@ -227,7 +225,7 @@ def _read_bundle(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest in a folder, or raise what is wrong with it by itself."""
+    """Return the manifest in a folder; raise if it is damaged."""
     return manifest.decode(_read_manifest_bytes(folder), str(folder / manifest.NAME))
 
 
@@ -235,15 +233,17 @@ def _read_manifest_bytes(folder: Path) -> bytes:
     path = folder / manifest.NAME
     content = regular_files.read_file(path, "read this", manifest.MAX_BYTES + 1)
     if len(content) > manifest.MAX_BYTES:
-        raise fail("E0621", "the manifest is too large", make_file_span(str(path)))
+        message = f"the manifest is larger than {manifest.MAX_BYTES >> 20} MiB"
+        help = "build the bundle again"
+        raise fail("E0621", message, make_file_span(str(path)), help=help)
     return content
 
 
 def _read_listed_paths(folder: Path) -> Iterable[str]:
-    """Return the paths that a bundle's manifest lists, to tell what is of it and what is not."""
+    """Return the paths that a bundle's manifest lists."""
     content = _read_manifest_bytes(folder)
-    # To be replaced, it need not be understood: that it is whole shows in its seal, and who checks
-    # more of it loads what reads schemas.
+    # A bundle to be replaced need not be understood: the seal shows that its manifest is undamaged.
+    # Further checks would load the schema reader.
     paths = manifest.read_sealed_paths(content)
     if paths is not None:
         return paths
@@ -251,15 +251,15 @@ def _read_listed_paths(folder: Path) -> Iterable[str]:
 
 
 def find_file_problem(folder: Path, file: BundleFile) -> Diagnostic | None:
-    """Return what is wrong with a listed file, if anything."""
+    """Return the problem of a listed file; None if it has none."""
     path = folder / file.path
     if not path.is_file():
         message, label = "a file of the bundle is missing", ""
     elif (size := path.stat().st_size) != file.bytes:
         message = "a file of the bundle was changed"
-        label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
+        label = f"it has {size:,} bytes; the manifest lists {file.bytes:,}"
     elif regular_files.hash_file(path) != file.sha256:
-        message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
+        message, label = "a file of the bundle was changed", "its SHA-256 differs from the manifest"
     else:
         return None
     help = "build the bundle again"
@@ -267,58 +267,60 @@ def find_file_problem(folder: Path, file: BundleFile) -> Diagnostic | None:
 
 
 def _find_outside_paths(folder: Path, bundle_manifest: Manifest) -> Iterator[Diagnostic]:
-    """Yield the listed paths that leave the folder."""
+    """Yield a diagnostic for each listed path outside the folder."""
     for file in bundle_manifest.files:
         if not _is_inside(folder, file.path):
             source, message = (
                 make_file_span(str(folder / file.path)),
-                "a bundle's file must be in it",
+                "the manifest lists a file outside the bundle",
             )
-            yield Diagnostic("E0623", message, source, label=file.path, help="build it again")
+            help = "build the bundle again"
+            yield Diagnostic("E0623", message, source, label=file.path, help=help)
 
 
 def find_unlisted_files(folder: Path, bundle_manifest: Manifest) -> Iterator[Diagnostic]:
-    """Yield what lies beside the target's files, and might be taken for one of them."""
+    """Yield a diagnostic for each unlisted file in `model/`, which could pass for a listed one."""
     listed_paths = {file.path for file in bundle_manifest.files}
     for path in sorted(f"{MODEL}/{name}" for name in regular_files.walk_files(folder / MODEL)):
         if path not in listed_paths:
             source = make_file_span(str(folder / path))
-            yield Diagnostic("E0622", "this file is not the bundle's", source, help="remove it")
+            message = "the manifest does not list this file"
+            yield Diagnostic("E0622", message, source, help="remove it")
 
 
 def _is_inside(folder: Path, name: str) -> bool:
-    """Whether a listed path is a plain one below the folder, through no link."""
+    """Whether a listed path is below the folder and passes through no link."""
     relative_path = PurePosixPath(name)
     is_relative = not relative_path.is_absolute() and ".." not in relative_path.parts
-    # A link out of the folder would have us run, or show, a file that no hash of the maker's is of.
+    # Through a link we would run or show a file that no hash in the manifest covers.
     return is_relative and Path(os.path.realpath(folder / name)) == folder.resolve() / relative_path
 
 
 T = TypeVar("T")
 MAX_TRIES = 10
-"""How often something is done with a bundle that others replace with the same one meanwhile."""
+"""How often work on a bundle is repeated if the same bundle is written again meanwhile."""
 
 
 def run_undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
-    """Return what is found out of a bundle that nobody replaced meanwhile.
+    """Run work on a bundle, and repeat it if the bundle was replaced by an identical one.
 
     Args:
-        bundle: A bundle that was read; one that is not in its place yet is nobody else's.
-        work: What is done with it: more than once, where the same bundle took its place meanwhile.
+        bundle: A bundle that was read; one that is not in its place yet cannot be replaced.
+        work: Called with the bundle, possibly several times.
 
     Returns:
-        What `work` gives.
+        The result of `work`.
 
     Raises:
-        UserError: Another bundle took its place (E0622), or the same one `MAX_TRIES` times; and
-            what `work` raises of a bundle that stood still.
+        UserError: Another bundle replaced it (E0622), or the same one did `MAX_TRIES` times. Errors
+            of `work` on an unchanged bundle pass through.
     """
     for _ in range(MAX_TRIES):
         bundle = bundle if _is_unchanged(bundle) else _find_replacement(bundle)
         try:
             answer = work(bundle)
         except (UserError, OSError):
-            # A file may have been looked for in the moment between the two folders.
+            # A file may have been missing between the removal of one folder and the next.
             if _is_unchanged(bundle):
                 raise
         else:
@@ -332,8 +334,8 @@ def _is_unchanged(bundle: Bundle) -> bool:
 
 
 def _find_replacement(bundle: Bundle) -> Bundle:
-    """Return the bundle that took its place, where it is the same to the byte."""
-    atomic_files.restore_folder(bundle.folder)  # it waits for whoever replaces the folder
+    """Return the bundle that replaced this one, if all bytes are the same."""
+    atomic_files.restore_folder(bundle.folder)  # waits for a process that replaces the folder
     file_identity = get_identity(bundle.folder)
     with suppress(UserError):
         if file_identity and not any(_find_changes(bundle)):
@@ -342,7 +344,7 @@ def _find_replacement(bundle: Bundle) -> Bundle:
 
 
 def _find_changes(bundle: Bundle) -> Iterator[object]:
-    """Yield what is not, to the byte, what the bundle was when it was read."""
+    """Yield true values for what changed since the bundle was read."""
     folder, bundle_manifest = bundle.folder, bundle.manifest
     yield read_manifest(folder) != bundle_manifest
     yield from (find_file_problem(folder, file) for file in bundle_manifest.files)
@@ -350,7 +352,7 @@ def _find_changes(bundle: Bundle) -> Iterator[object]:
 
 
 def _build_replaced_error(bundle: Bundle) -> UserError:
-    message = "another bundle took this one's place while it was in use"
+    message = "another bundle replaced this one while it was in use"
     return fail("E0622", message, make_file_span(str(bundle.folder)), help="run the command again")
 
 
@@ -360,19 +362,19 @@ def rewrite_bundle(
     changed_files: Mapping[str, bytes],
     dropped_names: Collection[str] = (),
 ) -> Bundle:
-    """Write a bundle again with other operating points, whole; all else of it keeps its bytes.
+    """Write a bundle again with other operating points, atomically; other files keep their bytes.
 
     Args:
         bundle: The bundle as it was read.
-        operating_points: How its outputs are to be read.
+        operating_points: The new operating points of its outputs.
         changed_files: Files of the artifact that change with them, by name.
-        dropped_names: Files of the artifact that no longer hold, by name.
+        dropped_names: Files of the artifact that are no longer valid, by name.
 
     Returns:
-        The bundle as it is now.
+        The new bundle.
 
     Raises:
-        UserError: The folder cannot be written, or another bundle took its place (E0622).
+        UserError: The folder cannot be written, or another bundle replaced it (E0622).
     """
     bundle_manifest, old_paths = (
         bundle.manifest,
@@ -384,8 +386,7 @@ def rewrite_bundle(
     programs = frozenset(file.path for file in bundle_manifest.files if file.executable)
     added_files = list_files(added, programs & added.keys())
     files_by_path = {file.path: file for file in (*kept_files, *added_files)}
-    # A fresh seal must not be set on files that somebody changed since, nor on what was made of
-    # them.
+    # Do not seal files that somebody changed since the bundle was read, nor files made from them.
     if problems := [
         d for file in bundle_manifest.files if (d := find_file_problem(bundle.folder, file))
     ]:
@@ -410,7 +411,7 @@ def rewrite_bundle(
 def _register_programs(
     old_files: Iterable[BundleFile], new_files: Mapping[str, BundleFile]
 ) -> None:
-    """Let a program run that a known one became by what was fitted alone."""
+    """Let a known program run after its operating points alone changed."""
     changed = [file for file in old_files if new_files.get(file.path, file) != file]
     if changed:
         user_folders.KNOWN_PROGRAMS.add(

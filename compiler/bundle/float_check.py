@@ -1,4 +1,4 @@
-"""A bundle of float32 beside its network: the layers that its artifact shows."""
+"""Compare the layers of a float bundle's artifact with those of its network."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from tcc.compiler.support.value_views import ValueView
 Array = NDArray[Any]
 ArraysByName = Mapping[str, Array]
 MAX_DIFFERENCE = agreement.FLOAT_TOLERANCE.relative
-"""What a layer of float32 may be off, of its own largest magnitude: sums in other orders."""
+"""Allowed error of a float32 layer, relative to its largest magnitude: sums in other orders."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatLayerAgreement:
-    """One layer's floats over all inputs: how far they are off at most, and their largest one.
+    """Largest error and largest magnitude of one layer's floats over all inputs.
 
-    `allowed` is how far they may be off, relative to the largest.
+    `allowed` is the allowed error, relative to the largest magnitude.
     """
 
     name: str
@@ -35,16 +35,16 @@ class FloatLayerAgreement:
 
     @property
     def difference(self) -> float:
-        """How far it is off at most, relative to its largest magnitude."""
+        """The largest error, relative to the largest magnitude."""
         return self.largest / self.magnitude if self.magnitude else self.largest
 
     @property
     def holds(self) -> bool:
-        """Whether that is what sums in other orders come to, or what is allowed; NaN never is."""
+        """Whether the error is within `allowed`; NaN never is."""
         return self.difference <= self.allowed
 
     def add_input(self, expected: Array, actual: Array) -> "FloatLayerAgreement":
-        """Return it with the values of one more input: the reference's, and the artifact's."""
+        """Return the agreement with one more input: reference values and artifact values."""
         magnitude = float(np.abs(expected).max(initial=0.0))
         return replace(
             self,
@@ -56,9 +56,9 @@ class FloatLayerAgreement:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FloatCheck(ValueView):
-    """What the artifact of a bundle computes beside its network; `tensors` are its goldens'.
+    """Comparison of an artifact's layers with its network; `tensors` are the goldens' inputs.
 
-    `layers` is None where nothing looks into the artifact.
+    `layers` is None if the artifact's layers cannot be read.
     """
 
     network: Model
@@ -74,20 +74,21 @@ class FloatCheck(ValueView):
 
     @property
     def wrong_layer(self) -> FloatLayerAgreement | None:
-        """The first layer that is off by more than it may."""
+        """The first layer with an error above what is allowed."""
         return next((layer for layer in self.layers or () if not layer.holds), None)
 
     @property
     def holds(self) -> bool:
-        """Whether no layer is; an artifact that shows none of them agrees with nothing."""
+        """Whether no layer is wrong; false if layers can be read but none was compared."""
         return self.layers != () and self.wrong_layer is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatDivergence:
-    """The first layer that an artifact computes otherwise: on which golden, and all it gave.
+    """The first layer that an artifact computes differently, and the golden that shows it.
 
-    `expected` has every value of the network, its input's too.
+    `expected` has every value of the network, including its input. `actual` is the artifact's
+    layer. `visible_names` are the nodes whose values the artifact shows.
     """
 
     layer: FloatLayerAgreement
@@ -100,17 +101,17 @@ class FloatDivergence:
 def check(
     bundle: Bundle, device: Device, network: Model, allowed: float = MAX_DIFFERENCE
 ) -> FloatCheck:
-    """Return how the layers of a bundle's artifact agree with its network's.
+    """Compare the layers of a bundle's artifact with its network's.
 
     Args:
-        bundle: The bundle, of floats.
+        bundle: A bundle that computes in float.
         device: Its target.
-        network: What it was built from, for inference.
-        allowed: How far a layer may be off, relative to its largest value.
+        network: The network that it was built from, for inference.
+        allowed: Allowed error of a layer, relative to its largest magnitude.
 
     Raises:
-        MissingTool: What runs the artifact is not here.
-        UserError: It cannot be run.
+        MissingTool: The tool that runs the artifact is not installed.
+        UserError: The artifact cannot be run.
     """
     tensors = tuple(
         replay.read_input_tensor(bundle, case) for case in bundle.manifest.goldens.cases
@@ -130,15 +131,15 @@ def check(
 def find_divergence(
     bundle: Bundle, device: Device, float_check: FloatCheck
 ) -> FloatDivergence | None:
-    """Return where an artifact first differs from its network; None where no layer does.
+    """Return where an artifact first differs from its network; None if no layer differs.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        float_check: What `check` found of it.
+        float_check: The result of `check`.
     """
     layer = float_check.wrong_layer
-    # Once more, as what was compared was not kept.
+    # Computed again, because `check` does not keep the values.
     artifact_values = (
         artifact_runs.collect_float_layers(bundle, device, float_check.tensors) if layer else None
     )
@@ -165,7 +166,7 @@ def find_divergence(
 
 
 def compute_max_error(expected: Array, actual: Array) -> float:
-    """Return how far floats are off at most; infinite where a size is another, or one is NaN."""
+    """Return the largest absolute error; infinite for different sizes or NaN."""
     if actual.size != expected.size:
         return float("inf")
     with np.errstate(invalid="ignore"):
@@ -174,7 +175,7 @@ def compute_max_error(expected: Array, actual: Array) -> float:
 
 
 def _map_to_nodes(graph: Graph, artifact_values: ArraysByName) -> dict[str, Array]:
-    """Return what an artifact shows of a graph's values, also under the names of outputs."""
+    """Return an artifact's values by node name; outputs are mapped to their nodes."""
     nodes = {node.name for node in graph.nodes}
     outputs = {output.name: output.value for output in graph.outputs if output.name not in nodes}
     values_by_node = {outputs.get(name, name): array for name, array in artifact_values.items()}

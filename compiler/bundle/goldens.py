@@ -1,4 +1,4 @@
-"""Goldens: what an artifact must give for some inputs, from the bytes of an image on."""
+"""Goldens: input images and the outputs that an artifact must give for them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from tcc.compiler.zoo import shipped
 
 @dataclass(frozen=True, slots=True)
 class GoldenInput:
-    """One input: the file it comes from (none where the input is no image), and its tensor."""
+    """One input: its source, its image file (None if the input is no image), and its tensor."""
 
     source: str
     image: tuple[str, bytes] | None
@@ -34,14 +34,13 @@ class GoldenInput:
 
 
 def build_goldens(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[str, bytes]]:
-    """Return the goldens of a model and their files by path in the bundle, for a precision.
+    """Return the goldens of a model for a precision, and their files by path in the bundle.
 
     Raises:
         UserError: An output is not finite (E0508).
     """
     cases = _build_inputs(model.graph.inputs[0])
-    # Of the graph as written, before any pass: passes and target are judged together
-    # (docs/decisions/0011-reference-executors.md).
+    # From the graph before any pass, so that the goldens check passes and target together
     outputs = float_program.run(model, [case.tensor for case in cases])
     problems = tuple(p for case_outputs in outputs for p in _find_nonfinite(model, case_outputs))
     if problems:
@@ -52,7 +51,7 @@ def build_goldens(model: Model, precision: Precision = FP32) -> tuple[Goldens, M
 def build_exact_goldens(
     program: Model, precision: Precision
 ) -> tuple[Goldens, Mapping[str, bytes]]:
-    """Return the goldens of an integer program, by its own executor, and their files."""
+    """Return the goldens of an integer program, from its reference executor, and their files."""
     cases = _build_inputs(program.graph.inputs[0])
     outputs = integer_program.run(program, [case.tensor for case in cases])
     graph = program.graph
@@ -65,7 +64,7 @@ def build_exact_goldens(
 
 
 def list_input_tensors(source: Input) -> list[Tensor]:
-    """Return the tensors of the goldens of an input, in their order."""
+    """Return the golden input tensors of an input, in order."""
     return [case.tensor for case in _build_inputs(source)]
 
 
@@ -98,7 +97,7 @@ def _encode_golden(
 
 
 def _encode_tensor(tensor: Tensor, dtype: DType) -> bytes:
-    # Without a header, so that C reads it with one `fread`.
+    # No header: C reads the file with one `fread`.
     encoded: bytes = tensor.astype(np.dtype(dtype.value).newbyteorder("<")).tobytes()
     return encoded
 
@@ -124,12 +123,12 @@ def _build_inputs(source: Input) -> Sequence[GoldenInput]:
 
 
 def _list_images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, bytes]]:
-    """Return for each image where it is from, its file's name and its bytes.
+    """Return the source, file name and bytes of each image.
 
-    They are sample images; noise, where there are none or the contract takes one size alone.
+    They are sample images, or noise if there are no samples or the contract has no resize.
     """
     files = _select_samples(shipped.list_samples())
-    # Without a resize the image must have the network's very size, which no sample has.
+    # Without a resize the image must have exactly the network's size, and no sample has it.
     if preprocess.compute_output_shape(pre) is None or len(files) < GOLDEN_COUNT:
         return [
             ("noise", "image.ppm", _generate_noise_image(height, width, n))
@@ -140,9 +139,9 @@ def _list_images(pre: Preprocess, height: int, width: int) -> list[tuple[str, st
 
 def _select_samples(samples: Sequence[Path]) -> list[Path]:
     """Return the first sample of each of the first folders."""
-    # Backwards, so that the first sample of a folder is what stays.
+    # In reverse, so that the first sample of each folder remains.
     sample_by_folder = {path.parent: path for path in reversed(samples)}
-    # Of different folders, since images of one class may well have one answer.
+    # From different folders: images of one class may give the same outputs.
     return [sample_by_folder[folder] for folder in sorted(sample_by_folder)][:GOLDEN_COUNT]
 
 
@@ -158,7 +157,7 @@ def _generate_noise_tensor(source: Input, seed: int) -> GoldenInput:
 
 
 def _generate_noise(seed: int, count: int) -> bytes:
-    # Of a hash's output, which is the same in every version of every library.
+    # From a hash, which gives the same bytes in every version of every library.
     return hashlib.shake_256(f"tcc golden {seed}".encode()).digest(count)
 
 
@@ -170,7 +169,7 @@ def _find_nonfinite(model: Model, outputs: Mapping[str, Tensor]) -> list[Diagnos
             f"with these weights, output `{output.name}` is not finite",
             span_by_node[output.value],
             label="NaN or infinity for a sample image",
-            help="look at the weights' magnitudes; the network overflows float32",
+            help="check the magnitudes of the weights; the network overflows float32",
         )
         for output in model.graph.outputs
         if output.name in outputs and not np.isfinite(outputs[output.name]).all()

@@ -1,4 +1,4 @@
-"""Whether the libraries of a bundle, which others build with, are what its goldens are of."""
+"""Check that the libraries in a bundle, for use in other builds, give its goldens."""
 
 import re
 from collections.abc import Container, Iterator
@@ -25,10 +25,10 @@ from tcc.compiler.support.external_tools import MissingTool
 
 @dataclass(frozen=True, slots=True)
 class LibraryCheck:
-    """What is known of one library, by its file in the artifact.
+    """Result for one library, by its file in the artifact.
 
-    `agreement` is how a program that uses it agrees with the goldens. It is empty where linking
-    gave the `same_bytes`, where there is a `problem`, or where the library is `unverified`.
+    `agreement` compares a program that links the library with the goldens. It is empty if linking
+    gave the `same_bytes`, if there is a `problem`, or if the library is `unverified`.
     """
 
     file: str
@@ -39,19 +39,19 @@ class LibraryCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong with it; an unverified one says nothing."""
+        """Whether the check found no problem; an unverified library passes."""
         return not self.problem and all(output.holds for output in self.agreement)
 
 
 def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
-    """Return what is known of each library of a bundle; nothing where its target has none.
+    """Check each library of a bundle; empty if its target has none.
 
     Args:
-        bundle: A bundle that was read, whose own program gives its goldens.
+        bundle: A bundle that was read and whose own program gives its goldens.
         device: Its target.
 
     Raises:
-        Untrusted: It was not built here, and nobody lets it run (E1350).
+        Untrusted: It was not built here, and is not allowed to run (E1350).
     """
     linker = device.backend
     if not isinstance(linker, LibraryLinker):
@@ -78,7 +78,7 @@ def _check_library(bundle: Bundle, device: Device, library: LinkedLibrary) -> Li
 
 
 def _replay_goldens(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
-    """Yield how the program in a folder agrees with the goldens, from their images on."""
+    """Yield how the program in a folder agrees with the goldens, starting from their images."""
     cases, source = bundle.manifest.goldens.cases, bundle.input
     if source.preprocess is None:
         tensors = [replay.read_input_tensor(bundle, case) for case in cases]
@@ -93,20 +93,20 @@ def _replay_goldens(bundle: Bundle, device: Device, program: Path) -> Iterator[A
 
 
 def check_operating_points(bundle: Bundle, device: Device) -> None:
-    """Refuse an artifact whose libraries or program decide by other values than the manifest's.
+    """Refuse an artifact whose files have other operating points than the manifest.
 
     Raises:
-        UserError: They do (E0622); each such file is named.
+        UserError: They differ (E0622); each such file is listed.
     """
     points = bundle.manifest.operating_points
     problems = []
     for name, content in device.encode_operating_points(bundle.model, points).items():
         path = bundle.model / name
-        if not points and not path.exists():  # a bundle of an older version without its file
+        if not points and not path.exists():  # a bundle of an older version, without this file
             continue
         if not path.exists() or regular_files.read_file(path) != content:
-            message = "this file reads outputs by another temperature or thresholds"
-            help = "build the bundle again, and fit again with `tcc eval --fit`"
+            message = "the temperature or thresholds in this file differ from the manifest"
+            help = "build the bundle again, then fit again with `tcc eval --fit`"
             problems.append(
                 Diagnostic("E0622", message, make_file_span(f"{MODEL}/{name}"), help=help)
             )
@@ -115,21 +115,21 @@ def check_operating_points(bundle: Bundle, device: Device) -> None:
 
 
 _NAME_END = re.compile(r"[:/]|_*\Z")
-"""Where a layer's name may end in an operator's."""
+"""Where a layer's name may end in the name of an operator."""
 
 
 def check_constants(
     bundle: Bundle, device: Device, sources: ConstantSources | None
 ) -> tuple[ConstantCheck, ...] | None:
-    """Return how each file of an artifact compares; None where nothing is known to compare with.
+    """Compare the constants of each file of an artifact; None if its sources are unknown.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        sources: What it was built from, where that is known.
+        sources: The models that it was built from, if known.
 
     Raises:
-        MissingTool: What reads the artifact's files is not here.
+        MissingTool: The tool that reads the artifact's files is not installed.
         UserError: A file cannot be read.
     """
     checker = device.backend
@@ -148,7 +148,7 @@ def _name_layers(check_constants: ConstantCheck, layers: Container[str]) -> Cons
 
 
 def _name_layer(difference: ConstantDifference, layers: Container[str]) -> ConstantDifference:
-    """Name the layer that an operator is of: `fc:x/y` is one of `fc`, unless that is a layer."""
+    """Return a difference with the layer of its operator: `fc:x/y` belongs to `fc`."""
     operator = difference.layer
     stems = [operator[: end.start()] for end in _NAME_END.finditer(operator)]
     layer = next((stem for stem in reversed(stems) if stem in layers), operator)

@@ -1,6 +1,6 @@
-"""What a bundle says of itself: `manifest.json`, version 2.
+"""The bundle's manifest, `manifest.json`, version 2.
 
-The records below are its whole definition: the JSON Schema that reads it is made from them.
+The records below define it completely: its JSON Schema is generated from them.
 """
 
 import json
@@ -27,7 +27,7 @@ VERSION = 2
 MAX_BYTES = 4 << 20
 """Largest manifest that is read."""
 
-# A path from the root passes here, to be refused with its own error (E0623).
+# An absolute path matches too, so that it gets its own error (E0623).
 _Path = Annotated[str, Meta(pattern="^/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$")]
 
 
@@ -41,7 +41,7 @@ class BundleFile(Record, frozen=True):
 
 
 class NetworkRecord(Record, frozen=True):
-    """The model as compiled: `spec` is the digest over its text, libraries and settings."""
+    """The model as compiled: `spec` is the digest of its text, libraries and settings."""
 
     name: str
     doc: str
@@ -50,10 +50,10 @@ class NetworkRecord(Record, frozen=True):
 
 
 class WeightsOrigin(Record, frozen=True):
-    """Where the weights come from; `random` ones make every prediction meaningless.
+    """Origin of the weights; with `random` ones every prediction is meaningless.
 
-    `file` is the name of a trained network of the zoo. Older bundles and calibrations have the name
-    of the user's file there.
+    `file` is the name of a trained network of the zoo. In older bundles and calibrations it is the
+    name of the user's file.
     """
 
     origin: Literal["file", "zoo", "random"]
@@ -64,10 +64,10 @@ class WeightsOrigin(Record, frozen=True):
 
 
 class Measured(Record, frozen=True):
-    """Each output's integers against its floats: `where` says over which images.
+    """Quality of each output of the int8 model against fp32; `where` names the images.
 
-    `bounds` are what unseen images keep at 95 %, which the floor was judged by; `images` is how
-    many different images there were for all of this. Older bundles have neither.
+    `bounds` are 95 % confidence bounds for unseen images, which the accuracy floor was checked
+    against. `images` is the number of distinct images. Older bundles have neither.
     """
 
     where: str
@@ -76,7 +76,7 @@ class Measured(Record, frozen=True):
     images: OmitDefault[int] = 0
 
     def describe(self) -> str:
-        """Return in a line how near the integers are to the floats."""
+        """Return one line: how close the int8 model is to the fp32 model."""
         outputs = list_names(
             f"{name} {', '.join(quality.describe())}" for name, quality in self.outputs.items()
         )
@@ -85,9 +85,9 @@ class Measured(Record, frozen=True):
 
 
 class Calibrated(Record, frozen=True):
-    """How an integer program came about: `digest` is that of its calibration file.
+    """Calibration of an integer program: `digest` is that of its calibration file.
 
-    `data` is the digest of the images and `images` their number; `in_float` lists the layers that
+    `data` is the digest of the images and `images` their number. `in_float` lists the layers that
     stay in float, `inexact` those whose results a target may round differently.
     """
 
@@ -101,7 +101,7 @@ class Calibrated(Record, frozen=True):
 
 
 class InputContract(Record, frozen=True):
-    """The input contract: the tensor, and how an image becomes it (None: it is no image)."""
+    """The input contract: the tensor, and its preprocessing (None if the input is no image)."""
 
     name: str
     shape: tuple[int, ...]
@@ -110,9 +110,9 @@ class InputContract(Record, frozen=True):
 
 
 class OutputContract(Record, frozen=True):
-    """An output: raw values; `activation` is for whoever reads them to apply.
+    """An output with raw values; the reader applies `activation`.
 
-    `kind` is what they stand for.
+    `kind` is the meaning of the values.
     """
 
     name: str
@@ -124,9 +124,9 @@ class OutputContract(Record, frozen=True):
 
 
 class Golden(Record, frozen=True):
-    """An image's bytes, the tensor they become, and the raw outputs of the reference.
+    """An input image, its preprocessed tensor, and the raw outputs of the reference.
 
-    Values are paths of the bundle's files. Tensors are little-endian, row by row, without a header.
+    The fields are paths in the bundle. Tensors are little-endian, row-major, without a header.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Golden(Record, frozen=True):
 
 
 class Goldens(Record, frozen=True):
-    """The goldens, who computed them, and how near a replay must come."""
+    """The goldens, the executor that computed them, and the tolerance of a replay."""
 
     executor: str
     tolerance: Tolerance
@@ -145,9 +145,9 @@ class Goldens(Record, frozen=True):
 
 
 class BuildWarning(Record, frozen=True):
-    """What a build warned of: layers that break one `rule` of the target's documents.
+    """A warning of a build: layers that violate one `rule` of the target's documentation.
 
-    `found` is what the first of them has, `help` what to write instead.
+    `found` describes the first of them, `help` what to write instead.
     """
 
     code: str
@@ -159,12 +159,12 @@ class BuildWarning(Record, frozen=True):
 
 
 class Manifest(ValueView, Record, frozen=True):
-    """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
+    """All statements of a bundle about itself; `seal` is the SHA-256 of the rest.
 
-    `compiled` is what the maker's own tool said, where it was here and compiled the package;
-    `memory` is what running takes, where it is fixed; `warnings` is what runs slowly or may not
-    run on the target, by its documents; `operating_points` say how outputs are read, where that was
-    fitted.
+    `compiled` is the vendor toolchain's report, if it was installed and compiled the package.
+    `memory` is the working memory, if it is fixed. `warnings` is what runs slowly or may not run on
+    the target according to its documentation. `operating_points` are the fitted temperatures and
+    thresholds of outputs.
     """
 
     tcc_bundle: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -186,7 +186,7 @@ class Manifest(ValueView, Record, frozen=True):
 
     @property
     def model_bytes(self) -> int:
-        """The bytes of the target's own files."""
+        """Total size of the target's files, in bytes."""
         return sum(file.bytes for file in self.files if file.path.startswith("model/"))
 
     def _summarize(self) -> Iterator[str]:
@@ -194,7 +194,7 @@ class Manifest(ValueView, Record, frozen=True):
         yield from self.describe()
 
     def describe(self) -> Iterator[str]:
-        """Yield what a bundle is, what makes it doubtful, its size, and how near int8 is."""
+        """Yield lines: what the bundle is, warnings, size, and how close int8 is to fp32."""
         yield (
             f"{self.model.name} for {self.target} at {self.precision}; "
             f"weights: {self.weights.origin}, {self.weights.digest[:12]}"
@@ -206,18 +206,18 @@ class Manifest(ValueView, Record, frozen=True):
         if doubts:
             yield f"warning: {'; '.join(doubts)}"
         memory = f", {self.memory.arena:,} of working memory" if self.memory else ""
-        yield f"{self.model_bytes:,} bytes of the target's files{memory}"
+        yield f"{self.model_bytes:,} bytes of model files{memory}"
         if self.calibration:
             measured = self.calibration.measured
             yield measured.describe() if measured else "int8 against fp32: not measured"
 
     def find_operating_point(self, output: str) -> OperatingPoint | None:
-        """Return how an output is read, None where nothing was fitted of it."""
+        """Return the fitted operating point of an output; None if it has none."""
         return next((point for point in self.operating_points if point.output == output), None)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What whoever runs it must know: of its weights, and of targets that it misses."""
+        """What a user must know: about the weights, and about missed targets."""
         points = (point.judged.notice for point in self.operating_points if point.judged)
         return tuple(notice for notice in (self.weights.notice, *points) if notice)
 
@@ -260,7 +260,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def read_sealed_paths(content: bytes) -> tuple[str, ...] | None:
-    """Return the paths that a manifest of this version lists, if its seal is of its content."""
+    """Return the paths that a manifest of this version lists; None if its seal does not match."""
     try:
         document = json.loads(content)
         if document["tcc_bundle"] != VERSION or document["seal"] != seal(document):
@@ -271,10 +271,10 @@ def read_sealed_paths(content: bytes) -> tuple[str, ...] | None:
 
 
 def decode(content: bytes, name: str) -> Manifest:
-    """Return the manifest of the bytes of `manifest.json`; `name` stands for it in errors.
+    """Return the manifest from the bytes of `manifest.json`; `name` is the file in errors.
 
     Raises:
-        UserError: It is no manifest of a version that is known, or was changed (E0621).
+        UserError: It is no manifest of a known version, or was changed (E0621).
     """
     manifest = KIND.decode(content, name)
     try:

@@ -1,8 +1,8 @@
-"""Whether a manifest holds together: with itself, and with the rules of what tcc builds.
+"""Check that a manifest is consistent, and that it follows the rules of what tcc builds.
 
-A seal and hashes show what was damaged, not what was forged: whoever edits a bundle can make them
-anew. So nothing is taken on the manifest's own word that can be known otherwise: how many goldens
-there are, that they are different, how far they may be off, and what goes in and comes out.
+A seal and hashes reveal damage, not forgery: whoever edits a bundle can compute them again. So
+nothing is read from the manifest that can be known otherwise: the number of goldens, that they
+differ, their tolerance, and the shapes of inputs and outputs.
 """
 
 from collections import Counter
@@ -29,31 +29,29 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
 from tcc.compiler.reference import confidence_intervals
 
-# With one input, an artifact that always answers the same would give all of its goldens.
+# With one input, an artifact with a constant output would reproduce all of its goldens.
 GOLDEN_COUNT = 2
-"""How many goldens a build writes: their inputs are different ones."""
+"""Number of goldens that a build writes, with different inputs."""
 MAX_BYTES = 1 << 32
-"""Most bytes of a bundle's files together; the largest formats end at 2 GB."""
+"""Largest total size of a bundle's files; the largest formats end at 2 GB."""
 MAX_TENSOR_ELEMENTS = 1 << 26
-"""Most elements of an output, or of an input that no image becomes."""
+"""Most elements of an output, or of an input without preprocessing."""
 
 
 PrecisionLookup = Callable[[str, str], Precision | None]
-"""Returns what the precision of a target, both by name, is; None where there is none."""
+"""Returns the precision of a target, both by name; None if there is none."""
 
 
 def check(manifest: Manifest, name: str, lookup_precision: PrecisionLookup) -> None:
-    """Refuse a manifest that does not hold together.
-
-    What its precision allows, `lookup_precision` says, and not the manifest.
+    """Refuse an inconsistent manifest.
 
     Args:
         manifest: The manifest.
-        name: What the error calls it.
-        lookup_precision: Says what the precisions of targets allow.
+        name: The manifest's name in the error.
+        lookup_precision: Returns the precision of a target; it decides what is allowed.
 
     Raises:
-        UserError: It says what no bundle of tcc says (E0621); the first such thing is named.
+        UserError: It has content that no build of tcc writes (E0621); the first such is named.
     """
     for problem in _find_problems(manifest, lookup_precision):
         raise KIND.make_damage_error(name, problem)
@@ -65,8 +63,8 @@ def _find_problems(manifest: Manifest, lookup_precision: PrecisionLookup) -> Ite
     yield from _check_files(manifest.files)
     yield from _check_precision(manifest, lookup_precision)
     if manifest.weights.origin == "random" and not manifest.weights.notice:
-        # Whoever runs it has to see that its answers mean nothing.
-        yield "weights: they are random, and `notice` does not say so"
+        # The user must see that the outputs are meaningless.
+        yield "weights: they are random, but `notice` is empty"
     yield from _check_goldens(manifest)
     yield from _check_operating_points(manifest)
 
@@ -84,11 +82,11 @@ def _check_operating_points(manifest: Manifest) -> Iterator[str]:
 
 def _find_point_problem(point: OperatingPoint, output: OutputContract | None) -> str:
     if output is None or len(output.shape) != 1 or output.kind == "regression":
-        return "there is no such row of classes or decisions"
+        return "no output of this name is a row of classes or decisions"
     if not all(map(isfinite, (point.temperature, *point.thresholds))):
         return "a number is not finite"
     if not 1 / MAX_TEMPERATURE <= point.temperature <= MAX_TEMPERATURE:
-        return f"its temperature is {point.temperature:g}"
+        return f"the temperature {point.temperature:g} is out of range"
     threshold_count = (
         output.shape[0] if output.kind == "decisions" else int(point.positive is not None)
     )
@@ -96,26 +94,25 @@ def _find_point_problem(point: OperatingPoint, output: OutputContract | None) ->
         return f"it has {len(point.thresholds)} thresholds, not {threshold_count}"
     limit = 0 if output.kind == "decisions" else output.shape[0]
     if point.positive is not None and not 0 <= point.positive < limit:
-        return f"there is no class {point.positive} to be positive"
+        return f"the positive class {point.positive} does not exist"
     return _find_judged_problem(point, point.judged) if point.judged else ""
 
 
 def _find_judged_problem(point: OperatingPoint, judged_point: HeldOutCheck) -> str:
     if len(judged_point.thresholds) != len(point.thresholds):
         return (
-            f"{len(judged_point.thresholds)} of its thresholds are judged, not "
-            f"{len(point.thresholds)}"
+            f"{len(judged_point.thresholds)} thresholds are evaluated, not {len(point.thresholds)}"
         )
     for check in judged_point.thresholds:
         if check.target != point.target or not 0 <= (check.target or 0.0) <= 1:
-            return f"`{check.label[:40]}` is judged by another target"
+            return f"`{check.label[:40]}` is evaluated against another target"
         if not 0 <= check.detected <= check.positives:
-            return f"{check.detected} of {check.positives} images are detected"
+            return f"{check.detected} of {check.positives} images are detected, which is impossible"
         if check.reached != _is_target_reached(check):
-            return f"`{check.label[:40]}` does not reach its target as it is said"
+            return f"`{check.label[:40]}`: `reached` contradicts its counts"
     if any(check.reached is False for check in judged_point.thresholds) and not judged_point.notice:
-        # Whoever runs it has to see that it does not do what was asked for.
-        return "it misses its target, and `notice` does not say so"
+        # The user must see that the bundle misses its target.
+        return "it misses its target, but `notice` is empty"
     return ""
 
 
@@ -127,9 +124,9 @@ def _is_target_reached(check: ThresholdCheck) -> bool | None:
 
 def _check_input(source: InputContract) -> Iterator[str]:
     if source.dtype not in {kind.value for kind in DType}:
-        yield f"input/dtype: `{source.dtype[:40]}` is no type of an element"
+        yield f"input/dtype: `{source.dtype[:40]}` is not a known element type"
     if len(source.shape) not in (1, 3) or min(source.shape) < 1:
-        yield f"input/shape: {_describe_shape(source.shape)} is no image and no row of numbers"
+        yield f"input/shape: {_describe_shape(source.shape)} is neither an image nor a vector"
     elif source.preprocess is None:
         if prod(source.shape) > MAX_TENSOR_ELEMENTS:
             yield f"input/shape: {_describe_shape(source.shape)} is too large"
@@ -144,7 +141,7 @@ def _check_input(source: InputContract) -> Iterator[str]:
 
 def _check_outputs(outputs: tuple[OutputContract, ...]) -> Iterator[str]:
     if not outputs:
-        yield "outputs: there is none"
+        yield "outputs: there are none"
     yield from _find_duplicates("outputs", (output.name for output in outputs))
     for output in outputs:
         location = f"outputs/{output.name[:40]}"
@@ -152,7 +149,7 @@ def _check_outputs(outputs: tuple[OutputContract, ...]) -> Iterator[str]:
             yield f"{location}: raw outputs are float32, not `{output.dtype[:40]}`"
         shape = output.shape
         if not 1 <= len(shape) <= 4 or min(shape) < 1 or prod(shape) > MAX_TENSOR_ELEMENTS:
-            yield f"{location}: {_describe_shape(shape)} is no shape of an output"
+            yield f"{location}: {_describe_shape(shape)} is not a valid output shape"
         elif output.labels and len(output.labels) != shape[0]:
             yield f"{location}: there are {len(output.labels)} labels for {shape[0]} classes"
         yield from _find_duplicates(f"{location}/labels", output.labels)
@@ -161,35 +158,35 @@ def _check_outputs(outputs: tuple[OutputContract, ...]) -> Iterator[str]:
 def _check_files(files: tuple[BundleFile, ...]) -> Iterator[str]:
     yield from _find_duplicates("files", (file.path for file in files))
     if any(file.bytes < 0 for file in files):
-        yield "files: one has fewer than 0 bytes"
+        yield "files: one has a negative size"
     if sum(file.bytes for file in files) > MAX_BYTES:
-        yield f"files: they are larger than {MAX_BYTES >> 30} GiB together"
+        yield f"files: their total size is more than {MAX_BYTES >> 30} GiB"
 
 
 def _check_precision(manifest: Manifest, lookup_precision: PrecisionLookup) -> Iterator[str]:
     calibration = manifest.calibration
     precision = lookup_precision(manifest.target, manifest.precision)
     if precision is None:
-        yield f"precision: there is no precision {manifest.precision}"
+        yield f"precision: {manifest.target[:40]} has no precision {manifest.precision}"
         return
     max_tolerance = agreement.compute_max_stated(
         precision, calibration.inexact if calibration else ()
     )
     if (calibration is None) == precision.calibrated:
-        has = "none" if calibration is None else "one"
-        yield f"calibration: at {manifest.precision} there is {has}"
+        has = "is missing" if calibration is None else "must not be present"
+        yield f"calibration: it {has} at {manifest.precision}"
     tolerance = manifest.goldens.tolerance.relative
     if not 0 <= tolerance <= max_tolerance:
         yield (
-            f"goldens/tolerance: {tolerance:g} is not what {manifest.target[:40]} is allowed at "
-            f"{manifest.precision}: {max_tolerance:g}"
+            f"goldens/tolerance: {tolerance:g} is out of range; {manifest.target[:40]} allows at "
+            f"most {max_tolerance:g} at {manifest.precision}"
         )
 
 
 def _check_goldens(manifest: Manifest) -> Iterator[str]:
     cases = manifest.goldens.cases
     if len(cases) < GOLDEN_COUNT:
-        yield f"goldens: there are {len(cases)}, a bundle has {GOLDEN_COUNT}"
+        yield f"goldens: there are {len(cases)}, but a bundle has at least {GOLDEN_COUNT}"
     yield from _find_duplicates("goldens", (case.name for case in cases))
     files = {file.path: file for file in manifest.files}
     for case in cases:
@@ -197,7 +194,7 @@ def _check_goldens(manifest: Manifest) -> Iterator[str]:
     inputs = [files.get(case.image or case.tensor) for case in cases]
     digests = [file.sha256 for file in inputs if file]
     if len(set(digests)) < len(digests):
-        yield "goldens: two of them are of one input"
+        yield "goldens: two of them have the same input"
 
 
 def _check_golden(manifest: Manifest, case: Golden, files: dict[str, BundleFile]) -> Iterator[str]:
@@ -213,17 +210,19 @@ def _check_golden(manifest: Manifest, case: Golden, files: dict[str, BundleFile]
     byte_counts |= {path: prod(shape_by_output[name]) * 4 for name, path in case.outputs.items()}
     for path in (*([case.image] if case.image else []), *byte_counts):
         if path not in files:
-            yield f"{location}: {path[:80]} is none of the bundle's files"
+            yield f"{location}: the bundle does not list {path[:80]}"
         elif (size := files[path].bytes) != byte_counts.get(path, size):
-            yield f"{location}: {path[:80]} has {size:,} bytes, which is not its tensor's size"
+            yield (
+                f"{location}: {path[:80]} has {size:,} bytes; its tensor has {byte_counts[path]:,}"
+            )
     if len(byte_counts) <= len(case.outputs):
-        yield f"{location}: two of its tensors are one file"
+        yield f"{location}: two of its tensors are the same file"
 
 
 def _find_duplicates(location: str, names: Iterable[str]) -> Iterator[str]:
     for name, count in Counter(names).items():
         if count > 1:
-            yield f"{location}: `{name[:40]}` is there {count} times"
+            yield f"{location}: `{name[:40]}` is listed {count} times"
             return
 
 

@@ -1,7 +1,7 @@
-"""A bundle's model card: what its manifest says, for people, in Markdown.
+"""A bundle's model card: the manifest's content for readers, in Markdown.
 
-The headings are those of Mitchell et al., Model Cards for Model Reporting (arXiv 1810.03993), as
-far as a compiler knows what belongs below them.
+The headings are those of Mitchell et al., Model Cards for Model Reporting (arXiv 1810.03993), where
+the compiler knows the content.
 """
 
 import html
@@ -16,16 +16,16 @@ from tcc.compiler.reference import confidence_intervals
 from tcc.compiler.support import json_records
 
 NAME = "model-card.md"
-UNKNOWN_TEXT = "not known to the compiler: whoever trained it has to say"
+UNKNOWN_TEXT = "not known to the compiler; the author of the training must state it"
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
 
 
 def encode(manifest: Manifest, training: TrainingRecord | None = None) -> bytes:
-    """Return the card of a bundle.
+    """Return the model card of a bundle.
 
     Args:
-        manifest: Its manifest.
-        training: What is known of the training of its weights.
+        manifest: Manifest of the bundle.
+        training: The training record of its weights, if known.
     """
     return ("\n".join(_iterate_lines(manifest, training)) + "\n").encode()
 
@@ -57,13 +57,13 @@ def _list_details(manifest: Manifest) -> list[str]:
     origin = {
         "file": "a file",
         "zoo": f"the trained network {_escape_markdown(weights.file or '')} of the zoo",
-        "random": f"random, of seed {weights.seed}",
+        "random": f"random, seed {weights.seed}",
     }[weights.origin]
     return [
         f"network: {_escape_markdown(manifest.model.name)}, spec `{manifest.model.spec}`",
         *([f"parameters: {params}"] if params else []),
         f"weights: {origin}, digest `{weights.digest}`",
-        f"made with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}",
+        f"built with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}",
         *(
             f"files of the target: `{f.path}`, {f.bytes:,} bytes"
             for f in manifest.files
@@ -78,15 +78,15 @@ def _is_model_file(path: str) -> bool:
 
 def _describe_use(manifest: Manifest) -> list[str]:
     intent = _escape_markdown(manifest.model.doc) if manifest.model.doc else UNKNOWN_TEXT
-    medical = "not a medical device: no diagnosis may rest on what it says"
-    return [f"what the spec says of itself: {intent}", medical]
+    medical = "not a medical device: do not base a diagnosis on its outputs"
+    return [f"description in the spec: {intent}", medical]
 
 
 def _describe_input(manifest: Manifest) -> list[str]:
     source = manifest.input
     shape = " x ".join(map(str, source.shape))
     preprocessing = (
-        "none: tensors as they are"
+        "none: the input is a tensor"
         if source.preprocess is None
         else _describe_preprocess(source.preprocess)
     )
@@ -103,7 +103,7 @@ def _describe_preprocess(preprocess: Preprocess) -> str:
 
 
 def _render_setting(setting: object) -> str:
-    """Return a value of a contract in words and numbers, as a spec has it."""
+    """Return a value of the input contract as text, in the notation of a spec."""
     match setting:
         case bool():
             return "yes" if setting else "no"
@@ -123,7 +123,7 @@ def _describe_training(training: TrainingRecord | None) -> list[str]:
     if training is None:
         return [UNKNOWN_TEXT]
     return [
-        f"by {_escape_markdown(training.source)}, of weights of this digest",
+        f"from {_escape_markdown(training.source)}, for weights with this digest",
         *map(_escape_markdown, training.images),
         *(f"training: {_escape_markdown(sentence)}" for sentence in training.method),
     ]
@@ -153,19 +153,19 @@ def _describe_accuracy(manifest: Manifest, training: TrainingRecord | None) -> l
 def list_accuracy(
     manifest: Manifest, training: TrainingRecord | None
 ) -> Iterator[tuple[str, str, bool]]:
-    """Yield how good a network is, as far as its training says so of this very spec.
+    """Yield the accuracy of a network, if its training record is of the same spec.
 
     Args:
-        manifest: The manifest of its bundle.
-        training: What is known of the training of its weights.
+        manifest: Manifest of the bundle.
+        training: The training record of its weights, if known.
 
     Yields:
-        What is measured, how good it is, and whether that is known.
+        The metric, its value as text, and whether the value is known.
     """
     if training is None:
-        yield "accuracy", f"{UNKNOWN_TEXT}, by `tcc eval`", False
+        yield "accuracy", f"{UNKNOWN_TEXT}, or `tcc eval` measures it", False
     elif training.spec != manifest.model.spec:
-        reason = "the training's figures are of another spec or other parameters"
+        reason = "the training record is of another spec or other parameters"
         yield "accuracy", f"not known: {reason}; `tcc eval` measures it", False
     else:
         yield from (("accuracy", sentence, True) for sentence in training.accuracy)
@@ -176,7 +176,7 @@ def list_accuracy(
 
 
 def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
-    """Yield how good a network is at each class in float32, as far as that is known."""
+    """Yield the float32 accuracy of each class, if it is known."""
     if training is None or training.spec != manifest.model.spec:
         return
     yield from training.by_class
@@ -187,19 +187,19 @@ def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterato
             sum(matrix_row[class_index] for matrix_row in training.confusion) - row[class_index]
         )
         if bounds is None:
-            yield f"{name}: no test image is of it, so that its sensitivity is not known"
+            yield f"{name}: sensitivity not known, because no test image is of this class"
         else:
             yield (
                 f"{name}: sensitivity {row[class_index] / images:.2%} "
                 f"({row[class_index]:,} of {images:,} "
-                f"images, 95% interval {bounds.low:.2%} to {bounds.high:.2%}); "
-                f"{false_positives:,} images of others were taken for it"
+                f"images, 95% confidence interval {bounds.low:.2%} to {bounds.high:.2%}); "
+                f"{false_positives:,} images of other classes were classified as it"
             )
 
 
 def _find_int8_accuracy(manifest: Manifest, training: TrainingRecord) -> str | None:
     calibration = manifest.calibration
-    # Other scales, or layers in float, make another int8 model than the one that was measured.
+    # Other scales or float layers give another int8 model than the measured one.
     is_measured = (
         calibration and calibration.digest == training.calibration and not calibration.in_float
     )
@@ -220,12 +220,12 @@ def _describe_calibration(manifest: Manifest) -> list[str]:
 
 def _describe_measured(measured: Measured | None) -> list[str]:
     if measured is None:
-        return ["integers against floats: not measured"]
+        return ["int8 against fp32: not measured"]
     lines = []
     for name, quality in measured.outputs.items():
         figures = {
             "mean cosine": quality.cosine,
-            "least": quality.least_cosine,
+            "lowest cosine": quality.least_cosine,
             "correlation": quality.correlation,
             "relative error": quality.error,
             "same decision": quality.agreement,
@@ -234,8 +234,7 @@ def _describe_measured(measured: Measured | None) -> list[str]:
             f"{metric} {figure:.4f}" for metric, figure in figures.items() if figure is not None
         )
         lines.append(
-            f"integers against floats, `{name}`, {quality.images} images "
-            f"{measured.where}: {figure_list}"
+            f"int8 against fp32, `{name}`, {quality.images} images {measured.where}: {figure_list}"
         )
     return lines
 
@@ -244,12 +243,14 @@ def _describe_goldens(manifest: Manifest) -> list[str]:
     goldens = manifest.goldens
     tolerance = goldens.tolerance
     allowed = (
-        f"within {tolerance.relative:.0e} of the largest" if tolerance.relative else "to the bit"
+        f"within {tolerance.relative:.0e} of the largest magnitude"
+        if tolerance.relative
+        else "bit for bit"
     )
     return [
-        f"{len(goldens.cases)} goldens by {goldens.executor}, to be met {allowed}: "
+        f"{len(goldens.cases)} goldens from {goldens.executor}, to be reproduced {allowed}: "
         f"{tolerance.reason}",
-        "`tcc verify` replays them, and checks every file against `manifest.json`",
+        "`tcc verify` replays them and checks every file against `manifest.json`",
     ]
 
 
@@ -257,7 +258,7 @@ def _list_caveats(manifest: Manifest, training: TrainingRecord | None) -> list[s
     caveats = [_escape_markdown(notice) for notice in manifest.notices]
     if manifest.calibration and manifest.calibration.in_float:
         caveats.append(
-            f"in float: {', '.join(map(_escape_markdown, manifest.calibration.in_float))}"
+            f"layers in float: {', '.join(map(_escape_markdown, manifest.calibration.in_float))}"
         )
     caveats += [
         f"{w.code}: {_escape_markdown(w.message)}: {_escape_markdown(w.found)}"
@@ -266,10 +267,10 @@ def _list_caveats(manifest: Manifest, training: TrainingRecord | None) -> list[s
     caveats += map(_escape_markdown, training.limits) if training else ()
     return [
         *caveats,
-        "accuracy on images unlike those of training and calibration is not known",
+        "accuracy on images unlike the training and calibration images is not known",
     ]
 
 
 def _escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it is: no markup, no HTML, one line."""
+    """Return text escaped for Markdown: no markup, no HTML, one line."""
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))

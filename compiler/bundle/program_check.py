@@ -1,4 +1,4 @@
-"""A bundle beside its integer program: its goldens and each of its layers."""
+"""Compare a bundle's goldens and its artifact's layers with its integer program."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,13 +21,14 @@ ArraysByName = Mapping[str, NDArray[Any]]
 
 Array = NDArray[Any]
 SIGN_OFFSET = 128
-"""How much less a signed byte is that stands for an unsigned level, where a target has no other."""
+"""Difference between an unsigned quantized value and the signed byte that a target stores."""
 
 
 class LayerAgreement(Record, frozen=True):
-    """One layer's levels over all inputs: how many there are, differ, and by how many at most.
+    """Comparison of one layer's quantized values over all inputs with the reference.
 
-    Where no layer in float is before it, it is `exact`, and none may differ.
+    `values` is their number, `differing` how many differ, and `largest` by how many quantization
+    steps at most. An `exact` layer has no float layer before it and must not differ.
     """
 
     name: str
@@ -38,11 +39,11 @@ class LayerAgreement(Record, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs that must not."""
+        """Whether the layer agrees: an exact layer must not differ."""
         return not (self.exact and self.differing)
 
     def add_input(self, expected: Array, actual: Array) -> "LayerAgreement":
-        """Return it with the levels of one more input: the reference's, and the artifact's."""
+        """Return the agreement with one more input: reference values and artifact values."""
         differing, largest = count_differences(expected, actual)
         return replace(
             self,
@@ -53,7 +54,7 @@ class LayerAgreement(Record, frozen=True):
 
 
 def list_comparable_layers(graph: Graph) -> tuple[LayerAgreement, ...]:
-    """Return the layers of an integer program that can be compared, in its order."""
+    """Return the layers of an integer program that can be compared, in program order."""
     reach = integer_program.compute_node_float_reach(graph)
     return tuple(
         LayerAgreement(node.name, exact=not reach[node.name])
@@ -65,11 +66,11 @@ def list_comparable_layers(graph: Graph) -> tuple[LayerAgreement, ...]:
 def compare_layers(
     graph: Graph, inputs: Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]
 ) -> tuple[LayerAgreement, ...]:
-    """Return how the layers that an artifact shows agree, in the program's order.
+    """Compare the layers that an artifact shows, in program order.
 
     Args:
         graph: The integer program.
-        inputs: For each input the reference's values and those that the artifact shows, by name.
+        inputs: For each input, the reference values and the artifact's values, by layer name.
     """
     layer_by_name = {layer.name: layer for layer in list_comparable_layers(graph)}
     for expected, artifact_values in inputs:
@@ -81,18 +82,18 @@ def compare_layers(
 
 
 def find_wrong_layer(layers: Iterable[LayerAgreement]) -> LayerAgreement | None:
-    """Return the first layer that differs and must not."""
+    """Return the first layer that differs but must not."""
     return next((layer for layer in layers if not layer.holds), None)
 
 
 def count_differences(expected: Array, actual: Array) -> tuple[int, int]:
-    """Return how many levels are others, and by how many steps at most.
+    """Return how many quantized values differ, and by how many steps at most.
 
-    An array of another size differs in all of them.
+    An array of another size counts as different in all values.
     """
     if actual.size != expected.size:
         return expected.size, 255
-    # In int16: the difference of two bytes would wrap around.
+    # In int16, because a difference of two bytes would wrap around.
     differences = np.abs(
         expected.astype(np.int16).reshape(-1) - convert_sign(actual, expected.dtype).reshape(-1)
     )
@@ -100,7 +101,7 @@ def count_differences(expected: Array, actual: Array) -> tuple[int, int]:
 
 
 def convert_sign(quantized: Array, dtype: Any) -> NDArray[np.int16]:
-    """Return levels as an artifact stores them as those of the type that the graph gives them."""
+    """Return an artifact's quantized values in the range of the graph's type, as int16."""
     wide = quantized.astype(np.int16)
     if quantized.dtype == dtype:
         return wide
@@ -109,10 +110,10 @@ def convert_sign(quantized: Array, dtype: Any) -> NDArray[np.int16]:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ProgramCheck(ValueView):
-    """What the reference executor says of a bundle's goldens, and of what its artifact computes.
+    """Comparison of a bundle's goldens and layers with the reference executor.
 
-    `layers` is None where nothing looks into the artifact, or it need not compute the program to
-    the bit; `tensors` are the goldens' inputs.
+    `layers` is None if the artifact's layers cannot be read, or need not be bit-exact. `tensors`
+    are the goldens' inputs.
     """
 
     program: Model
@@ -128,17 +129,17 @@ class ProgramCheck(ValueView):
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:
-        """The first layer that differs and must not."""
+        """The first layer that differs but must not."""
         return find_wrong_layer(self.layers or ())
 
     @property
     def holds(self) -> bool:
-        """Whether the goldens are the program's, and no layer differs that must not."""
+        """Whether the goldens match the program, and no layer differs that must not."""
         return all(golden.holds for golden in self.goldens) and self.wrong_layer is None
 
 
 def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
-    """Return how a bundle's goldens and its artifact's layers agree with its integer program.
+    """Compare a bundle's goldens and its artifact's layers with its integer program.
 
     Args:
         bundle: The bundle.
@@ -146,13 +147,14 @@ def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
         program: The integer program that it was built from.
 
     Raises:
-        MissingTool: What runs the artifact is not here.
-        UserError: It cannot be run.
+        MissingTool: The tool that runs the artifact is not installed.
+        UserError: The artifact cannot be run.
     """
     cases = bundle.manifest.goldens.cases
     tensors = tuple(replay.read_input_tensor(bundle, case) for case in cases)
     expected = integer_program.run(program, tensors, keep_all=True)
-    # What is inexact in numpy is not in other bits on another processor: as far as a golden allows.
+    # Float layers may differ in last bits between processors, also in NumPy: use the goldens'
+    # tolerance for them.
     stated_tolerance = bundle.manifest.goldens.tolerance
     inexact = integer_program.find_inexact_nodes(program.graph)
     tolerance = stated_tolerance if inexact else Tolerance(0.0, stated_tolerance.reason)
@@ -179,7 +181,7 @@ def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Divergence:
-    """The first layer that an artifact computes otherwise: on which golden, and all it gave."""
+    """The first layer that an artifact computes differently, and the golden that shows it."""
 
     layer: LayerAgreement
     golden: str
@@ -191,17 +193,17 @@ class Divergence:
 def find_divergence(
     bundle: Bundle, device: Device, program_check: ProgramCheck
 ) -> Divergence | None:
-    """Return where an artifact first differs from its program; None where no layer does.
+    """Return where an artifact first differs from its program; None if no layer differs.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        program_check: What `check` found of it.
+        program_check: The result of `check`.
     """
     layer = program_check.wrong_layer
     if layer is None:
         return None
-    # Once more, as what was compared was not kept.
+    # Computed again, because `check` does not keep the values.
     artifact_values = artifact_runs.collect_quantized_layers(bundle, device, program_check.tensors)
     if artifact_values is None:
         return None

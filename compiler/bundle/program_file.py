@@ -1,8 +1,8 @@
-"""The integer program in a bundle, on request: what each layer must give, for any input.
+"""The integer program in a bundle (`--probes`): the expected values of every layer.
 
-`probes/program.json` has the graph, `probes/weights.bin` the constants end to end, in the graph's
-order: int8, uint8, int32 and float32, little-endian. Nothing of it is taken on trust: it must be
-well formed, print as `graph/int8.txt` does, and give the bundle's goldens.
+`probes/program.json` has the graph. `probes/weights.bin` has the constants without gaps, in the
+graph's order: int8, uint8, int32 and float32, little-endian. The reader trusts neither: the program
+must be well formed, print as `graph/int8.txt` does, and give the bundle's goldens.
 """
 
 import json
@@ -28,14 +28,14 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 GRAPH, WEIGHTS = "probes/program.json", "probes/weights.bin"
 VERSION = 1
 MAX_BYTES = 1 << 26
-"""Largest `program.json` that is read: twenty thousand nodes take some 10 MB."""
+"""Largest `program.json` that is read: twenty thousand nodes take about 10 MB."""
 MAX_VALUES = 1 << 31
-"""Most elements of all values together that the reference executor is asked for."""
+"""Most elements of all values together that the reference executor computes."""
 OPS_BY_NAME: Mapping[str, type[Op]] = {op.keyword: op for op in (*OPS, *INTERNAL, *INTEGER_OPS)}
 
 
 class _ProgramError(Exception):
-    """What is wrong with a program, in words."""
+    """The problem of a program, as a sentence."""
 
 
 def encode_program(program: Model) -> Mapping[str, bytes]:
@@ -65,10 +65,10 @@ def encode_program(program: Model) -> Mapping[str, bytes]:
 
 
 def read_program(bundle: Bundle) -> Model | None:
-    """Return the integer program of a bundle; None where it was built without.
+    """Return the integer program of a bundle; None if it was built without.
 
     Raises:
-        UserError: It is damaged, or not the program that the bundle says it is (E0665).
+        UserError: It is damaged, or is not the bundle's program (E0665).
     """
     listed_paths = {file.path for file in bundle.manifest.files}
     if GRAPH not in listed_paths:
@@ -88,18 +88,18 @@ def read_program(bundle: Bundle) -> Model | None:
 
 
 def _check_program(bundle: Bundle, program: Model) -> Model:
-    """Return the program if it is the one that the bundle prints, with its input and outputs."""
+    """Return the program if it matches the bundle's printed program, input and outputs."""
     graph, bundle_manifest = program.graph, bundle.manifest
     try:
         with regular_files.open_file(bundle.folder / artifact_runs.PROGRAM_FILE) as file:
             printed = file.read(MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         raise _ProgramError(
-            f"there is no {artifact_runs.PROGRAM_FILE} to hold it against"
+            f"{artifact_runs.PROGRAM_FILE}, which it must match, cannot be read"
         ) from None
     program_text = _render_graph(Graph(graph.name, graph.inputs, graph.nodes, graph.outputs))
     if program_text != _remove_outputs(printed):
-        raise _ProgramError(f"it is not the program of {artifact_runs.PROGRAM_FILE}")
+        raise _ProgramError(f"it does not match {artifact_runs.PROGRAM_FILE}")
     (source,) = graph.inputs
     contract = (
         bundle_manifest.input.name,
@@ -107,12 +107,12 @@ def _check_program(bundle: Bundle, program: Model) -> Model:
         bundle_manifest.input.dtype,
     )
     if (source.name, source.type.shape, source.type.dtype.value) != contract:
-        raise _ProgramError("its input is not the manifest's")
+        raise _ProgramError("its input does not match the manifest")
     outputs = [(output.name, graph.types[output.value].shape) for output in graph.outputs]
     if outputs != [(output.name, output.shape) for output in bundle_manifest.outputs]:
-        raise _ProgramError("its outputs are not the manifest's")
+        raise _ProgramError("its outputs do not match the manifest")
     if sum(kind.elements for kind in graph.types.values()) > MAX_VALUES:
-        raise _ProgramError("its values are too many")
+        raise _ProgramError(f"its values have more than {MAX_VALUES:,} elements")
     return program
 
 
@@ -121,13 +121,13 @@ def _render_graph(graph: Graph) -> str:
 
 
 def _remove_outputs(text: str) -> str:
-    """Return a printed graph without what is said of outputs, which the manifest holds."""
+    """Return a printed graph without its output lines; the manifest has the outputs."""
     return "\n".join(line for line in text.splitlines() if not line.startswith("  output "))
 
 
 def _decode_program(text: bytes, weight_bytes: bytes, bundle_manifest: manifest.Manifest) -> Model:
     if len(text) > MAX_BYTES:
-        raise _ProgramError("it is too large")
+        raise _ProgramError(f"it is larger than {MAX_BYTES >> 20} MiB")
     document = json.loads(text.decode())
     if document["tcc_program"] != VERSION:
         raise _ProgramError(f"its version is not {VERSION}")
@@ -143,7 +143,7 @@ def _decode_program(text: bytes, weight_bytes: bytes, bundle_manifest: manifest.
 
 
 def _read_output(document: Mapping[str, Any], contract: manifest.OutputContract) -> Output:
-    """Return an output, of which the manifest has all but its value."""
+    """Return an output; all but its value comes from the manifest."""
     return Output(
         contract.name,
         document["value"],
@@ -158,7 +158,7 @@ def _read_nodes(
 ) -> Iterable[Node]:
     for document in documents:
         op, inputs = _read_op(document["op"]), tuple(map(str, document["inputs"]))
-        # Types are worked out anew, and are bounded before anything is computed.
+        # Types are inferred again and their sizes bounded before anything is computed.
         tensor_type = op.infer(*(types[input_name] for input_name in inputs))
         if not 0 < tensor_type.elements <= MAX_VALUES:
             raise _ProgramError(f"`{str(document['name'])[:40]}` is too large")
@@ -175,12 +175,12 @@ def _read_tensors(graph: Graph, weight_bytes: bytes) -> dict[str, NDArray[Any]]:
         tensors[name] = np.frombuffer(weight_bytes, dtype, count, offset).reshape(param.shape)
         offset += count * dtype.itemsize
     if offset != len(weight_bytes):
-        raise _ProgramError(f"{WEIGHTS} has {len(weight_bytes) - offset:,} bytes too many")
+        raise _ProgramError(f"{WEIGHTS} is {len(weight_bytes) - offset:,} bytes too long")
     return tensors
 
 
 def _encode_op(op: Op) -> dict[str, Any]:
-    """Return an operation as plain data; operations within it likewise."""
+    """Return an operation, with nested operations, as plain data."""
     attributes = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
     return {
         "word": op.keyword,
@@ -206,7 +206,7 @@ def _read_attribute(document: Any) -> Any:
         case str() | bool() | int() | float() | None:
             return document
         case _:
-            raise _ProgramError("an operation has a value of no known kind")
+            raise _ProgramError("an attribute of an operation has an unknown type")
 
 
 def _encode_type(tensor_type: TensorType) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Replaying a bundle's goldens on its own artifact: does it give what the reference gave?"""
+"""Replay a bundle's goldens on its artifact and compare the outputs with the reference."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GoldenReplay:
-    """How an artifact agrees with its goldens, and what it gave.
+    """Agreement of an artifact with its goldens, and its outputs.
 
-    `outputs` go by the SHA-256 of each golden's image, or of its tensor where there is none.
+    `outputs` are by the SHA-256 of each golden's image, or of its tensor if it has no image.
     """
 
     bundle: Bundle
@@ -37,7 +37,7 @@ class GoldenReplay:
 
     @property
     def constant_outputs(self) -> tuple[str, ...]:
-        """The outputs for which all goldens want the same: these tell nothing of what goes in."""
+        """The outputs with equal values in all goldens: they do not test the input."""
         cases, contracts = self.bundle.manifest.goldens.cases, self.bundle.manifest.outputs
         expected_by_output = {
             contract.name: {
@@ -53,19 +53,19 @@ class GoldenReplay:
 
 
 def replay_goldens(bundle: Bundle, device: Device, max_cases: int | None = None) -> GoldenReplay:
-    """Return what an artifact gives for the first `max_cases` goldens of its bundle, or for all.
+    """Run the goldens of a bundle on its artifact and compare the outputs.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        max_cases: How many goldens, from the first on; all without it.
+        max_cases: Number of goldens, from the first; all if None.
 
     Returns:
-        How each output agrees with its golden, and which outputs are the same for all of them.
+        The agreement of each output with its golden, and the outputs.
 
     Raises:
-        UserError: The goldens are not those of the manifest's contract (E0621), or the artifact
-            cannot be run, or gives something else than the manifest says (E0655).
+        UserError: The goldens do not fit the manifest's contract (E0621), the artifact cannot be
+            run, or its outputs do not match the manifest (E0655).
     """
     cases = bundle.manifest.goldens.cases[:max_cases]
     return compare_goldens(bundle, device, cases, _run_goldens(bundle, device, cases))
@@ -74,18 +74,18 @@ def replay_goldens(bundle: Bundle, device: Device, max_cases: int | None = None)
 def compare_goldens(
     bundle: Bundle, device: Device, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
 ) -> GoldenReplay:
-    """Return how outputs for goldens agree with these.
+    """Compare outputs with the goldens.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        cases: Goldens of it.
-        outputs: What the artifact gave for each, by name.
+        cases: Some of its goldens.
+        outputs: The artifact's outputs for each golden, by name.
 
     Raises:
-        Mislabelled: The artifact is not what the manifest says (E0656).
+        Mislabelled: The artifact is not what the manifest states (E0656).
     """
-    # By output, as layers in float bear on some outputs and not on others.
+    # By output, because float layers influence some outputs and not others.
     tolerances = artifact_runs.compute_tolerances(bundle, device)
     agreement = tuple(
         case_agreement
@@ -103,7 +103,7 @@ def compare_goldens(
 
 
 def read_expected_output(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":
-    """Return what a golden says of an output, as the file holds it: in one row.
+    """Return a golden output, flattened.
 
     Args:
         bundle: The bundle.
@@ -117,16 +117,16 @@ def read_expected_output(bundle: Bundle, case: Golden, output: str) -> "NDArray[
 
 
 def read_input_tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
-    """Return what a golden says that its image becomes, of the input's shape."""
+    """Return the preprocessed input tensor of a golden, in the input's shape."""
     kind = bundle.input.type
     return _read_values(bundle, case.tensor, kind.dtype).reshape(kind.shape)
 
 
 def _run_goldens(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
-    """Run the artifact from the bytes of the images on, where there are images."""
+    """Run the artifact on the goldens, starting from the image files if there are images."""
     source = bundle.input
-    # Also of images: what they become is compared with what the golden holds before the artifact is
-    # asked.
+    # For images too: their preprocessed tensors are compared with the goldens' before the artifact
+    # runs.
     tensors = [read_input_tensor(bundle, case) for case in cases]
     if source.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)
@@ -134,12 +134,12 @@ def _run_goldens(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Se
     pixels = [check_image(confined_images.read_image(path), source, str(path)) for path in paths]
     channels, height, width = source.type.shape
     for path, image, golden_tensor in zip(paths, pixels, tensors, strict=True):
-        # To the bit: what an image becomes is part of the contract, and defined so.
+        # Bit for bit: the contract defines preprocessing exactly.
         preprocessed = preprocess.apply(
             source.preprocess, image, (channels, height, width), str(path)
         )
         if not np.array_equal(preprocessed, golden_tensor):
-            label = "its tensor is not what the input contract makes of it"
+            label = "its stored tensor differs from the preprocessed image"
             raise _build_damage_error(path, label)
     return artifact_runs.run(bundle, device, pixels)
 
@@ -158,14 +158,14 @@ def compare_outputs(
     outputs: "Outputs",
     tolerances: Mapping[str, Tolerance],
 ) -> Iterator[Agreement]:
-    """Yield how each output of one input agrees with what is right.
+    """Yield the agreement of each output of one input.
 
     Args:
-        bundle: The bundle, whose goldens say how large an output is.
-        name: What the input is called.
-        expected_outputs: What is right, float32 by the outputs' names.
-        outputs: What the artifact gave.
-        tolerances: How far each may be off.
+        bundle: The bundle; its goldens define the magnitude of an output.
+        name: Name of the input.
+        expected_outputs: The expected outputs, float32 by name.
+        outputs: The artifact's outputs.
+        tolerances: The tolerance of each output.
     """
     for output, expected_output in expected_outputs.items():
         expected, actual = expected_output.reshape(-1), outputs[output].reshape(-1)
@@ -181,7 +181,7 @@ def compare_outputs(
 
 
 def _compute_magnitude(bundle: Bundle, output: str) -> float:
-    """Return the largest magnitude of an output in all goldens."""
+    """Return the largest magnitude of an output over all goldens."""
     cases = bundle.manifest.goldens.cases
     return max(
         float(np.abs(read_expected_output(bundle, case, output)).max(initial=0.0)) for case in cases
@@ -191,7 +191,7 @@ def _compute_magnitude(bundle: Bundle, output: str) -> float:
 def _find_stuck_outputs(
     bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
 ) -> set[str]:
-    """Return the outputs that are the same for every golden, where they are not to be."""
+    """Return the outputs that are the same for every golden although their references differ."""
     return {
         name
         for name in (contract.name for contract in bundle.manifest.outputs)
@@ -203,8 +203,8 @@ def _find_stuck_outputs(
 def count_differences(
     first_array: "NDArray[np.float32]", second_array: "NDArray[np.float32]"
 ) -> tuple[int, float]:
-    """Return how many values of two arrays of one shape differ in bits, and by how much at most."""
-    # By bits: 0.0 and -0.0 differ, and NaN is itself.
+    """Return how many values of two arrays differ in bits, and the largest absolute difference."""
+    # By bits: 0.0 and -0.0 differ, and equal NaNs do not.
     differing = int(np.count_nonzero(first_array.view(np.uint32) != second_array.view(np.uint32)))
     with np.errstate(invalid="ignore"):
         largest = float(np.abs(first_array.astype(np.float64) - second_array).max(initial=0.0))
@@ -212,7 +212,7 @@ def count_differences(
 
 
 def _read_values(bundle: Bundle, path: str, dtype: str) -> "NDArray[np.float32]":
-    """Return the numbers of a file whose size was found to be that of its tensor."""
+    """Return the values of a file with the size of its tensor, which was checked."""
     location = bundle.folder / path
     with regular_files.open_file(location) as file:
         return np.frombuffer(file.read(), np.dtype(dtype).newbyteorder("<")).astype(np.float32)

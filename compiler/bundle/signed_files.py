@@ -1,8 +1,8 @@
-"""What a signature says: the SHA-256 of every file of a bundle, and the release.
+"""The content of a signature: the SHA-256 of every file of a bundle, and the release.
 
-`model.sig` is in the format of OpenSSF's model signing: a bundle of Sigstore with an envelope of
-DSSE, whose payload is a statement of in-toto. Its own tool verifies it too. The release stands in
-the statement's predicate, where other readers pass over it.
+`model.sig` has the format of OpenSSF model signing: a Sigstore bundle with a DSSE envelope around
+an in-toto statement. The OpenSSF tool verifies it too. The release is an extra field of the
+statement's predicate, and other readers ignore it.
 """
 
 import base64
@@ -19,9 +19,9 @@ from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 NAME = "model.sig"
-"""The file in a bundle's folder; no manifest lists it, and it signs every other file."""
+"""The file in a bundle's folder. It covers every other file, and no manifest lists it."""
 MAX_BYTES = 16 << 20
-"""Largest signature that is read: a few hundred bytes for each file of a bundle."""
+"""Largest signature that is read; it has a few hundred bytes for each file of a bundle."""
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -29,14 +29,14 @@ PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 
 
 class MalformedError(ValueError):
-    """A file is no signature that tcc reads."""
+    """A file is not a signature that tcc can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedFiles:
-    """The files that a signature is of, by path with `/`, each with its SHA-256 in hex.
+    """The signed files: their SHA-256 in hex, by path with `/`.
 
-    `network` and `release` are what the signer said the bundle is; 0 is no release.
+    `network` and `release` are the signer's statements; release 0 is none.
     """
 
     files: Mapping[str, str]
@@ -46,7 +46,7 @@ class SignedFiles:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A signature, what it is of, and the fingerprint of its key, as `model.sig` states them."""
+    """A signature, its payload, and the fingerprint of its key, as stated in `model.sig`."""
 
     payload: bytes
     signature: bytes
@@ -54,18 +54,18 @@ class Envelope:
 
     @property
     def message(self) -> bytes:
-        """The bytes that are signed: the envelope's pre-authentication encoding."""
+        """The signed bytes: the envelope's pre-authentication encoding."""
         return build_message(self.payload)
 
 
 def build_message(payload: bytes) -> bytes:
-    """Return what is signed of a payload: DSSE version 1."""
+    """Return the bytes to sign for a payload (DSSE version 1)."""
     kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def build_payload(folder: str, signed: SignedFiles) -> bytes:
-    """Return the statement of files in a folder of that name."""
+    """Return the statement about files in a folder of this name."""
     ordered = sorted(signed.files.items(), key=lambda file: Path(file[0]))
     resources = [
         {"name": name, "algorithm": "sha256", "digest": digest} for name, digest in ordered
@@ -107,7 +107,7 @@ def encode_signature(payload: bytes, signature: bytes, fingerprint: str) -> byte
 
 
 def read_envelope(path: Path) -> Envelope:
-    """Return what `model.sig` states; nothing of it is verified.
+    """Return the envelope in `model.sig`, without verifying it.
 
     Raises:
         MalformedError: It is no such file.
@@ -126,10 +126,10 @@ def read_envelope(path: Path) -> Envelope:
 
 
 def decode_payload(payload: bytes) -> SignedFiles:
-    """Return what a statement says.
+    """Return the signed files of a statement.
 
     Raises:
-        MalformedError: It is of another kind, leaves something out, or contradicts itself.
+        MalformedError: It is of another type, incomplete, or contradicts itself.
     """
     try:
         return _parse_statement(json.loads(payload.decode()))
@@ -144,7 +144,7 @@ def _parse_envelope(document: Any) -> Envelope:
     (signature,) = envelope["signatures"]
     types = (str(document["mediaType"]).partition(".v")[0], envelope["payloadType"])
     if types != (MEDIA_TYPE.partition(".v")[0], PAYLOAD_TYPE):
-        raise MalformedError("it is of another kind")
+        raise MalformedError("it is of another type")
     fingerprint = document["verificationMaterial"]["publicKey"]["hint"]
     statement = base64.b64decode(envelope["payload"], validate=True)
     signed = base64.b64decode(signature["sig"], validate=True)
@@ -161,24 +161,24 @@ def _parse_statement(document: Any) -> SignedFiles:
         serialization["hash_type"],
     )
     if types != (STATEMENT_TYPE, PREDICATE_TYPE, "files", "sha256"):
-        raise MalformedError("its statement is of another kind")
+        raise MalformedError("its statement is of another type")
     resources = predicate["resources"]
     if any(resource["algorithm"] != "sha256" for resource in resources):
-        raise MalformedError("it has digests of another kind")
+        raise MalformedError("its digests are not SHA-256")
     if subject["digest"]["sha256"] != _compute_root_digest(resources):
         raise MalformedError("its digests contradict each other")
     files = {str(resource["name"]): str(resource["digest"]) for resource in resources}
     if len(files) != len(resources):
-        raise MalformedError("it names a file twice")
+        raise MalformedError("it lists a file twice")
     release = predicate.get("release", {"network": "", "number": 0})
     number = release["number"]
     if type(number) is not int or number < 0:
-        raise MalformedError("its release is no number")
+        raise MalformedError("its release is not a number")
     return SignedFiles(files, str(release["network"]), number)
 
 
 def _compute_root_digest(resources: Any) -> str:
-    """Return the digest of all digests."""
+    """Return the digest over all digests."""
     return hashlib.sha256(
         b"".join(bytes.fromhex(resource["digest"]) for resource in resources)
     ).hexdigest()
@@ -189,23 +189,23 @@ def _describe(error: Exception) -> str:
 
 
 def sign_bundle(folder: Path, network: str, key: Path, release: int) -> tuple[Path, PublicKey]:
-    """Sign a bundle; return the signature's file, which replaces an older one, and the key.
+    """Sign a bundle; return the signature's file and the public key.
 
     Args:
-        folder: A bundle that was read, so that it is whole.
-        network: The name of its network.
-        key: The file of a private key of an elliptic curve, in PEM.
-        release: The number of the release of its network.
+        folder: A bundle that was read, so that its files are checked.
+        network: Name of its network.
+        key: The file of an elliptic-curve private key, in PEM.
+        release: Release number of its network.
 
     Raises:
-        MissingTool: What signs is not installed.
-        UserError: It is no such key (E1353), the folder holds a link (E1352), or the signature
-            cannot be written.
+        MissingTool: The signing package is not installed.
+        UserError: It is no such key (E1353), the folder has a link (E1352), or the signature cannot
+            be written.
     """
     names = sorted(regular_files.walk_files(folder) - {NAME})
     for name in names:
         if (folder / name).is_symlink():
-            problem = "a link cannot be signed: it may lead elsewhere later"
+            problem = "a link cannot be signed: its destination may change"
             raise fail("E1352", problem, make_file_span(str(folder / name)), help="remove it")
     digests = {name: regular_files.hash_file(folder / name) for name in names}
     signed = SignedFiles(digests, network, release)

@@ -1,4 +1,4 @@
-"""Keys that sign bundles: ECDSA on the curves of NIST, as OpenSSF's model signing has them."""
+"""Keys that sign bundles: ECDSA on the NIST curves, as in OpenSSF model signing."""
 
 import base64
 import hashlib
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 PACKAGE = "cryptography"
 MAX_BYTES = 1 << 16
-"""Largest file of a key that is read."""
+"""Largest key file that is read."""
 CURVES: Mapping[str, str] = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
-"""The curves that sign, and the hash that goes with each."""
+"""The supported curves, and the hash of each."""
 _DER_PREFIXES: Mapping[bytes, str] = {
     bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"): "SECP256R1",
     bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200"): "SECP384R1",
     bytes.fromhex("30819b301006072a8648ce3d020106052b8104002303818600"): "SECP521R1",
 }
-"""What the DER of a public key of each curve begins with, up to the point (RFC 5480)."""
+"""First bytes of the DER of a public key on each curve, up to the point (RFC 5480)."""
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\n([\w+/=\n]+)-----END PUBLIC KEY-----\n", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key: its PEM, and the SHA-256 of that in hex, by which a signature names it."""
+    """A public key in PEM; its fingerprint is the SHA-256 of the PEM in hex."""
 
     pem: str
     fingerprint: str
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Whether the key's owner signed a message.
+        """Whether this key made the signature of a message.
 
         Raises:
-            MissingTool: What verifies is not installed.
+            MissingTool: The package that verifies signatures is not installed.
         """
         require_package()
         from cryptography.exceptions import InvalidSignature
@@ -55,10 +55,10 @@ class PublicKey:
 
 
 def read_public(path: Path, option: str = "") -> PublicKey:
-    """Return the public key in a file, which an option names if a user types it so.
+    """Return the public key in a file; `option` is the command-line option that names it, if any.
 
     Raises:
-        MissingTool: What reads it is not installed.
+        MissingTool: The package that reads it is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
     content = _read_content(path, "public", option)
@@ -73,7 +73,7 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
     """Return the signature of a message by the private key in a file, and its public key.
 
     Raises:
-        MissingTool: What signs is not installed.
+        MissingTool: The signing package is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
     content = _read_content(path, "private", "--key")
@@ -83,10 +83,10 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
 
     try:
         key = serialization.load_pem_private_key(content, None)
-    except Exception as error:  # what it raises of a curve or cipher that it lacks is no ValueError
+    except Exception as error:  # unsupported curves and ciphers raise more than ValueError
         raise _build_key_error(path, error, "private") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _build_key_error(path, ValueError("it is of another kind"), "private")
+        raise _build_key_error(path, ValueError("it is of another type"), "private")
     try:
         public = _build_public_key(_check_curve(key.public_key()))
     except ValueError as error:
@@ -95,7 +95,7 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
 
 
 def require_package() -> None:
-    """Refuse to go on without what signs and verifies.
+    """Check that the signing package is installed.
 
     Raises:
         MissingTool: It is not installed.
@@ -108,7 +108,7 @@ def _load_public(content: bytes) -> "ec.EllipticCurvePublicKey":
     """Return the key of a PEM.
 
     Raises:
-        ValueError: It is none of an elliptic curve that signs.
+        ValueError: It is not on a supported elliptic curve.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -118,17 +118,17 @@ def _load_public(content: bytes) -> "ec.EllipticCurvePublicKey":
 
     try:
         key = serialization.load_pem_public_key(content)
-    except Exception as error:  # as of private keys
+    except Exception as error:  # as for private keys
         raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ValueError("it is of another kind")  # noqa: TRY004 - a file's content is no type
+        raise ValueError("it is of another type")  # noqa: TRY004 - it is about a file's content
     return _check_curve(key)
 
 
 def _load_simple_pem(content: bytes) -> "ec.EllipticCurvePublicKey | None":
-    """Return the key of a PEM as we and OpenSSL write it; None of any other.
+    """Return the key of a PEM in the form that tcc and OpenSSL write; None for any other.
 
-    What reads every kind of file takes longer to load than all the rest of verifying.
+    The general parser takes longer to load than all other verification takes.
 
     Raises:
         ValueError: Its point is not on the curve.
@@ -146,7 +146,7 @@ def _load_simple_pem(content: bytes) -> "ec.EllipticCurvePublicKey | None":
 
 def _check_curve(key: "ec.EllipticCurvePublicKey") -> "ec.EllipticCurvePublicKey":
     if key.curve.name not in CURVES:
-        raise ValueError(f"its curve is {key.curve.name}, and not one of {', '.join(CURVES)}")
+        raise ValueError(f"its curve is {key.curve.name}, not one of {', '.join(CURVES)}")
     return key
 
 
@@ -165,15 +165,16 @@ def _create_algorithm(curve: str) -> "ec.ECDSA":
 
 
 def _read_content(path: Path, kind: str, option: str) -> bytes:
-    option_text = f" that {option} names" if option else ""
+    option_text = f" given by {option}" if option else ""
     content = regular_files.read_file(path, f"read the {kind} key{option_text}", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise _build_key_error(path, ValueError("the file is too large"), kind)
+        problem = ValueError(f"the file is larger than {MAX_BYTES >> 10} KiB")
+        raise _build_key_error(path, problem, kind)
     return content
 
 
 def _build_key_error(path: Path, error: Exception, kind: str) -> UserError:
-    message = f"this is no {kind} key of an elliptic curve"
+    message = f"this is not a {kind} elliptic-curve key"
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    help = "docs/security.md has the two commands that make a private key and its public part"
+    help = "docs/security.md has the two commands that create a private key and its public part"
     return fail("E1353", message, make_file_span(str(path)), label=label, help=help)

@@ -1,4 +1,4 @@
-"""What a maker's tool gave for a bundle's goldens, beside what the reference gave."""
+"""Compare a vendor toolchain's outputs for a bundle's goldens with the reference outputs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 
 FloatArray = NDArray[np.float32]
 LOG_FILE = "compiled/log.txt"
-"""The tool's log among the files of a package that was compiled as it was built."""
+"""The tool's log in a package that was compiled during the build."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenCosine:
-    """One output of one golden: its cosine with the reference's, and whether the class is the same.
+    """Comparison of one output of one golden: cosine with the reference, and class agreement.
 
-    `stuck`: the tool gave the same for every golden, and the reference did not.
+    `stuck`: the tool gives the same output for every golden and the reference does not.
     """
 
     golden: str
@@ -34,25 +34,25 @@ class GoldenCosine:
 
     @property
     def holds(self) -> bool:
-        """Whether the two are near; NaN is near nothing."""
+        """Whether the output is close to the reference; NaN never is."""
         return self.cosine >= MIN_COSINE and not self.stuck
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCheck:
-    """What a log says of a package, and how the outputs beside it compare with the goldens."""
+    """A tool's report from its log, and the agreement of its outputs with the goldens."""
 
     log: str
     report: ToolReport
     goldens: tuple[GoldenCosine, ...]
     missing_goldens: tuple[str, ...] = ()
-    """Goldens that should have outputs beside the log, and have none."""
+    """Goldens that should have outputs next to the log, and have none."""
 
     @property
     def holds(self) -> bool:
-        """Whether the tool did all that it was asked, and no output is far from the reference's.
+        """Whether the tool completed, and no output is far from the reference.
 
-        Both its own words and the goldens tell.
+        Both the tool's own report and the goldens count.
         """
         is_complete = not (self.report.stopped or self.missing_goldens)
         return (
@@ -63,36 +63,36 @@ class ToolCheck:
 
 
 def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
-    """Return what is known of a package: by a log, or by the one of its own.
+    """Check a package by a tool's log: a given one, or the one in the package.
 
     Args:
         bundle: The package.
         device: Its target.
-        log: The file; without it, that of the package's own compilation.
+        log: The file; without it, the log of the package's own compilation.
 
     Raises:
-        UserError: There is no log (E0657), the tool did not write it (E0671), or this is no package
-            of a tool (E0673).
+        UserError: There is no log (E0657), the tool did not write it (E0671), or the bundle is no
+            package for a vendor toolchain (E0673).
     """
     packager = device.packager
     source = make_file_span(str(bundle.folder))
     if packager is None:
-        message = f"what is built for {device.name} is no package of a maker's tool"
-        raise fail("E0673", message, source, help="leave --logs out")
+        message = f"{device.name} is not compiled by a vendor toolchain, so there is no log to read"
+        raise fail("E0673", message, source, help="remove --logs")
     package_log = bundle.model / LOG_FILE
     if log is None and not has_log(bundle):
-        message = f"nothing here runs what is built for {device.name}"
-        help = f"run `sh {bundle.model}/build.sh` where docker is, and give its log with --logs"
+        message = f"this machine cannot run what is built for {device.name}"
+        help = f"run `sh {bundle.model}/build.sh` on a machine with docker; pass its log by --logs"
         raise fail("E0657", message, source, help=help)
     shapes = {contract.name: contract.shape for contract in bundle.manifest.outputs}
     tool_results = packager.read_tool_results(device.target, shapes, log or package_log)
     golden_cosines = tuple(_compare_outputs(bundle, tool_results.outputs))
     names = [case.name for case in bundle.manifest.goldens.cases]
     missing_goldens = tuple(name for name in names if name not in tool_results.outputs)
-    # A log by itself is worth reading; outputs that were left behind are no failure of the tool's.
+    # A log alone is still useful; outputs that were not copied back are no failure of the tool.
     has_log_only = log is not None and len(missing_goldens) == len(
         names
-    )  # brought back without its folder
+    )  # copied back without its folder
     return ToolCheck(
         str(log or package_log),
         tool_results.report,
@@ -102,7 +102,7 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
 
 
 def has_log(bundle: Bundle) -> bool:
-    """Whether a package holds the log of the tool that compiled it as it was built."""
+    """Whether a package has the log of the tool that compiled it during the build."""
     return (bundle.model / LOG_FILE).is_file()
 
 

@@ -1,4 +1,4 @@
-"""The `tcc` command: one file a sub-command. Heavy libraries are imported when one runs."""
+"""The `tcc` command, one file per subcommand. Heavy libraries are imported only when one runs."""
 
 from tcc.compiler.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The application: its sub-commands, and what happens before and after each."""
+"""The command line application: its subcommands, and what runs before and after each."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ from tcc.compiler.support.console import attach_stream_name, echo, replace_unpri
 
 @dataclass(frozen=True)
 class SubCommands:
-    """Sub-commands under one word, and what it does by itself, if anything."""
+    """Subcommands of a command group, and what the group does without one, if anything."""
 
     summary: str
     commands: "Mapping[str, Callable[..., None] | SubCommands]"
@@ -65,7 +65,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         "run": run,
         "serve": serve,
         "slide": SubCommands(
-            "Find the tissue of whole slides, and classify it patch by patch.",
+            "Find tissue on whole slides and classify it patch by patch.",
             {
                 "run": run_slides,
                 "mask": write_mask,
@@ -75,7 +75,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         ),
         "sign": sign,
         "trust": SubCommands(
-            "Show whose signatures you trust, and whether they are required.",
+            "Show or change the signing keys that you trust, and the signature policy.",
             {
                 "add": trusted_keys.add,
                 "list": trusted_keys.list_,
@@ -91,11 +91,11 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         "doctor": check_installation,
         "fmt": format_files,
         "dev": SubCommands(
-            "Look into tcc itself: passes, cache, machine, papers' tables.",
+            "Inspect tcc itself: passes, cache, packages, tables of papers.",
             {
                 "passes": dev.list_passes,
                 "cache": SubCommands(
-                    "Show what builds kept: the next ones take what the same inputs gave before.",
+                    "Show the cache of `tcc build`: later builds reuse its results.",
                     {"clear": dev.clear},
                     dev.show_cache,
                 ),
@@ -105,28 +105,29 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         ),
     },
 }
-"""The commands, in the order in which help lists them. To add one: its file, and a word here."""
+"""The commands in the order of the help. To add one, write its file and add it here."""
 COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
-"""All of these by their first word."""
+"""All commands by their first word."""
 HIDDEN = {"import-weights": import_weights}
-"""Former names that are commands of their own; `help.FORMER_NAMES` has the others."""
+"""Former names that are separate commands; `help.FORMER_NAMES` has the others."""
 
 EPILOG = (
-    "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, "
-    "4 built but wrong, 130 and 143 interrupted. Every command takes --json, --quiet and --verbose."
+    "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, 4 the "
+    "artifact is wrong or below its accuracy floor, 130 and 143 interrupted. Every "
+    "command takes --json, --quiet and --verbose."
 )
 
 EPILOGS = {"calibrate": METHODS, "plot": KINDS}
-"""What the help of a command ends with."""
+"""The last paragraph of a command's help."""
 
 
 def _resolve_spelling(option_name: str) -> str:
-    """Return how a word is spelt now: `--out` stands for `--output` of every command."""
+    """Return the current name of an option: `--out` is `--output` in every command."""
     return "output" if option_name == "out" else option_name
 
 
 class Commands(CommandGroup):
-    """The group of all sub-commands; the one place where errors become exit codes."""
+    """The group of all subcommands. Only here do errors become exit codes."""
 
     def main(
         self,
@@ -137,7 +138,7 @@ class Commands(CommandGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> NoReturn:
-        """Run the sub-command that `args` name, and exit with its code."""
+        """Run the subcommand that `args` name, and exit with its code."""
         command_line = find_present_name(sys.argv[1:] if args is None else args)
         reports.SPEC_WARNINGS.set(None)
         try:
@@ -147,17 +148,17 @@ class Commands(CommandGroup):
                 command_line, "tcc", complete_var, False, windows_expand_args, **extra
             )
             if sys.stdout:
-                # Here, where a full disk still becomes an error and an exit code; at the
-                # interpreter's own end it is a traceback.
+                # Flush here, so that a full disk becomes an error with an exit code. At the
+                # interpreter's exit it would be a traceback.
                 with attach_stream_name("<standard output>"):
                     sys.stdout.flush()
         except Exception as error:
-            # What a signal interrupts may end as any error.
+            # An interrupted command can raise any error.
             code = process_setup.get_exit_code(failed=True) or failures.report(error, command_line)
         sys.exit(process_setup.get_exit_code(failed=False) or code or 0)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """List the commands by what they are for."""
+        """List the commands by section."""
         width = max(map(len, COMMANDS))
         for section, names in SECTIONS.items():
             rows = [
@@ -186,15 +187,15 @@ def tcc(
         ),
     ] = False,
 ) -> None:
-    """From a declarative network to device artifacts that agree with each other."""
+    """Compile a declarative network into device artifacts that agree with each other."""
 
 
 def create_application(names: Collection[str]) -> typer.Typer:
-    """Return the application with the sub-commands of these names alone."""
+    """Return the application with only the subcommands of these names."""
     typer_app = typer.Typer(
         cls=Commands,
         epilog=EPILOG,
-        # Errors are ours to print, and rich takes a tenth of a second to load.
+        # tcc prints errors itself, and rich takes 0.1 s to load.
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={
@@ -213,11 +214,11 @@ def create_application(names: Collection[str]) -> typer.Typer:
 def _add(
     to: typer.Typer, name: str, command_path: str, command: Callable[..., None] | SubCommands
 ) -> None:
-    """Add a command, or a group with its commands; `command_path`: its names, outermost first."""
+    """Add a command, or a group with its commands; `command_path` has the names from outside in."""
     if not isinstance(command, SubCommands):
         function = expand(command_path, command)
         epilog, hidden = EPILOGS.get(command_path), command_path in HIDDEN
-        is_listed = command_path == "plot"  # its kinds are as good as commands
+        is_listed = command_path == "plot"  # its kinds are like commands
         to.command(name, cls=Command, epilog=epilog, hidden=hidden, no_args_is_help=is_listed)(
             function
         )
@@ -237,13 +238,13 @@ def _add(
 def _create_group_callback(
     command_path: str, command: Callable[..., None] | None
 ) -> Callable[..., None]:
-    """Return what a group calls before its sub-commands, or without one."""
+    """Return what a group runs before its subcommands, or without one."""
 
     def skip_group() -> None:
-        """Leave all to the sub-command."""
+        """Do nothing: the subcommand does the work."""
 
     def call(context: typer.Context, *, report: ReportOptions) -> None:
-        """Do what the group does by itself."""
+        """Run the group's own action."""
         if is_bare(context) and command:
             command(report=report)
 
@@ -251,13 +252,13 @@ def _create_group_callback(
 
 
 app = create_application({*COMMANDS, *HIDDEN})
-"""`tcc` with all that it can do."""
+"""The complete application."""
 
 
 def create_minimal_application(command_line: Sequence[str]) -> typer.Typer:
-    """Return the application as far as a command line needs it.
+    """Return the application with only what a command line needs.
 
-    Typer makes every option of every sub-command, which takes longer than many a command.
+    Typer creates every option of every subcommand, which takes longer than many commands.
     """
     command_names = find_present_name(command_line)[:1]
     return (
@@ -268,7 +269,7 @@ def create_minimal_application(command_line: Sequence[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Run `tcc` as a process of its own."""
+    """Run `tcc` in its own process."""
     process_setup.set_single_blas_thread()
     process_setup.catch_signals()
     process_setup.prepare_streams()
@@ -290,10 +291,10 @@ def _run(command_line: Sequence[str]) -> NoReturn:
 
 
 def _finish_output() -> None:
-    """Keep the interpreter from flushing a standard output that is closed or full."""
+    """Prevent the interpreter from flushing a standard output that is closed or full."""
     try:
         if sys.stdout:
             sys.stdout.flush()
     except OSError:
-        # Python flushes once more while it ends, and would exit with 120.
+        # Python flushes again at exit, and would exit with 120.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`tcc bench`: what a bundle's artifact costs, and how two of them compare."""
+"""`tcc bench`: measure the cost of a bundle's artifact, and compare two bundles."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 BundlesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BUNDLE", help="A folder that `tcc build` wrote, and one to compare it with."
+        metavar="BUNDLE", help="A folder that `tcc build` wrote. Give a second one to compare them."
     ),
 ]
-Runs = Annotated[
-    int, typer.Option(metavar="N", min=1, max=100_000, help="How many runs are timed.")
-]
+Runs = Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Number of timed runs.")]
 Threads = Annotated[
-    int, typer.Option(metavar="N", min=1, max=16, help="Threads that share the work, where timed.")
+    int, typer.Option(metavar="N", min=1, max=16, help="Number of threads of a timed run.")
 ]
 SshOption = Annotated[
     str | None,
@@ -43,25 +41,29 @@ SshOption = Annotated[
         "--ssh",
         metavar="HOST",
         show_default=False,
-        help="Copy what runs to a board and time it there: a host as `ssh` takes it.",
+        help="Copy the artifact to a board and time it there: HOST as for `ssh`.",
     ),
 ]
 AdbOption = Annotated[
-    bool, typer.Option("--adb", help="The same over `adb`: the only device, or ANDROID_SERIAL's.")
+    bool,
+    typer.Option(
+        "--adb",
+        help="Time it on a board over `adb`: the only device, or the one in ANDROID_SERIAL.",
+    ),
 ]
 BenchmarkModel = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         show_default=False,
-        help="LiteRT's benchmark_model for the board, which runs TFLite bundles there.",
+        help="LiteRT's benchmark_model for the board. It runs TFLite bundles there.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How much is run, and where; `board_link` is None for here."""
+    """The number of runs, and where they run; `board_link` is None for this machine."""
 
     runs: int
     threads: int
@@ -71,9 +73,9 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchedBundle:
-    """A bundle, what it costs, and how its answers on a board agree with its goldens.
+    """A bundle, its measured cost, and how its outputs on a board agree with its goldens.
 
-    `calibrated` if it computes in integers.
+    `calibrated` is true if it is an int8 model.
     """
 
     bundle: "Bundle"
@@ -83,7 +85,7 @@ class BenchedBundle:
 
     @property
     def is_correct(self) -> bool:
-        """Whether its answers, if any were brought back, are right."""
+        """Whether the outputs that a board returned, if any, are right."""
         return not self.replayed or all(agreement.holds for agreement in self.replayed.agreement)
 
 
@@ -98,14 +100,19 @@ def bench(
     program: ProgramOptions,
     report: ReportOptions,
 ) -> None:
-    """Measure what bundles cost: time, or instructions and modelled cycles, and memory.
+    """Measure the cost of bundles: time, or instructions and modelled cycles, and memory.
 
-    What runs on this machine, or on a board, is timed; on a board the goldens are replayed too
-    (exit code 4: one disagrees). What QEMU runs is counted: guest instructions, and for arm-a7
-    cycles by a model. A program that was not built here runs only with --trust.
+    Artifacts that run on this machine or on a board are timed. A board replays the goldens too;
+    exit code 4 means that one disagrees. For artifacts that run in QEMU, guest instructions are
+    counted, and for arm-a7 cycles are computed by a model. A program that was not built on this
+    machine runs only with --trust.
     """
     if len(bundles) > 2:
-        raise fail("E0601", "one bundle is measured, or two", make_command_span(str(bundles[2])))
+        raise fail(
+            "E0601",
+            f"`tcc bench` takes one or two bundles, not {len(bundles)}",
+            make_command_span(str(bundles[2])),
+        )
 
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.support import board
@@ -129,7 +136,8 @@ def bench(
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
         if compared and _is_int8_slower(benched, compared):
             report.warn_text(
-                "integers take longer than floats here: for speed alone, build at fp32"
+                "the int8 model is slower here than the float model: if only speed matters, "
+                "build at fp32"
             )
     code = 0 if all(bundle.is_correct for bundle in benched) else failures.BELOW_FLOOR
     report.print_document(
@@ -145,14 +153,14 @@ def bench(
 
 
 def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
-    """Refuse typed options that measuring these bundles has no use for (E0601)."""
+    """Refuse typed options that have no effect for these bundles (E0601)."""
     timed = options.board_link is not None or not all(device.is_counted for device in devices)
     has_runner = any(device.needs_board_runner for device in devices)
     option_requirements.set_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
 def _is_int8_slower(benched: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
-    """Whether one of two bundles of a network for a target is in integers, and takes longer."""
+    """Whether two bundles of one network and target are int8 and fp32, and int8 is slower."""
     first_bundle, second_bundle = benched
     first_manifest, second_manifest = first_bundle.bundle.manifest, second_bundle.bundle.manifest
     is_comparable = (
@@ -177,7 +185,8 @@ def _measure_bundle(
     calibrated = built is not None and built.calibrated
     workloads = benchmark.build_workloads(bundle, options.runs, options.threads)
     if options.board_link is None:
-        # One golden is enough to time; a board replays all, as nothing else has run there.
+        # One golden is enough for timing. A board replays all of them, because nothing else ran
+        # there.
         return BenchedBundle(
             bundle, calibrated, benchmark.measure_bundle(bundle, device, workloads[0], stages)
         )

@@ -1,4 +1,4 @@
-"""`tcc build`: from a spec to the bundles of its targets."""
+"""`tcc build`: compile a spec into the bundles of its targets."""
 
 import dataclasses
 from pathlib import Path
@@ -32,18 +32,19 @@ FloorOption = Annotated[
         "--floor",
         metavar="FILE|NAME=VALUE",
         show_default=False,
-        help="What integers must keep, in place of the spec's `accuracy:`: min_cosine, max_drop, "
-        "min_correlation, max_error; may be repeated.",
+        help="Accuracy bound of the int8 model, instead of the spec's `accuracy:`: "
+        "min_cosine, max_drop, min_correlation or max_error. Can be repeated.",
     ),
 ]
 Mixed = Annotated[
-    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
+    bool, typer.Option("--mixed", help="Keep layers in float if the accuracy bounds need it.")
 ]
 AllowFew = Annotated[
     bool,
     typer.Option(
         "--allow-few",
-        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+        help="Check the accuracy bounds with fewer than 16 different images; the manifest "
+        "has a warning.",
     ),
 ]
 NetworkName = Annotated[
@@ -52,13 +53,13 @@ NetworkName = Annotated[
         "--name",
         metavar="NAME",
         show_default=False,
-        help="Call the network so in the bundle: the folder, and what a library's C names begin "
-        "with; the spec's name by default.",
+        help="Name of the network in the bundle: of its folder, and the prefix of a "
+        "library's C names. Default: the spec's name.",
     ),
 ]
 Replay = Annotated[
     bool,
-    typer.Option(help="Run what was built on a golden image first, where it can run here."),
+    typer.Option(help="Run each artifact on a golden image first, if it can run on this machine."),
 ]
 Agree = Annotated[
     int,
@@ -66,33 +67,35 @@ Agree = Annotated[
         "--agree",
         metavar="N",
         min=0,
-        help="Compare the targets over N images of --data too, from their pixels on.",
+        help="Also compare the targets on N images of --data, including their preprocessing.",
     ),
 ]
 Probes = Annotated[
     bool,
     typer.Option(
         "--probes",
-        help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
+        help="Add the int8 program to each bundle, so that `tcc verify` can compare each layer.",
     ),
 ]
 ReportPage = Annotated[
     bool,
     typer.Option(
         "--report",
-        help="Put a page into each bundle, report.html: agreement, sizes, losses by layer, costs.",
+        help="Add report.html to each bundle: agreement, sizes, error of each layer, costs.",
     ),
 ]
 IncludeImages = Annotated[
     bool,
     typer.Option(
         "--include-images",
-        help="Put the images that a maker's tool calibrates with into its package, not beside it.",
+        help="Put the calibration images of a vendor toolchain into its package, not next to it.",
     ),
 ]
 UseTool = Annotated[
     bool,
-    typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
+    typer.Option(
+        "--tool/--no-tool", help="Compile packages with their vendor toolchain, if it is installed."
+    ),
 ]
 RequireSignature = Annotated[
     Path | None,
@@ -100,15 +103,15 @@ RequireSignature = Annotated[
         "--require-signature",
         metavar="FILE",
         show_default=False,
-        help="Compile this public Ed25519 key, in PEM, into the program for a device: it starts "
-        "only beside a signature of itself (see `tcc sign`).",
+        help="Compile this public Ed25519 key, in PEM, into the program for a device. It "
+        "then starts only with a valid signature next to it (see `tcc sign`).",
     ),
 ]
 Cached = Annotated[
     bool,
     typer.Option(
         "--cache/--no-cache",
-        help="Take what the same inputs gave before out of the cache (see `tcc dev cache`).",
+        help="Reuse cached results of the same inputs (see `tcc dev cache`).",
     ),
 ]
 Out = Annotated[
@@ -118,7 +121,7 @@ Out = Annotated[
         "-o",
         metavar="DIR",
         show_default=False,
-        help="Folder for the bundles; `build` by default.",
+        help="Folder for the bundles. Default: build.",
     ),
 ]
 
@@ -148,10 +151,11 @@ def build(
 ) -> None:
     """Compile a spec into a bundle for each target.
 
-    A bundle is a folder: the artifact, its input contract, goldens and hashes. What does not
-    agree with the reference, or loses too much as integers, is not written, and the exit code is 4.
-    So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
-    Several targets share one calibration; how they agree, layer by layer, is told at the end.
+    A bundle is a folder with the artifact, its input contract, goldens and hashes. An artifact that
+    does not agree with the reference, or an int8 model below its accuracy floor, is not written;
+    the exit code is 4. If a vendor toolchain compiled a package that does not agree, the exit code
+    is 4 too, but the package and its log are kept. Several targets share one calibration. At the
+    end, the build reports how they agree, layer by layer.
     """
     from tcc.compiler.driver import build as builder
     from tcc.compiler.driver.int8_builds import Int8Build, Int8Options
@@ -173,8 +177,8 @@ def build(
         stages("weights", 0, 1)
         plans = _require_signatures(_find_plans(chosen_spec, targets, tool=tool), require_signature)
         pass_options = passes.create_options(report)
-        pass_options.choose_passes()  # said before any work is done
-        # All that can be refused is refused before calibration, which may take minutes.
+        pass_options.choose_passes()  # warn before any work is done
+        # Check everything before the calibration, which can take minutes.
         warned = builder.check_plans(chosen_spec, plans, pass_options, folder)
         atomic_files.remove_stale_scratch()
         weight_source = weights.load(report, chosen_spec)
@@ -213,12 +217,12 @@ def build(
 def _find_plans(
     chosen_spec: ChosenSpec, targets: TargetOptions, *, tool: bool
 ) -> "tuple[Plan, ...]":
-    """Return the targets that the command line names, or else the project file, at a precision.
+    """Return the targets of the command line, or else of the project file, with a precision.
 
-    A precision of the project file, or none, is for the targets that have it.
+    A precision of the project file, or no precision, applies only to the targets that offer it.
 
     Raises:
-        UserError: There are none, or they are not known.
+        UserError: No target is named, or one is unknown.
     """
     from tcc.compiler.targets import devices
 
@@ -232,9 +236,10 @@ def _find_plans(
         known_names = ", ".join(device.name for device in devices.list_devices())
         raise fail(
             "E0605",
-            "which target?",
+            "no target is given",
             make_command_span("--target"),
-            help=f"known targets: {known_names}",
+            help="name one with `--target`, or as `targets` in tcc.toml; known targets: "
+            f"{known_names}",
         )
     precision = targets.precision
     level = (precision or FP32.name, make_command_span(f"--precision {precision}"))
@@ -245,10 +250,10 @@ def _find_plans(
 
 
 def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[Plan, ...]":
-    """Return the same, whose programs ask for a signature by the key in a file, if one is typed.
+    """Return the targets, whose programs require a signature by the key of a file, if one is given.
 
     Raises:
-        UserError: The file is no such key (E1366), or a target has no such program (E0601).
+        UserError: The file is not such a key (E1366), or a target has no such program (E0601).
     """
     if key is None:
         return plans

@@ -1,4 +1,4 @@
-"""`tcc calibrate`: from images to the scales of an integer program."""
+"""`tcc calibrate`: compute the scales of an int8 program from images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ WIDTH = max(map(len, NAMES)) + 3
 EPILOG = "\n".join(
     ["\b", "Methods:", *(f"  {method.name:<{WIDTH}}{method.summary}" for method in METHODS)]
 )
-"""The methods, a line each, at the end of the command's help; \\b keeps the lines as they are."""
+"""The methods, one per line, at the end of the help; \\b keeps the line breaks."""
 
 
 def _complete_target(incomplete: str) -> list[str]:
@@ -44,7 +44,7 @@ TargetOption = Annotated[
         metavar="T",
         show_default=False,
         autocompletion=_complete_target,
-        help="What to calibrate for; without it, the project file's, or onnxruntime.",
+        help="Target to calibrate for. Default: the project file's, or onnxruntime.",
     ),
 ]
 Images = Annotated[
@@ -54,15 +54,22 @@ Images = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Take N of the images; all of them.",
+        help="Use only N of the images. Default: all.",
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=256, show_default=False, help="Threads; one a processor."),
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=256,
+        show_default=False,
+        help="Number of threads. Default: one per processor.",
+    ),
 ]
 Batch = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Images that a thread takes at a time.")
+    int,
+    typer.Option(metavar="N", min=1, help="Number of images that a thread processes at a time."),
 ]
 Output = Annotated[
     Path | None,
@@ -71,7 +78,7 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         show_default=False,
-        help="The file to write; build/SPEC-TARGET.calibration.json by default.",
+        help="File to write. Default: build/SPEC-TARGET.calibration.json.",
     ),
 ]
 
@@ -88,11 +95,11 @@ def calibrate(
     images: CalibrationOptions,
     report: ReportOptions,
 ) -> None:
-    """Find the scales of an integer program by running images.
+    """Compute the scales of an int8 program by running images.
 
-    The file that it writes depends on the spec, the weights and what the images show: not on
-    their names or order, nor on --threads or --batch. For a target whose own tool calibrates as
-    well, the images that its package holds and a picture of what integers lose are written too.
+    The file depends on the spec, the weights and the pixels of the images, not on their names or
+    order, --threads or --batch. For a target with its own calibration tool, the images of its
+    package and a figure of the quantization error are written too.
     """
     from tcc.compiler.driver import calibration
 
@@ -109,7 +116,7 @@ def calibrate(
         from tcc.compiler.quant.run_options import RunOptions
         from tcc.compiler.support import atomic_files
 
-        # Before the images are run: where it cannot be written, the work would be lost.
+        # Check this before the images are run, so that no work is lost.
         atomic_files.check_target(path, atomic_files.allow_replacing)
         weight_source = weights.load(report, chosen_spec)
         stages("images", 0, 1)
@@ -131,7 +138,7 @@ def calibrate(
     for notice in document.notices:
         report.warn_text(notice)
     if broken:
-        report.warn_text(f"`build` refuses these integers: {'; '.join(broken)}")
+        report.warn_text(f"`build` will refuse this int8 model: {'; '.join(broken)}")
     calibration_report.print_calibration(report, path, document)
     if package and not report.quiet:
         calibration_report.print_package(report, package)
@@ -147,10 +154,10 @@ def _choose_path(report: Report, chosen_spec: ChosenSpec, device: "Device") -> P
 
 
 def _choose_device(chosen_spec: ChosenSpec, name: str | None) -> "Device":
-    """Return the target that the command line names, or else the project file, or onnxruntime.
+    """Return the target of the command line, or else of the project file, or onnxruntime.
 
     Raises:
-        UserError: It is not known (E0605), or has no integers (E0606).
+        UserError: It is unknown (E0605), or has no int8 precision (E0606).
     """
     from tcc.compiler.targets import devices
 

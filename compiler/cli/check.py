@@ -1,4 +1,4 @@
-"""`tcc check`: is a spec right, and what does it cost."""
+"""`tcc check`: validate a spec and compute its costs."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,15 +34,15 @@ Depth = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Open blocks down to this depth; as deep as fits the screen by default.",
+        help="Show blocks down to this depth. Default: as deep as fits the screen.",
     ),
 ]
-Layers = Annotated[bool, typer.Option("--layers", help="Open all blocks: show every layer.")]
+Layers = Annotated[bool, typer.Option("--layers", help="Show every layer of all blocks.")]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownLayers:
-    """How much of a network is shown."""
+    """How many layers of a network are shown."""
 
     depth: int | None
     layers: bool
@@ -56,10 +56,10 @@ def check(
     targets: TargetOptions,
     report: ReportOptions,
 ) -> None:
-    """Validate a spec; print its layers and costs.
+    """Validate a spec and print its layers and costs.
 
-    The `tests:` that the spec states of itself are run too. With --target it says what a target
-    cannot run of it, or runs badly, before anything is trained.
+    The `tests:` of the spec are run too. With --target, it also reports which layers a target
+    cannot run, or runs badly, before anything is trained.
     """
     choice = spec.choose()
     report_project(report, choice)
@@ -75,8 +75,7 @@ def check(
     for support in checked.capabilities:
         _report_support(report, support)
     if not checked.holds:
-        # With the document: a program wants the costs of a network whose stated ones do not hold,
-        # to correct them.
+        # Include the document: the caller may need the actual costs to correct the stated ones.
         raise Rejected(checked.errors, document)
     report.print_document(document)
 
@@ -85,7 +84,7 @@ def _find_plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, .
     """Return each target that is named.
 
     Raises:
-        UserError: One is not known (E0605), or not built at the precision (E0606).
+        UserError: One is unknown (E0605), or does not offer the precision (E0606).
     """
     if not names:
         return ()
@@ -112,7 +111,7 @@ def _format_layers(count: int) -> str:
 
 
 def _collect_support(targets: "Sequence[Capability]") -> dict[str, Any]:
-    """Return what the targets say as plain data; nothing if none was asked."""
+    """Return the results for the targets as plain data; empty if none is named."""
     return {"targets": [support.to_json() for support in targets]} if targets else {}
 
 
@@ -135,7 +134,7 @@ def _print(
         f"activations at most {format_bytes(costs.peak_bytes)} at once"
     )
     if facts:
-        report.print_text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} hold")
+        report.print_text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} passed")
 
 
 def _build_document(

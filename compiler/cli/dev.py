@@ -1,4 +1,4 @@
-"""`tcc dev cache` and `tcc dev passes`: what builds kept, and what happens to a network."""
+"""`tcc dev cache` and `tcc dev passes`: the cache of builds, and the passes."""
 
 from typing import Annotated
 
@@ -11,20 +11,20 @@ from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_comma
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
 from tcc.compiler.support.user_folders import KERNELS_FOLDER
 
-KERNELS_SUMMARY = "compiled kernels of tcc's own, which any build takes"
-"""What the kernels are: kept beside the stages, and held to the limit by themselves."""
+KERNELS_SUMMARY = "tcc's compiled kernels, which every build uses"
+"""Description of the kernels. They are next to the stages, with their own size limit."""
 StageArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="STAGE",
         show_default=False,
-        help=f"{', '.join(STAGES)}; without it, all of these. Or {KERNELS_FOLDER}.",
+        help=f"{', '.join(STAGES)} or {KERNELS_FOLDER}. Default: all except {KERNELS_FOLDER}.",
     ),
 ]
 
 
 def show_cache(*, report: ReportOptions) -> None:
-    """Show what builds kept: the next ones take what the same inputs gave before."""
+    """Show the cache of `tcc build`: later builds reuse its results."""
     cache = _open_cache()
     uses, kernels = cache.measure_usage(), _measure_kernels()
     described_uses = [(use, STAGES[use.stage]) for use in uses] + [(kernels, KERNELS_SUMMARY)]
@@ -35,10 +35,13 @@ def show_cache(*, report: ReportOptions) -> None:
     total = sum(use.bytes for use in uses)
     report.print_table(("stage", "entries", "size", "what"), rows)
     if not report.quiet:
-        limit = f"of at most {format_bytes(cache.limit)}" if cache.limit else "and no more is kept"
-        report.print_text(
-            f"\n{format_bytes(total)} {limit} in {cache.folder or 'no folder: there is no home'}"
+        limit = (
+            f"of at most {format_bytes(cache.limit)}"
+            if cache.limit
+            else "(the limit is 0: nothing is kept)"
         )
+        folder = cache.folder or "no folder: there is no home folder"
+        report.print_text(f"\n{format_bytes(total)} {limit} in {folder}")
         if obstacle := cache.folder and user_folders.find_obstacle(cache.folder):
             report.print_text(f"not used: {obstacle}")
     report.print_document(
@@ -53,7 +56,7 @@ def show_cache(*, report: ReportOptions) -> None:
 
 
 def clear(stage: StageArgument = None, *, report: ReportOptions) -> None:
-    """Remove what builds kept: the next ones make it anew."""
+    """Remove cached results of `tcc build`; later builds compute them again."""
     known_stages = (*STAGES, KERNELS_FOLDER)
     if stage is not None and stage not in known_stages:
         nearest_name = find_nearest_name(stage, set(known_stages))
@@ -99,7 +102,7 @@ def _to_json(use: StageUse) -> dict[str, object]:
 
 
 def list_passes(*, report: ReportOptions) -> None:
-    """List the passes and the pipelines that `--passes` takes."""
+    """List the passes and the pipelines that `--passes` accepts."""
     from tcc.compiler.passes import PASSES, PIPELINES, format_pipeline
 
     if report.quiet:

@@ -1,4 +1,4 @@
-"""`tcc doctor`: does tcc work here, and what is missing; `tcc dev doctor`: all that is here."""
+"""`tcc doctor`: check that tcc works and what is missing; `tcc dev doctor`: show everything."""
 
 import os
 import platform
@@ -31,19 +31,19 @@ BASE = {
     "threadpoolctl": "threadpoolctl",
     "typer": "typer",
 }
-"""The packages that everything needs, and the module that shows that each works."""
+"""The required packages, and for each the module that shows that it works."""
 ABSENT = "not installed"
 ONNX_RUNTIME = {
-    "u8s8": "ONNX Runtime multiplies int8 files as they are",
-    "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",
+    "u8s8": "ONNX Runtime runs int8 files without extra options",
+    "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files; `tcc run` sets it",
 }
-"""How it multiplies unsigned activations by signed weights."""
+"""How ONNX Runtime multiplies unsigned activations by signed weights."""
 MIN_FREE_BYTES = 1 << 30
-"""Bytes of free disk below which a build may fail."""
+"""Bytes of free disk below which a build can fail."""
 
 
 def check_installation(*, report: ReportOptions) -> None:
-    """Check that tcc works here, and show how to get what is missing."""
+    """Check that tcc works on this machine, and show how to install what is missing."""
     _report(report, details=False)
 
 
@@ -55,7 +55,7 @@ def show_installation(*, report: ReportOptions) -> None:
 def _report(report: Report, *, details: bool) -> None:
     packages = list(_check_needed())
     broken = [p for p in packages if p["problem"]]
-    # Backends import what may be broken, and would end the very command that is to say so.
+    # Backends import packages that may be broken, which would end this command.
     tools = _list_tools() if not broken else []
     packages += _list_optional({tool.name for tool in tools})
     document: dict[str, Any] = {
@@ -98,27 +98,27 @@ def _describe_system() -> dict[str, Any]:
 
 
 def _check_needed() -> Iterator[dict[str, Any]]:
-    """Yield version and problem of the packages that everything needs."""
+    """Yield version and problem of each required package."""
     from importlib import import_module, metadata
 
     for name, module in BASE.items():
         version = problem = None
         try:
             version = metadata.version(name)
-            # A package may be there and not load, for want of a library of the system: only
-            # importing tells.
+            # An installed package may fail to load, for example without a system library. Only an
+            # import shows it.
             import_module(module)
         except metadata.PackageNotFoundError:
             problem = ABSENT
-        except Exception as error:  # a broken package fails in any way at all
+        except Exception as error:  # a broken package can fail in any way
             if memory_limit.is_caused_by_shortage(error):
-                raise  # the package is whole
+                raise  # the package is not broken
             problem = f"does not load: {error}".splitlines()[0]
         yield _describe_package(name, version, problem, needed=True)
 
 
 def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield the packages that extras bring and that are no tools of targets."""
+    """Yield the packages of extras that are not tools of targets."""
     from tcc.compiler.support import external_tools
 
     for name in (name for names in EXTRAS.values() for name in names if name not in tools):
@@ -144,14 +144,16 @@ def _list_tools() -> list[Tool]:
 
 def _print_health(report: Report, document: dict[str, Any]) -> None:
     system = document["system"]
-    state = "works" if document["works"] else "does not work: packages that it needs are broken"
-    report.print_text(f"tcc {system['tcc']}, Python {system['python']}: it {state}")
+    state = (
+        "works" if document["works"] else "does not work: required packages are missing or broken"
+    )
+    report.print_text(f"tcc {system['tcc']} {state} with Python {system['python']}")
     for folder_name in system["low_on_disk"]:
         report.print_text(
-            f"{format_bytes(system['free_bytes'][folder_name])} free in the "
-            f"{folder_name}, which is little"
+            f"only {format_bytes(system['free_bytes'][folder_name])} free in the "
+            f"{folder_name}: builds can fail"
         )
-    report.print_text("`tcc dev doctor` shows all packages and this machine")
+    report.print_text("`tcc dev doctor` shows all packages, tools and this machine")
 
 
 def _print_system(report: Report, system: dict[str, Any]) -> None:
@@ -166,14 +168,14 @@ def _print_system(report: Report, system: dict[str, Any]) -> None:
         f"{' '.join(system['flags']) or 'no known features'}\n"
         f"{ONNX_RUNTIME[products['form']]}: {products['why']}\n"
         f"{', '.join(free)}"
-        f"{', which is little' if system['low_on_disk'] else ''}"
+        f"{'; builds can fail' if system['low_on_disk'] else ''}"
     )
 
 
 def _print_packages(
     report: Report, packages: list[dict[str, Any]], tools: list[Tool], *, every: bool
 ) -> None:
-    """Print the packages and tools that are missing or broken, or every one."""
+    """Print the missing or broken packages and tools, or all of them."""
     rows = [
         (p["name"], p["version"] or "-", p["problem"] or "here", p["install"] or "")
         for p in packages

@@ -1,4 +1,4 @@
-"""`tcc eval`: how well networks, or bundles' artifacts, tell labelled images apart."""
+"""`tcc eval`: measure the accuracy of networks, or of bundles' artifacts, on labelled images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,8 +44,8 @@ Networks = Annotated[
         metavar="SPEC",
         show_default=False,
         autocompletion=complete_spec,
-        help="Spec files, names of known specs or trained networks, or bundles; without one, the "
-        "project file's spec.",
+        help="Spec files, names of known specs or trained networks, or bundles. Default: the "
+        "spec of the project file.",
     ),
 ]
 Side = Annotated[
@@ -54,7 +54,7 @@ Side = Annotated[
         "--side",
         metavar="SIDE",
         show_default=False,
-        help="Judge by the images of train, val or test; without it, test.",
+        help="Split to evaluate: train, val or test. Default: test.",
     ),
 ]
 LabelledOption = Annotated[
@@ -63,16 +63,16 @@ LabelledOption = Annotated[
         "--data",
         metavar="DIR",
         show_default=False,
-        help="Labelled images: a folder of class folders, or of `test` and other splits, or an "
-        ".npz file with `labels`; without it, the project file's.",
+        help="Labelled images: a folder of class folders, a folder with `test` and other "
+        "splits, or an .npz file with `labels`. Default: the project file's.",
     ),
 ]
 FitOption = Annotated[
     bool,
     typer.Option(
         "--fit",
-        help="Fit the temperature, and thresholds, to the images of DIR/val, or of the run's "
-        "`val`, store them in the bundle, and judge by those of `test`.",
+        help="Fit the temperature and thresholds to the images of DIR/val, or to the run's "
+        "`val` split, and store them in the bundle. Then evaluate the `test` split.",
     ),
 ]
 CarryOption = Annotated[
@@ -81,7 +81,7 @@ CarryOption = Annotated[
         "--carry",
         metavar="BUNDLE",
         show_default=False,
-        help="Store in the bundle what was fitted of another of the same network.",
+        help="Copy the fitted temperature and thresholds of another bundle of the same network.",
     ),
 ]
 PositiveOption = Annotated[
@@ -89,7 +89,8 @@ PositiveOption = Annotated[
     typer.Option(
         metavar="CLASS",
         show_default=False,
-        help="With --fit, also fit a threshold from which an image is taken for this class.",
+        help="With --fit, also fit a threshold for this class: images at or above it are "
+        "predicted as CLASS.",
     ),
 ]
 SensitivityOption = Annotated[
@@ -99,8 +100,8 @@ SensitivityOption = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="With --fit, the least sensitivity of thresholds on the images fitted to, which is "
-        "checked on those that judge; without it, Youden's J decides.",
+        help="With --fit, the smallest sensitivity of the thresholds on the images that they "
+        "are fitted to. The test images check it. Default: maximize Youden's J.",
     ),
 ]
 Bootstrap = Annotated[
@@ -110,19 +111,20 @@ Bootstrap = Annotated[
         min=1,
         max=10_000_000,
         show_default=False,
-        help="Draw N resamples for the intervals of averages, 1000 without it, and give the one "
-        "that holds the accuracy of 95 % of them as well.",
+        help="Number of bootstrap resamples for the intervals of averages (default: 1000). "
+        "Also adds a bootstrap interval of the accuracy.",
     ),
 ]
 BootstrapSeed = Annotated[
-    int, typer.Option("--bootstrap-seed", metavar="N", min=0, help="Seed of the resamples.")
+    int,
+    typer.Option("--bootstrap-seed", metavar="N", min=0, help="Seed of the bootstrap resamples."),
 ]
 SaturationOption = Annotated[
     bool,
     typer.Option(
         "--saturation",
-        help="Count each layer's saturated integers, and compare them with the calibration's "
-        "images; images need no labels.",
+        help="Count the clipped values of each int8 layer, and compare them with those of "
+        "the calibration images. The images need no labels.",
     ),
 ]
 IntegersOption = Annotated[
@@ -131,7 +133,7 @@ IntegersOption = Annotated[
         "--calibration",
         metavar="FILE",
         show_default=False,
-        help="With --saturation of a spec: the integers, as `tcc calibrate` wrote them.",
+        help="With --saturation and a spec: the calibration file that `tcc calibrate` wrote.",
     ),
 ]
 
@@ -158,9 +160,9 @@ def evaluate(
 ) -> None:
     """Measure accuracy, sensitivity, specificity, F1 and ROC-AUC on labelled images.
 
-    A bundle's own artifact runs, a program that was not built here only with --trust; a spec runs
-    in floats, by the reference executor. An image is taken for the class of largest output, of
-    equal ones for the first. Several are compared with each other by McNemar's test.
+    A bundle runs its artifact; a program that was not built on this machine runs only with --trust.
+    A spec runs at fp32 in the reference executor. The predicted class has the largest output, and
+    the smallest index among equal ones. Several networks are compared with McNemar's test.
     """
     criterion = _create_criterion(fit, positive, sensitivity)
     side_name = run_splits.parse_side(side)
@@ -182,7 +184,7 @@ def evaluate(
     seconds = {"seconds": stages.seconds}
     if isinstance(
         saturation_report := evaluations[0], SaturationReport
-    ):  # of one network, as `option_facts` has it
+    ):  # the facts below allow only one network
         report.print_document(print_counted(report, saturation_report) | seconds)
         return
     measured = [
@@ -195,7 +197,7 @@ def evaluate(
 
 
 def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest) -> None:
-    """Refuse typed options that these specs and bundles have no use for (E0601)."""
+    """Refuse typed options that have no effect for these specs and bundles (E0601)."""
     bundles = [folder is not None for folder in folders]
     fits = not all(bundles) or request.fit is not None or request.carry is not None
     if request.strict and not fits:

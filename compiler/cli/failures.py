@@ -1,4 +1,4 @@
-"""What goes wrong, as the user sees it: text on standard error, JSON on request, an exit code."""
+"""Report errors: text on standard error, JSON if requested, and an exit code."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from tcc.compiler.support.external_tools import MissingTool
 GENERAL_FAILURE, INPUT, TOOL, BELOW_FLOOR, INTERRUPTED = 1, 2, 3, 4, 130
 
 
-class Rejected(UserError):  # noqa: N818 - what it is, not what it does
-    """The input is wrong, and this much was found out about it all the same.
+class Rejected(UserError):  # noqa: N818 - a state, not an action
+    """The input is wrong; `document` has the results that are known anyway.
 
-    `code` is the exit code: another than `INPUT` where something worse was found too.
+    `code` is the exit code, which is not `INPUT` if something worse was found too.
     """
 
     def __init__(
@@ -59,26 +59,25 @@ class Failure:
 
 
 def report(error: Exception, command_line: Sequence[str]) -> int:
-    """Tell the user of an error that ended a command; return the exit code.
+    """Report an error that ended a command; return the exit code.
 
-    `command_line` are the command line's: they ask for JSON, or for the traceback of our own
-    failures.
+    `command_line` shows whether the user wants JSON, or the traceback of an internal error.
     """
     failure = _create_failure(
         _explain_shortage(error),
         "--verbose" in command_line or "-v" in command_line or _is_debugging(),
     )
     reports.print_problem(failure.text)
-    # By the words themselves: the command line may be what is wrong, so that nothing has read it.
+    # Search the words: the command line may be wrong and therefore not parsed.
     if "--json" in command_line:
         reports.print_json(failure.to_document())
     return failure.code
 
 
 def _explain_shortage(error: Exception) -> Exception:
-    """Return what to tell of an error: that memory is short, where that is what it comes of."""
+    """Return the error to report: a shortage of memory if that caused it."""
     explained = isinstance(error, UserError | MissingTool | Disagreement | BelowFloor)
-    # Without a limit, what is explained is believed: a file may ask for more than there is.
+    # Without a limit, keep an explained error: a file can ask for more memory than there is.
     believed = explained and memory_limit.read_limit() is None
     short = not believed and memory_limit.is_caused_by_shortage(error)
     return memory_limit.make_shortage_error(error) if short else error
@@ -95,7 +94,7 @@ def _create_failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PL
             code = found.code if found else below
             return Failure(code, text, _summarize(limited), limited.diagnostics, extra)
         case MissingTool(tool=tool, reason=why):
-            text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
+            text = f"error: {tool.name} is needed to {tool.needed_for}, but it is not installed"
             text += f"\n   = note: {why}" if why else ""
             text += f"\n   = help: install it: {tool.install}"
             return Failure(TOOL, text, str(error), extra={"tool": asdict(tool)})
@@ -119,9 +118,11 @@ def _describe_disagreement(error: Disagreement) -> Failure:
     summary = f"{error}; nothing is written"
     notes = [f"   = {error.reason}"] if error.reason else []
     notes += [
-        f"   = golden {agreement.golden}, output `{agreement.output}`: off by "
-        f"{agreement.difference:.1e} of its"
-        f" largest value, {agreement.allowed:.0e} is allowed"
+        (
+            f"   = golden {agreement.golden}, output `{agreement.output}`: the error is "
+            f"{agreement.difference:.1e} of the largest value; {agreement.allowed:.0e} is "
+            "allowed"
+        )
         for agreement in error.agreements
         if not agreement.holds
     ]
@@ -130,17 +131,17 @@ def _describe_disagreement(error: Disagreement) -> Failure:
 
 
 def _describe_below_floor(error: BelowFloor) -> Failure:
-    """Return what to say of integers that lose too much: the bounds, the layers, what helps."""
-    summary = f"with integers, {error}; nothing is written"
+    """Describe an int8 model below its accuracy floor: bounds, layers, and what helps."""
+    summary = f"int8 model: {error}; nothing is written"
     layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.lossy_layers]
-    mixed = "" if error.mixed else "`--mixed` keeps the layers that need it in float; "
+    mixed = "" if error.mixed else "use `--mixed`, which keeps the layers that need it in float; "
     help = (
-        f"   = help: {mixed}calibrate with more images, by which the bounds for unseen ones are"
-        " narrower, or with other ones; or lower the floor with --floor NAME=VALUE, where"
-        " NAME is min_cosine, max_drop, min_correlation or max_error"
+        f"   = help: {mixed}calibrate with more images, which makes the bounds for "
+        "unseen images narrower, or with other images; or lower the floor with --floor "
+        "NAME=VALUE, where NAME is min_cosine, max_drop, min_correlation or max_error"
     )
-    # Without images nothing is known of layers.
-    heading = ["   = the layers that lose the most:"] if layers else []
+    # Without images there is no error of each layer.
+    heading = ["   = layers with the largest quantization error:"] if layers else []
     text = "\n".join([f"error: {summary}", *heading, *layers, help])
     culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.lossy_layers]
     quality_by_output = {
@@ -151,7 +152,7 @@ def _describe_below_floor(error: BelowFloor) -> Failure:
 
 
 def _replace_nonfinite(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data in which null stands for what is no number."""
+    """Return plain data with null for each number that is not finite."""
     odd = {
         key for key, number in figures.items() if isinstance(number, float) and not isfinite(number)
     }
@@ -159,7 +160,7 @@ def _replace_nonfinite(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format_groups(error: UserError) -> str:
-    """Return the text of an error: as many causes as are told, and how many mistakes there are."""
+    """Return the text of an error: the first causes, and the number of mistakes."""
     groups = diagnostics.group_alike(error.diagnostics)
     hidden = sum(len(group.members) for group in groups[MAX_REPORTED:]) + error.omitted_count
     tail = [f"and {'at least ' if error.is_truncated else ''}{hidden:,} more"] if hidden else []
@@ -168,7 +169,7 @@ def _format_groups(error: UserError) -> str:
 
 
 def _limit_diagnostics(error: UserError) -> UserError:
-    """Return an error with as many diagnostics as are told, and the number of the others."""
+    """Return an error with only the reported diagnostics, and the number of the others."""
     all_diagnostics = error.diagnostics
     return UserError(
         all_diagnostics[:MAX_REPORTED],
@@ -183,17 +184,17 @@ def _summarize(error: UserError) -> str:
 
 
 def _format_usage(error: typer.TyperException) -> str:
-    """Return what typer says of a wrong command line, with the usage of the command."""
+    """Return typer's message about a wrong command line, with the usage of the command."""
     context = getattr(error, "ctx", None)
     usage = f"{context.get_usage()}\nTry `{context.command_path} --help`.\n\n" if context else ""
     return f"{usage}error: {error.format_message()}"
 
 
 def _describe_system_error(error: OSError, debug: bool) -> Failure:
-    """Return what to say of an operating system's error that nothing else explained."""
+    """Describe an operating system error that nothing else explained."""
     explained = explain(error, error.filename or "<an open file>", "go on")
-    # A missing file, say, should have been told where it was looked for: that it was not is our
-    # fault.
+    # A missing file, for example, should have been reported where it was opened. Otherwise it is a
+    # bug of tcc.
     is_expected = isinstance(explained, MachineError) or isinstance(error, PermissionError)
     return (
         _create_failure(explained, debug) if is_expected else _describe_internal_error(error, debug)
@@ -205,8 +206,8 @@ def _describe_internal_error(error: Exception, debug: bool) -> Failure:
 
     description = f"{type(error).__name__}: {error}".splitlines()[0]
     text = (
-        f"internal error: {description}\n   = help: please report this, with the output of "
-        "--verbose"
+        f"internal error: {description}\n   = help: this is a bug in tcc; please report "
+        "it with the output of --verbose"
     )
     if debug:
         text = f"{''.join(traceback.format_exception(error))}\n{text}"

@@ -1,4 +1,4 @@
-"""`tcc fmt`: specs in canonical form, comments kept."""
+"""`tcc fmt`: rewrite specs in canonical form and keep their comments."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ Files = Annotated[
     typer.Argument(
         metavar="FILE",
         show_default=False,
-        help="Specs to rewrite in place; - for stdin to stdout.",
+        help="Specs to rewrite in place, or - to format stdin to stdout.",
     ),
 ]
 Check = Annotated[
@@ -37,7 +37,7 @@ def format_files(
 ) -> None:
     """Rewrite specs in canonical form.
 
-    What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
+    The meaning and the comments are kept. With --check, exit with 1 if a file would change.
     """
     option_requirements.set_facts({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
@@ -49,25 +49,25 @@ def format_files(
             write_file(path, content)
         report.print_text(f"{'would change' if check else 'changed'} {path}")
     if not changed:
-        report.print_note(f"{len(files)} in canonical form")
+        report.print_note(f"files already in canonical form: {len(files)}")
     names = [str(path) for path in changed]
     report.print_document(
         {"files": [str(path) for path in files], "changed": names, "check": check}
     )
     if check and changed:
-        # 1, as formatters have it (`black --check`, `ruff format --check`), and not 2: nothing is
-        # wrong with the file.
+        # 1 as in other formatters (`black --check`, `ruff format --check`), not 2: the file has no
+        # error.
         raise typer.Exit(failures.GENERAL_FAILURE)
 
 
 def _filter(check: bool, is_only_file: bool) -> None:
-    """Format standard input to standard output; with `check`, only say whether it would change."""
+    """Format standard input to standard output; with `check`, only report a change."""
     from tcc.compiler.frontend.formatter import format_spec
     from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
 
     if not is_only_file:
-        raise fail("E0601", "`-` cannot be mixed with files", make_file_span("command line: -"))
-    # One byte more than may be there, so that reading ends and the limit still shows.
+        raise fail("E0601", "`-` cannot be combined with files", make_file_span("command line: -"))
+    # One byte more than allowed: reading ends, and the limit still shows.
     source = sys.stdin.buffer.read(MAX_YAML_BYTES + 1)
     formatted = format_spec(source, "<stdin>")
     if not check:
@@ -77,10 +77,10 @@ def _filter(check: bool, is_only_file: bool) -> None:
 
 
 def _find_changed(files: list[Path]) -> dict[Path, bytes]:
-    """Return the canonical form of the files that have another; read all before any is written.
+    """Return the canonical form of the files that would change; read all before any is written.
 
     Raises:
-        UserError: Some cannot be read or are not YAML or JSON; all of them are listed.
+        UserError: Some files cannot be read or are not YAML or JSON; all of them are listed.
     """
     from tcc.compiler.frontend.formatter import format_spec
 
@@ -95,7 +95,7 @@ def _find_changed(files: list[Path]) -> dict[Path, bytes]:
             continue
         if formatted != source:
             changed[path] = formatted
-    # Nothing is written unless all can be: a run over many files is done or not done.
+    # Write all files or none.
     if problems:
         raise UserError(tuple(problems))
     return changed

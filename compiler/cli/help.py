@@ -1,4 +1,4 @@
-"""`tcc help`: what an error code or a kind of warning means, and how a command is used."""
+"""`tcc help`: explain error codes, kinds of warnings and commands."""
 
 import re
 import textwrap
@@ -21,11 +21,11 @@ FORMER_NAMES = {
     ("zoo", "table"): ("dev", "table"),
     ("slide", "view"): ("serve", "--output", "viewer"),
 }
-"""What commands were called before, and the words that stand for it now."""
+"""Former names of commands, and the words that replace them."""
 WIDTH = 100
-"""Columns of the text of an entry, at most."""
+"""Largest number of columns of an entry."""
 MAX_NEAR_CODES = 3
-"""Codes that are named where one is not known."""
+"""Number of codes that are suggested for an unknown one."""
 
 TopicArgument = Annotated[
     list[str] | None,
@@ -64,7 +64,7 @@ def show_help(
 
 
 def find_present_name(command_line: Sequence[str]) -> list[str]:
-    """Return a command line in which a command has the name that it has now."""
+    """Return a command line with the current name of its command."""
     for former, present in FORMER_NAMES.items():
         if tuple(command_line[: len(former)]) == former:
             return [*present, *command_line[len(former) :]]
@@ -72,20 +72,20 @@ def find_present_name(command_line: Sequence[str]) -> list[str]:
 
 
 def _find_command(root: Any, name_parts: Collection[str]) -> Any:
-    """Return the context of the command that words name, `tcc` for no word; None if unknown."""
+    """Return the context of the command with this name, of `tcc` for no word; None if unknown."""
     context = root
     for name_part in name_parts:
         command = getattr(context.command, "commands", {}).get(name_part)
         if command is None:
             return None
-        # Made by hand, since a command's help belongs to a parsed command line; the settings go
-        # along.
+        # Create it here, because a command's help belongs to a parsed command line. Copy the
+        # settings too.
         context = typer.Context(command, info_name=name_part, parent=context, **_get_settings(root))
     return context
 
 
 def _get_settings(root: Any) -> dict[str, Any]:
-    """Return what the help of a command looks like, which Typer hands down when it parses."""
+    """Return the help settings that Typer passes on when it parses."""
     return {"max_content_width": root.max_content_width, "help_option_names": ["-h", "--help"]}
 
 
@@ -95,7 +95,7 @@ def _find_entry(
     kinds: Mapping[str, str],
     commands: Collection[str],
 ) -> "ErrorCode":
-    """Return the entry that a word means.
+    """Return the entry for a topic.
 
     Raises:
         UserError: There is none (E0619).
@@ -111,13 +111,13 @@ def _find_entry(
 
 
 def _create_unknown_error(text: str, codes: Collection[str], names: Collection[str]) -> UserError:
-    """Return the error of what has no help, with what is near it."""
+    """Return the error for an unknown topic, with similar ones."""
     code_match = re.fullmatch(r"\[?([EW]?)(\d{1,9})\]?", text.upper(), re.ASCII)
     if code_match:
         same_kind = [code for code in codes if code.startswith(code_match[1])]
-        # By number: areas have numbers beside each other.
+        # By number: codes of one area have adjacent numbers.
         by_distance = sorted(same_kind, key=lambda code: abs(int(code[1:]) - int(code_match[2])))
-        suggestion = f"codes near it: {', '.join(sorted(by_distance[:MAX_NEAR_CODES]))}"
+        suggestion = f"similar codes: {', '.join(sorted(by_distance[:MAX_NEAR_CODES]))}"
     else:
         name = find_nearest_name(text, names)
         suggestion = f"did you mean `{name}`?" if name else "`tcc help` lists the commands"
@@ -126,10 +126,10 @@ def _create_unknown_error(text: str, codes: Collection[str], names: Collection[s
 
 
 def _format_entry(error_code: "ErrorCode", kind: str) -> str:
-    """Return an entry as lines that fit a screen; what is indented stays as it is."""
+    """Return an entry as lines that fit a screen; indented lines stay as they are."""
     text = str(error_code)
     if kind:
-        text += f"\n\n`allow: [{kind}]` in the spec silences it."
+        text += f"\n\nTo silence it, add `allow: [{kind}]` to the spec."
     return "\n\n".join(
         # Examples are indented and keep their lines.
         part if part.startswith(" ") else textwrap.fill(part, WIDTH)

@@ -1,4 +1,4 @@
-"""`tcc import`: an ONNX classifier as a spec with weights, or a checkpoint as a spec's weights."""
+"""`tcc import`: an ONNX classifier as a spec with weights, or a checkpoint as weights of a spec."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,24 +29,27 @@ DEFAULT_WEIGHTS = Path("weights.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """The file that was read: its name, its SHA-256, and whether it has checksums of its own."""
+    """A checkpoint file: its name, its SHA-256, and whether it contains checksums."""
 
     file: str
     sha256: str
     checksums: bool
 
     def __str__(self) -> str:
-        """What `sha256sum` says of it too, and how to know that the file is whole."""
+        """Return name and SHA-256 as in `sha256sum`, and how the file's integrity was checked."""
         integrity = (
-            "the checksums of what was read hold"
+            "the checksums of the data that was read are correct"
             if self.checksums
-            else ("the format has no checksums: compare this with what its source states")
+            else (
+                "the format has no checksums; compare the SHA-256 with the one that the "
+                "source publishes"
+            )
         )
         return f"checkpoint: {self.file}, SHA-256 {self.sha256}; {integrity}"
 
 
 class Color(StrEnum):
-    """The order of an image's channels."""
+    """The channel order of an image."""
 
     RGB = "rgb"
     BGR = "bgr"
@@ -54,14 +57,14 @@ class Color(StrEnum):
 
 
 class Divisor(StrEnum):
-    """What an image's values are divided by."""
+    """The divisor of an image's values."""
 
     FULL = "255"
     MAX = "max"
 
 
 class Mode(StrEnum):
-    """How an image is brought to the input's size."""
+    """How an image is resized to the input's size."""
 
     STRETCH = "stretch"
     COVER = "cover"
@@ -72,7 +75,7 @@ ImportedFile = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="An ONNX file; with --spec, a checkpoint: a PyTorch state dict or safetensors file.",
+        help="An ONNX file. With --spec: a checkpoint (a PyTorch state dict or safetensors file).",
     ),
 ]
 SpecOption = Annotated[
@@ -81,7 +84,7 @@ SpecOption = Annotated[
         "--spec",
         metavar="SPEC",
         show_default=False,
-        help="Take the weights of a checkpoint for this spec: a file, or the name of a known one.",
+        help="Import a checkpoint as weights of this spec: a file, or the name of a known spec.",
     ),
 ]
 Output = Annotated[
@@ -91,8 +94,8 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         show_default=False,
-        help="The spec to write, `.yaml` or `.json`, by default named after the file; with --spec, "
-        "the weights, weights.safetensors by default.",
+        help="Spec to write, `.yaml` or `.json`; default: named after the file. With --spec: "
+        "weights to write; default: weights.safetensors.",
     ),
 ]
 WeightsFile = Annotated[
@@ -101,18 +104,18 @@ WeightsFile = Annotated[
         "--weights",
         metavar="FILE",
         show_default=False,
-        help="The weights to write; weights.safetensors beside the spec otherwise.",
+        help="Weights to write. Default: weights.safetensors next to the spec.",
     ),
 ]
 Name = Annotated[
     str | None,
-    typer.Option("--name", show_default=False, help="The network's name; the file's otherwise."),
+    typer.Option(
+        "--name", show_default=False, help="Name of the network. Default: the file's name."
+    ),
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(
-        "--labels", metavar="A,B,...", show_default=False, help="The classes, in their order."
-    ),
+    typer.Option("--labels", metavar="A,B,...", show_default=False, help="The classes, in order."),
 ]
 Shape = Annotated[
     str | None,
@@ -120,7 +123,7 @@ Shape = Annotated[
         "--shape",
         metavar="C,H,W",
         show_default=False,
-        help="The input's size, where the file leaves it open.",
+        help="Size of the input, if the file does not fix it.",
     ),
 ]
 Until = Annotated[
@@ -129,18 +132,16 @@ Until = Annotated[
         "--until",
         metavar="NAME",
         show_default=False,
-        help="Cut the file after this value and take it as output; may be repeated.",
+        help="End the network after this value and make it an output. Can be repeated.",
     ),
 ]
 Colors = Annotated[
     Color | None,
-    typer.Option("--color", show_default=False, help="Preprocessing: the channels' order."),
+    typer.Option("--color", show_default=False, help="Preprocessing: channel order."),
 ]
 Resize = Annotated[
     Mode | None,
-    typer.Option(
-        "--resize", show_default=False, help="Preprocessing: how images get the input's size."
-    ),
+    typer.Option("--resize", show_default=False, help="Preprocessing: how images are resized."),
 ]
 Mean = Annotated[
     str | None,
@@ -148,7 +149,7 @@ Mean = Annotated[
         "--mean",
         metavar="M,...",
         show_default=False,
-        help="Preprocessing: subtracted per channel, after division.",
+        help="Preprocessing: mean of each channel, subtracted after the division by --scale.",
     ),
 ]
 Scales = Annotated[
@@ -156,21 +157,26 @@ Scales = Annotated[
     typer.Option(
         "--scale",
         show_default=False,
-        help="Preprocessing: values are divided by 255, or by the image's own maximum.",
+        help="Preprocessing: divide the values by 255, or by the image's largest value.",
     ),
 ]
 Std = Annotated[
     str | None,
     typer.Option(
-        "--std", metavar="S,...", show_default=False, help="Preprocessing: divided by per channel."
+        "--std",
+        metavar="S,...",
+        show_default=False,
+        help="Preprocessing: standard deviation of each channel.",
     ),
 ]
-Flat = Annotated[bool, typer.Option("--flat", help="Write every step, without `repeat`.")]
+Flat = Annotated[
+    bool, typer.Option("--flat", help="Write every step; do not combine steps with `repeat`.")
+]
 
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Which tensors of a checkpoint are taken, and what they are in the spec."""
+    """Which tensors of a checkpoint are used, and their names in the spec."""
 
     rules: Annotated[
         Path | None,
@@ -178,7 +184,7 @@ class CheckpointOptions:
             "--rules",
             metavar="FILE",
             show_default=False,
-            help="With --spec: which of the checkpoint's names is which of the spec's.",
+            help="With --spec: rules that map the checkpoint's names to the spec's.",
         ),
     ] = None
     entry: Annotated[
@@ -187,8 +193,8 @@ class CheckpointOptions:
             "--entry",
             metavar="NAME",
             show_default=False,
-            help="With --spec: which part of the checkpoint to take, such as `model_ema`, where "
-            "there are several.",
+            help="With --spec: the part of the checkpoint to use, such as `model_ema`, if it "
+            "has several.",
         ),
     ] = None
     settings: Settings = None
@@ -213,10 +219,11 @@ def import_(
     checkpoint: CheckpointOptions,
     report: ReportOptions,
 ) -> None:
-    """Turn an ONNX classifier into a spec, or a checkpoint into weights.
+    """Convert an ONNX classifier to a spec, or a checkpoint to weights.
 
-    The spec computes what the ONNX file does, which is tried out; what it cannot say is refused.
-    With --spec every tensor is listed with what it became; nothing is guessed where two would fit.
+    The spec is run to check that it computes the same outputs as the ONNX file. A file that a spec
+    cannot express is refused. With --spec, every tensor is listed with its name in the spec; an
+    ambiguous tensor is refused.
     """
     if spec is not None:
         _import_weights(report, spec, file, output or DEFAULT_WEIGHTS, checkpoint)
@@ -247,19 +254,19 @@ def import_weights(
     checkpoint: CheckpointOptions,
     report: ReportOptions,
 ) -> None:
-    """Turn a checkpoint into a spec's weights: the former name of `tcc import --spec`."""
+    """Convert a checkpoint to weights of a spec: the former name of `tcc import --spec`."""
     _import_weights(report, spec, file, output or DEFAULT_WEIGHTS, checkpoint)
 
 
 def _import(
     report: Report, model: Path, options: "ImportOptions", output: Path | None, weights_path: Path
 ) -> None:
-    """Import a file into a new spec and new weights, and report what became of its operators."""
+    """Import a file into a new spec and new weights, and report how each operator was imported."""
     from tcc.compiler.data import weights as tensors
     from tcc.compiler.importers.onnx_import import import_onnx
     from tcc.compiler.support import atomic_files
 
-    # Before the import, which may take a minute: no spec or weights of the user are replaced.
+    # Check this before the import, which can take a minute: existing files are not replaced.
     for path in (output or Path(f"{model.stem}.yaml"), weights_path):
         atomic_files.check_target(path, atomic_files.refuse_replacing)
     imported = import_onnx(model, options)
@@ -269,7 +276,7 @@ def _import(
         message = f"this spec is too large for YAML: it has {size:,} bytes as JSON"
         help = f"write it as JSON: --output {spec.with_suffix('.json')}"
         raise fail("E0601", message, make_command_span(f"--output {spec}"), help=help)
-    # The name of a large spec is known only now.
+    # The default name of a large spec is only known now.
     atomic_files.check_target(spec, atomic_files.refuse_replacing)
     origin = {
         tensors.SPEC_KEY: imported.spec.name,
@@ -280,7 +287,7 @@ def _import(
     atomic_files.write_file(spec, imported.text.encode(), atomic_files.refuse_replacing)
     notes = (*imported.notes, *_list_cautions(imported.spec.graph, options.preprocess))
     _print(report, imported, (spec, weights_path))
-    # That nothing makes an input of an image is among the notes, with what only the user can know.
+    # The missing preprocessing is among the notes already.
     doubts = (w for w in imported.spec.warnings if w.kind != "no-preprocess")
     warn_about_spec(tuple(replace(w, at=make_file_span(str(spec))) for w in doubts))
     for note in notes:
@@ -297,26 +304,29 @@ def _print(report: Report, imported: "ImportedModel", paths: tuple[Path, Path]) 
         report.print_table(("ONNX node", "operators", "step", "op", "output"), rows)
         report.print_text("")
     report.print_note(
-        "on random inputs the outputs differ from the file's by at most "
-        f"{imported.difference:.2g} of the largest"
+        "on random inputs, the outputs of the spec and the file differ by at most "
+        f"{imported.difference:.2g} of the largest value"
     )
     report.print_text("\n".join(map(str, paths)))
 
 
 def _list_cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterator[str]:
-    """Yield what only the user can know: how an image becomes the input."""
+    """Yield warnings about preprocessing, which an ONNX file does not contain."""
     from tcc.compiler.ops import BatchNorm, Scale, ScaleShift
 
     source = graph.inputs[0]
     if preprocess is None:
         yield (
-            f"an ONNX file does not say how an image becomes its input: add `preprocess` to "
-            f"`{source.name}` as the network was trained with, or predictions will be wrong"
+            "an ONNX file does not contain the preprocessing: add the `preprocess` of "
+            f"the training to the input `{source.name}`, or predictions will be wrong"
         )
-    # Some exporters put mean and deviation into the graph; done twice, predictions are wrong in
-    # silence.
+    # Some exporters put mean and standard deviation into the graph. Applied twice, they make
+    # predictions wrong without an error.
     if any(isinstance(n.op, BatchNorm | Scale | ScaleShift) for n in graph.readers[source.name]):
-        yield "the network begins by scaling its input: its mean and std may be in there already"
+        yield (
+            "the network begins with a scaling of its input, which may already apply mean "
+            "and std: if so, leave them out of `preprocess`"
+        )
 
 
 def _build_document(
@@ -337,7 +347,10 @@ def _check_name(name: str | None) -> str:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         help = "use letters, digits, `_`, `.` and `-`"
         raise fail(
-            "E0601", "this is no name of a network", make_command_span(f"--name {name}"), help=help
+            "E0601",
+            "this is not a valid name of a network",
+            make_command_span(f"--name {name}"),
+            help=help,
         )
     return name or ""
 
@@ -353,7 +366,7 @@ def _parse_numbers(option: str, text: str | None) -> tuple[float, ...]:
     if not numbers or (option == "--std" and min(numbers) <= 0):
         above = " above 0" if option == "--std" else ""
         help = f"such as {option} 0.485,0.456,0.406"
-        raise fail("E0601", f"`{option}` takes numbers{above}", at, help=help)
+        raise fail("E0601", f"`{option}` takes numbers{above}, separated by commas", at, help=help)
     return numbers
 
 
@@ -367,7 +380,12 @@ def _parse_size(text: str | None) -> tuple[int, int, int] | None:
     if min(channels, height, width) > 0 and max(channels, height, width) < 1 << 20:
         return channels, height, width
     help = "such as --shape 3,224,224"
-    raise fail("E0601", "a shape is three numbers", make_command_span(f"--shape {text}"), help=help)
+    raise fail(
+        "E0601",
+        "a shape is three positive integers C,H,W",
+        make_command_span(f"--shape {text}"),
+        help=help,
+    )
 
 
 def _create_preprocess(
@@ -377,7 +395,7 @@ def _create_preprocess(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> "PreprocessOptions | None":
-    """Return what the user says of preprocessing; what is left open is rgb and stretching."""
+    """Return the preprocessing options; the defaults are rgb and stretching."""
     from tcc.compiler.importers.onnx_import import PreprocessOptions
 
     if color is None and resize is None and scale is None and not mean and not std:
@@ -389,7 +407,7 @@ def _create_preprocess(
 def _import_weights(
     report: Report, spec: str, file: Path, output: Path, names: CheckpointOptions
 ) -> None:
-    """Write the tensors of a checkpoint under a spec's names, and list what each became."""
+    """Write the tensors of a checkpoint under a spec's names, and list how each was imported."""
     choice = choose_spec(spec, names.settings)
     report_project(report, choice)
     loaded_spec = choice.spec
@@ -398,10 +416,9 @@ def _import_weights(
     from tcc.compiler.importers.checkpoint import import_checkpoint
     from tcc.compiler.support import atomic_files, file_kinds, regular_files
 
-    # Before the checkpoint is read, which may take a while: a file that must not be replaced is
-    # told at once.
+    # Check this before the checkpoint is read, which can take long.
     atomic_files.check_target(output, _check_replaceable)
-    # An ONNX file or an image in place of a checkpoint is called what it is, with what takes it.
+    # Report an ONNX file or an image by its kind, with the command for it.
     other_kinds = (
         k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS)
     )
@@ -412,7 +429,7 @@ def _import_weights(
     )
     origin = {
         weights.SPEC_KEY: loaded_spec.name,
-        # What the names are of, and where the numbers came from: a manifest repeats it.
+        # The network of the names, and the source of the weights. The manifest records both.
         "tcc.digest": loaded_spec.digest,
         "tcc.source": file.name,
     }
@@ -452,30 +469,33 @@ def _describe_tensors(
 
 
 def _describe_pixel_mismatch(spec: "Spec", settings: Sequence[str], scaling: "PixelScaling") -> str:
-    """Say that weights may be for other pixels than the spec's, and how the spec takes theirs."""
+    """Warn that weights may need another pixel scaling than the spec's."""
     preprocess = spec.graph.inputs[0].preprocess
     assert preprocess is not None
     scale = {"255": "255", "max": "the image's largest value"}[preprocess.scale]
     statistics = f"mean: {list(scaling.mean)}, std: {list(scaling.std)}"
     setting = _find_setting(spec, settings, scaling)
     if setting:
-        remedy = f"for those, import and build with `--set {setting}`"
+        remedy = f"if you use those weights, import and build with `--set {setting}`"
     else:
-        remedy = f"for those, write `{statistics}` in the spec's `preprocess`, with `color: rgb`"
+        remedy = (
+            f"if you use those weights, write `{statistics}` in the spec's `preprocess`, "
+            "with `color: rgb`"
+        )
     return (
-        f"torchvision's own weights of these names are for RGB pixels divided by 255, {statistics};"
-        f" this spec gives {preprocess.color} divided by {scale}, mean: {list(preprocess.mean)},"
-        f" std: {list(preprocess.std)}: {remedy}"
+        "torchvision's weights with these names expect RGB pixels divided by 255, "
+        f"{statistics}; this spec has {preprocess.color} pixels divided by {scale}, "
+        f"mean: {list(preprocess.mean)}, std: {list(preprocess.std)}; {remedy}"
     )
 
 
 def _find_setting(spec: "Spec", settings: Sequence[str], scaling: "PixelScaling") -> str | None:
-    """Return the setting of an enum with which the spec gives a network such pixels."""
+    """Return the setting of an enum that gives the network this pixel scaling."""
     current_settings = parse_settings(settings)
     for name, choices in spec.choices.items():
         for choice in choices:
-            # Other values of an enum may not compile with the settings that are given; then they
-            # are no remedy.
+            # Other values of an enum may not compile with the given settings. Then they are no
+            # remedy.
             with suppress(UserError):
                 variant = spec.recompile({**current_settings, name: choice})
                 if scaling.matches(variant.graph.inputs[0].preprocess):
@@ -484,16 +504,16 @@ def _find_setting(spec: "Spec", settings: Sequence[str], scaling: "PixelScaling"
 
 
 def _check_replaceable(path: Path) -> str | None:
-    """Let weights that an earlier import wrote be replaced, and nothing else."""
+    """Allow replacing only weights that an earlier import wrote."""
     from tcc.compiler.data import safetensors_file, weights
 
     try:
-        # A user's own checkpoint may be called weights.safetensors as well.
+        # A user's checkpoint can have the name weights.safetensors too.
         is_own = weights.SPEC_KEY in safetensors_file.open_safetensors(path).metadata
     except UserError:
         is_own = False
     return (
         None
         if is_own or not path.stat().st_size
-        else "it is there already, and not by `tcc import`"
+        else "it exists already, and `tcc import` did not write it"
     )

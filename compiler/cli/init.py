@@ -1,4 +1,4 @@
-"""`tcc init`: a new project to begin with."""
+"""`tcc init`: create a new project."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_command_span
 
 NEXT = {
-    "tcc check": "what the network is, and what it costs",
-    "tcc show --format svg -o {name}.svg": "a picture of it",
-    "tcc train --data images": "weights, once that folder has a folder of images for each class",
-    "tcc build": "for ONNX Runtime, with random weights until there are trained ones",
+    "tcc check": "show the layers and their cost",
+    "tcc show --format svg -o {name}.svg": "draw the network",
+    "tcc train --data images": "train it; `images` needs one folder of images per class",
+    "tcc build": "build it for ONNX Runtime, with random weights if it is not trained",
 }
-"""The commands that a new project is ready for, and what each is for."""
+"""The next commands for a new project, and the purpose of each."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 Name = Annotated[
@@ -26,7 +26,7 @@ Name = Annotated[
     typer.Argument(
         metavar="[NAME]",
         show_default=False,
-        help="A folder to make, whose name the network gets; without it, the current one.",
+        help="Folder to create, and name of the network. Default: the current folder.",
     ),
 ]
 Labels = Annotated[
@@ -48,18 +48,18 @@ def init(
     *,
     report: ReportOptions,
 ) -> None:
-    """Begin a project: a small spec with comments, and a project file.
+    """Create a project: a small spec with comments, and a project file.
 
-    Nothing that is there is replaced.
+    No existing file is replaced.
     """
     folder = Path(name or "")
     network = _choose_name(name)
     classes = split_words("--labels", labels)
     if len(classes) == 1:
-        help = "a network for one class has nothing to choose from; name the others too"
+        help = "name at least two classes: a classifier with one class has no choice"
         raise fail(
             "E0601",
-            "`--labels` takes two or more",
+            "`--labels` needs two or more classes",
             make_command_span(f"--labels {labels}"),
             help=help,
         )
@@ -80,27 +80,30 @@ def _choose_name(name: str | None) -> str:
     """Return the name of the network: that of the folder.
 
     Raises:
-        UserError: What was typed is no name of a network (E0601).
+        UserError: The argument is not a valid name of a network (E0601).
     """
-    # The path's last part, whether it is written with `..`, a slash at its end, or not at all.
+    # The last part of the path, also for `..`, a trailing slash, or no argument.
     folder_name = os.path.basename(os.path.abspath(name or ""))
     if name is not None and (stem := _strip_spec_suffix(folder_name)):
-        message = "`tcc init` makes a folder, and this is the name of a spec"
+        message = f"`tcc init` creates a folder, but `{folder_name}` is the name of a spec"
         folder = os.path.join(os.path.dirname(name), stem)
-        help = f"`tcc init {folder}` makes {os.path.join(folder, folder_name)}"
+        help = f"`tcc init {folder}` creates {os.path.join(folder, folder_name)}"
         raise fail("E0601", message, make_command_span(f"init {name}"), help=help)
     if _NAME.fullmatch(folder_name):
         return folder_name
-    if name is None:  # a folder may be called anything
+    if name is None:  # a folder can have any name
         return "net"
-    help = "use letters, digits, `_`, `.` and `-`, a letter first"
+    help = "use letters, digits, `_`, `.` and `-`, and begin with a letter"
     raise fail(
-        "E0601", "this is no name of a network", make_command_span(f"init {name}"), help=help
+        "E0601",
+        "this is not a valid name of a network",
+        make_command_span(f"init {name}"),
+        help=help,
     )
 
 
 def _strip_spec_suffix(name: str) -> str:
-    """Return a name without the ending of a spec; nothing where it has none."""
+    """Return a name without the suffix of a spec; empty if it has none."""
     stem, end = os.path.splitext(name)
     return stem if end.lower() in (".yaml", ".yml", ".json") else ""
 
@@ -109,7 +112,7 @@ def _write(files: Mapping[Path, bytes]) -> None:
     """Write all the files, or none of them.
 
     Raises:
-        UserError: Some exist, all of which are named (E0602), or the folder cannot be written to.
+        UserError: Some exist, all of which are listed (E0602), or the folder is not writable.
         MachineError: The disk is full or broken.
     """
     problems = [d for path in files for d in _find_problems(path)]
@@ -118,10 +121,10 @@ def _write(files: Mapping[Path, bytes]) -> None:
     written_paths: list[Path] = []
     try:
         for path, content in files.items():
-            # Checked again as each is written: another process may have made one since.
+            # Check again: another process may have created the file.
             atomic_files.write_file(path, content, atomic_files.refuse_replacing)
             written_paths.append(path)
-    # Also on Ctrl-C: half a project would be refused the next time, as files are there.
+    # Also on Ctrl-C: the next run would refuse the existing files of half a project.
     except BaseException:
         for path in written_paths:
             path.unlink(missing_ok=True)

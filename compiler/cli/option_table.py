@@ -1,9 +1,9 @@
-"""What every option of every command needs to have an effect, and which options help shows first.
+"""What each option of each command needs to have an effect, and which options `--help` shows.
 
-A new option is a new line here: a test compares this table with the commands. `_allow` names
-options that have an effect whatever else holds. Some of them allow something (`--trust`,
-`--normal`, `--split none`) or state something that is checked (`--entry`, `--shape`): they are no
-mistake where nothing would have been refused without them.
+Add a line here for each new option: a test compares this table with the commands. `_allow` names
+options that always have an effect. Some of them allow something (`--trust`, `--normal`, `--split
+none`) or state something that is checked (`--entry`, `--shape`): they are accepted even if nothing
+would have been refused without them.
 """
 
 from collections.abc import Mapping
@@ -50,15 +50,17 @@ def _allow(*names: str) -> OptionNeeds:
 COMMON = _allow("--json", "--quiet", "--verbose", "--help-all")
 """The options of every command."""
 
-_FILE_CALIBRATES = ForbidsAll(("--calibration",), "the file of `--calibration` holds the scales")
+_FILE_CALIBRATES = ForbidsAll(
+    ("--calibration",), "the file of `--calibration` already has the scales"
+)
 _CALIBRATES: Needs = (_FILE_CALIBRATES, INT8_TARGET, FRESH_CALIBRATION)
 _TABLE_ONLY: Needs = (
     ForbidsAll(("--json",), "`--json` prints every layer"),
     ForbidsAll(("--quiet",), "`--quiet` prints no layers"),
 )
-_PICTURE = Choice("--format", ("svg", "png", "pdf"), "only pictures have it")
+_PICTURE = Choice("--format", ("svg", "png", "pdf"), "it is only for figures (svg, png, pdf)")
 _GRAPH = Choice(
-    "--stage", ("float", "fused", "ready", "int8"), "the stage `spec` is the text of the file"
+    "--stage", ("float", "fused", "ready", "int8"), "the stage `spec` is text, not a graph"
 )
 _COMPUTED = AnyOf(
     (
@@ -69,10 +71,10 @@ _COMPUTED = AnyOf(
 )
 _SWEEP = RequiresAny(("--sweep",))
 _NO_BOARD = (
-    ForbidsAll(("--ssh",), "a board chooses its own instructions"),
-    ForbidsAll(("--adb",), "a board chooses its own instructions"),
+    ForbidsAll(("--ssh",), "a board uses its own instruction set"),
+    ForbidsAll(("--adb",), "a board uses its own instruction set"),
 )
-_MASK_FILE = ForbidsAll(("--mask",), "the file of `--mask` says what is tissue")
+_MASK_FILE = ForbidsAll(("--mask",), "the tissue comes from the file of `--mask`")
 _CALIBRATION_READ = ForbidsAll(("--calibration",), "with `--calibration` no images are read")
 _TISSUE = ("--rule", "--least-region", "--fill-holes", "--grow")
 _WEIGHT_PLOTS, _MAPS, _PRECISION = (
@@ -82,9 +84,9 @@ _LABELLED = ("confusion", "tsne", "scatter")
 _NETWORK_PLOTS = OfKind((*_LABELLED, *_MAPS, *_PRECISION))
 _PLOT_IMAGES: Needs = (_NETWORK_PLOTS, ForKind(_WEIGHT_PLOTS, (_CALIBRATION_READ,)), UNNAMED_IMAGES)
 _PLOT_WEIGHTS: Needs = (_NETWORK_PLOTS, SPECS)
-_SERVED = ForbidsAll(("--output",), "`--output` writes the page, and serves nothing")
+_SERVED = ForbidsAll(("--output",), "with `--output` the page is written and not served")
 _CHECKPOINT = RequiresAny(("--spec",))
-_ONNX = ForbidsAll(("--spec",), "`--spec` is of a network that is known")
+_ONNX = ForbidsAll(("--spec",), "it is only for ONNX files, and `--spec` imports a checkpoint")
 
 OPTIONS: Mapping[str, OptionNeeds] = {
     "init": _allow("--labels", "--size"),
@@ -119,14 +121,14 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "train": {
         "--split": (SHARES_USED,),
         "--epochs": (FIXED_EPOCHS,),
-        "--seed": (ForbidsAll(("--sweep",), "the sweep's file lists the seeds"),),
-        "--resume": (ForbidsAll(("--sweep",), "a sweep always resumes what is not finished"),),
+        "--seed": (ForbidsAll(("--sweep",), "the sweep file lists the seeds"),),
+        "--resume": (ForbidsAll(("--sweep",), "a sweep always resumes unfinished trainings"),),
         "--qat": (RequiresAny(("--weights",)),),
         "--dask": (_SWEEP,),
-        "--slurm": (_SWEEP, ForbidsAll(("--dask",), "`--dask` says where trainings run")),
+        "--slurm": (_SWEEP, ForbidsAll(("--dask",), "`--dask` runs the trainings")),
         "--workers": (
             _SWEEP,
-            Choice("--dask", ("local",), "it counts the processes of a Dask cluster here"),
+            Choice("--dask", ("local",), "it is the number of processes of `--dask local`"),
         ),
         **_allow(
             "--data", "--recipe", "--output", "--max-time", "--weights", "--threads", "--device",
@@ -151,7 +153,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--replay": (RUNNABLE_TARGET,),
         "--tool": (PACKAGE_TARGET,),
         "--include-images": (INT8_TARGET, PACKAGE_TARGET),
-        "--cache": (ForbidsAll(("--verify-passes",), "passes that are verified have to run"),),
+        "--cache": (ForbidsAll(("--verify-passes",), "`--verify-passes` uses no cache"),),
         **_allow(
             "--target", "--weights", "--seed", "--precision", "--set", "--strict", "--output",
             "--name", "--agree", "--report", "--passes", "--verify-passes", "--require-signature",
@@ -180,11 +182,11 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--seed": (SPECS,),
         "--set": (SPECS,),
         "--strict": (SPEC_OR_FITTED,),
-        "--fit": (BUNDLES, ForbidsAll(("--carry",), "`--carry` brings what was fitted before")),
+        "--fit": (BUNDLES, ForbidsAll(("--carry",), "`--carry` copies earlier fits")),
         "--carry": (BUNDLES, ONE_NETWORK),
         "--positive": (RequiresAny(("--fit",)),),
         "--sensitivity": (RequiresAny(("--fit",)),),
-        "--side": (ForbidsAll(("--fit",), "`--fit` fits to `val` and judges by `test`"),),
+        "--side": (ForbidsAll(("--fit",), "`--fit` uses `val` to fit and `test` to evaluate"),),
         "--saturation": (ONE_NETWORK,),
         "--calibration": (RequiresAny(("--saturation",)), SPECS),
         "--trust": (SOME_BUNDLE,),
@@ -198,7 +200,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     },
     "bench": {
         "--runs": (TIMED_BUNDLE,),
-        "--ssh": (ForbidsAll(("--adb",), "`--adb` names the board"),),
+        "--ssh": (ForbidsAll(("--adb",), "the board is chosen by `--adb`"),),
         "--benchmark-model": (RequiresAny(("--ssh", "--adb")), BOARD_RUNNER),
         "--isa": _NO_BOARD,
         **_allow("--threads", "--adb", "--trust"),
@@ -237,7 +239,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "slide run": {
         "--mask": (ONE_SLIDE,),
         "--steps": (_MASK_FILE, ONE_SLIDE),
-        "--slurm": (ForbidsAll(("--dask",), "`--dask` says where slides run"),),
+        "--slurm": (ForbidsAll(("--dask",), "`--dask` runs the slides"),),
         **dict.fromkeys(_TISSUE, (_MASK_FILE,)),
         **_allow(
             "--at", "--patch", "--stride", "--mpp", "--mask-mpp", "--least-tissue", "--tumour",
@@ -266,7 +268,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "dev cache": {},
     "dev cache clear": {},
 }  # fmt: skip
-"""The needs of each option by command, without those in `COMMON`."""
+"""The needs of each option, by command. `COMMON` has the options of all commands."""
 
 MAIN: Mapping[str, tuple[str, ...]] = {
     "show": (
@@ -310,7 +312,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
         "--mpp", "--output",
     ),
 }  # fmt: skip
-"""The options that `--help` shows of commands with more than ten; `--help-all` shows all."""
+"""For commands with more than ten options, those that `--help` shows; `--help-all` shows all."""
 
 
 def find_needs(command: str) -> OptionNeeds:

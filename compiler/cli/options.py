@@ -1,7 +1,7 @@
-"""The options that several commands share, in groups: each field is an option of a command.
+"""Groups of options that several commands share: each field is an option of a command.
 
-A command takes a group as a parameter, such as `source: SpecOptions`. `parameters.expand` hands
-Typer the group's fields as options, and the command the filled record.
+A command has a group as a parameter, such as `source: SpecOptions`. `parameters.expand` gives Typer
+the fields of the group as options, and the command the filled record.
 """
 
 from dataclasses import dataclass
@@ -31,30 +31,33 @@ class ReportOptions(Report):
     """How much a command reports, and in which form: the options of every command."""
 
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say more; trace our own failures.")
+        bool,
+        typer.Option("--verbose", "-v", help="Print details, and a traceback if tcc itself fails."),
     ] = False
 
 
 def split_words(option: str, text: str | None) -> tuple[str, ...]:
-    """Return what an option says between commas, nothing where it is not given.
+    """Return the comma-separated words of an option; nothing if it is not given.
 
     Raises:
-        UserError: One is empty, or comes twice (E0601).
+        UserError: A word is empty or occurs twice (E0601).
     """
     if text is None:
         return ()
     parts = tuple(part.strip() for part in text.split(","))
     if not all(parts) or len(set(parts)) < len(parts):
         raise fail(
-            "E0601", f"`{option}` takes different words", make_command_span(f"{option} {text}")
+            "E0601",
+            f"`{option}` takes a comma-separated list without empty or repeated words",
+            make_command_span(f"{option} {text}"),
         )
     return parts
 
 
 def complete_spec(incomplete: str) -> list[str]:
-    """Return the names of known specs that begin so."""
+    """Return the names of known specs with this prefix."""
     from tcc.compiler.zoo import shipped
 
     known_names = (*shipped.list_specs(), *(path.parent.name for path in shipped.list_trained()))
@@ -67,8 +70,8 @@ SpecArgument = Annotated[
         metavar="SPEC",
         show_default=False,
         autocompletion=complete_spec,
-        help="A spec file or the name of a known spec or trained network; without it, the project "
-        "file's.",
+        help="A spec file, or the name of a known spec or trained network. Default: the spec "
+        "of the project file.",
     ),
 ]
 Settings = Annotated[
@@ -77,32 +80,32 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         show_default=False,
-        help="Set a parameter of the spec; may be repeated.",
+        help="Set a parameter of the spec. Can be repeated.",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Take warnings about the spec as errors.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings about the spec as errors.")]
 
 
 @dataclass(frozen=True)
 class SpecOptions:
-    """The spec that a command works on, its parameters, and whether its warnings are errors."""
+    """The spec of a command, its parameters, and whether its warnings are errors."""
 
     spec: SpecArgument = None
     settings: Settings = None
     strict: Strict = False
 
     def choose(self) -> ChosenSpec:
-        """Return the spec that the command line names, or else the project file.
+        """Return the spec of the command line, or else of the project file.
 
         Raises:
-            UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
+            UserError: There is none, it has an error, or, with `strict`, it has a warning.
         """
         return chosen_spec.choose_spec(self.spec, self.settings, self.strict)
 
 
 @dataclass(frozen=True)
 class WeightOptions:
-    """The weights of a network: a file, or random ones of a seed."""
+    """The weights of a network: a file, or random weights with a seed."""
 
     weights: Annotated[
         Path | None,
@@ -110,7 +113,8 @@ class WeightOptions:
             "--weights",
             metavar="FILE",
             show_default=False,
-            help="Weights as safetensors; without them, the project file's, or random ones.",
+            help="Weights file (safetensors). Default: the project file's or the trained "
+            "network's weights, or random weights.",
         ),
     ] = None
     seed: Annotated[
@@ -120,20 +124,20 @@ class WeightOptions:
             metavar="N",
             min=0,
             show_default=False,
-            help="Take random weights of this seed.",
+            help="Use random weights with this seed.",
         ),
     ] = None
 
     def load(self, report: Report, choice: ChosenSpec) -> "WeightSource":
-        """Return the weights for a spec; random ones are announced on standard error.
+        """Return the weights for a spec; random weights are reported on standard error.
 
         Raises:
-            UserError: Both are asked for (E0601), or the file does not fit the spec.
+            UserError: A file and a seed are given (E0601), or the file does not fit the spec.
         """
         return weights_and_images.load_weights(report, choice, self.weights, self.seed)
 
     def find_file(self, choice: ChosenSpec) -> Path | None:
-        """Return the weights that are named, or the project's; None for random or the zoo's."""
+        """Return the weights file of the options or the project; None for random or zoo weights."""
         return weights_and_images.find_weights_file(choice, self.weights, self.seed)
 
 
@@ -143,8 +147,8 @@ Split = Annotated[
         "--split",
         metavar="RUN|none",
         show_default=False,
-        help="The run of `tcc train` whose split holds, by its folder or split.csv; without it, "
-        "that of the folder in which the weights lie.",
+        help="Use the split of this `tcc train` run: its folder or split.csv. Default: the "
+        "run in which the weights are. With `none`, ignore that split.",
     ),
 ]
 CalibrationFile = Annotated[
@@ -153,14 +157,14 @@ CalibrationFile = Annotated[
         "--calibration",
         metavar="FILE",
         show_default=False,
-        help="Integers as a file says that `tcc calibrate` wrote; without it, calibrate here.",
+        help="Calibration file that `tcc calibrate` wrote. Without it, `tcc build` calibrates.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """The images that calibrate a network, and by which method."""
+    """The calibration images and the calibration method."""
 
     data: Annotated[
         Path | None,
@@ -168,8 +172,8 @@ class CalibrationOptions:
             "--data",
             metavar="DIR",
             show_default=False,
-            help="Images to calibrate with: a folder, a folder of class folders, or an .npz file; "
-            "without it, the project file's.",
+            help="Calibration images: a folder, a folder of class folders, or an .npz file. "
+            "Default: the project file's.",
         ),
     ] = None
     split: Split = None
@@ -179,30 +183,30 @@ class CalibrationOptions:
             "--method",
             metavar="M",
             show_default=False,
-            help=f"{', '.join(METHOD_NAMES[:-1])} or {METHOD_NAMES[-1]}; without it, "
-            f"{DEFAULT.name}.",
+            help=f"Calibration method: {', '.join(METHOD_NAMES[:-1])} or {METHOD_NAMES[-1]}. "
+            f"Default: {DEFAULT.name}.",
         ),
     ] = None
     guard: Annotated[
         bool,
         typer.Option(
             "--guard/--no-guard",
-            help="Give way to min-max where images held out show that a method is worse, or take "
-            "the method's own scales whatever they lose.",
+            help="Use min-max instead of a method that is worse on held-out images; or "
+            "always use the method's own scales.",
         ),
     ] = True
     min_images: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, help="Refuse fewer different images than N, by their pixels."
+            metavar="N", min=1, help="Fail if fewer than N images differ in their pixels."
         ),
     ] = 1
 
     def find_method(self) -> "Method":
-        """Return the method that is named, or the default, with or without its guard.
+        """Return the named method, or the default one, with or without its guard.
 
         Raises:
-            UserError: There is none of that name (E0617), or nothing guards it (E0601).
+            UserError: There is no such method (E0617), or it has no guard (E0601).
         """
         from tcc.compiler.driver.calibration import find_method
 
@@ -219,7 +223,7 @@ def _complete_target(incomplete: str) -> list[str]:
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """The targets, and the precision at which they are built."""
+    """The targets, and their precision."""
 
     targets: Annotated[
         list[str] | None,
@@ -228,19 +232,23 @@ class TargetOptions:
             metavar="T[,T...]",
             show_default=False,
             autocompletion=_complete_target,
-            help="What to build for (see `tcc targets`); may be repeated.",
+            help="Target to build for (see `tcc targets`). Can be repeated.",
         ),
     ] = None
     precision: Annotated[
         str | None,
-        typer.Option(metavar="P", show_default=False, help="Precision; fp32 by default."),
+        typer.Option(
+            metavar="P",
+            show_default=False,
+            help="Precision. Default: fp32, or the first one of a target without fp32.",
+        ),
     ] = None
 
 
 def _complete_pass(incomplete: str) -> list[str]:
     from tcc.compiler.passes import PASSES, PIPELINES
 
-    # Shells complete whole words: what is before the last comma is repeated.
+    # Shells complete whole words, so repeat everything before the last comma.
     prefix, comma, partial_name = incomplete.rpartition(",")
     names = [*PIPELINES, *(graph_pass.name for graph_pass in PASSES)]
     return [f"{prefix}{comma}{name}" for name in names if name.startswith(partial_name)]
@@ -248,7 +256,7 @@ def _complete_pass(incomplete: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PassChoice:
-    """The passes that run in place of the usual ones, and whether each is checked."""
+    """Passes that replace the default ones, and whether each is checked."""
 
     passes: Annotated[
         str | None,
@@ -257,19 +265,21 @@ class PassChoice:
             metavar="P[,P...]",
             show_default=False,
             autocompletion=_complete_pass,
-            help="Run these passes or pipelines instead of the usual ones (see `tcc dev passes`).",
+            help="Run these passes or pipelines instead of the default ones (see `tcc dev "
+            "passes`).",
         ),
     ] = None
     verify_passes: Annotated[
         bool,
         typer.Option(
             "--verify-passes",
-            help="Run the graph before and after each pass on a random input, and compare.",
+            help="Run the graph before and after each pass on a random input, and compare "
+            "the outputs.",
         ),
     ] = False
 
     def create_options(self, report: Report) -> PassOptions:
-        """Return how models go through passes."""
+        """Return the pass options of a model."""
         return PassOptions(self.passes, self.verify_passes, report)
 
 
@@ -280,15 +290,15 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Run a program that was not built here, now and later; and take a signature whose key "
-        "is not known.",
+        help="Run a program that was not built on this machine, and remember this for later "
+        "runs. Also accept a signature by an unknown key.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class ProgramOptions:
-    """How the program in a bundle runs, and whether one of others may."""
+    """How the program of a bundle runs, and whether one from another machine may run."""
 
     isa: Annotated[
         str | None,
@@ -296,7 +306,8 @@ class ProgramOptions:
             "--isa",
             metavar="NAME",
             show_default=False,
-            help="Use these instructions, not the best that this processor has: x86-64-v2, ...",
+            help="Use this instruction set instead of the best one of this processor: "
+            "x86-64-v2, ...",
         ),
     ] = None
     trust: Trust = False
@@ -304,32 +315,33 @@ class ProgramOptions:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where many tasks run: here, on a Dask cluster, or as jobs of Slurm."""
+    """Where many tasks run: on this machine, on a Dask cluster, or as Slurm jobs."""
 
     dask: Annotated[
         str | None,
         typer.Option(
             metavar="local|ADDRESS",
             show_default=False,
-            help="Run on a Dask cluster: processes here, or tcp://HOST:PORT.",
+            help="Run on a Dask cluster: `local` starts processes on this machine; or "
+            "tcp://HOST:PORT.",
         ),
     ] = None
     slurm: Annotated[
         str | None,
         typer.Option(
-            metavar="PARTITION", show_default=False, help="Run as jobs of a Slurm partition."
+            metavar="PARTITION", show_default=False, help="Run as jobs in this Slurm partition."
         ),
     ] = None
 
     def create_task_place(self, folder: Path, workers: int) -> "TaskLocation":
-        """Return where tasks run, as the options say; `folder` is where Slurm's logs go."""
+        """Return where tasks run, as the options choose; `folder` gets the logs of Slurm."""
         from tcc.compiler.support.task_runners import TaskLocation
 
         return TaskLocation(folder, self.dask, self.slurm, workers)
 
 
 SlidesArgument = Annotated[
-    list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
+    list[Path], typer.Argument(metavar="SLIDE", help="Slide files.", show_default=False)
 ]
 StepsOption = Annotated[
     Path | None,
@@ -337,14 +349,14 @@ StepsOption = Annotated[
         "--steps",
         metavar="DIR",
         show_default=False,
-        help="Write a picture of each step there.",
+        help="Write a figure of each step into this folder.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class TissueOptions:
-    """How the tissue of a slide is found, and how much of a patch has to be tissue."""
+    """How the tissue of a slide is found, and the smallest share of tissue in a patch."""
 
     mpp: Annotated[
         float | None,
@@ -354,27 +366,36 @@ class TissueOptions:
             min=0.01,
             max=100.0,
             show_default=False,
-            help="Micrometres of a pixel of the slide, where its file does not say it, or wrongly.",
+            help="Micrometres per pixel of the slide, if its file has none or a wrong value.",
         ),
     ] = None
     mask_mpp: Annotated[
         float,
-        typer.Option("--mask-mpp", metavar="UM", min=0.1, max=1000.0, help="The same of the mask."),
+        typer.Option(
+            "--mask-mpp",
+            metavar="UM",
+            min=0.1,
+            max=1000.0,
+            help="Micrometres per pixel of the mask.",
+        ),
     ] = 4.0
     rule: Annotated[
         str,
         typer.Option(
             "--rule",
             metavar="RULE",
-            help="What is tissue: `any`, what is dark in red, green or blue, or coloured; "
-            "`wide`, what is both; `paper`, what is coloured and dark in all three, which loses "
-            "pale tissue.",
+            help="Pixels that are tissue. `any`: dark in red, green or blue, or coloured. "
+            "`wide`: dark in one of the three, and coloured. `paper`: dark in all "
+            "three, and coloured; it misses pale tissue.",
         ),
     ] = "any"
     least_region: Annotated[
         float,
         typer.Option(
-            "--least-region", metavar="UM2", min=0.0, help="Leave out regions of a smaller area."
+            "--least-region",
+            metavar="UM2",
+            min=0.0,
+            help="Drop tissue regions with a smaller area.",
         ),
     ] = 0.0
     fill_holes: Annotated[
@@ -382,7 +403,8 @@ class TissueOptions:
         typer.Option("--fill-holes", metavar="UM2", min=0.0, help="Fill holes up to this area."),
     ] = 0.0
     grow: Annotated[
-        float, typer.Option("--grow", metavar="UM", min=0.0, help="Let tissue grow by so much.")
+        float,
+        typer.Option("--grow", metavar="UM", min=0.0, help="Extend the tissue by this distance."),
     ] = 0.0
     least_tissue: Annotated[
         float,
@@ -391,7 +413,7 @@ class TissueOptions:
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="The share of tissue from which a patch is taken.",
+            help="A patch is used if at least this share of it is tissue.",
         ),
     ] = 0.5
 
@@ -415,14 +437,14 @@ PatchSide = Annotated[
         min=1,
         max=8192,
         show_default=False,
-        help="The side of a patch, in pixels of `--at`.",
+        help="Side of a patch, in pixels of `--at`.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class PatchOptions:
-    """The patches of a slide: the size of their pixels, their side, and how they lie."""
+    """The patches of a slide: the size of their pixels, their side, and their distance."""
 
     at: Annotated[
         float,
@@ -432,8 +454,8 @@ class PatchOptions:
             min=0.01,
             max=1000.0,
             show_default=False,
-            help="Micrometres of a patch's pixel: those of the images that the network learned "
-            "from.",
+            help="Micrometres per pixel of the patches. Use the value of the network's "
+            "training images.",
         ),
     ]
     patch: PatchSide = None
@@ -443,12 +465,13 @@ class PatchOptions:
             metavar="PIXELS",
             min=1,
             show_default=False,
-            help="From a patch to the next; without it, `--patch`: less makes patches overlap.",
+            help="Distance between patches. Default: `--patch`. A smaller one makes patches "
+            "overlap.",
         ),
     ] = None
 
     def find_stride(self, side: int) -> int:
-        """Return from where to where patches of a side lie; no farther than it is wide (E0601)."""
+        """Return the distance between patches, at most their side (E0601)."""
         from tcc.compiler.slides import patch_request
 
         return patch_request.resolve_stride(side, self.stride)
@@ -456,20 +479,26 @@ class PatchOptions:
 
 @dataclass(frozen=True)
 class AreaOptions:
-    """Which areas that somebody drew on slides are tumour."""
+    """Which annotated areas of slides are tumour."""
 
     tumour: Annotated[
         list[str] | None,
         typer.Option(
-            "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
+            "--tumour",
+            metavar="CLASS",
+            show_default=False,
+            help="Annotation class that is tumour. Can be repeated.",
         ),
     ] = None
     other_classes: Annotated[
         list[str] | None,
         typer.Option(
-            "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
+            "--other",
+            metavar="CLASS",
+            show_default=False,
+            help="Annotation class that is not tumour. Can be repeated.",
         ),
     ] = None
     normal: Annotated[
-        bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
+        bool, typer.Option("--normal", help="Slides without annotations have no tumour.")
     ] = False

@@ -1,8 +1,8 @@
-"""Commands as Typer takes them: option groups expanded, text kept as it is, help in two sizes.
+"""Commands for Typer: option groups expanded, text passed unchanged, help in two sizes.
 
-Typer converts words with pydantic, even what is no option's value at all, and loading that takes a
-third of the time of `tcc check`. Words that are text or paths are converted here, all others by
-Typer, and so is text beyond ASCII, which may hold what is no character.
+Typer converts words with pydantic, even if they are not option values, and loading it takes a third
+of the time of `tcc check`. Text and paths are therefore converted here. Typer converts everything
+else, and text beyond ASCII, which can contain invalid characters.
 """
 
 import functools
@@ -26,9 +26,9 @@ REPLACED = {
     f"--{name.replace('_', '-')}": f"--floor {name}=VALUE"
     for name in ("min_cosine", "max_drop", "min_correlation", "max_error")
 }
-"""What stands for options of older versions."""
+"""Replacements for options of older versions."""
 _ALL = "tcc.help_all"
-"""The key of a context's `meta` that says that help shows every option."""
+"""Key of a context's `meta`: help shows every option."""
 
 
 def _show_all(context: typer.Context, is_requested: bool) -> None:
@@ -39,7 +39,7 @@ def _show_all(context: typer.Context, is_requested: bool) -> None:
 
 
 def _make_help_all(hidden: bool) -> inspect.Parameter:
-    """Return the option `--help-all`; it is hidden where `--help` shows every option already."""
+    """Return the option `--help-all`; it is hidden if `--help` shows every option already."""
     option = typer.Option(
         "--help-all", is_eager=True, callback=_show_all, help="Show every option.", hidden=hidden
     )
@@ -52,10 +52,10 @@ def _make_help_all(hidden: bool) -> inspect.Parameter:
 
 
 def expand(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for Typer: the fields of its option groups are options of its own.
+    """Return a command for Typer in which the fields of option groups are separate options.
 
-    A group is a dataclass as a parameter's type; its fields that are annotated for Typer are
-    options or arguments. Every command takes `--help-all` too.
+    A group is a dataclass as the type of a parameter. Its fields with Typer annotations are options
+    or arguments. Every command gets `--help-all` too.
     """
     parameters = inspect.signature(command).parameters
     groups = {
@@ -88,7 +88,7 @@ def _is_group(parameter: inspect.Parameter) -> bool:
 
 
 def _list_members(group: Any) -> Iterator[inspect.Parameter]:
-    """Yield the options and arguments of a group, as parameters."""
+    """Yield the options and arguments of a group as parameters."""
     for field in fields(group):
         if hasattr(field.type, "__metadata__"):
             default = inspect.Parameter.empty if field.default is MISSING else field.default
@@ -99,13 +99,13 @@ def _list_members(group: Any) -> Iterator[inspect.Parameter]:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a parameter's value is converted: text, paths and defaults here, else as Typer would."""
+    """How a parameter is converted: text, paths and defaults here, the rest by Typer."""
 
     annotation: Any
     create_fallback: Callable[[], Any]
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the value that the command gets."""
+        """Return the value for the command."""
         many = param.multiple or param.nargs == -1
         if value is None:
             return () if many else None
@@ -113,9 +113,11 @@ class Conversion:
             return value
         if self.annotation is Path and _is_plain_text(
             value
-        ):  # no command has Typer look at its paths
+        ):  # no command lets Typer check its paths
             return Path(value)
-        if type(value) is self.annotation and isinstance(value, int):  # a default: words are text
+        if type(value) is self.annotation and isinstance(
+            value, int
+        ):  # a default; typed words are text
             return value
         if self.annotation == list[str] and many and all(map(_is_plain_text, value)):
             return list(value)
@@ -127,14 +129,14 @@ def _is_plain_text(value: Any) -> bool:
 
 
 class Command(TyperCommand):
-    """A sub-command that loads pydantic for those words alone that have to be converted."""
+    """A subcommand that loads pydantic only for words that need conversion."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, `--help` included."""
+        """Return the parameters, including `--help`."""
         return keep_as_text(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """List the arguments, and the options that matter or, with `--help-all`, every option."""
+        """List the arguments and the main options, or every option with `--help-all`."""
         records = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
         arguments = [record for param, record in records if record and not _is_option(param)]
         options = {find_long_name(p): record for p, record in records if record and _is_option(p)}
@@ -154,7 +156,7 @@ class Command(TyperCommand):
                 formatter.write_text(f"--help-all shows {hidden_count} more options.")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help, which is no error, where no word follows and one has to."""
+        """Show the help, without an error, if no argument is given but one is required."""
         _show_help_alone(self, ctx, args)
         _refuse_replaced(args)
         return super().parse_args(ctx, args)
@@ -166,14 +168,14 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """A group of sub-commands that loads no pydantic for its own options."""
+    """A group of subcommands that does not load pydantic for its own options."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the group's own parameters, `--help` included."""
+        """Return the group's own parameters, including `--help`."""
         return keep_as_text(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help, which is no error, where no sub-command is named and one has to be."""
+        """Show the help, without an error, if a required subcommand is missing."""
         _show_help_alone(self, ctx, args)
         return super().parse_args(ctx, args)
 
@@ -185,23 +187,21 @@ def _show_help_alone(command: Any, context: Any, args: list[str]) -> None:
 
 
 def _refuse_replaced(args: list[str]) -> None:
-    """Say how an option of an older version is written now (E0601)."""
+    """Report the replacement of an option of an older version (E0601)."""
     for argument in args:
         if new := REPLACED.get(argument.partition("=")[0]):
             message = f"`{argument.partition('=')[0]}` is now `{new}`"
-            raise fail("E0601", message, make_command_span(argument), help=f"say `{new}`")
+            raise fail("E0601", message, make_command_span(argument), help=f"use `{new}`")
 
 
 def is_bare(context: typer.Context) -> bool:
-    """Whether a group is called by itself; options before a sub-command are refused (E0601)."""
+    """Whether a group is called without a subcommand; options before a subcommand fail (E0601)."""
     if context.invoked_subcommand is None:
         return True
-    if collect_options(context).typed:  # they would be read by the group alone, and lost
+    if collect_options(context).typed:  # only the group would read them
         name = find_command_name(context)
         help = f"such as `tcc {name} {context.invoked_subcommand} --json`"
-        raise fail(
-            "E0601", "options come after the sub-command", make_command_span(name), help=help
-        )
+        raise fail("E0601", "put options after the subcommand", make_command_span(name), help=help)
     return False
 
 
@@ -229,10 +229,10 @@ def collect_options(context: typer.Context) -> GivenOptions:
 
 
 def list_typed_options(context: typer.Context, without: Collection[str]) -> tuple[str, ...]:
-    """Return the typed options as they would be typed elsewhere, with paths that hold anywhere.
+    """Return the typed options for use in another folder, with absolute paths.
 
     Args:
-        context: The command's.
+        context: The context of the command.
         without: Names of parameters that are left out.
     """
     option_texts: list[str] = []
@@ -244,7 +244,7 @@ def list_typed_options(context: typer.Context, without: Collection[str]) -> tupl
         if value is True:
             option_texts.append(name)
         values = value if isinstance(value, list | tuple) else (value,)
-        # In one word: a value may begin with a dash.
+        # As one word, because a value can begin with a dash.
         option_texts += [
             f"{name}={option_value.resolve() if isinstance(option_value, Path) else option_value}"
             for option_value in values
@@ -272,7 +272,7 @@ def _is_option(param: Any) -> bool:
 
 
 def keep_as_text(params: list[Any]) -> list[Any]:
-    """Let plain text be the value of each of Typer's parameters, once."""
+    """Pass plain text unchanged to each of Typer's parameters, once."""
     for param in params:
         if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
             conversion = Conversion(param.type_descriptor.annotation, param.get_runtime_param)

@@ -1,4 +1,4 @@
-"""`tcc plot KIND`: pictures of training, of what networks tell apart, and of what integers lose."""
+"""`tcc plot KIND`: figures of training, of predictions and features, and of quantization error."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """What draws a picture, once `prepare` has computed what it shows, and its JSON document."""
+    """A function that computes a figure, and its JSON document."""
 
     prepare: Callable[[], "FigureBuilder"]
     document: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class PlotKind:
-    """A kind of picture: its words, what it shows, what makes it, and whether it takes one word."""
+    """A kind of figure: usage, summary, drawing function, and whether it takes one argument."""
 
     usage: str
     summary: str
@@ -47,11 +47,16 @@ def _plot_curves(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import training_curves
 
     if not request.arguments:
-        help = "name folders that `tcc train` wrote"
-        raise fail("E0601", "draw which runs?", make_command_span("plot curves"), help=help)
+        help = "name one or more folders that `tcc train` wrote"
+        raise fail(
+            "E0601", "no runs to draw are named", make_command_span("plot curves"), help=help
+        )
     if len(request.arguments) > training_curves.MAX_RUNS:
-        count = f"{len(request.arguments)} runs are more than {training_curves.MAX_RUNS}"
-        raise fail("E0601", f"{count}, which lines tell apart", make_command_span("plot curves"))
+        count = (
+            f"{len(request.arguments)} runs are too many to distinguish; at most "
+            f"{training_curves.MAX_RUNS} can be drawn"
+        )
+        raise fail("E0601", count, make_command_span("plot curves"))
     runs = [training_curves.read_log(Path(folder)) for folder in request.arguments]
     document = {"runs": [{"name": run.name, "epochs": len(run.epochs)} for run in runs]}
     return Plot(lambda: partial(training_curves.draw, runs), document)
@@ -109,7 +114,7 @@ def _plot_features(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import int8_plots
 
     if len(request.extra_paths) > 1:
-        message = f"feature maps are drawn of one image, and these are {len(request.extra_paths)}"
+        message = f"feature maps show one image, but {len(request.extra_paths)} images are named"
         raise fail("E0601", message, make_command_span("plot features"), help="name one image")
     network, int8, _, read_images = _quantize(request, use_test_images=not request.extra_paths)
     images = (
@@ -149,8 +154,10 @@ def _plot_scatter(request: PlotRequest) -> Plot:
 
     bundles = request.extra_paths
     if not bundles:
-        help = "name bundles of the network behind its spec"
-        raise fail("E0601", "draw which bundles?", make_command_span("plot scatter"), help=help)
+        help = "name one or more bundles of the network after its spec"
+        raise fail(
+            "E0601", "no bundles to draw are named", make_command_span("plot scatter"), help=help
+        )
     network = plot_inputs.load_network(request, "scatter", bundles)
     labelled = plot_inputs.load_labelled_images(request, network, request.max_images or 500)
     forms = {
@@ -167,14 +174,14 @@ def _plot_scatter(request: PlotRequest) -> Plot:
 def _quantize(
     request: PlotRequest, *, use_test_images: bool = False
 ) -> "tuple[PlottedNetwork, QuantizedNetwork, CalibrationSource, DataSet | None]":
-    """Return the network in floats and integers, and the images that were read.
+    """Return the network at fp32 and int8, and the images that were read.
 
-    Those of `train` calibrate where no calibration is given; beside one, those of `test` are read
-    if it is to be `use_test_images` by them, or one of them drawn.
+    Without a calibration file, the images of `train` calibrate. With one, the images of `test` are
+    read if `use_test_images` is set.
     """
     from tcc.compiler.plots import int8_plots
 
-    network = plot_inputs.load_network(request, "integers")
+    network = plot_inputs.load_network(request, "int8 plot")
     images: DataSet | None = None
     if request.calibration is None:
         images = plot_inputs.load_images(request, "train")
@@ -187,16 +194,16 @@ def _quantize(
 
 
 def _create_drawer(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Path], None]:
-    """Return what draws a kind of picture with matplotlib, and says where it is."""
+    """Return a function that draws a kind of figure with matplotlib and reports its path."""
 
     def draw(request: PlotRequest, out: Path) -> None:
         from tcc.compiler.plots import drawing
 
-        # Before the work that is drawn, which may take minutes.
+        # Check the path before the work, which can take minutes.
         drawing.check(out)
         plot = make(request)
         with request.report.track_stages() as stages:
-            stages("picture", 0, 1)
+            stages("figure", 0, 1)
             drawing.write(plot.prepare(), out)
             stages.finish_stage()
         request.report.print_text(str(out))
@@ -206,7 +213,7 @@ def _create_drawer(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest
 
 
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
-    """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
+    """Draw the cosines of int8 and fp32 outputs that `tcc calibrate` and `tcc build` measured."""
     from tcc.compiler.driver import calibration
     from tcc.compiler.ir.target import MIN_COSINE
     from tcc.compiler.report import calibration_report
@@ -216,12 +223,15 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     if not request.arguments:
         help = "name files that `tcc calibrate` wrote, or bundles"
         raise fail(
-            "E0601", "draw which calibrations?", make_command_span("plot cosines"), help=help
+            "E0601",
+            "no calibrations to draw are named",
+            make_command_span("plot cosines"),
+            help=help,
         )
     if out.suffix not in (".png", ".svg"):
         at, help = make_command_span(f"--output {out}"), "such as `-o cosines.png`"
-        raise fail("E0601", "a picture is a .png or a .svg", at, help=help)
-    # A picture may be drawn over again, whatever made the one that is there.
+        raise fail("E0601", "a figure is a .png or .svg file", at, help=help)
+    # Any existing figure may be replaced.
     atomic_files.check_target(out, atomic_files.allow_replacing)
     named_paths, policy = (
         [_split_name(argument) for argument in request.arguments],
@@ -233,7 +243,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
         for cosine in calibration.read_cosines(Path(path), devices.find_precision, policy)
     ]
     bars = _name_bars(cosines)
-    picture = calibration.draw_bars(out, "cosine of integers and floats", bars)
+    picture = calibration.draw_bars(out, "cosine of int8 and fp32 outputs", bars)
     atomic_files.write_file(out, picture)
     report = request.report
     report.print_text(str(out))
@@ -244,17 +254,17 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
 
 
 def _split_name(argument: str) -> tuple[str, str]:
-    """Return the name of the data and the path; a path that exists needs no name."""
+    """Return the name of the data set and the path; a path that exists needs no name."""
     name, mark, path = argument.partition("=")
-    # A file's name may hold a `=`.
+    # The name of a file can contain `=`.
     return ("", argument) if not mark or Path(argument).exists() else (name, path)
 
 
 def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...]":
-    """Return a bar each, called by what tells it from the others."""
+    """Return one bar per cosine, with only what distinguishes it from the others as its name."""
     from tcc.compiler.figures.scene import Bar
 
-    # Only what differs is named: a bar of one network on one data set needs its name alone.
+    # A bar of one network on one data set needs only the network's name.
     sets = Counter(
         network
         for network, _ in {
@@ -294,17 +304,19 @@ KINDS = {
     ),
     "tsne": PlotKind(
         "NETWORK",
-        "images as points: outputs, or a layer's features",
+        "t-SNE of outputs or of a layer's features",
         _create_drawer(_plot_tsne),
         takes_one=True,
     ),
     "gradcam": PlotKind(
         "SPEC IMAGE...",
-        "where a layer speaks for a class, by Grad-CAM",
+        "Grad-CAM: image regions that a layer uses for a class",
         _create_drawer(_plot_gradcam),
     ),
     "cam": PlotKind(
-        "SPEC IMAGE...", "class activation, of a mean of the last maps", _create_drawer(_plot_cam)
+        "SPEC IMAGE...",
+        "class activation map of a network that ends in a mean of its last maps",
+        _create_drawer(_plot_cam),
     ),
     "features": PlotKind(
         "SPEC IMAGE", "feature maps in float and int8", _create_drawer(_plot_features)
@@ -314,25 +326,27 @@ KINDS = {
     ),
     "weights": PlotKind(
         "SPEC",
-        "histograms of weights, float and int8",
+        "histograms of weights in float and int8",
         _create_drawer(_plot_weights),
         takes_one=True,
     ),
     "scatter": PlotKind(
-        "SPEC BUNDLE...", "outputs of bundles against the spec's", _create_drawer(_plot_scatter)
+        "SPEC BUNDLE...",
+        "outputs of bundles against the spec's outputs",
+        _create_drawer(_plot_scatter),
     ),
     "errors": PlotKind(
-        "SPEC", "the noise of integers by layer", _create_drawer(_plot_errors), takes_one=True
+        "SPEC", "quantization noise of each layer", _create_drawer(_plot_errors), takes_one=True
     ),
     "cosines": PlotKind(
         "[DATA=]FILE...", "cosines of calibration files and bundles", _draw_cosines
     ),
 }
-"""The kinds, in the order in which help lists them."""
+"""The kinds, in the order of the help."""
 DATA_KINDS = ("confusion", "tsne", "filters", "weights", "errors")
-"""Kinds that take one network, and images by `--data` alone."""
+"""Kinds that take one network, and images only by `--data`."""
 OVERLAY_KINDS = ("gradcam", "cam")
-"""Kinds that are drawn over images."""
+"""Kinds that draw over images."""
 WIDTH = max(len(f"{name} {kind.usage}") for name, kind in KINDS.items()) + 2
 EPILOG = "\n".join(
     [
@@ -341,11 +355,11 @@ EPILOG = "\n".join(
         *(f"  {f'{name} {kind.usage}':<{WIDTH}}{kind.summary}" for name, kind in KINDS.items()),
     ]
 )
-"""The kinds, a line each, at the end of the command's help; \\b keeps the lines as they are."""
+"""The kinds, one per line, at the end of the help; \\b keeps the line breaks."""
 
 
 def _check_kind(name: str) -> str:
-    """Return the name of a kind, before anything else is looked at; refuse others (E0601)."""
+    """Return the name of a kind; refuse an unknown one before anything else (E0601)."""
     if name in KINDS:
         return name
     nearest_name = find_nearest_name(name, KINDS)
@@ -370,7 +384,7 @@ Kind = Annotated[
         show_default=False,
         callback=_check_kind,
         autocompletion=_complete_kind,
-        help="What to draw; the kinds are listed below.",
+        help="Kind of figure, as listed below.",
     ),
 ]
 InputArgument = Annotated[
@@ -378,8 +392,8 @@ InputArgument = Annotated[
     typer.Argument(
         metavar="NETWORK|IMAGE",
         show_default=False,
-        help="Networks first: specs, names of known specs, bundles, runs or calibrations; without "
-        "a spec, the project file's. Then images: files, or folders of them.",
+        help="Networks first: specs, names of known specs, bundles, runs or calibrations. "
+        "Default: the spec of the project file. Then images: files, or folders of them.",
     ),
 ]
 DataOption = Annotated[
@@ -388,8 +402,8 @@ DataOption = Annotated[
         "--data",
         metavar="DIR",
         show_default=False,
-        help="A data set in place of named images: a folder of class folders, or an .npz file; "
-        "without it, the project file's.",
+        help="Data set instead of named images: a folder of class folders, or an .npz file. "
+        "Default: the project file's.",
     ),
 ]
 CalibrationOption = Annotated[
@@ -398,7 +412,7 @@ CalibrationOption = Annotated[
         "--calibration",
         metavar="FILE",
         show_default=False,
-        help="A calibration; without it, the images calibrate.",
+        help="Calibration file. Default: calibrate with the images.",
     ),
 ]
 Layer = Annotated[
@@ -406,27 +420,30 @@ Layer = Annotated[
     typer.Option(
         metavar="PATH",
         show_default=False,
-        help="A layer, by its path in the spec; without it, the last maps, the first and last "
-        "convolution, or the outputs.",
+        help="Path of a layer in the spec. Default: the last feature maps, the first and "
+        "last convolution, or the outputs.",
     ),
 ]
 ClassOption = Annotated[
     str | None,
     typer.Option(
-        "--class", metavar="NAME", show_default=False, help="A class; without it, the predicted."
+        "--class",
+        metavar="NAME",
+        show_default=False,
+        help="Class to explain. Default: the predicted class.",
     ),
 ]
 MaxImages = Annotated[
     int | None,
-    # As many as t-SNE places in bearable time: `MOST` of `plots/embedding.py`.
+    # As many as t-SNE can embed in reasonable time: `MAX_POINTS` of `plots/network_plots.py`.
     typer.Option(
         "--images",
         metavar="N",
         min=1,
         max=5000,
         show_default=False,
-        help="Take the first N images at most; without it, 16 of a data set for overlays, 2000 for "
-        "tsne, 500 for scatter, or all.",
+        help="Use at most the first N images. Default: 16 of a data set for overlays, 2000 "
+        "for tsne, 500 for scatter, otherwise all.",
     ),
 ]
 ImageOption = Annotated[
@@ -440,7 +457,7 @@ Out = Annotated[
         "-o",
         metavar="FILE",
         show_default=False,
-        help="The picture: a .png or .svg file; KIND.png by default.",
+        help="Figure to write, a .png or .svg file. Default: KIND.png.",
     ),
 ]
 
@@ -463,9 +480,9 @@ def plot(
     weights: WeightOptions,
     report: ReportOptions,
 ) -> None:
-    """Draw training, or what networks see, as PNG or SVG.
+    """Draw training curves, predictions, features or quantization error as PNG or SVG.
 
-    A program that was not built here runs only with --trust.
+    A program that was not built on this machine runs only with --trust.
     """
     plot_kind = KINDS[kind]
     request = PlotRequest(
@@ -473,8 +490,8 @@ def plot(
         images, layer, class_name, calibration, tsne_seed, image,
     )  # fmt: skip
     if plot_kind.takes_one and len(request.arguments) > 1:
-        message = f"`tcc plot {kind}` takes one network, and images with --data alone"
-        help = "name a data set with --data" if kind in DATA_KINDS else "remove the other words"
+        message = f"`tcc plot {kind}` takes one network, and images only with --data"
+        help = "name a data set with --data" if kind in DATA_KINDS else "remove the other arguments"
         raise fail(
             "E0601",
             message,

@@ -1,4 +1,4 @@
-"""`tcc run`: classes and probabilities of images, by a bundle's own artifact."""
+"""`tcc run`: classify images with the artifact of a bundle."""
 
 import math
 import os
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Input
 
 BATCH = 8
-"""Most images handed to the artifact at a time."""
+"""Most images in one batch."""
 BATCH_BYTES = 1 << 26
-"""Bytes of pixels beyond which a batch is full."""
+"""A batch with more bytes of pixels than this is full."""
 
 Images = Annotated[
     list[Path],
     typer.Argument(metavar="IMAGE", help="Image files, or folders of them.", show_default=False),
 ]
 Top = Annotated[
-    int, typer.Option("--top", metavar="N", min=1, help="How many classes to print of an image.")
+    int, typer.Option("--top", metavar="N", min=1, help="Number of classes to print per image.")
 ]
 
 
@@ -45,7 +45,8 @@ def run(
 ) -> None:
     """Classify images with a bundle.
 
-    It runs the artifact in the bundle; a program that was not built here only with --trust.
+    The artifact in the bundle runs. A program that was not built on this machine runs only with
+    --trust.
     """
     from tcc.compiler.data.confined_images import DECODERS
 
@@ -71,7 +72,7 @@ def run(
 
 
 def _expand_images(report: Report, images: Sequence[Path]) -> list[Path]:
-    """Return image files; a folder stands for those in it and below, sorted."""
+    """Return image files; a folder is replaced by its images, also those in subfolders, sorted."""
     from tcc.compiler.support.image_folders import list_images
 
     paths: list[Path] = []
@@ -104,7 +105,7 @@ def _predict_images(
 def _iterate_batches(
     report: Report, source: "Input", paths: Sequence[Path]
 ) -> "Iterator[tuple[Sequence[Path], list[np.ndarray]]]":
-    """Yield image files with their pixels, some at a time, fewer where they are large."""
+    """Yield batches of image files with their pixels; batches of large images are smaller."""
     start = 0
     batch: list[np.ndarray] = []
     for end, path in enumerate(paths, 1):
@@ -117,17 +118,16 @@ def _iterate_batches(
 def _read_image(
     report: Report, source: "Input", path: Path, next_paths: Sequence[Path]
 ) -> "np.ndarray":
-    """Return the pixels of an image file that the network takes, and say what is lost of it.
+    """Return the pixels of an image file, and warn about lost information.
 
     Raises:
-        UserError: What is wrong with this one, and with others that were to come with it.
+        UserError: The errors of this image and of the others in its batch.
     """
     try:
         return _decode_image(report, source, path)
     except UserError as error:
         problems = [*error.diagnostics]
-    # Of all images that were to run together, so that a folder with two broken ones is mended in
-    # one go.
+    # Check the complete batch, so that a user can fix all broken images at once.
     for next_path in next_paths:
         try:
             _decode_image(report, source, next_path)
@@ -141,7 +141,7 @@ def _decode_image(report: Report, source: "Input", path: Path) -> "np.ndarray":
     from tcc.compiler.data.dataset import check_image
     from tcc.compiler.support.image_folders import group_remarks
 
-    # Read once: a pipe or a file that grows would be another one the second time.
+    # Read once: a pipe or a growing file would differ the second time.
     content = image_files.read_bytes(path)
     pixels = check_image(confined_images.decode(content, str(path)), source, str(path))
     report.warn_grouped(group_remarks([(str(path), confined_images.collect_remarks(content))]))
@@ -194,5 +194,5 @@ def _describe_output(prediction: "Prediction") -> Mapping[str, Any]:
 
 
 def _to_json_number(number: float) -> float | None:
-    """Return a number as JSON has it: none that is not finite."""
+    """Return a number for JSON; None if it is not finite."""
     return number if math.isfinite(number) else None

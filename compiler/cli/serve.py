@@ -1,4 +1,4 @@
-"""`tcc serve`: the page of a bundle for `web`, or of a slide and its heat map, on this machine."""
+"""`tcc serve`: serve the page of a web bundle, or of a slide and its heat map, on this machine."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,23 +24,30 @@ PageArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FOLDER",
-        help="A bundle for `web`, or what `tcc slide run` wrote of a slide.",
+        help="A bundle for `web`, or a result of `tcc slide run`.",
         show_default=False,
     ),
 ]
 ViewedSlide = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[SLIDE]", help="The slide's file, of a result of `tcc slide run`.",
+        metavar="[SLIDE]", help="The file of the slide, for a result of `tcc slide run`.",
         show_default=False,
     ),
 ]  # fmt: skip
 Host = Annotated[
     str,
-    typer.Option("--host", metavar="ADDRESS", help="Address to listen on: others may be let in."),
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="Address to listen on. An address other than 127.0.0.1 can let other machines in.",
+    ),
 ]
 Port = Annotated[
-    int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")
+    int,
+    typer.Option(
+        "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 picks a free one."
+    ),
 ]
 FinestPixel = Annotated[
     float | None,
@@ -50,12 +57,12 @@ FinestPixel = Annotated[
         min=0.01,
         max=1000.0,
         show_default=False,
-        help="Micrometres of the finest pixel of a slide's page, rounded down to a power of two of "
-        "the slide's; without it, the patches' own.",
+        help="Micrometres per pixel of the finest level of a slide's page, rounded down to a "
+        "power of two of the slide's pixels. Default: that of the patches.",
     ),
 ]
 SkipDamaged = Annotated[
-    bool, typer.Option("--skip-damaged", help="Show what is damaged of a slide white.")
+    bool, typer.Option("--skip-damaged", help="Show damaged parts of a slide in white.")
 ]
 PageOut = Annotated[
     Path | None,
@@ -64,7 +71,8 @@ PageOut = Annotated[
         "-o",
         metavar="DIR",
         show_default=False,
-        help="Write a slide's page there instead of serving it: it works without a server.",
+        help="Write a slide's page into this folder instead of serving it. It works without "
+        "a server.",
     ),
 ]
 
@@ -82,9 +90,10 @@ def serve(
 ) -> None:
     """Serve the page of a bundle, or of a slide with its heat map.
 
-    It serves until it is interrupted: only the page's own files, and to this machine alone unless
-    `--host` says more. With --output a slide's page is written instead: DIR/index.html for any
-    browser, and overlay.tif, a pyramidal image of both, for slide viewers.
+    The server runs until it is interrupted. It serves only the page's own files, and only to this
+    machine unless `--host` allows more. With --output a slide's page is written instead:
+    DIR/index.html for any browser, and overlay.tif, a pyramidal image of slide and heat map for
+    slide viewers.
     """
     option_requirements.set_facts({SLIDE_PAGE: slide is not None})
     if slide is None:
@@ -120,7 +129,7 @@ def serve(
 def _open_view(
     report: Report, folder: Path, slide: Path, at: float | None, *, skips: bool
 ) -> "Iterator[tuple[SlideView, Any]]":
-    """Give the view of a slide and its result, while the slide is open."""
+    """Yield the view of a slide and its result while the slide is open."""
     from tcc.compiler.slides import saved_result, slide_file, slide_viewer
 
     slide_result = saved_result.read_result(folder)
@@ -136,7 +145,7 @@ def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
     pyramid = view.pyramid
     columns, rows = pyramid.count_tiles(pyramid.depth)
     pixel, page = pyramid.side * view.slide_result.mpp, folder / PAGE
-    report.print_text(f"{page}: open it in a browser; its pixels are {pixel:g} um wide")
+    report.print_text(f"{page}: open it in a browser; its finest pixels are {pixel:g} um wide")
     document = {"page": str(page), "micrometres_per_pixel": pixel, "tiles": columns * rows}
     report.print_document(document)
 
@@ -146,8 +155,8 @@ def _run_bundle_server(report: Report, folder: Path, host: str, port: int) -> No
     from tcc.compiler.targets import devices
 
     if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():
-        help = f"name its file too: `tcc serve {folder} SLIDE`"
-        message = "this is the result of a slide"
+        help = f"add the slide's file: `tcc serve {folder} SLIDE`"
+        message = "this folder is the result of a slide, but the slide is not named"
         raise fail("E0601", message, make_file_span(str(folder)), help=help)
     bundle, _ = devices.load_bundle(folder, devices.create_signature_policy())
     with create_server(bundle, host, port) as listening:
@@ -159,21 +168,21 @@ def _run_server(report: Report, listening: "StaticServer", document: Mapping[str
 
     if listening.host not in LOOPBACK:
         report.warn_text(
-            "whoever reaches this machine can open the page; over http, browsers do not let it"
-            " use the camera there"
+            "every machine that can reach this one can open the page; browsers block "
+            "the camera over http there"
         )
     report.print_text(listening.url)
     report.print_document({"url": listening.url, **document})
-    sys.stdout.flush()  # whoever waits for it through a pipe goes on from here
-    report.print_note("Ctrl-C ends it")
+    sys.stdout.flush()  # a reader of a pipe waits for this line
+    report.print_note("press Ctrl-C to stop the server")
     listening.serve_forever()
 
 
 def create_server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
-    """Return what serves the page of a bundle.
+    """Return a server for the page of a bundle.
 
     Raises:
-        UserError: It has no page (E0659), or the address cannot be listened on (E0661).
+        UserError: The bundle has no page (E0659), or the address cannot be used (E0661).
     """
     from tcc.compiler.bundle.bundle_folder import MODEL
     from tcc.compiler.bundle.manifest import NAME
@@ -190,17 +199,17 @@ def create_server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
 def create_file_server(
     files: Mapping[str, Path], page: str, host: str, port: int, *, inline_styles: bool = False
 ) -> "StaticServer":
-    """Return what serves files, and sends who asks for no file to `page`.
+    """Return a server for files that redirects all other requests to `page`.
 
     Raises:
-        UserError: The address cannot be listened on (E0661).
+        UserError: The address cannot be used (E0661).
     """
     from tcc.compiler.support.static_server import StaticServer
 
     try:
         return StaticServer(host, port, files, page, inline_styles=inline_styles)
-    except (OSError, TypeError, ValueError) as error:  # a name that is no name is one of these
-        reason = getattr(error, "strerror", None) or "it is no address"
+    except (OSError, TypeError, ValueError) as error:  # an invalid name raises one of these
+        reason = getattr(error, "strerror", None) or "it is not an address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"
         help = "choose another with --port, or --port 0 for a free one"
         raise fail("E0661", message, make_command_span("--port"), help=help) from error

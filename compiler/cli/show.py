@@ -1,4 +1,4 @@
-"""`tcc show`: a network's graph as text, ONNX or a picture, and what a bundle says of itself."""
+"""`tcc show`: show a network's graph as text, ONNX or a figure, and the summary of a bundle."""
 
 import re
 from pathlib import Path
@@ -27,44 +27,47 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model
 
 
-# A file that `-o` names is replaced only if it is of this form: a slip of the keyboard must not
-# cost a user's own file.
+# `-o` replaces an existing file only if it has this form, so that a typing mistake does not destroy
+# a user's file.
 _OUTPUT_PATTERN = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
     rb"|<!-- tcc show -->\n|%PDF-1\.\d\n.*(% tcc show|/Creator \(tcc show\))"
     rb"|\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0tcc show",
     re.DOTALL,
 )
-"""How each kind of file that `show` writes begins; a PDF names its creator near its end."""
+"""How each kind of file that `show` writes begins; a PDF has its creator near its end."""
 
 
 StageOption = Annotated[
     Stage,
     typer.Option(
         "--stage",
-        help="The spec's canonical text; the float graph as written, as devices run it, or ready "
-        "for calibration; the integer program, which needs --calibration.",
+        help="Stage to show. spec: its canonical text. float: the graph as written. fused: "
+        "the graph as devices run it. ready: the graph for calibration. int8: the int8 "
+        "program, which needs --calibration.",
     ),
 ]
 FormatOption = Annotated[
     GraphFormat,
-    typer.Option("--format", help="Text, ONNX, or a picture; ONNX, PNG and PDF need -o."),
+    typer.Option("--format", help="Text, ONNX, or a figure. ONNX, PNG and PDF need -o."),
 ]
 LevelOption = Annotated[
     Level | None,
     typer.Option(
         "--level",
         show_default=False,
-        help="What a picture shows: blocks (unless told), or every operation.",
+        help="Level of a figure: blocks or every operation. Default: block.",
     ),
 ]
 DirectionOption = Annotated[
     Direction | None,
     typer.Option(
-        "--direction", show_default=False, help="Where a picture's values flow to; down by default."
+        "--direction", show_default=False, help="Flow direction of a figure. Default: down."
     ),
 ]
-LegendOption = Annotated[bool, typer.Option("--legend", help="Explain a picture's colours.")]
+LegendOption = Annotated[
+    bool, typer.Option("--legend", help="Add a legend of the colours to a figure.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -72,7 +75,7 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         show_default=False,
-        help="Write there instead of printing.",
+        help="Write to this file instead of printing.",
     ),
 ]
 
@@ -91,9 +94,9 @@ def show(
     passes: PassChoice,
     report: ReportOptions,
 ) -> None:
-    """Show a spec's graph, or what a bundle holds.
+    """Show a spec's graph, or the summary and graph of a bundle.
 
-    SPEC may also be a bundle's folder.
+    SPEC can also be the folder of a bundle.
     """
     pass_options = passes.create_options(report)
     options = ShowOptions(
@@ -129,7 +132,7 @@ def show(
 
 def _print(report: Report, rendered: ShowResult) -> None:
     if rendered.binary:
-        message = f"{rendered.binary.upper()} is not text"
+        message = f"{rendered.binary.upper()} is binary and cannot be printed"
         raise fail(
             "E0601", message, make_command_span(f"--format {rendered.binary}"), help="add `-o FILE`"
         )
@@ -159,9 +162,9 @@ def _show_spec(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) ->
 
 
 def _lower_model(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) -> "Model":
-    """Return the model after the passes of the stage, or those that are asked for instead.
+    """Return the model after the passes of the stage, or after the requested ones instead.
 
-    Its weights are placeholders where nobody gave any and only the graph is looked at.
+    Its weights are placeholders if none are given and only the graph is shown.
     """
     from tcc.compiler.data.weights import make_placeholders
     from tcc.compiler.ir.graph import Model
@@ -180,7 +183,7 @@ def _lower_model(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) 
             graph, load_weights(report, chosen_spec, options.weights, options.seed).tensors
         )
     else:
-        # Nobody sees a number of theirs, and drawing those of VGG16 takes seconds.
+        # The values are not shown, and random weights of VGG16 take seconds.
         model = Model(graph, make_placeholders(graph))
     match options.stage:
         case Stage.FLOAT:
@@ -196,7 +199,7 @@ def _lower_model(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) 
 def _quantize_model(
     report: Report, chosen_spec: ChosenSpec, options: ShowOptions, path: Path
 ) -> "Model":
-    """Return the integer program that a calibration file makes of a spec."""
+    """Return the int8 program of a spec and a calibration file."""
     from tcc.compiler.driver import pipeline
     from tcc.compiler.quant import calibration_document, calibration_file
     from tcc.compiler.quant.program.quantize import quantize
@@ -234,7 +237,7 @@ def _draw_picture(graph: "Graph", options: ShowOptions, doc: str) -> ShowResult:
                 render_pdf(draw_scene(graph, picture_options), graph.name), {}, options.format
             )
         case GraphFormat.TEXT | GraphFormat.ONNX:
-            raise UnhandledError("kind of picture", options.format)
+            raise UnhandledError("figure format", options.format)
         case _:
             assert_never(options.format)
 
@@ -274,11 +277,11 @@ def _describe_graph(graph: "Graph", stage: Stage) -> dict[str, Any]:
 
 
 def _check_replaceable(path: Path) -> str | None:
-    """Let what an earlier `show` wrote be replaced: a printed graph, a bundle's, or our ONNX."""
+    """Allow replacing only a file that an earlier `show` wrote."""
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(max(0, path.stat().st_size - 4096))
         tail = file.read()
     if not head or _OUTPUT_PATTERN.match(head + tail):
         return None
-    return "it is there already, and no graph that tcc wrote"
+    return "it exists already, and `tcc show` did not write it"

@@ -1,4 +1,4 @@
-"""What `tcc show` shows of a bundle: what it says of itself, and its graph."""
+"""What `tcc show` prints of a bundle: its summary and its graph."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,10 +18,10 @@ MAX_BYTES = 1 << 26
 
 
 def render_bundle(folder: Path, options: ShowOptions) -> ShowResult:
-    """Return what a bundle says of itself, before the graph of one stage.
+    """Return the summary of a bundle and the graph of one stage.
 
     Raises:
-        UserError: It is no whole bundle, or has no such stage.
+        UserError: The bundle is incomplete, or has no such stage.
     """
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.support import json_records, regular_files
@@ -41,8 +41,13 @@ def render_bundle(folder: Path, options: ShowOptions) -> ShowResult:
         or not stage_graphs
     ):
         stages = " and ".join(sorted(path.stem for path in graphs))
-        message = f"a bundle holds its graph as text of the stages {stages}"
-        raise fail("E0601", message, make_command_span(str(folder)), help="show the spec itself")
+        message = f"a bundle contains its graph only as text, of the stages {stages}"
+        raise fail(
+            "E0601",
+            message,
+            make_command_span(str(folder)),
+            help="show the spec instead, or choose one of these stages with --stage",
+        )
     with regular_files.open_file(folder / stage_graphs[0]) as stream:
         graph = replace_unprintable(stream.read(MAX_BYTES).decode(errors="replace"))
     summary = "".join(f"# {line}\n" for line in _summarize(bundle.manifest))

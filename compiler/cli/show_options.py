@@ -1,4 +1,4 @@
-"""What `tcc show` is asked for, and what it then has."""
+"""The options and the result of `tcc show`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from tcc.compiler.support.diagnostics import fail, make_command_span
 
 
 class Stage(StrEnum):
-    """How far the compiler goes before the graph is shown."""
+    """The compiler stage of the graph that is shown."""
 
     SPEC = "spec"
     FLOAT = "float"
@@ -22,7 +22,7 @@ class Stage(StrEnum):
 
 
 class GraphFormat(StrEnum):
-    """What a graph is shown as."""
+    """The format of a graph."""
 
     TEXT = "text"
     ONNX = "onnx"
@@ -33,7 +33,7 @@ class GraphFormat(StrEnum):
 
 @dataclass(frozen=True)
 class ShowOptions:
-    """What is to be shown, and with which weights."""
+    """What to show, and with which weights."""
 
     stage: Stage
     format: GraphFormat
@@ -46,18 +46,20 @@ class ShowOptions:
     calibration: Path | None = None
 
     def check_output(self, output: Path | None) -> None:
-        """Refuse a file's name that ends as that of another format does (E0601)."""
+        """Refuse a file name with the suffix of another format (E0601)."""
         end = output.suffix.lower().removeprefix(".") if output else ""
         if end in set(GraphFormat) and end != self.format:
-            message = f"the format is `{self.format}`, and the file is named as {end.upper()}"
-            help = f"say `--format {end}`, or name the file otherwise"
+            message = (
+                f"the format is `{self.format}`, but the file name has the suffix of {end.upper()}"
+            )
+            help = f"use `--format {end}`, or another file name"
             raise fail("E0601", message, make_command_span(f"--output {output}"), help=help)
 
     def check(self) -> None:
-        """Refuse a stage that cannot be shown so."""
+        """Refuse a stage that these options cannot show."""
         if self.stage is Stage.INT8 and self.calibration is None:
             message = "the stage `int8` needs a calibration"
-            help = "name a file that `tcc calibrate` wrote, with --calibration"
+            help = "name a file that `tcc calibrate` wrote with --calibration"
             raise fail("E0601", message, make_command_span("--stage int8"), help=help)
         if self.format is not GraphFormat.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
@@ -66,7 +68,7 @@ class ShowOptions:
 
 @dataclass(frozen=True)
 class ShowResult:
-    """The bytes for a file, and the document for `--json`; those of a `binary` are no text."""
+    """The bytes for a file, and the document for `--json`; a `binary` result is not text."""
 
     content: bytes
     document: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""`tcc sign`: a signature beside each bundle, which says who made it."""
+"""`tcc sign`: sign bundles."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
 
 FINGERPRINT_DIGITS = 16
-"""Digits of a fingerprint that are shown."""
+"""Number of digits of a fingerprint that are shown."""
 MAX_RELEASE = 10**9
-"""Largest number of a release."""
+"""Largest release number."""
 
 BundlesArgument = Annotated[
     list[Path],
@@ -28,7 +28,7 @@ PrivateKey = Annotated[
         "--key",
         metavar="FILE",
         show_default=False,
-        help="Your private key: an elliptic curve's, in PEM, without a password.",
+        help="Your private elliptic curve key, in PEM, without a password.",
     ),
 ]
 RunnerKey = Annotated[
@@ -37,8 +37,8 @@ RunnerKey = Annotated[
         "--runner-key",
         metavar="FILE",
         show_default=False,
-        help="The private Ed25519 key that a program asks for which `tcc build "
-        "--require-signature` built: sign the program too.",
+        help="Private Ed25519 key for programs built with `tcc build --require-signature`: "
+        "sign the program too.",
     ),
 ]
 
@@ -50,7 +50,8 @@ Release = Annotated[
         metavar="N",
         min=1,
         max=MAX_RELEASE,
-        help="The release of the network: who has used a later one by your key refuses this one.",
+        help="Release number of the network. A user who has used a later release with your "
+        "key cannot use this one.",
     ),
 ]
 
@@ -63,15 +64,15 @@ def sign(
     *,
     report: ReportOptions,
 ) -> None:
-    """Sign bundles with a key of yours, so that others know who made them.
+    """Sign bundles with your key, so that users know who made them.
 
-    The signature, `model.sig`, is in the format of the OpenSSF's model signing. Whoever uses the
-    bundle, you too, trusts your public key once: `tcc trust add PUBLIC.pem --for NETWORK`.
-    `--runner-key` signs what the C program checks by itself when it starts.
+    The signature, `model.sig`, has the format of the OpenSSF's model signing. Everyone who uses the
+    bundle, including you, trusts your public key once: `tcc trust add PUBLIC.pem --for NETWORK`.
+    `--runner-key` creates the signature that the C program checks when it starts.
     """
     if key is None and runner_key is None:
-        help = "give `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
-        raise fail("E0601", "which key signs?", make_command_span("sign"), help=help)
+        help = "add `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
+        raise fail("E0601", "no key is given to sign with", make_command_span("sign"), help=help)
     signed = _sign_programs(report, bundles, runner_key) if runner_key else []
     document: dict[str, object] = {"fingerprint": None, "release": None}
     if key:
@@ -81,7 +82,7 @@ def sign(
 
 
 def _load(folders: list[Path]) -> "list[tuple[Bundle, Device]]":
-    """Return bundles, whole; what another signature says of them does not matter."""
+    """Return complete bundles, whatever their other signatures are."""
     from tcc.compiler.targets import devices
 
     return [devices.load_bundle(folder, None) for folder in folders]
@@ -91,15 +92,15 @@ def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]
     """Sign the programs of bundles, all or none."""
     from tcc.compiler.bundle import runner_key
 
-    # All are whole before any is signed.
+    # Check all bundles before any is signed.
     signatures = [(bundle, *runner_key.make_signature(bundle, device, key)) for bundle, device in
             _load(folders)]  # fmt: skip
     paths = [runner_key.store_signature(*signature) for signature in signatures]
     for path in paths:
         report.print_text(str(path))
     report.print_note(
-        "signed each program, which checks that when it starts: copy the signature along. "
-        "`eval --fit` changes the program: then sign again"
+        "signed each program; it checks the signature when it starts, so copy both to "
+        "the device. `eval --fit` changes the program: sign it again afterwards"
     )
     return paths
 
@@ -107,7 +108,7 @@ def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]
 def _sign_bundles(
     report: Report, folders: list[Path], key: Path, release: int, programs: list[Path]
 ) -> tuple[list[Path], dict[str, object]]:
-    """Sign all files of bundles; return the signatures, and what is reported of the key."""
+    """Sign all files of bundles; return the signatures, and what is reported about the key."""
     from tcc.compiler.bundle import runner_key, signed_files
 
     loaded = _load(folders)
@@ -123,7 +124,7 @@ def _sign_bundles(
     fingerprint = signed[0][1].fingerprint
     report.print_note(
         f"signed by key {fingerprint[:FINGERPRINT_DIGITS]}, release {release}; to use it "
-        "here or elsewhere: "
-        f"`tcc trust add PUBLIC.pem {' '.join(names)}`, with the public part of your key"
+        f"on this or another machine, run `tcc trust add PUBLIC.pem {' '.join(names)}` "
+        "with the public part of your key"
     )
     return [path for path, _ in signed], {"fingerprint": fingerprint, "release": release}

@@ -1,4 +1,4 @@
-"""`tcc slide eval`: how well results of slides agree with what is known of them."""
+"""`tcc slide eval`: compare slide results with annotations."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ ResultsArgument = Annotated[
     typer.Argument(
         metavar="RESULT",
         show_default=False,
-        help="Folders that `tcc slide run` wrote, a slide each.",
+        help="Folders that `tcc slide run` wrote, one per slide.",
     ),
 ]
 TruthOption = Annotated[
@@ -31,29 +31,34 @@ TruthOption = Annotated[
         "--truth",
         metavar="DIR",
         show_default=False,
-        help="Where SLIDE.geojson, SLIDE.xml, or SLIDE.png or SLIDE_mask.tif, white where tumour "
-        "is, say what of each slide is tumour.",
+        help="Folder with the tumour areas of each slide: SLIDE.geojson, SLIDE.xml, or a "
+        "mask SLIDE.png or SLIDE_mask.tif that is white for tumour.",
     ),
 ]
 Subset = Annotated[
-    bool, typer.Option("--subset", help="Judge these slides alone, where truth is given of more.")
+    bool,
+    typer.Option("--subset", help="Evaluate only these slides if the folder has areas of more."),
 ]
 MinProbability = Annotated[
     float,
     typer.Option(
-        "--least", metavar="P", min=0.0, max=1.0, help="The least probability of a detection."
+        "--least", metavar="P", min=0.0, max=1.0, help="Smallest probability of a detection."
     ),
 ]
 MinDistance = Annotated[
     float,
     typer.Option(
-        "--apart", metavar="UM", min=0.0, max=1e5, help="How far detections lie apart, or farther."
+        "--apart", metavar="UM", min=0.0, max=1e5, help="Smallest distance between detections."
     ),
 ]
 Join = Annotated[
     float,
     typer.Option(
-        "--join", metavar="UM", min=0.0, max=1e4, help="Tumours that lie closer are one lesion."
+        "--join",
+        metavar="UM",
+        min=0.0,
+        max=1e4,
+        help="Tumours with a smaller distance are one lesion.",
     ),
 ]
 Shortest = Annotated[
@@ -63,7 +68,7 @@ Shortest = Annotated[
         metavar="UM",
         min=0.0,
         max=1e5,
-        help="The length, so joined, from which on a lesion is counted.",
+        help="Smallest length of a lesion that is counted, after joining.",
     ),
 ]
 TIES = "of equal ones the first by rows"
@@ -81,11 +86,12 @@ def evaluate(
     drawing: AreaOptions,
     report: ReportOptions,
 ) -> None:
-    """Judge results of slides by what is known of these: patches, slides and lesions.
+    """Evaluate slide results against annotations: patches, slides and lesions.
 
-    A patch is tumour where half of it is. A slide is as likely tumour as its likeliest patch.
-    Lesions and sensitivities at false positives a slide are those of CAMELYON16. Detections are the
-    likeliest patches, none closer than --apart to a likelier one; each lies where its middle does.
+    A patch is tumour if at least half of it is. The score of a slide is the highest probability of
+    its patches. Lesions and the sensitivities at false positives per slide are those of CAMELYON16.
+    Detections are the patches with the highest probability, none closer than --apart to a more
+    probable one. The location of a detection is the centre of its patch.
     """
     from tcc.compiler.slides import annotations, saved_result, slide_evaluation, slide_truth
     from tcc.compiler.slides.slide_evaluation import EvaluatedSlides, LesionRule
@@ -117,9 +123,11 @@ def _report_slides(report: Report, judged_slides: "EvaluatedSlides", rule: "Lesi
     report.print_text(f"patches: {evaluation_tables.describe_accuracy(patches, 'patches')}")
     damaged = sum(slide.slide_result.summary.damaged for slide in judged_slides.slides)
     if damaged:
-        report.warn_text(f"{damaged:,} damaged patches were not classified, and are not judged")
+        report.warn_text(f"{damaged:,} damaged patches were not classified and are not evaluated")
     if not report.quiet:
-        report.print_text("intervals take patches for independent; those of one slide are not")
+        report.print_text(
+            "the intervals assume independent patches; patches of one slide are not independent"
+        )
         evaluation_tables.print_classes(report, patches, averages, "patches")
         report.print_text("")
     slides = _print_slides(report, judged_slides)
@@ -146,7 +154,7 @@ def _describe_patches(judged_classes: "ClassEvaluation", averages: Any) -> dict[
 
 
 def _print_slides(report: Report, judged_slides: "EvaluatedSlides") -> dict[str, Any]:
-    """Print how well slides are told apart; return the document of it."""
+    """Print how well slides with and without tumour are separated; return the document."""
     area, bounds = judged_slides.compute_auc()
     count, tumour = (
         len(judged_slides.slides),
@@ -156,7 +164,7 @@ def _print_slides(report: Report, judged_slides: "EvaluatedSlides") -> dict[str,
     area_text = evaluation_tables.render_figure(area, bounds)
     report.print_text(
         f"{text}; ROC-AUC {area_text}" if area is not None
-        else f"{text}: of one kind alone, which no ROC curve is of"
+        else f"{text}: all slides are of one kind, so there is no ROC curve"
     )  # fmt: skip
     return {
         "slides": count,
@@ -170,7 +178,7 @@ def _print_slides(report: Report, judged_slides: "EvaluatedSlides") -> dict[str,
 def _print_lesions(
     report: Report, judged_slides: "EvaluatedSlides", rule: "LesionRule"
 ) -> dict[str, Any]:
-    """Print how many lesions are found; return the document of it."""
+    """Print how many lesions are found; return the document."""
     from tcc.compiler.reference.froc_curve import RATES
 
     counted_flags = [
@@ -181,13 +189,13 @@ def _print_lesions(
     report.print_text(f"lesions: {count:,}{short_note}")
     froc, normal_froc = judged_slides.compute_froc(), judged_slides.compute_froc(normal_only=True)
     if froc:
-        columns = ["false positives a slide", *(f"{rate:g}" for rate in RATES), "mean"]
+        columns = ["false positives per slide", *(f"{rate:g}" for rate in RATES), "mean"]
         rows = [_create_row("sensitivity", froc)]
         if normal_froc:
             rows.append(_create_row("on slides without tumour", normal_froc))
         report.print_table(columns, rows)
     else:
-        report.print_text("no lesion is counted: there is no sensitivity")
+        report.print_text("no lesion is counted, so there is no sensitivity")
     if not report.quiet:
         report.print_text("")
         _print_slide_table(report, judged_slides)
@@ -230,7 +238,7 @@ def _print_slide_table(report: Report, judged_slides: "EvaluatedSlides") -> None
 
 
 def _describe_slide(slide: "EvaluatedSlide") -> dict[str, Any]:
-    """Return what of a slide was found, what was not, and what should not have been."""
+    """Return the found and the missed lesions of a slide, and the false positives."""
     lesions = slide.lesions
     lesion_documents = []
     for number, (axis, counted, (x, y)) in enumerate(

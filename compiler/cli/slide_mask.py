@@ -1,4 +1,4 @@
-"""`tcc slide mask`: which parts of a slide are tissue, as a file that can be edited."""
+"""`tcc slide mask`: write the tissue of a slide as a mask that can be edited."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
     from tcc.compiler.slides.slide_file import Slide
 
-SlideArgument = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide's file.")]
+SlideArgument = Annotated[Path, typer.Argument(metavar="SLIDE", help="The file of a slide.")]
 MaskOut = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="FILE", help="The mask: a .png or .geojson file."),
+    typer.Option("--output", "-o", metavar="FILE", help="Mask to write, a .png or .geojson file."),
 ]
 PatchMpp = Annotated[
     float | None,
@@ -25,7 +25,8 @@ PatchMpp = Annotated[
         min=0.01,
         max=1000.0,
         show_default=False,
-        help="With --steps and --patch: micrometres of a patch's pixel, to draw patches too.",
+        help="With --steps and --patch: micrometres per pixel of a patch. Patches are then "
+        "drawn too.",
     ),
 ]
 
@@ -40,10 +41,10 @@ def write_mask(
     tissue: TissueOptions,
     report: ReportOptions,
 ) -> None:
-    """Find the tissue of a slide, and write it as a mask that can be edited.
+    """Find the tissue of a slide and write it as a mask that can be edited.
 
-    A .png mask has a pixel for each 4 micrometres (`--mask-mpp`), white where tissue is; a .geojson
-    one has outlines that QuPath reads and writes. `tcc slide run --mask` takes both.
+    A .png mask has one pixel per 4 micrometres (`--mask-mpp`), white for tissue. A .geojson mask
+    has outlines that QuPath can read and write. `tcc slide run --mask` accepts both.
     """
     from tcc.compiler.slides import (
         mask_files,

@@ -1,4 +1,4 @@
-"""`tcc slide patches`: images to train on, cut from slides on which tumours are drawn around."""
+"""`tcc slide patches`: cut training images from slides with annotated tumours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,22 +28,28 @@ Folder = Annotated[
         "--annotations",
         metavar="DIR",
         show_default=False,
-        help="Where SLIDE.geojson or SLIDE.xml lie; without it, beside the slides.",
+        help="Folder of SLIDE.geojson or SLIDE.xml. Default: that of the slides.",
     ),
 ]
 MostOf = Annotated[
     int | None,
-    typer.Option("--most", metavar="N", min=1, show_default=False, help="Most patches of a label."),
+    typer.Option(
+        "--most",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Largest number of patches per label.",
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Another one takes other patches.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the choice of patches.")]
 PatchesOut = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the images.")
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images.")
 ]
 
 
 @dataclass(frozen=True)
 class TrainingPatchOptions(PatchOptions):
-    """The patches that are cut to train on, whose side is always said."""
+    """The patches to cut for training; their side must be given."""
 
     patch: Annotated[
         int,
@@ -52,7 +58,7 @@ class TrainingPatchOptions(PatchOptions):
             metavar="PIXELS",
             min=1,
             max=8192,
-            help="The side of a patch, in pixels of --at.",
+            help="Side of a patch, in pixels of --at.",
         ),
     ]
 
@@ -69,10 +75,10 @@ def write_patches(
     tissue: TissueOptions,
     report: ReportOptions,
 ) -> None:
-    """Cut images to train on from slides with annotations: as many of tumour as of normal tissue.
+    """Cut balanced training images from annotated slides.
 
-    DIR gets the folders tumour and normal, and an index.csv, by which `tcc train` keeps the patches
-    of a slide on one side of its split.
+    DIR gets the folders tumour and normal, with the same number of patches, and an index.csv. With
+    it, `tcc train` keeps all patches of a slide in the same split.
     """
     from tcc.compiler.slides import annotations as areas
     from tcc.compiler.slides import patch_request, slide_file, training_patches
@@ -110,16 +116,19 @@ def write_patches(
 
 @dataclass(frozen=True)
 class _AnnotatedSlide:
-    """The file that says what of a slide is tumour, if one does, and what its classes mean."""
+    """The annotations file of a slide, if any, and the meaning of its classes."""
 
     file: Path | None
     classes: "AreaClasses"
 
 
 def _refuse_missing(path: Path) -> None:
-    message = "nobody drew on this slide what is tumour"
-    label = f"there is no {path.stem}.geojson or {path.stem}.xml"
-    help = "name their folder with --annotations; with --normal such slides are free of tumour"
+    message = "this slide has no annotations"
+    label = f"{path.stem}.geojson and {path.stem}.xml do not exist"
+    help = (
+        "name the folder of the annotations with --annotations; or add --normal if slides "
+        "without annotations have no tumour"
+    )
     raise fail("E1314", message, make_file_span(str(path)), label=label, help=help)
 
 
@@ -165,11 +174,11 @@ def _report_patches(
     report.print_text(f"{out}: {summary} patches of {len(labelled_grids):,} slides")
     if not any(written_counts.values()):
         reason = (
-            "patches of one label alone teach nothing"
+            "only one label has patches, which is not enough to train on"
             if any(all_counts.values())
-            else "no patch of either label holds enough tissue"
+            else "no patch has enough tissue"
         )
-        report.warn_text(f"{reason}: none was written")
+        report.warn_text(f"no patch was written: {reason}")
     slides = [
         {"slide": grid.path.name, **{label: len(grid.cells[label]) for label in LABELS}}
         for grid in selected_grids

@@ -1,4 +1,4 @@
-"""`tcc slide run`: a bundle's own artifact over the tissue of whole slides."""
+"""`tcc slide run`: run a bundle's artifact on the tissue of whole slides."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 ARCHIVE_OPTIONS = frozenset(
     {"dask", "json", "out", "quiet", "slurm", "steps", "verbose", "workers"}
 )
-"""Options of an archive that each of its slides' own commands does not have, or differently."""
+"""Options of a run over several slides that the command of one slide lacks or has differently."""
 SlidesAndFolders = Annotated[
     list[Path],
-    typer.Argument(metavar="SLIDE", help="Slides' files, and folders of them.", show_default=False),
+    typer.Argument(metavar="SLIDE", help="Slide files, and folders of them.", show_default=False),
 ]
 MaskFile = Annotated[
     Path | None,
@@ -42,7 +42,7 @@ MaskFile = Annotated[
         "--mask",
         metavar="FILE",
         show_default=False,
-        help="What is tissue: a file of `tcc slide mask`, edited or not. For one slide.",
+        help="Tissue mask of one slide: a file that `tcc slide mask` wrote, edited or not.",
     ),
 ]
 Tumour = Annotated[
@@ -50,7 +50,8 @@ Tumour = Annotated[
     typer.Option(
         metavar="CLASS",
         show_default=False,
-        help="A class that is tumour; may be repeated. Without it, labels must say so themselves.",
+        help="Class of the network that is tumour. Can be repeated. Default: the classes "
+        "with a label that means tumour.",
     ),
 ]
 Threshold = Annotated[
@@ -60,12 +61,11 @@ Threshold = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="The probability of tumour from which on a patch is; without it, the class that it "
-        "is taken for decides.",
+        help="A patch is tumour from this probability on. Default: the predicted class decides.",
     ),
 ]
 SkipDamaged = Annotated[
-    bool, typer.Option("--skip-damaged", help="Leave out, and count, patches that are damaged.")
+    bool, typer.Option("--skip-damaged", help="Skip and count damaged patches.")
 ]
 Workers = Annotated[
     int,
@@ -73,11 +73,17 @@ Workers = Annotated[
         metavar="N",
         min=1,
         max=256,
-        help="How many processes classify: here in all, on a cluster for each slide.",
+        help="Number of classifying processes: in total on this machine, per slide on a cluster.",
     ),
 ]
 SlidesOut = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Where each slide's folder goes.")
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder for the results, with one subfolder per slide.",
+    ),
 ]
 
 
@@ -99,17 +105,17 @@ def run(
     cluster: ClusterOptions,
     report: ReportOptions,
 ) -> None:
-    """Classify the tissue of slides patch by patch, and draw where tumour is likely.
+    """Classify slides patch by patch, and draw tumour heat maps.
 
-    It runs the artifact in the bundle; a program that was not built here only with --trust. A run
-    that was interrupted goes on where it was, when it is given again; what is
-    finished is not repeated.
+    Only patches with tissue are classified. The artifact in the bundle runs. A program that was not
+    built on this machine runs only with --trust. Repeat the command to continue an interrupted run;
+    finished slides are not repeated.
     """
     from tcc.compiler.slides import slide_archive, slide_file
     from tcc.compiler.slides.patch_request import MaskRequest, PatchRequest
     from tcc.compiler.slides.slide_processing import SlideRequest
 
-    # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
+    # Check this here for a clear error; other processes of the run use the same packages.
     slide_file.require_modules(*slide_file.PACKAGES)
     task_place = cluster.create_task_place(out / ".tcc-slides", workers)
     archive = slide_archive.list_slides(slides, out)
@@ -141,7 +147,7 @@ def run(
 def _load_rule(
     report: Report, bundle: Path, tumour: Sequence[str], threshold: float | None, *, trust: bool
 ) -> "tuple[Bundle, Device, TumourRule]":
-    """Return the bundle, its target, and when a patch is tumour."""
+    """Return the bundle, its target, and the rule for a tumour patch."""
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.slides import tumour_classes
 
@@ -152,7 +158,8 @@ def _load_rule(
     tumour_rule = tumour_classes.build_rule(loaded_bundle.manifest, tumour, threshold, str(bundle))
     if not tumour_rule.is_user_named:
         report.print_note(
-            f"tumour by its label: {', '.join(tumour_rule.labels[n] for n in tumour_rule.classes)}"
+            "classes that are tumour, by their labels: "
+            f"{', '.join(tumour_rule.labels[n] for n in tumour_rule.classes)}"
         )
     return loaded_bundle, device, tumour_rule
 
@@ -163,10 +170,10 @@ def finish_run(
     run_info: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> None:
-    """Print the document of a run, or raise what is wrong with some of its slides.
+    """Print the document of a run, or raise the errors of its slides.
 
     Raises:
-        Rejected: Not all slides have a result.
+        Rejected: Some slides have no result.
     """
     slides = range(len(outcome.slides))
     failed = [

@@ -1,4 +1,4 @@
-"""`tcc train --sweep`: many trainings, and a table of what they came to."""
+"""`tcc train --sweep`: run many trainings and print a table of their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What is swept, and where; `options` are the options of every training, as they are typed."""
+    """The trainings of a sweep, and where they run; `options` are those of each, as typed."""
 
     file: Path
     spec: Path
@@ -38,11 +38,11 @@ def list_sweep_options(
     *,
     tensorboard: bool,
 ) -> tuple[str, ...]:
-    """Return the options that every training of a sweep has, with paths that hold anywhere.
+    """Return the options of every training of a sweep, with absolute paths.
 
     Args:
-        chosen_spec: The spec, and the project that may name the images.
-        data_options: What the command line says of images, weights and settings.
+        chosen_spec: The spec, and the project that can name the images.
+        data_options: The images, weights and settings of the command line.
         qat: The calibration to train with.
         extra_options: Other options by name; those without a value are left out.
         tensorboard: Whether events are written.
@@ -67,9 +67,9 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     """Run every training that is not finished, and write and print the table.
 
     Args:
-        report: Where results and warnings are told.
-        stages: Told of each training.
-        request: The sweep, and what each training has in common.
+        report: Prints results and warnings.
+        stages: Shows the progress.
+        request: The sweep, and the options of all trainings.
 
     Raises:
         UserError: The sweep is wrong (E1232), or a training failed (E1233).
@@ -87,7 +87,7 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     for settings in dict.fromkeys(trial.settings for trial in trials):
         load(
             request.spec, dict(setting.split("=", 1) for setting in settings)
-        )  # said before any work
+        )  # check before any work
     commands = [_write_command(request, trial) for trial in trials]
     trial_ends: dict[int, TrialOutcome] = {}
     with task_runners.open_runner(request.task_place, "run a sweep there") as run:
@@ -114,7 +114,7 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
 
 
 def _write_command(request: SweepRequest, trial: "Trial") -> "TrialCommand":
-    """Write a training's recipe, and return its words."""
+    """Write the recipe of a training, and return its command line."""
     from tcc.compiler.support import atomic_files
     from tcc.compiler.train import recipe as recipes
     from tcc.compiler.train.sweep import TrialCommand

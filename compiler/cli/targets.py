@@ -1,4 +1,4 @@
-"""`tcc targets`: what can be built, and what can run here."""
+"""`tcc targets`: list the targets, and what this machine can build and run."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def list_targets(*, report: ReportOptions) -> None:
-    """List what can be built, and what can run here."""
+    """List the targets, and what this machine can build and run."""
     from tcc.compiler.targets import devices
 
     documents = [_describe_target(device) for device in devices.list_devices()]
@@ -41,7 +41,7 @@ def _describe_target(device: "Device") -> dict[str, Any]:
         "precisions": [precision.name for precision in target.precisions],
         "calibrates": target.calibrates,
         "builds": builds and not any(tool.builds for tool in missing),
-        # What needs a tool that is not here runs nowhere here, whatever could be built.
+        # A target with a missing tool cannot run here, even if it can be built.
         "runs": target.runs and not missing,
         "missing": [asdict(tool) for tool in missing],
         "distribution": " ".join(device.distribution) if device.distribution else None,
@@ -63,15 +63,15 @@ def _print(report: Report, documents: list[dict[str, Any]]) -> None:
         if document["distribution"]:
             report.print_text(f"\n{document['name']} comes from {document['distribution']}.")
         if document["precisions"] and not document["runs"] and not document["missing"]:
-            report.print_text(f"\nNothing here runs what is built for {document['name']}.")
+            report.print_text(f"\nThis machine cannot run what is built for {document['name']}.")
     tools = {tool["name"]: tool for document in documents for tool in document["missing"]}
     for tool in tools.values():
-        report.print_text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
+        report.print_text(f"\n{tool['name']} is missing. It is needed to {tool['needed_for']}.")
         report.print_text(f"  install it: {tool['install']}")
 
 
 def _explain(report: Report, devices: "Sequence[Device]") -> None:
-    """Say what each precision is, with the targets that are built at it."""
+    """Print each precision with the targets that offer it."""
     targets_by_precision: dict[tuple[str, str], list[str]] = {}
     for device in devices:
         for precision in device.target.precisions:

@@ -1,4 +1,4 @@
-"""`tcc train`: from labelled images and a recipe to weights."""
+"""`tcc train`: train weights on labelled images with a recipe."""
 
 import re
 import sys
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from tcc.compiler.train.training_request import TrainingRequest
 
 RUNS = Path("runs")
-"""Where trainings go that are not given a folder."""
+"""Default folder of trainings."""
 SWEEP_OPTIONS = ("--threads", "--corrupt", "--max-time", "--device")
-"""Options that each training of a sweep has too."""
+"""Options that are passed to each training of a sweep."""
 _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ProgressObserver:
-    """Shows how far a training is: a bar on a terminal, and a line an epoch everywhere."""
+    """Shows the progress of a training: a bar on a terminal, and one line per epoch."""
 
     report: Report
     stages: Stages
 
     def report_step(self, completed_steps: int, total: int) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self.stages("training", completed_steps, total)
 
     def report_epoch(self, metrics: "EpochMetrics", epochs: int) -> None:
-        """Say how the epoch went."""
+        """Print the metrics of an epoch."""
         text = f"epoch {metrics.epoch}/{epochs}: loss {metrics.loss:.4f}"
         if metrics.val:
             text += f", validation accuracy {metrics.val.accuracy:.2%}"
@@ -70,9 +70,9 @@ Images = Annotated[
         "--data",
         metavar="DIR",
         show_default=False,
-        help="Labelled images: a folder with train, val and test, each of class folders; or of "
-        "class folders, or with an index.csv, which is split by the seed; without it, the "
-        "project file's.",
+        help="Labelled images: a folder with train, val and test, each with class folders; "
+        "or class folders or a folder with an index.csv, which the seed splits. "
+        "Default: the project file's.",
     ),
 ]
 SplitShares = Annotated[
@@ -80,7 +80,7 @@ SplitShares = Annotated[
     typer.Option(
         metavar="TRAIN,VAL,TEST",
         show_default=False,
-        help="Shares of a split by the seed, where the images have none; 70,15,15 by default.",
+        help="Shares of the split by the seed, if the images have no split. Default: 70,15,15.",
     ),
 ]
 RecipeOption = Annotated[
@@ -89,7 +89,7 @@ RecipeOption = Annotated[
         "--recipe",
         metavar="NAME|FILE",
         autocompletion=_complete_recipe,
-        help="How to train: a recipe file, or the name of a known recipe.",
+        help="Recipe: a file, or the name of a known recipe.",
     ),
 ]
 RunFolder = Annotated[
@@ -99,35 +99,44 @@ RunFolder = Annotated[
         "-o",
         metavar="DIR",
         show_default=False,
-        help="Folder for weights, metrics and report; runs/SPEC-RECIPE by default.",
+        help="Folder for weights, metrics and report. Default: runs/SPEC-RECIPE.",
     ),
 ]
 Epochs = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, max=100_000, show_default=False, help="Epochs, in the recipe's place."
+        metavar="N",
+        min=1,
+        max=100_000,
+        show_default=False,
+        help="Number of epochs, instead of the recipe's.",
     ),
 ]
 TrainingSeed = Annotated[
     int,
-    typer.Option("--seed", metavar="N", min=0, help="Seed of split, start, order and changes."),
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        help="Seed of the split, the initial weights, the image order and the augmentation.",
+    ),
 ]
 MaxTime = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
         show_default=False,
-        help="End after so long, as 90m or 1h30m, with a state that --resume goes on from.",
+        help="Stop after this time, such as 90m or 1h30m. --resume continues from there.",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the folder's training.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the training in the folder.")]
 StartWeights = Annotated[
     Path | None,
     typer.Option(
         "--weights",
         metavar="FILE",
         show_default=False,
-        help="Weights to start from; random ones by default.",
+        help="Weights to start from. Default: random weights.",
     ),
 ]
 Threads = Annotated[
@@ -137,7 +146,7 @@ Threads = Annotated[
         min=1,
         max=4096,
         show_default=False,
-        help="Threads; the same number gives the same weights again.",
+        help="Number of threads. The same number gives the same weights again.",
     ),
 ]
 TrainingDevice = Annotated[
@@ -145,17 +154,17 @@ TrainingDevice = Annotated[
     typer.Option(
         "--device",
         metavar="auto|cpu|cuda",
-        help="Where to train; by auto on a GPU that PyTorch finds, or else on the CPU.",
+        help="Device: auto uses a GPU if PyTorch finds one, otherwise the CPU.",
     ),
 ]
 CorruptImages = Annotated[
     str,
     typer.Option(
-        "--corrupt", metavar="refuse|skip", help="What is done about images that do not decode."
+        "--corrupt", metavar="refuse|skip", help="How to treat images that cannot be decoded."
     ),
 ]
 TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write events for TensorBoard beside the metrics.")
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard next to the metrics.")
 ]
 Qat = Annotated[
     Path | None,
@@ -163,7 +172,8 @@ Qat = Annotated[
         "--qat",
         metavar="FILE",
         show_default=False,
-        help="Train --weights as the integer program of this calibration (tcc calibrate).",
+        help="Quantization-aware training: train --weights as the int8 program of this "
+        "calibration (tcc calibrate).",
     ),
 ]
 SweepFile = Annotated[
@@ -172,11 +182,11 @@ SweepFile = Annotated[
         "--sweep",
         metavar="FILE",
         show_default=False,
-        help="Train every combination that this file lists, each in a folder of its own.",
+        help="Train every combination in this file, each in a separate folder.",
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(metavar="N", min=1, max=1024, help="Processes of `--dask local`.")
+    int, typer.Option(metavar="N", min=1, max=1024, help="Number of processes of `--dask local`.")
 ]
 
 
@@ -202,10 +212,10 @@ def train(
     cluster: ClusterOptions,
     report: ReportOptions,
 ) -> None:
-    """Train a spec's network on labelled images, by a recipe.
+    """Train a spec's network on labelled images with a recipe.
 
-    Validation images are judged after each epoch, test images at the end. The same seed, data,
-    recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
+    The validation images are evaluated after each epoch, the test images at the end. The same seed,
+    data, recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _require_torch()
     from tcc.compiler.train import checkpoint, run_folder
@@ -227,7 +237,7 @@ def train(
                 option_texts = list_sweep_options(
                     chosen_spec, options, qat, extra_options, tensorboard=tensorboard
                 )
-                # Here one after another: each training has all cores.
+                # On this machine one after another: each training uses all cores.
                 task_place = cluster.create_task_place(folder, workers if cluster.dask else 1)
                 swept(
                     report,
@@ -239,7 +249,7 @@ def train(
                 return
             run_folder.check_folder(folder, resume=resume)
             if run_folder.is_finished(folder):
-                report.print_note(f"{folder} is finished: nothing is trained")
+                report.print_note(f"{folder} has a finished training: nothing to do")
             chosen_spec, sides = train_data.split_images(report, stages, chosen_spec, options)
             setup = _TrainingSetup(
                 chosen_spec,
@@ -265,7 +275,7 @@ def train(
 
 @dataclass(frozen=True)
 class _TrainingSetup:
-    """What the command line asks for."""
+    """The training that the command line asks for."""
 
     chosen_spec: ChosenSpec
     recipe: "Recipe"
@@ -276,7 +286,7 @@ class _TrainingSetup:
 
 @contextmanager
 def _disable_output(*, speaks: bool) -> Iterator[None]:
-    """Have all processes but one say nothing, so that all is said once; errors end each of them."""
+    """Silence all processes but one, so that output appears once; errors end each process."""
     out, err = (sys.stdout, sys.stderr) if speaks else (None, None)
     with redirect_stdout(out), redirect_stderr(err):
         yield
@@ -286,7 +296,7 @@ def _read_calibration(path: Path | None) -> "CalibrationDocument | None":
     """Return the calibration to train with.
 
     Raises:
-        UserError: It is none (E0730).
+        UserError: The file is not a calibration (E0730).
     """
     from tcc.compiler.quant import calibration_document
 
@@ -294,10 +304,10 @@ def _read_calibration(path: Path | None) -> "CalibrationDocument | None":
 
 
 def _require_torch() -> None:
-    """Refuse to go on without PyTorch, which trains.
+    """Check that PyTorch is installed.
 
     Raises:
-        MissingTool: It is not installed.
+        MissingTool: It is not.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -310,7 +320,7 @@ def _require_torch() -> None:
 
 
 def _join_processes(device: str) -> "AbstractContextManager[World]":
-    """Join the processes of a training, each on the device that a word names."""
+    """Join the processes of a training, each on the named device."""
     from tcc.compiler.train import arithmetic, distributed
 
     return distributed.join_processes(
@@ -326,17 +336,19 @@ def _read_recipe(name: str, epochs: int | None) -> "Recipe":
 
 
 def _parse_seconds(text: str | None) -> float | None:
-    """Return the seconds that a time such as `1h30m` means.
+    """Return the seconds of a time such as `1h30m`.
 
     Raises:
-        UserError: It is no time (E0601).
+        UserError: The text is not a time (E0601).
     """
     if text is None:
         return None
     parts = _TIME.fullmatch(text)
     if not text or parts is None:
-        help = "such as 45s, 90m, 1h or 1h30m"
-        raise fail("E0601", "this is no time", make_command_span(f"--max-time {text}"), help=help)
+        help = "write a time such as 45s, 90m, 1h or 1h30m"
+        raise fail(
+            "E0601", "this is not a time", make_command_span(f"--max-time {text}"), help=help
+        )
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     return hours * 3600.0 + minutes * 60 + seconds
 
@@ -357,12 +369,12 @@ def _load_start_weights(
 def _create_request(
     report: Report, stages: Stages, setup: _TrainingSetup, split: "ImageSplit", corrupt: str
 ) -> "TrainingRequest":
-    """Return the request, its images decoded."""
+    """Return the request with decoded images."""
     from tcc.compiler.train.training_request import TrainingRequest
 
     spec = setup.chosen_spec.spec
     stores = train_data.decode_splits(report, stages, spec, split, corrupt)
-    # What was skipped is on no side: other commands would look for it, and fail at it.
+    # Remove skipped images from the split: other commands would fail on them.
     split = split.select_items({side: store.names for side, store in stores.items()})
     return TrainingRequest(spec, setup.start, setup.recipe, split, stores, setup.folder, setup.seed)
 
@@ -373,14 +385,13 @@ def _run_training(report: Report, stages: Stages, request: "TrainingRequest") ->
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.is_bf16_slow(request.world.device):
         report.warn_text(
-            f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has no"
-            " instructions for bfloat16: `precision: auto` does without"
+            f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has "
+            "no bfloat16 instructions, so training is slow: use `precision: auto` in "
+            "the recipe"
         )
     try:
         return session.train(request, ProgressObserver(report, stages), stages)
     except KeyboardInterrupt:
         if (request.folder / run_folder.CHECKPOINT).exists():
-            report.print_note(
-                f"{request.folder} has the state of the last seconds: --resume goes on"
-            )
+            report.print_note(f"{request.folder} has a checkpoint: continue with --resume")
         raise

@@ -1,4 +1,4 @@
-"""`tcc trust`: whose signatures are taken, for which networks, and whether they are required."""
+"""`tcc trust`: trust and revoke signing keys, and require signatures."""
 
 import re
 from dataclasses import asdict, replace
@@ -32,10 +32,8 @@ KeyOrFingerprint = Annotated[
     typer.Argument(
         metavar="KEY",
         show_default=False,
-        help=(
-            f"A public key in PEM, or the first {FINGERPRINT_DIGITS} or more digits of its "
-            "fingerprint."
-        ),
+        help="A public key in PEM, or the first digits of its fingerprint, at least "
+        f"{FINGERPRINT_DIGITS}.",
     ),
 ]
 Networks = Annotated[
@@ -44,7 +42,7 @@ Networks = Annotated[
         "--for",
         metavar="NETWORK",
         show_default=False,
-        help="The name of a network whose bundles it may sign; may be repeated. Without it, all.",
+        help="Name of a network that the key may sign. Can be repeated. Default: all networks.",
     ),
 ]
 Expires = Annotated[
@@ -53,7 +51,7 @@ Expires = Annotated[
         "--expires",
         metavar="DATE",
         show_default=False,
-        help="The last day, in UTC, on which it is trusted: 2027-12-31.",
+        help="Last day in UTC on which the key is trusted, such as 2027-12-31.",
     ),
 ]
 MinRelease = Annotated[
@@ -63,15 +61,15 @@ MinRelease = Annotated[
         metavar="N",
         min=0,
         max=MAX_RELEASE,
-        help="The least release that is taken of these networks.",
+        help="Smallest release number of these networks that is accepted.",
     ),
 ]
 SwitchArgument = Annotated[
-    Switch, typer.Argument(metavar="on|off", help="Whether unsigned bundles are refused.")
+    Switch, typer.Argument(metavar="on|off", help="on: refuse unsigned bundles; off: accept them.")
 ]
 FolderArgument = Annotated[
     Path,
-    typer.Argument(metavar="DIR", help="The folder of a `tcc.toml`.", show_default=False),
+    typer.Argument(metavar="DIR", help="Folder with a `tcc.toml`.", show_default=False),
 ]
 
 
@@ -83,10 +81,10 @@ def add(
     *,
     report: ReportOptions,
 ) -> None:
-    """Trust a public key: bundles that its owner signed run, and pass `verify`.
+    """Trust a public key: bundles signed with it run and pass `verify`.
 
-    Take the key from where you trust it, not from where the bundle came. Adding a key again
-    replaces what was said of it.
+    Get the key from a source that you trust, not from the source of the bundle. Adding a key again
+    replaces its earlier settings.
     """
     from tcc.compiler.bundle import signing_key
     from tcc.compiler.support import trust_list
@@ -98,7 +96,7 @@ def add(
     trusted = trust_list.read_trust_list()
     if public.fingerprint in trusted.revoked:
         message = "this key is revoked"
-        help = "take a new key from its owner; `revoked` in trust.json lists those that are"
+        help = "get a new key from its owner; `tcc trust list` shows the revoked keys"
         at = make_file_span(str(key))
         raise fail(
             "E1357", message, at, label=f"key {public.fingerprint[:FINGERPRINT_DIGITS]}", help=help
@@ -109,9 +107,8 @@ def add(
     report.print_text(f"trusted: {_format_key(trusted_key)}")
     if network_names and not trusted.require:
         report.print_note(
-            f"bundles of {', '.join(network_names)} without a signature are refused, "
-            "unless they are built "
-            "here from now on"
+            f"bundles of {', '.join(network_names)} without a signature are now refused, "
+            "unless this machine builds them from now on"
         )
     elif not trusted.require:
         report.print_note(
@@ -121,7 +118,7 @@ def add(
 
 
 def list_(*, report: ReportOptions) -> None:
-    """List the keys that are trusted, those that are revoked, and what is required."""
+    """List trusted and revoked keys, and whether signatures are required."""
     from tcc.compiler.support import trust_list
 
     trusted, copied = trust_list.read_trust_list(), trust_list.list_key_files()
@@ -138,7 +135,7 @@ def list_(*, report: ReportOptions) -> None:
 
 
 def revoke(key: KeyOrFingerprint, *, report: ReportOptions) -> None:
-    """Revoke a key: whatever it signed is refused from now on, whoever vouches for it."""
+    """Revoke a key: bundles signed with it are always refused from now on."""
     from tcc.compiler.support import trust_list
 
     trusted = trust_list.read_trust_list()
@@ -149,9 +146,9 @@ def revoke(key: KeyOrFingerprint, *, report: ReportOptions) -> None:
 
 
 def require(switch: SwitchArgument, *, report: ReportOptions) -> None:
-    """Refuse bundles without a signature, or take them again.
+    """Refuse bundles without a signature, or accept them again.
 
-    What you build yourself needs one too, once it is written: `tcc sign`.
+    This includes bundles that you build yourself: sign them with `tcc sign`.
     """
     from tcc.compiler.support import trust_list
 
@@ -162,42 +159,42 @@ def require(switch: SwitchArgument, *, report: ReportOptions) -> None:
 
 
 def _describe_unsigned(trusted: "TrustList") -> str:
-    """Return what becomes of bundles without a signature."""
+    """Return how bundles without a signature are treated."""
     network_names = dict.fromkeys(name for key in trusted.keys for name in key.networks)
     if trusted.require:
         return "bundles without a signature are refused"
     return (
-        "bundles without a signature are "
-        f"taken{', except of ' * bool(network_names)}{', '.join(network_names)}"
+        "bundles without a signature are accepted"
+        f"{', except those of ' * bool(network_names)}{', '.join(network_names)}"
     )
 
 
 def allow_folder(folder: FolderArgument, *, report: ReportOptions) -> None:
-    """Obey the project file in a folder, although others than you can change it."""
+    """Use the project file in a folder, although other users can change it."""
     from tcc.compiler.support import trust_list
 
     trusted, folder_path = trust_list.read_trust_list(), str(folder.resolve())
     path = trust_list.write_trust_list(
         replace(trusted, folders=tuple(dict.fromkeys((*trusted.folders, folder_path))))
     )
-    report.print_text(f"project files in {folder_path} are obeyed")
+    report.print_text(f"project files in {folder_path} are used from now on")
     report.print_document({"file": str(path), "folder": folder_path})
 
 
 def _format_key(key: "TrustedKey") -> str:
-    """Return what is said of a key, in a line."""
+    """Return a one-line description of a key."""
     networks = ", ".join(key.networks) or "all networks"
     until = f", until {key.expires}" if key.expires else ""
-    expired = ", which is over" if key.is_expired else ""
+    expired = " (expired)" if key.is_expired else ""
     release_note = f", release {key.min_release} and later" if key.min_release else ""
     return f"{key.fingerprint[:FINGERPRINT_DIGITS]}  {networks}{until}{expired}{release_note}"
 
 
 def _find_fingerprint(key: str, trusted: "TrustList") -> str:
-    """Return the fingerprint of a key that is named by its file, or by the first digits of it.
+    """Return the fingerprint of a key that is given as a file or by its first digits.
 
     Raises:
-        UserError: No trusted key has it, or several (E1364).
+        UserError: No trusted key has these digits, or several have (E1364).
     """
     from tcc.compiler.bundle import signing_key
 
@@ -211,18 +208,21 @@ def _find_fingerprint(key: str, trusted: "TrustList") -> str:
         if trusted_key.fingerprint.startswith(key)
     ]
     if len(matches) != 1:
-        message = f"{len(matches) or 'no'} trusted key{'s' * (len(matches) != 1)} begins with this"
-        help = "give all 64 digits, or the file of the key; `tcc trust list` has the trusted ones"
+        message = (
+            f"{len(matches) or 'no'} trusted key{'s' * (len(matches) != 1)} "
+            f"begin{'s' * (len(matches) == 1)} with these digits"
+        )
+        help = "give all 64 digits, or the file of the key; `tcc trust list` lists the trusted keys"
         raise fail("E1364", message, make_command_span(f"revoke {key}"), help=help)
     return matches[0]
 
 
 def _check_date(text: str) -> None:
     try:
-        # As it is shown, so that it is compared as it is read.
+        # Only this form is accepted, because dates are compared as text.
         if date.fromisoformat(text).isoformat() == text:
             return
     except ValueError:
         pass
-    at, help = make_command_span(f"--expires {text}"), "such as --expires 2027-12-31"
-    raise fail("E0601", "a date is YYYY-MM-DD", at, help=help)
+    at, help = make_command_span(f"--expires {text}"), "write a date such as --expires 2027-12-31"
+    raise fail("E0601", "a date must have the form YYYY-MM-DD", at, help=help)

@@ -1,4 +1,4 @@
-"""`tcc verify`: goldens replayed on the artifacts, and bundles compared with each other."""
+"""`tcc verify`: replay goldens on artifacts, and compare bundles with each other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,8 @@ Logs = Annotated[
         "--logs",
         metavar="FILE",
         show_default=False,
-        help="The log of the tool that compiled a package elsewhere, where `build.sh` wrote it.",
+        help="Log of the vendor toolchain that compiled a package elsewhere, as `build.sh` "
+        "wrote it.",
     ),
 ]
 SpecOption = Annotated[
@@ -48,22 +49,24 @@ SpecOption = Annotated[
         "--spec",
         metavar="SPEC",
         show_default=False,
-        help="The network, to hold each layer against where a bundle does not have it.",
+        help="The network, to compare each layer if the bundle does not contain the int8 program.",
     ),
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FILE", show_default=False, help="Its weights."),
+    typer.Option("--weights", metavar="FILE", show_default=False, help="Weights of the network."),
 ]
 Bisect = Annotated[
     bool,
     typer.Option(
-        "--bisect", help="Write the first layer that differs by itself, to run on both runtimes."
+        "--bisect",
+        help="Write the first layer that differs as a separate reproducer, to run on both "
+        "runtimes.",
     ),
 ]
 Out = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder for what --bisect writes."),
+    typer.Option("--output", "-o", metavar="DIR", help="Folder for the reproducer of --bisect."),
 ]
 
 
@@ -73,14 +76,14 @@ PublicKey = Annotated[
         "--key",
         metavar="FILE",
         show_default=False,
-        help="The public key, in PEM, of who is to have signed the bundles.",
+        help="Public key, in PEM, that must have signed the bundles.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """What is looked at beside the goldens: a tool's log, layers, and where one goes wrong."""
+    """The checks in addition to the goldens: a tool's log, layers, and the first wrong layer."""
 
     log: Path | None
     spec: str | None
@@ -103,10 +106,11 @@ def verify(
 ) -> None:
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
-    Artifacts of one spec with the same weights are compared with each other too; where the integer
-    program is known, or of float32 the network, so is each layer. A program that was not built
-    here runs only with --trust. Exit code 4: a golden or a layer disagrees. A bundle that cannot be
-    verified is reported after the others, and then the exit code is never 0.
+    Artifacts of one spec with the same weights are compared with each other too. If the int8
+    program is known, or at fp32 the network, each layer is compared as well. A program that was not
+    built on this machine runs only with --trust. Exit code 4 means that a golden or a layer
+    disagrees. A bundle that cannot be verified is reported after the others; the exit code is then
+    never 0.
     """
     from tcc.compiler.driver import verification
 
@@ -153,7 +157,7 @@ def verify(
 def _load_bundles(
     folders: Sequence[Path], key: Path | None, program: ProgramOptions
 ) -> "tuple[list[tuple[Bundle, Device]], list[UserError]]":
-    """Return bundles with their targets, and why the others cannot be read."""
+    """Return bundles with their targets, and the errors of bundles that cannot be read."""
     loaded = []
     refusals: list[UserError] = []
     for folder in folders:
@@ -172,7 +176,7 @@ def _verify_each(
     stages: Stages,
     refusals: list[UserError],
 ) -> "list[VerifiedBundle]":
-    """Return the bundles that can be verified; add why others cannot to `refusals`."""
+    """Return the bundles that can be verified; add the errors of the others to `refusals`."""
     from tcc.compiler.bundle.bundle_folder import run_undisturbed
 
     verified = []
@@ -187,7 +191,7 @@ def _verify_each(
 
 
 def _merge_errors(refusals: Sequence[UserError]) -> UserError:
-    """Return one error of several; the only one as it is."""
+    """Return one error for several; a single one is unchanged."""
     if len(refusals) == 1:
         return refusals[0]
     kind = Mislabelled if any(isinstance(error, Mislabelled) for error in refusals) else UserError
@@ -197,7 +201,7 @@ def _merge_errors(refusals: Sequence[UserError]) -> UserError:
 def _create_rejection(
     refusals: Sequence[UserError], document: Mapping[str, Any], code: int
 ) -> failures.Rejected:
-    """Return the error of bundles that cannot be verified, with what is known of the others."""
+    """Return the error of bundles that cannot be verified, with the results of the others."""
     joined = _merge_errors(refusals)
     disagrees = code == failures.BELOW_FLOOR or isinstance(joined, Mislabelled)
     exit_code = failures.BELOW_FLOOR if disagrees else failures.INPUT
@@ -213,7 +217,7 @@ def _verify_bundle(
 
     stages(f"{bundle.folder}", 0, 1)
     if request.log and device.packager is None:
-        tool_check.check(bundle, device, request.log)  # which refuses it
+        tool_check.check(bundle, device, request.log)  # this refuses it
     spec = _load_spec(request.spec, bundle) if request.spec else None
     program = bundle_program.rebuild_program(bundle, device, spec, request.weights)
     network = bundle_program.rebuild_network(bundle, device, spec, request.weights)
@@ -221,8 +225,8 @@ def _verify_bundle(
     if device.packager and not request.bisect:
         return verification.verify_package(bundle, device, request.log, sources)
     if ((program is None and network is None) or device.packager) and request.bisect:
-        help = "name the network with --spec and --weights, or build integers with --probes"
-        message = "there is no network to look for a layer in"
+        help = "name the network with --spec and --weights, or build the int8 model with --probes"
+        message = "--bisect needs the network of this bundle, which is not known"
         raise fail("E0663", message, make_file_span(str(bundle.folder)), help=help)
     try:
         verified_bundle = verification.verify_bundle(bundle, device, program, network, sources)
@@ -236,7 +240,7 @@ def _verify_bundle(
 
 
 def _list_unproven(devices: "Sequence[Device]") -> list[str]:
-    """Return what is to be said of releases that nobody held against the recorded outputs."""
+    """Return notes about tool releases that nobody compared with the recorded outputs."""
     from tcc.compiler.support import external_tools
 
     notes = (
@@ -254,7 +258,7 @@ def _load_spec(name: str, bundle: "Bundle") -> "Spec":
 
     network_record = bundle.manifest.model
     default_spec = choose_spec(name, None).spec
-    # What was set is part of a spec's digest, and what was left as it is is not.
+    # Only parameters that were set are part of a spec's digest.
     default_params = describe_network(default_spec).params
     settings = [
         f"{k}={v}" for k, v in network_record.params.items() if default_params.get(k, v) != v
@@ -266,7 +270,7 @@ def _load_spec(name: str, bundle: "Bundle") -> "Spec":
 def _write_reproducer(
     verified_bundle: "VerifiedBundle", device: "Device", out: Path
 ) -> "VerifiedBundle":
-    """Return it with the reproducer of the first layer that differs, if one does."""
+    """Return the bundle with a reproducer of the first layer that differs, if any."""
     from tcc.compiler.bundle import float_check, program_check
     from tcc.compiler.driver import reproducer
 
@@ -284,7 +288,7 @@ def _write_reproducer(
 def _choose_exit_code(
     verified_bundles: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]"
 ) -> int:
-    """Return the exit code, once it is said what does not agree."""
+    """Report what does not agree, and return the exit code."""
     wrong = any(not verified_bundle.holds for verified_bundle in verified_bundles)
     for verified_bundle in verified_bundles:
         if not verified_bundle.holds:
@@ -296,10 +300,12 @@ def _choose_exit_code(
             )
     differing_pairs = [pair for pair in pairs if not pair.holds]
     for pair in differing_pairs:
-        print_problem(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
+        print_problem(
+            f"error: {pair.first} and {pair.second} should be bit-exact, but their outputs differ"
+        )
     if wrong or differing_pairs:
         return failures.BELOW_FLOOR
-    # What is wrong goes before what could not be looked at.
+    # A wrong artifact is more important than a missing tool.
     return (
         failures.TOOL if any(verified_bundle.missing for verified_bundle in verified_bundles) else 0
     )
@@ -308,7 +314,7 @@ def _choose_exit_code(
 def _describe_fault(verified_bundle: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
     if not all(agreement.holds for agreement in verified_bundle.agreement):
-        return "the artifact does not give its goldens"
+        return "the artifact does not reproduce its golden outputs"
     if fault := verification_report.describe_constant_fault(verified_bundle.constants or ()):
         return fault
     if fault := verification_report.describe_library_fault(verified_bundle.libraries):
@@ -316,8 +322,8 @@ def _describe_fault(verified_bundle: "VerifiedBundle") -> str:
     if verified_bundle.program and not all(
         agreement.holds for agreement in verified_bundle.program.goldens
     ):
-        return "its goldens are not what its integer program gives"
+        return "its golden outputs are not those of its int8 program"
     layer_check = verified_bundle.program or verified_bundle.network
     layer = layer_check.wrong_layer if layer_check else None
-    none = "none of its network's layers is in it"
+    none = "the artifact contains none of the network's layers"
     return f"the first layer that differs is `{layer.name}`" if layer else none

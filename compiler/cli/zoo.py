@@ -1,4 +1,4 @@
-"""`tcc zoo` lists the networks of tcc; `tcc dev table` sets papers' tables beside their costs."""
+"""`tcc zoo`: list the networks of tcc; `tcc dev table`: reproduce tables of papers."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TableFormat(StrEnum):
-    """What a table is printed as."""
+    """The format of a printed table."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -33,11 +33,11 @@ TableArgument = Annotated[
         metavar="TABLE",
         autocompletion=_complete_table,
         show_default=False,
-        # Written out: to list the files, every `tcc zoo --help` would have to read a folder.
+        # Written out, because listing the files would read a folder on every `tcc zoo --help`.
         help="ddsnet-1, fastnet-5, fastnet-6, fastnet-7, fastnet-8 or sensors-2.",
     ),
 ]
-FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
+FormatOption = Annotated[TableFormat, typer.Option("--format", help="Format of the table.")]
 
 
 def list_models(*, report: ReportOptions) -> None:
@@ -55,11 +55,11 @@ def list_models(*, report: ReportOptions) -> None:
 def print_paper_table(
     name: TableArgument, format: FormatOption = TableFormat.TEXT, *, report: ReportOptions
 ) -> None:
-    """Regenerate a paper's table beside its printed figures."""
+    """Compute a table of a paper, and compare it with the printed figures."""
     if report.json and format is not TableFormat.TEXT:
         raise fail(
             "E0601",
-            "--json and --format exclude each other",
+            "`--json` and `--format` cannot be combined",
             make_command_span(f"--format {format}"),
         )
 
@@ -89,7 +89,7 @@ def _list(report: Report, networks: Sequence["ZooNetwork"]) -> None:
         for e in networks
     ]
     lines = format_table(columns, rows)
-    # Text that wraps is no table: what a narrow terminal has no room for stands in --json.
+    # A wrapped table is unreadable. A narrow terminal gets fewer columns; --json has all.
     narrow = format_table(columns[:6], [row[:6] for row in rows])
     report.print_lines(lines if fits_terminal(lines) else narrow)
 
@@ -127,15 +127,15 @@ def _format_rows(lines: Sequence["Line"]) -> list[list[str]]:
 
 
 def _format_computed(figure: "Cell") -> str:
-    """Return a count exactly, a size in the paper's unit with one more digit."""
-    # One digit more than the paper prints, so that rounding and truncation can be told apart.
+    """Return a count exactly, and a size in the paper's unit with one more digit."""
+    # One more digit than the paper shows whether it rounded or truncated.
     if figure.column.unit in ("MB", "MiB"):
         return f"{figure.scaled:,.{figure.column.digits + 1}f}"
     return format_cell(figure.computed)
 
 
 def _format_difference(figure: "Cell") -> str:
-    """Return computed less printed, and whether rounding or truncation explains it."""
+    """Return computed minus printed, and whether rounding or truncation explains it."""
     from tcc.compiler.zoo.tables import PrintedMatch
 
     if figure.agreement is PrintedMatch.EQUAL:
@@ -146,7 +146,7 @@ def _format_difference(figure: "Cell") -> str:
 
 
 def _list_notes(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str]:
-    """Return what is counted, a line a column, then what holds for the table and for rows."""
+    """Return what each column counts, one per line, then the notes of the table and its rows."""
     rules = [f"{column.title}: {column.rule.rule}" for column in paper_table.columns.values()]
     row_notes = [f"{line.row.model}: {line.row.why}" for line in lines if line.row.why]
     return [*rules, *([paper_table.note] if paper_table.note else []), *row_notes]
@@ -162,7 +162,7 @@ def _print(report: Report, paper_table: "PaperTable", lines: Sequence["Line"]) -
 
 
 def _format_long(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str]:
-    """Return the table with a line a figure, for a narrow terminal."""
+    """Return the table with one figure per line, for a narrow terminal."""
     heads = ("model", "figure", "computed", "paper", "difference")
     rows = []
     for line, row in zip(lines, _format_rows(lines), strict=True):
@@ -175,7 +175,7 @@ def _format_long(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str
 def _align_rows(
     heads: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
 ) -> list[list[str]]:
-    """Return rows whose cells after the first `text_columns` stand right in their columns."""
+    """Return rows with the cells after the first `text_columns` aligned to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return [
         [

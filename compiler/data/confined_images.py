@@ -1,7 +1,7 @@
-"""Image files to pixels, decoded by processes that can do nothing else.
+"""Decode image files in sandboxed processes.
 
-The functions are those of `images`, and so are pixels and errors. A decoder that crashes, hangs or
-takes too much memory is an error of its image (E1326).
+The functions, pixels and errors are those of `images`. If a decoder crashes, hangs or exceeds its
+memory limit, the image fails with E1326.
 """
 
 import threading
@@ -23,29 +23,33 @@ if TYPE_CHECKING:
     import numpy as np
 
 MEMORY = 2 << 30
-"""Bytes that a decoder may take: several times the pixels of the largest image, and its file."""
+"""Memory limit of a decoder in bytes: several times the largest image's pixels plus its file."""
 DECODERS = DecoderPool("tcc.compiler.data.images", MEMORY, "image")
 
 
 SECONDS = 120.0
-"""How long an image may take: on a slow machine the largest takes some ten."""
+"""Time limit per image: the largest takes about ten seconds on a slow machine."""
 MAX_ANSWER_BYTES = 3 * MAX_PIXELS
-"""Most bytes of an answer: the pixels of the largest image."""
+"""Maximum reply size in bytes: the pixels of the largest image."""
 _ONE_AT_A_TIME = threading.Lock()
-"""Held while a large image is decoded, so that threads do not multiply what it takes."""
+"""Lock that serializes the decoding of large images, to bound the memory."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Return the RGB pixels of an image file, uint8 (height, width, 3), as `images.read`.
+    """Return the RGB pixels of an image file, uint8 (height, width, 3), as `images.read_image`.
 
     Raises:
-        UserError: As `images.read`, or the decoder ended without an answer (E1326).
+        UserError: As `images.read_image`, or the decoder ended without a reply (E1326).
     """
     return decode(image_files.read_bytes(path), str(path))
 
 
 def decode(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Return the RGB pixels of an encoded image, as `images.decode` (E1326 besides)."""
+    """Return the RGB pixels of an encoded image, as `images.decode`.
+
+    Raises:
+        UserError: As `images.decode`, or the decoder ended without a reply (E1326).
+    """
     reply, pixels = _send_request({"do": "decode", "name": name}, content)
     return _read_pixels(reply, pixels, name)
 
@@ -53,9 +57,12 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
 def decode_input_pixels(
     content: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Return what a contract makes of an encoded image, as `images.levels` (E1326 besides).
+    """Return the network's input pixels of an encoded image, as `images.decode_input_pixels`.
 
-    Of large images one is decoded at a time.
+    Only one large image is decoded at a time.
+
+    Raises:
+        UserError: As `images.decode_input_pixels`, or the decoder ended without a reply (E1326).
     """
     request = {
         "do": "levels", "name": name, "contract": json_records.encode(contract), "size": size,
@@ -69,8 +76,8 @@ def decode_input_pixels(
 
 
 def find_size(content: bytes) -> tuple[int, int] | None:
-    """Return the height and width of an encoded image, as `images.size`."""
-    with suppress(UserError):  # whoever decodes it says what is wrong
+    """Return the height and width of an encoded image, as `images.find_size`."""
+    with suppress(UserError):  # decoding the image reports the error
         sides = _send_request({"do": "size", "name": ""}, content)[0].get("size")
         if isinstance(sides, list) and len(sides) == 2 and all(type(n) is int for n in sides):
             return sides[0], sides[1]
@@ -78,8 +85,8 @@ def find_size(content: bytes) -> tuple[int, int] | None:
 
 
 def collect_remarks(content: bytes) -> tuple[str, ...]:
-    """Return what is lost or chosen when an encoded image is read, as `images.remarks`."""
-    with suppress(UserError):  # whoever decodes it says what is wrong
+    """Return what reading an encoded image loses or chooses, as `images.collect_remarks`."""
+    with suppress(UserError):  # decoding the image reports the error
         remarks = _send_request({"do": "remarks", "name": ""}, content)[0].get("remarks")
         if isinstance(remarks, list):
             known_remarks = (
@@ -103,28 +110,31 @@ def _read_pixels(
     if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape):
         with suppress(ValueError):
             return np.frombuffer(pixels, np.uint8).reshape(shape)
-    raise make_decoder_error(name, DECODERS.noun, "it answers what are no pixels")
+    raise make_decoder_error(name, DECODERS.noun, "its reply contains no valid pixels")
 
 
 MAX_CACHE_BYTES = 32 << 20
-"""Bytes of all: some 200 images of 224 x 224 pixels, which is more than judge candidates."""
+"""Default cache size in bytes: about 200 images of 224 x 224 pixels.
+
+Fewer images are used to compare candidates.
+"""
 
 
 def read_input_pixels(
     path: Path, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Return what a contract makes of an image file before it divides, as `images.levels`.
+    """Return the input pixels of an image file before normalization, uint8.
 
     Raises:
-        UserError: The image is damaged, or of a size that the network does not take.
+        UserError: The image is damaged, or the network does not accept its size.
     """
     return decode_input_pixels(image_files.read_bytes(path), str(path), contract, size)
 
 
 class PixelCache:
-    """Levels uint8 (height, width, channels) by the digest of an image, for one network's input.
+    """Cache of input pixels, uint8 (height, width, channels), by image digest, for one network.
 
-    What is kept is the first that came. Threads may share it.
+    Once it is full, it accepts no more images and evicts none. Thread-safe.
     """
 
     def __init__(self, free_bytes: int = MAX_CACHE_BYTES) -> None:
@@ -132,14 +142,14 @@ class PixelCache:
         self._lock = threading.Lock()
 
     def get(self, digest: str) -> NDArray[np.uint8] | None:
-        """Return the levels of an image, if they are kept."""
+        """Return the pixels of an image, or None if they are not cached."""
         return self._pixels_by_digest.get(digest)
 
     def add(self, digest: str, pixels: NDArray[np.uint8]) -> None:
-        """Keep a copy of the levels of an image, if there is room."""
+        """Cache a copy of an image's pixels, if there is room."""
         with self._lock:
             if digest not in self._pixels_by_digest and pixels.nbytes <= self._free_bytes:
                 self._free_bytes -= pixels.nbytes
-                # A copy: what was cut out of a large image would keep all of it.
+                # A copy: a view of a crop would keep the complete large image alive.
                 self._pixels_by_digest[digest] = pixels.copy()
                 self._pixels_by_digest[digest].flags.writeable = False

@@ -1,15 +1,14 @@
-"""Data sets: images in a canonical order, which no file's name or place has a say in.
+"""Datasets: images in a canonical order that is independent of file names and paths.
 
-A data set is one of
+A dataset is one of
 
-- a folder of image files, those in folders below it included;
-- a folder of class folders: images lie in folders below it alone, whose names are their labels;
-- an `.npz` file with `images`, uint8 (N, height, width, 3) RGB, or `tensors`, float (N, *shape):
-  what the spec's network takes, after its preprocessing; and, if wanted, `labels` (N,), class
-  indices or names.
+- a folder of image files, including those in its subfolders;
+- a folder of class folders: all images are in subfolders, and each subfolder's name is the label;
+- an `.npz` file with `images`, uint8 (N, height, width, 3) RGB, or `tensors`, float (N, *shape),
+  the preprocessed network input; optionally `labels` (N,), class indices or names.
 
-Its items are sorted by the SHA-256 of their contents. Only digests and places are held; images
-are decoded when they are asked for.
+Items are sorted by the SHA-256 of their contents. Only digests and paths are kept in memory; images
+are decoded on access.
 """
 
 import hashlib
@@ -32,16 +31,16 @@ from tcc.compiler.support.value_views import ValueView, count
 Float32 = NDArray[np.float32]
 
 HELD_OUT_INTERVAL = 4
-"""One item of so many is held out."""
+"""One of every 4 items goes to the held-out set."""
 DAMAGED_CODES = frozenset(f"E070{number}" for number in range(1, 8))
-"""Codes of errors that an image by itself gives rise to."""
+"""Error codes of a single unusable image."""
 MAX_LISTED = 20
-"""Damaged images that an error lists."""
+"""Maximum number of damaged images that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image: the SHA-256 of its contents, its file, its label and, in an array, its place."""
+    """One image: SHA-256 of its contents, file, label and, for arrays, its index."""
 
     digest: str
     path: Path
@@ -50,16 +49,19 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What to call it in an error."""
+        """The item's name in error messages."""
         return str(self.path) if self.index is None else f"{self.path}[{self.index}]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DataSet(ValueView):
-    """Items in the order of their digests; `array` holds their pixels or tensors, if no files.
+    """Images sorted by digest.
 
-    `warnings` say what was passed over and what is lost in reading. `pixel_cache` keeps levels of
-    files, for whoever reads the set for one network again and again.
+    Attributes:
+        items: The images.
+        array: Pixels or tensors of the items, for datasets that are not files.
+        warnings: Skipped files, and information that is lost when images are read.
+        pixel_cache: Cache for repeated reads by one network; None caches nothing.
     """
 
     items: tuple[Item, ...]
@@ -68,7 +70,7 @@ class DataSet(ValueView):
     pixel_cache: PixelCache | None = None
 
     def __len__(self) -> int:
-        """Return how many items there are."""
+        """Return the number of items."""
         return len(self.items)
 
     def _summarize(self) -> Iterator[str]:
@@ -84,25 +86,25 @@ class DataSet(ValueView):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that stands for the set, whatever its files are called."""
+        """The SHA-256 of the dataset; it is independent of file names."""
         return hashlib.sha256("".join(self.digests).encode()).hexdigest()
 
     def select_first(self, count: int | None) -> "DataSet":
-        """Return `count` items, the first by digest, which is as good as at random."""
+        """Return the first `count` items by digest, which amounts to a random sample."""
         return replace(self, items=self.items[:count])
 
     def select(self, indices: Sequence[int]) -> "DataSet":
-        """Return the items at some places."""
+        """Return the items at the given indices."""
         return replace(self, items=tuple(self.items[index] for index in indices))
 
     def split(self) -> "tuple[DataSet, DataSet]":
         """Split into a fit set and a held-out set, by digest: one in `HELD_OUT_INTERVAL`.
 
-        Equal contents stay together. Fewer than `HELD_OUT_INTERVAL` different images are both
-        parts.
+        Images with equal contents go to the same set. With fewer than `HELD_OUT_INTERVAL` distinct
+        images, both sets contain all of them.
         """
         distinct = sorted(set(self.digests))
-        # Digests are as good as random, so that every so manyth is as good as a draw.
+        # Digests are effectively random, so that every n-th one is a random sample.
         held_out_digests = set(distinct[HELD_OUT_INTERVAL - 1 :: HELD_OUT_INTERVAL])
         if not held_out_digests:
             return self, self
@@ -111,10 +113,10 @@ class DataSet(ValueView):
         return replace(self, items=fit_items), replace(self, items=held_out_items)
 
     def read_tensor(self, index: int, source: Input) -> Float32:
-        """Return item `index` as the network's input, float32 of the shape that it declares.
+        """Return item `index` as the network's input, float32 of the input's declared shape.
 
         Raises:
-            UserError: The image is damaged, or of a size that the network does not take.
+            UserError: The image is damaged, or the network does not accept its size.
         """
         pixels = self.read_pixels(index, source)
         if pixels.dtype == np.uint8:
@@ -123,12 +125,12 @@ class DataSet(ValueView):
         return pixels.astype(np.float32, copy=False)
 
     def read_pixels(self, index: int, source: Input) -> NDArray[np.uint8] | Float32:
-        """Return item `index` before the contract divides, uint8 (height, width, channels).
+        """Return item `index` before normalization, uint8 (height, width, channels).
 
-        Of what is a tensor already, that is the network's input itself, as `tensor` gives it.
+        Items of a tensor dataset are returned as `read_tensor` does, in float32.
 
         Raises:
-            UserError: As for `tensor`.
+            UserError: As for `read_tensor`.
         """
         item = self.items[index]
         if self.array is None:
@@ -147,7 +149,7 @@ class DataSet(ValueView):
         return _to_raw(floats, source) if source.preprocess else floats
 
     def collect_errors(self, source: Input) -> UserError:
-        """Return what is wrong with all items, once one has failed."""
+        """Read every item and return all errors; call it after one item has failed."""
         diagnostics: list[Diagnostic] = []
         for index in range(len(self)):
             try:
@@ -163,44 +165,44 @@ class DataSet(ValueView):
 
 
 def read_dataset(path: Path) -> DataSet:
-    """Return the data set of a folder or an `.npz` file.
+    """Return the dataset of a folder or an `.npz` file.
 
     Raises:
-        UserError: There is no data set (E0710), it holds no image (E0711), or the file is no `.npz`
-            file of images (E0712).
+        UserError: There is no dataset at the path (E0710), it has no image (E0711), or the file is
+            not an `.npz` file of images (E0712).
     """
     span = make_file_span(str(path))
     if path.is_dir():
         return _read_folder(path)
     if path.suffix.lower() == ".npz" and path.exists():
         return _read_npz(path)
-    label = "this is a file of another kind" if path.exists() else "there is nothing here"
-    help = "give a folder of images or of class folders, or an .npz file"
-    raise fail("E0710", "not a data set", span, label=label, help=help)
+    label = "not a folder or an .npz file" if path.exists() else "no such file or folder"
+    help = "give a folder of images, a folder of class folders, or an .npz file"
+    raise fail("E0710", "not a dataset", span, label=label, help=help)
 
 
 def check_dataset(dataset: DataSet, source: Input) -> DataSet:
-    """Return the data set if a network can take it.
+    """Return the dataset if the network accepts it.
 
     Raises:
-        UserError: It holds images and the network takes none (E0625), or tensors of another
-            shape (E0713).
+        UserError: The dataset has images and the network takes none (E0625), or the shape of its
+            tensors is not the network's (E0713).
     """
     span = make_file_span(str(dataset.items[0].path))
     if dataset.array is not None and dataset.array.dtype != np.uint8:
         if dataset.array.shape[1:] != source.type.shape:
             message = f"the network takes tensors of {source.type}"
             actual_shape = "x".join(map(str, dataset.array.shape[1:])) or "single numbers"
-            raise fail("E0713", message, span, label=f"those of the file are {actual_shape}")
+            raise fail("E0713", message, span, label=f"this file has {actual_shape}")
     elif source.preprocess is None:
         raise build_image_error(source.name, source.type.shape, span)
     return dataset
 
 
 def get_class_indices(dataset: DataSet, labels: Sequence[str]) -> tuple[int | None, ...]:
-    """Return each item's class by the labels of a network; None where it has none of them.
+    """Return each item's class index for the labels of a network; None where no label matches.
 
-    Names match whatever their case; a number that is no label is an index.
+    Names match case-insensitively. A number that is not a label is a class index.
     """
     by_name = {label.casefold(): index for index, label in enumerate(labels)}
     return tuple(
@@ -210,11 +212,11 @@ def get_class_indices(dataset: DataSet, labels: Sequence[str]) -> tuple[int | No
 
 
 def find_class_index(label: str, by_name: Mapping[str, int]) -> int | None:
-    """Return the class that a label names, by the classes' names in small letters; None if none."""
+    """Return the class index of a label by the case-folded class names; None if none matches."""
     if label.casefold() in by_name:
         return by_name[label.casefold()]
-    # Digits of one script: another file's label of Arabic ones is a name. Python makes no number of
-    # thousands of digits.
+    # ASCII digits only: a label in other digits is a name. The length limit is because Python's
+    # int() refuses thousands of digits.
     number = int(label) if label.isascii() and label.isdecimal() and len(label) < 10 else None
     return number if number is not None and number < max(len(by_name), 1 << 20) else None
 
@@ -232,7 +234,7 @@ def _read_folder(path: Path) -> DataSet:
 
 
 def load_files(files: Iterable[tuple[Path, str | None]]) -> DataSet:
-    """Return the data set of image files, each with its label.
+    """Return the dataset of image files, each with its label.
 
     Raises:
         UserError: A file cannot be read (E0701) or is too large (E0704).
@@ -265,27 +267,27 @@ def _read_npz(path: Path) -> DataSet:
 
 def _hash_arrays(array: NDArray[np.uint8] | Float32) -> Iterator[str]:
     little = array.dtype.newbyteorder("<")
-    # The same bytes in another shape are another image.
+    # The same bytes in another shape are a different image.
     head = f"{array.dtype.name} {array.shape[1:]} ".encode()
     for tensor in array:
         yield hashlib.sha256(head + tensor.astype(little).tobytes()).hexdigest()
 
 
 def _sort_items(items: Sequence[Item]) -> tuple[Item, ...]:
-    # Equal contents may bear two labels, and need an order as well.
+    # Equal contents may have two labels: sort by label too, so that the order is unique.
     return tuple(sorted(items, key=lambda item: (item.digest, item.label or "")))
 
 
 def check_image(image: NDArray[np.uint8], source: Input, name: str) -> NDArray[np.uint8]:
-    """Return an image if a network that takes images takes this one, whatever the target.
+    """Return an image if the network accepts its size; independent of the target.
 
     Args:
         image: uint8 (height, width, 3).
-        source: The network's input.
-        name: What the image is called in errors.
+        source: The network's input, which takes images.
+        name: The image's name in error messages.
 
     Raises:
-        UserError: It is too large (E0704), or of a size that the network does not take (E0706).
+        UserError: It is too large (E0704), or the network does not accept its size (E0706).
     """
     assert source.preprocess is not None
     preprocess.plan(source.preprocess, image.shape, _get_input_size(source), name)
@@ -303,26 +305,26 @@ def _get_input_size(source: Input) -> tuple[int, int, int]:
 
 
 def _to_raw(tensor: Float32, source: Input) -> Float32:
-    """Return a preprocessed tensor as the contract wants it: as grey levels, if it is raw."""
+    """Return a preprocessed tensor as the contract expects it: as 0 to 255 if it is raw."""
     contract = source.preprocess
     assert contract is not None
     if not contract.raw:
         return tensor
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (contract.mean, contract.std))
-    # The steps of `preprocess.normalized` backwards; rounded, since levels are whole numbers.
+    # The inverse of `preprocess.normalize`, rounded because grey levels are integers.
     grey_levels: Float32 = np.clip(np.rint((tensor * std + mean) * np.float32(255)), 0, 255)
     return grey_levels
 
 
 def remove_repeats(dataset: DataSet, repeats: Collection[str]) -> DataSet:
-    """Return the items that show something new: one of each contents.
+    """Return the dataset without duplicate images: one item for each distinct content.
 
     Args:
-        dataset: The items, some of which may be there twice.
-        repeats: Digests of those that show what another does, as files of other contents.
+        dataset: The items, possibly with duplicates.
+        repeats: Digests of items to drop: they show another item's image in a different file.
     """
     item_by_digest = {
         item.digest: item for item in reversed(dataset.items) if item.digest not in repeats
     }
-    # In the order that they have: what is equal lies side by side.
+    # Two reversals keep the order, and the first of several equal items.
     return replace(dataset, items=tuple(reversed(item_by_digest.values())))

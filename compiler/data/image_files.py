@@ -1,4 +1,4 @@
-"""Bytes of image files, and what may be said of them; no decoder is loaded here."""
+"""Read the bytes of image files and describe their problems, without loading a decoder."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from tcc.compiler.support.image_folders import FORMATS, detect_format
 
 
 def make_format_error(content: bytes, name: str) -> UserError:
-    """Return the error of a file that no decoder takes: of no known format, or damaged."""
+    """Return the error of a file that no decoder accepts: an unknown format, or damaged."""
     file_format = detect_format(content[:256])
     if file_format in FORMATS:
-        label = f"it begins as {file_format} does, and what follows cannot be read"
-        help = "it may have been cut short: copy or export it again"
+        label = f"it starts like a {file_format} file, but the rest cannot be read"
+        help = "the file may be truncated: copy or export it again"
         return fail("E0703", "the image is damaged", make_file_span(name), label=label, help=help)
     known_formats = ", ".join(FORMATS)
     return fail(
         "E0702",
         "not an image of a known format",
         make_file_span(name),
-        label=f"it begins as {file_format} does"
+        label=f"it starts like a {file_format} file"
         if file_format
         else "the file is empty"
         if not content
@@ -32,40 +32,38 @@ def make_format_error(content: bytes, name: str) -> UserError:
 
 
 def make_animation_error(name: str) -> UserError:
-    """Return the error of an animation, or of several pages."""
-    message = (
-        "this file is an animation or has several pages, and which picture is meant is not known"
-    )
+    """Return the error of an animation or a file with several pages."""
+    message = "this file is an animation or has several pages, so the image to use is ambiguous"
     return fail(
         "E0707",
         message,
         make_file_span(name),
-        help="save the one that is meant as a file of its own",
+        help="save the frame or page that you want to a file of its own",
     )
 
 
 def make_mode_error(mode: str, name: str) -> UserError:
-    """Return the error of pixels of a mode that is not read."""
+    """Return the error of an unsupported pixel mode."""
     if mode in ("LAB", "HSV"):
-        message, help = f"colours of mode {mode} are not read", "convert the image to RGB"
+        message, help = f"colour mode {mode} is not supported", "convert the image to RGB"
     else:
-        message = f"pixels of mode {mode} are not 8 bits a sample"
-        help = "convert the image to 8 bits, choosing which values are black and white"
+        message = f"pixel mode {mode} does not have 8 bits per sample"
+        help = "convert the image to 8 bits per sample and choose the black and white values"
     return fail("E0705", message, make_file_span(name), help=help)
 
 
 def describe_error(error: Exception) -> str:
-    """Return what went wrong in a few words, without a path or a memory address."""
+    """Return a short description of an error, without paths or memory addresses."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:160] or type(error).__name__
 
 
 MAX_BYTES = 1 << 28
-"""Largest image file, in bytes."""
-PICTURES = "of several pictures in a JPEG file, the first is taken"
-DEPTH = "of samples of more than 8 bits, 8 are kept"
-ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
-CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
+"""Maximum size of an image file in bytes."""
+PICTURES = "the JPEG file contains several images; only the first is used"
+DEPTH = "samples have more than 8 bits; only 8 are kept"
+ALPHA = "transparency is dropped; transparent pixels get the colour that is stored for them"
+CMYK = "CMYK is converted to RGB by a simple formula, without the colour profile"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -77,7 +75,7 @@ def read_bytes(path: Path) -> bytes:
     span = make_file_span(str(path))
     try:
         with regular_files.open_file(path) as file:
-            # A byte more than may be: of pipes, and of files that grow, no size is known before.
+            # One byte over the limit: pipes and growing files have no size known in advance.
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise fail("E0701", "cannot read the image", span, label=describe_error(error)) from None

@@ -1,20 +1,20 @@
-"""Image files to pixels, by Pillow, with what it leaves open decided here.
+"""Decode image files to pixels with Pillow, by fixed rules.
 
 - Formats: PNG, JPEG, BMP, TIFF, PPM/PGM and WebP.
-- Of an animation or a document of several pages none is taken: which of them is meant, and whether
-  the others are of the same patient, nobody but the user knows. Of a JPEG file's several pictures
-  (previews, other exposures) the first is the image.
-- An EXIF orientation is applied, so that the network sees what a viewer shows. Where there is
-  none, the pixels are those of `Image.open(path).convert("RGB")`.
-- Grey and palette pixels become RGB; alpha is dropped, CMYK and YCbCr converted by Pillow's
-  formulas; embedded colour profiles are not applied.
-- 16-bit colour keeps 8 bits of each sample, as Pillow reads it. 16- and 32-bit grey and
-  float pixels are refused: which values are black and white is for the user to say.
-- JPEG is decoded at its own size, however large: libjpeg's reduced scales average blocks in the
-  frequency domain, which is not the resize that a contract names.
+- Animations and files with several pages are rejected: only the user knows which frame or page to
+  use, and whether the others show the same patient. If a JPEG file contains several images
+  (previews, other exposures), the first is used.
+- An EXIF orientation is applied, so that the network sees what a viewer shows. Without one, the
+  pixels are those of `Image.open(path).convert("RGB")`.
+- Grey and palette pixels become RGB. Alpha is dropped. CMYK and YCbCr are converted by Pillow's
+  formulas. Embedded colour profiles are not applied.
+- 16-bit colour keeps 8 bits per sample, as Pillow reads it. 16- and 32-bit grey and float pixels
+  are rejected, because the user has to choose the black and white values.
+- JPEG is always decoded at full size: libjpeg's reduced scales average blocks in the frequency
+  domain, which is not the resize that the preprocessing contract specifies.
 
-What is lost or chosen on the way is said in `collect_remarks`. Sizes are looked at before pixels
-are unpacked, and pixels are converted a strip at a time.
+`collect_remarks` reports what is lost or chosen. Image sizes are checked before pixels are
+unpacked, and pixels are converted in strips.
 """
 
 import io
@@ -41,30 +41,30 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.image_folders import FORMATS, detect_format
 
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-"""Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
+"""Pillow's pixel modes with at most 8 bits per sample that are converted to RGB."""
 STRIP_PIXELS, LARGE_PIXELS = 1 << 22, 1 << 24
-"""Pixels that are converted at a time, and of which an image has more that is large."""
+"""Pixels per converted strip, and the size in pixels above which an image is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
-"""Tags of TIFF files."""
+"""TIFF tags."""
 ORIENTATION = 274
-"""The tag of EXIF data that says how an image is turned: from 5 on, by a right angle."""
+"""EXIF tag of the orientation; values from 5 swap height and width."""
 MAX_SCANS = 100
-"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
+"""Maximum number of scans in a JPEG file; each covers all pixels. Encoders write about ten."""
 WEBP_CHUNK = 12
-"""Where the first chunk of a WebP file begins: after `RIFF`, the file's length and `WEBP`."""
+"""Offset of the first chunk of a WebP file: after `RIFF`, the file's length and `WEBP`."""
 WEBP_BODY = WEBP_CHUNK + 8
-"""Where its contents begin: after its name and length."""
+"""Offset of its contents: after the chunk's name and length."""
 _imaging.set_block_size(1 << 26)
-"""Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
+"""Pillow's allocation size in bytes: more than glibc caches for a thread after a free."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image file, uint8 (height, width, 3).
 
     Raises:
-        UserError: The file cannot be read (E0701), is no image of a known format (E0702), is
-            damaged (E0703), too large (E0704), has no 8-bit samples (E0705), or holds several
-            frames or pages (E0707).
+        UserError: The file cannot be read (E0701), is not an image of a known format (E0702), is
+            damaged (E0703) or too large (E0704), does not have 8-bit samples (E0705), or has
+            several frames or pages (E0707).
     """
     return decode(image_files.read_bytes(path), str(path))
 
@@ -72,7 +72,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode(content: bytes, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an encoded image, uint8 (height, width, 3).
 
-    `name` stands for it in errors, which are those of `read_image`.
+    `name` is the image's name in error messages. The errors are those of `read_image`.
     """
     with _convert_errors(content, name):
         return _decode(content, name)
@@ -81,13 +81,13 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8]:
 def decode_input_pixels(
     content: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Return what a contract makes of an encoded image before it divides, as `preprocess.levels`.
+    """Return the network's input pixels of an encoded image before normalization, uint8.
 
-    It is the same to the bit; plain photographs are scaled by Pillow where that is so, which
-    spares a copy of all their pixels.
+    The result is bit-exact with `preprocess.prepare_pixels`. RGB photographs are scaled by Pillow
+    where that is bit-exact, which saves a copy of all pixels.
 
     Raises:
-        UserError: As for `decode` and `preprocess.levels`.
+        UserError: As for `decode` and `preprocess.prepare_pixels`.
     """
     image = None
     if contract.color in ("rgb", "bgr"):
@@ -104,10 +104,10 @@ def decode_input_pixels(
 
 
 def _open_plain(content: bytes, name: str) -> Image.Image | None:
-    """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
+    """Return an RGB JPEG or PNG image with its orientation applied; None for all other images."""
     _check_file(content, name)
     with _open_image(content) as image:
-        # Other formats have cases of their own, which `_decode` knows.
+        # `_decode` handles the special cases of other formats.
         is_plain = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _has_pages(image)
         if not is_plain or image.width * image.height > LARGE_PIXELS:
             return None
@@ -118,18 +118,18 @@ def _open_plain(content: bytes, name: str) -> Image.Image | None:
 
 
 def is_picture(image: object) -> TypeGuard[Image.Image]:
-    """Whether this is an image of Pillow's."""
+    """Whether this is a Pillow image."""
     return isinstance(image, Image.Image)
 
 
 def convert_picture(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """Return the RGB pixels of an image of Pillow's, uint8 (height, width, 3).
+    """Return the RGB pixels of a Pillow image, uint8 (height, width, 3).
 
-    They are those of a file that it was read from. The image is left as it is.
+    They equal the pixels that `read_image` returns for the image's file. The image is not modified.
 
     Raises:
-        UserError: Its file is damaged (E0703), it is too large (E0704), has no 8-bit samples
-            (E0705), or holds several frames or pages (E0707).
+        UserError: Its file is damaged (E0703), it is too large (E0704), does not have 8-bit
+            samples (E0705), or has several frames or pages (E0707).
     """
     with _convert_errors(b"", name):
         _check_picture(image, name)
@@ -138,7 +138,7 @@ def convert_picture(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 @contextmanager
 def _convert_errors(content: bytes, name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with an encoded image into the errors of `read_image`."""
+    """Convert all exceptions of an image's decoder to the errors of `read_image`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -146,7 +146,7 @@ def _convert_errors(content: bytes, name: str) -> Iterator[None]:
         except (UserError, MemoryError):
             raise
         except PngError as error:
-            help = "it may have been cut short or changed: copy or export it again"
+            help = "the file may be truncated or modified: copy or export it again"
             span = make_file_span(name)
             raise fail("E0703", "the image is damaged", span, label=str(error), help=help) from None
         except UnidentifiedImageError:
@@ -154,9 +154,9 @@ def _convert_errors(content: bytes, name: str) -> Iterator[None]:
         except Image.DecompressionBombError as error:
             pixels = re.search(r"\d+ pixels", str(error))
             raise image_limits.make_size_error(
-                name, f"it is of {pixels[0]}" if pixels else ""
+                name, f"it has {pixels[0]}" if pixels else ""
             ) from None
-        except Exception as error:  # a decoder meets damaged data with any exception at all
+        except Exception as error:  # decoders raise any exception for damaged data
             raise fail(
                 "E0703",
                 "the image is damaged",
@@ -173,7 +173,7 @@ def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
         if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
-            raise PngError("a color that its palette lacks")
+            raise PngError("a pixel uses a color that is not in its palette")
         return _convert(image)
 
 
@@ -201,12 +201,12 @@ def _open_image(content: bytes, name: str = "") -> Image.Image:
 
 def _has_pages(image: Image.Image) -> bool:
     """Whether a file is an animation or has pages."""
-    # Pillow calls a JPEG file with further pictures (MPO) animated too.
+    # Pillow also reports a JPEG file with several images (MPO) as animated.
     return getattr(image, "is_animated", False) and image.format not in ("JPEG", "MPO")
 
 
 def _get_tile_size(image: Image.Image) -> tuple[int, int]:
-    """Return the height and width of what a file stores its pixels in: of a TIFF file's tiles."""
+    """Return the height and width of a TIFF file's tiles; zeros for other files."""
     tags = getattr(image, "tag_v2", {})
     tile_sides = (tags.get(number, 0) for number in (TILE_HEIGHT, TILE_WIDTH))
     height, width = (int(side) if isinstance(side, int) else 0 for side in tile_sides)
@@ -214,9 +214,9 @@ def _get_tile_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _decode_scaled_ppm(image: Image.Image, content: bytes) -> NDArray[np.uint8] | None:
-    """Return the pixels of a PPM file whose largest value is not 255; None of all else.
+    """Return the pixels of a PPM file with a maximum value other than 255; None for other images.
 
-    They are what Pillow makes of them, value by value in Python: some 20 s for 20 million.
+    They equal Pillow's, which converts in Python: about 20 s for 20 million values.
     """
     (tile, *_) = getattr(image, "tile", None) or [None]
     if tile is None or tile.codec_name != "ppm":
@@ -229,13 +229,13 @@ def _decode_scaled_ppm(image: Image.Image, content: bytes) -> NDArray[np.uint8] 
     step = max(1, STRIP_PIXELS // 4 // image.width)
     for top in range(0, image.height, step):
         scaled_samples = rows[top : top + step] / np.float64(largest) * 255
-        # Pillow rounds with Python's round, halves to even (PpmImagePlugin.py).
+        # Pillow uses Python's round(), half to even (PpmImagePlugin.py).
         pixels[top : top + step] = np.minimum(np.rint(scaled_samples), 255)
     return pixels
 
 
 def _split_strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yield parts of an image from the top, with the rows that they are."""
+    """Yield strips of an image from the top, each with its rows."""
     step = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
@@ -243,32 +243,32 @@ def _split_strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
 
 
 def is_large(content: bytes) -> bool:
-    """Whether so many pixels are encoded that no two such images should be decoded at once."""
+    """Whether an encoded image is so large that only one such image is decoded at a time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _open_image(content) as image:
                 return image.width * image.height > LARGE_PIXELS
-        except Exception:  # a decoder meets damaged data with any exception at all
+        except Exception:  # decoders raise any exception for damaged data
             return False
 
 
 def find_size(content: bytes) -> tuple[int, int] | None:
-    """Return the height and width of an encoded image as it is shown; None if it cannot be read."""
+    """Return the height and width of an encoded image, oriented; None if it cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _open_image(content) as image:
                 is_rotated = image.getexif().get(ORIENTATION, 1) > 4
                 return (image.width, image.height) if is_rotated else (image.height, image.width)
-        except Exception:  # a decoder meets damaged data with any exception at all
+        except Exception:  # decoders raise any exception for damaged data
             return None
 
 
 def collect_remarks(content: bytes) -> tuple[str, ...]:
-    """Return what is lost or chosen when an encoded image is read: nothing of most.
+    """Return what reading an encoded image loses or chooses; empty for most images.
 
-    Of what cannot be read, whose errors `decode` has, it says nothing.
+    Also empty for images that cannot be read: `decode` reports their errors.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -278,7 +278,7 @@ def collect_remarks(content: bytes) -> tuple[str, ...]:
                 image_limits.check(*_get_tile_size(image), "")
                 is_readable = image.mode in MODES and not _has_pages(image)
                 return tuple(_find_remarks(image)) if is_readable else ()
-        except Exception:  # a decoder meets damaged data with any exception at all
+        except Exception:  # decoders raise any exception for damaged data
             return ()
 
 
@@ -297,20 +297,20 @@ def _find_remarks(image: Image.Image) -> Iterator[str]:
 
 
 def _is_deep(tile: Any) -> bool:
-    """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
+    """Whether one of Pillow's tile descriptions has more than 8 bits per sample."""
     mode, *mode_params = (tile.args,) if isinstance(tile.args, str) else tile.args
     return ";16" in str(mode) or (tile.codec_name == "ppm" and mode_params[0] > 255)
 
 
 def _check_file(content: bytes, name: str) -> int:
-    """Check an encoded image; most formats have nothing to check.
+    """Check an encoded PNG or JPEG image; other formats are not checked.
 
     Returns:
-        How many colors the palette of a PNG file has; 0 where there is none.
+        The number of colors in a PNG file's palette; 0 without a palette.
 
     Raises:
-        UserError: A JPEG file goes over its pixels too often, or a PNG file is too large (E0704),
-            or it has parts of an animation (E0707).
+        UserError: A JPEG file has too many scans (E0704), or a PNG file is too large (E0704) or
+            has animation chunks (E0707).
         PngError: A PNG file is damaged.
     """
     match detect_format(content[:256]):
@@ -319,39 +319,43 @@ def _check_file(content: bytes, name: str) -> int:
                 return png_file.check(content, name)
             except AnimatedPngError:
                 raise image_files.make_animation_error(name) from None
-        case "JPEG" if content.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
+        # In entropy-coded data, 0xda never follows 0xff.
+        case "JPEG" if content.count(b"\xff\xda") > MAX_SCANS:
             message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
-            raise fail("E0704", message, make_file_span(name), help="save it anew")
+            help = "save it again with an image editor"
+            raise fail("E0704", message, make_file_span(name), help=help)
         case _:
             return 0
 
 
 def _read_webp_size(content: bytes) -> tuple[int, int]:
-    """Return the height and width that a WebP file's header names; zeros where it is cut off.
+    """Return the height and width in a WebP file's header; zeros where the header is truncated.
 
-    Pillow's decoder takes the memory of all pixels, twice, as soon as it opens a file. See the
-    WebP Container Specification and RFC 6386, section 9.1, and RFC 9649, section 3.4.
+    Pillow's decoder allocates the memory of all pixels, twice, when it opens a file. See the WebP
+    Container Specification and RFC 6386, section 9.1, and RFC 9649, section 3.4.
     """
 
     def read_number(at: int, count: int) -> int:
         return int.from_bytes(content[WEBP_BODY + at : WEBP_BODY + at + count], "little")
 
     match content[WEBP_CHUNK : WEBP_CHUNK + 4]:
-        case b"VP8X":  # flags, then both less one, 24 bits each
+        case b"VP8X":  # flags, then width - 1 and height - 1 of 24 bits each
             return read_number(7, 3) + 1, read_number(4, 3) + 1
-        case b"VP8L":  # a byte of signature, then both less one, 14 bits each
+        case b"VP8L":  # a signature byte, then width - 1 and height - 1 of 14 bits each
             both = read_number(1, 4)
             return (both >> 14 & 0x3FFF) + 1, (both & 0x3FFF) + 1
-        case b"VP8 ":  # six bytes of tag and start code; two bits of scale are in each number
+        case b"VP8 ":  # six bytes of tag and start code; each number has two bits of scale
             return read_number(8, 2) & 0x3FFF, read_number(6, 2) & 0x3FFF
     return 0, 0
 
 
 def answer(request: dict[str, Any], payload: bytes) -> Reply:
-    """Return what is asked of an encoded image; `large` alone, of a large one that may not be yet.
+    """Return the reply to a request about an encoded image.
+
+    If the image is large and the request does not allow that yet, the reply is only `large`.
 
     Raises:
-        UserError: As `images.decode` and `images.levels`.
+        UserError: As `decode` and `decode_input_pixels`.
     """
     name = str(request["name"])
     match request["do"]:

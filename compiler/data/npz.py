@@ -1,4 +1,4 @@
-"""Arrays of images or tensors from `.npz` files: bounded, never pickled."""
+"""Read images or tensors from `.npz` files, with bounded memory and without pickle."""
 
 import zipfile
 from collections.abc import Iterator
@@ -15,28 +15,30 @@ from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_BYTES = 1 << 32
-"""Most bytes that the images or tensors of a file may take in memory."""
+"""Maximum size of the images or tensors in memory, in bytes."""
 MAX_COUNT = 1 << 20
-"""Most images or tensors of a file."""
+"""Maximum number of images or tensors in a file."""
 FREE_BYTES, MAX_RATIO = 1 << 26, 100
-"""What is larger than this may not be more than so many times as large as it is in the file, where
-images shrink to a third: so that a small file takes little memory."""
+"""Arrays of more bytes than the first may not exceed their compressed size by more than the ratio.
+
+This keeps small files from taking much memory. Images compress to about a third.
+"""
 MAX_DIRECTORY, MAX_HEADER = 1 << 20, 10_000
-"""Most bytes of the file's list of arrays, and of what is said of one, which is NumPy's limit."""
+"""Maximum bytes of the zip directory, and of one array's header (NumPy's limit)."""
 PART = 1 << 22
-"""Numbers that are looked at a time."""
+"""Elements that are checked at a time."""
 MAX_LABELS = 1 << 26
-"""Most bytes of all labels."""
+"""Maximum size of all labels in bytes."""
 IMAGES, TENSORS, LABELS = "images", "tensors", "labels"
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def read_npz(path: Path) -> tuple[Array, tuple[str, ...] | None]:
-    """Return the images, uint8 (N, height, width, 3), or tensors, float32, and labels if any.
+    """Return the images, uint8 (N, height, width, 3), or tensors, float32, and the labels if any.
 
     Raises:
-        UserError: The file is not such a one (E0712).
+        UserError: The file is not an `.npz` file of images or tensors (E0712).
     """
     try:
         with (
@@ -47,25 +49,25 @@ def read_npz(path: Path) -> tuple[Array, tuple[str, ...] | None]:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise _make_error(path, reason) from None
-    except Exception as error:  # a decompressor meets damaged data with errors of its own
+    except Exception as error:  # decompressors raise their own exceptions for damaged data
         raise _make_error(path, f"damaged: {type(error).__name__}") from None
 
 
 class _Directory(BufferedReader):
-    """A file of which `zipfile` gets its list of arrays, and all else, in small parts only."""
+    """A file that limits the size of each read, such as the zip directory's."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes."""
-        # `zipfile` reads the whole list at once, as long as the file says that it is.
+        # `zipfile` reads the directory in one call, with the size that the file states.
         if size is not None and size > MAX_DIRECTORY:
-            raise ValueError("it lists too many arrays")
+            raise ValueError("the file contains too many arrays")
         return super().read(size)
 
 
 def _read_arrays(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
     names = {name.removesuffix(".npy") for name in file.namelist()}
     if len(names & {IMAGES, TENSORS}) != 1:
-        raise ValueError(f"it holds {', '.join(sorted(names))[:80] or 'nothing'}")
+        raise ValueError(f"the file contains {', '.join(sorted(names))[:80] or 'no arrays'}")
     kind = IMAGES if IMAGES in names else TENSORS
     array = _check_array(_read_array(file, kind, MAX_BYTES), kind)
     labels = _read_array(file, LABELS, MAX_LABELS) if LABELS in names else None
@@ -73,28 +75,28 @@ def _read_arrays(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
 
 
 def _read_array(file: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[np.generic]:
-    """Return an array of the file, whose header is looked at before any memory is taken."""
+    """Return an array of the file; its header is checked before memory is allocated."""
     member = file.getinfo(f"{name}.npy")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"`{name}` is compressed in a way that NumPy does not write")
+        raise ValueError(f"`{name}` uses a compression method that NumPy does not write")
     if member.header_offset + member.compress_size > file.start_dir:
-        raise ValueError(f"`{name}` ends outside the file")
+        raise ValueError(f"`{name}` extends past the end of the file")
     with file.open(member) as stream:
         shape, byte_count = _read_header(stream, name)
         if shape and shape[0] > MAX_COUNT:
-            raise ValueError(f"`{name}` holds {shape[0]:,}, the limit is {MAX_COUNT:,}")
+            raise ValueError(f"`{name}` has {shape[0]:,} items, the limit is {MAX_COUNT:,}")
         if byte_count > max_bytes:
-            raise ValueError(f"`{name}` takes more than {max_bytes >> 20} MiB")
+            raise ValueError(f"`{name}` takes more than {max_bytes >> 20} MiB of memory")
         if byte_count > max(FREE_BYTES, member.compress_size * MAX_RATIO):
-            packed = f"{byte_count >> 20} MiB in {member.compress_size >> 10} KiB"
-            raise ValueError(f"`{name}` is {packed}: more than {MAX_RATIO} times as large")
+            packed = f"{member.compress_size >> 10} KiB expand to {byte_count >> 20} MiB"
+            raise ValueError(f"`{name}`: {packed}, more than {MAX_RATIO} times as much")
         stream.seek(0)
         array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
         return array
 
 
 def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], int]:
-    """Return the shape of an array and how many bytes it takes, as its header says."""
+    """Return the shape and the size in bytes of an array, from its header."""
     version = npy.read_magic(stream)
     is_version_1 = version == (1, 0)
     if int.from_bytes(stream.read(2 if is_version_1 else 4), "little") > MAX_HEADER:
@@ -104,13 +106,13 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], int]:
         stream
     )
     if dtype.hasobject:
-        raise ValueError(f"`{name}` holds Python objects, not numbers")
+        raise ValueError(f"`{name}` contains Python objects, not numbers")
     return shape, prod(shape) * max(dtype.itemsize, 1)
 
 
 def _check_array(array: NDArray[np.generic], kind: str) -> Array:
     if array.ndim == 0 or len(array) == 0:
-        raise ValueError(f"`{kind}` holds none")
+        raise ValueError(f"`{kind}` is empty")
     if kind == IMAGES:
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or not array.size:
             raise ValueError(
@@ -122,12 +124,12 @@ def _check_array(array: NDArray[np.generic], kind: str) -> Array:
     with np.errstate(over="ignore"):
         floats = np.ascontiguousarray(array, np.float32)
     if not all(np.isfinite(part).all() for part in _split_parts(floats)):
-        raise ValueError("`tensors` holds NaN or infinity")
+        raise ValueError("`tensors` contains NaN or infinity")
     return floats
 
 
 def _split_parts(array: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield all numbers, some at a time."""
+    """Yield all elements in parts."""
     flat = array.reshape(-1)
     return (flat[start : start + PART] for start in range(0, flat.size, PART))
 

@@ -1,7 +1,7 @@
-"""Images scaled by Pillow, where it gives what `ir/pixel_resampling` says, to the bit.
+"""Scale images with Pillow where it is bit-exact with `ir/pixel_resampling`.
 
-Pillow is asked for one axis at a time, since the order in which it takes two depends on its
-version. Whether the one that is installed agrees is tried once, before it is believed.
+Pillow scales one axis per call, because its order of the two axes depends on its version. A
+self-test checks once that the installed version is bit-exact.
 """
 
 from functools import cache
@@ -13,18 +13,18 @@ from PIL import Image
 from tcc.compiler.ir.pixel_resampling import Axis, resample
 
 MAX_WASTE = 4
-"""How many times as many pixels as are kept may be computed."""
+"""Maximum ratio of computed pixels to kept pixels."""
 TEST_LENGTHS = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (300, 299))
-"""Lengths that Pillow is tried on: from what, to what."""
+"""Source and target lengths of the self-test."""
 
 
 def resize_image(image: Image.Image, down: Axis, across: Axis) -> NDArray[np.uint8] | None:
-    """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked.
+    """Return the kept pixels of a scaled RGB image, (height, width, 3); None if Pillow is not used.
 
     Args:
-        image: An RGB image of Pillow's.
-        down: Its height before and after, and which rows are kept.
-        across: The same of its width.
+        image: A Pillow image in RGB.
+        down: The height before and after scaling, and the kept rows.
+        across: The width before and after scaling, and the kept columns.
     """
     computed_pixels = max(image.height, down.scaled) * across.scaled
     if computed_pixels > MAX_WASTE * max(image.height, down.count) * across.count or not is_equal():
@@ -41,7 +41,7 @@ def _resize_axis(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @cache
 def is_equal() -> bool:
-    """Whether this Pillow gives our pixels, on noise and on its extremes, along each axis."""
+    """Whether the installed Pillow is bit-exact on noise and on extreme values, along each axis."""
     random = np.random.default_rng(0)
     for source, target in TEST_LENGTHS:
         for noise in (

@@ -1,27 +1,27 @@
-"""The EXIF data of a PNG file, where its orientation is."""
+"""Check the EXIF data of a PNG file, which contain its orientation."""
 
 import re
 import struct
 
 
 class PngError(ValueError):
-    """The file is damaged: the message names the part."""
+    """The file is damaged; the message names the part."""
 
 
 PROFILE = "Raw profile type exif"
-"""The key of the text that ImageMagick keeps EXIF data in, as hexadecimal digits."""
+"""Key of the text chunk in which ImageMagick stores EXIF data as hexadecimal digits."""
 PREFIX = b"Exif\0\0"
 ORIENTATION, SHORT, LONG = 0x0112, 3, 4
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-"""Bytes of a number of each type of TIFF."""
-DAMAGED = "its EXIF data"
+"""Bytes per value of each TIFF type."""
+DAMAGED = "its EXIF data are invalid"
 
 
 def read_profile(text: bytes) -> bytes:
-    """Return the bytes that hexadecimal digits stand for, after three lines.
+    """Return the bytes of hexadecimal digits that follow three header lines.
 
     Raises:
-        PngError: They are no such digits.
+        PngError: The text does not consist of pairs of hexadecimal digits.
     """
     digits = b"".join(text.split(b"\n")[3:])
     if not re.fullmatch(rb"[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*", digits):
@@ -30,13 +30,13 @@ def read_profile(text: bytes) -> bytes:
 
 
 def check(exif: bytes) -> None:
-    """Check that EXIF data say one orientation, or none, and say it soundly; empty ones do.
+    """Check that EXIF data are valid and contain at most one orientation; empty data are valid.
 
-    Pillow stops in silence at an entry whose bytes are not there, and then turns no image: such
-    data are refused. The page's reader (backends/web/site/exif.js) has the same rules.
+    Pillow stops without an error at an entry with missing bytes and then ignores the orientation,
+    so such data are rejected. The web page's reader (backends/web/site/exif.js) has the same rules.
 
     Raises:
-        PngError: They are damaged, or name several orientations.
+        PngError: The data are damaged, or contain several orientations.
     """
     tiff_data = exif.removeprefix(PREFIX)
     if not tiff_data:

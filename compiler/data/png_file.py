@@ -1,9 +1,9 @@
-"""Whether a PNG file is sound: what decoders answer in different ways is refused.
+"""Validate PNG files: reject what decoders handle in different ways.
 
-Pillow fills missing rows with black, takes a color that the palette lacks for black, and lets a
-text named `interlace` change how pixels are laid out. The page's decoder
-(backends/web/site/png_chunks.js) has the same rules as this file, so that a file is read on every
-target, with the same pixels, or on none. See the PNG specification, third edition.
+Pillow fills missing rows with black, reads a color outside the palette as black, and lets a text
+chunk named `interlace` change the pixel layout. The web page's decoder
+(backends/web/site/png_chunks.js) has the same rules as this module. A file is therefore read with
+the same pixels on every target, or on none. See the PNG specification, third edition.
 """
 
 import re
@@ -18,7 +18,7 @@ from tcc.compiler.ir import image_limits
 
 
 class AnimatedPngError(Exception):
-    """The file has parts of an animation."""
+    """The file has animation chunks."""
 
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -27,29 +27,29 @@ DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 1
 CRITICAL = frozenset({"IHDR", "PLTE", "IDAT"})
 ANIMATION = frozenset({"acTL", "fcTL", "fdAT"})
 SHORTEST = {"gAMA": 4, "cHRM": 32, "sRGB": 1, "pHYs": 9}
-"""Bytes that a chunk has at least, where Pillow reads it."""
+"""Minimum size in bytes of the chunks that Pillow reads."""
 ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # fmt: skip
 MAX_UNPACKED = (1 << 20) - 1
-"""Most bytes of a text or profile once it is unpacked."""
+"""Maximum size in bytes of a decompressed text or profile."""
 MAX_TEXTS = 1 << 26
-"""Most bytes of all texts."""
+"""Maximum size in bytes of all texts."""
 RESERVED = frozenset({"interlace", "bbox", "transparency", "default_image", "xmp"})
-"""Keys of texts that Pillow takes for what other chunks say."""
+"""Text keys that Pillow confuses with the data of other chunks."""
 STEP = 1 << 18
 
 
 class Chunk(NamedTuple):
-    """A part of a file: four letters and its bytes."""
+    """A chunk of a PNG file: its name of four letters, and its data."""
 
     name: str
     data: bytes
 
 
 class Header(NamedTuple):
-    """What IHDR says."""
+    """The fields of the IHDR chunk."""
 
     width: int
     height: int
@@ -59,19 +59,19 @@ class Header(NamedTuple):
 
 
 def check(file_bytes: bytes, name: str) -> int:
-    """Check everything of a PNG file but the colors that its pixels name.
+    """Check a PNG file, except whether its pixels' palette indices are valid.
 
     Args:
         file_bytes: The file's bytes.
-        name: What the image is called in errors.
+        name: The image's name in error messages.
 
     Returns:
-        How many colors its palette has; 0 where its pixels have no palette.
+        The number of colors in its palette; 0 if the pixels do not use a palette.
 
     Raises:
-        PngError: It is damaged; the message says what.
-        UserError: It is too large (E0704).
-        AnimatedPngError: It has parts of an animation.
+        PngError: The file is damaged; the message describes the problem.
+        UserError: The image is too large (E0704).
+        AnimatedPngError: The file has animation chunks.
     """
     chunks = list(_read_chunks(file_bytes))
     header = _read_header(chunks)
@@ -91,54 +91,54 @@ def _read_chunks(file_bytes: bytes) -> Iterator[Chunk]:
     offset = len(SIGNATURE)
     while True:
         if offset + 8 > len(file_bytes):
-            raise PngError("it ends too early")
+            raise PngError("the file ends too early")
         length, letters = struct.unpack_from(">I4s", file_bytes, offset)
         if not re.fullmatch(rb"[A-Za-z]{4}", letters):
-            raise PngError("a part of it has no name")
+            raise PngError("the name of a chunk is invalid")
         if letters == b"IEND":
             return
         stop = offset + 8 + length
         if stop + 4 > len(file_bytes):
-            raise PngError("it ends too early")
+            raise PngError("the file ends too early")
         name = letters.decode("ascii")
         if struct.unpack_from(">I", file_bytes, stop)[0] != zlib.crc32(
             file_bytes[offset + 4 : stop]
         ):
-            raise PngError(f"the checksum of {name} is wrong")
+            raise PngError(f"the checksum of chunk {name} is wrong")
         yield Chunk(name, file_bytes[offset + 8 : stop])
         offset = stop + 4
 
 
 def _read_header(chunks: Sequence[Chunk]) -> Header:
     if not chunks or chunks[0].name != "IHDR" or len(chunks[0].data) != 13:
-        raise PngError("it has no header")
+        raise PngError("the file has no header")
     width, height, depth, color, *methods, interlace = struct.unpack(">IIBBBBB", chunks[0].data)
     if depth not in DEPTHS.get(color, ()) or any(methods) or interlace > 1 or not width * height:
-        raise PngError("its header")
+        raise PngError("its header is invalid")
     return Header(width, height, depth, color, interlace == 1)
 
 
 def _check_order(chunks: Sequence[Chunk], header: Header) -> None:
     names = [chunk.name for chunk in chunks]
     if names.count("IHDR") > 1:
-        raise PngError("it has several headers")
+        raise PngError("the file has several headers")
     for name in names:
         if name[0].isupper() and name not in CRITICAL:
-            raise PngError(f"it has a part {name}, which is not known")
+            raise PngError(f"critical chunk {name} is unknown")
     if "IDAT" not in names:
-        raise PngError("it has no pixels")
+        raise PngError("the file has no pixels")
     first_idat, count = names.index("IDAT"), names.count("IDAT")
     if set(names[first_idat : first_idat + count]) != {"IDAT"}:
-        raise PngError("its pixels are in pieces")
+        raise PngError("its IDAT chunks are not consecutive")
     if header.color == 3:
         _check_palette(chunks[:first_idat], names.count("PLTE"))
 
 
 def _check_palette(chunks_ahead: Sequence[Chunk], count: int) -> None:
-    """Check that there is one palette, before the pixels."""
+    """Check that the file has exactly one palette, ahead of the pixels."""
     sizes = [len(chunk.data) for chunk in chunks_ahead if chunk.name == "PLTE"]
     if count != 1 or len(sizes) != 1 or not 0 < sizes[0] <= 768 or sizes[0] % 3:
-        raise PngError("its palette")
+        raise PngError("its palette is missing or invalid")
 
 
 def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
@@ -146,7 +146,7 @@ def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
     texts = 0
     for name, data in chunks:
         if len(data) < shortest.get(name, 0):
-            raise PngError(f"{name} is cut short")
+            raise PngError(f"chunk {name} is too short")
         if name == "eXIf":
             png_exif.check(data)
         elif name == "iCCP":
@@ -154,11 +154,11 @@ def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
         elif name in ("tEXt", "zTXt", "iTXt"):
             texts += _check_text(name, data)
     if texts > MAX_TEXTS:
-        raise PngError("its texts are too long")
+        raise PngError("its text chunks are too long")
 
 
 def _check_text(name: str, data: bytes) -> int:
-    """Check a text; return its length."""
+    """Check a text chunk and return the length of its text."""
     letters, _, content = data.partition(b"\0")
     key = letters.decode("latin-1")
     if name == "zTXt":
@@ -168,7 +168,7 @@ def _check_text(name: str, data: bytes) -> int:
             return 0
         content = international
     if key in RESERVED or (key == "exif" and name != "tEXt"):
-        raise PngError(f"a text of it is named {key}")
+        raise PngError(f"it has a text chunk with the reserved key {key}")
     if key == "exif":
         png_exif.check(content)
     elif key == png_exif.PROFILE:
@@ -177,7 +177,7 @@ def _check_text(name: str, data: bytes) -> int:
 
 
 def _unpack_international(content: bytes) -> bytes | None:
-    """Return the text of iTXt after its key; None where there is none that is read."""
+    """Return the text of an iTXt chunk, without its key; None where Pillow reads no text."""
     flags, parts = content[:2], content[2:].split(b"\0", 2)
     if len(flags) < 2 or len(parts) < 3 or (flags[0] and flags[1]):
         return None
@@ -185,9 +185,9 @@ def _unpack_international(content: bytes) -> bytes | None:
 
 
 def _unpack(name: str, data: bytes) -> bytes:
-    """Return what stands packed after a byte that names the method."""
+    """Return the decompressed data after the byte of the compression method."""
     if not data or data[0]:
-        raise PngError(f"{name} is packed in a way that is not known")
+        raise PngError(f"chunk {name} uses an unknown compression method")
     return _inflate(name, data[1:])
 
 
@@ -198,16 +198,16 @@ def _inflate(name: str, packed: bytes) -> bytes:
     try:
         unpacked = decoder.decompress(packed, MAX_UNPACKED + 1)
     except zlib.error:
-        raise PngError(f"what is packed in {name}") from None
+        raise PngError(f"the compressed data of chunk {name} are invalid") from None
     if len(unpacked) > MAX_UNPACKED:
-        raise PngError(f"what is packed in {name} is too long")
+        raise PngError(f"the decompressed data of chunk {name} are too long")
     if not decoder.eof or decoder.unused_data:
-        raise PngError(f"what is packed in {name}")
+        raise PngError(f"the compressed data of chunk {name} are invalid")
     return unpacked
 
 
 def _count_bytes(header: Header) -> int:
-    """Return the bytes of all rows, each with the byte of its filter."""
+    """Return the number of bytes of all rows, each with its filter byte."""
     total = 0
     for x, y, across, down in ADAM7 if header.interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(header.width - x) // across), -(-(header.height - y) // down)
@@ -217,7 +217,7 @@ def _count_bytes(header: Header) -> int:
 
 
 def _check_pixels(parts: Sequence[bytes], size: int) -> None:
-    """Check that what is packed unpacks to `size` bytes, and ends there; hold little of it."""
+    """Check that the compressed pixels unpack to exactly `size` bytes, with bounded memory."""
     decoder, count = zlib.decompressobj(), 0
     try:
         for part in parts:
@@ -226,10 +226,10 @@ def _check_pixels(parts: Sequence[bytes], size: int) -> None:
                 count += len(decoder.decompress(content, STEP))
                 content = decoder.unconsumed_tail
                 if count > size:
-                    raise PngError("it has too many pixels")
+                    raise PngError("the file has too many pixels")
             if decoder.unused_data or (content and decoder.eof):
-                raise PngError("what follows its pixels")
+                raise PngError("extra data follow its pixels")
     except zlib.error:
-        raise PngError("what is packed in it") from None
+        raise PngError("its compressed pixels are invalid") from None
     if not decoder.eof or count < size:
-        raise PngError("it has too few pixels")
+        raise PngError("the file has too few pixels")

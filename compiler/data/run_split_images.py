@@ -1,4 +1,4 @@
-"""The images of one side of a run's split, found again in a folder or an `.npz` file."""
+"""Find the images of one split of a training run in a folder or an `.npz` file."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +10,15 @@ from tcc.compiler.data.split_file import RunSplit, SplitLine
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 
 MAX_LISTED = 10
-"""Images that an error lists."""
+"""Maximum number of images that a message lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class SplitImages:
-    """Images that a command may take, and what is to be said of others.
+    """Images that a command may use, and warnings about the other images.
 
-    `known_count` is how many of them the run had on the side; the rest it has never seen.
+    `known_count` is the number of images that were in this split of the run. The run did not
+    contain the others.
     """
 
     images: DataSet
@@ -26,25 +27,26 @@ class SplitImages:
 
 
 def find(run_split: RunSplit, folder: Path, split_folder: Path, split_name: str) -> SplitImages:
-    """Return the images of a side, with the run's labels.
+    """Return the images of a split, with the run's labels.
 
-    Of the run's own folder they are those that the run had there, all of them and unchanged. Of
-    another they are those that the run does not know, and those that it had on that side.
+    If `folder` is the run's folder, these are the run's images of the split, complete and
+    unchanged. For another folder, these are the images that are new to the run, and the images that
+    were in this split.
 
     Args:
-        run_split: What the run had on each side.
-        folder: The folder, or the `.npz` file, of all images.
-        split_folder: That of the side's images, if the first is not the run's.
+        run_split: The run's images of each split.
+        folder: The folder or the `.npz` file of all images.
+        split_folder: The folder of the split's images; used if `folder` is not the run's.
         split_name: One of train, val and test.
 
     Raises:
-        UserError: It is no data set, images of the side are gone or changed (E1218), or none is of
-            the side (E1219).
+        UserError: `folder` is not a dataset, images of the split are missing or changed (E1218), or
+            no image is in the split (E1219).
     """
     images = dataset.read_dataset(folder)
     item_by_file = {split_file.format_item_name(item, folder): item for item in images.items}
-    # One image of the same name and contents is enough: then what is missing or changed there is an
-    # error, and not another folder (docs/decisions/0032-splits.md).
+    # One image with the same name and contents identifies the run's folder. Missing or changed
+    # images in it are then errors (docs/decisions/0032-splits.md).
     is_run_folder = any(
         line.file in item_by_file and item_by_file[line.file].digest == line.digest
         for line in run_split.lines
@@ -62,20 +64,21 @@ def _select_unchanged(
     images: DataSet,
     item_by_file: dict[str, Item],
 ) -> SplitImages:
-    """Return the images of the side in the folder that the run had."""
+    """Return the images of the split in the run's folder."""
     split_lines = [line for line in run_split.lines if line.split == split_name]
     _check_unchanged(run_split, folder, split_lines, item_by_file)
     if not split_lines:
         raise _make_empty_error(run_split, folder, split_name)
-    # Images that came since belong to no side: nobody may say that they were not learnt from.
+    # Images that were added later belong to no split: it is unknown whether they are independent of
+    # the training images.
     unknown_files = sorted(item_by_file.keys() - {line.file for line in run_split.lines})
     items = (replace(item_by_file[line.file], label=line.label) for line in split_lines)
     warnings = images.warnings
     if unknown_files:
         count = f"{len(unknown_files):,} images are" if len(unknown_files) > 1 else "1 image is"
-        message = f"{count} not of the run's split, and left out"
+        message = f"{count} not in the run's split and not used"
         at = make_file_span(str(folder / unknown_files[0]))
-        help = "train anew to have them on a side"
+        help = "train again to add new images to a split"
         notes = tuple(unknown_files[1:MAX_LISTED])
         warnings += (Diagnostic("E1219", message, at, "", notes, help, "warning"),)
     return SplitImages(_sort_images(images, items, warnings), len(split_lines), warnings)
@@ -87,17 +90,17 @@ def _check_unchanged(
     split_lines: Sequence[SplitLine],
     item_by_file: dict[str, Item],
 ) -> None:
-    """Refuse a folder in which images of the run are gone or have other contents (E1218)."""
+    """Reject a folder in which images of the run are missing or changed (E1218)."""
     problems = []
     for line in split_lines:
         current_item = item_by_file.get(line.file)
         if current_item is not None and current_item.digest == line.digest:
             continue
-        change = "is gone" if current_item is None else "has other contents"
-        note = f"{run_split.path}:{line.line}: an image of `{line.split}`"
-        help = "bring back what the run had, or train anew with what is there now"
+        change = "was removed" if current_item is None else "was changed"
+        note = f"{run_split.path}:{line.line}: an image of split `{line.split}`"
+        help = "restore the run's images, or train again with the current images"
         at = make_file_span(str(folder / line.file))
-        message = f"this image {change} since the training"
+        message = f"this image {change} after the training"
         problems.append(Diagnostic("E1218", message, at, notes=(note,), help=help))
     if problems:
         raise UserError(tuple(problems))
@@ -106,7 +109,7 @@ def _check_unchanged(
 def _select_other(
     run_split: RunSplit, folder: Path, split_name: str, images: DataSet
 ) -> SplitImages:
-    """Return the images of another folder but those that the run had on other sides."""
+    """Return the images of another folder, without those in other splits of the run."""
     excluded = [
         item
         for item in images.items
@@ -123,7 +126,7 @@ def _select_other(
     if excluded:
         split_names = sorted({run_split.split_by_digest[item.digest] for item in excluded})
         count = f"{len(excluded):,} images are" if len(excluded) > 1 else "1 image is"
-        message = f"{count} of the run's {' and '.join(split_names)}, and left out"
+        message = f"{count} in the run's {' and '.join(split_names)} split and not used"
         notes = tuple(item.name for item in excluded[1:MAX_LISTED])
         at = make_file_span(excluded[0].name)
         warnings += (Diagnostic("E1219", message, at, notes=notes, severity="warning"),)
@@ -133,9 +136,9 @@ def _select_other(
 
 
 def _find_label(run_split: RunSplit, item: Item) -> str | None:
-    """Return the run's label of an image, or its folder's where the run does not know it."""
+    """Return the run's label of an image; its folder's label if the run does not contain it."""
     labels = run_split.labels_by_digest.get(item.digest)
-    # A folder may be laid out otherwise: what the run called an image's class holds.
+    # The folder's layout may differ from the run's: the run's label takes precedence.
     return item.label if not labels or item.label in labels else min(labels)
 
 
@@ -147,7 +150,7 @@ def _sort_images(
 
 
 def _make_empty_error(run_split: RunSplit, folder: Path, split_name: str) -> UserError:
-    message = f"none of these images is of the run's `{split_name}`"
-    label = f"{run_split.path} says which were"
-    help = "give the folder that the run was trained with"
+    message = f"none of these images is in the run's `{split_name}` split"
+    label = f"{run_split.path} lists the images of each split"
+    help = "give the folder of the run's training"
     return fail("E1219", message, make_file_span(str(folder)), label=label, help=help)

@@ -1,8 +1,7 @@
-"""Reading safetensors: the header first, whole and checked, then a tensor at a time.
+"""Read safetensors files: validate the complete header, then read single tensors.
 
-The format: eight bytes that say how long the header is, the header, which is JSON and says of each
-tensor its type, shape and place, then the tensors' bytes, side by side and nothing else.
-https://huggingface.co/docs/safetensors
+Format: eight bytes with the header's length; a JSON header with each tensor's type, shape and
+offsets; then the tensors' bytes without gaps. https://huggingface.co/docs/safetensors
 """
 
 import json
@@ -23,11 +22,11 @@ from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_HEADER_BYTES = 16 << 20
-"""Bytes of the longest header: 50,000 tensors of long names take 8 MiB."""
+"""Maximum header size: 50,000 tensors with long names take 8 MiB."""
 MAX_TENSORS = 50_000
-"""Most tensors of a file."""
+"""Maximum number of tensors in a file."""
 FLOATS = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
-"""The types that are read, and numpy's names of them."""
+"""The supported types and their NumPy names."""
 BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -37,13 +36,13 @@ BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-"""Bits of an element of each type there is."""
-HELP = "PyTorch checkpoints come in through `tcc import --spec`"
+"""Bits per element of all types of the format."""
+HELP = "to read a PyTorch checkpoint, use `tcc import --spec`"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor as the header describes it: `start` and `size` count the file's bytes."""
+    """A tensor's header entry; `start` is its byte offset in the file, `size` its bytes."""
 
     dtype: str
     shape: Shape
@@ -53,14 +52,14 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A safetensors file whose header fits the file; its tensors are not read yet."""
+    """A safetensors file with a validated header; tensors are read on demand."""
 
     path: Path
     parts: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
 
     def read_tensor(self, name: str) -> NDArray[Any]:
-        """Return a tensor of floats in the type of the file.
+        """Return a float tensor in the file's type.
 
         Raises:
             UserError: The file cannot be read any more (E0501).
@@ -73,19 +72,19 @@ class TensorFile:
         except OSError as error:
             raise _make_read_error(self.path, error) from None
         if tensor.nbytes != part.size:
-            raise _make_read_error(self.path, OSError("it became shorter while it was read"))
+            raise _make_read_error(self.path, OSError("the file was truncated while it was read"))
         return tensor.reshape(part.shape)
 
 
 class _FormatError(Exception):
-    """Why a file is no safetensors file."""
+    """The file is not a valid safetensors file; the message gives the reason."""
 
 
 def open_safetensors(path: Path) -> TensorFile:
-    """Return a file by its header.
+    """Open a file and validate its header.
 
     Raises:
-        UserError: It cannot be read, or is no whole safetensors file (E0501).
+        UserError: The file cannot be read, or is not a complete safetensors file (E0501).
     """
     span = make_file_span(str(path))
     try:
@@ -94,41 +93,41 @@ def open_safetensors(path: Path) -> TensorFile:
             text = _read_header(file.read(8), size, file)
         return _parse_header(path, text, size)
     except IsADirectoryError:
-        raise fail("E0501", "cannot read the weights: it is a folder", span) from None
+        raise fail("E0501", "cannot read the weights: this path is a folder", span) from None
     except OSError as error:
         raise _make_read_error(path, error) from None
     except _FormatError as why:
-        message = "not a whole safetensors file"
+        message = "not a valid safetensors file"
         raise fail("E0501", message, span, label=str(why), help=HELP) from None
 
 
 def _read_header(start: bytes, size: int, file: Any) -> bytes:
     if len(start) < 8:
-        raise _FormatError("it ends before its header")
+        raise _FormatError("the file ends before its header")
     (length,) = struct.unpack("<Q", start)
     if length > size - 8:
-        raise _FormatError("its header would be longer than the file")
+        raise _FormatError("its header is longer than the file")
     if length > MAX_HEADER_BYTES:
         raise _FormatError(
-            f"its header is of {length >> 20} MiB, longer than {MAX_HEADER_BYTES >> 20} MiB"
+            f"its header has {length >> 20} MiB, the limit is {MAX_HEADER_BYTES >> 20} MiB"
         )
     text: bytes = file.read(length)
     if not text.startswith(b"{"):
-        raise _FormatError("its header is no JSON object")
+        raise _FormatError("its header is not a JSON object")
     return text
 
 
 def _parse_header(path: Path, text: bytes, size: int) -> TensorFile:
     try:
-        # json keeps the last of equal keys: readers of the file might then see different tensors.
+        # json keeps the last of duplicate keys, but other readers may keep another one.
         header = json.loads(text.decode(), object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError):
-        raise _FormatError("its header is no valid JSON") from None
+        raise _FormatError("its header is not valid JSON") from None
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _FormatError("its metadata are no texts")
+        raise _FormatError("its metadata contain values that are not strings")
     if len(header) > MAX_TENSORS:
-        raise _FormatError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
+        raise _FormatError(f"the file has {len(header)} tensors, the limit is {MAX_TENSORS}")
     parts = {
         name: _parse_tensor(name, description, 8 + len(text))
         for name, description in header.items()
@@ -140,7 +139,7 @@ def _parse_header(path: Path, text: bytes, size: int) -> TensorFile:
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise _FormatError("its header names something twice")
+        raise _FormatError("its header has duplicate keys")
     return fields
 
 
@@ -153,29 +152,29 @@ def _parse_tensor(name: str, description: object, begin: int) -> StoredTensor:
         }:
             if dtype not in BITS:
                 raise _FormatError(
-                    f"{_escape_text(name)} is of an unknown type, {_escape_text(dtype)}"
+                    f"{_escape_text(name)} has an unknown type, {_escape_text(dtype)}"
                 )
             numbers = (*shape, start_offset, end_offset)
             if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-                raise _FormatError(f"{_escape_text(name)} has no whole sizes")
+                raise _FormatError(f"{_escape_text(name)} has an invalid shape or offset")
             if prod(shape) * BITS[dtype] != (end_offset - start_offset) * 8:
-                raise _FormatError(f"{_escape_text(name)} has a shape that its bytes do not fill")
+                raise _FormatError(f"the shape of {_escape_text(name)} does not match its bytes")
             return StoredTensor(
                 dtype, tuple(shape), begin + start_offset, end_offset - start_offset
             )
-    raise _FormatError(f"{_escape_text(name)} lacks its type, shape or place")
+    raise _FormatError(f"{_escape_text(name)} has no valid type, shape or offsets")
 
 
 def _check_offsets(parts: Mapping[str, StoredTensor], begin: int, size: int) -> None:
-    """Refuse tensors that overlap, leave gaps, or end before or after the file does."""
+    """Reject tensors that overlap, leave gaps, or do not end at the end of the file."""
     end = begin
-    # By size as well: empty tensors come before the one that begins where they do.
+    # Also by size: an empty tensor precedes the tensor with the same start.
     for name, part in sorted(parts.items(), key=lambda item: (item[1].start, item[1].size)):
         if part.start != end:
-            raise _FormatError(f"{_escape_text(name)} does not lie where the tensor before it ends")
+            raise _FormatError(f"{_escape_text(name)} does not start at the previous tensor's end")
         end += part.size
     if end != size:
-        raise _FormatError(f"its tensors end at byte {end} of {size}")
+        raise _FormatError(f"its tensors end at byte {end}, the file at byte {size}")
 
 
 def _escape_text(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What a training's folder says of the weights that lie in it: their images, and how good they are.
+"""Read what a run folder's report states about its weights: their images and accuracy.
 
-It is believed of weights of the same digest alone: a file of another training that lies in the
-folder, or the same file under another name, is told apart by its contents.
+A report applies only to weights with the same digest. File names do not matter: weights of another
+training in the same folder are detected by their contents.
 """
 
 import json
@@ -15,26 +15,26 @@ from tcc.compiler.support import regular_files
 REPORT = "report.json"
 VERSION = 1
 MAX_BYTES = 1 << 24
-"""Most bytes of a report."""
+"""Maximum size of a report in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What is known of the training of weights, in sentences.
+    """What is known about the training of some weights, as sentences.
 
     Attributes:
-        source: What says so.
-        spec: The digest of the spec that `accuracy` is of.
-        images: The images that the weights learned from, and others of the same set.
-        accuracy: How good the network is in float32, on images that it has not learned from.
-        limits: What it is not fit for.
-        calibration: The SHA-256 of the calibration file that `int8_accuracy` is of.
-        int8_accuracy: How good its int8 model of that calibration is, by target.
+        source: Where the information comes from.
+        spec: The digest of the spec that `accuracy` was measured with.
+        images: The training images, and the other images of the dataset.
+        accuracy: The fp32 model's accuracy on images that it was not trained on.
+        limits: Known limitations of the weights.
+        calibration: The SHA-256 of the calibration file that `int8_accuracy` was measured with.
+        int8_accuracy: The accuracy of the int8 model with that calibration, by target.
         method: How the weights were trained.
-        classes: The names of the classes of `confusion`.
-        confusion: Test images by their class, a row, and the one taken in float32; empty where that
-            is not known, or the network tells more than one class.
-        by_class: How good the network is at each class, where `confusion` does not say it.
+        classes: The class names of `confusion`.
+        confusion: Test images by true class (row) and the fp32 model's predicted class; empty if
+            unknown, or if the network has several class outputs.
+        by_class: The accuracy for each class, where `confusion` is empty.
     """
 
     source: str
@@ -51,14 +51,14 @@ class TrainingRecord:
 
 
 def read_run(folder: Path, digest: str) -> TrainingRecord | None:
-    """Return what the report of a finished training says of weights.
+    """Return the training record of some weights from the report of a run folder.
 
     Args:
-        folder: The training's folder.
-        digest: That of the weights' tensors.
+        folder: The run folder.
+        digest: The digest of the weights' tensors.
 
     Returns:
-        The record; None where there is no report, or it is of other weights or another form.
+        The record; None if there is no report, or its weights or version differ.
     """
     try:
         with regular_files.open_file(folder / REPORT) as file:
@@ -74,12 +74,12 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
         images = tuple(describe_splits(classes, counts_by_split))
         confusion = _read_confusion(test, classes) if test else ()
         method, limits = tuple(_describe_method(report)), tuple(_describe_limits(report))
-        accuracy = (describe_test(test),) if test else ("no test images were kept apart",)
+        accuracy = (describe_test(test),) if test else ("no test images were held out",)
         spec = str(report["network"]["spec"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return TrainingRecord(
-        "the report of the training's folder",
+        "the report of the run folder",
         spec,
         images,
         accuracy,
@@ -93,55 +93,55 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
 def _read_confusion(
     test: Mapping[str, Any], classes: tuple[str, ...]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the confusion matrix of a test; empty where it has none.
+    """Return the confusion matrix of a test; empty if there is none.
 
     Raises:
-        ValueError: It is not one of these classes, or not of the figures beside it.
+        ValueError: The matrix does not match the classes, or the test's image counts.
     """
     rows = tuple(tuple(map(int, row)) for row in test.get("confusion", ()))
     if not rows:
         return ()
     is_square = len(rows) == len(classes) and all(len(row) == len(classes) for row in rows)
     if not is_square or min(map(min, rows)) < 0:
-        raise ValueError("the confusion matrix has other classes")
+        raise ValueError("the confusion matrix does not match the classes")
     correct = sum(row[index] for index, row in enumerate(rows))
     if (sum(map(sum, rows)), correct) != (int(test["images"]), int(test["correct"])):
-        raise ValueError("the confusion matrix is of other figures")
+        raise ValueError("the confusion matrix does not match the image counts")
     return rows
 
 
 def _describe_method(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how weights were trained, as far as a report says so."""
+    """Yield how the weights were trained, as far as the report states it."""
     if "epochs" in report and "kept" in report:
         yield f"{int(report['epochs']):,} epochs; the weights of epoch {int(report['kept']):,}"
     if "seed" in report and "recipe" in report:
-        yield f"seed {int(report['seed'])}, recipe of digest {str(report['recipe'])[:16]}"
+        yield f"seed {int(report['seed'])}, recipe with digest {str(report['recipe'])[:16]}"
     if made_with := report.get("made_with"):
         yield f"made with {', '.join(f'{name} {version}' for name, version in made_with.items())}"
     if validation := report.get("val"):
         yield (
-            f"validation accuracy {float(validation['accuracy']):.2%} of "
-            f"{int(validation['images']):,} images, "
-            "by which the state may have been chosen: it is no measure of unseen images"
+            f"validation accuracy {float(validation['accuracy']):.2%} on "
+            f"{int(validation['images']):,} images; the checkpoint may have been chosen by it, "
+            "so it does not estimate the accuracy on unseen images"
         )
 
 
 def _describe_limits(report: Mapping[str, Any]) -> Iterator[str]:
     if report.get("finished") is False:
-        yield "the training was not finished: its time was over first"
+        yield "the training did not finish: it reached its time limit"
 
 
 def describe_splits(
     classes: Sequence[str], counts_by_split: Mapping[str, Sequence[int]]
 ) -> Iterator[str]:
-    """Yield a sentence for each side: how many images, and of which classes.
+    """Yield a sentence for each split with the number of images, in total and by class.
 
     Args:
-        classes: Their names.
-        counts_by_split: The images of each class, by the side's name.
+        classes: The class names.
+        counts_by_split: The number of images of each class, by split name.
 
     Raises:
-        ValueError: A side has another number of classes.
+        ValueError: The number of classes of a split is not that of `classes`.
     """
     for split, counts in counts_by_split.items():
         pairs = zip(classes, counts, strict=True)
@@ -155,10 +155,10 @@ def describe_splits(
 
 
 def describe_test(test: Mapping[str, Any]) -> str:
-    """Return how many test images are told right, with the interval of 95 %."""
+    """Return the number of correct test images and the accuracy, with its confidence interval."""
     low, high = (float(test["interval"][end]) for end in ("low", "high"))
     correct, images = int(test["correct"]), int(test["images"])
     return (
-        f"{correct:,} of {images:,} test images right, {float(test['accuracy']):.2%}"
-        f" (95% interval {low:.2%} to {high:.2%}), in float32"
+        f"{correct:,} of {images:,} test images correct, {float(test['accuracy']):.2%}"
+        f" (95% confidence interval {low:.2%} to {high:.2%}), in float32"
     )

@@ -1,7 +1,7 @@
-"""Weight tensors of a graph, by their paths in the spec: safetensors in and out, and random ones.
+"""Read, write and initialize the weight tensors of a graph, named by their paths in the spec.
 
-Every tensor is float32 and has the shape its op asks for; what is read is checked whole, so that
-later stages never meet a missing tensor, a NaN or a negative variance.
+Every tensor is float32 and has the shape that its op requires. All tensors are checked when they
+are read, so that later stages never see a missing tensor, a NaN or a negative variance.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ from tcc.compiler.support.diagnostics import (
 )
 
 MAX_LISTED = 50
-"""Most tensors that a message names."""
+"""Maximum number of tensors that a message lists."""
 FEW_TENSORS = 3
-"""Fewest missing tensors that may be another network's, and most that its error names of a kind."""
+"""Minimum number of missing tensors for E1410, and the number of tensors it lists of each kind."""
 
 
 def format_shape(shape: Shape) -> str:
@@ -43,10 +43,10 @@ def format_shape(shape: Shape) -> str:
 
 
 def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the names and shapes of a file's tensors.
+    """Yield the errors in the names and shapes of a file's tensors.
 
     Args:
-        shapes: Of the file's tensors, by name.
+        shapes: The shapes of the file's tensors, by name.
         graph: The network.
         path: The file.
     """
@@ -70,33 +70,33 @@ def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Itera
                 ],
                 missing,
             ),
-            help="were they saved for another spec, or with other parameters (`--set`)?",
+            help="check that the weights belong to this spec and to these parameters (`--set`)",
         )
     if unknown:
         yield Diagnostic(
             "E0503",
-            f"{graph.name} has no place for {len(unknown)} tensors of the file",
+            f"{len(unknown)} tensors of the file are not weights of {graph.name}",
             span,
             notes=_list_notes(
                 [_describe_nearest(n, unknown[n], missing) for n in _limit_names(unknown)], unknown
             ),
-            help="`tcc import --spec` takes in the names of other projects",
+            help="if the names are those of another project, use `tcc import --spec`",
         )
     for name in reshaped:
         message = (
             f"{name} has shape {format_shape(shapes[name])}, not "
             f"{format_shape(graph.params[name].shape)}"
         )
-        help = "were the weights made with other parameters of the spec (`--set`)?"
+        help = "check that the weights were trained with these parameters of the spec (`--set`)"
         yield Diagnostic("E0504", message, _locate(owners[name], span), "this layer", help=help)
 
 
 def _make_other_network_error(
     graph: Graph, span: Span, kinds: tuple[list[str], list[str], list[str]]
 ) -> Diagnostic:
-    """Return the error of weights most of which are not the network's, with a few of each kind."""
+    """Return the error of weights that mostly do not fit the network, with a few of each kind."""
     missing, reshaped, _ = kinds
-    labels = ("missing", "of another shape", f"without a place in {graph.name}")
+    labels = ("missing", "with another shape", f"not in {graph.name}")
     notes = [
         f"{len(names)} {label}: "
         f"{', '.join(names[:FEW_TENSORS])}{', ...' if len(names) > FEW_TENSORS else ''}"
@@ -106,12 +106,12 @@ def _make_other_network_error(
     count = len(missing) + len(reshaped)
     return Diagnostic(
         "E1410",
-        f"these weights are of another network than {graph.name}, or have other names: "
+        f"these weights do not belong to {graph.name}, or have other names: "
         f"{count} of its {len(graph.params)} tensors do not fit",
         span,
         notes=tuple(notes),
-        help="name the weights of this spec, with its parameters (`--set`); `tcc import --spec`"
-        " takes in the names of other projects",
+        help="give the weights of this spec and of its parameters (`--set`); if the names are those"
+        " of another project, use `tcc import --spec`",
     )
 
 
@@ -130,7 +130,7 @@ def _describe_missing(name: str, param: Param, node: Node, unknown: Mapping[str,
 
 
 def _describe_nearest(name: str, shape: Shape, candidates: Mapping[str, object]) -> str:
-    # A nearest name is a costly search: among many it is no help either.
+    # The search is expensive, and with many candidates its result does not help.
     nearest_name = find_nearest_name(name, set(candidates)) if len(candidates) <= 100 else None
     return f"{name} ({format_shape(shape)})" + (f", like {nearest_name}" if nearest_name else "")
 
@@ -151,12 +151,12 @@ def _locate(node: Node, fallback: Span) -> Span:
 Weights = Mapping[str, NDArray[np.float32]]
 """Tensors by name, such as `dense_1/conv.weight`."""
 Warn = Callable[[Diagnostic], None]
-"""Told what is worth knowing but no error."""
+"""Callback for warnings."""
 
 SPEC_KEY = "tcc.spec"
-"""The metadata of a weights file that says which spec it is for, and that it is ours."""
+"""Metadata key with the spec of a weights file; it also marks the file as written by tcc."""
 BLOCK_NUMBERS = 1 << 20
-"""Random numbers made at a time, which bounds the memory; no stream depends on it."""
+"""Random numbers per block, to bound the memory; the values do not depend on it."""
 
 
 def ignore_warning(_: Diagnostic) -> None:
@@ -164,27 +164,26 @@ def ignore_warning(_: Diagnostic) -> None:
 
 
 def initialize_random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> Weights:
-    """Return weights as at the start of training, equal on every machine; `only` those named.
+    """Return initial weights for training, identical on every machine.
 
-    Each tensor has a stream of its own, seeded by its name, so that one more layer changes
-    no other's weights.
+    Each tensor has its own random stream, seeded by its name: adding a layer does not change the
+    weights of other layers.
 
     Args:
         graph: The network.
-        seed: What the numbers follow from, with each tensor's name.
-        only: The tensors that are wanted; None is all.
+        seed: Seed of the streams, in addition to each tensor's name.
+        only: Names of the tensors to return; None returns all.
     """
     names = graph.params if only is None else only
     return {name: _initialize_tensor(name, graph.params[name], seed) for name in names}
 
 
 def initialize_he(graph: Graph, seed: int = 0) -> Weights:
-    """Return random weights under which a signal keeps its size through layers with ReLU.
+    """Return random weights that preserve the signal's magnitude through layers with ReLU.
 
-    PyTorch's own start, as `initialize_random` has it, makes it smaller by a factor of 2.4 with
-    each such
-    layer: a deep network without batch norm then learns nothing for long. He et al., "Delving Deep
-    into Rectifiers" (arXiv:1502.01852, equation 10); biases begin at 0.
+    PyTorch's initialization, as in `initialize_random`, reduces it by a factor of 2.4 per layer: a
+    deep network without batch norm then does not learn for many steps. Biases start at 0. He et
+    al., "Delving Deep into Rectifiers" (arXiv:1502.01852, equation 10).
     """
     tensors = dict(initialize_random(graph, seed))
     for name, param in graph.params.items():
@@ -206,36 +205,37 @@ def _initialize_tensor(name: str, param: Param, seed: int) -> NDArray[np.float32
         case Init.ONES:
             return np.ones(param.shape, np.float32)
         case Init.KAIMING:
-            # As PyTorch's layers begin: `kaiming_uniform_` with a = sqrt(5) has this bound.
+            # PyTorch's default for layers: `kaiming_uniform_` with a = sqrt(5) has this bound.
             return sample_uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
         case _:
             assert_never(param.init)
 
 
 def sample_uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
-    """Return numbers evenly spread over [-bound, bound), drawn from a stream of that key.
+    """Return random numbers, uniform in [-bound, bound), from the stream of a key.
 
-    Taken from the bits of PCG64 themselves, since numpy promises those alone to stay as they are.
+    They are computed from the raw bits of PCG64, because NumPy guarantees only these to be stable
+    across versions.
 
     Args:
-        shape: Of the tensor.
-        bound: How far from zero they reach.
-        key: What names the stream.
+        shape: The tensor's shape.
+        bound: The largest magnitude.
+        key: The name of the stream.
     """
     numbers = np.empty(prod(shape), np.float32)
     stream = np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
     for start in range(0, numbers.size, BLOCK_NUMBERS):
         part = numbers[start : start + BLOCK_NUMBERS]
-        # 24 bits, as many as float32 has: every number is one of 2**24 that lie evenly.
+        # 24 bits, the precision of float32: one of 2**24 evenly spaced values.
         unit = (stream.random_raw(part.size) >> np.uint64(40)).astype(np.float64) * 2.0**-23
         part[:] = (unit - 1.0) * bound
     return numbers.reshape(shape)
 
 
 def make_placeholders(graph: Graph) -> Weights:
-    """Return weights that stand for any others, without memory, where only the graph matters.
+    """Return placeholder weights that take no memory, for when only the graph matters.
 
-    Each tensor holds one number that no other one does, so that nothing takes two for equal.
+    Each tensor is filled with a different number, so that no two tensors are equal.
     """
     return {
         name: np.broadcast_to(np.float32(1 + index / 1024), param.shape)
@@ -244,15 +244,15 @@ def make_placeholders(graph: Graph) -> Weights:
 
 
 def encode(weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return weights as safetensors: the same bytes for the same tensors and metadata."""
+    """Return weights encoded as safetensors; the bytes depend only on tensors and metadata."""
     tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in sorted(weights.items())}
     encoded = save(tensors)
     (size,) = struct.unpack_from("<Q", encoded)
-    # The library lists metadata in an order that changes from run to run, and writes no valid
-    # header where there are no tensors beside it.
+    # The library's order of metadata changes from run to run, and its header is invalid if there
+    # are metadata but no tensors.
     header = json.loads(encoded[8 : 8 + size]) | {"__metadata__": dict(metadata or {})}
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    # The format fills the header with spaces, so that tensors begin at a multiple of 8.
+    # The format pads the header with spaces, so that tensors start at a multiple of 8.
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + encoded[8 + size :]
 
@@ -263,7 +263,7 @@ def digest(weights: Weights) -> str:
 
 
 def write(path: Path, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
-    """Write weights as safetensors, whole or not at all.
+    """Write weights as safetensors, atomically.
 
     Raises:
         UserError: The file cannot be written.
@@ -275,21 +275,20 @@ def write(path: Path, weights: Weights, metadata: Mapping[str, str] | None = Non
 def read_weights(path: Path, graph: Graph, warn: Warn = ignore_warning) -> Weights:
     """Return the weights of a graph from a safetensors file.
 
-    Reads the tensors that the graph names and no others. float16, bfloat16 and float64 become
-    float32, and `warn` is told.
+    float16, bfloat16 and float64 are converted to float32, with a warning.
 
     Args:
         path: A safetensors file.
         graph: The network.
-        warn: Told what is worth knowing, and no error.
+        warn: Callback for warnings.
 
     Returns:
-        float32 tensors by name, of the shapes that the ops ask for.
+        float32 tensors by name, with the shapes that the ops require.
 
     Raises:
-        UserError: The file cannot be read (E0501); tensors are missing (E0502), unknown (E0503),
-            of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507), or
-            most do not fit (E1410).
+        UserError: The file cannot be read (E0501); tensors are missing (E0502) or unknown (E0503),
+            have another shape (E0504) or type (E0505), values that are not finite (E0506) or
+            invalid variances (E0507), or most tensors do not fit (E1410).
     """
     file = safetensors_file.open_safetensors(path)
     dtypes = {name: part.dtype for name, part in file.parts.items()}
@@ -303,12 +302,12 @@ def read_weights(path: Path, graph: Graph, warn: Warn = ignore_warning) -> Weigh
 
 
 def check_weights(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
-    """Return tensors as float32 weights of a graph, which they name and fit.
+    """Return tensors as float32 weights of a graph; their names and shapes must match it.
 
     Raises:
-        UserError: A value is NaN or infinite (E0506), or a variance negative (E0507).
+        UserError: A value is NaN or infinite (E0506), or a variance is invalid (E0507).
     """
-    with np.errstate(over="ignore"):  # float64 too large for float32 is found as infinite below
+    with np.errstate(over="ignore"):  # float64 values that overflow float32 are reported below
         weights = {name: np.asarray(tensors[name], np.float32) for name in graph.params}
     problems = [
         p for name, node in find_owners(graph).items() for p in _find_invalid(name, node, weights)
@@ -321,8 +320,8 @@ def check_weights(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
 def _find_wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic]:
     for name, node in find_owners(graph).items():
         if dtypes.get(name, "F32") not in FLOATS:
-            message = f"{name} holds {dtypes[name]} numbers"
-            help = "store float32 (float16, bfloat16 and float64 are converted)"
+            message = f"{name} has the type {dtypes[name]}"
+            help = "save it as float32 (float16, bfloat16 and float64 are converted)"
             yield Diagnostic("E0505", message, node.at, "this layer needs floats", help=help)
 
 
@@ -331,7 +330,7 @@ def _report_conversions(dtypes: Mapping[str, str], path: Path) -> Iterator[Diagn
         names = [name for name, dtype in dtypes.items() if dtype == kind != "F32"]
         if names:
             some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            message = f"{len(names)} tensors are {dtype_name} and become float32: {some}"
+            message = f"{len(names)} tensors are {dtype_name} and are converted to float32: {some}"
             yield Diagnostic("E0505", message, make_file_span(str(path)), severity="warning")
 
 
@@ -340,14 +339,14 @@ def _find_invalid(name: str, node: Node, weights: Weights) -> Iterator[Diagnosti
     bad = tensor.size - int(np.count_nonzero(np.isfinite(tensor)))
     if bad:
         nans = int(np.count_nonzero(np.isnan(tensor)))
-        label = f"of {node.name}: {nans} are NaN, {bad - nans} infinite"
-        message = f"{name} has {bad} of {tensor.size} values that are not finite"
-        help = "the training diverged, or the file is damaged; take an earlier checkpoint"
+        label = f"in {node.name}: {nans} are NaN, {bad - nans} are infinite"
+        message = f"{bad} of {tensor.size} values of {name} are not finite"
+        help = "the training diverged or the file is damaged: use an earlier checkpoint"
         yield Diagnostic("E0506", message, node.at, label, help=help)
-    # Its parameters are weight, bias, mean and variance.
+    # Parameters of a batch norm: weight, bias, mean and variance.
     elif isinstance(node.op, BatchNorm) and name == node.params[3]:
         low = float(tensor.min())
-        # The root of a sum below zero would be NaN, at zero the factor infinite.
+        # The square root of a negative sum would be NaN; a sum of zero gives an infinite factor.
         if low + node.op.eps <= 0:
-            label = f"the smallest is {low:g}, eps is {node.op.eps:g}"
-            yield Diagnostic("E0507", f"{name} has impossible variances", node.at, label)
+            label = f"the smallest is {low:g}, and eps is {node.op.eps:g}"
+            yield Diagnostic("E0507", f"{name} has invalid variances", node.at, label)

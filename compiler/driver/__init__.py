@@ -1,1 +1,1 @@
-"""What commands set out to do: build bundles, calibrate, evaluate."""
+"""Work of the commands: build bundles, calibrate, evaluate and verify."""

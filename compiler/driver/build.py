@@ -1,4 +1,4 @@
-"""A build: its bundles, out of the cache or made, held against the reference, and written."""
+"""Run a build: get bundles from the cache or create them, compare them, and write them."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 
 MAX_REPLAYED_GOLDENS = 1
-"""Goldens that are replayed after a build; under an emulator each takes its time."""
+"""Number of goldens that are replayed after a build; more would take long in an emulator."""
 
 
 @dataclass(frozen=True)
 class WrittenBundle:
-    """The folder that a bundle was written to, and what it says of itself.
+    """A written bundle: its folder, its manifest, and the result of its comparison.
 
-    `agreement` is empty where the artifact was not run; `unchecked` says why. `fp32_bytes` is the
-    bytes of the target's files at fp32, where another precision was built: None where the target
-    cannot build the network so, and `compares_size` is whether that was asked.
+    `agreement` is empty if the artifact was not run; `unchecked` is the reason. `fp32_bytes` is the
+    size of the target's files at fp32, if another precision was built; None if the target cannot
+    build the network at fp32. `compares_size`: whether that size was requested.
     """
 
     folder: Path
@@ -53,50 +53,50 @@ class WrittenBundle:
     fp32_bytes: int | None = None
     compares_size: bool = False
     archive: Path | None = None
-    """The file of images that a package for a maker's tool takes; None for all else."""
+    """File of calibration images in a package for a vendor toolchain; None for other targets."""
     layers: Mapping[str, str] = field(default_factory=dict)
-    """What computes each layer, where the target's own kernels do."""
+    """What computes each layer, if the target has its own kernels."""
     uncompiled: str = ""
-    """Why no tool compiled a package."""
+    """Why no tool compiled the package."""
     tool: "ToolCheck | None" = None
-    """What the tool that compiled a package gave for the goldens."""
+    """Outputs of the tool that compiled a package, compared with the goldens."""
     compared: ComparedTarget | None = None
-    """How it agrees as one of several targets."""
+    """Its agreement as one of several targets."""
     simulated_file: str = ""
-    """The file of a package that ran in place of what the maker's tool makes of it."""
+    """File of a package that ran in place of the vendor toolchain's result."""
     advice: str = ""
-    """What is worth knowing before it runs on this machine."""
+    """Advice about running it on this machine."""
     cached: tuple[str, ...] = ()
-    """The stages whose results were known already."""
+    """The stages with results from the cache."""
 
     @property
     def artifact(self) -> "tuple[BundleFile, ...]":
-        """The target's own files."""
+        """The target's files."""
         model = f"{bundle_folder.MODEL}/"
         return tuple(file for file in self.manifest.files if file.path.startswith(model))
 
     def __str__(self) -> str:
-        """How the artifact agrees with the reference, in a line."""
+        """Return one line: how the artifact agrees with the reference."""
         if self.unchecked:
             return f"not compared with the reference: {self.unchecked}"
         worst = max(output.difference for output in self.agreement)
         verdict = f"agrees with the reference within {worst:.1e} of its largest value"
         if not any(output.allowed for output in self.agreement) and worst == 0:
-            verdict = "gives the outputs of the reference to the bit"
-        verdict = f"{verdict} (cached: so it did before)" if "replay" in self.cached else verdict
+            verdict = "matches the reference bit for bit"
+        verdict = f"{verdict} (cached result)" if "replay" in self.cached else verdict
         if self.simulated_file:
             file = f"{self.simulated_file}, in ONNX Runtime"
-            return f"{file}, {verdict}; nothing here runs the NPU"
+            return f"{file}, {verdict}; the NPU itself cannot be run here"
         return verdict
 
 
 @dataclass(frozen=True)
 class BundleWriter:
-    """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
+    """Compare a bundle with the reference, on one golden or by `comparison`, and write it.
 
-    Without `replaying`, nothing is run; nor is what `stage_store` knows. `model` and
-    `int8_programs` are what a wrong layer is looked for with. `page_graph` is the network of the
-    page that goes into a bundle, where one is wanted.
+    Without `replaying`, nothing is run. Results in `stage_store` are not computed again. `model`
+    and `int8_programs` serve to find a wrong layer. `page_graph` is the network for the bundle's
+    report page; None for no page.
     """
 
     stages: Stages
@@ -110,15 +110,15 @@ class BundleWriter:
     def write(
         self, contents: BundleContents, plan: Plan, out: Path, key: str = ""
     ) -> WrittenBundle:
-        """Write a bundle whose artifact agrees with the reference, or cannot be run here.
+        """Write a bundle if its artifact agrees with the reference, or cannot be run here.
 
-        What a maker's tool compiled is written whatever it gives: its log may tell why.
+        A package that a vendor toolchain compiled is always written: its log may explain errors.
 
         Args:
             contents: The bundle.
             plan: Its target and precision.
-            out: The folder of its folder.
-            key: That of what is built, by which a replay of the very same is known.
+            out: The parent folder.
+            key: Cache key of the build, to find the result of an earlier replay.
 
         Raises:
             Disagreement: It does not agree; nothing is written.
@@ -129,8 +129,8 @@ class BundleWriter:
             self.stages("replay", 0, 1)
             comparisons.append(self._compare(fresh, plan, key))
 
-        # What cannot be run here is written all the same, and says so: a target without an emulator
-        # is no reason to build nothing.
+        # A bundle that cannot be run here is written too, with a note: a missing emulator must not
+        # prevent a build.
         unchecked = _explain_unchecked(device) if self.replaying else "--no-replay"
         self.stages("write", 0, 1)
         folder = bundle_folder.write_bundle(contents, out, None if unchecked else accept)
@@ -143,7 +143,7 @@ class BundleWriter:
         if self.page_graph:
             from tcc.compiler.driver import report_page
 
-            # Written anew, and not into the folder: what is there is whole at any time.
+            # Written as a new bundle, so that the folder is complete at any time.
             contents = report_page.add_page(
                 contents, self.page_graph, compared, self.stage_store.training
             )
@@ -162,15 +162,15 @@ class BundleWriter:
         )
 
     def _compare(self, fresh: Bundle, plan: Plan, key: str) -> ComparedTarget:
-        """Return how a bundle agrees with the reference, or agreed when the very same ran here.
+        """Return how a bundle agrees with the reference, from the cache if it ran here before.
 
         Raises:
-            Disagreement: It does not.
+            Disagreement: It does not agree.
         """
         max_goldens = MAX_REPLAYED_GOLDENS if self.comparison is None else None
         plan = replace(plan, device=plan.device.find_simulator() or plan.device)
         key = self.stage_store.compute_replay_key(key, fresh, plan, max_goldens)
-        # What the user's images give is kept nowhere.
+        # Outputs for the user's images are not cached.
         if self.comparison is None or self.comparison.images is None:
             cached_comparison = self.stage_store.load_replay(key, fresh, plan)
             if cached_comparison:
@@ -194,7 +194,7 @@ class BundleWriter:
         except Misfit as error:
             raise Disagreement(device.name, (), error.diagnostics[0].label) from None
         if not comparison.holds:
-            # Which layer is wrong, as far as the target shows its layers.
+            # Find the first wrong layer, if layer outputs can be read.
             layer = comparison.wrong_layer
             wrong = f"the first layer that differs is `{layer.name}`" if layer else None
             wrong = wrong or _describe_wrong_layer(fresh, plan, self.model, self.int8_programs)
@@ -203,7 +203,7 @@ class BundleWriter:
 
 
 def _check_tool(bundle: Bundle, device: Device) -> "ToolCheck | None":
-    """Return what the tool that compiled a package gave, if one did."""
+    """Return the check of a compiled package by its tool's log; None if it is not compiled."""
     if not bundle.manifest.compiled:
         return None
     from tcc.compiler.bundle import tool_check
@@ -212,26 +212,26 @@ def _check_tool(bundle: Bundle, device: Device) -> "ToolCheck | None":
 
 
 def _explain_unchecked(device: Device) -> str:
-    """Return why a device's artifacts are not run here; nothing where they are."""
+    """Return why a device's artifacts are not run here; empty if they are."""
     device = device.find_simulator() or device
     if not device.target.runs:
-        return f"nothing here runs what is built for {device.name}"
+        return f"this machine cannot run what is built for {device.name}"
     absent = device.list_missing_run_tools()
-    return f"{absent[0].name} is not here" if absent else ""
+    return f"{absent[0].name} is not installed" if absent else ""
 
 
 def check_plans(
     chosen_spec: ChosenSpec, plans: Sequence[Plan], pass_options: PassOptions, out: Path
 ) -> Collection[str]:
-    """Refuse, before any work is done, what cannot be built or written here.
+    """Refuse plans that cannot be built or written here, before any work is done.
 
     Returns:
-        What was warned of for makers' tools.
+        Messages of the warnings for vendor toolchains.
 
     Raises:
-        UserError: A target refuses the network, an option is for other targets, or something else
-            lies where a bundle goes.
-        MissingTool: Building needs what is not here.
+        UserError: A target refuses the network, an option is for other targets, or the output path
+            has something else than a bundle.
+        MissingTool: A build tool is not installed.
     """
     int8_builds.require_targets(plans)
     for plan in plans:
@@ -243,7 +243,7 @@ def check_plans(
         )
         atomic_files.check_folder(out / name, bundle_folder.check_overwrite)
     makers = [plan for plan in plans if plan.starts_from_float_model and plan.precision.calibrated]
-    if not makers or pass_options.text is not None:  # other passes make another graph
+    if not makers or pass_options.text is not None:  # other passes give another graph
         return ()
     from tcc.compiler.driver import support_check
 
@@ -257,8 +257,8 @@ def open_stages(
     *,
     usable: bool,
 ) -> StoredStages:
-    """Return what is known of the stages of a build, if the cache is to be used."""
-    # Passes that are to be compared have to run.
+    """Return the stage results of a build, from the cache if it is used."""
+    # Passes that are verified must run.
     off = not usable or pass_options.verified
     cache = StageCache(None) if off else stage_cache.open_user_cache(pass_options.report.print_note)
     return build_cache.create_stages(cache, chosen_spec.spec, weight_source, pass_options.text)
@@ -276,20 +276,21 @@ def build(
     """Build and write the bundle of each target.
 
     Args:
-        work: What was asked, and what the build works with.
+        work: The request and the inputs of the build.
         plans: The targets, each with its precision.
-        out: The folder of the bundles' folders.
-        warned: What was warned of before.
-        replaying: Whether what was built runs before it is written, where it can run here.
-        page: Whether each bundle gets a page.
+        out: The parent folder of the bundles.
+        warned: Messages of earlier warnings.
+        replaying: Whether to run each artifact before it is written, if it can run here.
+        page: Whether each bundle gets a report page.
 
     Returns:
-        The bundles, and how several targets, or images, agree; None of one target without images.
+        The bundles, and the agreement of several targets or over images; None for one target
+        without images.
 
     Raises:
         UserError: A target refuses the network, or there are no images to calibrate with.
-        BelowFloor: The integers lose too much.
-        Disagreement: An artifact gives something else than the reference; it is not written.
+        BelowFloor: The int8 model is below the accuracy floor.
+        Disagreement: An artifact does not match the reference; it is not written.
     """
     int8_builds.require_images(work, plans)
     built_programs = int8_builds.build_int8_programs(work, plans)
@@ -325,7 +326,7 @@ def _write_all(
     out: Path,
     warned: Collection[str],
 ) -> Iterator[WrittenBundle]:
-    """Build and write each bundle in turn."""
+    """Build and write the bundles one after the other."""
     stage_store, float_io_kinds = work.stage_store, [plan.precision.float_io for plan in plans]
     keys = [
         stage_store.compute_bundle_key(
@@ -349,14 +350,14 @@ def _write_all(
     )
     for plan, key, cached_bundle in zip(plans, keys, cached_bundles, strict=True):
         contents = cached_bundle or next(fresh)
-        # Warn of what was not told before there were weights and integers.
+        # Warnings that were not known before weights and calibration.
         for warning in contents.manifest.warnings:
             if warning.message not in warned:
                 text = f"{warning.message}: {warning.found}; {warning.rule}"
                 work.report.warn_text(text, warning.code)
         bundle = writer.write(contents, plan, out, key)
         if cached_bundle is None:
-            # Only now that it is known to agree, where anything here knows it.
+            # Only after it agreed, if it can be run here.
             stage_store.keep_bundle(key, contents)
         cached = (
             built_programs.cached_stages[plan.precision.float_io]
@@ -377,7 +378,7 @@ def _write_all(
 def _build_contents(
     work: Int8Build, plans: Sequence[Plan], built_programs: BuiltPrograms
 ) -> Iterator[BundleContents]:
-    """Return what is built for each target; the first says what any target refuses."""
+    """Return the contents of each target; the first result reports refusals of all targets."""
     if not plans:
         return iter(())
     from tcc.compiler.driver import pipeline
@@ -396,31 +397,28 @@ def _build_contents(
 
 def _should_compare_size(report: Report, plan: Plan) -> bool:
     """Whether a build reports what its target's files would take at fp32."""
-    # A second build, only for its size, is not for those who would not see the figure.
+    # The size takes a second build, so it is skipped if the output would not be shown.
     offered = any(precision.full for precision in plan.device.target.precisions)
     return offered and not plan.precision.full and not (report.quiet and not report.json)
 
 
 def _measure_full_size(work: Int8Build, plan: Plan) -> int | None:
-    """Return the bytes of a target's files in floats, which those of its precision compare with.
+    """Return the size of a target's files at full precision, in bytes.
 
-    None: the size is unknown, because the target has no such precision, or cannot build this
-    network at it.
+    None if the target has no such precision, or cannot build this network at it.
     """
 
     def measure() -> int | None:
         from tcc.compiler import passes
 
-        # Built to be weighed: a file's size is not that of its weights, by alignment and by its own
-        # structure.
+        # The files are built to measure them: alignment and file structure change their size.
         device = plan.device
         full = next((precision for precision in device.target.precisions if precision.full), None)
         if full is None:
             return None
         model = Model(work.chosen_spec.spec.graph, work.weight_source.tensors)
         model = passes.run(model, device.passes(full))
-        # The int8 network was accepted; the float one may need kernels or memory that there are
-        # not.
+        # The int8 model was accepted; the float model may need missing kernels or more memory.
         if any(device.refusals(model.graph)):
             return None
         try:
@@ -432,7 +430,7 @@ def _measure_full_size(work: Int8Build, plan: Plan) -> int | None:
 
 
 def _find_archive(written_bundle: WrittenBundle, plan: Plan) -> Path | None:
-    """Return the file of images of a package: in it, or beside it."""
+    """Return the calibration image file of a package: in it, or next to it."""
     if plan.device.packager is None:
         return None
     name = plan.device.packager.archive
@@ -446,29 +444,29 @@ def _describe_wrong_layer(
     """Return a sentence that names the first layer that differs, or why none can be named.
 
     Args:
-        bundle: What was built. Its artifact runs here, and does not give its goldens.
+        bundle: The new bundle. Its artifact runs here and does not reproduce its goldens.
         plan: Its target and precision.
-        model: The network in floats, as written.
-        int8_programs: The integer programs of the build, if it has some.
+        model: The float model as written.
+        int8_programs: The integer programs of the build, if it has any.
     """
     try:
         check = _check_layers(bundle, plan, model, int8_programs)
     except (UserError, MissingTool) as error:
         return f"its layers could not be compared: {str(error).splitlines()[0]}"
     if check is None or check.layers is None:
-        return f"nothing here looks into the layers of {plan.device.name} at {plan.precision.name}"
+        return f"layer outputs of {plan.device.name} at {plan.precision.name} cannot be read here"
     if check.wrong_layer:
         return f"the first layer that differs is `{check.wrong_layer.name}`"
     return (
-        f"all {len(check.layers)} layers that it shows agree on the goldens' tensors:"
-        " what differs is its preprocessing, or a layer that it does not show"
+        f"all {len(check.layers)} readable layers match for the golden inputs:"
+        " preprocessing differs, or a layer that cannot be read"
     )
 
 
 def _check_layers(
     bundle: Bundle, plan: Plan, model: Model, int8_programs: "Int8Programs | None"
 ) -> "program_check.ProgramCheck | float_check.FloatCheck | None":
-    """Return how the layers compare; None where the precision has no values to compare them by."""
+    """Compare the layers; None if the precision has no reference values for them."""
     from tcc.compiler.bundle import float_check, program_check
     from tcc.compiler.driver import build_plan
     from tcc.compiler.ir.precision import Arithmetic
@@ -481,7 +479,7 @@ def _check_layers(
             return program_check.check(bundle, plan.device, program.program)
         case Arithmetic.FLOAT:
             network = Model(extract_inference_graph(model.graph), model.weights)
-            # Rounded weights move every layer: what the goldens may be off by, a layer may be too.
+            # Rounded weights change every layer, so layers get the tolerance of the goldens.
             allowed = bundle.manifest.goldens.tolerance.relative
             return float_check.check(bundle, plan.device, network, allowed)
         case Arithmetic.VENDOR:

@@ -1,8 +1,8 @@
-"""What the stages of a build gave before, out of the cache, for the very same inputs alone.
+"""Cached results of the stages of a build, for identical inputs only.
 
-Each key is of all that shapes a stage's result, so that nothing is ever brought up to date: what
-changes has another key. Programs stay under the rules of trust, and images of the user's are kept
-nowhere: what holds some, as packages for makers' tools do, is built each time.
+A key covers everything that determines a stage's result: changed inputs have another key, and
+entries are never updated. Cached programs need the same trust as others. The user's images are not
+cached: bundles that contain some, such as vendor packages, are always built.
 """
 
 import hashlib
@@ -37,29 +37,29 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.calibration_document import CalibrationDocument
 
 StageRemark = tuple[str, str]
-"""A remark of a stage: its kind, as `Report.remark` takes it, and its text."""
+"""A remark of a stage: its kind, as for `Report.report_remark`, and its text."""
 T = TypeVar("T")
 MALFORMED = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, UserError,
 )  # fmt: skip
-"""What reading an entry raises that somebody forged: its hash holds, and its content does not."""
+"""Exceptions from reading a forged entry: its hash matches but its content is invalid."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredStages:
-    """The stages of one build: the cache, and what all of them are given."""
+    """The stages of one build: the cache, and the inputs that all of them share."""
 
     cache: StageCache
     shared: Mapping[str, Any]
     training: TrainingRecord | None = None
-    """What the bundles' cards say of the training."""
+    """Training record for the bundles' model cards."""
 
     def compute_key(self, stage: str, **inputs: Any) -> str:
         """Return the key of a stage's result."""
         return stage_cache.compute_key(stage, {**self.shared, **inputs})
 
     def compute_bundle_key(self, plan: Plan, integers: str | None, *, images: bool) -> str:
-        """Return the key of what is built for a target from the integers of a key."""
+        """Return the key of a target's bundle; `integers` is the key of its integer program."""
         training = self.training and asdict(self.training)
         inputs = {"integers": integers, "images": images, "training": training}
         return self.compute_key("bundle", **inputs, **_describe_target(plan))
@@ -67,13 +67,13 @@ class StoredStages:
     def load_calibration(
         self, key: str
     ) -> "tuple[CalibrationDocument, tuple[StageRemark, ...]] | None":
-        """Return the calibration of a key, and what was said of it."""
+        """Return the calibration with a key, and its remarks."""
         return _decode_parts(self.cache.get("calibration", key), _decode_calibration)
 
     def keep_calibration(
         self, key: str, document: "CalibrationDocument", remarks: Sequence[StageRemark]
     ) -> None:
-        """Keep a calibration, and what was said of it."""
+        """Store a calibration and its remarks."""
         from tcc.compiler.quant import calibration_document
 
         parts = {
@@ -85,20 +85,20 @@ class StoredStages:
     def load_program(
         self, key: str, images: DataSet | None, remake: Callable[[Calibrated, bytes], Model]
     ) -> tuple[Int8Program, tuple[StageRemark, ...]] | None:
-        """Return the integer program of a key, and what was said of it.
+        """Return the integer program with a key, and its remarks.
 
         Args:
-            key: All that it is made from.
-            images: Those to calibrate with or to judge by, if there are any.
-            remake: Makes it again of its calibration, once something is to be built from it.
+            key: Key of all its inputs.
+            images: Images for calibration or evaluation, if there are any.
+            remake: Rebuilds the program from its calibration when it is needed.
         """
         return _decode_parts(
             self.cache.get("integers", key), lambda p: _decode_program(p, images, remake)
         )
 
     def keep_program(self, key: str, program: Int8Program, remarks: Sequence[StageRemark]) -> None:
-        """Keep an integer program, and what was said of it."""
-        # A calibration is as large as its weights: a warm build reads this of it, and not the rest.
+        """Store an integer program and its remarks."""
+        # A calibration is as large as the weights. A cached build reads only these fields of it.
         repeats = json.loads(program.files[CALIBRATION])["data"].get("repeats", ())
         calibrated = json_records.encode(program.calibrated)
         summary = {"calibrated": calibrated, "repeats": repeats, "said": remarks}
@@ -106,19 +106,19 @@ class StoredStages:
         self.cache.store("integers", key, {"about": _encode_json(summary), **files})
 
     def load_bundle(self, key: str, plan: Plan) -> BundleContents | None:
-        """Return what was built for a target; a program of it only if it may run here."""
+        """Return the bundle of a target; None if it has a program that may not run here."""
         contents = _decode_parts(
             self.cache.get("bundle", key), lambda parts: _decode_contents(parts, plan)
         )
         digests = {f.path: f.sha256 for f in contents.manifest.files} if contents else {}
-        # Who can write to the cache could have a program of his noted as built here.
+        # Whoever can write to the cache could otherwise get a program marked as built here.
         is_trusted = contents and all(
             user_folders.KNOWN_PROGRAMS.contains(digests[path]) for path in contents.code
         )
         return contents if is_trusted else None
 
     def keep_bundle(self, key: str, contents: BundleContents) -> None:
-        """Keep what was built for a target, unless images of the user's are in or beside it."""
+        """Store a target's bundle, unless the user's images are in it or next to it."""
         if contents.sidecar_files or contents.manifest.compiled:
             return
         summary = {"layers": dict(contents.layers), "why": contents.uncompiled}
@@ -130,7 +130,7 @@ class StoredStages:
         self.cache.store("bundle", key, parts)
 
     def get_size(self, device: Device, make: Callable[[], int | None]) -> int | None:
-        """Return what a target's files take in floats, as `make` measures it."""
+        """Return the size of a target's files at full precision, measured by `make`."""
         key = self.compute_key("size", target=device.name, tools=dict(device.collect_versions()))
         cached = _decode_parts(self.cache.get("size", key), lambda parts: (int(parts["bytes"]),))
         if cached:
@@ -143,18 +143,18 @@ class StoredStages:
     def compute_replay_key(
         self, built: str, fresh: Bundle, plan: Plan, max_goldens: int | None
     ) -> str:
-        """Return the key of what an artifact gave: its bytes, what runs it, and the program."""
+        """Return the key of an artifact's replay: its bytes, the tools that run it, the program."""
         runs = {tool.name: tool.version for tool in plan.device.tools}
         key_parts = {"built": built, "seal": fresh.manifest.seal, "runs": runs, "most": max_goldens}
         return self.compute_key("replay", **key_parts)
 
     def load_replay(self, key: str, fresh: Bundle, plan: Plan) -> ComparedTarget | None:
-        """Return how the very same artifact agreed on this machine."""
+        """Return how the same artifact agreed on this machine before."""
         parts = self.cache.get("replay", key)
         return _decode_parts(parts, lambda parts: _decode_comparison(parts, fresh, plan.device))
 
     def keep_replay(self, key: str, comparison: ComparedTarget) -> None:
-        """Keep how an artifact agreed with its goldens, which are of no image of the user's."""
+        """Store how an artifact agreed with its goldens; not for the user's images."""
         if not comparison.holds or comparison.images or comparison.replayed is None:
             return
         outputs = comparison.replayed.outputs
@@ -174,13 +174,13 @@ class StoredStages:
 def create_stages(
     cache: StageCache, spec: Spec, weight_source: WeightSource, passes: str | None
 ) -> StoredStages:
-    """Return the stages of a build of a spec with weights, by passes that the user may have named.
+    """Return the stages of a build.
 
     Args:
-        cache: Where results are.
+        cache: Cache of the results.
         spec: The network as written.
-        weight_source: Its weights, and where they come from.
-        passes: Those that were typed.
+        weight_source: Its weights, and their origin.
+        passes: The passes from the command line, if any.
     """
     shared = {
         "surroundings": stage_cache.digest_environment() if cache.folder else "",
@@ -192,7 +192,7 @@ def create_stages(
 
 
 def is_unchanged(dataset: DataSet) -> bool:
-    """Whether the files of images still hold what was read, however long ago that was."""
+    """Whether the image files still have the content that was read."""
     if dataset.array is not None:
         return True
     try:
@@ -268,7 +268,7 @@ def _decode_contents(parts: Parts, plan: Plan) -> BundleContents:
         plan.precision.name,
     ):
         raise ValueError(bundle_manifest.seal)
-    # Asked of the target again: an entry could leave the program out that it holds.
+    # From the target, because a forged entry could omit its program.
     code = tuple(file.path for file in artifact_runs.list_code(plan.device, bundle_manifest.files))
     return BundleContents(
         bundle_manifest, files, dict(summary["layers"]), str(summary["why"]), code

@@ -1,4 +1,4 @@
-"""Running the targets of one build beside the reference executor."""
+"""Compare the targets of one build with the reference executor."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,14 +22,14 @@ from tcc.compiler.support.progress import Progress, silent
 
 TensorMap = Mapping[str, NDArray[Any]]
 BATCH_SIZE = 8
-"""Images that an artifact is given at a time."""
+"""Number of images per call of an artifact."""
 MAX_CACHED_BYTES = 1 << 28
-"""Most bytes of the reference's values that are kept for the next target."""
+"""Most bytes of reference values that are cached for the next target."""
 
 
 @dataclass(frozen=True, eq=False)
 class BuildComparison:
-    """What the targets of one build are held against: the network, and images beside goldens."""
+    """Reference for the targets of one build: the network, and images in addition to goldens."""
 
     model: Model
     int8_programs: Int8Programs | None
@@ -40,8 +40,8 @@ class BuildComparison:
         """Return how a target that runs here agrees with the reference.
 
         Raises:
-            MissingTool: What runs it is not here.
-            UserError: It cannot be run, or gives something else than its manifest says (E0655).
+            MissingTool: The tool that runs it is not installed.
+            UserError: It cannot be run, or its outputs do not match its manifest (E0655).
         """
         replayed = replay.replay_goldens(bundle, plan.device)
         int8_program = build_plan.select_program(plan, self.int8_programs)
@@ -62,7 +62,7 @@ class BuildComparison:
     def _compare_images(
         self, bundle: Bundle, plan: Plan, program: Model | None, progress: Progress
     ) -> tuple[list[Agreement], dict[str, TensorMap]]:
-        """Return how the artifact does on the images, from their pixels on, and what it gives."""
+        """Return the agreement on the images, starting from their pixels, and the outputs."""
         dataset, source = self.images, bundle.input
         assert dataset is not None
         agreed: list[Agreement] = []
@@ -82,7 +82,7 @@ class BuildComparison:
     def _compute_expected(
         self, program: Model | None, dataset: DataSet, index: int, source: Input
     ) -> TensorMap:
-        """Return what the reference gives for an image: of the integers, or else of the floats."""
+        """Return the reference outputs of an image: of the int8 model, or else the float model."""
         if program:
             return _select_outputs(
                 program, self._compute_values(program, dataset.read_tensor(index, source))
@@ -99,8 +99,8 @@ class BuildComparison:
             yield self._compute_values(program, tensor), actual
 
     def _compute_values(self, program: Model, tensor: NDArray[Any]) -> TensorMap:
-        """Return all values of the integer program, kept while they are not too many."""
-        # By identity: the programs of one build live as long as this.
+        """Return all values of the integer program, cached up to `MAX_CACHED_BYTES`."""
+        # The key has the identity: the programs of one build live as long as this object.
         key = id(program), tensor.tobytes()
         if key in self._cached_values:
             return self._cached_values[key]
@@ -116,7 +116,7 @@ class BuildComparison:
 def _run_artifact(
     bundle: Bundle, device: Device, dataset: DataSet, indices: range
 ) -> Sequence[Mapping[str, NDArray[np.float32]]]:
-    """Return what an artifact gives for some images, or for tensors given as such."""
+    """Return the artifact's outputs for some images, or for tensors if the dataset has these."""
     source = bundle.input
     if dataset.array is not None and dataset.array.dtype != np.uint8:
         return artifact_runs.infer(

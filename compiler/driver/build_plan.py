@@ -1,4 +1,4 @@
-"""What each target of a build starts from: a float model or an integer program, and its goldens."""
+"""Choose what each target of a build starts from, and create the goldens of each precision."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,37 +14,37 @@ from tcc.compiler.ir.target import PackageSources
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 Lower = Callable[[Model, tuple[Pass, ...]], Model]
-"""Takes a model through the passes that a target wants."""
+"""Runs the passes of a target on a model."""
 
 
 CALIBRATION = "calibration.json"
-"""The calibration's place in a bundle."""
+"""Path of the calibration in a bundle."""
 
 
 @dataclass(frozen=True, eq=False)
 class Int8Program:
-    """The integer program of a model, what a manifest says of it, and files that go with it."""
+    """The integer program of a model, its manifest record, and its files in the bundle."""
 
     make: Callable[[], Model]
-    """Gives the program: who finds all that is built from it in the cache does not need it."""
+    """Returns the program. It is not called if all that is built from it is in the cache."""
     calibrated: manifest.Calibrated
     files: Mapping[str, bytes]
     images: DataSet | None = None
-    """What it was calibrated with, where that is at hand."""
+    """The calibration images, if available."""
 
     @cached_property
     def program(self) -> Model:
-        """The integer program, made once."""
+        """The integer program, computed once."""
         return self.make()
 
 
 Int8Programs = Mapping[bool, Int8Program]
-"""The integer program whose last layers give real numbers, and that which gives integers: by
-`Precision.real_ends`, those that are needed."""
+"""Integer programs by `Precision.float_io`: with float outputs, or with quantized outputs. Only
+the needed ones are present."""
 
 
 def select_program(plan: Plan, int8_programs: Int8Programs | None) -> Int8Program | None:
-    """Return the integer program that a target is built from or foretold by, if there is one."""
+    """Return the integer program that a target is built from or predicted by, if it has one."""
     if not plan.precision.calibrated:
         return None
     assert int8_programs is not None, plan.precision
@@ -57,25 +57,24 @@ GoldenFiles = tuple[manifest.Goldens, Mapping[str, bytes]]
 def create_golden_outputs(
     model: Model, plans: Iterable[Plan], int8_programs: Int8Programs | None
 ) -> Mapping[Precision, GoldenFiles]:
-    """Return the goldens of each precision, whatever the number of targets that have it.
+    """Return the goldens of each precision, shared by its targets.
 
     Args:
-        model: The network in floats, as written.
+        model: The float model as written.
         plans: The targets, each with its precision.
-        int8_programs: The integer programs, where any precision is of integers.
+        int8_programs: The integer programs, if any precision is calibrated.
 
     Returns:
-        For each precision what the manifest says of its goldens, and their files by path.
+        For each precision, the manifest's goldens and their files by path.
     """
     goldens_by_precision: dict[Precision, GoldenFiles] = {}
     for plan in plans:
-        # Once for each precision: targets of one precision share their goldens, by which their
-        # bundles are compared.
+        # Once per precision, so that bundles of one precision can be compared on the same goldens.
         if plan.precision not in goldens_by_precision:
             int8_program = select_program(plan, int8_programs)
             goldens_by_precision[plan.precision] = (
-                # An integer program gives the same everywhere, to the bit: its goldens are its own
-                # outputs. Any other precision is held against the floats, within its tolerance.
+                # An integer program is bit-exact everywhere, so its outputs are its goldens. Other
+                # precisions are compared with the float model, within their tolerance.
                 goldens.build_exact_goldens(int8_program.program, plan.precision)
                 if int8_program and plan.precision.integer
                 else goldens.build_goldens(model, plan.precision)
@@ -86,13 +85,13 @@ def create_golden_outputs(
 def prepare_models(
     model: Model, plans: Iterable[Plan], int8_programs: Int8Programs | None, lower: Lower
 ) -> Mapping[str, Model]:
-    """Return what each target is emitted from; targets that want equal passes share it.
+    """Return the model that each target is emitted from; targets with equal passes share it.
 
     Args:
-        model: The network in floats, as written.
+        model: The float model as written.
         plans: The targets, each with its precision.
-        int8_programs: The integer programs, where any precision is of integers.
-        lower: Takes a model through a target's passes.
+        int8_programs: The integer programs, if any precision is calibrated.
+        lower: Runs a target's passes on a model.
 
     Returns:
         The float model or integer program of each target, by its name.
@@ -115,13 +114,13 @@ def prepare_models(
 def collect_package_sources(
     plan: Plan, float_model: Model, int8_program: Int8Program, name: str
 ) -> PackageSources:
-    """Return what a package is made of.
+    """Return the sources of a package for a vendor toolchain.
 
     Args:
         plan: The target and its precision.
         float_model: The model after the target's passes.
-        int8_program: The integer program, and the images that it was calibrated with.
-        name: What the bundle is called.
+        int8_program: The integer program, with its calibration images.
+        name: Name of the bundle.
 
     Raises:
         UserError: There are no images (E0670).
@@ -129,14 +128,14 @@ def collect_package_sources(
     images = int8_program.images
     if images is None:
         target = plan.device.name
-        message = f"a package for {target} holds images to calibrate with, and there are none"
-        help = "give images of the kind that the network is meant for, with --data"
+        message = f"a package for {target} needs calibration images, but there are none"
+        help = "give images like those that the network will see, with --data"
         raise fail("E0670", message, make_file_span(target), help=help)
     source = to_pixel_input(float_model.graph.inputs[0])
     return PackageSources(
         float_model,
         int8_program.program,
-        # Made as they are asked for: the images of a package need not lie in memory at once.
+        # Read on demand, so that not all images are in memory at once.
         lambda: (images.read_tensor(index, source) for index in range(len(images))),
         goldens.list_input_tensors(source),
         name,
@@ -145,20 +144,20 @@ def collect_package_sources(
 
 
 def to_pixel_input(source: Input) -> Input:
-    """Return an input whose tensors are grey levels, where its contract has them."""
+    """Return an input that takes raw pixel values, if its contract allows it."""
     levels = preprocess.strip_normalization(source.preprocess) if source.preprocess else None
     return replace(source, preprocess=levels) if levels else source
 
 
 def _lower_model(model: Model, passes: tuple[Pass, ...], lower: Lower) -> Model:
-    """Return the model after passes that leave its inputs as they are.
+    """Return the model after passes that must not change its inputs.
 
     Raises:
-        UserError: They do not (E0615); goldens and input contract are those of the spec.
+        UserError: They change the inputs (E0615); goldens and input contract are from the spec.
     """
     lowered = lower(model, passes)
     if lowered.graph.inputs != model.graph.inputs:
-        message = "these passes give the network another input contract"
-        help = "`raw_input` is for integer programs, whose pipeline has it"
+        message = "these passes change the network's input contract"
+        help = "use `raw_input` only for int8 models; their default passes include it"
         raise fail("E0615", message, make_file_span(model.graph.name), help=help)
     return lowered

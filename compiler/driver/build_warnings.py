@@ -1,4 +1,4 @@
-"""What a build warns of: remarks of targets, few images, and methods that are slower but exact."""
+"""Warnings of a build: remarks of targets, too few images, and slower but exact methods."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,39 +16,39 @@ from tcc.compiler.reference.accuracy_floor import MIN_IMAGES, AccuracyFloor
 from tcc.compiler.support.diagnostics import Diagnostic
 
 MAX_NAMED_NODES = 5
-"""Nodes that a warning names beside the one that it points at."""
+"""Most nodes that a warning names in addition to its first one."""
 
 
 def create_warnings(device: Device, remarks: Iterable[Remark]) -> Iterator[Diagnostic]:
-    """Yield each rule that remarks are of, at the first of its nodes."""
+    """Yield one warning for each rule of the remarks, located at its first node."""
     return (_create_warning(device, rule_remarks) for rule_remarks in _group_by_rule(remarks))
 
 
 def record_warnings(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, ...]:
-    """Return the same for a manifest, with all the nodes."""
+    """Return the same warnings for a manifest, with all their nodes."""
     return tuple(_create_record(device, rule_remarks) for rule_remarks in _group_by_rule(remarks))
 
 
 def warn_few_images(measured: Measured | None) -> tuple[BuildWarning, ...]:
-    """Return what a manifest and the command line warn of where few images judged integers."""
+    """Return the warning that too few images measured the int8 model, if so."""
     if measured is None or measured.images >= MIN_IMAGES:
         return ()
     count = f"{measured.images} different image{'' if measured.images == 1 else 's'}"
     message = (
-        f"too few images say how near these integers are to the floats: fewer than {MIN_IMAGES}"
+        f"the accuracy of the int8 model was measured on fewer than {MIN_IMAGES} different images"
     )
-    rule = f"an accuracy floor is judged by {MIN_IMAGES} different images or more"
-    help = f"build with {MIN_IMAGES} images or more"
-    return (BuildWarning("W0671", message, (), f"there are {count}", rule, help),)
+    rule = f"the accuracy floor needs at least {MIN_IMAGES} different images"
+    help = f"build with at least {MIN_IMAGES} different images"
+    return (BuildWarning("W0671", message, (), f"only {count}", rule, help),)
 
 
 def collect_warnings(plan: Plan, start: Graph, program: Graph | None) -> tuple[BuildWarning, ...]:
-    """Return what a target remarks of what it is built from, for a manifest.
+    """Return a target's remarks about its source graphs, for a manifest.
 
     Args:
         plan: The target and its precision.
-        start: What its files are made from.
-        program: The integer program, where there is one.
+        start: The graph that its files are created from.
+        program: The integer program, if there is one.
     """
     remarks = list(plan.device.remarks(start))
     if program and plan.starts_from_float_model and plan.precision.integer:
@@ -59,13 +59,13 @@ def collect_warnings(plan: Plan, start: Graph, program: Graph | None) -> tuple[B
 def _group_by_rule(remarks: Iterable[Remark]) -> Iterable[list[Remark]]:
     remarks_by_rule: dict[str, dict[str, Remark]] = {}
     for each in remarks:
-        # By name, since floats and integers of one network are both looked at and remark the same.
+        # By name, because the float and the integer graph give the same remarks.
         remarks_by_rule.setdefault(each.rule, {}).setdefault(each.node.name, each)
     return (list(each.values()) for each in remarks_by_rule.values())
 
 
 def _create_warning(device: Device, remarks: list[Remark]) -> Diagnostic:
-    """Return the warning of one rule, at the first node that it is about."""
+    """Return the warning about one rule, at its first node."""
     first_remark, *other_remarks = remarks
     code, message = _describe_remark(device, first_remark)
     notes = (first_remark.rule, *_list_other_nodes([remark.node.name for remark in other_remarks]))
@@ -97,22 +97,22 @@ def _describe_remark(device: Device, remark: Remark) -> tuple[str, str]:
 
 
 def _list_other_nodes(names: list[str]) -> tuple[str, ...]:
-    """Return a note on the other nodes that a rule is broken by, some of them by name."""
+    """Return a note on the other nodes that violate a rule, with some of their names."""
     if not names:
         return ()
     suffix = ", ..." if len(names) > MAX_NAMED_NODES else ""
-    return (f"so it is with {len(names)} more: {', '.join(names[:MAX_NAMED_NODES])}{suffix}",)
+    return (f"{len(names)} more layers: {', '.join(names[:MAX_NAMED_NODES])}{suffix}",)
 
 
 INPUT_COUNT = 4
-"""Random inputs that both ways are compared over, from dark to bright."""
+"""Random inputs for the comparison of two methods, from dark to bright."""
 
 
 def choose_methods(spec: Spec, plan: Plan, start: Model) -> tuple[Plan, tuple[BuildWarning, ...]]:
-    """Return the plan that a target is built by, and what to say where methods are left out.
+    """Return the plan for a target, and warnings if it avoids faster but less exact methods.
 
     Args:
-        spec: The network; without bounds of its own nothing is compared.
+        spec: The network; without accuracy bounds nothing is compared.
         plan: The target and its precision.
         start: The model after the target's passes.
     """
@@ -127,15 +127,15 @@ def choose_methods(spec: Spec, plan: Plan, start: Model) -> tuple[Plan, tuple[Bu
     broken = _find_broken(accuracy, plan, start)
     if not broken:
         return plan, ()
-    reason = f"the method that is faster here rounds in more steps: {'; '.join(broken)}"
-    rule = f"it is built as {exact_precision.name}, since the spec's `accuracy` would be broken"
-    help = "a wider bound"
+    reason = f"the faster method rounds in more steps and breaks a bound: {'; '.join(broken)}"
+    rule = f"built as {exact_precision.name} instead, to keep the spec's `accuracy` bounds"
+    help = "set a wider bound in `accuracy`"
     remarks = [Remark(node, reason, help, rule, slow=True) for node in layers]
     return replace(plan, precision=exact_precision), record_warnings(device, remarks)
 
 
 def _find_broken(accuracy: Accuracy, plan: Plan, start: Model) -> tuple[str, ...]:
-    """Return which bounds the faster methods do not keep, in words."""
+    """Return sentences about the bounds that the faster methods violate."""
     approximator = plan.device.approximator
     assert approximator is not None
     (source,) = start.graph.inputs
@@ -148,7 +148,7 @@ def _find_broken(accuracy: Accuracy, plan: Plan, start: Model) -> tuple[str, ...
         output_comparison.stack_outputs(start, each)
         for each in (float_program.run(start, tensors), rounded)
     )
-    # What the spec does not bound is bounded by nothing: defaults are for integers.
+    # Bounds that the spec does not set are off: the defaults are for int8 models.
     floor = AccuracyFloor(
         accuracy.min_cosine or 0.0,
         accuracy.max_drop,

@@ -1,4 +1,4 @@
-"""The integer program of a bundle: its own, or made again from the spec and weights."""
+"""Get the integer program or network of a bundle: stored in it, or rebuilt from its sources."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -29,17 +29,17 @@ FUSED = "graph/fused.txt"
 def rebuild_program(
     bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
 ) -> Model | None:
-    """Return the integer program that a bundle was built from; None where that is not known.
+    """Return the integer program that a bundle was built from; None if it is not known.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        spec: The network, where the user named it.
-        file: Its weights, where the user named them; else those that the bundle says.
+        spec: The network, if the user named it.
+        file: Its weights, if the user named them; else those that the manifest names.
 
     Raises:
-        UserError: The bundle's own program is damaged (E0665), or spec and weights are not those
-            that it was built from (E0664).
+        UserError: The stored program is damaged (E0665), or the bundle was built from another spec
+            or other weights (E0664).
     """
     precision = device.get_precision(bundle.manifest.precision)
     if not precision.integer:
@@ -50,7 +50,7 @@ def rebuild_program(
     if spec is None:
         return stored_program
     _check_named(bundle, spec, file)
-    # Held already against what the bundle prints of it (`program_file`).
+    # `program_file` has compared it with the printed program already.
     if stored_program:
         return stored_program
     lowered_model = pipeline.lower_for_int8(spec, _load_weights(bundle, spec, file))
@@ -64,7 +64,7 @@ def rebuild_program(
     printed = (bundle.folder / artifact_runs.PROGRAM_FILE).read_bytes()
     if printer.print_graph(rebuilt.graph).encode() != printed:
         raise _create_mismatch_error(
-            bundle, f"they make another program than {artifact_runs.PROGRAM_FILE}"
+            bundle, f"the spec and weights give another program than {artifact_runs.PROGRAM_FILE}"
         )
     return rebuilt
 
@@ -72,19 +72,19 @@ def rebuild_program(
 def rebuild_network(
     bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
 ) -> Model | None:
-    """Return the network that a bundle of float32 was built from; None of others, or of no spec.
+    """Return the network of a float32 bundle; None for other precisions or without a spec.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        spec: The network, where the user named it.
-        file: Its weights, where the user named them; else those that the bundle says.
+        spec: The network, if the user named it.
+        file: Its weights, if the user named them; else those that the manifest names.
 
     Raises:
-        UserError: They are not those that it was built from (E0664).
+        UserError: The bundle was built from another spec or other weights (E0664).
     """
     precision = device.get_precision(bundle.manifest.precision)
-    # What rounds its weights has other values in each layer, and by how much nobody has said.
+    # Rounded weights change the values of each layer, and no tolerance for that is known.
     if spec is None or agreement.get_tolerance(precision) != agreement.FLOAT_TOLERANCE:
         return None
     _check_contract(bundle, spec)
@@ -95,17 +95,17 @@ def rebuild_network(
 def find_constant_sources(
     bundle: Bundle, device: Device, spec: Spec | None, file: Path | None, program: Model | None
 ) -> ConstantSources:
-    """Return what a bundle's files were written from, as far as that is known.
+    """Return the models that a bundle's files were written from, as far as they are known.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        spec: The network, where the user named it.
-        file: Its weights, where the user named them; else those that the bundle says.
-        program: Its integer program, where that is known.
+        spec: The network, if the user named it.
+        file: Its weights, if the user named them; else those that the manifest names.
+        program: Its integer program, if known.
 
     Raises:
-        UserError: Spec and weights are not those that it was built from (E0664).
+        UserError: The bundle was built from another spec or other weights (E0664).
     """
     precision = device.get_precision(bundle.manifest.precision)
     same_tools = device.collect_versions().items() <= bundle.manifest.made_with.items()
@@ -123,7 +123,7 @@ def find_constant_sources(
 
 
 def _is_printed(bundle: Bundle, floats: Model) -> bool:
-    """Whether the target's own passes gave what a bundle is built from, and no others did."""
+    """Whether the target's default passes, and no others, give the bundle's printed graph."""
     paths = {file.path for file in bundle.manifest.files}
     if FUSED in paths:
         return printer.print_graph(floats.graph).encode() == (bundle.folder / FUSED).read_bytes()
@@ -141,14 +141,14 @@ def rebuild_from_calibration(
     *,
     float_io: bool,
 ) -> Model:
-    """Return the integer program that a calibration once gave.
+    """Return the integer program of a stored calibration.
 
     Args:
-        lowered_model: The float model that integers can compute.
+        lowered_model: The float model that was calibrated.
         document: The calibration.
-        name: What its file is called in errors.
+        name: Name of its file in errors.
         in_float: The layers that stayed in float.
-        float_io: Whether the program ends in real numbers.
+        float_io: Whether the program has float outputs.
 
     Raises:
         UserError: It is the calibration of another graph.
@@ -160,10 +160,10 @@ def rebuild_from_calibration(
 
 
 def _check_named(bundle: Bundle, spec: Spec, file: Path | None) -> None:
-    """Refuse a spec, or weights that are named, which are not those of a bundle.
+    """Refuse a spec, or named weights, that a bundle was not built from.
 
     Raises:
-        UserError: They are not (E0664).
+        UserError: They do not match (E0664).
     """
     _check_contract(bundle, spec)
     if file is not None:
@@ -171,11 +171,10 @@ def _check_named(bundle: Bundle, spec: Spec, file: Path | None) -> None:
 
 
 def _check_contract(bundle: Bundle, spec: Spec) -> None:
-    """Refuse a bundle that says of its input or its outputs what its spec does not.
+    """Refuse a bundle with another spec, preprocessing, outputs or labels.
 
     Raises:
-        UserError: Its spec is another one (E0664), or its preprocessing, labels or what outputs
-            mean are (E0664): somebody changed its manifest.
+        UserError: They differ (E0664); the manifest may have been edited.
     """
     bundle_manifest = bundle.manifest
     if bundle_manifest.model.spec != spec.digest:
@@ -183,17 +182,17 @@ def _check_contract(bundle: Bundle, spec: Spec) -> None:
             bundle, f"it was built from another spec of `{bundle_manifest.model.name}`"
         )
     if bundle_manifest.outputs != manifest.build_output_contracts(spec.graph):
-        raise _create_mismatch_error(bundle, "its outputs, or their labels, are not the spec's")
+        raise _create_mismatch_error(bundle, "its outputs or their labels differ from the spec")
     spec_preprocess, bundle_preprocess = (
         manifest.build_input_contract(spec.graph).preprocess,
         bundle_manifest.input.preprocess,
     )
-    # Whether the network normalises its pixels itself is the target's choice.
+    # Whether the network itself normalizes raw pixels is the target's choice.
     if spec_preprocess != (
         bundle_preprocess
         and replace(bundle_preprocess, raw=spec_preprocess.raw if spec_preprocess else False)
     ):
-        raise _create_mismatch_error(bundle, "its preprocessing is not the spec's")
+        raise _create_mismatch_error(bundle, "its preprocessing differs from the spec")
 
 
 def _load_weights(bundle: Bundle, spec: Spec, file: Path | None) -> WeightSource:
@@ -208,6 +207,6 @@ def _load_weights(bundle: Bundle, spec: Spec, file: Path | None) -> WeightSource
 
 
 def _create_mismatch_error(bundle: Bundle, label: str) -> UserError:
-    message = "this is not what the bundle was built from"
-    help = "name the spec and weights that `tcc build` was given, with --spec and --weights"
+    message = "the bundle does not match the given spec or weights"
+    help = "give the same spec and weights as for `tcc build`, with --spec and --weights"
     return fail("E0664", message, make_file_span(str(bundle.folder)), label=label, help=help)

@@ -1,7 +1,7 @@
-"""What `tcc calibrate` does beside the scales: methods, refusals, and what a package takes.
+"""Parts of `tcc calibrate` other than the scales: methods, floor checks, vendor packages.
 
-For a target whose own tool calibrates too, that is the archive of images that the tool gets, and
-what integers of our own lose, which foretells what the tool's lose.
+A target with a vendor toolchain calibrates with its own tool. For it, tcc writes an archive of the
+images, and measures the quantization error of its own int8 model as a prediction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 MAX_LISTED_LAYERS = 10
-"""Layers that are listed."""
+"""Most layers that are listed."""
 
 
 @dataclass(frozen=True)
 class PackageData:
-    """The files that were written, how many inputs the archive has, and what integers lose."""
+    """The written files, the number of inputs in the archive, and the quantization error."""
 
     archive: Path
     figure_path: Path | None
@@ -63,7 +63,7 @@ class PackageData:
 
 @dataclass(frozen=True)
 class CalibratedPackage:
-    """What the package of a calibration is for, and made of."""
+    """The target of a calibration package, and its inputs."""
 
     backend: "Packager"
     target: "Target"
@@ -73,11 +73,11 @@ class CalibratedPackage:
     document: "CalibrationDocument"
 
     def write(self, path: Path, stages: Stages) -> PackageData:
-        """Write the archive and the picture beside a calibration file.
+        """Write the archive and the figure next to a calibration file.
 
         Args:
             path: The calibration file.
-            stages: Told of each stage.
+            stages: Receives each stage.
         """
         from tcc.compiler.driver import build_plan, int8_program
         from tcc.compiler.figures.scene import Bar
@@ -86,13 +86,13 @@ class CalibratedPackage:
         comparison = int8_program.compare_with_floats(
             self.spec, self.weight_source, self.document, self.dataset, stages
         )
-        # The tool calibrates with what ours learnt from: the images held out judge both.
+        # The tool gets our fit set; the held-out images evaluate both.
         fit_images, _ = self.document.data.split_images(self.dataset)
         source = build_plan.to_pixel_input(self.spec.graph.inputs[0])
         tensors = (fit_images.read_tensor(index, source) for index in range(len(fit_images)))
         archive, inputs = self.backend.pack_calibration_data(self.target, source, tensors)
         several = len(comparison.quality) > 1
-        # Without the name of the images' folder: the same contents give the same picture.
+        # Without the name of the image folder: the same content gives the same figure.
         title = self.spec.name
         bars = tuple(
             Bar(f"{title}, {output}" if several else title, quality.cosine)
@@ -105,24 +105,24 @@ class CalibratedPackage:
         atomic_files.write_file(archive_path, archive)
         if not bars:
             return PackageData(archive_path, None, inputs, comparison, ())
-        heading = f"cosine of integers and floats, {self.target.name}"
+        heading = f"cosine of int8 and fp32 outputs, {self.target.name}"
         atomic_files.write_file(figure_path, draw_bars(figure_path, heading, bars))
         return PackageData(archive_path, figure_path, inputs, comparison, bars)
 
 
 def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
-    """Return the picture of bars for a file, whose suffix says which kind it is.
+    """Return a bar chart as a file; the suffix of the path selects the format.
 
     Args:
-        path: The file, `.svg` or any other for PNG.
-        heading: The picture's title.
-        bars: A cosine each, with its name.
+        path: The file, `.svg` or any other suffix for PNG.
+        heading: Title of the chart.
+        bars: Cosines, each with its name.
 
     Returns:
         The file's bytes.
 
     Raises:
-        MissingTool: matplotlib is not installed, which draws PNG.
+        MissingTool: matplotlib, which draws PNG, is not installed.
     """
     from tcc.compiler.figures import export, svg
     from tcc.compiler.figures.scene import build_bar_chart
@@ -134,10 +134,10 @@ def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
 
 
 def find_method(name: str | None, *, guard: bool = True) -> Method:
-    """Return the method of a name, or the default, with or without its guard.
+    """Return the calibration method with a name, or the default, with or without its guard.
 
     Raises:
-        UserError: There is none of that name (E0617), or nothing guards it (E0601).
+        UserError: There is no such method (E0617), or it has no guard (E0601).
     """
     from tcc.compiler.quant.calibrate import find_method
 
@@ -147,8 +147,8 @@ def find_method(name: str | None, *, guard: bool = True) -> Method:
     unguarded = method.remove_guard()
     if unguarded is None:
         guarded = ", ".join(candidate.name for candidate in METHODS if candidate.remove_guard())
-        message = f"min-max does not guard `{method.name}`, so that there is no guard to leave out"
-        help = f"--no-guard is for {guarded}"
+        message = f"`{method.name}` has no min-max guard to turn off"
+        help = f"--no-guard applies to {guarded}"
         raise fail("E0601", message, make_command_span("--no-guard"), help=help)
     return unguarded
 
@@ -156,15 +156,15 @@ def find_method(name: str | None, *, guard: bool = True) -> Method:
 def find_refusals(
     spec: Spec, weight_source: WeightSource, document: CalibrationDocument, images: DataSet
 ) -> tuple[str, ...]:
-    """Return why a build would refuse a fresh calibration, in words; nothing where it would not.
+    """Return why a build would refuse a new calibration; empty if it would not.
 
-    Images that it had not learnt from judge, as far as there are enough.
+    Held-out images are used, if there are enough.
 
     Args:
-        spec: The network, with what it asks of integers.
+        spec: The network, with its accuracy bounds.
         weight_source: Its weights.
         document: The calibration.
-        images: Those that it was made with.
+        images: The images that it was made with.
     """
     minimum, (fit_images, held_out_images) = (
         floor_evidence.resolve_floor(spec, Accuracy()),
@@ -174,7 +174,7 @@ def find_refusals(
         fit_images, held_out_images, mixed=False
     ).different_count
     few = (
-        (f"{different} different images judge them, and it takes {MIN_IMAGES} or `--allow-few`",)
+        (f"only {different} different images: the floor needs {MIN_IMAGES}, or `--allow-few`",)
         if different < MIN_IMAGES and minimum.needs_images(o.meaning for o in spec.graph.outputs)
         else ()
     )
@@ -183,16 +183,16 @@ def find_refusals(
     if bounds := floor_evidence.compute_calibration_bounds(document, model):
         quality = {name: loss.quality for name, loss in losses.items() if loss.quality}
         return (*minimum.find_violations(quality, bounds), *few)
-    # Few images state nothing, nor do outputs that are no numbers.
+    # The document states nothing for few images, nor for outputs that are not numbers.
     comparison = int8_program.compare_with_floats(spec, weight_source, document, images)
     return (*minimum.find_violations(comparison.quality, comparison.bounds), *few)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCosine:
-    """The mean cosine of an output's integers and floats, over images of one data set.
+    """Mean cosine between int8 and fp32 values of an output, over images of one dataset.
 
-    `data` is the digest of that set, `target` what was calibrated or built for.
+    `data` is the dataset's digest, `target` the target of the calibration or bundle.
     """
 
     network: str
@@ -205,15 +205,15 @@ class StoredCosine:
 def read_cosines(
     path: Path, precision_lookup: PrecisionLookup, policy: SignaturePolicy
 ) -> tuple[StoredCosine, ...]:
-    """Return the cosines of a calibration file, or of a bundle.
+    """Return the cosines in a calibration file or a bundle.
 
     Args:
         path: The file, or the bundle's folder.
-        precision_lookup: Says what the precisions of targets are.
-        policy: Which signatures of bundles are taken.
+        precision_lookup: Returns the precision of a target.
+        policy: Which bundle signatures are accepted.
 
     Raises:
-        UserError: It is neither, or is damaged (E0603, E0620 to E0623, E0730), or holds no cosine
+        UserError: It is neither, or is damaged (E0603, E0620 to E0623, E0730), or has no cosine
             (E1280).
     """
     cosines = tuple(
@@ -223,8 +223,8 @@ def read_cosines(
     )
     if cosines:
         return cosines
-    message = "this says nothing of any cosine of integers and floats"
-    help = "calibrate with more images, some of which are held out, or give a bundle of integers"
+    message = "this has no cosine of int8 and fp32 outputs"
+    help = "calibrate with more images, so that some are held out, or give an int8 bundle"
     raise fail("E1280", message, make_file_span(str(path)), help=help)
 
 

@@ -1,4 +1,4 @@
-"""The spec that a command or call names, or else the project file's; and whether it is a bundle."""
+"""Find the spec or bundle that a command or call names, with the project file's defaults."""
 
 import os
 import re
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenSpec:
-    """The spec that a command works on, and the project whose defaults hold.
+    """The spec of a command, and the project with its defaults.
 
-    `is_project_spec` says that it is the project's spec, so that its weights belong to it, and
-    `is_project_default` that the project names it where the command line does not. `trained` is the
-    trained network of the zoo that it is, `changed` whether settings make it another.
+    `is_project_spec`: it is the project's spec, so the project's weights belong to it.
+    `is_project_default`: the command line names no spec. `trained` is the zoo's trained network, if
+    it is one. `changed`: parameters are set, so its weights may not fit.
     """
 
     spec: "Spec"
@@ -36,24 +36,24 @@ class ChosenSpec:
 def choose_spec(
     name: str | None, settings: Sequence[str] | None, strict: bool = False
 ) -> ChosenSpec:
-    """Return the spec that the command line names, or else the project file.
+    """Return the spec from the command line, or else from the project file.
 
-    What is doubtful about it is said on standard error.
+    Warnings are printed on standard error.
 
     Args:
-        name: The spec as typed: a file, a known name, or nothing.
+        name: The spec as typed: a file, a known name, or None.
         settings: `NAME=VALUE` each.
-        strict: Whether what is doubtful is an error.
+        strict: Whether warnings are errors.
 
     Raises:
-        UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
+        UserError: There is no spec, or it is invalid, or, if `strict`, it has warnings.
     """
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.support import project_file
     from tcc.compiler.zoo import shipped, trained
 
     project = project_file.find_project(Path())
-    # A trained network's name comes before a file's: `ddsnet-blood` is what `tcc zoo` lists.
+    # Trained networks come before files: `ddsnet-blood` is what `tcc zoo` lists.
     network = trained.find_by_name(name) if name is not None else _find_project_network(project)
     if network:
         is_project_spec = name is None or _find_project_network(project) == network
@@ -64,7 +64,7 @@ def choose_spec(
             else _find_project_spec(project)
         )
         is_project_spec = name is None or _is_project_spec(path, project)
-    # The project's parameters are for its own spec; what is typed leads.
+    # The project's parameters apply only to its own spec; the command line overrides them.
     parameters = {**(project.params if is_project_spec else {}), **parse_settings(settings or ())}
     spec = network.load(parameters) if network else load(path, parameters)
     if strict and spec.warnings:
@@ -74,12 +74,12 @@ def choose_spec(
 
 
 def report_project(report: Report, chosen_spec: ChosenSpec, *, weights: bool = False) -> None:
-    """Say what a project file chooses of a network, and which file that is.
+    """Report which settings of a network come from a project file.
 
     Args:
-        report: Where it is told.
-        chosen_spec: The spec, and the project that it may come from.
-        weights: Whether weights are taken, and the command line names none.
+        report: Receives the note.
+        chosen_spec: The spec, and its project.
+        weights: Whether weights are used and the command line names none.
     """
     project = chosen_spec.project
     choices = [f"the spec {project.spec}"] if chosen_spec.is_project_default else []
@@ -88,7 +88,7 @@ def report_project(report: Report, chosen_spec: ChosenSpec, *, weights: bool = F
     if chosen_spec.is_project_spec and weights and project.weights:
         choices.append(f"the weights {project.weights}")
     if choices:
-        report.print_note(f"{project.path} chooses {', '.join(choices)}")
+        report.print_note(f"{project.path} sets {', '.join(choices)}")
 
 
 def _find_project_spec(project: "Project") -> Path:
@@ -96,20 +96,20 @@ def _find_project_spec(project: "Project") -> Path:
     from tcc.compiler.zoo import shipped
 
     if project.spec is None:
-        help = "name a spec, such as `ddsnet`, or say `spec = ...` in tcc.toml"
-        raise fail("E0608", "which spec?", make_file_span("command line"), help=help)
+        help = "name a spec, such as `ddsnet`, or set `spec = ...` in tcc.toml"
+        raise fail("E0608", "no spec was given", make_file_span("command line"), help=help)
     return shipped.find_spec(project.spec, project.spans["spec"], project.folder)
 
 
 def _find_project_network(project: "Project") -> "TrainedNetwork | None":
-    """Return the trained network that a project file names, if it names one."""
+    """Return the trained network that a project file names; None if it names none."""
     from tcc.compiler.zoo import trained
 
     return trained.find_by_name(project.spec, project.folder) if project.spec else None
 
 
 def _is_project_spec(path: Path, project: "Project") -> bool:
-    """Whether a file is the spec that a project file names, if there is one."""
+    """Whether a file is the spec that a project file names."""
     try:
         return (
             not _find_project_network(project)
@@ -120,17 +120,18 @@ def _is_project_spec(path: Path, project: "Project") -> bool:
 
 
 def parse_settings(settings: Sequence[str]) -> Mapping[str, str]:
-    """Return what `--set` says, by parameter.
+    """Return the values of `--set` by parameter.
 
     Raises:
-        UserError: It is not `name=value` (E0601), or a name comes twice.
+        UserError: A setting is not `name=value`, or a name occurs twice (E0601).
     """
     values_by_name: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         at = make_command_span(f"--set {setting}")
         if not equals or not name.strip().isidentifier():
-            raise fail("E0601", "a setting is `name=value`", at, help="such as --set classes=5")
+            message, help = "a setting must have the form `name=value`", "such as --set classes=5"
+            raise fail("E0601", message, at, help=help)
         if name.strip() in values_by_name:
             raise fail("E0601", f"`{name.strip()}` is set twice", at)
         values_by_name[name.strip()] = value.strip()
@@ -138,10 +139,10 @@ def parse_settings(settings: Sequence[str]) -> Mapping[str, str]:
 
 
 def find_bundle_folder(name: str | None) -> Path | None:
-    """Return the folder that a user means, if it is a bundle's and not a spec.
+    """Return the bundle folder that a user named; None if the name is not a folder, or is a spec.
 
     Raises:
-        UserError: It is a folder, and neither a bundle nor the name of a known spec (E0620).
+        UserError: It is a folder, but neither a bundle nor the name of a known spec (E0620).
     """
     from tcc.compiler.support import atomic_files
 
@@ -149,7 +150,7 @@ def find_bundle_folder(name: str | None) -> Path | None:
         return None
     folder = Path(name)
     if not (os.path.isfile(folder) or _has_manifest(folder)):
-        atomic_files.restore_folder(folder)  # it waits for whoever replaces the folder
+        atomic_files.restore_folder(folder)  # waits for a process that replaces the folder
     if _has_manifest(folder):
         return folder
     if os.path.isdir(folder) and not _is_known(name):
@@ -166,22 +167,22 @@ def _is_known(name: str) -> bool:
 
 
 def _has_manifest(folder: Path) -> bool:
-    # Not `Path.is_file`, which raises where a name is too long for the system.
+    # `Path.is_file` raises if a name is too long for the system.
     return os.path.isfile(folder / "manifest.json")
 
 
 def rename_network(spec: "Spec", name: str | None) -> "Spec":
-    """Return a spec whose network is called by the name that the command line gives, if it does.
+    """Return a spec with the network renamed by the command line; unchanged without a name.
 
     Raises:
-        UserError: It is no name of a network (E0629).
+        UserError: It is not a valid network name (E0629).
     """
     from tcc.compiler.frontend.language_schema import NETWORK_NAME
 
     if name is None:
         return spec
     if not re.fullmatch(NETWORK_NAME, name):
-        help = "begin with a letter; then come letters, digits, `_`, `.` and `-`, 64 in all"
-        message = f"a network cannot be called `{name[:80]}`"
+        help = "start with a letter, then use letters, digits, `_`, `.` and `-`, 64 in all"
+        message = f"`{name[:80]}` is not a valid network name"
         raise fail("E0629", message, make_command_span(f"--name {name}"), help=help)
     return replace(spec, name=name, graph=replace(spec.graph, name=name))

@@ -1,6 +1,6 @@
-"""Labelled images through a network: which class each is taken for.
+"""Run a network on labelled images and collect the predicted classes.
 
-Images are decoded a batch at a time; what the network gives is kept of them.
+Images are decoded in batches; only the network's outputs are kept.
 """
 
 import hashlib
@@ -32,22 +32,22 @@ from tcc.compiler.support.value_views import ValueView
 
 Outputs = Mapping[str, NDArray[np.float32]]
 Answer = tuple[bytes, Outputs]
-"""The hash of an input, and what the network gives for it."""
+"""The hash of an input, and the network's outputs for it."""
 MAX_VALUES = 1 << 26
-"""Most outputs that are kept, 256 MiB of them; beyond, only counts are."""
+"""Most output values that are kept (256 MiB). Above it, only the predictions are kept."""
 BATCH_SIZE = 32
-"""Most images at a time."""
+"""Most images per batch."""
 BATCH_BYTES = 1 << 26
 """Bytes of pixels at which a batch is full."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluated(ValueView):
-    """What a network gave for labelled images, in their order.
+    """Results of a network for labelled images, in their order.
 
-    `raw` are its outputs (images, values), None where these would be more than `MAX_VALUES`;
-    `taken` says of each image and class whether the image was taken for it; `inputs` are hashes of
-    what went in; `notices` what makes the figures doubtful.
+    `raw` are its outputs (images, values); None if they would be more than `MAX_VALUES`. `taken`
+    marks the predicted classes (images, classes). `inputs` are hashes of the network's inputs.
+    `notices` are reasons to doubt the figures.
     """
 
     images: LabelledImages
@@ -58,17 +58,17 @@ class Evaluated(ValueView):
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which images were taken for what they are."""
+        """Mask of the images with a correct prediction (images,)."""
         is_correct: NDArray[np.bool_] = (self.taken == self.images.truth).all(axis=1)
         return is_correct
 
     @property
     def scores(self) -> Scores:
-        """The figures of its counts."""
+        """Accuracy figures from the predictions."""
         truth = self.images.truth
         if not self.images.exclusive:
             return classification_metrics.compute_decision_scores(truth, self.taken)
-        # The confusion matrix as one product of what is and what was taken.
+        # Confusion matrix: truth transposed times predictions.
         counts = truth.astype(np.int64).T @ self.taken
         return classification_metrics.compute_scores(counts)
 
@@ -83,7 +83,7 @@ class Evaluated(ValueView):
         if self.raw is None:
             return None
         log_odds = roc_curve.compute_log_odds(self.images.output.activation, self.raw, temperature)
-        # The log-odds of no are those of yes with the other sign.
+        # The log-odds of "no" are those of "yes" with the opposite sign.
         return np.hstack([-log_odds, log_odds]) if self.images.single else log_odds
 
 
@@ -94,17 +94,17 @@ def evaluate_artifact(
     progress: Progress,
     point: OperatingPoint | None = None,
 ) -> Evaluated:
-    """Return how a bundle's artifact does, from the pixels on, read as an operating point says.
+    """Evaluate a bundle's artifact on images, starting from the pixels.
 
     Args:
         bundle: The bundle.
         device: Its target.
         images: The images and their classes.
-        progress: Told of each image.
-        point: How outputs are read; without it, as the spec says.
+        progress: Receives each image.
+        point: Operating point for its outputs; without it, the spec's default rule applies.
 
     Raises:
-        UserError: The images are damaged or do not fit the network, or it gives no finite numbers.
+        UserError: The images are damaged or do not fit the network, or an output is not finite.
     """
     source, dataset = bundle.input, check_dataset(images.dataset, bundle.input)
     floats = dataset.array is not None and dataset.array.dtype != np.uint8
@@ -124,12 +124,12 @@ def evaluate_artifact(
 def evaluate_reference(
     model: Model, images: LabelledImages, progress: Progress = silent
 ) -> Evaluated:
-    """Return how a network as written does, in floats, by the reference executor.
+    """Evaluate a network as written, in float, by the reference executor.
 
     Args:
-        model: The network in floats, as written.
+        model: The float model as written.
         images: The images and their classes.
-        progress: Told of each image.
+        progress: Receives each image.
 
     Raises:
         UserError: As for `evaluate_artifact`.
@@ -143,15 +143,15 @@ def evaluate_reference(
 
 
 def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8]:
-    """Return the pixels of an item that a network takes, uint8 (height, width, 3).
+    """Return the pixels of an item for a network, uint8 (height, width, 3).
 
     Args:
         dataset: The images.
-        index: Which of them.
+        index: Index of the item.
         source: The network's input.
 
     Raises:
-        UserError: The image is damaged, or of a size that the network does not take.
+        UserError: The image is damaged, or has a size that the network does not accept.
     """
     item = dataset.items[index]
     if dataset.array is None:
@@ -168,7 +168,7 @@ def _collect_evaluation(
     progress: Progress,
     point: OperatingPoint | None,
 ) -> Evaluated:
-    """Hear what each image gives, and what it is taken for."""
+    """Collect the outputs and the prediction of each image."""
     total, width = len(images.dataset), images.output.shape[0]
     is_taken = np.zeros((total, len(images.labels)), np.bool_)
     raw = np.zeros((total, width), np.float32) if total * width <= MAX_VALUES else None
@@ -177,7 +177,7 @@ def _collect_evaluation(
     try:
         for index, (digest, outputs) in enumerate(answers):
             output_values = outputs[images.output.name]
-            # To argmax NaN is the largest: the image would be taken for that class in silence.
+            # argmax would silently choose the class with NaN.
             if not np.isfinite(output_values).all():
                 raise _create_overflow_error(images, index)
             is_taken[index] = predict_classes(images, output_values, point)
@@ -195,7 +195,7 @@ def _collect_evaluation(
 def predict_classes(
     images: LabelledImages, output_values: NDArray[np.float32], point: OperatingPoint | None
 ) -> NDArray[np.bool_]:
-    """Return which classes an image is taken for (classes,), of its raw outputs (values,)."""
+    """Return the predicted classes (classes,) of an image from its raw outputs (values,)."""
     output, row = images.output, output_values[None]
     if images.single:
         yes = decision_rule.predict_decisions(row, point)[0]
@@ -208,9 +208,9 @@ def predict_classes(
 
 
 def _hash_input(array: NDArray[Any]) -> bytes:
-    """Return what tells an input from others, whatever its file."""
-    # Of what goes into the network, with its form: a file saved again, or in another format without
-    # loss, is the same image, and a crop of another shape with equal bytes is not.
+    """Return a hash that identifies an input, whatever its file."""
+    # Of the network's input and its shape: the same image in another lossless file has the same
+    # hash, and a crop of another shape with equal bytes has not.
     head = f"{array.dtype} {array.shape}".encode()
     return hashlib.blake2b(head + array.tobytes(), digest_size=16).digest()
 
@@ -221,17 +221,17 @@ def _create_overflow_error(images: LabelledImages, index: int) -> UserError:
         f"with these weights, output `{images.output.name}` is not finite",
         make_file_span(images.dataset.items[index].name),
         label="NaN or infinity for this image",
-        help="look at the weights' magnitudes; the network overflows float32",
+        help="check the magnitudes of the weights; the network overflows float32",
     )
 
 
 def _split_batches(arrays: Iterator[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
-    """Yield arrays a batch at a time, fewer of them where they are large."""
+    """Yield batches of arrays, smaller ones for large arrays."""
     batch: list[NDArray[Any]] = []
     for array in arrays:
         batch.append(array)
-        # An ARM artifact is a process a batch, so that one image a batch would be dear; pixels of
-        # large images bound it from above.
+        # An ARM artifact starts a process per batch, so single images would be slow. The byte limit
+        # bounds batches of large images.
         if len(batch) == BATCH_SIZE or sum(a.nbytes for a in batch) >= BATCH_BYTES:
             yield batch
             batch = []

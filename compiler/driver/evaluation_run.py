@@ -1,4 +1,4 @@
-"""Evaluating a spec, or a bundle by its own artifact: which images judge it, and what is fitted."""
+"""Evaluate a spec, or a bundle by its artifact: choose the images, fit, and report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How many resamples are asked for, if any are, and the seed of their draw."""
+    """Number of bootstrap resamples (None for no bootstrap), and their seed."""
 
     count: int | None
     seed: int
@@ -41,11 +41,11 @@ class Resampling:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How a network did on labelled images; `subject` says what ran, for the document.
+    """Results of a network on labelled images; `subject` describes the network for JSON.
 
-    `stored_bundle` is the bundle that the operating point was just stored in; `saturation` how
-    often integers are saturated, where that is asked for. `warnings` say what of the operating
-    point does not hold on these images.
+    `stored_bundle` is the bundle that the operating point was stored in. `saturation` is how often
+    values are clipped, if requested. `warnings` list what the operating point misses on these
+    images.
     """
 
     subject: dict[str, Any]
@@ -57,22 +57,22 @@ class EvaluationReport:
 
     @property
     def name(self) -> str:
-        """What ran, in one word."""
+        """The bundle or spec, as one word."""
         return str(self.subject.get("bundle") or self.subject["spec"])
 
     @cached_property
     def scores(self) -> "Scores":
-        """The figures of the counts."""
+        """Accuracy figures from the predictions."""
         return self.evaluated.scores
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, or their indices."""
+        """The class names, or their indices."""
         return self.evaluated.images.labels
 
     @cached_property
     def judged_classes(self) -> "ClassEvaluation":
-        """What the images were taken for."""
+        """The predictions, with truth and log-odds."""
         from tcc.compiler.reference.classification_metrics import ClassEvaluation
 
         evaluated = self.evaluated
@@ -82,7 +82,7 @@ class EvaluationReport:
         )
 
     def estimate_averages(self, resampling: Resampling) -> "dict[str, Bounds | None]":
-        """Return the intervals of averages over classes, by a bootstrap."""
+        """Return bootstrap confidence intervals of the averages over classes."""
         return self.judged_classes.estimate_average_intervals(resampling.count, resampling.seed)
 
     @property
@@ -93,7 +93,7 @@ class EvaluationReport:
         images, raw = self.evaluated.images, self.evaluated.raw
         if raw is None or images.output.activation == "none":
             return None
-        # One value tells two classes apart: its likelihood is that of the second.
+        # A single value decides between two classes: its likelihood is that of the second one.
         truth = images.truth[:, 1:] if images.single else images.truth
         temperature = self.point.temperature if self.point else 1.0
         return decision_rule.compute_negative_log_likelihood(
@@ -103,9 +103,10 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class SaturationReport:
-    """What was counted on images whose accuracy cannot be measured.
+    """Counts of clipped values on images that cannot be scored.
 
-    `subject` says what ran, `refusal` refusal nothing is known of their classes.
+    `subject` describes the network for JSON. `refusal` is why the classes of the images are
+    unknown.
     """
 
     subject: dict[str, Any]
@@ -116,12 +117,12 @@ class SaturationReport:
 
 
 NO_CLASSES = frozenset({"E0714", "E0715", "E0716"})
-"""Errors that say that images have no class of the network, or that it has none."""
+"""Errors about images without a class of the network, or a network without classes."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What a bundle or spec is evaluated with."""
+    """Options for the evaluation of a bundle or spec."""
 
     data: Path | None
     weights: Path | None
@@ -140,9 +141,9 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """What is said of images: where, whose split, which side, and whether values are fitted.
+    """The requested images: path, run split, side of it, and whether values are fitted.
 
-    `learned` says that the network has learned from some images, which need not be these.
+    `learned`: the network was trained on unknown images, possibly these.
     """
 
     path: Path
@@ -153,31 +154,31 @@ class ImageSelection:
 
 
 def _find_images(data: Path | None, project_data: Path | None) -> Path:
-    """Return where the images lie: as the command line says, or the project.
+    """Return the path of the images from the command line or the project.
 
     Raises:
-        UserError: It is not said (E0616).
+        UserError: Neither names one (E0616).
     """
     if path := data or project_data:
         return path
-    help = "give labelled images with --data: a folder of class folders"
-    raise fail("E0616", "evaluate on which images?", make_command_span("--data"), help=help)
+    help = "give labelled images with --data: a folder with one folder per class"
+    raise fail("E0616", "no images to evaluate on", make_command_span("--data"), help=help)
 
 
 def read_labelled_images(
     report: Report, stages: Stages, selection: ImageSelection, outputs: "Sequence[OutputContract]"
 ) -> "tuple[LabelledImages, LabelledImages | None]":
-    """Return the images that judge, and those that values are fitted to where they are.
+    """Return the images to evaluate on, and those to fit values to; None without fitting.
 
     Args:
-        report: Where warnings are told.
-        stages: What hears how far this is.
-        selection: Which images are meant.
-        outputs: The network's.
+        report: Receives warnings.
+        stages: Receives the progress.
+        selection: The requested images.
+        outputs: The network's outputs.
 
     Raises:
-        UserError: They are no labelled data set for the network, there are no two sides to fit
-            and to judge (E1260), or the run's images are not there (E1218, E1219).
+        UserError: They are no labelled dataset for the network, there are no separate splits for
+            fitting and evaluation (E1260), or the run's images are missing (E1218, E1219).
     """
     from tcc.compiler.driver import labelled_images
 
@@ -194,10 +195,10 @@ def read_labelled_images(
 def _read_judging(
     report: Report, stages: Stages, selection: ImageSelection
 ) -> "tuple[DataSet, Path]":
-    """Return the images that judge, whatever their labels, and where they lie.
+    """Return the images to evaluate on, with any labels, and their path.
 
     Raises:
-        UserError: As for `labelled`, but for labels.
+        UserError: As for `read_labelled_images`, except for labels.
     """
     stages("data", 0, 1)
     judging_path, _ = _find_folders(report, selection)
@@ -209,21 +210,21 @@ def _read_images(report: Report, selection: ImageSelection, side: str, path: Pat
 
     report.print_detail(f"images: {path}")
     if selection.split:
-        use = "fitted to" if selection.fits and side == "val" else "judged by"
+        use = "fitted to" if selection.fits and side == "val" else "evaluated on"
         images = run_splits.read_side_images(report, selection.path, selection.split, side, use)
     else:
         images = dataset.read_dataset(path)
         report.warn_grouped(images.warnings)
     if is_synthetic(images):
-        report.warn_text(f"the images in {path} are synthetic: a program drew them")
+        report.warn_text(f"the images in {path} are synthetic (generated by a program)")
     return images
 
 
 def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path | None]:
-    """Return where the images lie that judge, and those that values are fitted to.
+    """Return the paths of the images for evaluation, and for fitting.
 
     Raises:
-        UserError: There are no two sides to fit and to judge (E1260), or not the one asked for.
+        UserError: There are no separate splits for them, or not the requested one (E1260).
     """
     path, side_names = selection.path, list_sides(selection.path)
     if selection.split:
@@ -231,9 +232,9 @@ def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path
         return judging_path, run_splits.find_side_folder(path, "val") if selection.fits else None
     if selection.fits:
         if not {"val", "test"} <= side_names:
-            message = "values are fitted to the images of `val` and judged by those of `test`"
-            label = "there are no such two folders here, and no run's split says which these are"
-            help = "give a folder with class folders in `val` and `test`, which share no image"
+            message = "--fit needs two splits: it fits to `val` and evaluates on `test`"
+            label = "there are no such two folders here, and no run's split defines them"
+            help = "give a folder with class folders in `val` and `test` that share no image"
             raise fail("E1260", message, make_file_span(str(path)), label=label, help=help)
         return path / "test", path / "val"
     side = selection.side or ("test" if "test" in side_names else None)
@@ -242,17 +243,17 @@ def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path
             report.warn(run_splits.create_unknown_warning(path))
         return path, None
     if side not in side_names:
-        message = f"there is no folder `{side}` here, and no run's split says which these are"
+        message = f"there is no folder `{side}` here, and no run's split defines one"
         raise fail("E1260", message, make_file_span(str(path)), help="name the run with --split")
-    report.print_note(f"judged by {path / side}")
+    report.print_note(f"evaluated on {path / side}")
     return path / side, None
 
 
 def _find_refusal(error: UserError, request: EvaluationRequest) -> "Diagnostic":
-    """Return why nothing is known of the images' classes, where counting needs none of them.
+    """Return why the classes of the images are unknown, if clipped values can still be counted.
 
     Raises:
-        UserError: It is another error, or classes are needed.
+        UserError: It is another error, or the classes are needed.
     """
     refusal = error.diagnostics[0]
     counts_suffice = request.saturation and not (request.fit or request.carry or request.bootstrap)
@@ -267,7 +268,7 @@ def evaluate_spec(
     """Evaluate a spec; `name` is as typed, None for the project's.
 
     Raises:
-        UserError: The spec or the images are wrong, or options are for bundles (E0601).
+        UserError: The spec or the images are invalid, or options are for bundles only (E0601).
     """
     from tcc.compiler.bundle import manifest
     from tcc.compiler.driver import evaluation
@@ -312,17 +313,17 @@ def count_saturated(
     calibration: Path | None,
     dataset: "DataSet",
 ) -> "Saturation":
-    """Return what the integer program of a spec's calibration gives in the reference executor.
+    """Count the clipped values of a spec's int8 model, in the reference executor.
 
     Args:
-        stages: Told how far the work is.
+        stages: Receives the progress.
         chosen_spec: The spec.
         weights: Its weights.
-        calibration: The file of its calibration; without one, that of a trained network.
-        dataset: Images that it takes.
+        calibration: The file of its calibration; None for that of a trained network.
+        dataset: Images for its input.
 
     Raises:
-        UserError: There is no calibration (E1267), or it is another network's.
+        UserError: There is no calibration (E1267), or it is of another network.
     """
     from tcc.compiler.driver import int8_program, pipeline, saturation
     from tcc.compiler.quant import calibration_file
@@ -333,13 +334,13 @@ def count_saturated(
     )
     path = calibration or default_path
     if path is None:
-        message = "a spec has no integers to count"
-        help = "give its calibration with --calibration, or evaluate a bundle of it"
+        message = "a spec without a calibration has no int8 values to count"
+        help = "give its calibration with --calibration, or evaluate an int8 bundle of it"
         raise fail("E1267", message, make_command_span("--saturation"), help=help)
     source = int8_program.from_file(path, chosen_spec.spec, weights, None)
     lowered_model = pipeline.lower_for_int8(chosen_spec.spec, weights)
     document = source.document
-    # The program that a build would make, without what a target adds.
+    # The program that a build would create, before target-specific steps.
     program = quantize(
         lowered_model, calibration_file.decode_calibration(document, lowered_model, source.name)
     )
@@ -348,7 +349,7 @@ def count_saturated(
 
 @dataclass(frozen=True)
 class _BundleImages:
-    """A bundle that is evaluated, with images to judge it and, with --fit, to fit to."""
+    """A bundle, with the images to evaluate it on and, with --fit, to fit to."""
 
     bundle: "Bundle"
     device: "Device"
@@ -359,11 +360,11 @@ class _BundleImages:
 def evaluate_bundle(
     report: Report, stages: Stages, folder: Path, request: EvaluationRequest
 ) -> EvaluationReport | SaturationReport:
-    """Evaluate a bundle, after fitting how its outputs are read, where that is asked for.
+    """Evaluate a bundle, after fitting its operating point if requested.
 
     Raises:
-        UserError: The bundle, the images or the options are wrong; or, if `request.strict`, what
-            was fitted misses its target.
+        UserError: The bundle, the images or the options are invalid; or, if `request.strict`, the
+            operating point misses its target.
     """
     from tcc.compiler.driver import saturation
 
@@ -384,7 +385,7 @@ def evaluate_bundle(
     bundle_images = _BundleImages(bundle, device, labelled, fitting_images)
     counts = None
     if request.saturation:
-        # Before anything is stored: what is fitted into a signed program has to be signed again.
+        # Before anything is stored: storing into a signed program invalidates its signature.
         counts = saturation.measure_artifact(bundle, device, labelled.dataset, stages)
     evaluated, point, warnings = _evaluate_images(
         report, stages, bundle_images, request, start_points
@@ -396,7 +397,7 @@ def evaluate_bundle(
 def _load_start_points(
     bundle: "Bundle", request: EvaluationRequest
 ) -> "tuple[OperatingPoint, ...]":
-    """Return the operating points to begin with: the bundle's, or with --carry another's."""
+    """Return the initial operating points: the bundle's, or with --carry those of another."""
     from tcc.compiler.driver import fitting
     from tcc.compiler.targets import devices
 
@@ -413,9 +414,9 @@ def _evaluate_images(
     request: EvaluationRequest,
     points: "Sequence[OperatingPoint]",
 ) -> "tuple[Evaluated, OperatingPoint | None, tuple[Diagnostic, ...]]":
-    """Return what the images give, how it is read, and what of that does not hold.
+    """Return the evaluation, the operating point, and warnings about it.
 
-    What is fitted or carried is stored in the bundle.
+    A fitted or carried operating point is stored in the bundle.
     """
     from tcc.compiler.driver import evaluation, fitting, target_check
 
@@ -429,8 +430,8 @@ def _evaluate_images(
     point = next((candidate for candidate in points if candidate.output == name), None)
     evaluated = evaluation.evaluate_artifact(bundle, device, bundle_images.judging, stages, point)
     if fit_outputs:
-        # Before anything is stored: an operating point that was judged by its own images is worse
-        # than none.
+        # Before anything is stored: an operating point that is evaluated on its own images is
+        # worse than none.
         fitting.check_apart(fit_outputs, evaluated)
     warnings: tuple[Diagnostic, ...] = ()
     if point:
@@ -450,15 +451,15 @@ def _evaluate_images(
         report_programs(report, device, bundle.model)
     if request.fit and request.fit.positive and point and point.positive is None:
         report.warn_text(
-            f"no threshold for `{request.fit.positive}` is stored: on the images that it is fitted "
-            "to, none does better than the largest output"
+            f"no threshold for `{request.fit.positive}` is stored: on the images for fitting, "
+            "none does better than choosing the largest output"
         )
     _warn_seen(report, bundle_images.judging, point)
     return evaluated, point, warnings
 
 
 def _choose_images(request: EvaluationRequest, manifest: "Manifest") -> ImageSelection:
-    """Return what is origin of the images that judge a bundle."""
+    """Return the images to evaluate a bundle on, as requested."""
     from tcc.compiler.support import project_file
 
     project = project_file.find_project(Path())
@@ -472,35 +473,35 @@ def _choose_images(request: EvaluationRequest, manifest: "Manifest") -> ImageSel
 
 
 def report_programs(report: Report, device: "Device", model: Path) -> None:
-    """Say which of a bundle's programs do not know of what was fitted; `model` is their folder."""
+    """Report which of a bundle's programs lack the fitted values; `model` is their folder."""
     from tcc.compiler.ir.backend import OperatingPointReader
 
     if device.read_runner_signature(model):
         report.warn_text(
-            "the program's signature was of the program before, and is removed: it does not "
-            "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"
+            "the program changed, so its signature was removed. It does not start until you sign "
+            "it: `tcc sign BUNDLE --runner-key PRIVATE.pem`"
         )
     if device.packager:
         report.warn_text(
-            "the package's programs for the board know nothing of what was fitted: apply the "
-            "temperature and the thresholds of manifest.json to their raw outputs"
+            "the package's programs for the board do not use the fitted values: apply the "
+            "temperature and the thresholds in manifest.json to their raw outputs"
         )
     backend = device.backend
     if not isinstance(backend, OperatingPointReader):
         return
     if backend.has_operating_points_in_libraries(device.target, model):
-        report.print_note("libraries and program have what was fitted in them: install them again")
+        report.print_note("libraries and program contain the fitted values: install them again")
     else:
         report.warn_text(
-            "this bundle is of an older version: its program follows what was fitted where the "
-            "file beside it goes with it, and its C library does not. Build it again"
+            "this bundle is of an older version: its program needs the file with the fitted values "
+            "next to it, and its C library does not use them. Build the bundle again"
         )
 
 
 def _warn_seen(report: Report, labelled: "LabelledImages", point: "OperatingPoint | None") -> None:
-    """Say loudly that values were fitted to the very images that judge them."""
+    """Warn that values were fitted to the images that they are evaluated on."""
     if point and point.fitted.digest == labelled.dataset.digest:
         report.warn_text(
-            f"the images in {labelled.path} are those that temperature and thresholds were fitted "
-            "to: what follows is too good. Judge by others"
+            f"temperature and thresholds were fitted to the images in {labelled.path}, so the "
+            "figures are too optimistic. Evaluate on other images"
         )

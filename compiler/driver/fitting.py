@@ -1,4 +1,4 @@
-"""Fitting how a bundle's outputs are read, to images that nothing is judged by."""
+"""Fit the operating point of a bundle's outputs, to images that are not used for evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,61 +21,59 @@ from tcc.compiler.support.diagnostics import (
 )
 
 MAX_LISTED = 10
-"""Images that are named where the same are on two sides."""
+"""Most images that are listed if they are in both splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """How thresholds are chosen: by Youden's J, or the least `sensitivity`; for which class."""
+    """How thresholds are chosen: by Youden's J or a minimum `sensitivity`, and for which class."""
 
     positive: str | None = None
     sensitivity: float | None = None
 
     def __str__(self) -> str:
-        """Say it."""
+        """Return the criterion as text."""
         if self.sensitivity is None:
             return "largest sensitivity + specificity (Youden's J)"
         return f"sensitivity of {self.sensitivity:g} or more"
 
 
 def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> OperatingPoint:
-    """Return what fits outputs best: the temperature, and the threshold of each decision.
+    """Fit the operating point of an output: its temperature and its thresholds.
 
-    A row of classes has a threshold for the class that is asked for.
+    Each decision gets a threshold; a row of classes gets one for the requested class.
 
     Args:
-        evaluated: What a network gave for labelled images.
-        program: Names what ran.
+        evaluated: Outputs of a network for labelled images.
+        program: Name of the target and precision that ran.
         threshold_criterion: How thresholds are chosen.
 
     Raises:
-        UserError: There are too many outputs or no probabilities to fit (E1263), no such class
-            (E1262), or a class or all others have no image (E1263).
+        UserError: There are too many outputs, no probabilities to fit, or a class or all others
+            have no image (E1263), or there is no such class (E1262).
     """
     images, raw = evaluated.images, evaluated.raw
     location = make_file_span(str(images.path))
     output = images.output
     if raw is None or output.kind == "regression":
-        message = f"`{output.name}` is a row of numbers, and no classes"
+        message = f"`{output.name}` is a regression output, so no temperature or threshold fits it"
         if raw is None:
-            message = f"{len(images.dataset):,} images are too many to fit to"
-        raise fail("E1263", message, location, help="take fewer" if raw is None else "")
+            message = f"{len(images.dataset):,} images are too many for fitting"
+        raise fail("E1263", message, location, help="use fewer images" if raw is None else "")
     positive = _find_positive_class(evaluated, threshold_criterion)
     truth = images.truth[:, 1:] if images.single else images.truth
     _check_classes(evaluated)
     fitted_temperature = None
     if output.activation != "none":
         fitted_temperature = _fit_temperature(output.activation, raw, truth)
-    # Thresholds are of the probabilities that are shown, so that they come after the temperature.
+    # Thresholds apply to the probabilities after the temperature.
     temperature = fitted_temperature or 1.0
     columns = list_threshold_columns(images, positive)
     candidates = [
         _fit_threshold(evaluated, temperature, column, threshold_criterion) for column in columns
     ]
     thresholds = tuple(threshold for threshold in candidates if threshold is not None)
-    if len(thresholds) < len(
-        candidates
-    ):  # the row's only one: without it the largest output decides
+    if len(thresholds) < len(candidates):  # no threshold does better: the largest output decides
         positive = None
     before_after = None
     if output.activation != "none":
@@ -95,7 +93,7 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
 def _fit_temperature(
     activation: OutputActivation, raw: decision_rule.Raw, truth: decision_rule.Truth
 ) -> float | None:
-    """Return the best temperature, None where no other is better than 1 on these images."""
+    """Return the best temperature; None if it does no better than 1 on these images."""
     best = decision_rule.fit_temperature(activation, raw, truth)
     if best is None:
         return None
@@ -107,35 +105,35 @@ def _fit_temperature(
 
 
 def _check_classes(evaluated: Evaluated) -> None:
-    """Refuse images of one class alone, by which any network that knows it is too unsure (E1263).
+    """Refuse images of a single class: they would always demand more confidence (E1263).
 
     Raises:
-        UserError: They are.
+        UserError: There is only one class.
     """
     images = evaluated.images
     class_indices = sorted(frozenset.union(*images.class_sets))
     if images.exclusive and len(class_indices) == 1:
-        message = f"these images are all of `{images.labels[class_indices[0]]}`"
+        message = f"all of these images have the class `{images.labels[class_indices[0]]}`"
         help = "give images of every class"
         raise fail("E1263", message, make_file_span(str(images.path)), help=help)
 
 
 def _find_positive_class(evaluated: Evaluated, criterion: Criterion) -> int | None:
-    """Return the class that a threshold is for, None where there is none or each has one."""
+    """Return the class that gets a threshold; None for decisions, or if none is requested."""
     images, name = evaluated.images, criterion.positive
     location = make_file_span(str(images.path))
     if images.single or not images.exclusive:
         if name is not None:
-            message = f"`{images.output.name}` decides by itself, so that `--positive` says nothing"
-            raise fail("E1262", message, location, help="leave it out")
+            message = f"`{images.output.name}` is a decision, so `--positive` has no effect"
+            raise fail("E1262", message, location, help="remove `--positive`")
         return None
     if name is None:
         if criterion.sensitivity is not None:
-            message = "a sensitivity is that of one class, and it is not said of which"
-            help = f"say --positive with one of {', '.join(images.labels[:20])}"
+            message = "a minimum sensitivity needs the class that it is for"
+            help = f"add --positive with one of {', '.join(images.labels[:20])}"
             raise fail("E1262", message, location, help=help)
         return None
-    # Typed by hand: `--positive tumor` means `Tumor`.
+    # Case-insensitive: `--positive tumor` matches `Tumor`.
     folded = {label.casefold(): index for index, label in enumerate(images.labels)}
     if name.casefold() in folded:
         return folded[name.casefold()]
@@ -146,7 +144,7 @@ def _find_positive_class(evaluated: Evaluated, criterion: Criterion) -> int | No
 
 
 def list_threshold_columns(images: LabelledImages, positive: int | None) -> Sequence[int]:
-    """Return the classes that thresholds are for; `positive` is a row's class with one."""
+    """Return the class indices that thresholds are for; `positive` is the requested class."""
     if images.single:
         return (1,)
     if not images.exclusive:
@@ -157,32 +155,32 @@ def list_threshold_columns(images: LabelledImages, positive: int | None) -> Sequ
 def _fit_threshold(
     evaluated: Evaluated, temperature: float, column: int, criterion: Criterion
 ) -> float | None:
-    """Return the threshold that does what is wanted on these images, and no less than no threshold.
+    """Return the best threshold for a class by a criterion on these images.
 
-    None where the rule without a threshold does better than each of them.
+    None if the default rule without a threshold does better.
     """
     images = evaluated.images
     location, name = make_file_span(str(images.path)), images.labels[column]
     truth = images.truth[:, column]
     if truth.all() or not truth.any():
-        message = f"a threshold for `{name}` needs images that are of it and others"
-        label = f"{int(truth.sum())} of {len(truth)} are"
+        message = f"a threshold for `{name}` needs images of this class and of others"
+        label = f"{int(truth.sum())} of {len(truth)} images have it"
         raise fail("E1263", message, location, label=label)
     assert evaluated.raw is not None
-    # By the very numbers that decide later; of a single decision, which is yes, the only one.
+    # The numbers that decide later; a single decision has one row, for "yes".
     row = 0 if images.single else column
     odds = decision_odds.compute_class_odds(
         images.output.activation, evaluated.raw, temperature, row
     )
     is_taken = evaluated.taken[:, column]  # by the rule without a threshold
     if criterion.sensitivity is not None:
-        # What the default rule detects already, a threshold must not lose.
+        # A threshold must not lose images that the default rule detects.
         min_sensitivity = max(criterion.sensitivity, float(is_taken[truth].mean()))
         return decision_rule.fit_sensitivity_threshold(odds, truth, min_sensitivity)
     threshold = decision_rule.fit_youden_threshold(odds, truth)
     default = decision_rule.compute_youden(is_taken, truth)
     if threshold is None and default <= decision_rule.CHANCE:
-        message = f"no threshold tells images of `{name}` from others better than chance"
+        message = f"no threshold separates images of `{name}` from others better than chance"
         raise fail("E1263", message, location, help="train the network first")
     if threshold is None:
         return None
@@ -191,10 +189,10 @@ def _fit_threshold(
 
 
 def check_apart(fitted: Evaluated, held_out: Evaluated) -> None:
-    """Refuse images that are on both sides (E1261), by their pixels.
+    """Refuse images that are used both for fitting and for evaluation, by their pixels (E1261).
 
     Raises:
-        UserError: They are listed.
+        UserError: There are some; they are listed.
     """
     names_by_digest = {
         digest: item.name
@@ -206,49 +204,49 @@ def check_apart(fitted: Evaluated, held_out: Evaluated) -> None:
         if digest in names_by_digest
     ]
     if duplicates:
-        count = f"{len(duplicates):,} images are" if len(duplicates) > 1 else "an image is"
+        count = f"{len(duplicates):,} images are" if len(duplicates) > 1 else "one image is"
         notes = tuple(
-            f"{fitted_name} is {held_out_name}"
+            f"{fitted_name} equals {held_out_name}"
             for fitted_name, held_out_name in duplicates[:MAX_LISTED]
         )
-        message = f"{count} among those that values are fitted to and among those that judge them"
-        help = "keep the images of `val` and `test` apart, and those of a patient on one side"
+        message = f"{count} used both for fitting and for evaluation"
+        help = "`val` and `test` must not share images; keep all images of a patient in one of them"
         location = make_file_span(str(held_out.images.path))
         raise UserError((Diagnostic("E1261", message, location, notes=notes, help=help),))
 
 
 def get_carried_points(bundle: Bundle, source_bundle: Bundle) -> tuple[OperatingPoint, ...]:
-    """Return what was fitted of another bundle of the same network.
+    """Return the operating points of another bundle of the same network.
 
     Raises:
-        UserError: It is of another network, or nothing was fitted of it (E1264).
+        UserError: It is of another network, or has no operating point (E1264).
     """
     location = make_file_span(str(source_bundle.folder))
     if reason := find_difference(bundle, source_bundle):
-        message = "what was fitted of another network says nothing of this one"
+        message = "the operating point of another network does not apply to this one"
         raise fail("E1264", message, location, label=reason)
     if not source_bundle.manifest.operating_points:
-        message, help = "nothing was fitted of this bundle", "`tcc eval --fit` does"
+        message, help = "this bundle has no fitted operating point", "fit one with `tcc eval --fit`"
         raise fail("E1264", message, location, help=help)
     return source_bundle.manifest.operating_points
 
 
 def store(bundle: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bundle:
-    """Write a bundle anew that says how its outputs are read; its artifact stays as it is.
+    """Write a bundle again with other operating points; its model stays the same.
 
     Args:
         bundle: The bundle as it was read.
         device: Its target.
-        points: How its outputs are to be read.
+        points: The new operating points.
 
     Returns:
-        The bundle as it is now.
+        The new bundle.
 
     Raises:
         UserError: The folder cannot be written.
     """
     files = device.encode_operating_points(bundle.model, points)
     signature = device.read_runner_signature(bundle.model)
-    # It was of the program before.
+    # The signature was for the old program.
     dropped = (signature.file,) if signature else ()
     return bundle_folder.rewrite_bundle(bundle, points, files, dropped)

@@ -1,9 +1,8 @@
-"""The floor of an integer program, and what it is judged by: images, and bounds for unseen ones.
+"""Evidence for the accuracy floor of an int8 model: images, and bounds for unseen images.
 
-A figure over the images at hand says little of others where these are few. So a floor is held
-against the end of the 95 % interval that is worse for the user, and never by fewer than
-`MIN_IMAGES` different images unless the user allows it. Without images, what the calibration states
-holds it.
+The mean over a few images says little about others. So the floor is compared with the worse end of
+the 95 % confidence interval. It needs at least `MIN_IMAGES` different images unless the user allows
+fewer. Without images, the figures stored in the calibration count.
 """
 
 from collections.abc import Mapping
@@ -44,14 +43,14 @@ from tcc.compiler.reference.output_comparison import (
 from tcc.compiler.support.diagnostics import Diagnostic, fail, make_file_span
 
 MIN_SELECTION_IMAGES = 4
-"""Fewest images that choose layers for float beside those that judge."""
+"""Fewest images for choosing float layers, in addition to those for evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgingImages:
-    """Images that choose layers for float, those that judge a program, and how many differ.
+    """Images for choosing float layers, images for evaluation, and the number of different ones.
 
-    `learned_count` of those that judge taught the calibration its scales; they chose nothing else.
+    `learned_count` of the evaluation images were also in the calibration's fit set.
     """
 
     selection_set: DataSet
@@ -61,7 +60,7 @@ class JudgingImages:
 
 
 def filter_different(model: Model, images: DataSet) -> DataSet:
-    """Return the images that differ by their pixels as the network sees them.
+    """Return the images with distinct pixels, as the network sees them.
 
     Raises:
         UserError: An image is damaged.
@@ -70,12 +69,12 @@ def filter_different(model: Model, images: DataSet) -> DataSet:
 
 
 def split_images(fit_images: DataSet, held_out_images: DataSet, *, mixed: bool) -> JudgingImages:
-    """Return which images judge a program.
+    """Return which images evaluate a program.
 
     Args:
-        fit_images: Images that the calibration learnt from, or the same as `held_out_images`.
-        held_out_images: Images that judge; of few, all do both.
-        mixed: Whether layers are to be chosen: by images that do not judge.
+        fit_images: The calibration's fit set, or the same as `held_out_images`.
+        held_out_images: The held-out set; with few images, all are in both sets.
+        mixed: Whether float layers are chosen, by images that do not evaluate.
     """
     different_count = len({*fit_images.digests, *held_out_images.digests})
     if not mixed:
@@ -91,7 +90,7 @@ def split_images(fit_images: DataSet, held_out_images: DataSet, *, mixed: bool) 
     held_out_images = replace(
         held_out_images, items=(*held_out_images.items, *remaining[choosers:])
     )
-    # Fewer images than choose and judge are allowed where the user says so: then they do both.
+    # Fewer images than both need are allowed if the user asks for it; then they do both.
     selection_set = (
         replace(fit_images, items=tuple(remaining[:choosers])) if choosers else fit_images
     )
@@ -105,16 +104,16 @@ def split_images(fit_images: DataSet, held_out_images: DataSet, *, mixed: bool) 
 
 
 def require_images(different_count: int, min_images: int, name: str, *, mixed: bool) -> None:
-    """Refuse to judge a floor by too few different images.
+    """Refuse to check a floor with too few different images.
 
     Args:
         different_count: How many there are.
-        min_images: The fewest that judge; 0 is any.
-        name: The file or folder that is to blame, for the message.
-        mixed: Whether some of them choose layers, which cannot judge.
+        min_images: The fewest for evaluation; 0 allows any number.
+        name: The file or folder to name in the error.
+        mixed: Whether some of them choose float layers and so cannot evaluate.
 
     Raises:
-        TooFewImages: There are fewer than it takes (E0722).
+        TooFewImages: There are too few (E0722).
     """
     needed = min_images + MIN_SELECTION_IMAGES if mixed else min_images
     if different_count >= needed or not min_images:
@@ -123,25 +122,25 @@ def require_images(different_count: int, min_images: int, name: str, *, mixed: b
     label = f"{different_count} {verb} different"
     if mixed:
         label += (
-            f"; `--mixed` chooses layers by {MIN_SELECTION_IMAGES} or more, and {min_images} "
-            "others judge"
+            f"; `--mixed` needs {MIN_SELECTION_IMAGES} to choose layers, and {min_images} others "
+            "for evaluation"
         )
-    message = f"fewer than {needed} different images to judge the accuracy floor by"
+    message = f"the accuracy floor needs at least {needed} different images"
     help = (
-        f"give {needed} or more with --data, or say --allow-few: the manifest then warns that"
-        " nothing is known of other images"
+        f"give {needed} or more with --data, or use --allow-few: the manifest then warns that"
+        " the accuracy on other images is unknown"
     )
     raise TooFewImages((Diagnostic("E0722", message, make_file_span(name), label, help=help),))
 
 
 def read_stated_losses(document: CalibrationDocument, model: Model) -> Mapping[str, ExpectedLoss]:
-    """Return what a calibration states of unseen images, if it does so for every output."""
+    """Return the expected losses that a calibration states; empty if an output has none."""
     stated = {name: loss for name, loss in document.expected.items() if loss.quality}
     return stated if all(o.name in stated for o in get_inference_outputs(model)) else {}
 
 
 def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> FloorBounds:
-    """Return the bounds that a calibration states, if enough images judged every output."""
+    """Return the bounds that a calibration states, if enough images support each output."""
     stated = read_stated_losses(document, model)
     enough = all(loss.images >= MIN_IMAGES for loss in stated.values())
     return compute_bounds(stated) if enough else {}
@@ -155,17 +154,17 @@ def estimate_program_bounds(
     *,
     user_images: bool,
 ) -> FloorBounds:
-    """Return what a program keeps on unseen images, by output.
+    """Return the bounds of a program for unseen images, by output.
 
-    The calibration speaks of the program of its own scales that ends in real numbers; of others
-    the images that these were compared over do.
+    The calibration's own bounds are for the program with its scales and float outputs. For other
+    programs, bounds are estimated from the compared images.
 
     Args:
         document: The calibration.
         model: The float model.
-        measured: Its program, compared with floats.
-        images: Those that it was compared over.
-        user_images: Whether these are not the calibration's: then both count.
+        measured: Its program, compared with the float model.
+        images: The images of that comparison.
+        user_images: Whether these are not the calibration's; then both bounds count.
     """
     stated = {} if measured.steps else compute_calibration_bounds(document, model)
     if measured.calibration.float_io:
@@ -180,22 +179,22 @@ def estimate_program_bounds(
 
 
 TRIAL_COUNT = 4
-"""Inputs that a program is tried on where there are no images."""
+"""Number of random inputs to try a program on if there are no images."""
 
 
 def check_stated(
     name: str, floor: AccuracyFloor, losses: Mapping[str, ExpectedLoss]
 ) -> Measured | None:
-    """Return how good a calibration file states that its program is; None where it does not say.
+    """Return the quality that a calibration file states for its program; None if it states none.
 
     Args:
         name: The file's name, for errors.
-        floor: That of each output.
-        losses: What the file states of the program; it knows nothing of one that ends in integers.
+        floor: The accuracy floor of each output.
+        losses: The expected losses in the file; empty for a program with quantized outputs.
 
     Raises:
-        BelowFloor: It is below the floor.
-        UserError: It states nothing, and the floor was not given up (E0618).
+        BelowFloor: The stated quality is below the floor.
+        UserError: The file states none, and the floor is not turned off (E0618).
     """
     if losses:
         quality = {output: loss.quality for output, loss in losses.items() if loss.quality}
@@ -203,24 +202,25 @@ def check_stated(
         if broken := floor.find_violations(quality, bounds):
             raise BelowFloor(broken, quality, ())
         images = min(loss.images for loss in losses.values())
-        return Measured("as the calibration says", quality, bounds, images)
-    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
+        return Measured("according to the calibration file", quality, bounds, images)
+    # A floor that cannot be checked must be turned off explicitly.
     if floor.cosine != 0 or floor.drop not in (None, 1):
         help = (
-            "give images with --data, or --floor min_cosine=0 --floor max_drop=1 to build without"
+            "give images with --data, or turn the floor off: --floor min_cosine=0 --floor"
+            " max_drop=1"
         )
         raise fail("E0618", "the accuracy floor needs images", make_file_span(name), help=help)
     return None
 
 
 def refuse_collapsed(model: Model, program: Model) -> None:
-    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
+    """Refuse a program with the same output for dark and bright pixels.
 
     Raises:
-        BelowFloor: Floats tell these well apart.
+        BelowFloor: The float model separates these inputs.
     """
     (source,) = model.graph.inputs
-    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
+    # From dark to bright: a collapsed network has a constant output for noise too.
     tensors = [sample(source, seed, (seed + 1) / TRIAL_COUNT) for seed in range(TRIAL_COUNT)]
     floats, outputs = (
         output_comparison.stack_outputs(model, float_program.run(network, tensors))
@@ -229,7 +229,7 @@ def refuse_collapsed(model: Model, program: Model) -> None:
     frozen = [name for name in floats if output_quality.is_frozen(floats[name], outputs[name])]
     if frozen:
         reasons = (
-            f"`{name}` is the same for {TRIAL_COUNT} inputs that floats tell apart"
+            f"`{name}` is the same for {TRIAL_COUNT} inputs that the fp32 model separates"
             for name in frozen
         )
         raise BelowFloor(
@@ -238,12 +238,12 @@ def refuse_collapsed(model: Model, program: Model) -> None:
 
 
 def resolve_floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
-    """Return the floor: what is asked for, or else the spec's, or else the default.
+    """Return the accuracy floor: the requested bounds, else the spec's, else the defaults.
 
     Args:
-        spec: The network, with what it asks of integers.
-        requested: What the user asks.
-        allow_few: Judge by however few images there are.
+        spec: The network, with its accuracy bounds.
+        requested: Bounds from the user.
+        allow_few: Whether any number of images is enough.
     """
     bounds = requested.merge_defaults(spec.accuracy)
     correlation = MIN_CORRELATION if bounds.min_correlation is None else bounds.min_correlation

@@ -1,4 +1,4 @@
-"""The integer programs of `tcc build`, made or out of the cache, and what is said of them."""
+"""Integer programs of `tcc build`, new or from the cache, and the remarks about them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Int8Options:
-    """What the command line says of integers."""
+    """Command-line options about int8 models."""
 
     floors: "Accuracy"
     calibration: Path | None = None
@@ -57,10 +57,10 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Int8Build:
-    """What a build works with: what was asked, whom to tell, and how models go through passes.
+    """Inputs of a build: the request, the report, and the passes.
 
-    `weights` is the file of the weights, if they are of one; `stage_store` are the stages' results
-    that are known already.
+    `weights` is the weights' file, if they have one. `stage_store` has the cached results of
+    stages.
     """
 
     report: Report
@@ -73,7 +73,7 @@ class Int8Build:
     stage_store: "StoredStages"
 
     def load_agreement_images(self) -> "DataSet | None":
-        """Return the images that targets are compared over, if any are asked for.
+        """Return the images for the comparison of targets; None if not requested.
 
         Raises:
             UserError: As for `images`.
@@ -98,7 +98,7 @@ class Int8Build:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPrograms:
-    """The integer programs of a build by their ends, their keys, and the cached stages of each."""
+    """The integer programs of a build by `float_io`, their keys, and the cached stages of each."""
 
     programs: "Mapping[bool, Int8Program]"
     keys: Mapping[bool, str]
@@ -107,17 +107,17 @@ class BuiltPrograms:
 
 @dataclass(frozen=True, eq=False)
 class _ProgramBuilder:
-    """How programs come about that are not in the cache, and what is said of them."""
+    """Builds the programs that are not in the cache, and collects the remarks about them."""
 
     work: Int8Build
     reported: set["StageRemark"] = field(default_factory=set)
     calibration_remarks: list["StageRemark"] = field(default_factory=list)
-    """What was said of the calibration, which all ends have in common."""
+    """Remarks about the calibration, which all programs share."""
     cached_stages: list[str] = field(default_factory=list)
-    """The stage before it that came out of the cache, if it did."""
+    """The earlier stages with results from the cache."""
 
     def report_remarks(self, remarks: "Iterable[StageRemark]") -> None:
-        """Say each remark once."""
+        """Report each remark once."""
         for kind, text in remarks:
             if (kind, text) not in self.reported:
                 self.work.report.report_remark(kind, text)
@@ -125,7 +125,7 @@ class _ProgramBuilder:
 
     @cached_property
     def lowered_model(self) -> "Model":
-        """The float model that integers can compute."""
+        """The lowered float model, ready for calibration."""
         from tcc.compiler.driver import pipeline
 
         self.work.stages("passes", 0, 1)
@@ -135,7 +135,7 @@ class _ProgramBuilder:
 
     @cached_property
     def calibration_source(self) -> "CalibrationSource":
-        """The calibration, and images to judge by."""
+        """The calibration, and the images for evaluation."""
         work = self.work
         fresh = work.options.calibration is None and not find_shipped(work)
         source, remarks = self._load_calibration() if fresh else _load_source(work)
@@ -144,7 +144,7 @@ class _ProgramBuilder:
         return source
 
     def _load_calibration(self) -> "tuple[CalibrationSource, Sequence[StageRemark]]":
-        """Return the calibration by images, out of the cache or fresh; and remarks."""
+        """Return the calibration by images, from the cache or new, and its remarks."""
         from tcc.compiler.driver import build_cache, int8_program
 
         work, images = self.work, self.work.images
@@ -160,7 +160,7 @@ class _ProgramBuilder:
         return source, remarks
 
     def build_program(self, *, float_io: bool) -> "tuple[Int8Program, list[StageRemark]]":
-        """Return the program of an end, at or above the floor, and what is said of it."""
+        """Return a program at or above the accuracy floor, and its remarks."""
         from tcc.compiler.driver import floor_evidence, int8_program
 
         options = self.work.options
@@ -175,13 +175,13 @@ class _ProgramBuilder:
 
         lowered_model = (
             self.lowered_model
-        )  # before the calibration, whose stages come after the passes
+        )  # before the calibration, because its stages come after the passes
         measured_programs = int8_program.build_programs(
             lowered_model, self.calibration_source, floor, {float_io},
             mixed=options.mixed, progress=self.work.stages, report=report_program,
         )  # fmt: skip
         if measured_programs[float_io].calibrated.measured is None:
-            text = "nothing is known of how near these integers are to the floats"
+            text = "no accuracy estimate for the int8 model: no images were given to compare it on"
             remarks.append(("warning", text))
             self.report_remarks(remarks)
         programs = (
@@ -192,7 +192,7 @@ class _ProgramBuilder:
     def rebuild_program(
         self, calibrated: "Calibrated", calibration: bytes, *, float_io: bool
     ) -> "Model":
-        """Return the program of a calibration that was kept."""
+        """Return the program of a stored calibration."""
         from tcc.compiler.driver import bundle_program
         from tcc.compiler.driver.build_plan import CALIBRATION
         from tcc.compiler.quant import calibration_document
@@ -205,12 +205,12 @@ class _ProgramBuilder:
 
 
 def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltPrograms:
-    """Return the integer programs that targets are built of, at or above their floor.
+    """Return the integer programs for the targets, at or above their accuracy floor.
 
     Raises:
-        UserError: There are no images to calibrate with, or they do not fit; the calibration is
-            another network's.
-        BelowFloor: It loses too much.
+        UserError: There are no images to calibrate with, or they do not fit; or the calibration is
+            of another network.
+        BelowFloor: A program is below its accuracy floor.
     """
     from tcc.compiler.driver import build_cache
 
@@ -233,7 +233,7 @@ def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltProgra
             continue
         programs[float_io], new_remarks = builder.build_program(float_io=float_io)
         cached_stages[float_io] = tuple(builder.cached_stages)
-        # What changed while it was read is not what the key says.
+        # Do not cache a result if its inputs changed while they were read.
         is_unchanged = images is None or build_cache.is_unchanged(images)
         if is_unchanged and key_inputs == _collect_key_inputs(work, images):
             work.stage_store.keep_program(key, programs[float_io], new_remarks)
@@ -241,7 +241,7 @@ def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltProgra
 
 
 def _collect_key_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
-    """Return all that shapes integers beside network and weights, as plain data."""
+    """Return all inputs of the integer programs except network and weights, as plain data."""
     options, network = work.options, find_shipped(work)
     return {
         **_collect_calibration_inputs(work, images),
@@ -255,7 +255,7 @@ def _collect_key_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, 
 
 
 def _collect_calibration_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
-    """Return all that shapes a fresh calibration, as plain data."""
+    """Return all inputs of a new calibration, as plain data."""
     options = work.options
     return {
         "images": images and [(image.digest, image.label) for image in images.items],
@@ -270,11 +270,11 @@ def _hash_file(path: Path) -> str:
         with regular_files.open_file(path) as file:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
-        return ""  # whoever reads it next says why
+        return ""  # the next reader reports the error
 
 
 def _load_images(work: Int8Build) -> "DataSet | None":
-    """Return the images to calibrate with or to judge by, if there are to be any."""
+    """Return the images for calibration or evaluation, if the build uses any."""
     from tcc.compiler.data import dataset
 
     if work.options.calibration is not None:
@@ -285,7 +285,7 @@ def _load_images(work: Int8Build) -> "DataSet | None":
 
 
 def _load_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
-    """Return the calibration of a file or a network, with images to judge it; and remarks."""
+    """Return the calibration of a file or a trained network, its images, and remarks."""
     from tcc.compiler.driver import int8_program
 
     options, chosen_spec = work.options, work.chosen_spec
@@ -298,15 +298,15 @@ def _load_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]
     assert network
     work.report.print_detail(f"calibration: {network.calibration}")
     text = (
-        f"the integers of `{network.name}` are of its own calibration, and compared here over"
-        " drawings; its card says what they do on patients' images"
+        f"the int8 model of `{network.name}` uses its stored calibration, and is compared here on"
+        " synthetic images; see its card for its accuracy on patients' images"
     )
     source = int8_program.from_trained(network, chosen_spec.spec, work.weight_source)
     return source, [("warning", text)]
 
 
 def _create_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
-    """Return a fresh calibration; and remarks."""
+    """Return a new calibration, and its remarks."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.driver.calibration import find_method
@@ -333,9 +333,9 @@ def _create_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemar
 
 
 def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
-    """Return the trained network whose own calibration holds: nothing else is asked for."""
+    """Return the trained network whose stored calibration applies; None if options override it."""
     options, chosen_spec = work.options, work.chosen_spec
-    # Its scales fit these weights and settings alone; who gives images wants scales of their own.
+    # Its scales fit only these weights and settings. Given images call for a new calibration.
     as_shipped = work.weight_source.origin.origin == "zoo" and not chosen_spec.changed
     has_other_options = options.data or options.method or options.mixed or not options.guard
     has_other_options = has_other_options or work.pass_options.text is not None
@@ -345,17 +345,17 @@ def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
 def _describe_comparison(
     program: "MeasuredProgram", measured: "Measured", min_cosine: float | None
 ) -> "Iterator[StageRemark]":
-    """Yield what there is to say of how integers compare with floats, and where they lose most."""
+    """Yield remarks about how a program compares with the float model, overall and by layer."""
     comparison, quality = program.comparison, program.comparison.quality
     yield (
         "note",
-        f"integers against floats over {quality_table.describe_images(quality, measured.where)}",
+        f"int8 against fp32 over {quality_table.describe_images(quality, measured.where)}",
     )
     for step in program.steps:
         yield (
             "note",
-            f"in float: {step.name} and what reads it: loss {compute_mean_loss(step.quality):.1e},"
-            f" {step.macs:.1%} of the products",
+            f"in float: {step.name} and its consumers: loss {compute_mean_loss(step.quality):.1e},"
+            f" {step.macs:.1%} of the multiply-accumulates",
         )
     for line in quality_table.format_unknown(quality):
         yield "warning", line
@@ -376,15 +376,15 @@ def _describe_comparison(
          f"{layer.saturated:.3%}")
         for layer in comparison.layers
     ]  # fmt: skip
-    columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
+    columns = ("layer", "op", "cosine", "SNR dB", "error, LSB", "clipped")
     yield "full", "\n".join(format_table(columns, rows))
     if quality_table.is_cosine_idle(quality, min_cosine):
-        text = "a least cosine says nothing of an output of one value: bound its correlation"
+        text = "`min_cosine` has no effect on an output of one value: use `min_correlation`"
         yield "warning", text
 
 
 def require_targets(plans: "Sequence[Plan]") -> None:
-    """Refuse typed options that none of the targets has a use for (E0601)."""
+    """Refuse options that no target of the build uses (E0601)."""
     devices = [plan.device for plan in plans]
     option_requirements.set_facts(
         {
@@ -396,7 +396,7 @@ def require_targets(plans: "Sequence[Plan]") -> None:
 
 
 def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
-    """Refuse typed options that need images where this build reads none (E0601)."""
+    """Refuse options that need images if this build reads none (E0601)."""
     has_int8_plans = any(plan.precision.calibrated for plan in plans)
     calibrates = work.options.calibration is None
     shipped = calibrates and find_shipped(work) is not None

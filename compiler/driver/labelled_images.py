@@ -1,10 +1,9 @@
-"""Labelled images as a network sees them: which of its classes each image is of.
+"""Labelled images with the network's classes of each image.
 
-The classes are those of the network's first row of classes, or else of its decisions, or else of
-its first row of numbers. A single decision is two classes, of which it is the second: images of
-its label, or of `1`, are of it, and all others are not. Of several decisions any may hold of an
-image: its label names all that do, with `+` between them, and `none` says that none does. Names
-that belong to other outputs are passed over.
+The classes are those of the first output that is a row of classes, or else of decisions, or else of
+numbers. A single decision has two classes, no and yes: images with its label, or with `1`, are yes,
+all others no. With several decisions, a label names every class of the image with `+` between them,
+or `none`. Names of classes of other outputs are ignored.
 """
 
 from collections import Counter
@@ -21,16 +20,16 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_f
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
 CLASS_SEPARATOR, NO_CLASS = "+", "none"
-"""What stands between the decisions that hold of an image, and for none of them."""
+"""Separator of the classes in a label, and the label for no class."""
 NEGATIVE, POSITIVE = "0", "1"
-"""The labels of a single decision that has no name."""
+"""Labels of a single decision without a name."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LabelledImages(ValueView):
-    """A data set with the classes of each item, and where it comes from.
+    """A dataset with the classes of each item, and its path.
 
-    These are one each, but for decisions. `labels` are what classes are called in reports.
+    Each item has one class, except for decisions. `labels` are the class names in reports.
     """
 
     dataset: DataSet
@@ -45,31 +44,31 @@ class LabelledImages(ValueView):
 
     @property
     def single(self) -> bool:
-        """Whether the output is one decision, of which the classes are no and yes."""
+        """Whether the output is one decision, with the classes no and yes."""
         return self.output.shape[0] == 1
 
     @property
     def exclusive(self) -> bool:
-        """Whether one class is taken for each image; else each decides by itself."""
+        """Whether each image has exactly one class; else each class is decided separately."""
         return self.single or self.output.kind != "decisions"
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The one class of each item.
+        """The class index of each item, if each has exactly one.
 
         Raises:
-            UserError: An item has several, or none (E0715).
+            UserError: An item has several classes, or none (E0715).
         """
         for item, class_set in zip(self.dataset.items, self.class_sets, strict=True):
             if len(class_set) != 1:
-                label = f"this one is `{str(item.label)[:80]}`"
-                message = "this is for images of one class each"
+                label = f"this image has the label `{str(item.label)[:80]}`"
+                message = "each image must have exactly one class here"
                 raise fail("E0715", message, make_file_span(item.name), label=label)
         return tuple(next(iter(class_set)) for class_set in self.class_sets)
 
     @property
     def truth(self) -> NDArray[np.bool_]:
-        """Whether each image is of each class: (images, classes)."""
+        """Mask of the classes of each image (images, classes)."""
         truth = np.zeros((len(self.class_sets), len(self.labels)), np.bool_)
         for row, classes in zip(truth, self.class_sets, strict=True):
             row[list(classes)] = True
@@ -77,25 +76,25 @@ class LabelledImages(ValueView):
 
 
 def label_images(dataset: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
-    """Return a data set with the classes that a network has for it.
+    """Return a dataset with the network's classes of each image.
 
     Args:
         dataset: The images.
-        outputs: The network's, in its order.
-        path: Where the images come from, for errors.
+        outputs: The network's outputs, in its order.
+        path: The images' path, for errors.
 
     Raises:
-        UserError: No output is a row of classes or decides (E0716), images have no label (E0714),
-            or one that the network does not have (E0715).
+        UserError: No output has classes or decisions (E0716), images have no label (E0714), or a
+            label that the network does not have (E0715).
     """
     output = _choose_output(outputs, path)
     unlabelled = [item for item in dataset.items if item.label is None]
     if unlabelled:
-        label = f"{len(unlabelled)} of {len(dataset)} have none; the first is {unlabelled[0].name}"
+        label = f"{len(unlabelled)} of {len(dataset)}; the first is {unlabelled[0].name}"
         help = "put them in a folder for each class, or give an .npz file with `labels`"
         message, location = "these images have no labels", make_file_span(str(path))
         raise fail("E0714", message, location, label=label, help=help)
-    # A single value decides between yes and no: labels are two, and one of them may have any name.
+    # A single value decides between no and yes: any other label than its own is no.
     if output.shape[0] == 1:
         return _label_single_decision(dataset, output, path)
     sets = _parse_labels(dataset, output, _collect_other_labels(output, outputs))
@@ -109,7 +108,7 @@ def label_images(dataset: DataSet, outputs: Sequence[OutputContract], path: Path
 def _collect_other_labels(
     output: OutputContract, outputs: Sequence[OutputContract]
 ) -> frozenset[str]:
-    """Return the labels of other outputs that are not this one's, in small letters."""
+    """Return the labels of other outputs that are not this one's, case-folded."""
     output_labels = {label.casefold() for label in output.labels}
     return frozenset(label.casefold() for o in outputs for label in o.labels) - output_labels
 
@@ -117,7 +116,7 @@ def _collect_other_labels(
 def _parse_labels(
     dataset: DataSet, output: OutputContract, other_labels: frozenset[str]
 ) -> tuple[frozenset[int] | None, ...]:
-    """Return the classes that each item's label names; None where one of them is not known."""
+    """Return the classes in each item's label; None if one of them is unknown."""
     by_name = {label.casefold(): index for index, label in enumerate(output.labels)}
     several = output.kind == "decisions"
 
@@ -150,27 +149,27 @@ def _choose_output(outputs: Sequence[OutputContract], path: Path) -> OutputContr
         *(o for o in wide if o.kind == "regression"),
     ]
     if not candidates:
-        message = "this network has no output that is a row of classes, and none that decides"
+        message = "this network has no output with classes or decisions"
         raise fail("E0716", message, make_file_span(str(path)))
     return candidates[0]
 
 
 def _label_single_decision(dataset: DataSet, output: OutputContract, path: Path) -> LabelledImages:
-    """Return the two classes of a single decision.
+    """Return images labelled with the two classes of a single decision.
 
     Raises:
-        UserError: It has no name, and the labels are not 0 and 1; or no image is of it (E0715).
+        UserError: No image has its label, or it has no name and the labels are not 0 and 1 (E0715).
     """
     name = output.labels[0] if output.labels else POSITIVE
     labels = sorted({str(item.label) for item in dataset.items})
     yes = {label for label in labels if label == POSITIVE or label.casefold() == name.casefold()}
     other_labels = [label for label in labels if label not in yes]
     if (output.labels and not yes) or (not output.labels and set(labels) - {NEGATIVE, POSITIVE}):
-        message = f"this network decides on `{name[:80]}`, which no label is"
+        message = f"no image has the label `{name[:80]}`, which the network decides on"
         if not output.labels:
-            message = "this network's decision has no name, so that images are labelled 0 and 1"
+            message = "the network's decision has no name, so the labels must be 0 and 1"
         label_list = ", ".join(labels[:MAX_LISTED])
-        help = f"call the folder of images that it holds of `{name[:80]}`"
+        help = f"rename the folder of the positive images to `{name[:80]}`"
         raise fail(
             "E0715", message, make_file_span(str(path)), label=f"labels: {label_list}", help=help
         )
@@ -182,7 +181,7 @@ def _label_single_decision(dataset: DataSet, output: OutputContract, path: Path)
 def _describe_unknown_labels(
     dataset: DataSet, class_sets: Sequence[object], output: OutputContract, path: Path
 ) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with each label that no class has."""
+    """Return an error for each label that is not a class."""
     count = output.shape[0]
     strange = Counter(
         str(item.label)
@@ -192,17 +191,15 @@ def _describe_unknown_labels(
     if output.labels:
         help = f"its classes are {', '.join(output.labels[:MAX_LISTED])}"
     else:
-        help = f"its {count} classes have no names: let labels be indices from 0 to {count - 1}"
+        help = f"its {count} classes have no names: use indices from 0 to {count - 1} as labels"
     if output.kind == "decisions":
-        help += (
-            f"; of several that hold, write `{CLASS_SEPARATOR}` between them, of none `{NO_CLASS}`"
-        )
+        help += f"; write `{CLASS_SEPARATOR}` between several classes, and `{NO_CLASS}` for none"
     return tuple(
         Diagnostic(
             "E0715",
             f"the network has no class `{label[:80]}`",
             make_file_span(str(path / label if path.is_dir() else path)),
-            label=f"{images} images of it",
+            label=f"{images} images have this label",
             help=help,
         )
         for label, images in sorted(strange.items())[:MAX_LISTED]

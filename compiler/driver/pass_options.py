@@ -1,4 +1,4 @@
-"""The passes that a command line names in place of the usual ones."""
+"""Passes from the command line, in place of the default ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How the command line wants models to go through passes."""
+    """The passes for models, and whether to verify them, as the command line sets them."""
 
     text: str | None = None
     verified: bool = False
     report: Report = field(default=Report(), compare=False)
 
     def __call__(self, model: "Model", default_passes: "Sequence[Pass]") -> "Model":
-        """Return the model after the chosen passes, or else the usual ones.
+        """Return the model after the chosen passes, or the default ones.
 
         Raises:
-            UserError: What is chosen is not known (E0614).
-            PassError: A pass changes what the model computes.
+            UserError: A pass is unknown (E0614).
+            PassError: A verified pass changes what the model computes.
         """
         from tcc.compiler import passes
         from tcc.compiler.passes import validate
 
         pass_list = self.choose_passes(default_passes)
-        # Running a network after each pass takes far longer than the passes.
+        # Verification runs the network after each pass, which takes far longer than the passes.
         if not self.verified:
             return passes.run(model, pass_list)
         return validate.run(model, pass_list, report=self._report_verified)
@@ -44,10 +44,10 @@ class PassOptions:
         self.report.print_note(f"verified {checked_pass.name}: {verdict}")
 
     def choose_passes(self, default_passes: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
-        """Return the passes that the command line names, or else the usual ones.
+        """Return the passes from the command line, or the default ones.
 
         Raises:
-            UserError: One is not known (E0614).
+            UserError: A pass is unknown (E0614).
         """
         if self.text is None:
             return tuple(default_passes)

@@ -1,4 +1,4 @@
-"""The journey from a spec to its bundles, in a dozen lines."""
+"""The pipeline from a spec with weights to its bundles."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Weights, and what a manifest says of where they come from."""
+    """Weights, and their origin for the manifest."""
 
     tensors: weights.Weights
     origin: manifest.WeightsOrigin
     folder: Path | None = None
-    """The folder of their file, which a training may have written."""
+    """The folder of their file, which may be a run folder."""
 
     @cached_property
     def training(self) -> TrainingRecord | None:
-        """What their training's folder, or the zoo, says of weights of their digest."""
+        """The training record of these weights, from their run folder or the zoo."""
         return trained.find_training(self.folder, self.origin.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleJob:
-    """What the bundles of all targets of one build share; `files` are not the targets' own.
+    """Inputs that the bundles of one build share; `files` are not the target's files.
 
-    `images` says whether a bundle may hold images that the user gave.
+    `images`: whether a bundle may contain the user's images.
     """
 
     spec: Spec
@@ -74,22 +74,22 @@ class BundleJob:
 def read_weights(
     path: Path, graph: Graph, warn: weights.Warn = weights.ignore_warning
 ) -> WeightSource:
-    """Return the weights of a safetensors file.
+    """Return the weights in a safetensors file.
 
     Raises:
         UserError: The file does not fit the graph.
     """
     tensors = weights.read_weights(path, graph, warn)
-    # Without the file's name: equal weights give equal bytes, whatever their file is called.
+    # Without the file's name: equal weights give the same bundle bytes.
     origin = manifest.WeightsOrigin("file", weights.digest(tensors), None, None, None)
     return WeightSource(tensors, origin, path.parent)
 
 
 def load_zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
-    """Return the weights of a trained network of the zoo, whose origin is its name.
+    """Return the weights of a trained network of the zoo, with its name as their origin.
 
     Raises:
-        UserError: They do not fit the graph: settings made it another.
+        UserError: They do not fit the graph, because settings changed it.
     """
     tensors = weights.read_weights(network.weights, graph)
     origin = manifest.WeightsOrigin("zoo", weights.digest(tensors), network.name, None, None)
@@ -97,12 +97,12 @@ def load_zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
 
 
 def load_weights(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None) -> WeightSource:
-    """Return the weights of a file, or a trained network's own, or random ones.
+    """Return the weights of a file, a trained network's own, or random ones.
 
     Args:
         spec: The network; a trained one of the zoo, if it was loaded by that name.
         path: The file, if there is one.
-        seed: Asks for random weights where there is no file.
+        seed: Seed of random weights, if there is no file; None for default weights.
 
     Raises:
         UserError: The weights do not fit the spec.
@@ -118,7 +118,7 @@ def load_weights(spec: Spec, path: str | os.PathLike[str] | None, seed: int | No
 
 
 def create_random_weights(graph: Graph, seed: int = 0, *, he: bool = False) -> WeightSource:
-    """Return random weights, He's or PyTorch's, whose origin says loudly what they are."""
+    """Return random weights, by He or PyTorch initialization, with a warning in their origin."""
     tensors = weights.initialize_he(graph, seed) if he else weights.initialize_random(graph, seed)
     notice = f"the weights are random (seed {seed}): predictions mean nothing"
     origin = manifest.WeightsOrigin("random", weights.digest(tensors), None, seed, notice)
@@ -135,27 +135,27 @@ def build(
     *,
     images: bool = False,
 ) -> Iterator[BundleContents]:
-    """Yield the bundle of each target, in order; at an integer precision, of `int8_programs`.
+    """Yield the bundle of each target, in order.
 
     Args:
         spec: The network as written.
-        weight_source: Its weights, and where they come from.
-        plans: The targets, and the precision that each is built at.
-        progress: Told of each stage.
-        int8_programs: The programs of targets whose precision is one of integers, by their ends.
-        lower: Takes the model through a target's passes.
-        images: Whether a bundle may hold images that the user gave.
+        weight_source: Its weights, and their origin.
+        plans: The targets, each with its precision.
+        progress: Receives each stage.
+        int8_programs: The integer programs by `float_io`, for calibrated precisions.
+        lower: Runs a target's passes on the model.
+        images: Whether a bundle may contain the user's images.
 
     Raises:
-        UserError: A target refuses the graph (E0607), said before any work is done, or the
-            weights give no finite outputs.
+        UserError: A target refuses the graph (E0607), reported before any bundle is built, or an
+            output is not finite with these weights.
     """
     progress("passes", 0, 1)
     model = Model(spec.graph, weight_source.tensors)
     start_models = build_plan.prepare_models(model, plans, int8_programs, lower)
-    # Of all targets before any is built: who asks for five is told at once what the fifth lacks.
+    # All targets before any is built: the errors of all of them are reported at once.
     check([(plan.device, start_models[plan.device.name].graph) for plan in plans])
-    # Makers' tools are given floats and run integers, so what either graph breaks is said now.
+    # Vendor toolchains get the float model and run integers: check the integer graphs too.
     package_plans = (
         plan for plan in plans if plan.starts_from_float_model and plan.precision.integer
     )
@@ -184,7 +184,7 @@ def build(
             **(int8_program.files if int8_program else {}),
             **_print_graphs(model.graph, lowered_graph, stage),
         }
-        # An integer program may begin at grey levels; floats take what the spec's contract gives.
+        # An integer program may start from raw pixels; float models follow the spec's contract.
         contract = lowered_graph if precision.integer else model.graph
         warnings = build_warnings.collect_warnings(
             plan, start.graph, int8_program.program.graph if int8_program else None
@@ -210,13 +210,13 @@ def build(
 
 
 def lower_for_int8(spec: Spec, weight_source: WeightSource, lower: Lower = passes.run) -> Model:
-    """Return a model as calibration sees it."""
+    """Return the lowered model for calibration."""
     return lower(Model(spec.graph, weight_source.tensors), passes.INT8)
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """What is calibrated for, by which method and how, and what made the model ready for it."""
+    """Target, method and options of a calibration, and the passes before it."""
 
     target: str
     method: "Method"
@@ -228,21 +228,21 @@ class CalibrationRequest:
 def calibrate(
     spec: Spec, weight_source: WeightSource, data: DataSet, request: CalibrationRequest
 ) -> "CalibrationDocument":
-    """Return the calibration of a spec with weights for a target, by a method.
+    """Calibrate a spec with weights for a target, by a method.
 
     Args:
         spec: The network as written.
-        weight_source: Its weights, and where they come from.
-        data: Images, of which some may be held out to judge by.
-        request: The target, the method, and how to run the network.
+        weight_source: Its weights, and their origin.
+        data: The images, some of which may be held out for evaluation.
+        request: The target, the method, and its options.
 
     Returns:
-        What a calibration file says: scales, and what the images showed of each value.
+        The content of a calibration file: scales, and statistics of each value.
 
     Raises:
-        UserError: The network does not take these images, or gives no finite numbers for them.
+        UserError: The images do not fit the network, or an output for them is not finite.
     """
-    # Calibration loads what runs networks, which a build out of the cache does without.
+    # Imported late: calibration loads executors that a build from the cache does not need.
     from tcc.compiler.quant import calibrate as calibration
     from tcc.compiler.quant import calibration_file
 
@@ -259,7 +259,7 @@ def calibrate(
 
 
 def fuse_model(model: Model) -> Model:
-    """Return a model as devices run it: nothing train-only, no batch norm, no dropout."""
+    """Return a model as devices run it: batch norms folded, no dropout or train-only layers."""
     return passes.run(model, passes.INFERENCE)
 
 
@@ -275,7 +275,7 @@ def check(planned: Iterable[tuple[Device, Graph]]) -> None:
 
 
 def describe_refusal(device: Device, refusal: Refusal) -> Diagnostic:
-    """Return what to say of a node that a target cannot run."""
+    """Return the error for a node that a target cannot run."""
     node = refusal.node
     message = f"{device.name} cannot run `{node.name}` ({node.op.keyword})"
     notes = (refusal.rule,) if refusal.rule else ()
@@ -316,7 +316,7 @@ def _pack_bundle(job: BundleJob, device: Device, artifact: Artifact) -> BundleCo
         target=device.name,
         precision=job.precision.name,
         calibration=job.calibrated,
-        # Backends list their libraries in any order; a manifest has the same bytes each time.
+        # Sorted, so that manifests do not depend on the backend's order of libraries.
         made_with=dict(sorted(device.collect_versions().items())),
         input=manifest.build_input_contract(job.graph),
         outputs=manifest.build_output_contracts(job.graph),
@@ -343,14 +343,14 @@ def _pack_bundle(job: BundleJob, device: Device, artifact: Artifact) -> BundleCo
 
 
 def describe_network(spec: Spec) -> manifest.NetworkRecord:
-    """Return what a manifest says of a spec."""
+    """Return the manifest's record of a spec."""
     params = {name: format_setting(value) for name, value in spec.params.items()}
     return manifest.NetworkRecord(spec.name, spec.doc, spec.digest, params)
 
 
 def format_setting(value: object) -> str:
-    """Return a parameter's value as `--set` takes it."""
+    """Return a parameter's value in the syntax of `--set`."""
     if isinstance(value, tuple | list):
-        # As it would be typed: who reads a manifest can build the same again.
+        # As on the command line, so that a reader of the manifest can repeat the build.
         return f"[{', '.join(map(format_setting, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

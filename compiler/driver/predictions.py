@@ -1,4 +1,4 @@
-"""What a bundle's artifact tells of images: raw values, and what its contract makes of them."""
+"""Predictions of a network for images: raw outputs, probabilities, and decisions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from tcc.compiler.reference.output_activations import apply_activation
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
 MAX_SHOWN_IMAGES, MAX_NAME_LENGTH = 3, 24
-"""Images of a summary, and how much of the end of their names it shows."""
+"""Most images in a summary, and most characters of their names."""
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction(ValueView):
-    """One output of one image: raw values, and the probabilities that its activation makes.
+    """One output for one image: raw values, and the values after its activation.
 
-    `point` is what was fitted of it, if anything.
+    `point` is its fitted operating point, if any.
     """
 
     output: OutputContract
@@ -35,14 +35,14 @@ class Prediction(ValueView):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, or their indices."""
+        """The class names, or their indices."""
         return self.output.labels or tuple(map(str, range(len(self.values))))
 
     def _summarize(self) -> Iterator[str]:
         yield f"{self.output.name}: {self.describe()}"
 
     def describe(self) -> str:
-        """Return in a line what the output says of the image."""
+        """Return one line about the output's values."""
         if self.values.ndim != 1:
             shape = "x".join(map(str, self.values.shape))
             return f"{shape} values from {self.values.min():.4f} to {self.values.max():.4f}"
@@ -53,15 +53,15 @@ class Prediction(ValueView):
         return f"{ranking}; decided: {list_names(self.labels[i] for i in decided) or 'none'}"
 
     def ranked(self) -> list[tuple[int, str, float]]:
-        """Return class index, label and value, the largest first, of equal ones the first.
+        """Return class index, label and value, sorted by raw value, largest first.
 
-        Raw values decide, as different ones can round to one probability.
+        Raw values are used because different ones can round to the same probability.
         """
         order = sorted(range(len(self.values)), key=lambda i: (-self.raw[i], i))
         return [(i, self.labels[i], float(self.values[i])) for i in order]
 
     def decided(self) -> tuple[int, ...] | None:
-        """Return the classes that it is taken for by fitted thresholds; None where are none."""
+        """Return the classes chosen by the fitted thresholds; None without thresholds."""
         if self.point is None or not self.point.thresholds:
             return None
         row = self.raw[None]
@@ -72,7 +72,7 @@ class Prediction(ValueView):
 
 
 class ImagePredictions(dict[str, Prediction], ValueView):
-    """What a network says of one image, `name`, by the outputs' names."""
+    """Predictions for one image, `name`, by output name."""
 
     def __init__(self, name: str, outputs: Mapping[str, Prediction]) -> None:
         super().__init__(outputs)
@@ -92,14 +92,14 @@ class ImagePredictions(dict[str, Prediction], ValueView):
 
 
 class Predictions(tuple[ImagePredictions, ...], ValueView):
-    """What a network says of images, in their order; `notices` are what makes it doubtful."""
+    """Predictions for images, in their order; `notices` are reasons to doubt them."""
 
     notices: tuple[str, ...]
 
     def __new__(
         cls, images: Iterable[ImagePredictions], notices: tuple[str, ...] = ()
     ) -> "Predictions":
-        """Return the predictions of images."""
+        """Create the predictions of images."""
         predictions = super().__new__(cls, images)
         predictions.notices = notices
         return predictions
@@ -110,7 +110,7 @@ class Predictions(tuple[ImagePredictions, ...], ValueView):
         yield f"Predictions for {count(len(self), 'image')}"
         if self.notices:
             yield f"warning: {'; '.join(self.notices)}"
-        # With a warning there is room for one image less.
+        # A warning takes the line of one image.
         shown_count = MAX_SHOWN_IMAGES - bool(self.notices)
         for image in self[:shown_count]:
             outputs = "; ".join(
@@ -130,7 +130,7 @@ class Predictions(tuple[ImagePredictions, ...], ValueView):
 def predict_by_artifact(
     bundle: Bundle, device: Device, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[Mapping[str, Prediction]]:
-    """Yield what a bundle's artifact tells of each image, by the outputs' names.
+    """Yield the predictions of a bundle's artifact for each image, by output name.
 
     Args:
         bundle: The bundle.
@@ -153,11 +153,11 @@ def predict_by_artifact(
 def predict_by_reference(
     model: Model, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[Mapping[str, Prediction]]:
-    """Yield what a network as written says of each image, in floats, by the reference executor.
+    """Yield the predictions of a network as written, in float, by the reference executor.
 
     Args:
-        model: The network in floats, which takes images.
-        images: uint8 (height, width, 3) each, which fit the network.
+        model: The float model, with images as its input.
+        images: uint8 (height, width, 3) each, in a size that fits the network.
     """
     (source,) = model.graph.inputs
     contract = source.preprocess

@@ -1,4 +1,4 @@
-"""How integers compare with floats, output by output, as a person reads it."""
+"""Text tables of how an int8 model compares with the fp32 model, by output."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -7,13 +7,13 @@ if TYPE_CHECKING:
     from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities, Quality
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 
-COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilities off by")
-"""What is said of an output; `error` is relative to the floats' spread, `same` the share of
-decisions."""
+COLUMNS = ("mean cosine", "lowest", "correlation", "error", "same", "probability error")
+"""Columns for an output; `error` is relative to the spread of the fp32 values, `same` the share of
+equal decisions."""
 
 
 def format_cells(quality: "Quality") -> tuple[str, ...]:
-    """Return what `COLUMNS` say of one output; `-` stands for what it does not have."""
+    """Return the cells of `COLUMNS` for one output; `-` for a missing figure."""
     return (
         _format_number(quality.cosine, ".6f"),
         _format_number(quality.least_cosine, ".6f"),
@@ -25,7 +25,7 @@ def format_cells(quality: "Quality") -> tuple[str, ...]:
 
 
 def format_lines(qualities: "Qualities") -> Iterator[str]:
-    """Yield a line an output, of what it has."""
+    """Yield one line for each output, with its figures."""
     for name, quality in qualities.items():
         column_cells = zip(COLUMNS, format_cells(quality), strict=True)
         text = ", ".join(f"{column} {cell}" for column, cell in column_cells if cell != "-")
@@ -33,24 +33,24 @@ def format_lines(qualities: "Qualities") -> Iterator[str]:
 
 
 def format_expected_losses(losses: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
-    """Yield a line an output: what unseen images lose, and what at most one in a hundred exceeds.
+    """Yield one line for each output: expected loss on unseen images, and a limit for 99 %.
 
-    The correlation says what a small loss does not: whether the images are told apart.
+    The correlation shows what a small loss does not: whether the outputs differ between images.
     """
     for name, loss in losses.items():
         loss_kind = "1 - cosine" if loss.kind == "classes" else "square of the error"
         correlation = loss.quality.correlation if loss.quality else None
-        suffix = "" if correlation is None else f"; correlation with the floats {correlation:.4f}"
+        suffix = "" if correlation is None else f"; correlation with fp32 {correlation:.4f}"
         yield (
-            f"expected of {name} on unseen images of the calibration's kind, by {loss.images} held"
-            " out from it:"
-            f" {loss_kind} {loss.loss:.1e} ({loss.low:.1e} to {loss.high:.1e} at 95 %), above"
-            f" {loss.worst:.1e} for at most one in a hundred, at 95 % as well{suffix}"
+            f"{name}, expected on unseen images like the calibration's, from {loss.images}"
+            " held-out images:"
+            f" {loss_kind} {loss.loss:.1e} ({loss.low:.1e} to {loss.high:.1e} at 95 %);"
+            f" at most 1 in 100 images exceeds {loss.worst:.1e}, also at 95 %{suffix}"
         )
 
 
 def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
-    """Yield a line an output: what unseen images keep, which its floor is judged by."""
+    """Yield one line for each output: its bounds for unseen images, which the floor checks."""
     for name, bound in bounds.items():
         parts = (
             ("mean cosine at least", _format_number(bound.cosine, ".6f")),
@@ -59,12 +59,12 @@ def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
         )
         text = ", ".join(f"{label} {figure}" for label, figure in parts if figure != "-")
         if text:
-            kind = f"on unseen images of the calibration's kind, at 95 % by {bound.images}"
+            kind = f"on unseen images like the calibration's, at 95 % from {bound.images} images"
             yield f"{name} {kind}: {text}"
 
 
 def describe_images(qualities: "Qualities", image_origin: str) -> str:
-    """Return over which images outputs were compared."""
+    """Return a description of the compared images."""
     quality = next(iter(qualities.values()))
     spread = quality.spread_images
     suffix = f"; their spread over {spread}" if spread > quality.images else ""
@@ -72,37 +72,36 @@ def describe_images(qualities: "Qualities", image_origin: str) -> str:
 
 
 def filter_changed(qualities: "Qualities") -> "Qualities":
-    """Return the outputs some of whose decisions integers change."""
+    """Return the outputs with decisions that differ between int8 and fp32."""
     return {name: quality for name, quality in qualities.items() if quality.ties is not None}
 
 
 def format_margins(qualities: "Qualities") -> Iterator[str]:
-    """Yield how far decisions are from ties, and whether those that changed were near them."""
+    """Yield the margins of decisions, and how many changed decisions had a small margin."""
     for name, quality in qualities.items():
         if quality.margin is None or quality.moved is None:
             continue
         text = (
-            f"`{name}`: half of the float margins are below {quality.margin:.3g}, "
-            "integers move them by"
-            f" {quality.moved:.3g}"
+            f"`{name}`: half of the fp32 decision margins are below {quality.margin:.3g}; "
+            f"int8 changes margins by {quality.moved:.3g} (RMS)"
         )
         if quality.ties is not None:
-            text += f"; {quality.ties:.0%} of what changed was as near to a tie as that"
+            text += f"; {quality.ties:.0%} of changed decisions had a margin of at most twice that"
         yield text
 
 
 def format_unknown(qualities: "Qualities") -> Iterator[str]:
-    """Yield what the images do not show of outputs."""
+    """Yield what the images cannot show about outputs."""
     for name, quality in qualities.items():
         if quality.correlation is None:
             images = (
-                "one image" if quality.spread_images == 1 else "images that are alike in floats"
+                "one image" if quality.spread_images == 1 else "images with the same fp32 output"
             )
-            yield f"{images}: nothing shows whether the integers of `{name}` tell images apart"
+            yield f"{images} cannot show whether int8 `{name}` distinguishes images"
 
 
 def is_cosine_idle(qualities: "Qualities", cosine: float | None) -> bool:
-    """Whether a least cosine is asked for that no output has."""
+    """Whether a minimum cosine is set but no output has a cosine."""
     return cosine is not None and cosine > 0 and all(o.cosine is None for o in qualities.values())
 
 

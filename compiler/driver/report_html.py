@@ -1,4 +1,4 @@
-"""A page of one file: its head, sections and tables, in HTML that is read without a mouse too."""
+"""HTML of a self-contained report page: head, sections and tables, accessible by keyboard."""
 
 import html
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,11 +38,11 @@ thead th{position:static}td.n,th.n{white-space:normal}td,th{overflow-wrap:anywhe
 """
 
 MAX_CLASSES = 40
-"""Most classes of a confusion matrix that is shown."""
+"""Most classes in a confusion matrix."""
 
 
 def render_document(title: str, body: str) -> str:
-    """Return a whole page; it may load nothing, and runs nothing."""
+    """Return a complete page; it loads no other files and runs no scripts."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -54,7 +54,7 @@ def render_document(title: str, body: str) -> str:
 
 
 def render_section(title: str, body: str) -> str:
-    """Return a headed part; `body` is HTML."""
+    """Return a section with a heading; `body` is HTML."""
     return f"<section>\n<h2>{escape_text(title)}</h2>\n{body}</section>\n"
 
 
@@ -65,14 +65,14 @@ def render_table(
     numbers: Iterable[int] = (),
     html_columns: Iterable[int] = (),
 ) -> str:
-    """Return a table in a box that scrolls, whose first column heads its rows.
+    """Return a table in a scrollable box; its first column has the row headings.
 
     Args:
-        head: The columns; none are shown where all are empty.
-        rows: Texts of each.
-        caption: What it shows.
-        numbers: The columns that stand right.
-        html_columns: Those whose cells are HTML already.
+        head: The column headings; no header row if all are empty.
+        rows: The cells of each row.
+        caption: The table's caption.
+        numbers: Indices of right-aligned columns.
+        html_columns: Indices of columns with HTML cells.
     """
     right_aligned, html_indices = frozenset(numbers), frozenset(html_columns)
     label = escape_text(caption or head[0])
@@ -115,11 +115,11 @@ def _format_class(index: int, right_aligned: frozenset[int]) -> str:
 
 
 def render_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Return a confusion matrix, which needs no style sheet: a cell is as dark as its row's share.
+    """Return a confusion matrix with inline styles; cells are shaded by their share of the row.
 
     Args:
-        labels: What classes are called.
-        counts: Images by their class, a row, and the one that they were taken for, a column.
+        labels: The class names.
+        counts: Number of images by true class (rows) and predicted class (columns).
     """
     if len(labels) > MAX_CLASSES:
         return f"<p>The confusion matrix of {len(labels):,} classes is too large to show.</p>\n"
@@ -136,12 +136,12 @@ def render_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     heads = "".join(f'<th scope="col" style="{cell}">{escape_text(label)}</th>' for label in labels)
     return (
         '<div style="overflow:auto"><table style="border-collapse:collapse;width:auto">\n'
-        "<caption>images by their class (rows) and by the class that they were taken for "
+        "<caption>images by true class (rows) and predicted class "
         f"(columns)</caption>\n<thead><tr><td></td>{heads}</tr></thead>\n"
         f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
     )
 
 
 def escape_text(text: str) -> str:
-    """Return text as HTML that shows it."""
+    """Return text escaped for HTML."""
     return html.escape(text)

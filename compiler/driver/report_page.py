@@ -1,10 +1,9 @@
-"""`report.html` of a bundle: one page that needs nothing else, for whoever has to judge it.
+"""The report page of a bundle, `report.html`: self-contained, for readers who assess the bundle.
 
-It begins with what a user asks: how good the network is, what it takes, what int8 changes. Hashes
-and versions come last.
+It starts with accuracy, cost, and the effect of int8. Hashes and versions come last.
 
-It says what does not depend on the processor that built: of floats their tolerance, and not by how
-much they happened to be off. It holds no image but the drawing of the graph.
+It has nothing that depends on the machine of the build: for float outputs it has the tolerance, not
+the measured difference. Its only image is the figure of the graph.
 """
 
 import base64
@@ -33,12 +32,12 @@ from tcc.compiler.quant import calibration_document
 
 NAME = "report.html"
 MAX_BYTES = 1_000_000
-"""Largest page; the picture, and then the table of layers, is left out of one that were larger."""
-NO_DEVICE = "<strong>Not a medical device.</strong> No diagnosis may rest on what is shown here."
+"""Largest page. If it is larger, the figure is left out, and then the table of layers."""
+NO_DEVICE = "<strong>Not a medical device.</strong> Do not base a diagnosis on this page."
 MAX_MISTAKES = 8
-"""Most pairs of classes of which mistakes are listed."""
+"""Most pairs of classes in the list of mistakes."""
 MAX_BAR_SNR = 60.0
-"""Signal to noise, in dB, that fills a bar."""
+"""Signal-to-noise ratio of a full bar, in dB."""
 
 
 def add_page(
@@ -47,13 +46,13 @@ def add_page(
     compared: ComparedTarget,
     training: TrainingRecord | None,
 ) -> BundleContents:
-    """Return a bundle with its page, which is one of its files.
+    """Return a bundle with its report page added to its files.
 
     Args:
         contents: The bundle without the page.
-        graph: The network as written, which is drawn.
+        graph: The network as written, for the figure.
         compared: How its artifact agreed with the reference.
-        training: What is known of the training of its weights.
+        training: The training record of its weights, if known.
     """
     page = _render_page(_Subject(contents, graph, compared, training))
     (page_file,) = bundle_folder.list_files({NAME: page}, frozenset())
@@ -64,7 +63,7 @@ def add_page(
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What a page is about."""
+    """The subject of a page."""
 
     contents: BundleContents
     graph: Graph
@@ -73,7 +72,7 @@ class _Subject:
 
 
 def _render_page(subject: _Subject) -> bytes:
-    """Return the page, without what makes it too large."""
+    """Return the page, without parts that would make it too large."""
     graph_image = _render_graph(subject.graph)
     for picture, layers in ((graph_image, True), ("", True), ("", False)):
         page = _render_document(subject, picture, layers=layers).encode()
@@ -89,19 +88,20 @@ def _render_document(subject: _Subject, picture: str, *, layers: bool) -> str:
     )
     parts = (
         _render_head(bundle_manifest, title),
-        render_section("At a glance", _render_summary(subject)),
+        render_section("Summary", _render_summary(subject)),
         render_section("Accuracy by class", _render_classes(bundle_manifest, subject.training)),
-        render_section("Integers against floats", _render_int8(subject.contents)),
+        render_section("int8 against fp32", _render_int8(subject.contents)),
         render_section("Agreement", _render_agreement(bundle_manifest, subject.compared)),
         render_section("Cost", _render_cost(subject.graph)),
-        render_section("Network", picture or "<p>The drawing is too large for this page.</p>"),
+        render_section("Network", picture or "<p>The figure is too large for this page.</p>"),
         _render_layer_section(subject.contents) if layers else "",
         render_section("Training", _render_training(subject.training)),
         render_section("Goldens", _render_goldens(bundle_manifest)),
-        render_section("What it is made of", _render_identity(bundle_manifest)),
+        render_section("Identity", _render_identity(bundle_manifest)),
         render_section("Files", _render_sizes(bundle_manifest)),
         render_section(
-            "Made with", render_table(("library", "version"), bundle_manifest.made_with.items(), "")
+            "Built with",
+            render_table(("library", "version"), bundle_manifest.made_with.items(), ""),
         ),
     )
     return render_document(title, "".join(parts))
@@ -118,7 +118,7 @@ def _render_head(bundle_manifest: Manifest, title: str) -> str:
 
 
 def _render_summary(subject: _Subject) -> str:
-    """Return what a user asks first; what is not known says so, and how to learn it."""
+    """Return the summary table; rows for unknown values name the command that measures them."""
     bundle_manifest, costs = subject.contents.manifest, compute_cost(subject.graph)
     accuracy = model_card.list_accuracy(bundle_manifest, subject.training)
     rows = [(title, text.replace("`", "")) for title, text, _ in accuracy]
@@ -131,23 +131,23 @@ def _render_summary(subject: _Subject) -> str:
     if bundle_manifest.memory:
         memory = (
             f"{bundle_manifest.memory.arena:,} bytes, and {bundle_manifest.memory.weights:,} "
-            "of constants"
+            "bytes of constants"
         )
     rows += [
         ("working memory (RAM)", memory),
-        ("the target's files (flash)", f"{bundle_manifest.model_bytes:,} bytes"),
+        ("model files (flash)", f"{bundle_manifest.model_bytes:,} bytes"),
         ("work for one image", f"{costs.macs:,} multiply-accumulates"),
         ("time for one image", "not measured by a build: tcc bench measures it on the target"),
-        ("images that it gets wrong", "no bundle holds any: tcc eval counts them on yours"),
+        ("misclassified images", "not in a bundle: tcc eval counts them on your images"),
     ]
     return render_table(("", ""), rows, "")
 
 
 def _render_classes(bundle_manifest: Manifest, training: TrainingRecord | None) -> str:
-    """Return the confusion matrix of the training's test images, in float, where it is known."""
+    """Return the float32 accuracy of each class on the test images, with a confusion matrix."""
     sentences = list(model_card.list_classes(bundle_manifest, training))
     if training is None or not sentences:
-        return "<p>Not known: no training of this very network says it.</p>\n"
+        return "<p>Not known: no training record of this network has it.</p>\n"
     list_html = "".join(f"<li>{escape_text(sentence)}</li>\n" for sentence in sentences)
     matrix = render_confusion(training.classes, training.confusion) if training.confusion else ""
     mistakes = sorted(
@@ -160,7 +160,7 @@ def _render_classes(bundle_manifest: Manifest, training: TrainingRecord | None) 
         (actual, predicted, f"{-count:,}") for count, actual, predicted in mistakes[:MAX_MISTAKES]
     ]
     worst = render_table(
-        ("class", "taken for", "images"), rows, "most frequent mistakes", numbers=(2,)
+        ("true class", "predicted class", "images"), rows, "most frequent mistakes", numbers=(2,)
     )
     intro = "<p>On the test images of the training, in float32.</p>\n"
     return f"{intro}{matrix}<ul>\n{list_html}</ul>\n{worst if rows else ''}"
@@ -168,10 +168,10 @@ def _render_classes(bundle_manifest: Manifest, training: TrainingRecord | None) 
 
 def _render_training(training: TrainingRecord | None) -> str:
     if training is None:
-        return "<p>Nothing is known of the training of these weights.</p>\n"
+        return "<p>There is no training record for these weights.</p>\n"
     sentences = (*training.images, *training.method, *training.limits)
     list_html = "".join(f"<li>{escape_text(sentence)}</li>\n" for sentence in sentences)
-    return f"<p>By {escape_text(training.source)}.</p>\n<ul>\n{list_html}</ul>\n"
+    return f"<p>From {escape_text(training.source)}.</p>\n<ul>\n{list_html}</ul>\n"
 
 
 def _render_identity(bundle_manifest: Manifest) -> str:
@@ -207,24 +207,27 @@ def _render_agreement(bundle_manifest: Manifest, compared: ComparedTarget) -> st
     rows = [("inputs: goldens and images", f"{compared.inputs:,}")]
     if exact:
         total, differing = (sum(column) for column in zip(*exact, strict=True))
-        rows.append(("outputs that differ by any bit", f"{differing:,} of {total:,}"))
+        rows.append(("outputs that are not bit-exact", f"{differing:,} of {total:,}"))
     if loose:
         rows.append(
-            (f"outputs within {tolerance.relative:.0e} of the largest", f"{loose:,} of {loose:,}")
+            (
+                f"outputs within {tolerance.relative:.0e} of the largest magnitude",
+                f"{loose:,} of {loose:,}",
+            )
         )
     if compared.layers is not None:
         off = sum(layer.differing for layer in exact_layers)
-        rows.append(("layers that were looked into", f"{len(exact_layers):,}"))
+        rows.append(("compared layers", f"{len(exact_layers):,}"))
         rows.append(
             (
-                "levels of theirs that differ",
+                "different values in these layers",
                 f"{off:,} of {sum(shown_layer.values for shown_layer in exact_layers):,}",
             )
         )
     note = f"<p>{escape_text(compared.floats)}</p>\n" if compared.floats else ""
     file = compared.device.simulated_file
     subject = f"{file} in ONNX Runtime, not the NPU," if file else "the artifact"
-    return render_table(("", ""), rows, f"{subject} beside the reference executor") + note
+    return render_table(("", ""), rows, f"{subject} against the reference executor") + note
 
 
 def _render_sizes(bundle_manifest: Manifest) -> str:
@@ -233,22 +236,18 @@ def _render_sizes(bundle_manifest: Manifest) -> str:
     model_bytes = sum(
         file.bytes for file in bundle_manifest.files if file.path.startswith("model/")
     )
-    caption = (
-        f"{model_bytes:,} bytes of the target's files, {total:,} with goldens and all but this page"
-    )
+    caption = f"model files: {model_bytes:,} bytes; all files except this page: {total:,} bytes"
     return render_table(("file", "bytes", "SHA-256"), rows, caption, numbers=(1,))
 
 
 def _render_int8(contents: BundleContents) -> str:
     calibration = contents.manifest.calibration
     if calibration is None:
-        return "<p>This bundle has no integers.</p>\n"
-    intro = (
-        f"<p>Scales by {escape_text(calibration.method)} from {calibration.images:,} images.</p>\n"
-    )
+        return "<p>This bundle has no int8 model.</p>\n"
+    intro = f"<p>Scales: {escape_text(calibration.method)}, {calibration.images:,} images.</p>\n"
     parts = [intro, _render_measured(contents), _render_expected(contents)]
     if calibration.in_float:
-        parts.append(f"<p>In float: {escape_text(', '.join(calibration.in_float))}.</p>\n")
+        parts.append(f"<p>Layers in float: {escape_text(', '.join(calibration.in_float))}.</p>\n")
     return "".join(parts)
 
 
@@ -263,7 +262,7 @@ def _render_layer_section(contents: BundleContents) -> str:
 def _render_measured(contents: BundleContents) -> str:
     calibration = contents.manifest.calibration
     if calibration is None or calibration.measured is None:
-        return '<p class="warn">How near they are to the floats was not measured.</p>\n'
+        return '<p class="warn">The accuracy of the int8 model was not measured.</p>\n'
     rows = [
         (
             name,
@@ -274,14 +273,14 @@ def _render_measured(contents: BundleContents) -> str:
         )
         for name, q in calibration.measured.outputs.items()
     ]
-    head = ("output", "mean cosine", "least", "correlation", "error", "same decision")
+    head = ("output", "mean cosine", "lowest cosine", "correlation", "error", "same decision")
     images = max((q.images for q in calibration.measured.outputs.values()), default=0)
     caption = f"over {images:,} images {calibration.measured.where}"
     return render_table(head, rows, caption, numbers=range(1, 6))
 
 
 def _render_expected(contents: BundleContents) -> str:
-    """Return what the calibration expects to be lost on images that nobody has seen."""
+    """Return the loss that the calibration expects on unseen images."""
     losses = calibration_document.decode(
         contents.files[build_plan.CALIBRATION], build_plan.CALIBRATION
     ).expected
@@ -296,9 +295,9 @@ def _render_expected(contents: BundleContents) -> str:
         for name, e in losses.items()
     ]
     if not rows:
-        return "<p>The calibration had too few images to say what others lose.</p>\n"
-    head = ("output", "mean loss", "95 % interval", "1 in 100 at most loses more than", "images")
-    return render_table(head, rows, "expected on images that nobody has seen", numbers=range(1, 5))
+        return "<p>The calibration had too few images to estimate the loss on others.</p>\n"
+    head = ("output", "mean loss", "95 % interval", "exceeded by at most 1 in 100", "images")
+    return render_table(head, rows, "expected loss on unseen images", numbers=range(1, 5))
 
 
 def _render_layers(layers: Sequence[Mapping[str, Any]]) -> str:
@@ -314,7 +313,7 @@ def _render_layers(layers: Sequence[Mapping[str, Any]]) -> str:
         )
         for layer in layers
     ]
-    head = ("layer", "op", "cosine", "signal to noise, dB", "steps off", "saturated", "")
+    head = ("layer", "op", "cosine", "signal to noise, dB", "error, LSB", "clipped", "")
     return render_table(head, rows, "by layer, in order", numbers=range(2, 6), html_columns=(6,))
 
 
@@ -340,19 +339,19 @@ def _render_goldens(bundle_manifest: Manifest) -> str:
     rows = [(case.name, case.source, ", ".join(case.outputs)) for case in goldens.cases]
     tolerance = goldens.tolerance
     allowed = (
-        f"within {tolerance.relative:.0e} of the largest value"
+        f"within {tolerance.relative:.0e} of the largest magnitude"
         if tolerance.relative
-        else "to the bit"
+        else "bit for bit"
     )
-    caption = f"by {goldens.executor}; to be met {allowed}: {tolerance.reason}"
-    return render_table(("golden", "drawn from", "outputs"), rows, caption)
+    caption = f"by {goldens.executor}; to be reproduced {allowed}: {tolerance.reason}"
+    return render_table(("golden", "source", "outputs"), rows, caption)
 
 
 def _render_graph(graph: Graph) -> str:
     encoded = base64.b64encode(draw(graph, FigureOptions()).encode()).decode()
     alt_text = f"layers of {graph.name} from input to output; graph/float.txt has them as text"
     return (
-        '<div class="box drawn" tabindex="0" role="region" aria-label="drawing of the network">'
+        '<div class="box drawn" tabindex="0" role="region" aria-label="figure of the network">'
         f'<img alt="{escape_text(alt_text)}" src="data:image/svg+xml;base64,{encoded}"></div>\n'
     )
 

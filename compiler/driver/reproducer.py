@@ -1,8 +1,8 @@
-"""A layer that an artifact computes otherwise, by itself: a spec that both runtimes can run.
+"""Write a wrong layer as a reproducer: a spec of this layer alone, for two runtimes.
 
-Its integers are those of the layer to the bit: weights, scales and clamp. A layer of several inputs
-reads parts of one, which 1x1 convolutions by 1 bring to the scale of each. A layer of float32 keeps
-the weights that the network has.
+Its int8 model equals the layer bit for bit: weights, scales and clamp. A layer with several inputs
+reads slices of one input; identity 1x1 convolutions convert each to its scale. A float32 layer
+keeps the network's weights.
 """
 
 import io
@@ -52,11 +52,11 @@ OFFSET = 128
 
 
 class UnsupportedLayerError(Exception):
-    """The language has no words for a layer."""
+    """The spec language cannot express a layer."""
 
 
 def _name_values(nodes: Sequence[Node], inputs: Sequence[str]) -> dict[str, str]:
-    """Return names for the values of a segment: paths are no names that a spec may give."""
+    """Return names for the values of a segment; paths are not valid names in a spec."""
     names = {value: f"input_{i}" for i, value in enumerate(inputs)}
     return names | {node.name: f"step_{i}" for i, node in enumerate(nodes)}
 
@@ -64,7 +64,7 @@ def _name_values(nodes: Sequence[Node], inputs: Sequence[str]) -> dict[str, str]
 def _find_segment(
     graph: Graph, name: str, observed_names: frozenset[str]
 ) -> tuple[list[Node], list[str]]:
-    """Return the nodes from the last values that were seen to be right up to one, and these."""
+    """Return the nodes from the last correct observed values to a node, and these values."""
     node_by_name = {node.name: node for node in graph.nodes}
     nodes: dict[str, Node] = {}
     segment_inputs: dict[str, None] = {}
@@ -84,7 +84,7 @@ def _find_segment(
 
 @dataclass(frozen=True)
 class LayerSpecBuilder:
-    """The float graph of a layer while it grows, and the scales that make its integers of it."""
+    """Builds the float graph of a layer, and the scales that reproduce its integers."""
 
     spec_names: Mapping[str, str]
     types: dict[str, TensorType]
@@ -95,7 +95,7 @@ class LayerSpecBuilder:
     rounded: dict[str, RoundedWeights] = field(default_factory=dict)
 
     def add_input(self, name: str, shape: tuple[int, ...], value_range: Range) -> None:
-        """Begin with an input."""
+        """Add the input."""
         self.inputs.append(Input(name, TensorType(shape)))
         self.types[name] = self.inputs[0].type
         self.ranges[name] = value_range
@@ -103,7 +103,7 @@ class LayerSpecBuilder:
     def add(
         self, name: str, op: Op, inputs: Sequence[str], value_range: Range | None = None
     ) -> Node:
-        """Add a node; its value is kept with a range, if it has one."""
+        """Add a node, with the range of its value if it has one."""
         types = tuple(self.types[value] for value in inputs)
         node = make_node(name, op, tuple(inputs), types)
         if node is None:
@@ -117,7 +117,7 @@ class LayerSpecBuilder:
     def add_conv(
         self, name: str, op: Conv, source: str, input_scale: float, rounded_weights: RoundedWeights
     ) -> None:
-        """Add a convolution of integer weights, whose input has the scale `input_scale`."""
+        """Add a convolution with integer weights; `input_scale` is the scale of its input."""
         node = self.add(name, replace(op, bias=True), [source])
         real = rounded_weights.weight * rounded_weights.scale.reshape(-1, 1, 1, 1)
         bias = rounded_weights.bias * (np.float32(input_scale) * rounded_weights.scale)
@@ -138,13 +138,13 @@ def _add_int8_inputs(
     input_names: Sequence[str],
     expected: Mapping[str, Array],
 ) -> Array:
-    """Add the input of a layer, or parts of one; return the tensor that goes in."""
+    """Add the input of a layer, or one input with slices for several; return its tensor."""
     kinds = [graph.types[value] for value in input_names]
     if len(input_names) == 1:
         builder.add_input(builder.spec_names[input_names[0]], kinds[0].shape, _get_range(kinds[0]))
         scale = np.float32(kinds[0].scale or 0)
         return np.asarray(expected[input_names[0]].astype(np.float32) * scale)
-    # A calibration is of one input: several values lie side by side as its channels.
+    # A calibration has one input, so several values are concatenated as its channels.
     if {len(kind.shape) for kind in kinds} != {3}:
         raise UnsupportedLayerError
     height, width = (max(kind.shape[axis] for kind in kinds) for axis in (1, 2))
@@ -157,11 +157,11 @@ def _add_int8_inputs(
             raise UnsupportedLayerError
         part = f"part_{index}"
         builder.add(part, Slice(start, start + channels), ["parts"], unit_range)
-        # A value that is broadcast stands in every pixel of its part, and is pooled to one again.
+        # A broadcast value fills its whole slice, and pooling makes it one value again.
         if kind.shape[1:] != (height, width):
             builder.add(f"{part}_pool", GlobalMaxPool(), [part], unit_range)
             part = f"{part}_pool"
-        # All parts are unsigned: the bias takes off what was added.
+        # All slices are unsigned: the bias subtracts the offset.
         offset = OFFSET if value_range.signed else 0
         integers = RoundedWeights(
             np.ones((channels, 1, 1, 1), np.int8),
@@ -179,7 +179,7 @@ def _add_int8_inputs(
 
 
 def _add_node(builder: LayerSpecBuilder, program: Model, node: Node) -> None:
-    """Add the float form of an integer node, and its clamp."""
+    """Add the float form of an integer node, with its clamp."""
     value_range, op = _get_range(node.type), node.op
     clamp = _find_clamp(op, value_range) if isinstance(op, QuantizedOp) else None
     output_name, inputs = (
@@ -198,8 +198,8 @@ def _add_node(builder: LayerSpecBuilder, program: Model, node: Node) -> None:
     builder.ranges[output_name] = value_range
 
 
-def _to_float_op(op: Op, value_range: Range) -> Op:  # noqa: PLR0911 - one a kind
-    """Return the float operation that an integer one stands for."""
+def _to_float_op(op: Op, value_range: Range) -> Op:  # noqa: PLR0911 - one return per type
+    """Return the float operation of an integer one."""
     match op:
         case Table():
             return op.function
@@ -220,7 +220,7 @@ def _to_float_op(op: Op, value_range: Range) -> Op:  # noqa: PLR0911 - one a kin
 
 
 def _find_clamp(op: QuantizedOp, value_range: Range) -> Op | None:
-    """Return the activation that narrowed the levels of an operation, if one did."""
+    """Return the activation that limits the quantized values of an operation, if any."""
     low, high = value_range.limits
     if (op.low, op.high) == (low, high):
         return None
@@ -236,16 +236,16 @@ def _find_clamp(op: QuantizedOp, value_range: Range) -> Op | None:
 def _build_float_sources(
     divergence: FloatDivergence, network: Model, target: str
 ) -> tuple[str, bytes, Array]:
-    """Return the spec's text, its weights as a file, and the tensor that goes in.
+    """Return the spec's text, its weights as a file, and the input tensor.
 
     Args:
         divergence: Where an artifact differs from its network.
         network: The network, for inference.
-        target: What the artifact is built for.
+        target: Name of the artifact's target.
 
     Raises:
-        UnsupportedLayerError: The language has no words for the layer.
-        UserError: It has none for its shapes or weights.
+        UnsupportedLayerError: A spec cannot express the layer.
+        UserError: A spec cannot express its shapes or weights.
     """
     graph, name = network.graph, divergence.layer.name
     nodes, input_names = _find_segment(graph, name, divergence.visible_names - {name})
@@ -266,7 +266,7 @@ def _build_float_sources(
     )
     (outputs,) = float_program.run(Model(rebuilt_spec.spec.graph, rebuilt_spec.weights), [tensor])
     expected = divergence.expected[name]
-    # A spec that gives other values would accuse the wrong layer.
+    # A spec with other values would blame the wrong layer.
     layer_agreement = float_check.FloatLayerAgreement(name).add_input(
         expected, next(iter(outputs.values()))
     )
@@ -281,12 +281,12 @@ def _add_float_inputs(
     input_names: Sequence[str],
     expected: Mapping[str, Array],
 ) -> Array:
-    """Add the input of a layer, or parts of one; return the tensor that goes in."""
+    """Add the input of a layer, or one input with slices for several; return its tensor."""
     shapes = [graph.types[value].shape for value in input_names]
     if len(input_names) == 1:
         _add_float_input(builder, builder.spec_names[input_names[0]], shapes[0])
         return np.asarray(expected[input_names[0]], np.float32)
-    # Data is of one input: several values lie side by side as its channels.
+    # A dataset has one input, so several values are concatenated as its channels.
     if {len(shape) for shape in shapes} != {3}:
         raise UnsupportedLayerError
     height, width = (max(shape[axis] for shape in shapes) for axis in (1, 2))
@@ -296,7 +296,7 @@ def _add_float_inputs(
         if tuple(size) not in ((1, 1), (height, width)):
             raise UnsupportedLayerError
         output_name, part = builder.spec_names[value], Slice(start, start + channels)
-        # A value that is broadcast stands in every pixel of its part, and is pooled to one again.
+        # A broadcast value fills its whole slice, and pooling makes it one value again.
         if tuple(size) == (height, width):
             builder.add(output_name, part, ["parts"])
         else:
@@ -325,7 +325,7 @@ NO_FLOOR = (
 
 @dataclass(frozen=True, slots=True)
 class Reproducer:
-    """A folder that was written, and the command that runs it; none where no spec can say it."""
+    """The written folder, and the command that runs it; empty if no spec can express the layer."""
 
     folder: Path
     layer: str
@@ -335,19 +335,19 @@ class Reproducer:
 def write(
     divergence: Divergence | FloatDivergence, network: Model, target: str, out: Path
 ) -> Reproducer:
-    """Write a reproducer of a layer into a folder of its own below `out`.
+    """Write a reproducer of a layer into its own folder below `out`.
 
     Args:
-        divergence: Where an artifact differs from what it is built from.
-        network: The integer program, or the network in floats.
-        target: What the artifact is built for.
-        out: The folder around it.
+        divergence: Where an artifact differs from its source.
+        network: The integer program, or the float network.
+        target: Name of the artifact's target.
+        out: The parent folder.
 
     Raises:
-        UserError: The path cannot be written, or holds something else.
+        UserError: The path cannot be written, or has something else than a reproducer.
     """
     graph, name = network.graph, divergence.layer.name
-    # Cut, as a path may be longer than a file's name may be.
+    # Shortened, because a path may be too long for a file name.
     folder = out / f"{graph.name}-{target}-{name.replace('/', '.').replace(':', '.')}"[:120]
     expected = divergence.expected[name]
     details = {
@@ -366,7 +366,7 @@ def write(
         here = _format_command(Path(), divergence)
         files["README.txt"] = f"{_README.format(layer=name, command=here)}\n".encode()
     except (UnsupportedLayerError, UserError):
-        # Without a spec the levels themselves are left for others to look at.
+        # Without a spec, the layer's inputs are stored for inspection.
         inputs = [value for value in _find_node(graph, name).inputs if value in divergence.expected]
         arrays = {f"input_{i}": divergence.expected[value] for i, value in enumerate(inputs)}
         files[INPUT] = _encode_npz(**arrays)
@@ -374,13 +374,14 @@ def write(
     return Reproducer(folder, name, command)
 
 
-_README = """The layer `{layer}` by itself. expected.bin is what its definition gives for input.npz,
-found.bin what the artifact gave: numbers, row by row, as reproducer.json says. To run it on both
-runtimes, in this folder, and compare each with the definition:
+_README = """This folder reproduces the layer `{layer}`. expected.bin has its correct output for
+input.npz, found.bin the artifact's output. Both are row-major arrays; reproducer.json has their
+type and shape. To run the layer on two runtimes and compare both with its definition, run in this
+folder:
 
     {command}
 
-Where both agree with it, it is the artifact that is damaged; where one does not, its runtime or
+If both runtimes agree with the definition, the artifact is damaged. If one does not, its runtime or
 the code for it is wrong."""
 
 
@@ -400,7 +401,7 @@ def _check_replaceable(folder: Path) -> str | None:
     if not folder.is_dir():
         return "it is not a folder"
     file_names = {path.name for path in folder.iterdir()}
-    return None if not file_names or REPORT_FILE in file_names else "it is no reproducer"
+    return None if not file_names or REPORT_FILE in file_names else "it is not a reproducer"
 
 
 def _build_sources(
@@ -413,7 +414,7 @@ def _build_sources(
 
 
 def _build_int8_sources(divergence: Divergence, program: Model, target: str) -> Mapping[str, bytes]:
-    """Return spec, weights, calibration and input, which give the expected levels."""
+    """Return spec, weights, calibration and input that give the expected quantized values."""
     graph, name = program.graph, divergence.layer.name
     nodes, input_names = _find_segment(graph, name, divergence.visible_names - {name})
     spec_names = _name_values(nodes, input_names)
@@ -436,7 +437,7 @@ def _build_int8_sources(divergence: Divergence, program: Model, target: str) -> 
     lowered_model = passes.run(Model(rebuilt_spec.spec.graph, rebuilt_spec.weights), passes.PLAIN)
     integers = quantize(lowered_model, calibration)
     (computed,) = integer_program.run(integers, [tensor], keep_all=True)
-    # What it is for is these very levels: a spec that gives others would accuse the wrong layer.
+    # A spec with other values would blame the wrong layer.
     if not np.array_equal(computed[paths[spec_names[name]]], divergence.expected[name]):
         raise UnsupportedLayerError
     input_bytes = _encode_npz(tensors=tensor[None])
@@ -470,9 +471,9 @@ def _read_dataset(content: bytes) -> dataset.DataSet:
 
 
 def _encode_npz(**arrays: Array) -> bytes:
-    """Return arrays as an .npz file, whose bytes are the same each time."""
+    """Return arrays as an .npz file, with the same bytes each time."""
     file = io.BytesIO()
-    # numpy opens the entries of an archive without the time.
+    # NumPy writes the entries of an archive without a time stamp.
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 

@@ -1,7 +1,7 @@
-"""The split of the run that weights are from, and the images of one of its sides.
+"""The data split of a training run, and the images of one of its parts.
 
-Weights that lie in a run's folder bring its split along: nobody is to judge a network by what it
-has learned from because the folder of the images is all that the command line names.
+Weights in a run folder come with the run's split, so that a network is not evaluated on its own
+training images when the command line names only the image folder.
 """
 
 import json
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from tcc.compiler.data.split_file import RunSplit
 
 SIDES = frozenset({"train", "val", "test"})
-"""What the folders of a data set are called that is split already."""
+"""Folder names of the parts of a split dataset."""
 NO_SPLIT = "none"
-"""Says that no run's split holds."""
+"""Option value for no split."""
 
 
 def find_weights_split(option: str | None, weights: Path | None) -> "RunSplit | None":
-    """Return the split of a run that is named, or of the run's folder that the weights lie in.
+    """Return the split of a named run, or of the run folder that has the weights.
 
     Raises:
-        UserError: There is none where one is named, or it is damaged (E1217).
+        UserError: The named run has no split, or it is damaged (E1217).
     """
     if option == NO_SPLIT or (option is None and weights is None):
         return None
@@ -38,12 +38,12 @@ def find_weights_split(option: str | None, weights: Path | None) -> "RunSplit | 
 
 
 def find_bundle_split(option: str | None, digest: str, weights: Path | None) -> "RunSplit | None":
-    """Return the split of a run that is named, or of the project's weights if a bundle has them.
+    """Return the split of a named run, or of the project's weights if the bundle has them.
 
     Args:
-        option: What `--split` says.
-        digest: That of the bundle's weights.
-        weights: The project's, if it names some.
+        option: Value of `--split`.
+        digest: Digest of the bundle's weights.
+        weights: The project's weights, if it names some.
 
     Raises:
         UserError: As for `find_weights_split`.
@@ -52,8 +52,8 @@ def find_bundle_split(option: str | None, digest: str, weights: Path | None) -> 
     if split is None or option is not None:
         return split
     try:
-        # A bundle has no split of its own: that of the project's weights holds if these are the
-        # bundle's.
+        # A bundle has no split. That of the project's weights applies if the bundle has these
+        # weights.
         training_report = json.loads((split.path.parent / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
@@ -67,39 +67,38 @@ def find_bundle_split(option: str | None, digest: str, weights: Path | None) -> 
 def read_side_images(
     report: Report, path: Path, split: "RunSplit", side: str, use: str
 ) -> "DataSet":
-    """Return the images of a side of a run in a place, and say what they are used for.
+    """Return the images of one part of a run's split at a path, and report their use.
 
     Args:
-        report: Where this and warnings are told.
+        report: Receives the use and warnings.
         path: The folder or file of the images.
-        split: The run's.
+        split: The run's split.
         side: One of train, val and test.
-        use: What the images are for, in words before theirs.
+        use: The use of the images, as the start of the note.
 
     Raises:
-        UserError: As for `run_split_images.find_split_images`.
+        UserError: As for `run_split_images.find`.
     """
     from tcc.compiler.data import run_split_images
 
     selection = run_split_images.find(split, path, find_side_folder(path, side), side)
     report.warn_grouped(selection.warnings)
     count, had = len(selection.images), sum(line.split == side for line in split.lines)
-    # All of them known: the run's own images, or some of them. Else some were never seen.
+    # Either the split has all of the images, or some are new to the run.
     if selection.known_count == count:
         part = "the" if count == had else f"{count:,} of the"
         description = f"{part} {had:,} images of `{side}` of {split.path.parent}"
     else:
-        description = (
-            f"{count:,} image{'s' * (count != 1)} that {split.path.parent} has not learned from"
-        )
+        images = "image" if count == 1 else "images"
+        description = f"{count:,} {images} that {split.path.parent} did not train on"
         if selection.known_count:
-            description += f", {selection.known_count:,} of them of its `{side}`"
+            description += f", {selection.known_count:,} of them from its `{side}`"
     report.print_note(f"{use} {description}")
     return selection.images
 
 
 def list_sides(path: Path) -> frozenset[str]:
-    """Return which of train, val and test a folder has, if it has two or more and no other."""
+    """Return which of train, val and test a folder has; empty if one or if it has others too."""
     names = (
         frozenset(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else ()
     )
@@ -107,30 +106,31 @@ def list_sides(path: Path) -> frozenset[str]:
 
 
 def find_side_folder(path: Path, side: str) -> Path:
-    """Return the folder of a side where there is one, or else the place itself."""
+    """Return the folder of a part of the split, or the path itself if there is none."""
     return path / side if side in list_sides(path) else path
 
 
 def parse_side(option: str | None) -> str | None:
-    """Return the side that is asked for, if one is.
+    """Return the requested part of the split, if any.
 
     Raises:
-        UserError: There is no such side (E0601).
+        UserError: There is no such part (E0601).
     """
     if option is None or option in SIDES:
         return option
-    raise fail("E0601", "say train, val or test", make_command_span(f"--side {option}"))
+    message = f"`{option[:40]}` is not a split: use train, val or test"
+    raise fail("E0601", message, make_command_span(f"--side {option}"))
 
 
 def is_unknown(option: str | None, origin: str) -> bool:
-    """Whether weights of an origin may have learned from any image, and nobody says from which."""
+    """Whether weights of an origin may have been trained on any image."""
     return origin == "file" and option != NO_SPLIT
 
 
 def create_unknown_warning(path: Path) -> Diagnostic:
-    """Return the warning that nothing says which images weights of a file have learned from."""
-    message = "nothing says which of these images the network has learned from"
-    label = "if it has from some of them, the figures are too good"
-    help = "name its run with --split, or `none` if it has seen no image of these"
+    """Return the warning that the training images of weights are not known."""
+    message = "it is not known which of these images the network was trained on"
+    label = "if it was trained on some of them, the figures are too optimistic"
+    help = "name its run with --split, or use `--split none` if it was trained on none of them"
     at = make_file_span(str(path))
     return Diagnostic("E1216", message, at, label, help=help, severity="warning")

@@ -1,9 +1,9 @@
-"""How often an integer program's values saturate, layer by layer, beside the calibration's images.
+"""Count how often the values of an int8 model clip, by layer, compared with the calibration images.
 
 A value outside the range of its calibration is stored as the largest or smallest integer of its
-type. Counting those needs no floats, so that it works wherever the program runs. A deviation says
-that more values clip than on the calibration's images. Its absence says nothing: images of another
-kind may clip no more.
+type. Counting needs no float values, so it works wherever the program runs. A deviation
+means that more values clip than on the calibration images. No deviation shows nothing: images of
+another kind may clip no more.
 """
 
 import json
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 
 REPORT = "report/saturation.json"
-"""The calibration's counts, in a bundle: for a page, which reads no weights to know them."""
+"""The calibration's counts in a bundle, for pages that do not read the calibration."""
 MIN_SHARE = 1e-4
-"""A smaller share of saturated values is not counted as more than the calibration's: it changes no
+"""A smaller share of clipped values never counts as more than the calibration's: it changes no
 output that matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsualShare:
-    """Shares of a layer's saturated values on the calibration's images.
+    """Shares of a layer's clipped values on the calibration images.
 
-    `mean` is of all `images`, `largest` of the image with the most; `images` is 0 where the file
-    of an older version does not say them.
+    `mean` is over all `images`, `largest` the share of the worst image. `images` is 0 if the file
+    of an older version does not have them.
     """
 
     mean: float
@@ -54,9 +54,9 @@ class UsualShare:
 
 @dataclass(frozen=True, slots=True)
 class LayerSaturation:
-    """The shares of a layer's values that are saturated, one for each of some images.
+    """Share of a layer's clipped values for each image.
 
-    `usual` is None where the calibration's file does not say it.
+    `usual` is None if the calibration file does not have it.
     """
 
     name: str
@@ -65,12 +65,12 @@ class LayerSaturation:
 
     @property
     def mean(self) -> float:
-        """The share of all images' values."""
+        """The mean share over all images."""
         return fsum(self.shares) / len(self.shares)
 
     @property
     def error(self) -> float:
-        """The standard error of the mean, from image to image; that of one image is its share."""
+        """The standard error of the mean over the images; for one image, its share."""
         count = len(self.shares)
         if count < 2:
             return max(self.shares)
@@ -79,14 +79,14 @@ class LayerSaturation:
 
     @property
     def above(self) -> int | None:
-        """How many images saturate more than each of the calibration's; None if not known."""
+        """Number of images with more clipping than any calibration image; None if unknown."""
         if self.usual is None or not self.usual.images:
             return None
         limit = max(self.usual.largest, MIN_SHARE)
         return sum(share > limit for share in self.shares)
 
     def has_more_clipping(self, layers: int) -> bool:
-        """Whether more clips than chance explains, where as many `layers` are compared."""
+        """Whether more values clip than by chance, if this many `layers` are compared."""
         above = self.above
         if above is None or self.usual is None:
             return False
@@ -95,26 +95,26 @@ class LayerSaturation:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What was counted of each layer, in the program's order, over how many images."""
+    """Counts of each layer, in program order, and the number of images."""
 
     layers: tuple[LayerSaturation, ...]
     images: int
 
     @property
     def compared(self) -> tuple[LayerSaturation, ...]:
-        """The layers whose counts the calibration's images have, by image."""
+        """The layers with counts by calibration image."""
         return tuple(layer for layer in self.layers if layer.above is not None)
 
     @property
     def deviating(self) -> tuple[LayerSaturation, ...]:
-        """The layers that clip more than on the calibration's images, the most certain first."""
+        """The layers that clip more than on the calibration images, the most certain first."""
         compared = self.compared
         layers = (layer for layer in compared if layer.has_more_clipping(len(compared)))
         return tuple(sorted(layers, key=lambda layer: -(layer.above or 0)))
 
     @property
     def can_deviate(self) -> bool:
-        """Whether as many images could show a deviation at all."""
+        """Whether this number of images could show a deviation at all."""
         compared = self.compared
         return any(
             exceedance.is_shifted(self.images, self.images, layer.usual.images, len(compared))
@@ -126,26 +126,26 @@ class Saturation:
 def measure_artifact(
     bundle: Bundle, device: Device, dataset: DataSet, progress: Progress
 ) -> Saturation:
-    """Return how often the values of a bundle's artifact saturate.
+    """Count how often the values of a bundle's artifact clip.
 
     Args:
         bundle: The bundle.
-        device: Its target, with the backend that can look into it.
-        dataset: Images that its network takes.
-        progress: Told how many images are done.
+        device: Its target, with a backend that can read layer values.
+        dataset: Images for its network.
+        progress: Receives the number of processed images.
 
     Raises:
-        UserError: The artifact has no integers, or cannot be looked into here (E1267), or the
+        UserError: The artifact has no int8 values, or they cannot be read here (E1267), or the
             images do not fit the network.
     """
     manifest = bundle.manifest
     location = make_file_span(str(bundle.folder))
     if manifest.calibration is None:
-        message = f"this bundle computes in floats ({manifest.precision}), which do not saturate"
+        message = f"this bundle computes in float ({manifest.precision}), so no value clips"
         raise fail("E1267", message, location, help="build it with --precision int8")
     if device.quantized_value_reader is None:
-        message = f"the values of a bundle for {device.name} cannot be looked into here"
-        help = "evaluate a bundle for onnxruntime or tflite of the same calibration"
+        message = f"layer outputs of a bundle for {device.name} cannot be read here"
+        help = "evaluate a bundle for onnxruntime or tflite with the same calibration"
         raise fail("E1267", message, location, help=help)
     document = calibration_document.read_document(bundle.folder / CALIBRATION)
     signed = {name: value.signed for name, value in document.values.items()}
@@ -156,7 +156,7 @@ def measure_artifact(
     assert layer_values is not None
     counted = _count_saturation(layer_values, signed, len(dataset), progress)
     if not counted.layers:
-        message = "this artifact keeps floats between its layers, so that nothing can be counted"
+        message = "this artifact has floats between its layers, so clipping cannot be counted"
         raise fail("E1267", message, location, help="build it with --precision int8")
     return add_usual_shares(counted, get_usual_shares(document))
 
@@ -164,13 +164,13 @@ def measure_artifact(
 def measure_program(
     program: Model, document: CalibrationDocument, dataset: DataSet, progress: Progress
 ) -> Saturation:
-    """Return the same of an integer program, in the reference executor.
+    """Count how often the values of an integer program clip, in the reference executor.
 
     Args:
         program: The integer program.
         document: Its calibration.
-        dataset: Images that it takes.
-        progress: Told how many are done.
+        dataset: Images for its input.
+        progress: Receives the number of processed images.
     """
     check_dataset(dataset, program.graph.inputs[0])
     signed = {name: value.signed for name, value in document.values.items()}
@@ -181,7 +181,7 @@ def measure_program(
 
 
 def create_files(document: CalibrationDocument) -> Mapping[str, bytes]:
-    """Return what a bundle says of what is usual, if its calibration knows it."""
+    """Return the file with the usual shares for a bundle, if the calibration has them."""
     if not document.usual:
         return {}
     layers = [
@@ -195,7 +195,7 @@ def create_files(document: CalibrationDocument) -> Mapping[str, bytes]:
 
 
 def get_usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
-    """Return what a calibration's file says of its images, by the values' names."""
+    """Return the clipped shares on the calibration images, by value name."""
     largest, images = document.usual_largest, document.usual_images
     return {
         name: UsualShare(mean, largest[name], images) if name in largest else UsualShare(mean)
@@ -204,12 +204,12 @@ def get_usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
 
 
 def iterate_tensors(dataset: DataSet, source: Input) -> Iterator[NDArray[Any]]:
-    """Yield each item as the network's input."""
+    """Yield each item as an input tensor."""
     return (dataset.read_tensor(index, source) for index in range(len(dataset)))
 
 
 def add_usual_shares(counts: Saturation, usual: Mapping[str, UsualShare]) -> Saturation:
-    """Return the counts beside those of the calibration's images."""
+    """Return the counts with the usual shares of the calibration images added."""
     layers = (replace(layer, usual=usual.get(layer.name)) for layer in counts.layers)
     return Saturation(tuple(layers), counts.images)
 

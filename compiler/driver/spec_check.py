@@ -1,4 +1,4 @@
-"""What is known of a network before it has weights: its costs, its own tests, and its targets."""
+"""Check a network before it has weights: its cost, its tests, and its targets."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SpecCheck(ValueView):
-    """A network's cost by layer, how its `tests:` end, and what targets can run of it."""
+    """A network's cost by layer, the results of its `tests:`, and the support by targets."""
 
     spec: Spec
     cost: Cost
@@ -26,13 +26,13 @@ class SpecCheck(ValueView):
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """Tests that fail, and layers that a target cannot run."""
+        """Failed tests, and layers that a target cannot run."""
         failed = (outcome.create_diagnostic() for outcome in self.expectations if not outcome.holds)
         return (*failed, *(error for outcome in self.capabilities for error in outcome.errors))
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no errors."""
         return not self.errors
 
     def _summarize(self) -> Iterator[str]:
@@ -44,25 +44,25 @@ class SpecCheck(ValueView):
         )
         if self.expectations:
             passed = sum(outcome.holds for outcome in self.expectations)
-            yield f"its own tests: {passed} of {len(self.expectations)} pass"
+            yield f"tests in the spec: {passed} of {len(self.expectations)} pass"
         else:
-            yield "it has no tests of its own"
+            yield "the spec has no tests"
         if self.capabilities:
             yield "; ".join(outcome.describe() for outcome in self.capabilities)
         else:
-            yield "no target was asked"
+            yield "no target was checked"
         yield from (f"{error.code}: {error.message}" for error in errors)
 
 
 def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:
-    """Return what is known of a network, and of it on each target.
+    """Check a network, and its support by each target.
 
     Raises:
-        UserError: A test's settings are wrong, or a target can do nothing with the network.
+        UserError: A test's settings are invalid, or a target cannot use the network at all.
     """
     costs, facts = compute_cost(spec.graph), check_expectations(spec)
     planned = tuple(plans)
-    # A look at the text alone is quick, and loads no numpy.
+    # Without targets the check is quick, and does not import NumPy.
     return SpecCheck(spec, costs, facts, _check_capabilities(spec, planned) if planned else ())
 
 

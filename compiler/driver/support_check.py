@@ -1,4 +1,4 @@
-"""What targets can run of a network, before anything is trained."""
+"""Check which layers of a network targets can run, before training."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from tcc.compiler.support.value_views import ValueView, count
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Capability(ValueView):
-    """What a target says of a network at a precision: nodes it cannot run, and what to know."""
+    """Support of a network by a target at a precision: nodes it cannot run, and remarks."""
 
     plan: Plan
     refusals: tuple[Refusal, ...]
     remarks: tuple[Remark, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Return it as plain data: every node, with its place in the text."""
+        """Return plain data: every node, with its source location."""
         return {
             "target": self.plan.device.name,
             "precision": self.plan.precision.name,
@@ -41,7 +41,7 @@ class Capability(ValueView):
         if self.refusals:
             return f"{name} refuses {count(len(self.refusals), 'layer')}"
         warned = count(len({remark.node.name for remark in self.remarks}), "layer")
-        return f"{name} accepts it{f', and warns of {warned}' if self.remarks else ''}"
+        return f"{name} accepts it{f', with warnings for {warned}' if self.remarks else ''}"
 
     def _summarize(self) -> Iterator[str]:
         yield f"Capability: {self.describe()}"
@@ -54,21 +54,21 @@ class Capability(ValueView):
 
     @property
     def warnings(self) -> Iterator[Diagnostic]:
-        """Each rule that remarks are of, at the first of its nodes."""
+        """One warning for each rule of the remarks, at its first node."""
         return build_warnings.create_warnings(self.plan.device, self.remarks)
 
 
 def check_capability(graph: Graph, plan: Plan) -> Capability:
-    """Return what a target can run of a network as written, whatever its weights.
+    """Return a target's support of a network as written, whatever its weights.
 
     Raises:
-        UserError: The target can do nothing with the network as a whole (E0607).
+        UserError: The target cannot use the network at all (E0607).
     """
-    # Placeholders do: what a target can run depends on shapes and settings, and reading weights
-    # takes longer than the whole look.
+    # Placeholder weights are enough: support depends on shapes and settings, and reading weights
+    # takes longer than the check.
     first_graph, *other_graphs = _build_graphs(Model(graph, make_placeholders(graph)), plan)
     refusals = list(_find_refusals(graph, first_graph, plan))
-    # What the floats refuse already needs no second word for the integers.
+    # A node that is refused in the float graph is not reported again for the integer graph.
     refused_locations = {refusal.node.at for refusal in refusals}
     for other_graph in other_graphs:
         refusals += (
@@ -82,18 +82,18 @@ def check_capability(graph: Graph, plan: Plan) -> Capability:
 def require(
     graph: Graph, plans: Iterable[Plan], warn: Callable[[Diagnostic], None]
 ) -> frozenset[str]:
-    """Refuse a network that makers' tools would, before it is calibrated for them.
+    """Refuse a network that a vendor toolchain would refuse, before it is calibrated.
 
-    What is looked at is the floats that they are given. `build` looks again, once there are
-    weights and integers: what passes and `--mixed` make of those is not known before.
+    This checks the float model that the tool gets. `build` checks again with weights and integers,
+    because the effect of `--passes` and `--mixed` is not known before.
 
     Args:
         graph: The network as written.
-        plans: What it is built for.
-        warn: Told of what may run badly.
+        plans: The targets, each with its precision.
+        warn: Receives warnings about layers that may run badly.
 
     Returns:
-        The messages of what it warned of.
+        The messages of the warnings.
 
     Raises:
         UserError: E0607 for each node and target.
@@ -116,20 +116,20 @@ def require(
 
 
 def _find_refusals(source_graph: Graph, start: Graph, plan: Plan) -> Iterable[Refusal]:
-    """Return the nodes that a target cannot run; of a network that does nothing, its last."""
+    """Return the nodes that a target cannot run; for a network that computes nothing, its last."""
     if plan.device.packager and source_graph.nodes and not start.nodes:
-        reason = "nothing of the network is left to run: it gives its input back"
-        return (Refusal(source_graph.nodes[-1], reason, "let it have a layer that computes"),)
+        reason = "the network has no layer to run: its output is its input"
+        return (Refusal(source_graph.nodes[-1], reason, "add a layer that computes something"),)
     return plan.device.refusals(start)
 
 
 def _build_graphs(model: Model, plan: Plan) -> Iterator[Graph]:
-    """Yield what the target would be given: floats, integers of made-up scales, or both."""
+    """Yield the graphs for the target: float, integer with placeholder scales, or both."""
     if plan.starts_from_float_model:
         yield _lower_floats(model, plan)
     if plan.precision.integer:
         lowered_model = passes.run(model, passes.INT8)
-        # Any scales do: no refusal depends on them, and images to find some are not there yet.
+        # Any scales will do: support does not depend on them, and there are no images yet.
         ranges = compute_minmax_ranges(
             lowered_model, dict.fromkeys(list_unfused_values(lowered_model.graph), (-1.0, 1.0))
         )

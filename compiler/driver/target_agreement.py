@@ -1,4 +1,4 @@
-"""How the targets of one build agree: with the reference executor, layer by layer, and in pairs."""
+"""Agreement of the targets of one build: with the reference executor, by layer, and in pairs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from tcc.compiler.support.value_views import ValueView, count
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ComparedTarget(ValueView):
-    """One target of a build, over `images` of the user's and the goldens of its bundle.
+    """One target of a build, compared over the goldens of its bundle and `images` of the user's.
 
-    `unchecked` says why it was not run; then it agrees with nothing. `layers` is None where nothing
-    looks into the artifact. `floats` says what of it is in float, and why that may differ.
+    `unchecked` is why it was not run. `layers` is None if the artifact's layers cannot be read.
+    `floats` describes what is in float, and why it may differ.
     """
 
     device: Device
@@ -30,10 +30,10 @@ class ComparedTarget(ValueView):
     replayed: GoldenReplay | None = None
     layers: tuple[LayerAgreement, ...] | None = None
     is_cached: bool = False
-    """Whether it was run before, the same on this machine, and not now."""
+    """Whether the result is from the cache: the same artifact ran on this machine before."""
 
     def describe(self) -> str:
-        """Return in a line how the target's artifact agrees with the reference."""
+        """Return one line: how the target's artifact agrees with the reference."""
         name = f"{self.device.name} at {self.bundle.manifest.precision}"
         match self.holds:
             case None:
@@ -49,43 +49,43 @@ class ComparedTarget(ValueView):
         yield f"ComparedTarget {self.describe()}"
 
     def move_to(self, bundle: Bundle) -> "ComparedTarget":
-        """Return the same of the bundle in another folder."""
+        """Return the same result for a bundle in another folder."""
         replayed = self.replayed and replace(self.replayed, bundle=bundle)
         return replace(self, bundle=bundle, replayed=replayed)
 
     @property
     def outputs(self) -> tuple[Agreement, ...]:
-        """How each output of each input agrees with the reference's."""
+        """The agreement of each output of each input with the reference."""
         return self.replayed.agreement if self.replayed else ()
 
     @property
     def inputs(self) -> int:
-        """How many inputs it was run on."""
-        # Of what was run: of a single target that is one golden of several.
+        """The number of inputs that it was run on."""
+        # A single target runs only some of its goldens.
         return len({output.golden for output in self.outputs})
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:
-        """The first layer that differs and must not."""
+        """The first layer that differs but must not."""
         return program_check.find_wrong_layer(self.layers or ())
 
     @property
     def holds(self) -> bool | None:
-        """Whether it agrees with the reference as far as it must; None where it was not run."""
+        """Whether it agrees with the reference within the tolerance; None if it was not run."""
         if self.replayed is None:
             return None
         return all(output.holds for output in self.outputs) and self.wrong_layer is None
 
     @property
     def floats(self) -> str:
-        """What is in float, or else not the integer program's, and why that may differ."""
+        """The layers in float, or why other outputs may differ from the reference."""
         manifest = self.bundle.manifest
         precision = self.device.get_precision(manifest.precision)
         match precision.arithmetic:
             case Arithmetic.INTEGER:
                 inexact = manifest.calibration.inexact if manifest.calibration else ()
                 suffix = f" and {len(inexact) - 3} more" if len(inexact) > 3 else ""
-                return f"in float: {', '.join(inexact[:3])}{suffix}" if inexact else ""
+                return f"layers in float: {', '.join(inexact[:3])}{suffix}" if inexact else ""
             case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.VENDOR:
                 return manifest.goldens.tolerance.reason
             case _:
@@ -94,7 +94,7 @@ class ComparedTarget(ValueView):
 
 @dataclass(frozen=True, slots=True)
 class TargetPair:
-    """An output of two targets beside each other; `why` they need not be equal."""
+    """An output of two targets compared; `why` is the reason why they need not be equal."""
 
     found: OutputPair
     why: str
@@ -102,7 +102,7 @@ class TargetPair:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BuildAgreement(ValueView):
-    """All targets of a build, and each that ran beside each other."""
+    """All targets of a build, and the pairs of those that ran."""
 
     targets: tuple[ComparedTarget, ...]
     pairs: tuple[TargetPair, ...]
@@ -114,7 +114,7 @@ class BuildAgreement(ValueView):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing disagrees; what was not run says nothing."""
+        """Whether nothing disagrees; targets that were not run do not count."""
         return all(target.holds is not False for target in self.targets) and all(
             pair.found.holds for pair in self.pairs
         )
@@ -135,9 +135,9 @@ def create_unchecked(device: Device, bundle: Bundle, reason: str) -> ComparedTar
 
 
 def compare_targets(targets: Sequence[ComparedTarget]) -> BuildAgreement:
-    """Return how targets agree, each that ran with each."""
+    """Return how targets agree, each with each other that ran."""
     pairs = []
-    # What ran for a package is a file that its maker's tool reads, and not what it made.
+    # For a package, the file for the vendor toolchain ran, not the tool's result.
     ran = [
         compared for compared in targets if compared.replayed and not compared.device.simulated_file
     ]
@@ -156,7 +156,7 @@ def compare_targets(targets: Sequence[ComparedTarget]) -> BuildAgreement:
 
 
 def _explain_difference(target: ComparedTarget, other_target: ComparedTarget) -> str:
-    """Return why the outputs of two targets need not be equal; nothing where they must be."""
+    """Return why the outputs of two targets need not be equal; empty if they must be."""
     kinds = [
         compared.device.get_precision(compared.bundle.manifest.precision)
         for compared in (target, other_target)
@@ -165,8 +165,5 @@ def _explain_difference(target: ComparedTarget, other_target: ComparedTarget) ->
         return "computed in float"
     if kinds[0].float_io != kinds[1].float_io:
         integer_target = target if kinds[1].float_io else other_target
-        return (
-            f"{integer_target.device.name} gives 8-bit levels at its end, which are the last "
-            "layer's"
-        )
+        return f"{integer_target.device.name} outputs the 8-bit quantized values of its last layer"
     return target.floats or other_target.floats

@@ -1,4 +1,4 @@
-"""Whether what was fitted holds on images that it was not fitted to."""
+"""Check a fitted operating point on images that it was not fitted to."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,11 +13,11 @@ from tcc.compiler.support.diagnostics import Diagnostic, make_file_span
 
 
 def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
-    """Return how an operating point does.
+    """Return how an operating point does on images.
 
     Args:
-        point: What was fitted.
-        evaluated: What a network gave for labelled images, read by that point.
+        point: The operating point.
+        evaluated: Results of a network for labelled images, with this operating point.
     """
     images = evaluated.images
     columns = list_threshold_columns(images, point.positive) if point.thresholds else ()
@@ -34,7 +34,7 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
 
 
 def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
-    """Return which classes images are taken for without a threshold (images, classes)."""
+    """Return the predicted classes without thresholds (images, classes)."""
     if evaluated.raw is None:
         return evaluated.taken
     rows = [predict_classes(evaluated.images, row, None) for row in evaluated.raw]
@@ -79,15 +79,13 @@ def _check_threshold(
 
 def _describe_miss(check: ThresholdCheck) -> str:
     assert check.target is not None
-    sentence = (
-        f"a sensitivity of {check.target:g} for `{check.label}` was asked for and is not shown"
-    )
+    sentence = f"the requested sensitivity of {check.target:g} for `{check.label}` is not confirmed"
     if not check.positives:
-        return f"{sentence}: no image of the class judges it"
+        return f"{sentence}: there is no image of this class"
     return (
         f"{sentence}: {check.detected:,} of {check.positives:,} images are detected, a "
         "sensitivity of"
-        f" {check.detected / check.positives:.4f}, and with 95 % confidence of at least"
+        f" {check.detected / check.positives:.4f}; its lower 95 % confidence bound is"
         f" {check.at_least:.4f}"
     )
 
@@ -95,12 +93,12 @@ def _describe_miss(check: ThresholdCheck) -> str:
 def find_misses(
     point: OperatingPoint, judged_point: HeldOutCheck, path: str
 ) -> tuple[Diagnostic, ...]:
-    """Return what does not hold on the images that judge, as warnings.
+    """Return warnings about what the operating point misses on the evaluation images.
 
     Args:
-        point: What was fitted.
-        judged_point: How it does.
-        path: Where the images lie.
+        point: The operating point.
+        judged_point: Its evaluation.
+        path: Path of the images.
     """
     return tuple(_list_misses(point, judged_point, path))
 
@@ -116,26 +114,26 @@ def _list_misses(
         if _is_worse(check):
             yield Diagnostic(
                 "W0682",
-                f"the threshold for `{check.label}` does worse on these images than none",
+                f"on these images, the threshold for `{check.label}` is worse than no threshold",
                 location,
                 label=_format_figures(check),
-                help="fit to more images that are drawn as these, or build again to remove it",
+                help="fit to more images of the same kind as these, or rebuild to remove it",
                 severity="warning",
             )
     if judged_point.likelihood and judged_point.likelihood[1] > judged_point.likelihood[0]:
         default_loss, fitted_loss = judged_point.likelihood
         yield Diagnostic(
             "W0682",
-            f"the temperature {point.temperature:.4g} raises the log loss on these images",
+            f"the temperature {point.temperature:.4g} increases the log loss on these images",
             location,
-            label=f"it is {fitted_loss:.4f}, and {default_loss:.4f} without it",
-            help="fit to more images that are drawn as these, or build again to remove it",
+            label=f"log loss {fitted_loss:.4f}, without the temperature {default_loss:.4f}",
+            help="fit to more images of the same kind as these, or rebuild to remove it",
             severity="warning",
         )
 
 
 def _is_worse(check: ThresholdCheck) -> bool:
-    """Return whether the quantity that the threshold is for is less than without it."""
+    """Whether the criterion of the threshold is worse than without the threshold."""
     if check.target is not None or not check.positives or not check.negatives:
         return check.detected < check.default_detected
     fitted = check.detected * check.negatives + check.rejected * check.positives
@@ -160,17 +158,17 @@ def _describe_remedy(check: ThresholdCheck) -> str:
     missed = check.positives - check.detected
     min_images = confidence_intervals.count_images_needed(check.target, 0)
     if min_images is None:
-        return f"no number of images shows a sensitivity of {check.target:g}: ask for less than 1"
+        return f"no number of images confirms sensitivity {check.target:g}: request less than 1"
     as_here = confidence_intervals.count_images_needed(check.target, missed)
-    suffix = f", with {missed:,} missed {as_here:,}" if missed and as_here else ""
+    suffix = f", or {as_here:,} if {missed:,} are missed" if missed and as_here else ""
     return (
-        f"to show it with 95 % confidence takes {min_images:,} images of `{check.label}` with none"
-        f" missed{suffix}. Fit and judge by more images, or ask for more than you need"
+        f"to confirm it with 95 % confidence you need {min_images:,} images of `{check.label}`, "
+        f"all detected{suffix}. Fit and evaluate on more images, or request more than you need"
     )
 
 
 def describe(checks: Sequence[ThresholdCheck]) -> Iterator[str]:
-    """Yield a line for each threshold: what it gives on the images that judge."""
+    """Yield one line for each threshold: its figures on the evaluation images."""
     for check in checks:
-        target = "" if check.target is None else f", {check.target:g} asked for"
+        target = "" if check.target is None else f", requested {check.target:g}"
         yield f"`{check.label}`: {_format_figures(check)}{target}"

@@ -1,4 +1,4 @@
-"""What is found of a bundle when its goldens are replayed and its layers compared."""
+"""Verify bundles: replay their goldens and compare their layers, constants and libraries."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,33 +31,33 @@ from tcc.compiler.support.value_views import ValueView, count
 
 @dataclass(frozen=True, repr=False)
 class VerifiedBundle(ValueView):
-    """A bundle, and what its artifact gave or the tool that running it here lacks."""
+    """A bundle, and the results of its checks, or the tool that is missing to run it."""
 
     bundle: Bundle
     replayed: GoldenReplay | None = None
     missing: Tool | None = None
     simulated_file: str = ""
-    """The file of a package whose outputs `replayed` has: not what the maker's tool makes of it."""
+    """File of a package that gave the outputs in `replayed`, in place of the tool's result."""
     tool: ToolCheck | None = None
-    """What a maker's tool said of a package, which does not run here."""
+    """Check of a package by its vendor toolchain's log; a package does not run here."""
     program: ProgramCheck | None = None
-    """How it agrees with its integer program, where that is known."""
+    """Agreement with its integer program, if that is known."""
     network: FloatCheck | None = None
-    """How its layers agree with its network's, where it is of float32 and that is known."""
+    """Agreement of its layers with its network's, for a float32 bundle if that is known."""
     reproducer: Reproducer | None = None
     constants: tuple[ConstantCheck, ...] | None = None
-    """How the weights and scales of its files compare; None where they were not compared."""
+    """Comparison of the weights and scales in its files; None if they were not compared."""
     libraries: tuple[LibraryCheck, ...] = ()
-    """What is known of the libraries that others build with."""
+    """Checks of its libraries for use in other builds."""
 
     @property
     def agreement(self) -> tuple[Agreement, ...]:
-        """How it agrees with its goldens; nothing where it did not run."""
+        """The agreement with its goldens; empty if it did not run."""
         return self.replayed.agreement if self.replayed else ()
 
     @property
     def holds(self) -> bool:
-        """Whether no golden and no layer disagrees."""
+        """Whether no golden, layer, constant or library disagrees."""
         agrees = all(check.holds for check in self.agreement)
         checks = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
         return agrees and all(check.holds for check in checks if check)
@@ -69,9 +69,9 @@ class VerifiedBundle(ValueView):
             differing = sum(comparison.differing for comparison in self.agreement)
             subject = f" ({self.simulated_file} ran, not the NPU)" if self.simulated_file else ""
             goldens = count(len({comparison.golden for comparison in self.agreement}), "golden")
-            yield f"{goldens}: {differing:,} of {total:,} output values differ by a bit{subject}"
+            yield f"{goldens}: {differing:,} of {total:,} output values are not bit-exact{subject}"
         else:
-            yield "it did not run here: no golden was compared"
+            yield "no golden was compared: it did not run here"
         for check in (self.program, self.network):
             if check:
                 holding = (
@@ -81,7 +81,7 @@ class VerifiedBundle(ValueView):
                 )
                 yield agreement.describe_layers(holding)
         if not self.program and not self.network:
-            yield "no layer was compared: its program is not known"
+            yield "no layers compared: its program is not known"
         if self.constants:
             wrong = sum(not comparison.holds for comparison in self.constants)
             files = count(len(self.constants), "file")
@@ -95,18 +95,18 @@ def verify_bundle(
     network: Model | None = None,
     sources: ConstantSources | None = None,
 ) -> VerifiedBundle:
-    """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
+    """Verify a bundle: its goldens, and layers, constants and libraries as far as possible.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        program: Its integer program, where it is known.
-        network: Its network in floats, where it is of float32 and that is known.
-        sources: What its files were written from, where that is known.
+        program: Its integer program, if known.
+        network: Its float network, for a float32 bundle if known.
+        sources: The models that its files were written from, if known.
 
     Raises:
-        MissingTool: What runs it is not here.
-        UserError: It cannot be run, or is not what its manifest says.
+        MissingTool: The tool that runs it is not installed.
+        UserError: It cannot be run, or does not match its manifest.
     """
     if device.packager:
         return verify_package(bundle, device, None, sources)
@@ -124,16 +124,16 @@ def verify_bundle(
 def verify_package(
     bundle: Bundle, device: Device, log: Path | None, sources: ConstantSources | None
 ) -> VerifiedBundle:
-    """Return what is known of a package here: by its tool's log, its network, and its weights.
+    """Verify a package here: by its tool's log, its network, and its weights.
 
     Args:
         bundle: The package.
         device: Its target.
-        log: The tool's log; without it, that of the package's own compilation, if there is one.
-        sources: What its files were written from, where that is known.
+        log: The tool's log; None for the one in the package, if there is one.
+        sources: The models that its files were written from, if known.
 
     Raises:
-        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and
+        UserError: Nothing of it can be verified here (E0657), or as for `tool_check.check` and
             `replay_goldens`.
     """
     simulator = device.find_simulator()
@@ -153,10 +153,10 @@ def verify_package(
 def compare_pairs(
     verified_bundles: Sequence[VerifiedBundle],
 ) -> tuple[list[OutputPair], list[tuple[str, str, str]]]:
-    """Return how bundles that ran compare, and which do not and why.
+    """Compare bundles that ran, in pairs; also return the pairs that cannot be compared, and why.
 
     Raises:
-        UserError: Two of one spec contradict each other (E0664), also where they do not run.
+        UserError: Two of one spec contradict each other (E0664), even if they do not run.
     """
     for bundle, other_bundle in combinations(
         (verified_bundle.bundle for verified_bundle in verified_bundles), 2
@@ -169,7 +169,7 @@ def compare_pairs(
         for verified_bundle in verified_bundles
         if verified_bundle.replayed and not verified_bundle.simulated_file
     ]
-    # Each with each: equality within a tolerance is not handed on from one pair to the next.
+    # All pairs, because equality within a tolerance is not transitive.
     for a, b in combinations(ran, 2):
         if reason := bundle_comparison.find_difference(a.bundle, b.bundle):
             unlike.append((str(a.bundle.folder), str(b.bundle.folder), reason))

@@ -1,23 +1,24 @@
-"""Pictures of graphs: SVG, PNG and PDF.
+"""Figures of graphs: SVG, PNG and PDF.
 
-A graph becomes boxes in boxes (`box_tree`), of which the block level leaves most closed and shows
-equal ones once (`block_folding`). They are put in rows and lanes (`box_placement`), joined by lines
-and given pixels (`box_layout`, in a direction: `drawing`) and a page (`page_layout`), and written:
-by `svg`, or as a `scene` by `export`. `graph_picture` is all of that.
+A graph becomes a tree of boxes (`box_tree`). At block level, most boxes are closed, and equal ones
+are shown once (`block_folding`). The boxes are placed in rows and lanes (`box_placement`),
+connected by lines and given pixel coordinates (`box_layout`, with a direction from `drawing`), and
+put on a page (`page_layout`). The page is written as SVG (`svg`), or as a `scene` by `export`.
+`graph_image` runs all steps.
 """
 
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How much a picture shows: blocks as boxes, or every operation in its blocks."""
+    """Level of detail: blocks as boxes, or every operation within its blocks."""
 
     BLOCK = "block"
     OP = "op"
 
 
 class Direction(StrEnum):
-    """Where a picture's values flow to."""
+    """Direction of data flow."""
 
     DOWN = "down"
     RIGHT = "right"

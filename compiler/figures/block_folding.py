@@ -1,4 +1,4 @@
-"""The block level: what of a network's nesting a picture of one page shows."""
+"""Folding for the block level: closes and merges blocks so that a network fits one page."""
 
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from tcc.compiler.figures.box_tree import VARYING_ATTRIBUTES, Box, summarize_op
 from tcc.compiler.ir.graph import Node
 
 MIN_BRANCHES = 5
-"""Equal branches from here on are one box."""
+"""Minimum number of equal branches that are merged into one box."""
 
 Readers = Mapping[str, tuple[str, ...]]
 """The paths of the boxes that read each value."""
@@ -18,9 +18,9 @@ BoxPredicate = Callable[[Box, Box], bool]
 
 
 def merge_sequential_blocks(parent: Box) -> Box:
-    """Return a box in which equal blocks that each read only the one before are one block.
+    """Return the box with chains of equal blocks merged into one block.
 
-    Turns of a `repeat` are equal if they differ only in channels.
+    Iterations of a `repeat` are equal if they differ only in channels.
     """
     readers, block_outputs = _collect_readers(parent), frozenset(parent.outputs)
 
@@ -36,7 +36,7 @@ def merge_sequential_blocks(parent: Box) -> Box:
 
 
 def merge_parallel_blocks(parent: Box) -> Box:
-    """Return a box in which many equal branches, read together, are one block."""
+    """Return the box with many equal branches of one reader merged into one block."""
     readers, block_outputs = _collect_readers(parent), frozenset(parent.outputs)
 
     def is_sibling(earlier: Box, box: Box) -> bool:
@@ -58,7 +58,7 @@ def merge_parallel_blocks(parent: Box) -> Box:
             children.extend(run)
             continue
         replacements |= {box.outputs[0]: run[-1].outputs[0] for box in run}
-        children.append(replace(_merge_run(run), details=("side by side",)))
+        children.append(replace(_merge_run(run), details=("in parallel",)))
     return replace(
         parent, children=tuple(_rename_inputs(child, replacements) for child in children)
     )
@@ -73,7 +73,7 @@ def _collect_readers(parent: Box) -> Readers:
 
 
 def _group_runs(boxes: Sequence[Box], is_alike: BoxPredicate) -> Iterator[list[Box]]:
-    """Yield the boxes, neighbouring blocks that are alike together."""
+    """Yield runs of neighbouring equal blocks; other boxes are runs of one."""
     run: list[Box] = []
     for box in boxes:
         if run and not (run[-1].is_block and box.is_block and is_alike(run[-1], box)):
@@ -85,7 +85,7 @@ def _group_runs(boxes: Sequence[Box], is_alike: BoxPredicate) -> Iterator[list[B
 
 
 def _merge_chain(run: Sequence[Box]) -> Box:
-    """Return one box for turns, which holds the last and reads what the first does."""
+    """Return one box for a chain: the content of the last block with the inputs of the first."""
     first_box, last_box = run[0], run[-1]
     names = dict(zip(last_box.inputs, first_box.inputs, strict=True))
     return _rename_inputs(_merge_run(run), names) if len(run) > 1 else first_box
@@ -110,7 +110,7 @@ def _name_run(first_name: str, last_name: str) -> str:
 
 
 def _rename_inputs(box: Box, names: Mapping[str, str]) -> Box:
-    """Return a box that reads other values from outside."""
+    """Return the box with renamed inputs."""
     return replace(
         box,
         inputs=tuple(dict.fromkeys(names.get(value, value) for value in box.inputs)),
@@ -130,7 +130,7 @@ def _strip_number(name: str) -> str:
 
 
 def _build_signature(box: Box, loose: bool) -> tuple[Hashable, ...]:
-    """Return what equal blocks have in common; loosely, they may differ in channels."""
+    """Return a signature that equal blocks share; if `loose`, it ignores channels."""
     inside = {node.name for node in box.nodes}
     outer_inputs = dict.fromkeys(v for node in box.nodes for v in node.inputs if v not in inside)
     outside = {value: index for index, value in enumerate(outer_inputs)}
@@ -159,18 +159,18 @@ def _build_node_signature(
 
 
 MAX_SUMMARY_OPS = 8
-"""Operations that a closed block may list."""
+"""Maximum operations listed in a closed block."""
 MAX_LINE_LENGTH = 46
-"""Characters of one line of that list."""
+"""Maximum characters per line of that list."""
 OPEN_DEPTHS = (4, 3, 2)
-"""How deep blocks that hold blocks may be open; the first that makes few boxes is taken."""
+"""Depths to which blocks are opened; the first with at most `MAX_BOXES` boxes wins."""
 MAX_BOXES = 72
-"""Boxes that fit a picture."""
+"""Maximum boxes in a figure."""
 
 
 def fold(root: Box) -> Box:
-    """Return a graph's box with equal turns as one box, and closed blocks in the first levels."""
-    # By trying: how many boxes a depth makes is known only once blocks are folded.
+    """Return the graph's box with equal blocks merged, and blocks closed below a fitting depth."""
+    # By trial: the number of boxes is only known after folding.
     candidates = [_limit_depth(root, 0, max_depth) for max_depth in OPEN_DEPTHS]
     fitting = (p for p in candidates if sum(1 for _ in iterate_leaves(p)) <= MAX_BOXES)
     return next(fitting, candidates[-1])
@@ -189,7 +189,7 @@ def _limit_depth(box: Box, depth: int, max_depth: int) -> Box:
 
 
 def _count_depth(box: Box) -> int:
-    """Return how many blocks of the spec a box's name names; turns of a `repeat` are none."""
+    """Return the number of spec blocks in a box's name, without iterations of a `repeat`."""
     return sum(not part.startswith("repeat") for part in box.name.split("/"))
 
 
@@ -199,10 +199,10 @@ def _is_chain(box: Box) -> bool:
 
 
 def _close_block(box: Box) -> Box:
-    """Return a block as one box that lists its operations, if they are few and a chain."""
+    """Return a block as a closed box. It lists its operations if they are a short chain."""
     count, qualifier = len(box.nodes), " each" if box.repeats > 1 else ""
     if count <= MAX_SUMMARY_OPS and _is_chain(box):
-        # a list can only stand for a chain: of branches it would not say which reads which
+        # A list cannot show which operation of a branch reads which.
         summary_lines = _summarize_ops([summarize_op(node) for node in box.nodes])
     else:
         summary_lines = (f"{count} layers{qualifier}",)
@@ -210,7 +210,7 @@ def _close_block(box: Box) -> Box:
 
 
 def _summarize_ops(op_texts: Sequence[str]) -> tuple[str, ...]:
-    """Return a list of operations in as few lines as it needs, of equal numbers of words."""
+    """Return a list of operations in as few lines as needed, with equally many per line."""
     line_count = ceil(len(" · ".join(op_texts)) / MAX_LINE_LENGTH)
     ops_per_line = ceil(len(op_texts) / line_count)
     return tuple(
@@ -219,6 +219,6 @@ def _summarize_ops(op_texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def iterate_leaves(box: Box) -> Iterator[Box]:
-    """Yield the boxes in a box that hold no others."""
+    """Yield the leaf boxes in a box."""
     for child in box.children:
         yield from iterate_leaves(child) if child.children else (child,)

@@ -1,8 +1,8 @@
-"""Boxes in boxes become frames, lines and texts at whole pixels.
+"""Layout: nested boxes become frames, lines and texts at integer pixels.
 
-In the spaces between rows lines turn sideways by the channel routing of circuit boards (Hashimoto
-and Stevens, 1971): lines share a track where their spans do not overlap, and one that comes down
-where another goes down turns above it.
+Between rows, lines are routed by channel routing as on circuit boards (Hashimoto and Stevens,
+1971). Lines share a track if their spans do not overlap. If one line ends at the position where
+another one starts, its track is below the other's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from tcc.compiler.figures.box_tree import Box
 from tcc.compiler.figures.drawing import Drawing, DrawingStyle, Point, Wire, build_header
 
 Group = tuple[str, str]
-"""What shares one horizontal: the lines of a value, or those into an item."""
+"""Key of the lines that share a track: those of one value, or those into one item."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireJog:
-    """A line's way through the space below a row: down at `start`, across, down at `end`.
+    """A line through the channel below a row: down at `start`, across, down at `end`.
 
     `target` is the item that it enters there, if any.
     """
@@ -33,14 +33,14 @@ class WireJog:
 
 @dataclass(frozen=True)
 class Channel:
-    """The space below a row: how many tracks it has, and the one of each line that turns."""
+    """The space below a row: number of tracks, and the track of each horizontal line."""
 
     track_count: int
     tracks: Mapping[WireJog, int]
 
 
 def _collect_jogs(grid: Grid, grid_items: Sequence[GridItem]) -> list[list[WireJog]]:
-    """Return, for the space below each row, the lines that start or end there, each once."""
+    """Return the lines that start or end in the channel below each row, each once."""
     jogs_by_row: list[dict[WireJog, None]] = [{} for _ in range(max(grid.rows, default=0))]
     for route in grid.routes:
         first_row, last_row = grid.rows[route.source], grid.rows[route.target] - 1
@@ -54,7 +54,7 @@ def _collect_jogs(grid: Grid, grid_items: Sequence[GridItem]) -> list[list[WireJ
 def _compute_jogs(
     grid: Grid, grid_items: Sequence[GridItem], route: GridRoute
 ) -> tuple[WireJog, ...]:
-    """Return how a value's way goes through the first space and the last, if that is another."""
+    """Return a route's jogs in its first channel and, if different, in its last channel."""
     start = grid.lane_of[route.source].x + grid_items[route.source].bottoms[route.value]
     end = grid.lane_of[route.target].x + grid_items[route.target].tops[route.value]
     if route.lane is None:
@@ -64,12 +64,12 @@ def _compute_jogs(
 
 
 def _assign_tracks(jogs: Sequence[WireJog]) -> Channel:
-    """Return tracks for the lines that turn in one space."""
+    """Assign tracks to the lines in one channel."""
     groups = _group_jogs(jogs)
     order = _build_group_order(groups)
     spans = {g: _compute_span(groups[g]) for g in order}
     track_by_group: dict[Group, int] = {}
-    # With the ends as the key, so that the same network has the same picture.
+    # Sorted by span, so that the same network gives the same figure.
     for group in nx.lexicographical_topological_sort(order, key=lambda g: (g[0], spans[g], g)):
         used_tracks = {
             track_by_group[o] for o in track_by_group if _has_overlap(spans[o], spans[group])
@@ -83,7 +83,7 @@ def _assign_tracks(jogs: Sequence[WireJog]) -> Channel:
 
 
 def _group_jogs(jogs: Sequence[WireJog]) -> dict[Group, list[WireJog]]:
-    """Lines of several values into one place meet before it; others part where they come from."""
+    """Group lines: those of several values into one position merge, others split by value."""
     values_by_end: dict[tuple[int | None, int], set[str]] = {}
     for jog in jogs:
         values_by_end.setdefault((jog.target, jog.end), set()).add(jog.value)
@@ -98,7 +98,7 @@ def _group_jogs(jogs: Sequence[WireJog]) -> dict[Group, list[WireJog]]:
 
 
 def _build_group_order(groups: Mapping[Group, Sequence[WireJog]]) -> "nx.DiGraph[Group]":
-    """Return which groups turn above which: one comes down where the other goes down."""
+    """Return a graph of which group's track must be above which other's."""
     order: nx.DiGraph[Group] = nx.DiGraph()
     order.add_nodes_from(groups)
     starts: dict[int, list[Group]] = {}
@@ -107,8 +107,7 @@ def _build_group_order(groups: Mapping[Group, Sequence[WireJog]]) -> "nx.DiGraph
             starts.setdefault(jog.start, []).append(group)
     for group, members in groups.items():
         for above in (a for jog in members for a in starts.get(jog.end, ()) if a != group):
-            # Two groups may each have to turn above the other; one crossing is drawn then, rather
-            # than none of the lines.
+            # If two groups must each be above the other, one crossing remains.
             if not nx.has_path(order, group, above):
                 order.add_edge(above, group)
     return order
@@ -124,14 +123,14 @@ def _has_overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 
 TRACK, ARROW = 8, 12
-"""Height of the space below a row: for each track, and for arrow heads."""
+"""Height of a track, and of the space for arrow heads."""
 
 
 @dataclass(frozen=True)
 class _BoxPlan:
-    """A box laid out about its axis: extents, where values enter and leave, what it holds.
+    """Layout of a box around its axis: extents, positions of inputs and outputs, and content.
 
-    What it holds begins `inner_offset` pixels along the flow.
+    The content begins `inner_offset` pixels along the flow.
     """
 
     box: Box
@@ -143,7 +142,7 @@ class _BoxPlan:
 
 @dataclass(frozen=True)
 class _InnerPlan:
-    """What an open box holds: its items in a grid, with the tops of rows relative to its own."""
+    """Content of an open box: items in a grid, with row tops relative to the content's top."""
 
     plans: Sequence[_BoxPlan | None]
     grid_items: Sequence[GridItem]
@@ -156,7 +155,7 @@ class _InnerPlan:
 
 
 def build_drawing(root: Box, style: DrawingStyle) -> Drawing:
-    """Return a drawing of a graph's box, its top left corner at 0, 0."""
+    """Return the drawing of a graph's box, with its top left corner at (0, 0)."""
     inner = _plan_children(root, style, ports=False)
     drawing = Drawing(
         *style.to_point((inner.grid.left_extent + inner.grid.right_extent, inner.height))
@@ -170,13 +169,13 @@ def _plan_box(box: Box, style: DrawingStyle) -> _BoxPlan:
 
 
 def _plan_closed_box(box: Box, style: DrawingStyle) -> _BoxPlan:
-    """Plan a box that shows only text: values enter at its middle and leave side by side."""
+    """Plan a closed box: inputs enter at its middle, and outputs leave next to each other."""
     header = tuple(build_header(box))
     min_half, height = style.measure_closed_box(header)
     label_widths = [style.measure_label(value) for value in box.outputs]
     offset = sum(label_widths) // 2 if len(label_widths) > 1 else 0
     bottoms = {v: sum(label_widths[:n]) - offset for n, v in enumerate(box.outputs)}
-    # The same on both sides of its axis, by the larger: values enter at the middle.
+    # Symmetric around the axis, because inputs enter at the middle.
     half = max(min_half, sum(label_widths) - offset)
     tops = dict.fromkeys(box.inputs, 0)
     return _BoxPlan(
@@ -187,7 +186,7 @@ def _plan_closed_box(box: Box, style: DrawingStyle) -> _BoxPlan:
 
 
 def _plan_open_box(box: Box, style: DrawingStyle) -> _BoxPlan:
-    """Plan a box that shows what it holds: values enter and leave where they do so inside."""
+    """Plan an open box: inputs and outputs have the positions of their ports inside."""
     header = tuple(build_header(box))
     *_, min_length = style.measure_open_box(header, 0, 0)
     inner = _plan_children(box, style, ports=True, min_length=min_length)
@@ -225,7 +224,7 @@ def _compute_weight(box: Box) -> int:
 def _plan_children(
     box: Box, style: DrawingStyle, *, ports: bool, min_length: int = 0
 ) -> _InnerPlan:
-    """Lay out what a box holds, between ports for what it reads and gives."""
+    """Lay out the content of a box, between ports for its inputs and outputs."""
     plans = [_plan_box(child, style) for child in box.children]
     top_ports = [_create_port((), (v,), 8) for v in box.inputs] if ports else []
     bottom_ports = (
@@ -256,9 +255,9 @@ def _plan_children(
         y += height
         if row < row_count - 1:
             y += stubs[row] + TRACK * channels[row].track_count + ARROW
-    # To the right, a header may be wider than what it holds is long.
+    # With flow to the right, a header can be wider than the content.
     spare = max(min_length - y, 0)
-    if ports and spare and row_count > 1:  # between the ports, which stand at its ends
+    if ports and spare and row_count > 1:  # centred between the ports
         row_tops = [row_tops[0], *(p + spare // 2 for p in row_tops[1:-1]), row_tops[-1] + spare]
     return _InnerPlan(
         padded_plans, grid_items, grid, channels, row_tops, row_heights, stubs, y + spare
@@ -273,7 +272,7 @@ def _create_port(inputs: tuple[str, ...], outputs: tuple[str, ...], right_extent
 def _draw_box(
     drawing: Drawing, plan: _BoxPlan, parent: int, at: Point, style: DrawingStyle
 ) -> None:
-    """Draw a box whose axis meets the edge where its values enter at a point."""
+    """Draw a box with its input position at a point."""
     (x, y), item, index = at, plan.item, len(drawing.frames)
     size = (item.left_extent + item.right_extent, item.height)
     drawing.frames.append(
@@ -301,14 +300,14 @@ def _draw_inner(
 
 
 def _find_leaving_values(inner: _InnerPlan) -> set[str]:
-    """Return values that go nowhere but out of the block, where their shapes stand once more."""
+    """Return the values that only leave the block; their shapes are shown outside."""
     routes = inner.grid.routes
     inner_values = {route.value for route in routes if inner.plans[route.target] is not None}
     return {route.value for route in routes} - inner_values
 
 
 def _compute_top(inner: _InnerPlan, index: int) -> int:
-    """Return an item's top: it stands in the middle of its row."""
+    """Return an item's top: items are centred in their row."""
     row = inner.grid.rows[index]
     return inner.row_tops[row] + (inner.row_heights[row] - inner.grid_items[index].height) // 2
 

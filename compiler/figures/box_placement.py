@@ -1,10 +1,10 @@
-"""Where boxes stand: rows by longest path, and lanes beside one straight main line.
+"""Placement of boxes: rows by longest path, and lanes around a straight main line.
 
 A layered drawing (Sugiyama, Tagawa, Toda: "Methods for visual understanding of hierarchical system
-structures", 1981). Its first step, the breaking of cycles, has nothing to do in a graph of values.
-Rows by longest path put a box right below the last that it reads, so that equal branches have
-equal rows. In place of sorting each row until few lines cross, boxes in a chain share an axis:
-networks are one long line with short sides, and that line is to be straight.
+structures", 1981). Its first step, breaking cycles, is not needed, because the graph is acyclic.
+Rows by longest path put a box directly below the last box that it reads, so that equal branches
+have equal rows. Instead of sorting rows to minimize crossings, boxes in a chain share an axis: a
+network is one long chain with short branches, and the chain should be straight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ import networkx as nx
 GAP = 22
 """Pixels between neighbours in a row."""
 LINE = 8
-"""Pixels that a line keeps free on either side."""
+"""Free pixels on either side of a line."""
 OUTERMOST = 10_000
-"""Where a lane stands that nothing joins: outermost."""
+"""Sort key of a lane that joins no other: outermost."""
 
 Key = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class GridItem:
-    """A box or a port: what it reads and gives, and its extent about its axis, in pixels.
+    """A box or a port: its inputs and outputs, and its extent around its axis, in pixels.
 
-    `tops` and `bottoms` say how far from the axis each value enters and leaves. The main line
-    follows the greatest `weight`. A `is_last` item stands in the last row.
+    `tops` and `bottoms` are the offsets from the axis at which values enter and leave. The main
+    line follows the largest `weight`. An `is_last` item is in the last row.
     """
 
     inputs: tuple[str, ...]
@@ -43,10 +43,9 @@ class GridItem:
 
 @dataclass
 class GridLane:
-    """Items on one axis, each of which reads the one before; or a lone line past other items.
+    """A chain of items on one axis, or a single line past other items.
 
-    It fills the rows `start` to `end`. `ends_at` is the item that it joins, by which of its
-    values.
+    It occupies the rows `start` to `end`. `ends_at` is the item that it joins, through `value`.
     """
 
     members: list[int]
@@ -59,7 +58,7 @@ class GridLane:
 
 @dataclass(frozen=True)
 class GridRoute:
-    """A value's way to one item: at once, or down a lane first."""
+    """Route of a value to one item: direct, or through a lane."""
 
     value: str
     source: int
@@ -69,7 +68,7 @@ class GridRoute:
 
 @dataclass(frozen=True)
 class Grid:
-    """Items in rows and lanes, with the extent left and right of the main line."""
+    """Items in rows and lanes, with the extents left and right of the main line."""
 
     rows: Sequence[int]
     lane_of: Sequence[GridLane]
@@ -79,7 +78,7 @@ class Grid:
 
 
 def place_items(items: Sequence[GridItem]) -> Grid:
-    """Return a place for each item; the first lane is the main line, at x = 0."""
+    """Place all items in a grid. The first lane is the main line, at x = 0."""
     return _GridBuilder(items).build_grid()
 
 
@@ -124,8 +123,7 @@ class _GridBuilder:
             below = max((heights[n] for n in self.graph[index]), default=0)
             heights[index] = self.items[index].weight + below
         lane_of: dict[int, GridLane] = {}
-        # The heaviest way through the network first: it becomes the straight line, and shortcuts
-        # bend around it.
+        # The heaviest path first: it becomes the straight main line, and shortcuts bend around it.
         order = sorted(range(len(self.items)), key=lambda i: (self.rows[i], -heights[i], i))
         for start in order:
             if start in lane_of:
@@ -140,13 +138,12 @@ class _GridBuilder:
                 free = [n for n in self.graph[current] if n not in lane_of]
                 max_height = max((heights[n] for n in free), default=0)
                 equals = sorted(n for n in free if heights[n] == max_height)
-                # Of equal branches the middle one goes straight on, so that the others stand on
-                # both sides.
+                # Of equal branches, the middle one stays on the axis; the others go to both sides.
                 current = equals[(len(equals) - 1) // 2] if equals else None
         return [lane_of[index] for index in range(len(self.items))]
 
     def _add_routes(self, index: int) -> None:
-        """Find the ways of an item's values: down its own lane as far as that is free."""
+        """Add the routes of an item's values, in its lane as far as that is free."""
         item, lane, row = self.items[index], self.lane_of[index], self.rows[index]
         position = lane.members.index(index)
         next_index = lane.members[position + 1] if position + 1 < len(lane.members) else None
@@ -196,7 +193,7 @@ class _GridBuilder:
         return edge | {self.rows[i]: self._get_extents(i, side)[1] for i in main.members}
 
     def _get_extents(self, index: int, side: int) -> tuple[int, int]:
-        """Return an item's extent towards the main line and away from it."""
+        """Return an item's extents towards the main line and away from it."""
         item = self.items[index]
         return (
             (item.left_extent, item.right_extent)
@@ -207,10 +204,10 @@ class _GridBuilder:
     def _sort_outwards(
         self, main: GridLane, lanes: Sequence[GridLane]
     ) -> list[tuple[GridLane, int]]:
-        """Return lanes with their sides, in the order in which they are put beside the main line.
+        """Return lanes with their sides, in order of placement from the main line outwards.
 
-        Lanes that join the main line at one item stay together, in the order in which they are
-        read there; those that span fewer rows come first, so that they stand inside the others.
+        Lanes that join the main line at one item stay together, in the order of the item's inputs.
+        Groups that span fewer rows come first, so that they are inside the others.
         """
         keys = [self._compute_key(lane, main) for lane in lanes]
         spans: dict[int, int] = {}
@@ -225,7 +222,7 @@ class _GridBuilder:
         return [(lanes[n], _get_side(padded[n][0])) for n in order]
 
     def _compute_key(self, lane: GridLane, main: GridLane) -> tuple[Key, int]:
-        """Return where a lane is read, relative to the lane that it joins, and the last join."""
+        """Return a lane's sort key (its position among the inputs it joins), and the last join."""
         key: Key = ()
         target = None
         while lane is not main:

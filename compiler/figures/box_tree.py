@@ -1,4 +1,4 @@
-"""A graph as boxes in boxes: the paths of its nodes say which block holds which."""
+"""A graph as a tree of boxes, from the paths of its nodes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -11,14 +11,14 @@ from tcc.compiler.ir.graph import Graph, Node, Output
 from tcc.compiler.ir.types import TensorType
 
 CHANNEL_ATTRIBUTES = frozenset({"filters", "groups", "units", "start", "stop", "multiplier"})
-"""Attributes that follow from the number of channels."""
+"""Attributes that depend on the number of channels."""
 VARYING_ATTRIBUTES = CHANNEL_ATTRIBUTES | {"rate"}
-"""Attributes in which the turns of a `repeat` may differ and still be alike."""
+"""Attributes in which iterations of a `repeat` may differ and still count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeLabel:
-    """An attribute's words, if its value is not the one that goes without saying."""
+    """Label of an attribute; it is empty for default values."""
 
     prefix: str = ""
     suffix: str = ""
@@ -26,7 +26,7 @@ class AttributeLabel:
     short: bool = False
 
     def __call__(self, value: object) -> str:
-        """Return the words for a value; a short one of equal parts is said once."""
+        """Return the label of a value; if `short`, equal parts are shown once."""
         if value in self.hidden_values:
             return ""
         return f"{self.prefix}{_format_value(value, self.short)}{self.suffix}"
@@ -56,7 +56,7 @@ _ATTRIBUTES: Mapping[str, AttributeLabel] = {
     "step": AttributeLabel("step ", hidden_values=_ONES),
     "value": AttributeLabel("value ", hidden_values=(0.0,)),
 }
-"""What is said of each attribute, in this order; of others (`bias`, `eps`) nothing is."""
+"""Labels of attributes, in order; other attributes (`bias`, `eps`) are not shown."""
 
 
 def describe_attributes(node: Node) -> str:
@@ -82,14 +82,14 @@ def summarize_op(node: Node) -> str:
 
 
 def format_type(kind: TensorType) -> str:
-    """Return a type as edges bear it; only unusual element types are named."""
+    """Return a type for edge labels; float32 is not named."""
     return str(kind) if kind.dtype == "float32" else f"{kind.dtype} {kind}"
 
 
 def _label_depthwise(node: Node) -> str:
     attributes = node.op.attributes()
     groups = attributes.get("groups")
-    # ONNX and PyTorch have no such operator: it is a convolution of as many groups as filters.
+    # ONNX and PyTorch have no depthwise operator: it is a convolution with groups = filters.
     return "depthwise" if groups not in (None, 1) and groups == attributes.get("filters") else ""
 
 
@@ -110,9 +110,9 @@ def _format_value(value: object, short: bool = False) -> str:
 class Box:
     """An operation, a block, an input or an output.
 
-    `inputs` names the values that come in from outside, in order of first use, `outputs` those that
-    others read. `repeats` is how many equal blocks it stands for, of which `children` are those of
-    the last; `params` and `macs` are of all of them. A block without children is closed.
+    `inputs` are the values from outside, in order of first use, `outputs` the values that others
+    read. `repeats` is the number of merged blocks; `children` are those of the last one, `params`
+    and `macs` the totals of all. A block without children is closed.
     """
 
     path: str
@@ -129,17 +129,17 @@ class Box:
 
     @property
     def is_block(self) -> bool:
-        """Whether it stands for a block of the spec."""
+        """Whether the box is a block of the spec."""
         return self.kind == "block"
 
     @property
     def shown_kind(self) -> str:
-        """The kind that its colour shows: blocks are open or closed."""
+        """The kind for the colour: like `kind`, but with closed blocks as `closed`."""
         return "closed" if self.is_block and not self.children else self.kind
 
 
 def build_box_tree(graph: Graph) -> Box:
-    """Return the box of a whole graph, with its inputs and outputs and every block open."""
+    """Return the box of a graph, with its inputs and outputs and all blocks open."""
     rows = {row.path: row for row in compute_cost(graph).rows}
     leaves = {n.name: _build_leaf(n, rows[n.name].params, rows[n.name].macs) for n in graph.nodes}
     inputs = tuple(Box(i.name, i.name, "input", outputs=(i.name,)) for i in graph.inputs)
@@ -160,7 +160,7 @@ def _describe_output(output: Output) -> Iterator[str]:
     if output.labels:
         yield ", ".join(output.labels)
     if output.train_only:
-        yield "only in training"
+        yield "training only"
 
 
 def _build_leaf(node: Node, params: int, macs: int) -> Box:
@@ -187,7 +187,7 @@ def _strip_number(name: str) -> str:
 
 
 def _group_blocks(prefix: str, leaves: tuple[Box, ...]) -> tuple[Box, ...]:
-    """Return boxes at a path, in order of their first nodes."""
+    """Return the boxes at a path, in order of their first nodes."""
     groups: dict[tuple[str, bool], list[Box]] = {}
     for leaf in leaves:
         head, deeper, _ = leaf.path.removeprefix(prefix).partition("/")
@@ -199,7 +199,7 @@ def _group_blocks(prefix: str, leaves: tuple[Box, ...]) -> tuple[Box, ...]:
 
 
 def _build_block(path: str, name: str, leaves: tuple[Box, ...]) -> Box:
-    """Return a block's box; one that holds nothing but another box is merged with it."""
+    """Return a block's box; a block with a single child is merged with it."""
     children = _make_acyclic(_group_blocks(f"{path}/", leaves))
     if len(children) == 1:
         return replace(children[0], name=f"{name}/{children[0].name}")
@@ -217,12 +217,12 @@ def _build_container(path: str, name: str, children: tuple[Box, ...]) -> Box:
 
 
 def _make_acyclic(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
-    """Return boxes of which none waits for itself: a block read by what it reads is dissolved."""
+    """Return the boxes without cycles: blocks that read each other are dissolved."""
     while True:
         producers = {node.name: box.path for box in boxes for node in box.nodes}
         links = ((producers[v], b.path) for b in boxes for v in b.inputs if v in producers)
-        # A spec's block may read what one after it gives (a name bound in between), and no row
-        # could hold both.
+        # A block can read a value of a later block that reads the first block (by a name bound in
+        # between). Such blocks have no valid order of rows.
         components = nx.strongly_connected_components(nx.DiGraph(links))
         cyclic_paths = {
             path for component in components if len(component) > 1 for path in component
@@ -241,7 +241,7 @@ def _expand_blocks(boxes: Iterable[Box], cyclic_paths: Set[str]) -> Iterator[Box
 
 
 def _assign_outputs(box: Box, needed_values: Set[str]) -> Box:
-    """Return a box that knows which of its values are read outside of it."""
+    """Return the box with `outputs` set: its values that are read outside of it."""
     if not box.children:
         return box
     counts = Counter(value for child in box.children for value in child.inputs)

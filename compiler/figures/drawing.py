@@ -1,7 +1,7 @@
-"""A drawing, and how what is laid out along a flow and across it becomes one in its direction.
+"""Drawings, and the mapping from layout coordinates to pixels for both directions.
 
-Layout knows two axes: along the flow, and across it. Down, the flow is y and across it is x; to
-the right, the other way round, and texts, which lie always, take their width along the flow.
+The layout has two axes: along the flow, and across it. With flow down, these are y and x; with flow
+to the right, x and y. Texts are always horizontal.
 """
 
 import unicodedata
@@ -13,13 +13,13 @@ from tcc.compiler.figures import Direction
 from tcc.compiler.figures.box_tree import Box
 
 MAX_TEXT_LENGTH = 56
-"""Characters of a text before it is cut short; tooltips hold it whole."""
+"""Maximum characters of a text; tooltips have the full text."""
 MAX_TOOLTIP_LENGTH = 2000
-"""Characters of a tooltip before even that is cut short."""
+"""Maximum characters of a tooltip."""
 
 _WIDE = frozenset("mwMW@%&")
-# Upper bounds of widths in em, by which no usual sans-serif font overflows a box: which one a
-# viewer has is not known.
+# Upper bounds of character widths in em, for any usual sans-serif font: the viewer's font is
+# unknown.
 _EM = {"narrow": 0.62, "bold": 0.7, "wide": 1.0, "full": 1.4}
 
 
@@ -31,7 +31,7 @@ class Font:
     bold: bool = False
 
     def measure_width(self, text: str) -> int:
-        """Return pixels that a text does not exceed in a sans-serif font."""
+        """Return an upper bound of a text's width in pixels, in any usual sans-serif font."""
         return round(self.size * sum(self._get_em_width(character) for character in text)) + 1
 
     def _get_em_width(self, character: str) -> float:
@@ -49,25 +49,25 @@ HEADING = Font(16, bold=True)
 
 
 def normalize_text(text: str) -> str:
-    """Return a text in one line, without characters that XML forbids or that steer terminals."""
+    """Return a text in one line, without characters that XML forbids or that control terminals."""
     flat = " ".join(text.split())
     # Category C of Unicode: control characters, and those that change the direction of text.
     return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in flat)
 
 
 def clip_text(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
-    """Return a cleaned text of at most so many characters, the last one an ellipsis if cut."""
+    """Return a normalized text of at most `max_length` characters, with an ellipsis if cut."""
     cleaned = normalize_text(text)
     return cleaned if len(cleaned) <= max_length else cleaned[: max_length - 1] + "…"
 
 
 def format_count(number: int, unit: str) -> str:
-    """Return a number with thousands apart and its unit: `9,408 params`."""
+    """Return a number with thousands separators and its unit: `9,408 params`."""
     return f"{number:,} {unit}"
 
 
 def format_rounded(number: int, unit: str) -> str:
-    """Return a large number to four figures with its unit: `118.0 M MACs`."""
+    """Return a number to four digits with its unit: `118 M MACs`."""
     for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= factor:
             return f"{number / factor:.4g} {letter} {unit}"
@@ -75,22 +75,22 @@ def format_rounded(number: int, unit: str) -> str:
 
 
 PAD = 12
-"""Pixels between a block's border and what it holds, or a box's and its text."""
+"""Padding in pixels between a border and the content or text."""
 LINE = 16
 """Height of a line of text."""
 STUB = 18
 """Height of the space below a row for shapes."""
 NARROW = 36
-"""Half the width of the narrowest box."""
+"""Half of the minimum width of a box."""
 
 Point = tuple[int, int]
 Shapes = Mapping[str, str]
-"""What is said of each value on its edges."""
+"""Edge label of each value."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """A line of text; `x` is its middle if `centred`, else its left end, `y` its base line."""
+    """A line of text; `x` is its centre if `centred`, else its left end; `y` is its baseline."""
 
     x: int
     y: int
@@ -101,7 +101,7 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A box's rectangle and its texts; `parent` is the index of the frame that holds it."""
+    """A box's rectangle and its texts; `parent` is the index of the enclosing frame."""
 
     box: Box
     parent: int
@@ -114,7 +114,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A line through points in the frame `parent`; an `arrow` has a head at its end."""
+    """A polyline in the frame `parent`, with an arrow head at its end if `arrow`."""
 
     parent: int
     points: tuple[Point, ...]
@@ -123,7 +123,7 @@ class Wire:
 
 @dataclass
 class Drawing:
-    """Everything that is drawn, frames before those that they hold."""
+    """All elements of a drawing; a frame comes before the frames in it."""
 
     width: int = 0
     height: int = 0
@@ -134,14 +134,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class DrawingStyle:
-    """What is said of values, and the direction in which they flow."""
+    """Edge labels and direction of flow."""
 
     shapes: Shapes
     direction: Direction = Direction.DOWN
 
     @property
     def is_vertical(self) -> bool:
-        """Whether values flow down."""
+        """Whether the flow is down."""
         match self.direction:
             case Direction.DOWN:
                 return True
@@ -152,29 +152,29 @@ class DrawingStyle:
 
     @property
     def inset(self) -> int:
-        """The space along the flow before lines may turn in a block; down, that is its header's."""
+        """The space along the flow before the first line in a block; 0 below a header."""
         return 0 if self.is_vertical else PAD
 
     def measure_label(self, value: str) -> int:
-        """Return the space that a value's shape takes across the flow, beside its line."""
+        """Return the size of a value's shape label across the flow."""
         return SHAPE.measure_width(self.shapes[value]) + 8 if self.is_vertical else LINE
 
     def measure_stub(self, value: str) -> int:
-        """Return the space that a value's shape takes along the flow, behind a box."""
+        """Return the size of a value's shape label along the flow."""
         return STUB if self.is_vertical else SHAPE.measure_width(self.shapes[value]) + 10
 
     def measure_closed_box(self, header: Sequence[str]) -> tuple[int, int]:
-        """Return half of what a box of texts takes across the flow, and all it takes along."""
+        """Return half of a closed box's size across the flow, and its size along the flow."""
         width, height = max(2 * NARROW, _measure_width(header) + 2 * PAD), _measure_height(header)
         return ((width + 1) // 2, height) if self.is_vertical else ((height + 1) // 2, width)
 
     def measure_open_box(
         self, header: Sequence[str], left_extent: int, right_extent: int
     ) -> tuple[int, int, int, int]:
-        """Return what a block takes to both sides of its axis, and how its header moves the inside.
+        """Return an open box's extents on both sides, its header's length, and a minimum length.
 
-        `left_extent` and `right_extent` are what it holds; the last two numbers are the header's
-        extent along the flow, before what it holds, and the least extent of that.
+        `left_extent` and `right_extent` are the extents of its content. The last two results are
+        the header's size along the flow, before the content, and the content's minimum length.
         """
         left_extent, right_extent, widest = (
             left_extent + PAD,
@@ -194,7 +194,7 @@ class DrawingStyle:
     def create_frame(
         self, box: Box, parent: int, corner: Point, size: tuple[int, int], header: Sequence[str]
     ) -> Frame:
-        """Return the frame of a box whose corner and size are given across and along the flow."""
+        """Return the frame of a box from its corner and size, across and along the flow."""
         (x, y), (width, height) = self.to_point(corner), self.to_point(size)
         spare = 0 if box.children else (height - _measure_height(header)) // 2
         texts = tuple(
@@ -206,17 +206,17 @@ class DrawingStyle:
         return Frame(box, parent, x, y, width, height, texts)
 
     def create_shape_text(self, value: str, at: Point) -> TextLine:
-        """Return the text beside a line that leaves a box at a point."""
+        """Return the shape label of a line that leaves a box at a point."""
         x, y = self.to_point(at)
         return TextLine(x + 5, y + 12, self.shapes[value], SHAPE)
 
     def to_point(self, at: Point) -> Point:
-        """Return a point that is given across and along the flow as x and y."""
+        """Return a point (across, along the flow) as (x, y)."""
         return at if self.is_vertical else (at[1], at[0])
 
 
 def build_header(box: Box) -> Iterator[str]:
-    """Yield the lines that a box bears."""
+    """Yield the text lines of a box."""
     repeat_suffix = f" \u00d7 {box.repeats}" if box.repeats > 1 else ""
     yield clip_text(box.name, 48) + repeat_suffix
     yield from (clip_text(text) for text in box.details)
@@ -224,9 +224,9 @@ def build_header(box: Box) -> Iterator[str]:
         cost = [format_count(box.params, "params")] * bool(box.params)
         cost += [format_rounded(box.macs, "MACs")] * bool(box.macs)
         if cost:
-            yield ", ".join(cost) + (" in all" if box.repeats > 1 else "")
+            yield ", ".join(cost) + (" in total" if box.repeats > 1 else "")
         if box.repeats > 1 and box.children:
-            yield "the last one is drawn"
+            yield "shown: the last one"
 
 
 def assign_fonts(header: Sequence[str]) -> list[tuple[str, Font]]:

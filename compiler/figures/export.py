@@ -1,7 +1,7 @@
-"""A scene as PNG or PDF, by matplotlib and the fonts that come with it.
+"""Export of a scene as PNG or PDF, with matplotlib and its bundled fonts.
 
-The same scene gives the same bytes with one version of matplotlib, whatever fonts and settings
-the machine has.
+The same scene gives the same bytes with one version of matplotlib, independent of the machine's
+fonts and settings.
 """
 
 import io
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 PIXELS_PER_INCH = 96
-"""The SVG pixel."""
+"""Resolution of SVG pixels."""
 SCALE = 2
-"""Pixels of a PNG file for one of the drawing, so that texts are sharp when enlarged."""
+"""PNG pixels per drawing pixel (192 dots per inch), for sharp text."""
 MAX_PIXELS = 1 << 26
-"""Pixels that are drawn at most; each takes some 9 bytes of memory."""
+"""Maximum pixels of a PNG file; each takes about 9 bytes of memory."""
 MAX_PAGE_INCHES = 200
-"""Inches of a page that PDF readers take; a larger drawing is scaled down to it."""
+"""Maximum page size of PDF readers; larger drawings are scaled down."""
 CREATOR = "tcc show"
-"""What a file names as its creator."""
+"""Creator in the file's metadata."""
 
 
 def render_png(scene: Scene, name: str) -> bytes:
-    """Return the bytes of a PNG file; `name` is that of the network.
+    """Return the bytes of a PNG file; `name` is the network's name in errors.
 
     Raises:
-        UserError: The picture would take too many pixels (E0660).
+        UserError: The figure has too many pixels (E0660).
         MissingTool: matplotlib is not installed.
     """
     width, height = scene.width * SCALE, scene.height * SCALE
     if width * height > MAX_PIXELS:
-        message = f"the picture of {name} is too large for PNG: {width} x {height} pixels"
-        help = "say `--format svg` or `--format pdf`, or `--level block`"
+        message = f"the figure of {name} is too large for PNG: {width} x {height} pixels"
+        help = "use `--format svg`, `--format pdf` or `--level block`"
         raise fail("E0660", message, make_file_span("command line"), help=help)
     return _render(scene, "png", {"Software": CREATOR}, 1 / PIXELS_PER_INCH)
 
@@ -58,9 +58,9 @@ def render_pdf(scene: Scene, title: str) -> bytes:
 
 
 def _render(scene: Scene, format: str, metadata: Mapping[str, str | None], inches: float) -> bytes:
-    """Return the file of a scene of which each pixel takes so many inches."""
+    """Return the bytes of a scene's file, with a size of `inches` per drawing pixel."""
     if installed_version("matplotlib") is None:
-        purpose = f"draw {format.upper()} files (`--format svg` needs nothing)"
+        purpose = f"write {format.upper()} figures (`--format svg` works without it)"
         raise MissingTool(Tool("matplotlib", purpose, None))
     import matplotlib
 
@@ -80,7 +80,7 @@ def _draw(scene: Scene, inches: float) -> "Figure":
     from matplotlib.path import Path as Outline
     from matplotlib.transforms import Affine2D
 
-    # Not by pyplot, which keeps every figure and looks for a screen.
+    # Not by pyplot, which keeps every figure and looks for a display.
     figure = Figure(figsize=(scene.width * inches, scene.height * inches))
     # matplotlib counts y from the bottom.
     flipped = Affine2D().translate(0, -scene.height).scale(inches, -inches)
@@ -112,7 +112,7 @@ def _draw(scene: Scene, inches: float) -> "Figure":
 
 
 def _build_outline(line: Sequence[Point]) -> "Outline":
-    """Return a line; its corners become quadratic curves."""
+    """Return a polyline with quadratic curves at its corners."""
     from matplotlib.path import Path as Outline
 
     corner = [Outline.LINETO, Outline.CURVE3, Outline.CURVE3]
@@ -121,12 +121,12 @@ def _build_outline(line: Sequence[Point]) -> "Outline":
 
 
 def _write(figure: "Figure", label: Label, points: float, page: "Transform") -> None:
-    """Write a text; characters that the font lacks become question marks."""
+    """Add a text; characters that the font lacks become question marks."""
     import matplotlib
     from matplotlib.font_manager import FontProperties, get_font
 
     text, font = label.text, label.text.font
-    # By its file: another DejaVu Sans that the machine has would give other bytes.
+    # By file: another DejaVu Sans on the machine could give other bytes.
     name = f"DejaVuSans{'-Bold' if font.bold else ''}.ttf"
     file = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
     has = get_font(file).get_char_index

@@ -1,4 +1,4 @@
-"""A graph's picture, from its boxes to the text of the file."""
+"""Figure of a graph, from its boxes to the text of the file."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -23,7 +23,7 @@ from tcc.compiler.ir.graph import Graph
 
 @dataclass(frozen=True, slots=True)
 class FigureOptions:
-    """How much a picture shows, where its values flow to, and whether it explains its colours."""
+    """Options of a figure: level of detail, direction of flow, and legend."""
 
     level: Level = Level.BLOCK
     direction: Direction = Direction.DOWN
@@ -31,12 +31,12 @@ class FigureOptions:
 
 
 def draw(graph: Graph, options: FigureOptions, doc: str = "") -> str:
-    """Return a graph as the text of an SVG file; `doc` is what it says of itself."""
+    """Return a graph's figure as SVG text; `doc` becomes the description in the file."""
     return render_sheet(_build_sheet(graph, options), _build_heading(graph), doc)
 
 
 def draw_scene(graph: Graph, options: FigureOptions) -> Scene:
-    """Return a graph as shapes, for other kinds of files."""
+    """Return a graph's figure as a scene, for other file formats."""
     return build_scene(_build_sheet(graph, options))
 
 
@@ -56,7 +56,7 @@ def _build_heading(graph: Graph) -> str:
 def plan_drawing(
     graph: Graph, level: Level = Level.BLOCK, direction: Direction = Direction.DOWN
 ) -> Drawing:
-    """Return where everything stands in the picture of a graph."""
+    """Return the drawing of a graph, with the positions of all elements."""
     root = build_box_tree(graph)
     match level:
         case Level.BLOCK:
@@ -65,6 +65,6 @@ def plan_drawing(
             visible_root = root
         case _:
             assert_never(level)
-    # What is said on lines is known before anything is placed, since texts take room.
+    # Edge labels come first, because their size affects the layout.
     shapes = {value: clip_text(format_type(kind)) for value, kind in graph.types.items()}
     return build_drawing(visible_root, DrawingStyle(shapes, direction))

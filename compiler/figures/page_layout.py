@@ -1,4 +1,4 @@
-"""A page around a drawing: margins, heading and legend; and how its lines bend."""
+"""Page around a drawing: margins, heading, legend, and rounded corners of lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ KIND_DESCRIPTIONS = {
     "norm": "normalisation",
     "activation": "activation",
     "pool": "pooling, resizing",
-    "join": "join",
-    "layout": "moves or drops values",
+    "join": "add, multiply, concatenate",
+    "layout": "data layout, dropout",
     "closed": "block, closed",
     "block": "block, open",
 }
 """The kinds of boxes, in the legend's order."""
-EDGE_DESCRIPTION = "on lines: channels x height x width"
+EDGE_DESCRIPTION = "edge labels: channels x height x width"
 PATCH_SIZE, LINE, GAP = 14, 24, 18
-"""Side of a patch of colour, height of a line, and pixels between entries."""
+"""Side of a colour patch, height of a line, and pixels between entries."""
 
 
 MARGIN = 24
 """Pixels around the drawing."""
 TOP = 48
-"""Pixels for its heading."""
+"""Pixels for the heading."""
 CORNER_RADIUS = 6
 """Radius of corners."""
 MIN_LEGEND_WIDTH = 320
-"""Width that a legend has at least."""
+"""Minimum width of a legend."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """A patch of a kind's colour, and its text; the last entry, of lines, has no patch."""
+    """A colour patch of a kind, and its text; the last entry, for edges, has no patch."""
 
     kind: str
     x: int
@@ -45,7 +45,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page: size, title, the drawing at `drawing_x`, `drawing_y`, and the legend below."""
+    """A page: size, title, drawing at (`drawing_x`, `drawing_y`), and the legend below."""
 
     width: int
     height: int
@@ -75,8 +75,8 @@ def build_sheet(drawing: Drawing, heading: str, *, with_legend: bool = False) ->
 def _explain(
     drawing: Drawing, width: int, origin_x: int, origin_y: int
 ) -> tuple[tuple[LegendEntry, ...], int]:
-    """Return the entries for what a drawing shows, in lines of a width, and their height."""
-    # Only what is in the picture: a legend of nine kinds explains nothing to a network of three.
+    """Return the legend entries of a drawing, wrapped to a width, and their height."""
+    # Only the kinds in the drawing.
     visible_kinds = {frame.box.shown_kind for frame in drawing.frames}
     descriptions = [
         (kind, text) for kind, text in KIND_DESCRIPTIONS.items() if kind in visible_kinds
@@ -96,7 +96,7 @@ def _explain(
 
 
 def expand_corners(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return a line's points: start, end, and of each corner its beginning, itself and its end."""
+    """Return a line's points: the start, three points of each rounded corner, and the end."""
     distinct = [p for p, following in pairwise(points) if p != following]
     distinct.append(points[-1])
     curve_points = [distinct[0]]
@@ -106,7 +106,7 @@ def expand_corners(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def compute_arrow_head(points: Sequence[Point]) -> tuple[Point, Point, Point]:
-    """Return the corners of the arrow head at a line's end, which comes first."""
+    """Return the corners of the arrow head at a line's end, tip first."""
     (x, y), (from_x, from_y) = points[-1], next(p for p in points[-2::-1] if p != points[-1])
     dx, dy = _sign(x - from_x), _sign(y - from_y)
     back = (x - 6 * dx, y - 6 * dy)
@@ -114,9 +114,9 @@ def compute_arrow_head(points: Sequence[Point]) -> tuple[Point, Point, Point]:
 
 
 def _move_towards(corner: Point, target: Point) -> Point:
-    """Return the point where a rounded corner begins."""
+    """Return the start of a rounded corner."""
     dx, dy = target[0] - corner[0], target[1] - corner[1]
-    # At most half of the shorter stretch, so that two corners do not overlap.
+    # At most half of the segment, so that two corners do not overlap.
     distance = min(CORNER_RADIUS, (abs(dx) + abs(dy)) // 2)
     return corner[0] + _sign(dx) * distance, corner[1] + _sign(dy) * distance
 

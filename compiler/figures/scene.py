@@ -1,4 +1,4 @@
-"""A drawing as shapes of plain colours at their places on a page, for writers without styles."""
+"""Scenes: a drawing as plain shapes with colours and positions, for writers without styles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tcc.compiler.figures.page_layout import (
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """The colours of a kind of box; its own lets as much of what is below through."""
+    """Colours of a kind of box; `opacity` is that of the fill."""
 
     fill: str = "#fff"
     stroke: str = "#8c959f"
@@ -36,7 +36,7 @@ PAINTS: Mapping[str, Paint] = {
     "output": Paint("#24292f", "#24292f"),
 }
 DARK_KINDS = ("input", "output")
-"""Kinds whose texts are white."""
+"""Kinds with white text."""
 
 
 Colour = tuple[int, int, int]
@@ -65,10 +65,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is drawn, in order: boxes, lines with round corners, arrow heads, texts.
+    """Shapes in drawing order: boxes, lines with round corners, arrow heads, texts.
 
-    A line is a start, then for each corner its point and those where it begins and ends, and an
-    end. All of its numbers are pixels.
+    A line is a start point, three points for each corner (start, corner, end), and an end point.
+    All numbers are pixels.
     """
 
     width: int
@@ -81,7 +81,7 @@ class Scene:
 
 
 def build_scene(sheet: Sheet) -> Scene:
-    """Return a sheet's shapes."""
+    """Return the scene of a sheet."""
     drawing, dx, dy = sheet.drawing, sheet.drawing_x, sheet.drawing_y
     wires = [tuple(_shift_point(p, dx, dy) for p in wire.points) for wire in drawing.wires]
     arrows = (w for w, wire in zip(wires, drawing.wires, strict=True) if wire.arrow)
@@ -97,7 +97,7 @@ def build_scene(sheet: Sheet) -> Scene:
 
 
 def parse_rgb(code: str) -> Colour:
-    """Return the red, green and blue of a colour such as #8c959f or #fff."""
+    """Return red, green and blue of a colour such as #8c959f or #fff."""
     digits = code[1:] if len(code) == 7 else "".join(2 * digit for digit in code[1:])
     red, green, blue = (int(digits[n : n + 2], 16) for n in (0, 2, 4))
     return red, green, blue
@@ -108,7 +108,7 @@ def _iterate_rects(sheet: Sheet) -> Iterator[Rect]:
     for frame in sheet.drawing.frames:
         paint = PAINTS[frame.box.shown_kind]
         background = fills[frame.parent] if frame.parent >= 0 else parse_rgb(WHITE)
-        # PNG and PDF are written without transparency: colours are mixed here, from outside inward
+        # PNG and PDF have no transparency here: colours are blended from the outside in.
         fills.append(_compute_blend(paint, background))
         x, y = frame.x + sheet.drawing_x, frame.y + sheet.drawing_y
         yield Rect(x, y, frame.width, frame.height, fills[-1], parse_rgb(paint.stroke))
@@ -134,7 +134,7 @@ def _shift_text(text: TextLine, offset: Point) -> TextLine:
 
 
 def _compute_blend(paint: Paint, background: Colour) -> Colour:
-    """Return a box's colour as it looks over what is below."""
+    """Return a box's colour, blended with its background."""
     opacity = float(paint.opacity or 1)
     red, green, blue = (
         round(opacity * front + (1 - opacity) * back)
@@ -148,7 +148,7 @@ def _shift_point(point: Point, dx: int, dy: int) -> Point:
 
 
 MARGIN, ROW_HEIGHT, BAR_HEIGHT, AXIS_LENGTH = 24, 30, 16, 420
-"""Pixels around, of a row, of a bar's height, and of the axis."""
+"""Pixels of the margin, a row, a bar's height, and the axis."""
 TOP = 64
 """Pixels above the first row."""
 PASS_PAINT, FAIL_PAINT = PAINTS["conv"], PAINTS["activation"]
@@ -156,18 +156,18 @@ PASS_PAINT, FAIL_PAINT = PAINTS["conv"], PAINTS["activation"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A name, and a number that is 1 at most; one that is no number is no bar."""
+    """A name and a value of at most 1."""
 
     name: str
     value: float
 
 
 def build_bar_chart(title: str, bars: Sequence[Bar], threshold: float) -> Scene:
-    """Return bars below each other, and a line at the threshold.
+    """Return a horizontal bar chart with a line at the threshold.
 
-    The axis ends at 1 and begins where the least bar can be told from it: at 0.9 or below.
+    The axis ends at 1. It begins at 0.9, or lower if the smallest bar needs it.
     """
-    # From 0 on, .98 and .9999 would be bars of the same length.
+    # From 0, bars of 0.98 and 0.9999 would look equal.
     axis_start = min([0.9, *(bar.value - 0.05 for bar in bars)])
     axis_x = MARGIN * 2 + max(DETAIL.measure_width(clip_text(bar.name)) for bar in bars)
     bottom = TOP + ROW_HEIGHT * len(bars)

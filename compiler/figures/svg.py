@@ -1,4 +1,4 @@
-"""A drawing as SVG text, which needs nothing else."""
+"""Export of drawings and scenes as self-contained SVG text."""
 
 from collections.abc import Iterator
 from html import escape
@@ -36,7 +36,7 @@ from tcc.compiler.figures.scene import (
 
 
 def render_sheet(sheet: Sheet, heading: str, description: str) -> str:
-    """Return the text of an SVG file; `description` is what it says of itself to those who ask."""
+    """Return the text of an SVG file; `description` becomes its `desc` element."""
     width, height = sheet.width, sheet.height
     lines = [
         "<!-- tcc show -->",
@@ -57,13 +57,13 @@ def render_sheet(sheet: Sheet, heading: str, description: str) -> str:
 
 
 def _render_style() -> str:
-    """Return the style sheet; its lines are short enough to read."""
+    """Return the style sheet, in short lines."""
     kinds = {kind: _render_rules(paint) for kind, paint in PAINTS.items()}
     *rules, dark = [
         f".{kind}{{{rules}}}" for kind, rules in kinds.items() if kind not in DARK_KINDS[:1]
     ]
     dark = f".{',.'.join(DARK_KINDS)}{{{kinds[DARK_KINDS[0]]}}}"
-    # Two rules a line: diffs of pictures in a repository stay readable.
+    # Two rules per line, so that diffs of figures stay readable.
     pairs = ["".join(rules[n : n + 2]) for n in range(0, len(rules), 2)]
     return "\n".join(
         [
@@ -95,7 +95,7 @@ def _render_entry(entry: LegendEntry) -> Iterator[str]:
 def _render_body(drawing: Drawing) -> Iterator[str]:
     for frame in drawing.frames:
         yield from _render_frame(frame)
-    # Lines to several readers share their beginnings: equal ones are drawn once.
+    # Equal lines are drawn once: a value with several readers gives some.
     yield from dict.fromkeys(_render_path(wire) for wire in drawing.wires)
     yield from dict.fromkeys(_render_head(wire) for wire in drawing.wires if wire.arrow)
     yield from (_render_text(text, "s") for text in drawing.shapes)
@@ -103,7 +103,7 @@ def _render_body(drawing: Drawing) -> Iterator[str]:
 
 def _render_frame(frame: Frame) -> Iterator[str]:
     box = frame.box
-    # Browsers show a title as a tooltip: the whole path, where the box has room for a word.
+    # Browsers show a title as a tooltip: the full path.
     yield f"<g><title>{_escape_xml(box.path)}</title>"
     yield (
         f'<rect class="{box.shown_kind}" x="{frame.x}" y="{frame.y}"'
@@ -123,7 +123,7 @@ def _render_text(text: TextLine, style: str) -> str:
 
 
 def _render_path(wire: Wire) -> str:
-    """Return a line; its corners are quadratic curves."""
+    """Return a polyline with quadratic curves at its corners."""
     start, *corners, end = expand_corners(wire.points)
     steps = [f"M{_format_point(start)}"]
     for n in range(0, len(corners), 3):
@@ -155,7 +155,7 @@ FONTS = "Helvetica,Arial,'DejaVu Sans',sans-serif"
 
 
 def render_scene(scene: Scene, heading: str) -> str:
-    """Return the text of an SVG file; lines with corners have them sharp."""
+    """Return the text of an SVG file; corners of lines are sharp."""
     width, height = scene.width, scene.height
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'

@@ -1,1 +1,1 @@
-"""From spec text to a graph."""
+"""The front end: from the text of a spec to a graph."""

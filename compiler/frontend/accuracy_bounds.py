@@ -1,4 +1,4 @@
-"""What an int8 model keeps of its float outputs: a spec's `accuracy:`, or what a user states."""
+"""Bounds on the accuracy of an int8 model, from `accuracy:` in a spec or from the user."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -14,13 +14,13 @@ from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, make_command_span
 
 BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
-"""What each bound may be at most; all are at least 0."""
-HELP = f"floors are {', '.join(BOUNDS)}; such as min_cosine=0.95"
+"""Upper limit of each bound; the lower limit is 0."""
+HELP = f"floors are {', '.join(BOUNDS)}; for example min_cosine=0.95"
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The bounds of `reference.accuracy_floor`; None is what nobody states."""
+    """Bounds of `reference.accuracy_floor`; None is a bound that nobody set."""
 
     min_cosine: float | None = None
     max_drop: float | None = None
@@ -28,17 +28,17 @@ class Accuracy:
     max_error: float | None = None
 
     def merge_defaults(self, defaults: "Accuracy") -> "Accuracy":
-        """Return these bounds, and the other's where these state none."""
+        """Return these bounds, with those of `defaults` for the ones not set here."""
         names = [field.name for field in fields(self)]
         pairs = {name: (getattr(self, name), getattr(defaults, name)) for name in names}
         return Accuracy(**{n: b if a is None else a for n, (a, b) in pairs.items()})
 
 
 def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
-    """Return what a spec's `accuracy:` says.
+    """Return the bounds in `accuracy:` of a spec.
 
     Raises:
-        UserError: A bound is no number that it may be (E0213).
+        UserError: A bound is not a number in its range (E0213).
     """
     if not isinstance(tree, Mapping):
         return Accuracy()
@@ -47,27 +47,27 @@ def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
 
 
 def read_floors(options: Sequence[str]) -> Accuracy:
-    """Return what `--floor` states: `name=value`, or a file of such, each name once.
+    """Return the bounds of the `--floor` options; each bound may be set once.
 
     Args:
-        options: What was typed after each `--floor`.
+        options: The values of the options: `name=value`, or a file of bounds.
 
     Raises:
-        UserError: A file cannot be read (E0603), is no YAML (E01..) or no mapping, a name is not
-            known or comes twice, or a value is no number that it may be (E0790).
+        UserError: A file cannot be read (E0603), or it is not valid YAML (E01..). It is not a
+            mapping, a name is unknown or repeated, or a value is out of range (E0790).
     """
     return check_floors(floor for option in options for floor in _list_floors(option))
 
 
 def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790") -> Accuracy:
-    """Return bounds that are stated by name.
+    """Return checked bounds.
 
     Args:
-        floors: Each with its name, its value and its place.
-        code: That of the errors.
+        floors: The name, value and location of each bound.
+        code: The code of the errors.
 
     Raises:
-        UserError: A name is not known or comes twice, or a value is no number that it may be.
+        UserError: A name is unknown or repeated, or a value is not a number in its range.
     """
     stated: dict[str, float] = {}
     problems = []
@@ -78,7 +78,7 @@ def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790"
             help = "state each floor once"
             problems.append(Diagnostic(code, f"`{name}` is stated twice", at, help=help))
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            # To Python `true` is 1: as a bound it would be one that nobody meant.
+            # In Python `true` equals 1, so it would pass as a bound.
             problems.append(_describe_invalid_bound(code, name, at))
         elif not (isfinite(value) and 0 <= value <= BOUNDS[name]):
             problems.append(_describe_invalid_bound(code, name, at))
@@ -95,7 +95,7 @@ def _describe_invalid_bound(code: str, name: str, at: Span) -> Diagnostic:
 
 
 def _list_floors(option: str) -> Iterator[tuple[str, object, Span]]:
-    """Yield the floors of a word: the one that it states, or those of the file that it names."""
+    """Yield the bounds of one `--floor` option: one bound, or those of a file."""
     path, at = Path(option), make_command_span(f"--floor {option}")
     name, equals, text = option.partition("=")
     if equals and not path.is_file():
@@ -114,6 +114,6 @@ def _list_floors(option: str) -> Iterator[tuple[str, object, Span]]:
         raise atomic_files.explain(error, path, "read the floors") from error
     if not isinstance(tree, Mapping):
         help = f"write a line for each floor, such as min_cosine: 0.95; {HELP.partition(';')[0]}"
-        raise fail("E0790", "floors are a mapping of names to numbers", tree.span, help=help)
+        raise fail("E0790", "floors must be a mapping of names to numbers", tree.span, help=help)
     for key, value in tree.items:
         yield str(key.value), yaml.to_plain(value), value.span

@@ -1,4 +1,4 @@
-"""How the arguments of a call get their values."""
+"""Evaluation of the arguments of a call."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,20 +18,20 @@ from tcc.compiler.ir.argument_declarations import ArgumentValue, Kind, Parameter
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, find_nearest_name
 
 ArgumentValues = dict[str, Any]
-"""Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
+"""Values by parameter name; `UNKNOWN` for a value that an earlier error hides."""
 
-# (2 - 2^-23) * 2^127, and the least normal number: ARMv7's NEON flushes subnormal ones to zero
-# whatever the program asks for.
+# (2 - 2^-23) * 2^127, and the smallest normal number. NEON of ARMv7 always flushes subnormal
+# numbers to zero.
 MAX_FLOAT32, MIN_NORMAL_FLOAT32 = 3.4028234663852886e38, 2.0**-126
-"""The ends of float32; what is smaller yet, ARM's vector units take for zero, as others may."""
+"""Limits of normal float32 numbers. Some vector units flush smaller ones to zero."""
 ENTRY_COST = 10
-"""What it costs to take an entry of a written list, measured in entries of computed ones."""
+"""Cost of an entry of a written list, in entries of computed lists."""
 MAX_PROBLEMS = 1000
-"""Mistakes in the arguments of one call, or in their defaults, that are looked for."""
+"""Most errors that are collected for the arguments and defaults of one call."""
 _LITERAL_KINDS = frozenset((Kind.STRING, Kind.PADDING, Kind.BOOL, Kind.NAMES))
-"""Kinds of which some values are words that stand for themselves, or look so."""
+"""Kinds with literal names as values, or with values that look like literal names."""
 OPTIONS = ("as", "from", "id", "doc")
-"""Keys that stand beside a step's word."""
+"""Keys next to the keyword of a step."""
 
 
 def bind_arguments(
@@ -40,14 +40,14 @@ def bind_arguments(
     caller: ExpressionScope,
     make_scope: Callable[[ArgumentValues], ExpressionScope],
 ) -> tuple[ArgumentValues, list[Diagnostic]]:
-    """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
+    """Return the arguments of a call, `UNKNOWN` for those with an error, and the errors.
 
-    Arguments are expressions of the caller's scope; defaults, of the word's own parameters
-    before them, which `make_scope` makes a scope of. After very many mistakes, no more are looked
-    for.
+    Arguments are expressions in the scope of the caller. Defaults are expressions of the
+    parameters before them; `make_scope` creates their scope. At most `MAX_PROBLEMS` errors are
+    collected.
     """
     bound: ArgumentValues = {}
-    defaults: ExpressionScope | None = None  # of all that is bound, however late
+    defaults: ExpressionScope | None = None  # sees all bound parameters, also later ones
     problems: list[Diagnostic] = []
     trees = {k.value: v for k, v in args.items} if isinstance(args, Mapping) else {}
     for p in params:
@@ -71,7 +71,7 @@ def bind_arguments(
 def evaluate_argument(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of one argument, checked against its type, choices and range.
 
-    `UNKNOWN` where an earlier error hides it.
+    `UNKNOWN` if an earlier error hides the value.
     """
     if p.kind is Kind.INT and isinstance(tree, Scalar) and type(tree.value) is int:  # most are
         _check_range(p, tree.value, tree.span)
@@ -85,12 +85,12 @@ def evaluate_argument(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     value_types = collect_types(value)
     if Unknown in value_types:
         return UNKNOWN
-    # Types do not become each other: 1.0 is no whole number and `true` no 1, since who wrote it
+    # No conversions between types: 1.0 is not an integer and `true` is not 1, because the author
     # meant something else.
     converted: Any = _CONVERTERS[p.kind](value)
     if converted is None or (p.choices and p.kind is Kind.ENUM and converted not in p.choices):
         raise _create_mismatch_error(p, value, tree.span)
-    # Looked at only where there is a float: long lists are mostly of whole numbers.
+    # Checked only if there is a float: most long lists contain only integers.
     if float in value_types and not is_finite(converted):
         raise fail("E0214", f"`{p.name}` must be finite", tree.span)
     if p.single:
@@ -100,7 +100,7 @@ def evaluate_argument(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
 
 
 def check_single(name: str, value: Any, at: Span) -> None:
-    """Refuse floats that devices, which compute in float32, have not: too large, or too small.
+    """Refuse floats that are too large or too small for float32, the type of the devices.
 
     Raises:
         UserError: E0214.
@@ -108,24 +108,22 @@ def check_single(name: str, value: Any, at: Span) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         size = abs(number) if isinstance(number, float) else 0.0
         if size > MAX_FLOAT32:
-            help = "write a smaller number: float32, in which devices compute, ends at 3.4e38"
+            help = "write a smaller number: the largest float32 is 3.4e38"
             label = f"{number:g} is infinite in float32"
             raise fail("E0214", f"`{name}` is too large", at, label=label, help=help)
         if 0 < size < MIN_NORMAL_FLOAT32:
             zero = "" if name == "std" else "0 or "
-            help = (
-                f"write {zero}a larger number: float32, in which devices compute, ends at 1.2e-38"
-            )
+            help = f"write {zero}a larger number: the smallest normal float32 is 1.2e-38"
             label = f"{number:g} is 0 in float32 on many devices"
             raise fail("E0214", f"`{name}` is too small", at, label=label, help=help)
 
 
 def _add_quoting_help(p: Parameter, error: UserError) -> UserError:
-    """Add to the error of an unknown name, where text may stand, how text is written."""
+    """Add a help on quoting text to the error of an unknown name."""
     if p.kind is not Kind.LIST:
         return error
-    # In a list of expressions a bare word is a name, in one of names it is text.
-    help = "text in an expression stands in quotes of its own: \"'text'\""
+    # A bare word is a name in a list of expressions, and text in a list of names.
+    help = "put text in an expression into its own quotes: \"'text'\""
     return UserError(
         tuple(
             replace(d, help=help) if d.code == "E0221" and not d.help else d
@@ -135,7 +133,7 @@ def _add_quoting_help(p: Parameter, error: UserError) -> UserError:
 
 
 def _read_literal(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentValue | None:
-    """Return what is taken as it stands, None for an expression."""
+    """Return the value of a literal, or None for an expression."""
     value = _match_literal(p, tree)
     if value is None:
         _check_choice(p, tree, scope)
@@ -143,10 +141,10 @@ def _read_literal(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentV
 
 
 def _match_literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
-    """Return what is taken as it stands: names of choices, and strings."""
+    """Return the value of a literal (a choice, a string, names), or None."""
     match tree:
-        case Scalar(value=str(word)) if word in p.choices or p.kind is Kind.STRING:
-            return word
+        case Scalar(value=str(text)) if text in p.choices or p.kind is Kind.STRING:
+            return text
         case Scalar(value="same") if p.kind is Kind.PADDING:
             return "same"
         case Sequence(items=items) if p.kind is Kind.NAMES:
@@ -160,7 +158,7 @@ def _read_name(tree: Tree) -> str:
     if not isinstance(value, str) and not _is_integer(value):
         raise fail(
             "E0213",
-            "a list of strings takes text alone",
+            "a list of strings can only contain text",
             tree.span,
             help="put it in quotes",
         )
@@ -185,7 +183,7 @@ def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
 
 def evaluate_tree(tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of a tree in which every string is an expression."""
-    if isinstance(tree, Scalar) and isinstance(tree.value, str):  # most are: sooner than by `match`
+    if isinstance(tree, Scalar) and isinstance(tree.value, str):  # most are; faster than `match`
         return evaluate_text(tree.value, tree.span, scope)
     match tree:
         case Scalar(value=None):
@@ -240,11 +238,11 @@ _CONVERTERS: dict[Kind, Callable[[Any], Any]] = {
 
 
 _KIND_DESCRIPTIONS = {
-    Kind.INT: "a whole number",
+    Kind.INT: "an integer",
     Kind.FLOAT: "a finite number",
     Kind.BOOL: "true or false",
-    Kind.PAIR: "a whole number or [height, width]",
-    Kind.PADDING: "a whole number, [vertical, horizontal], [top, left, bottom, right] or `same`",
+    Kind.PAIR: "an integer or [height, width]",
+    Kind.PADDING: "an integer, [vertical, horizontal], [top, left, bottom, right] or `same`",
     Kind.LIST: "a list",
     Kind.STRING: "a string",
     Kind.NAMES: "a list of strings",
@@ -254,12 +252,12 @@ _KIND_DESCRIPTIONS = {
 
 
 def describe_parameter(p: Parameter) -> str:
-    """Return what a parameter's values are, in words."""
+    """Return a description of the values of a parameter."""
     return f"one of {', '.join(p.choices)}" if p.choices else _KIND_DESCRIPTIONS[p.kind]
 
 
 def format_value(value: Any) -> str:
-    """Return a value as a spec writes it."""
+    """Return a value as it is written in a spec."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -284,7 +282,7 @@ def _create_mismatch_error(p: Parameter, value: Any, at: Span) -> UserError:
         help = suggestion.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:
         help = f"write `{_SWITCHES[value]}`"
-    # What users of Python's `for i in range(n)` write first.
+    # Users of Python write `for i in range(n)`.
     elif p.name == "of" and _is_integer(value):
         help = f"write `of: range({value})` for 0 to {value - 1}, or `repeat: {{times: {value}}}`"
     elif p.kind is Kind.LIST and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Reading a spec and the block libraries it uses, with their blocks in one table."""
+"""Reading a spec and the block libraries that it uses."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 
 MAX_FILES = 64
 """Most files that one spec may use."""
-# Beside `compiler` in a checkout and in a wheel alike (docs/decisions/0003-linked-packages.md).
+# Next to `compiler` in a checkout and in a wheel (docs/decisions/0003-linked-packages.md).
 SHIPPED = Path(__file__).resolve().parents[2] / "spec"
-"""The folder of the specs and libraries that come with tcc."""
+"""The folder of the specs and libraries that ship with tcc."""
 CONTROL_KEYWORDS = ("repeat", "each", "when", "seq", "let", "side")
 OPS_BY_NAME: Mapping[str, type[Op]] = {op.keyword: op for op in OPS}
 JOIN_NAMES = frozenset(op.keyword for op in JOINS)
@@ -28,7 +28,7 @@ RESERVED_NAMES = frozenset((*CONTROL_KEYWORDS, *OPTIONS, *(op.keyword for op in 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block as written: its arguments, the names of its inputs, and its steps."""
+    """A block: its parameters, the names of its inputs, its requirements and its steps."""
 
     name: str
     params: tuple[Parameter, ...]
@@ -40,7 +40,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class LibraryUse:
-    """An entry of a file's `use:`, and the display name of the file that it names."""
+    """An entry in `use:` of a file, and the display name of the library."""
 
     user: str
     entry: Scalar
@@ -49,7 +49,7 @@ class LibraryUse:
 
 @dataclass
 class Library:
-    """The main file's tree, every file read by its display name, and all blocks."""
+    """The tree of the main file, all files by display name, and all blocks."""
 
     root: MappingTree
     files: dict[str, MappingTree]
@@ -59,7 +59,7 @@ class Library:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the contents of all files, in the order in which they were read."""
+        """SHA-256 of the contents of all files, in reading order."""
         total = hashlib.sha256()
         for text in self.texts.values():
             total.update(hashlib.sha256(text).digest())
@@ -67,11 +67,11 @@ class Library:
 
 
 def read_library(path: Path) -> Library:
-    """Read a spec and what it uses; blocks are added by `collect_blocks` after the structure check.
+    """Read a spec and its libraries. `collect_blocks` adds the blocks after the structure check.
 
     Raises:
-        UserError: A file is missing, unreadable, outside the spec's folder or in a cycle,
-            or its text is not well formed.
+        UserError: A file is missing, unreadable, outside the folder of the spec or in a cycle, or
+            its text is not well formed.
     """
     reader = _Reader(path.parent.resolve())
     root = reader.read_file(path, str(path), make_file_span(str(path)))
@@ -80,12 +80,12 @@ def read_library(path: Path) -> Library:
 
 @lru_cache(maxsize=MAX_FILES)
 def _parse_text(text: bytes, display_name: str) -> Tree:
-    """Return the tree of a text, which a spec's tests and other specs ask for again."""
+    """Return the tree of a text; cached for the tests of a spec and for other specs."""
     return parse(text, display_name)
 
 
 class _Reader:
-    """Follows `use:` depth first; each file is read once."""
+    """Follows `use:` depth first and reads each file once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -97,7 +97,7 @@ class _Reader:
     def read_file(
         self, path: Path, display_name: str, at: Span, open_files: tuple[Path, ...] = ()
     ) -> MappingTree:
-        # Files, not depth: a library that uses a hundred others is as long.
+        # The limit is on files, not on depth: a hundred files in one `use:` take as long.
         if len(self.files) >= MAX_FILES:
             raise fail("E0113", f"more than {MAX_FILES} files are used", at)
         text = _read_bytes(path, display_name, at)
@@ -114,7 +114,7 @@ class _Reader:
         return tree
 
     def follow_use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:
-        """Read what an entry names, if that was not done; return its display name."""
+        """Read a library unless it was read before; return its display name."""
         target, display_name = self.find_library(entry, user)
         resolved = target.resolve()
         if resolved in opened:
@@ -122,37 +122,37 @@ class _Reader:
             raise fail(
                 "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
             )
-        # By the file itself: two ways to write its path, or a link, are one library.
+        # Keyed by the resolved file: different paths and links to one file are one library.
         if resolved not in self.display_names:
             self.display_names[resolved] = display_name
             self.read_file(target, display_name, entry.span, opened)
         return self.display_names[resolved]
 
     def find_library(self, entry: Scalar, user: Path) -> tuple[Path, str]:
-        """Look beside the file that uses it, then among the libraries that come with tcc."""
+        """Find a library next to the file that uses it, or among those that ship with tcc."""
         name = str(entry.value)
         sibling_path = user.parent / name
-        # One's own first: a library in the folder hides one of the same name that comes with tcc.
+        # A library in the user's folder hides one of the same name that ships with tcc.
         for base, root in ((sibling_path, self.root), (SHIPPED / name, SHIPPED)):
             resolved_path = _resolve_path(base, entry)
-            # A spec from a stranger must not read any file of the machine into an error message.
+            # An untrusted spec must not bring the contents of other files into an error message.
             inside = resolved_path.is_relative_to(root) or resolved_path.is_relative_to(SHIPPED)
             if not inside or Path(name).is_absolute():
                 raise fail(
                     "E0111",
-                    "a used file must lie in the spec's folder",
+                    "a library must be in the folder of the spec",
                     entry.span,
-                    label=f"{name} leaves it",
-                    help=f"copy the library into {self.root.name}/, or use one that comes with tcc",
+                    label=f"{name} is outside it",
+                    help=f"copy the library into {self.root.name}/, or use one that ships with tcc",
                 )
             if base.is_file():
                 return base, str(base) if base is sibling_path else f"tcc:{name}"
         raise fail(
             "E0110",
-            f"no block library is at {name}",
+            f"there is no block library {name}",
             entry.span,
             help=(
-                f"looked in {user.parent}/ and among tcc's own: "
+                f"looked in {user.parent}/ and tcc's libraries: "
                 f"{', '.join(list_shipped_libraries())}"
             ),
         )
@@ -163,13 +163,13 @@ def _resolve_path(path: Path, entry: Scalar) -> Path:
         resolved_path = path.resolve()
         resolved_path.is_file()  # refuses names that are too long
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "its links lead in a circle"
-        raise fail("E0114", f"cannot read what `use` names: {reason}", entry.span) from None
+        reason = getattr(error, "strerror", None) or "its links are circular"
+        raise fail("E0114", f"cannot read a file in `use`: {reason}", entry.span) from None
     return resolved_path
 
 
 def list_shipped_libraries() -> tuple[str, ...]:
-    """Return the names of the block libraries that come with tcc."""
+    """Return the names of the block libraries that ship with tcc."""
     return tuple(sorted(f"blocks/{p.name}" for p in SHIPPED.glob("blocks/*.yaml")))
 
 
@@ -178,11 +178,11 @@ def _read_bytes(path: Path, display_name: str, at: Span) -> bytes:
         if path.is_dir():
             raise fail("E0114", f"{display_name} is a folder, not a spec", at)
         with regular_files.open_file(path) as stream:
-            # More than `max_bytes`, so that the error can say by how much the text is too long, and
-            # far from all of a disk.
+            # More than `max_bytes`, so that the error can report the excess, but not all of a large
+            # file.
             return stream.read(8 * 1024 * 1024)
     except FileNotFoundError:
-        raise fail("E0110", f"no file is at {display_name}", at) from None
+        raise fail("E0110", f"there is no file {display_name}", at) from None
     except OSError as error:
         raise fail("E0114", f"cannot read {display_name}: {error.strerror}", at) from None
 
@@ -197,7 +197,7 @@ def collect_blocks(library: Library) -> None:
     """Fill `library.blocks` from all files.
 
     Raises:
-        UserError: A block's name is taken, or its parameters are badly declared.
+        UserError: The name of a block is already used, or its parameters are invalid.
     """
     blocks_by_name: dict[str, Block] = {}
     problems: list[Diagnostic] = []
@@ -215,9 +215,9 @@ def collect_blocks(library: Library) -> None:
 
 def _add_block(blocks_by_name: dict[str, Block], key: Scalar, body: Tree) -> None:
     name = str(key.value)
-    # A block called `conv` would change what every other file means by it.
+    # A block called `conv` would change the meaning of all other files.
     if name in RESERVED_NAMES:
-        raise fail("E0207", f"`{name}` is a word of the language and cannot name a block", key.span)
+        raise fail("E0207", f"`{name}` is a keyword and cannot name a block", key.span)
     if name in blocks_by_name:
         raise fail(
             "E0208",

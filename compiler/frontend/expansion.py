@@ -1,10 +1,10 @@
-"""The expansion of a spec's steps into nodes: what it has collected, its limits, its diagnostics.
+"""Expansion of the steps of a spec into graph nodes, with its limits and diagnostics.
 
-A step that fails leaves `ERROR_VALUE` behind, a value of which nothing more is said, and expansion
-goes on: one run shows every independent error.
+A failed step yields `ERROR_VALUE`, which suppresses follow-on diagnostics. Expansion continues, so
+one run reports every independent error.
 
-What a word means is not known here: `step_dispatch.dispatch`, which an expansion is given, knows,
-and what a loop, a join or a block means calls `Expansion.sequence` again for the steps inside.
+The meaning of keywords is in `step_dispatch.dispatch`, which is passed to an expansion. Loops,
+joins and blocks call `Expansion.expand_sequence` for their inner steps.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -40,33 +40,32 @@ T = TypeVar("T")
 
 
 class UnreachedSteps:
-    """The steps that were expanded, those that are pending, and whether these are being checked."""
+    """The expanded steps, the pending steps, and whether the pending ones are being checked."""
 
     def __init__(self) -> None:
         self.is_checking = False
         self.expanded: set[int] = set()
         self.called_blocks: set[str] = set()
         self.pending: dict[int, tuple[Sequence, StepScope]] = {}
-        # Of its own, so that a spec that is just within its budget is not refused for steps that it
-        # never takes.
+        # A separate budget: steps that are never reached must not exhaust that of the spec.
         self.budget = Budget()
         self._bound: dict[str, tuple[str, ...]] = {}
 
     def add(
         self, steps: Tree | None, env: StepScope, *loop_names: str, in_loop: bool = False
     ) -> None:
-        """Note steps that are not expanded; `loop_names` are names that their loop would bind."""
+        """Add steps that are not expanded; `loop_names` are the names that their loop binds."""
         if isinstance(steps, Sequence) and id(steps) not in self.expanded:
-            # Of a loop's turns nothing is known but that there are such names.
+            # The values of a loop variable are unknown; only the names are known.
             if in_loop:
                 env = env.hide_names((), (*LOOP_NAMES, *loop_names))
             self.pending.setdefault(id(steps), (steps, env))
 
     def create_unknown_scope(self, env: StepScope, owner: Tree) -> StepScope:
-        """Return a scope in which nothing is known but which names there may be.
+        """Return a scope that knows the possible names, but no values.
 
-        A side that is not chosen here may bind what another one reads: any name that `owner`,
-        the block or graph around both, binds somewhere may be in scope.
+        A branch that is not chosen may bind a name that another branch reads. So any name that
+        `owner` (the enclosing block or graph) binds may be in scope.
         """
         block_name = env.calls[-1] if env.calls else ""
         if block_name not in self._bound:
@@ -85,7 +84,7 @@ class UnreachedSteps:
 
 
 class _ConstantMapping(Mapping[str, T]):
-    """The names of a mapping, all of which stand for the same."""
+    """A mapping that has one value for all names."""
 
     __slots__ = ("names", "value")
 
@@ -93,22 +92,22 @@ class _ConstantMapping(Mapping[str, T]):
         self.names, self.value = names, value
 
     def __getitem__(self, name: str) -> T:
-        """The value, for every name there is."""
+        """The value, for each known name."""
         if name in self.names:
             return self.value
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """Iterate over the names."""
         return iter(self.names)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of names."""
         return len(self.names)
 
 
 def _iterate_bound_names(tree: Tree) -> Iterator[str]:
-    """Yield every name that steps bind anywhere in a tree."""
+    """Yield each name that steps bind anywhere in a tree."""
     pending = [tree]
     while pending:
         match pending.pop():
@@ -126,28 +125,28 @@ def _iterate_bound_names(tree: Tree) -> Iterator[str]:
 
 
 Dispatch = Callable[["Expansion", Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
-"""From a step, its current value and its scope to its value and the scope after it."""
+"""Takes a step, its current value and its scope; returns its value and the scope after it."""
 
-# Loops in loops make millions of steps of one line of text, so what comes of a text is bounded, not
-# the text alone. Counts are compared, not seconds: a spec is refused everywhere or nowhere.
+# Nested loops expand one line into millions of steps, so the limits are on the expansion, not only
+# on the text. They count instead of measuring time, so that they give the same result everywhere.
 MAX_NODES = 20_000
 """Most nodes of a graph; classifiers have some hundreds."""
 MAX_STEPS = 200_000
-"""Most steps, those included that leave no node."""
+"""Most steps, including those without a node."""
 MAX_DEPTH = 100
-"""How deep steps may nest: each level takes several frames of Python's stack."""
+"""Deepest nesting of steps; each level takes several Python stack frames."""
 MAX_REPORTS = 1000
-"""Most mistakes that are found, the same in every turn of a loop included."""
+"""Most errors, including repeated ones in the iterations of a loop."""
 FATAL_CODES = ("E0403", "E0406")
-"""Mistakes after which nothing more can be expanded."""
+"""Errors that end the expansion."""
 
 
 class ExpansionLimit(Exception):  # noqa: N818 - it is a limit, not a mistake by itself
-    """Expansion ends here; the reason is among the diagnostics."""
+    """Expansion ended at a limit; the reason is among the diagnostics."""
 
 
 class Expansion:
-    """Expands one spec. Collects nodes under provisional names, and diagnostics."""
+    """Expands one spec; collects nodes with provisional names, and diagnostics."""
 
     def __init__(
         self, blocks: Mapping[str, Block], rejected_steps: set[int], dispatch: Dispatch
@@ -165,13 +164,13 @@ class Expansion:
         self.report_count = 0
         self.cut = False
         self._bound: dict[int, BoundNames] = {}
-        # What a step's text says does not depend on the turn: it is taken apart once for each tree,
-        # by the identity of trees that live as long as this does.
+        # The parsed text of a step is the same in each iteration. It is cached by the identity of
+        # its tree; trees live as long as this object.
         self._parsed_steps: dict[int, Step] = {}
 
     def find_bound_names(self, tree: Tree) -> BoundNames:
-        """Return the names that a step, or the body of a loop, binds for what comes after."""
-        # Trees live as long as this expansion, so that an identity stays one tree's.
+        """Return the names that a step or a loop body binds for later steps."""
+        # Trees live as long as this object, so an identity is unique.
         if id(tree) not in self._bound:
             is_sequence = isinstance(tree, Sequence)
             self._bound[id(tree)] = (
@@ -182,16 +181,16 @@ class Expansion:
     # -- diagnostics ------------------------------------------------------------------------
 
     def report(self, error: UserError, env: StepScope) -> None:
-        """Record a step's errors with the chain of calls; the same error of another call counts."""
+        """Record the errors of a step with the chain of calls; count repeated ones."""
         for d in error.diagnostics:
             key = (d.code, d.at, d.message)
-            # Told where it was expanded; the second look at the same text adds nothing.
+            # Already reported by the expansion; the check of unreached steps adds nothing.
             if self.unreached.is_checking and key in self.diagnostics:
                 continue
             self.repeat_counts[key] = self.repeat_counts.get(key, 0) + 1
             self.diagnostics.setdefault(key, d.add_notes(*env.describe_calls()))
             self.report_count += 1
-            # Recursion without end and the like: every further step would meet it again.
+            # Unlimited recursion, for example: each further step would report it again.
             if d.code in FATAL_CODES:
                 raise ExpansionLimit
         if len(self.diagnostics) >= MAX_REPORTED or self.report_count >= MAX_REPORTS:
@@ -199,9 +198,9 @@ class Expansion:
             raise ExpansionLimit
 
     def collect_diagnostics(self) -> list[Diagnostic]:
-        """Return the diagnostics, each with the number of further places it occurred in."""
+        """Return the diagnostics, each with the number of its repetitions."""
         return [
-            d.add_notes(f"and in {n - 1} more of these")
+            d.add_notes(f"the same error in further calls or iterations: {n - 1}")
             if (n := self.repeat_counts[key]) > 1
             else d
             for key, d in self.diagnostics.items()
@@ -217,12 +216,12 @@ class Expansion:
     def expand_sequence(
         self, steps: Sequence, current: GraphValue, env: StepScope
     ) -> tuple[GraphValue, StepScope]:
-        """Expand steps one after another; return the last value and the scope at the end."""
+        """Expand steps in order; return the last value and the scope at the end."""
         if env.depth > MAX_DEPTH:
             self.stop_expansion(
                 "E0402", f"steps are nested more than {MAX_DEPTH} deep", steps.span, env
             )
-        self._count_step(steps.span, env)  # loops over nothing take time as well
+        self._count_step(steps.span, env)  # loops over empty bodies take time too
         self.unreached.expanded.add(id(steps))
         for tree in steps.items:
             current, env = self.expand_step(tree, current, env)
@@ -231,28 +230,27 @@ class Expansion:
     def expand_step(
         self, tree: Tree, current: GraphValue, env: StepScope
     ) -> tuple[GraphValue, StepScope]:
-        """Expand one step; return its value and what is in scope after it."""
+        """Expand one step; return its value and the scope after it."""
         self._count_step(tree.span, env)
-        if id(tree) in self.rejected_steps:  # of which the check of words has spoken
+        if id(tree) in self.rejected_steps:  # already reported by the check of keywords
             return ERROR_VALUE, env.hide_names(*self.find_bound_names(tree))
         step = self._parsed_steps.get(id(tree))
-        # A loop meets the same step in every turn.
+        # A loop expands the same step in each iteration.
         if step is None:
             step = self._parsed_steps[id(tree)] = parse_step(tree)
         try:
             graph_value, env = self.dispatch(self, step, current, env)
         except UserError as error:
             self.report(error, env)
-            # Steps inside one that failed are looked through by themselves: its mistake is not
-            # theirs.
+            # Check the inner steps of a failed step separately: they may have other errors.
             for nested in iterate_step_sequences(tree):
                 self.unreached.add(nested, env, in_loop=True)
             return ERROR_VALUE, env.hide_names(*self.find_bound_names(tree))
         return graph_value, self.name_value(step.name, graph_value, env) if step.name else env
 
     def name_value(self, name: Scalar, graph_value: GraphValue, env: StepScope) -> StepScope:
-        """Name a value, and remember which value a place in the text names."""
-        # An error's value names nothing that could be dead or alive.
+        """Name a value, and record which values a location names."""
+        # An error value is not in the graph.
         if graph_value.type is not None:
             self.values_by_span.setdefault(name.span, set()).add(graph_value.name)
         return env.name_value(str(name.value), graph_value)
@@ -273,7 +271,7 @@ class Expansion:
 
 
 def check_unreached(ex: Expansion, graph: Sequence) -> None:
-    """Expand what was left, with nothing known."""
+    """Check the steps that were not expanded, with all values unknown."""
     unreached = ex.unreached
     unreached.is_checking = True
     _check_pending(ex, graph)
@@ -281,8 +279,8 @@ def check_unreached(ex: Expansion, graph: Sequence) -> None:
         problems = tuple(find_default_problems(block.params, unreached.budget, block.inputs))
         if problems:
             ex.report(UserError(problems), StepScope(PathNode("")))
-        # Blocks in the order of the text; one that another unreached block calls is looked over
-        # there.
+        # Blocks in the order of the text. A block that another unreached block calls is
+        # checked at that call.
         check_block(ex, block, (block.name,))
         _check_pending(ex, graph)
 
@@ -290,7 +288,7 @@ def check_unreached(ex: Expansion, graph: Sequence) -> None:
 def _check_pending(ex: Expansion, graph: Sequence) -> None:
     pending = ex.unreached.pending
     while pending:
-        # The first that was left, so that mistakes are told in the order of the text.
+        # In order of insertion, so that errors are reported in the order of the text.
         steps, env = pending.pop(next(iter(pending)))
         owner = ex.blocks[env.calls[-1]].body if env.calls else graph
         if id(steps) not in ex.unreached.expanded:
@@ -298,7 +296,7 @@ def _check_pending(ex: Expansion, graph: Sequence) -> None:
 
 
 def check_block(ex: Expansion, block: Block, calls: tuple[str, ...]) -> None:
-    """Expand a block that nothing called, once, with nothing known."""
+    """Expand a block that was never called, with all values unknown."""
     if block.name in ex.unreached.called_blocks:
         return
     ex.unreached.called_blocks.add(block.name)

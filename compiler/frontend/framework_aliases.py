@@ -1,8 +1,8 @@
-"""What other frameworks call things, from framework_aliases.toml, and what is said of a wrong word.
+"""Names in other frameworks, from framework_aliases.toml, and suggestions for unknown names.
 
-Names alike do not mean alike: `elu` and `prelu` are one letter from `relu`. What users of another
-framework write is looked up first, and a computation that the language lacks is called so; only a
-word that is no name anywhere is taken for a misspelling.
+Similar names can have different meanings: `elu` and `prelu` are one letter from `relu`. So names of
+other frameworks are looked up first, and a computation that the language lacks is reported as
+such. Only a name that no framework has is treated as a misspelling.
 """
 
 import tomllib
@@ -19,9 +19,9 @@ TABLE = Path(__file__).with_suffix(".toml")
 
 @dataclass(frozen=True, slots=True)
 class FrameworkAlias:
-    """Names of one thing elsewhere; `ours` is the word for it here, empty if there is none.
+    """Names of one thing in other frameworks; `ours` is the name in a spec, empty if there is none.
 
-    `write` shows it where the bare word would not do; `note` tells of differences.
+    `write` is the replacement text if the bare name is not enough; `note` lists differences.
     """
 
     names: tuple[str, ...]
@@ -31,15 +31,15 @@ class FrameworkAlias:
 
     @property
     def help(self) -> str:
-        """What to do, as a diagnostic's help says it."""
+        """The help text of a diagnostic."""
         if not self.ours:
-            return f"there is none: {self.note}"
+            return f"not supported: {self.note}"
         return f"write `{self.write or self.ours}`" + (f": {self.note}" if self.note else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The known word that a wrong one stands for, if there is one, and the help that says so."""
+    """The known name that an unknown one probably means, and a help text. Both may be empty."""
 
     known_name: str = ""
     help: str = ""
@@ -47,9 +47,9 @@ class Suggestion:
 
 @cache
 def list_aliases(kind: str) -> tuple[FrameworkAlias, ...]:
-    """Return the entries of a kind: `op`, `match_argument`, `match_key` or `match_value`.
+    """Return the entries of a kind: `op`, `argument`, `key` or `value`.
 
-    An op that is said not to be here is left out once there is a word for it.
+    Entries for a missing op are left out if there is an op of that name.
     """
     text = TABLE.read_text().replace("{activations}", ", ".join(op.keyword for op in ACTIVATIONS))
     existing_names = {normalize_name(op.keyword) for op in OPS} if kind == "op" else set()
@@ -73,14 +73,14 @@ def _build_alias_table(kind: str) -> Mapping[str, tuple[FrameworkAlias, ...]]:
 
 
 def normalize_name(name: str) -> str:
-    """Return a name without its module's path, case, `_` and `-`."""
+    """Return a name in lower case, without module path, spaces, `_` and `-`."""
     # `torch.nn.Conv2d`, `nn::conv_2d` and `conv2d` are one name.
     base_name = name.strip().replace("::", ".").rpartition(".")[2]
     return base_name.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
 def match_operation(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Return what a word stands for that is no op or block."""
+    """Return the suggestion for a name that is not an op or block."""
     aliases = _build_alias_table("op").get(normalize_name(typed_name))
     return (
         Suggestion(aliases[0].ours, aliases[0].help)
@@ -90,22 +90,21 @@ def match_operation(typed_name: str, known_names: tuple[str, ...]) -> Suggestion
 
 
 def match_argument(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Find what an unknown argument or key stands for; `known_names` are the valid ones."""
+    """Return the suggestion for an unknown argument or key; `known_names` are the valid ones."""
     aliases = _build_alias_table("argument").get(normalize_name(typed_name), ())
     for alias in aliases:
-        # Only a word that this op or block has is offered; what another one has would be refused
-        # again.
+        # Only suggest a name that this op or block accepts; another name would be an error again.
         if alias.ours in known_names:
             return Suggestion(alias.ours, alias.help)
     for alias in aliases:
         if not alias.ours:
             return Suggestion("", alias.note)
-    # Known elsewhere and without a counterpart: a word that is merely spelt alike would mislead.
+    # Known in other frameworks, but not supported: a similar spelling would mislead.
     return Suggestion() if aliases else _match_known_name(typed_name, known_names)
 
 
 def match_key(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Return what a key stands for that a file lacks at its top."""
+    """Return the suggestion for an unknown top-level key of a file."""
     aliases = _build_alias_table("key").get(normalize_name(typed_name))
     if not aliases:
         return _match_known_name(typed_name, known_names)
@@ -113,7 +112,7 @@ def match_key(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
 
 
 def match_value(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Return what a value stands for that is not among `known_names`."""
+    """Return the suggestion for a value that is not among `known_names`."""
     aliases = (
         *_build_alias_table("value").get(normalize_name(typed_name), ()),
         *_build_alias_table("op").get(normalize_name(typed_name), ()),
@@ -129,8 +128,8 @@ def match_value(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
 
 
 def _match_known_name(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Return the known word that is the same but for its case, or that one misspells."""
-    # Case and underscores first: `BatchNorm` is `batch_norm`, at any distance of letters.
+    """Return the known name that equals a name apart from its case, or the nearest one."""
+    # Normalized names first: `BatchNorm` is `batch_norm`, at any edit distance.
     for name in known_names:
         if normalize_name(name) == normalize_name(typed_name):
             return Suggestion(name, f"write `{name}`")

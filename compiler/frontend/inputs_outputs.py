@@ -1,4 +1,4 @@
-"""What a spec says of its input and outputs: shapes, preprocessing, labels."""
+"""The inputs and outputs of a spec: shapes, preprocessing, labels."""
 
 from typing import Any, assert_never, get_args
 
@@ -26,31 +26,33 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
 
 def check_kind(output: Output, kind: TensorType, kind_tree: Tree) -> None:
-    """Refuse a `kind:` that contradicts the output's activation or shape.
+    """Refuse a `kind:` that contradicts the activation or shape of the output.
 
     Raises:
-        UserError: It does (E0235).
+        UserError: The kind contradicts them (E0235).
     """
     match output.kind:
         case None:
             return
         case "classes":
-            # The largest of one value is always the first.
+            # With one value, the class would always be the first.
             if kind.shape[0] < 2:
                 help = "for one value, write `kind: decisions` with `activation: sigmoid`"
                 raise _create_kind_error(
                     output, kind_tree, f"the output is {kind}: one value", help
                 )
         case "decisions":
-            # A decision by itself needs a probability by itself: a softmax's depend on each other.
+            # Decisions need independent probabilities; those of a softmax depend on each other.
             if output.activation != "sigmoid":
-                label = f"its activation is `{output.activation}`, and decisions are probabilities"
-                help = "write `activation: sigmoid`, which gives each value its own probability"
+                label = f"its activation is `{output.activation}`, but decisions are probabilities"
+                help = "write `activation: sigmoid`: each value gets its own probability"
                 raise _create_kind_error(output, kind_tree, label, help)
         case "regression":
             if output.activation == "softmax":
-                help = "write `activation: none`, or leave `kind` out"
-                raise _create_kind_error(output, kind_tree, "softmax gives shares of classes", help)
+                help = "write `activation: none`, or remove `kind`"
+                raise _create_kind_error(
+                    output, kind_tree, "softmax outputs are shares of classes", help
+                )
         case _:
             assert_never(output.kind)
 
@@ -76,7 +78,7 @@ def read_input(tree: Tree | None, env: StepScope) -> Input:
     """Return the graph's input.
 
     Raises:
-        UserError: The shape or the preprocessing is wrong, or they do not fit each other.
+        UserError: The shape or the preprocessing is invalid, or they do not match.
     """
     assert isinstance(tree, MappingTree)
     key, body = tree.items[0]
@@ -104,7 +106,7 @@ def _evaluate_argument(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
         p, argument_tree, env.create_expression_scope(GraphValue("", TensorType(())))
     )
     if isinstance(value, Unknown):
-        # Empty, since what makes the value unknown was told already.
+        # Empty: the cause of the unknown value is already reported.
         raise UserError()
     return value
 
@@ -115,7 +117,7 @@ def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Pre
     if isinstance(resize, MappingTree):
         mode = _evaluate_argument(MODE, resize, env)
         size = _evaluate_argument(SIZE, resize, env)
-        # `none` is for parameters: a spec may let `--set` choose how images are brought to size.
+        # `none` is for parameters: with it, `--set` can turn resizing off.
         pixel_resize = None if mode == "none" else PixelResize(size, mode)
     crop = _evaluate_argument(CROP, tree, env) if tree.get("crop") is not None else None
     preprocess = Preprocess(
@@ -138,16 +140,16 @@ def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Pre
         )
         raise fail(
             "E0234",
-            "preprocessing does not give the input's shape",
+            "preprocessing does not produce the shape of the input",
             tree.span,
-            label=f"it gives {produced_shape}, `shape` is {kind}",
+            label=f"it produces {produced_shape}, `shape` is {kind}",
             help=_describe_shape_fix(preprocess.color, produced_channels, kind),
         )
     return preprocess
 
 
 def _describe_shape_fix(color: str, produced_channels: int, kind: TensorType) -> str:
-    """Return how shape and preprocessing come to fit."""
+    """Return how to make the shape and the preprocessing match."""
     channels, height, width = kind.shape
     if corrected_shape := to_channels_first(kind.shape):
         return f"channels come first: write `shape: {corrected_shape}`"
@@ -159,7 +161,7 @@ def _describe_shape_fix(color: str, produced_channels: int, kind: TensorType) ->
             f"`color: {color}` gives {channel_text}: write `shape: [{produced_channels}, "
             f"{height}, {width}]`{fits}"
         )
-    return "make `resize.size` or `crop` equal to the input's height and width"
+    return "set `resize.size` or `crop` to the height and width of the input"
 
 
 def _evaluate_numbers(p: Parameter, tree: MappingTree, env: StepScope) -> tuple[float, ...]:
@@ -199,7 +201,7 @@ def _check_statistics(tree: MappingTree, preprocess: Preprocess, channels: int) 
 
 def _check_pixels(tree: MappingTree, preprocess: Preprocess) -> None:
     """Refuse statistics that make pixels between 0 and 1 too large for float32."""
-    # Pixels reach from 0 to 1, so that the two ends bound what any image becomes.
+    # Pixels are between 0 and 1, so the two ends bound all results.
     count = max(len(preprocess.mean), len(preprocess.std))
     means, stds = (
         preprocess.mean * (count // len(preprocess.mean)),
@@ -209,15 +211,15 @@ def _check_pixels(tree: MappingTree, preprocess: Preprocess) -> None:
         argument_tree = tree.get("std") or tree.get("mean")
         if argument_tree is not None and max(abs(mean), abs(1 - mean)) > MAX_FLOAT32 * std:
             message = f"pixels become infinite with the mean {mean:g} and the std {std:g}"
-            raise fail("E0214", message, argument_tree.span, label="float32 ends at 3.4e38")
+            raise fail("E0214", message, argument_tree.span, label="the largest float32 is 3.4e38")
 
 
 def read_outputs(
     tree: Tree | None, final: GraphValue, env: StepScope
 ) -> tuple[list[Output], list[Diagnostic]]:
-    """Return the outputs that could be made, and what is wrong with the others.
+    """Return the valid outputs, and the errors of the others.
 
-    One without `from` is the value of its own name, else the last value of the graph.
+    An output without `from` is the value of its name, or else the last value of the graph.
     """
     assert isinstance(tree, MappingTree)
     outputs: list[Output] = []
@@ -228,14 +230,14 @@ def read_outputs(
         except UserError as error:
             problems += error.diagnostics
     inference_outputs = [o for o in outputs if not o.train_only]
-    # Nothing is kept, either, where what is wrong was said before: of a parameter, for one.
+    # An earlier error, such as that of a parameter, can also leave no output.
     if outputs and not inference_outputs and not problems:
         problems.append(
             Diagnostic(
                 "E0232",
                 "every output is `train_only`",
                 tree.span,
-                help="an artifact has only the others: take `train_only` off one",
+                help="an artifact only has the other outputs: remove `train_only` from one",
             )
         )
     return outputs, problems
@@ -263,7 +265,7 @@ def _read_output(key: Scalar, body: Tree, final: GraphValue, env: StepScope) -> 
 
 
 def _read_choice(settings: MappingTree, key: str, choices: tuple[str, ...], default: Any) -> Any:
-    """Return the value of a key, one of the words that the schema let pass."""
+    """Return the value of a key; the schema has checked it against the choices."""
     choice_tree = settings.get(key)
     if choice_tree is None:
         return default
@@ -275,10 +277,10 @@ def _read_choice(settings: MappingTree, key: str, choices: tuple[str, ...], defa
 def _find_source(
     name: str, source_tree: Tree | None, final: GraphValue, env: StepScope
 ) -> GraphValue:
-    """Return the value of an output: what `from` names, else its own name's, else the last."""
+    """Return the value of an output: that of `from`, that of its name, or the last one."""
     if isinstance(source_tree, Scalar):
         return lookup_single_value(source_tree, final, env)
-    # `logits: {}` names a value where a step is called so, and is a name for the last one else.
+    # `logits: {}` refers to the value `logits` if a step has that name, or else to the last.
     named_value = env.values.get(name, final)
     return named_value if isinstance(named_value, GraphValue) else final
 
@@ -294,7 +296,7 @@ def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTr
             label=f"{len(labels)} labels, the output is {kind}",
             help="set the number of classes and the labels together",
         )
-    # Two classes of one name could not be told apart in any report.
+    # Reports could not distinguish two classes of one name.
     repeated = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
     if repeated is not None:
-        raise fail("E0233", f"the label `{repeated}` stands twice", labels_tree.span)
+        raise fail("E0233", f"the label `{repeated}` appears twice", labels_tree.span)

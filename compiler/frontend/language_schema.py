@@ -1,7 +1,7 @@
 """The JSON Schema of the language, generated from the op tables.
 
-The file `spec/schema/spec.schema.json` holds its output for editors; the same schema checks the
-structure of every spec. Blocks are known to a spec alone, so their calls are left open here.
+`spec/schema/spec.schema.json` contains its output for editors. The same schema checks the structure
+of every spec. Calls of blocks are open here, because only a spec knows its blocks.
 """
 
 from functools import cache
@@ -18,13 +18,12 @@ Schema = dict[str, Any]
 
 NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
 NETWORK_NAME = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
-"""What a network may be called."""
+"""Pattern of the name of a network."""
 VALUE_NAME = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
-"""A named value, or an entry of a list of them."""
+"""A named value, or an entry of a named list."""
 TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
-# Every number may be an expression, which is a text; what that comes to is checked when it is
-# evaluated.
+# Every number may be an expression, written as text; its value is checked at evaluation.
 INT: Schema = {"type": ["integer", "string"]}
 ANYTHING = ["string", "number", "boolean", "array"]
 LIST: Schema = {"type": ["array", "string"]}
@@ -57,7 +56,7 @@ def _build_argument(p: Parameter) -> Schema:
     described: Schema = {"description": p.doc} if p.doc else {}
     examples: Schema = {"examples": list(p.choices)} if p.choices else {}
     if not isinstance(p.default, Required) and p.default is not None:
-        # For editors, which show it. JSON Schema's own meaning of a default is none.
+        # For editors, which show it; JSON Schema ignores a default.
         described["default"] = p.default
     return {**_KINDS[p.kind], **described, **examples}
 
@@ -76,7 +75,7 @@ def build_arguments(params: tuple[Parameter, ...]) -> Schema:
     needed = [p.name for p in params if isinstance(p.default, Required)]
     body = _build_object({p.name: _build_argument(p) for p in params}, *needed)
     # `relu` alone is a call without arguments.
-    body["type"] = ["object", "null"]  # that required ones are missing is said of the word itself
+    body["type"] = ["object", "null"]  # the error for missing arguments is at the keyword
     return body
 
 
@@ -100,8 +99,7 @@ def _build_controls() -> Schema:
 
 def _build_join() -> Schema:
     return {
-        # A list of branches, a mapping that computes them, or nothing, where `from` lists the
-        # values.
+        # A list of branches, a mapping that computes them, or nothing if `from` lists the values.
         "type": ["array", "object", "null"],
         "items": {"$ref": "#/$defs/branch"},
         "minItems": 1,
@@ -225,13 +223,13 @@ def _build_allow() -> Schema:
     return {
         "type": "array",
         "items": kind_name,
-        "description": "kinds of warnings that are not said",
+        "description": "kinds of warnings to silence",
     }
 
 
 @cache
 def build_schema() -> Schema:
-    """Return the whole schema, draft 2020-12."""
+    """Return the JSON Schema (draft 2020-12)."""
     shared: Schema = {
         "tcc": {"const": 1, "description": "version of the language"},
         "doc": TEXT,
@@ -256,7 +254,7 @@ def build_schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tcc model spec",
-        # By what a file has and not by `oneOf`, which would tell the faults of both kinds.
+        # By the keys of a file instead of `oneOf`, which would report the errors of both kinds.
         "if": {"required": ["graph"]},
         "then": {"$ref": "#/$defs/spec"},
         "else": {"$ref": "#/$defs/library"},

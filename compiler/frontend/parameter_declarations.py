@@ -1,4 +1,4 @@
-"""How a spec or a block declares its parameters."""
+"""Declarations of the parameters of a spec or a block."""
 
 from collections.abc import Iterator, Set
 from dataclasses import replace
@@ -17,9 +17,10 @@ _KIND_BY_TYPE = {bool: Kind.BOOL, int: Kind.INT, float: Kind.FLOAT}
 
 
 def read_parameters(tree: Tree | None) -> tuple[Parameter, ...]:
-    """Return the parameters of a `params:` mapping; a default stays a tree until it is bound.
+    """Return the parameters of a `params:` mapping; defaults stay trees until they are bound.
 
-    `name: int` declares a required one, `name: 3` a default of that type, a mapping all there is.
+    `name: int` declares a required parameter and `name: 3` a default with its type. A mapping
+    sets all properties.
     """
     if not isinstance(tree, Mapping):
         return ()
@@ -29,22 +30,22 @@ def read_parameters(tree: Tree | None) -> tuple[Parameter, ...]:
 
 
 def check_bindable(name: str, at: Span) -> None:
-    """Refuse to bind a name that expressions give a meaning of its own.
+    """Refuse to bind a name with a fixed meaning in expressions.
 
     Raises:
-        UserError: It is a size of the input or a word of expressions.
+        UserError: The name is a size of the input or a keyword of expressions.
     """
     if name in ("C", "H", "W"):
-        raise fail("E0231", f"`{name}` is the input's own size and cannot be bound", at)
+        raise fail("E0231", f"`{name}` is a size of the current value and cannot be bound", at)
     if name in KEYWORDS:
-        raise fail("E0231", f"`{name}` is a word of expressions and cannot be bound", at)
+        raise fail("E0231", f"`{name}` is a keyword of expressions and cannot be bound", at)
 
 
 def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:
     match body:
-        case Scalar(value=str(word)) if word in TYPES:
-            return _check_choices(Parameter(name, Kind(word)), at)
-        # By the exact type, as `bool` is an `int` to Python.
+        case Scalar(value=str(type_name)) if type_name in TYPES:
+            return _check_choices(Parameter(name, Kind(type_name)), at)
+        # By exact type, because `bool` is a subclass of `int`.
         case Scalar(value=bool() | int() | float() as value):
             return Parameter(name, _KIND_BY_TYPE[type(value)], body)
         case Sequence():
@@ -57,11 +58,11 @@ def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:
 
 def _read_full_parameter(name: str, at: Span, body: Mapping) -> Parameter:
     kind, choices_tree, default = body.get("type"), body.get("values"), body.get("default")
-    # The default alone tells the type, if the mapping does not say it.
+    # The default determines the type, unless the mapping has one.
     default_parameter = (
         _read_parameter(name, at, default) if default is not None else Parameter(name, Kind.ANY)
     )
-    # Values of an enum are texts, whatever YAML reads them as.
+    # Values of an enum are text, even if YAML reads them as numbers or Booleans.
     choices = (
         tuple(str(v.value) for v in choices_tree.items if isinstance(v, Scalar))
         if isinstance(choices_tree, Sequence)
@@ -86,7 +87,7 @@ def _read_full_parameter(name: str, at: Span, body: Mapping) -> Parameter:
 
 
 def _check_bounds(p: Parameter, body: Mapping) -> None:
-    """Refuse bounds and values that no argument could keep, or that would bound nothing.
+    """Refuse bounds and values that no argument can satisfy, or that have no effect.
 
     Raises:
         UserError: E0211, at the bound.
@@ -95,11 +96,11 @@ def _check_bounds(p: Parameter, body: Mapping) -> None:
         bound = body.get_key(key)
         if bound is not None and p.kind in _UNBOUNDED:
             message = f"a parameter of type `{p.kind}` has no `{key}`"
-            raise fail("E0211", message, bound.span, help="`min` and `max` are for numbers alone")
+            raise fail("E0211", message, bound.span, help="only numbers can have `min` and `max`")
     choices_key, low = body.get_key("values"), body.get("min")
     if choices_key is not None and p.kind is not Kind.ENUM:
         message = f"a parameter of type `{p.kind}` has no `values`"
-        raise fail("E0211", message, choices_key.span, help="`values` are for `type: enum` alone")
+        raise fail("E0211", message, choices_key.span, help="only `type: enum` can have `values`")
     if low is not None and p.low is not None and p.high is not None and p.low > p.high:
         label = f"`max` is {p.high:g}"
         raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)
@@ -127,12 +128,12 @@ def find_default_problems(
     sizes: bool = True,
     tried: Set[str] = frozenset(),
 ) -> Iterator[Diagnostic]:
-    """Yield what is wrong with defaults, whether or not anything takes them.
+    """Yield the errors of defaults, used or not.
 
-    Those of `tried` were found wrong, or resting on what is, where they were taken.
+    The defaults of `tried` already have an error, or depend on one that has.
     """
     names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
-    # Sizes and earlier parameters are unknown here, not absent: a default may compute with them.
+    # Sizes and earlier parameters are unknown here, but a default may use them.
     scope = ExpressionScope(names, dict.fromkeys(inputs, GraphValue("", None)), budget)
     for p in params:
         if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):

@@ -1,4 +1,4 @@
-"""The structural check of a file against the language's schema, with every error located."""
+"""Structural check of a file against the schema of the language; every error has a location."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from tcc.compiler.support.diagnostics import MAX_CANDIDATES, Diagnostic, Span
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A part that is wrong, by its path, and the place to tell of; `explain` says what is wrong.
+    """An invalid part: its path and the location to report; `explain` returns the diagnostics.
 
-    The explanation may be none, where that of another fault says it too.
+    There may be no diagnostics if another fault explains it.
     """
 
     path: Path
@@ -30,13 +30,13 @@ def check_structure(tree: Mapping, part: str) -> list[Fault]:
     faults: list[Fault] = []
     graph = tree.get_key("graph")
     if part == "library" and graph is not None:
-        help = "move its blocks to a file that holds `tcc:` and `blocks:` alone"
+        help = "move its blocks to a file with only `tcc:` and `blocks:`"
         message = "a spec with a graph cannot be used as a library"
         return [
             Fault((), graph.span, lambda: [Diagnostic("E0202", message, graph.span, help=help)])
         ]
     shared = build_schema()["$defs"]
-    # As a spec or as a library, as the file is used: the schema's own `if` would guess by its keys.
+    # The caller knows whether the file is a spec or a library; the schema's `if` would guess.
     for violation in find_violations(to_plain(tree), shared[part], shared):
         faults += _iterate_faults(tree, violation)
     return sorted(faults, key=lambda fault: (fault.at.line, fault.at.column))
@@ -57,7 +57,7 @@ def _iterate_faults(tree: Mapping, violation: SchemaViolation) -> Iterator[Fault
 
 
 def find_enclosing_step(tree: Tree, path: Path) -> Tree | None:
-    """Return the innermost element of a list of steps on the way to a path."""
+    """Return the innermost step that contains a path."""
     step: Tree | None = None
     subtree: Tree | None = tree
     for index, key in enumerate(path):
@@ -66,8 +66,7 @@ def find_enclosing_step(tree: Tree, path: Path) -> Tree | None:
             case Sequence(items=items) if isinstance(key, int):
                 subtree = items[key]
                 branch = index > 1 and isinstance(holder, int)
-                # Lists of steps by the keys that hold them, and branches as lists within a join's
-                # list.
+                # Step lists are under these keys. Branches are lists within the list of a join.
                 if holder in ("graph", "body", "then", "else", "seq", "branch") or branch:
                     step = subtree
             case Mapping():
@@ -104,9 +103,9 @@ def _explain(tree: Mapping, violation: SchemaViolation) -> Iterator[Diagnostic]:
 def _describe_invalid_name(
     tree: Mapping, violation: SchemaViolation, path: Path, span: Span
 ) -> Diagnostic:
-    help = "names are letters, digits and _, and do not begin with a digit"
+    help = "a name has letters, digits and _, and does not start with a digit"
     if path == ("name",):
-        help = "a network's name is a letter, then up to 63 letters, digits, _ . and -"
+        help = "a network's name is a letter, then up to 63 letters, digits, _, . and -"
     key_span = find_key_span(tree, path, str(violation.value)) if violation.of_key else span
     return Diagnostic(
         "E0206", f"`{_trim_text(violation.value)}` cannot be a name", key_span, help=help
@@ -151,17 +150,17 @@ def _explain_missing_keys(
         and names[-1] in JOIN_NAMES
         and any(suggestions.explain_join_key(names[-1], k) for k in unknown_keys)
     ):
-        return  # which is said of that key
+        return  # the unknown key is reported instead
     if names and names[-1] == "each" and suggestions.is_count(violation.value.get("of")):
-        return  # which is said of that number
+        return  # the number is reported instead
     if any(match_name(key, known_keys).known_name == missing for key in unknown_keys):
-        return  # which is said of the misspelt key
+        return  # the misspelt key is reported instead
     subject = f"`{names[-1]}`" if names else "a spec" if "graph" in known_keys else "a library"
     yield Diagnostic("E0215", f"{subject} needs `{missing}`", at_key, help=f"add `{missing}:`")
 
 
 _TYPE_NAMES = {
-    "integer": "a whole number",
+    "integer": "an integer",
     "number": "a number",
     "string": "an expression",
     "boolean": "true or false",
@@ -177,7 +176,7 @@ def _describe_expected_type(path: Path, violation: SchemaViolation) -> str:
     if expected_types == ["string"]:
         type_names = ["text"]
     if expected_types == ["string", "object"]:
-        type_names = ["a word such as `relu`", "a mapping such as `conv: {...}`"]
+        type_names = ["a name such as `relu`", "a mapping such as `conv: {...}`"]
     if expected_types == ["array", "string"] and violation.rules.get("items", {}).get("$ref"):
         type_names = ["a list of steps", "the name of a value"]
     type_list = " or ".join(
@@ -187,7 +186,7 @@ def _describe_expected_type(path: Path, violation: SchemaViolation) -> str:
 
 
 def _name_subject(path: Path, violation: SchemaViolation, expected_types: list[str]) -> str:
-    """Return a name for the value that has the wrong type."""
+    """Return the name of the value with the wrong type."""
     if expected_types == ["string", "object"]:
         return "a step"
     if expected_types == ["array", "string"] and violation.rules.get("items", {}).get("$ref"):
@@ -223,7 +222,7 @@ def _describe_invalid_choice(violation: SchemaViolation, path: Path, span: Span)
             f"{_format_label(path)} must be {violation.rules['const']}",
             span,
             label=f"this is {_trim_text(violation.value)}",
-            help="this version of tcc reads version 1 of the language",
+            help="this release of tcc supports version 1 of the language",
         )
     choices = [str(c) for c in violation.rules["enum"]]
     help = framework_aliases.match_value(str(violation.value), tuple(choices)).help

@@ -1,7 +1,7 @@
-"""Where plain data does not conform to a JSON Schema: the keywords that our schemas have.
+"""Validation of plain data against a JSON Schema, for the keywords that our schemas use.
 
-Each keyword means what JSON Schema says (draft 2020-12). The library that checks any schema takes
-ten times as long, which tells where a text of a megabyte is wrong at every word.
+The meaning of each keyword is that of draft 2020-12. The general `jsonschema` library takes ten
+times as long, which is noticeable for a text of a megabyte with errors everywhere.
 """
 
 import operator
@@ -16,9 +16,9 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class SchemaViolation:
-    """A value that a keyword of a schema refuses; `rules` is the schema around the keyword.
+    """A value that violates a keyword of a schema; `rules` is the schema with the keyword.
 
-    `missing` is the key that `required` misses; `of_key` where the value is a mapping's key.
+    `missing` is the key that `required` expects; `of_key` is set if the value is a mapping's key.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class SchemaViolation:
 
 
 class _SchemaValidator:
-    """One walk over data; `violations` are in the order of a schema's keywords."""
+    """One walk over the data; `violations` are in the order of the keywords of the schema."""
 
     def __init__(self, shared: Schema) -> None:
         self.shared = shared
@@ -49,7 +49,7 @@ class _SchemaValidator:
 
 
 def find_violations(value: object, rules: Schema, shared: Schema) -> list[SchemaViolation]:
-    """Return every breach of a schema; `shared` are the definitions that it refers to."""
+    """Return all violations of a schema; `shared` contains the definitions it refers to."""
     validator = _SchemaValidator(shared)
     validator.validate(value, rules, ())
     return validator.violations
@@ -63,7 +63,7 @@ def _check_type(
     validator: _SchemaValidator, rule: str | list[str], value: Any, rules: Schema, path: Path
 ) -> None:
     kinds = _KINDS[type(value)]
-    # JSON Schema counts 1.0 among the integers.
+    # In JSON Schema, 1.0 is an integer.
     is_whole_float = type(value) is float and value.is_integer()
     for kind in (rule,) if isinstance(rule, str) else rule:
         if kind in kinds or (is_whole_float and kind == "integer"):
@@ -85,7 +85,7 @@ def _check_additional_properties(
 ) -> None:
     if not isinstance(value, dict):
         return
-    # Of `properties` beside it alone, as JSON Schema has it.
+    # Only the `properties` of the same schema count, as in JSON Schema.
     declared_keys = rules.get("properties", {})
     extra = [key for key in value if key not in declared_keys]
     if rule is False and extra:
@@ -99,7 +99,7 @@ def _check_property_names(
     validator: _SchemaValidator, rule: Schema, value: Any, _: Schema, path: Path
 ) -> None:
     if isinstance(value, dict):
-        # A key has no path of its own: what is wrong with it is placed at its mapping, and marked.
+        # A key has no path; its errors are at its mapping and marked with `of_key`.
         key_validator = _SchemaValidator(validator.shared)
         for key in value:
             key_validator.validate(key, rule, path)
@@ -129,7 +129,7 @@ def _check_items(
 def _check_pattern(
     validator: _SchemaValidator, rule: str, value: Any, rules: Schema, path: Path
 ) -> None:
-    # JSON Schema's patterns may fit anywhere in a text.
+    # Patterns of JSON Schema match anywhere in a text.
     if isinstance(value, str) and not re.search(rule, value):
         validator.report_violation("pattern", value, rules, path)
 
@@ -149,7 +149,7 @@ def _check_const(
 
 
 def _is_same_scalar(actual: Any, expected: Any) -> bool:
-    """Whether two scalars are one to JSON, where true is not 1."""
+    """Return whether two scalars are equal in JSON, where true is not 1."""
     return isinstance(actual, bool) is isinstance(expected, bool) and bool(actual == expected)
 
 
@@ -204,4 +204,4 @@ _KEYWORDS: dict[str, _Keyword] = {
     "exclusiveMinimum": _create_bound_check("exclusiveMinimum", operator.gt),
     "exclusiveMaximum": _create_bound_check("exclusiveMaximum", operator.lt),
 }
-"""What each keyword checks; `description`, `default` and `examples` check nothing."""
+"""The check of each keyword; `description`, `default` and `examples` check nothing."""

@@ -41,12 +41,12 @@ def _count_elements(shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def raise_recursion_limit() -> Iterator[None]:
-    """Let bounded recursion over a nested spec run deeper; such a spec holds no cycles."""
+    """Raise the recursion limit and disable garbage collection: a nested spec has no cycles."""
     import sys
 
     previous_limit = sys.getrecursionlimit()
-    # Bounded by the limits on nesting (of trees, steps and expressions), so that this is no way to
-    # Python's own end; each level is several frames.
+    # The limits on nesting (of trees, steps and expressions) bound the recursion, so it cannot
+    # overflow the stack. Each level takes several frames.
     sys.setrecursionlimit(max(previous_limit, 12_000))
     try:
         with disable_collection():

@@ -1,4 +1,4 @@
-"""From a spec file to its graph."""
+"""Compilation of a spec file to its graph."""
 
 import hashlib
 from collections import Counter
@@ -46,12 +46,12 @@ from tcc.compiler.support.value_views import ValueView, count, list_names
 
 @dataclass(frozen=True, repr=False)
 class Spec(ValueView):
-    """A spec as compiled with given settings.
+    """A spec compiled with given settings.
 
-    Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
-    `shapes` holds the result shape of every node, block call and loop turn by path;
-    `digest` is the SHA-256 of all the text and settings that it was made from; `recompile` compiles
-    the same text with other settings, and raises as `load` does; `choices` are the values of enums.
+    The graph contains only what its outputs need; `warnings` name what was removed. `shapes` are
+    the result shapes of all nodes, block calls and loop iterations by path. `digest` is the SHA-256
+    of the text and the settings. `recompile` compiles the same text with other settings and raises
+    as `load` does. `choices` are the values of enum parameters.
     """
 
     name: str
@@ -82,13 +82,13 @@ class Spec(ValueView):
 
 
 def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
-    """Compile a spec file. `settings` are parameter values as text, as `--set` gives them.
+    """Compile a spec file; `settings` are parameter values as text, as for `--set`.
 
     Raises:
-        UserError: Everything that is wrong with the file, each located.
+        UserError: All errors in the file, each with its location.
     """
     with raise_recursion_limit():
-        # Read and checked once: `again` compiles the same text with other settings.
+        # Read and checked once; `recompile` uses them with other settings.
         library = read_library(path)
         rejected = _check_library(library)
     return _compile(path, library, rejected, settings or {})
@@ -103,24 +103,24 @@ def _compile(
 
 @dataclass
 class _RejectedSteps:
-    """Steps to leave out, and what was wrong with them."""
+    """Steps to leave out, and their errors."""
 
     steps: set[int]
     mistakes: Mistakes
 
 
 def _check_library(library: Library) -> _RejectedSteps:
-    """Check structure, words and argument names of all files.
+    """Check the structure, keywords and argument names of all files.
 
     Raises:
-        UserError: Something outside the steps is wrong, so that there is nothing to expand.
+        UserError: There is an error outside the steps, so nothing can be expanded.
     """
     rejected = _RejectedSteps(set(), Mistakes())
     fatal = Mistakes()
     for tree in library.files.values():
         for fault in check_structure(tree, "spec" if tree is library.root else "library"):
             step = find_enclosing_step(tree, fault.path)
-            # A fault inside a step costs that step alone; one outside leaves nothing to expand.
+            # An error inside a step only rejects that step; one outside prevents the expansion.
             (fatal if step is None else rejected.mistakes).explain(fault.explain)
             rejected.steps |= set() if step is None else {id(step)}
     if fatal:
@@ -128,7 +128,7 @@ def _check_library(library: Library) -> _RejectedSteps:
     collect_blocks(library)
     for tree in library.files.values():
         step_trees = [step for steps in iterate_sequences(tree) for step in steps.items]
-        # In the order of the text, in which mistakes are to be read.
+        # In the order of the text, for the order of the errors.
         for step in sorted(step_trees, key=lambda step: (step.span.line, step.span.column)):
             if id(step) not in rejected.steps:
                 _check_step_names(step, library, rejected)
@@ -160,13 +160,13 @@ class _Builder:
         self.choices: Mapping[str, tuple[str, ...]] = {}
         self.accuracy = Accuracy()
         self.budget = Budget()
-        self.is_truncated = False  # where expansion ended early, ids are not compared
+        self.is_truncated = False  # ids are not compared after a truncated expansion
 
     def build_spec(self) -> Spec:
         """Return the compiled spec.
 
         Raises:
-            UserError: Anything was wrong, here or in the checks before.
+            UserError: There is an error, here or in the earlier checks.
         """
         self.params = self._bind_parameters()
         env = StepScope(self.root_node, Bindings(self.params), budget=self.budget)
@@ -190,7 +190,7 @@ class _Builder:
         return self._finish(expansion, (source,), outputs)
 
     def _bind_parameters(self) -> dict[str, Any]:
-        """Return the values of the spec's parameters, settings first, then defaults."""
+        """Return the values of the spec's parameters, from settings or else from defaults."""
         declared = read_parameters(self.root.get("params"))
         self.choices = {p.name: p.choices for p in declared if p.choices}
         settings = read_settings(self.settings, tuple(p.name for p in declared))
@@ -200,8 +200,8 @@ class _Builder:
         for p in declared:
             if isinstance(p.default, Required) and p.name not in self.settings:
                 problems.append(_describe_unset_parameter(self.root, p.name))
-        # Defaults that were tried and found wrong are not judged again. Where a setting is what was
-        # wrong, the default was not tried.
+        # Defaults that were evaluated already have their errors reported. A parameter with an
+        # invalid setting still needs a check of its default.
         tried = {p.name for p in declared if bound[p.name] is UNKNOWN} - self.settings.keys()
         self.mistakes.add(
             [*problems, *find_default_problems(declared, Budget(), sizes=False, tried=tried)]
@@ -219,7 +219,7 @@ class _Builder:
             self.is_truncated = True
             return ERROR_VALUE, []
         outputs, problems = read_outputs(self.root.get("output"), final, env)
-        # a value that is missing because of an earlier error is no error of its own
+        # After an earlier error, a missing value may be a follow-on error.
         if not ex.diagnostics and not self.rejected.mistakes:
             self.mistakes.add(problems)
         with suppress(ExpansionLimit):
@@ -232,8 +232,8 @@ class _Builder:
         names = {p.node: path_by_id[id(p)] for p in path_nodes if p.node is not None}
         name, doc = self.root.get("name"), self.root.get("doc")
         assert isinstance(name, Scalar)
-        # Dead nodes are dropped here and not by a pass: costs, figures and weights are those of
-        # what is built, and what was left out is warned of.
+        # Dead nodes are removed here and not by a pass, so that costs, figures and weights are
+        # those of the build. Warnings name the removed nodes.
         live = find_live_values(ex.nodes, outputs)
         nodes = tuple(_rename_node(n, names) for n in ex.nodes if n.name in live)
         graph_outputs = tuple(replace(o, value=names.get(o.value, o.value)) for o in outputs)
@@ -242,7 +242,7 @@ class _Builder:
             path_by_id[id(p)]: p.output.type.shape for p in path_nodes if p.output and p.output.type
         }
         settings = "\n".join(f"{k}={v}" for k, v in sorted(self.settings.items()))
-        # Of the text, not of the graph: what a manifest names is what a person can look at.
+        # Of the text, not of the graph, so that a person can check what a manifest refers to.
         digest = hashlib.sha256(f"{self.library.digest}\n{settings}".encode()).hexdigest()
         return Spec(
             graph.name,
@@ -274,12 +274,12 @@ def _describe_unset_parameter(root: MappingTree, name: str) -> Diagnostic:
     assert isinstance(params, MappingTree)
     key = params.get_key(name)
     assert key is not None
-    help = f"give --set {name}=..., or a default"
+    help = f"write --set {name}=..., or add a default"
     return Diagnostic("E0215", f"parameter `{name}` has no value", key.span, help=help)
 
 
 def _find_clashes(root: PathNode, source: str) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for every two things of one name."""
+    """Yield a diagnostic for each pair of steps or inputs of the same name."""
     for first_node, second_node in find_id_clashes(root):
         assert second_node.at is not None
         label = f"the first is at {first_node.at}"
@@ -289,7 +289,7 @@ def _find_clashes(root: PathNode, source: str) -> Iterator[Diagnostic]:
     path_by_id = compute_paths(root)
     for path_node in root.children:
         if path_by_id[id(path_node)] == source and path_node.at is not None:
-            help = "give the step another `id`, or the input another name"
+            help = "change the `id` of the step, or the name of the input"
             yield Diagnostic(
                 "E0210", f"a step and the input are both `{source}`", path_node.at, help=help
             )
@@ -311,20 +311,20 @@ def _rename_node(node: Node, names: Mapping[str, str]) -> Node:
         node,
         name=path,
         inputs=tuple(names.get(i, i) for i in node.inputs),
-        # Weights are called after the path of their step, in checkpoints and files alike.
+        # Checkpoints and files name weights by the path of their step.
         params=tuple(path + p.removeprefix(node.name) for p in node.params),
     )
 
 
 def read_settings(settings: Mapping[str, str], known_names: tuple[str, ...]) -> MappingTree:
-    """Return `--set` values as the tree of a file that would hold `name: value` lines.
+    """Return `--set` values as the tree of a file with `name: value` lines.
 
     Raises:
         UserError: A name is not a parameter, or a value is not well formed.
     """
     items: list[tuple[Scalar, Tree]] = []
     for name, text in settings.items():
-        # Read as YAML, so that a value means the same on the command line as in the file.
+        # Parsed as YAML, so that a value means the same on the command line and in a file.
         line = f"{name}: {text}"
         at = Span("--set", 1, 1, line, len(name))
         if name not in known_names:
@@ -340,14 +340,14 @@ def read_settings(settings: Mapping[str, str], known_names: tuple[str, ...]) -> 
 
 
 def compute_paths(root: PathNode) -> dict[int, str]:
-    """Return the path of every place below a root, by the place's identity.
+    """Return the path of each node below a root, by the identity of the node.
 
-    A word that occurs once among its siblings stands alone, else its occurrences are numbered
-    from 1; an id stays as written. A number that an id took is skipped.
+    A name that is unique among its siblings is used as it is. Others are numbered from 1,
+    skipping numbers that an id uses. An id stays as written.
     """
     path_by_id: dict[int, str] = {}
-    # A list and not recursion: places nest as deep as steps do. Each place is met once; names are
-    # counted among siblings alone.
+    # A list instead of recursion, because nodes nest as deep as steps. Names are counted only
+    # among siblings.
     pending = [(root, "")]
     while pending:
         path_node, prefix = pending.pop()
@@ -364,8 +364,8 @@ def _name_siblings(children: list[PathNode]) -> list[str]:
     names = []
     for c in children:
         is_single = count[c.base] == 1 and not c.numbered
-        # A word stands alone as long as it is alone, so that most paths have no numbers. A loop's
-        # turns are numbered even where there is one, as its count may change.
+        # Unique names have no number, so most paths have none. Iterations of a loop are always
+        # numbered, because their count may change.
         if c.base in fixed or is_single:
             names.append(c.base)
             continue
@@ -377,7 +377,7 @@ def _name_siblings(children: list[PathNode]) -> list[str]:
 
 
 def find_id_clashes(root: PathNode) -> Iterator[tuple[PathNode, PathNode]]:
-    """Yield pairs of steps, written in two places, whose ids are equal in one part of the tree."""
+    """Yield pairs of steps from different lines that have the same id under one parent."""
     pending = [root]
     while pending:
         path_node = pending.pop()
@@ -385,7 +385,7 @@ def find_id_clashes(root: PathNode) -> Iterator[tuple[PathNode, PathNode]]:
         children_by_id: dict[str, PathNode] = {}
         for child in path_node.children:
             earlier = children_by_id.setdefault(child.base, child) if child.fixed else child
-            # A block that is called twice has the ids of its steps twice, from one place in the
-            # text: paths of the calls tell them apart.
+            # Two calls of a block repeat its ids from the same lines; the paths of the calls
+            # distinguish them.
             if earlier.at != child.at:
                 yield earlier, child

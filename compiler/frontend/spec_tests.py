@@ -1,4 +1,4 @@
-"""A spec's `tests:`: what it says of itself, compared with what was built."""
+"""Tests in a spec: its `tests:` compared with the compiled graph."""
 
 import json
 import re
@@ -21,13 +21,13 @@ TOLERANCE = re.compile(rf"^\s*(?P<value>{_NUMBER})\s*±\s*(?P<by>{_NUMBER})\s*(?
 
 
 MAX_WORK = 60_000
-"""Most nodes that the cases of a spec may have together; each counts as some more."""
+"""Most work for all cases of a spec, in nodes; each case costs `CASE_WORK` in addition."""
 CASE_WORK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One expectation and what was found, for the settings `case` (empty: the defaults)."""
+    """An expected and an actual value, for the settings `case` (empty: the defaults)."""
 
     subject: str
     case: str
@@ -37,7 +37,7 @@ class Expectation:
     at: Span
 
     def create_diagnostic(self) -> Diagnostic:
-        """Return the error that a fact which does not hold is."""
+        """Return the error for an expectation that is not met."""
         case_text = f" with {self.case}" if self.case else ""
         return Diagnostic(
             "E0240",
@@ -48,13 +48,13 @@ class Expectation:
 
 
 def check_expectations(spec: Spec) -> tuple[Expectation, ...]:
-    """Evaluate every expectation of a spec's `tests:`.
+    """Evaluate all expectations in `tests:` of a spec.
 
-    Cases with a `set` compile the spec with those settings; others use the spec's own defaults,
-    whatever settings `spec` was compiled with.
+    Cases with a `set` compile the spec with those settings. Other cases use the defaults of the
+    spec, regardless of the settings of `spec`.
 
     Raises:
-        UserError: A case's settings or expressions are wrong.
+        UserError: The settings or expressions of a case are invalid.
     """
     match spec.tests:
         case MappingTree():
@@ -69,7 +69,7 @@ def check_expectations(spec: Spec) -> tuple[Expectation, ...]:
 
 
 class _CaseCompiler:
-    """A spec as its cases set it: each setting is compiled once, and all of them are bounded."""
+    """Compiles a spec with the settings of its cases, once per setting, within a limit."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -78,19 +78,18 @@ class _CaseCompiler:
         self._compiled: dict[tuple[tuple[str, str], ...], tuple[Spec, Cost]] = {}
 
     def compile_case(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
-        """Return the spec with some settings, and its costs."""
-        # Cases that set the same are compiled once: params, macs and shapes are often tested apart.
+        """Return the spec compiled with some settings, and its costs."""
+        # Cached: params, macs and shapes of the same settings are often in separate cases.
         key = tuple(texts.items())
         if key not in self._compiled:
-            # Compiling is the work, in nodes: a list of ten thousand cases is a short text.
+            # The work is compiling, in nodes: ten thousand cases are a short text.
             if self.work > MAX_WORK:
-                help = "test fewer settings"
+                help = "test fewer settings, or smaller ones"
                 raise fail("E0242", "the cases of `tests` take too long", at, help=help)
             try:
                 compiled = self.spec.recompile(texts)
             except UserError as error:
-                # The mistake is in the graph, for values that a case gives: both places are needed
-                # to mend it.
+                # The error is in the graph, for values of a case: fixing it needs both locations.
                 diagnostics = (
                     d.add_notes(f"while testing the case at {at}") for d in error.diagnostics
                 )
@@ -119,10 +118,10 @@ def _check_case(cases: _CaseCompiler, tree: MappingTree) -> Iterator[Expectation
 
 
 def _format_setting(tree: Tree) -> str:
-    """Return a setting's value as `--set` takes it."""
+    """Return the value of a setting as text for `--set`."""
     match tree:
         case Scalar(value=str(text)):
-            # Quoted as `--set` wants it: a bare word that is no identifier is an expression there.
+            # Quoted for `--set`, where a bare word that is not an identifier is an expression.
             is_plain = text.isidentifier() and text.lower() not in ("true", "false", "null")
             return text if is_plain else json.dumps(text, ensure_ascii=False)
         case Scalar(value=value):
@@ -143,7 +142,7 @@ def _check_count(
         expected: Any = float(match["value"])
         slack = float(match["by"]) * (expected / 100 if match["percent"] else 1)
     else:
-        # A tolerance that the pattern did not take is no expression either: `±` is in none.
+        # `±` is not allowed in an expression, so a tolerance that does not match is an error.
         expected = None if "±" in text else evaluate_tree(tree, scope)
     is_finite = isinstance(expected, int | float) and abs(expected) < float("inf")
     if not is_finite or not slack < float("inf"):
@@ -151,10 +150,9 @@ def _check_count(
             "E0213",
             f"the expected {subject} must be a number",
             tree.span,
-            help="a tolerance is written `4.3e8 ± 1 %`",
+            help="write a tolerance as `4.3e8 ± 1 %`",
         )
-    # Exact unless a tolerance is written: counts are whole numbers, and a spec that is off by one
-    # has changed.
+    # Exact without a tolerance: counts are integers, and a difference of 1 is a change.
     is_met = abs(actual - expected) <= slack
     return Expectation(
         subject, case, text or format_value(expected), str(actual), is_met, tree.span

@@ -1,4 +1,4 @@
-"""What a step's word means: a control step, a join, a block, or an op, of which a node is made."""
+"""Meaning of the keyword of a step: a control step, a join, a block or an op."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,10 +28,10 @@ from tcc.compiler.support.diagnostics import Span, UserError, fail, join_names
 
 Control = Callable[[Expansion, Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 
-# Ten thousand turns of one layer are far beyond any network; more is a slip of the keyboard.
+# No network repeats a layer ten thousand times; a larger count is a typing error.
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
 NAME_COST = 20
-"""What it costs to bind a name, measured in entries of lists."""
+"""Cost of binding a name, in entries of lists."""
 CONDITION = Parameter("if", Kind.BOOL)
 ELEMENTS = Parameter("of", Kind.LIST)
 
@@ -46,21 +46,20 @@ def _evaluate_part(
     tree = _get_part(step, p.name)
     assert tree is not None
     value = evaluate_argument(p, tree, env.create_expression_scope(current))
-    # Steps that nothing reaches are looked over once, whatever their loops and conditions say.
+    # Unreached steps are checked once, whatever their loops and conditions are.
     return UNKNOWN if ex.unreached.is_checking else value
 
 
 def expand_repeat(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
+    """`repeat: {times, body}`; each iteration is a part of the path, such as `repeat_1`."""
     times = _evaluate_part(ex, step, TIMES, current, env)
     body = _get_part(step, "body")
     assert isinstance(body, Sequence)
     if isinstance(times, Unknown):
         return ERROR_VALUE, _skip_unknown_loop(ex, step, env)
-    # A body that no turn reaches is checked all the same: a slip in it should not wait for other
-    # settings.
+    # An unreached body is checked too, because other settings may reach it.
     if not times:
         ex.unreached.add(body, env, in_loop=True)
     base, at = (str(step.id.value), step.id.span) if step.id else (step.keyword, step.at)
@@ -78,7 +77,7 @@ def expand_repeat(
 def expand_each(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`each: {of, as, body}`: no part of the path unless it has an id."""
+    """`each: {of, as, body}`; iterations are a part of the path only if the step has an id."""
     loop_values = _evaluate_part(ex, step, ELEMENTS, current, env)
     name, body = _get_part(step, "as"), _get_part(step, "body")
     assert isinstance(name, Scalar)
@@ -105,19 +104,19 @@ def expand_each(
 
 
 def _bind_collected(step: Step, outputs: list[GraphValue], env: StepScope) -> StepScope:
-    """Name the list of what the turns of a loop ended with, if it has a name."""
+    """Bind the list of the results of a loop's iterations to the name in `collect`, if any."""
     name = _get_part(step, "collect")
     return env.name_value(str(name.value), tuple(outputs)) if isinstance(name, Scalar) else env
 
 
 def _skip_unknown_loop(ex: Expansion, step: Step, env: StepScope, *loop_names: str) -> StepScope:
-    """Return the scope after a loop of which nobody knows how often it turns."""
+    """Return the scope after a loop with an unknown number of iterations."""
     body = _get_part(step, "body")
     assert body is not None
     ex.unreached.add(body, env, *loop_names, in_loop=True)
     value_names, names = ex.find_bound_names(body)
-    # `collect` names its list whatever turns there are; of the body's names only those in scope
-    # before it are carried out.
+    # `collect` binds its name in any case. Of the names of the body, only those bound before the
+    # loop are visible after it.
     collected_names, _ = ex.find_bound_names(step.tree)
     return env.hide_names(
         collected_names | value_names & env.values.keys(), names & env.names.keys()
@@ -127,13 +126,13 @@ def _skip_unknown_loop(ex: Expansion, step: Step, env: StepScope, *loop_names: s
 def expand_when(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`when: {if, then, else}`: the chosen steps stand where the `expand_when` stands."""
+    """`when: {if, then, else}`; the chosen steps replace the `when`."""
     condition = _evaluate_part(ex, step, CONDITION, current, env)
     if condition is not True:
         ex.unreached.add(_get_part(step, "then"), env)
     if condition is not False:
         ex.unreached.add(_get_part(step, "else"), env)
-    # Either side may have bound its names: nothing below is told that they are missing.
+    # Either branch may bind its names, so later steps must not report them as missing.
     if isinstance(condition, Unknown):
         return ERROR_VALUE, env.hide_names(*ex.find_bound_names(step.tree))
     steps = _get_part(step, "then" if condition else "else")
@@ -146,7 +145,7 @@ def expand_when(
 def expand_seq(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
+    """`seq: [...]`; steps with their own names; a part of the path if it has an id."""
     assert isinstance(step.args, Sequence)
     inner = env.replace_fields(depth=env.depth + 1)
     if step.id:
@@ -162,7 +161,7 @@ def expand_seq(
 def expand_let(
     _: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
+    """`let: {name: expression}`; names for the rest of the sequence; each sees earlier ones."""
     assert isinstance(step.args, MappingTree)
     env.use_budget(NAME_COST * len(step.args.items), step.at)
     new: dict[str, Any] = {}
@@ -177,7 +176,7 @@ def expand_let(
 def expand_side(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`side: {as, body}`: a named value beside the main line."""
+    """`side: {as, body}`; a named value that does not change the current value."""
     name, body = _get_part(step, "as"), _get_part(step, "body")
     assert isinstance(name, Scalar)
     assert isinstance(body, Sequence)
@@ -203,21 +202,19 @@ CONTROLS: Mapping[str, Control] = {
 def expand_call(
     ex: Expansion, step: Step, block: Block, inputs: tuple[GraphValue, ...], env: StepScope
 ) -> GraphValue:
-    """Expand a block's body in a scope of its own."""
-    # Any recursion, even one that a condition would end: loops say how often, and their turns are
-    # bounded.
+    """Expand the body of a block in its own scope."""
+    # All recursion is refused, even with an end condition: loops have a bounded count.
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
-    # Where nothing is reached, it is not known how many values a list holds.
+    # In unreached steps, the length of a list is unknown.
     if not (ex.unreached.is_checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
     call_site = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
     inner = env.replace_fields(
-        # Steps in a block are named below the call, so that two calls have weights of their own.
+        # Names of inner steps contain the call, so each call has its own weights.
         path_node=add_path_node(step, env),
-        # A block sees what it is given and nothing of its caller: what it means does not depend on
-        # who calls it.
+        # A block only sees its arguments and inputs, so its meaning does not depend on the caller.
         names=Bindings(),
         values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
         chain=(f"in block `{block.name}` called from {call_site}", *env.chain),
@@ -225,7 +222,7 @@ def expand_call(
         loop="",
         depth=env.depth + 1,
     )
-    # Blocks without steps, called in loops, make no node and take time.
+    # Blocks without steps, called in loops, add no nodes but take time.
     env.use_budget(NAME_COST * (len(block.params) + len(block.require)), step.at)
     names, problems = bind_arguments(
         block.params,
@@ -239,7 +236,7 @@ def expand_call(
         ex.report(UserError(tuple(problems)), env)
     inner = inner.replace_fields(names=Bindings(names))
     _check_requirements(block, inputs[0], inner, step.at)
-    # A block's steps are looked over once, however many calls of it nothing reaches.
+    # The steps of an unreached block are checked once for all its calls.
     if ex.unreached.is_checking:
         check_block(ex, block, (*env.calls, block.name))
         return ERROR_VALUE
@@ -257,13 +254,13 @@ def _check_inputs(step: Step, block: Block, actual_count: int) -> None:
             "E0218",
             f"`{block.name}` takes {expected_count} value{'s' * (expected_count > 1)} ({names})",
             step.at,
-            label=f"it is given {actual_count}",
+            label=f"it gets {actual_count}",
             help=f"write `from: [{names}]`" if expected_count > 1 else "",
         )
 
 
 def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at: Span) -> None:
-    """Check a block's contracts; a broken one is reported at the call."""
+    """Check the `require` conditions of a block; a failed one is reported at the call."""
     scope = inner.create_expression_scope(current)
     for rule in block.require:
         that, message = rule.get("that"), rule.get("else")
@@ -272,17 +269,17 @@ def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at:
         if condition is True:
             continue
         if condition is False:
-            reason = message.value if isinstance(message, Scalar) else "its contract is broken"
+            reason = message.value if isinstance(message, Scalar) else "its `require` is not met"
             text = that.value if isinstance(that, Scalar) else ""
             arguments = join_names([f"{k} = {_format_briefly(v)}" for k, v in inner.names.items()])
             raise fail(
                 "E0219",
-                f"`{block.name}` cannot be used so: {reason}",
+                f"`{block.name}` cannot be used like this: {reason}",
                 at,
                 label=f"`{text}` is false" + (f" ({arguments})" if arguments else ""),
             )
         if not isinstance(condition, Unknown):
-            raise fail("E0213", "a contract must be true or false", that.span)
+            raise fail("E0213", "a condition in `require` must be true or false", that.span)
 
 
 def _format_briefly(value: Any) -> str:
@@ -290,7 +287,7 @@ def _format_briefly(value: Any) -> str:
 
 
 def add_path_node(step: Step, env: StepScope) -> PathNode:
-    """Add the step's part of the path."""
+    """Add and return the path node of a step."""
     if step.id is not None:
         return env.path_node.add_child(str(step.id.value), step.id.span, fixed=True)
     return env.path_node.add_child(step.keyword, step.at)
@@ -299,7 +296,7 @@ def add_path_node(step: Step, env: StepScope) -> PathNode:
 def expand_branches(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
-    """Return the values that a join joins: written one by one, or computed."""
+    """Return the values that a join takes, from a list of branches or a computed one."""
     match step.args:
         case Sequence(items=items):
             graph_values = tuple(
@@ -319,10 +316,9 @@ def _reject_no_branch(join_name: str, at: Span) -> tuple[GraphValue, ...]:
 def _expand_branch(
     ex: Expansion, join_name: str, tree: Tree, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
-    """Return the value of a branch, or those of a list that is named in its place."""
+    """Return the value of a branch, or the values of the list that it names."""
     if isinstance(tree, Scalar):
-        # In a list of branches a bare word names a value; whoever means an op by it is told the
-        # brackets.
+        # A bare word in a list of branches is the name of a value; an op needs brackets.
         if str(tree.value) not in env.values and (
             tree.value in ex.blocks or tree.value in OPS_BY_NAME
         ):
@@ -355,8 +351,8 @@ def _expand_computed_branches(
     if isinstance(name, Scalar):
         check_bindable(str(name.value), name.span)
     argument = evaluate_argument(parameter, tree, env.create_expression_scope(current))
-    # How many branches there are is not known: the steps of one are looked through once, for
-    # mistakes that no count would mend.
+    # The number of branches is unknown: check the steps once, for errors that any number would
+    # have.
     if isinstance(argument, Unknown) or ex.unreached.is_checking:
         loop_names = (str(name.value),) if isinstance(name, Scalar) else ()
         ex.unreached.add(steps, env, *loop_names, in_loop=True)
@@ -365,7 +361,7 @@ def _expand_computed_branches(
     if not loop_values:
         return _reject_no_branch(step.keyword, step.at)
     branch_outputs = []
-    # Each branch starts from the current value, with a place and names of its own.
+    # Each branch starts from the current value and has its own names and path.
     for index, loop_value in enumerate(loop_values):
         own_name = {str(name.value): loop_value} if isinstance(name, Scalar) else {}
         inner = env.enter_iteration("branch", index, len(loop_values), env.path_node, own_name)
@@ -376,13 +372,13 @@ def _expand_computed_branches(
 def dispatch_step(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """Expand one step by what its word means; return its value and the scope after it.
+    """Expand one step according to its keyword; return its value and the scope after it.
 
     Raises:
-        UserError: The step is wrong by itself.
+        UserError: The step has an error.
     """
     inputs = _lookup_sources(step, current, env)
-    # Only blocks take several values besides arguments; ops that join take them from `from` alone.
+    # Only blocks take several values and arguments; joins take several only from `from`.
     if len(inputs) > 1 and step.args is not None and step.keyword not in ex.blocks:
         raise _create_arity_error(step, len(inputs))
     if step.keyword in CONTROLS:
@@ -400,14 +396,14 @@ def dispatch_step(
     )
     if problems:
         raise UserError(tuple(problems))
-    # The argument rests on a mistake that was told: what it would lead to is not known.
+    # The argument depends on an error that is already reported.
     if any(isinstance(v, Unknown) for v in bound.values()):
         return ERROR_VALUE, env
     return _emit_node(ex, step, OPS_BY_NAME[step.keyword](**bound), inputs, env), env
 
 
 def _lookup_sources(step: Step, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:
-    """Return the values that a step reads: `from:`, or the current one."""
+    """Return the values that a step reads: those of `from:`, or the current one."""
     if not step.sources:
         return (current,)
     graph_values = tuple(v for name in step.sources for v in lookup(name, current, env))
@@ -420,9 +416,9 @@ def _lookup_sources(step: Step, current: GraphValue, env: StepScope) -> tuple[Gr
 def _emit_node(
     ex: Expansion, step: Step, op: Op, inputs: tuple[GraphValue, ...], env: StepScope
 ) -> GraphValue:
-    """Add the node of an op; return its value, or its input's where the op is the identity."""
+    """Add the node of an op; return its value, or its input if the op is the identity."""
     path_node = add_path_node(step, env)
-    # A `from` of a list of thousands of values is short text and long work.
+    # `from` can name thousands of values in a short text.
     env.use_budget(NAME_COST * len(inputs), step.at)
     min_inputs, max_inputs = op.arity
     if len(inputs) < min_inputs or (max_inputs is not None and len(inputs) > max_inputs):
@@ -430,7 +426,7 @@ def _emit_node(
     types = tuple(v.type for v in inputs if v.type is not None)
     if len(types) < len(inputs):
         return ERROR_VALUE
-    # Provisional: a path is known only when all siblings are. `%` is in no name of the language.
+    # Provisional: the path depends on all siblings. Names in a spec never contain `%`.
     name = f"%{len(ex.nodes)}"
     for warning in find_op_warnings(op, types, step.at):
         ex.warnings.setdefault((warning.code, warning.at), warning)
@@ -441,7 +437,7 @@ def _emit_node(
     if node is None:
         path_node.output = inputs[0]
         return inputs[0]
-    # While there is nothing but shapes: no memory of that size was ever asked for.
+    # Only shapes exist at this point, so no memory of that size was allocated.
     check_size(node, types, step.at)
     path_node.node = name
     path_node.output = ex.add_node(node, env)
@@ -451,7 +447,7 @@ def _emit_node(
 def _create_arity_error(step: Step, actual_count: int) -> UserError:
     help = "join them first with `concat`, `add` or `mul`"
     if step.keyword in JOIN_NAMES:
-        help = f"leave the branches away to {step.keyword} the values of `from`"
+        help = f"remove the branches to {step.keyword} the values of `from`"
     return fail(
         "E0218",
         f"`{step.keyword}` takes one value",

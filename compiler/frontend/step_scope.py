@@ -1,4 +1,4 @@
-"""What a step can see, and where its nodes are named."""
+"""Names and values that a step can see, and the paths of its nodes."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ from tcc.compiler.support.diagnostics import Span, fail, find_nearest_name, join
 
 T = TypeVar("T")
 MAX_COPIED_NAMES = 128
-"""Most names of a layer that is copied when another name is bound.
+"""Most names in a layer that is copied to bind another name.
 
-One table for all would be copied by every `let`, in time that grows with the square of their
-number; one layer a name would be searched as long. So small layers are copied, large ones stacked.
+A single table would be copied by every `let`, in quadratic time; a layer per name would be slow
+to search. So small layers are copied and large ones are stacked.
 """
 
 
 class Bindings(Mapping[str, T]):
-    """Names in scope; it never changes, `merge` returns another with more names."""
+    """Immutable mapping of names in scope; `merge` returns one with more names."""
 
     __slots__ = ("layers",)
 
@@ -33,44 +33,44 @@ class Bindings(Mapping[str, T]):
         self.layers = layers
 
     def merge(self, new_names: Mapping[str, T]) -> "Bindings[T]":
-        """Return these with more names, which hide older ones."""
-        # Only the newest layer grows: older ones are shared by every scope that was made of them.
+        """Return these bindings with more names; new names hide old ones."""
+        # Only the newest layer is copied; older ones are shared between scopes.
         if self.layers and len(self.layers[0]) + len(new_names) <= MAX_COPIED_NAMES:
             return Bindings({**self.layers[0], **new_names}, *self.layers[1:])
         return Bindings(new_names, *self.layers)
 
     def __getitem__(self, name: str) -> T:
-        """What a name stands for."""
+        """The value of a name."""
         for layer in self.layers:
             if name in layer:
                 return layer[name]
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        """Whether a name is bound."""
-        for layer in self.layers:  # noqa: SIM110 - of very many layers, `any` takes twice as long
+        """Return whether a name is bound."""
+        for layer in self.layers:  # noqa: SIM110 - `any` takes twice as long with many layers
             if name in layer:
                 return True
         return False
 
     def __iter__(self) -> Iterator[str]:
-        """Every name once."""
-        # Newest first, so that a name that hides another one is met once, in its own place.
+        """Iterate over the names, each once."""
+        # Newest first, so that a name is at the position of its newest binding.
         return iter(dict.fromkeys(name for layer in self.layers for name in layer))
 
     def __len__(self) -> int:
-        """How many names there are."""
+        """The number of names."""
         return sum(1 for _ in self)
 
 
 LOOP_NAMES = frozenset({"i", "first", "last"})
-"""What every turn of a loop binds anew."""
+"""Names that each iteration of a loop binds."""
 
 
 CURRENT_VALUE_NAMES = frozenset(
     ("current", "cur", "this", "self", "it", "x", "prev", "previous", "last", "_", "here")
 )
-"""What the current value is called where it has a name."""
+"""Names for the current value in other languages and frameworks."""
 
 
 _AXES = ("C", "H", "W")
@@ -80,14 +80,14 @@ BoundNames = tuple[frozenset[str], frozenset[str]]
 """Names of values, and names of numbers, that steps bind."""
 
 ERROR_VALUE = GraphValue("", None)
-"""Stands for a value that an error kept from being made; nothing is said of it again."""
+"""The value of a failed step; it suppresses follow-on diagnostics."""
 
 
 @dataclass
 class PathNode:
-    """A part of the path tree: a node, or a block call or loop body that holds more.
+    """A node of the path tree: a graph node, a block call or a loop body.
 
-    `base` is the step's id or word; `fixed` places keep it as it is, others are numbered.
+    `base` is the id or keyword of the step; `fixed` bases stay as they are, others are numbered.
     """
 
     base: str
@@ -101,7 +101,7 @@ class PathNode:
     def add_child(
         self, base: str, at: Span, *, fixed: bool = False, numbered: bool = False
     ) -> "PathNode":
-        """Add and return a part below this one."""
+        """Add and return a child."""
         child = PathNode(base, fixed, numbered, at)
         self.children.append(child)
         return child
@@ -109,10 +109,10 @@ class PathNode:
 
 @dataclass(frozen=True)
 class StepScope:
-    """What is in scope for one step; a sequence hands a new one from each step to the next.
+    """The scope of one step; each step of a sequence passes a new one to the next.
 
-    `chain` tells how this place was reached, innermost first; `calls` names the open blocks,
-    `loop` the turn of the innermost loop; `depth` counts nesting.
+    `chain` describes the calls, innermost first; `calls` are the names of the open blocks; `loop`
+    is the iteration of the innermost loop; `depth` is the nesting depth.
     """
 
     path_node: PathNode
@@ -125,7 +125,7 @@ class StepScope:
     budget: Budget = field(default_factory=Budget)
 
     def replace_fields(self, **changes: Any) -> "StepScope":
-        """Return the scope with other fields, as `dataclasses.replace` makes it, but sooner."""
+        """Return a copy with other fields; faster than `dataclasses.replace`."""
         # `dataclasses.replace` runs `__init__`, which sets each field of a frozen class by a call.
         scope = object.__new__(StepScope)
         scope.__dict__.update(self.__dict__, **changes)
@@ -140,20 +140,20 @@ class StepScope:
         return self.replace_fields(values=self.values.merge({name: named_value}))
 
     def hide_names(self, value_names: Collection[str], names: Collection[str]) -> "StepScope":
-        """Return the scope with names of which an error, or a choice, hides what they stand for."""
+        """Return the scope with names whose values an error or a branch hides."""
         return self.replace_fields(
             names=self.names.merge(dict.fromkeys(names, UNKNOWN)),
             values=self.values.merge(dict.fromkeys(value_names, ERROR_VALUE)),
         )
 
     def enter_path(self, path_node: PathNode) -> "StepScope":
-        """Return the scope with nodes named below another place."""
+        """Return the scope with another parent for the names of nodes."""
         return self.replace_fields(path_node=path_node)
 
     def enter_iteration(
         self, loop_kind: str, index: int, count: int, path_node: PathNode, names: Mapping[str, Any]
     ) -> "StepScope":
-        """Return the scope of one turn of a loop, with names of the turn's own."""
+        """Return the scope of one iteration of a loop; `names` are bound in addition."""
         loop_names = {"i": index, "first": index == 0, "last": index == count - 1, **names}
         return self.replace_fields(
             path_node=path_node,
@@ -163,9 +163,9 @@ class StepScope:
         )
 
     def select_carried_names(self, bound: BoundNames, *loop_names: str) -> BoundNames:
-        """Return those of the names that a loop's body binds that are carried from turn to turn.
+        """Return the names bound by the body of a loop that carry over to the next iteration.
 
-        That are those in scope before it, but for the names that the loop itself binds:
+        These are the names bound before the loop, except those that the loop itself binds:
         `loop_names`, `i`, `first` and `last`.
         """
         value_names, names = bound
@@ -175,7 +175,7 @@ class StepScope:
         )
 
     def merge_iteration(self, iteration: "StepScope", bound: BoundNames) -> "StepScope":
-        """Return the scope after a turn of a loop, with the turn's values of what is carried."""
+        """Return the scope after an iteration of a loop, with its values of carried names."""
         value_names, names = bound
         if not value_names and not names:
             return self
@@ -192,18 +192,18 @@ class StepScope:
     def create_expression_scope(
         self, current: GraphValue, *inner: Mapping[str, Any]
     ) -> ExpressionScope:
-        """Return what an expression of a step with a given input sees, `inner` names first."""
+        """Return the scope of an expression in a step with a given input; `inner` comes first."""
         axes = _NO_AXES
         if current.type is not None:
             axes = dict(zip(_AXES, current.type.shape, strict=False))
-        names = Bindings(axes, *inner, *self.names.layers)  # nothing else may be called so
+        names = Bindings(axes, *inner, *self.names.layers)  # no other name equals an axis
         return ExpressionScope(names, self.values, self.budget)
 
     def use_budget(self, amount: int, at: Span) -> None:
-        """Take from what the spec may cost.
+        """Use up part of the budget of the spec.
 
         Raises:
-            UserError: Nothing is left (E0406).
+            UserError: The budget is exhausted (E0406).
         """
         try:
             self.budget.use(amount)
@@ -212,10 +212,10 @@ class StepScope:
 
 
 def lookup(name: Scalar, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:
-    """Return the value that a name stands for, or those of a list: `name`, `name[0]`, `name[1:]`.
+    """Return the value of a name, or values of a list: `name`, `name[0]`, `name[1:]`.
 
     Raises:
-        UserError: None of that name is in scope, or the list has no such entry.
+        UserError: There is no such name in scope, or no such entry in the list.
     """
     text = str(name.value)
     if text.isidentifier():
@@ -225,19 +225,19 @@ def lookup(name: Scalar, current: GraphValue, env: StepScope) -> tuple[GraphValu
 
 
 def lookup_single_value(name: Scalar, current: GraphValue, env: StepScope) -> GraphValue:
-    """Return the one value that a name stands for.
+    """Return the single value of a name.
 
     Raises:
-        UserError: It stands for several, or as `lookup`.
+        UserError: The name has several values, or `lookup` fails.
     """
     graph_values = lookup(name, current, env)
     if len(graph_values) == 1:
         return graph_values[0]
     raise fail(
         "E0218",
-        f"`{name.value}` is a list of values, and one is taken here",
+        f"`{name.value}` is a list of values, and this needs one value",
         name.span,
-        label=f"it holds {len(graph_values)}",
+        label=f"it has {len(graph_values)}",
         help=f"name one of them, such as `{name.value}[0]`, or join them: `concat: [{name.value}]`",
     )
 
@@ -245,14 +245,17 @@ def lookup_single_value(name: Scalar, current: GraphValue, env: StepScope) -> Gr
 def _select_list_values(
     expr: ParsedExpression, name: Scalar, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
-    """Return the entries of a list that an index or a slice takes."""
+    """Return the entries of a list that an index or a slice selects."""
     list_name = expr.text.partition("[")[0].strip()
     named_value = _lookup_named_value(list_name, name, env) if list_name.isidentifier() else ()
     if named_value == ERROR_VALUE:
         return (ERROR_VALUE,)
     if isinstance(named_value, GraphValue):
         raise fail(
-            "E0222", f"`{list_name}` is one value, no list", name.span, help=f"write `{list_name}`"
+            "E0222",
+            f"`{list_name}` is one value, not a list",
+            name.span,
+            help=f"write `{list_name}`",
         )
     match select_entries(expr, len(named_value), env.create_expression_scope(current)):
         case int(index):
@@ -267,7 +270,7 @@ def _lookup_named_value(value_name: str, name: Scalar, env: StepScope) -> NamedV
     if value_name in env.values:
         return env.values[value_name]
     if value_name in CURRENT_VALUE_NAMES:
-        help = "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"
+        help = "the current value has no name: write `[]` instead, as in `add: [[], earlier]`"
         raise fail("E0217", f"no value is called `{value_name}`", name.span, help=help)
     nearest_name = find_nearest_name(value_name, tuple(env.values))
     known_names = join_names(env.values.keys()) or "none here: name one with `as:`"

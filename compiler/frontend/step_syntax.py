@@ -1,4 +1,4 @@
-"""One step of a sequence, taken apart; and the check that its word and arguments exist."""
+"""Parsing of one step, and the check of its keyword and argument names."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from tcc.compiler.support.diagnostics import (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step's word with its arguments, and the options beside it; `at` is the word's place."""
+    """The keyword of a step with its arguments and options; `at` is the location of the keyword."""
 
     keyword: str
     args: Tree | None
@@ -41,13 +41,13 @@ def parse_step(tree: Tree) -> Step:
     """Return the parts of a step.
 
     Raises:
-        UserError: It has no word, or more than one.
+        UserError: The step has no keyword, or more than one.
     """
     if isinstance(tree, Scalar):
         return Step(str(tree.value), None, tree.span, tree)
     if not isinstance(tree, MappingTree):
         raise fail(
-            "E0204", "a step is a word such as `relu` or a mapping such as `conv: {...}`", tree.span
+            "E0204", "a step is a name such as `relu` or a mapping such as `conv: {...}`", tree.span
         )
     calls = [(key, args) for key, args in tree.items if key.value not in OPTIONS]
     if not calls:
@@ -60,8 +60,7 @@ def parse_step(tree: Tree) -> Step:
     name, step_id = tree.get("as"), tree.get("id")
     return Step(
         str(key.value),
-        # `- relu:` with nothing after the colon is written as often as `- relu`, and means the
-        # same.
+        # `- relu:` with nothing after the colon is common, and means the same as `- relu`.
         None if isinstance(args, Scalar) and args.value is None else args,
         key.span,
         tree,
@@ -72,12 +71,12 @@ def parse_step(tree: Tree) -> Step:
 
 
 def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserError:
-    # An argument that stands one level too far left makes two words of a step.
+    # An argument that is indented too little looks like a second keyword.
     op_class = OPS_BY_NAME.get(str(first_key.value))
     if op_class is not None and any(p.name == second_key.value for p in list_parameters(op_class)):
         return fail(
             "E0205",
-            f"`{second_key.value}` is an argument of `{first_key.value}` but stands beside it",
+            f"`{second_key.value}` is an argument of `{first_key.value}`, but it is next to it",
             second_key.span,
             help=f"indent it further, or write `{first_key.value}: {{{second_key.value}: ...}}`",
         )
@@ -85,9 +84,9 @@ def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserErr
         "E0205",
         "a step has exactly one op or block",
         second_key.span,
-        label=f"`{first_key.value}` is already this step's",
+        label=f"`{first_key.value}` is already the op of this step",
         help=(
-            f"begin a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`"
+            f"start a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`"
         ),
     )
 
@@ -103,14 +102,14 @@ def _collect_scalars(tree: Tree | None) -> tuple[Scalar, ...]:
 
 
 def find_bound_names(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of values, and those of numbers, that a step binds for those after it."""
+    """Return the names of values, and those of numbers, that a step binds for later steps."""
     return _collect_bound_names(tree, loops=False)
 
 
 def find_names_bound_in(
     steps: Tree | None, *, loops: bool = False
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the same of all steps of a sequence; with `loops`, what loops in it may carry too."""
+    """Return the names that the steps of a sequence bind; `loops` includes those in its loops."""
     bound_names = (
         [_collect_bound_names(s, loops=loops) for s in steps.items]
         if isinstance(steps, Sequence)
@@ -137,14 +136,14 @@ def _collect_bound_names(tree: Tree, *, loops: bool) -> tuple[frozenset[str], fr
             inner = find_names_bound_in(args.get(part), loops=loops)
             value_names |= inner[0]
             names |= inner[1]
-        # What a loop collects is bound behind it; what its body binds is not, unless it carries.
+        # `collect` is bound after a loop. Names of its body are not, unless they carry over.
         if key.value in ("repeat", "each"):
             value_names |= _get_text(args.get("collect"))
     return frozenset(value_names), frozenset(names)
 
 
 def _get_binding_parts(keyword: str, *, loops: bool) -> tuple[str, ...]:
-    """Return the parts of a step whose names stay bound after it."""
+    """Return the parts of a step that bind names for later steps."""
     if keyword == "when":
         return ("then", "else")
     return ("body",) if loops and keyword in ("repeat", "each") else ()
@@ -155,12 +154,12 @@ def _get_text(tree: Tree | None) -> frozenset[str]:
 
 
 def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
-    """Yield explanations of what is wrong with a step's word and the names of its arguments.
+    """Yield explanations of errors in the keyword and the argument names of a step.
 
-    Arguments of ops in mapping form are the schema's to check; it does not know blocks.
+    The schema checks arguments of ops in mapping form; it does not know blocks.
     """
     step = parse_step(tree)
-    # Blocks first: a block may not have an op's name, so that no word is both.
+    # A block cannot have the name of an op, so the order does not matter.
     if step.keyword in blocks:
         yield from check_names(step.keyword, blocks[step.keyword].params, step.args, step.at)
     elif step.keyword in OPS_BY_NAME and step.keyword not in JOIN_NAMES:
@@ -187,7 +186,7 @@ def _describe_unknown_keyword(step: Step, blocks: Mapping[str, Block]) -> Diagno
 
 
 def iterate_sequences(tree: MappingTree) -> Iterator[Sequence]:
-    """Yield every list of steps in a file, outermost first, whether or not anything calls it."""
+    """Yield all lists of steps in a file, outermost first, called or not."""
     roots: list[Tree | None] = [tree.get("graph")]
     blocks = tree.get("blocks")
     if isinstance(blocks, MappingTree):
@@ -196,8 +195,8 @@ def iterate_sequences(tree: MappingTree) -> Iterator[Sequence]:
 
 
 def iterate_nested_sequences(*roots: Tree | None) -> Iterator[Sequence]:
-    """Yield some lists of steps and all those within them."""
-    # Not recursive: nesting is the text's to choose, and Python's stack is not.
+    """Yield lists of steps and all lists within them."""
+    # Not recursive: a text can nest deeper than the Python stack.
     pending = list(roots)
     while pending:
         steps = pending.pop()
@@ -208,11 +207,11 @@ def iterate_nested_sequences(*roots: Tree | None) -> Iterator[Sequence]:
 
 
 def iterate_step_sequences(step: Tree) -> Iterator[Tree | None]:
-    """Yield the sequences in a step."""
+    """Yield the lists of steps in a step."""
     if not isinstance(step, MappingTree):
         return
     for key, args in step.items:
-        # A join's branches are sequences in its own list; a computed one is under `branch`.
+        # Branches of a join are lists within its list; a computed branch is under `branch`.
         if key.value in JOIN_NAMES and isinstance(args, Sequence):
             yield from args.items
         elif key.value == "seq":
@@ -232,7 +231,7 @@ def check_names(
         return
     parameter_names = tuple(p.name for p in params)
     keys = {str(key.value): key for key, _ in args.items} if isinstance(args, MappingTree) else {}
-    # A set beside the tuple: a call of a thousand wrong arguments is answered in time too.
+    # A set next to the tuple, so that a call with a thousand wrong arguments is fast too.
     parameter_set = set(parameter_names)
     unknown_names = [name for name in keys if name not in parameter_set]
     for name in unknown_names:
@@ -257,12 +256,12 @@ def _explain_unknown_argument(
 def _explain_missing_argument(
     keyword: str, p: Parameter, unknown_names: list[str], parameter_names: tuple[str, ...], at: Span
 ) -> list[Diagnostic]:
-    # `kernel_size` in place of `kernel` is one mistake, not an unknown argument and a missing one.
+    # `kernel_size` instead of `kernel` is one error, not an unknown and a missing argument.
     if any(
         match_argument(key, parameter_names).known_name == p.name
         for key in unknown_names[:MAX_CANDIDATES]
     ):
-        return []  # which is said of the wrong key
+        return []  # the unknown argument is reported instead
     help = f"add `{p.name}:`, {describe_parameter(p)}" + (f": {p.doc}" if p.doc else "")
     return [Diagnostic("E0215", f"`{keyword}` needs the argument `{p.name}`", at, help=help)]
 
@@ -270,13 +269,13 @@ def _explain_missing_argument(
 def describe_unknown_argument(
     keyword: str, key: str, parameter_names: tuple[str, ...], at: Span, noun: str = "argument"
 ) -> Diagnostic:
-    """Return the diagnostic of an argument that a word does not have."""
-    # YAML's brackets cut text at commas: `{filters: max(a, b)}` has a key `b)`.
+    """Return the diagnostic for an argument that an op, block or key does not have."""
+    # Brackets of YAML split text at commas: `{filters: max(a, b)}` has a key `b)`.
     if key.endswith((")", "]")):
-        help = 'text with commas stands in quotes: "max(a, b)"; a list is [a, b]'
+        help = 'put text with commas in quotes: "max(a, b)"; write a list as [a, b]'
         return Diagnostic("E0202", f"`{keyword}` has no {noun} `{key}`", at, help=help)
     if key in OPTIONS and noun == "argument":
-        help = f"`{key}` stands beside `{keyword}:`, not in it"
+        help = f"write `{key}` next to `{keyword}:`, not inside it"
         return Diagnostic("E0202", f"`{keyword}` has no argument `{key}`", at, help=help)
     accepted = f"it takes {join_names(parameter_names)}" if parameter_names else "it takes none"
     help = match_argument(key, parameter_names).help or accepted

@@ -1,4 +1,4 @@
-"""How to write what was meant, where something was written in a form that the language lacks."""
+"""Help texts for common forms that the language does not have."""
 
 import json
 import re
@@ -16,30 +16,30 @@ Path = tuple[str | int, ...]
 
 
 def explain_type_error(path: Path, instance: object, rules: Mapping[str, Any], at: Span) -> str:
-    """Return the help for a value of a wrong type at a path of a file."""
+    """Return the help for a value with the wrong type, by its path in a file."""
     key = str(path[-1]) if path else ""
     if path[:1] == ("input",) and len(path) == 2 and key in ("shape", "preprocess"):
         return "an input has a name: `input: {image: {shape: [...]}}`"
     if path == ("output",):
         return "an output has a name: `output: {logits: {}}`"
     if isinstance(instance, dict) and "items" in rules and "array" in rules["type"]:
-        # In the notation that is there: brackets inside brackets, dashes among lines.
+        # In the notation of the file: brackets in flow style, dashes in block style.
         flow = at.text[at.column - 1 : at.column] == "{"
-        return "put it in brackets: [...]" if flow else "begin each entry with `- `"
+        return "put it in brackets: [...]" if flow else "start each entry with `- `"
     if isinstance(instance, int | float) and (help := _explain_missing_list(key, instance)):
         return help
     if isinstance(instance, float) and not abs(instance) < float("inf"):
-        return "write a number; nothing here is infinite or undefined"
+        return "write a finite number"
     return _explain_step_error(key, instance, rules) if "object" in rules["type"] else ""
 
 
 def is_count(of: object) -> bool:
-    """Whether what `each` goes through is a number, which is `repeat`'s to take."""
+    """Return whether the `of` of an `each` is a number, as for `repeat`."""
     return isinstance(of, int) and not isinstance(of, bool)
 
 
 def _explain_missing_list(key: str, number: float) -> str:
-    """Return the help for one number where a list stands."""
+    """Return the help for a number in place of a list."""
     if key in ("mean", "std") and abs(number) < float("inf"):
         text = json.dumps(number)
         return f"write [{text}] for all channels, or one number for each: [{text}, {text}, {text}]"
@@ -61,33 +61,32 @@ def _explain_step_error(keyword: str, instance: object, rules: Mapping[str, Any]
 
 def _explain_join(join_name: str, instance: object) -> str:
     name = instance if isinstance(instance, str) and instance.isidentifier() else "earlier"
-    return f"write `{join_name}: [[], {name}]`: a list of branches, `[]` is the current value"
+    return f"write `{join_name}: [[], {name}]`, a list of branches; `[]` is the current value"
 
 
 def explain_join_key(join_name: str, key: str) -> str:
-    """Return the help for a key in a join's mapping that means its branches, empty for others."""
+    """Return the help for a key of a join that means its branches, empty for other keys."""
     if key == "from":
         return (
-            f"write `{join_name}: [[], earlier]`, where `[]` is the current value; or "
-            f"`{join_name}:` and "
-            "beside it `from: [a, b]`"
+            f"write `{join_name}: [[], earlier]`, where `[]` is the current value; "
+            f"or write `{join_name}:` and next to it `from: [a, b]`"
         )
     if key in ("branches", "inputs", "values", "of_branches"):
-        return f"the branches are `{join_name}`'s own list: write `{join_name}: [[], earlier]`"
+        return f"`{join_name}` takes the branches directly: write `{join_name}: [[], earlier]`"
     return ""
 
 
 def explain_arguments(keyword: str, params: tuple[Parameter, ...], args: object = None) -> str:
-    """Return the help for arguments that stand in no mapping."""
+    """Return the help for arguments that are not in a mapping."""
     if not params:
         return f"it takes no arguments: write `{keyword}`"
     positional = args if isinstance(args, list) else [] if args is None else [args]
-    # `conv: 8, 3` is one text to YAML.
+    # `conv: 8, 3` is one text in YAML.
     if isinstance(args, str) and "," in args:
         positional = [part.strip() for part in args.split(",")]
     needed = [p for p in params if isinstance(p.default, Required)] or list(params[:1])
     texts = ["..."] * len(needed)
-    # As many as are needed: then it is clear which is which, and they are put in.
+    # With exactly the number of required arguments, their order is clear.
     if len(positional) == len(needed):
         texts = [_format_argument(v) for v in positional]
     pairs = (f"{p.name}: {text}" for p, text in zip(needed, texts, strict=True))
@@ -97,18 +96,18 @@ def explain_arguments(keyword: str, params: tuple[Parameter, ...], args: object 
 def _format_argument(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     if (percentage := _PERCENTAGE.fullmatch(text)) is not None:
-        # The language has no percent; its expressions divide.
+        # There is no percent in expressions; they divide.
         text = f"{percentage[1]} / 100"
     return text if len(text) <= 40 else "..."
 
 
 def explain_call_syntax(text: str, blocks: Mapping[str, Block]) -> str:
-    """Return the help for a step written as a call, `conv(8, 3)`, empty for others."""
+    """Return the help for a step that is written as a call, `conv(8, 3)`; empty for others."""
     call_match = _CALL.fullmatch(text)
     keyword = call_match[1] if call_match else ""
     if call_match is None or (keyword not in blocks and keyword not in OPS_BY_NAME):
         part = call_match is None and text.endswith(")")
-        return "arguments stand in a mapping, `word: {name: value}`, not in ( )" if part else ""
+        return "arguments are a mapping, `word: {name: value}`, not a list in ( )" if part else ""
     params = _get_parameters(keyword, blocks)
     if keyword in JOIN_NAMES:
         return _explain_join(keyword, None)
@@ -121,13 +120,13 @@ def explain_call_syntax(text: str, blocks: Mapping[str, Block]) -> str:
         equals and key.strip() in {p.name for p in params} for key, equals, _ in assignments
     ):
         pairs = ", ".join(f"{key.strip()}: {value.strip()}" for key, _, value in assignments)
-        return f"arguments stand in a mapping: write `{keyword}: {{{pairs}}}`"
+        return f"arguments are a mapping: write `{keyword}: {{{pairs}}}`"
     positional = parts if all(parts) and not any(equals for _, equals, _ in assignments) else []
-    return f"arguments stand in a mapping: {explain_arguments(keyword, params, positional)}"
+    return f"arguments are a mapping: {explain_arguments(keyword, params, positional)}"
 
 
 def explain_missing_colon(text: str, blocks: Mapping[str, Block]) -> str:
-    """Return the help for a step's word that lacks its colon, `relu as`, empty for others."""
+    """Return the help for a keyword without its colon, `relu as`; empty for others."""
     keyword, _, tail = text.partition(" ")
     tail = tail.strip()
     if keyword not in (*blocks, *OPS_BY_NAME, *CONTROL_KEYWORDS) or not tail:
@@ -137,7 +136,7 @@ def explain_missing_colon(text: str, blocks: Mapping[str, Block]) -> str:
         location = f"on the next line, below the first letter of `{keyword}`"
         return f"write `- {keyword}:`, and `{key}:` {location}"
     if key in blocks or key in OPS_BY_NAME:
-        return f"one step is one entry: begin another with `- {key}`"
+        return f"each step is a separate entry: start another with `- {key}`"
     if key in {p.name for p in _get_parameters(keyword, blocks)}:
         return f"write `- {keyword}:`, and `{key}:` below it, indented further"
     return f"a `:` is missing: write `{keyword}: ...`"
@@ -150,7 +149,7 @@ def _get_parameters(keyword: str, blocks: Mapping[str, Block]) -> tuple[Paramete
 
 
 def explain_shape(dimensions: list[object]) -> str:
-    """Return the help for an input's shape that has not three entries."""
+    """Return the help for an input shape that does not have three entries."""
     sizes = [n for n in dimensions if isinstance(n, int) and not isinstance(n, bool)]
     if len(dimensions) == 4:
         image_shape = (
@@ -163,9 +162,9 @@ def explain_shape(dimensions: list[object]) -> str:
 
 
 def to_channels_first(shape: "tuple[int, ...] | list[int]") -> list[int]:
-    """Return the shape that [height, width, channels] means; empty where it is not likely one."""
+    """Return [channels, height, width] for a shape that looks like channels last, or []."""
     height, width, channels = shape
-    # A map of 3 or 1 channels is what is fed to networks as an image; a shape such as [8, 8, 3] is
-    # guessed at, smaller ones are not.
+    # Images have 1 or 3 channels. A shape such as [8, 8, 3] is treated as channels last, smaller
+    # ones are not.
     likely = channels in (1, 3) and height > channels and min(height, width) >= 8
     return [channels, height, width] if likely else []

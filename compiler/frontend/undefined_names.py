@@ -1,4 +1,4 @@
-"""Where a name is bound that a step does not see: later, inside other steps, or by a caller."""
+"""Help for undefined names: where the name is bound instead."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 UNDEFINED_NAME_CODES = ("E0217", "E0221")
-"""The codes of names that are not in scope."""
+"""Codes of errors for names that are not in scope."""
 _Binding = tuple[Span, str]
-"""Where a name is bound, and whether to a `parameter` or a `value`."""
+"""The location of a binding, and whether it is a `parameter` or a `value`."""
 
 
 def explain_undefined_names(diagnostics: list[Diagnostic], library: Library) -> list[Diagnostic]:
-    """Return diagnostics; those of names that are bound elsewhere say where."""
+    """Return the diagnostics, with help on names that are bound elsewhere."""
     tables = _BindingTables(library)
     return [
         _explain_diagnostic(d, tables) if d.code in UNDEFINED_NAME_CODES else d for d in diagnostics
@@ -26,25 +26,25 @@ def explain_undefined_names(diagnostics: list[Diagnostic], library: Library) -> 
 
 
 class _BindingTables:
-    """What a library binds where; each table is made once for all diagnostics."""
+    """Bindings of a library; each table is built once for all diagnostics."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        # By identity: parts of the tree are equal where texts are, and hashing a whole part costs
-        # its size.
+        # Keyed by identity: equal texts give equal trees, and hashing a tree takes time in
+        # proportion to its size.
         self._bindings: dict[int, dict[str, _Binding]] = {}
         self._branch_bindings: dict[int, dict[str, Span]] = {}
 
     @cached_property
     def blocks(self) -> dict[str, list[Block]]:
-        """The blocks of each file in the order of its text."""
+        """The blocks of each file, in the order of the text."""
         blocks_by_file: dict[str, list[Block]] = {}
         for block in sorted(self.library.blocks.values(), key=_get_position):
             blocks_by_file.setdefault(block.at.file, []).append(block)
         return blocks_by_file
 
     def find_bindings(self, steps: Sequence) -> dict[str, _Binding]:
-        """Return the first place below some steps that binds each name, and the kind of name."""
+        """Return the location and kind of the first binding of each name in some steps."""
         if id(steps) not in self._bindings:
             table = self._bindings[id(steps)] = {}
             for sequence in iterate_nested_sequences(steps):
@@ -53,7 +53,7 @@ class _BindingTables:
         return self._bindings[id(steps)]
 
     def find_branch_bindings(self, body: Sequence) -> dict[str, Span]:
-        """Return the first `when` that binds each name on a side of it, as a step of the body."""
+        """Return the first `when` step of a body that binds each name in a branch."""
         if id(body) not in self._branch_bindings:
             self._branch_bindings[id(body)] = _find_branch_bindings(body)
         return self._branch_bindings[id(body)]
@@ -61,7 +61,7 @@ class _BindingTables:
 
 def _explain_diagnostic(diagnostic: Diagnostic, tables: _BindingTables) -> Diagnostic:
     at, library = diagnostic.at, tables.library
-    # The word under the caret: a diagnostic has its place, and the place its text.
+    # The name at the caret: a diagnostic has a location with the text of its line.
     name = at.text[at.column - 1 : at.column - 1 + at.width].strip("'\"")
     block = _find_enclosing_block(at, tables)
     graph = library.root.get("graph")
@@ -82,25 +82,24 @@ def _explain_diagnostic(diagnostic: Diagnostic, tables: _BindingTables) -> Diagn
 
 def _describe_binding_site(name: str, binding_span: Span, at: Span, when_span: Span | None) -> str:
     if (binding_span.line, binding_span.column) > (at.line, at.column):
-        return f"`{name}` is bound later, at {binding_span}; a step sees what stands before it"
+        return f"`{name}` is bound later, at {binding_span}; a step only sees earlier names"
     if when_span is not None:
         return (
-            f"`{name}` is bound at {binding_span}, on a side of the `when` at {when_span} "
-            "that is not taken"
-            " here: bind it on both sides, or after the `when`"
+            f"`{name}` is bound at {binding_span}, in a branch of the `when` at {when_span} "
+            "that is not used here: bind it in both branches, or after the `when`"
         )
-    return f"`{name}` is bound at {binding_span}, among steps of their own; only those see it"
+    return f"`{name}` is bound at {binding_span}, in inner steps; only those see it"
 
 
 def _describe_outer_name(name: str, block: Block, outer: str) -> str:
     if outer == "value":
         return (
-            f"a block sees its own values only: name it in `inputs:` of `{block.name}`, and give"
-            f" it where that is called, `{block.name}:` with `from: [..., {name}]`"
+            f"a block only sees its own values: add it to `inputs:` of `{block.name}`, and pass"
+            f" it in the call, `{block.name}:` with `from: [..., {name}]`"
         )
     return (
-        f"a block sees its own parameters only: declare `{name}` in `params:` of `{block.name}`,"
-        f" and give it where that is called, `{block.name}: {{{name}: {name}}}`"
+        f"a block only sees its own parameters: declare `{name}` in `params:` of `{block.name}`,"
+        f" and pass it in the call, `{block.name}: {{{name}: {name}}}`"
     )
 
 
@@ -109,10 +108,9 @@ def _get_position(block: Block) -> tuple[int, int]:
 
 
 def _find_enclosing_block(at: Span, tables: _BindingTables) -> Block | None:
-    """Return the block in whose body a place lies; None in the graph."""
+    """Return the block that contains a location; None in the graph."""
     position = (at.line, at.column)
-    # Blocks do not nest in each other, so that the last one to begin before a place is the one
-    # around it.
+    # Blocks do not nest, so the last one that starts before a location contains it.
     starts = tables.blocks.get(at.file, [])
     preceding_count = bisect_right(starts, position, key=_get_position)
     nearest = starts[preceding_count - 1] if preceding_count else None
@@ -125,7 +123,7 @@ def _find_enclosing_block(at: Span, tables: _BindingTables) -> Block | None:
 
 
 def _classify_spec_name(name: str, tables: _BindingTables) -> str:
-    """Return whether a name is a `parameter` or a `value` outside of blocks; empty if neither."""
+    """Return whether a name outside blocks is a `parameter` or a `value`; empty if neither."""
     root = tables.library.root
     params, source, graph = root.get("params"), root.get("input"), root.get("graph")
     if isinstance(params, MappingTree) and params.get(name) is not None:
@@ -155,7 +153,7 @@ def _find_branch_bindings(body: Sequence) -> dict[str, Span]:
 
 
 def _iterate_bindings(steps: Sequence) -> Iterator[tuple[str, Span, str]]:
-    """Yield the names that steps bind, not those within them: each with its place and kind."""
+    """Yield the name, location and kind of each binding by steps, without nested steps."""
     for step in steps.items:
         for key, args in step.items if isinstance(step, MappingTree) else ():
             inner = args if isinstance(args, MappingTree) else None

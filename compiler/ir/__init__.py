@@ -1,1 +1,1 @@
-"""The intermediate representation: types, operations, graphs, and the contract of the input."""
+"""The intermediate representation: types, operations, graphs, targets and input contracts."""

@@ -1,8 +1,8 @@
-"""What arguments a word of the language takes: ops and blocks alike.
+"""The arguments of ops and blocks.
 
 An op declares its arguments as dataclass fields made by `arg`; a block declares them in its
-`params:`. Both become a tuple of `Parameter`, the one thing that binding, the JSON Schema
-and the language reference are made from.
+`params:`. Both become a tuple of `Parameter`, from which argument binding, the JSON Schema and the
+language reference are made.
 """
 
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 ArgumentValue = int | float | bool | str | tuple["ArgumentValue", ...]
-"""What an argument can be once its expression is evaluated."""
+"""The value of an argument after its expression is evaluated."""
 
 
 class Kind(StrEnum):
@@ -26,29 +26,29 @@ class Kind(StrEnum):
     LIST = "list"
     STRING = "string"
     NAMES = "names"
-    """A list of strings, taken as they stand."""
+    """A list of strings, which are not evaluated."""
     ANY = "any"
-    """Whatever a parameter's default, an expression, evaluates to."""
+    """Any value to which the expression of a parameter's default evaluates."""
 
 
-# A class of its own and not None: None is a default that arguments have (`stride: null`).
+# A class and not None, because None is a default of some arguments (`stride: null`).
 class Required:
     """The type of `REQUIRED`."""
 
     def __repr__(self) -> str:
-        """The word that messages and references use."""
+        """Return the word that messages and references use."""
         return "required"
 
 
 REQUIRED = Required()
-"""Stands where a default would: the argument must be given."""
+"""In place of a default: the argument must be given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument of an op or block; numbers lie in [low, high] where these are given.
+    """One argument of an op or block; numbers must be in [low, high], where these are given.
 
-    A number of an op (`single`) is one that float32 has, as devices compute in it.
+    If `single`, as for the arguments of ops, numbers must be float32 values: devices use float32.
     """
 
     name: str
@@ -73,12 +73,12 @@ def arg(
     """Declare a dataclass field that is an argument in the spec language.
 
     Args:
-        kind: What values it takes.
-        default: What stands for it where it is not given; without one it must be given.
-        choices: The words that an enumerated one takes.
-        low: The least number.
-        high: The greatest one.
-        doc: What it is, in a few words of the language's reference.
+        kind: The type of its values.
+        default: Its value if it is not given; without a default it must be given.
+        choices: The words that an enumerated argument accepts.
+        low: The lowest number.
+        high: The highest number.
+        doc: A short description for the language reference.
     """
     meta = {"arg": (kind, choices, low, high, doc)}
     if isinstance(default, Required):
@@ -95,5 +95,5 @@ def list_parameters(declaration: type) -> tuple[Parameter, ...]:
 def _build_parameter(f: "Field[Any]") -> Parameter:
     kind, choices, low, high, doc = f.metadata["arg"]
     default = REQUIRED if f.default is MISSING else f.default
-    # An op's argument; those of blocks are made elsewhere, and their numbers stay Python's.
+    # An op's argument; numbers in arguments of blocks stay Python numbers.
     return Parameter(f.name, kind, default, choices, low, high, doc, single=True)

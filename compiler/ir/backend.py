@@ -1,7 +1,7 @@
-"""What can be done with targets: a protocol each.
+"""What backends can do with targets: one protocol per capability.
 
-A `Backend` has targets, and the methods of those protocols that it can keep, and no stubs of
-others. Commands and the pipeline hold a target with its backend as a `Device`.
+A `Backend` has targets, and implements the protocols that it supports, without stubs for others.
+Commands and the pipeline use a target with its backend as a `Device`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 
 INTERFACE_VERSION = 2
-"""The version of these protocols, which a backend of another distribution states as `interface`.
+"""The version of these protocols; a backend of another distribution states it as `interface`.
 
-It is raised when a backend written for the version before would no longer work."""
+It is raised when backends that were written for the version before would no longer work."""
 
 
 class Backend(Protocol):
-    """A family of targets. Stateless: all that it knows comes in with the call."""
+    """A family of targets. Stateless: each call passes all data."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The targets that it knows."""
+        """The targets that it supports."""
         ...
 
 
 @runtime_checkable
 class GraphReader(Backend, Protocol):
-    """A backend that takes graphs, some after passes, and refuses others."""
+    """A backend that accepts graphs, some after passes, and refuses others."""
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
-        """Return the passes that make of a model as written the float one that it starts from."""
+        """Return the passes that prepare the float model that a build starts from."""
         ...
 
     def refusals(self, target: Target, graph: Graph) -> Iterable[Refusal]:
@@ -59,14 +59,14 @@ class GraphReader(Backend, Protocol):
 
         Args:
             target: One of the backend's.
-            graph: What it would be given: after `passes`, or an integer program.
+            graph: The graph to build: after `passes`, or an integer program.
         """
         ...
 
 
 @runtime_checkable
 class Builder(GraphReader, Protocol):
-    """A backend that makes artifacts."""
+    """A backend that builds artifacts."""
 
     def emit(
         self,
@@ -75,29 +75,29 @@ class Builder(GraphReader, Protocol):
         precision: Precision = FP32,
         progress: Progress = silent,
     ) -> Artifact:
-        """Return the artifact of a model that `refusals` let pass.
+        """Return the artifact of a model without refused nodes.
 
         Args:
             target: One of the backend's.
             model: The model after `passes`; at an integer precision, the integer program.
             precision: One of the target's.
-            progress: Told how many parts of the work are done.
+            progress: Receives how many parts of the work are done.
 
         Returns:
-            The files by their paths, with nothing written.
+            The files by path; none is written.
 
         Raises:
-            MissingTool: A tool that building needs is not here.
+            MissingTool: A tool that the build needs is missing.
         """
         ...
 
 
 @runtime_checkable
 class RemarkProvider(Protocol):
-    """A backend that knows what its targets run slowly, or may not run."""
+    """A backend that reports what its targets run slowly, or may not run."""
 
     def remarks(self, target: Target, graph: Graph) -> Iterable[Remark]:
-        """Yield what is worth knowing of nodes that `refusals` let pass.
+        """Yield remarks on nodes that are not refused.
 
         Args:
             target: One of the backend's.
@@ -108,11 +108,11 @@ class RemarkProvider(Protocol):
 
 @runtime_checkable
 class Packager(GraphReader, Protocol):
-    """A backend whose artifacts are packages for a maker's own tool, which is mostly elsewhere."""
+    """A backend whose artifacts are packages for a vendor toolchain, usually on another machine."""
 
     @property
     def archive(self) -> str:
-        """The path of the package's file with what it was calibrated with."""
+        """The path of the package's archive of calibration data."""
         ...
 
     def build_package(
@@ -122,13 +122,13 @@ class Packager(GraphReader, Protocol):
         precision: Precision,
         progress: Progress = silent,
     ) -> Artifact:
-        """Return the package of a model that `refusals` let pass, compiled if the tool is here.
+        """Return the package of a model without refused nodes, compiled if the tool is here.
 
         Args:
             target: One of the backend's.
-            sources: The model, its integers, and images.
+            sources: The model, its integer program, and images.
             precision: One of the target's.
-            progress: Told how many parts of the work are done.
+            progress: Receives how many parts of the work are done.
 
         Raises:
             UserError: The tool is here and fails.
@@ -138,7 +138,7 @@ class Packager(GraphReader, Protocol):
     def pack_calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
-        """Return the archive of samples that the package has, and how many it took.
+        """Return the package's archive of samples, and the number of samples in it.
 
         Args:
             target: One of the backend's.
@@ -150,33 +150,31 @@ class Packager(GraphReader, Protocol):
     def read_tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
     ) -> "ToolResults":
-        """Return what the tool said in a log, and gave for the goldens, beside it.
-
-        `outputs` are the network's: shapes by name.
+        """Return what the tool reported in a log, and its outputs for the test vectors.
 
         Args:
             target: One of the backend's.
             outputs: The shapes of the network's outputs, by name.
-            log: The log's file, beside which the outputs lie.
+            log: The log file; the outputs are in the same folder.
 
         Raises:
-            UserError: It is no log of the tool, or what is beside it are no outputs (E0671).
+            UserError: It is not a log of the tool, or the files next to it are not outputs (E0671).
         """
         ...
 
 
 @runtime_checkable
 class ToolUser(Protocol):
-    """A backend that takes something from outside the project."""
+    """A backend that uses tools from outside the project."""
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
-        """Return what building for, and running, a target needs; `version` None is missing."""
+        """Return the tools to build for a target and to run it; `version` None means missing."""
         ...
 
 
 @runtime_checkable
 class Runner(Protocol):
-    """A backend whose artifacts run here."""
+    """A backend whose artifacts run on this machine."""
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
@@ -185,7 +183,7 @@ class Runner(Protocol):
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are.
+            folder: The folder of the artifact's files.
             source: The network's input.
             tensors: One for each run: float32 of the input's shape, without a batch axis.
 
@@ -193,8 +191,8 @@ class Runner(Protocol):
             For each tensor, the raw outputs by name, float32 in the graph's layout.
 
         Raises:
-            MissingTool: What runs the artifact here is not installed.
-            UserError: The artifact cannot be run on these.
+            MissingTool: The tool that runs the artifact is not installed.
+            UserError: The artifact cannot run on these tensors.
         """
         ...
 
@@ -210,44 +208,44 @@ class ImageRunner(Runner, Protocol):
 
 @runtime_checkable
 class CodeRunner(Runner, Protocol):
-    """A backend whose artifacts are code: running one here hands this machine to its maker."""
+    """A backend whose artifacts are code: running one here executes code of its author."""
 
     def list_code_files(self, names: "Iterable[str]") -> tuple[str, ...]:
-        """Return those of an artifact's files, by relative path, that running it executes."""
+        """Return the files of an artifact, by relative path, that are executed when it runs."""
         ...
 
 
 @runtime_checkable
 class NumberTypeReader(Protocol):
-    """A backend whose artifacts' files say what they compute with."""
+    """A backend whose artifact files show the number types that they compute with."""
 
     def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
-        """Return what the artifact in `folder` computes with.
+        """Return the number types that the artifact in `folder` computes with.
 
         Raises:
-            UserError: It cannot be read, or holds what no artifact of tcc does.
+            UserError: It cannot be read, or has content that no artifact of tcc has.
         """
         ...
 
 
 @runtime_checkable
 class OperatingPointReader(Protocol):
-    """A backend whose artifacts read their outputs by operating points themselves."""
+    """A backend whose artifacts apply operating points to their outputs themselves."""
 
     def encode_operating_points(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return the files of the artifact in `folder` that say them, by name."""
+        """Return the files that store operating points for the artifact in `folder`, by name."""
         ...
 
     def has_operating_points_in_libraries(self, target: Target, folder: Path) -> bool:
-        """Return whether the artifact's libraries follow them, and not its program alone."""
+        """Return whether the artifact's libraries apply them, and not only its program."""
         ...
 
 
 @runtime_checkable
 class Measurer(Protocol):
-    """A backend that can say what its artifacts cost."""
+    """A backend that can measure its artifacts."""
 
     def measure(
         self,
@@ -257,28 +255,28 @@ class Measurer(Protocol):
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
-        """Run the artifact in `folder` on one input, again and again, and say what that costs.
+        """Run the artifact in `folder` repeatedly on one input, and return what that costs.
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are.
+            folder: The folder of the artifact's files.
             source: The network's input.
-            workload: What is run, how often, and by how many threads.
-            progress: Told how many runs are done.
+            workload: The input, the number of runs and the number of threads.
+            progress: Receives how many runs are done.
 
         Returns:
-            Milliseconds, bytes, and counts where they are counted.
+            Milliseconds, bytes, and counts if the backend counts.
 
         Raises:
-            MissingTool: What runs or measures the artifact here is not installed.
-            UserError: The artifact cannot be run on this.
+            MissingTool: A tool that runs or measures the artifact is not installed.
+            UserError: The artifact cannot run on this input.
         """
         ...
 
 
 @runtime_checkable
 class BoardMeasurer(Protocol):
-    """A backend that can say what its artifacts cost on a board."""
+    """A backend that can measure its artifacts on a board."""
 
     def measure_on_board(
         self,
@@ -288,31 +286,30 @@ class BoardMeasurer(Protocol):
         task: BoardTask,
         progress: Progress = silent,
     ) -> "tuple[Measurement, list[Outputs] | None]":
-        """Run the artifact in `folder` on a board; return what that costs, and what it gives.
+        """Run the artifact in `folder` on a board; return the measurement and the outputs.
 
-        The outputs are those for each of the task's cases, None where nothing brings them back.
+        The outputs are those for the task's cases; None if they cannot be read back.
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are on this machine.
+            folder: The folder of the artifact's files on this machine.
             source: The network's input.
-            task: The board, what is timed there, and what the artifact is to answer.
-            progress: Told how many runs are done.
+            task: The board, the workload to measure, and the cases to answer.
+            progress: Receives how many runs are done.
 
         Raises:
-            UserError: The board does not do what it is asked (E0658), or the artifact cannot be run
-                there.
+            UserError: A command on the board failed (E0658), or the artifact cannot run there.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedLibrary:
-    """A library of an artifact, and what linking with it showed.
+    """A library of an artifact, and the result of linking with it.
 
-    One of the others is set. `program` is a folder whose program uses the library, and runs as the
-    artifact does. `same_bytes` is what linking gave again, byte for byte. `problem` is why it is no
-    library of this artifact, and `unverified` why nothing is known of it here.
+    One of the other fields is set. `program` is a folder with a program that uses the library and
+    runs like the artifact. `same_bytes` names what linking reproduced byte for byte. `problem` is
+    why the library does not belong to the artifact, and `unverified` why it could not be checked.
     """
 
     file: str
@@ -324,7 +321,7 @@ class LinkedLibrary:
 
 @runtime_checkable
 class LibraryLinker(Protocol):
-    """A backend whose artifacts have libraries that others build with."""
+    """A backend whose artifacts have libraries for other programs."""
 
     def link_libraries(
         self, target: Target, folder: Path, scratch: Path, *, same_tools: bool
@@ -333,9 +330,9 @@ class LibraryLinker(Protocol):
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are.
-            scratch: An empty folder for what is made of them.
-            same_tools: Whether the artifact was linked by the tools that are here, so that linking
+            folder: The folder of the artifact's files.
+            scratch: An empty folder for the linked programs.
+            same_tools: Whether the artifact was linked by the installed tools, so that linking
                 gives the same bytes.
         """
         ...
@@ -343,25 +340,25 @@ class LibraryLinker(Protocol):
 
 @runtime_checkable
 class ProcessorAdviser(Protocol):
-    """A backend whose artifacts this machine's processor may not run as fast as others do."""
+    """A backend that knows when this machine's processor runs its artifacts slowly."""
 
     def describe_caveats(self, target: Target, precision: Precision) -> str:
-        """Return what whoever runs them here should know; empty if there is nothing."""
+        """Return advice for whoever runs them on this machine; empty if there is none."""
         ...
 
 
 @runtime_checkable
 class InstructionCounter(Protocol):
-    """A measurer that counts instructions of targets that do not run here by themselves."""
+    """A measurer that counts instructions for targets that this machine can only emulate."""
 
     def is_counted(self, target: Target) -> bool:
-        """Return whether it counts one run of a target's artifacts instead of timing many."""
+        """Return whether it counts one run of a target's artifact instead of timing many."""
         ...
 
 
 @runtime_checkable
 class BoardRunnerUser(Protocol):
-    """A board measurer whose artifacts are run by a program that the user brings."""
+    """A board measurer whose artifacts need a program of the user's to run them."""
 
     @property
     def board_runner(self) -> str:
@@ -371,22 +368,22 @@ class BoardRunnerUser(Protocol):
 
 @runtime_checkable
 class PackageSimulator(Protocol):
-    """A backend whose packages hold a network that a runtime of this machine computes as well."""
+    """A backend whose packages contain a network that a runtime on this machine can run."""
 
     def find_simulator(self, target: Target) -> tuple[Backend, str] | None:
-        """Return what runs that network, and its file in the artifact; None where there is none.
+        """Return a backend that runs that network, and its file in the artifact; None if none.
 
-        The backend is a `Runner` of one target of the same name, which runs here. What it gives is
-        what the file means: a maker's tool may make something else of it.
+        The backend is a `Runner` of one target of the same name, which runs here. It computes the
+        file as written: a vendor toolchain may compile it to something else.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerSignature:
-    """The signature that an artifact's program asks for when it starts: Ed25519, 64 bytes.
+    """The signature that an artifact's program requires when it starts: Ed25519, 64 bytes.
 
-    `file` is its name beside the program, `public_key` the 32 bytes of the key that is compiled
+    `file` is its name next to the program, `public_key` the 32 bytes of the key that is compiled
     into the program, and `message` the bytes to sign, for the files as they are now.
     """
 
@@ -397,21 +394,21 @@ class RunnerSignature:
 
 @runtime_checkable
 class RunnerSigner(Protocol):
-    """A backend that builds programs that check a signature."""
+    """A backend that builds programs which check a signature."""
 
     signer: bytes | None
-    """The public key of whoever signs what it builds; None where programs check nothing."""
+    """The public key for the programs that it builds; None if they check no signature."""
 
     def with_signer(self, target: Target, public_key: bytes) -> Self:
-        """Return the same, whose programs start only beside a signature by this key.
+        """Return a copy whose programs start only with a signature by this key.
 
-        What it runs are programs without the check, linked with the same library: what it builds
-        is not signed yet.
+        To run an artifact before it is signed, the backend uses programs without the check that
+        are linked with the same library.
         """
         ...
 
     def read_runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
-        """Return what the program in a folder asks for; None where it asks for nothing.
+        """Return the signature that the program in a folder requires; None if it requires none.
 
         Raises:
             UserError: The artifact is damaged (E0652).
@@ -421,95 +418,94 @@ class RunnerSigner(Protocol):
 
 @runtime_checkable
 class QuantizedValueReader(Protocol):
-    """A backend whose integer artifacts can be looked into while they run here."""
+    """A backend that can read the tensors inside its int8 artifacts while they run here."""
 
     def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the artifact in `folder` on tensors; yield what it computes inside for each.
+        """Run the artifact in `folder` on tensors; yield its quantized values for each.
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are.
+            folder: The folder of the artifact's files.
             source: The network's input.
-            tensors: As for `Runner.infer`; each is taken when its turn comes.
+            tensors: As for `Runner.infer`; each is read when it is needed.
 
         Yields:
-            The values of 8-bit integers by their names in the graph, as the artifact stores them:
-            uint8 or int8, in the graph's layout or flat; what the graph has as uint8 may be int8,
-            128 less.
+            The 8-bit tensors by their names in the graph, as the artifact stores them: uint8 or
+            int8, in the graph's layout or flat. A uint8 tensor of the graph may be int8, 128 less.
 
         Raises:
-            MissingTool: What runs the artifact here is not installed.
-            UserError: The artifact cannot be run on these.
+            MissingTool: The tool that runs the artifact is not installed.
+            UserError: The artifact cannot run on these tensors.
         """
         ...
 
 
 @runtime_checkable
 class FloatValueReader(Protocol):
-    """A backend whose artifacts of float32 can be looked into while they run here."""
+    """A backend that can read the tensors inside its float artifacts while they run here."""
 
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the artifact in `folder` on tensors; yield the floats that it computes inside.
+        """Run the artifact in `folder` on tensors; yield the float tensors inside it.
 
-        Arguments and errors are those of `QuantizedValueReader.inner_levels`.
+        Arguments and errors are those of `QuantizedValueReader.trace_quantized_values`.
 
         Yields:
             float32 by the names of values in the graph, or of outputs, in the graph's layout or
-            flat; other names are the artifact's own.
+            flat; other names are internal to the artifact.
         """
         ...
 
 
 @runtime_checkable
 class IsaChooser(Protocol):
-    """A backend that may be told which instructions its programs use here."""
+    """A backend whose programs can be limited to an instruction set of this machine."""
 
     def with_isa(self, target: Target, name: str) -> Self:
-        """Return the same, whose programs use the instruction set of a name.
+        """Return a copy whose programs use the instruction set with this name.
 
         Raises:
-            UserError: There is no such set, or no choice for the target (E0601). What this
-                processor lacks is refused once a program runs.
+            UserError: There is no such set, or no choice for the target (E0601). If this processor
+                does not support the set, the error comes when a program runs.
         """
         ...
 
 
 @runtime_checkable
 class Fetcher(Protocol):
-    """A backend that takes files from a package registry, once."""
+    """A backend that fetches files from a package registry, once."""
 
     def fetch(self, target: Target) -> None:
-        """Have here what building for a target takes from elsewhere.
+        """Fetch the files that building for a target needs.
 
         Args:
             target: One of the backend's.
 
         Raises:
-            MissingTool: It cannot be fetched.
+            MissingTool: They cannot be fetched.
         """
         ...
 
 
 @runtime_checkable
 class Approximator(Protocol):
-    """A backend some of whose float kernels round in more steps than sums of products do."""
+    """A backend with float kernels that round in more steps than sums of products do."""
 
     def get_exact_precision(self, precision: Precision) -> Precision | None:
-        """Return the precision that is built without them; None where none has them."""
+        """Return the precision that is built without them; None if this one has none."""
         ...
 
     def find_approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
-        """Return the nodes that they compute of a model after `passes`."""
+        """Return the nodes that such kernels compute, in a model after `passes`."""
         ...
 
     def compute_approximate_outputs(
         self, target: Target, model: Model, tensor: "np.ndarray"
     ) -> "Mapping[str, np.ndarray]":
-        """Return the raw outputs, by name, of such a model with such kernels.
+        """Return the raw outputs, by name, of a model computed with such kernels.
 
         Args:
             target: One of the backend's.

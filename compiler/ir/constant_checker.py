@@ -1,4 +1,4 @@
-"""Backends whose artifacts hold the network's weights: a protocol beside those of `backend`."""
+"""The protocol of backends that can check the constants in their artifacts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from tcc.compiler.ir.target import Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-UNKNOWN = "the network that it was built from is not known"
+UNKNOWN = "the network that it was built from is unknown"
 """Why a file was not compared."""
 MAX_DIFFERENCES = 1000
-"""Differences of one file that are kept: who reads more of them has the wrong network."""
+"""Differences of one file that are kept; with more, it is the wrong network."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantDifference:
-    """A constant tensor of a file that is not what the network gives.
+    """A constant tensor of a file that differs from the network's.
 
-    `layer` is the first that reads the tensor. `index` is the first that differs, with the `actual`
-    value and the `expected` one; `differing` is how many do.
+    `layer` is the first layer that reads the tensor. `index` is the first element that differs,
+    with the `actual` and the `expected` value; `differing` is the number of differing elements.
     """
 
     layer: str
@@ -34,18 +34,20 @@ class ConstantDifference:
     differing: int
 
     def __str__(self) -> str:
-        """Return where it is and what it holds."""
+        """Return the location and both values."""
         position = ", ".join(map(str, self.index))
-        rest_of_tensor = f", and {self.differing - 1:,} more of it" if self.differing > 1 else ""
+        rest_of_tensor = (
+            f"; {self.differing - 1:,} other elements differ" if self.differing > 1 else ""
+        )
         tensor_text = f"[{position}] is {self.actual}, not {self.expected}{rest_of_tensor}"
         return f"layer `{self.layer}`, tensor `{self.tensor}`{tensor_text}"
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantCheck:
-    """How the constants of one file of an artifact compare with those that the network gives.
+    """The comparison of the constants in one file of an artifact with the network's.
 
-    `problem` is what else makes the file another one, and `uncompared` why it was not compared.
+    `problem` is any other difference of the file, and `uncompared` why it was not compared.
     """
 
     file: str
@@ -57,13 +59,13 @@ class ConstantCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs; a file that was not compared says nothing."""
+        """Whether there is no difference; also true for a file that was not compared."""
         return not self.differences and not self.problem
 
 
 @dataclass
 class ConstantComparison:
-    """A file's constants while they are compared, one tensor after another."""
+    """The running comparison of a file's constants."""
 
     file: str
     tensors: int = 0
@@ -74,7 +76,7 @@ class ConstantComparison:
     def compare(
         self, layer: str, tensor: str, expected: "NDArray[Any]", actual: "NDArray[Any]"
     ) -> None:
-        """Compare a tensor that a layer reads, bit by bit."""
+        """Compare a tensor that a layer reads bit by bit."""
         import numpy as np
 
         self.tensors += 1
@@ -85,7 +87,7 @@ class ConstantComparison:
             return
         if expected.tobytes() == actual.tobytes():
             return
-        # By bytes: NaN is itself, and 0.0 and -0.0 differ.
+        # As bytes: NaN equals itself, and 0.0 and -0.0 differ.
         element_bytes = (expected.nbytes // max(expected.size, 1),)
         rows = [
             np.frombuffer(a.tobytes(), np.uint8).reshape(-1, *element_bytes)
@@ -101,19 +103,19 @@ class ConstantComparison:
             )
 
     def fail(self, problem: str) -> None:
-        """Note the first thing that makes the file another one."""
+        """Record a problem of the file; the first one is kept."""
         self.problem = self.problem or problem
 
     def finish(self, expected: bytes, actual: bytes, *, same_tools: bool) -> ConstantCheck:
-        """Return what was found, and whether the files' other bytes differ.
+        """Return the result, after comparing the files' other bytes.
 
         Args:
             expected: The file that the network gives.
             actual: The artifact's file.
-            same_tools: Whether the same releases wrote both, so that they have the same bytes.
+            same_tools: Whether the same tool versions wrote both, so that all bytes must be equal.
         """
         if same_tools and not self.differences and expected != actual:
-            self.fail("its constants are the network's, and other bytes of the file are not")
+            self.fail("its constants match the network, but other bytes of the file differ")
         return ConstantCheck(
             self.file, self.tensors, self.values, tuple(self.differences), self.problem
         )
@@ -121,10 +123,10 @@ class ConstantComparison:
 
 @dataclass(frozen=True, slots=True)
 class ConstantSources:
-    """What an artifact is built from, as far as that is known.
+    """The models that an artifact is built from, if they are known.
 
     `float_model` is the model after the target's passes, `integer_program` the integer program.
-    `same_tools`: the artifact was written by the releases that are here.
+    `same_tools`: the artifact was written by the installed tool versions.
     """
 
     float_model: Model | None
@@ -134,7 +136,7 @@ class ConstantSources:
 
     @property
     def start_model(self) -> Model | None:
-        """What a target that is no package is emitted from."""
+        """The model that is emitted for a target, except for packages."""
         return self.integer_program if self.precision.integer else self.float_model
 
 
@@ -149,13 +151,13 @@ class ConstantChecker(Protocol):
 
         Args:
             target: One of the backend's.
-            folder: Where the artifact's files are.
-            sources: What it is built from.
+            folder: The folder of the artifact's files.
+            sources: The models that it is built from.
 
         Yields:
-            What was found in each file that has constants.
+            The result for each file with constants.
 
         Raises:
-            MissingTool: What writes or reads the files is not here.
+            MissingTool: A tool that writes or reads the files is missing.
         """
         ...

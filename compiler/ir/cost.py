@@ -1,4 +1,4 @@
-"""What a graph costs: parameters, multiply-accumulates and memory, by layer and in all."""
+"""The costs of a graph: parameters, multiply-accumulates and memory, per layer and in total."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tcc.compiler.support.value_views import ValueView, count
 
 @dataclass(frozen=True, slots=True)
 class NodeCost:
-    """One node: what it reads, its result's shape, its multiply-accumulates for one image."""
+    """One node: its inputs, its output shape, and its multiply-accumulates for one image."""
 
     path: str
     op: str
@@ -26,9 +26,9 @@ class NodeCost:
 class Cost(ValueView):
     """Costs of a graph for one image, in fp32.
 
-    `params` counts trainable numbers, `buffers` others (running statistics), heads that only
-    training uses included; `macs` and `peak_bytes`, the largest sum of activations alive at
-    once, are those of inference.
+    `params` counts trainable numbers, `buffers` others (running statistics); both include outputs
+    that only training uses. `macs` and `peak_bytes` are those of inference; `peak_bytes` is the
+    largest sum of activations in use at the same time.
     """
 
     rows: tuple[NodeCost, ...]
@@ -47,14 +47,14 @@ class Cost(ValueView):
 
 
 def compute_cost(graph: Graph) -> Cost:
-    """Return the costs of a graph; weights that nodes share count once."""
+    """Return the costs of a graph; shared weights count once."""
     rows = []
     counted: set[str] = set()
     for node in graph.nodes:
         types = graph.get_input_types(node)
         new_params = [
-            # Shared weights are counted with the first node that has them, so that the rows add up
-            # to the whole.
+            # Shared weights count for the first node that has them, so that the rows add up to the
+            # total.
             p for name, p in zip(node.params, node.op.params(*types), strict=True)
             if name not in counted and p.trainable
         ]  # fmt: skip
@@ -81,16 +81,16 @@ def compute_cost(graph: Graph) -> Cost:
         total,
         buffers,
         sum(r.macs for r in rows if r.path in inference_names),
-        # Bytes of float32, whatever a target stores: targets say their own sizes.
+        # Bytes as float32; targets report the sizes that they store.
         4 * (total + buffers),
         compute_peak_bytes(inference),
     )
 
 
 def compute_peak_bytes(graph: Graph) -> int:
-    """Return the most bytes of activations alive at once, in the order of the nodes."""
-    # A linear scan over live ranges: what nobody reads counts until the first node is done, what is
-    # an output until the end.
+    """Return the most bytes of activations in use at the same time, in node order."""
+    # A linear scan over live ranges: an unread value lives until the first node is done, an output
+    # until the end.
     last_read = dict.fromkeys(graph.types, 0)
     for index, node in enumerate(graph.nodes):
         last_read |= dict.fromkeys(node.inputs, index)
@@ -101,7 +101,7 @@ def compute_peak_bytes(graph: Graph) -> int:
     for name, index in last_read.items():
         last_reads.setdefault(index, []).append(name)
     for index, node in enumerate(graph.nodes):
-        # A result is made while what it is made of is still there.
+        # A result is written while its inputs are still in use.
         alive[node.name] = node.type.nbytes
         total += node.type.nbytes
         peak = max(peak, total)

@@ -1,4 +1,4 @@
-"""The graph that every stage reads and returns; nothing here ever changes."""
+"""The graph that all stages use; it is immutable."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A value that comes from outside; `preprocess` says how an image becomes it."""
+    """An input value; `preprocess` defines how an image becomes it."""
 
     name: str
     type: TensorType
@@ -27,9 +27,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One use of an operation; its output bears its name, the path of its step in the spec.
+    """One use of an op. Its output has the node's name, which is the path of its step in the spec.
 
-    `params` names the weight tensors in the order of `op.params`; `at` is the step's place.
+    `params` names the weight tensors in the order of `op.params`; `at` is the step's span.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Node:
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     type: TensorType
-    # No part of what a node is: two specs that say the same on other lines have equal graphs.
+    # Not compared: specs that differ only in line numbers have equal graphs.
     at: Span = field(default=NOWHERE, compare=False)
 
     def __repr__(self) -> str:
@@ -47,9 +47,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A value that leaves the graph. `activation` is applied after it, by whoever runs it.
+    """An output of the graph. `activation` is applied after it, by whoever runs the graph.
 
-    `kind` is what the spec says of its meaning, if it says anything.
+    `kind` is the meaning that the spec gives it, if any.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Output:
 
     @property
     def meaning(self) -> OutputKind:
-        """What its values stand for: as the spec says, else as activation and labels tell."""
+        """The meaning of its values: from the spec, or else from activation and labels."""
         if self.kind is not None:
             return self.kind
         match self.activation:
@@ -75,10 +75,10 @@ class Output:
                 assert_never(self.activation)
 
 
-# Without slots, since a cached property keeps its value in the instance's `__dict__`.
+# Without slots, because a cached property stores its value in the instance's `__dict__`.
 @dataclass(frozen=True, repr=False)
 class Graph(ValueView):
-    """Nodes in an order in which each comes after its inputs."""
+    """Nodes in topological order: each comes after its inputs."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -96,9 +96,8 @@ class Graph(ValueView):
         """The nodes that read each value, in order."""
         readers_by_value: dict[str, list[Node]] = {name: [] for name in self.types}
         for node in self.nodes:
-            # Indexed once for all values: asking each node of each value would take quadratic time
-            # in networks of some thousand nodes.
-            # A node that reads a value twice is one reader of it.
+            # Indexed once for all values: otherwise large networks would take quadratic time.
+            # A node that reads a value twice is one reader.
             for value in dict.fromkeys(node.inputs):
                 readers_by_value[value].append(node)
         return {name: tuple(nodes) for name, nodes in readers_by_value.items()}
@@ -126,7 +125,7 @@ class Graph(ValueView):
             yield f"input {source.name}: {source.type.dtype} {source.type}{image}"
         for output in self.outputs:
             labels = f": {list_names(output.labels)}" if output.labels else ""
-            trained = ", in training alone" if output.train_only else ""
+            trained = ", only in training" if output.train_only else ""
             kind = f"{output.meaning}, activation {output.activation}{trained}"
             yield f"output {output.name}: {self.types[output.value]} {kind}{labels}"
 
@@ -137,7 +136,7 @@ class Graph(ValueView):
     def find_sole_reader(self, value: str) -> Node | None:
         """Return the one node that reads a value, if nothing else does."""
         readers = self.readers[value]
-        # An output is read from outside: what it holds has to stay, however few nodes read it.
+        # An output is also read from outside, so its value must stay.
         is_sole = len(readers) == 1 and all(value != o.value for o in self.outputs)
         return readers[0] if is_sole else None
 
@@ -162,10 +161,10 @@ Transform = Callable[[Model], Model]
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pure step from model to model that keeps what the model computes.
+    """A pure function from model to model that preserves what the model computes.
 
-    `bound` is the most that an output may move, relative to the outputs' largest magnitude (at
-    least 1); 0 is exact, to the bit. `doc` is the first line of what it says of itself.
+    `bound` is the largest change of an output, relative to the outputs' largest magnitude (at
+    least 1); 0 means bit-exact. `doc` is the first line of the function's docstring.
     """
 
     name: str
@@ -179,12 +178,12 @@ class Pass:
 
 
 def exact_pass(transform: Transform) -> Pass:
-    """Make a pass of a function that changes no bit of any output."""
+    """Make a pass from a function that changes no bit of any output."""
     return bounded_pass(0.0)(transform)
 
 
 def bounded_pass(bound: float) -> Callable[[Transform], Pass]:
-    """Make a pass of a function that rounds differently, within a bound."""
+    """Return a decorator for a pass that rounds differently, within a bound."""
 
     def make_pass(step: Transform) -> Pass:
         doc, _, _ = (step.__doc__ or "").partition("\n")
@@ -194,17 +193,17 @@ def bounded_pass(bound: float) -> Callable[[Transform], Pass]:
 
 
 class GraphError(AssertionError):
-    """A graph breaks its own rules: a fault of the compiler, never of the user."""
+    """A graph breaks its own rules: a bug in the compiler, never the user's mistake."""
 
 
 def verify(graph: Graph) -> Graph:
     """Return the graph if it is well formed.
 
-    Checked: names are unique, every value is defined before it is read, input counts fit the
-    ops, every type is what the op infers, and every output exists.
+    Checks that names are unique, that every value is defined before it is read, that input counts
+    fit the ops, that every type is what the op infers, and that every output exists.
 
     Raises:
-        GraphError: A rule is broken; the message names the node.
+        GraphError: A check fails; the message names the node.
     """
     problem = next(_find_problems(graph), None)
     if problem:
@@ -216,7 +215,7 @@ def _find_problems(graph: Graph) -> Iterator[str]:
     defined_types: dict[str, TensorType] = {}
     for source in graph.inputs:
         if source.name in defined_types:
-            yield f"two inputs are called {source.name}"
+            yield f"two inputs are named {source.name}"
         defined_types[source.name] = source.type
     for node in graph.nodes:
         yield from _find_node_problems(node, defined_types)
@@ -228,10 +227,10 @@ def _find_problems(graph: Graph) -> Iterator[str]:
     for output in graph.outputs:
         if output.value not in defined_types:
             yield f"output {output.name} is not defined"
-        # ONNX has one space of names for inputs, outputs and values (its IR, "Names Within a
-        # Graph"): such an output could not be written.
+        # ONNX has one namespace for inputs, outputs and values (its IR, "Names Within a Graph"):
+        # such an output could not be written.
         elif output.name in sources and output.name != output.value:
-            yield f"output {output.name} bears the name of an input"
+            yield f"output {output.name} has the name of an input"
 
 
 def _find_node_problems(node: Node, defined_types: Mapping[str, TensorType]) -> Iterator[str]:
@@ -243,14 +242,13 @@ def _find_node_problems(node: Node, defined_types: Mapping[str, TensorType]) -> 
         return
     min_inputs, max_inputs = node.op.arity
     if len(node.inputs) < min_inputs or (max_inputs is not None and len(node.inputs) > max_inputs):
-        # Nothing more is asked of a node whose inputs are wrong: `infer` may take their number for
-        # granted.
+        # Nothing else is checked then: `infer` may rely on the number of inputs.
         yield f"{node.name} has {len(node.inputs)} inputs"
         return
     types = tuple(defined_types[value] for value in node.inputs)
     try:
-        # Passes write types down as they make nodes: here they are worked out anew, so that one
-        # that is stale is found where it began and not in a target.
+        # Passes write types down when they make nodes. They are inferred again here, so that a
+        # stale one is reported here and not in a backend.
         inferred = node.op.infer(*types)
     except OpError as error:
         yield f"{node.name}: {error}"
@@ -264,20 +262,20 @@ def _find_node_problems(node: Node, defined_types: Mapping[str, TensorType]) -> 
 def make_node(
     name: str, op: Op, inputs: tuple[str, ...], types: tuple[TensorType, ...], at: Span = NOWHERE
 ) -> Node | None:
-    """Return the node of a word applied to inputs of given types; None where it is the identity.
+    """Return the node of an op applied to inputs of given types; None if it is the identity.
 
     Args:
-        name: What the node, and its value, is called.
-        op: The operation as written.
+        name: The name of the node and its value.
+        op: The op as written.
         inputs: The names of the values that it reads.
         types: Their types, in the same order.
-        at: The step's place in the text.
+        at: The step's span.
 
     Raises:
         OpError: The inputs do not fit the op.
     """
     resolved: Op | None = op.resolve(*types)
-    # A word may stand for nothing at all, as a resize to the size that is there does.
+    # Some steps do nothing, such as a resize to the current size.
     if resolved is None:
         return None
     output_type = resolved.infer(*types)

@@ -1,4 +1,4 @@
-"""What a spec has to say so that its network takes images, and the error of one that does not."""
+"""How a spec declares image inputs, and the error of a network that takes no images."""
 
 from tcc.compiler.support.diagnostics import Span, UserError, fail
 
@@ -6,10 +6,10 @@ _COLORS = {1: "gray", 3: "rgb"}
 
 
 def suggest_preprocess(shape: tuple[int, ...]) -> str | None:
-    """Return the line of a spec by which images become an input; None where none can.
+    """Return a line for a spec that makes an input accept images; None if no image fits.
 
     Args:
-        shape: The input's: channels, height and width of an image, or another.
+        shape: The input's shape, such as channels, height and width.
     """
     color = _COLORS.get(shape[0]) if len(shape) == 3 else None
     if color is None:
@@ -21,7 +21,7 @@ def suggest_preprocess(shape: tuple[int, ...]) -> str | None:
 
 
 def advise_preprocess(name: str, shape: tuple[int, ...]) -> str | None:
-    """Return what to add to a spec, as a sentence; None where no image can become the input."""
+    """Return what to add to a spec, as a sentence; None if no image can become the input."""
     line = suggest_preprocess(shape)
     if line is None:
         return None
@@ -29,16 +29,16 @@ def advise_preprocess(name: str, shape: tuple[int, ...]) -> str | None:
 
 
 def build_image_error(name: str, shape: tuple[int, ...], at: Span) -> UserError:
-    """Return the error of a network that is given images and takes none (E0625).
+    """Return the error of a network that gets images but takes none (E0625).
 
     Args:
         name: Its input's name.
         shape: Its input's shape.
-        at: The place of the network, or of the images.
+        at: The span of the network, or of the images.
     """
     dims = "x".join(map(str, shape))
     tensors = f"give tensors of {dims} in an .npz file"
     advice = advise_preprocess(name, shape)
     help = f"{advice}, and build again; or {tensors}" if advice else tensors
-    label = f"nothing says how an image becomes its input `{name}`, {dims}"
+    label = f"no `preprocess` defines how an image becomes its input `{name}`, {dims}"
     return fail("E0625", "this network does not take an image", at, label=label, help=help)

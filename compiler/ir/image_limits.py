@@ -1,6 +1,6 @@
-"""How large an image may be: the same on every target, whose C says it in the same words.
+"""Limits of image sizes, the same on every target; the C code has the same messages.
 
-They bound memory and time, not what images show: a file of 4 KB can unpack to gigabytes.
+They bound memory and time: a file of 4 KB can unpack to gigabytes.
 """
 
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
@@ -10,7 +10,7 @@ MAX_SIDE = 1 << 16
 MAX_PIXELS = 1 << 26
 """Most pixels of an image: 8192 x 8192."""
 MAX_ROWS_BYTES = 1 << 28
-"""Most bytes of the rows that a resize holds between its two passes: (source rows that are read) x
+"""Bytes of the rows that a resize keeps between its two passes: (source rows that are read) x
 (columns of the result that are kept) x channels. No other memory of preprocessing grows with the
 image."""
 TOO_LARGE = "the image is too large: at most 65536 pixels a side and 64 Mi in all are read"
@@ -18,12 +18,12 @@ TOO_COSTLY = "the image is too large for this resize: its rows would take more t
 
 
 def check(height: int, width: int, name: str) -> None:
-    """Refuse an image whose sides are too long, before any memory is taken.
+    """Refuse an image that is too large, before memory is allocated.
 
     Args:
         height: In pixels.
         width: In pixels.
-        name: What the image is called in the error.
+        name: The image's name in the error.
 
     Raises:
         UserError: It is too large (E0704).
@@ -33,18 +33,18 @@ def check(height: int, width: int, name: str) -> None:
 
 
 def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
-    """Refuse an image whose resize would hold too much.
+    """Refuse an image whose resize needs too much memory.
 
     Args:
         rows: Source rows that are read.
         columns: Columns of the result that are kept.
         channels: Channels of a pixel.
-        name: What the image is called in the error.
+        name: The image's name in the error.
 
     Raises:
-        UserError: It would (E0704).
+        UserError: It needs too much (E0704).
     """
-    # One byte each: rows are kept as 8-bit levels between the two passes, as Pillow keeps them.
+    # One byte each: rows are kept as 8-bit values between the two passes, as in Pillow.
     buffer_bytes = rows * columns * channels
     if buffer_bytes > MAX_ROWS_BYTES:
         label = f"{rows} rows of {columns} pixels: {buffer_bytes >> 20} MiB"
@@ -53,5 +53,5 @@ def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
 
 
 def make_size_error(name: str, label: str = "") -> UserError:
-    """Return the error of an image that is too large; `label` says how large."""
+    """Return the error of an image that is too large; `label` has its size."""
     return fail("E0704", TOO_LARGE, make_file_span(name), label=label, help="cut it into tiles")

@@ -1,4 +1,4 @@
-"""Measuring a runtime that works in this process: its time, and by how much the process grows."""
+"""Measure a runtime in this process: its time, and the growth of the process's memory."""
 
 import gc
 import re
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WARMUP_RUNS = 5
-"""Runs before those that count, the first of which is told."""
+"""Runs before the timed ones; the first of them is reported separately."""
 LOAD_RUNS = 5
-"""How often a model is loaded; the first time brings the runtime itself."""
+"""How often a model is loaded; the first time loads the runtime itself."""
 PROC_FOLDER = Path("/proc/self")
 T = TypeVar("T")
 
@@ -40,21 +40,20 @@ def measure(
     run: Callable[[T], object],
     task: tuple[Workload, Progress],
 ) -> Measurement:
-    """Return what it costs to load a model and run it.
+    """Return the costs of loading a model and running it.
 
     Args:
-        runtime: What runs it.
+        runtime: The name of the runtime.
         file: The model's file.
         source: The network's input.
-        load: Gives a session, anew each time.
+        load: Returns a new session each time.
         run: Runs a session once.
-        task: The workload, and who is told how far it is.
+        task: The workload, and the receiver of progress.
     """
     workload, progress = task
     start_bytes = _reset_peak()
     loading = measure_times(load, LOAD_RUNS, "load", progress)
-    # One more time: those that were timed are gone, and their memory is not counted with this
-    # one's.
+    # Load once more: the timed sessions are freed, so that only this one's memory counts.
     session = load()
     network = measure_times(lambda: run(session), workload.runs, "time", progress)
     growth = _read_peak() - start_bytes if start_bytes else None
@@ -67,13 +66,13 @@ def measure(
 def measure_times(
     work: Callable[[], object], count: int, stage: str, progress: Progress
 ) -> RunTimes:
-    """Return the times of some work, after a few runs that warm up.
+    """Return the times of some work, after a few warm-up runs.
 
     Args:
-        work: What is timed.
-        count: How many runs count.
-        stage: What progress calls it.
-        progress: Told how many runs are done.
+        work: The function to time.
+        count: The number of timed runs.
+        stage: The stage's name for progress.
+        progress: Receives how many runs are done.
 
     Returns:
         Milliseconds.
@@ -88,8 +87,8 @@ def measure_times(
 
 
 def _measure_preprocessing(source: Input, workload: Workload, progress: Progress) -> RunCost | None:
-    # Preprocessing is not part of a model's file here: it is timed by itself, as the device has to
-    # do it too.
+    # Here, preprocessing is not part of the model's file: it is timed separately, because the
+    # device has to do it too.
     image, contract = workload.image, source.preprocess
     if image is None or contract is None:
         return None
@@ -102,18 +101,18 @@ def _measure_preprocessing(source: Input, workload: Workload, progress: Progress
 
 
 def _reset_peak() -> int:
-    """Have the system count the peak anew; return what the process has now, 0 if it cannot tell."""
-    # Garbage of what ran before would be counted, or freed in between.
+    """Reset the system's peak of memory; return the current memory in bytes, 0 if unknown."""
+    # Garbage from before would be counted, or freed in between.
     gc.collect()
     with suppress(OSError):
-        # 5 resets the peak of the resident memory to what it is now: proc(5), since Linux 4.0.
+        # 5 resets the peak of resident memory to the current value: proc(5), since Linux 4.0.
         (PROC_FOLDER / "clear_refs").write_text("5")
         return _read_peak()
     return 0
 
 
-# The high-water mark of resident memory (proc(5), VmHWM): samples between runs would miss what a
-# run takes and gives back.
+# The high-water mark of resident memory (proc(5), VmHWM): sampling between runs would miss memory
+# that a run frees again.
 def _read_peak() -> int:
     with suppress(OSError):
         peak_match = re.search(

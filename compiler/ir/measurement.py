@@ -1,4 +1,4 @@
-"""What a target's artifact costs: the records that backends measure."""
+"""Records of the measured costs of an artifact."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workload:
-    """What is run to be measured.
+    """The work to measure.
 
     Attributes:
-        image: uint8 (height, width, 3), where the network takes images.
-        tensor: The input's shape: what the network itself takes.
-        runs: How many runs are timed, after as many as it takes to warm up.
+        image: uint8 (height, width, 3), if the network takes images.
+        tensor: float32 of the input's shape: the network's own input.
+        runs: How many runs are timed, after the warm-up runs.
         threads: How many threads share the work.
     """
 
@@ -31,13 +31,13 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoardTask:
-    """What is measured on a board.
+    """The work to measure on a board.
 
     Attributes:
-        board: Where it runs.
-        workload: What is timed.
-        cases: What the artifact is to answer, so that its answers can be compared.
-        runner: A program for the board that runs the artifact, where that is no program itself.
+        board: The board.
+        workload: The work to time.
+        cases: Inputs to answer, so that the outputs can be compared.
+        runner: A program for the board that runs the artifact, if it is not a program itself.
     """
 
     board: "Board"
@@ -48,7 +48,7 @@ class BoardTask:
 
 @dataclass(frozen=True, slots=True)
 class RunTimes:
-    """Milliseconds of `runs` runs, the median and the quartiles; `first` is the very first run."""
+    """Milliseconds of `runs` runs: the median and the quartiles; `first` is the very first run."""
 
     median: float
     low: float
@@ -59,7 +59,7 @@ class RunTimes:
 
 @dataclass(frozen=True, slots=True)
 class RunCost:
-    """What something costs, as far as it was measured: counted and modelled, or timed."""
+    """The cost of something, as far as it was measured: counted and modelled, or timed."""
 
     instructions: int | None = None
     cycles: int | None = None
@@ -68,7 +68,7 @@ class RunCost:
 
 @dataclass(frozen=True, slots=True)
 class LayerRunCost:
-    """A layer by the name of its result, the kernel that computes it, and what that costs."""
+    """A layer, named by its result, with the kernel that computes it and its cost."""
 
     name: str
     kernel: str
@@ -77,14 +77,14 @@ class LayerRunCost:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes, None where not known.
+    """Bytes; None if unknown.
 
     Attributes:
-        files: What the device has to hold: the program or the model's file.
+        files: Storage on the device: the program or the model's file.
         program: The program as loaded, with its weights and its static memory.
-        arena: Intermediate values, and what kernels and preprocessing work in.
-        arena_bound: The least that any places of these values need, alone.
-        peak: The most that the process took; for a runtime in this process, by how much it grew.
+        arena: Intermediate values, and buffers of kernels and preprocessing.
+        arena_bound: A lower bound for these values alone, for any memory plan.
+        peak: The peak of the process; for a runtime in this process, its growth.
     """
 
     files: int
@@ -96,15 +96,15 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What an artifact costs.
+    """The costs of an artifact.
 
     Attributes:
         how: What ran it.
         network: One run of the network, from input to raw outputs.
-        load: All that comes before the first input.
+        load: Everything before the first input.
         preprocess: From the image's bytes to the input.
-        layers: The parts of `network`, where they can be told apart.
-        caution: How far these numbers may be from a device's.
+        layers: The parts of `network`, if they can be measured separately.
+        caution: Why these numbers may differ from a device's.
     """
 
     how: str
@@ -118,8 +118,8 @@ class Measurement:
 
 def summarize_times(milliseconds: "list[float]", first_run: float) -> RunTimes:
     """Return the median and the quartiles of one or more runs; `first_run` is the cold one."""
-    # Numbers that were measured, none interpolated between two. The median is not moved by single
-    # runs that something else on the machine held up.
+    # Measured values, not interpolated between two. The median is robust against single runs that
+    # other work on the machine delayed.
     ordered = sorted(milliseconds)
     low, median, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
     return RunTimes(median, low, high, first_run, len(ordered))

@@ -1,4 +1,4 @@
-"""What numbers an artifact computes with, as its own file says, whatever is said of it."""
+"""The number types that an artifact computes with, read from its own file."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,26 +7,26 @@ from typing import assert_never
 
 
 class FloatInfluence(IntEnum):
-    """How layers that compute on floats bear on a value; the more, the larger."""
+    """How layers that compute in float affect a value; a larger value is a stronger effect."""
 
     NONE = 0
-    """None is before it: it is the same to the bit everywhere."""
+    """No such layer is before it: it is bit-exact everywhere."""
     UNROUNDED = 1
-    """It is a float that they computed, and no level is: sums of float32 may differ, no more."""
+    """A float that such layers computed, never quantized: only float32 sums may differ."""
     ROUNDED = 2
-    """Floats that they computed were rounded to levels before it, so that a last bit of a float
-    may have become another level, which layers behind it go on with."""
+    """Floats that such layers computed were quantized before it. A difference in a float's last bit
+    may have become another quantized value, with which later layers continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberTypes:
-    """The numbers between the layers of an artifact, and those that its constants are stored as.
+    """The number types between the layers of an artifact, and those of its constants.
 
-    `integers`: 8-bit levels go from layer to layer. `products`: some are multiplied as integers.
-    `floats`: some layer computes on floats that no definition of integers has. `constant_types`:
-    the types, by numpy's words, of the constants. `outputs`: how such layers bear on each output.
-    `float_operators`: the operators that give their floats, by name; None where the file names no
-    operator.
+    `integers`: layers exchange 8-bit quantized values. `products`: some are multiplied as integers.
+    `floats`: some layer computes in float without a bit-exact definition. `constant_types`: the
+    numpy type names of the constants. `outputs`: how such layers affect each output.
+    `float_operators`: the names of the operators that compute these floats; None if the file names
+    no operators.
     """
 
     integers: bool
@@ -37,28 +37,28 @@ class NumberTypes:
     float_operators: frozenset[str] | None = None
 
     def get_influence(self, output: str) -> FloatInfluence:
-        """Return how layers in float bear on an output: fully, where the file does not say."""
+        """Return how float layers affect an output: fully, if the file does not show it."""
         return self.outputs.get(
             output, FloatInfluence.ROUNDED if self.floats else FloatInfluence.NONE
         )
 
 
 class OperatorRole(Enum):
-    """What an operator of an artifact does, to who follows its floats."""
+    """What an operator of an artifact does with floats."""
 
-    REAL = "makes real numbers of levels"
-    MOVE = "puts numbers elsewhere"
-    COMPUTE = "computes on what it reads, floats or levels"
-    FUNCTION = "is part of a function on levels, defined to the bit, that has floats inside"
-    ROUND = "makes levels of floats"
+    REAL = "makes floats from quantized values"
+    MOVE = "moves numbers"
+    COMPUTE = "computes on its inputs, floats or quantized values"
+    FUNCTION = "is part of a bit-exact function on quantized values, with floats inside"
+    ROUND = "makes quantized values from floats"
 
 
 @dataclass
 class FloatTracer:
-    """Follows floats through an artifact's operators, which are told in their order.
+    """Follows floats through an artifact's operators, which are added in order.
 
-    `real` are the values that are real numbers and no levels: at first, the inputs that are; and
-    `computed` those of them that a layer computed, not read off levels.
+    `real` are the values that are floats, at first the float inputs. `computed` are those that a
+    layer computed; the others were dequantized.
     """
 
     real: set[Hashable]
@@ -68,15 +68,15 @@ class FloatTracer:
     def step(
         self, role: OperatorRole, inputs: Iterable[Hashable], outputs: Iterable[Hashable]
     ) -> bool:
-        """Take the next operator; return whether it gives floats that a layer computed.
+        """Add the next operator; return whether its outputs are floats that a layer computed.
 
         Args:
             role: What the operator does.
             inputs: The values that it reads.
-            outputs: Those that it gives.
+            outputs: The values that it writes.
         """
         inputs, outputs = tuple(inputs), tuple(outputs)
-        # What floats did to one input, they may have done to the result: the worst of them holds.
+        # The result is affected as strongly as its worst input.
         influence = max(map(self.get_influence, inputs), default=FloatInfluence.NONE)
         is_real = not self.real.isdisjoint(inputs)
         is_computed = not self.computed.isdisjoint(inputs)
@@ -86,16 +86,16 @@ class FloatTracer:
             case OperatorRole.MOVE:
                 pass
             case OperatorRole.COMPUTE:
-                # An operator on levels alone has a definition to the bit; only among floats is the
-                # order of sums the runtime's.
+                # An operator on quantized values alone is bit-exact; only on floats does the
+                # runtime choose the order of sums.
                 is_computed = is_real
                 influence = max(influence, FloatInfluence.UNROUNDED) if is_real else influence
             case OperatorRole.FUNCTION:
                 is_real = is_computed = False
             case OperatorRole.ROUND:
                 is_real = is_computed = False
-                # Rounding the floats of an input, which no layer computed, is the beginning of
-                # every integer program and the same everywhere.
+                # Quantizing the network's float input, which no layer computed, starts every
+                # integer program and is the same everywhere.
                 influence = FloatInfluence.ROUNDED if influence else influence
             case _:
                 assert_never(role)
@@ -105,5 +105,5 @@ class FloatTracer:
         return is_computed
 
     def get_influence(self, value: Hashable) -> FloatInfluence:
-        """Return how layers in float bear on a value."""
+        """Return how float layers affect a value."""
         return self.influences.get(value, FloatInfluence.NONE)

@@ -1,4 +1,4 @@
-"""What every operation must be able to say of itself."""
+"""The interface of operations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Array: TypeAlias = "NDArray[Any]"
-"""Numbers, with a leading batch axis where they are a value."""
+"""Numbers; values have a leading batch axis."""
 
 
 Family: TypeAlias = Literal["conv", "norm", "pool", "join", "layout", "activation"]
@@ -22,7 +22,7 @@ Family: TypeAlias = Literal["conv", "norm", "pool", "join", "layout", "activatio
 class OpError(ValueError):
     """The inputs do not fit the operation.
 
-    `label` says what was found, `help` what to do; the front end adds the place.
+    `label` describes the input, `help` the fix; the front end adds the location.
     """
 
     def __init__(self, code: str, message: str, label: str = "", help: str = "") -> None:
@@ -31,9 +31,9 @@ class OpError(ValueError):
 
 
 class Init(Enum):
-    """How a weight tensor is filled before training."""
+    """How a weight tensor is initialized before training."""
 
-    # torch writes it as `kaiming_uniform_(a=sqrt(5))`, whose bound is sqrt(6 / ((1 + a * a) *
+    # torch writes it as `kaiming_uniform_(a=sqrt(5))`, with the bound sqrt(6 / ((1 + a * a) *
     # fan-in)).
     KAIMING = "kaiming"  # uniform in +-sqrt(1 / fan-in), the default of torch's conv and linear
     ZEROS = "zeros"
@@ -44,7 +44,7 @@ class Init(Enum):
 class Param:
     """A weight tensor of an op: `<node>.<role>`; buffers are not trainable.
 
-    `fan_in` is the number of inputs one output element reads, for `Init.KAIMING`.
+    `fan_in` is the number of inputs that one output element reads, for `Init.KAIMING`.
     """
 
     role: str
@@ -62,7 +62,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A small literal tensor in a call, such as an axis list, or its rows."""
+    """A small literal tensor in a call: its elements, such as a list of axes, or its rows."""
 
     elements: tuple[int | float, ...] | tuple[tuple[int, ...], ...]
     dtype: str = "int64"
@@ -77,11 +77,10 @@ Argument = str | Const | None
 class Call:
     """One call of a function of another framework, as plain data.
 
-    An op's meaning there is a short sequence of calls; the last one's output is `y`.
-    For torch, `function` is looked up in `torch.nn.functional`, then `torch`; a call
-    that `trains` is given `training=` the module's mode; a `packed` call takes its
-    tensors as one list. For ONNX, `function` is the operator's name, and `extra_outputs` names its
-    further outputs.
+    An op is defined there as a short sequence of calls; the last one's output is `y`. For torch,
+    `function` is looked up in `torch.nn.functional`, then in `torch`. A call that `trains` gets the
+    module's mode as `training=`; a `packed` call gets its tensors as one list. For ONNX, `function`
+    is the operator's name, and `extra_outputs` names its further outputs.
     """
 
     function: str
@@ -94,46 +93,46 @@ class Call:
 
 
 class Op(ABC):
-    """An operation: its fields are its attributes, its methods what it means.
+    """An operation: its fields are its attributes, its methods define it.
 
-    Each method takes the types of the operation's inputs by position; an operation names
-    them in its own signature (a checker lets a base of `*_: Any` be narrowed so, and
-    the front end checks the count by `arity`). A type's shape has no batch axis: (channels,
-    height, width) of a map, (features,) of a vector. What runs has one, in front.
+    Each method takes the types of the inputs by position; an op names them in its own signature
+    (type checkers accept this for a base with `*_: Any`, and the front end checks the count with
+    `arity`). A type's shape has no batch axis: (channels, height, width) of a map, (features,) of a
+    vector. At run time there is a leading batch axis.
     """
 
     keyword: ClassVar[str]
-    """What the language calls it."""
+    """Its keyword in specs."""
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
-    """Fewest and most inputs; None is unbounded."""
+    """The lowest and highest number of inputs; None is unbounded."""
     family: ClassVar[Family] = "activation"
-    """What kind of step it is, which figures show by a colour."""
+    """The kind of step, which figures show as a colour."""
     onnx_operator: ClassVar[str] = ""
-    """The ONNX operator that is this op by itself, without weights, if there is one: it is imported
-    as this op. So are, for an activation, the operators of `onnx` where these are several."""
+    """The ONNX operator that equals this op, without weights; it is imported as this op. For an
+    activation that `onnx` writes as several operators, those are imported as it too."""
 
     @property
     def moves(self) -> bool:
-        """Whether the output holds numbers of the inputs and constants alone.
+        """Whether the output contains only numbers of the inputs and constants.
 
-        Then one scale fits all of them, and the op works on 8-bit levels as it is (see
+        Then one scale fits all of them, and the op works on quantized values unchanged (see
         `ExactIntegerOp`).
         """
         return False
 
     def resolve(self, *_: Any) -> "Op | None":
-        """Return the op that this word stands for, given input types; None is the identity."""
+        """Return the op that this keyword means, given input types; None is the identity."""
         return self
 
     @abstractmethod
     def infer(self, *_: Any, **__: Any) -> TensorType:
-        """Return the output's type, or raise OpError saying what does not fit."""
+        """Return the output's type, or raise OpError if the inputs do not fit."""
 
     def params(self, *_: Any, **__: Any) -> tuple[Param, ...]:
         """Return the weight tensors, in the order of `Node.params`, in PyTorch's layout.
 
-        A convolution's is (filters, channels / groups, height, width), a linear layer's (units,
-        features), that of one number a channel (channels,).
+        A convolution has (filters, channels / groups, height, width), a linear layer (units,
+        features), and a tensor with one number per channel (channels,).
         """
         return ()
 
@@ -143,24 +142,24 @@ class Op(ABC):
 
     @abstractmethod
     def torch(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Return the torch calls that are the float meaning all else is held against.
+        """Return the torch calls that define the op in float; all else is compared with them.
 
-        Their inputs `x0`, `x1` ... are the op's, (N, *shape), and weights go by role.
+        Their inputs `x0`, `x1` ... are the op's, (N, *shape); weights are named by role.
         """
 
     @abstractmethod
     def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Return the ONNX operators that mean the same, valid from opset 11 on.
+        """Return the equivalent ONNX operators, valid from opset 11 on.
 
-        Inputs are named as for `torch`; the batch axis may be open, so no literal holds it.
+        Inputs are named as for `torch`. The batch axis may be dynamic, so no literal contains it.
         """
 
     @classmethod
     def from_onnx(cls, attributes: Mapping[str, Any]) -> "Op":
-        """Return the op that `onnx_operator` with these attributes is; most have none.
+        """Return this op from the attributes of `onnx_operator`; most have none.
 
         Args:
-            attributes: Those that the file gives; floats in as few digits as float32 has.
+            attributes: The file's attributes; floats have the shortest digits of their float32.
         """
         return cls()
 
@@ -169,48 +168,48 @@ class Op(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
 
-# Beside `Op` and not in it: only what integer programs are made of has such a meaning.
+# Separate from `Op`: only the ops of integer programs have such a definition.
 class ExactIntegerOp(ABC):
-    """What an operation on 8-bit integers is as well: it has one result, the same to the bit."""
+    """An op that is also defined on 8-bit integers, with one bit-exact result."""
 
     @abstractmethod
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the output of inputs and weights.
+        """Return the output for inputs and weights.
 
         Args:
-            types: Those of the inputs, with their scales.
-            xs: The inputs (N, *shape), levels as int8 or uint8.
-            params: The weights, in the order and the shapes of `Op.params`.
+            types: The types of the inputs, with their scales.
+            xs: The inputs (N, *shape), quantized values as int8 or uint8.
+            params: The weights, in the order and with the shapes of `Op.params`.
 
         Returns:
-            The output (N, *shape), of the type that `infer` gives.
+            The output (N, *shape), of the type that `infer` returns.
         """
 
 
 class Alias(Op):
-    """A word that always resolves to another op, so that no graph holds it."""
+    """A keyword that always resolves to another op, so that no graph contains it."""
 
     @abstractmethod
     def resolve(self, *_: Any) -> Op | None:
-        """Return the op that this word stands for; None is the identity."""
+        """Return the op that this keyword means; None is the identity."""
 
     def infer(self, *_: Any, **__: Any) -> TensorType:
-        """Never called: the front end resolves the word away."""
+        """Never called: the front end resolves the keyword."""
         raise AssertionError(self)
 
     def torch(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Never called: the front end resolves the word away."""
+        """Never called: the front end resolves the keyword."""
         raise AssertionError(self)
 
     def onnx(self, *_: Any, **__: Any) -> tuple[Call, ...]:
-        """Never called: the front end resolves the word away."""
+        """Never called: the front end resolves the keyword."""
         raise AssertionError(self)
 
 
 def require_image_shape(input_type: TensorType, keyword: str) -> tuple[int, int, int]:
-    """Return C, H, W of a feature map, or raise OpError."""
+    """Return C, H, W of a feature map, or raise OpError for a vector."""
     if len(input_type.shape) != 3:
         raise OpError(
             "E0301",

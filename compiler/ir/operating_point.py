@@ -1,4 +1,4 @@
-"""How a network's raw outputs are read, where that was fitted after training."""
+"""Operating points: temperatures and thresholds for raw outputs, fitted after training."""
 
 from math import exp
 from typing import Annotated
@@ -8,14 +8,14 @@ from msgspec import Meta
 from tcc.compiler.support.json_records import OmitDefault, Record
 
 MAX_TEMPERATURE = 1000.0
-"""The largest temperature, and one over the least."""
+"""The largest temperature; its reciprocal is the smallest."""
 
 
 class FittingData(Record, frozen=True):
-    """What values were fitted on: images, by the digest of their set, and the program that ran.
+    """The data of a fit: the number of images, the digest of their set, and the program that ran.
 
-    `likelihood` is the mean negative logarithm of their classes' probabilities, at temperature 1
-    and at the one fitted; None where the output has no probabilities.
+    `likelihood` is the mean negative log-likelihood of the true classes, at temperature 1 and at
+    the fitted one; None if the output has no probabilities.
     """
 
     digest: str
@@ -25,13 +25,13 @@ class FittingData(Record, frozen=True):
 
 
 class ThresholdCheck(Record, frozen=True):
-    """How the threshold of class `label` does on images that it was not fitted to.
+    """How the threshold of class `label` performs on images that it was not fitted on.
 
-    Of `positives` images of the class, `detected` are taken for it; of `negatives` others,
-    `rejected` are not. `default_detected` and `default_rejected` are those of the rule without a
-    threshold: the largest output, or a probability of 0.5. `target` is the sensitivity that was
-    asked for, and None with another criterion. `at_least` is the exact lower bound of the
-    sensitivity with 95 % confidence, and `reached` whether it is the target or more.
+    Of `positives` images of the class, `detected` are assigned to it; of `negatives` others,
+    `rejected` are not. `default_detected` and `default_rejected` are the counts without a
+    threshold: the largest output, or a probability of 0.5. `target` is the requested sensitivity,
+    None with another criterion. `at_least` is the exact lower confidence bound of the sensitivity
+    at 95 %, and `reached` whether it is the target or more.
     """
 
     label: str
@@ -47,9 +47,10 @@ class ThresholdCheck(Record, frozen=True):
 
 
 class HeldOutCheck(Record, frozen=True):
-    """How an operating point does on images that it was not fitted to, by the digest of their set.
+    """How an operating point performs on images that it was not fitted on.
 
-    `likelihood` is as in `FittingData`, and `notice` what a user of the point must know.
+    `digest` is that of their set, `likelihood` is as in `FittingData`, and `notice` is a warning
+    for users of the point.
     """
 
     digest: str
@@ -60,13 +61,13 @@ class HeldOutCheck(Record, frozen=True):
 
 
 class OperatingPoint(Record, frozen=True):
-    """What is fitted of one output.
+    """The fitted temperature and thresholds of one output.
 
-    `thresholds` are log-odds, compared after the temperature: what reaches one is yes. Of a row of
-    classes there is one, that of class `positive`, which is taken where its log-odds reach it, and
-    else the best of the others; of decisions one each; or none, where the temperature alone holds.
-    `criterion` says how they were chosen, and `target` the sensitivity that was asked for. `judged`
-    is None in bundles of older versions.
+    `thresholds` are log-odds, compared after the temperature; a value that reaches its threshold is
+    positive. For exclusive classes there is one: class `positive` is chosen if its log-odds reach
+    it, otherwise the best of the others. For decisions there is one each. Without thresholds, only
+    the temperature applies. `criterion` is how they were chosen, and `target` the requested
+    sensitivity. `judged` is None in bundles of older versions.
     """
 
     output: str
@@ -81,8 +82,8 @@ class OperatingPoint(Record, frozen=True):
     @property
     def probabilities(self) -> tuple[float, ...]:
         """The thresholds as probabilities."""
-        # Two forms of the logistic function, each with an exponential of no positive number: `exp`
-        # ends at 709 for doubles, log-odds may be beyond.
+        # Two forms of the logistic function, neither of which takes `exp` of a positive number:
+        # doubles overflow above 709, and log-odds may be larger.
         return tuple(
             1 / (1 + exp(-threshold)) if threshold > 0 else exp(threshold) / (1 + exp(threshold))
             for threshold in self.thresholds

@@ -1,7 +1,7 @@
-"""Precisions: what an artifact computes with, as the compiler understands it.
+"""Precisions: what an artifact computes with.
 
-Backends own theirs and name them as they like; whoever builds, compares or judges an artifact asks
-what its precision is, never what it is called.
+Backends define their precisions and may name them freely. Code that builds, compares or measures an
+artifact asks for the properties of its precision, never for its name.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from typing import assert_never
 
 
 class Arithmetic(Enum):
-    """What an artifact multiplies and adds."""
+    """The arithmetic of an artifact."""
 
     FLOAT = "float"
-    """Floats, in an order of the target's own."""
+    """Floats, in an order of operations that the target chooses."""
     INTEGER = "integer"
-    """The integer program, whose results are the same to the bit everywhere."""
+    """The integer program, with bit-exact results everywhere."""
     SIMULATED = "simulated"
-    """The integer program with floats between its roundings, for tools that read it so."""
+    """The integer program with floats between its roundings, for tools that expect this form."""
     VENDOR = "foreign"
-    """Integers that the maker's own tool makes of floats by its own rules; ours foretell them."""
+    """Integers that a vendor toolchain makes from floats by its own rules; tcc predicts them."""
 
 
 class Storage(Enum):
-    """What a float network's weights are stored as, the finest first."""
+    """The type in which the weights of a float network are stored, from fine to coarse."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -31,7 +31,7 @@ class Storage(Enum):
 
     @property
     def rounded(self) -> bool:
-        """Whether these weights are not those of the spec to the bit."""
+        """Whether these weights differ from the spec's."""
         match self:
             case Storage.FLOAT32:
                 return False
@@ -43,10 +43,10 @@ class Storage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """One word after `--precision`, and what a target makes of a network at it.
+    """A precision of a target, as in `--precision`.
 
-    `weights` are those of float arithmetic. With `float_io`, the last layers of integer programs
-    give real numbers, else 8-bit integers.
+    `weights` is the storage of the weights of float arithmetic. With `float_io`, the last layers of
+    integer programs output floats, otherwise 8-bit integers.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Precision:
 
     @property
     def integer(self) -> bool:
-        """Whether the target is given the integer program, not the float model."""
+        """Whether the target is built from the integer program, not the float model."""
         match self.arithmetic:
             case Arithmetic.FLOAT | Arithmetic.VENDOR:
                 return False
@@ -68,7 +68,7 @@ class Precision:
 
     @property
     def exact(self) -> bool:
-        """Whether what it computes on integers is the integer program's own, to the bit."""
+        """Whether its integer results are bit-exact to the integer program."""
         match self.arithmetic:
             case Arithmetic.INTEGER:
                 return True
@@ -79,7 +79,7 @@ class Precision:
 
     @property
     def calibrated(self) -> bool:
-        """Whether it takes images to calibrate with."""
+        """Whether it needs images for calibration."""
         match self.arithmetic:
             case Arithmetic.FLOAT:
                 return False
@@ -90,11 +90,10 @@ class Precision:
 
     @property
     def full(self) -> bool:
-        """Whether it computes with the spec's own weights in floats: what others compare with."""
-        # Storage in float16 is no full precision, though it multiplies floats: its weights were
-        # rounded.
+        """Whether it computes in float with the spec's own weights: the baseline of others."""
+        # float16 storage does not count, although it multiplies floats: its weights are rounded.
         return not (self.calibrated or self.weights.rounded)
 
 
 FP32 = Precision("fp32", "float32 throughout, with the spec's own weights")
-"""What is built unless something else is asked for."""
+"""The default precision."""

@@ -1,4 +1,4 @@
-"""The printed form of a graph, which golden tests compare and `tcc show` prints."""
+"""The text form of a graph, which golden tests compare and `tcc show` prints."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from tcc.compiler.ir.types import TensorType
 
 
 def print_graph(graph: Graph) -> str:
-    """Return the graph as text, one node a line, in order."""
+    """Return the graph as text, one node per line, in order."""
     return "\n".join(_print_lines(graph)) + "\n"
 
 
@@ -26,8 +26,8 @@ def _print_node(graph: Graph, node: Node) -> str:
     inputs = ", ".join(f"%{input_name}" for input_name in node.inputs)
     attributes = node.op.attributes()
     attributes_text = ", ".join(f"{k}={_print_attribute(v)}" for k, v in attributes.items())
-    # Weights are named after their node but where a pass has nodes share them: only then is it
-    # said.
+    # Weights are named after their node unless a pass made nodes share them: only then they are
+    # printed.
     default_params = tuple(f"{node.name}.{graph.params[p].role}" for p in node.params)
     shared = "" if default_params == node.params else " params(" + ", ".join(node.params) + ")"
     braces = f" {{{attributes_text}}}" if attributes_text else ""
@@ -35,8 +35,8 @@ def _print_node(graph: Graph, node: Node) -> str:
 
 
 def _print_type(kind: TensorType) -> str:
-    """Return an element's type and the shape, with the scale of quantised integers."""
-    # Nine digits tell every float32 from its neighbours.
+    """Return an element type and the shape, with the scale of quantized integers."""
+    # Nine digits distinguish all float32 numbers.
     scale = "" if kind.scale is None else f" * {kind.scale:.9g}"
     return f"{kind.dtype}[{kind}]{scale}"
 

@@ -1,13 +1,13 @@
-"""One walk that replaces nodes, and the removal of what nothing reads any more.
+"""Replace nodes of a graph in one walk, and remove unused ones.
 
-A value keeps its name and its meaning through every rewrite: a node that swallows others bears
-the name of the last of them, so that stages can be compared value by value.
+A value keeps its name and its meaning through every rewrite: a node that absorbs others has the
+name of the last of them, so that stages can be compared value by value.
 
-The walk is linear in nodes and edges: one visit a node, in the graph's order, each by a rule that
-looks at few neighbours; who reads what is indexed once. A pass that needs a fixed point, such as
-folding chains, gets it in the same walk, since what is before a node is rewritten already: three
-layers in a row are folded by two visits. Patterns are Python's `match` on frozen nodes, for which a
-pattern language of its own would be a second notation for the same trees.
+The walk is linear in nodes and edges: it visits each node once, in graph order, with a rule that
+looks at few neighbours; readers are indexed once. A pass that needs a fixed point, such as folding
+chains, gets it in the same walk, because all nodes before the current one are already rewritten:
+folding three layers in a row takes two visits. Patterns are Python's `match` on frozen nodes; a
+separate pattern language would only be a second notation for the same trees.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,9 +39,9 @@ class ChainedOp:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """Another op stands in a node's place; `weights` are the values of its tensors, in order.
+    """Another op replaces a node; `weights` are the values of its tensors, in order.
 
-    Or a chain of them, of which the last bears the node's name.
+    With `chained_ops`, a chain of ops replaces it; the last one has the node's name.
     """
 
     op: Op
@@ -53,17 +53,17 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Bypass:
-    """Nothing stands in a node's place: its readers read `value` instead."""
+    """The node is removed: its readers read `value` instead."""
 
     value: str
 
 
 @dataclass(slots=True)
 class RewriteContext:
-    """What a rule may look at: the nodes before its own as rewritten already, and all weights.
+    """What a rule may read: the nodes before its own, already rewritten, and all weights.
 
-    `graph` is the graph before the walk, which alone knows all readers of a value; `rewritten`
-    holds the nodes so far, `types` and `weights` those of old and new values alike.
+    `graph` is the graph before the walk, with the readers of all its values. `rewritten` has the
+    nodes so far, `types` and `weights` those of old and new values.
     """
 
     graph: Graph
@@ -72,14 +72,14 @@ class RewriteContext:
     weights: "dict[str, NDArray[np.float32]]"
 
     def find_producer(self, value: str) -> Node | None:
-        """Return the node that makes a value; None for an input of the graph."""
+        """Return the node that computes a value; None for an input of the graph."""
         return self.rewritten.get(value)
 
     def find_sole_producer(self, node: Node) -> Node | None:
-        """Return the node that makes a node's only input, if nothing else reads that."""
+        """Return the node that computes a node's only input, if nothing else reads it."""
         if len(node.inputs) != 1:
             return None
-        # The walk's own values have no readers in the graph before it, and are nobody's alone.
+        # Values that the walk created have no readers in the original graph: they never match.
         reader = (
             self.graph.find_sole_reader(node.inputs[0])
             if node.inputs[0] in self.graph.types
@@ -93,18 +93,18 @@ class RewriteContext:
 
 
 Rule = Callable[[Node, RewriteContext], Replacement | Bypass | None]
-"""Says what becomes of a node, whose inputs are renamed already; None keeps it."""
+"""Returns the replacement of a node, whose inputs are already renamed; None keeps it."""
 
 
 def rewrite(model: Model, rule: Rule) -> Model:
-    """Return a model in which each node has become what the rule says, without dead nodes.
+    """Return a model in which a rule has replaced nodes, without dead nodes.
 
     Args:
-        model: What is rewritten; it stays as it is.
-        rule: Says what becomes of each node. It sees what is before a node as rewritten already.
+        model: The model to rewrite; it is not changed.
+        rule: Returns the replacement of each node. Nodes before it are already rewritten.
 
     Returns:
-        A model whose values of old names mean what they did, within the bound of the pass.
+        A model in which values keep their names and meaning, within the bound of the pass.
     """
     graph = model.graph
     context = RewriteContext(graph, {}, dict(graph.types), dict(model.weights))
@@ -116,12 +116,11 @@ def rewrite(model: Model, rule: Rule) -> Model:
             case None:
                 context.rewritten[node.name] = node
             case Bypass(value):
-                # Already the end of a chain: the node's inputs were renamed before the rule saw
-                # them.
+                # Already the end of a chain: the node's inputs were renamed before the rule ran.
                 renamed_values[node.name] = value
             case Replacement() as new:
                 _insert_chain(node, new, context, users)
-    # An output of a bypassed node reads what the node read: its own name stays.
+    # An output of a bypassed node reads the node's input; the output keeps its own name.
     outputs = tuple(replace(o, value=renamed_values.get(o.value, o.value)) for o in graph.outputs)
     nodes = tuple(context.rewritten.values())
     return eliminate_dead(Model(replace(graph, nodes=nodes, outputs=outputs), context.weights))
@@ -130,7 +129,7 @@ def rewrite(model: Model, rule: Rule) -> Model:
 def eliminate_dead(model: Model) -> Model:
     """Return a model without the nodes and weights that no output needs."""
     graph = eliminate_dead_nodes(model.graph)
-    # A pass may leave old weights behind; whoever writes a file takes all that are there.
+    # A pass may leave unused weights, which would otherwise be written to files.
     return Model(graph, {name: model.weights[name] for name in graph.params})
 
 
@@ -138,7 +137,7 @@ def eliminate_dead_nodes(graph: Graph) -> Graph:
     """Return a graph without the nodes that no output needs; its inputs stay."""
     needed = {output.value for output in graph.outputs}
     live_nodes = []
-    # Backwards, so that who reads a node was looked at before it.
+    # Backwards, so that the readers of a node come before it.
     for node in reversed(graph.nodes):
         if node.name in needed:
             needed.update(node.inputs)
@@ -151,14 +150,14 @@ def eliminate_dead_nodes(graph: Graph) -> Graph:
 
 
 def extract_inference_graph(graph: Graph) -> Graph:
-    """Return the part of a graph that artifacts contain: no train-only output, no dead node."""
+    """Return the part of a graph that artifacts contain: no train-only outputs, no dead nodes."""
     outputs = tuple(output for output in graph.outputs if not output.train_only)
     return eliminate_dead_nodes(replace(graph, outputs=outputs))
 
 
 def make_unused_name(name: str, used_names: Mapping[str, object]) -> str:
-    """Return a name for a new value that nothing else bears."""
-    # A prime cannot stand in a name of the language: no step of a spec is ever called so.
+    """Return an unused name for a new value."""
+    # A name in a spec cannot contain a prime, so it never matches a step.
     while name in used_names:
         name += "'"
     return name
@@ -167,7 +166,7 @@ def make_unused_name(name: str, used_names: Mapping[str, object]) -> str:
 def _insert_chain(
     node: Node, replacement: Replacement, context: RewriteContext, users: Mapping[str, set[str]]
 ) -> None:
-    """Put a chain of nodes in a node's place."""
+    """Replace a node by a chain of nodes."""
     name = ""
     for chained_op in (
         chain := (
@@ -176,8 +175,8 @@ def _insert_chain(
         )
     ):
         inputs = (name, *chained_op.extra_inputs) if name else replacement.inputs
-        # The last of a chain bears the node's name, since it has its meaning; the others get new
-        # ones.
+        # The last node of a chain has the original node's name, because it has its meaning; the
+        # others get new names.
         name = (
             node.name
             if chained_op is chain[-1]
@@ -197,8 +196,8 @@ def _insert_chain(
 
 
 def _make_unshared_name(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
-    """Return a name for a new tensor of a node that overwrites no other node's."""
-    # A tensor that other nodes share must keep its numbers for them.
+    """Return a name for a new tensor of a node that overwrites no other node's tensor."""
+    # A tensor that other nodes share must keep its values for them.
     while users.get(name, set()) - {node.name}:
         name += "'"
     return name

@@ -1,4 +1,4 @@
-"""Targets, and what is said of them: what they refuse, and what is made for them."""
+"""Targets, refused nodes, and the artifacts that are built for targets."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 MIN_COSINE = 0.98
-"""The cosine below which AXERA's manuals say to look for the reason. The papers' networks keep it,
-and calibration asks the same of integers of our own."""
+"""The cosine below which AXERA's manuals recommend an investigation. The papers' networks reach it,
+and calibration requires it of tcc's own int8 models too."""
 
 
 class LayerCosine(Record, frozen=True):
-    """The cosine similarity of what a layer gives after quantising with what it gave before."""
+    """The cosine similarity of a layer's output after and before quantization."""
 
     name: str
     cosine: float
 
 
 class NetworkPart(Record, frozen=True):
-    """A stretch of the network that runs in one place."""
+    """A part of the network that runs on one processor."""
 
     name: str
     processor: Literal["NPU", "CPU"] = msgspec.field(name="where")
 
 
 class ToolReport(Record, frozen=True):
-    """What a log says; `version` is empty where it does not say it.
+    """The content of a toolchain's log; `version` is empty if the log does not show it.
 
-    `stopped` is the command at which the log ends, where not all were done.
+    `stopped` is the last command in the log, if not all were completed.
     """
 
     tool: str
@@ -51,21 +51,21 @@ class ToolReport(Record, frozen=True):
     @property
     def low_outputs(self) -> tuple[LayerCosine, ...]:
         """The outputs below the threshold."""
-        # Not `<`: a cosine that is NaN, of an output that is all zeros say, is low as well.
+        # Not `<`: a cosine of NaN, for example of an output of zeros, is low as well.
         return tuple(output for output in self.outputs if not output.cosine >= MIN_COSINE)
 
     @property
     def on_cpu(self) -> tuple[str, ...]:
-        """The parts that the NPU did not take."""
+        """The parts that the NPU does not run."""
         return tuple(part.name for part in self.parts if part.processor == "CPU")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One word after `--target`.
+    """A target, as in `--target`.
 
-    Its backend is a `Builder` if it has precisions, and a `Runner` if it `runs`. What has no
-    precision is not built, only calibrated for.
+    Its backend is a `Builder` if it has precisions, and a `Runner` if it `runs`. A target without
+    precisions is not built; it can only be calibrated for.
     """
 
     name: str
@@ -74,18 +74,18 @@ class Target:
     aliases: tuple[str, ...] = ()
     calibrates: bool = False
     runs: bool = False
-    """Whether there is anything that runs its artifacts here; it may lack a tool."""
+    """Whether a tool can run its artifacts on this machine; it may not be installed."""
 
     def find_precision(self, name: str) -> Precision | None:
-        """Return the precision of a name, if the target is built at it."""
+        """Return the precision with a name, if the target supports it."""
         return next((precision for precision in self.precisions if precision.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A node that a target cannot run: what breaks a rule, what would fit, and the rule itself.
+    """A node that a target cannot run: the reason, how to fix it, and the violated rule.
 
-    A `rule` has its source, where documents of others are what says it.
+    `rule` includes its source if it comes from a vendor's document.
     """
 
     node: Node
@@ -96,7 +96,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A node that a target runs slowly, or else may not run, and why; as `Refusal` says it."""
+    """A node that a target runs slowly, or may not run, with the fields of a `Refusal`."""
 
     node: Node
     reason: str
@@ -106,10 +106,10 @@ class Remark:
 
 
 class Memory(Record, frozen=True):
-    """Bytes that a program has of a network: `arena` is all that changes while it runs.
+    """Memory of a program for a network, in bytes: `arena` is all that changes while it runs.
 
-    No arena could be smaller than `bound`, the values that are in use at once; `weights` are
-    constants of the program.
+    `bound` is a lower bound of the arena: the values that are in use at the same time. `weights`
+    are constants of the program.
     """
 
     arena: int
@@ -119,11 +119,11 @@ class Memory(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Files by relative path; the caller alone writes them. `executable` ones get the x bit.
+    """Files by relative path, which only the caller writes. `executable` ones get the x bit.
 
-    `compiled` is what a maker's own tool said where one was run, and `uncompiled` why none was;
-    `memory` what running takes, where that is known beforehand; `layers` what computes each layer,
-    where kernels of the target do.
+    `compiled` is the report of a vendor toolchain if it ran, and `uncompiled` why it did not.
+    `memory` is what a run needs, if known in advance; `layers` names the kernel of each layer, if
+    the target has such kernels.
     """
 
     files: Mapping[str, bytes]
@@ -136,13 +136,13 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PackageSources:
-    """What a package is made of, for a tool elsewhere that compiles it.
+    """The content of a package for a vendor toolchain on another machine.
 
     `float_model` is the model after the target's passes, `integer_program` the integer program.
-    `samples` gives what to calibrate with and `golden_inputs` the inputs of the bundle's goldens,
-    float32 of the input's
-    shape: grey levels where the input contract has one scale for all images, or what the network
-    reads. `name` is the bundle's. `compiles`: have the tool compile it, if it is here.
+    `samples` yields calibration data and `golden_inputs` are the inputs of the bundle's test
+    vectors, float32 of the input's shape: 8-bit pixel values if the input contract has one scale
+    for all images, otherwise the network's input. `name` is the bundle's. `compiles`: run the
+    toolchain, if it is installed.
     """
 
     float_model: Model
@@ -155,7 +155,7 @@ class PackageSources:
 
 @dataclass(frozen=True, slots=True)
 class ToolResults:
-    """What a tool's log says, and what it gave for goldens: raw outputs by golden and name."""
+    """A toolchain's report, and its raw outputs for the test vectors, by vector and name."""
 
     report: ToolReport
     outputs: "Mapping[str, Outputs]"

@@ -1,4 +1,4 @@
-"""What is known of a tensor before any data exists."""
+"""Types of tensors: shapes, element types and scales."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,10 +13,10 @@ Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 """Top, left, bottom, right."""
 OutputActivation = Literal["none", "softmax", "sigmoid"]
-"""What is applied to an output's raw values by whoever reads them."""
+"""The activation that whoever reads an output applies to its raw values."""
 OutputKind = Literal["classes", "decisions", "regression"]
-"""What an output's values stand for: classes of which one holds, decisions of which each holds or
-does not, or quantities."""
+"""The meaning of an output's values: exclusive classes, independent yes/no decisions, or
+quantities."""
 
 
 class DType(StrEnum):
@@ -39,7 +39,7 @@ class TensorType:
     """A shape without its batch axis, and the type of one element.
 
     An image or feature map is (channels, height, width), a vector (features,). The real value of
-    a quantised integer q is scale * q; `scale` is a float32.
+    a quantized integer q is scale * q; `scale` is a float32.
     """
 
     shape: Shape
@@ -48,26 +48,26 @@ class TensorType:
 
     @property
     def limits(self) -> Pair:
-        """The smallest and the largest number that an 8-bit integer element may hold."""
+        """The lowest and highest value of an 8-bit integer element."""
         match self.dtype:
             case DType.I8:
                 return (-128, 127)
             case DType.U8:
                 return (0, 255)
             case DType.F32 | DType.F16 | DType.I32:
-                raise UnhandledError("type of 8-bit integers", self.dtype.value)
+                raise UnhandledError("8-bit type", self.dtype.value)
             case _:
                 assert_never(self.dtype)
 
     def with_shape(self, shape: Shape) -> "TensorType":
-        """Return the type of another shape with elements of the same meaning."""
-        # One scale for a tensor (docs/decisions/0004-activations-per-tensor.md): moving its numbers
-        # keeps it.
+        """Return the type with another shape and elements of the same meaning."""
+        # A tensor has one scale (docs/decisions/0004-activations-per-tensor.md): moving its
+        # elements keeps it.
         return TensorType(shape, self.dtype, self.scale)
 
     @property
     def is_vector(self) -> bool:
-        """Whether there is one number a channel: a vector, or a map of one place."""
+        """Whether there is one number per channel: a vector, or a 1x1 map."""
         return self.elements == self.shape[0]
 
     @property
@@ -81,5 +81,5 @@ class TensorType:
         return self.elements * self.dtype.size
 
     def __str__(self) -> str:
-        """Shape as diagnostics and tables print it: `64x112x112`."""
+        """Return the shape as diagnostics and tables print it: `64x112x112`."""
         return "x".join(map(str, self.shape))

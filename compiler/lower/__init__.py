@@ -1,1 +1,1 @@
-"""From a graph to other frameworks."""
+"""Convert graphs to other frameworks: ONNX and PyTorch."""

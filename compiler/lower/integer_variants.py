@@ -1,8 +1,8 @@
-"""Integer programs that ONNX Runtime computes faster, or right, with the same results.
+"""Variants of integer programs that ONNX Runtime runs faster or exactly, with the same results.
 
-`pad_channels` puts zeros beside few channels. `convert_to_unsigned` has weights as uint8, right
-where products of mixed signs saturate. `replace_tables` has functions in floats in place of their
-tables: ONNX Runtime computes them in half the time that it takes to gather entries.
+`pad_channels` pads few channels with zeros. `convert_to_unsigned` stores weights as uint8, which is
+exact where products of mixed signs saturate. `replace_tables` computes functions in float instead
+of by table: ONNX Runtime takes half the time that it needs to gather entries.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ from tcc.compiler.ops.integer.float_forms import ERROR_SCALES, find_function_sca
 
 
 def replace_tables(model: Model) -> Model:
-    """Return the integer program with what tables hold computed where every level is the same."""
+    """Return the integer program with tables computed in float, where all results are equal."""
     nodes, weights = [], dict(model.weights)
     for node in model.graph.nodes:
         replacement = _replace_table(model, node)
@@ -34,11 +34,11 @@ def replace_tables(model: Model) -> Model:
 
 
 def _replace_table(model: Model, node: Node) -> Node | None:
-    """Return the node without a table, if there is a form of it."""
+    """Return the node without its table, or None if there is no such form."""
     if not isinstance(node.op, Table):
         return None
     (x,) = model.graph.get_input_types(node)
-    # A program that was read from a file may have other entries than its function.
+    # A program that was read from a file may have entries that differ from its function.
     if not np.array_equal(model.weights[node.params[0]], node.op.compute_table(x)):
         return None
     form = find_computed_form(node.op, x)
@@ -46,10 +46,10 @@ def _replace_table(model: Model, node: Node) -> Node | None:
 
 
 def find_computed_form(op: Table, x: TensorType) -> ComputedTable | None:
-    """Return what computes a table in floats; None where that may give another level.
+    """Return the op that computes a table in float; None if a quantized value might differ.
 
     Args:
-        op: The table, whose entries are its function's.
+        op: The table, with its function's entries.
         x: The type of its input.
     """
     y = op.infer(x)
@@ -63,17 +63,17 @@ def find_computed_form(op: Table, x: TensorType) -> ComputedTable | None:
 
 
 def convert_to_unsigned(model: Model) -> Model:
-    """Return the integer program with its weights as uint8 of zero point 128: the same results."""
+    """Return the integer program with uint8 weights of zero point 128; the results are equal."""
     weights = dict(model.weights)
     nodes = []
     for node in model.graph.nodes:
-        # Not by `isinstance`: what derives from it has a form of its own already.
+        # Not by `isinstance`: subclasses already have their own form.
         if type(node.op) is QConv:
             op = UnsignedQConv(**{f.name: getattr(node.op, f.name) for f in fields(QConv)})
             quantized_weights = np.asarray(model.weights[node.params[0]])
-            # By way of int16, since int8 ends below 128. The instruction that saturates, AVX2's
-            # `vpmaddubsw`, multiplies unsigned by signed bytes; where both are unsigned, ONNX
-            # Runtime's kernels widen them to 16 bits first.
+            # Through int16, because int8 ends below 128. AVX2's `vpmaddubsw` saturates when it
+            # multiplies unsigned by signed bytes; if both are unsigned, ONNX Runtime's kernels
+            # widen them to 16 bits first.
             weights[node.params[0]] = (quantized_weights.astype(np.int16) + 128).astype(np.uint8)
             node = replace(node, op=op)  # noqa: PLW2901
         nodes.append(node)
@@ -81,19 +81,18 @@ def convert_to_unsigned(model: Model) -> Model:
 
 
 LANES = 16
-"""Filters that ONNX Runtime needs to multiply windows where their pixels lie, rather than copies of
-them (`MlasConvSymPackWSize`). It multiplies 16 channels, each by its own filter, faster than 4."""
+"""Filters from which on ONNX Runtime multiplies windows in place rather than copies of them
+(`MlasConvSymPackWSize`). Depthwise, it multiplies 16 channels faster than 4."""
 MAX_JOINED_CHANNELS = 64
-"""Channels of branches that are joined with zeros between them: more would cost their reader more
-than their own convolutions save."""
+"""Channels of a concat of padded branches: with more, its reader would lose more than the branches'
+convolutions gain."""
 
 
 def pad_channels(model: Model) -> Model:
-    """Return the integer program whose convolutions have whole words of channels, and 16 filters.
+    """Return the integer program with convolutions padded to full words of channels and 16 filters.
 
-    What has fewer filters gets others of zeros where the readers' weights can be zero beside them.
-    Its value has `:wide` behind its name then; that of the program is made of it only for readers
-    of another kind.
+    Filters of zeros are added if the readers' weights for them can be zero. The padded value has
+    the suffix `:wide`; the original value is computed from it only for other readers.
     """
     work = _WideProgramBuilder(model.graph, model.weights, _find_wide_values(model.graph))
     for node in model.graph.nodes:
@@ -104,9 +103,9 @@ def pad_channels(model: Model) -> Model:
 
 @dataclass
 class _WideProgramBuilder:
-    """The program in the making; `wide_values` are the values with zeros beside their channels.
+    """The program under construction; `wide_values` are the values with zero channels added.
 
-    `channel_positions` says where the program's own channels are in these.
+    `channel_positions` are the indices of the original channels in them.
     """
 
     graph: Graph
@@ -121,7 +120,7 @@ class _WideProgramBuilder:
         self.types = {source.name: source.type for source in self.graph.inputs}
 
     def convert_node(self, node: Node) -> None:
-        """Add what a node becomes."""
+        """Add the replacement of a node."""
         if node.name in self.wide_values:
             if isinstance(node.op, Concat):
                 self._add_join(node)
@@ -149,7 +148,7 @@ class _WideProgramBuilder:
         self.types[node.name] = node.type
 
     def _add_join(self, node: Node) -> None:
-        """Add the same of the inputs with zeros beside them."""
+        """Add a concat of the padded inputs."""
         names = tuple(f"{n}{WIDE_SUFFIX}" if n in self.wide_values else n for n in node.inputs)
         kinds = [self.types[name] for name in names]
         starts = np.cumsum([0, *(kind.shape[0] for kind in kinds)])
@@ -163,7 +162,7 @@ class _WideProgramBuilder:
         self._add_node(replace(node, name=name, inputs=names, type=node.op.infer(*kinds)))
 
     def _add_convolution(self, node: Node, name: str) -> None:
-        """Add a convolution under a name, which says whether it gets filters of zeros."""
+        """Add a convolution under a name; another name than the node's means padded filters."""
         assert isinstance(node.op, QConv)
         value, dense = node.inputs[0], _is_dense(node)
         if value in self.wide_values:
@@ -194,9 +193,9 @@ class _WideProgramBuilder:
 
 
 def _find_wide_values(graph: Graph) -> frozenset[str]:
-    """Return the values that get zeros beside their channels."""
+    """Return the values that get zero channels."""
     candidates = frozenset(node.name for node in graph.nodes if _has_few_channels(graph, node))
-    # What one of them is bears on those before and behind it: who cannot be goes, until all can.
+    # Each decision affects the nodes before and after: remove candidates until all qualify.
     while True:
         remaining = frozenset(
             n.name
@@ -217,9 +216,9 @@ def _has_few_channels(graph: Graph, node: Node) -> bool:
 
 
 def _is_worth_padding(graph: Graph, node: Node, candidates: frozenset[str]) -> bool:
-    """Whether zeros beside a value's channels gain time, if all of `candidates` have them."""
-    # With a window, or a filter a channel, they save more than it takes to slice the map for others
-    # who read it.
+    """Whether padding a value's channels saves time, if all of `candidates` are padded."""
+    # Convolutions with a window, and depthwise ones, save more time than slicing the map for other
+    # readers takes.
     if _is_depthwise(graph, node):
         return node.inputs[0] in candidates
     if _is_dense(node) and _has_window(node):
@@ -233,13 +232,13 @@ def _is_worth_padding(graph: Graph, node: Node, candidates: frozenset[str]) -> b
 
 
 def _is_dense(node: Node) -> bool:
-    """Whether a node is a convolution each of whose filters reads all channels."""
-    # Not by `isinstance`: what derives from it has a form of its own already.
+    """Whether a node is a convolution with filters that read all channels."""
+    # Not by `isinstance`: subclasses already have their own form.
     return type(node.op) is QConv and node.op.conv.groups == 1
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:
-    """Whether a node is a convolution of one filter a channel."""
+    """Whether a node is a depthwise convolution with one filter per channel."""
     if type(node.op) is not QConv or _is_dense(node):
         return False
     return node.op.conv.groups == node.op.conv.filters == graph.get_input_types(node)[0].shape[0]
@@ -251,16 +250,16 @@ def _has_window(node: Node) -> bool:
 
 
 def find_slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Iterator[Remark]:
-    """Yield each table over the pixels of a map that a runtime does not compute in floats."""
+    """Yield each table over the pixels of a map that a runtime does not compute in float."""
     for node in graph.nodes:
         match node.op:
-            # One number a channel, as in gates, takes no time.
+            # One number per channel, as in gates, takes no time.
             case Table() as op if node.type.elements > node.type.shape[0]:
                 if is_computed(node, op):
                     continue
                 reason = (
-                    f"`{op.function.keyword}` of 8-bit levels is a table, whose entries are "
-                    "gathered"
+                    f"`{op.function.keyword}` of quantized values is a table lookup, and gathering "
+                    "its entries is slow"
                 )
-                help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
+                help = "the fp32 model may be faster: compare them with `tcc bench INT8 FP32`"
                 yield Remark(node, reason, help, "docs/measuring.md, int8 on x86", slow=True)

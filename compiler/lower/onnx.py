@@ -1,4 +1,4 @@
-"""A model as ONNX: named by the spec's paths, byte for byte the same every time."""
+"""A model as ONNX: names are paths of the spec, and the bytes are reproducible."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -15,15 +15,15 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.version import __version__
 
 MIN_OPSET, MAX_OPSET = 11, 21
-"""Opsets that can be asked for: from the one the ops are written for to the last that every ONNX
-Runtime the project allows (1.25 on) loads."""
+"""Opsets that can be requested: from the one that the ops are written for to the last that all
+supported releases of ONNX Runtime (1.25 on) load."""
 MIN_INTEGER_OPSET = 13
-"""The first opset whose operators all take 8-bit integers."""
+"""The first opset with 8-bit integers in all operators."""
 MAX_WEIGHT_BYTES = (1 << 31) - (1 << 24)
-"""Most bytes of weights: a protobuf file stays below 2 GiB, and the rest needs room as well."""
+"""Size limit of the weights: a protobuf file must be below 2 GiB, including everything else."""
 
 ONNX_TYPES = {DType.I8: "uint8"}
-"""Values of another type in ONNX: signed 8-bit integers are unsigned with the zero point 128."""
+"""Types that differ in ONNX: signed 8-bit integers are unsigned with the zero point 128."""
 
 
 def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
@@ -47,7 +47,7 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
 def lower_without_weights(
     graph: Graph, opset: int = 17, batch: int | None = None
 ) -> onnx.ModelProto:
-    """Return the same of a graph whose weights nobody has yet: tensors of a shape, without numbers.
+    """Return the same for a graph without weights: tensors have shapes but no values.
 
     Args:
         graph: The network, of floats or of integers.
@@ -69,8 +69,8 @@ def _lower_graph(
     _check_limits(graph, opset)
     names = compute_value_names(graph)
     types = {names[value]: kind for value, kind in graph.types.items()}
-    # An output bears the spec's name for it in the file; the value behind it takes that name too,
-    # so that no operator is needed where one value is one output.
+    # An output has its name from the spec; the value it reads gets the same name, so that no
+    # operator is needed if the value is only one output.
     outputs = {
         o.name: create_value_info(o.name, graph.types[o.value], batch) for o in graph.outputs
     }
@@ -80,7 +80,7 @@ def _lower_graph(
         for node in graph.nodes
         for onnx_node in _lower_node(graph, node, names, opset, literals)
     ]
-    # A value may be several outputs, or an input be one: each name needs an operator then.
+    # A value may be several outputs, or an input may be one: each name then needs an operator.
     nodes += [
         helper.make_node("Identity", [names[o.value]], [o.name], o.name)
         for o in graph.outputs
@@ -102,9 +102,8 @@ def _lower_graph(
 
 def _create_model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
-    # IR version and opset are two numbers: onnx would write the newest of the first whatever the
-    # second is.
-    # The oldest IR version that has the opset, so that no runtime refuses a file for its envelope.
+    # IR version and opset are separate numbers, and onnx would write its newest IR version. The
+    # oldest one with this opset is used, so that no runtime refuses the file for its IR version.
     return helper.make_model(
         body,
         opset_imports=imports,
@@ -122,24 +121,24 @@ def _check_limits(graph: Graph, opset: int) -> None:
         problem = "has no operators for 8-bit integers" if is_known else "is not supported"
         help = f"choose one from {min_opset} to {MAX_OPSET}; 17 is the default"
         raise fail("E0650", f"ONNX opset {opset} {problem}", make_file_span(graph.name), help=help)
-    # Told before a tensor is copied: protobuf fails only once it has put the message together.
+    # Checked before tensors are copied: protobuf would fail only after building the message.
     size = sum(p.dtype.size * int(np.prod(p.shape)) for p in graph.params.values())
     if size > MAX_WEIGHT_BYTES:
         message = f"{graph.name} is too large for an ONNX file"
         label = (
-            f"its weights take {size / 1e9:.2f} GB; a file holds {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
+            f"its weights take {size / 1e9:.2f} GB; the limit is {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
         )
         raise fail("E0450", message, make_file_span(graph.name), label=label)
 
 
 def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
-    """Have a model declare the values of a program that it has only with zeros beside them.
+    """Declare the original values of a program that a model computes only in padded form.
 
-    Without operators that compute them, which would run for nothing; `onnx_inspection` adds these.
+    No operators compute them, because they would run for nothing; `onnx_inspection` adds those.
 
     Args:
-        lowered: The model of the program with wide channels.
-        graph: The program without.
+        lowered: The model of the program with padded channels.
+        graph: The original program.
     """
     declared_names = {declared_value.name for declared_value in lowered.graph.value_info}
     lowered.graph.value_info.extend(
@@ -150,9 +149,9 @@ def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
 
 
 def compute_value_names(graph: Graph) -> Mapping[str, str]:
-    """Return what each value is called: an output's name, or its own where that is free."""
-    # ONNX has one space of names for all values of a graph, a spec has one for steps and one for
-    # outputs. Outputs and inputs, which users of a file ask for, keep theirs.
+    """Return each value's name in the file: an output's name, or its own if that is unused."""
+    # ONNX has one namespace for all values of a graph; a spec has one for steps and one for
+    # outputs. Outputs and inputs, which users of a file refer to, keep their names.
     reserved_names = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
     names = {i.name: i.name for i in graph.inputs}
     for output in graph.outputs:
@@ -171,10 +170,10 @@ def _lower_node(
     opset: int,
     literals: list[onnx.TensorProto],
 ) -> Iterator[onnx.NodeProto]:
-    """Yield the operators of one node; its literal tensors join `literals`."""
+    """Yield the operators of one node; its literal tensors are appended to `literals`."""
     types = graph.get_input_types(node)
-    # Ops say their operators with roles and places (`weight`, `x0`); here they become the graph's
-    # names. What lies between two operators of one node is called after it.
+    # Ops define their operators with roles and positions (`weight`, `x0`), which are replaced by
+    # the graph's names. Values between two operators of a node are named after the node.
     roles = (param.role for param in node.op.params(*types))
     local = {f"x{i}": names[value] for i, value in enumerate(node.inputs)}
     local |= dict(zip(roles, node.params, strict=True))
@@ -187,14 +186,14 @@ def _lower_node(
         for position, argument in enumerate(call.inputs):
             match argument:
                 case None:
-                    # ONNX's way to leave out an optional input that others follow.
+                    # In ONNX, an empty name omits an optional input before others.
                     inputs.append("")
                 case str():
                     inputs.append(local[argument])
                 case Const():
                     inputs.append(f"{node.name}:{call.output}.{position}")
-                    # Literals become initialisers beside the weights: a file has its constants in
-                    # one form.
+                    # Literals become initializers like the weights, so that a file has one kind of
+                    # constants.
                     literals.append(_create_literal(argument, inputs[-1]))
         local |= output_names
         yield helper.make_node(
@@ -209,14 +208,13 @@ def _create_literal(const: Const, name: str) -> onnx.TensorProto:
 
 def _iterate_initializers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
     for name in graph.params:
-        # Raw bytes in little-endian order, which is one form for every type and the same every
-        # time.
+        # Raw little-endian bytes: one reproducible form for every type.
         yield numpy_helper.from_array(np.ascontiguousarray(model.weights[name]), name)
 
 
 def _iterate_unfilled_initializers(graph: Graph) -> Iterator[onnx.TensorProto]:
     for name, param in graph.params.items():
-        # Said to lie in another file, which inferring shapes does not open.
+        # Declared as external data, which shape inference does not open.
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(param.dtype.value))
         yield onnx.TensorProto(
             name=name, dims=param.shape, data_type=kind, data_location=onnx.TensorProto.EXTERNAL
@@ -224,7 +222,7 @@ def _iterate_unfilled_initializers(graph: Graph) -> Iterator[onnx.TensorProto]:
 
 
 def create_value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.ValueInfoProto:
-    """Return what a model says of a value: its name and its type, in batches.
+    """Return a model's declaration of a value: its name and its type, with a batch axis.
 
     Args:
         name: The value's name in the file.
@@ -234,6 +232,6 @@ def create_value_info(name: str, kind: TensorType, batch: int | None = None) -> 
     element_type = helper.np_dtype_to_tensor_dtype(
         np.dtype(ONNX_TYPES.get(kind.dtype, kind.dtype.value))
     )
-    # A name and no empty dimension: all values with it are then known to have batches of one size.
+    # A named dimension, not an empty one: all values with that name have the same batch size.
     axis = "N" if batch is None else batch
     return helper.make_tensor_value_info(name, element_type, [axis, *kind.shape])

@@ -1,4 +1,4 @@
-"""The constants of an ONNX file beside those of the file that the network gives."""
+"""Compare the constants of an ONNX file with those of the file that the network gives."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,26 +11,26 @@ from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantComparison
 
 
 def compare(file: str, expected: bytes, actual: bytes, *, same_tools: bool) -> ConstantCheck:
-    """Return how a file compares with the one that the network gives.
+    """Return the comparison of a file with the one that the network gives.
 
     Args:
-        file: What the file is called in what is reported.
+        file: The file's name in the report.
         expected: The file that the network gives.
         actual: The artifact's file.
-        same_tools: Whether the same releases wrote both.
+        same_tools: Whether the same tool versions wrote both.
     """
     comparison = ConstantComparison(file)
     expected_graph = onnx.load_model_from_string(expected).graph
     try:
         actual_graph = onnx.load_model_from_string(actual).graph
     except Exception:  # protobuf has exception types of its own
-        return ConstantCheck(file, problem="it is no ONNX file")
+        return ConstantCheck(file, problem="it is not an ONNX file")
     layers = _find_readers(expected_graph)
     constants = {tensor.name: tensor for tensor in actual_graph.initializer}
     for tensor in expected_graph.initializer:
         layer = layers.get(tensor.name, tensor.name)
         if tensor.name not in constants:
-            comparison.fail(f"tensor `{tensor.name}` of layer `{layer}` is not there")
+            comparison.fail(f"tensor `{tensor.name}` of layer `{layer}` is missing")
             continue
         actual_values = _decode_tensor(constants.pop(tensor.name))
         if actual_values is None:
@@ -38,7 +38,7 @@ def compare(file: str, expected: bytes, actual: bytes, *, same_tools: bool) -> C
             continue
         comparison.compare(layer, tensor.name, numpy_helper.to_array(tensor), actual_values)
     for name in constants:
-        comparison.fail(f"it has a tensor `{name[:40]}` that the network has not")
+        comparison.fail(f"it has a tensor `{name[:40]}` that the network does not have")
     _compare_operators(comparison, expected_graph, actual_graph)
     return comparison.finish(expected, actual, same_tools=same_tools)
 
@@ -46,7 +46,7 @@ def compare(file: str, expected: bytes, actual: bytes, *, same_tools: bool) -> C
 def _compare_operators(
     comparison: ConstantComparison, expected: onnx.GraphProto, actual: onnx.GraphProto
 ) -> None:
-    """Compare operators in their order, with the numbers that they hold themselves."""
+    """Compare operators in order, including the numbers in their attributes."""
     for expected_node, actual_node in zip(expected.node, actual.node, strict=False):
         layer = _get_layer(expected_node)
         if expected_node != actual_node:
@@ -62,7 +62,7 @@ def _compare_attributes(
     expected_node: onnx.NodeProto,
     actual_node: onnx.NodeProto,
 ) -> None:
-    """Compare the tensors in an operator's attributes; anything else is another operator."""
+    """Compare the tensors in an operator's attributes; any other difference is a problem."""
     actual_attributes = {attribute.name: attribute for attribute in actual_node.attribute}
     known_differences = len(comparison.differences)
     for attribute in expected_node.attribute:
@@ -72,7 +72,7 @@ def _compare_attributes(
             if array is not None:
                 comparison.compare(layer, attribute.name, numpy_helper.to_array(attribute.t), array)
     if len(comparison.differences) == known_differences:
-        comparison.fail(f"operator {expected_node.op_type} of layer `{layer}` is another one")
+        comparison.fail(f"operator {expected_node.op_type} of layer `{layer}` differs")
 
 
 def _find_readers(graph: onnx.GraphProto) -> Mapping[str, str]:
@@ -89,7 +89,7 @@ def _get_layer(node: onnx.NodeProto) -> str:
 
 
 def _decode_tensor(tensor: onnx.TensorProto) -> NDArray[Any] | None:
-    """Return a tensor's values; None where it has none, or says that they are in another file."""
+    """Return a tensor's values; None if it has none, or refers to another file."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Constants of an ONNX file written once: equal ones, and those of one number."""
+"""Store constants of an ONNX file once: equal ones, and those filled with one number."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,19 +7,19 @@ import onnx
 from onnx import helper, numpy_helper
 
 MIN_FILL_BYTES = 512
-"""From so many bytes on, a constant of one number is larger than an operator that fills a shape."""
+"""Bytes from which on a constant with one number is larger than an operator that fills a shape."""
 
 
 def merge_constants(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
-    """Return a file in which equal constants are one; of those the first keeps its name.
+    """Return a file in which equal constants are merged; the first one's name is kept.
 
-    With `fill`, operators fill large constants of one number. Runtimes do so when they load the
-    file, and what reads them reads what it read before.
+    With `fill`, operators fill large constants that have one number. Runtimes run them when they
+    load the file, and readers get the same values as before.
     """
     merged = onnx.ModelProto()
     merged.CopyFrom(model)
-    # Linear: constants are compared by their bytes in a dictionary, operators are renamed in one
-    # walk.
+    # Linear: constants are looked up by their bytes in a dictionary, and operators are renamed in
+    # one walk.
     graph = merged.graph
     constants, names = _find_distinct(graph.initializer, _find_unmergeable(graph))
     fills = (
@@ -27,7 +27,7 @@ def merge_constants(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
     )
     shapes, shape_names = _find_distinct(shape for _, shape in fills)
     filled = {tensor.name for tensor, _ in fills}
-    # Fills stand first: they read constants alone, and everything may read them.
+    # Fills come first: they read only constants, and every operator may read them.
     operators = [
         _create_fill(tensor, shape_names.get(shape.name, shape.name)) for tensor, shape in fills
     ]
@@ -41,10 +41,10 @@ def merge_constants(model: onnx.ModelProto, *, fill: bool) -> onnx.ModelProto:
 
 
 def _find_unmergeable(graph: onnx.GraphProto) -> frozenset[str]:
-    """Return the constants of int8, and the scales with which they are made floats.
+    """Return the int8 constants, and the scales that dequantize them.
 
-    ONNX Runtime makes them unsigned where a processor needs it, names the results after them, and
-    does not load a file in which it would do so twice.
+    ONNX Runtime makes them unsigned if the processor needs it, and names the results after them. A
+    file in which it would do so twice for one constant does not load.
     """
     signed = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
     dequantized_inputs = (
@@ -56,7 +56,7 @@ def _find_unmergeable(graph: onnx.GraphProto) -> frozenset[str]:
 def _find_distinct(
     tensors: Iterable[onnx.TensorProto], unmergeable: frozenset[str] = frozenset()
 ) -> tuple[list[onnx.TensorProto], dict[str, str]]:
-    """Return the first of equal tensors, in order, and its name by the others' names."""
+    """Return the distinct tensors in order, and a map from the other names to theirs."""
     distinct_tensors: list[onnx.TensorProto] = []
     tensors_by_content: dict[bytes, onnx.TensorProto] = {}
     names: dict[str, str] = {}
@@ -66,8 +66,8 @@ def _find_distinct(
         bare.ClearField("name")
         representative = tensor
         if tensor.name not in unmergeable:
-            # The whole message but for its name: two constants of equal bytes and other shapes or
-            # types stay apart.
+            # The entire message without its name: constants with equal bytes but other shapes or
+            # types stay separate.
             representative = tensors_by_content.setdefault(
                 bare.SerializeToString(deterministic=True), tensor
             )
@@ -79,10 +79,10 @@ def _find_distinct(
 
 
 def _iterate_fillable(tensors: Iterable[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
-    """Yield large constants of one number; of equal ones of int8 the first alone.
+    """Yield large constants with one number; of equal int8 ones only the first.
 
-    ONNX Runtime makes one of equal fills, and does not load a file in which it would then make
-    one constant unsigned twice.
+    ONNX Runtime merges equal fills. A file in which it would then make one constant unsigned twice
+    does not load.
     """
     seen_keys = set()
     for tensor in filter(_is_one_number, tensors):
@@ -97,7 +97,7 @@ def _is_one_number(tensor: onnx.TensorProto) -> bool:
     values = numpy_helper.to_array(tensor)
     if values.nbytes < MIN_FILL_BYTES:
         return False
-    # By bits: 0.0 is not -0.0, and NaN is itself.
+    # By bits: 0.0 differs from -0.0, and NaN equals itself.
     elements = np.frombuffer(values.tobytes(), np.uint8).reshape(values.size, -1)
     return bool((elements == elements[0]).all())
 

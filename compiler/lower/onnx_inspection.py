@@ -1,4 +1,4 @@
-"""What numbers an ONNX model of ours computes with."""
+"""Inspect ONNX models that tcc wrote: number types, and intermediate outputs."""
 
 from collections.abc import Container, Iterator, Mapping
 
@@ -10,47 +10,48 @@ from tcc.compiler.ir.number_types import FloatTracer, NumberTypes, OperatorRole
 
 
 def check_control_flow(data: bytes) -> None:
-    """Refuse a model with control flow: tcc writes none, and no limit of the runtime ends a loop.
+    """Refuse a model with control flow: tcc writes none, and the runtime does not limit loops.
 
     Raises:
-        ValueError: It has some, in an operator with a graph of its own or a function.
-        google.protobuf.message.DecodeError: It is no ONNX model.
+        ValueError: It has an operator with a graph, or a function.
+        google.protobuf.message.DecodeError: It is not an ONNX model.
     """
     model = onnx.load_model_from_string(data)
-    # The type that is said and the field that is there are both looked at: a forged file may set
-    # one without the other, and what reads it later may go by either.
+    # The declared type and the field are both checked: a forged file may set one without the other,
+    # and a later reader may use either.
     inner = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
     for node in model.graph.node:
         if any(attribute.type in inner or attribute.HasField("g") for attribute in node.attribute):
-            raise ValueError(f"it has control flow, `{node.op_type[:40]}`: no model of tcc has any")
+            raise ValueError(f"it has control flow (`{node.op_type[:40]}`): tcc writes none")
     # Functions of a model may call each other, and unfold to any size.
     if model.functions:
-        raise ValueError("it has functions of its own: no model of tcc has any")
+        raise ValueError("it defines functions: tcc writes none")
 
 
 PRODUCT_OPS = frozenset({"QLinearConv", "ConvInteger"})
 QUANTIZED_OPS = PRODUCT_OPS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
-"""Operators that only models with 8-bit levels between layers have."""
+"""Operators that only models with 8-bit values between layers have."""
 MOVE_OPS = frozenset({"Flatten", "Identity", "Reshape", "Transpose"})
-"""What leaves floats as they are: flattening, shuffling of channels, and their opposites."""
+"""Operators that only move floats: flattening, channel shuffling, and their inverses."""
 _FLOAT = onnx.TensorProto.FLOAT
 INTEGERS, FLOATS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8), (_FLOAT,)
-"""What of a model is looked into: values of 8-bit integers, or of float32."""
+"""Element types that can be traced: 8-bit integers, or float32."""
 WIDE_SUFFIX = ":wide"
-"""Ends the name of a value with zeros beside the channels of the value that is called the rest."""
+"""The suffix of a padded value, after the name of the original value."""
 ElementTypes = tuple[int, ...]
 
 
 def find_number_types(data: bytes) -> NumberTypes:
-    """Return what a model computes with.
+    """Return the number types that a model computes with.
 
-    Floats that are levels, by `Cast` or a marked `DequantizeLinear` at scale 1, belong to the
-    definition of an operation on integers; those of an input, or of another, are a layer's own.
+    Floats that carry quantized values, from `Cast` or a marked `DequantizeLinear` with scale 1, are
+    part of an integer op's definition. Those of an input, or of another `DequantizeLinear`, are
+    float values.
 
     Raises:
-        google.protobuf.message.DecodeError: It is no ONNX model.
+        google.protobuf.message.DecodeError: It is not an ONNX model.
     """
-    # What the manifest says of a file is not believed: these are the file's own operators
+    # The manifest's statements about a file are not trusted: these are the file's own operators
     # (docs/decisions/0012-bundles-with-goldens.md).
     graph = onnx.load_model_from_string(data).graph
     kinds = {node.op_type for node in graph.node}
@@ -68,25 +69,25 @@ def find_number_types(data: bytes) -> NumberTypes:
 
 
 def add_inner_outputs(data: bytes, kinds: ElementTypes) -> tuple[bytes, tuple[str, ...]]:
-    """Return a model that gives all its values of some types too, and their names.
+    """Return a model that also outputs all its values of some types, and their names.
 
     Raises:
-        google.protobuf.message.DecodeError: It is no ONNX model.
+        google.protobuf.message.DecodeError: It is not an ONNX model.
     """
     graph = onnx.load_model_from_string(data).graph
-    # As further outputs of a network that is otherwise the same: keeping all values would be
-    # another way to run it (docs/decisions/0029-saturation.md). Repeated fields go on where
-    # a message is followed by another of its kind.
+    # They become outputs of an unchanged network: keeping all values would be another way to run it
+    # (docs/decisions/0029-saturation.md). In protobuf, appending a second message extends the
+    # repeated fields of the first.
     return data + build_inner_outputs(data, kinds), tuple(
         inner_value.name for inner_value in _list_inner_values(graph, kinds)
     )
 
 
 def build_inner_outputs(data: bytes, kinds: ElementTypes = INTEGERS) -> bytes:
-    """Return what makes outputs of a model's values of some types when it is appended.
+    """Return bytes that, appended to a model, make its values of some types outputs.
 
     Raises:
-        google.protobuf.message.DecodeError: It is no ONNX model.
+        google.protobuf.message.DecodeError: It is not an ONNX model.
     """
     graph = onnx.load_model_from_string(data).graph
     output_names, producers = {output.name for output in graph.output}, _index_producers(graph)
@@ -127,9 +128,9 @@ def _index_producers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
 def _add_narrow_value(
     value: onnx.ValueInfoProto, wide: onnx.NodeProto, graph: onnx.GraphProto
 ) -> None:
-    """Add what makes a declared value where there is one with zeros beside its channels."""
+    """Add the operator that computes a declared value from its padded form."""
     if wide.op_type == "Concat":
-        # Of declared values in their turn, whose channels are zeros apart in it.
+        # From its declared inputs, because zeros separate their channels in the padded concat.
         inputs = [name.removesuffix(WIDE_SUFFIX) for name in wide.input]
         graph.node.append(helper.make_node("Concat", inputs, [value.name], value.name, axis=1))
         return
@@ -149,7 +150,7 @@ def _is_one(tensor: onnx.TensorProto) -> bool:
 def _get_role(node: onnx.NodeProto, ones: Container[str]) -> OperatorRole:
     match node.op_type:
         case "DequantizeLinear":
-            # Of a function on levels (`ops.integer.base.floats`), or a layer's real numbers.
+            # Marked as part of an integer op (`ops.integer.base.floats`), or a float of a layer.
             is_quantized = node.input[1] in ones and any(
                 a.name == "axis" and a.i == 0 for a in node.attribute
             )
@@ -162,7 +163,7 @@ def _get_role(node: onnx.NodeProto, ones: Container[str]) -> OperatorRole:
 
 
 def _iterate_stored_types(graph: onnx.GraphProto) -> Iterator[str]:
-    # Constants that `compact` filled by operators are stored as well, as one number each.
+    # Constants that `merge_constants` made fills are stored too, as one number each.
     fills = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
     for tensor in (*graph.initializer, *fills):
         if tensor.data_type in helper.get_all_tensor_dtypes():

@@ -1,4 +1,4 @@
-"""A lowered model that also tells of its values: extremes of channels, and parts of them."""
+"""A lowered model with probes: extremes of channels, and regions of maps, as outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ AXES = "tap.axes"
 
 @dataclass(frozen=True, slots=True)
 class MapRegion:
-    """Rows and columns of a feature map, every `step`-th, between bounds given when it runs.
+    """Every `step`-th row and column of a feature map, between bounds that are set at run time.
 
-    The inputs `<name>.first` and `<name>.end` (2,) take the bounds, the output is called `name`.
+    The inputs `<name>.first` and `<name>.end` (2,) are the bounds, the output has the name `name`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class MapRegion:
 
 @dataclass(frozen=True, slots=True)
 class ChannelExtreme:
-    """The least (`Min`) or greatest (`Max`) number of each channel of a value, as output `name`."""
+    """The minimum (`Min`) or maximum (`Max`) of each channel of a value, as output `name`."""
 
     name: str
     value: str
@@ -39,22 +39,22 @@ class ChannelExtreme:
 def lower_with_probes(
     model: Model, extremes: Sequence[ChannelExtreme], regions: Sequence[MapRegion]
 ) -> bytes:
-    """Return a model for one image as ONNX, with more outputs and inputs as `MapRegion` says.
+    """Return a model for one image as ONNX, with probes as additional outputs and inputs.
 
-    What is observed of a value then leaves the runtime as few numbers, not as whole maps, which for
-    thousands of images would be most of the time.
+    Few numbers then leave the runtime for each value, not entire maps, which would take most of the
+    time for thousands of images.
 
     Args:
-        model: The model to be observed.
-        extremes: Outputs (1, channels, ...) more, of one number a channel; a vector is its own
-            extreme.
-        regions: Outputs (1, channels, rows, columns) more.
+        model: The model to observe.
+        extremes: Additional outputs (1, channels, ...) with one number per channel; a vector is its
+            own extreme.
+        regions: Additional outputs (1, channels, rows, columns).
 
     Returns:
         The file's bytes.
     """
-    # One image at a time: extremes of a batch would be those of no image, and memory would grow
-    # with it.
+    # One image at a time: the extremes of a batch would belong to no image, and memory would grow
+    # with the batch.
     proto = lower(model, batch=1)
     graph = proto.graph
     names = compute_value_names(model.graph)
@@ -62,8 +62,7 @@ def lower_with_probes(
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), AXES)
     graph.initializer.append(axes)
     for extreme in extremes:
-        # Reducing a vector over no axes at all would be the vector; axes 2 and 3 are not there to
-        # be reduced.
+        # A vector is its own extreme: it has no axes 2 and 3 to reduce.
         image = len(types[extreme.value].shape) == 3
         graph.node.append(
             _create_reduction(extreme, names) if image else _create_identity(extreme, names)
@@ -73,7 +72,7 @@ def lower_with_probes(
         graph.initializer.append(
             numpy_helper.from_array(np.array(region.step, np.int64), f"{region.name}.step")
         )
-        # Bounds as inputs and not as constants: one session then serves whatever part is asked for.
+        # Bounds are inputs, not constants, so that one session serves any region.
         graph.input.extend(
             _create_value_info(name, onnx.TensorProto.INT64, 2) for name in _get_bound_names(region)
         )
@@ -84,14 +83,14 @@ def lower_with_probes(
 
 
 def iterate_feeds(region: MapRegion, start: Pair, end: Pair) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the inputs that choose a part: rows and columns from `start` to before `end`.
+    """Yield the inputs that select a region: rows and columns from `start` to before `end`.
 
     Args:
-        region: The part of a value.
+        region: The region of a value.
         start: Its first row and column.
         end: The row and column after its last.
 
-    Returns:
+    Yields:
         Pairs of an input's name and int64 (2,).
     """
     for name, bound in zip(_get_bound_names(region), (start, end), strict=True):
@@ -106,11 +105,11 @@ def _create_reduction(extreme: ChannelExtreme, names: Mapping[str, str]) -> onnx
     value_name = names[extreme.value]
     match extreme.which:
         case "Max":
-            # A pool reads maps in ONNX Runtime's blocks of channels; a reduction has each laid out
-            # anew.
+            # A pooling reads maps in ONNX Runtime's blocked channel layout; a reduction would
+            # convert each map first.
             return helper.make_node("GlobalMaxPool", [value_name], [extreme.name], extreme.name)
         case "Min":
-            # Opset 17, which `lower` takes unless told otherwise, has the axes as an attribute.
+            # In opset 17, the default of `lower`, the axes are an attribute.
             return helper.make_node(
                 "ReduceMin", [value_name], [extreme.name], extreme.name, axes=[2, 3], keepdims=0
             )

@@ -1,4 +1,4 @@
-"""The integer program as tools expect it: float operations between integers and floats."""
+"""The integer program as a QDQ model: float ops between dequantization and quantization."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,20 +32,20 @@ from tcc.compiler.support.diagnostics import UnhandledError
 Tensors = Mapping[str, NDArray[Any]]
 CONVERSION_OPS: tuple[type[Op], ...] = (Quantize, Dequantize)
 UNCHANGED_OPS: tuple[type[Op], ...] = (*CONVERSION_OPS, QGlobalAvgPool, RealGlobalAvgPool)
-"""What stays as it is. Runtimes round a global mean of floats in other ways than its definition."""
+"""Ops that stay. Runtimes round a global mean of floats differently from its definition."""
 
 
 def convert_to_qdq(model: Model, *, integer_means: bool = True) -> Model:
-    """Return the integer program in floats: each operation between `dequantize` and `quantize`.
+    """Return the integer program in float: each op between `dequantize` and `quantize`.
 
-    Weights stay integers, with scales: the form that other makers' tools build from. Results are
-    those of the integer program where a runtime makes one of it again, and within a level of them
-    elsewhere, since floats round otherwise.
+    Weights stay integers with scales, the form that other vendors' toolchains build from. The
+    results equal the integer program's if a runtime converts it back to one; otherwise they differ
+    by at most one quantization step, because floats round differently.
 
     Args:
         model: The integer program.
-        integer_means: Leave global means in integers, as they are defined. Without it nothing but
-            `quantize` and `dequantize` has integers, for tools that know no other.
+        integer_means: Keep global means as integer ops, as they are defined. Otherwise only
+            `quantize` and `dequantize` use integers, for tools that support nothing else.
     """
     builder = _QdqBuilder(model, UNCHANGED_OPS if integer_means else CONVERSION_OPS)
     for node in model.graph.nodes:
@@ -57,7 +57,7 @@ def convert_to_qdq(model: Model, *, integer_means: bool = True) -> Model:
 
 @dataclass
 class _QdqBuilder:
-    """The model in the making: its nodes and weights so far."""
+    """The model under construction: its nodes and weights so far."""
 
     model: Model
     unchanged_ops: tuple[type[Op], ...]
@@ -69,11 +69,11 @@ class _QdqBuilder:
         self.types = {source.name: source.type for source in self.model.graph.inputs}
 
     def convert_node(self, node: Node) -> None:
-        """Add what a node becomes."""
+        """Add the replacement of a node."""
         types = self.model.graph.get_input_types(node)
         weights = {name: self.model.weights[name] for name in node.params}
         is_unchanged = isinstance(node.op, self.unchanged_ops)
-        # What has floats on all sides is no operation on integers: `--mixed` left it so.
+        # A node with only float inputs and outputs is not an integer op: `--mixed` kept it.
         if is_unchanged or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
             self.add_node(node, node.name, node.op, node.inputs, weights)
             return
@@ -82,8 +82,8 @@ class _QdqBuilder:
         if node.type.dtype is DType.F32:
             self.add_node(node, node.name, op, inputs, tensors)
             return
-        # The value keeps its name at the end of the chain, where its integers are: both forms can
-        # be compared value by value.
+        # The value keeps its name at the end of the chain, where it is quantized, so that both
+        # forms can be compared value by value.
         float_name = self.add_node(node, f"{node.name}:float", op, inputs, tensors)
         clamp = _find_clamp(node)
         if clamp:
@@ -93,11 +93,10 @@ class _QdqBuilder:
         self.add_node(node, node.name, quantize, (float_name,), {})
 
     def get_float_value(self, node: Node, value: str) -> str:
-        """Return the name of a value's float form, which is made once."""
+        """Return the name of a value's float form, which is created once."""
         name = f"{value}:dequantized"
-        # Shared by all readers of the value. ONNX Runtime, whose fusions look for a
-        # DequantizeLinear beside each operator, copies it for each
-        # (ensure_unique_dq_for_node_unit.cc).
+        # Shared by all readers of the value. ONNX Runtime's fusions need a DequantizeLinear next to
+        # each operator, so it copies it for each (ensure_unique_dq_for_node_unit.cc).
         if name not in self.nodes:
             self.add_node(node, name, Dequantize(), (value,), {})
         return name
@@ -116,15 +115,15 @@ class _QdqBuilder:
 def _convert_op(  # noqa: C901, PLR0911 - a case an operation
     node: Node, types: tuple[TensorType, ...], weights: Tensors
 ) -> tuple[Op, Tensors]:
-    """Return the float operation that an integer one stands for, with its weights."""
+    """Return the float op that an integer op represents, with its weights."""
     match node.op:
         case QConv(conv=conv):
             (weight, quantized_values), (scale, weight_scales), (bias, quantized_bias) = (
                 weights.items()
             )
-            # A bias is int32 at the scale of the products, input's times filter's: the first
+            # A bias is int32 at the scale of the products, input times filter. That is the first
             # rounding of the integer program's factor
-            # (docs/decisions/0002-scales-and-float32-order.md), and what QDQ tools ask of it.
+            # (docs/decisions/0002-scales-and-float32-order.md), and what QDQ tools require.
             product_scales = np.float32(types[0].scale) * np.asarray(weight_scales, np.float32)
             return Dequantized(conv), {
                 weight: quantized_values,
@@ -136,8 +135,8 @@ def _convert_op(  # noqa: C901, PLR0911 - a case an operation
             (weight, quantized_values), (factor, product_scales), (bias, quantized_bias) = (
                 weights.items()
             )
-            # A real end has only the scale of its products; a filter's own is that without the
-            # input's.
+            # A layer with float output stores only the scale of its products; a filter's own scale
+            # is that divided by the input's.
             weight_scales = np.asarray(product_scales, np.float32) / np.float32(types[0].scale)
             return Dequantized(conv), {
                 weight: quantized_values,
@@ -154,12 +153,12 @@ def _convert_op(  # noqa: C901, PLR0911 - a case an operation
         case QGlobalAvgPool() | RealGlobalAvgPool():
             return GlobalAvgPool(), {}
         case QPad(padding=padding, levels=quantized_values):
-            # Borders were rounded to levels; their real values are what these mean, not what the
-            # spec had.
+            # Border values were quantized: their real values are those of the quantized values, not
+            # of the spec.
             border_values = tuple(
                 quantized_value * float(types[0].scale or 0) for quantized_value in quantized_values
             )
-            # Borders that differ may round to one level: tools are given one Pad where that is so.
+            # Different values may be quantized to the same one; then the result is one Pad.
             return (
                 Pad(padding, border_values[0])
                 if len(set(border_values)) == 1
@@ -174,11 +173,11 @@ def _convert_op(  # noqa: C901, PLR0911 - a case an operation
 
 
 def _find_clamp(node: Node) -> Op | None:
-    """Return the activation that an operation's narrower bounds are."""
+    """Return the activation that a quantized op's narrower bounds represent."""
     if not isinstance(node.op, QuantizedOp):
         return None
     low, high = node.type.limits
-    # A clamp of levels comes from a relu6 if it lowers the top, else from a relu.
+    # A clamp comes from a relu6 if it lowers the upper bound, otherwise from a relu.
     if node.op.high < high:
         return Relu6()
     return Relu() if node.op.low > low else None

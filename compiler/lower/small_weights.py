@@ -1,7 +1,7 @@
 """Float models with smaller weights: half the size in float16, a quarter in int8.
 
-The ops keep their weights in smaller types and make floats of them first. Lowerings make them; the
-language has no word for them. Results are those of the operation itself with the rounded weights.
+The ops store their weights in smaller types and convert them to float first. Only lowerings create
+them; specs have no keyword for them. Results are those of the original op with the rounded weights.
 """
 
 from collections.abc import Callable
@@ -17,66 +17,66 @@ from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 
 FLOAT32 = 1
-"""The element type by ONNX's number."""
+"""ONNX's number of the element type."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompressedOp(Op):
-    """An operation `op` whose parameters are stored otherwise."""
+    """An op `op` with its parameters stored in another form."""
 
     op: Op
 
     def infer(self, *xs: TensorType) -> TensorType:
-        """Return what the operation itself gives."""
+        """Return the output type of the original op."""
         return self.op.infer(*xs)
 
     def macs(self, *xs: TensorType) -> int:
-        """Return the operation's own multiply-accumulates."""
+        """Return the multiply-accumulates of the original op."""
         return self.op.macs(*xs)
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
-        """Never called: what is lowered does not train."""
+        """Never called: lowered models are not trained."""
         raise AssertionError(self)
 
     def attributes(self) -> dict[str, object]:
-        """Return the operation and its fields."""
+        """Return the original op and its fields."""
         return {"op": self.op.keyword} | self.op.attributes()
 
 
 @dataclass(frozen=True, slots=True)
 class Half(CompressedOp):
-    """Weights in float16, of which runtimes make float32 when they load the model."""
+    """Weights in float16, which runtimes convert to float32 when they load the model."""
 
     keyword: ClassVar[str] = "half"
 
     def params(self, *xs: TensorType) -> tuple[Param, ...]:
-        """Return the operation's own, the weight in float16."""
+        """Return the original op's parameters, the weight in float16."""
         weight, *other_params = self.op.params(*xs)
         return (replace(weight, dtype=DType.F16), *other_params)
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Cast and the operation itself."""
+        """Return Cast and the original op."""
         cast = Call("Cast", ("weight",), {"to": FLOAT32}, "weight")
         return (cast, *self.op.onnx(*xs, opset=opset))
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Weights(CompressedOp):
-    """Weights in int8, one scale for each index of the first axis.
+    """Weights in int8, with one scale for each index of the first axis.
 
-    Cast and Mul make the floats, which runtimes do once, when they load the model.
+    Cast and Mul convert them to float; runtimes do so once, when they load the model.
     """
 
     keyword: ClassVar[str] = "int8_weights"
 
     def params(self, *xs: TensorType) -> tuple[Param, ...]:
-        """Return the weight in int8, its scales shaped to broadcast, and what else there is."""
+        """Return the weight in int8, its broadcastable scales, and the other parameters."""
         weight, *other_params = self.op.params(*xs)
         scales = (weight.shape[0], *(1 for _ in weight.shape[1:]))
         return (replace(weight, dtype=DType.I8), Param("scale", scales, Init.ONES), *other_params)
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Cast, Mul and the operation itself."""
+        """Return Cast, Mul and the original op."""
         return (
             Call("Cast", ("weight",), {"to": FLOAT32}, "level"),
             Call("Mul", ("level", "scale"), output="weight"),
@@ -86,7 +86,7 @@ class Int8Weights(CompressedOp):
 
 @dataclass(frozen=True, slots=True)
 class Dequantized(CompressedOp):
-    """Weights in int8 and the bias in int32, each with a scale a filter, as tools expect them."""
+    """Weights in int8 and the bias in int32, each with one scale per filter, for QDQ tools."""
 
     keyword: ClassVar[str] = "dequantized"
 
@@ -102,9 +102,9 @@ class Dequantized(CompressedOp):
         )
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return DequantizeLinear of both, and the operation itself.
+        """Return DequantizeLinear of both, and the original op.
 
-        Zero points are there since some of ONNX Runtime's optimisations expect them.
+        Some of ONNX Runtime's optimizations need the zero points.
         """
         _, scale, *_ = self.params(*xs)
         zeros = (0,) * scale.elements
@@ -119,16 +119,16 @@ class Dequantized(CompressedOp):
 
 @dataclass(frozen=True, slots=True)
 class DynamicLinear(CompressedOp):
-    """A linear layer in 8-bit integers that finds its input's scale when it runs.
+    """A linear layer in 8-bit integers that computes its input's scale at run time.
 
-    The weight is (inputs, outputs) in uint8 with the zero point 128, one scale an output: products
-    of two unsigned integers are right on every processor.
+    The weight is (inputs, outputs) in uint8 with zero point 128, and one scale per output: products
+    of two unsigned integers are exact on every processor.
     """
 
     keyword: ClassVar[str] = "dynamic_linear"
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
-        """Return the weight, its scales and the bias, if there is one."""
+        """Return the weight, its scales, and the bias if there is one."""
         assert isinstance(self.op, Linear)
         weight, *bias = self.op.params(x)
         outputs, inputs = weight.shape
@@ -136,17 +136,17 @@ class DynamicLinear(CompressedOp):
         return (quantized_weight, Param("scale", (outputs,), Init.ONES), *bias)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return DynamicQuantizeLinear, MatMulInteger and what makes floats of its sums."""
+        """Return DynamicQuantizeLinear, MatMulInteger and the conversion of its sums to float."""
         assert isinstance(self.op, Linear)
-        # Of the weights: their levels were shifted by 128 to be unsigned.
+        # The weights' zero point: their quantized values were shifted by 128 to be unsigned.
         zero = Const((128,), "uint8", scalar=True)
         scaled = "m" if self.op.bias else "y"
         calls = (
             Call("DynamicQuantizeLinear", ("x0",), output="q", extra_outputs=("s", "z")),
             Call("MatMulInteger", ("q", "weight", "z", zero), output="i"),
             Call("Cast", ("i",), {"to": FLOAT32}, "f"),
-            # Scale of the input by those of the weights first, a number an output; then one product
-            # a sum.
+            # First the input's scale times the weights' scales, one number per output; then one
+            # product per sum.
             Call("Mul", ("s", "scale"), output="k"),
             Call("Mul", ("f", "k"), output=scaled),
         )
@@ -154,21 +154,21 @@ class DynamicLinear(CompressedOp):
 
 
 WEIGHTED_OPS: tuple[type[Op], ...] = (Conv, ConvTranspose, Linear)
-"""The operations whose weights are most of a model."""
+"""The ops with most of a model's weights."""
 HALF_ERROR = 2.0**-10
-"""A tensor stays float32 if float16 is off by more than this share of its largest weight: then the
-numbers lie beyond float16's range. Within it, 11 bits are off by half as much at most."""
+"""A tensor stays float32 if the error of float16 exceeds this share of its largest weight: then the
+numbers are outside float16's range. Within the range, 11 bits give at most half of this error."""
 MIN_WEIGHT = 2.0**-100
-"""Below this, weights are zero: a 127th part of it is still far from float32's subnormal numbers,
-which some processors take for zero."""
+"""Smaller weights become zero: a 127th of this is still far above float32's subnormal numbers,
+which some processors treat as zero."""
 
 Array = NDArray[Any]
 Rule = Callable[[Node, Array], tuple[Op, dict[str, Array]] | None]
-"""Says what a node becomes, given its weight: an operation, and the tensors that are new to it."""
+"""Returns the replacement of a node, given its weight: an op and its new tensors."""
 
 
 def convert_float16(model: Model) -> Model:
-    """Return a model whose weights are float16, with which it computes in float32.
+    """Return a model with weights in float16 that computes in float32.
 
     Biases stay float32: they are few, and errors in them shift whole channels.
     """
@@ -176,24 +176,23 @@ def convert_float16(model: Model) -> Model:
 
 
 def quantize_dynamic(model: Model) -> Model:
-    """Return a model whose weights are int8, a scale a filter.
+    """Return a model with weights in int8, with one scale per filter.
 
-    Linear layers compute in 8-bit integers, their inputs' scales found when they run. ONNX
-    Runtime takes three times as long for convolutions of that kind as for those in float, so
-    these remain in float.
+    Linear layers compute in 8-bit integers and determine their inputs' scales at run time. For such
+    convolutions ONNX Runtime takes three times as long as in float, so convolutions stay in float.
     """
     return _replace_ops(model, _quantize_op)
 
 
 def _replace_ops(model: Model, rule: Rule) -> Model:
-    """Return a model with each operation that has weights as the rule says.
+    """Return a model in which a rule has replaced each op with weights.
 
-    New tensors are called `<weight>.<role>`.
+    New tensors are named `<weight>.<role>`.
     """
     weights = dict(model.weights)
     nodes = []
     for node in model.graph.nodes:
-        # Batch norms and biases stay as they are: in all a few numbers a channel.
+        # Batch norms and biases stay: they are only a few numbers per channel.
         if isinstance(node.op, WEIGHTED_OPS):
             weight, *other_params = node.params
             replacement = rule(node, np.asarray(model.weights[weight]))
@@ -209,12 +208,12 @@ def _replace_ops(model: Model, rule: Rule) -> Model:
 
 
 def _convert_op_float16(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
-    # Beyond 65504 float16 is infinite, which the comparison below finds.
+    # Beyond 65504 float16 is infinite, which the comparison below detects.
     with np.errstate(over="ignore"):
         rounded = weight.astype(np.float16)
     # In float64, where both forms and their difference are exact.
     error = np.abs(rounded.astype(np.float64) - weight).max(initial=0)
-    # Not `>`: an error that is NaN, from infinite weights, must not pass.
+    # Not `>`: an error of NaN, from infinite weights, must not pass.
     if not error <= HALF_ERROR * np.abs(weight).max(initial=0):
         return None
     return Half(node.op), {"": rounded}
@@ -223,29 +222,29 @@ def _convert_op_float16(node: Node, weight: Array) -> tuple[Op, dict[str, Array]
 def _quantize_op(node: Node, weight: Array) -> tuple[Op, dict[str, Array]] | None:
     quantized, scale = quantize_weight(weight)
     if isinstance(node.op, Linear):
-        # By way of int16, since int8 ends below 128.
+        # Through int16, because int8 ends below 128.
         shifted = (quantized.astype(np.int16) + 128).astype(np.uint8)
-        # Features first, as MatMulInteger takes its second matrix.
+        # Features first, as MatMulInteger expects its second matrix.
         return DynamicLinear(node.op), {"": np.ascontiguousarray(shifted.T), "scale": scale}
     broadcast_scale = scale.reshape(-1, *(1 for _ in weight.shape[1:]))
     return Int8Weights(node.op), {"": quantized, "scale": broadcast_scale}
 
 
 def quantize_weight(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return a weight as int8 and a scale for each index of its first axis.
+    """Return a weight as int8, with a scale for each index of its first axis.
 
     Args:
         weight: Floats (filters, ...).
 
     Returns:
-        Levels in [-127, 127] of the same shape, and float32 scales (filters,).
+        Quantized values in [-127, 127] of the same shape, and float32 scales (filters,).
     """
     flat = weight.reshape(len(weight), -1).astype(np.float64)
-    # The largest weight is a level itself, 127: weights within -127 to 127 are what the integer
-    # program has as well (docs/decisions/0004-activations-per-tensor.md).
+    # The largest weight maps to 127 exactly: the integer program uses the range -127 to 127 too
+    # (docs/decisions/0004-activations-per-tensor.md).
     max_abs = np.abs(flat).max(axis=1)
     scale = np.where(max_abs > MIN_WEIGHT, max_abs / 127, 1).astype(np.float32)
-    # By the scale as it is stored: rounded by the one before it became float32, levels could be off
-    # by one.
+    # Divide by the stored float32 scale: with the float64 scale, a quantized value could be off by
+    # one.
     quantized = np.rint(flat / scale[:, None].astype(np.float64)).astype(np.int8)
     return quantized.reshape(weight.shape), scale

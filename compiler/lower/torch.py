@@ -1,4 +1,4 @@
-"""A graph as a trainable PyTorch module: the float meaning that all else is held against."""
+"""A graph as a trainable PyTorch module: the float reference for all other forms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tcc.compiler.support.diagnostics import UnhandledError, fail, make_file_spa
 class TorchStep:
     """One use of a layer; `arguments` and `output` name values.
 
-    `freed_values` lists the values that no later step reads.
+    `freed_values` are the values that no later step reads.
     """
 
     layer: str
@@ -30,18 +30,18 @@ class TorchStep:
 
 @dataclass(frozen=True, slots=True)
 class TorchProgram:
-    """Steps in order, and the values that are the outputs, by the outputs' names."""
+    """Steps in order, and the output values by the outputs' names."""
 
     steps: tuple[TorchStep, ...]
     outputs: Mapping[str, str]
 
 
 class TorchNetwork(nn.Module):
-    """The module of a graph: its children are layers of torch, by the names of the graph's nodes.
+    """The module of a graph: its children are torch layers, named after the graph's nodes.
 
-    Its state dict has exactly the names of the graph's weights, in their order. In training mode
-    batch norms use and update their batch's statistics, dropout drops, and train-only outputs are
-    there; in evaluation mode it computes what artifacts contain. `graph` is what it was made of.
+    Its state dict has exactly the names of the graph's weights, in their order. In training mode,
+    batch norms use and update their batch's statistics, dropout is active, and train-only outputs
+    are included. In evaluation mode, it computes what artifacts contain. `graph` is its source.
     """
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
@@ -50,20 +50,20 @@ class TorchNetwork(nn.Module):
         self._inputs = tuple(source.name for source in graph.inputs)
         self._weight_locations = _locate_weights(graph)
         owners = _find_owners(graph)
-        # Two programs of the same layers, made once: what only training needs is not computed in
-        # evaluation, and choosing one costs nothing in a step.
+        # Two programs over the same layers, built once: evaluation skips what only training needs,
+        # and switching costs nothing per step.
         self._programs = {
             True: _build_program(eliminate_dead_nodes(graph), owners),
             False: _build_program(extract_inference_graph(graph), owners),
         }
         for node in graph.nodes:
-            # Set past add_module, which refuses layers called like a method: `train`, `type`.
+            # Not by add_module, which refuses layers named like a method: `train`, `type`.
             if owners[node.name] == node.name:
                 self._modules[node.name] = create_layer(graph, node)
         with torch.no_grad():
             for name, tensor in self.named_weights().items():
-                # `np.array` copies: torch warns of arrays that may not be written, as those of a
-                # mapped file are.
+                # `np.array` copies: torch warns of read-only arrays, such as those of a mapped
+                # file.
                 tensor.copy_(torch.from_numpy(np.array(weights[name], np.float32)))
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
@@ -73,21 +73,21 @@ class TorchNetwork(nn.Module):
         layers: Mapping[str, Any] = self._modules
         for step in program.steps:
             values[step.output] = layers[step.layer](*[values[v] for v in step.arguments])
-            # Autograd keeps what it needs for itself; without gradients memory is that of the
-            # values alive.
+            # Autograd keeps references to what it needs; without gradients, only live values take
+            # memory.
             for name in step.freed_values:
                 del values[name]
         return {name: values[value] for name, value in program.outputs.items()}
 
     def named_weights(self) -> dict[str, Tensor]:
-        """Return the tensors of the weights by the graph's names, in the graph's order."""
-        # Found through the layers each time and not kept: torch's tools may put another tensor, or
-        # another layer, in their place (`SyncBatchNorm`, parametrisations).
+        """Return the weight tensors by the graph's names, in the graph's order."""
+        # Looked up in the layers each time: torch's tools may replace a tensor or a layer
+        # (`SyncBatchNorm`, parametrizations).
         locations = ((name, *self._weight_locations[name]) for name in self.graph.params)
         return {name: _get_weight(self._modules[owner], role) for name, owner, role in locations}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; `training` is the mode even where a layer is called so."""
+        """Set an attribute; `training` is the mode, even if a layer has that name."""
         if name == "training":
             object.__setattr__(self, name, value)
         else:
@@ -99,7 +99,7 @@ def create_module(graph: Graph, weights: Weights | None = None) -> TorchNetwork:
 
     Args:
         graph: The network, train-only outputs included.
-        weights: float32 arrays by the graph's names; None for `weights.random`'s.
+        weights: float32 arrays by the graph's names; random ones if None.
 
     Returns:
         A module from tensors (batch, *shape), in the inputs' order, to outputs by name.
@@ -108,18 +108,18 @@ def create_module(graph: Graph, weights: Weights | None = None) -> TorchNetwork:
 
 
 def find_network(model: nn.Module) -> TorchNetwork:
-    """Return the network that a module is or holds.
+    """Return the network that a module is or contains.
 
     Raises:
-        UserError: It holds none, or several (E0516).
+        UserError: It contains none, or several (E0516).
     """
     networks = [submodule for submodule in model.modules() if isinstance(submodule, TorchNetwork)]
     match networks:
         case [network]:
             return network
         case _:
-            message = f"the module holds {len(networks)} networks of specs, not one"
-            help = "give the module that `tcc.torch` returned"
+            message = f"the module must contain one network from a spec, not {len(networks)}"
+            help = "pass the module that `tcc.torch` returned"
             raise fail("E0516", message, make_file_span(type(model).__name__), help=help)
 
 
@@ -145,7 +145,7 @@ def _build_program(graph: Graph, owners: Mapping[str, str]) -> TorchProgram:
 
 
 def _find_owners(graph: Graph) -> dict[str, str]:
-    """Return the node whose layer each node uses: the first that has the same weights."""
+    """Return the node whose layer each node uses: the first one with the same weights."""
     first_nodes: dict[str, Node] = {}
     for node in graph.nodes:
         for name in node.params:
@@ -153,16 +153,16 @@ def _find_owners(graph: Graph) -> dict[str, str]:
     owner_names: dict[str, str] = {}
     for node in graph.nodes:
         owner = first_nodes[node.params[0]] if node.params else node
-        # One layer stands for all nodes that share its weights, so that they must agree in all
+        # One layer represents all nodes that share its weights, so they must agree in everything
         # else.
         if (owner.op, owner.params) != (node.op, node.params):
-            raise UnhandledError("operation with weights of other ones", node.name)
+            raise UnhandledError("weights that other ops share with", node.name)
         owner_names[node.name] = owner.name
     return owner_names
 
 
 def _locate_weights(graph: Graph) -> dict[str, tuple[str, str]]:
-    """Return the node and the role of each weight; a pass may have given it another name."""
+    """Return the node and the role of each weight; a pass may have renamed it."""
     locations: dict[str, tuple[str, str]] = {}
     for node in graph.nodes:
         roles = (param.role for param in node.op.params(*graph.get_input_types(node)))
@@ -172,8 +172,8 @@ def _locate_weights(graph: Graph) -> dict[str, tuple[str, str]]:
 
 
 def _get_weight(owner: nn.Module | None, role: str) -> Tensor:
-    """Return a weight of a layer, or of what torch put in its place."""
-    # `convert_sync_batchnorm` makes layers of torch's own class, with torch's names for the
+    """Return a weight of a layer, or of the layer by which torch replaced it."""
+    # `convert_sync_batchnorm` creates layers of torch's own class, with torch's names for the
     # statistics.
     synchronised = isinstance(owner, nn.SyncBatchNorm) and role in {"mean", "var"}
     tensor: Tensor = getattr(owner, f"running_{role}" if synchronised else role)

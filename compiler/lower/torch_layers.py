@@ -1,4 +1,4 @@
-"""The torch layer that an operation is, and a module of ours where torch has none."""
+"""The torch layer of an op, or a module of tcc if torch has none."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from tcc.compiler.ir.types import Shape
 
 Options = Mapping[str, Any]
 Shapes = Mapping[str, Shape]
-"""Those of what an operation reads, without the batch axis: inputs as `x0`..., weights by role."""
+"""Shapes of an op's inputs, without the batch axis: inputs as `x0`..., weights by role."""
 
 
 class RunningStatistics(nn.Module):
-    """A batch norm of torch whose statistics are stored under the spec's names, `mean` and `var`.
+    """A torch batch norm that stores its statistics under the spec's names, `mean` and `var`.
 
-    Torch's tools find them under torch's names as well.
+    Torch's tools still find them under torch's names.
     """
 
     mean: Tensor
     var: Tensor
 
     def __init__(self, features: int, **options: Any) -> None:
-        # Told not to track, torch makes no buffers of its own names; then the flag is set, by which
-        # its forward pass uses them.
+        # Without tracking, torch creates no buffers under its own names. Then the flag is set, so
+        # that its forward pass uses the statistics.
         super().__init__(features, track_running_stats=False, **options)
         self.track_running_stats = True
         for role, start in (("mean", 0.0), ("var", 1.0)):
             del self._buffers[f"running_{role}"]
             self.register_buffer(role, torch.full((features,), start))
-        # No weight of the spec: it counts for cumulative averages, such as those of `update_bn`.
+        # Not a weight of the spec: the counter for cumulative averages, such as in `update_bn`.
         del self._buffers["num_batches_tracked"]
         self.register_buffer("num_batches_tracked", torch.tensor(0), persistent=False)
 
@@ -57,7 +57,8 @@ class RunningStatistics(nn.Module):
         self.var = value
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        # That of torch's batch norm would want the counter of a state dict without a version.
+        # The method of torch's batch norm would require the counter in a state dict without
+        # version.
         nn.Module._load_from_state_dict(self, *args)
 
 
@@ -70,23 +71,23 @@ class BatchNorm2d(RunningStatistics, nn.BatchNorm2d):  # type: ignore[misc]
 
 
 class Padded(nn.Module):
-    """A layer of torch behind a border that its own `padding` cannot say.
+    """A torch layer after padding that its own `padding` cannot express.
 
-    `border` is (left, right, top, bottom), of the number `fill`.
+    `border` is (left, right, top, bottom); `fill` is its value.
     """
 
     border: tuple[int, int, int, int]
     fill: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output for the input with its border."""
+        """Return the layer's output for the padded input."""
         # torch's `padding` is one number for both sides of an axis.
         padded = functional.pad(x, self.border, value=self.fill)
         y: Tensor = super().forward(padded)
         return y
 
     def extra_repr(self) -> str:
-        """Return what torch prints of the layer, and the border."""
+        """Return torch's text for the layer, and the padding."""
         return f"{super().extra_repr()}, border={self.border}"
 
 
@@ -95,18 +96,18 @@ class PaddedConv2d(Padded, nn.Conv2d):
 
 
 class PaddedMaxPool2d(Padded, nn.MaxPool2d):
-    """A maximum with more padding on one side."""
+    """A max pooling with more padding on one side."""
 
 
 class PaddedAvgPool2d(Padded, nn.AvgPool2d):
-    """A mean with more padding on one side."""
+    """An average pooling with more padding on one side."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchCall:
     """One function call; `arguments` and `output` name values.
 
-    `freed_values` lists the values that no later call reads.
+    `freed_values` are the values that no later call reads.
     """
 
     function: Callable[..., Tensor]
@@ -118,11 +119,11 @@ class TorchCall:
     freed_values: tuple[str, ...]
 
     def run(self, values: dict[str, Tensor], training: bool) -> None:
-        """Add the result to the values, and forget those that are read for the last time."""
+        """Add the result to the values, and remove values that are not read again."""
         tensors = [values[name] for name in self.arguments]
         arguments = [tensors] if self.packed else tensors
-        # The functions for dropout and batch norms take the mode as an argument: as modules would,
-        # these ask for it at each call.
+        # The functions for dropout and batch norm take the mode as an argument; it may change
+        # between calls.
         mode = {"training": training} if self.trains else {}
         values[self.output] = self.function(*arguments, **self.options, **mode)
         for name in self.freed_values:
@@ -130,7 +131,7 @@ class TorchCall:
 
 
 class TorchCalls(nn.Module):
-    """An operation that torch has no layer for: its calls in order, weights by their roles."""
+    """An op without a torch layer: its calls in order, weights by their roles."""
 
     def __init__(self, op_name: str, calls: tuple[Call, ...]) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class TorchCalls(nn.Module):
         )
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the output of the operation's inputs (N, *shape)."""
+        """Return the output for the op's inputs (N, *shape)."""
         values = {f"x{i}": x for i, x in enumerate(inputs)}
         values |= {role: getattr(self, role) for role in (*self._parameters, *self._buffers)}
         for call in self.calls:
@@ -153,21 +154,20 @@ class TorchCalls(nn.Module):
         return values[self.calls[-1].output]
 
     def extra_repr(self) -> str:
-        """Return the language's word of the operation."""
+        """Return the op's keyword in specs."""
         return self.op_name
 
 
 def find_last_uses(
     names_by_step: Iterable[tuple[str, ...]], outputs: Iterable[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """Return for each step what it reads last of all, besides what is kept.
+    """Return, for each step, the values that no later step reads, except the outputs.
 
-    There the values are dropped, so that memory holds what is still needed, as in a module written
-    by hand.
+    They can be dropped after the step, which keeps memory use as low as in a handwritten module.
     """
-    # One walk backwards, linear in what is read.
+    # One walk backwards, in linear time.
     used_later = set(outputs)
-    # Backwards, the first step that is met with a value is the last that reads it.
+    # Going backwards, the first step with a value is the last one that reads it.
     freed = []
     for names in reversed(list(names_by_step)):
         unique_names = dict.fromkeys(names)
@@ -189,8 +189,8 @@ def create_layer(graph: Graph, node: Node) -> nn.Module:
     for param in params:
         tensor = torch.empty(param.shape)
         if param.trainable:
-            # In place of what the layer made: its own tensors are on the meta device, without
-            # memory or an initialisation that would be overwritten at once.
+            # Replaces the layer's own tensor, which is on the meta device: it takes no memory, and
+            # no initialization is wasted.
             module.register_parameter(param.role, nn.Parameter(tensor))
         else:
             module.register_buffer(param.role, tensor)
@@ -199,7 +199,7 @@ def create_layer(graph: Graph, node: Node) -> nn.Module:
 
 def _create_torch_layer(calls: tuple[Call, ...], shapes: Shapes) -> nn.Module | None:
     match calls:
-        # One call is torch's own layer where there is one, which torch's tools know.
+        # A single call becomes torch's own layer, if there is one, because torch's tools know it.
         case (Call(function=name, attributes=options),) if name in LAYERS:
             return LAYERS[name](options, shapes)
         case (Call(function="pad", attributes=border), Call(function=name, attributes=options)) if (
@@ -225,7 +225,7 @@ def _create_conv_constructor(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes
             "device": "meta",
             **options,
         }
-        # torch stores a filter's own channels alone: the layer counts those of all groups.
+        # torch stores only a filter's own channels; the layer counts those of all groups.
         return kind(depth * options["groups"], filters, **arguments)
 
     return create_conv
@@ -239,8 +239,8 @@ def _create_conv_transpose(options: Options, shapes: Shapes) -> nn.ConvTranspose
         "device": "meta",
         **options,
     }
-    # Here the groups divide the filters, as a transposed convolution's tensor has the input's
-    # channels first.
+    # A transposed convolution's tensor has the input's channels first, so here the groups divide
+    # the filters.
     return nn.ConvTranspose2d(channels, depth * options["groups"], **arguments)
 
 
@@ -284,24 +284,24 @@ LAYERS: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
     "pad": lambda options, _: nn.ConstantPad2d(options["pad"], options["value"]),
     "unflatten": lambda options, _: nn.Unflatten(options["dim"], options["sizes"]),
 }
-"""The layer of torch that is one call of a function, by the function's name."""
+"""The torch layers that equal one function call, by the function's name."""
 PADDED_LAYERS: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
     "conv2d": _create_conv_constructor(PaddedConv2d),
     "max_pool2d": _create_constructor(PaddedMaxPool2d),
     "avg_pool2d": _create_constructor(PaddedAvgPool2d),
 }
-"""That of a function after `pad`."""
+"""Those of a function call after `pad`."""
 
 
 def _check_tensor_name(argument: Argument) -> str:
     match argument:
         case str():
             return argument
-    raise TypeError("a torch call takes tensors only; literals are its attributes")
+    raise TypeError("a torch call takes only tensors; literals are its attributes")
 
 
 def _find_function(call: Call) -> Callable[..., Tensor]:
-    # The functional form first: `torch` has some of the same names, `torch.dropout` for one, with
-    # other arguments.
+    # The functional form first: `torch` has some of the same names with other arguments, such as
+    # `torch.dropout`.
     function: Callable[..., Tensor] | None = getattr(functional, call.function, None)
     return function or getattr(torch, call.function)

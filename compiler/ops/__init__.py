@@ -1,10 +1,11 @@
-"""All operations. To add one: its class, and its name in `OPS` (an activation's in `ACTIVATIONS`).
+"""All operations.
 
-The class holds all that is to be known of it: what it is called and takes, the type of its result,
-its weights, its meaning in torch and ONNX, and for integer programs whether it only moves numbers
-or, of a function of one number, its float64 meaning. What it has no integer form for stays float
-between integers. A target that has no rule for it refuses it with its place; tests want a case for
-it in src/tcc/testing/op_cases.py.
+To add one, write its class and add its name to `OPS` (an activation to `ACTIVATIONS`). The class
+defines its keyword and arguments, the type of its result, its weights, and its form in torch and
+ONNX. For int8 models it also defines whether it only moves elements or, for a function of one
+number, its float64 form. An op without an integer form stays float in an int8 model. A target
+without a rule for an op refuses it and reports its location. Tests need a case in
+src/tcc/testing/op_cases.py.
 """
 
 from tcc.compiler.ir.op import Op
@@ -45,7 +46,7 @@ from tcc.compiler.ops.pool import (
 from tcc.compiler.ops.resample import ConvTranspose, Resize
 
 JOINS: tuple[type[Op], ...] = (Concat, Add, Mul)
-"""Words that take branches."""
+"""Ops that take branches."""
 
 OPS: tuple[type[Op], ...] = (
     Conv, DepthwiseConv, ConvTranspose, Linear,
@@ -55,10 +56,10 @@ OPS: tuple[type[Op], ...] = (
     *JOINS,
     Flatten, Slice, ChannelShuffle, Pad, Resize,
 )  # fmt: skip
-"""Every word of the language that is an operation."""
+"""Ops with a keyword in the language."""
 
 INTERNAL: tuple[type[Op], ...] = (Border, Unflatten)
-"""What only passes make."""
+"""Ops that only passes create."""
 
 __all__ = [
     "ACTIVATIONS", "INTERNAL", "JOINS", "OPS", "Activation", "AdaptiveAvgPool", "Add", "AvgPool",

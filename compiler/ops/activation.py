@@ -1,8 +1,8 @@
 """Functions of one number, and softmax.
 
-To add a function: its class here, and its name in `ACTIVATIONS`. All else follows from the class:
-the language's word and that of `activation`, the module for training, the ONNX operators and their
-way back, the table of 256 levels that it is in an integer program, and the tests of every op.
+To add a function, write its class here and add its name to `ACTIVATIONS`. The class defines its
+keyword, its `kind` for `activation`, the module for training, the ONNX operators and their import.
+Its table of 256 quantized values in an int8 model and its tests also follow from the class.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def _make_scalar(value: float) -> Const:
 
 
 def _compute_sigmoid(x: Float64) -> Float64:
-    small = np.exp(-np.abs(x))  # at most 1, so that nothing overflows
+    small = np.exp(-np.abs(x))  # at most 1, so there is no overflow
     return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
 
 
@@ -64,7 +64,7 @@ class Relu6(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Clip."""
-        # ONNX has no operator of its own for it.
+        # ONNX has no such operator.
         return (Call("Clip", ("x0", _make_scalar(0.0), _make_scalar(6.0))),)
 
     def evaluate(self, x: Float64) -> Float64:
@@ -74,7 +74,7 @@ class Relu6(ScalarFunction):
 
 @dataclass(frozen=True, slots=True)
 class LeakyRelu(ScalarFunction):
-    """x where x > 0, else slope * x."""
+    """x if x > 0, else slope * x."""
 
     keyword: ClassVar[str] = "leaky_relu"
     onnx_operator: ClassVar[str] = "LeakyRelu"
@@ -94,7 +94,7 @@ class LeakyRelu(ScalarFunction):
 
     @classmethod
     def from_onnx(cls, attributes: Mapping[str, Any]) -> "LeakyRelu":
-        """Return the op with the slope `alpha`, which ONNX takes for 0.01 where none is given."""
+        """Return the op with the slope `alpha`, which is 0.01 in ONNX if it is omitted."""
         return cls(attributes.get("alpha", 0.01))
 
 
@@ -115,7 +115,7 @@ class Sigmoid(ScalarFunction):
         return (Call("Sigmoid", ("x0",)),)
 
     def evaluate(self, x: Float64) -> Float64:
-        """Return it by exp of what is not positive."""
+        """Return the sigmoid without overflow of exp."""
         return _compute_sigmoid(x)
 
 
@@ -152,7 +152,7 @@ class Silu(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Sigmoid and Mul."""
-        # ONNX has a Swish from opset 24 on alone.
+        # ONNX only has Swish from opset 24 on.
         return (Call("Sigmoid", ("x0",), output="s"), Call("Mul", ("x0", "s")))
 
     def evaluate(self, x: Float64) -> Float64:
@@ -173,7 +173,7 @@ class Gelu(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Erf with the arithmetic around it."""
-        # ONNX has a Gelu from opset 20 on alone.
+        # ONNX only has Gelu from opset 20 on.
         half, unit = _make_scalar(0.5), _make_scalar(1.0)
         return (
             Call("Mul", ("x0", _make_scalar(sqrt(0.5))), output="r"),
@@ -184,7 +184,7 @@ class Gelu(ScalarFunction):
         )
 
     def evaluate(self, x: Float64) -> Float64:
-        """Return it by the C library's erf, since numpy has none."""
+        """Return the GELU by erf of the C library, because numpy has none."""
         gate = np.array([erf(v) for v in (x / sqrt(2)).ravel()])
         return np.asarray(x / 2 * (1 + gate.reshape(x.shape)))
 
@@ -223,7 +223,7 @@ class HardSwish(ScalarFunction):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return HardSigmoid and Mul."""
-        # ONNX has a HardSwish from opset 14 on alone.
+        # ONNX only has HardSwish from opset 14 on.
         gate = Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}, output="s")
         return (gate, Call("Mul", ("x0", "s")))
 
@@ -234,7 +234,7 @@ class HardSwish(ScalarFunction):
 
 @dataclass(frozen=True, slots=True)
 class Softmax(Elementwise):
-    """exp(x) / sum exp(x), over the channels (the features of a vector)."""
+    """exp(x) / sum exp(x), over the channels (or the features of a vector)."""
 
     keyword: ClassVar[str] = "softmax"
     bounds: ClassVar[Bounds] = (0.0, 1.0)
@@ -244,7 +244,7 @@ class Softmax(Elementwise):
         return (Call("softmax", ("x0",), {"dim": 1}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Softmax; a feature map is moved to channels-last, as opset 11 flattens."""
+        """Return Softmax; for feature maps before opset 13, on channels-last data."""
         if len(x.shape) == 1 or opset >= 13:
             return (Call("Softmax", ("x0",), {"axis": 1}),)
         return (
@@ -257,20 +257,20 @@ class Softmax(Elementwise):
 ACTIVATIONS: tuple[type[ScalarFunction], ...] = (
     Relu, Relu6, LeakyRelu, Sigmoid, Tanh, Silu, Gelu, HardSigmoid, HardSwish,
 )  # fmt: skip
-"""Every activation of the language, by its class."""
+"""The classes of all activations in the language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activation(Alias):
-    """The activation called `kind`, so that a block can take it as a parameter."""
+    """The activation named `kind`, so that it can be a parameter of a block."""
 
     keyword: ClassVar[str] = "activation"
     kind: str = arg(
         Kind.ENUM,
         choices=(*(a.keyword for a in ACTIVATIONS), "none"),
-        doc="which; none is identity",
+        doc="the activation; none is identity",
     )
 
     def resolve(self, x: TensorType) -> Op | None:
-        """Return the op of that name, or None for `none`."""
+        """Return the op of the kind, or None for `none`."""
         return next((a() for a in ACTIVATIONS if a.keyword == self.kind), None)

@@ -26,7 +26,7 @@ from tcc.compiler.ops.window import (
 
 @dataclass(frozen=True, slots=True)
 class Conv(Op):
-    """Slide a bank of filters over a feature map, with zero padding.
+    """Convolve a feature map with filters, with zero padding.
 
     Weight: (filters, channels / groups, kernel height, kernel width).
     """
@@ -42,9 +42,9 @@ class Conv(Op):
     bias: bool = arg(Kind.BOOL, True, doc="add a learned offset per channel")
 
     def resolve(self, x: TensorType) -> "Conv":
-        """Return the same with its padding as four numbers."""
+        """Return the op with its padding as four numbers."""
         _, h, w = require_image_shape(x, self.keyword)
-        # Here and not when read: `same` depends on the input's size.
+        # Not resolved earlier, because `same` depends on the size of the input.
         pad = resolve_padding(self.padding, (h, w), self.window, self.stride)
         return Conv(
             self.filters, self.kernel, self.stride, pad, self.dilation, self.groups, self.bias
@@ -69,6 +69,7 @@ class Conv(Op):
                     "E0303",
                     f"groups must divide the {dimension}",
                     f"{n} {dimension} in {self.groups} groups",
+                    f"set `groups` to a divisor of {n}, or change the {dimension}",
                 )
         pad = resolve_padding(self.padding, (h, w), self.window, self.stride)
         return TensorType(
@@ -76,16 +77,16 @@ class Conv(Op):
         )
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
-        """Return weight and, unless switched off, bias."""
+        """Return the weight and, if enabled, the bias."""
         depth = x.shape[0] // self.groups
-        # As torch counts: the inputs of one output of one group.
+        # As in torch: the inputs of one output, within one group.
         fan_in = depth * self.kernel[0] * self.kernel[1]
         weight = Param("weight", (self.filters, depth, *self.kernel), Init.KAIMING, fan_in)
         bias = Param("bias", (self.filters,), Init.KAIMING, fan_in)
         return (weight, bias) if self.bias else (weight,)
 
     def macs(self, x: TensorType) -> int:
-        """Return one multiply-accumulate per output element and filter tap."""
+        """Return the number of output elements times filter taps."""
         taps = x.shape[0] // self.groups * self.kernel[0] * self.kernel[1]
         return self.infer(x).elements * taps
 
@@ -93,10 +94,10 @@ class Conv(Op):
         return ("x0", "weight", "bias") if self.bias else ("x0", "weight")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return conv2d, after an explicit pad where the padding is lopsided."""
+        """Return conv2d, after an explicit pad if the padding is asymmetric."""
         pad_top, pad_left, pad_bottom, pad_right = self.pads
         attributes = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
-        # Lopsided padding comes of `same` with an even window or a stride, as TensorFlow has it.
+        # `same` with an even window or a stride gives asymmetric padding, as in TensorFlow.
         if (pad_top, pad_left) == (pad_bottom, pad_right):
             return (
                 Call(
@@ -125,7 +126,7 @@ class Conv(Op):
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseConv(Alias):
-    """Convolve each channel by itself; `multiplier` filters a channel."""
+    """Convolve each channel separately, with `multiplier` filters per channel."""
 
     keyword: ClassVar[str] = "depthwise_conv"
     family: ClassVar[Family] = "conv"
@@ -137,7 +138,7 @@ class DepthwiseConv(Alias):
     multiplier: int = arg(Kind.INT, 1, low=1, doc="filters per channel")
 
     def resolve(self, x: TensorType) -> Conv:
-        """Return the grouped convolution that this is."""
+        """Return the equivalent grouped convolution."""
         c, _, _ = require_image_shape(x, self.keyword)
         full = Conv(
             c * self.multiplier, self.kernel, self.stride, self.padding, self.dilation, c, self.bias
@@ -166,23 +167,23 @@ class Linear(Op):
         return TensorType((self.units,))
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
-        """Return weight and, unless switched off, bias."""
+        """Return the weight and, if enabled, the bias."""
         features = x.shape[0]
         weight = Param("weight", (self.units, features), Init.KAIMING, features)
         bias = Param("bias", (self.units,), Init.KAIMING, features)
         return (weight, bias) if self.bias else (weight,)
 
     def macs(self, x: TensorType) -> int:
-        """Return one multiply-accumulate per weight."""
+        """Return the number of weights."""
         return x.shape[0] * self.units
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return torch's linear."""
+        """Return linear."""
         return (Call("linear", ("x0", "weight", "bias") if self.bias else ("x0", "weight")),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Gemm with the weight transposed."""
         tensors: tuple[Argument, ...] = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
-        # transB, as PyTorch stores (units, features): the file holds the very tensor of the
-        # checkpoint.
+        # transB, because PyTorch stores (units, features): the file contains the tensor of the
+        # checkpoint unchanged.
         return (Call("Gemm", tensors, {"transB": 1}),)

@@ -1,4 +1,4 @@
-"""What ops share that work on each element by itself."""
+"""Base classes of ops that compute each element separately."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Bounds: TypeAlias = tuple[float, float]
-"""The least and the greatest number that a value can hold."""
+"""The smallest and the largest number of a value."""
 Float64: TypeAlias = "NDArray[np.float64]"
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(Op):
-    """An op without weights whose output has its input's shape, element for element."""
+    """An op without weights that maps each element of its input to one of its output."""
 
     bounds: ClassVar[Bounds] = (-inf, inf)
-    """What its results lie between whatever the input, rounding included: where none is below 0,
-    integers need no sign, and a clamp that changes nothing is left out."""
+    """Range of the results for any input, including rounding. Results that are never negative need
+    no sign in integers, and a clamp without effect is removed."""
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
@@ -34,16 +34,16 @@ class Elementwise(Op):
 class ScalarFunction(Elementwise):
     """A function of one number, applied to each element.
 
-    On 8-bit integers it is a table of its 256 results, so that every one is exact there.
+    For 8-bit integers it is an exact table of its 256 results.
     """
 
     @abstractmethod
     def evaluate(self, x: Float64) -> Float64:
-        """Return the function's values, as exact as float64 is.
+        """Return the values of the function with the accuracy of float64.
 
         Args:
-            x: Finite numbers of any shape and size: nothing may overflow, since a table's scale can
-                be any normal float32.
+            x: Finite numbers of any shape and magnitude. Nothing may overflow, because the scale of
+                a table can be any normal float32.
 
         Returns:
             Numbers of the same shape.

@@ -1,8 +1,8 @@
-"""Arithmetic on levels, the integers q of quantised values, in numpy: exact, or rounded once.
+"""Arithmetic on quantized values in numpy: exact, or rounded once.
 
-Feature maps are (N, C, H, W). Sums of products run through float32 matrix products of integers
-small enough that every partial sum is an exact float32 integer, whatever the order: numpy has a
-fast product of float matrices, from BLAS, and none of integer ones.
+Feature maps are (N, C, H, W). Sums of products use float32 matrix products of integers so small
+that each partial sum is an exact float32 integer in any order. numpy has a fast matrix product for
+floats (BLAS), but not for integers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 MAX_EXACT_CHANNELS = 512
-"""Channels that one float32 product may sum: 512 * 255 * 128 is 2**24 - 2**16, and float32 has
-every integer up to 2**24."""
+"""Most channels that one float32 product sums: 512 * 255 * 128 is 2**24 - 2**16, and float32
+represents every integer up to 2**24."""
 
 
 def concat(xs: Sequence[QuantizedArray]) -> QuantizedArray:
-    """Return the channels of all inputs one after another."""
+    """Return the concatenated channels of all inputs."""
     joined: QuantizedArray = np.concatenate(xs, axis=1)
     return joined
 
@@ -31,23 +31,23 @@ def concat(xs: Sequence[QuantizedArray]) -> QuantizedArray:
 def compute_window_max(
     x: QuantizedArray, kernel: Sequence[int], stride: Pair, start: Pair, size: Pair
 ) -> QuantizedArray:
-    """Return the largest level of each window; what lies outside the input never wins.
+    """Return the largest quantized value of each window; padding never wins.
 
     Args:
-        x: Levels (N, C, H, W).
-        kernel: The window's height and width.
-        stride: From one window to the next, down and across.
+        x: Quantized values (N, C, H, W).
+        kernel: The height and width of the window.
+        stride: The vertical and horizontal step of the window.
         start: The padding at the top and left.
-        size: The output's height and width.
+        size: The height and width of the output.
 
     Returns:
-        The levels (N, C, *size), of the type of `x`.
+        Quantized values (N, C, *size), with the type of `x`.
     """
     pad_bottom, pad_right = (
         max((m - 1) * s + k - p - n, 0)
         for m, s, k, p, n in zip(size, stride, kernel, start, x.shape[2:], strict=True)
     )
-    # The least level of the type: it loses against everything, as minus infinity does among floats.
+    # The smallest value of the type never wins, like minus infinity for floats.
     widths = ((0, 0), (0, 0), (start[0], pad_bottom), (start[1], pad_right))
     padded = np.pad(x, widths, constant_values=np.iinfo(x.dtype).min)
     windows = (
@@ -62,21 +62,20 @@ def compute_window_max(
 def iterate_taps(
     x: QuantizedArray, kernel: Pair, stride: Pair, dilation: Pair, size: Pair
 ) -> Iterator[tuple[Pair, QuantizedArray]]:
-    """Yield each place in the kernel with what all `size` windows hold there.
+    """Yield each tap of a kernel with a view of the input elements it meets in all windows.
 
     Args:
-        x: Levels (N, C, H, W) with the border, if there is one.
-        kernel: The window's height and width, in taps.
-        stride: From one window to the next, down and across.
-        dilation: From one tap to the next, down and across.
-        size: The output's height and width.
+        x: Quantized values (N, C, H, W), with the border if there is one.
+        kernel: The height and width of the window, in taps.
+        stride: The vertical and horizontal step of the window.
+        dilation: The vertical and horizontal distance between taps.
+        size: The height and width of the output.
 
     Returns:
-        Pairs of a tap, (row, column), and a view (N, C, *size) of `x`, nothing copied.
+        Pairs of a tap (row, column) and a view (N, C, *size) of `x`; nothing is copied.
     """
     (down, across), (height, width) = stride, size
-    # Tap by tap over whole maps: as many turns of Python's loop as a kernel has taps, and no copy
-    # of windows.
+    # One Python iteration per tap on complete maps, without copies of windows.
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             row, column = i * dilation[0], j * dilation[1]
@@ -85,12 +84,12 @@ def iterate_taps(
 
 
 def pad_map(x: QuantizedArray, padding: Quad, fill: int = 0) -> QuantizedArray:
-    """Return a map with a border: top, left, bottom, right.
+    """Return a map with a border.
 
     Args:
-        x: Levels (N, C, H, W).
+        x: Quantized values (N, C, H, W).
         padding: Rows and columns at the top, left, bottom and right.
-        fill: What the border holds.
+        fill: The value of the border.
     """
     pad_top, pad_left, pad_bottom, pad_right = padding
     widths = ((0, 0), (0, 0), (pad_top, pad_bottom), (pad_left, pad_right))
@@ -100,14 +99,14 @@ def pad_map(x: QuantizedArray, padding: Quad, fill: int = 0) -> QuantizedArray:
 def compute_convolution(
     x: QuantizedArray, weight: NDArray[np.int8], stride: Pair, dilation: Pair, groups: int
 ) -> Int32:
-    """Return a convolution, exactly.
+    """Return the exact sums of a convolution.
 
     Args:
-        x: Levels (N, C, H, W) with the border, if there is one.
+        x: Quantized values (N, C, H, W), with the border if there is one.
         weight: Integers (filters, C / groups, kh, kw).
-        stride: From one window to the next, down and across.
-        dilation: From one tap to the next, down and across.
-        groups: Into how many parts channels and filters are divided.
+        stride: The vertical and horizontal step of the window.
+        dilation: The vertical and horizontal distance between taps.
+        groups: The number of groups of channels and filters.
 
     Returns:
         The sums (N, filters, height, width).
@@ -120,7 +119,7 @@ def compute_convolution(
     ]
     totals = np.zeros((len(x), filters, *size), np.int32)
     for (i, j), view in iterate_taps(x, kernel, stride, dilation, (size[0], size[1])):
-        # A filter of one channel has nothing to sum within a tap: no product of matrices is needed.
+        # A filter of one channel has one product per tap, so it needs no matrix product.
         if depth == 1:
             repeated = np.repeat(view, filters // groups, axis=1)
             totals += repeated * weight[:, 0, i, j].astype(np.int32)[:, None, None]
@@ -142,12 +141,12 @@ def _add_products(
         weight_matrix, pixel_matrix = (
             a.astype(np.float32) for a in (by_group[:, :, part], flat[:, :, part])
         )
-        # Parts are added as int32: as floats, their sum could pass 2**24 and be rounded.
+        # Parts are added as int32: as floats, their sum could exceed 2**24 and be rounded.
         total += np.matmul(weight_matrix, pixel_matrix).astype(np.int32)
 
 
 def compute_multiplier(x: TensorType, weight: Float32 | float, y: TensorType) -> Float32:
-    """Return M = x.scale * weight / y.scale, what a sum of products times levels of y.
+    """Return M = x.scale * weight / y.scale, the factor from sums to quantized values of y.
 
     Args:
         x: The type of the input.
@@ -155,39 +154,39 @@ def compute_multiplier(x: TensorType, weight: Float32 | float, y: TensorType) ->
         y: The type of the output.
 
     Returns:
-        float32, of the shape of `weight`.
+        float32, with the shape of `weight`.
     """
-    # Each step is rounded to float32, in the order of ONNX Runtime's QLinearConv and of XNNPACK.
-    # Rounded once, from float64, M may be the next number, and sums beside a tie another level.
+    # Each step is rounded to float32, in the order of QLinearConv in ONNX Runtime and of XNNPACK.
+    # Rounded only once, from float64, M may differ by one float32, and sums near a tie by one.
     return np.asarray(np.float32(x.scale) * np.float32(weight) / np.float32(y.scale), np.float32)
 
 
 def requantize(total: Int32, factor: Float32, y: TensorType, low: int, high: int) -> QuantizedArray:
-    """Return clamp(rint(float32(total) * factor), low, high), ties to the even integer.
+    """Return clamp(rint(float32(total) * factor), low, high); ties round to the even integer.
 
     Args:
         total: Sums (N, C, H, W).
-        factor: What `compute_multiplier` gives, so shaped that it broadcasts.
+        factor: The result of `compute_multiplier`, in a shape that broadcasts.
         y: The type of the output.
-        low: The smallest level, which an activation may have raised.
-        high: The largest level.
+        low: The smallest value, which an activation may have raised.
+        high: The largest value.
 
     Returns:
-        The levels, of the type of `y`.
+        Quantized values of the type of `y`.
     """
-    # Sums beyond 2**24 are rounded to float32 first, as the runtimes' kernels convert them; rint is
-    # the rounding that processors do by default, unlike C's round, which takes ties away from zero.
+    # Sums above 2**24 are rounded to float32 first, as in the kernels of the runtimes. rint rounds
+    # like processors by default, unlike round in C, which rounds ties away from zero.
     return clamp_to_type(np.rint(total.astype(np.float32) * factor), y, low, high)
 
 
 def clamp_to_type(numbers: QuantizedArray, y: TensorType, low: int, high: int) -> QuantizedArray:
-    """Return whole numbers, kept within [low, high], as levels of a type.
+    """Return integers clamped to [low, high], as quantized values of a type.
 
     Args:
-        numbers: Whole numbers of any type and shape.
+        numbers: Integers of any type and shape.
         y: The type of the result.
-        low: The smallest level.
-        high: The largest one.
+        low: The smallest value.
+        high: The largest value.
     """
     clamped_numbers: QuantizedArray = np.clip(numbers, low, high).astype(y.dtype.value)
     return clamped_numbers

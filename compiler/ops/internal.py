@@ -1,4 +1,4 @@
-"""Operations that passes make and the language has no word for."""
+"""Ops that passes create and that have no keyword in the language."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,7 +9,7 @@ from tcc.compiler.ir.types import Quad, TensorType
 
 @dataclass(frozen=True, slots=True)
 class Unflatten(Op, ExactIntegerOp):
-    """A vector as a feature map of one pixel."""
+    """Reshape a vector to a feature map of one pixel."""
 
     keyword: ClassVar[str] = "unflatten"
 
@@ -21,7 +21,7 @@ class Unflatten(Op, ExactIntegerOp):
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -29,19 +29,19 @@ class Unflatten(Op, ExactIntegerOp):
         return (Call("unflatten", ("x0",), {"dim": 1, "sizes": (*x.shape, 1, 1)}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Reshape; the batch axis stays open."""
+        """Return Reshape; the size of the batch axis is not fixed."""
         return (Call("Reshape", ("x0", Const((0, *x.shape, 1, 1)))),)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return unflatten."""
+        """Return the reshaped array."""
         return xs[0].reshape(*xs[0].shape, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Border(Op):
-    """Put a border around a feature map that holds one value a channel.
+    """Put a border around a feature map, with one value per channel.
 
     `padding` is top, left, bottom, right.
     """
@@ -54,20 +54,22 @@ class Border(Op):
         """Return the input's type with the border added."""
         c, h, w = require_image_shape(x, self.keyword)
         if c != len(self.values):
-            raise OpError("E0303", "border needs a value a channel", f"{len(self.values)} for {x}")
+            raise OpError(
+                "E0303", "border needs one value per channel", f"{len(self.values)} for {x}"
+            )
         pad_top, pad_left, pad_bottom, pad_right = self.padding
         return replace(x, shape=(c, h + pad_top + pad_bottom, w + pad_left + pad_right))
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return a pad of each channel, and cat."""
         pad_top, pad_left, pad_bottom, pad_right = self.padding
         calls = []
-        # Channel by channel: torch's pad has one value for all of them, and so has ONNX's Pad.
+        # Channel by channel, because pad in torch and Pad in ONNX take one value for all channels.
         for c, channel_fill in enumerate(self.values):
             calls.append(Call("narrow", ("x0",), {"dim": 1, "start": c, "length": 1}, f"c{c}"))
             attributes = {"pad": (pad_left, pad_right, pad_top, pad_bottom), "value": channel_fill}

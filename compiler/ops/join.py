@@ -1,4 +1,4 @@
-"""Operations that join several values into one."""
+"""Ops that join several values into one."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,33 +8,33 @@ from tcc.compiler.ir.types import TensorType
 
 
 def _describe_mismatch(xs: tuple[TensorType, ...]) -> str:
-    """Name the first branch and the first one unlike it."""
+    """Describe the first branch and the first one that differs from it."""
     mismatch = next((i for i, x in enumerate(xs) if x.shape[1:] != xs[0].shape[1:]), len(xs) - 1)
     return f"branch 0 is {xs[0]}, branch {mismatch} is {xs[mismatch]}"
 
 
 def describe_off_by_one_fix(xs: tuple[TensorType, ...]) -> str:
-    """Return what to do where heights and widths differ by one, as even kernels leave them."""
+    """Return the help for heights and widths that differ by one, as after an even kernel."""
     axes = zip(*(x.shape[1:] for x in xs), strict=True)
     gaps = [max(sizes) - min(sizes) for sizes in axes]
     if not gaps or max(gaps) != 1:
         return ""
     return (
-        "an even kernel cannot keep a size with equal padding: take an odd one, or `padding: same`;"
-        " where branches have strides, give all of them `padding: same`"
+        "an even kernel cannot keep a size with equal padding: use an odd one, or `padding: same`;"
+        " if branches have strides, use `padding: same` in all of them"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Concat(Op, ExactIntegerOp):
-    """Lay the branches' channels one after another."""
+    """Concatenate the channels of the branches."""
 
     keyword: ClassVar[str] = "concat"
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     family: ClassVar[Family] = "join"
 
     def infer(self, *xs: TensorType) -> TensorType:
-        """Return the first branch's type with all channels."""
+        """Return the type of the first branch with the channels of all branches."""
         if any(len(x.shape) != len(xs[0].shape) for x in xs):
             raise OpError(
                 "E0312",
@@ -48,14 +48,14 @@ class Concat(Op, ExactIntegerOp):
                 "concat needs equal heights and widths",
                 _describe_mismatch(xs),
                 describe_off_by_one_fix(xs)
-                or "give the convolution `padding: same` and equal strides, or pool "
+                or "use `padding: same` and equal strides in the convolutions, or pool "
                 "the larger branch",
             )
         return xs[0].with_shape((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
@@ -69,18 +69,18 @@ class Concat(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the channels one after another."""
-        # Here, as it loads numpy, which reading a spec does not need.
+        """Return the concatenated channels."""
+        # Imported here because it loads numpy, which parsing a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         return integer_arithmetic.concat(xs)
 
 
 def _describe_equal_shapes_fix(xs: tuple[TensorType, ...], full: tuple[int, ...]) -> str:
-    """Return how branches are made equal: of gates, whose width and height fit, by channels."""
+    """Return how to make branches equal; by channels if one is a gate of height and width 1."""
     if any(x.shape[1:] != full[1:] and set(x.shape[1:]) == {1} for x in xs):
         return (
-            "`C` is the channels of the step just before: keep those of all branches by"
+            "`C` is the number of channels of the previous step: store that of the branches with"
             " `let: {full: C}` above, and end the gate with `filters: full`"
         )
     return "a 1x1 convolution with `filters: C` and equal strides makes branches equal"
@@ -88,19 +88,22 @@ def _describe_equal_shapes_fix(xs: tuple[TensorType, ...], full: tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Broadcasting(Op):
-    """An element-wise join; a branch of height and width 1 holds for every pixel."""
+    """An element-wise join; a branch of height and width 1 is broadcast to all pixels."""
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
 
     def resolve(self, *xs: TensorType) -> "Broadcasting | None":
-        """Return the same, or None for a single branch."""
+        """Return the op, or None for a single branch."""
         return self if len(xs) > 1 else None
 
     def infer(self, *xs: TensorType) -> TensorType:
         """Return the type that all branches broadcast to."""
         if any(len(x.shape) != len(xs[0].shape) for x in xs):
             raise OpError(
-                "E0314", f"{self.keyword} cannot mix maps and vectors", _describe_mismatch(xs)
+                "E0314",
+                f"{self.keyword} cannot join feature maps and vectors",
+                _describe_mismatch(xs),
+                "put `flatten` into every branch, or into none",
             )
         full = tuple(max(sizes) for sizes in zip(*(x.shape for x in xs), strict=True))
         for x in xs:
@@ -114,7 +117,7 @@ class Broadcasting(Op):
         return TensorType(full)
 
     def _build_chain(self, function: str, n: int) -> tuple[Call, ...]:
-        # From left to right, since sums of floats depend on the order.
+        # From left to right, because float sums depend on the order.
         names = ["x0", *(f"s{i}" for i in range(1, n - 1)), "y"]
         return tuple(Call(function, (names[i - 1], f"x{i}"), output=names[i]) for i in range(1, n))
 

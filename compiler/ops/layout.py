@@ -1,4 +1,4 @@
-"""Operations that move elements without changing them."""
+"""Ops that move elements without changing them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,7 +20,7 @@ from tcc.compiler.ops.window import Padding, resolve_padding
 
 @dataclass(frozen=True, slots=True)
 class Flatten(Op, ExactIntegerOp):
-    """A feature map as one vector, channel by channel."""
+    """Reshape a feature map to a vector, channel by channel."""
 
     keyword: ClassVar[str] = "flatten"
     family: ClassVar[Family] = "layout"
@@ -31,7 +31,7 @@ class Flatten(Op, ExactIntegerOp):
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -45,33 +45,33 @@ class Flatten(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return flatten."""
+        """Return the reshaped array."""
         return xs[0].reshape(len(xs[0]), -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice(Op, ExactIntegerOp):
-    """Channels start, start + step, ... below stop; negative numbers count from the end."""
+    """Select channels start, start + step, ... below stop; negative numbers count from the end."""
 
     keyword: ClassVar[str] = "slice"
     family: ClassVar[Family] = "layout"
     start: int = arg(Kind.INT, 0, doc="first channel")
-    stop: int | None = arg(Kind.INT, None, doc="one past the last channel; all if not given")
-    step: int = arg(Kind.INT, 1, low=1, doc="distance of channels taken")
+    stop: int | None = arg(Kind.INT, None, doc="one past the last channel; all if omitted")
+    step: int = arg(Kind.INT, 1, low=1, doc="distance between selected channels")
 
     def resolve(self, x: TensorType) -> "Slice":
-        """Return the same with its bounds counted from the first channel."""
+        """Return the op with its bounds counted from the first channel."""
         self.infer(x)
-        # Negative and missing bounds end here: targets see plain numbers.
+        # Targets only handle bounds that are not negative or missing.
         return Slice(*slice(self.start, self.stop, self.step).indices(x.shape[0]))
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return the input's type with the channels taken."""
+        """Return the type of the input with the selected channels."""
         channels = len(range(*slice(self.start, self.stop, self.step).indices(x.shape[0])))
         if not channels:
             raise OpError(
                 "E0308",
-                "slice takes no channel",
+                "slice selects no channel",
                 f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
                 f" of {x.shape[0]} channels",
             )
@@ -79,7 +79,7 @@ class Slice(Op, ExactIntegerOp):
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -96,30 +96,33 @@ class Slice(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the channels taken."""
+        """Return the selected channels."""
         return xs[0][:, slice(self.start, self.stop, self.step)]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelShuffle(Op, ExactIntegerOp):
-    """Interleave `groups` equal runs of channels (ShuffleNet)."""
+    """Interleave `groups` equal groups of channels (ShuffleNet)."""
 
     keyword: ClassVar[str] = "channel_shuffle"
     family: ClassVar[Family] = "layout"
-    groups: int = arg(Kind.INT, low=1, doc="runs to interleave")
+    groups: int = arg(Kind.INT, low=1, doc="number of groups to interleave")
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
         c, _, _ = require_image_shape(x, self.keyword)
         if c % self.groups:
             raise OpError(
-                "E0303", "groups must divide the channels", f"{c} channels in {self.groups} groups"
+                "E0303",
+                "groups must divide the channels",
+                f"{c} channels in {self.groups} groups",
+                f"set `groups` to a divisor of {c}",
             )
         return x
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -127,9 +130,9 @@ class ChannelShuffle(Op, ExactIntegerOp):
         return (Call("channel_shuffle", ("x0",), {"groups": self.groups}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Reshape, Transpose, Reshape; the batch axis stays open."""
+        """Return Reshape, Transpose, Reshape; the size of the batch axis is not fixed."""
         c, h, w = x.shape
-        # 0 copies the batch (ONNX Reshape), so that it stays open.
+        # 0 copies the size of the batch (ONNX Reshape).
         split, joined = Const((0, self.groups, c // self.groups, h, w)), Const((0, c, h, w))
         return (
             Call("Reshape", ("x0", split), output="r"),
@@ -140,7 +143,7 @@ class ChannelShuffle(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the channels interleaved."""
+        """Return the interleaved channels."""
         (x,) = xs
         return x.reshape(len(x), self.groups, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
 
@@ -152,7 +155,7 @@ class Pad(Op):
     keyword: ClassVar[str] = "pad"
     family: ClassVar[Family] = "layout"
     padding: Padding = arg(Kind.PADDING, low=0, doc="border width; `same` is not possible here")
-    value: float = arg(Kind.FLOAT, 0.0, doc="what the border holds")
+    value: float = arg(Kind.FLOAT, 0.0, doc="value of the border")
 
     @property
     def pads(self) -> Quad:
@@ -163,19 +166,21 @@ class Pad(Op):
         """Return the input's type with the border added."""
         c, h, w = require_image_shape(x, self.keyword)
         if self.padding == "same":
-            raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
+            raise OpError(
+                "E0315", "`same` is not possible for a pad", help="write the padding as numbers"
+            )
         pad_top, pad_left, pad_bottom, pad_right = self.pads
         return x.with_shape((c, h + pad_top + pad_bottom, w + pad_left + pad_right))
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return pad."""
         pad_top, pad_left, pad_bottom, pad_right = self.pads
-        # torch counts from the last axis on, each before and after.
+        # torch lists the axes from the last one on, each with the sizes before and after.
         return (
             Call(
                 "pad",
@@ -187,6 +192,6 @@ class Pad(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Pad."""
         pad_top, pad_left, pad_bottom, pad_right = self.pads
-        # ONNX counts all axes' beginnings, then all their ends.
+        # ONNX lists the sizes before all axes, then those after them.
         widths = Const((0, 0, pad_top, pad_left, 0, 0, pad_bottom, pad_right))
         return (Call("Pad", ("x0", widths, Const((self.value,), "float32", scalar=True))),)

@@ -1,4 +1,4 @@
-"""Normalisation and what only training does."""
+"""Normalization, and ops that only act in training."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,7 +35,7 @@ class BatchNorm(Op):
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return batch_norm with running statistics."""
         attributes = {"eps": self.eps, "momentum": self.momentum}
-        # torch's order of arguments; the op's own is that of its state dict.
+        # The order of torch; the op has the order of its state dict.
         tensors = ("x0", "mean", "var", "weight", "bias")
         return (Call("batch_norm", tensors, attributes, trains=True),)
 
@@ -47,7 +47,7 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True, slots=True)
 class ScaleShift(Op):
-    """x * weight + bias, per channel: a batch norm whose statistics are folded in."""
+    """x * weight + bias, per channel: a batch norm with its statistics folded in."""
 
     keyword: ClassVar[str] = "scale_shift"
     family: ClassVar[Family] = "norm"
@@ -72,7 +72,7 @@ class ScaleShift(Op):
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm(Op):
-    """(x - m) / sqrt(v + eps) * weight + bias; m and v of the channels of each pixel by itself."""
+    """(x - m) / sqrt(v + eps) * weight + bias; m and v over the channels of each pixel."""
 
     keyword: ClassVar[str] = "layer_norm"
     family: ClassVar[Family] = "norm"
@@ -92,8 +92,8 @@ class LayerNorm(Op):
         return (
             Call("mean", ("x0",), mean_attributes, "m"),
             Call("sub", ("x0", "m"), output="d"),
-            # Spelt out, since torch's layer_norm takes the last axes, and a map's channels are the
-            # first.
+            # Written out, because layer_norm of torch normalizes the last axes, but channels are
+            # the first axis of a map.
             Call("mul", ("d", "d"), output="q"),
             Call("mean", ("q",), mean_attributes, "v"),
             Call("add", ("v",), {"other": self.eps}, "e"),
@@ -107,7 +107,7 @@ class LayerNorm(Op):
         """Return the formula, operator by operator."""
         eps = Const((self.eps,), "float32", scalar=True)
         return (
-            # ONNX's LayerNormalization, since opset 17, normalises the last axes alone as well.
+            # LayerNormalization of ONNX (opset 17) also only normalizes the last axes.
             _build_onnx_mean("x0", "m", opset),
             Call("Sub", ("x0", "m"), output="d"),
             Call("Mul", ("d", "d"), output="q"),
@@ -121,7 +121,7 @@ class LayerNorm(Op):
 
 
 def _build_onnx_mean(source: str, output: str, opset: int) -> Call:
-    """Return the mean over the channels; its axes are an input from opset 18 on."""
+    """Return the mean over the channels; from opset 18 on, its axes are an input."""
     if opset >= 18:
         return Call("ReduceMean", (source, Const((1,))), output=output)
     return Call("ReduceMean", (source,), {"axes": [1]}, output)
@@ -129,12 +129,12 @@ def _build_onnx_mean(source: str, output: str, opset: int) -> Call:
 
 @dataclass(frozen=True, slots=True)
 class Scale(ScalarFunction):
-    """x * factor + offset, two constants."""
+    """x * factor + offset, with two constants."""
 
     keyword: ClassVar[str] = "scale"
     family: ClassVar[Family] = "norm"
-    factor: float = arg(Kind.FLOAT, 1.0, doc="what x is multiplied by")
-    offset: float = arg(Kind.FLOAT, 0.0, doc="what is added then")
+    factor: float = arg(Kind.FLOAT, 1.0, doc="factor of x")
+    offset: float = arg(Kind.FLOAT, 0.0, doc="added to the product")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return mul and add."""
@@ -157,7 +157,7 @@ class Scale(ScalarFunction):
 
 @dataclass(frozen=True, slots=True)
 class Dropout(Elementwise):
-    """Zero elements with probability `rate` while training; the identity afterwards."""
+    """Zero elements with probability `rate` in training; the identity at inference."""
 
     keyword: ClassVar[str] = "dropout"
     family: ClassVar[Family] = "layout"
@@ -168,13 +168,13 @@ class Dropout(Elementwise):
         return (Call("dropout", ("x0",), {"p": self.rate}, trains=True),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Identity: artifacts do not train."""
+        """Return Identity, because artifacts do not train."""
         return (Call("Identity", ("x0",)),)
 
 
 @dataclass(frozen=True, slots=True)
 class StochasticDepth(Elementwise):
-    """Zero a whole image's value with probability `rate` while training; then the identity."""
+    """Zero all values of an image with probability `rate` in training; then the identity."""
 
     keyword: ClassVar[str] = "stochastic_depth"
     family: ClassVar[Family] = "layout"
@@ -182,8 +182,8 @@ class StochasticDepth(Elementwise):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return a product with one dropped-out number per image."""
-        # A mean over everything but the batch has the shape that one number for each image needs,
-        # whatever the batch; the number itself is not used.
+        # A mean over all axes but the batch has the shape of one number per image, for any batch
+        # size. The mean itself is not used.
         axes = tuple(range(1, len(x.shape) + 1))
         return (
             Call("mean", ("x0",), {"dim": axes, "keepdim": True}, "m"),
@@ -193,13 +193,13 @@ class StochasticDepth(Elementwise):
         )
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Identity: artifacts do not train."""
+        """Return Identity, because artifacts do not train."""
         return (Call("Identity", ("x0",)),)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity(Elementwise):
-    """The value itself; gives a place a name."""
+    """Return the input; gives a value a name and a path."""
 
     keyword: ClassVar[str] = "identity"
     family: ClassVar[Family] = "layout"

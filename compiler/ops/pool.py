@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean of a window, or of a whole channel."""
+"""Pooling: the maximum or the mean of windows, or of a channel."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -26,10 +26,10 @@ from tcc.compiler.ops.window import (
 
 @dataclass(frozen=True, slots=True)
 class Pool(Op):
-    """A window over each channel; `stride` is the kernel unless given."""
+    """A window over each channel; `stride` is the kernel size by default."""
 
     kernel: Pair = arg(Kind.PAIR, low=1, doc="window size")
-    stride: Pair | None = arg(Kind.PAIR, None, low=1, doc="step; the kernel if not given")
+    stride: Pair | None = arg(Kind.PAIR, None, low=1, doc="step; the kernel size if omitted")
     padding: Padding = arg(Kind.PADDING, 0, low=0, doc="border around the input")
     ceil: bool = arg(Kind.BOOL, False, doc="keep a last, partial window")
 
@@ -44,7 +44,7 @@ class Pool(Op):
         return resolve_padding(self.padding, (0, 0), self.kernel, self.step)
 
     def resolve(self, x: TensorType) -> Self:
-        """Return the same with stride and padding spelt out."""
+        """Return the op with resolved stride and padding."""
         _, h, w = require_image_shape(x, self.keyword)
         pad = resolve_padding(self.padding, (h, w), self.kernel, self.step)
         return replace(self, stride=self.step, padding=pad)
@@ -53,7 +53,7 @@ class Pool(Op):
         """Return (channels, output height, output width)."""
         c, h, w = require_image_shape(x, self.keyword)
         pad = resolve_padding(self.padding, (h, w), self.kernel, self.step)
-        # As ONNX Runtime demands; the window of a corner would see no pixel at all.
+        # ONNX Runtime requires this. Otherwise the window in a corner would contain no pixel.
         if any(p >= k for p, k in zip(pad, (*self.kernel, *self.kernel), strict=True)):
             raise OpError(
                 "E0305",
@@ -70,10 +70,10 @@ class Pool(Op):
         return compute_reached_padding((h, w), self.kernel, self.step, self.pads, (out_h, out_w))
 
     def _build_onnx_attributes(self, pad: Quad) -> dict[str, Any]:
-        """Return attributes with padding in which the last window is whole.
+        """Return attributes for the padding `pad`, in which the last window is complete.
 
-        So `ceil_mode` is never needed, whose meaning beside padding has differed between versions
-        of ONNX and of its runtimes.
+        So `ceil_mode` is not needed. With padding, its meaning has differed between versions of
+        ONNX and of its runtimes.
         """
         return {"kernel_shape": [*self.kernel], "strides": [*self.step], "pads": [*pad]}
 
@@ -87,11 +87,11 @@ class Pool(Op):
             "ceil_mode": self.ceil,
             **attributes,
         }
-        # torch's poolings take at most half of the window as padding.
+        # Pooling in torch allows at most half of the window as padding.
         is_supported_padding = pad_top <= self.kernel[0] // 2 and pad_left <= self.kernel[1] // 2
         if (pad_top, pad_left) == (pad_bottom, pad_right) and is_supported_padding:
             return (Call(function, ("x0",), {**attributes, "padding": (pad_top, pad_left)}),)
-        # What no window reaches stays away: torch would start one more window there.
+        # Padding that no window reaches is left out: torch would start another window there.
         down, across = self._compute_reached_padding(x)
         border = {
             "pad": (pad_left, min(pad_right, across), pad_top, min(pad_bottom, down)),
@@ -102,14 +102,14 @@ class Pool(Op):
 
 @dataclass(frozen=True, slots=True)
 class MaxPool(Pool, ExactIntegerOp):
-    """The largest value of each window; padding never wins."""
+    """The maximum of each window; padding never wins."""
 
     keyword: ClassVar[str] = "max_pool"
     family: ClassVar[Family] = "pool"
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -126,8 +126,8 @@ class MaxPool(Pool, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the largest level of each window."""
-        # Here, as it loads numpy, which reading a spec does not need.
+        """Return the largest quantized value of each window."""
+        # Imported here because it loads numpy, which parsing a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         _, *size = self.infer(*types).shape
@@ -145,9 +145,9 @@ class AvgPool(Pool):
     count_include_pad: bool = arg(Kind.BOOL, True, doc="count padding as zeros in the mean")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return avg_pool2d, or two where torch would count what is padded for it.
+        """Return avg_pool2d, or two of them if torch would count explicit padding.
 
-        The second one is of ones: the share of each window that is not padding.
+        The second one pools ones: it computes the share of each window that is not padding.
         """
         attributes = {"count_include_pad": self.count_include_pad}
         sums = self._build_torch_calls("avg_pool2d", x, 0.0, attributes)
@@ -164,7 +164,7 @@ class AvgPool(Pool):
         )
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return AveragePool, after a Pad where a window counts some padding but not all of it."""
+        """Return AveragePool, after a Pad if a window counts some padding but not all of it."""
         pad_top, pad_left, pad_bottom, pad_right = self.pads
         down, across = self._compute_reached_padding(x)
         overhang = (0, 0, max(down - pad_bottom, 0), max(across - pad_right, 0))
@@ -173,7 +173,7 @@ class AvgPool(Pool):
             pad = Call("Pad", ("x0", border), output="p")
             return (pad, Call("AveragePool", ("p",), self._build_onnx_attributes(overhang)))
         inner = (pad_top, pad_left, max(pad_bottom, down), max(pad_right, across))
-        # Without padding it says nothing, and some readers know no such attribute.
+        # Without padding the attribute has no effect, and some readers do not know it.
         count_include_pad = int(self.count_include_pad and any(self.pads))
         attributes = {**self._build_onnx_attributes(inner), "count_include_pad": count_include_pad}
         return (Call("AveragePool", ("x0",), attributes),)
@@ -201,7 +201,7 @@ class GlobalAvgPool(Op):
 
 @dataclass(frozen=True, slots=True)
 class GlobalMaxPool(Op, ExactIntegerOp):
-    """The largest value of each channel, as (channels, 1, 1)."""
+    """The maximum of each channel, as (channels, 1, 1)."""
 
     keyword: ClassVar[str] = "global_max_pool"
     family: ClassVar[Family] = "pool"
@@ -212,7 +212,7 @@ class GlobalMaxPool(Op, ExactIntegerOp):
 
     @property
     def moves(self) -> bool:
-        """It chooses and moves elements."""
+        """True, because the op only selects and moves elements."""
         return True
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -220,8 +220,8 @@ class GlobalMaxPool(Op, ExactIntegerOp):
         return (Call("adaptive_max_pool2d", ("x0",), {"output_size": 1}),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return GlobalMaxPool, which takes floats alone, or MaxPool."""
-        # ONNX types GlobalMaxPool for floats; MaxPool takes 8-bit integers since opset 12.
+        """Return GlobalMaxPool for floats, or MaxPool."""
+        # ONNX only defines GlobalMaxPool for floats; MaxPool takes 8-bit integers since opset 12.
         if x.dtype is not DType.F32:
             return (Call("MaxPool", ("x0",), {"kernel_shape": [*x.shape[1:]]}),)
         return (Call("GlobalMaxPool", ("x0",)),)
@@ -229,8 +229,8 @@ class GlobalMaxPool(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the largest level of each channel."""
-        # Here, as it loads numpy, which reading a spec does not need.
+        """Return the largest quantized value of each channel."""
+        # Imported here because it loads numpy, which parsing a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
         return integer_arithmetic.compute_window_max(
@@ -247,11 +247,11 @@ class AdaptiveAvgPool(Alias):
     size: Pair = arg(Kind.PAIR, low=1, doc="output height and width")
 
     def resolve(self, x: TensorType) -> Op | None:
-        """Return the average pooling that this is; None where the input has that size already."""
+        """Return the equivalent average pooling; None if the input already has that size."""
         _, h, w = require_image_shape(x, self.keyword)
         if (h, w) == self.size:
             return None
-        # Else torch's adaptive windows are of unequal sizes and overlap: no pooling of one window.
+        # Otherwise the adaptive windows of torch have different sizes and overlap.
         if h % self.size[0] or w % self.size[1]:
             raise OpError(
                 "E0307",

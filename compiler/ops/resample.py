@@ -1,4 +1,4 @@
-"""Operations that change the resolution upwards: transposed convolution and resizing."""
+"""Ops that change the resolution: transposed convolution and resizing."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,8 +34,8 @@ class ConvTranspose(Op):
     family: ClassVar[Family] = "conv"
     filters: int = arg(Kind.INT, low=1, doc="output channels")
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
-    stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="factor of enlargement")
-    padding: Pair = arg(Kind.PAIR, (0, 0), low=0, doc="border cut off the result")
+    stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="upsampling factor")
+    padding: Pair = arg(Kind.PAIR, (0, 0), low=0, doc="border cropped from the result")
     output_padding: Pair = arg(Kind.PAIR, (0, 0), low=0, doc="rows and columns added at the end")
     dilation: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="distance of kernel taps")
     groups: int = arg(Kind.INT, 1, low=1, doc="independent channel groups")
@@ -50,9 +50,10 @@ class ConvTranspose(Op):
                     "E0303",
                     f"groups must divide the {dimension}",
                     f"{n} {dimension} in {self.groups} groups",
+                    f"set `groups` to a divisor of {n}, or change the {dimension}",
                 )
         for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
-            # PyTorch's rule: more rows than that would hold nothing but the bias.
+            # The rule of PyTorch: further rows would contain only the bias.
             if extra >= max(s, d):
                 raise OpError(
                     "E0309",
@@ -69,15 +70,15 @@ class ConvTranspose(Op):
         if min(out) < 1:
             raise OpError(
                 "E0302",
-                "nothing is left after cutting the padding off",
+                "the output is empty after the padding is cropped",
                 f"the input is {size[0]}x{size[1]}, padding {list(self.padding)}",
                 "use less padding",
             )
         return TensorType((self.filters, *out))
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
-        """Return weight and, unless switched off, bias."""
-        # As torch counts: by the weight's second axis, which here are the filters of a group.
+        """Return the weight and, if enabled, the bias."""
+        # As in torch: by the second axis of the weight, here the filters of a group.
         depth = self.filters // self.groups
         fan_in = depth * self.kernel[0] * self.kernel[1]
         weight = Param("weight", (x.shape[0], depth, *self.kernel), Init.KAIMING, fan_in)
@@ -85,7 +86,7 @@ class ConvTranspose(Op):
         return (weight, bias) if self.bias else (weight,)
 
     def macs(self, x: TensorType) -> int:
-        """Return one multiply-accumulate per input element and filter tap."""
+        """Return the number of input elements times filter taps."""
         return x.elements * (self.filters // self.groups) * self.kernel[0] * self.kernel[1]
 
     def _list_tensors(self) -> tuple[Argument, ...]:
@@ -103,10 +104,10 @@ class ConvTranspose(Op):
         return (Call("conv_transpose2d", self._list_tensors(), attributes),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return ConvTranspose, after Pad where `output_padding` is the stride or more.
+        """Return ConvTranspose, after Pad if `output_padding` is the stride or more.
 
-        A dilation allows that here and in PyTorch, and ONNX Runtime refuses it. There less is cut
-        off at the end; where nothing is left to cut, rows of zeros after the input make room.
+        With a dilation, this is allowed here and in PyTorch, but not in ONNX Runtime. Then less is
+        cropped at the end; if there is nothing to crop, rows of zeros are added to the input.
         """
         axis_sizes = list(zip(self.padding, self.output_padding, self.stride, strict=True))
         rows = [-(-max(q - p, 0) // s) if q >= s else 0 for p, q, s in axis_sizes]
@@ -131,20 +132,21 @@ class ConvTranspose(Op):
 
 @dataclass(frozen=True, slots=True)
 class Resize(Op, ExactIntegerOp):
-    """Sample at another resolution, `size` or `scale` times the input's.
+    """Resample to `size`, or to `scale` times the size of the input.
 
-    Output pixel y reads the input at: `nearest`, floor(y * in / out), where one size is a multiple
-    of the other; `bilinear`, (y + 1/2) * in / out - 1/2, without antialiasing.
+    Output pixel y reads the input at floor(y * in / out) for `nearest`, which needs one size to be
+    a multiple of the other. For `bilinear` it reads at (y + 1/2) * in / out - 1/2, without
+    antialiasing.
     """
 
     keyword: ClassVar[str] = "resize"
     family: ClassVar[Family] = "pool"
     size: Pair | None = arg(Kind.PAIR, None, low=1, doc="output height and width")
-    scale: Pair | None = arg(Kind.PAIR, None, low=1, doc="factors, in place of `size`")
+    scale: Pair | None = arg(Kind.PAIR, None, low=1, doc="factors, instead of `size`")
     mode: str = arg(Kind.ENUM, "nearest", choices=("nearest", "bilinear"), doc="how to sample")
 
     def resolve(self, x: TensorType) -> "Resize | None":
-        """Return the same with its size spelt out; None where the input has that size."""
+        """Return the op with its size resolved; None if the input has that size."""
         size = self.compute_output_size(x)
         return None if size == x.shape[1:] else Resize(size, mode=self.mode)
 
@@ -166,7 +168,7 @@ class Resize(Op, ExactIntegerOp):
         if self.mode == "nearest" and not multiples:
             raise OpError(
                 "E0311",
-                "nearest resizing needs sizes of which one is a multiple of the other",
+                "nearest resizing needs a multiple or a divisor of the input size",
                 f"the input is {h}x{w}, the output {target[0]}x{target[1]}",
                 "use `mode: bilinear`, or another size",
             )
@@ -174,14 +176,14 @@ class Resize(Op, ExactIntegerOp):
 
     @property
     def moves(self) -> bool:
-        """Nearest chooses elements; bilinear computes new ones."""
+        """Whether elements are only moved: for nearest, but not for bilinear."""
         match self.mode:
             case "nearest":
                 return True
             case "bilinear":
                 return False
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""
@@ -192,12 +194,12 @@ class Resize(Op, ExactIntegerOp):
             case "bilinear":
                 return (Call("interpolate", ("x0",), {**attributes, "align_corners": False}),)
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Resize by scales, so that the batch axis stays open.
+        """Return Resize by scales, so that the size of the batch axis is not fixed.
 
-        `nearest` to a smaller size is Slice, which is exact where a scale of 1/3 is not.
+        `nearest` to a smaller size is Slice, which is exact, unlike a scale of 1/3.
         """
         _, *size = x.shape
         factors = [
@@ -210,7 +212,7 @@ class Resize(Op, ExactIntegerOp):
             case "bilinear":
                 return (_build_onnx_resize("x0", factors, "linear", "half_pixel"),)
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
 
     def _build_nearest_calls(
         self, x: TensorType, size: list[int], factors: list[float]
@@ -227,7 +229,7 @@ class Resize(Op, ExactIntegerOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the nearest levels."""
+        """Return the nearest quantized values."""
         _, *size = types[0].shape
         rows, columns = (
             [y * n // out for y in range(out)]
@@ -247,8 +249,8 @@ def _build_onnx_resize(source: str, factors: list[float], mode: str, coordinates
 
 
 def _compute_factor(out: int, size: int) -> float:
-    """Return out / size such that floor(float32(factor) * size) is `out`."""
-    # A factor may be less in float32, and its product with the size just below `out`, of which
-    # runtimes take the floor: the next float32 above is large enough.
+    """Return out / size, rounded so that floor(float32(factor) * size) is `out`."""
+    # Rounded to float32, a factor may be too small: its product with the size is below `out`, and
+    # runtimes take the floor. The next larger float32 is large enough.
     exact = out / size
     return exact if out % size == 0 else exact * (1 + 2**-23)

@@ -1,34 +1,34 @@
-"""Arithmetic that all sliding-window operations share."""
+"""Arithmetic of sliding-window ops."""
 
 from tcc.compiler.ir.op import OpError
 from tcc.compiler.ir.types import Pair, Quad
 
 Padding = int | Pair | Quad | str
-"""As written: n, [vertical, horizontal], [top, left, bottom, right] or `same`."""
+"""Padding in a spec: n, [vertical, horizontal], [top, left, bottom, right] or `same`."""
 
 
 def to_pair(size: int | Pair) -> Pair:
-    """Return height and width of what may be written as one number."""
+    """Return height and width; one number stands for both."""
     return (size, size) if isinstance(size, int) else size
 
 
 def compute_dilated_extent(kernel: Pair, dilation: Pair) -> Pair:
-    """Return the extent that a dilated kernel covers."""
+    """Return the extent of a dilated kernel."""
     return (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
 
 
 def resolve_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
-    """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs, odd pixel last.
+    """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs.
 
     Args:
-        padding: As written.
-        size: The input's height and width, which decide what `same` is.
-        kernel: The window's, with the gaps of dilation.
-        stride: From one window to the next, down and across.
+        padding: As in the spec. An odd number of pixels for `same` has the extra one at the end.
+        size: The height and width of the input, for `same`.
+        kernel: The extent of the window, including dilation.
+        stride: The vertical and horizontal step of the window.
     """
     match padding:
         case "same":
-            # As TensorFlow's SAME and ONNX's SAME_UPPER have it.
+            # As SAME in TensorFlow and SAME_UPPER in ONNX.
             needed = [
                 max((-(-n // s) - 1) * s + k - n, 0)
                 for n, k, s in zip(size, kernel, stride, strict=True)
@@ -47,16 +47,16 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair) ->
 def compute_output_size(
     size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = False
 ) -> Pair:
-    """Return output height and width: floor((n + pads - k) / s) + 1, or ceil.
+    """Return output height and width: floor((n + pads - k) / s) + 1, or with ceil.
 
-    With ceil a last window that would start in the trailing padding is dropped, as in torch.
+    With ceil, a last window that would start in the trailing padding is dropped, as in torch.
 
     Args:
-        size: The input's height and width.
-        kernel: The window's, with the gaps of dilation.
-        stride: From one window to the next, down and across.
+        size: The height and width of the input.
+        kernel: The extent of the window, including dilation.
+        stride: The vertical and horizontal step of the window.
         pad: Rows and columns of padding at the top, left, bottom and right.
-        ceil: Whether a last window that is partly beyond the padding counts.
+        ceil: Whether to count a last window that is partly beyond the padding.
 
     Raises:
         OpError: The window is larger than the padded input.
@@ -81,14 +81,14 @@ def compute_output_size(
 
 
 def compute_reached_padding(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pair:
-    """Return the bottom and right padding that `out` windows reach: as in `pad`, less or more.
+    """Return the bottom and right padding that the windows reach, which can differ from `pad`.
 
     Args:
-        size: The input's height and width.
-        kernel: The window's, with the gaps of dilation.
-        stride: From one window to the next, down and across.
-        pad: Padding, of which the top and the left count.
-        out: How many windows there are, down and across.
+        size: The height and width of the input.
+        kernel: The extent of the window, including dilation.
+        stride: The vertical and horizontal step of the window.
+        pad: Padding; only the top and the left are used.
+        out: The vertical and horizontal number of windows.
     """
     overhangs = (
         (m - 1) * s + k - n - pad_before

@@ -1,9 +1,9 @@
-"""Model to model: each pass one file, pure, stating what it keeps identical.
+"""Passes: pure functions from model to model, one file each, that state what they preserve.
 
-To add one: its file, its name in `PASSES`, and in the pipelines that shall run it. Each is sound by
-itself, so that any order is correct; some orders merely find more to do. The bound of a pass that
-changes sums, 1e-4 of the largest number, is far above what float32's rounding (6e-8 each) adds up
-to in deep networks, and far below what a wrong fold does.
+To add one: add its file, and its name to `PASSES` and to the pipelines that use it. Each pass is
+correct on its own, so that any order is correct; some orders only optimize more. The bound of a
+pass that changes sums is 1e-4 of the largest number. That is far above the float32 rounding errors
+(6e-8 each) that accumulate in deep networks, and far below the error of a wrong fold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,79 +35,79 @@ PASSES: tuple[Pass, ...] = (
     fold_pad, fuse_clamps, merge_linear, merge_sum, merge_parallel,
     pool_first, raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
-"""Every pass there is."""
+"""All passes."""
 
 PLAIN: tuple[Pass, ...] = (drop_train_only, drop_identity)
-"""What leaves all weights as they are: what remains keeps its name and its values."""
+"""Keeps all weights: the remaining ones keep their names and values."""
 
 FOLDED: tuple[Pass, ...] = (*PLAIN, fold_scale, lower_batch_norm)
-"""The same without batch norms, and otherwise the layers that the spec says."""
+"""The same without batch norms; otherwise the layers are those of the spec."""
 
 INFERENCE: tuple[Pass, ...] = (
     *PLAIN, common_subexpression,
     fold_scale, fold_pad, fold_ahead, fuse_clamps, merge_linear, merge_sum,
     lower_batch_norm, pool_first,
 )  # fmt: skip
-"""From what is trained to what a device runs: nothing train-only, no layer that another one can
-do as well, and as few products as that takes.
+"""From the trained model to the one that a device runs: no train-only nodes, no layer that another
+one can absorb, and as few multiplications as that needs.
 
-A norm goes into the layer before it first, where no border is in the way of its shift. Borders then
-go into convolutions, since a norm in front of one is next to no layer; and what is left of the
-norms goes into layers behind them. Clamps that do nothing are left out before layers are merged,
-which they keep apart; layers in a row are merged before the sums of such, which then see one layer
-a branch, and these before a norm among the branches becomes a scale of its own. Poolings move last,
-past convolutions that have got their last form."""
+A norm is first folded into the layer before it, where padding does not prevent its shift. Padding
+is then folded into convolutions, because a norm before a pad is not next to a layer. The remaining
+norms are folded into the layers after them. Clamps without effect are removed before layers are
+merged, because they separate layers. Layers in a row are merged before sums of layers, which then
+have one layer per branch. Sums are merged before a norm among their branches becomes a separate
+scale. Poolings move last, past convolutions in their final form."""
 
 INT8: tuple[Pass, ...] = (
     *INFERENCE,
     raw_input, lower_linear, lower_scale_shift, lower_pool, fill_bias,
 )  # fmt: skip
-"""The float graph that integers can compute: all that is linear is a convolution with a bias, and
-an image comes in as grey levels. These come last, since the passes before look for linear layers,
-scales and poolings by their names."""
+"""The float graph from which int8 models are made: all linear ops are convolutions with a bias, and
+an image input is 8-bit pixels. These passes come last, because earlier ones match linear layers,
+scales and poolings."""
 
 PIPELINES: Mapping[str, tuple[Pass, ...]] = {
     "plain": PLAIN, "folded": FOLDED, "fused": INFERENCE, "ready": INT8,
 }  # fmt: skip
-"""The pipelines by the names that users know."""
+"""The pipelines by their names in commands."""
 
 RENAMED_PASSES: Mapping[str, Pass] = {
     "prune": drop_train_only, "merge_equal": common_subexpression, "fold_batch_norm": fold_scale,
 }  # fmt: skip
-"""Passes by the names that they had before: a calibration file that has one is read as it is, but
-`--passes` takes one name for each pass, and says which."""
+"""Passes by their former names: calibration files with such a name can still be read, but
+`--passes` refuses it and names the new one."""
 
 
 def run(model: Model, passes: Sequence[Pass]) -> Model:
-    """Return the model after the passes in turn, the graph verified after each.
+    """Return the model after the passes in order; the graph is verified after each.
 
     Args:
-        model: Any model; it stays as it is.
-        passes: What it goes through, the first first.
+        model: Any model; it is not changed.
+        passes: The passes, in order.
 
     Raises:
-        GraphError: A pass left a graph that breaks the rules.
+        GraphError: A pass returned a malformed graph.
     """
     return reduce(_run_pass, passes, model)
 
 
 def format_pipeline(passes: Sequence[Pass]) -> str:
-    """Return a pipeline as text: the names of its passes, with commas between."""
+    """Return a pipeline as text: the names of its passes, separated by commas."""
     return ",".join(graph_pass.name for graph_pass in passes)
 
 
 def parse(text: str, at: Span) -> tuple[Pass, ...]:
-    """Return the pipeline that a text spells; an empty one has no passes.
+    """Return the pipeline that a text describes; an empty text has no passes.
 
-    The name of a pipeline stands for its passes.
+    The name of a pipeline means its passes.
 
     Args:
-        text: Names with commas between.
-        at: Where the text stands, for diagnostics.
+        text: Names, separated by commas.
+        at: The span of the text, for diagnostics.
 
     Raises:
-        UserError: A name is not known (E0614); each such name is listed, with the nearest, or
-            with the name that the pass has now.
+        UserError: A name is unknown (E0614). Each such name is listed, with a similar name or the
+            new name of a renamed pass.
     """
     pipelines = {**PIPELINES, **{graph_pass.name: (graph_pass,) for graph_pass in PASSES}}
     names = [name.strip() for name in text.split(",")] if text.strip() else []
@@ -119,7 +119,7 @@ def parse(text: str, at: Span) -> tuple[Pass, ...]:
 
 def _report_unknown_pass(name: str, at: Span) -> Diagnostic:
     if name in RENAMED_PASSES:
-        help = f"it is called `{RENAMED_PASSES[name].name}` now"
+        help = f"use its new name, `{RENAMED_PASSES[name].name}`"
         return Diagnostic("E0614", f"there is no pass `{name}`", at, help=help)
     names = [graph_pass.name for graph_pass in PASSES]
     suggestion = find_nearest_name(name, [*names, *PIPELINES])
@@ -130,7 +130,6 @@ def _report_unknown_pass(name: str, at: Span) -> Diagnostic:
 
 def _run_pass(model: Model, graph_pass: Pass) -> Model:
     new_model = graph_pass(model)
-    # After every pass and in every build: a walk over the nodes, against faults that would show in
-    # a device.
+    # After every pass and in every build: one walk over the nodes finds bugs before a device does.
     verify(new_model.graph)
     return new_model

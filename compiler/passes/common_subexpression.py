@@ -1,4 +1,4 @@
-"""Compute once what is computed several times."""
+"""Merge equal nodes."""
 
 from dataclasses import dataclass, field
 
@@ -13,18 +13,18 @@ from tcc.compiler.ops import Op
 def common_subexpression(model: Model) -> Model:
     """Merge equal nodes, so that their value is computed once.
 
-    Equal is the same op on the same values with weights of equal numbers; who reads the later one
-    reads the earlier. Identity: exact.
+    Nodes are equal if their op, their inputs and the values of their weights are equal. Readers of
+    the later node read the earlier one instead. Identity: exact.
     """
     return rewrite(model, _Rule())
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The rule, and the nodes that it has met.
+    """The rule, with the nodes that it has seen.
 
-    Those of one op and inputs are compared one by one, weights by their numbers; as a rule there is
-    one, so that a graph takes time in proportion to its size.
+    Nodes with the same op and inputs are compared one by one, by the values of their weights.
+    Usually there is only one, so the time is proportional to the graph's size.
     """
 
     seen_nodes: dict[tuple[Op, tuple[str, ...]], list[tuple[str, NodeWeights]]] = field(
@@ -32,13 +32,13 @@ class _Rule:
     )
 
     def __call__(self, node: Node, context: RewriteContext) -> Bypass | None:
-        # Ops are frozen records, equal where all arguments are; inputs are renamed already, so that
-        # chains of equal nodes fall in one walk.
+        # Ops are frozen records, which are equal if all arguments are; inputs are already renamed,
+        # so that chains of equal nodes are merged in one walk.
         candidates = self.seen_nodes.setdefault((node.op, node.inputs), [])
         tensors = context.get_weights(node)
         for name, candidate_tensors in candidates:
-            # Numbers decide, not names: specs make a tensor for each call of a block. NaN equals
-            # nothing, so that what holds one is never merged.
+            # Values decide, not names: specs make a tensor for each call of a block. NaN equals
+            # nothing, so weights with NaN are never merged.
             if all(map(np.array_equal, tensors, candidate_tensors)):
                 return Bypass(name)
         candidates.append((node.name, tensors))

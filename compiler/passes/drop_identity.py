@@ -1,4 +1,4 @@
-"""Remove operations that do nothing at inference."""
+"""Remove ops that do nothing at inference."""
 
 from tcc.compiler.ir.graph import Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
@@ -22,7 +22,7 @@ from tcc.compiler.ops import (
 def drop_identity(model: Model) -> Model:
     """Remove nodes that return their input, and connect their readers to the input.
 
-    That is dropout at inference, and what moves, pools, pads or scales nothing. Identity: exact.
+    That is dropout at inference, and ops that move, pool, pad or scale nothing. Identity: exact.
     """
     return rewrite(model, _bypass_identity)
 
@@ -37,14 +37,14 @@ def _is_identity(node: Node, context: RewriteContext) -> bool:
         case Dropout() | StochasticDepth() | Identity() | Scale(factor=1.0, offset=0.0):
             return True
         case ScaleShift():
-            # Exactly 1 and 0: nearly would change bits.
+            # Exactly 1 and 0: other factors would change bits.
             weight, bias = context.get_weights(node)
             return bool((weight == 1).all()) and not bias.any()
         case MaxPool() | AvgPool() as pool:
             return pool.kernel == (1, 1) == pool.step
         case ChannelShuffle(groups=groups):
-            # One run, or runs of one channel: interleaving leaves both as they are.
+            # One group, or groups of one channel: interleaving does not change either.
             return groups in {1, input_type.shape[0]}
-        case Concat() | Flatten() | Pad() | Slice():  # what changes anything, resizes
+        case Concat() | Flatten() | Pad() | Slice():  # any effect would change the shape
             return node.type == input_type
     return False

@@ -1,4 +1,4 @@
-"""Give every convolution a bias."""
+"""Add missing biases to convolutions."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def fill_bias(model: Model) -> Model:
 
 def _add_bias(node: Node, context: RewriteContext) -> Replacement | None:
     match node.op:
-        # Integer convolutions have one in every format, and calibration corrects means in it.
+        # int8 convolutions have a bias in every format, and calibration corrects means with it.
         case Conv(bias=False) as conv:
             tensors = (*context.get_weights(node), np.zeros(conv.filters, np.float32))
             return Replacement(replace(conv, bias=True), node.inputs, tensors, node.at)

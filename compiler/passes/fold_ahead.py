@@ -1,4 +1,4 @@
-"""Take a scale and shift per channel into the layer after it, where algebra allows."""
+"""Fold a scale and shift per channel into the layer after it, if that is possible."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affi
 def fold_ahead(model: Model) -> Model:
     """Fold each batch norm and scale into the next layer, if only that layer reads it.
 
-    A layer is a convolution, a transposed one or a linear layer. A shift stays before a window
-    that reaches a border of zeros, since the border is not shifted. Identity: within rounding;
-    the new weights are computed in float64 and rounded to float32 once.
+    A layer is a convolution, a transposed convolution or a linear layer. A shift before a window
+    with zero padding stays, because the padding is not shifted. Identity: within rounding; the new
+    weights are computed in float64 and rounded to float32 once.
     """
     return rewrite(model, _fold_source)
 
@@ -31,7 +31,7 @@ def _fold_source(node: Node, context: RewriteContext) -> Replacement | None:
         case Conv() as layer if not (any(layer.pads) and shift.any()):
             tensors = fold_affine_ahead(layer, context.get_weights(node), scale, shift)
             return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
-        # Pixels at its border read fewer taps, so that a shift would not be the same for all.
+        # Pixels at its border read fewer taps, so the shift would not be the same for all.
         case ConvTranspose() if not shift.any():
             weight, *bias = context.get_weights(node)
             tensors = (*to_float32(weight * scale.reshape(-1, 1, 1, 1)), *bias)

@@ -1,4 +1,4 @@
-"""Take a border of zeros into the convolution that reads it."""
+"""Fold zero padding into the convolution that reads it."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from tcc.compiler.ops import Conv, Pad
 def fold_pad(model: Model) -> Model:
     """Fold each zero padding into the next convolution, if only that one reads it.
 
-    Two borders of one value become one. Identity: within rounding, since a convolution may sum in
-    another order where its border is its own.
+    Two pads in a row with the same value become one. Identity: within rounding, because a
+    convolution with its own padding may sum in another order.
     """
     return rewrite(model, _fold_border)
 
@@ -21,7 +21,7 @@ def fold_pad(model: Model) -> Model:
 def _fold_border(node: Node, context: RewriteContext) -> Replacement | None:
     source = context.find_sole_producer(node)
     match source, node.op:
-        # Only zeros: a convolution's own border has no other number.
+        # Only zeros: a convolution's own padding has no other value.
         case Node(op=Pad(value=0.0) as pad), Conv() as conv:
             op = replace(conv, padding=_add_padding(pad.pads, conv.pads))
             return Replacement(op, source.inputs, context.get_weights(node), node.at)

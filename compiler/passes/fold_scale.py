@@ -1,4 +1,4 @@
-"""Take what scales channels, such as a batch norm at inference, into the layer before it."""
+"""Fold ops that scale channels, such as batch norms, into the layer before them."""
 
 from dataclasses import replace
 
@@ -15,8 +15,9 @@ from tcc.compiler.passes.channel_affine import extract_channel_affine, to_float3
 def fold_scale(model: Model) -> Model:
     """Fold each batch norm and scale into the previous layer, if nothing else reads that.
 
-    A layer is a convolution, a transposed one or a linear layer; it gets a bias if it has none.
-    Identity: within rounding; the new weights are computed in float64 and rounded to float32 once.
+    A layer is a convolution, a transposed convolution or a linear layer; it gets a bias if it has
+    none. Identity: within rounding; the new weights are computed in float64 and rounded to float32
+    once.
     """
     return rewrite(model, _fold_into_source)
 

@@ -1,4 +1,4 @@
-"""Leave out clamps that clamp nothing, join those in a row, and put them next to their layer."""
+"""Remove clamps without effect, merge clamps in a row, and move clamps next to their layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,15 +34,15 @@ from tcc.compiler.ops.elementwise import Bounds, Elementwise
 def fuse_clamps(model: Model) -> Model:
     """Remove clamps that have no effect, and move others next to their layer.
 
-    One whose input is in range already goes, as does one that another overrides; one after a max
-    pooling of a convolution or sum comes before it, where it is part of that layer on a device.
-    Identity: exact.
+    A clamp is removed if its input is already in range, or if a later clamp overrides it. A clamp
+    after a max pooling of a convolution or sum moves before the pooling, where a device fuses it
+    with that layer. Identity: exact.
     """
     return rewrite(model, _Rule())
 
 
 def infer_ranges(graph: Graph) -> Mapping[str, Bounds]:
-    """Return what the value of each node lies between, whatever the input and the weights."""
+    """Return the range of each node's value that holds for all inputs and weights."""
     range_by_value: dict[str, Bounds] = {}
     for node in graph.nodes:
         input_ranges = tuple(range_by_value.get(value, (-inf, inf)) for value in node.inputs)
@@ -52,13 +52,13 @@ def infer_ranges(graph: Graph) -> Mapping[str, Bounds]:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The rule, and what is known of the values that it has met."""
+    """The rule, with the ranges of the values that it has seen."""
 
     ranges: dict[str, Bounds] = field(default_factory=dict)
 
     def __call__(self, node: Node, context: RewriteContext) -> Replacement | Bypass | None:
         input_ranges = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
-        # Learnt on the way, in the graph's order: no second walk.
+        # Inferred during the walk, in graph order: no second walk is needed.
         self.ranges[node.name] = _infer_range(node.op, input_ranges)
         match node.op:
             case Relu() | Relu6() | LeakyRelu() if _is_redundant_clamp(node.op, input_ranges[0]):
@@ -70,14 +70,14 @@ class _Rule:
 
 def _is_redundant_clamp(op: Op, input_range: Bounds) -> bool:
     low, high = input_range
-    # A leaky relu leaves what is not negative as it is, and so counts with the relu.
+    # A leaky relu does not change non-negative values, so it is handled like a relu.
     return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
 
 
 def _merge_clamps(node: Node, context: RewriteContext) -> Replacement | None:
-    """Return a clamp that reads what an earlier one read, where that has no effect on it."""
+    """Return a clamp that reads the input of an earlier one, if that one makes no difference."""
     match context.find_producer(node.inputs[0]):
-        # Such a function keeps every sign, and what is positive as it is: the later clamp alone
+        # Such a function keeps every sign and all positive values, so the later clamp alone
         # decides. A negative slope would turn negative numbers into positive ones.
         case Node(op=Relu() | LeakyRelu()) as earlier_clamp if not _has_negative_slope(
             earlier_clamp.op
@@ -91,9 +91,9 @@ def _has_negative_slope(op: Op) -> bool:
 
 
 def _swap_with_pool(node: Node, context: RewriteContext) -> Replacement | None:
-    """Return a max pooling of the clamped values, which is the same as the pooling clamped.
+    """Return a max pooling of clamped values, which equals the clamp of the pooled ones.
 
-    A clamp never changes which of two numbers is the larger, so that both orders give one result.
+    A clamp never changes which of two numbers is larger, so both orders give the same result.
     """
     match context.find_sole_producer(node):
         case Node(op=MaxPool()) as pool:
@@ -106,7 +106,7 @@ def _swap_with_pool(node: Node, context: RewriteContext) -> Replacement | None:
 
 
 def _infer_range(op: Op, input_ranges: tuple[Bounds, ...]) -> Bounds:
-    """Return the range of an op's result, given those of its inputs; rounding included."""
+    """Return the range of an op's result, given those of its inputs, including rounding."""
     low, high = min(k[0] for k in input_ranges), max(k[1] for k in input_ranges)
     match op:
         case Relu() | Relu6():
@@ -119,8 +119,8 @@ def _infer_range(op: Op, input_ranges: tuple[Bounds, ...]) -> Bounds:
             return low, high
         case Pad(value=fill):
             return min(low, fill), max(high, fill)
-        # Rounding changes no sign, but keeps no upper bound: a mean of equal numbers may round
-        # above them, and a sum may overflow.
+        # Rounding changes no sign, but may exceed an upper bound: a mean of equal numbers may
+        # round above them, and a sum may overflow.
         case (
             AvgPool() | GlobalAvgPool() | Add() | Mul() | Resize(mode="bilinear") | LeakyRelu()
         ) if low >= 0:

@@ -1,4 +1,4 @@
-"""Spell out the batch norms that no layer takes in: after a concat, say, or a relu."""
+"""Replace batch norms that no layer absorbs, such as after a concat or a relu."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Write linear layers as convolutions, and what is between them as maps of one pixel."""
+"""Replace linear layers by convolutions, and the vectors between them by 1x1 maps."""
 
 import numpy as np
 
@@ -20,16 +20,16 @@ from tcc.compiler.ops.elementwise import Elementwise
 def lower_linear(model: Model) -> Model:
     """Replace each linear layer by a convolution.
 
-    The convolution reads the map that was flattened before the layer, with a window of its size,
-    or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and
-    is flattened itself. Identity: within rounding, for the order of the sums; the rest is exact.
+    The convolution reads the map that was flattened before the layer, with a kernel of its size,
+    or a vector as a 1x1 map. Other ops on flattened 1x1 maps run on the maps, and their result is
+    flattened. Identity: within rounding, because of the order of the sums; the rest is exact.
     """
     return rewrite(model, lower_linear_node)
 
 
 def lower_linear_node(node: Node, context: RewriteContext) -> Replacement | None:
-    """Return what stands in a node's place, for passes that take some linear layers alone."""
-    # Only vectors: what is a map already needs no other form.
+    """Return the replacement of a node, for passes that replace only some linear layers."""
+    # Only vectors: maps need no other form.
     if len(node.type.shape) != 1:
         return None
     maps = tuple(find_flattened_map(value, context) for value in node.inputs)
@@ -47,7 +47,7 @@ def lower_linear_node(node: Node, context: RewriteContext) -> Replacement | None
 
 
 def find_flattened_map(value: str, context: RewriteContext) -> str | None:
-    """Return the feature map that a vector was made of, if it was."""
+    """Return the feature map that a vector was flattened from, if any."""
     producer = context.find_producer(value)
     if producer is None or not isinstance(producer.op, Flatten):
         return None
@@ -56,9 +56,8 @@ def find_flattened_map(value: str, context: RewriteContext) -> str | None:
 
 
 def _can_run_on_maps(op: Op, maps: tuple[str, ...], context: RewriteContext) -> bool:
-    """Whether an op means the same on maps as on their vectors."""
-    # Softmax divides by a sum over the channels: on a map of many pixels these are not all
-    # features.
+    """Whether an op computes the same on maps as on their vectors."""
+    # Softmax divides by a sum over the channels, which in a larger map are not all features.
     is_single_pixel = all(context.types[value].shape[1:] == (1, 1) for value in maps)
     return is_single_pixel or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
 
@@ -71,8 +70,7 @@ def _build_convolution(
     x = context.types[source or node.inputs[0]]
     size = _get_map_size(x)
     conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
-    # Flattening goes channel by channel, row by row: the matrix's columns are in a kernel's own
-    # order.
+    # Flattening goes channel by channel, row by row, so the matrix's columns are in kernel order.
     tensors = (weight.reshape(linear.units, x.shape[0], *size), offsets)
     flat = ChainedOp(Flatten(), (), node.at)
     if source is not None:

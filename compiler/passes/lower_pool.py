@@ -1,4 +1,4 @@
-"""Write average poolings as what integers know how to do exactly."""
+"""Replace average poolings by ops that int8 models compute exactly."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from tcc.compiler.ops.window import compute_reached_padding
 
 @bounded_pass(1e-4)
 def lower_pool(model: Model) -> Model:
-    """Replace each average pooling by a depthwise convolution, or a global one if it has one window.
+    """Replace each average pooling by a depthwise convolution, or a global one for one window.
 
-    Identity: within rounding. A pooling whose windows count different numbers of pixels, because
-    the border does not count or a last window is partial, stays; so does a global one, which
-    needs no weights.
+    Identity: within rounding. A pooling stays if its windows count different numbers of pixels,
+    because the padding does not count or the last window is partial. A global pooling stays too,
+    because it needs no weights.
     """
     return rewrite(model, _lower_pool_node)
 
@@ -23,7 +23,7 @@ def lower_pool(model: Model) -> Model:
 def _lower_pool_node(node: Node, context: RewriteContext) -> Replacement | None:
     x = context.types[node.inputs[0]]
     match node.op:
-        # One window over all is a global mean, which targets have as such.
+        # One window over the entire map is a global mean, which targets support directly.
         case AvgPool() as pool if pool.kernel == x.shape[1:] and not any(pool.pads):
             return Replacement(GlobalAvgPool(), node.inputs, (), node.at)
         case AvgPool() as pool if (pads := _find_uniform_padding(pool, x, node.type)) is not None:
@@ -32,7 +32,7 @@ def _lower_pool_node(node: Node, context: RewriteContext) -> Replacement | None:
 
 
 def _find_uniform_padding(pool: AvgPool, x: TensorType, output_type: TensorType) -> Quad | None:
-    """Return the border that the windows reach, if all of them count equally many pixels."""
+    """Return the padding that the windows read, if all of them count equally many pixels."""
     (_, *size), (_, *out) = x.shape, output_type.shape
     pad_top, pad_left, pad_bottom, pad_right = pool.pads
     down, across = compute_reached_padding(
@@ -48,6 +48,6 @@ def _build_mean_convolution(
 ) -> Replacement:
     channels = x.shape[0]
     conv = Conv(channels, kernel, stride, pads, groups=channels)
-    # Equal taps are 127 each as int8: rounding loses nothing, since the scale has the factor.
+    # Equal taps become 127 in int8: rounding loses nothing, because the scale has the factor.
     taps = np.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]), np.float32)
     return Replacement(conv, node.inputs, (taps, np.zeros(channels, np.float32)), node.at)

@@ -1,4 +1,4 @@
-"""Write scales of a feature map as convolutions, which integers know how to do exactly."""
+"""Replace scales of feature maps by convolutions, which int8 models compute exactly."""
 
 import numpy as np
 

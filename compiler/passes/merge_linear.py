@@ -1,4 +1,4 @@
-"""Make one layer of two in a row, where that takes no more work."""
+"""Merge two linear layers or convolutions in a row."""
 
 from dataclasses import replace
 
@@ -18,9 +18,10 @@ WeightAndBias = tuple[NDArray[np.float64], NDArray[np.float64]]
 def merge_linear(model: Model) -> Model:
     """Merge two layers in a row, if that needs no more multiplications.
 
-    Two linear layers, two scales, or two convolutions of which one has a 1x1 window and both or
-    the other are not grouped. Only where the result multiplies no more than both did. Identity:
-    within rounding; the weights are computed in float64 and rounded once.
+    These are two linear layers, two scales, or two convolutions. One of the convolutions must have
+    a 1x1 window, and both or the other one must not be grouped. They are merged only if the result
+    needs no more multiplications than both. Identity: within rounding; the weights are computed in
+    float64 and rounded once.
     """
     return rewrite(model, _merge_into_source)
 
@@ -31,8 +32,8 @@ def _merge_into_source(node: Node, context: RewriteContext) -> Replacement | Non
     if source is None or replacement is None:
         return None
     input_type, middle_type = context.types[source.inputs[0]], context.types[source.name]
-    # Two narrow layers are often one wide layer taken apart so that it multiplies less, as in
-    # bottlenecks and separable convolutions: put together again they would cost more.
+    # Two narrow layers often replace one wide layer to save multiplications, as in bottlenecks and
+    # separable convolutions: merging them would cost more.
     separate_macs = source.op.macs(input_type) + node.op.macs(middle_type)
     return replacement if replacement.op.macs(input_type) <= separate_macs else None
 
@@ -50,7 +51,7 @@ def _merge_layers(source: Node, node: Node, context: RewriteContext) -> Replacem
                 if _is_pointwise(second_conv)
                 else None
             )
-            # A stride in the first would put gaps between the taps of the second.
+            # A stride in the first one would put gaps between the taps of the second.
             if replacement is None and _is_pointwise(first_conv) and first_conv.stride == (1, 1):
                 return _merge_pointwise_before(first_conv, second_conv, source, node, context)
             return replacement
@@ -75,7 +76,7 @@ def _merge_scales(source: Node, node: Node, context: RewriteContext) -> Replacem
 def _merge_pointwise_after(
     conv: Conv, pointwise: Conv, source: Node, node: Node, context: RewriteContext
 ) -> Replacement | None:
-    """Return a convolution that does what a 1x1 one behind it did as well."""
+    """Return the merger of a convolution and a 1x1 convolution after it; None if impossible."""
     strides = (conv.stride[0] * pointwise.stride[0], conv.stride[1] * pointwise.stride[1])
     op = replace(conv, filters=pointwise.filters, stride=strides, bias=True)
     conv_tensors, (weight, bias) = _get_tensors(source, context), _get_tensors(node, context)
@@ -92,9 +93,9 @@ def _merge_pointwise_after(
 def _merge_pointwise_before(
     pointwise: Conv, conv: Conv, source: Node, node: Node, context: RewriteContext
 ) -> Replacement | None:
-    """Return a convolution that does what a 1x1 one before it did as well."""
+    """Return the merger of a convolution and a 1x1 convolution before it; None if impossible."""
     (weight, bias), conv_tensors = _get_tensors(source, context), _get_tensors(node, context)
-    if any(conv.pads) and bias.any():  # the border of zeros has no bias
+    if any(conv.pads) and bias.any():  # zero padding does not have the bias
         return None
     op = replace(conv, bias=True)
     if pointwise.groups == pointwise.filters == context.types[source.inputs[0]].shape[0]:
@@ -108,7 +109,7 @@ def _merge_pointwise_before(
 
 
 def _fold_matrix(layer: WeightAndBias, matrix: WeightAndBias) -> WeightAndBias:
-    """Return the layer that a matrix (units, filters) after a layer of these filters makes."""
+    """Return the layer that equals a layer followed by a matrix (units, filters)."""
     weight = np.tensordot(matrix[0], layer[0], axes=1)
     return weight, matrix[0] @ layer[1] + matrix[1]
 

@@ -1,4 +1,4 @@
-"""Make one layer of the 1x1 convolutions that read one value."""
+"""Merge 1x1 convolutions that read the same value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from tcc.compiler.ops import Conv, Slice
 def merge_parallel(model: Model) -> Model:
     """Merge all 1x1 convolutions that read one value.
 
-    It multiplies as much as they did, in one go. Identity: within rounding, for the order of the
-    sums. In no pipeline: a slice between a convolution and its activation costs more than it saves
-    where these are one on a device.
+    The result needs as many multiplications, in one convolution. Identity: within rounding, because
+    of the order of the sums. It is in no pipeline: on devices that fuse a convolution with its
+    activation, the slices between them cost more than it saves.
     """
     return rewrite(model, _Rule(_group_convolutions(model.graph)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The rule: `groups` holds the convolutions that become one, by the name of each."""
+    """The rule: `groups` has the convolutions to merge, by the name of each."""
 
     groups: Mapping[str, tuple[Node, ...]]
 
@@ -54,7 +54,7 @@ class _Rule:
 
 
 def _find_merged_conv(head: Node, context: RewriteContext) -> str:
-    """Return the name of the convolution that a group has become."""
+    """Return the name of the convolution that replaces a group."""
     (name,) = context.rewritten[head.name].inputs
     return name
 
@@ -69,7 +69,7 @@ def _concat_weights(group: tuple[Node, ...], context: RewriteContext) -> NodeWei
 
 
 def _group_convolutions(graph: Graph) -> Mapping[str, tuple[Node, ...]]:
-    """Return, for each 1x1 convolution, all that read its input and step alike, in order."""
+    """Return, for each 1x1 convolution, all with the same input and stride, in order."""
     group_by_name: dict[str, tuple[Node, ...]] = {}
     for readers in graph.readers.values():
         nodes_by_conv: dict[Conv, list[Node]] = {}

@@ -25,19 +25,19 @@ Tensor = NDArray[np.float64]
 def merge_sum(model: Model) -> Model:
     """Merge convolutions that read one value and are summed.
 
-    One of them holds all: their windows lie in its own, their groups in its groups, and they step
-    alike, so that it multiplies no more than before. What a scale or batch norm makes of the value,
-    and the value itself, are convolutions by one tap. RepVGG (Ding et al., arXiv:2101.03697) and
-    MobileOne are put together so for inference. Identity: within rounding; the weights are
-    computed in float64 and rounded once.
+    One of them absorbs the others: it covers their windows and groups, and all have the same
+    stride, so that it needs no more multiplications than before. A scale or batch norm of the
+    value, and the value itself, count as 1x1 convolutions. This merges the branches of RepVGG (Ding
+    et al., arXiv:2101.03697) and MobileOne for inference. Identity: within rounding; the weights
+    are computed in float64 and rounded once.
     """
     return rewrite(model, _merge_branches)
 
 
-# By identity: a sum may read one value twice.
+# Compared by identity: a sum may read one value twice.
 @dataclass(frozen=True, slots=True, eq=False)
 class _Branch:
-    """What a sum reads, `value`, as a convolution of `source`; `is_conv` if it is one."""
+    """An input `value` of a sum, as a convolution of `source`; `is_conv` if it is one."""
 
     value: str
     source: str
@@ -48,7 +48,7 @@ class _Branch:
 
 
 def _merge_branches(node: Node, context: RewriteContext) -> Replacement | None:
-    # What is broadcast is no branch: a gate's one number for each channel, say.
+    # Broadcast inputs are not branches, such as a gate with one number per channel.
     shapes = {context.types[value].shape for value in node.inputs}
     if not isinstance(node.op, Add) or shapes != {node.type.shape} or len(node.type.shape) != 3:
         return None
@@ -57,7 +57,7 @@ def _merge_branches(node: Node, context: RewriteContext) -> Replacement | None:
         siblings = [branch for branch in branches if branch.source == source]
         widest = max(siblings, key=_measure_window)
         covered = [branch for branch in siblings if _can_embed(widest.conv, branch.conv)]
-        # Scales alone would gain nothing by it.
+        # Merging scales alone would gain nothing.
         if len(covered) > 1 and any(branch.is_conv for branch in covered):
             other_values = tuple(branch.value for branch in branches if branch not in covered)
             chain = (ChainedOp(node.op, (), node.at, other_values),) if other_values else ()
@@ -67,7 +67,7 @@ def _merge_branches(node: Node, context: RewriteContext) -> Replacement | None:
 
 
 def _build_branch(value: str, node: Node, context: RewriteContext) -> _Branch:
-    """Return what a sum reads as a convolution: of the value itself, if nothing else fits."""
+    """Return an input of a sum as a convolution: of the value itself, if nothing else fits."""
     source = context.find_producer(value)
     if source is not None and context.graph.find_sole_reader(value):
         match source.op, extract_channel_affine(source, context):
@@ -90,13 +90,13 @@ def _build_pointwise_branch(value: str, source: str, scale: Tensor, shift: Tenso
 
 
 def _measure_window(branch: _Branch) -> tuple[int, int]:
-    """Return how large a window is, and of equal ones how few groups it has."""
+    """Return a sort key: the window's size, then the fewest groups."""
     height, width = branch.conv.kernel
     return height * width, -branch.conv.groups
 
 
 def _can_embed(wide: Conv, narrow: Conv) -> bool:
-    """Whether a convolution can do what another one does as well."""
+    """Whether a convolution can be extended to compute another one as well."""
     are_taps_covered = all(
         wide_tap is not None for axis in (0, 1) for wide_tap in _map_taps(wide, narrow, axis)
     )
@@ -104,8 +104,8 @@ def _can_embed(wide: Conv, narrow: Conv) -> bool:
 
 
 def _map_taps(wide: Conv, narrow: Conv, axis: int) -> Iterator[int | None]:
-    """Yield, for each tap along an axis, which tap of the wide window reads the same pixel."""
-    # Pixel of a tap: stride * place - padding before + dilation * tap.
+    """Yield, for each tap along an axis, the tap of the wide window that reads the same pixel."""
+    # Pixel of a tap: stride * position - padding before + dilation * tap.
     for tap in range(narrow.kernel[axis]):
         wide_tap, remainder = divmod(
             wide.pads[axis] - narrow.pads[axis] + narrow.dilation[axis] * tap, wide.dilation[axis]
@@ -114,13 +114,13 @@ def _map_taps(wide: Conv, narrow: Conv, axis: int) -> Iterator[int | None]:
 
 
 def _sum_weights(wide: Conv, branches: list[_Branch]) -> NodeWeights:
-    """Return weight and bias of the convolution that all branches are."""
+    """Return weight and bias of the convolution that equals all branches together."""
     weight = reduce(np.add, (_expand_weight(branch, wide) for branch in branches))
     return to_float32(weight, reduce(np.add, (branch.bias for branch in branches)))
 
 
 def _expand_weight(branch: _Branch, wide: Conv) -> Tensor:
-    """Return a branch's weight as one of the wide window and of its groups."""
+    """Return a branch's weight with the window and the groups of the wide convolution."""
     narrow = branch.conv
     rows, columns = (_build_tap_matrix(wide, narrow, axis) for axis in (0, 1))
     weight: Tensor = np.einsum("fcij,iy,jx->fcyx", branch.weight, rows, columns)
@@ -128,7 +128,7 @@ def _expand_weight(branch: _Branch, wide: Conv) -> Tensor:
     parts = narrow.groups // wide.groups
     if parts == 1:
         return weight
-    # Groups within a wider group read their own channels of it, and no other.
+    # Groups within a wider group read only their own channels of it.
     by_group = weight.reshape(wide.groups, parts, filters // narrow.groups, depth, *wide.kernel)
     block_diagonal = np.einsum("gpfcyx,pq->gpfqcyx", by_group, np.eye(parts))
     expanded: Tensor = block_diagonal.reshape(filters, parts * depth, *wide.kernel)

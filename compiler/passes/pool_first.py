@@ -1,4 +1,4 @@
-"""Pool before a 1x1 convolution instead of after it, where that takes less work."""
+"""Pool before a 1x1 convolution instead of after it, if that takes less work."""
 
 from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
@@ -10,8 +10,8 @@ def pool_first(model: Model) -> Model:
     """Move an average pooling before a 1x1 convolution, if nothing else reads that.
 
     Identity: within rounding. Both are linear, one in the pixels of a channel and one in the
-    channels of a pixel, so they commute; the bias stays as it is because the factors of each
-    window add up to 1. Moved only where convolution and pooling together then multiply less.
+    channels of a pixel, so they commute. The bias is unchanged, because the factors of each window
+    add up to 1. It moves only if convolution and pooling together then multiply less.
     """
     return rewrite(model, _move_pool)
 
@@ -26,7 +26,7 @@ def _move_pool(node: Node, context: RewriteContext) -> Replacement | None:
             input_type = context.types[source.inputs[0]]
             pooled = pool.infer(input_type)
             window = _count_taps(pool, input_type.shape)
-            # A pooling's sums count as products: on devices both are one multiply-add a tap.
+            # A pooling's sums count as multiplications: devices use one multiply-add per tap.
             current_macs = conv.macs(input_type) + node.type.elements * window
             moved_macs = conv.macs(pooled) + pooled.elements * window
             if moved_macs < current_macs:
@@ -40,7 +40,7 @@ def _is_pointwise(conv: Conv) -> bool:
 
 
 def _is_true_mean(pool: AvgPool | GlobalAvgPool) -> bool:
-    """Whether the factors of each window add up to 1: no zeros around the input count."""
+    """Whether the factors of each window add up to 1, which padding that counts would prevent."""
     match pool:
         case AvgPool():
             return not (pool.count_include_pad and any(pool.pads))

@@ -1,4 +1,4 @@
-"""Let the network normalise its image itself, so that its input is 8-bit pixels."""
+"""Move the normalization of an image into the network, so that its input is 8-bit pixels."""
 
 from dataclasses import replace
 
@@ -23,12 +23,13 @@ Array = NDArray[np.float64]
 
 @bounded_pass(1e-4)
 def raw_input(model: Model) -> Model:
-    """Replace each image input by its pixel values, and fold normalization into the first convolution.
+    """Replace each image input by its pixels, and fold normalization into the first convolution.
 
-    Where that convolution has a border of zeros, which are pixels of the mean, a border of these
-    comes before it. An input that is read by anything else, or whose mean is no grey level, gets
-    a scale and shift. Identity: within rounding; weights are computed in float64 and rounded once.
-    An input that is divided by its own maximum stays as it is: weights are the same for all images.
+    If that convolution has zero padding, a pad with the mean's pixel value replaces it, because
+    zero is the mean after normalization. An input with other readers, or with a mean outside 0 to
+    255, gets a scale and shift instead. Identity: within rounding; weights are computed in float64
+    and rounded once. An input that is divided by its own maximum stays as it is: weights are the
+    same for all images.
     """
     for source in model.graph.inputs:
         preprocess = source.preprocess
@@ -57,17 +58,17 @@ def _make_input_raw(model: Model, source: Input, preprocess: Preprocess) -> Mode
 
 
 def _compute_normalization(preprocess: Preprocess, channels: int) -> tuple[Array, Array]:
-    """Return what normalises the grey levels of each channel: level * scale + shift."""
-    mean, std = (  # as float32, as `preprocess.normalized` has them
+    """Return the factor and shift that normalize a channel's pixels: pixel * scale + shift."""
+    mean, std = (  # as float32, as in `preprocess.normalize`
         np.broadcast_to(np.array(v, np.float32).astype(np.float64), channels)
         for v in (preprocess.mean, preprocess.std)
     )
-    # (level / 255 - mean) / std as one product and one sum.
+    # (pixel / 255 - mean) / std as one product and one sum.
     return 1 / (255 * std), -mean / std
 
 
 def _can_normalize(op: Op, border_levels: Array) -> bool:
-    """Whether an op can read grey levels, given those that were zeros, as its border is."""
+    """Whether an op can read pixel values, given the pixel values that its zero padding means."""
     are_levels_valid = bool(((border_levels >= 0) & (border_levels <= 255)).all())
     return isinstance(op, Conv) and (are_levels_valid or not any(op.pads))
 
@@ -85,13 +86,13 @@ def _fold_normalization(
 
 
 def _build_border(pads: Quad, gray_levels: Array) -> Op:
-    """Return what puts a border of the given grey level around each channel."""
+    """Return an op that pads each channel with its given pixel value."""
     fills = tuple(float(v) for v in gray_levels.astype(np.float32))
     return Pad(pads, fills[0]) if len(set(fills)) == 1 else Border(pads, fills)
 
 
 def _insert_normalization(model: Model, source: Input, scale: Array, shift: Array) -> Model:
-    """Return a model that reads a normalisation of an input instead of the input."""
+    """Return a model that reads a normalized input instead of the input."""
     graph = model.graph
     name = make_unused_name(f"{source.name}/normalized", graph.types)
     normalization = make_node(name, ScaleShift(), (source.name,), (source.type,))

@@ -1,7 +1,7 @@
-"""Translation validation: what a pass makes is run beside what it was made of.
+"""Translation validation: run the model before and after each pass, and compare.
 
-Not only the outputs must agree but every value whose name both graphs know, since a value keeps
-its name only with its meaning; so the first one that differs says where a pass went wrong.
+It compares the outputs and every value whose name is in both graphs, because a value that keeps its
+name keeps its meaning. So the first difference shows where a pass is wrong.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ from tcc.compiler.reference import float_program
 Tensor = NDArray[np.float32]
 TensorsByName = Mapping[str, Tensor]
 PassReport = Callable[[Pass, float], None]
-"""Told of each pass how far it moved the value that it moved the most."""
+"""Receives, for each pass, the largest change of a value."""
 
 
 class PassError(AssertionError):
-    """A pass changed what a model computes: a fault of the compiler, never of the user."""
+    """A pass changed what a model computes: a bug in the compiler, never the user's mistake."""
 
 
 def run(
@@ -32,17 +32,17 @@ def run(
     seeds: Sequence[int] = (0,),
     report: PassReport | None = None,
 ) -> Model:
-    """Return the model after the passes in turn, as `passes.run` does, each of them checked.
+    """Return the model after the passes in order, like `passes.run`, and check each pass.
 
     Args:
-        model: What the passes begin with; its graph has one input.
+        model: The model before the passes; its graph has one input.
         pipeline: The passes.
-        seeds: A random input is run for each.
-        report: Told of each pass how far it moved the value that it moved the most.
+        seeds: Seeds of random inputs.
+        report: Receives, for each pass, the largest change of a value.
 
     Raises:
-        PassError: A pass moved a value by more than it says.
-        GraphError: A pass left a graph that breaks the rules.
+        PassError: A pass changed a value by more than its bound.
+        GraphError: A pass returned a malformed graph.
     """
     old_values: list[TensorsByName] = []
     for graph_pass in pipeline:
@@ -72,7 +72,7 @@ def is_equal(model: Model, other_model: Model) -> bool:
 
 
 def compute_values(model: Model, seeds: Sequence[int]) -> list[TensorsByName]:
-    """Return every value by name, the inputs where they are outputs, for inputs of each seed."""
+    """Return all values by name, including inputs that are outputs, for one input per seed."""
     graph = model.graph
     probed_model = Model(replace(graph, outputs=tuple(_list_probes(graph))), model.weights)
     tensors = [sample(graph.inputs[0], seed) for seed in seeds]
@@ -89,14 +89,12 @@ def compute_values(model: Model, seeds: Sequence[int]) -> list[TensorsByName]:
 
 
 def sample(source: Input, seed: int, brightness: float = 1.0) -> Tensor:
-    """Return a random input; that of an image is of the same pixels whatever its contract.
-
-    `brightness` is the share of the largest magnitudes that it has.
+    """Return a random input; for an image, the pixels do not depend on the contract.
 
     Args:
         source: The input.
-        seed: What the numbers follow from.
-        brightness: The share of the largest magnitudes that it has.
+        seed: The seed of the numbers.
+        brightness: Its magnitudes, relative to the largest possible ones.
 
     Returns:
         float32 of the input's shape.
@@ -112,7 +110,7 @@ def sample(source: Input, seed: int, brightness: float = 1.0) -> Tensor:
 
 
 def _list_probes(graph: Graph) -> Iterator[Output]:
-    """Yield an output for each node's value, in order: the graph's own, or one named as it is."""
+    """Yield an output for each node, in order: the graph's own, or one with the node's name."""
     outputs = [o for o in graph.outputs if not o.train_only]
     output_names = {o.name for o in outputs}
     for node in graph.nodes:
@@ -123,22 +121,22 @@ def _list_probes(graph: Graph) -> Iterator[Output]:
 
 
 def _check_outputs(graph_pass: Pass, old_graph: Graph, new_graph: Graph) -> None:
-    """Refuse other outputs than there were; those that only training has may go."""
+    """Refuse changed outputs; train-only outputs may be removed."""
     output_names = [o.name for o in old_graph.outputs if not o.train_only]
     if output_names != [o.name for o in new_graph.outputs if not o.train_only]:
-        raise PassError(f"{graph_pass.name} changed which outputs there are")
+        raise PassError(f"{graph_pass.name} changed the graph's outputs")
 
 
 def _check_values(graph_pass: Pass, old_values: TensorsByName, new_values: TensorsByName) -> float:
-    """Return how far a pass moved values at most; refuse more than it allows itself."""
+    """Return the largest change of a value by a pass; refuse more than the pass's bound."""
     max_difference = 0.0
     for name, old_tensor in old_values.items():
         if name in new_values:
             difference = measure_difference(old_tensor, new_values[name])
             if difference > graph_pass.bound:
                 message = (
-                    f"{graph_pass.name} moved `{name}` by {difference:.3g}; its bound is "
-                    f"{graph_pass.bound:g}"
+                    f"{graph_pass.name} changed `{name}` by {difference:.3g}, more than its bound "
+                    f"of {graph_pass.bound:g}"
                 )
                 raise PassError(message)
             max_difference = max(max_difference, difference)
@@ -148,7 +146,7 @@ def _check_values(graph_pass: Pass, old_values: TensorsByName, new_values: Tenso
 def measure_difference(old_tensor: Tensor, new_tensor: Tensor) -> float:
     """Return the largest difference, relative to the largest magnitude (at least 1).
 
-    It is infinite where shapes differ, or what is not finite.
+    Infinite if the shapes differ, or the values that are not finite.
     """
     if old_tensor.shape != new_tensor.shape:
         return inf
@@ -161,6 +159,6 @@ def measure_difference(old_tensor: Tensor, new_tensor: Tensor) -> float:
     )
     if not np.isfinite(new_finite).all():
         return inf
-    # Relative to 1 at least: a sum that comes to nearly nothing has rounding errors of its terms.
+    # Relative to at least 1: a sum near zero has the rounding errors of its terms.
     magnitude = max(1.0, float(np.abs(old_finite).max(initial=0)))
     return float(np.abs(old_finite - new_finite).max(initial=0)) / magnitude

@@ -1,1 +1,1 @@
-"""Pictures of training and of trained networks, by matplotlib."""
+"""Plots of training runs and trained networks, drawn with matplotlib."""

@@ -1,4 +1,4 @@
-"""Where in an image a class is seen: Grad-CAM of any layer, and class-activation maps."""
+"""Class localisation: Grad-CAM of any layer, and class-activation maps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,10 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ClassMap:
-    """A map (height, width) of how much each place speaks for a class, and what was predicted.
+    """Evidence map (height, width) for one class, with that class and the network's logits.
 
-    `heat` is 0 or more for Grad-CAM; a class-activation map has places that speak against it.
+    `heat` is at least 0 for Grad-CAM. In a class-activation map, negative values are evidence
+    against the class.
     """
 
     heat: FloatArray
@@ -33,25 +34,26 @@ class ClassMap:
 def compute_gradcam(
     model: Model, output: str, layer: str, tensor: FloatArray, class_index: int | None
 ) -> ClassMap:
-    """Return the Grad-CAM (Selvaraju et al. 2017) of a layer's maps, for an input tensor.
+    """Return the Grad-CAM (Selvaraju et al. 2017) of a layer for one input tensor.
 
-    The gradient of a class's raw output, averaged over each map, weights it; what is below 0 goes.
+    The weight of each feature map is the mean gradient of the class's logit over that map. The
+    result is the ReLU of the weighted sum.
 
     Args:
-        model: The network in floats.
-        output: The name of its row of classes.
-        layer: The value whose maps are weighted.
+        model: The fp32 model.
+        output: The name of its class output.
+        layer: The layer that gives the feature maps.
         tensor: The input, without a batch axis.
-        class_index: The class; None for the one that is predicted.
+        class_index: The class; None for the predicted class.
 
     Raises:
-        UserError: The value is no feature map (E1281), or does not bear on the output.
+        UserError: The layer has no feature maps, or the output does not depend on it (E1281).
     """
     graph = model.graph
     kind = graph.types[layer]
     if not is_map(kind.shape):
-        message = f"`{layer[:120]}` is {kind}, and no feature maps"
-        help = "name a layer before the pooling over the whole map"
+        message = f"layer `{layer[:120]}` has no feature maps: its shape is {kind}"
+        help = "choose a layer before the global pooling; `tcc show` lists the layers"
         raise fail("E1281", message, make_file_span(graph.name), help=help)
     network = create_module(graph, model.weights).eval()
     captured: dict[str, torch.Tensor] = {}
@@ -61,7 +63,7 @@ def compute_gradcam(
         captured["maps"] = output_maps
 
     handle = network.get_submodule(source).register_forward_hook(capture_maps) if source else None
-    # The input takes part, since it may be the layer that is asked for.
+    # The input needs a gradient too: it may be the layer that the caller chose.
     input_tensor = torch.from_numpy(np.array(tensor[None], np.float32)).requires_grad_(True)
     logits = network(input_tensor)[output][0]
     if handle:
@@ -70,26 +72,27 @@ def compute_gradcam(
     index = int(logits.argmax()) if class_index is None else class_index
     (gradient,) = torch.autograd.grad(logits[index], maps, allow_unused=True)
     if gradient is None:
-        message = f"the output `{output}` does not depend on `{layer[:120]}`"
-        raise fail("E1281", message, make_file_span(graph.name))
+        message = f"output `{output}` does not depend on layer `{layer[:120]}`"
+        help = "choose a layer that leads to this output; `tcc show` lists the layers"
+        raise fail("E1281", message, make_file_span(graph.name), help=help)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
-    # What speaks against a class mostly speaks for others (section 3 of the paper).
+    # Negative values mostly belong to other classes (section 3 of the paper).
     heat = torch.relu((weights * maps).sum(dim=1))[0]
     return ClassMap(heat.detach().numpy(), index, logits.detach().numpy())
 
 
 def _find_source_module(graph: Graph, layer: str) -> str | None:
-    """Return the name of the module that gives a value, None for the input."""
+    """Return the name of the module that computes a value; None for the input."""
     return None if layer in {source.name for source in graph.inputs} else layer
 
 
 def find_head(model: Model, output: str) -> tuple[str, Node | None]:
-    """Return the value that a network averages over its whole map, and the layer behind that.
+    """Return the value before the global average pooling, and the linear layer after it, if any.
 
-    What does nothing at inference, such as dropout, may stand anywhere.
+    Operations without effect at inference, such as dropout, are ignored.
 
     Raises:
-        UserError: It does not end in an average, with at most one linear layer behind it (E1283).
+        UserError: The output is not a global average pooling plus at most one linear layer (E1283).
     """
     inference_graph = drop_identity(drop_train_only(model)).graph
     nodes = {node.name: node for node in inference_graph.nodes}
@@ -102,21 +105,24 @@ def find_head(model: Model, output: str) -> tuple[str, Node | None]:
     while (node := nodes.get(name)) is not None:
         if isinstance(node.op, GlobalAvgPool) or _is_global_average(node, inference_graph):
             return node.inputs[0], linear
-        # A convolution of a map of one pixel is a linear layer as well.
+        # A convolution of a one-pixel map is a linear layer too.
         is_pointwise = isinstance(node.op, Conv) and node.type.shape[1:] == (1, 1)
         if (isinstance(node.op, Linear) or is_pointwise) and linear is None:
             linear = node
         elif not isinstance(node.op, Flatten):
             break
         name = node.inputs[0]
-    message = f"`{output}` is no linear layer of a mean over feature maps"
-    help = "`tcc plot gradcam` does without"
+    message = (
+        f"class-activation maps need global average pooling and then at most one linear layer,"
+        f" but output `{output}` is computed in another way"
+    )
+    help = "use `tcc plot gradcam`, which works for any network"
     at = make_file_span(inference_graph.name)
     raise fail("E1283", message, at, help=help)
 
 
 def _is_global_average(node: Node, graph: Graph) -> bool:
-    """Whether a node is the mean of a window as large as the map."""
+    """Whether an average pooling's window covers the full map."""
     size = graph.types[node.inputs[0]].shape[1:]
     return isinstance(node.op, AvgPool) and node.op.kernel == size and not any(node.op.pads)
 
@@ -124,14 +130,14 @@ def _is_global_average(node: Node, graph: Graph) -> bool:
 def compute_activation_map(
     model: Model, maps: FloatArray, linear: Node | None, logits: FloatArray, class_index: int | None
 ) -> ClassMap:
-    """Return the class-activation map (Zhou et al. 2016): maps by a class's weights.
+    """Return the class-activation map (Zhou et al. 2016): feature maps times the class's weights.
 
     Args:
         model: The network.
-        maps: What is averaged, (channels, height, width).
-        linear: The layer behind the mean, as `find_head` finds it.
-        logits: The outputs.
-        class_index: The class; None for the one that is predicted.
+        maps: The input of the global average pooling, (channels, height, width).
+        linear: The layer after the pooling, as `find_head` returns it.
+        logits: The network's output.
+        class_index: The class; None for the predicted class.
     """
     index = int(logits.argmax()) if class_index is None else class_index
     if linear is None:

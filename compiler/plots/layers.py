@@ -1,4 +1,4 @@
-"""The layers of a network by their paths in the spec, and what is in them for an image."""
+"""Layers of a network by their paths in the spec, and their values for one image."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_file_
 
 FloatArray = NDArray[np.float32]
 MAX_LISTED = 12
-"""Layers that an error lists."""
+"""Maximum layers that an error lists."""
 
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
-    """A network ready for integers, and the integer program of it."""
+    """A lowered model, its int8 program and its calibration."""
 
     lowered_model: Model
     program: Model
@@ -30,15 +30,15 @@ class QuantizedNetwork:
 
 
 def find_value(graph: Graph, path: str, network_name: str) -> str:
-    """Return the value of a layer's path.
+    """Return the value of the layer at a path.
 
     Args:
         graph: The network.
-        path: The path of a step of the spec.
-        network_name: What the network is called in errors.
+        path: The layer's path in the spec.
+        network_name: The network's name in errors.
 
     Raises:
-        UserError: There is none (E1281); the nearest is named, or those below the path.
+        UserError: There is no such layer (E1281). The error suggests similar or nested names.
     """
     inference_graph = extract_inference_graph(graph)
     names = [node.name for node in inference_graph.nodes]
@@ -47,19 +47,20 @@ def find_value(graph: Graph, path: str, network_name: str) -> str:
     nested_names = [name for name in names if name.startswith(f"{path}.")]
     suggestion = find_nearest_name(path, set(names))
     if nested_names:
-        help = f"below it are {', '.join(nested_names[:MAX_LISTED])}"
+        help = f"this path contains {', '.join(nested_names[:MAX_LISTED])}"
     elif suggestion:
         help = f"did you mean `{suggestion}`?"
     else:
-        help = f"it has {', '.join(names[:MAX_LISTED])}{', ...' if len(names) > MAX_LISTED else ''}"
-    help += "; `tcc show` lists them"
+        ellipsis = ", ..." if len(names) > MAX_LISTED else ""
+        help = f"the layers are {', '.join(names[:MAX_LISTED])}{ellipsis}"
+    help += "; `tcc show` lists all layers"
     raise fail(
         "E1281", f"there is no layer `{path[:120]}`", make_file_span(network_name), help=help
     )
 
 
 def find_last_map(graph: Graph, network_name: str) -> str:
-    """Return the last value that is a map.
+    """Return the last layer that has feature maps.
 
     Raises:
         UserError: There is none (E1281).
@@ -72,7 +73,7 @@ def find_last_map(graph: Graph, network_name: str) -> str:
 
 
 def is_map(shape: Shape) -> bool:
-    """Whether values have places: one that is 1x1 has none."""
+    """Whether a shape is a feature map with more than one position."""
     return len(shape) == 3 and shape[1:] != (1, 1)
 
 
@@ -84,12 +85,13 @@ def select_convolutions(graph: Graph, network_name: str) -> tuple[Node, ...]:
     """
     conv_nodes = [node for node in graph.nodes if isinstance(node.op, Conv)]
     if not conv_nodes:
-        raise fail("E1281", "this network has no convolution", make_file_span(network_name))
+        message = "this plot shows convolutions, and the network has none"
+        raise fail("E1281", message, make_file_span(network_name))
     return tuple(dict.fromkeys((conv_nodes[0], conv_nodes[-1])))
 
 
 def create_float_runner(model: Model, value_name: str) -> Callable[[FloatArray], FloatArray]:
-    """Return what gives a value of a network for an input tensor."""
+    """Return a function that computes one value of a network from an input tensor."""
     graph = replace(model.graph, outputs=(Output("plotted", value_name),))
     run = float_program.create_runner(eliminate_dead(Model(graph, model.weights)))
     return lambda tensor: np.asarray(run(tensor)["plotted"])
@@ -98,7 +100,7 @@ def create_float_runner(model: Model, value_name: str) -> Callable[[FloatArray],
 def compute_int8_values(
     quantized: QuantizedNetwork, tensor: FloatArray
 ) -> Mapping[str, FloatArray]:
-    """Return every value of an integer program, as real numbers; its input is the ready model's."""
+    """Return every value of the int8 program, dequantized. The input is the lowered model's."""
     (computed,) = integer_program.run(quantized.program, [tensor], keep_all=True)
     types = quantized.program.graph.types
     return {
@@ -111,13 +113,13 @@ def _dequantize(
     quantized_values: NDArray[np.generic], scale: float | None, factor: FloatArray | None
 ) -> FloatArray:
     real_values = quantized_values.astype(np.float32) * np.float32(scale or 1)
-    if factor is not None:  # of channels that were equalised
+    if factor is not None:  # the channels were equalized
         real_values = real_values * factor.reshape(-1, *(1 for _ in real_values.shape[1:]))
     return real_values
 
 
 def find_folded_conv(graph: Graph, quantized: QuantizedNetwork, node: Node) -> str:
-    """Return the convolution that integers compute in place of one: what follows is folded in."""
+    """Return the lowered convolution of a spec convolution, with following layers folded in."""
     conv_names = {
         lowered_node.name
         for lowered_node in quantized.lowered_model.graph.nodes
@@ -127,7 +129,7 @@ def find_folded_conv(graph: Graph, quantized: QuantizedNetwork, node: Node) -> s
 
 
 def find_compared_value(graph: Graph, quantized: QuantizedNetwork, node: Node) -> str:
-    """Return the first value after a convolution that both floats and integers have."""
+    """Return the first value after a convolution that both the fp32 and the int8 model have."""
     types = quantized.program.graph.types
     common_names = {
         name for name in quantized.lowered_model.graph.types if name in types and types[name].scale
@@ -139,21 +141,21 @@ def _follow(graph: Graph, name: str, target_names: Collection[str]) -> str:
     while name not in target_names:
         readers = graph.readers[name]
         if not readers:
-            raise fail(
-                "E1281", f"integers have no layer `{name[:120]}`", make_file_span(graph.name)
-            )
+            message = f"the int8 model has no layer `{name[:120]}`"
+            help = "`tcc plot features --layer LAYER` draws another layer"
+            raise fail("E1281", message, make_file_span(graph.name), help=help)
         name = readers[0].name
     return name
 
 
 def get_filters(quantized: QuantizedNetwork, name: str) -> tuple[FloatArray, FloatArray | None]:
-    """Return a convolution's weights in float, and as the integers have them in real numbers.
+    """Return a convolution's fp32 weights and its dequantized int8 weights.
 
-    The integers' are None where the layer stays in float.
+    The int8 weights are None if the layer is not quantized.
 
     Args:
-        quantized: The network in both forms.
-        name: The convolution, as `find_folded_conv` names it.
+        quantized: The network as a lowered model and as an int8 program.
+        name: The convolution, as `find_folded_conv` returns it.
     """
     (node,) = (
         candidate for candidate in quantized.lowered_model.graph.nodes if candidate.name == name
@@ -180,7 +182,7 @@ def get_filters(quantized: QuantizedNetwork, name: str) -> tuple[FloatArray, Flo
     scale = factor.astype(np.float32)
     if (
         quantized.program.graph.types[int8_node.name].scale is None
-    ):  # of a last layer, its input's as well
+    ):  # the factor of a last layer includes the input's scale
         scale = scale / np.float32(quantized.program.graph.types[int8_node.inputs[0]].scale)
     int8_weights = weight.astype(np.float32)
     return float_weights, _remove_equalization(
@@ -189,7 +191,7 @@ def get_filters(quantized: QuantizedNetwork, name: str) -> tuple[FloatArray, Flo
 
 
 def _remove_equalization(quantized: QuantizedNetwork, node: Node, weight: FloatArray) -> FloatArray:
-    """Return a convolution's weights between real channels, where channels were equalised."""
+    """Return a convolution's weights with channel equalization undone."""
     output_factors, input_factors = (
         quantized.calibration.factors.get(name) for name in (node.name, node.inputs[0])
     )
@@ -197,7 +199,7 @@ def _remove_equalization(quantized: QuantizedNetwork, node: Node, weight: FloatA
     if output_factors is not None:
         weight = weight * output_factors.reshape(-1, 1, *(1 for _ in weight.shape[2:]))
     if input_factors is not None:
-        # Of grouped convolutions each filter reads the channels of its own group alone.
+        # In a grouped convolution, each filter reads only the channels of its group.
         groups = input_factors.size // weight.shape[1]
         group_factors = np.repeat(input_factors.reshape(groups, -1), len(weight) // groups, axis=0)
         weight = weight / group_factors.reshape(*weight.shape[:2], *kernel_axes)
@@ -205,14 +207,14 @@ def _remove_equalization(quantized: QuantizedNetwork, node: Node, weight: FloatA
 
 
 def to_image(source: Input, tensor: FloatArray) -> NDArray[np.float32]:
-    """Return an input as a picture, (height, width, 3) from 0 to 1."""
+    """Return an input tensor as an RGB image, (height, width, 3), from 0 to 1."""
     image: NDArray[Any] = tensor.astype(np.float32)
     contract = source.preprocess
     if contract is not None and contract.raw:
         image = image / 255
     elif contract is not None:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (contract.mean, contract.std))
-        # The contract's last steps backwards.
+        # Undo the normalization of the preprocessing contract.
         image = image * std + mean
     else:
         low, high = float(image.min()), float(image.max())

@@ -1,6 +1,6 @@
-"""Each kind of picture of a network: from spec, weights and images to a figure.
+"""Plots of a network: from spec, weights and images to a figure.
 
-What is computed is computed before the figure is made; matplotlib draws in the end.
+All computation happens first. The returned function only draws, with matplotlib.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_IMAGES = 64
-"""Most images of a picture."""
-IMAGES_PER_ROW = 4
-"""Images in a row; each has its overlay beside it."""
+"""Maximum images per plot."""
+IMAGES_PER_ROW = 3
+"""Images per row; each is drawn next to its overlay."""
+MAX_CAPTION_LENGTH = 18
+"""Maximum characters above an image."""
 HEAT_COLORMAP = "inferno"
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """An image (height, width, 3) from 0 to 1, a map of any size, and what is said of both."""
+    """An image (height, width, 3) from 0 to 1, a heat map of any size, and their captions."""
 
     image: NDArray[np.float32]
     heat: NDArray[np.float32]
@@ -45,16 +47,18 @@ class Overlay:
 
 
 def draw_overlays(overlays: Sequence[Overlay], title: str, notice: str | None = None) -> "Figure":
-    """Return each image beside itself with its map over it, bright where the class is seen.
+    """Return each image next to a grey copy with its heat map, bright where the evidence is.
 
     Args:
-        overlays: The images, each with its map.
-        title: Above the picture.
-        notice: What must not be missed, such as random weights.
+        overlays: The images, each with its heat map.
+        title: Title of the plot.
+        notice: A warning shown below the plot, such as random weights.
     """
+    from matplotlib.cm import ScalarMappable
+
     columns = min(IMAGES_PER_ROW, len(overlays))
     rows = (len(overlays) + columns - 1) // columns
-    fig = create_figure(max(4.2, 3.6 * columns), 2.1 * rows + 0.6, notice)
+    fig = create_figure(max(5.2, 2.75 * columns + 0.8), 1.75 * rows + 0.7, notice)
     fig.suptitle(title, fontsize=10)
     grid = fig.subplots(rows, 2 * columns, squeeze=False)
     for axes in grid.ravel():
@@ -65,56 +69,60 @@ def draw_overlays(overlays: Sequence[Overlay], title: str, notice: str | None = 
         height, width = overlay.image.shape[:2]
         edges = (-0.5, width - 0.5, height - 0.5, -0.5)
         image_axes.imshow(overlay.image, interpolation="nearest")
-        image_axes.set_title(trim_label(overlay.name), fontsize=7)
-        # In grey, or the image's own colours would be read as heat.
+        image_axes.set_title(trim_label(overlay.name, MAX_CAPTION_LENGTH), fontsize=8)
+        # In grey: the image's own colours would look like heat.
         overlay_axes.imshow(overlay.image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
         low, high = float(overlay.heat.min()), float(overlay.heat.max())
         shares = (overlay.heat - low) / (high - low) if high > low else np.zeros_like(overlay.heat)
-        # Stretched to the image's edges: pixel centres of a 7x7 map lie elsewhere than those of
-        # 224x224.
+        # Stretched to the image's edges: a 7x7 map has other pixel centres than a 224x224 image.
         overlay_axes.imshow(
             shares, cmap=HEAT_COLORMAP, alpha=0.55, extent=edges, interpolation="bilinear"
         )
-        overlay_axes.set_title(trim_label(overlay.caption), fontsize=7)
+        overlay_axes.set_title(trim_label(overlay.caption, MAX_CAPTION_LENGTH), fontsize=8)
+    # `shares` is scaled per image, so that the bar has no numbers.
+    bar = fig.colorbar(ScalarMappable(cmap=HEAT_COLORMAP), ax=grid, shrink=0.8, aspect=25)
+    bar.set_ticks([0, 1], labels=["min.", "max."])
+    bar.set_label("class evidence\n(scaled per image)")
     return fig
 
 
 MAX_NUMBERED_CLASSES = 40
-"""Most classes whose cells have their number in them."""
+"""Maximum classes for which cells show their number of images."""
 
 
 def draw_confusion(
     confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str, notice: str | None = None
 ) -> "Figure":
-    """Return the matrix: shaded by the share of a class's images, with their number.
+    """Return the confusion matrix, with counts, shaded by the share of each true class's images.
 
     Args:
-        confusion: Images by their class, a row, and the one taken, a column.
-        labels: The classes' names.
-        title: What stands above it.
-        notice: What must not be missed.
+        confusion: Number of images by true class (row) and predicted class (column).
+        labels: The class names.
+        title: Title of the plot.
+        notice: A warning shown below the plot.
     """
     counts = np.array(confusion)
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
     classes = len(labels)
     cell = 0.55 if classes <= 12 else 0.36 if classes <= MAX_NUMBERED_CLASSES else 0.2
+    cell = 0.85 if classes <= 6 else cell
     label_length = max(len(trim_label(label)) for label in labels)
     margin = 1.0 + 0.075 * label_length
     fig = create_figure(
-        max(3.6, classes * cell + margin + 0.7), max(3.0, classes * cell + margin), notice
+        max(4.4, classes * cell + margin + 0.9), max(3.0, classes * cell + margin), notice
     )
     axes = fig.add_subplot()
     heatmap = axes.imshow(shares, cmap=COLORMAP, vmin=0, vmax=1)
     names = [trim_label(label) for label in labels]
     size = 8 if classes <= MAX_NUMBERED_CLASSES else 6.5
-    is_rotated = classes > 12 or label_length > 6
+    is_rotated = classes > 12 or 0.075 * label_length > cell
     axes.set_xticks(range(classes), names, rotation=90 if is_rotated else 0, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("class")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     axes.set_title(title)
-    fig.colorbar(heatmap, ax=axes, label="share of the class", shrink=0.7)
+    fig.colorbar(heatmap, ax=axes, label="fraction of true class", shrink=0.8)
     if classes <= MAX_NUMBERED_CLASSES:
         _draw_counts(axes, counts, shares, 8 if classes <= 12 else 6)
     return fig
@@ -123,7 +131,7 @@ def draw_confusion(
 def _draw_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            # Cividis is dark below and light above the middle.
+            # Cividis is dark below its middle and light above.
             shade = "black" if shares[row, column] > 0.55 else "white"
             fit = size if count < 1000 else size * 0.8
             text = f"{count}" if count < 100_000 else f"{count // 1000}k"
@@ -131,17 +139,17 @@ def _draw_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float)
 
 
 MAX_POINTS = 5000
-"""Most images of a picture: more are slow to place and cover each other."""
+"""Maximum images per plot: t-SNE of more is slow, and the points overlap."""
 MIN_TSNE_IMAGES = 4
-LEGEND_ROWS = 30
-"""Names in a column of the legend."""
+LEGEND_ROWS = 26
+"""Names in one column of the legend."""
 
 
 def compute_tsne(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
-    """Return a point (x, y) of each row of values (images, values).
+    """Return t-SNE coordinates (images, 2) of features (images, values).
 
-    By van der Maaten and Hinton's method (2008), from the principal components on, in one thread:
-    the same values and seed give the same points on one machine.
+    The method is van der Maaten and Hinton's (2008), initialised with PCA, in one thread: the same
+    features and seed give the same points on one machine.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -153,13 +161,13 @@ def compute_tsne(features: NDArray[np.floating], seed: int) -> NDArray[np.float6
     )
     if normalized.shape[1] < 2:
         normalized = np.hstack([normalized, np.zeros_like(normalized)])
-    # 30 is scikit-learn's; it must stay below the number of images, of which each is to have a few
-    # neighbours.
+    # 30 is scikit-learn's default. It must be less than the number of images; a third of them
+    # leaves each image a few neighbours.
     perplexity = min(30.0, (len(normalized) - 1) / 3)
-    # Principal components of values that are all alike are a division by 0.
+    # PCA of constant features divides by 0.
     initialization = "pca" if (normalized.std(axis=0) > 0).any() else "random"
     tsne = TSNE(perplexity=perplexity, init=initialization, random_state=seed, n_jobs=1)
-    # Sums of several threads come in any order, and t-SNE makes other pictures of other last bits.
+    # Several threads sum in any order, and t-SNE amplifies differences in the last bit.
     with threadpool_limits(1):
         return np.asarray(tsne.fit_transform(normalized), np.float64)
 
@@ -171,14 +179,14 @@ def draw_embedding(
     title: str,
     notice: str | None = None,
 ) -> "Figure":
-    """Return the points (images, 2), with a colour and a mark for each class.
+    """Return a scatter plot of an embedding, with a colour and a marker for each class.
 
     Args:
-        points: Where each image lies.
-        classes: The class of each, as an index of `labels`.
-        labels: The classes' names.
-        title: Above the picture.
-        notice: What must not be missed, such as random weights.
+        points: Coordinates of each image, (images, 2).
+        classes: The class of each image, as an index into `labels`.
+        labels: The class names.
+        title: Title of the plot.
+        notice: A warning shown below the plot, such as random weights.
     """
     present_classes = sorted(set(classes))
     columns = (len(present_classes) + LEGEND_ROWS - 1) // LEGEND_ROWS
@@ -199,10 +207,13 @@ def draw_embedding(
             marker=MARKERS[index // len(COLORS) % len(MARKERS) if len(labels) > 8 else index],
         )
     axes.set_aspect("equal", adjustable="datalim")
+    # t-SNE coordinates have no unit.
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.set_xlabel("t-SNE dimension 1")
+    axes.set_ylabel("t-SNE dimension 2")
     axes.set_title(title)
-    fig.legend(loc="outside right upper", ncols=columns)
+    fig.legend(loc="outside right upper", ncols=columns, title="true class")
     return fig
 
 
@@ -211,29 +222,29 @@ FigureBuilder = Callable[[], "Figure"]
 
 @dataclass(frozen=True)
 class PlottedNetwork:
-    """A spec with weights; random ones are said on every picture."""
+    """A spec with weights. Every plot shows a notice if they are random."""
 
     spec: Spec
     weight_source: WeightSource
 
     @property
     def model(self) -> Model:
-        """The network in floats, as written."""
+        """The fp32 model, as written in the spec."""
         return Model(self.spec.graph, self.weight_source.tensors)
 
     @property
     def source(self) -> Input:
-        """Its input."""
+        """The network's only input."""
         (graph_input,) = self.spec.graph.inputs
         return graph_input
 
     @property
     def notice(self) -> str | None:
-        """What must not be missed about the weights."""
+        """A warning about the weights, shown on the plot; None if there is none."""
         return self.weight_source.origin.notice
 
     def find_row_output(self) -> Output:
-        """Return the first output that is a row of classes, decisions or numbers.
+        """Return the first output that is a vector: of classes, decisions or numbers.
 
         Raises:
             UserError: There is none (E0716).
@@ -242,26 +253,30 @@ class PlottedNetwork:
         for output in graph.outputs:
             if not output.train_only and len(graph.types[output.value].shape) == 1:
                 return output
-        message = "this network has no output that is a row of classes"
+        message = "this plot needs an output with one value per class, and the network has none"
         raise fail("E0716", message, make_file_span(self.spec.name))
 
 
 def plot_confusion(evaluation: Evaluated, name: str, notice: str | None) -> FigureBuilder:
-    """Return the confusion matrix of what a network gave.
+    """Return the plot of a network's confusion matrix.
 
     Args:
-        evaluation: What the network gave for labelled images.
-        name: What the network is called.
-        notice: What must not be missed, such as random weights.
+        evaluation: The network's evaluation on labelled images.
+        name: The network's name.
+        notice: A warning shown below the plot, such as random weights.
 
     Raises:
-        UserError: Its decisions do not exclude each other (E1284).
+        UserError: The output is multi-label (E1284).
     """
     scores = evaluation.scores
     if not scores.confusion:
-        message = "decisions that do not exclude each other have no confusion matrix"
-        raise fail("E1284", message, make_file_span(str(evaluation.images.path)))
-    title = f"{drawing.trim_label(name)}: {scores.correct:,} of {scores.images:,} right"
+        message = "a multi-label output has no confusion matrix, since an image has several labels"
+        help = "`tcc eval` reports sensitivity and specificity of each label"
+        raise fail("E1284", message, make_file_span(str(evaluation.images.path)), help=help)
+    title = (
+        f"Confusion matrix of {drawing.trim_label(name)}\n"
+        f"accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,} images)"
+    )
     labels = evaluation.images.labels
     return lambda: draw_confusion(scores.confusion, labels, title, notice)
 
@@ -269,7 +284,7 @@ def plot_confusion(evaluation: Evaluated, name: str, notice: str | None) -> Figu
 def plot_output_tsne(
     evaluation: Evaluated, name: str, seed: int, notice: str | None
 ) -> FigureBuilder:
-    """Return t-SNE of what a network gave.
+    """Return the t-SNE plot of a network's outputs.
 
     Raises:
         UserError: There are too few images (E1284).
@@ -282,13 +297,13 @@ def plot_output_tsne(
 def plot_layer_tsne(
     net: PlottedNetwork, labelled_images: LabelledImages, layer: str, seed: int
 ) -> FigureBuilder:
-    """Return t-SNE of a layer's features: of maps, the mean of each channel.
+    """Return the t-SNE plot of a layer's features; feature maps are averaged per channel.
 
     Args:
         net: The network.
         labelled_images: Labelled images.
-        layer: The path of a step of the spec.
-        seed: What the picture's random numbers follow from.
+        layer: The layer's path in the spec.
+        seed: The seed of t-SNE.
 
     Raises:
         UserError: There is no such layer (E1281), or too few images (E1284).
@@ -296,7 +311,7 @@ def plot_layer_tsne(
     value_name = layers.find_value(net.spec.graph, layer, net.spec.name)
     checked_images = check_dataset(labelled_images.dataset, net.source)
     run = layers.create_float_runner(net.model, value_name)
-    # One image at a time: of maps only means of channels are kept.
+    # One image at a time: only the channel means of feature maps are kept.
     features = (run(checked_images.read_tensor(i, net.source)) for i in range(len(checked_images)))
     rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in features])
     title = (
@@ -314,8 +329,9 @@ def _plot_tsne(
     notice: str | None,
 ) -> FigureBuilder:
     if len(rows) < MIN_TSNE_IMAGES:
-        message = f"t-SNE takes {MIN_TSNE_IMAGES} images or more, and these are {len(rows)}"
-        raise fail("E1284", message, make_file_span(str(labelled_images.path)))
+        message = f"t-SNE needs at least {MIN_TSNE_IMAGES} images, and got {len(rows)}"
+        help = "choose a folder with more images, or raise --images"
+        raise fail("E1284", message, make_file_span(str(labelled_images.path)), help=help)
     points = compute_tsne(rows, seed)
     text = f"{title}, {len(rows):,} images"
     return lambda: draw_embedding(
@@ -326,22 +342,22 @@ def _plot_tsne(
 def plot_gradcam(
     net: PlottedNetwork, images: DataSet, layer: str | None, class_name: str | None
 ) -> FigureBuilder:
-    """Return Grad-CAM overlays of images for a layer, the last of feature maps without one.
+    """Return Grad-CAM overlays of images.
 
     Args:
         net: The network.
-        images: At most `MAX_IMAGES`.
-        layer: The path of a step of the spec.
-        class_name: The class; None for the one that is predicted.
+        images: At most `MAX_IMAGES` images.
+        layer: The layer's path in the spec; None for the last layer with feature maps.
+        class_name: The class; None for the predicted class.
 
     Raises:
-        UserError: There is no such layer (E1281) or class (E1262), or an image is wrong.
-        MissingTool: torch is not here.
+        UserError: There is no such layer (E1281) or class (E1262), or an image cannot be read.
+        MissingTool: torch is not installed.
     """
     try:
         from tcc.compiler.plots import class_maps
     except ImportError:
-        raise MissingTool(Tool("torch", "take gradients", None)) from None
+        raise MissingTool(Tool("torch", "compute gradients", None)) from None
     graph, output = net.spec.graph, net.find_row_output()
     network_name = net.spec.name
     value_name = (
@@ -369,21 +385,22 @@ def plot_gradcam(
 def plot_class_activation(
     net: PlottedNetwork, images: DataSet, class_name: str | None
 ) -> FigureBuilder:
-    """Return class-activation maps of images, for a network that ends in a mean of its maps.
+    """Return class-activation maps of images, for a network with global average pooling.
 
     Args:
         net: The network.
-        images: At most `MAX_IMAGES`.
-        class_name: The class; None for the one that is predicted.
+        images: At most `MAX_IMAGES` images.
+        class_name: The class; None for the predicted class.
 
     Raises:
-        UserError: It does not (E1283), there is no such class (E1262), or an image is wrong.
-        MissingTool: torch is not here.
+        UserError: The network does not end in global average pooling (E1283), there is no such
+            class (E1262), or an image cannot be read.
+        MissingTool: torch is not installed.
     """
     try:
         from tcc.compiler.plots import class_maps
     except ImportError:
-        raise MissingTool(Tool("torch", "take gradients", None)) from None
+        raise MissingTool(Tool("torch", "compute gradients", None)) from None
     output = net.find_row_output()
     value_name, linear = class_maps.find_head(net.model, output.name)
     class_index = _find_class(net, output, class_name)
@@ -402,25 +419,25 @@ def plot_class_activation(
             Overlay(layers.to_image(net.source, tensor), class_map.heat, item.path.name, caption)
         )
     title = (
-        f"class activation of `{drawing.trim_label(value_name)}`, "
+        f"Class-activation map of `{drawing.trim_label(value_name)}`, "
         f"{drawing.trim_label(net.spec.name)}"
     )
     return lambda: draw_overlays(overlays, title, net.notice)
 
 
 def load_tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, FloatArray]]:
-    """Return the input of each image.
+    """Return the input tensor of each image.
 
     Raises:
-        UserError: There are too many (E1284), or the network takes no images.
+        UserError: There are too many images (E1284), or the network has no image input.
     """
     if net.source.preprocess is None or len(net.source.type.shape) != 3:
         raise build_image_error(
             net.source.name, net.source.type.shape, make_file_span(net.spec.name)
         )
     if len(images) > MAX_IMAGES:
-        message = f"{len(images):,} images are too many for one picture"
-        help = f"name {MAX_IMAGES} of them, or fewer"
+        message = f"{len(images):,} images are too many for one plot; the maximum is {MAX_IMAGES}"
+        help = f"name at most {MAX_IMAGES} images"
         raise fail("E1284", message, make_file_span(str(images.items[0].path)), help=help)
     checked_images = check_dataset(images, net.source)
     return [
@@ -430,25 +447,25 @@ def load_tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, F
 
 
 def _find_class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
-    """Return the class that is asked for."""
+    """Return the index of a class; None for no name."""
     if name is None:
         return None
     count = net.spec.graph.types[output.value].shape[0]
-    # Without labels a class is its number.
+    # Without labels, classes are named by number.
     labels = output.labels or tuple(map(str, range(count)))
-    # Names of classes are typed by people: case does not count.
+    # Class names are compared without case, since people type them.
     by_name = {label.casefold(): index for index, label in enumerate(labels)}
     if name.casefold() in by_name:
         return by_name[name.casefold()]
     suggestion = find_nearest_name(name, set(labels))
-    help = f"its classes are {', '.join(labels[:20])}"
+    help = f"the classes are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}"
     help = f"did you mean `{suggestion}`? {help}" if suggestion else help
     at = make_file_span(net.spec.name)
     raise fail("E1262", f"the network has no class `{name[:80]}`", at, help=help)
 
 
 def _describe_class(output: Output, logits: FloatArray, class_index: int) -> str:
-    """Return what is said of an image: the class that is shown, and how likely it is."""
+    """Return an image's caption: the class and its probability."""
     from tcc.compiler.reference.output_activations import apply_activation
 
     probability = float(apply_activation(output.activation, logits)[class_index])

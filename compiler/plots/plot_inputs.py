@@ -1,4 +1,4 @@
-"""What `tcc plot` draws: networks, bundles and images, as the command line names them."""
+"""Inputs of `tcc plot`: networks, bundles and images from the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 DEFAULT_OVERLAYS = 16
-"""Images of a data set that are drawn in one picture, where nobody says how many."""
+"""Images of a dataset in one plot, unless the user gives a number."""
 
 
 @dataclass(frozen=True)
 class PlotRequest:
-    """What is drawn, as the command line says it: networks and images are its `arguments`."""
+    """The command line of `tcc plot`. Networks and images are its `arguments`."""
 
     report: Report
     arguments: tuple[str, ...]
@@ -50,40 +50,40 @@ class PlotRequest:
 
     @property
     def spec(self) -> str | None:
-        """The spec, or the one bundle; None for the project's."""
+        """The spec or the bundle; None for the project's spec."""
         return self.arguments[0] if self.arguments else None
 
     @property
     def extra_paths(self) -> tuple[Path, ...]:
-        """What is named behind the spec: images, or bundles to set beside it."""
+        """The arguments after the spec: images, or bundles to compare with it."""
         return (*map(Path, self.arguments[1:]), *([self.image] if self.image else []))
 
     @cached_property
     def chosen_spec(self) -> ChosenSpec:
-        """The spec."""
+        """The spec with its parameters."""
         return choose_spec(self.spec, self.settings)
 
     @property
     def weights_file(self) -> Path | None:
-        """The file of its weights; None for random or the zoo's."""
+        """The weights file; None for random weights or the zoo's."""
         return find_weights_file(self.chosen_spec, self.weights, self.seed)
 
     @property
     def images_path(self) -> Path | None:
-        """Where the images lie: as the command line says, or the project."""
+        """The image folder, from the command line or the project."""
         from tcc.compiler.support import project_file
 
         return self.data_path or project_file.find_project(Path()).data
 
     def build_image_request(self, split: "RunSplit | None", origin: str) -> ImageSelection:
-        """Return which labelled images are meant.
+        """Return the selection of labelled images.
 
         Args:
-            split: That of the run which the weights are from, if one is known.
-            origin: Where the weights are from.
+            split: The split of the training run that gave the weights, if known.
+            origin: The origin of the weights.
 
         Raises:
-            UserError: It is not said where they lie (E0616).
+            UserError: No image folder is given (E0616).
         """
         if self.images_path is None:
             raise _build_missing_images_error()
@@ -93,7 +93,7 @@ class PlotRequest:
 
 @dataclass(frozen=True)
 class EvaluatedNetwork:
-    """What a spec or a bundle gave, what it is called, and what must not be missed about it."""
+    """The evaluation of a spec or bundle, its name, and a warning to show with the plot."""
 
     evaluated: "Evaluated"
     name: str
@@ -106,19 +106,19 @@ def load_network(
     """Return the spec with its weights.
 
     Args:
-        request: What was typed.
-        purpose: What looks into it, for errors.
-        bundles: Those that it is compared with.
+        request: The command line.
+        purpose: The option or plot that needs the layers, for errors.
+        bundles: The bundles to compare with.
 
     Raises:
-        UserError: It is a bundle, which has no layers to look into (E1285).
+        UserError: The argument is a bundle, and the plot needs a spec (E1285).
     """
     from tcc.compiler.plots.network_plots import PlottedNetwork
 
     folder = find_bundle_folder(request.spec)
     if folder:
-        message = f"{purpose} looks into the layers of a spec, and this is a bundle"
-        help = "name the spec that it was built from, with the same --weights"
+        message = f"`{purpose}` needs the layers of a spec, and this is a bundle"
+        help = "give the spec that the bundle was built from, with the same --weights"
         raise fail("E1285", message, make_file_span(str(folder)), help=help)
     option_requirements.set_facts({SOME_BUNDLE: bool(bundles)})
     chosen_spec = request.chosen_spec
@@ -128,14 +128,15 @@ def load_network(
 
 
 def load_images(request: PlotRequest, split_name: str) -> "DataSet":
-    """Return the images of a side that are named, or the project's.
+    """Return the images of one split, from the command line or the project.
 
     Args:
-        request: What was typed.
-        split_name: `train`, to calibrate with, or `test`, to be drawn.
+        request: The command line.
+        split_name: `train` for calibration, `test` for plots.
 
     Raises:
-        UserError: There are none (E0616), they are no data set, or not the run's (E1218, E1219).
+        UserError: No image folder is given (E0616), it is no dataset, or it is not the dataset of
+            the training run (E1218, E1219).
     """
     from tcc.compiler.data.dataset import read_dataset
 
@@ -143,7 +144,7 @@ def load_images(request: PlotRequest, split_name: str) -> "DataSet":
     if images_path is None:
         raise _build_missing_images_error()
     split = run_splits.find_weights_split(request.split, request.weights_file)
-    usage = {"train": "calibrated with", "test": "drawn of"}[split_name]
+    usage = {"train": "calibrated with", "test": "plot of"}[split_name]
     if split:
         return run_splits.read_side_images(report, images_path, split, split_name, usage)
     split_folder = run_splits.find_side_folder(images_path, split_name)
@@ -155,23 +156,23 @@ def load_images(request: PlotRequest, split_name: str) -> "DataSet":
 
 
 def _build_missing_images_error() -> UserError:
-    return fail(
-        "E0616", "draw which images?", make_command_span("--data"), help="give images with --data"
-    )
+    message = "this plot needs images, and none are given"
+    help = "give an image folder with --data"
+    return fail("E0616", message, make_command_span("--data"), help=help)
 
 
 def load_labelled_images(
     request: PlotRequest, net: "PlottedNetwork", max_images: int | None
 ) -> "LabelledImages":
-    """Return images with classes, the first `max_images` by digest, of those that would judge it.
+    """Return labelled images of the test split, the first `max_images` by digest.
 
     Args:
-        request: What was typed.
-        net: The network, or bundle, that they are for.
-        max_images: How many; None for all.
+        request: The command line.
+        net: The network that the images are for.
+        max_images: Maximum number of images; None for all.
 
     Raises:
-        UserError: They are no labelled data set for the network.
+        UserError: The images are no labelled dataset for the network.
     """
     from tcc.compiler.bundle import manifest
 
@@ -194,10 +195,9 @@ def _read_labelled_images(
     count = len(labelled_images.dataset)
     if max_images is not None and count > max_images:
         request.report.print_note(
-            f"{max_images:,} of {count:,} images are drawn, the first by digest"
+            f"the plot shows {max_images:,} of {count:,} images, chosen by file digest"
         )
-        # By digest and not by name: names often begin with the class, and folders' order is a
-        # machine's.
+        # Names often begin with the class, and the order of folders depends on the machine.
         labelled_images = replace(
             labelled_images,
             dataset=labelled_images.dataset.select_first(max_images),
@@ -207,10 +207,10 @@ def _read_labelled_images(
 
 
 def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedNetwork:
-    """Return what a spec in floats, or a bundle's own artifact, gives for labelled images.
+    """Evaluate the fp32 model of a spec, or a bundle's artifact, on labelled images.
 
     Raises:
-        UserError: They are no labelled data set for it.
+        UserError: The images are no labelled dataset for the network.
     """
     from tcc.compiler.driver import evaluation
 
@@ -248,33 +248,36 @@ def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedN
 def evaluate_bundle(
     request: PlotRequest, net: "PlottedNetwork", folder: Path, labelled_images: "LabelledImages"
 ) -> "Evaluated":
-    """Return what a bundle's artifact gives.
+    """Evaluate a bundle's artifact.
 
     Args:
-        request: What was typed.
-        net: The network in floats.
+        request: The command line.
+        net: The fp32 model.
         folder: The bundle.
-        labelled_images: Images with classes.
+        labelled_images: Labelled images.
 
     Raises:
-        UserError: It is of another spec or other weights (E1285).
+        UserError: The bundle was built from another spec or other weights (E1285).
     """
     from tcc.compiler.driver import evaluation
 
     bundle, device = trusted_bundle.load(folder, trust=request.trust)
     manifest = bundle.manifest
-    # Points of two networks in one picture would look like the loss of integers.
+    # Points of two different networks would look like quantization error.
     mismatch = "spec" if manifest.model.spec != net.spec.digest else "weights"
     if mismatch == "spec" or manifest.weights.digest != net.weight_source.origin.digest:
-        message = f"this bundle is of another {mismatch.removesuffix('s')} than the spec"
-        label = "give the same parameters and weights as it was built with"
+        message = {
+            "spec": "this bundle was built from another spec or with other parameters",
+            "weights": "this bundle was built with other weights than those of the spec here",
+        }[mismatch]
+        label = "give the spec, parameters and weights that the bundle was built with"
         raise fail("E1285", message, make_file_span(str(folder)), label=label)
     with request.report.track_stages() as stages:
         return evaluation.evaluate_artifact(bundle, device, labelled_images, stages)
 
 
 def load_drawn_images(request: PlotRequest) -> "DataSet":
-    """Return the images to draw on: those that are named, or the first of a data set's `test`.
+    """Return the images for overlays: those named, or the first of a dataset's test split.
 
     Raises:
         UserError: There are none, or one cannot be read.
@@ -285,7 +288,7 @@ def load_drawn_images(request: PlotRequest) -> "DataSet":
 
 
 def read_image_paths(paths: Sequence[Path]) -> "DataSet":
-    """Return images as a data set, in the order in which they are named.
+    """Return images as a dataset, in the order of the paths.
 
     Raises:
         UserError: There are none, or one cannot be read.

@@ -1,4 +1,4 @@
-"""Loss, accuracy and learning rate of runs of training, epoch by epoch."""
+"""Training curves: loss, accuracy and learning rate of runs by epoch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ PANELS = (
     ("macro F1", None, ("val", "macro_f1")),
     ("learning rate", ("learning_rate",), None),
 )
-"""What is drawn: its name, and where a line has it of training and of validation."""
+"""The panels: name, and the keys in a line of the log for training and for validation."""
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """The epochs of a run, as its log has them."""
+    """The log of a training run: one record per epoch."""
 
     name: str
     epochs: tuple[Mapping[str, Any], ...]
 
     def get_series(self, key_path: tuple[str, ...] | None) -> tuple[list[float], list[float]]:
-        """Return the epochs and values that there are at a place of each line."""
+        """Return the epochs that have a value under a key, and the values."""
         pairs = [
             (_get_number(line, ("epoch",)), _get_number(line, key_path or ()))
             for line in self.epochs
@@ -46,20 +46,22 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> TrainingLog:
-    """Return the run of a folder that `tcc train` wrote, or of its log.
+    """Read the log of a training run, from the run's folder or the log file.
 
     Raises:
-        UserError: It has no log, or one that is damaged or empty (E1282).
+        UserError: There is no log, or it is damaged or empty (E1282).
     """
     file = path / LOG_NAME if path.is_dir() else path
     content = _read_content(file, path)
     lines = content.decode(errors="replace").splitlines()
     if lines and not content.endswith(b"\n"):
-        lines.pop()  # it is being written
+        lines.pop()  # incomplete: a run is still writing it
     epochs = [_parse_line(line, number, file) for number, line in enumerate(lines, 1)]
     epochs = [line for line in epochs if _get_number(line, ("epoch",)) is not None]
     if not epochs:
-        raise fail("E1282", "no epoch has ended in this log", make_file_span(str(file)))
+        message = "this log has no completed epoch"
+        help = "wait until the run has finished its first epoch"
+        raise fail("E1282", message, make_file_span(str(file)), help=help)
     return TrainingLog(path.name if path.is_dir() else path.parent.name or path.stem, tuple(epochs))
 
 
@@ -68,14 +70,14 @@ def _read_content(file: Path, path: Path) -> bytes:
         with regular_files.open_file(file) as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        help = "name a folder that `tcc train` wrote"
-        raise fail(
-            "E1282", f"there is no {LOG_NAME} here", make_file_span(str(path)), help=help
-        ) from None
+        message = f"there is no training log {LOG_NAME} here"
+        help = "give the folder of a run of `tcc train`"
+        raise fail("E1282", message, make_file_span(str(path)), help=help) from None
     except OSError as error:
         raise atomic_files.explain(error, file, "read this") from error
     if len(content) > MAX_BYTES:
-        raise fail("E1282", "this log is too large", make_file_span(str(file)))
+        message = f"this training log is larger than the maximum of {MAX_BYTES >> 20} MiB"
+        raise fail("E1282", message, make_file_span(str(file)))
     return content
 
 
@@ -85,20 +87,22 @@ def _parse_line(line: str, number: int, file: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        label = f"line {number} is no JSON object"
-        raise fail("E1282", "this is no log of training", make_file_span(str(file)), label=label)
+        label = f"line {number} is not a JSON object"
+        help = f"give the folder of a run of `tcc train`, or its {LOG_NAME}"
+        message = "this file is not a training log"
+        raise fail("E1282", message, make_file_span(str(file)), label=label, help=help)
     return document
 
 
 def draw(runs: Sequence[TrainingLog]) -> "Figure":
-    """Return the curves of runs: a colour each, training thin and validation thick."""
+    """Return the curves of runs, one colour per run: training thin, validation thick."""
     from matplotlib.lines import Line2D
 
     panels = [
         panel for panel in PANELS
         if any(run.get_series(position)[0] for run in runs for position in panel[1:] if position)
     ]  # fmt: skip
-    fig = create_figure(9, 2.9 * ((len(panels) + 1) // 2) + 0.3 * min(len(runs), 12))
+    fig = create_figure(8.4, 2.7 * ((len(panels) + 1) // 2) + 0.3 * min(len(runs), 12))
     for position, (name, training, validation) in enumerate(panels):
         axes: Any = fig.add_subplot((len(panels) + 1) // 2, 2, position + 1)
         for index, run in enumerate(runs):
@@ -114,7 +118,7 @@ def draw(runs: Sequence[TrainingLog]) -> "Figure":
         Line2D([], [], color=COLORS[i % len(COLORS)], linestyle=_get_line_style(i))
         for i in range(len(runs))
     ]
-    labels = ["training", "validation", *(trim_label(run.name) for run in runs)]
+    labels = ["training (thin)", "validation (thick)", *(trim_label(run.name) for run in runs)]
     fig.legend(handles, labels, loc="outside lower center", ncols=4)
     return fig
 

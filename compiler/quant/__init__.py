@@ -1,1 +1,1 @@
-"""Calibration and the integer program."""
+"""Calibration, and quantization to the int8 program."""

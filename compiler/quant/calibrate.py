@@ -1,4 +1,4 @@
-"""From a ready model and a data set to its calibration, by a method."""
+"""Calibration of a lowered model on a dataset."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,13 +28,13 @@ from tcc.compiler.reference.expected_loss import ExpectedLoss, estimate_losses
 from tcc.compiler.support.diagnostics import Span, UserError, fail, find_nearest_name
 
 MAX_MEDIAN_SPREAD = 0.05
-"""The median spread of the ranges above which a data set is said to be too small."""
+"""Median relative error of the ranges above which a notice is given."""
 MANY_IMAGES = 128
-"""From so many images on, uncertain ranges come from odd images, not from too few of them."""
+"""With at least this many images, uncertain ranges come from outliers, not from too few images."""
 
 
 def find_method(name: str | None, at: Span) -> Method:
-    """Return the method of a name, or the default without one.
+    """Return the method with a name; the default for None.
 
     Raises:
         UserError: There is no such method (E0617).
@@ -47,33 +47,35 @@ def find_method(name: str | None, at: Span) -> Method:
     suggestion = find_nearest_name(name, by_name)
     known_methods = f"known methods: {', '.join(by_name)}"
     help = f"did you mean `{suggestion}`? {known_methods}" if suggestion else known_methods
-    raise fail("E0617", f"there is no method `{name[:80]}`", at, help=help)
+    raise fail("E0617", f"there is no calibration method `{name[:80]}`", at, help=help)
 
 
 def calibrate(
     lowered_model: Model, dataset: DataSet, method: Method, options: RunOptions | None = None
 ) -> CalibrationResult:
-    """Return what a method makes of a ready model and images.
+    """Calibrate a lowered model with a method.
+
+    The result does not depend on `options`, nor on the names or the order of the images.
 
     Args:
-        lowered_model: A model after the passes that go before calibration.
+        lowered_model: A model after the passes before calibration.
         dataset: Images, uint8 pixels or float tensors of the network's input.
         method: One of `methods.METHODS`.
-        options: How to run them; neither these nor the images' names or order change a bit.
+        options: How to run the images.
 
     Raises:
-        UserError: The network does not take these images, or gives no finite numbers for them; or
-            fewer of them are different than the options ask for (E0721).
+        UserError: The images do not fit the network, a value is not finite (E0720), or there are
+            fewer different images than `options.min_images` (E0721).
     """
     source = lowered_model.graph.inputs[0]
     check_dataset(dataset, source)
-    # Those that judge run through every candidate.
+    # Held-out images run through every candidate.
     dataset = replace(dataset, pixel_cache=PixelCache())
-    # Before any work: what the set cannot tell is cheap to see.
+    # First, since checking the images is cheap.
     image_variety, run_options = measure_variety(lowered_model, dataset), options or RunOptions()
     image_variety.require(run_options.min_images, str(dataset.items[0].path.parent))
-    # A picture counts once, however many files show it: ranges, the choice and what is stated of
-    # unseen images take each for one that was drawn by itself.
+    # Each image counts once, even if several files contain it: ranges, the choice of a method and
+    # the estimates for unseen images assume independent samples.
     dataset = remove_repeats(dataset, image_variety.repeats)
     try:
         calibration_result = add_headroom(
@@ -82,10 +84,10 @@ def calibrate(
     except UserError as error:
         if (
             error.diagnostics[0].code in DAMAGED_CODES
-        ):  # found in a part of the images: list all of them
+        ):  # raised for one image: list all damaged images
             raise dataset.collect_errors(source) from None
         raise
-    # Methods that judge in turn have an estimate already; guarded ones have images held out.
+    # Cross-validating methods already have an estimate; guarded methods have held-out images.
     if (
         not calibration_result.expected
         and calibration_result.held_out
@@ -102,7 +104,7 @@ def calibrate(
         *image_variety.collect_notices(),
         *_collect_notices(calibration_result, image_variety),
     )
-    # Of images held out, if any were: what was learnt from ends where the ranges do.
+    # On held-out images if there are any: images that set the ranges do not exceed them.
     saturation_images = dataset.split()[1] if calibration_result.held_out else dataset
     saturation = measure_saturation(
         lowered_model,
@@ -117,28 +119,29 @@ def calibrate(
 def _estimate_held_out_loss(
     lowered_model: Model, dataset: DataSet, calibration: Calibration
 ) -> Mapping[str, ExpectedLoss]:
-    """Return what is lost on images held out, which no choice has looked at."""
+    """Return the expected loss, estimated from held-out images that influenced no choice."""
     _, held_out = dataset.split()
     images = held_out.select_first(MAX_HELD_OUT)
     expected, actual = (
         output_comparison.compute_outputs(model, images)
         for model in (lowered_model, quantize(lowered_model, calibration))
     )
-    # Guarded methods have scales of their own, or min-max's.
+    # Guarded methods use searched scales or min-max's.
     return estimate_losses(lowered_model, expected, actual, clipped=True)
 
 
 def _collect_notices(
     calibration_result: CalibrationResult, image_variety: ImageVariety
 ) -> Iterator[str]:
-    """Yield what is to be said of how much the set told."""
+    """Yield notices on how reliable the calibration is."""
     if (
         calibration_result.qualities_by_candidate
         and image_variety.distinct_count < HELD_OUT_INTERVAL
     ):
         yield (
-            f"with {_format_image_count(image_variety.distinct_count)}, what is learnt from "
-            "is also what judges"
+            f"{_format_image_count(image_variety.distinct_count)}: too few to hold any out, so"
+            " that the candidates were evaluated on the images that they were fitted to; give"
+            f" {HELD_OUT_INTERVAL} different images or more"
         )
     spreads = [
         trace.spread for trace in calibration_result.traces.values() if trace.spread is not None
@@ -147,13 +150,13 @@ def _collect_notices(
     if median_spread > MAX_MEDIAN_SPREAD:
         is_small = image_variety.distinct_count < MANY_IMAGES
         cause = (
-            f"{_format_image_count(image_variety.distinct_count)} are few"
+            f"{_format_image_count(image_variety.distinct_count)} are few, give more"
             if is_small
-            else "single images decide much"
+            else "single images have a large influence, check for outliers"
         )
         yield (
-            f"{cause}: by the jackknife, half of the ranges are uncertain by "
-            f"{median_spread:.0%} or more"
+            f"half of the ranges have a standard error (jackknife) of {median_spread:.0%} or more:"
+            f" {cause}"
         )
 
 
@@ -162,15 +165,15 @@ def _format_image_count(count: int) -> str:
 
 
 def add_headroom(lowered_model: Model, calibration_result: CalibrationResult) -> CalibrationResult:
-    """Return a result whose outputs reach as far as unseen images are expected to need.
+    """Return a result whose output ranges cover the peaks estimated for unseen images.
 
-    Outputs are what somebody reads, so that they have it by whatever method. Where outputs that
-    are 8-bit integers end, a larger number is not told apart. Only programs whose ends are integers
-    have it, those of TFLite and ARM: real ends have no range.
+    An 8-bit output clips larger values, and users read outputs, so that every method gets this
+    headroom. It only affects programs with 8-bit outputs (TFLite and ARM): float outputs have no
+    range.
 
     Args:
-        lowered_model: The ready model.
-        calibration_result: What a method found, with how far each value is expected to reach.
+        lowered_model: The lowered model.
+        calibration_result: A method's result, with the estimated peak of each value.
     """
     ranges, traces = dict(calibration_result.calibration.ranges), dict(calibration_result.traces)
     output_values = find_output_values(lowered_model.graph)
@@ -178,8 +181,7 @@ def add_headroom(lowered_model: Model, calibration_result: CalibrationResult) ->
         peaks = [traces[name].reach or 0.0 for name in group if name in traces]
         peak = max(peaks, default=0.0)
         value_range = ranges[group[0]]
-        # Only where the whole group ends: a wider scale for what layers read would cost them
-        # resolution.
+        # Only if the full group is outputs: a wider scale would cost layers resolution.
         if output_values.issuperset(group) and peak > value_range.scale * value_range.limits[1]:
             wider_range = Range(compute_scale(peak, value_range.signed), value_range.signed)
             ranges |= dict.fromkeys(group, wider_range)

@@ -1,4 +1,4 @@
-"""What calibration finds, and all that the integer program is made from beside the model."""
+"""Calibration data: ranges, rounded weights and equalization factors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """How one value becomes integers: real = scale * q, zero point 0.
+    """Quantization parameters of one tensor: real = scale * q, zero point 0.
 
-    Unsigned values have q in [0, 255], signed ones in [-128, 127]; `scale` is a float32.
+    Unsigned tensors have q in [0, 255], signed tensors in [-128, 127]. `scale` is a float32.
 
-    The zero point is always 0, so that a border of zeros is one of level 0 and a sum of products
-    needs no correction by the sums of its weights (Jacob et al., arXiv 1712.05877, section 2.3).
-    After a relu nothing is lost by it: such values are unsigned and use all 256 levels. There is
-    one scale for all channels, since the products of a sum can share one factor only then.
+    The zero point is always 0: zero padding is then quantized value 0, and a sum of products needs
+    no correction by the sums of its weights (Jacob et al., arXiv 1712.05877, section 2.3). After a
+    relu this costs nothing: such tensors are unsigned and use all 256 quantized values. All
+    channels have the same scale, because the products of a sum must share one factor.
     """
 
     scale: float
@@ -28,18 +28,18 @@ class Range:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The smallest and the largest q."""
-        # All 256 levels for values; weights end at -127 (see `RoundedWeights`).
+        """The smallest and the largest quantized value."""
+        # Activations use all 256 values; weights begin at -127 (see `RoundedWeights`).
         return (-128, 127) if self.signed else (0, 255)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundedWeights:
-    """The integer weights of one convolution: real weight = scale[filter] * weight.
+    """Quantized weights of one convolution: real weight = scale[filter] * weight.
 
-    `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127], so that a
-    filter and its negative round alike; `scale` is (filters,); `bias` (filters,) counts steps of
-    input scale * weight scale, those of the sums that it is added to.
+    `weight` is (filters, channels / groups, kernel height, kernel width) in [-127, 127]: a filter
+    and its negative round symmetrically. `scale` is (filters,). `bias` is (filters,), in steps of
+    input scale * weight scale.
     """
 
     weight: Int8
@@ -49,15 +49,18 @@ class RoundedWeights:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges of all values of a ready model, and weights of its convolutions.
+    """Quantization parameters of a lowered model.
 
-    `ranges` holds the graph's input and every value that the integer program keeps, by name;
-    values that must share a scale have equal ones. A convolution that `rounded` does not name has
-    its float weights rounded to nearest, at absmax / 127 per filter. Where channels were equalised,
-    `factors` (channels,) says what a channel's real value is: scale * q * factor. The nodes in
-    `in_float` stay in float. The sums of a convolution that only an output reads are real numbers
-    at once with `float_io`; without, they become 8-bit integers first, for targets whose outputs
-    are integers.
+    Attributes:
+        ranges: Range of the graph's input and of every value in the int8 program, by name. Values
+            that must share a scale have equal ranges.
+        rounded: Quantized weights by convolution. The weights of other convolutions are rounded to
+            nearest, at absmax / 127 per filter.
+        factors: Equalization factor of each channel (channels,) by value: real = scale * q *
+            factor.
+        in_float: Nodes that are not quantized.
+        float_io: Whether a convolution that only an output reads gives float32 directly. If not,
+            its output is quantized to 8 bits, for targets with 8-bit outputs.
     """
 
     ranges: Mapping[str, Range]

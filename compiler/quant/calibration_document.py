@@ -1,8 +1,8 @@
-"""`calibration.json`, version 3: a calibration with all that it depends on, sealed.
+"""`calibration.json`, version 3: a calibration with its provenance, sealed.
 
-The records below are its whole definition. Tensors are base64 of their bytes, little-endian, row by
-row; their shapes are the model's. Numbers that are float32 come back to the bit. Nothing in it
-depends on what images are called, where they lie or when it was made.
+The records below define the format. Tensors are base64 of little-endian bytes in row-major order;
+the model defines their shapes. float32 numbers round-trip bit-exactly. The content does not depend
+on file names, folders or time.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from tcc.compiler.support.value_views import ValueView, count, list_names
 
 VERSION, OLDER = 3, (2,)
 MAX_BYTES = 1 << 30
-"""Largest file that is read: base64 makes 4 bytes of 3, so that some 800 million weights fit."""
+"""Maximum file size: with base64's 4 bytes for 3, about 800 million weights fit."""
 
 
 class CalibrationImages(Record, frozen=True):
-    """The images: the digest of the set, how many, and how many of them nothing looked at.
+    """The calibration images: digest of the dataset, number, and number of held-out images.
 
-    `repeats` are the digests of files that were left out, since others show the same pixels.
+    `repeats` are the digests of ignored files: other files have the same pixels.
     """
 
     digest: Sha256
@@ -38,20 +38,20 @@ class CalibrationImages(Record, frozen=True):
     repeats: OmitDefault[tuple[str, ...]] = ()
 
     def split_images(self, images: DataSet) -> tuple[DataSet, DataSet]:
-        """Return what of these images was learnt from and what was held out.
+        """Return the fit set and the held-out set.
 
         Args:
-            images: The set that the calibration's are the first of.
+            images: A dataset that begins with the calibration images.
         """
         return remove_repeats(images.select_first(self.images), self.repeats).split()
 
     def is_prefix_of(self, images: DataSet) -> bool:
-        """Whether these are the first of a set, or all of it."""
+        """Whether a dataset begins with these images."""
         return images.select_first(self.images).digest == self.digest
 
 
 class CalibratedValue(Record, frozen=True):
-    """How one value becomes integers, and how that came about; `trace` as in `ScaleTrace`."""
+    """Quantization parameters of one value, with the trace of how they were found."""
 
     scale: float
     signed: bool
@@ -59,7 +59,7 @@ class CalibratedValue(Record, frozen=True):
 
 
 class EncodedWeights(Record, frozen=True):
-    """The integer weights of one convolution: int8, float32 and int32."""
+    """Quantized weights of one convolution: base64 of int8, float32 and int32 tensors."""
 
     weight: str
     scale: str
@@ -67,16 +67,19 @@ class EncodedWeights(Record, frozen=True):
 
 
 class CalibrationDocument(ValueView, Record, frozen=True):
-    """All that a calibration file says; `seal` is the SHA-256 of the rest.
+    """Content of a calibration file.
 
-    `used` is the candidate that `method` chose, `judged` how each did on images that it had not
-    learnt from, output by output; `expected` what is lost on images that nobody has seen; `usual`
-    the share of each value's integers that are saturated, over images of the set; `usual_largest`
-    the share in the image with the most, of `usual_images` images: 0 in files that do not say it.
+    Attributes:
+        used: The candidate that `method` chose.
+        judged: Quality of each candidate on images that it was not fitted to, by output.
+        expected: Expected loss on unseen images, by output.
+        usual: Share of saturated values by value, on calibration images.
+        usual_largest: The same in the image with the most saturated values.
+        usual_images: Number of images counted; 0 in files without `usual_largest`.
+        seal: SHA-256 of the rest.
     """
 
-    # First in the file and named after the format, so that a reader of another version knows whose
-    # it is.
+    # First in the file and named after the format, so that readers of other versions recognize it.
     tcc_calibration: Annotated[int, Meta(ge=OLDER[0], le=VERSION)]
     method: str
     used: str
@@ -94,7 +97,7 @@ class CalibrationDocument(ValueView, Record, frozen=True):
     notices: tuple[str, ...]
     made_with: Mapping[str, str]
     seal: str = ""
-    # With defaults, since files of version 2 and older ones of version 3 have none and still build.
+    # With defaults: files of version 2 and early files of version 3 lack these and still build.
     expected: OmitDefault[Mapping[str, ExpectedLoss]] = field(default_factory=dict)
     usual: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
     usual_largest: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
@@ -111,12 +114,12 @@ class CalibrationDocument(ValueView, Record, frozen=True):
         if warnings:
             yield f"warning: {'; '.join(warnings)}"
         if self.in_float:
-            yield f"in float: {list_names(self.in_float)}"
+            yield f"layers in float: {list_names(self.in_float)}"
         losses = [
-            f"{name} {loss.loss:.2e} (95 % interval {loss.low:.2e} to {loss.high:.2e})"
+            f"{name} {loss.loss:.2e} (95 % confidence interval {loss.low:.2e} to {loss.high:.2e})"
             for name, loss in self.expected.items()
         ]
-        unknown = "not estimated, there are too few images"
+        unknown = "not estimated: too few images"
         yield f"expected loss on unseen images: {list_names(losses) or unknown}"
 
 
@@ -133,17 +136,17 @@ KIND = DocumentKind(
 
 
 def encode(document: CalibrationDocument) -> bytes:
-    """Return the bytes of the file, sealed: the same for the same document."""
+    """Return the sealed bytes of the file. Equal documents give equal bytes."""
     return KIND.encode(document)
 
 
 def read_document(path: Path) -> CalibrationDocument:
-    """Return the document of a file.
+    """Read a calibration file.
 
     Raises:
-        UserError: It cannot be read (E0603), or is not a whole calibration (E0730).
+        UserError: The file cannot be read (E0603), or is no complete calibration (E0730).
     """
-    # Bounded before JSON is parsed, which takes several times the file's size.
+    # The size is limited first, because parsing JSON takes several times the file's size in memory.
     content = regular_files.read_file(path, "read the calibration", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise KIND.make_damage_error(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
@@ -151,15 +154,15 @@ def read_document(path: Path) -> CalibrationDocument:
 
 
 def decode(content: bytes, name: str) -> CalibrationDocument:
-    """Return the document of a file's bytes; `name` stands for it in errors.
+    """Decode the bytes of a calibration file; errors call it `name`.
 
     Raises:
-        UserError: It is not a whole calibration of a version that is known (E0730).
+        UserError: The bytes are no complete calibration of a known version (E0730).
     """
     return KIND.decode(content, name)
 
 
 def digest(document: CalibrationDocument) -> str:
     """Return the SHA-256 of the file's bytes."""
-    # Of the encoded form and not of what was read: white space of an editor changes no calibration.
+    # Of the encoded form, not of the bytes read: an editor's white space changes no calibration.
     return hashlib.sha256(encode(document)).hexdigest()

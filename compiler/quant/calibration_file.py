@@ -1,4 +1,4 @@
-"""Calibrations in and out of their documents, held against the model that they are for."""
+"""Conversion between calibrations and their documents, with checks against the model."""
 
 import base64
 import binascii
@@ -31,12 +31,12 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_f
 from tcc.compiler.version import __version__
 
 MADE_WITH = ("numpy", "onnxruntime")
-"""Packages whose versions may change a calibration."""
+"""Packages that can change a calibration by their version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a calibration was made of and for: method, target and passes by name."""
+    """Provenance of a calibration: method, target, passes, network and weights."""
 
     method: str
     target: str
@@ -54,10 +54,10 @@ def build_document(
     """Return the document of a calibration.
 
     Args:
-        provenance: What the calibration is of and for.
-        lowered_model: The ready model.
-        calibration_result: What the method found.
-        dataset: The images that it was found with.
+        provenance: The calibration's provenance.
+        lowered_model: The lowered model.
+        calibration_result: The method's result.
+        dataset: The calibration images.
     """
     calibration = calibration_result.calibration
     (source,) = lowered_model.graph.inputs
@@ -80,8 +80,7 @@ def build_document(
             for name, params in calibration.ranges.items()
         },
         rounded={name: _encode_weights(params) for name, params in calibration.rounded.items()},
-        # Sorted, as the order in which a method found them is its own affair; `values` have the
-        # graph's.
+        # Sorted: the order depends on the method. `values` have the graph's order.
         factors={
             name: _encode_array(params) for name, params in sorted(calibration.factors.items())
         },
@@ -97,12 +96,12 @@ def build_document(
 def build_retrained_document(
     document: CalibrationDocument, calibration: Calibration, weights: WeightsOrigin
 ) -> CalibrationDocument:
-    """Return the document of a network that was trained as integers, with its scales kept.
+    """Return the document of a network after quantization-aware training, with the same scales.
 
     Args:
-        document: The document that the training began with.
-        calibration: The same calibration with the integer weights of the trained ones.
-        weights: Where the trained ones are.
+        document: The document before the training.
+        calibration: The calibration with the quantized weights after the training.
+        weights: The origin of the trained weights.
     """
     rounded = {
         name: _encode_weights(rounded_weights)
@@ -117,7 +116,7 @@ def build_retrained_document(
 def replace_saturation(
     document: CalibrationDocument, saturation: CalibrationSaturation | None
 ) -> CalibrationDocument:
-    """Return a document with other counts of saturated values, unsealed; None is no counts."""
+    """Return the unsealed document with other counts of saturated values; None removes them."""
     return replace(document, **_build_saturation_fields(saturation), seal="")
 
 
@@ -133,17 +132,17 @@ def _build_saturation_fields(saturation: CalibrationSaturation | None) -> dict[s
 def decode_calibration(
     document: CalibrationDocument, lowered_model: Model, name: str
 ) -> Calibration:
-    """Return the calibration of a document, which fits a ready model; `name` is its file's.
+    """Decode the calibration of a document, and check that it fits a lowered model.
 
     Args:
-        document: A document.
-        lowered_model: The ready model that it is to fit.
-        name: What its file is called in errors.
+        document: The document.
+        lowered_model: The lowered model.
+        name: The file's name in errors.
 
     Raises:
-        UserError: It is for another network (E0733), or holds what is no calibration (E0730).
+        UserError: The calibration is for another graph (E0733), or it is damaged (E0730).
     """
-    # All that is cheap first, by names; shapes of tensors when they are decoded.
+    # Names first, since that is cheap; tensor shapes are checked when they are decoded.
     problems = tuple(_find_mismatches(document, lowered_model, name))
     if problems:
         raise UserError(problems[:1])
@@ -167,33 +166,36 @@ def decode_calibration(
 def check(
     document: CalibrationDocument, network: NetworkRecord, weights: WeightsOrigin, name: str
 ) -> None:
-    """Refuse a document that is not of this network with these weights.
+    """Check that a document is for this network with these weights.
 
     Args:
-        document: A document.
-        network: What is compiled.
-        weights: Those that are given.
-        name: What the document's file is called in errors.
+        document: The document.
+        network: The network to build.
+        weights: Its weights.
+        name: The file's name in errors.
 
     Raises:
-        UserError: The spec (E0731) or the weights (E0732) are others.
+        UserError: The document is for another spec (E0731) or other weights (E0732).
     """
     at = make_file_span(name)
     if document.model.spec != network.spec:
         label = f"it is for `{document.model.name}`"
-        help = "calibrate again: the spec, a library or a parameter (`--set`) has changed"
+        help = "calibrate again, since the spec, a library or a parameter (`--set`) has changed"
         if document.model.name == network.name:
             label = (
                 "it is for another version of "
                 f"`{network.name}`{_describe_change(document, network)}"
             )
-        message = f"the calibration is not for this spec of `{network.name}`"
+        message = f"this calibration is not for this spec of `{network.name}`"
         raise fail("E0731", message, at, label=label, help=help)
-    # Ranges of other weights would clip or waste levels, and nothing in the program would show it.
+    # Ranges of other weights would clip or lose resolution without any sign of it.
     if document.weights.digest != weights.digest:
-        label = f"it is for {_format_origin(document.weights)}, these are {_format_origin(weights)}"
-        help = "calibrate again with these weights, or give the others with --weights"
-        message = "the calibration is for other weights"
+        label = (
+            f"calibrated with {_format_origin(document.weights)}, building with"
+            f" {_format_origin(weights)}"
+        )
+        help = "calibrate again with these weights, or give the calibrated ones with --weights"
+        message = "this calibration is for other weights"
         raise fail("E0732", message, at, label=label, help=help)
 
 
@@ -208,58 +210,63 @@ def _describe_change(document: CalibrationDocument, network: NetworkRecord) -> s
         return ""
     changed_name = names[0]
     return (
-        f", with {changed_name}={calibrated_params.get(changed_name, '?')} where this one has "
-        f"{current_params.get(changed_name, '?')}"
+        f": there {changed_name}={calibrated_params.get(changed_name, '?')}, here "
+        f"{changed_name}={current_params.get(changed_name, '?')}"
     )
 
 
 def _format_origin(weights: WeightsOrigin) -> str:
     description = weights.file or (
-        f"random ones of seed {weights.seed}" if weights.seed is not None else ""
+        f"random weights of seed {weights.seed}" if weights.seed is not None else ""
     )
     digest = weights.digest[:12]
-    return f"{description} ({digest})" if description else f"weights of digest {digest}"
+    return f"{description} ({digest})" if description else f"weights with digest {digest}"
 
 
 def _find_mismatches(
     document: CalibrationDocument, lowered_model: Model, name: str
 ) -> Iterator[Diagnostic]:
     at, graph = make_file_span(name), lowered_model.graph
-    help = "calibrate again: a file fits the graph of one version of tcc and of its `--passes`"
+    help = "calibrate again: a calibration only fits the same version of tcc and the same --passes"
+    damage_help = "calibrate again: the file was changed"
 
     def build_mismatch(label: str) -> Diagnostic:
-        return Diagnostic("E0733", "the calibration is for another graph", at, label, help=help)
+        return Diagnostic("E0733", "this calibration is for another graph", at, label, help=help)
 
     names = list_unfused_values(graph)
     missing = [value_name for value_name in names if value_name not in document.values]
     unexpected = [value_name for value_name in document.values if value_name not in names]
     if missing or unexpected:
         yield build_mismatch(
-            f"it lacks `{missing[0]}`" if missing else f"`{unexpected[0]}` is not in the graph"
+            f"it has no scale for `{missing[0]}`"
+            if missing
+            else f"its value `{unexpected[0]}` is not in the graph"
         )
     elif not _matches_outputs(document, lowered_model):
-        yield build_mismatch("it was judged by other outputs")
+        yield build_mismatch("its candidates were evaluated on other outputs")
     convolutions = {node.name for node in graph.nodes if isinstance(node.op, Conv)}
     for node in (
         *(set(document.rounded) - convolutions),
         *(set(document.factors) - set(graph.types)),
     ):
-        yield build_mismatch(f"`{node}` is not in the graph")
+        yield build_mismatch(f"its value `{node}` is not in the graph")
     for value_name, calibrated_value in document.values.items():
         if not _is_scale(calibrated_value.scale):
-            yield Diagnostic(
-                "E0730", f"the scale of `{value_name}` is {calibrated_value.scale:g}", at
-            )
+            message = f"the scale of `{value_name}` is {calibrated_value.scale:g}"
+            label = f"a scale is a float32 number of at least {MIN_SCALE:.2g}"
+            yield Diagnostic("E0730", message, at, label, help=damage_help)
     for first_member, last_member in _find_split_groups(document, lowered_model):
-        yield Diagnostic("E0730", f"`{first_member}` and `{last_member}` need one scale", at)
+        message = f"`{first_member}` and `{last_member}` have different scales"
+        label = "an operation moves values between them, so that they need the same scale"
+        yield Diagnostic("E0730", message, at, label, help=damage_help)
 
 
 def _find_split_groups(
     document: CalibrationDocument, lowered_model: Model
 ) -> Iterator[tuple[str, str]]:
-    """Yield the ends of groups that need one scale and have several."""
+    """Yield the first and last member of each group with several scales instead of one."""
     for group in find_scale_groups(lowered_model.graph):
-        # A file that was edited may tear a group: a concat of two scales has no integer form.
+        # An edited file may have this; a concat of two scales has no int8 form.
         kinds = {(v.scale, v.signed) for v in map(document.values.get, group) if v}
         if len(kinds) > 1:
             yield group[0], group[-1]
@@ -267,12 +274,12 @@ def _find_split_groups(
 
 def _is_scale(number: float) -> bool:
     normal = isfinite(number) and number >= MIN_SCALE
-    # JSON holds float64: what is no float32 was not written by us, and would be rounded in silence.
+    # JSON numbers are float64: a number that is no float32 would be rounded silently.
     return normal and number == float(np.float32(number))
 
 
 def _matches_outputs(document: CalibrationDocument, lowered_model: Model) -> bool:
-    """Whether what judged the candidates are the outputs of a model."""
+    """Whether the candidates were evaluated on the outputs of a model."""
     outputs = {o.name: o.meaning for o in get_inference_outputs(lowered_model)}
     return all(
         {n: quality.kind for n, quality in qualities.items()} == outputs
@@ -299,7 +306,7 @@ def _decode_weights(
 
 
 def _encode_array(array: NDArray[np.generic]) -> str:
-    # One byte order in files, whatever the machine's.
+    # Files are little-endian on every machine.
     little = array.dtype.newbyteorder("<")
     return base64.b64encode(np.ascontiguousarray(array, little).tobytes()).decode()
 
@@ -307,16 +314,16 @@ def _encode_array(array: NDArray[np.generic]) -> str:
 def _decode_array(
     text: str, kind: str, shape: tuple[int, ...], name: str, value_name: str
 ) -> NDArray[Any]:
-    """Return a tensor of a document in the machine's byte order."""
+    """Return a tensor of a document, in the machine's byte order."""
     dtype = np.dtype(kind)
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        # What is no base64 then fails by its length: one message for both.
+        # Invalid base64 then fails the length check: one message for both.
         content = b""
-    if len(content) != dtype.itemsize * int(np.prod(shape)):
-        label = f"the tensors of `{value_name}` do not have its shape"
-        raise UserError(
-            (Diagnostic("E0730", "the calibration file is damaged", make_file_span(name), label),)
-        )
+    size = dtype.itemsize * int(np.prod(shape))
+    if len(content) != size:
+        label = f"a tensor of `{value_name}` has {len(content):,} bytes; its shape needs {size:,}"
+        message, help = "the calibration file is damaged", "calibrate again"
+        raise fail("E0730", message, make_file_span(name), label=label, help=help)
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

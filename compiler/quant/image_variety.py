@@ -1,4 +1,4 @@
-"""How much the images of a calibration have to say: what a set that says little costs is told."""
+"""Variety of the calibration images, with notices on sets that are too uniform."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,20 @@ from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import UnhandledError, UserError, fail, make_file_span
 
 MAX_COMPARED_IMAGES = 512
-"""Images whose pixels are compared; those of a larger set that are alike have digests alike."""
+"""Images whose pixels are compared; other images of a larger set are compared by file digest."""
 RECOMMENDED_IMAGES = 32
-"""Different images from which on more of them change ranges little."""
+"""Recommended number of different images: more of them change the ranges little."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSizes:
-    """Heights and widths of images as they are shown, before the contract, and what it makes.
+    """Image sizes (height, width) before and after preprocessing.
 
-    `resize` is what they are scaled to, None where they are not, `mode` how; `input_size` is the
-    size that the network reads. Of tensors there are no sizes.
+    Attributes:
+        original_sizes: Size of each image file; empty for tensors.
+        resize: The size that images are resized to; None if they are not resized.
+        mode: How they are resized.
+        input_size: The size of the network's input.
     """
 
     original_sizes: tuple[Pair, ...]
@@ -33,7 +36,7 @@ class ImageSizes:
     input_size: Pair
 
     def collect_notices(self) -> Iterator[str]:
-        """Yield what sizes cost that are far from each other or from the network's."""
+        """Yield notices on sizes that differ much from each other or from the network's input."""
         if not self.original_sizes:
             return
         sides = np.array(self.original_sizes, np.float64)
@@ -52,25 +55,21 @@ class ImageSizes:
                     np.minimum(np.array(self.resize) / (sides * scales), 1).prod(axis=1)
                 )
             case _:
-                raise UnhandledError("way to resize", self.mode)
+                raise UnhandledError("resize mode", self.mode)
         if indices := _find_indices(scales.min(axis=1) >= ENLARGEMENT_LIMIT):
             yield (
-                f"{self._describe_images(indices)} are enlarged "
-                f"{scales.min(axis=1).max():.1f} times or less to"
-                f" {_format_size(self.resize)}: they have none of the fine detail of "
-                "sharp images, which"
-                " may exceed the ranges"
+                f"{self._describe_images(indices)} are enlarged to {_format_size(self.resize)}, by"
+                f" up to {scales.min(axis=1).max():.1f} times. They lack fine detail, so that"
+                " sharp images may exceed the ranges"
             )
 
     def _report_squeezed(self, size: Pair, scales: NDArray[np.float64]) -> Iterator[str]:
         stretch_ratios = scales.max(axis=1) / scales.min(axis=1)
         if indices := _find_indices(stretch_ratios >= SQUEEZE_LIMIT):
             yield (
-                f"{self._describe_images(indices)} are of another shape than the "
-                f"{_format_size(size)} that they are"
-                f" scaled to, and are squeezed by up to {stretch_ratios.max():.1f}: "
-                "scales are those of"
-                " shapes that images as the network knows them do not have"
+                f"{self._describe_images(indices)} have another aspect ratio than the"
+                f" {_format_size(size)} that they are resized to. They are distorted by a factor of"
+                f" up to {stretch_ratios.max():.1f}, and the ranges are those of distorted images"
             )
 
     def _report_size_spread(self, sides: NDArray[np.float64]) -> Iterator[str]:
@@ -80,16 +79,16 @@ class ImageSizes:
                 self.original_sizes[int(index)] for index in (areas.argmin(), areas.argmax())
             )
             yield (
-                f"images are of {_format_size(smallest)} to {_format_size(largest)}: "
-                "scaled alike they differ in"
-                " detail, and ranges and what is lost are those of the mixture, not of one camera"
+                f"image sizes range from {_format_size(smallest)} to {_format_size(largest)}. After"
+                " resizing, the images differ in detail: ranges and quantization error are those of"
+                " the mixture, not of one camera"
             )
 
     def _report_cropped(self, visible_shares: NDArray[np.float64]) -> Iterator[str]:
         if indices := _find_indices(visible_shares <= 1 - CROPPED_SHARE_LIMIT):
             yield (
-                f"of {self._describe_images(indices)} the network reads the centre alone, down to"
-                f" {visible_shares.min():.0%}: nothing is learnt from the rest"
+                f"the network only reads the centre of {self._describe_images(indices)}, down to"
+                f" {visible_shares.min():.0%} of the area. Calibration ignores the rest"
             )
 
     def _describe_images(self, indices: Sequence[int]) -> str:
@@ -99,12 +98,16 @@ class ImageSizes:
 
 @dataclass(frozen=True, slots=True)
 class ImageVariety:
-    """What a set of `images` holds.
+    """Variety of a set of images.
 
-    `repeats` are the digests of files of other contents than all others that show the pixels of
-    one of them, `distinct_count` is how many pictures remain, `plain_count` are of one colour;
-    `only_class` is the class that all are of, where their labels are known and the network tells
-    several, of `classes`; `sizes` are those before the network's contract.
+    Attributes:
+        images: Number of images.
+        repeats: Digests of files that have the same pixels as another file with another digest.
+        distinct_count: Number of different images.
+        plain_count: Number of images of a single colour.
+        only_class: The class of all images; None if they have several or unknown classes.
+        classes: Number of classes of the network.
+        sizes: Sizes before preprocessing.
     """
 
     images: int
@@ -116,54 +119,52 @@ class ImageVariety:
     sizes: ImageSizes
 
     def collect_notices(self) -> Iterator[str]:
-        """Yield what the set costs."""
+        """Yield notices on what the set lacks."""
         if self.distinct_count == 1:
             yield (
-                "one image says nothing of how much the scales depend on the images, nor of how"
-                f" many answers change on others; take {RECOMMENDED_IMAGES} images or more"
+                "one image cannot show how much the scales depend on the images, or how many"
+                f" predictions change on others; give {RECOMMENDED_IMAGES} images or more"
             )
         if self.distinct_count < self.images:
             yield (
-                f"{self.images - self.distinct_count} of {self.images} images repeat the pixels of"
-                f" others: what is learnt is that of {_format_image_count(self.distinct_count)}"
+                f"{self.images - self.distinct_count} of {self.images} images have the same pixels"
+                f" as others: the calibration uses {_format_image_count(self.distinct_count)}"
             )
         if self.plain_count:
             yield (
-                f"{self.plain_count} of {self.images} images are of one colour: they show "
-                "no features,"
-                " and ranges may clip those of others"
+                f"{self.plain_count} of {self.images} images have a single colour and no"
+                " features: the ranges may clip the values of other images"
             )
         if self.only_class is not None:
             yield (
-                f"all images are of `{self.only_class}`, one of {self.classes} classes: "
-                "what others need"
-                " is not known, and no interval of what is lost holds for them"
+                f"all images are of `{self.only_class}`, one of {self.classes} classes: the ranges"
+                " that the other classes need are unknown, and the error estimates do not apply to"
+                " them"
             )
         yield from self.sizes.collect_notices()
 
     def require(self, min_images: int, name: str) -> None:
-        """Refuse fewer different images than are asked for.
+        """Check the number of different images.
 
         Args:
-            min_images: The fewest.
-            name: What the set is called.
+            min_images: The minimum.
+            name: The name of the set in errors.
 
         Raises:
             UserError: There are fewer (E0721).
         """
         if self.distinct_count < min_images:
-            verb = "is" if self.distinct_count == 1 else "are"
-            label = f"{_format_image_count(self.distinct_count)} of {self.images} {verb} different"
+            label = f"{self.images} images, of which {self.distinct_count} different"
             help = "give more images, or a smaller --min-images"
-            message = f"fewer than {min_images} different images to calibrate with"
+            message = f"calibration needs at least {min_images} different images"
             raise fail("E0721", message, make_file_span(name), label=label, help=help)
 
 
 def measure_variety(lowered_model: Model, dataset: DataSet) -> ImageVariety:
-    """Return what a set of images holds, by their pixels as the network sees them.
+    """Return the variety of a set of images, by their preprocessed pixels.
 
     Args:
-        lowered_model: The ready model.
+        lowered_model: The lowered model.
         dataset: The images.
     """
     (source,) = lowered_model.graph.inputs
@@ -174,8 +175,7 @@ def measure_variety(lowered_model: Model, dataset: DataSet) -> ImageVariety:
             pixels = compared.read_pixels(index, source)
         except UserError:
             raise dataset.collect_errors(source) from None
-        # By pixels after resize and crop: a copy in another format or size is the same image to the
-        # network.
+        # After resize and crop: to the network, a copy in another format or size is the same image.
         digest = compared.digests[index]
         if (
             digest_by_pixels.setdefault(hashlib.sha256(pixels.tobytes()).hexdigest(), digest)
@@ -183,10 +183,10 @@ def measure_variety(lowered_model: Model, dataset: DataSet) -> ImageVariety:
         ):
             repeats[digest] = None
         plain_count += _is_plain(pixels)
-    # Beyond those that were decoded by contents of files alone, which needs no decoding.
+    # The others are compared by file digest, which needs no decoding.
     undecoded = set(dataset.digests[MAX_COMPARED_IMAGES:]) - set(compared.digests)
     labels = max((output.labels for output in lowered_model.graph.outputs), key=len, default=())
-    # Labels of folders, as far as they are the network's own.
+    # Folder labels, if they are labels of the network.
     label_indices = set(get_class_indices(dataset, labels)) if labels else {None}
     only_class = (
         labels[label_indices.pop() or 0]
@@ -209,7 +209,7 @@ def _format_image_count(count: int) -> str:
 
 
 def _is_plain(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bool:
-    """Whether an image, (height, width, channels) of levels or a tensor, is of one colour."""
+    """Whether an image, uint8 (height, width, channels) or a tensor, has a single colour."""
     if pixels.ndim < 3:
         return False
     is_uint8 = pixels.dtype == np.uint8
@@ -220,16 +220,16 @@ def _is_plain(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bool:
 
 
 SIZE_RATIO_LIMIT, ENLARGEMENT_LIMIT, SQUEEZE_LIMIT, CROPPED_SHARE_LIMIT = 4.0, 2.0, 1.5, 0.75
-"""From what on something is said: the largest image's side by the smallest's, the network's side by
-an image's, one side's change of scale by the other's, and the share of an image that is cut."""
+"""Limits for notices: largest image side to smallest, network side to image side, scale of one
+side to that of the other, and cropped share of an image."""
 
 
 def collect_sizes(dataset: DataSet, source: Input) -> ImageSizes:
-    """Return the sizes of images beside a network's input.
+    """Return the sizes of images before and after a network's preprocessing.
 
     Args:
         dataset: The images.
-        source: The input.
+        source: The network's input.
     """
     contract, shape = source.preprocess, source.type.shape
     if contract is None or (dataset.array is not None and dataset.array.dtype != np.uint8):

@@ -1,4 +1,4 @@
-"""How a calibration runs its images."""
+"""Options for running calibration images."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,13 @@ from tcc.compiler.support.progress import Progress, silent
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How images are run: threads and images at a time, which change no bit, and who is told.
+    """Options for running calibration images. They do not change the result.
 
-    `threads` is None for one a processor; fewer than `min_images` different images are refused.
+    Attributes:
+        threads: Number of threads; None for one per processor.
+        batch: Images per task.
+        progress: Called as images are completed.
+        min_images: Minimum number of different images; fewer are an error.
     """
 
     threads: int | None = None

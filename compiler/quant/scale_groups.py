@@ -1,4 +1,4 @@
-"""Which values the integer program keeps, which of them share a scale, and which are unsigned."""
+"""Values of the int8 program: which exist, which share a scale, and which are unsigned."""
 
 from collections.abc import Mapping
 
@@ -22,20 +22,20 @@ from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.quant.calibration import Range
 
 CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
-"""Activations that are the bounds of the operation before them."""
+"""Activations that only limit the output of the operation before them."""
 CLAMPABLE: tuple[type[Op], ...] = (Conv, Add, Mul)
-"""Operations that take in a clamp which alone reads them."""
+"""Operations that fuse a clamp, if nothing else reads them."""
 
 MIN_SCALE = 2.0**-60
-"""A smaller scale is that of a value which is zero; the product of two scales, which counts a
-bias, stays a normal float32."""
+"""A value with a smaller scale counts as zero. With this minimum, the product of two scales, which
+is a bias's step, stays a normal float32."""
 
 Limits = Mapping[str, tuple[float, float]]
-"""The smallest and the largest real number of each kept value."""
+"""Minimum and maximum of each unfused value, as real numbers."""
 
 
 def find_fused_clamps(graph: Graph) -> Mapping[str, str]:
-    """Return the clamps that are part of the node before them: that node's name by theirs."""
+    """Return the node that each fused clamp belongs to, by the clamp's name."""
     node_by_name = {node.name: node for node in graph.nodes}
     source_by_clamp: dict[str, str] = {}
     for node in graph.nodes:
@@ -46,22 +46,22 @@ def find_fused_clamps(graph: Graph) -> Mapping[str, str]:
             or not isinstance(source.op, CLAMPABLE)
         ):
             continue
-        # Something else that reads the value before its clamp needs it unclamped.
+        # Another reader would need the value before the clamp.
         if graph.find_sole_reader(source.name) == node:
             source_by_clamp[node.name] = source.name
     return source_by_clamp
 
 
 def list_unfused_values(graph: Graph) -> tuple[str, ...]:
-    """Return the values that the integer program holds, the graph's input first."""
+    """Return the values that exist in the int8 program, the graph's input first."""
     inside = set(find_fused_clamps(graph).values())
     return tuple(name for name in graph.types if name not in inside)
 
 
 def find_output_values(graph: Graph) -> frozenset[str]:
-    """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
+    """Return the values that only the graph's outputs read, directly or through a flatten."""
     output_values: set[str] = set()
-    # From the end, so that a flattening's readers were looked at before it.
+    # From the end, so that readers come before what they read.
     for node in reversed(graph.nodes):
         readers = graph.readers[node.name]
         if all(isinstance(r.op, Flatten) and r.name in output_values for r in readers):
@@ -70,20 +70,19 @@ def find_output_values(graph: Graph) -> frozenset[str]:
 
 
 def find_scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """Return the kept values in groups that have one scale, each in the graph's order.
+    """Return the unfused values in groups that share a scale, in the graph's order.
 
-    What an operation only moves must come out as it went in: with another scale behind it, a
-    concat or a max pooling would round a second time, and targets round such steps differently.
+    An operation that only moves values must not change them: with different scales, a concat or a
+    max pooling would round a second time, and targets round such steps differently.
     """
     order = {name: index for index, name in enumerate(list_unfused_values(graph))}
-    # The members of a group have one list in common.
+    # All members of a group share one list.
     groups = {name: [name] for name in order}
     for node in graph.nodes:
         for input_name in node.inputs if node.op.moves else ():
             node_group, input_group = groups[node.name], groups[input_name]
             if node_group is not input_group:
-                # The lists are joined and renamed: each value moves once for each group that it
-                # joins, which are few.
+                # Each value moves once per merge, and merges are few.
                 node_group += input_group
                 groups |= dict.fromkeys(input_group, node_group)
     ordered_groups = {
@@ -93,15 +92,15 @@ def find_scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
 
 
 def find_non_negative(model: Model) -> frozenset[str]:
-    """Return the values that cannot be negative, whatever the input.
+    """Return the values that cannot be negative for any input.
 
-    They are unsigned, with twice the levels. It is a proof from the graph and the weights, never
-    from images, since others may be negative where those that were seen are not.
+    They are unsigned and get twice the resolution. This is proven from the graph and the weights,
+    not from images: an unseen image could give negative values.
     """
     names: set[str] = set()
     for source in model.graph.inputs:
         contract = source.preprocess
-        # Grey levels less the mean, by the deviation: not negative where no mean is above zero.
+        # (pixel - mean) / std is not negative if no mean is above zero.
         if contract is not None and (contract.raw or max(contract.mean) <= 0):
             names.add(source.name)
     for node in model.graph.nodes:
@@ -115,8 +114,8 @@ def _is_non_negative(node: Node, model: Model, proven: set[str]) -> bool:
     match node.op:
         case Elementwise() if node.op.bounds[0] >= 0:
             return True
-        # Sums of what is not negative by weights and biases that are not: rare, but a pooling
-        # written as a convolution is one.
+        # Non-negative inputs, weights and biases: rare, but a pooling written as a convolution is
+        # such a case.
         case Conv():
             return has_proven_inputs and all(
                 bool(np.all(model.weights[p] >= 0)) for p in node.params
@@ -131,20 +130,19 @@ def _is_non_negative(node: Node, model: Model, proven: set[str]) -> bool:
 
 
 def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
-    """Return the range of every kept value, given the least and greatest number of each.
+    """Return min-max ranges: the largest magnitude of a group is its largest quantized value.
 
-    A group's scale lets its largest magnitude be the largest q: max / 255 where no member can be
-    negative, else absmax / 127. A group of zeros gets scale 1: any would do, and none may be 0. A
-    raw input is its grey levels.
+    The scale is max / 255 if no member can be negative, else absmax / 127. A group of zeros gets
+    scale 1, since a scale must not be 0. A raw input has scale 1: its pixels are quantized values.
 
     Args:
-        model: A ready model.
-        limits: The smallest and the largest real number of each kept value, by name.
+        model: A lowered model.
+        limits: Minimum and maximum of each unfused value, by name.
 
     Returns:
-        The range of every kept value by name; the members of a group have equal ones.
+        The range of every unfused value by name; the members of a group have equal ranges.
     """
-    # Zero is always a level, exactly: borders and relus make zeros, which must stay zeros.
+    # Zero is always represented exactly: padding and relus give zeros, which must stay zeros.
     non_negative_names = find_non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
     ranges: dict[str, Range] = {}
@@ -157,6 +155,6 @@ def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
 
 
 def compute_scale(top: float, signed: bool) -> float:
-    """Return the float32 scale at which the magnitude `top` is the largest q; 1 for none."""
+    """Return the float32 scale at which `top` is the largest quantized value; 1 if `top` is 0."""
     scale = float(np.float32(top) / np.float32(127 if signed else 255))
     return scale if scale >= MIN_SCALE else 1.0

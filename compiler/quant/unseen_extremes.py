@@ -1,13 +1,13 @@
-"""How far values reach in images that were not seen: an estimate from the extremes of those seen.
+"""Estimates of the extremes of values in unseen images, from the calibration images.
 
-The extremes of maps follow the generalised extreme value distribution, of which each channel has
-a location and a scale of its own. A few dozen images tell little of its shape: it is the whole
-network's, or rarer extremes where the channel's own say so. All come from L-moments (Hosking, J. R.
-Stat. Soc. B 52, 1990), which single images sway less than variances and skewness. Few images hardly
-tell a scale either: what is known of trained networks counts as some images more. Of what is one
-number an image, `estimate_tail_level` says it.
+The extremes of feature maps follow a generalised extreme value distribution, with a location and a
+scale per channel. A few dozen images determine its shape poorly: the shape is shared by the
+network, unless the channel's own extremes indicate rarer ones. All parameters come from L-moments
+(Hosking, J. R. Stat. Soc. B 52, 1990), which outliers influence less than variance and skewness.
+The scale is shrunk towards a prior from trained networks, which counts as a few images. For vectors
+(one number per channel and image), see `estimate_tail_level`.
 
-No estimate is below what was seen, nor beyond what the value can hold whatever the image.
+Estimates are at least the observed extremes, and at most the bounds of the value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,37 +27,36 @@ Float64 = NDArray[np.float64]
 TAIL_SHARE = 1 / 4
 """Share of the images above the threshold."""
 PRIOR_EXCESS, TAIL_WEIGHT = 0.2, 4
-"""What is expected before an image is seen, and as how many images above the threshold it counts:
-how far these exceed it on the mean, as a share of the mean of all. On trained networks it was 0.03
-to 0.3."""
+"""Prior of the mean excess over the threshold, as a share of the mean of all images, and its weight
+as a number of images. On trained networks, the mean excess was 0.03 to 0.3."""
 
 
 def estimate_tail_level(
     samples: NDArray[np.float32] | Float64, return_period: int, bound: float = np.inf
 ) -> Float64:
-    """Return the level of each channel that one unseen image in so many is expected to exceed.
+    """Return the return level of each channel of a vector: one image in `return_period` exceeds it.
 
-    Of numbers of which an image has one: outputs, and vectors before them. They are a sample, not
-    the extremes of maps, and may lie in two heaps, as those of a class and of all others do: a
-    distribution of extremes, fitted to both at once, ends far beyond either. What lies above a high
-    threshold follows an exponential distribution whatever lies below it (Pickands, Ann. Stat. 3,
-    1975, with a shape of 0).
+    For values with one number per channel and image: outputs, and vectors before them. These are
+    samples, not extremes, and can be bimodal, with one mode for a class and one for the others. An
+    extreme value distribution fitted to both modes would reach far beyond either. The excess over a
+    high threshold is exponential, whatever the distribution below it (Pickands, Ann. Stat. 3, 1975,
+    with a shape of 0).
 
     Args:
-        samples: The number of each channel in each image (images, channels).
-        return_period: The images of which one is to exceed it.
-        bound: What no number exceeds, whatever the image; what was seen counts more.
+        samples: The value of each channel in each image (images, channels).
+        return_period: Number of images of which one is expected to exceed the level.
+        bound: Upper bound of the value for any image; observed values override it.
 
     Returns:
-        The levels (channels,), none below what was seen; that of a channel of zeros is zero.
+        The levels (channels,), at least the observed maximum. A channel of zeros has level zero.
     """
     ordered = np.sort(samples.astype(np.float64), axis=0)[::-1]
     count = len(ordered)
-    tail_count = min(ceil(count * TAIL_SHARE), count - 1)  # the threshold is one of the numbers
+    tail_count = min(ceil(count * TAIL_SHARE), count - 1)  # the threshold is one of the samples
     threshold, prior_excess = ordered[tail_count], np.abs(ordered.mean(axis=0)) * PRIOR_EXCESS
     excess = (ordered[:tail_count] - threshold).sum(axis=0)
     mean = (excess + TAIL_WEIGHT * prior_excess) / (tail_count + TAIL_WEIGHT)
-    # P(x > level) = share above the threshold * exp(-(level - threshold) / mean).
+    # P(x > level) = share above the threshold * exp(-(level - threshold) / mean)
     level = threshold + mean * log(max(tail_count, 1) / count * return_period)
     levels: Float64 = np.maximum(ordered[0], np.minimum(level, bound))
     return levels
@@ -67,15 +66,15 @@ UNBOUNDED: Bounds = (-inf, inf)
 
 
 def infer_value_bounds(model: Model) -> Mapping[str, Bounds]:
-    """Return the least and the greatest number that each value can hold, by name.
+    """Return proven bounds (minimum, maximum) of each value, by name.
 
-    It is a proof from the graph, never from images. A sum of products is not bounded by it, though
-    it could be: bounds of sums are far from what any image reaches.
+    They follow from the graph, not from images. Sums of products count as unbounded: their bounds
+    would be far from what any image reaches.
 
     Args:
-        model: A ready model.
+        model: A lowered model.
     """
-    # One walk: a value's bounds follow from those of what it is made of.
+    # One pass: the bounds of a value follow from the bounds of its inputs.
     bounds = {source.name: _infer_input_bounds(source) for source in model.graph.inputs}
     for node in model.graph.nodes:
         bounds[node.name] = _infer_node_bounds(
@@ -85,13 +84,13 @@ def infer_value_bounds(model: Model) -> Mapping[str, Bounds]:
 
 
 def _infer_input_bounds(source: Input) -> Bounds:
-    """Return the bounds of an input: those of grey levels, if it is an image."""
+    """Return the bounds of an input: the pixel range after preprocessing, if it is an image."""
     contract = source.preprocess
     if contract is None:
         return UNBOUNDED
     if contract.raw:
         return 0.0, 255.0
-    # Each holds one number for all channels, or one a channel.
+    # `mean` and `std` have one number for all channels, or one per channel.
     channels = max(len(contract.mean), len(contract.std))
     means, stds = (
         numbers * (channels // len(numbers)) for numbers in (contract.mean, contract.std)
@@ -104,8 +103,7 @@ def _infer_node_bounds(node: Node, inputs: Sequence[Bounds]) -> Bounds:
     match node.op:
         case Relu():
             return max(inputs[0][0], 0.0), max(inputs[0][1], 0.0)
-        # The ends of the function itself, whatever enters it: a sigmoid's 0 and 1, a relu6's 0 and
-        # 6.
+        # The bounds of the function itself, such as 0 and 1 for a sigmoid.
         case Elementwise():
             return node.op.bounds
         case Pad(value=value):
@@ -113,7 +111,7 @@ def _infer_node_bounds(node: Node, inputs: Sequence[Bounds]) -> Bounds:
         case Border(values=values):
             return _join_bounds([*inputs, (min(values), max(values))])
         case AvgPool() | GlobalAvgPool() | Resize():
-            return _join_bounds([*inputs, (0.0, 0.0)])  # a mean may be one with a border of zeros
+            return _join_bounds([*inputs, (0.0, 0.0)])  # a mean may include zero padding
     return _join_bounds([*inputs, (0.0, 0.0)]) if node.op.moves else UNBOUNDED
 
 
@@ -124,29 +122,29 @@ def _join_bounds(parts: Sequence[Bounds]) -> Bounds:
 Maxima = NDArray[np.float32] | NDArray[np.float64]
 
 RETURN_PERIOD = 10_000
-"""Images of which one is to exceed an estimate."""
+"""Number of images of which one is expected to exceed an estimate."""
 PRIOR_SPREAD, PRIOR_SKEW, PRIOR_WEIGHT = 0.2, 0.1, 4
-"""What is expected before an image is seen, and as how many images it counts: the second L-moment
-of a channel as a share of the first, and the ratio of the third to the second. On trained networks
-half of the channels had a share of 0.10 to 0.31 and a ratio of -0.02 to 0.18."""
+"""Priors and their weight as a number of images: the second L-moment of a channel as a share of the
+first, and the ratio of the third to the second. On trained networks, half of the channels had a
+share of 0.10 to 0.31 and a ratio of -0.02 to 0.18."""
 SKEW_WEIGHT = 120
-"""As how many images the network's skew counts beside a channel's own."""
+"""Weight of the network's skew against a channel's own, as a number of images."""
 MAX_SKEW = 0.17
-"""The largest skew that is believed, of either sign: Gumbel's."""
+"""Maximum magnitude of the skew: that of the Gumbel distribution."""
 JACKKNIFE_GROUPS = 16
-"""Parts of the images that are left out in turn to see how sure an estimate is."""
+"""Number of jackknife groups."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelExtremes:
-    """The least and the greatest number of each channel of a value, (channels,) each."""
+    """Minimum and maximum of each channel of a value, (channels,) each."""
 
     low: Float64
     high: Float64
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Those of the whole value."""
+        """Minimum and maximum over all channels."""
         return float(self.low.min()), float(self.high.max())
 
     @property
@@ -156,17 +154,16 @@ class ChannelExtremes:
         return magnitudes
 
     def normalize(self, factor: NDArray[np.float32]) -> "ChannelExtremes":
-        """Return those of the channels divided by a factor each (channels,)."""
+        """Return the extremes after dividing each channel by its factor (channels,)."""
         return ChannelExtremes(self.low / factor, self.high / factor)
 
 
 @dataclass(frozen=True, slots=True)
 class PeakEstimate:
-    """How far the magnitude of values reaches in unseen images.
+    """Estimated peak magnitude of values in unseen images.
 
-    `peak` is the magnitude that one image in `RETURN_PERIOD` is expected to exceed,
-    `relative_error` the standard deviation of this estimate by the jackknife, as a share of it;
-    None where there is one image.
+    One image in `RETURN_PERIOD` is expected to exceed `peak`. `relative_error` is the jackknife
+    standard error of this estimate, as a share of it; None for a single image.
     """
 
     peak: float
@@ -174,7 +171,7 @@ class PeakEstimate:
 
 
 def collect_extremes(statistics: Statistics) -> Mapping[str, ChannelExtremes]:
-    """Return the extremes that images showed, by value."""
+    """Return the observed extremes of each value."""
     return {
         name: ChannelExtremes(
             value_statistics.channel_low.astype(np.float64),
@@ -185,11 +182,11 @@ def collect_extremes(statistics: Statistics) -> Mapping[str, ChannelExtremes]:
 
 
 def estimate_unseen_extremes(model: Model, statistics: Statistics) -> Mapping[str, ChannelExtremes]:
-    """Return the extremes that one image in `RETURN_PERIOD` is expected to exceed, by value.
+    """Return the estimated extremes of each value: one image in `RETURN_PERIOD` exceeds them.
 
     Args:
-        model: A ready model.
-        statistics: What was seen of its values.
+        model: A lowered model.
+        statistics: Statistics of its values.
     """
     bounds, skew = infer_value_bounds(model), estimate_network_skew(statistics)
     extremes = {}
@@ -200,7 +197,7 @@ def estimate_unseen_extremes(model: Model, statistics: Statistics) -> Mapping[st
             if model.graph.types[name].is_vector
             else partial(estimate_return_level, skew=skew)
         )
-        # Minima are maxima of what is negated: one distribution for both ends.
+        # Minima are maxima of the negated values.
         extremes[name] = ChannelExtremes(
             -estimate_level(-value_statistics.lows, bound=-low),
             estimate_level(value_statistics.highs, bound=high),
@@ -209,28 +206,28 @@ def estimate_unseen_extremes(model: Model, statistics: Statistics) -> Mapping[st
 
 
 def _estimate_vector_level(maxima: Maxima, bound: float) -> Float64:
-    """Return the level of each channel of values of one number a channel and image (channels,)."""
-    # What any channel exceeds in so few images, none exceeds in more: a class that few images have
-    # looks as if its heap were a tail.
+    """Return the return level of each channel of a vector (channels,)."""
+    # Limited by the level of the maximum over all channels: a class with few images looks like a
+    # tail, and its own estimate would be too large.
     max_level = estimate_tail_level(maxima.max(axis=1, keepdims=True), RETURN_PERIOD, bound)
     levels: Float64 = np.minimum(estimate_tail_level(maxima, RETURN_PERIOD, bound), max_level)
     return levels
 
 
 def estimate_network_skew(statistics: Statistics) -> float:
-    """Return the skew of a network's extremes: the third L-moment over the second, middle of all.
+    """Return the L-skewness of a network's extremes: the median ratio of third to second L-moment.
 
-    Few images count as much as what is expected without any.
+    The result is shrunk towards `PRIOR_SKEW`.
     """
     count = len(statistics.images)
     moments = [
         _compute_l_moments(value_statistics.highs)
         for value_statistics in statistics.by_value.values()
     ]
-    # Channels that never vary (dead relus, constants) have no skew to tell.
+    # Constant channels (dead relus) have no skew.
     ratios = [third[second > 0] / second[second > 0] for _, second, third in moments]
     known_ratios = np.concatenate(ratios)
-    # The median: single channels with an outlier have ratios near 1. A third moment needs three
+    # The median, because channels with an outlier have ratios near 1. A third moment needs three
     # images.
     median_ratio = float(np.median(known_ratios)) if known_ratios.size and count > 2 else PRIOR_SKEW
     skew = (count * median_ratio + PRIOR_WEIGHT * PRIOR_SKEW) / (count + PRIOR_WEIGHT)
@@ -243,23 +240,22 @@ def estimate_return_level(
     """Return the level of each channel that one image in `RETURN_PERIOD` is expected to exceed.
 
     Args:
-        maxima: The greatest number of each channel in each image (images, channels).
-        skew: That of extremes of this network.
-        bound: What no number exceeds, whatever the image; what was seen counts more.
+        maxima: Maximum of each channel in each image (images, channels).
+        skew: L-skewness of the network's extremes.
+        bound: Upper bound of the value for any image; observed values override it.
 
     Returns:
-        The levels (channels,), none below what was seen. That of a channel of zeros is zero: of a
-        relu that never fired nothing can be told.
+        The levels (channels,), at least the observed maximum. A channel of zeros has level zero:
+        there is no information on a relu that never fired.
     """
     mean, second, third = _compute_l_moments(maxima)
-    # A weighted mean of the channel's own spread and the one that trained networks were seen to
-    # have, which counts as `WEIGHT` pairs.
-    pairs = len(maxima) - 1  # one image says nothing of a spread
+    # Weighted mean of the channel's spread and the prior.
+    pairs = len(maxima) - 1  # a spread needs two images
     spread = (pairs * second + PRIOR_WEIGHT * PRIOR_SPREAD * np.abs(mean)) / (pairs + PRIOR_WEIGHT)
     channel_skew = np.divide(third, second, out=np.full_like(second, skew), where=second > 0)
     shrunk = (len(maxima) * channel_skew + SKEW_WEIGHT * skew) / (len(maxima) + SKEW_WEIGHT)
-    # Never less steep than the network's shape: a channel's own few images may only make it steeper
-    # (docs/decisions/0027-unseen-ranges.md).
+    # The tail is at least as heavy as the network's: a channel's few images can only make it
+    # heavier (docs/decisions/0027-unseen-ranges.md).
     level = mean + spread * _compute_steps_to_level(np.clip(shrunk, skew, MAX_SKEW))
     levels: Float64 = np.maximum(maxima.max(axis=0), np.minimum(level, bound))
     return levels
@@ -267,8 +263,8 @@ def estimate_return_level(
 
 def _compute_l_moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
     """Return the first three L-moments of each channel, (channels,) each."""
-    # Unbiased probability-weighted moments b0, b1, b2 of the ordered sample, of which L-moments are
-    # sums (Hosking, 1990).
+    # L-moments are linear in the unbiased probability-weighted moments b0, b1, b2 of the ordered
+    # sample (Hosking, 1990).
     ordered = np.sort(maxima.astype(np.float64), axis=0)
     count, ranks = len(ordered), np.arange(len(ordered))
     b0 = ordered.mean(axis=0)
@@ -279,41 +275,40 @@ def _compute_l_moments(maxima: Maxima) -> tuple[Float64, Float64, Float64]:
 
 
 def _compute_steps_to_level(skews: Float64) -> Float64:
-    """Return how many second L-moments the return level lies above the mean, by skew."""
+    """Return (return level - mean) / second L-moment, by skew."""
     steps: Float64 = np.exp(np.interp(skews, *_build_step_table(RETURN_PERIOD)))
     return steps
 
 
 @cache
 def _build_step_table(return_period: int) -> tuple[Float64, Float64]:
-    """Return skews, and the logarithms of their steps to the level of one image in so many."""
-    # A table of 121 shapes: thousands of channels have one each, and `gamma` takes a number at a
-    # time. The level grows by some percent from one to the next, so that lines between logarithms
-    # do.
+    """Return a table of skews and logarithms of `_compute_steps`."""
+    # A table, because there are thousands of channels and `gamma` is scalar. Neighbouring entries
+    # differ by a few per cent, so that interpolating logarithms is accurate.
     skews = np.linspace(-MAX_SKEW, MAX_SKEW, 121)
     return skews, np.log([_compute_steps(float(skew), return_period) for skew in skews])
 
 
 def _compute_steps(skew: float, return_period: int) -> float:
-    """Return the same for one skew, by Hosking (1990)."""
+    """Return (return level - mean) / second L-moment for one skew, after Hosking (1990)."""
     part = 2 / (3 + skew) - log(2) / log(3)
-    # Hosking, Wallis and Wood (Technometrics 27, 1985), of the L-skewness; its error is below 9e-4
-    # where that lies between -0.5 and 0.5.
+    # Hosking, Wallis and Wood (Technometrics 27, 1985): shape from the L-skewness, with an error
+    # below 9e-4 between -0.5 and 0.5.
     shape = 7.859 * part + 2.9554 * part**2
     shape = shape if abs(shape) > 1e-6 else 1e-6  # at 0 the formulas are limits
     mean = gamma(1 + shape)
     scale = shape / ((1 - 2**-shape) * mean)
-    # The quantile less the mean: location and scale * (1 - mean) / shape take each other away.
+    # Quantile minus mean: the location cancels.
     return float(scale * (mean - (-np.log1p(-1 / return_period)) ** shape) / shape)
 
 
 def estimate_peak(image_peaks: Maxima, skew: float | None, bound: float) -> PeakEstimate:
-    """Return how far magnitudes reach in unseen images.
+    """Return the estimated peak magnitude in unseen images.
 
     Args:
-        image_peaks: The largest magnitude of each image (images,).
-        skew: That of extremes of this network; None where the values are vectors, not maps.
-        bound: What none exceeds, whatever the image.
+        image_peaks: The largest magnitude in each image (images,).
+        skew: L-skewness of the network's extremes; None for vectors.
+        bound: Upper bound of the magnitude for any image.
     """
 
     def estimate_level(maxima: Maxima) -> float:
@@ -326,7 +321,7 @@ def estimate_peak(image_peaks: Maxima, skew: float | None, bound: float) -> Peak
     if count < 2 or peak == 0:
         return PeakEstimate(peak, None if len(image_peaks) < 2 else 0.0)
     group_ids = np.arange(len(image_peaks)) % count
-    # The jackknife by groups: each estimate without a sixteenth of the images; their variance,
-    # times the groups less one, is that of the estimate.
+    # Grouped jackknife: leave out one group at a time. The variance of these estimates, times the
+    # number of groups minus one, is the variance of the estimate.
     partial_peaks = [estimate_level(image_peaks[group_ids != group]) for group in range(count)]
     return PeakEstimate(peak, float(np.sqrt((count - 1) * np.var(partial_peaks))) / peak)

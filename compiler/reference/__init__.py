@@ -1,1 +1,1 @@
-"""What is right: the reference programs, and how far others are from them."""
+"""Reference programs, and measures of how much other programs differ from them."""

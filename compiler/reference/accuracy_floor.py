@@ -1,4 +1,4 @@
-"""The accuracy below which nothing is built: what is measured of each output, and its bounds."""
+"""The accuracy floor of a build: quality measures of each output, and their limits."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,31 +9,30 @@ from tcc.compiler.support.diagnostics import Span, UserError
 from tcc.compiler.support.json_records import Record
 
 MIN_COSINE = 0.98
-"""The least mean cosine of the raw values of classes unless told otherwise, as in the DDSNet
-paper."""
+"""Default minimum of the mean cosine of class outputs (raw values), as in the DDSNet paper."""
 MIN_CORRELATION = 0.5
-"""The least correlation of any output unless told otherwise: a program that gives the same answer
-for every image has none, and one that follows the floats, if coarsely, far more."""
+"""Default minimum correlation of any output. A program with the same answer for every image has
+none; one that follows the fp32 model even coarsely has far more."""
 MAX_ERROR = 1.0
-"""The largest error of decisions and regression unless told otherwise, relative to the spread: to
-answer the mean of the floats for every image is as far off."""
+"""Default maximum error of decisions and regression, relative to the spread. A program that always
+answers the mean of the fp32 model has this error."""
 
 
 class Quality(Record, frozen=True):
-    """The integers of one output against its floats, over `images` images.
+    """Quality of one output: the int8 model compared with the fp32 model over `images` images.
 
-    `cosine` of the raw values, its mean and its least, where there are several; `agreement`, the
-    share of images with the same class or, of the worst unit, with the same decision at 0.5;
-    `difference`, the largest one between two probabilities.
+    `cosine` and `least_cosine`: mean and minimum of the raw values' cosine, if there are several
+    values. `agreement`: the share of images with the same class, or of the worst unit with the
+    same decision at 0.5. `difference`: the largest difference of two probabilities.
 
-    Over `spread_images` images: `correlation` of the raw values after the mean over the images,
-    of the worst unit where each counts by itself; `error`, the root mean square of what differs,
-    relative to the standard deviation of the floats. Both are None where the floats do not differ
-    between images: nothing can be said then.
+    Over `spread_images` images: `correlation` of the raw values after subtracting the mean over
+    the images, of the worst unit if units are measured separately; `error`, the root mean square
+    difference relative to the standard deviation of the fp32 values. Both are None if the fp32
+    values do not differ between images, because then they are undefined.
 
-    `margin` is the median distance of the float decisions from a tie, in raw values, and `moved`
-    the root mean square by which integers change it; `ties`, the share of the changed decisions
-    whose margin is within twice that. `loss` is what calibrations are ranked by: less is better.
+    `margin`: the median distance of the fp32 decisions from a tie, in raw values. `moved`: the
+    root mean square change of it in the int8 model. `ties`: the share of changed decisions with a
+    margin of at most twice that. `loss` ranks calibrations; lower is better.
     """
 
     kind: OutputKind
@@ -51,7 +50,7 @@ class Quality(Record, frozen=True):
     loss: float
 
     def describe(self) -> Iterator[str]:
-        """Yield the figures that say most: cosine, unchanged decisions, correlation, error."""
+        """Yield the main figures: unchanged decisions, cosine, correlation, error."""
         if self.agreement is not None:
             yield f"same decision {self.agreement:.1%}"
         figures = {"mean cosine": self.cosine, "correlation": self.correlation, "error": self.error}
@@ -61,14 +60,14 @@ class Quality(Record, frozen=True):
 
 
 MIN_IMAGES = 16
-"""Fewest different images that a floor is judged by."""
+"""Minimum number of different images for judging a floor."""
 
 
 class QualityBounds(Record, frozen=True):
-    """What one output keeps on unseen images at 95 %, estimated from `images` images.
+    """95 % bounds of one output's quality on unseen images, estimated from `images` images.
 
-    `cosine` and `correlation` are lower bounds, `error` is an upper one, in the units of `Quality`.
-    Each is None where `Quality` has none.
+    `cosine` and `correlation` are lower bounds, `error` is an upper bound, in the units of
+    `Quality`. Each is None if `Quality` has none.
     """
 
     images: int
@@ -78,7 +77,7 @@ class QualityBounds(Record, frozen=True):
 
 
 FloorBounds = Mapping[str, QualityBounds]
-"""The bounds of each output by name."""
+"""Bounds of each output by name."""
 
 
 def merge_bounds(*estimates: FloorBounds) -> FloorBounds:
@@ -101,37 +100,37 @@ def _merge(bounds: Sequence[QualityBounds]) -> QualityBounds:
 _DECISION_NOUNS: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
 
 Qualities = Mapping[str, Quality]
-"""The quality of each output by name; what only training has is not among them."""
+"""Quality of each output by name, without train-only outputs."""
 
 
 def compute_mean_loss(qualities: Qualities) -> float:
     """Return the mean loss of all outputs."""
-    # Outputs count alike, however many numbers each has.
+    # Outputs have equal weight, however many values each has.
     return sum(quality.loss for quality in qualities.values()) / len(qualities)
 
 
 def find_min_agreement(qualities: Qualities) -> float:
-    """Return the least share of decisions that stay, 1 where none are made."""
+    """Return the smallest share of unchanged decisions, 1 if there are no decisions."""
     return min((o.agreement for o in qualities.values() if o.agreement is not None), default=1.0)
 
 
 def find_max_difference(qualities: Qualities) -> float:
-    """Return the largest difference of probabilities, 0 where there are none."""
+    """Return the largest difference of probabilities, 0 if there are none."""
     return max((o.difference for o in qualities.values() if o.difference is not None), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyFloor:
-    """Bounds that each output must keep by itself.
+    """Limits that each output must meet by itself.
 
-    `cosine`: the least mean one; None stands for `MIN_COSINE` where an output is of classes, and
-    any elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
-    `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `MAX_ERROR`
-    unless an output is of classes, and any there.
+    `cosine`: minimum mean cosine; None means `MIN_COSINE` for classes and no limit otherwise.
+    `drop`: maximum share of images with a changed class or decision; None means no limit.
+    `correlation`: minimum; 0 means no limit. `error`: maximum; None means `MAX_ERROR`, or no limit
+    for classes.
 
-    Cosine, correlation and error are judged by what images gave and by the bounds for unseen images
-    beside it; `drop` is judged by what images gave. `images` is the fewest different images that
-    judge all this.
+    Cosine, correlation and error are checked for the measured images and for the bounds on unseen
+    images; `drop` only for the measured images. `images` is the minimum number of different images
+    for all checks.
     """
 
     cosine: float | None = None
@@ -141,7 +140,7 @@ class AccuracyFloor:
     images: int = MIN_IMAGES
 
     def needs_images(self, kinds: Iterable[OutputKind]) -> bool:
-        """Whether outputs of these kinds are held to anything that images have to show."""
+        """Whether a limit for outputs of these kinds has to be measured on images."""
         floors = [self.resolve_defaults(kind) for kind in kinds]
         return self.correlation > 0 or any(
             (floor.cosine or 0) > 0
@@ -151,17 +150,17 @@ class AccuracyFloor:
         )
 
     def is_met(self, qualities: Qualities, bounds: FloorBounds | None = None) -> bool:
-        """Whether every output is at or above the floor; NaN never is."""
+        """Whether every output meets the floor; NaN never does."""
         return not self.find_violations(qualities, bounds)
 
     def find_violations(
         self, qualities: Qualities, bounds: FloorBounds | None = None
     ) -> tuple[str, ...]:
-        """Return which parts of the floor which outputs do not keep, in words.
+        """Return a message for each limit that an output violates.
 
         Args:
-            qualities: What images gave, by output.
-            bounds: What unseen images keep, by output; what images gave counts alone without.
+            qualities: Measured quality by output.
+            bounds: Bounds on unseen images by output; without them only measurements count.
         """
         limits = bounds or {}
         return tuple(
@@ -171,7 +170,7 @@ class AccuracyFloor:
         )
 
     def resolve_defaults(self, kind: OutputKind) -> "AccuracyFloor":
-        """Return what an output of a kind is held to, None being any."""
+        """Return the floor for an output of a kind; None means no limit."""
         match kind:
             case "classes":
                 return replace(self, cosine=MIN_COSINE if self.cosine is None else self.cosine)
@@ -185,63 +184,77 @@ class AccuracyFloor:
     ) -> Iterator[str]:
         measured = tuple(self._check_measures(name, quality))
         yield from measured
-        # What images broke already needs no estimate.
+        # If the measured images violate a limit, no estimate is needed.
         if not measured and name in bounds:
             yield from self._check_bounds(name, quality.kind, bounds[name])
 
     def _check_bounds(self, name: str, kind: OutputKind, bound: QualityBounds) -> Iterator[str]:
-        """Yield what unseen images may not keep, though those that judged do."""
+        """Yield limits that unseen images may violate although the measured images meet them."""
         floor = self.resolve_defaults(kind)
-        by = f"on unseen images, estimated from {bound.images} at 95 %, which is"
+        by = f"(95 % bound, estimated from {bound.images} images)"
         cosine, correlation, error = bound.cosine, bound.correlation, bound.error
         if floor.cosine is not None and cosine is not None and not cosine >= floor.cosine:
-            limit = f"{_format(cosine, floor.cosine, '.6f')} {by} below {floor.cosine:.9g}"
-            yield f"the mean cosine of `{name}` may be as low as {limit}"
+            figure = f"{_format(cosine, floor.cosine, '.6f')} {by}"
+            yield (
+                f"the mean cosine of `{name}` on unseen images may be as low as {figure};"
+                f" the floor is {floor.cosine:.9g}"
+            )
         if correlation is not None and _is_below(correlation, self.correlation):
-            figure = _format(correlation, self.correlation, ".3f")
-            limit = f"{figure} {by} below {self.correlation:.9g}"
-            yield f"the correlation of `{name}` with the floats may be as low as {limit}"
+            figure = f"{_format(correlation, self.correlation, '.3f')} {by}"
+            yield (
+                f"the correlation of `{name}` with the fp32 model on unseen images may be as"
+                f" low as {figure}; the floor is {self.correlation:.9g}"
+            )
         if floor.error is not None and error is not None and not error <= floor.error:
-            limit = f"{_format(error, floor.error, '.3g')} of its spread {by} above"
-            yield f"the error of `{name}` may be as large as {limit} {floor.error:.9g}"
+            figure = f"{_format(error, floor.error, '.3g')} {by}"
+            yield (
+                f"the error of `{name}` on unseen images, relative to its standard deviation,"
+                f" may be as large as {figure}; the limit is {floor.error:.9g}"
+            )
 
     def _check_measures(self, name: str, quality: Quality) -> Iterator[str]:
         floor = self.resolve_defaults(quality.kind)
         minimum, maximum = floor.cosine, floor.error
-        # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
+        # Limits are checked with `not ... >=`, so that NaN violates each of them.
         if minimum is not None and quality.cosine is not None and not quality.cosine >= minimum:
             cosine = _format(quality.cosine, minimum, ".6f")
-            yield f"the mean cosine of `{name}` is {cosine}, not {minimum:.9g}"
-        # Regression decides nothing, and has no agreement to lose.
+            yield f"the mean cosine of `{name}` is {cosine}; the floor is {minimum:.9g}"
+        # Regression has no decisions, so no agreement.
         if quality.agreement is not None and self.drop is not None:
             drop = 1 - quality.agreement
             if not drop <= self.drop:
                 decision = f"{_DECISION_NOUNS[quality.kind]} of `{name}`"
                 share = _format(drop, self.drop, ".1%")
                 yield (
-                    f"{share} of the images change their {decision}, not "
+                    f"{share} of the images change their {decision}; the limit is "
                     f"{_format_percent(self.drop)}"
                 )
         if quality.correlation is not None and _is_below(quality.correlation, self.correlation):
-            # 0 is of a program that gives one answer for all images; others follow the floats less
-            # closely than is asked.
-            prefix = "" if quality.correlation else f"`{name}` does not tell the images apart: "
+            # A correlation of 0 means equal answers for all images; other values mean that the
+            # program follows the fp32 model less closely than required.
+            prefix = "" if quality.correlation else f"`{name}` does not distinguish the images: "
             subject = "its correlation" if prefix else f"the correlation of `{name}`"
             correlation = _format(quality.correlation, self.correlation, ".3f")
-            yield f"{prefix}{subject} with the floats is {correlation}, not {self.correlation:.9g}"
+            yield (
+                f"{prefix}{subject} with the fp32 model is {correlation};"
+                f" the floor is {self.correlation:.9g}"
+            )
         if maximum is not None and quality.error is not None and not quality.error <= maximum:
             error = _format(quality.error, maximum, ".3g")
-            yield f"the error of `{name}` is {error} of its spread, not {maximum:.9g}"
+            yield (
+                f"the error of `{name}`, relative to its standard deviation, is {error};"
+                f" the limit is {maximum:.9g}"
+            )
 
 
 def _format_percent(share: float) -> str:
-    """Return a share in percent, with as many digits as it has."""
+    """Return a share in percent, with all its digits."""
     return f"{share:.1%}" if round(share, 3) == share else f"{share * 100:.9g}%"
 
 
 def _format(number: float, limit: float, form: str) -> str:
-    """Return a number with as many digits as it takes not to look like a limit that it misses."""
-    # 0.9999499 of a floor of 0.99995 would be "0.999950, not 0.99995".
+    """Return a number with enough digits to differ from a limit that it misses."""
+    # 0.9999499 with a floor of 0.99995 would be printed as "0.999950; the floor is 0.99995".
     digits, kind = int(form[1:-1]), form[-1]
     texts = [f"{number:.{count}{kind}}" for count in range(digits, 18)]
     threshold = limit * 100 if kind == "%" else limit
@@ -249,27 +262,27 @@ def _format(number: float, limit: float, form: str) -> str:
 
 
 def _is_below(correlation: float, min_correlation: float) -> bool:
-    """Whether a correlation is below a bound; one of 0 asks for nothing but a number."""
+    """Whether a correlation is below a limit; a limit of 0 accepts any number except NaN."""
     return not correlation >= (min_correlation if min_correlation > 0 else -1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class LossyLayer:
-    """A layer that loses much: what is left of it, in words, and its place in the spec."""
+    """A layer with a large quantization error: its name, a description, and its spec location."""
 
     name: str
     loss: str
     at: Span
 
 
-class TooFewImages(UserError):  # noqa: N818 - what is wrong
-    """A floor has fewer different images to be judged by than it needs; the exit code is 4."""
+class TooFewImages(UserError):  # noqa: N818 - named for the problem
+    """There are fewer different images than the floor needs; the exit code is 4."""
 
 
-class BelowFloor(Exception):  # noqa: N818 - it is what was found
-    """An integer program loses too much; the command line exits with 4.
+class BelowFloor(Exception):  # noqa: N818 - named for the problem
+    """The accuracy of an int8 model is below the floor; the exit code is 4.
 
-    `mixed` says that no layer is left to keep in float instead.
+    `mixed`: no other layer can be kept in float to improve it.
     """
 
     def __init__(

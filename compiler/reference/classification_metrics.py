@@ -1,17 +1,17 @@
-"""How well classes are told apart: the usual figures of counts, and their intervals.
+"""Classification metrics from confusion counts, and their confidence intervals.
 
-With TP images of a class taken for it, FP images of others taken for it, and FN of its images
-taken for others:
+For one class, TP images are correctly assigned to it, FP images of other classes are assigned to
+it, and FN of its images are assigned to other classes:
 
-- precision is TP / (TP + FP), recall TP / (TP + FN), which is sensitivity;
-- specificity is TN / (TN + FP), with TN images of others that were not taken for it;
-- F1 is their harmonic mean, 2 TP / (2 TP + FP + FN);
+- precision is TP / (TP + FP); recall, or sensitivity, is TP / (TP + FN);
+- specificity is TN / (TN + FP), with TN images of other classes that are not assigned to it;
+- F1 is the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN);
 - support is TP + FN, the number of its images;
-- a quotient whose divisor is zero is 0: precision where nothing was taken for the class, recall
-  where it has no images, F1 where both hold;
-- a macro average is the plain mean over the classes that occur: those that an image is of or was
-  taken for; a weighted average is that over all, each as often as it has images;
-- accuracy is the share of images whose class was found.
+- a ratio with denominator zero is 0: precision if nothing is assigned to the class, recall if it
+  has no images, F1 if both;
+- a macro average is the mean over the classes that occur in labels or predictions; a weighted
+  average is the mean over all classes, weighted by support;
+- accuracy is the share of images with the correct class.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,15 +28,15 @@ from tcc.compiler.reference.roc_curve import Float64
 from tcc.compiler.support.value_views import ValueView, count
 
 Counts = NDArray[np.int64]
-"""Images by their class (row) and the one that they were taken for (column)."""
+"""Images by true class (row) and predicted class (column)."""
 Truth = NDArray[np.bool_]
 LEVEL = 0.95
-"""The share of resamples within an interval."""
+"""Share of resamples within an interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Precision, recall and F1: of a class, or averages."""
+    """Precision, recall and F1 of a class, or their averages."""
 
     precision: float
     recall: float
@@ -45,7 +45,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """One class: its rates, its images, and how many images were taken for it."""
+    """One class: its rates, its number of images, and the number predicted as it."""
 
     rates: Rates
     support: int
@@ -54,7 +54,7 @@ class ClassScores:
 
     @property
     def occurs(self) -> bool:
-        """Whether an image is of it or was taken for it."""
+        """Whether the class occurs in labels or predictions."""
         return bool(self.support or self.predicted)
 
 
@@ -68,18 +68,18 @@ class Scores(ValueView):
     macro: Rates
     weighted: Rates
     confusion: tuple[tuple[int, ...], ...]
-    """Nothing where classes do not exclude each other."""
+    """Empty if the classes are not exclusive."""
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose class was found."""
+        """Share of images with the correct class."""
         return _compute_ratio(self.correct, self.images)
 
     def _summarize(self) -> Iterator[str]:
         yield from self.describe(tuple(map(str, range(len(self.classes)))))
 
     def describe(self, labels: Sequence[str]) -> Iterator[str]:
-        """Yield the accuracy with its interval, and the class of which the most is missed."""
+        """Yield the accuracy with its interval, macro F1, and the class with the lowest recall."""
         yield describe_accuracy(self.correct, self.images)
         tested = [
             (scores.rates.recall, label, scores.support)
@@ -94,7 +94,7 @@ class Scores(ValueView):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the accuracy of `resamples` resamples lies, but for the outermost on each side."""
+    """Percentile interval of the accuracy over `resamples` resamples."""
 
     low: float
     high: float
@@ -107,9 +107,9 @@ def compute_scores(counts: Counts) -> Scores:
     """Return the figures of a confusion matrix.
 
     Args:
-        counts: Images (classes, classes) by their class, a row, and the one taken, a column.
+        counts: Images (classes, classes) by true class (row) and predicted class (column).
     """
-    # Three vectors tell all of it: what is taken for a class, what is of it, and what is both.
+    # Three vectors are enough: true positives, support and predictions of each class.
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     total, correct = int(counts.sum()), int(hits.sum())
     rows = tuple(tuple(row) for row in counts.tolist())
@@ -117,13 +117,13 @@ def compute_scores(counts: Counts) -> Scores:
 
 
 def compute_decision_scores(truth: Truth, predicted: Truth) -> Scores:
-    """Return the figures of decisions that do not exclude each other.
+    """Return the figures of decisions that are not exclusive.
 
-    An image counts as correct where every decision is right.
+    An image counts as correct if all its decisions are correct.
 
     Args:
-        truth: Whether each decision (images, classes) should be yes.
-        predicted: Whether it is.
+        truth: Whether each decision (images, decisions) should be yes.
+        predicted: Whether it is yes, of the same shape.
     """
     counts = ((truth & predicted).sum(axis=0), truth.sum(axis=0), predicted.sum(axis=0))
     return _build_scores(counts, len(truth), int((truth == predicted).all(axis=1).sum()), ())
@@ -151,8 +151,8 @@ def _build_scores(
         )
         for true_positives, support_count, predicted_count in class_counts
     )
-    # A class without images and without predictions has no rates: counting it as 0 would make an
-    # average depend on how many classes a network could tell.
+    # A class without images and predictions has no rates. Counting it as 0 would make an average
+    # depend on the number of classes that a network supports.
     occurrences = [int(per_class.occurs) for per_class in classes]
     support = [per_class.support for per_class in classes]
     return Scores(
@@ -177,15 +177,15 @@ def _compute_average(classes: Sequence[ClassScores], weights: Sequence[int]) -> 
 def estimate_accuracy_interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
     """Return the percentile bootstrap interval of an accuracy.
 
-    A resample draws as many images as there are, with replacement: how many of them are correct
-    is binomial, and is drawn as such (Efron and Tibshirani, An Introduction to the Bootstrap,
-    chapter 13).
+    A resample draws as many images as there are, with replacement. Its number of correct images is
+    binomial and is drawn directly (Efron and Tibshirani, An Introduction to the Bootstrap, chapter
+    13).
 
     Args:
-        correct: Images whose class was found.
-        images: All images.
-        resamples: How many are drawn.
-        seed: That of the draw.
+        correct: Number of images with the correct class.
+        images: Number of images.
+        resamples: Number of resamples.
+        seed: Seed of the random numbers.
     """
     accuracy = _compute_ratio(correct, images)
     resampled = np.random.default_rng(seed).binomial(images, accuracy, resamples) / max(images, 1)
@@ -199,20 +199,20 @@ def _compute_ratio(count: int, total: int) -> float:
 
 
 def compute_weighted_mean(numbers: Sequence[float], weights: Sequence[int]) -> float:
-    """Return a weighted mean; 0 where no weight is."""
+    """Return a weighted mean; 0 if all weights are 0."""
     total = sum(v * w for v, w in zip(numbers, weights, strict=True))
     return total / sum(weights) if any(weights) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class ClassEvaluation:
-    """Which classes hold of each item, and which it was taken for.
+    """True and predicted classes of each item, and the figures of the counts.
 
     Args:
         labels: The classes' names, or their indices.
         truth: Whether each item is of each class: (items, classes).
-        predicted: Whether it was taken for it, the same shape.
-        odds: What grows with the probability of each, the same shape; None where it is not known.
+        predicted: Whether it was assigned to the class, of the same shape.
+        odds: A score that grows with the class probability, of the same shape; None if unknown.
         scores: The figures of the counts.
     """
 
@@ -224,13 +224,13 @@ class ClassEvaluation:
 
     @cached_property
     def areas(self) -> tuple[float | None, ...]:
-        """The area under each class's ROC curve, against all others."""
+        """Area under each class's ROC curve, against all other classes; None if undefined."""
         if self.odds is None:
             return (None,) * len(self.labels)
         return roc_curve.compute_aucs(self.odds, self.truth)
 
     def compute_mean_area(self, weighted: bool) -> float | None:
-        """Return the mean of the areas that there are."""
+        """Return the mean of the defined areas; None if there are none."""
         weighted_areas = [
             (area, class_scores.support if weighted else 1)
             for area, class_scores in zip(self.areas, self.scores.classes, strict=True)
@@ -244,12 +244,12 @@ class ClassEvaluation:
 
     @property
     def accuracy_bounds(self) -> Bounds | None:
-        """The exact interval of the accuracy."""
+        """Exact confidence interval of the accuracy."""
         return intervals.compute_share_interval(self.scores.correct, self.scores.images)
 
     @cached_property
     def class_bounds(self) -> tuple[tuple[Bounds | None, Bounds | None, Bounds | None], ...]:
-        """The intervals of each class's sensitivity, specificity and area."""
+        """Confidence intervals of each class's sensitivity, specificity and area."""
         total = self.scores.images
         hits = (self.predicted & self.truth).sum(axis=0).tolist()
         bounds_by_class = []
@@ -275,8 +275,8 @@ class ClassEvaluation:
         """Return the intervals of averages over classes, by a bootstrap over items.
 
         Args:
-            resamples: How many are drawn; None for as many as is usual.
-            seed: That of the draw.
+            resamples: Number of resamples; None for the default.
+            seed: Seed of the random numbers.
         """
         if self.odds is None or not len(self.truth):
             return dict.fromkeys(intervals.AVERAGES)
@@ -289,7 +289,7 @@ class ClassEvaluation:
 def evaluate_exclusive_classes(
     labels: tuple[str, ...], truth: Truth, predicted: Truth, odds: Float64 | None
 ) -> ClassEvaluation:
-    """Return the figures of classes of which one holds of each item."""
-    # The confusion matrix as one product of what is and what was taken.
+    """Return the figures of exclusive classes: each item has exactly one."""
+    # The confusion matrix as one matrix product of truth and predictions.
     counts = truth.astype("int64").T @ predicted
     return ClassEvaluation(labels, truth, predicted, odds, compute_scores(counts))

@@ -1,14 +1,16 @@
-"""How far a figure that was measured on some images may be from that of all such images.
+"""Confidence intervals and tests for figures measured on a limited number of images.
 
 Shares of images (accuracy, sensitivity, specificity) have the exact interval of Clopper and
-Pearson (Biometrika 26, 1934): it holds the true share in 95 % of all data sets or more however few
-images there are, and does not shrink to a point where all are right, as a bootstrap does. The area
-under a ROC curve has Newcombe's (Statistics in Medicine 25, 2006, method 5), which does not either.
-Averages over classes have no such formula, and have the percentile bootstrap over images.
+Pearson (Biometrika 26, 1934). It contains the true share in at least 95 % of all datasets, however
+few images there are. Unlike a bootstrap it does not shrink to a point if all images are correct.
+The area under a ROC curve has Newcombe's interval (Statistics in Medicine 25, 2006, method 5). It
+does not shrink to a point either. Averages over classes have no such formula and use the percentile
+bootstrap over images.
 
-How many images show a sensitivity follows from one-sided bounds by Clopper and Pearson: it is shown
-with 95 % confidence where a network of that sensitivity misses as few of as many images in at most
-5 % of all draws. Whether two networks differ by more than chance is McNemar's test.
+The number of images needed to show a sensitivity follows from one-sided Clopper-Pearson bounds. A
+sensitivity is shown with 95 % confidence if a network with exactly this sensitivity misses so few
+of the images in at most 5 % of all samples. McNemar's test decides whether two networks differ by
+more than chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +25,17 @@ from tcc.compiler.reference import roc_curve
 from tcc.compiler.support.json_records import Record
 
 LEVEL = 0.95
-"""The share of data sets whose interval holds the true figure."""
+"""Share of datasets with an interval that contains the true figure."""
 NORMAL = 1.959963984540054
-"""The quantile of the normal distribution at (1 + LEVEL) / 2."""
+"""Quantile of the normal distribution at (1 + LEVEL) / 2."""
 RESAMPLES = 1000
-"""Resamples of a bootstrap where nobody says how many."""
+"""Default number of bootstrap resamples."""
 MIN_RESAMPLES = 100
-"""Fewest resamples of which an interval is made."""
+"""Minimum number of resamples for an interval."""
 MAX_WORK = 1 << 27
-"""Most values (resamples x images x classes) that a bootstrap goes through: seconds."""
+"""Maximum number of values (resamples x images x classes) of a bootstrap; takes seconds."""
 CHUNK = 1 << 22
-"""Values of a bootstrap that are held at a time."""
+"""Number of values of a bootstrap in memory at a time."""
 _STEPS = 40
 
 Truth = NDArray[np.bool_]
@@ -44,26 +46,26 @@ AVERAGES = tuple(f"{how}_{what}" for how in ("macro", "weighted") for what in
 
 
 class Bounds(Record, frozen=True):
-    """An interval, both ends of it included."""
+    """A closed interval."""
 
     low: float
     high: float
 
 
 def describe_accuracy(correct: int, images: int) -> str:
-    """Return how many images are told right, with the exact interval of 95 %."""
+    """Return the accuracy as text, with its exact 95 % confidence interval."""
     bounds = compute_share_interval(correct, images)
     if bounds is None:
         return "accuracy: no images"
     return (
         f"accuracy {correct / images:.1%} ({correct:,} of {images:,} images), "
-        f"95 % interval {bounds.low:.1%} to {bounds.high:.1%}"
+        f"95 % confidence interval {bounds.low:.1%} to {bounds.high:.1%}"
     )
 
 
 @cache
 def compute_share_interval(count: int, total: int) -> Bounds | None:
-    """Return the exact interval of a share of images; None of no images."""
+    """Return the exact interval of a share of images; None without images."""
     if not total:
         return None
     tail = (1 - LEVEL) / 2
@@ -75,12 +77,12 @@ def compute_share_interval(count: int, total: int) -> Bounds | None:
 
 
 def compute_auc_interval(auc: float | None, positives: int, negatives: int) -> Bounds | None:
-    """Return the interval of an area under a ROC curve, by numbers of images of both kinds.
+    """Return the interval of an area under a ROC curve.
 
     Args:
-        auc: The area; None where there is none.
-        positives: How many images are of the class.
-        negatives: How many are not.
+        auc: The area; None if undefined.
+        positives: Number of images of the class.
+        negatives: Number of other images.
     """
     if auc is None or not positives or not negatives:
         return None
@@ -88,9 +90,9 @@ def compute_auc_interval(auc: float | None, positives: int, negatives: int) -> B
     def is_outside(hypothetical_auc: float) -> bool:
         spread = hypothetical_auc * (1 - hypothetical_auc) / (positives * negatives)
         pair_factor = (positives + negatives) / 2 - 1
-        # Hanley and McNeil's variance of an area (Radiology 143, 1982) with Q1 = A / (2 - A) and Q2
-        # = 2 A^2 / (1 + A), simplified; taken at the hypothetical area, not at the one found, which
-        # is what keeps the interval from shrinking to a point.
+        # Hanley and McNeil's variance of an area (Radiology 143, 1982) with Q1 = A / (2 - A) and
+        # Q2 = 2 A^2 / (1 + A), simplified. It is computed for the hypothetical area and not for the
+        # measured one, so that the interval does not shrink to a point.
         spread *= 1 + pair_factor * (
             (1 - hypothetical_auc) / (2 - hypothetical_auc)
             + hypothetical_auc / (1 + hypothetical_auc)
@@ -103,17 +105,17 @@ def compute_auc_interval(auc: float | None, positives: int, negatives: int) -> B
 def estimate_average_intervals(
     odds: Float64, truth: Truth, predicted: Truth, resamples: int, seed: int
 ) -> dict[str, Bounds | None]:
-    """Return the bootstrap's interval of each of `AVERAGES`.
+    """Return the bootstrap interval of each of `AVERAGES`.
 
-    Images are drawn with replacement; fewer times than asked where that would be long work. None
-    where no resample differs from another, or too few can be drawn: nothing is known then.
+    Images are drawn with replacement, with fewer resamples than requested if those would take
+    long. None if all resamples are equal or too few can be drawn, because nothing is known then.
 
     Args:
         odds: Log-odds (images, classes).
         truth: Whether an image is of a class, of the same shape.
-        predicted: Whether it was taken for it.
-        resamples: How many are drawn.
-        seed: That of the draw.
+        predicted: Whether it was assigned to the class.
+        resamples: Number of resamples.
+        seed: Seed of the random numbers.
     """
     images, classes = truth.shape
     count = min(resamples, MAX_WORK // max(1, images * classes))
@@ -123,7 +125,7 @@ def estimate_average_intervals(
     step = max(1, CHUNK // max(1, images))
     chunks = []
     for start in range(0, count, step):
-        # How often each image is drawn is all that a resample is: sums become products of matrices.
+        # Draw counts per image define a resample, so sums become matrix products.
         draw_counts = rng.multinomial(images, np.full(images, 1 / images), min(step, count - start))
         chunks.append(_compute_averages(odds, truth, predicted, draw_counts.astype(np.float64)))
     averages = np.concatenate(chunks)
@@ -165,9 +167,9 @@ def _compute_ratios(numerators: Float64, denominators: Float64, default: float =
 
 
 def compute_percentile_interval(figures: Float64) -> Bounds | None:
-    """Return the percentiles of a bootstrap's figures; None where no two of them differ.
+    """Return the percentile interval of bootstrap figures; None if all are equal.
 
-    Figures that are NaN are of resamples that have none.
+    NaN marks resamples without a defined figure.
     """
     finite_figures = figures[np.isfinite(figures)]
     if not finite_figures.size or np.ptp(finite_figures) == 0:
@@ -177,10 +179,10 @@ def compute_percentile_interval(figures: Float64) -> Bounds | None:
 
 
 def _find_boundary(is_beyond: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Return where a condition begins between a place where it does not hold and another."""
+    """Return the boundary of a condition between a point without it and a point with it."""
     if not is_beyond(outside):
         return outside
-    # Doubles have 53 bits: sixty halvings find the last.
+    # Doubles have 53 bits, so sixty halvings are enough.
     for _ in range(60):
         middle = (inside + outside) / 2
         inside, outside = (inside, middle) if is_beyond(middle) else (middle, outside)
@@ -195,14 +197,15 @@ def compute_beta_quantile(probability: float, a: float, b: float) -> float:
 
 
 def compute_incomplete_beta(x: float, a: float, b: float) -> float:
-    """Return the regularised incomplete beta function.
+    """Return the regularized incomplete beta function.
 
-    By its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast.
+    Computed with its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it
+    converges fast.
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
-    # The mean of the distribution, nearly: on its other side the fraction converges slowly, and
-    # I_x(a, b) = 1 - I_(1-x)(b, a).
+    # Approximately the mean of the distribution. Beyond it the fraction converges slowly, and
+    # I_x(a, b) = 1 - I_(1-x)(b, a) is used.
     if x > (a + 1) / (a + b + 2):
         return 1 - compute_incomplete_beta(1 - x, b, a)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
@@ -221,30 +224,30 @@ def _compute_fraction_term(m: int, x: float, a: float, b: float) -> float:
 def _evaluate_fraction(terms: Sequence[float]) -> float:
     """Return 1 + t1 / (1 + t2 / (1 + ...))."""
     fraction = 1.0
-    # From the innermost term outwards: no ratio of growing numbers, as forward recurrences have.
+    # From the innermost term outwards; forward recurrences divide growing numbers.
     for term in reversed(terms):
         fraction = 1 + term / fraction
     return fraction
 
 
 RISK = 0.05
-"""How often a bound may be wrong."""
+"""Maximum probability that a bound is wrong."""
 MAX_IMAGES = 1 << 40
-"""Beyond so many images no number is named."""
+"""Maximum number of images that is searched."""
 
 
 def compute_lower_bound(detected: int, positives: int) -> float:
-    """Return the sensitivity that is reached with 95 % confidence, from 0 to 1."""
+    """Return the lower 95 % confidence bound of the sensitivity, from 0 to 1."""
     if detected == 0:
         return 0.0
     return compute_beta_quantile(RISK, detected, positives - detected + 1)
 
 
 def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
-    """Return whether a sensitivity is reached with 95 % confidence."""
+    """Return whether a sensitivity is shown with 95 % confidence."""
     if sensitivity <= 0:
         return True
-    # The chance to miss so few of so many where the sensitivity is no larger.
+    # The probability of so few misses if the sensitivity is not larger.
     missed = positives - detected
     return (
         sensitivity < 1 and detected > 0 and _compute_tail(sensitivity, positives, missed) <= RISK
@@ -252,14 +255,14 @@ def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
 
 
 def count_images_needed(sensitivity: float, missed: int) -> int | None:
-    """Return how many positive images show a sensitivity where so many are missed.
+    """Return the number of positive images that show a sensitivity with a number of misses.
 
     Args:
         sensitivity: From 0 to 1.
-        missed: How many of the images are not detected.
+        missed: Number of images that are not detected.
 
     Returns:
-        The smallest such number; None where no number does.
+        The smallest number; None if no number is enough.
     """
     if sensitivity <= 0:
         return 0
@@ -279,19 +282,19 @@ def count_images_needed(sensitivity: float, missed: int) -> int | None:
 
 
 def _compute_tail(sensitivity: float, positives: int, missed: int) -> float:
-    """Return the chance that at most so many of so many images are missed."""
+    """Return the probability of at most `missed` misses among the positive images."""
     return compute_incomplete_beta(sensitivity, positives - missed, missed + 1)
 
 
 MAX_EXACT_IMAGES = 1000
-"""Most images of which one network alone is right whose probability is counted out."""
+"""Maximum number of discordant images for the exact McNemar test."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """McNemar's test: images that one of two alone has right, and the probability `p` of that.
+    """McNemar's test: numbers of images that only one of two networks gets right, and `p`.
 
-    It is that of a difference at least so large where both are right equally often.
+    `p` is the probability of a difference at least this large if both are equally accurate.
     """
 
     first_only: int
@@ -303,12 +306,12 @@ class PairedTest:
 def compute_mcnemar(
     first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]
 ) -> PairedTest:
-    """Return McNemar's test (Psychometrika 12, 1947) of which images each network has right.
+    """Return McNemar's test (Psychometrika 12, 1947) for the correct images of two networks.
 
-    Exact, by the binomial distribution, up to `MAX_EXACT_IMAGES` images that tell them apart; chi
-    squared with Edwards's correction beyond.
+    Exact, by the binomial distribution, up to `MAX_EXACT_IMAGES` discordant images; above that
+    chi-squared with Edwards's correction.
     """
-    # Only images that one of the two has right tell them apart.
+    # Only images that exactly one network gets right distinguish them.
     first_only, second_only = (
         int((first_correct & ~second_correct).sum()),
         int((second_correct & ~first_correct).sum()),
@@ -316,7 +319,7 @@ def compute_mcnemar(
     total = first_only + second_only
     if total <= MAX_EXACT_IMAGES:
         tail = sum(comb(total, k) for k in range(min(first_only, second_only) + 1))
-        # Two-sided; twice the smaller tail may exceed 1 where both have equally many.
+        # Two-sided. Twice the smaller tail may exceed 1 if both numbers are equal.
         return PairedTest(first_only, second_only, float(min(1, 2 * tail / 2**total)), True)
     chi = max(0, abs(first_only - second_only) - 1) / sqrt(total)
     return PairedTest(first_only, second_only, erfc(chi / sqrt(2)), False)

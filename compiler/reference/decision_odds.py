@@ -1,9 +1,9 @@
-"""Log-odds by which classes are decided: the same float64 in Python, C and JavaScript.
+"""Log-odds for class decisions: the same float64 results in Python, C and JavaScript.
 
-exp and log of numpy, C libraries and browsers differ in the last bit, by which an image at a
-threshold would be decided differently. Here they are sums and products of float64 in one order,
-which backends/arm/runtime/decision.h and backends/web/site/decision.js repeat: each operation is
-rounded as IEEE 754 says, and none is fused. They are exact to some 1e-15 of their result.
+exp and log of numpy, C libraries and browsers differ in the last bit, so an image at a threshold
+could be decided differently. Here they are sums and products of float64 in a fixed order.
+backends/arm/runtime/decision.h and backends/web/site/decision.js repeat these. Each operation is
+rounded by IEEE 754 and none is fused. The relative error is about 1e-15.
 """
 
 from math import factorial
@@ -15,11 +15,11 @@ from tcc.compiler.ir.types import OutputActivation
 
 Float64 = NDArray[np.float64]
 _MIN_EXPONENT = -700.0
-"""e to the power of less is taken for 0."""
+"""exp of smaller numbers is 0."""
 _BITS = 1.4426950408889634
 _LN2 = 0.6931471805599453
 _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
-"""The logarithm of 2 in two parts; the first has so few bits that its multiples are exact."""
+"""ln 2 in two parts; the first has few bits, so that its multiples are exact."""
 _TERMS = 14
 
 
@@ -29,10 +29,10 @@ def compute_class_odds(
     """Return the log-odds of one class, log(p / (1 - p)), of raw outputs (images, classes).
 
     Args:
-        activation: What makes probabilities of raw outputs; but for softmax of several, log-odds
-            are what is divided by the temperature.
+        activation: Function from raw outputs to probabilities. Except for softmax over several
+            classes, the log-odds are the raw outputs divided by the temperature.
         raw: Raw outputs, finite.
-        temperature: What they are divided by first.
+        temperature: Divisor of the raw outputs.
         column: The class.
 
     Returns:
@@ -45,13 +45,13 @@ def compute_class_odds(
         return class_logit
     top = np.max(other_logits, axis=0)
     total = np.zeros_like(class_logit)
-    for other_logit in other_logits:  # one after the other: numpy sums an axis in another order
+    for other_logit in other_logits:  # in sequence: numpy sums an axis in another order
         total = total + portable_exp(other_logit - top)
     return np.asarray(class_logit - top - portable_log(total))
 
 
 def portable_exp(x: Float64) -> Float64:
-    """Return e to the power of numbers that are not positive; 0 below -700."""
+    """Return exp of non-positive numbers; 0 below -700."""
     inside = np.maximum(x, _MIN_EXPONENT)
     halvings = np.floor(0.5 - inside * _BITS)
     remainder = inside + halvings * _LN2_HIGH + halvings * _LN2_LOW
@@ -63,7 +63,7 @@ def portable_exp(x: Float64) -> Float64:
 
 
 def portable_log(x: Float64) -> Float64:
-    """Return the natural logarithm of numbers that are 1 or more."""
+    """Return the natural logarithm of numbers of at least 1."""
     scaled, doublings = x.copy(), np.zeros_like(x)
     while (large := scaled >= 1.5).any():
         scaled = np.where(large, scaled * 0.5, scaled)

@@ -1,8 +1,8 @@
-"""How raw outputs are read: divided by a temperature, decided by thresholds on log-odds.
+"""Decisions from raw outputs: a temperature, and thresholds on log-odds.
 
-Both are fitted to images that nothing is judged by. The temperature makes the likelihood of their
-classes largest (Guo et al., On Calibration of Modern Neural Networks, 2017); it changes no order
-within an image. A threshold lies midway between two values that occur.
+Both are fitted to images that are not used for evaluation. The temperature maximizes the likelihood
+of their classes (Guo et al., On Calibration of Modern Neural Networks, 2017). It does not change
+the order of classes within an image. A threshold is midway between two values that occur.
 """
 
 from math import exp, log
@@ -18,26 +18,27 @@ Raw = NDArray[np.floating]
 Truth = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 CHANCE = 1e-12
-"""A sum of sensitivity + specificity - 1 that is no gain: the error of its float64."""
+"""Largest sensitivity + specificity - 1 that counts as no gain: its float64 rounding error."""
 _HALVINGS = 50
 
 
 def predict_classes(
     activation: OutputActivation, raw: Raw, operating_point: OperatingPoint | None
 ) -> NDArray[np.int64]:
-    """Return the class that each image is taken for, of raw outputs (images, classes).
+    """Return the predicted class of each image, from raw outputs (images, classes).
 
-    The largest, of equal ones the first; by a threshold where there is one.
+    The class with the largest output, or the first of several. With a threshold, the positive
+    class is predicted at or above it.
 
     Args:
-        activation: What makes probabilities of raw outputs.
+        activation: Function from raw outputs to probabilities.
         raw: Raw outputs (images, classes).
-        operating_point: What was fitted, if anything.
+        operating_point: The fitted temperature and threshold, if any.
 
     Returns:
         int64 (images,).
     """
-    # The temperature divides all classes by one positive number, and changes no order.
+    # The temperature divides all classes by one positive number, so it does not change the order.
     best: NDArray[np.int64] = raw.argmax(axis=1)
     if operating_point is None or operating_point.positive is None:
         return best
@@ -53,9 +54,9 @@ def predict_classes(
 
 
 def predict_decisions(raw: Raw, operating_point: OperatingPoint | None) -> Truth:
-    """Return which decisions are yes, of raw outputs (images, decisions): from one half on."""
+    """Return which decisions are yes, from raw outputs (images, decisions): default 0.5 or more."""
     if operating_point is None or not operating_point.thresholds:
-        # A probability of one half is a log-odds of 0, whatever the temperature.
+        # A probability of 0.5 is a log-odds of 0 at any temperature.
         return np.asarray(raw >= 0)
     return np.asarray(
         raw.astype(np.float64) / operating_point.temperature >= np.array(operating_point.thresholds)
@@ -65,13 +66,13 @@ def predict_decisions(raw: Raw, operating_point: OperatingPoint | None) -> Truth
 def compute_negative_log_likelihood(
     activation: OutputActivation, raw: Raw, truth: Truth, temperature: float
 ) -> float:
-    """Return the mean negative log-likelihood of what holds, in nats an image.
+    """Return the mean negative log-likelihood of the true classes, in nats per image.
 
     Args:
-        activation: What makes probabilities of raw outputs.
+        activation: Function from raw outputs to probabilities.
         raw: Raw outputs (images, classes).
         truth: Whether each image is of each class, of the same shape.
-        temperature: What raw outputs are divided by.
+        temperature: Divisor of the raw outputs.
     """
     odds = roc_curve.compute_log_odds(activation, raw, temperature)
     losses = np.logaddexp(0, np.where(truth, -odds, odds))
@@ -81,18 +82,19 @@ def compute_negative_log_likelihood(
 
 
 def fit_temperature(activation: OutputActivation, raw: Raw, truth: Truth) -> float | None:
-    """Return the temperature of greatest likelihood; None where none is: every image fits better.
+    """Return the temperature of maximum likelihood; None if the likelihood has no maximum.
 
-    So it is where all are right, or too few tell: the likelihood grows without end. It is convex in
-    one over the temperature, whose slope is halved in on.
+    That is so if all images are correct or there are too few: the likelihood then grows without
+    limit. It is convex in the inverse temperature, and the root of its slope is found by
+    bisection.
 
     Args:
-        activation: What makes probabilities of raw outputs.
+        activation: Function from raw outputs to probabilities.
         raw: Raw outputs (images, classes).
         truth: Whether each image is of each class, of the same shape.
     """
-    # Halved in logarithms, so that the result is as exact for small temperatures as for large ones.
-    low, high = -log(MAX_TEMPERATURE), log(MAX_TEMPERATURE)  # of one over the temperature
+    # Bisected in logarithms, so that small temperatures are as precise as large ones.
+    low, high = -log(MAX_TEMPERATURE), log(MAX_TEMPERATURE)  # of the inverse temperature
     if (
         not _compute_slope(activation, raw, truth, exp(low))
         < 0
@@ -107,16 +109,16 @@ def fit_temperature(activation: OutputActivation, raw: Raw, truth: Truth) -> flo
 
 
 def _compute_slope(activation: OutputActivation, raw: Raw, truth: Truth, sharpness: float) -> float:
-    """Return the slope of `compute_negative_log_likelihood` in one over the temperature."""
+    """Return the slope of `compute_negative_log_likelihood` in the inverse temperature."""
     logits = raw.astype(np.float64)
     odds = roc_curve.compute_log_odds(activation, raw, 1 / sharpness)
     return float(((roc_curve.to_probability(odds) - truth) * logits).sum())
 
 
 def fit_youden_threshold(odds: Float64, truth: Truth) -> float | None:
-    """Return the threshold of largest sensitivity + specificity - 1, of equal ones the lowest.
+    """Return the threshold with the largest sensitivity + specificity - 1; the lowest of several.
 
-    None where nothing is better than chance.
+    None if no threshold is better than chance.
     """
     thresholds, sensitivity, specificity = _compute_curve(odds, truth)
     gain = sensitivity + specificity - 1
@@ -125,11 +127,10 @@ def fit_youden_threshold(odds: Float64, truth: Truth) -> float | None:
 
 
 def fit_sensitivity_threshold(odds: Float64, truth: Truth, min_sensitivity: float) -> float:
-    """Return the highest threshold whose sensitivity is `min_sensitivity` or more.
+    """Return the highest threshold with a sensitivity of at least `min_sensitivity`.
 
     Args:
-        odds: What stands for the class in each image, float64 (images,): larger where it is
-            likelier.
+        odds: Score of the class in each image, float64 (images,); larger means more likely.
         truth: Whether each image is of the class (images,).
         min_sensitivity: The sensitivity, from 0 to 1.
     """
@@ -138,20 +139,20 @@ def fit_sensitivity_threshold(odds: Float64, truth: Truth, min_sensitivity: floa
 
 
 def compute_youden(predicted: Truth, truth: Truth) -> float:
-    """Return sensitivity + specificity - 1 of images that are taken for a class, or hold it."""
+    """Return sensitivity + specificity - 1 of predictions for one class."""
     return float(predicted[truth].mean() + (~predicted[~truth]).mean()) - 1
 
 
 def _compute_curve(odds: Float64, truth: Truth) -> tuple[Float64, Float64, Float64]:
-    """Return thresholds, the lowest first, with sensitivity and specificity at each."""
-    # Only between different values does a threshold decide otherwise.
+    """Return thresholds in ascending order, with sensitivity and specificity at each."""
+    # Only thresholds between different values give different decisions.
     distinct_odds, index = np.unique(odds, return_inverse=True)
     positives = np.bincount(index[truth], minlength=len(distinct_odds))
     negatives = np.bincount(index[~truth], minlength=len(distinct_odds))
     midpoints = (distinct_odds[1:] + distinct_odds[:-1]) / 2
     midpoints = np.where(
         midpoints > distinct_odds[:-1], midpoints, distinct_odds[1:]
-    )  # neighbours, of which none is
+    )  # for adjacent floats without a midpoint
     thresholds = np.r_[distinct_odds[0] - 1, midpoints, distinct_odds[-1] + 1]
     true_positives = positives.sum() - np.r_[0, positives.cumsum()]
     return (

@@ -1,27 +1,27 @@
-"""Whether more of some images lie above all reference images than chance explains.
+"""Test whether more images exceed all reference images than chance explains.
 
-Where images come as the reference images did, one of them is above all `reference` ones with a
-probability that follows Beta(1, reference), and the number of those above follows from it whatever
-is measured. `compute_evidence` is the likelihood ratio of Beta(4, 1) to that: its expectation is 1,
-also when it is looked at after each image. So it reaches 1 / a with a probability of at most a,
-however many images there are (Ville, Etude critique de la notion de collectif, 1939). Images that
-tie with a reference image are not above it, which lowers the ratio.
+If the images have the same distribution as the reference images, the probability that one exceeds
+all `reference` ones follows Beta(1, reference). This gives the distribution of their number,
+whatever is measured. `compute_evidence` is the likelihood ratio of Beta(4, 1) to it. Its
+expectation is 1, also if it is evaluated after each image. So it reaches 1 / a with a probability
+of at most a, for any number of images (Ville, Etude critique de la notion de collectif, 1939).
+Images that tie with a reference image do not exceed it, which lowers the ratio.
 """
 
 RATE = 0.01
-"""Most groups of usual images in which a deviation is reported, over all layers together."""
+"""Maximum share of normal groups of images with a reported deviation, over all layers together."""
 _ABOVE = 4
-"""How the alternative is shaped: Beta(4, 1), by which 4 of 5 images are above."""
+"""Shape of the alternative: Beta(4, 1), with 4 of 5 images above."""
 
 
 def is_shifted(above: int, images: int, reference: int, layers: int) -> bool:
-    """Return whether so many images are above all reference images that it is reported.
+    """Return whether enough images exceed all reference images for a report.
 
     Args:
-        above: How many images are above all reference images.
-        images: How many images there are.
-        reference: How many reference images there are.
-        layers: How many layers are compared; the rate of false reports is of all together.
+        above: Number of images that exceed all reference images.
+        images: Number of images.
+        reference: Number of reference images.
+        layers: Number of compared layers; the rate of false reports applies to all together.
     """
     return compute_evidence(above, images, reference) >= layers / RATE
 
@@ -29,13 +29,13 @@ def is_shifted(above: int, images: int, reference: int, layers: int) -> bool:
 def compute_evidence(above: int, images: int, reference: int) -> float:
     """Return the likelihood ratio, which grows with `above`.
 
-    The same multiplications and divisions in the same order are in
-    backends/web/site/saturation.js, so that both give the same float64.
+    backends/web/site/saturation.js has the same multiplications and divisions in the same order,
+    so that both give the same float64.
 
     Args:
-        above: How many images are above all reference images.
-        images: How many images there are.
-        reference: How many reference images there are, 1 or more.
+        above: Number of images that exceed all reference images.
+        images: Number of images.
+        reference: Number of reference images, at least 1.
     """
     ratio = _ABOVE / reference * (above + 1) * (above + 2) * (above + 3)
     for i in range(1, max(reference, _ABOVE) + 1):

@@ -1,4 +1,4 @@
-"""What integers are expected to lose on images that nobody has seen, and how sure that is."""
+"""Expected quantization error on unseen images, and its uncertainty."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,25 +24,25 @@ from tcc.compiler.support.json_records import OmitDefault, Record
 Float64 = NDArray[np.float64]
 
 MIN_RELATIVE_SPREAD = 1e-3
-"""A unit that spreads by less than this share of the widest is measured against the widest."""
+"""A unit with a smaller share of the widest spread is measured relative to the widest."""
 
 
 def compute_image_errors(model: Model, expected: StackedOutputs, actual: StackedOutputs) -> Float64:
-    """Return each image's root mean square error as a share of the spread, (images,).
+    """Return each image's root mean square error, relative to the spread: (images,).
 
-    A decision that changes counts by its margin as well, so that one far from a tie weighs more. Of
-    several outputs it is the mean. What is not finite is infinitely far off.
+    A changed decision adds its margin, so that one far from a tie has more weight. Several outputs
+    are averaged. Non-finite values give an infinite error.
 
     Args:
         model: The float model.
         expected: Its outputs by name, (images, *shape).
-        actual: Those of another program for the same images.
+        actual: Outputs of another program for the same images.
     """
     output_errors = [
         _compute_output_errors(o, expected[o.name], actual[o.name])
         for o in get_inference_outputs(model)
     ]
-    # Image by image, so that candidates are compared on the same ones and not by their averages.
+    # Per image, so that candidates are compared on the same images and not by their averages.
     total: Float64 = np.mean(output_errors, axis=0)
     return np.where(np.isfinite(total), total, np.inf)
 
@@ -50,12 +50,12 @@ def compute_image_errors(model: Model, expected: StackedOutputs, actual: Stacked
 def compute_image_losses(
     output: Output, expected: NDArray[np.float32], actual: NDArray[np.float32]
 ) -> Float64:
-    """Return each image's loss (images,): 1 - cosine of classes, of others the error squared.
+    """Return each image's loss (images,): 1 - cosine for classes, else the squared error.
 
     Args:
-        output: What the numbers mean.
-        expected: The floats (images, *shape).
-        actual: Those of another program.
+        output: The output and its meaning.
+        expected: The fp32 values (images, *shape).
+        actual: Values of another program.
     """
     expected_values, actual_values = (
         stacked.astype(np.float64).reshape(len(stacked), -1) for stacked in (expected, actual)
@@ -86,7 +86,7 @@ def _compute_relative_errors(
 
 
 def _remove_class_mean(output: Output, stacked: NDArray[np.float32]) -> Float64:
-    """Return values (images, units, places) without what softmax does not see."""
+    """Return values (images, units, places) without the shift that softmax ignores."""
     logits = stacked.astype(np.float64).reshape(len(stacked), stacked.shape[1], -1)
     is_shift_invariant = (
         output.meaning == "classes" and output.activation != "sigmoid" and logits.shape[1] > 1
@@ -96,15 +96,15 @@ def _remove_class_mean(output: Output, stacked: NDArray[np.float32]) -> Float64:
 
 
 def _compute_spread(output: Output, expected_values: Float64) -> Float64:
-    """Return how far each unit spreads over the images, (units, 1); classes spread together."""
+    """Return the spread of each unit over the images, (units, 1); classes share one spread."""
     squares = ((expected_values - expected_values.mean(axis=0)) ** 2).mean(axis=(0, 2))[:, None]
-    # Classes are told apart by their differences, for which one unit of measure is needed.
+    # Classes are compared by their differences, which need a common unit.
     shared = np.full_like(squares, squares.mean())
     units = np.sqrt(shared if output.meaning == "classes" else squares)
     widest = units.max()
-    if widest == 0:  # all images are alike: against the magnitude
+    if widest == 0:  # all images are equal: relative to the magnitude
         return np.full_like(units, np.sqrt((expected_values**2).mean()) or 1.0)
-    # A unit that hardly moves would make any error of it huge.
+    # A unit that hardly varies would make any error of it huge.
     spread: Float64 = np.where(units > MIN_RELATIVE_SPREAD * widest, units, widest)
     return spread
 
@@ -112,7 +112,7 @@ def _compute_spread(output: Output, expected_values: Float64) -> Float64:
 def _compute_flipped_margins(
     output: Output, expected: NDArray[np.float32], actual: NDArray[np.float32]
 ) -> Float64:
-    """Return the margins of decisions that change, as shares of the spread, summed (images,)."""
+    """Return the sum of changed decisions' margins, relative to the spread: (images,)."""
     expected_values, actual_values = (
         _remove_class_mean(output, stacked) for stacked in (expected, actual)
     )
@@ -124,8 +124,8 @@ def _compute_flipped_margins(
     if output.meaning != "classes" or expected_values.shape[1] < 2:
         return np.zeros(len(expected_values))
     predicted_class = actual_values.argmax(axis=1, keepdims=True)
-    # What the floats would say of the class that was chosen, less than of their own: 0 where it is
-    # the same.
+    # The fp32 logit of the chosen class, less than the largest fp32 logit: 0 if the class is the
+    # same.
     logit_gap = expected_values.max(axis=1, keepdims=True) - np.take_along_axis(
         expected_values, predicted_class, axis=1
     )
@@ -134,40 +134,40 @@ def _compute_flipped_margins(
 
 
 MIN_IMAGES = 4
-"""Fewest images that say anything."""
+"""Minimum number of images for an estimate."""
 PRIOR_SCATTER, PRIOR_SCATTER_CLIPPED = 1.8, 2.1
-"""How far the logarithms of images' losses scatter, as a standard deviation, before an image has
-judged: as on the wider of the networks that were looked at, and more where ranges end at what was
-seen, or before, since rare images lose more still."""
+"""Prior standard deviation of the logarithms of image losses. The first is from the wider of the
+networks examined. The second is larger, for ranges that end at or before the observed values,
+because rare images then lose more."""
 PRIOR_IMAGES = 16
-"""As how many images that counts: rare images lose the most, so that few show too little scatter
-where none of these is among them, and too much where one is."""
+"""Weight of the prior, in images. Rare images lose the most, so a few images show too little
+scatter without a rare one, and too much with one."""
 MIN_RELATIVE_LOSS, MAX_SCATTER = 1e-3, 3.0
-"""The share of the median below which losses are alike, and the most that logarithms are taken to
-scatter: images that lose nothing at all would make them scatter as widely as one likes."""
+"""Losses below this share of the median count as equal, and the maximum scatter of logarithms.
+Images without any loss would otherwise give an arbitrarily large scatter."""
 MODEL_UNCERTAINTY = 0.25
-"""What is unsure of the logarithm of a mean loss however many images judge: parts learn from fewer
-images than the result, and another draw of images gives another result."""
+"""Uncertainty of the logarithm of a mean loss that remains with any number of images: parts are
+fitted to fewer images than the result, and another sample of images gives another result."""
 LOWER_DEVIATIONS, UPPER_DEVIATIONS = 2.2, 2.5
-"""Standard deviations from the mean to the ends of the interval, so that 95 % of drawn sets lie
-within where logarithms scatter by two; means of few images are too small more often than too large.
-"""
+"""Standard deviations from the mean to the ends of the interval. They contain 95 % of drawn sets if
+logarithms scatter by two; means of few images are more often too small than too large."""
 NORMAL_99, CONFIDENCE = 2.326, 1.96
-"""Standard deviations from the middle of a normal distribution to its last hundredth, and to the
-ends of its inner 95 %."""
+"""Standard deviations of a normal distribution to its 99th percentile, and to the ends of its
+central 95 %."""
 ZERO_LOSS, MAX_ROUNDING_FACTOR = 1e-12, 4.0
-"""A smaller loss is none but the rounding of floats, whose mean is this factor larger at most."""
+"""A smaller loss is only float rounding; its mean is at most this factor larger."""
 
 
 class ExpectedLoss(Record, frozen=True):
-    """The loss of one output on images that nobody has seen, by `images` that judged.
+    """Expected loss of one output on unseen images, estimated from `images` images.
 
-    `loss` is the mean: 1 - cosine of classes, of decisions and quantities the mean square error as
-    a share of the spread's square. It lies within `low` and `high` at 95 %. At most one image in a
-    hundred loses more than `worst`, at 95 % as well, where it `limits`: in older files it is an
-    estimate, which up to 5 images in a hundred exceeded.
-    `quality` is the same images by the measures of a build: a loss may be small where outputs
-    hardly vary, though integers do not tell images apart. Older files have none.
+    `loss` is the mean: 1 - cosine for classes; for decisions and quantities, the mean square error
+    divided by the squared spread. Its 95 % interval is `low` to `high`. With `limits`, at most one
+    image in a hundred loses more than `worst`, also at 95 %. Without, in older files, it is an
+    estimate that up to 5 images in a hundred exceeded.
+
+    `quality` has a build's quality measures for the same images: a loss may be small for outputs
+    that hardly vary, although the int8 model does not distinguish images. Older files have none.
     """
 
     kind: OutputKind
@@ -183,16 +183,16 @@ class ExpectedLoss(Record, frozen=True):
 def estimate_losses(
     model: Model, expected: StackedOutputs, actual: StackedOutputs, *, clipped: bool = False
 ) -> Mapping[str, ExpectedLoss]:
-    """Return what is expected of each output by name; of too few images, nothing.
+    """Return the expected loss of each output by name; empty for too few images.
 
     Args:
         model: The float model.
         expected: Its outputs by name, (images, *shape).
-        actual: Those of integer programs that had not seen these images.
-        clipped: Whether ranges end at what was seen, or before: unseen images are clipped.
+        actual: Outputs of int8 models that were calibrated without these images.
+        clipped: Whether ranges end at or before the observed values: unseen images are clipped.
     """
     count = len(next(iter(expected.values())))
-    # A standard deviation of three numbers says next to nothing.
+    # A standard deviation of three numbers has almost no information.
     if count < MIN_IMAGES:
         return {}
     losses_by_output = {
@@ -216,7 +216,7 @@ def _estimate_loss(
     kind: OutputKind, image_losses: Float64, quality: Quality, prior_scatter: float
 ) -> ExpectedLoss:
     mean, count = float(image_losses.mean()), len(image_losses)
-    if mean <= ZERO_LOSS:  # the rounding of floats, which has no distribution to speak of
+    if mean <= ZERO_LOSS:  # float rounding, without a usable distribution
         return ExpectedLoss(
             kind, count, mean, 0.0, MAX_ROUNDING_FACTOR * mean, 0.0, quality, limits=True
         )
@@ -225,7 +225,7 @@ def _estimate_loss(
     )
     middle, scatter = float(logs.mean()), float(logs.std(ddof=1))
     low, high = _estimate_interval(mean, middle, min(scatter, MAX_SCATTER), count, prior_scatter)
-    # What was seen counts where it is worse than the normal distribution of the logarithms says.
+    # Use the observed quantile if it is worse than the fitted normal distribution.
     worst = max(
         _compute_tail_limit(middle, min(scatter, MAX_SCATTER), count),
         float(np.quantile(image_losses, 0.99)),
@@ -237,7 +237,8 @@ def _compute_tail_limit(middle: float, scatter: float, count: int) -> float:
     """Return the loss that at most one image in a hundred exceeds, at 95 %.
 
     The upper tolerance limit of a normal distribution, here of the logarithms (Natrella,
-    Experimental Statistics, 1963, section 2-2), and what a calibration of other images would lose.
+    Experimental Statistics, 1963, section 2-2), plus the uncertainty of calibrating with other
+    images.
     """
     a = 1 - CONFIDENCE**2 / (2 * (count - 1))
     b = NORMAL_99**2 - CONFIDENCE**2 / count
@@ -248,14 +249,14 @@ def _compute_tail_limit(middle: float, scatter: float, count: int) -> float:
 def _estimate_interval(
     mean: float, middle: float, scatter: float, count: int, prior_scatter: float
 ) -> tuple[float, float]:
-    """Return the ends of the interval, around what `count` losses say and what their logarithms do.
+    """Return the interval that contains two estimates: from losses and from their logarithms.
 
-    One odd image may own the mean of the losses themselves, and the mean of a log-normal
-    distribution hardly hears of it: the interval takes in what either says.
+    One odd image may dominate the mean of the losses, but hardly affects the mean of a log-normal
+    distribution. The interval covers both.
     """
     effective_count = count - 1 + PRIOR_IMAGES
     variance = ((count - 1) * scatter**2 + PRIOR_IMAGES * prior_scatter**2) / effective_count
-    # The mean of a log-normal distribution, and how unsure its logarithm is (Zhou and Gao,
+    # The mean of a log-normal distribution and the standard error of its logarithm (Zhou and Gao,
     # Stat. Med. 16, 1997, Cox's method).
     log_normal_mean = exp(middle + variance / 2)
     standard_error = sqrt(
@@ -267,14 +268,14 @@ def _estimate_interval(
 
 
 COSINE_ROUNDING = 5e-14
-"""What the rounding of floats takes of a cosine on some images, if it took nothing on others."""
+"""Loss of cosine by float rounding on some images, if there was none on others."""
 
 
 def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> FloorBounds:
-    """Return what unseen images keep, by output, where there are measures to bound.
+    """Return bounds on the quality of unseen images, by output with a measured quality.
 
-    The loss is 1 - cosine, or the mean square error as a share of the spread's square. The square
-    of any error, and what a correlation lacks to 1, are taken to grow as the loss does.
+    The loss is 1 - cosine, or the mean square error divided by the squared spread. The square of
+    any error, and 1 - correlation, are assumed to grow like the loss.
     """
     return {n: _bound_quality(loss, loss.quality) for n, loss in expected.items() if loss.quality}
 
@@ -282,19 +283,19 @@ def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> FloorBounds:
 def estimate_bounds(
     model: Model, expected: StackedOutputs, outputs: StackedOutputs, images: ComparisonImages
 ) -> FloorBounds:
-    """Return what unseen images keep of a program, by images that it was compared over.
+    """Return bounds on a program's quality on unseen images, from compared images.
 
     Args:
         model: The float model.
         expected: Its outputs by name, (images, *shape).
-        outputs: Those of the program.
-        images: The images, of which the first are held out.
+        outputs: Outputs of the program.
+        images: The images; the first ones are held out.
     """
     estimators = slice(images.estimators)
     floats, program = (
         {n: v[estimators] for n, v in stacked.items()} for stacked in (expected, outputs)
     )
-    # Some images may have taught the scales: they are trusted as little as ranges that clip.
+    # The scales may be fitted to some of the images: use the wider prior of clipped ranges.
     return compute_bounds(estimate_losses(model, floats, program, clipped=True))
 
 
@@ -303,16 +304,16 @@ def add_rounding(
     real: FloorBounds,
     outputs: tuple[StackedOutputs, StackedOutputs, StackedOutputs],
 ) -> FloorBounds:
-    """Return what unseen images keep where outputs are rounded to 8 bits besides.
+    """Return bounds on unseen images for outputs that are also rounded to 8 bits.
 
-    Rounding adds the same to every image, whatever the image shows: a mean square that images
-    estimate as they estimate any variance.
+    Rounding has the same distribution for every image, so images estimate its mean square like any
+    variance.
 
     Args:
         model: The float model.
-        real: What they keep where the outputs are real numbers.
-        outputs: The outputs of floats, of the program that ends in real numbers, and of the same
-            program that ends in integers, over the same images.
+        real: Bounds for float outputs.
+        outputs: Outputs of the fp32 model, of the program with float outputs, and of the same
+            program with integer outputs, over the same images.
     """
     floats, unrounded, rounded = outputs
     real_quality, rounded_quality = (

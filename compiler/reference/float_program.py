@@ -1,6 +1,6 @@
-"""The reference executor: the float graph as written, unfused, in ONNX Runtime.
+"""Reference executor of float graphs: the graph as written, without fusions, in ONNX Runtime.
 
-Integer graphs run in it as well, with the results that `tcc.compiler.ops.integer` defines.
+It also runs integer graphs, with the results that `tcc.compiler.ops.integer` defines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ Tensor = NDArray[np.float32]
 
 
 def run(model: Model, tensors: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
-    """Return the raw outputs, by name, of each input tensor (without a batch axis)."""
+    """Return the raw outputs of each input tensor, by name, without batch axes."""
     run_model = create_runner(model)
     return [run_model(tensor) for tensor in tensors]
 
 
 def run_all_nodes(model: Model, tensor: Tensor) -> Mapping[str, Tensor]:
     """Return the value of each node of a model, by name, for an input tensor."""
-    # Outputs of the graph's own names stay out: one may be called as another's value is.
+    # The graph's own output names are omitted: one may be the name of another value.
     probes = tuple(Output(node.name, node.name) for node in model.graph.nodes)
     (node_values,) = run(Model(replace(model.graph, outputs=probes), model.weights), [tensor])
     return node_values
@@ -37,22 +37,23 @@ def run_all_nodes(model: Model, tensor: Tensor) -> Mapping[str, Tensor]:
 def create_runner(
     model: Model, *, optimised: bool = False
 ) -> Callable[[Tensor], Mapping[str, Tensor]]:
-    """Return what gives a model's raw outputs, by name, for an input tensor, without batch axes.
+    """Return a function that computes a model's raw outputs, by name, without batch axes.
 
     Args:
         model: A float model or an integer program, with one input.
-        optimised: Let ONNX Runtime fuse and reorder: faster, with integers the same and floats
-            rounded otherwise. What judges many programs may; what goldens are made of may not.
+        optimised: Let ONNX Runtime fuse and reorder operations. It is faster; integers stay the
+            same, floats are rounded differently. Allowed for ranking programs, not for golden
+            outputs.
 
     Returns:
-        A function of an input tensor (its shape without batch), which several threads may call.
+        A function of an input tensor (shape without batch); several threads may call it.
     """
     session = _create_session(model, optimised=optimised)
     names = [output.name for output in session.get_outputs()]
     (source,) = model.graph.inputs
 
     def run_model(tensor: Tensor) -> Mapping[str, Tensor]:
-        # An integer program of raw pixels takes them as uint8; tensors are float32 everywhere.
+        # Integer programs of raw pixels read uint8; tensors are float32 everywhere else.
         batch = tensor[None].astype(source.type.dtype.value)
         return {
             n: v[0] for n, v in zip(names, session.run(names, {source.name: batch}), strict=True)
@@ -62,7 +63,7 @@ def create_runner(
 
 
 def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the raw outputs (N, ...) by name, given every input (N, ...) by name."""
+    """Return the raw outputs (N, ...) by name, for all inputs (N, ...) by name."""
     session = _create_session(model)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
@@ -71,7 +72,7 @@ def evaluate(model: Model, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def evaluate_node(
     graph: Graph, node: Node, weights: Mapping[str, Tensor], input_arrays: Mapping[str, Tensor]
 ) -> Tensor:
-    """Return what a node of a graph gives by itself (N, ...); as for `evaluate_nodes`."""
+    """Return the output of one node of a graph (N, ...); see `evaluate_nodes`."""
     return np.asarray(evaluate_nodes(graph, [node], [node.name], weights, input_arrays)[node.name])
 
 
@@ -82,20 +83,20 @@ def evaluate_nodes(
     weights: Mapping[str, Tensor],
     input_arrays: Mapping[str, Tensor],
 ) -> Mapping[str, Tensor]:
-    """Return what some nodes of a graph give by themselves (N, ...), by name.
+    """Return the outputs of some nodes of a graph (N, ...), by name.
 
     Args:
         graph: Has the types of the nodes' inputs.
         nodes: The nodes, in the graph's order.
-        output_names: Those of them whose results are returned.
-        weights: By name, those of the nodes among them.
-        input_arrays: (N, ...) by name, what the nodes read of others among them.
+        output_names: Names of the nodes to return.
+        weights: By name; must include those of the nodes.
+        input_arrays: (N, ...) by name; must include what the nodes read from other nodes.
     """
     node_names = {node.name for node in nodes}
-    # By name, as a node may read one value twice, and a graph's inputs must differ.
+    # By name: a node may read one value twice, and the inputs of a graph must differ.
     inputs = dict.fromkeys(v for node in nodes for v in node.inputs if v not in node_names)
     sources = tuple(Input(name, graph.types[name]) for name in inputs)
-    # Outputs of names that are no node's: both are names of an ONNX file.
+    # Aliases that are not node names, because both are names in the ONNX file.
     name_by_alias = {f"result {number}": name for number, name in enumerate(output_names)}
     outputs = tuple(Output(alias, name) for alias, name in name_by_alias.items())
     subgraph = Graph(nodes[-1].name, sources, tuple(nodes), outputs)
@@ -107,11 +108,11 @@ def evaluate_nodes(
 
 
 def _create_session(model: Model, *, optimised: bool = False) -> "Session":
-    """Return a model's session: without `optimised`, sums run in the graph's own order.
+    """Return a model's session; without `optimised`, sums use the graph's own order.
 
-    Integer weights are unsigned where the processor's products of mixed signs saturate.
+    Integer weights are unsigned if the processor's products of mixed signs saturate.
     """
-    # What compares results that are known already loads neither onnx nor ONNX Runtime.
+    # Imported here: comparing known results needs neither onnx nor ONNX Runtime.
     from tcc.compiler.lower.integer_variants import convert_to_unsigned
     from tcc.compiler.lower.onnx import lower
     from tcc.compiler.reference.onnxruntime_session import create_session
@@ -119,7 +120,7 @@ def _create_session(model: Model, *, optimised: bool = False) -> "Session":
     variant = (
         convert_to_unsigned(model) if select_product_types(read_features()).unsigned else model
     )
-    # Sessions are many, and several threads run one: none keeps what it once needed.
+    # There are many sessions and several threads per session, so memory is released after use.
     return create_session(
         lower(variant).SerializeToString(), optimised=optimised, release_memory=True
     )

@@ -1,18 +1,18 @@
-"""How many lesions are found at how many false positives a slide: the free-response ROC curve.
+"""Free-response ROC curve: sensitivity for lesions by false positives per slide.
 
-As CAMELYON16 has it (camelyon16.grand-challenge.org/Evaluation, and its `Evaluation_FROC.py`). With
-lesions L of all slides, h(l) the highest probability of a detection in lesion l, and F the
-detections that lie in none, a threshold t gives
+As defined by CAMELYON16 (camelyon16.grand-challenge.org/Evaluation, and its `Evaluation_FROC.py`).
+With the lesions L of all slides, the highest probability h(l) of a detection in lesion l, and the
+detections F outside all lesions, a threshold t gives
 
 - the sensitivity S(t) = |{l in L : h(l) >= t}| / |L|, and
-- the false positives a slide R(t) = |{f in F : p(f) >= t}| / slides, of all slides or of those
-  without tumour.
+- the false positives per slide R(t) = |{f in F : p(f) >= t}| / slides, of all slides or of those
+  without tumor.
 
-The curve begins at (0, 0) and has a point for each probability of a detection, so that detections
-of equal probability come all at once. Between points it is straight; beyond the last, where no
-detections are left, it stays. Of a lesion's detections one counts, the others are no false ones.
-The score is the mean of the sensitivities at `RATES`. The challenge's program leaves out the lowest
-probability where every lesion has a detection; here it is a point like others.
+The curve starts at (0, 0) and has a point for each probability of a detection, so detections with
+equal probability form one point. It is linear between points and constant after the last. One
+detection per lesion counts; the others are not false positives. The score is the mean of the
+sensitivities at `RATES`. The challenge's program omits the lowest probability if every lesion has a
+detection; here it is a point like the others.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from tcc.compiler.reference.confidence_intervals import Bounds
 
 Float64 = NDArray[np.float64]
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives a slide at which sensitivities are told."""
+"""False positives per slide at which sensitivities are reported."""
 RESAMPLES = 1000
 MAX_WORK = 1 << 28
-"""Most values (resamples x detections) that a bootstrap goes through: seconds."""
+"""Maximum number of values (resamples x detections) of a bootstrap; takes seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class FrocSlide:
     """Probabilities of a slide's detections.
 
     Args:
-        lesions: The highest of each lesion, NaN where none has found it.
-        false: Those in no lesion.
-        counts: Whether false positives are counted on this slide.
+        lesions: The highest probability for each lesion, NaN if it is not detected.
+        false: Probabilities of detections outside lesions.
+        counts: Whether false positives count on this slide.
     """
 
     lesions: Float64
@@ -49,7 +49,7 @@ class FrocSlide:
 
 @dataclass(frozen=True, slots=True)
 class FrocFigures:
-    """The sensitivity at each of `RATES`, their mean, and the interval of that."""
+    """Sensitivity at each of `RATES`, their mean, and its confidence interval."""
 
     sensitivities: tuple[float, ...]
     score: float
@@ -57,15 +57,15 @@ class FrocFigures:
 
 
 def compute_froc(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | None:
-    """Return what the curve of slides says.
+    """Return the figures of the curve of some slides.
 
-    None where they have no lesion, or false positives are counted on none of them.
+    None if there are no lesions, or if false positives count on no slide.
 
-    The interval is the percentile bootstrap's over slides, none of fewer than two.
+    The interval is the percentile bootstrap over slides; None for fewer than two slides.
 
     Args:
-        slides: What was found on each.
-        seed: That of the bootstrap's draw.
+        slides: Detections on each slide.
+        seed: Seed of the bootstrap.
     """
     count = len(slides)
     curve = _Curve(slides)
@@ -88,7 +88,7 @@ def compute_froc(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | No
 
 
 class _Curve:
-    """The detections of slides, the likeliest first."""
+    """Detections of all slides, in descending order of probability."""
 
     def __init__(self, slides: Sequence[FrocSlide]) -> None:
         hits = [slide.lesions[~np.isnan(slide.lesions)] for slide in slides]
@@ -100,7 +100,7 @@ class _Curve:
         self.slide = np.repeat(np.arange(len(sizes)) // 2, sizes)[order]
         self.is_hit = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes)[order]
         ordered = probability[order]
-        # Within equal probabilities there is no order: a point stands at the last of each.
+        # Equal probabilities have no order: the point is at the last of them.
         self.last_index = np.flatnonzero(
             np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
         )
@@ -109,7 +109,7 @@ class _Curve:
         self.size = len(ordered)
 
     def compute_sensitivities(self, weights: Float64) -> Float64 | None:
-        """Return them at `RATES`, each slide weighed so; None where they are not defined."""
+        """Return the sensitivities at `RATES` with weighted slides; None if undefined."""
         lesions, slides = float(self.lesions @ weights), float(self.counts @ weights)
         if not lesions or not slides:
             return None
@@ -124,7 +124,7 @@ class _Curve:
 
 
 def _sample_curve(rates: Float64, sensitivities: Float64) -> Float64:
-    """Return a curve at `RATES`; of points at one rate the last is where it goes on from."""
+    """Return a curve at `RATES`; of several points at one rate, the last is used."""
     lower_index = np.searchsorted(rates, RATES, side="right") - 1
     upper_index = np.minimum(lower_index + 1, len(rates) - 1)
     gap = rates[upper_index] - rates[lower_index]

@@ -1,6 +1,6 @@
-"""The reference executor of the integer program: numpy, the same to the bit everywhere.
+"""Reference executor of integer programs in numpy, bit-exact on every machine.
 
-What is not exact (`find_inexact_nodes` names it) runs in ONNX Runtime, an operation at a time.
+Inexact operations (see `find_inexact_nodes`) run in ONNX Runtime, one at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from tcc.compiler.reference import float_program
 
 NAME = "integers"
 MOVES = (Flatten, Unflatten, ChannelShuffle)
-"""What leaves floats as they are, and only puts them elsewhere."""
+"""Ops that only move floats, without changing them."""
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
@@ -30,22 +30,22 @@ def run(
     keep_all: bool = False,
     overrides: Arrays = MappingProxyType({}),
 ) -> list[Arrays]:
-    """Return the raw outputs, by name, of each input tensor (without a batch axis).
+    """Return the raw outputs of each input tensor, by name, without batch axes.
 
     Args:
         model: An integer program with one input.
         tensors: Inputs, uint8 pixels or float32.
-        keep_all: Return all values of the graph by their names instead: integers as int8 or uint8.
-        overrides: Values by name that later nodes read, whatever was computed for them.
+        keep_all: Return all values of the graph by name instead; integers as int8 or uint8.
+        overrides: Values by name that later nodes read instead of the computed ones.
     """
     return [_run_image(model, tensor, keep_all, overrides) for tensor in tensors]
 
 
 def find_inexact_nodes(graph: Graph) -> tuple[str, ...]:
-    """Return the nodes whose results are floats that a target may round differently."""
+    """Return the nodes with float results that a target may round differently."""
     inexact_nodes: dict[str, None] = {}
     for node in graph.nodes:
-        # Moving floats that were only read off levels changes none of them.
+        # Moving dequantized floats does not change them.
         is_exact_move = isinstance(node.op, MOVES) and not inexact_nodes.keys() & set(node.inputs)
         if not is_exact_move and not _is_exact(graph, node):
             inexact_nodes[node.name] = None
@@ -53,20 +53,20 @@ def find_inexact_nodes(graph: Graph) -> tuple[str, ...]:
 
 
 def compute_float_reach(graph: Graph) -> FloatInfluence:
-    """Return how layers in float bear on the outputs: on the one that they bear on the most."""
+    """Return the largest influence of float layers on an output."""
     reach_by_node = compute_node_float_reach(graph)
     return max(reach_by_node.get(output.value, FloatInfluence.NONE) for output in graph.outputs)
 
 
 def compute_node_float_reach(graph: Graph) -> Mapping[str, FloatInfluence]:
-    """Return how layers in float bear on the value of each node."""
+    """Return the influence of float layers on the value of each node."""
     reach_by_node: dict[str, FloatInfluence] = {}
     for node in graph.nodes:
         input_reach = max(
             (reach_by_node.get(v, FloatInfluence.NONE) for v in node.inputs),
             default=FloatInfluence.NONE,
         )
-        if _is_exact(graph, node):  # what takes computed floats rounds them to levels
+        if _is_exact(graph, node):  # computed floats are rounded to quantized values
             reach_by_node[node.name] = FloatInfluence.ROUNDED if input_reach else input_reach
         elif isinstance(node.op, MOVES):
             reach_by_node[node.name] = input_reach
@@ -76,7 +76,7 @@ def compute_node_float_reach(graph: Graph) -> Mapping[str, FloatInfluence]:
 
 
 def _is_exact(graph: Graph, node: Node) -> bool:
-    """Whether a node computes on integers; what moves them does not when it moves floats."""
+    """Whether a node computes on integers; moving floats does not count."""
     kinds = (*graph.get_input_types(node), node.type)
     return isinstance(node.op, ExactIntegerOp) and any(
         kind.dtype is not DType.F32 for kind in kinds
@@ -88,10 +88,9 @@ def _run_image(model: Model, tensor: Array, keep_all: bool, overrides: Arrays) -
     (source,) = graph.inputs
     tensors = {source.name: tensor[None].astype(source.type.dtype.value)}
     computed = dict(tensors)
-    # All values are kept where all are asked for: what is compared layer by layer is a whole
-    # network's.
+    # With `keep_all` all values are kept, for layer-by-layer comparisons.
     kept_names = set(graph.types) if keep_all else {output.value for output in graph.outputs}
-    # Each value goes when its last reader has run: what is alive is far less than all maps.
+    # Each value is deleted after its last reader: live values take far less memory than all maps.
     last_reader = {value: index for index, node in enumerate(graph.nodes) for value in node.inputs}
     for index, node in enumerate(graph.nodes):
         computed[node.name] = _run_node(model, node, tensors)

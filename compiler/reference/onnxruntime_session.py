@@ -1,19 +1,20 @@
-"""Sessions of ONNX Runtime in which the same input always gives the same bits."""
+"""ONNX Runtime sessions with bit-identical results for the same input."""
 
 from typing import TypeAlias
 
 import onnxruntime
 
-# Whoever imported it before tcc had no switch set (`support.process_setup`): this ends most events.
+# If it was imported before tcc set its switch (`support.process_setup`): this stops most events.
 onnxruntime.disable_telemetry_events()
 
 Session: TypeAlias = onnxruntime.InferenceSession
 
 EXACT_PRODUCTS = "session.x64quantprecision"
-"""Has ONNX Runtime make the weights of integer operations unsigned when it loads a model: the same
-results, slower, on processors whose products of unsigned and signed 8-bit integers saturate."""
+"""Makes ONNX Runtime convert the weights of integer operations to unsigned when it loads a model.
+The results are the same but slower. Needed on processors that saturate products of unsigned and
+signed 8-bit integers."""
 ERRORS, FATAL = 3, 4
-"""From which severity on ONNX Runtime writes to standard error."""
+"""Minimum severity of messages that ONNX Runtime writes to standard error."""
 
 
 def create_session(
@@ -25,23 +26,23 @@ def create_session(
     release_memory: bool = False,
     severity: int = ERRORS,
 ) -> Session:
-    """Return a session on one thread of the CPU; several may run at once.
+    """Return a session on one CPU thread; several sessions may run at once.
 
-    With more threads ONNX Runtime splits sums by their number, and float32 sums of another order
+    With more threads ONNX Runtime splits sums by their number, and float32 sums in another order
     have other bits.
 
     Args:
         model: The bytes of an ONNX file.
         optimised: Let ONNX Runtime fuse and reorder operations. It is faster; integers stay the
-            same, but floats are rounded otherwise than by the graph's own order.
-        deterministic: Have it take those of its kernels alone that promise the same bits each run.
-        release_memory: Give memory back after each operation, rather than keep what each of several
-            threads once needed: as fast for maps as large as images make them.
+            same, but floats are rounded differently from the graph's own order.
+        deterministic: Use only kernels that promise the same bits each run.
+        release_memory: Release memory after each operation, instead of keeping what each of several
+            threads once needed. As fast for maps of the size of images.
         exact_products: Load integer weights so that no product saturates (`EXACT_PRODUCTS`).
-        severity: The least severity of what ONNX Runtime logs.
+        severity: Minimum severity of ONNX Runtime's log messages.
 
     Raises:
-        Exception: It is no model that ONNX Runtime can load; each cause has a type of its own.
+        Exception: ONNX Runtime cannot load the model; each cause has a type of its own.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -52,5 +53,5 @@ def create_session(
     options.log_severity_level = severity
     if exact_products:
         options.add_session_config_entry(EXACT_PRODUCTS, "1")
-    # The CPU alone: other providers have kernels of their own, which promise no bits.
+    # CPU only: other providers have different kernels, without bit-identical results.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What is applied to a network's raw outputs, in float64."""
+"""Activation functions of a network's outputs, in float64."""
 
 from typing import assert_never
 
@@ -13,21 +13,21 @@ Float64 = NDArray[np.float64]
 def apply_activation(
     activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float = 1.0
 ) -> Float64:
-    """Return probabilities of raw outputs; classes are the first axis.
+    """Return the probabilities of raw outputs; classes are the first axis.
 
-    `softmax` over that axis, `sigmoid` of each value, `none` the values as they are, each of what
-    the temperature divides.
+    `softmax` over that axis, `sigmoid` of each value, or `none` for unchanged values, after
+    division by the temperature.
 
     Args:
         activation: The function.
         raw: Raw outputs (classes, ...).
-        temperature: What they are divided by first.
+        temperature: Divisor of the raw outputs.
     """
     logits = raw.astype(np.float64) / temperature
     match activation:
         case "softmax":
-            with np.errstate(invalid="ignore"):  # infinite raw values give NaN, as they should
-                # The largest becomes 1: no exponential overflows, and the quotient is the same.
+            with np.errstate(invalid="ignore"):  # infinite raw values give NaN, as intended
+                # The largest becomes 1: no exponential overflows, and the ratio is the same.
                 powers = np.exp(logits - logits.max(axis=0, keepdims=True))
                 probabilities: Float64 = powers / powers.sum(axis=0, keepdims=True)
             return probabilities

@@ -1,9 +1,9 @@
-"""How near one program's outputs come to another's: the measures that calibration is judged by.
+"""Compare the outputs of two programs: the measures that rank calibrations.
 
-Each output is measured by itself and as what it is: classes by the largest value, decisions one by
-one at a probability of 0.5, quantities against how far they spread. Common to all is the
-correlation with the floats after the mean over the images: a program that gives the same answer
-for every image has none, however near that answer is.
+Each output is measured separately, by its meaning: classes by the largest value, each decision at a
+probability of 0.5, quantities relative to their spread. All use the correlation with the fp32 model
+after subtracting the mean over the images. A program with the same answer for every image has no
+correlation, however small its error is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,21 +25,21 @@ StackedOutputs = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ComparisonImages:
-    """Images to compare over: the first `held_out_count` are held out, all show the spread."""
+    """Images for a comparison: the first `held_out_count` are held out, all measure the spread."""
 
     dataset: DataSet
     held_out_count: int
 
     @property
     def estimators(self) -> int:
-        """How many images, the first, estimate what unseen ones lose: held out, if enough are."""
+        """Number of first images that estimate the loss on unseen ones: held out, if enough."""
         return self.held_out_count if self.held_out_count >= MIN_IMAGES else len(self.dataset)
 
 
 def select_comparison_images(
     held_out: DataSet, other_images: DataSet | None = None
 ) -> ComparisonImages:
-    """Return images that judge, and as many of others as it takes to see a spread: `MIN_IMAGES`."""
+    """Return the held-out images, with other images added up to `MIN_IMAGES` for the spread."""
     digests = set(held_out.digests)
     spare_images = (
         [image for image in other_images.items if image.digest not in digests]
@@ -53,17 +53,17 @@ def select_comparison_images(
 
 
 def get_inference_outputs(model: Model) -> tuple[Output, ...]:
-    """Return the outputs that are judged: all but what only training has."""
+    """Return the outputs that are compared: all except train-only ones."""
     return tuple(o for o in model.graph.outputs if not o.train_only)
 
 
 def compute_outputs(model: Model, dataset: DataSet) -> StackedOutputs:
-    """Return the outputs of a model, float or integer, for each image of a set."""
+    """Return the outputs of a float or integer model for each image of a dataset."""
     return stack_outputs(model, list(iterate_outputs(model, dataset)))
 
 
 def iterate_outputs(model: Model, dataset: DataSet) -> Iterator[Tensors]:
-    """Yield the outputs of a model for each image of a set."""
+    """Yield the outputs of a model for each image of a dataset."""
     (source,) = model.graph.inputs
     run_model = float_program.create_runner(model)
     for index in range(len(dataset)):
@@ -71,7 +71,7 @@ def iterate_outputs(model: Model, dataset: DataSet) -> Iterator[Tensors]:
 
 
 def stack_outputs(model: Model, image_outputs: Sequence[Tensors]) -> StackedOutputs:
-    """Return the outputs of all images in one array each."""
+    """Return the outputs of all images in one array per output."""
     return {
         o.name: np.stack([tensors[o.name] for tensors in image_outputs])
         for o in get_inference_outputs(model)
@@ -84,13 +84,13 @@ def compute_qualities(
     actual: StackedOutputs,
     held_out_count: int | None = None,
 ) -> Qualities:
-    """Return how near each output comes to the expected one.
+    """Return the quality of each output compared with the expected one.
 
     Args:
-        model: That of the expected outputs.
+        model: The model of the expected outputs.
         expected: Its outputs by name, (images, *shape).
-        actual: Those of another program for the same images.
-        held_out_count: How many images, the first, judge; None is all.
+        actual: Outputs of another program for the same images.
+        held_out_count: Number of first images to judge by; None for all.
     """
     return {
         o.name: output_quality.measure_quality(o, expected[o.name], actual[o.name], held_out_count)
@@ -99,12 +99,12 @@ def compute_qualities(
 
 
 def compare_programs(model: Model, program: Model, images: ComparisonImages) -> Qualities:
-    """Return how near a program's outputs come to those of its float model.
+    """Return the quality of a program's outputs compared with its float model.
 
     Args:
         model: The float model.
         program: Its integer program.
-        images: Those to compare over.
+        images: The images of the comparison.
     """
     expected, actual = (
         compute_outputs(compared_model, images.dataset) for compared_model in (model, program)

@@ -1,4 +1,4 @@
-"""The quality of one output, from its float and its integer values over images."""
+"""Quality of one output: its int8 values compared with its fp32 values over images."""
 
 from collections.abc import Mapping
 from math import isfinite, sqrt
@@ -13,48 +13,47 @@ from tcc.compiler.reference import output_activations
 from tcc.compiler.reference.accuracy_floor import MIN_CORRELATION, Quality
 
 UnitValues = NDArray[np.float64]
-"""One output over images: (images, units, places). A unit is a class, a decision or a quantity; a
-vector has one place, a map one for each pixel."""
+"""One output over images: (images, units, places). A unit is a class, a decision or a quantity. A
+vector has one place, a map has one per pixel."""
 Unchanged = NDArray[np.bool_]
-"""Which decisions stay, likewise; all classes of an image are one."""
+"""Which decisions are unchanged, in the same layout; all classes of an image are one decision."""
 
 FLOAT32_NOISE = 2.0**-16
-"""A spread below this share of the magnitude is float32's rounding."""
+"""A smaller spread, relative to the magnitude, is float32 rounding."""
 MAX_SINGLE_QUANTITIES = 16
-"""Most quantities that are all measured one by one. More are the features of something: only those
-that vary as widely as the widest are measured singly."""
+"""Maximum number of quantities that are all measured separately. More quantities are features: only
+those with a spread near the widest are measured separately."""
 WIDE_SHARE, WIDE_STEPS = 0.5, 4
-"""A unit varies widely from this share of the widest spread on, over more than so many steps of the
-integers: over 300 random networks of 17 to 64 such outputs and 8 to 24 images, the least
-correlation of a healthy wide unit was 0.35, of all but one 0.60."""
+"""A unit varies widely if its spread is at least this share of the widest, and its range exceeds
+this many quantization steps. Over 300 random networks with 17 to 64 such outputs and 8 to 24
+images, the minimum correlation of a correct wide unit was 0.35, of all but one 0.60."""
 MIN_SINGLE_IMAGES = 4
-"""Fewest images at which a unit is measured by itself: any two correlate by 1 or -1."""
+"""Minimum number of images for measuring a unit separately: two always correlate by 1 or -1."""
 MIN_FLOAT_SPREAD = 1e-4
-"""The spread, as a share of the magnitude, that real numbers made of integers cannot miss."""
+"""Minimum spread, relative to the magnitude, that dequantized values must reproduce."""
 NONFINITE_LOSS = 2.0
-"""The loss of what is not finite: as much as that of the opposite."""
+"""Loss of non-finite values: the same as that of opposite values."""
 _VISIBLE: Mapping[OutputKind, float] = {"classes": 0.0, "decisions": 0.01, "regression": 0.0}
-"""The standard deviation over images from which on an error is measured: a probability that differs
-by less is nothing that somebody looks at."""
+"""Minimum standard deviation over images for measuring an error: smaller differences of a
+probability have no practical meaning."""
 
 
 def measure_quality(
     output: Output, expected: NDArray[Any], actual: NDArray[Any], held_out_count: int | None
 ) -> Quality:
-    """Return how near an output (images, *shape) comes to its float one.
+    """Return the quality of an output (images, *shape) compared with its fp32 values.
 
     Args:
-        output: What the numbers mean.
-        expected: The floats (images, *shape).
-        actual: What an integer program gives for the same images.
-        held_out_count: How many images, the first, judge; None is all. All show how far the floats
-            spread.
+        output: The output and its meaning.
+        expected: The fp32 values (images, *shape).
+        actual: Values of an integer program for the same images.
+        held_out_count: Number of first images to judge by; None for all. All images measure the
+            spread of the fp32 values.
     """
     kind, held_out = output.meaning, slice(held_out_count)
     float_values, int_values = (_to_units(stacked) for stacked in (expected, actual))
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite gives NaN
-        # By the floats' own kind of values for both: integers must not choose what they are judged
-        # as.
+    with np.errstate(invalid="ignore", over="ignore"):  # non-finite values give NaN
+        # The fp32 values select the activation for both: int8 values must not select their own.
         probabilities = [
             _compute_probabilities(stacked, _choose_activation(output, float_values))
             for stacked in (float_values, int_values)
@@ -98,7 +97,7 @@ def measure_quality(
 
 
 def is_frozen(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
-    """Whether integers are the same for all of some inputs that floats tell well apart."""
+    """Whether int8 values are equal for all of some inputs although fp32 values clearly differ."""
     float_values, int_values = (
         stacked.astype(np.float64).reshape(len(stacked), -1) for stacked in (expected, actual)
     )
@@ -109,8 +108,8 @@ def is_frozen(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
 
 
 def compute_cosine(a: UnitValues, b: UnitValues) -> float:
-    """Return the cosine of the angle between two vectors; two of zeros point the same way."""
-    # Two vectors of zeros are alike, one of zeros and another are not: neither is a division by 0.
+    """Return the cosine between two vectors; 1 for two zero vectors."""
+    # Two zero vectors count as equal, one zero vector does not: this avoids a division by 0.
     lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     if lengths == 0:
         return float(not (np.any(a) or np.any(b)))
@@ -122,7 +121,7 @@ def _to_units(stacked: NDArray[Any]) -> UnitValues:
 
 
 def _compute_cosines(float_values: UnitValues, int_values: UnitValues) -> UnitValues | None:
-    """Return the cosine of each image's raw values, None where there is one: it is a sign."""
+    """Return the cosine of each image's raw values; None for one value, which has only a sign."""
     if float_values[0].size < 2:
         return None
     return np.array(
@@ -134,9 +133,10 @@ def _compute_cosines(float_values: UnitValues, int_values: UnitValues) -> UnitVa
 
 
 def _choose_activation(output: Output, float_values: UnitValues) -> OutputActivation:
-    """Return what makes probabilities of raw values.
+    """Return the function from raw values to probabilities.
 
-    Of classes without activation that is softmax, unless they are shares: nonnegative, of sum 1.
+    For classes without activation it is softmax, unless the values are shares: nonnegative with
+    sum 1.
     """
     if output.meaning != "classes" or output.activation != "none":
         return output.activation
@@ -152,7 +152,7 @@ def _compute_probabilities(logits: UnitValues, activation: OutputActivation) -> 
 
 
 def _remove_class_mean(output: Output, logits: UnitValues) -> UnitValues:
-    """Return the raw values without what softmax does not see: a number added to all classes."""
+    """Return raw values without the part that softmax ignores: a shift of all classes."""
     is_shift_invariant = (
         output.meaning == "classes" and output.activation != "sigmoid" and logits.shape[1] > 1
     )
@@ -160,7 +160,7 @@ def _remove_class_mean(output: Output, logits: UnitValues) -> UnitValues:
 
 
 def _is_measured_by_unit(kind: OutputKind, unit_values: UnitValues) -> bool:
-    """Whether units are measured one by one, not all together."""
+    """Whether units are measured separately."""
     images, units = int(unit_values.shape[0]), int(unit_values.shape[1])
     match kind:
         case "classes":
@@ -174,7 +174,7 @@ def _is_measured_by_unit(kind: OutputKind, unit_values: UnitValues) -> bool:
 
 
 def _split_units(kind: OutputKind, unit_values: UnitValues) -> list[UnitValues]:
-    """Return what is measured by itself: (images, numbers) of each unit, or of all."""
+    """Return the parts that are measured separately: (images, numbers) of each unit, or of all."""
     if _is_measured_by_unit(kind, unit_values):
         return [unit_values[:, unit] for unit in range(unit_values.shape[1])]
     return [unit_values.reshape(len(unit_values), -1)]
@@ -183,10 +183,10 @@ def _split_units(kind: OutputKind, unit_values: UnitValues) -> list[UnitValues]:
 def _split_correlated(
     kind: OutputKind, float_values: UnitValues, int_values: UnitValues
 ) -> tuple[list[UnitValues], list[UnitValues]]:
-    """Return the parts of two outputs of which each must be related to its other.
+    """Return the parts of two outputs that must each correlate.
 
-    Where many quantities are measured together, each that varies widely is measured by itself as
-    well: the others could hide that it is mixed up with another one, or noise.
+    If many quantities are measured together, each widely varying one is also measured separately.
+    Otherwise the others could hide that it is swapped with another one, or noise.
     """
     parts = _split_units(kind, float_values), _split_units(kind, int_values)
     if (
@@ -203,9 +203,9 @@ def _split_correlated(
 def _find_wide_units(
     float_values: UnitValues, int_values: UnitValues, share: float, steps: float
 ) -> NDArray[np.bool_]:
-    """Select units whose floats spread enough beside the widest and the step of `int_values`."""
+    """Select units with a wide spread in fp32, compared with the widest and the int8 step."""
     spreads = np.sqrt((_subtract_mean(float_values) ** 2).mean(axis=(0, 2)))
-    # Integers do not say their step here; it is the least distance of two of their values.
+    # The quantization step is not known here; use the smallest distance of two int8 values.
     step = np.diff(np.unique(int_values)).min(initial=np.inf)
     ranges = np.ptp(float_values, axis=0).max(axis=1)
     is_varying = np.array(
@@ -220,15 +220,16 @@ def _find_wide_units(
 def _has_spread(part: UnitValues) -> bool:
     """Whether values (images, numbers) differ between images by more than rounding."""
     spread = np.sqrt((_subtract_mean(part) ** 2).mean())
-    # Asked so that NaN counts as varying: then it is compared, and fails.
+    # Written so that NaN counts as varying; it is then compared and fails.
     return not spread <= FLOAT32_NOISE * np.sqrt((part**2).mean())
 
 
 def _has_frozen_unit(float_values: UnitValues, int_values: UnitValues) -> bool:
-    """Whether a unit is the same for all images whose floats move as those of others do.
+    """Whether a unit is constant in int8 although its fp32 values vary as much as others'.
 
-    They move by half of the widest spread, and by more than two steps of the integers: to stand
-    still then is no rounding, and is seen where units are measured all together, too.
+    They vary by at least half of the widest spread and by more than two quantization steps. A
+    constant value is then not a rounding effect. This is also detected if all units are measured
+    together.
     """
     is_constant = (int_values == int_values[:1]).all(axis=(0, 2))
     if len(float_values) < 2 or not is_constant.any():
@@ -244,9 +245,9 @@ def _subtract_mean(part: UnitValues) -> UnitValues:
 def _compute_correlation(
     float_parts: list[UnitValues], int_parts: list[UnitValues]
 ) -> float | None:
-    """Return the least correlation of a part: 0 where integers never vary, None if no float does.
+    """Return the lowest correlation of a part: 0 if int8 never varies, None if no fp32 part does.
 
-    What does not vary in floats does not count.
+    Parts that do not vary in fp32 are ignored.
     """
     pairs = zip(float_parts, int_parts, strict=True)
     correlations = [
@@ -254,23 +255,23 @@ def _compute_correlation(
         for a, b in pairs
         if _has_spread(a)
     ]
-    # np.min, where min would pass over NaN.
+    # np.min, because min ignores NaN.
     return float(np.min(correlations)) if correlations else None
 
 
 def _compute_pair_correlation(a: UnitValues, b: UnitValues, has_spread: bool) -> float:
     if not has_spread:
         return 0.0
-    # Rounding may give a little more than 1; np.minimum keeps NaN, as min would not.
+    # Rounding may give slightly more than 1; np.minimum keeps NaN, min does not.
     return float(np.minimum(1.0, (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())))
 
 
 def _compute_error(
     float_parts: list[UnitValues], int_parts: list[UnitValues], visible: float
 ) -> float | None:
-    """Return the largest error of a part, relative to its spread; None where no float varies.
+    """Return the largest error of a part, relative to its spread; None if no fp32 part varies.
 
-    That of a part whose floats never vary, or not `visible`, is relative to the widest spread.
+    For a part with a spread of at most `visible` in fp32, it is relative to the widest spread.
     """
     spreads = [float(_subtract_mean(a).std()) if _has_spread(a) else 0.0 for a in float_parts]
     widest = max(spreads)
@@ -286,7 +287,7 @@ def _compute_error(
 def _find_unchanged(
     kind: OutputKind, float_values: UnitValues, int_values: UnitValues
 ) -> Unchanged | None:
-    """Return which decisions stay: (images, units, places)."""
+    """Return which decisions are unchanged: (images, units, places)."""
     match kind:
         case "classes":
             is_unchanged: Unchanged = float_values.argmax(
@@ -304,11 +305,11 @@ def _find_unchanged(
 def _compute_margins(
     kind: OutputKind, float_values: UnitValues, int_values: UnitValues
 ) -> tuple[UnitValues, UnitValues] | None:
-    """Return how far each float decision is from a tie, and how integers change that."""
+    """Return the distance of each fp32 decision from a tie, and how int8 changes it."""
     match kind:
         case "classes" if float_values.shape[1] > 1:
-            # The two best classes of the floats, for both: what integers do to that gap is what may
-            # turn it.
+            # The two best classes of the fp32 values, for both: int8 changes a decision by changing
+            # this gap.
             top = np.argsort(float_values, axis=1)[:, -2:]
             gaps = [
                 np.diff(np.take_along_axis(unit_values, top, axis=1), axis=1)
@@ -326,7 +327,7 @@ def _compute_margins(
 def _summarize_margins(
     margins: tuple[UnitValues, UnitValues] | None, unchanged: Unchanged | None
 ) -> tuple[float | None, float | None, float | None]:
-    """Return the median margin, how far integers move margins, and the share of near ties."""
+    """Return the median margin, the rms change of margins, and the share of near ties."""
     if margins is None or unchanged is None:
         return None, None, None
     margin, change = margins
@@ -343,14 +344,14 @@ def _compute_loss(
     error: float | None,
     outputs: tuple[UnitValues, UnitValues],
 ) -> float:
-    """Return what is smaller for a better program: 1 - cosine, of classes.
+    """Return the loss that ranks programs: 1 - cosine for classes.
 
-    Of others the cosine of a vector that is off by its error; 1 more for what has collapsed.
+    For others, 1 - the cosine of a vector with this relative error. Collapsed outputs add 1.
     """
     float_values, int_values = outputs
     collapsed = correlation is not None and not correlation >= MIN_CORRELATION
     if kind == "classes" and cosines is not None:
-        # A collapsed program is worse than any other, however large its cosine.
+        # A collapsed program is worse than any other, whatever its cosine.
         return _replace_nonfinite(float(1 - cosines.mean())) + collapsed
     if error is None:
         error = _compute_error(
@@ -361,8 +362,8 @@ def _compute_loss(
     if error is None:
         length = float(np.sqrt((float_values**2).mean()))
         error = float(np.sqrt(((int_values - float_values) ** 2).mean())) / (length or 1.0)
-    # An error across a vector of length 1 turns it by an angle whose tangent is the error: this is
-    # that angle's cosine, so that losses of all kinds of outputs are of one scale.
+    # An error orthogonal to a vector of length 1 turns it by an angle with this tangent. The cosine
+    # of the angle puts losses of all kinds of outputs on one scale.
     return _replace_nonfinite(1 - 1 / sqrt(1 + error**2)) + collapsed
 
 

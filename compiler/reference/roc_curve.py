@@ -1,4 +1,4 @@
-"""How well a number tells images that something holds of from others, wherever a threshold lies."""
+"""ROC curves: how well a score separates images with a property from others, at any threshold."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,15 @@ Truth = NDArray[np.bool_]
 def compute_log_odds(
     activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float
 ) -> Float64:
-    """Return what stands for each class: log(p / (1 - p)), of raw outputs (images, classes).
+    """Return the score of each class: log(p / (1 - p)), of raw outputs (images, classes).
 
-    It grows with the probability and tells apart what rounds to probabilities 0 and 1. Where
-    there is no activation it is the raw output.
+    It grows with the probability and separates values that round to probabilities 0 and 1. Without
+    activation it is the raw output.
 
     Args:
-        activation: What makes probabilities of raw outputs.
+        activation: Function from raw outputs to probabilities.
         raw: Raw outputs (images, classes), or (images, 1) of a single decision.
-        temperature: What raw outputs are divided by first.
+        temperature: Divisor of the raw outputs.
 
     Returns:
         float64 of the same shape.
@@ -30,20 +30,20 @@ def compute_log_odds(
         return logits
     rows, best = np.arange(len(logits)), logits.argmax(axis=1)
     top = logits[rows, best]
-    # log(p / (1 - p)) = x - log(sum of the others' exponentials), all less the largest, so that
+    # log(p / (1 - p)) = x - log(sum of the others' exponentials), all minus the largest, so that
     # none overflows.
     odds: Float64 = logits - top[:, None] - np.log(_sum_others(np.exp(logits - top[:, None])))
-    logits[rows, best] = -np.inf  # beside the best itself others may vanish: by the next best
+    logits[rows, best] = -np.inf  # others may underflow: use the second best for it
     second = logits.max(axis=1)
     odds[rows, best] = top - second - np.log(np.exp(logits - second[:, None]).sum(axis=1))
     return odds
 
 
 def _sum_others(powers: Float64) -> Float64:
-    """Return the sum of all other columns for each, without taking differences."""
+    """Return the sum of all other columns for each column, without cancellation."""
     sums = np.zeros_like(powers)
-    # Sums from the left and from the right: the whole less one's own would cancel where that is
-    # nearly all of it.
+    # Sums from the left and from the right: subtracting a column from the total would cancel if the
+    # column is nearly all of it.
     sums[:, 1:] = powers[:, :-1].cumsum(axis=1)
     sums[:, :-1] += powers[:, :0:-1].cumsum(axis=1)[:, ::-1]
     return np.maximum(sums, np.finfo(np.float64).tiny)
@@ -56,20 +56,20 @@ def to_probability(odds: Float64 | float) -> Float64:
 
 
 def compute_auc(scores: Float64, truth: Truth) -> float | None:
-    """Return the area under the ROC curve: how often one that it holds of scores higher.
+    """Return the area under the ROC curve: how often a positive image has the higher score.
 
-    Of all pairs of an image that it holds of and one that it does not; equal scores count one
-    half, so that any monotone score gives the same. None where one of the two kinds is missing.
+    Over all pairs of a positive and a negative image. Equal scores count one half, so any monotone
+    transformation of the score gives the same area. None without positive or negative images.
     """
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
         return None
     _, rank_indices, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    # Mann and Whitney's statistic by ranks (1947): sorting in place of all pairs; ties have their
+    # Mann and Whitney's statistic by ranks (1947): sorting instead of all pairs; ties have their
     # mean rank.
     doubled_ranks = (
         2 * np.cumsum(counts) - counts + 1
-    )  # twice the mean rank of each score, a whole number
+    )  # twice the mean rank of each score, an integer
     total = int(doubled_ranks[rank_indices[truth]].sum()) - positives * (positives + 1)
     return total / (2 * positives * negatives)
 
@@ -80,18 +80,18 @@ def compute_aucs(scores: Float64, truth: Truth) -> tuple[float | None, ...]:
 
 
 def compute_resampled_aucs(scores: Float64, truth: Truth, weights: Float64) -> Float64:
-    """Return the areas of resamples (resamples, classes); NaN where one has not both kinds.
+    """Return the areas of resamples (resamples, classes); NaN without both kinds of images.
 
     Args:
         scores: Images by classes.
-        truth: The same shape.
-        weights: How often each resample (a row) has each image.
+        truth: Same shape.
+        weights: How often each resample (a row) contains each image.
     """
     aucs = np.full((len(weights), scores.shape[1]), np.nan)
     for index in range(scores.shape[1]):
         order = np.argsort(scores[:, index], kind="stable")
         ranked = scores[order, index]
-        # Equal scores are one step of the curve: within them there is no order.
+        # Equal scores are one step of the curve: they have no order.
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
         ordered_weights, ordered_truth = weights[:, order], truth[order, index]
         up = np.add.reduceat(ordered_weights * ordered_truth, starts, axis=1)

@@ -1,4 +1,4 @@
-"""What was measured, as tables."""
+"""Tables of benchmark results."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ TIMED_COLUMNS = ("median ms", "quartiles", "first ms")
 
 
 def show(report: Report, name: str, measurement: "Measurement") -> None:
-    """Print what a bundle costs: its layers unless quiet, the whole, its memory.
+    """Print the cost of a bundle: each layer (unless quiet), the totals, and memory.
 
     Args:
-        report: Where results and warnings are told.
-        name: What the bundle is called.
-        measurement: What it costs.
+        report: Receives results and warnings.
+        name: The bundle's name.
+        measurement: The bundle's cost.
     """
     report.print_text(f"{name}: {measurement.how}")
     parts = [
@@ -32,7 +32,7 @@ def show(report: Report, name: str, measurement: "Measurement") -> None:
     columns = TIMED_COLUMNS if timed else COUNTED_COLUMNS
     if measurement.layers and not report.quiet:
         network_cost = _get_main_cost(measurement.network)
-        # In the order in which they run, not of their cost: a reader follows the network.
+        # In execution order, not by cost: the reader follows the network.
         rows: list[tuple[TableCell, ...]] = [
             (
                 layer.name,
@@ -59,41 +59,44 @@ def show(report: Report, name: str, measurement: "Measurement") -> None:
 
 
 def show_goldens(report: Report, agreements: "Sequence[Agreement]") -> None:
-    """Print whether what the board gave is what the goldens say."""
+    """Print whether the board's outputs match the golden outputs."""
     wrong = [agreement for agreement in agreements if not agreement.holds]
     max_difference = max(agreement.difference for agreement in agreements)
     agreement_text = (
-        "to the bit"
+        "bit-exact"
         if not any(agreement.differing for agreement in agreements)
-        else f"within {max_difference:.1e}"
+        else f"relative difference at most {max_difference:.1e}"
     )
     if not wrong:
         report.print_text(
-            f"goldens: {len(agreements)} of {len(agreements)} outputs agree, {agreement_text}\n"
+            f"goldens: {len(agreements)} of {len(agreements)} outputs match, {agreement_text}\n"
         )
     for agreement in wrong:
         print_problem(
-            f"error: on the board, golden {agreement.golden}, output `{agreement.output}`: off by"
-            f" {agreement.difference:.1e} of its largest value, {agreement.allowed:.0e} is allowed"
+            f"error: on the board, output `{agreement.output}` of golden {agreement.golden} is"
+            f" wrong: the relative difference is {agreement.difference:.1e}, the tolerance is"
+            f" {agreement.allowed:.0e}"
         )
 
 
 def show_comparison(
     report: Report, names: Sequence[str], comparison: "CostComparison | None"
 ) -> None:
-    """Print how the second bundle compares with the first.
+    """Print how the second bundle's cost compares with the first's.
 
     Args:
-        report: Where results and warnings are told.
-        names: What the two are called.
-        comparison: The comparison; None where one was timed and the other counted.
+        report: Receives results and warnings.
+        names: The names of the two bundles.
+        comparison: The comparison; None if one bundle was timed and the other one counted.
     """
     if not comparison:
-        report.print_text("one was timed and the other counted: they do not compare")
+        report.print_text(
+            "not compared: one bundle was measured in time, the other one in instructions or cycles"
+        )
         return
     text = f"{names[1]} takes {comparison.ratio:.2f} times the {comparison.by} of {names[0]}"
     if comparison.verdict == "undecided":
-        text += ": undecided, as measurements differ by as much"
+        text += ": undecided, the difference is within the measurement error"
     report.print_text(text)
 
 
@@ -103,7 +106,7 @@ def _build_cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
     if not cost.times:
         return ("-",) * len(TIMED_COLUMNS)
     t = cost.times
-    spread = f"{t.low:.3f} to {t.high:.3f}" if t.runs > 1 else "once"
+    spread = f"{t.low:.3f} to {t.high:.3f}" if t.runs > 1 else "1 run"
     return (f"{t.median:.3f}", spread, f"{t.first:.3f}")
 
 

@@ -1,4 +1,4 @@
-"""What `tcc build` prints of its bundles, and how several targets agree."""
+"""The report of `tcc build`: bundles, their sizes, and agreement between targets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_bundles(report: Report, bundles: "Sequence[WrittenBundle]", stages: Stages) -> None:
-    """Print where the bundles are, what they take, and how each agrees."""
+    """Print the folder, size and agreement of each bundle."""
     for bundle in bundles:
         report.print_text(str(bundle.folder))
         if report.quiet:
@@ -25,8 +25,8 @@ def print_bundles(report: Report, bundles: "Sequence[WrittenBundle]", stages: St
             report.print_text(f"  {line}")
         if bundle.archive:
             is_inside = bundle.folder in bundle.archive.parents
-            text = "they leave with the package" if is_inside else "no part of the package"
-            report.print_text(f"  {bundle.archive} holds images of the calibration: {text}")
+            text = "is distributed with the package" if is_inside else "is not part of the package"
+            report.print_text(f"  {bundle.archive} contains calibration images; it {text}")
             tool_report.print_tool(report, bundle.folder, bundle.tool, bundle.uncompiled)
         if report.verbose:
             rows = [(f"  {file.path}", format_bytes(file.bytes)) for file in bundle.manifest.files]
@@ -46,11 +46,11 @@ def _iterate_notes(bundle: "WrittenBundle") -> Iterator[str]:
     if bundle.advice:
         yield bundle.advice
     if bundle.cached:
-        yield f"cached: {', '.join(bundle.cached)}; `--no-cache` builds anew"
+        yield f"from the cache: {', '.join(bundle.cached)}; `--no-cache` rebuilds them"
 
 
 def _describe_sizes(bundle: "WrittenBundle") -> str:
-    """Return what the target's files take, what they take at fp32, and what the bundle takes."""
+    """Return the size of the target's files, of the same at fp32, and of the bundle."""
     artifact, bundle_files = bundle.artifact, bundle.manifest.files
     total = sum(file.bytes for file in artifact)
     artifact_text = (
@@ -62,18 +62,18 @@ def _describe_sizes(bundle: "WrittenBundle") -> str:
         else ""
     )
     if bundle.compares_size and not bundle.fp32_bytes:
-        ratio_text = ", its size at fp32 is unknown: the target cannot build it so"
+        ratio_text = ", fp32 size unknown: the target cannot build this network at fp32"
     bundle_bytes = sum(file.bytes for file in bundle_files)
     return (
-        f"{artifact_text}: {format_bytes(total)}{ratio_text}; with goldens and all, "
-        f"{format_bytes(bundle_bytes)}"
+        f"{artifact_text}: {format_bytes(total)}{ratio_text}; "
+        f"bundle with goldens: {format_bytes(bundle_bytes)}"
     )
 
 
 def encode_bundles(
     written_bundles: "Sequence[WrittenBundle]", stages: Stages, agreement: "BuildAgreement | None"
 ) -> dict[str, Any]:
-    """Return all bundles as plain data, and how they agree with each other, if they are several."""
+    """Return all bundles, and the agreement between several targets, as plain data."""
     from tcc.compiler.support import json_records
 
     bundles = []
@@ -106,13 +106,13 @@ def encode_bundles(
     return {"bundles": bundles, **agreement_fields, "seconds": stages.seconds}
 
 
-COLUMNS = ("target", "precision", "inputs", "layers", "values", "differ", "largest step", "")
+COLUMNS = ("target", "precision", "inputs", "layers", "values", "differ", "max. difference", "")
 
 
 def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
-    """Print how each target agrees with the reference, and each with each."""
+    """Print the agreement of each target with the reference, and of each pair of targets."""
     report.print_text("")
-    report.print_text("agreement with the reference executor, over goldens and images")
+    report.print_text("agreement with the reference executor, on goldens and images")
     report.print_lines(
         format_table(COLUMNS, [_build_agreement_row(compared) for compared in agreement.targets])
     )
@@ -120,7 +120,9 @@ def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
         if compared.floats:
             report.print_text(f"  {compared.device.name}: {compared.floats}")
     if agreement.pairs:
-        columns = ("target", "and", "output", "values", "differ", "by", "same class", "")
+        columns = (
+            "target", "and", "output", "values", "differ", "max. difference", "same class", "",
+        )  # fmt: skip
         report.print_text("")
         report.print_lines(
             format_table(columns, [_build_pair_row(pair) for pair in agreement.pairs])
@@ -128,7 +130,7 @@ def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
 
 
 def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
-    """Return it as plain data."""
+    """Return the agreement as plain data."""
     return {
         "targets": [_encode_target(compared) for compared in agreement.targets],
         "pairs": [{**pair.found.to_json(), "why": pair.why or None} for pair in agreement.pairs],
@@ -159,19 +161,19 @@ def _build_agreement_row(compared: "ComparedTarget") -> tuple[str, ...]:
         f"{value_count:,}",
         f"{differing:,}",
         _describe_largest(compared),
-        # What disagrees was not written (`BundleWriter`).
-        ("to the bit" if not differing else "agrees") + _describe_simulation(compared),
+        # A bundle that disagrees was not written (`BundleWriter`).
+        ("bit-exact" if not differing else "agrees") + _describe_simulation(compared),
     )
 
 
 def _describe_simulation(compared: "ComparedTarget") -> str:
-    """Return what ran in place of a package's own network on its board."""
+    """Return which file ran in place of the compiled network of a package."""
     file = compared.device.simulated_file
     return f": {file} in ONNX Runtime, not the NPU" if file else ""
 
 
 def _describe_largest(compared: "ComparedTarget") -> str:
-    """Return the largest step: of levels in levels, of real numbers relative to the largest."""
+    """Return the largest difference: in quantization steps, and relative to the largest output."""
     worst = max((output.difference for output in compared.outputs), default=0.0)
     step = max((layer.largest for layer in compared.layers or ()), default=0)
     parts = [f"{step} of 255"] if step else []
@@ -190,7 +192,7 @@ def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
         f"{comparison.differing:,}",
         f"{comparison.largest:.1e}",
         same_class,
-        pair.why if comparison.differing else "to the bit",
+        pair.why if comparison.differing else "bit-exact",
     )
 
 

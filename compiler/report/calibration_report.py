@@ -1,4 +1,4 @@
-"""What `tcc calibrate` prints: candidates, ranges, and the cosines of integers and floats."""
+"""The report of `tcc calibrate`: candidates, ranges, and cosines of int8 against fp32."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,15 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 
 MAX_LISTED = 10
-"""Layers, or values, that are listed."""
+"""Maximum layers or values listed."""
 BAR_WIDTH = 40
-"""Characters of a bar."""
+"""Width of a bar in characters."""
 
 
 def print_bars(report: Report, bars: "Sequence[Bar]") -> None:
-    """Print bars below each other, and warn of those below the threshold."""
-    report.print_text(
-        f"\ncosine of integers of our own and floats; {MIN_COSINE} is the least that is good"
-    )
-    # Bars begin at 0.9, or lower where one needs it: between 0.98 and 1 all would look alike from
-    # 0.
+    """Print a bar for each cosine, and warn of those below the threshold."""
+    report.print_text(f"\ncosine of tcc's int8 model and fp32 outputs; minimum {MIN_COSINE}")
+    # Bars begin at 0.9, or lower if a value needs it: from 0, all values from 0.98 to 1 look alike.
     low = min([0.9, *(bar.value - 0.05 for bar in bars)])
     longest = max((len(bar.name) for bar in bars), default=0)
     for bar in bars:
@@ -36,23 +33,25 @@ def print_bars(report: Report, bars: "Sequence[Bar]") -> None:
         report.print_text(bar_line)
     for bar in bars:
         if not bar.value >= MIN_COSINE:
-            report.warn_text(f"the cosine of {bar.name} is {bar.value:.4f}, below {MIN_COSINE}")
+            report.warn_text(
+                f"the cosine of {bar.name} is {bar.value:.4f}, below the minimum {MIN_COSINE}"
+            )
 
 
 def print_package(report: Report, package: "PackageData") -> None:
-    """Print the bars and the layers that lose the most."""
+    """Print the cosines of the outputs and of the layers with the largest quantization error."""
     report.print_text(str(package.archive))
     report.print_text(
-        f"  {package.inputs} of the images, as the network sees them, for the package"
+        f"  contains {package.inputs} images in the network's input format, for the package"
     )
     if package.figure_path:
         report.print_text(str(package.figure_path))
     print_bars(report, package.bars)
     layers = sorted(package.comparison.layers, key=lambda layer: layer.cosine)
     shown_layers = layers if report.verbose else layers[:MAX_LISTED]
-    report.print_text("\nthe layers' cosines, the least first")
+    report.print_text("\ncosine of each layer, lowest first")
     report.print_table(
-        ("layer", "op", "cosine", "steps off"),
+        ("layer", "op", "cosine", "error, steps"),
         [
             (layer_loss.name, layer_loss.op, f"{layer_loss.cosine:.6f}", f"{layer_loss.error:.1f}")
             for layer_loss in shown_layers
@@ -61,7 +60,7 @@ def print_package(report: Report, package: "PackageData") -> None:
 
 
 def print_calibration(report: Report, path: Path, calibration: "CalibrationDocument") -> None:
-    """Print the file, the candidates and the ranges that depend on single images."""
+    """Print the file, the candidates, and the ranges that depend most on single images."""
     report.print_text(str(path))
     if report.quiet:
         return
@@ -89,16 +88,18 @@ def print_calibration(report: Report, path: Path, calibration: "CalibrationDocum
         report.print_table(("candidate", "output", *quality_table.COLUMNS), rows)
     for line in quality_table.format_expected_losses(calibration.expected):
         report.print_text(f"\n{line}")
-    report.print_text("\nthe ranges that depend the most on single images")
-    columns = ("value", "from", "to", "ends at", "shown", "scale", "levels", "uncertain by")
+    report.print_text("\nranges that depend most on single images")
+    columns = (
+        "value", "min.", "max.", "limit", "observed/limit", "scale", "quantized", "uncertainty",
+    )  # fmt: skip
     report.print_table(columns, _build_range_rows(calibration))
 
 
 def _build_range_rows(calibration: "CalibrationDocument") -> list[tuple[str, ...]]:
-    """Return the values of the largest spread, one of each group, the largest first."""
+    """Return a row for each scale with the largest uncertainty, largest first."""
     groups: dict[tuple[object, ...], str] = {}
     for name, tensor_scale in calibration.values.items():
-        # What shares a scale is one finding: a concat of ten would fill the table.
+        # One row per shared scale: a concat of ten inputs would fill the table.
         groups.setdefault((tensor_scale.scale, tensor_scale.signed, tensor_scale.trace), name)
     named_scales = [(calibration.values[name], name) for name in groups.values()]
     named_scales.sort(key=lambda pair: -((pair[0].trace.spread or 0.0) if pair[0].trace else 0.0))
@@ -119,7 +120,7 @@ def _build_range_rows(calibration: "CalibrationDocument") -> list[tuple[str, ...
 
 
 def _compute_reached_share(trace: "ScaleTrace") -> float:
-    """Return how much of a range any image reached."""
+    """Return the share of a range that the images reached."""
     top = max(abs(trace.low), abs(trace.high))
     return top / trace.threshold if trace.threshold else 1.0
 
@@ -127,7 +128,7 @@ def _compute_reached_share(trace: "ScaleTrace") -> float:
 def encode_calibration(
     path: Path, calibration: "CalibrationDocument", stages: Stages
 ) -> dict[str, Any]:
-    """Return what `--json` prints of a calibration."""
+    """Return the JSON document of a calibration."""
     from tcc.compiler.quant.calibration_document import digest
     from tcc.compiler.support import json_records
 

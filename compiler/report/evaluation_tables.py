@@ -1,4 +1,4 @@
-"""What `tcc eval` prints: how one network did, how several compare, and what saturates."""
+"""The report of `tcc eval`: metrics of one network, comparison of several, saturated values."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 MAX_MATRIX_CLASSES = 12
-"""Most classes whose confusion matrix is printed whole."""
+"""Maximum classes for which the full confusion matrix is printed."""
 MAX_CONFUSED_PAIRS = 10
-"""Pairs of classes that are listed where it is not."""
+"""Pairs of classes listed instead, if there are more classes."""
 FIGURES = ("precision", "recall", "f1", "auc")
-"""What is averaged over classes."""
+"""Metrics that are averaged over classes."""
 
 
 def print_evaluation(
     report: Report, evaluation: EvaluationReport, resampling: Resampling
 ) -> dict[str, Any]:
-    """Print how a network did, and return the document that says it.
+    """Print the metrics of a network, and return its JSON document.
 
     Args:
-        report: Where results and warnings are told.
-        evaluation: How the network did.
-        resampling: How many resamples an interval takes, and their seed.
+        report: Receives results and warnings.
+        evaluation: The network's evaluation.
+        resampling: The number of bootstrap resamples per interval, and their seed.
     """
     from tcc.compiler.reference.classification_metrics import estimate_accuracy_interval
 
@@ -62,33 +62,35 @@ def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interva
     text = describe_accuracy(evaluation.judged_classes, "images")
     if accuracy_interval:
         text += (
-            f" ({accuracy_interval.level:.0%} of resamples within {accuracy_interval.low:.2%} "
-            f"and {accuracy_interval.high:.2%})"
+            f" ({accuracy_interval.level:.0%} bootstrap interval {accuracy_interval.low:.2%} "
+            f"to {accuracy_interval.high:.2%})"
         )
     return text
 
 
 def describe_accuracy(classes: "ClassEvaluation", noun: str) -> str:
-    """Return the share of items that were taken for what they are; `noun` are these."""
+    """Return the accuracy with its confidence interval. `noun` names the items."""
     scores, accuracy_bounds = classes.scores, classes.accuracy_bounds
     text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} {noun}"
-    return text + (f" (95% interval {render_interval(accuracy_bounds)})" if accuracy_bounds else "")
+    if accuracy_bounds:
+        text += f" (95% confidence interval {render_interval(accuracy_bounds)})"
+    return text
 
 
 def render_interval(bounds: "Bounds") -> str:
-    """Return an interval of shares in per cent."""
+    """Return an interval of shares, in per cent."""
     return f"{bounds.low:.2%} to {bounds.high:.2%}"
 
 
 def render_figure(figure: float | None, bounds: "Bounds | None") -> str:
-    """Return a figure with its interval."""
+    """Return a metric with its confidence interval."""
     if figure is None:
         return "-"
     return f"{figure:.4f} ({bounds.low:.4f}-{bounds.high:.4f})" if bounds else f"{figure:.4f}"
 
 
 def _print_point(report: Report, evaluation: EvaluationReport) -> None:
-    """Print how outputs are read, and where that comes from."""
+    """Print the operating point: temperature and thresholds, and how they were fitted."""
     point = evaluation.point
     if point is None:
         return
@@ -96,30 +98,30 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     text = f"temperature {point.temperature:.4g}"
     if fitted.likelihood:
         unscaled_loss, scaled_loss = fitted.likelihood
-        text += f" (log loss {unscaled_loss:.4f} before it, {scaled_loss:.4f} with it)"
+        text += f" (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
     if fitted.likelihood and unscaled_loss == scaled_loss and point.temperature == 1:
-        text = "temperature 1: no other is the likeliest for these images"
+        text = "temperature 1 (no other temperature lowers the log loss)"
     program = f"{evaluation.subject['target']} {evaluation.subject['precision']}"
-    carried_over = "" if fitted.program == program else f", carried over to {program}"
+    applied_to = "" if fitted.program == program else f", applied to {program}"
     report.print_text(
-        f"{text}, fitted to {fitted.images:,} images by {fitted.program}{carried_over}"
+        f"{text}, fitted on {fitted.images:,} images with {fitted.program}{applied_to}"
     )
     if evaluation.log_loss is not None:
-        report.print_text(f"log loss {evaluation.log_loss:.4f} on the images judged by")
+        report.print_text(f"log loss {evaluation.log_loss:.4f} on the held-out images")
     names = evaluation.labels if point.positive is None else (evaluation.labels[point.positive],)
-    # A single decision has one threshold, that of yes.
+    # A single decision has one threshold: that of the positive label.
     names = names[1:] if evaluation.evaluated.images.single else names
     if point.thresholds:
         named_thresholds = zip(names, point.probabilities, strict=True)
-        text = ", ".join(f"`{name}` from {p:.6g} on" for name, p in named_thresholds)
-        report.print_text(f"taken for {text}; chosen for {point.criterion}")
+        text = ", ".join(f"`{name}` at {p:.6g} or more" for name, p in named_thresholds)
+        report.print_text(f"probability thresholds: {text}; criterion: {point.criterion}")
     _print_checks(report, point)
     if evaluation.stored_bundle:
         report.print_text(f"stored in {evaluation.stored_bundle}")
 
 
 def _print_checks(report: Report, point: "OperatingPoint") -> None:
-    """Print what each threshold gives on the images that judge, and what none gives."""
+    """Print the metrics on the held-out images with each threshold, and without it."""
     from tcc.compiler.driver import target_check
 
     if point.judged:
@@ -133,13 +135,13 @@ def print_classes(
     averages: "dict[str, Bounds | None]",
     noun: str = "images",
 ) -> None:
-    """Print classes, averages and the confusion matrix.
+    """Print metrics by class, averages and the confusion matrix.
 
     Args:
-        report: Where results are told.
-        classes: The classes.
-        averages: The intervals of averages by name.
-        noun: What was taken for classes.
+        report: Receives results.
+        classes: The evaluation by class.
+        averages: The confidence intervals of averages, by name.
+        noun: The name of the classified items.
     """
     _print_rates(report, classes)
     _print_bounds(report, classes, averages, noun)
@@ -166,7 +168,7 @@ def _render_rates(rates: "Rates") -> tuple[str, ...]:
 def _print_bounds(
     report: Report, classes: "ClassEvaluation", averages: "dict[str, Bounds | None]", noun: str
 ) -> None:
-    """Print sensitivity, specificity and area of each class, and the averages, with intervals."""
+    """Print sensitivity, specificity and ROC-AUC by class, and averages, with intervals."""
     rows = []
     class_rows = zip(
         classes.labels, classes.scores.classes, classes.areas, classes.class_bounds, strict=True
@@ -177,7 +179,9 @@ def _print_bounds(
             specificity = render_figure(class_scores.specificity if rejected else None, rejected)
             rows.append((label, sensitivity, specificity, render_figure(area, bounds)))
     report.print_text("")
-    report.print_text(f"95% intervals: exact for shares of {noun}, of averages by resampling")
+    report.print_text(
+        f"95% confidence intervals: exact for shares of {noun}, bootstrap for averages"
+    )
     report.print_table(("class", "sensitivity", "specificity", "ROC-AUC"), rows)
     report.print_text("")
     lines = []
@@ -201,7 +205,7 @@ def _print_confusion(report: Report, classes: "ClassEvaluation", noun: str) -> N
     if len(labels) > MAX_MATRIX_CLASSES:
         _print_confused(report, classes, noun)
         return
-    report.print_text("rows: the class; columns: what it was taken for")
+    report.print_text("confusion matrix (rows: true class, columns: predicted class)")
     lines: list[tuple[TableCell, ...]] = [
         (label, *row) for label, row in zip(labels, confusion, strict=True)
     ]
@@ -209,7 +213,7 @@ def _print_confusion(report: Report, classes: "ClassEvaluation", noun: str) -> N
 
 
 def _print_confused(report: Report, classes: "ClassEvaluation", noun: str) -> None:
-    """Print the pairs of classes that are taken for each other most often."""
+    """Print the most frequent confusions: true class and predicted class."""
     labels = classes.labels
     pairs = [
         (count, labels[i], labels[j])
@@ -220,21 +224,22 @@ def _print_confused(report: Report, classes: "ClassEvaluation", noun: str) -> No
     pairs.sort(key=lambda pair: -pair[0])
     if pairs:
         rows = [(truth, predicted, count) for count, truth, predicted in pairs[:MAX_CONFUSED_PAIRS]]
-        report.print_table(("class", "taken for", noun), rows)
+        report.print_text("most frequent confusions")
+        report.print_table(("true class", "predicted class", noun), rows)
 
 
 def print_comparison(
     report: Report, evaluations: Sequence[EvaluationReport], resampling: Resampling
 ) -> dict[str, Any]:
-    """Print a table of networks and one of their pairs; return the document that says it.
+    """Print a table of networks and one of their pairs, and return the JSON document.
 
     Args:
-        report: Where results and warnings are told.
-        evaluations: How each network did.
-        resampling: How many resamples an interval takes, and their seed; none for exact intervals.
+        report: Receives results and warnings.
+        evaluations: The evaluation of each network.
+        resampling: The number of bootstrap resamples per interval, and their seed.
 
     Raises:
-        UserError: They were not judged by the same images (E1266).
+        UserError: The networks were evaluated on different images or classes (E1266).
     """
     from tcc.compiler.reference.confidence_intervals import compute_mcnemar
 
@@ -256,7 +261,7 @@ def print_comparison(
                 ),
             )
         )
-    images = f"{evaluations[0].scores.images:,} images, 95% intervals"
+    images = f"{evaluations[0].scores.images:,} images, 95% confidence intervals"
     report.print_text(images)
     report.print_table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
     pairs = [
@@ -264,9 +269,9 @@ def print_comparison(
         for a, b in combinations(evaluations, 2)
     ]
     report.print_text("")
-    report.print_text("McNemar's test: how likely so large a difference is by chance alone")
+    report.print_text("McNemar's test: p is the probability of so large a difference by chance")
     report.print_table(
-        ("first", "second", "only first right", "only second right", "p"),
+        ("first", "second", "only first correct", "only second correct", "p"),
         [(a.name, b.name, format_cell(t.first_only), format_cell(t.second_only), f"{t.p:.4g}")
          for a, b, t in pairs],
     )  # fmt: skip
@@ -283,14 +288,17 @@ def _check_same(evaluations: Sequence[EvaluationReport]) -> None:
     for evaluation in evaluations[1:]:
         evaluated = evaluation.evaluated.images
         digests = [judged_set.dataset.digest for judged_set in (reference, evaluated)]
-        # McNemar's test counts the images that one is right about and the other is not: they must
-        # be the same ones.
+        # McNemar's test counts images that only one network classifies correctly, so that both
+        # need the same images.
         if len(set(digests)) > 1 or reference.labels != evaluated.labels:
-            message = "networks are compared on the same images of the same classes"
-            names = f"{', '.join(reference.labels[:8])} and {', '.join(evaluated.labels[:8])}"
-            raise fail(
-                "E1266", message, make_file_span(evaluation.name), label=f"classes are {names}"
-            )
+            message = "these networks were evaluated on different images or classes"
+            first, second = (", ".join(s.labels[:8]) for s in (reference, evaluated))
+            label = f"{evaluations[0].name} has classes {first}; this network has {second}"
+            if reference.labels == evaluated.labels:
+                label = f"{evaluations[0].name} was evaluated on {reference.path}"
+            help = "evaluate all networks on the same dataset; their labels must be equal"
+            at = make_file_span(evaluation.name)
+            raise fail("E1266", message, at, label=label, help=help)
 
 
 TIES = "the largest output, of equal ones the first"
@@ -301,12 +309,12 @@ def encode_evaluation(
     accuracy_interval: "Interval | None",
     averages: "dict[str, Bounds | None]",
 ) -> dict[str, Any]:
-    """Return what `--json` prints of a network.
+    """Return the JSON document of a network's evaluation.
 
     Args:
-        evaluation: How a network did.
-        accuracy_interval: The interval of its accuracy, if one was resampled.
-        averages: The intervals of averages by name.
+        evaluation: The network's evaluation.
+        accuracy_interval: The bootstrap interval of the accuracy, if there is one.
+        averages: The confidence intervals of averages, by name.
     """
     scores, inputs = evaluation.scores, evaluation.evaluated.images
     saturation_fields = (
@@ -338,7 +346,7 @@ def encode_evaluation(
 def encode_figures(
     classes: "ClassEvaluation", averages: "dict[str, Bounds | None]"
 ) -> dict[str, Any]:
-    """Return what `--json` prints of classes and their averages."""
+    """Return the JSON document of metrics by class and their averages."""
     scores = classes.scores
     return {
         "macro": asdict(scores.macro),
@@ -381,7 +389,7 @@ def _encode_class(
 
 
 def encode_bounds(interval: "Bounds | None") -> dict[str, float] | None:
-    """Return an interval as a document has it."""
+    """Return an interval as plain data; None stays None."""
     return asdict(interval) if interval else None
 
 
@@ -405,16 +413,16 @@ def _encode_point(evaluation: EvaluationReport) -> dict[str, Any] | None:
 
 
 MAX_LISTED_LAYERS = 20
-"""Layers that the table lists."""
+"""Maximum layers in the table."""
 
 
 def print_counts(report: Report, counts: "Saturation") -> None:
-    """Print the layers with the most saturated values, and which clip more than at calibration."""
+    """Print the layers with the most saturated values, and mark those that clip unusually often."""
     deviating = counts.deviating
     if not report.quiet:
-        report.print_text(f"\nsaturated values, over {_count(counts.images, 'image')}")
+        report.print_text(f"\nsaturated values, on {_count(counts.images, 'image')}")
         report.print_table(
-            ("layer", "share", "worst image", "at calibration", "images above", ""),
+            ("layer", "share", "worst image", "calibration", "images above calibration", ""),
             [_build_row(layer, layer in deviating) for layer in _choose_layers(counts)],
         )
     if deviating:
@@ -422,13 +430,11 @@ def print_counts(report: Report, counts: "Saturation") -> None:
     elif not counts.can_deviate:
         report.warn_text(_explain_no_comparison(counts))
     elif not report.quiet:
-        report.print_text(
-            "no layer clips more than chance explains beside the calibration's images"
-        )
+        report.print_text("no layer clips significantly more values than on the calibration images")
     if not report.quiet:
         report.print_text(
-            "These are counts. Images of another kind may clip no more, so that counts do not show"
-            " how accurate the network is on these images."
+            "These counts do not show how accurate the network is: images of another kind can clip"
+            " as little as the calibration images."
         )
 
 
@@ -436,26 +442,26 @@ def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturati
     worst = deviating[0]
     assert worst.usual is not None
     return (
-        f"more values clip than on the calibration's images, in {len(deviating)} of"
-        f" {_count(len(counts.compared), 'layer')}: in {worst.above:,} of"
-        f" {_count(counts.images, 'image')} `{worst.name}` has a larger share of saturated values"
-        f" than in each of the calibration's {_count(worst.usual.images, 'image')}. To find out"
-        " what this costs, evaluate labelled images like these; to widen the ranges, calibrate"
-        " again with such images among the others"
+        f"in {len(deviating)} of {_count(len(counts.compared), 'layer')}, more values clip than on"
+        f" the calibration images. On {worst.above:,} of {_count(counts.images, 'image')},"
+        f" `{worst.name}` saturates more than on any of the"
+        f" {_count(worst.usual.images, 'calibration image')}. To measure the accuracy drop,"
+        " evaluate labelled images of this kind. To widen the ranges, add such images to the"
+        " calibration images and calibrate again"
     )
 
 
 def _explain_no_comparison(counts: "Saturation") -> str:
     if not counts.compared:
         return (
-            "these counts are not compared with the calibration's: its file does not say them image"
-            " by image. Calibrate again to record them"
+            "saturated values are not compared with the calibration images: the calibration file"
+            " has no counts per image. Calibrate again to record them"
         )
     reference = max(layer.usual.images for layer in counts.compared if layer.usual)
     return (
-        f"these counts are not compared with the calibration's: {_count(counts.images, 'image')}"
-        f" beside {reference:,} of the calibration are too few for {len(counts.compared):,} layers."
-        " Give more images"
+        "saturated values are not compared with the calibration images:"
+        f" {_count(counts.images, 'image')} and {_count(reference, 'calibration image')} are too"
+        f" few for {_count(len(counts.compared), 'layer')}. Give more images"
     )
 
 
@@ -464,10 +470,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def print_counted(report: Report, saturation: "SaturationReport") -> dict[str, Any]:
-    """Print the counts, and return the document of them."""
+    """Print the counts of saturated values, and return their JSON document."""
     refusal = saturation.refusal
     label = f" ({refusal.label})" if refusal.label else ""
-    report.warn_text(f"accuracy is not measured on {saturation.path}: {refusal.message}{label}")
+    report.warn_text(f"accuracy on {saturation.path} is not measured: {refusal.message}{label}")
     print_counts(report, saturation.counts)
     images = {
         "path": str(saturation.path),
@@ -479,7 +485,7 @@ def print_counted(report: Report, saturation: "SaturationReport") -> dict[str, A
 
 
 def encode_saturation(counts: "Saturation") -> dict[str, Any]:
-    """Return what `--json` prints of it."""
+    """Return the JSON document of the counts."""
     compared = counts.compared
     layers = [
         {
@@ -505,7 +511,7 @@ def encode_saturation(counts: "Saturation") -> dict[str, Any]:
 def _choose_layers(counts: "Saturation") -> "list[LayerSaturation]":
     layers = [layer for layer in counts.layers if layer.mean]
     deviating = {layer.name for layer in counts.deviating}
-    # Those that deviate first, whatever their share.
+    # Layers that clip unusually often come first, whatever their share.
     return sorted(layers, key=lambda layer: (layer.name not in deviating, -layer.mean))[
         :MAX_LISTED_LAYERS
     ]

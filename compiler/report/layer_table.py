@@ -1,4 +1,4 @@
-"""The layers of a network as a tree of blocks: what each costs, and what it reads."""
+"""Layer table of a network as a tree of blocks, with costs and inputs."""
 
 import shutil
 import sys
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 COLUMNS = ("layer", "op", "inputs", "output", "params", "MACs", "bytes")
 DEFAULT_LINES = 40
-"""Lines of a screen where there is none."""
+"""Screen lines assumed without a terminal."""
 RESERVED_LINES = 8
-"""Lines of a screen that are for what stands around the layers."""
+"""Screen lines for the text above and below the table."""
 MAX_NAMED_INPUTS = 3
-"""Inputs that are named; others are counted."""
+"""Inputs shown by name; the others are counted."""
 Path = tuple[str, ...]
 
 
 @dataclass
 class BlockPart:
-    """A block with its parts, or a layer with its row."""
+    """A block with its parts, or a layer with its cost."""
 
     path: Path = ()
     row: "NodeCost | None" = None
     parts: dict[str, "BlockPart"] = field(default_factory=dict)
 
     def iterate_rows(self) -> Iterator["NodeCost"]:
-        """Yield the rows of all layers, in order."""
+        """Yield the costs of all layers, in order."""
         if self.row:
             yield self.row
         for part in self.parts.values():
@@ -38,19 +38,19 @@ class BlockPart:
 
     @property
     def inner(self) -> "BlockPart":
-        """The block that it is, where it holds nothing but one block."""
+        """The innermost block in a chain of blocks with a single part; otherwise this block."""
         (sole_part, *other_parts) = self.parts.values() or (self,)
         return sole_part.inner if sole_part.parts and not other_parts and not self.row else self
 
     @property
     def depth(self) -> int:
-        """How many levels of parts there are."""
+        """The number of nesting levels."""
         return max((1 + part.inner.depth for part in self.parts.values()), default=0)
 
 
 @dataclass(frozen=True)
 class TableLine:
-    """A part as it is shown: how deep, in which block, and whether its own parts are not."""
+    """A line of the table: a part, its indentation, its block, and whether it is folded."""
 
     part: BlockPart
     level: int
@@ -58,7 +58,7 @@ class TableLine:
     folded: bool
 
     def build_cells(self, layers: frozenset[str]) -> tuple[TableCell, ...]:
-        """Return the line of the table; `layers` are the names of all layers."""
+        """Return the cells of the line. `layers` are the names of all layers."""
         rows, part = tuple(self.part.iterate_rows()), self.part
         inputs = self.list_inputs(rows, layers)
         extra_text = f" +{len(inputs) - MAX_NAMED_INPUTS}" if len(inputs) > MAX_NAMED_INPUTS else ""
@@ -74,7 +74,7 @@ class TableLine:
         )
 
     def list_inputs(self, rows: Sequence["NodeCost"], layers: frozenset[str]) -> list[str]:
-        """Return what it reads from outside, by names as its block sees them."""
+        """Return the inputs from outside this part, by names relative to its block."""
         inside = {row.path for row in rows}
         outside_names = [name for row in rows for name in row.inputs if name not in inside]
         relative_names = (
@@ -85,7 +85,7 @@ class TableLine:
 
 
 def build_tree(rows: Sequence["NodeCost"]) -> BlockPart:
-    """Return the block that holds all layers."""
+    """Return the root block of all layers."""
     root = BlockPart()
     for row in rows:
         part = root
@@ -96,7 +96,7 @@ def build_tree(rows: Sequence["NodeCost"]) -> BlockPart:
 
 
 def iterate_blocks(root: BlockPart) -> Iterator[BlockPart]:
-    """Yield every block, each before its own."""
+    """Yield every block, in preorder."""
     for part in root.parts.values():
         if part.parts:
             yield part
@@ -104,15 +104,15 @@ def iterate_blocks(root: BlockPart) -> Iterator[BlockPart]:
 
 
 def render_layers(root: BlockPart, depth: int | None, *, all_layers: bool) -> list[str]:
-    """Return the table of layers: blocks down to a depth, or every layer.
+    """Return the layer table: blocks down to a depth, or every layer.
 
-    Unless told, blocks are folded so that the table fits a screen; where that is not enough, its
-    middle is left out. A last line says so.
+    By default, blocks are folded so that the table fits the screen. If that is not enough, the
+    middle is omitted. The last line then names the options that show more.
 
     Args:
-        root: The network's blocks, each with those in it.
-        depth: How deep blocks are opened; None for as deep as fits.
-        all_layers: Whether all layers are shown.
+        root: The root block.
+        depth: The depth to which blocks are opened; None for the largest that fits.
+        all_layers: Whether to show all layers.
 
     Returns:
         The lines of the table.
@@ -125,11 +125,11 @@ def render_layers(root: BlockPart, depth: int | None, *, all_layers: bool) -> li
     if not is_explicit and len(body) > screen_lines:
         hidden_lines = len(body) - 2 * (screen_lines // 2)
         note = f"... {hidden_lines} more ..."
-        # Input and head are what one looks for; the middle of a deep network is more of the same.
+        # Readers look for the input and the head; the middle of a deep network repeats.
         body = [*body[: screen_lines // 2], note, *body[len(body) - screen_lines // 2 :]]
     elif not any(line.folded for line in table_lines):
         return [head, *body]
-    return [head, *body, "(--depth N opens more blocks, --layers all)"]
+    return [head, *body, "(--depth N opens more blocks, --layers all shows every layer)"]
 
 
 def _iterate_lines(part: BlockPart, depth: int, level: int = 0) -> Iterator[TableLine]:
@@ -142,7 +142,7 @@ def _iterate_lines(part: BlockPart, depth: int, level: int = 0) -> Iterator[Tabl
 
 
 def _find_fitting_depth(root: BlockPart) -> int:
-    """Return the largest depth at which the table fits a screen."""
+    """Return the largest depth at which the table fits the screen."""
     screen_lines = _count_screen_lines()
     return next(
         (d for d in range(root.depth, 0, -1) if len(list(_iterate_lines(root, d))) <= screen_lines),
@@ -151,7 +151,7 @@ def _find_fitting_depth(root: BlockPart) -> int:
 
 
 def _count_screen_lines() -> int:
-    """Return how many layers fit a screen."""
+    """Return the number of table lines that fit the screen."""
     is_terminal = bool(sys.stdout and sys.stdout.isatty())
     return max(
         (shutil.get_terminal_size().lines if is_terminal else DEFAULT_LINES) - RESERVED_LINES, 2
@@ -159,7 +159,7 @@ def _count_screen_lines() -> int:
 
 
 def _fit_table(columns: list[str], rows: Sequence[tuple[TableCell, ...]]) -> list[str]:
-    """Return a table that fits the terminal, if need be without inputs, bytes, outer names."""
+    """Return a table that fits the terminal. Drops inputs, bytes and outer names as needed."""
     lines = format_table(columns, rows)
     for unneeded in ("inputs", "bytes"):
         if fits_terminal(lines):
@@ -182,7 +182,7 @@ def _trim_name(row: tuple[TableCell, ...]) -> tuple[TableCell, ...]:
 
 
 def _make_relative_name(name: str, block_path: Path) -> str:
-    """Return what a layer is called in a block: the part that holds it; `../` leads out of one."""
+    """Return a layer's name relative to a block; `../` stands for the parent block."""
     path, common_depth = tuple(name.split("/")), 0
     while (
         common_depth < min(len(block_path), len(path) - 1)

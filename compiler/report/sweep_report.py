@@ -1,4 +1,4 @@
-"""What a sweep came to: a table of its trainings, the mean over seeds, and a picture."""
+"""Results of a sweep: a table of its runs, means over seeds, and a bar chart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ JSON_FILE, FIGURE_FILE = "sweep.json", "sweep.svg"
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One setting of a sweep: means over its seeds, and the deviation of the validation score."""
+    """One setting of a sweep: mean accuracies over seeds, and the deviation for validation."""
 
     parameters: Mapping[str, str]
     seeds: int
@@ -28,14 +28,14 @@ class SweepRow:
 
     @property
     def name(self) -> str:
-        """What is chosen, in words."""
+        """The varied parameters with their values."""
         return (
-            ", ".join(f"{key} {setting}" for key, setting in self.parameters.items()) or "as it is"
+            ", ".join(f"{key} {setting}" for key, setting in self.parameters.items()) or "defaults"
         )
 
 
 def build_rows(trials: Sequence[Trial], outcomes: Sequence[TrialOutcome]) -> list[SweepRow]:
-    """Return the settings, those that did best on the validation images first."""
+    """Return a row for each setting, best validation accuracy first."""
     groups: dict[tuple[tuple[str, str], ...], list[TrialOutcome]] = {}
     for trial, outcome in zip(trials, outcomes, strict=True):
         key = tuple((k, v) for k, v in trial.varied_settings.items() if k != "seed")
@@ -68,13 +68,13 @@ def write_sweep(
     outcomes: Sequence[TrialOutcome],
     sweep_rows: Sequence[SweepRow],
 ) -> Mapping[str, Any]:
-    """Write the table as JSON, and its picture; return what the JSON says.
+    """Write the table as JSON, and its bar chart; return the JSON document.
 
     Args:
-        folder: Where the files go.
-        trials: The trainings.
-        outcomes: What became of each of them, in the same order.
-        sweep_rows: The rows that `build_rows` makes of these.
+        folder: The output folder.
+        trials: The training runs.
+        outcomes: The outcome of each run, in the same order.
+        sweep_rows: The rows from `build_rows`.
 
     Raises:
         UserError: A file cannot be written.

@@ -1,4 +1,4 @@
-"""What a maker's tool said of a package, and the command that asks it, as a person reads them."""
+"""Report of a vendor toolchain's log, and the command that compiles a package."""
 
 import shlex
 from pathlib import Path
@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.target import ToolReport
 
 MAX_LISTED = 10
-"""Layers that are listed."""
+"""Maximum layers listed."""
 
 
 def print_tool(
     report: Report, folder: Path, tool_check: "ToolCheck | None", uncompiled: str
 ) -> None:
-    """Say what was found when a package was compiled, or how to have it compiled elsewhere.
+    """Print the results of compiling a package, or how to compile it elsewhere.
 
     Args:
-        report: Where results and warnings are told.
+        report: Receives results and warnings.
         folder: The bundle.
-        tool_check: What the tool gave; None where none compiled the package.
-        uncompiled: Why not.
+        tool_check: The toolchain's results; None if the package was not compiled.
+        uncompiled: Why it was not compiled.
     """
     if tool_check is None:
-        report.print_text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
-        # A line to be copied: paths may have blanks.
+        report.print_text(
+            f"  not compiled: {uncompiled}. To compile it, run this where docker has the"
+            " toolchain's image:"
+        )
+        # The user copies this line; paths may contain spaces.
         report.print_text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
         return
     report.print_text(f"  compiled by {describe_tool(tool_check.report)}")
@@ -36,38 +39,41 @@ def print_tool(
 
 
 def describe_tool(tool_report: "ToolReport") -> str:
-    """Return the tool and its version."""
+    """Return the toolchain's name and version."""
     return f"{tool_report.tool} {tool_report.version}".rstrip()
 
 
 def warn_about_tool(report: Report, folder: Path, tool_check: "ToolCheck") -> None:
-    """Warn of what does not run on the NPU, what was not done, and outputs below the threshold.
+    """Warn of an incomplete log, parts that run on the CPU, and outputs below the threshold.
 
     Args:
-        report: Where results and warnings are told.
+        report: Receives results and warnings.
         folder: The bundle.
-        tool_check: What the tool gave.
+        tool_check: The toolchain's results.
     """
     tool_report = tool_check.report
     if tool_report.stopped:
-        report.warn_text(f"{folder}: the log ends at `{tool_report.stopped}`: not all was done")
+        report.warn_text(
+            f"{folder}: the log ends at command `{tool_report.stopped}`: compilation is incomplete"
+        )
     if tool_check.missing_goldens:
         goldens = ", ".join(tool_check.missing_goldens)
-        report.warn_text(f"{folder}: no outputs for golden {goldens} lie beside the log")
+        report.warn_text(f"{folder}: the log's folder has no outputs for golden {goldens}")
     if tool_report.on_cpu:
         parts_text = ", ".join(tool_report.on_cpu[:MAX_LISTED])
-        report.warn_text(
-            f"{folder}: the NPU did not take {parts_text}: this runs on the processor, slowly"
-        )
+        report.warn_text(f"{folder}: {parts_text}: runs on the CPU instead of the NPU, slowly")
     if not tool_report.parts:
-        report.print_detail("the log does not say what runs on the NPU and what on the processor")
+        report.print_detail("the log does not list which parts run on the NPU and on the CPU")
     for output in tool_report.low_outputs:
-        text = f"the cosine of `{output.name}` is {output.cosine:.4f}, below {MIN_COSINE}"
+        text = (
+            f"the cosine of output `{output.name}` is {output.cosine:.4f}, below the minimum"
+            f" {MIN_COSINE}"
+        )
         report.warn_text(f"{folder}: {text}")
 
 
 def print_layers(report: Report, tool_report: "ToolReport") -> None:
-    """List the layers of the least cosine, or all of them to those who want more."""
+    """Print the layers with the lowest cosine; all layers if verbose."""
     sorted_layers = sorted(tool_report.layers, key=lambda cosine_row: cosine_row.cosine)
     shown_layers = sorted_layers if report.verbose else sorted_layers[:MAX_LISTED]
     report.print_text("")
@@ -81,12 +87,12 @@ def print_layers(report: Report, tool_report: "ToolReport") -> None:
 
 
 def print_check(report: Report, folder: Path, tool_check: "ToolCheck") -> None:
-    """Say what a log and the outputs beside it tell of a package.
+    """Print the results in a toolchain's log and in the outputs in its folder.
 
     Args:
-        report: Where results and warnings are told.
+        report: Receives results and warnings.
         folder: The bundle.
-        tool_check: What the tool gave.
+        tool_check: The toolchain's results.
     """
     warn_about_tool(report, folder, tool_check)
     rows = [
@@ -107,15 +113,17 @@ def print_check(report: Report, folder: Path, tool_check: "ToolCheck") -> None:
         report.print_table(("golden", "output", "cosine", "same class", ""), rows)
     elif not tool_check.missing_goldens:
         report.print_text(
-            "no outputs for the goldens lie beside the log: only its own words are known"
+            "the log's folder has no outputs for the goldens: only the log itself was checked"
         )
     print_layers(report, tool_check.report)
 
 
 def describe_failure(folder: Path, tool_check: "ToolCheck") -> str:
-    """Return the error of what does not hold."""
+    """Return the error message of a failed check."""
     if tool_check.report.stopped:
-        return f"error: {folder}: the tool did not end well: see the end of {tool_check.log}"
+        return f"error: {folder}: the toolchain failed: see the end of {tool_check.log}"
     if tool_check.missing_goldens:
-        return f"error: {folder}: the tool gave no outputs for goldens: see {tool_check.log}"
-    return f"error: {folder}: the NPU does not give its goldens"
+        return (
+            f"error: {folder}: the toolchain gave no outputs for some goldens: see {tool_check.log}"
+        )
+    return f"error: {folder}: the NPU's outputs do not match the golden outputs"

@@ -1,4 +1,4 @@
-"""What `tcc train` says of a training at its end."""
+"""The report of `tcc train` at the end of a run."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def print_training(report: Report, folder: Path, training: "TrainingReport") -> None:
-    """Say what a training came to.
+    """Print the results of a training run.
 
     Args:
-        report: Where it is told.
-        folder: The run's.
-        training: What the run says of itself.
+        report: Receives results and warnings.
+        folder: The run's folder.
+        training: The run's report.
     """
     from tcc.compiler.train import run_folder
 
@@ -24,10 +24,12 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
     if report.quiet:
         return
     if not training.finished:
-        report.warn_text(f"the time was over after {training.epochs} epochs; --resume goes on")
+        report.warn_text(
+            f"the time limit was reached after {training.epochs} epochs; continue with --resume"
+        )
     scales = folder / run_folder.CALIBRATION
-    # A training as integers is judged by them after each epoch, and at its end in floats.
-    integers, floats = (", as integers", ", in floats") if scales.exists() else ("", "")
+    # Quantization-aware training validates the int8 model after each epoch, and tests fp32 last.
+    integers, floats = (", int8", ", fp32") if scales.exists() else ("", "")
     if training.val:
         validation = training.val
         report.print_text(
@@ -37,26 +39,27 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
     if training.test:
         test, interval = training.test, training.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" (95% interval {interval.low:.2%} to {interval.high:.2%}){floats}"
+        text += f" (95% confidence interval {interval.low:.2%} to {interval.high:.2%}){floats}"
         report.print_text(text)
         for line in _describe_outputs(test.outputs):
             report.print_text(f"    {line}")
     if integers:
-        report.print_text(f"  build the integers with --calibration {scales}")
+        report.print_text(f"  to build the int8 model, give --calibration {scales}")
 
 
 def _describe_outputs(scores_by_output: "Mapping[str, OutputScores]") -> Iterator[str]:
-    """Yield how each of several outputs, and each decision, does on the test images."""
+    """Yield the test results of each output, if there are several, and of each decision."""
     for name, output_scores in scores_by_output.items():
         if len(scores_by_output) > 1:
-            yield f"{name}: {output_scores.correct:,} right, {output_scores.accuracy:.2%}"
+            yield f"{name}: {output_scores.correct:,} correct, {output_scores.accuracy:.2%}"
         for label, decision in output_scores.decisions.items():
-            yes = f"{decision.true_positives:,} of {decision.positives:,} where it holds"
-            yield f"{label}: {yes}, {decision.true_negatives:,} of {decision.negatives:,} where not"
+            yes = f"{decision.true_positives:,} of {decision.positives:,} positives correct"
+            no = f"{decision.true_negatives:,} of {decision.negatives:,} negatives correct"
+            yield f"{label}: {yes}, {no}"
 
 
 def encode_training(folder: Path, training: "TrainingReport", stages: Stages) -> dict[str, Any]:
-    """Return what `--json` prints of a training."""
+    """Return the JSON document of a training run."""
     from tcc.compiler.support import json_records
 
     return {"path": str(folder), **json_records.encode(training), "seconds": stages.seconds}

@@ -1,4 +1,4 @@
-"""What `tcc verify` reports of each bundle: goldens, pairs, layers, constants and libraries."""
+"""The report of `tcc verify`: goldens, pairs of bundles, layers, constants and libraries."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def print_bundles(
     report: Report, verified_bundles: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]"
 ) -> None:
-    """Print how each golden agrees, each pair of bundles, and each layer that is known."""
+    """Print the agreement of goldens, of pairs of bundles, and of layers."""
     rows = [
         (
             _describe_subject(verified),
@@ -37,12 +37,16 @@ def print_bundles(
         for verified in verified_bundles
         for agreement in verified.agreement
     ]
-    columns = ("bundle", "golden", "output", "differ", "by", "relative", "allowed", "")
+    columns = (
+        "bundle", "golden", "output", "differ", "max. difference", "relative", "tolerance", "",
+    )  # fmt: skip
     if rows:
         report.print_table(columns, rows)
     if pairs:
         report.print_text("")
-        columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
+        columns = (
+            "bundle", "and", "output", "differ", "max. difference", "cosine", "same class", "",
+        )  # fmt: skip
         report.print_table(columns, [_build_row(pair) for pair in pairs])
     for verified in verified_bundles:
         _warn_of_equal_goldens(report, verified)
@@ -55,24 +59,26 @@ def print_bundles(
             report.warn_text(_describe_unverified(verified))
         if verified.tool:
             folder, by = verified.bundle.folder, tool_report.describe_tool(verified.tool.report)
-            report.print_text(f"{folder}: {by}, by {verified.tool.log}")
+            report.print_text(f"{folder}: compiled by {by}, from the log {verified.tool.log}")
             tool_report.print_check(report, folder, verified.tool)
         if verified.missing:
             tool = verified.missing
             print_problem(
-                f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
+                f"error: {tool.name} is needed to {tool.needed_for}, and is not installed\n"
                 f"  --> {verified.bundle.folder}\n   = help: install it: {tool.install}"
             )
 
 
 def _warn_of_equal_goldens(report: Report, verified: "VerifiedBundle") -> None:
     for output in verified.replayed.constant_outputs if verified.replayed else ():
-        folder, message = verified.bundle.folder, f"all goldens have the same `{output}`"
-        report.warn_text(f"{folder}: {message}: they do not show whether it depends on the image")
+        folder, message = verified.bundle.folder, f"all goldens have the same output `{output}`"
+        report.warn_text(
+            f"{folder}: {message}. They cannot show whether the output depends on the image"
+        )
 
 
 def _describe_subject(verified: "VerifiedBundle") -> str:
-    """Return what ran: the bundle's artifact, or a file of a package."""
+    """Return what was run: the bundle's artifact, or a file of a package."""
     folder = str(verified.bundle.folder)
     return f"{folder}: {verified.simulated_file}" if verified.simulated_file else folder
 
@@ -80,11 +86,12 @@ def _describe_subject(verified: "VerifiedBundle") -> str:
 def _describe_unverified(verified: "VerifiedBundle") -> str:
     folder = verified.bundle.folder
     hint = (
-        f"run `sh {verified.bundle.model}/build.sh` where docker is, and give its log with --logs"
+        f"run `sh {verified.bundle.model}/build.sh` on a machine with docker, then give its log"
+        " with --logs"
     )
     file = verified.simulated_file
-    ran = f"{file} ran in ONNX Runtime" if file else "nothing here runs it"
-    return f"{folder}: {ran}; what the NPU gives is not verified: {hint}"
+    ran = f"{file} ran in ONNX Runtime" if file else "no runtime here can run it"
+    return f"{folder}: {ran}. The NPU's outputs are not verified: {hint}"
 
 
 def _build_row(pair: "OutputPair") -> tuple[str, ...]:
@@ -92,7 +99,7 @@ def _build_row(pair: "OutputPair") -> tuple[str, ...]:
     same_class = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
     verdict = "" if pair.holds else "DISAGREES"
     if pair.inputs and not pair.differing:
-        verdict = "to the bit"
+        verdict = "bit-exact"
     return (
         pair.first,
         pair.second,
@@ -108,7 +115,7 @@ def _build_row(pair: "OutputPair") -> tuple[str, ...]:
 def _describe_verdict(agreement: "Agreement") -> str:
     if not agreement.holds:
         return "DISAGREES"
-    return "agrees" if agreement.differing else "to the bit"
+    return "agrees" if agreement.differing else "bit-exact"
 
 
 def encode_verification(
@@ -117,7 +124,7 @@ def encode_verification(
     unlike: Sequence[tuple[str, str, str]],
     code: int,
 ) -> dict[str, Any]:
-    """Return all of it as plain data."""
+    """Return the results of all bundles as plain data."""
     from tcc.compiler.support import json_records
 
     documents = []
@@ -151,7 +158,7 @@ def encode_verification(
 
 
 def _print_checks(report: Report, verified: "VerifiedBundle") -> None:
-    """Print how a bundle's layers agree with what is known of them, and which was written."""
+    """Print the agreement of a bundle's layers, and the reproducer that was written."""
     folder = str(verified.bundle.folder)
     if verified.program:
         _print_program(report, folder, verified.program)
@@ -162,17 +169,17 @@ def _print_checks(report: Report, verified: "VerifiedBundle") -> None:
 
 
 def _print_program(report: Report, folder: str, check: "ProgramCheck") -> None:
-    """Print how the goldens and the layers of a bundle agree with its integer program."""
+    """Print the agreement of a bundle's goldens and layers with its int8 program."""
     wrong = [compared for compared in check.goldens if not compared.holds]
     for compared in wrong:
-        text = f"{compared.differing:,} of {compared.values:,} of output `{compared.output}`"
-        report.print_text(f"{folder}: golden {compared.golden}: {text} are not the reference's")
+        text = f"{compared.differing:,} of {compared.values:,} values of output `{compared.output}`"
+        report.print_text(f"{folder}: golden {compared.golden}: {text} differ from the reference")
     if check.layers is None:
-        report.print_text(f"{folder}: nothing here looks into its layers")
+        report.print_text(f"{folder}: layers not compared: their values are not available here")
         return
     differing = [layer for layer in check.layers if layer.differing]
     value_count = sum(layer.values for layer in check.layers)
-    summary = f"{len(check.layers)} layers, {value_count:,} levels beside the reference"
+    summary = f"{len(check.layers)} layers, {value_count:,} values compared with the reference"
     off = f"{sum(layer.differing for layer in differing):,} differ in {len(differing)} layers"
     report.print_text(f"{folder}: {summary}: {off if differing else '0 differ'}")
     shown_layers = check.layers if report.verbose else differing
@@ -183,29 +190,29 @@ def _print_program(report: Report, folder: str, check: "ProgramCheck") -> None:
             compared.largest,
             "DIFFERS"
             if not compared.holds
-            else "after floats"
+            else "after a float layer"
             if compared.differing
-            else "to the bit",
+            else "bit-exact",
         )
         for compared in shown_layers
     ]
     if rows:
-        report.print_table(("  layer", "differ", "steps", ""), rows)
+        report.print_table(("  layer", "differ", "max. steps", ""), rows)
 
 
 def _print_floats(report: Report, folder: str, check: "FloatCheck") -> None:
-    """Print how the layers of a bundle of float32 agree with its network."""
+    """Print the agreement of an fp32 bundle's layers with its network."""
     if check.layers is None:
-        report.print_text(f"{folder}: nothing here looks into its layers")
+        report.print_text(f"{folder}: layers not compared: their values are not available here")
         return
     wrong = [layer for layer in check.layers if not layer.holds]
     value_count = sum(layer.values for layer in check.layers)
     max_difference = max((layer.difference for layer in check.layers), default=0.0)
-    summary = f"{len(check.layers)} layers, {value_count:,} floats beside the reference"
+    summary = f"{len(check.layers)} layers, {value_count:,} values compared with the reference"
     off = (
-        f"{len(wrong)} layers are off"
+        f"{len(wrong)} layers differ"
         if wrong
-        else f"within {max_difference:.1e} of a layer's largest"
+        else f"relative difference at most {max_difference:.1e}"
     )
     report.print_text(f"{folder}: {summary}: {off}")
     rows = [
@@ -214,11 +221,11 @@ def _print_floats(report: Report, folder: str, check: "FloatCheck") -> None:
         for float_layer in (check.layers if report.verbose else wrong)
     ]  # fmt: skip
     if rows:
-        report.print_table(("  layer", "by", "relative", ""), rows)
+        report.print_table(("  layer", "max. difference", "relative", ""), rows)
 
 
 def _encode_floats(check: "FloatCheck") -> dict[str, Any]:
-    """Return it as plain data; a difference that is no number is null."""
+    """Return the check as plain data; a difference that is not finite is null."""
     layers = None if check.layers is None else [
         {
             "name": float_layer.name,
@@ -234,16 +241,16 @@ def _encode_floats(check: "FloatCheck") -> dict[str, Any]:
 
 
 def _print_reproducer(report: Report, reproducer: "Reproducer") -> None:
-    """Print where the layer was written to, and how to run it."""
-    report.print_text(f"layer `{reproducer.layer}` by itself: {reproducer.folder}")
+    """Print the folder of a layer's reproducer, and how to run it."""
+    report.print_text(f"reproducer of layer `{reproducer.layer}`: {reproducer.folder}")
     if reproducer.command:
-        report.print_text(f"  to run it on both runtimes:\n  {reproducer.command}")
+        report.print_text(f"  run it on both runtimes with:\n  {reproducer.command}")
     else:
-        report.print_text("  it has no form in the spec language: its bytes are there, and no spec")
+        report.print_text("  it has no spec: the spec language cannot express this layer")
 
 
 def _encode_program(check: "ProgramCheck") -> dict[str, Any]:
-    """Return it as plain data."""
+    """Return the check as plain data."""
     wrong = check.wrong_layer
     return {
         "goldens": [agreement.to_json() for agreement in check.goldens],
@@ -265,21 +272,21 @@ def _encode_reproducer(reproducer: "Reproducer | None") -> dict[str, Any] | None
 
 
 MAX_PRINTED = 10
-"""Differences of one file that are printed."""
+"""Maximum differences printed per file."""
 
 
 def _print_constants(report: Report, verified: "VerifiedBundle") -> None:
-    """Print how the constants of each file compare, or that nothing was compared."""
+    """Print the comparison of each file's constants with the network's."""
     folder = verified.bundle.folder
     if verified.constants is None:
         if verified.replayed:
-            hint = "--spec SPEC (and --weights FILE) compares them"
-            report.print_text(f"{folder}: its weights and scales were not compared: {hint}")
+            hint = "to compare them, give --spec SPEC (and --weights FILE)"
+            report.print_text(f"{folder}: weights and scales not compared: {hint}")
         return
     for check in verified.constants:
         if check.uncompared:
             reason = check.uncompared
-            report.warn_text(f"{folder}: {check.file} was not compared with the network: {reason}")
+            report.warn_text(f"{folder}: {check.file} not compared with the network: {reason}")
             continue
         for difference in check.differences[:MAX_PRINTED]:
             report.print_text(f"{folder}: {check.file}: {difference}")
@@ -288,20 +295,20 @@ def _print_constants(report: Report, verified: "VerifiedBundle") -> None:
             report.print_text(f"{folder}: {check.file}: {remaining:,} more tensors differ")
         if check.holds:
             amounts = f"{check.tensors:,} constant tensors, {check.values:,} values"
-            report.print_text(f"{folder}: {check.file}: {amounts}: all are the network's")
+            report.print_text(f"{folder}: {check.file}: {amounts}: all equal the network's")
 
 
 def describe_constant_fault(checks: "Iterable[ConstantCheck]") -> str:
-    """Return what is wrong with the first file that is; nothing where none is."""
+    """Return the first wrong file and its fault; an empty string if all files are correct."""
     for check in checks:
         if not check.holds:
             reason = str(check.differences[0]) if check.differences else check.problem
-            return f"{check.file} is not what the network gives: {reason}"
+            return f"{check.file} differs from the network: {reason}"
     return ""
 
 
 def _encode_constants(checks: "Iterable[ConstantCheck] | None") -> list[dict[str, Any]] | None:
-    """Return it as plain data; null where nothing was compared."""
+    """Return the checks as plain data; null if nothing was compared."""
     if checks is None:
         return None
     return [
@@ -310,19 +317,19 @@ def _encode_constants(checks: "Iterable[ConstantCheck] | None") -> list[dict[str
 
 
 def _print_libraries(report: Report, folder: str, libraries: "Iterable[LibraryCheck]") -> None:
-    """Print a line for each library; a library that was not verified is a warning."""
+    """Print a line for each library, and a warning for each that was not verified."""
     for library in libraries:
         if library.unverified:
-            report.warn_text(f"{folder}: {library.file} was not verified: {library.unverified}")
+            report.warn_text(f"{folder}: {library.file} not verified: {library.unverified}")
         else:
             report.print_text(f"{folder}: {library.file}: {_describe_library(library)}")
 
 
 def describe_library_fault(libraries: "Iterable[LibraryCheck]") -> str:
-    """Return what is wrong with the first library that is; nothing where none is."""
+    """Return the first wrong library and its fault; an empty string if all are correct."""
     for library in libraries:
         if not library.holds:
-            return f"{library.file} is not what its goldens are of: {_describe_library(library)}"
+            return f"{library.file} does not match its goldens: {_describe_library(library)}"
     return ""
 
 
@@ -345,7 +352,7 @@ def _describe_library(library: "LibraryCheck") -> str:
         if not agreement.holds:
             amounts = f"{agreement.differing:,} of {agreement.values:,} values"
             output = f"output `{agreement.output}` of golden {agreement.golden}"
-            return f"a program that uses it differs in {amounts} of {output}"
+            return f"a test program linked with it differs in {amounts} of {output}"
     goldens = len({agreement.golden for agreement in library.agreement})
-    bits = "" if any(agreement.differing for agreement in library.agreement) else ", to the bit"
-    return f"a program that uses it gives the {goldens} goldens{bits}"
+    bits = "" if any(agreement.differing for agreement in library.agreement) else ", bit-exact"
+    return f"a test program linked with it matches the {goldens} goldens{bits}"

@@ -1,1 +1,1 @@
-"""What every room uses, and what knows nothing of networks: files, diagnostics, documents."""
+"""Helpers for all packages that do not depend on networks: files, diagnostics, documents."""

@@ -1,10 +1,10 @@
-"""Files and folders written whole: whatever happens, the old or the new is there, never a part.
+"""Write files and folders atomically: the old or the new content is there, never a part.
 
-A new file or folder grows beside its target as `.<name>.tcc-new-<hex>`, claimed by its writer (see
-`create_locked`), is synced to the disk and renamed into place. A folder that is replaced waits as
-`.<name>.tcc-old-<hex>` for the moment between two renames; should the process die in that moment,
-the next one that writes or reads the target puts it back. Whoever swaps a folder, or has to know
-whether it is there, holds the lock of the folder around it, so that nobody sees that moment.
+A new file or folder is written next to its target as `.<name>.tcc-new-<hex>`, locked by its writer
+(see `create_locked`), synced to the disk and renamed into place. A folder that is replaced is
+renamed to `.<name>.tcc-old-<hex>` between two renames. If the process is killed between them, the
+next process that writes or reads the target restores it. Both swapping a folder and checking
+whether it exists happen under the lock of its parent folder, so no process sees the gap.
 """
 
 import errno
@@ -22,18 +22,18 @@ from pathlib import Path
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 
 ReplacementPolicy = Callable[[Path], str | None]
-"""Says why an existing path may not be replaced; None lets it be."""
+"""Return the reason why an existing path may not be replaced; None if it may be."""
 
 LOCK_TIMEOUT = 30.0
-"""Seconds to wait for another process that is replacing a folder beside ours."""
+"""Seconds to wait for another process that is replacing a folder in the same parent."""
 
 _DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MACHINE_ERRORS = _DISK_FULL_ERRORS | {errno.EIO, errno.EMFILE, errno.ENFILE}
-STAGED_NAME = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")  # what is being written, or was left
+STAGED_NAME = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")  # being written, or a leftover
 
 
 class MachineError(Exception):
-    """The machine, not the input, keeps the work from being done: a full disk, for one."""
+    """The machine, not the input, stops the work: a full disk, for example."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(str(diagnostic))
@@ -41,53 +41,53 @@ class MachineError(Exception):
 
 
 def is_machine_error(error: OSError) -> bool:
-    """Whether it is the machine that failed, and not the user who asked for what cannot be."""
+    """Whether the machine failed (full disk, I/O error), and not the user's request."""
     return error.errno in _MACHINE_ERRORS
 
 
 def explain(error: OSError, path: Path | str, doing: str) -> UserError | MachineError:
-    """Return what to raise for an operating system's error: the user's mistake or the machine's.
+    """Return the exception for an operating system error: the user's mistake or the machine's.
 
     `doing` completes "cannot ..."; the diagnostic names the path.
     """
     reason = error.strerror or str(error)
     full = error.errno in _DISK_FULL_ERRORS
-    help = "free some space, or choose another disk; nothing half-written is left" if full else ""
+    help = "free some space, or choose another disk; no partial file is left" if full else ""
     code = "E0604" if is_machine_error(error) else "E0603"
     diagnostic = Diagnostic(code, f"cannot {doing}: {reason}", make_file_span(str(path)), help=help)
     return MachineError(diagnostic) if is_machine_error(error) else UserError((diagnostic,))
 
 
 def allow_replacing(_: Path) -> str | None:
-    """Let any regular file be replaced: the user named it to be rewritten."""
+    """Allow any regular file to be replaced: the user named it as the output."""
     return None
 
 
 def refuse_replacing(_: Path) -> str | None:
-    """Let nothing be replaced."""
-    return "it exists already"
+    """Refuse to replace anything."""
+    return "it already exists"
 
 
 def check_target(path: Path, policy: ReplacementPolicy) -> None:
     """Refuse a file that exists and may not be replaced, before any work is done.
 
     Raises:
-        UserError: E0602, saying why.
+        UserError: E0602, with the reason.
     """
     if not os.path.lexists(path) or _is_stream(path):
         return
     reason = policy(path)
     if reason:
         at = make_file_span(str(path))
-        help = "choose another output path, or move this one away"
-        raise UserError((Diagnostic("E0602", f"will not replace this: {reason}", at, help=help),))
+        help = "choose another output path, or move the existing one away"
+        raise UserError((Diagnostic("E0602", f"cannot replace this: {reason}", at, help=help),))
 
 
 def check_folder(path: Path, policy: ReplacementPolicy) -> None:
-    """Refuse a folder that exists and may not be replaced, once nobody is replacing it.
+    """Refuse a folder that exists and may not be replaced; wait while another process replaces it.
 
     Raises:
-        UserError: E0602, saying why, or the folder around it cannot be looked at.
+        UserError: E0602, with the reason, or the parent folder cannot be read.
     """
     with _explain_errors(path):
         target = Path(os.path.realpath(path))
@@ -99,7 +99,7 @@ def check_folder(path: Path, policy: ReplacementPolicy) -> None:
 
 
 def write_file(path: Path, content: bytes, policy: ReplacementPolicy = allow_replacing) -> None:
-    """Write a file whole; a file that is there keeps its permissions, a symbolic link its place.
+    """Write a file atomically; an existing file keeps its permissions, a symbolic link stays.
 
     Raises:
         UserError: The path cannot be written, or exists and `policy` refuses it.
@@ -118,7 +118,7 @@ def write_file(path: Path, content: bytes, policy: ReplacementPolicy = allow_rep
         with _create_staged(target, create_file) as fresh:
             _fill(fresh, content, mode)
             fresh.replace(target)
-            # A file's own fsync does not keep its name: the folder has to be synced as well
+            # fsync of the file does not sync its name: the folder must be synced as well
             # (fsync(2)).
             _flush_folder(target.parent)
 
@@ -130,16 +130,14 @@ def write_tree(
     policy: ReplacementPolicy = refuse_replacing,
     accept: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Write a folder whole, from its files' bytes by relative path; it replaces one that is there.
-
-    `accept` is given the written folder before it takes its place; what it raises keeps it away.
+    """Write a folder atomically from its files' bytes; an existing folder is replaced.
 
     Args:
         path: The folder.
         files: Bytes by relative path.
-        executable: The paths of those that may be run.
-        policy: Says why a folder that is there may not be replaced.
-        accept: Looks at the written folder first, and raises to keep it away.
+        executable: The relative paths of executable files.
+        policy: Returns why an existing folder may not be replaced.
+        accept: Checks the complete folder before it replaces the target; raises to reject it.
 
     Raises:
         UserError: The path cannot be written, or exists and `policy` refuses it.
@@ -156,9 +154,9 @@ def write_tree(
 def fill_folder(
     path: Path, fill: Callable[[Path], None], policy: ReplacementPolicy = refuse_replacing
 ) -> None:
-    """Write a folder whole as `write_tree`, one that may be larger than the memory.
+    """Write a folder atomically, like `write_tree`, where its content may exceed the memory.
 
-    `fill` is given an empty folder to fill; what it raises keeps it away.
+    `fill` writes into an empty folder; if it raises, the target is unchanged.
     """
     with _explain_errors(path):
         check_folder(path, policy)
@@ -174,8 +172,8 @@ def fill_folder(
 
 
 def restore_folder(path: Path) -> None:
-    """Put back a folder whose replacement was killed between its two renames, if there is one."""
-    with suppress(OSError, ValueError):  # a name may be too long, or hold a null
+    """Restore a folder whose replacement was killed between the two renames."""
+    with suppress(OSError, ValueError):  # the name may be too long, or contain a null
         target = Path(os.path.realpath(path))
         with _lock_folder(target.parent):
             _restore_or_remove(target)
@@ -185,7 +183,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], executable: frozenset
     for name, content in sorted(files.items()):
         file_path = folder / name
         file_path.parent.mkdir(parents=True, exist_ok=True)
-        # Made with O_EXCL, so that no link that somebody put there meanwhile is written through.
+        # Created with O_EXCL, so that a link put there meanwhile is not followed.
         os.close(create_file(file_path, 0o777 if name in executable else 0o666))
         _fill(file_path, content, None)
     for parent, _, _ in os.walk(folder):
@@ -202,7 +200,7 @@ def _fill(path: Path, content: bytes, mode: int | None) -> None:
 
 
 def _swap(target: Path, fresh: Path) -> None:
-    """Replace a folder; ends with the old or the new in place even if a signal interrupts it."""
+    """Replace a folder; the old or the new one is in place even after a signal."""
     if not target.exists():
         fresh.rename(target)
         return
@@ -214,9 +212,10 @@ def _swap(target: Path, fresh: Path) -> None:
 
 
 def _restore_or_remove(target: Path) -> None:
-    """Under the parent's lock: put a folder that was moved aside back, or away if replaced.
+    """Restore a folder that was moved aside, or remove it if it was replaced.
 
-    What is put away first gets a name that a sweep knows, lest a part of it be put back later.
+    The parent's lock must be held. A folder to remove is first renamed to a name that cleanup
+    removes, so that a half-removed folder is never restored.
     """
     for old_path in _list_leftovers(
         target.parent, re.compile(_build_name_pattern(target, "old", "[0-9a-f]{8}"))
@@ -231,7 +230,7 @@ def _restore_or_remove(target: Path) -> None:
 
 @contextmanager
 def _create_staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
-    """Give a fresh, claimed path beside a target; it is gone afterwards unless renamed."""
+    """Yield a fresh, locked path next to a target; it is removed afterwards unless renamed."""
     remove_unlocked(_list_leftovers(target.parent, STAGED_NAME), remove_path)
     fresh, descriptor = create_locked(lambda: _make_sibling_name(target, "new"), create)
     try:
@@ -255,12 +254,12 @@ def _list_leftovers(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
 
 
 def _read_mode(path: Path) -> int | None:
-    """Return the permissions that a file which replaces this one, if it is there, is to have."""
+    """Return the permissions of an existing file, for its replacement; None if there is none."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return None
-    # Renaming over a file asks for no right to write it, but whoever made it read-only meant it.
+    # A rename needs no write permission on the old file, but a read-only file must stay.
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
     return stat.S_IMODE(mode)
@@ -268,14 +267,16 @@ def _read_mode(path: Path) -> int | None:
 
 @contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock: two processes never swap in it at the same moment."""
+    """Hold a folder's lock: two processes never swap in it at the same time."""
     descriptor = os.open(folder, os.O_RDONLY)
     deadline = time.monotonic() + LOCK_TIMEOUT
     try:
-        # Tried again and again, since a wait in flock itself could not be ended after a time.
+        # Polled, because a blocking flock cannot time out.
         while lock(descriptor) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "another process holds the folder's lock")
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "another process has locked this folder; try again later"
+                )
             time.sleep(0.02)
         yield
     finally:
@@ -311,29 +312,29 @@ def _explain_errors(path: Path) -> Iterator[None]:
 
 try:
     import fcntl
-except ImportError:  # Windows: no locks, so no clearing of leftovers either
+except ImportError:  # Windows: no locks, so leftovers are not removed either
     fcntl = None  # type: ignore[assignment]
 
 MAX_ATTEMPTS = 100
-"""How often a claim that others swept away is made anew."""
+"""How often a path is created again after another process removed it."""
 
 
 def create_locked(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
     """Return a fresh path and the open descriptor that locks it.
 
     Args:
-        name: Gives another name at each call.
-        create: Makes the path, which must not exist, and returns a descriptor of it.
+        name: Returns another name at each call.
+        create: Creates the path, which must not exist, and returns its descriptor.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The path cannot be created.
     """
     problem: OSError = FileNotFoundError()
     for _ in range(MAX_ATTEMPTS):
         path = name()
         try:
             descriptor = create(path)
-        except (FileNotFoundError, FileExistsError) as error:  # swept already, or a name in use
+        except (FileNotFoundError, FileExistsError) as error:  # already removed, or name in use
             problem = error
             continue
         if lock(descriptor) is not None and is_same_file(path, descriptor):
@@ -343,14 +344,14 @@ def create_locked(name: Callable[[], Path], create: Callable[[Path], int]) -> tu
 
 
 def remove_unlocked(paths: Iterable[Path], remove_path: Callable[[Path], None]) -> None:
-    """Remove those paths that no process has a lock on; an error leaves them for the next time."""
+    """Remove the paths that no process has locked; errors leave a path for the next cleanup."""
     for path in paths:
         with suppress(OSError):
-            # Whatever else bears such a name, a link or a pipe, is neither followed nor waited for.
+            # Anything else with such a name, a link or a pipe, is not followed or waited for.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                # False, where the disk knows no locks, is not enough: work in progress would look
-                # left over.
+                # False (a disk without locks) is not enough: work in progress would look like a
+                # leftover.
                 if lock(descriptor) and is_same_file(path, descriptor):
                     remove_path(path)
             finally:
@@ -358,12 +359,12 @@ def remove_unlocked(paths: Iterable[Path], remove_path: Callable[[Path], None]) 
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file or folder; None if another process has it, False if the disk cannot."""
+    """Lock an open file or folder; None if another process has it, False if unsupported."""
     if fcntl is None:
         return False
     try:
-        # flock's lock belongs to the open file and ends with it; lockf's would end as soon as the
-        # process closes any descriptor of that file (fcntl(2)).
+        # A flock lock belongs to the open file and ends with it. A lockf lock would end when
+        # the process closes any descriptor of that file (fcntl(2)).
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
@@ -373,25 +374,25 @@ def lock(descriptor: int) -> bool | None:
 
 
 def is_same_file(path: Path, descriptor: int) -> bool:
-    """Whether a path is the name of what is open."""
+    """Whether a path names the file that is open as `descriptor`."""
     with suppress(OSError):
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     return False
 
 
 def create_file(path: Path, mode: int = 0o666) -> int:
-    """Make a file that must not exist; return a descriptor to write to."""
+    """Create a file that must not exist; return a descriptor to write to."""
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
 
 
 def create_folder(path: Path, mode: int = 0o777) -> int:
-    """Make a folder that must not exist; return a descriptor of it."""
+    """Create a folder that must not exist; return its descriptor."""
     path.mkdir(mode)
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file or a folder; what cannot be removed stays."""
+    """Remove a file or a folder; files that cannot be removed stay."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -399,16 +400,16 @@ def remove_path(path: Path) -> None:
 
 
 SCRATCH_MARK = "this-is-of-tcc"
-"""The file that marks a folder as ours; it is the first to come and the last to go."""
+"""The file that marks a folder as created by tcc: created first, removed last."""
 MAX_SCANNED, CLEANUP_SECONDS = 100_000, 2.0
-"""How many entries a sweep looks at, and how long it may take before it leaves the rest."""
+"""How many entries a cleanup reads, and how many seconds it may take."""
 MIN_FREE_BYTES = 1 << 16
-"""Bytes below which a disk is full."""
+"""Free bytes below which a disk counts as full."""
 _SCRATCH_NAME = re.compile(r"tcc-scratch-[0-9a-f]{12}")
 
 
 def find_scratch_root() -> Path:
-    """Return the folder for temporary files: TMPDIR if it can be written, or else the system's.
+    """Return the folder for temporary files: TMPDIR if it is writable, otherwise the system's.
 
     Raises:
         MachineError: No folder for temporary files can be written to (E0604).
@@ -421,10 +422,10 @@ def find_scratch_root() -> Path:
 
 @contextmanager
 def create_scratch_folder() -> Iterator[Path]:
-    """Give a fresh folder that nobody else can read; it is gone afterwards.
+    """Yield a fresh folder that only the user can read; it is removed afterwards.
 
     Raises:
-        MachineError: The disk is full or broken: in here, or where the body writes to it (E0604).
+        MachineError: The disk is full or broken, here or where the body writes (E0604).
     """
     base = find_scratch_root()
     remove_stale_scratch()
@@ -437,7 +438,7 @@ def create_scratch_folder() -> Iterator[Path]:
     try:
         yield path
     except OSError as error:
-        if error.errno is None and _is_full(path):  # as numpy raises it
+        if error.errno is None and _is_full(path):  # numpy raises it without an errno
             error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if _is_of_scratch(path, error):
             raise _fail_scratch(error, str(base)) from error
@@ -448,7 +449,7 @@ def create_scratch_folder() -> Iterator[Path]:
 
 
 def remove_stale_scratch() -> None:
-    """Remove the folders that killed processes of this user left, for a bounded time."""
+    """Remove the folders that killed processes of this user left, for a limited time."""
     end = time.monotonic() + CLEANUP_SECONDS
     with suppress(OSError):
         remove_unlocked(
@@ -457,7 +458,7 @@ def remove_stale_scratch() -> None:
 
 
 def check_disk_space(path: Path) -> None:
-    """Find out whether a failure is the disk's, where what failed does not tell.
+    """Raise if the disk is full, where the failure itself does not show it.
 
     Raises:
         OSError: The disk of a scratch folder is full.
@@ -483,7 +484,7 @@ def _list_scratch() -> list[Path]:
 
 def _is_our_scratch(dir_entry: "os.DirEntry[str]") -> bool:
     with suppress(OSError):
-        # A link of that name may lead to anybody's files.
+        # A link with such a name may point to another user's files.
         status = dir_entry.stat(follow_symlinks=False)
         return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     return False
@@ -493,7 +494,7 @@ def _create_marked_folder(path: Path) -> int:
     descriptor = create_folder(path, 0o700)
     try:
         os.close(create_file(path / SCRATCH_MARK))
-    except FileNotFoundError:  # swept already
+    except FileNotFoundError:  # already removed by another process
         os.close(descriptor)
         raise
     except OSError:
@@ -504,12 +505,12 @@ def _create_marked_folder(path: Path) -> int:
 
 
 def _remove_scratch(path: Path) -> None:
-    """Remove a folder if it is marked as ours, or empty, as ours is for a moment."""
+    """Remove a folder if it has tcc's mark, or is empty (a new one is empty at first)."""
     if (path / SCRATCH_MARK).is_file():
         for child in path.iterdir():
             if child.name != SCRATCH_MARK:
                 remove_path(child)
-        with suppress(OSError):  # what cannot be removed keeps its mark
+        with suppress(OSError):  # a folder that cannot be emptied keeps its mark
             if [child.name for child in path.iterdir()] == [SCRATCH_MARK]:
                 (path / SCRATCH_MARK).unlink()
     with suppress(OSError):
@@ -517,7 +518,7 @@ def _remove_scratch(path: Path) -> None:
 
 
 def _is_of_scratch(path: Path, error: OSError) -> bool:
-    """Whether the machine failed with a file below a path, or one that has no name."""
+    """Whether the machine failed with a file below a path, or with an unnamed file."""
     if not is_machine_error(error):
         return False
     return error.filename is None or str(path) in str(error.filename)

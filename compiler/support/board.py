@@ -1,7 +1,7 @@
-"""A board that programs are copied to and run on: over SSH, or by Android's adb.
+"""Copy programs to a board and run them there, over SSH or Android's adb.
 
-Both are the user's own commands, with the user's own keys and settings. What is copied lies in a
-fresh folder of the board, which is gone afterwards.
+Both are the user's own commands, with the user's own keys and settings. Files are copied into a
+fresh folder on the board, which is removed afterwards.
 """
 
 import re
@@ -19,44 +19,44 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 COMMAND_SECONDS = 120
-"""How long a command may take that only copies or asks."""
+"""Seconds that a command may take that only copies or queries."""
 MAX_FILE_BYTES = 1 << 28
-"""Bytes of the largest file that is brought back."""
+"""Bytes of the largest file that is read back."""
 STATUS_MARK = "tcc-status:"
-"""What stands before the exit status: old versions of adb do not pass it on."""
+"""Text before the exit status: old versions of adb do not pass the status on."""
 _HOST = re.compile(r"[A-Za-z0-9_.@:%\[\]-]+")
 
 
 class BoardLink(Protocol):
-    """A way to a board: one command each to run something there and to copy a file."""
+    """A connection to a board: commands to run something there and to copy a file."""
 
     @property
     def name(self) -> str:
-        """What the way is called in messages."""
+        """The connection's name in messages."""
         ...
 
     @property
     def temporary_folder(self) -> str:
-        """The board's folder for files that may be run."""
+        """The board's folder for executable files."""
         ...
 
     @property
     def merges_stderr(self) -> bool:
-        """Whether standard error comes with standard output."""
+        """Whether standard error is mixed into standard output."""
         ...
 
     def build_shell_command(self, command: str) -> tuple[str, ...]:
-        """Return what runs a line of the board's shell, and gives what it prints as it is."""
+        """Return the command that runs a shell line on the board and passes its output on."""
         ...
 
     def build_copy_command(self, file: Path, to: str) -> "BoardCopy":
-        """Return what copies a file of this machine to the board."""
+        """Return the command that copies a local file to the board."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BoardCopy:
-    """A command that copies a file, and what it is given on standard input."""
+    """A command that copies a file, and the file for its standard input."""
 
     command: tuple[str, ...]
     stdin: Path | None = None
@@ -64,7 +64,7 @@ class BoardCopy:
 
 @dataclass(frozen=True, slots=True)
 class Ssh:
-    """A host as `ssh` takes it."""
+    """A host that `ssh` accepts."""
 
     host: str
 
@@ -75,26 +75,26 @@ class Ssh:
 
     @property
     def temporary_folder(self) -> str:
-        """Return where Linux has temporary files."""
+        """Return Linux's folder for temporary files."""
         return "${TMPDIR:-/tmp}"
 
     @property
     def merges_stderr(self) -> bool:
-        """Keep the two apart."""
+        """Keep the two streams separate."""
         return False
 
     def build_shell_command(self, command: str) -> tuple[str, ...]:
-        """Ask for no password: keys alone are taken."""
+        """Never ask for a password: only keys work."""
         return ("ssh", "-T", "-o", "BatchMode=yes", "--", self.host, command)
 
     def build_copy_command(self, file: Path, to: str) -> BoardCopy:
-        """Have the board's shell read it: not every board has scp or sftp."""
+        """Pipe the file into the board's shell: not every board has scp or sftp."""
         return BoardCopy(self.build_shell_command(f"cat > {shlex.quote(to)}"), file)
 
 
 @dataclass(frozen=True, slots=True)
 class Adb:
-    """The device that `adb` takes: the only one, or that of ANDROID_SERIAL."""
+    """The device that `adb` uses: the only one, or the one in ANDROID_SERIAL."""
 
     @property
     def name(self) -> str:
@@ -103,7 +103,7 @@ class Adb:
 
     @property
     def temporary_folder(self) -> str:
-        """Return where Android lets its shell run files."""
+        """Return the folder where Android's shell may run files."""
         return "/data/local/tmp"
 
     @property
@@ -112,25 +112,29 @@ class Adb:
         return True
 
     def build_shell_command(self, command: str) -> tuple[str, ...]:
-        """Run it without a terminal, so that bytes stay as they are."""
+        """Run it without a terminal, so that output bytes are not changed."""
         return ("adb", "exec-out", command)
 
     def build_copy_command(self, file: Path, to: str) -> BoardCopy:
-        """Push it."""
+        """Push the file with adb."""
         return BoardCopy(("adb", "push", str(file), to))
 
 
 def select_link(host: str | None, adb: bool) -> BoardLink | None:
-    """Return the way that options name, None for none.
+    """Return the connection that the options select; None for none.
 
     Raises:
-        UserError: Both are named, or ssh could not take such a host (E0601).
-        MissingTool: Its command is not here.
+        UserError: Both options are given, or ssh cannot accept the host (E0601).
+        MissingTool: The command is not installed.
     """
     board_link: BoardLink | None = Ssh(host) if host is not None else Adb() if adb else None
-    # With a dash first ssh would take it for an option.
+    # ssh would parse a leading dash as an option.
     if host is not None and (adb or not _HOST.fullmatch(host) or host.startswith("-")):
-        reason = "--ssh and --adb are two ways, take one" if adb else "--ssh takes a host"
+        reason = (
+            "--ssh and --adb cannot be used together; remove one of them"
+            if adb
+            else "--ssh needs a host name, such as user@board"
+        )
         raise fail("E0601", reason, make_file_span(f"command line: --ssh {host[:80]}"))
     if board_link and not shutil.which(program := board_link.build_shell_command("")[0]):
         raise MissingTool(Tool(program, "reach the board", None, builds=False))
@@ -139,7 +143,7 @@ def select_link(host: str | None, adb: bool) -> BoardLink | None:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A folder of a board, while it is there; `scratch` is one of this machine."""
+    """A temporary folder on a board; `scratch` is a folder on this machine."""
 
     link: BoardLink
     folder: str
@@ -154,7 +158,7 @@ class Board:
         outcome = _run(self.link, self.scratch, copy.command, COMMAND_SECONDS, copy.stdin)
         if outcome.code:
             raise _make_unreachable_error(
-                self.link, _get_last_line(outcome.err) or f"{name} cannot be copied"
+                self.link, _get_last_line(outcome.err) or f"{name} could not be copied"
             )
         if executable:
             _run_checked(self.link, self.scratch, f"chmod 700 {shlex.quote(path)}")
@@ -166,10 +170,10 @@ class Board:
         return _run_checked(self.link, self.scratch, f"cat {quoted}").out
 
     def execute(self, command: Sequence[str], seconds: float) -> ProcessOutcome:
-        """Run a program in the board's folder to its end.
+        """Run a program in the board's folder and wait until it ends.
 
         Raises:
-            UserError: The board cannot be reached, or it takes too long (E0658).
+            UserError: The board cannot be reached, or the program takes too long (E0658).
         """
         shell_command = f"cd {shlex.quote(self.folder)} && {shlex.join(command)}"
         if not self.link.merges_stderr:
@@ -180,17 +184,17 @@ class Board:
 
 @contextmanager
 def open_board(link: BoardLink) -> Iterator[Board]:
-    """Give a fresh folder of a board; it is gone afterwards.
+    """Yield a fresh folder on a board; it is removed afterwards.
 
     Raises:
         UserError: The board cannot be reached (E0658).
     """
     with atomic_files.create_scratch_folder() as scratch:
-        # `mkdir` refuses a folder that is there, so that nobody else's files lie in it.
+        # `mkdir` fails if the folder exists, so it never contains another user's files.
         mkdir_command = f'umask 077; d="{link.temporary_folder}/tcc-$$"; mkdir "$d" && echo "$d"'
         folder = _run_checked(link, scratch, mkdir_command).out.decode(errors="replace").strip()
         if not re.fullmatch(r"/[\w./-]*/tcc-\d+", folder):
-            raise _make_unreachable_error(link, "it names no folder for what is copied")
+            raise _make_unreachable_error(link, "it did not print the path of a new folder")
         try:
             yield Board(link, folder, scratch)
         finally:
@@ -199,7 +203,7 @@ def open_board(link: BoardLink) -> Iterator[Board]:
 
 
 def _run_checked(link: BoardLink, scratch: Path, command: str) -> ProcessOutcome:
-    """Run a line of the board's shell that has to succeed."""
+    """Run a line of the board's shell that must succeed."""
     outcome = _run_shell(link, scratch, command, COMMAND_SECONDS)
     if outcome.code:
         raise _make_unreachable_error(link, _get_last_line(outcome.err) or f"status {outcome.code}")
@@ -207,12 +211,12 @@ def _run_checked(link: BoardLink, scratch: Path, command: str) -> ProcessOutcome
 
 
 def _append_status(command: str) -> str:
-    """Return a line that ends with its exit status in words."""
+    """Return a shell line that prints its exit status at the end."""
     return f"({command}); echo {STATUS_MARK}$?"
 
 
 def _run_shell(link: BoardLink, scratch: Path, command: str, seconds: float) -> ProcessOutcome:
-    """Run a line of the board's shell; the exit status is the one that the board told."""
+    """Run a line of the board's shell; the exit status is the one that the board printed."""
     outcome = _run(link, scratch, link.build_shell_command(_append_status(command)), seconds)
     out, mark, status = outcome.out.rpartition(STATUS_MARK.encode())
     if not mark or not status.strip().isdigit():
@@ -240,10 +244,10 @@ def _run(
 
 
 def _make_unreachable_error(link: BoardLink, reason: str) -> UserError:
-    help = f"try `{shlex.join(link.build_shell_command('true'))}`"
+    help = f"check the connection: `{shlex.join(link.build_shell_command('true'))}`"
     return fail(
         "E0658",
-        "the board does not do what it is asked",
+        "a command on the board failed",
         make_file_span(link.name),
         label=reason,
         help=help,

@@ -1,4 +1,4 @@
-"""Running another program: bounded in what it says and writes, and ended where it hangs."""
+"""Run another program with limits on its time, its output and its files."""
 
 import os
 import re
@@ -14,23 +14,23 @@ from pathlib import Path
 from tcc.compiler.support import atomic_files
 
 IDLE_SECONDS = 20
-"""Seconds after which a program that uses no processor is taken to wait for what never comes."""
+"""Seconds without processor time after which a program counts as hanging."""
 FIRST_POLL_SECONDS = 0.001
-"""Seconds until a program is looked at for the first time; then it is at ever longer intervals."""
+"""Seconds before the first poll; the interval doubles up to one second."""
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 MAX_OUTPUT_BYTES = 1 << 20
-"""Most bytes that a program may print."""
+"""Bytes of output that are read."""
 
 
 class HangsError(Exception):
-    """A program was ended, as it took too long; says how long."""
+    """A program was stopped because it took too long; the message has the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessOutcome:
-    """How a program ended (negative: by that signal), and what it printed.
+    """Exit code (negative: the signal) and output of a program.
 
-    `peak` is the most memory that it was seen to have, in bytes; 0 where that was not seen.
+    `peak` is the highest memory use that was measured, in bytes; 0 if none was measured.
     """
 
     code: int
@@ -48,21 +48,21 @@ def execute(
     stdin: Path | None = None,
     idle: float | None = None,
 ) -> ProcessOutcome:
-    """Run a program, and all that it starts, to its end.
+    """Run a program, with all processes that it starts, until it ends.
 
     Args:
         command: The program and its arguments.
         folder: A scratch folder.
-        seconds: How long it may take.
-        max_file_bytes: How many bytes its largest file may have.
-        stdin: A file that it reads.
-        idle: In place of `IDLE_SECONDS`, where it waits for another machine.
+        seconds: Time limit.
+        max_file_bytes: Size limit for each file that it writes.
+        stdin: A file for its standard input.
+        idle: Replaces `IDLE_SECONDS`, for programs that wait for another machine.
 
     Raises:
-        HangsError: It takes longer, or does nothing for so long.
+        HangsError: It takes longer, or is idle for too long.
         OSError: It cannot be started, or the disk of the folder is full.
     """
-    # Into files: the system bounds their size, and nobody has to read while waiting.
+    # Output goes to files: the system limits their size, and nobody has to read while waiting.
     out, err = folder / "stdout", folder / "stderr"
     with (
         out.open("wb") as to_out,
@@ -74,9 +74,9 @@ def execute(
             stdin=stdin_file,
             stdout=to_out,
             stderr=to_err,
-            # What changes how programs are loaded, or how QEMU runs them, is not passed on.
+            # Variables that change how programs are loaded, or how QEMU runs them, are removed.
             env={k: v for k, v in os.environ.items() if not k.startswith(("LD_", "QEMU_"))},
-            # In a group of its own, which can be killed with all that it started.
+            # A process group, which can be killed with everything that it started.
             start_new_session=True,
         )
         try:
@@ -92,15 +92,15 @@ def execute(
 
 
 def _limit(pid: int, max_file_bytes: int) -> None:
-    """Have the system end the program by SIGXFSZ where a file of its gets too large."""
-    with suppress(OSError, AttributeError):  # it has ended already, or this is no Linux
+    """Have the system stop the program with SIGXFSZ if one of its files gets too large."""
+    with suppress(OSError, AttributeError):  # it has ended already, or the system is not Linux
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
 
 def _wait_for_exit(
     process: "subprocess.Popen[bytes]", seconds: float, idle: float
 ) -> tuple[int, int]:
-    """Return the exit code, and the most memory that was seen."""
+    """Return the exit code and the measured peak of memory."""
     start = active_since = time.monotonic()
     cpu_time, peak, pause = "", 0, FIRST_POLL_SECONDS
     while True:
@@ -113,13 +113,13 @@ def _wait_for_exit(
         if cpu_time != previous_used or not cpu_time:
             active_since = now
         if now - start > seconds:
-            raise HangsError(f"did not end in {seconds:.0f} s")
+            raise HangsError(f"did not end within {seconds:.0f} s")
         if now - active_since > idle:
-            raise HangsError(f"did nothing for {idle:.0f} s")
+            raise HangsError(f"used no processor time for {idle:.0f} s")
 
 
 def _read_peak_memory(pid: int) -> int:
-    """Return the most memory that a program had, in bytes, as Linux tells it."""
+    """Return a program's peak memory in bytes, from Linux's /proc; 0 if unknown."""
     with suppress(OSError):
         peak_match = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
         return int(peak_match[1]) * 1024 if peak_match else 0
@@ -127,10 +127,10 @@ def _read_peak_memory(pid: int) -> int:
 
 
 def _read_cpu_time(pid: int) -> str:
-    """Return the time of processor that a program has used, as Linux tells it."""
+    """Return the processor time that a program has used, from Linux's /proc."""
     with suppress(OSError):
-        # The name stands in brackets and may hold anything, brackets too. Fields 14 to 17 are the
-        # time of the program and of its children, user and system: proc(5).
+        # The name is in brackets and may contain anything, including brackets. Fields 14 to 17
+        # are user and system time of the program and of its children: proc(5).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return " ".join(fields[11:15])
     return ""

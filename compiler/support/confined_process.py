@@ -1,7 +1,7 @@
-"""A process that decodes other people's files for this one, and can do nothing else.
+"""A sandboxed process that decodes untrusted files for this one.
 
-It is started anew, so that it holds nothing of this process; what it answers is bytes and a small
-JSON object, which this process checks: whoever takes over the decoder gets no further. Where it
+It is started from scratch, so it shares no memory with this process. Its answer is bytes and a
+small JSON object, which this process checks: a compromised decoder can do nothing else. If it
 crashes, hangs or runs out of memory, that is an error of the file that it decoded.
 
 A frame is the lengths of a JSON text and of bytes, then both.
@@ -39,11 +39,11 @@ from tcc.compiler.support.diagnostics import (
 
 LENGTHS = struct.Struct("<IQ")
 MAX_TEXT_BYTES = 1 << 20
-"""Most bytes of a frame's JSON text."""
+"""Bytes that a frame's JSON text may have."""
 PIPE_BYTES = 1 << 20
-"""Bytes that a pipe holds, where the system lets it: fewer wake-ups for each image."""
+"""Bytes of a pipe's buffer, where the system allows it: fewer wake-ups for each image."""
 START_SECONDS = 60.0
-"""Seconds that a process has to start."""
+"""Seconds that a process may take to start."""
 _PROGRAM = (
     "import sys; from tcc.compiler.support import confined_process; "
     "confined_process.serve(sys.argv[1], int(sys.argv[2]))"
@@ -51,7 +51,7 @@ _PROGRAM = (
 _SET_PIPE_SIZE = 1031
 _CODE = re.compile(r"[EW][0-9]{4}")
 MAX_PATH = 4096
-"""Most characters of a file's name in an error."""
+"""Characters that a file's name may have in an error."""
 
 Reply: TypeAlias = tuple[dict[str, Any], bytes | bytearray | memoryview]
 Decoder: TypeAlias = Callable[[dict[str, Any], bytes], Reply]
@@ -59,15 +59,15 @@ Decoder: TypeAlias = Callable[[dict[str, Any], bytes], Reply]
 
 
 class DecoderError(Exception):
-    """A decoder ended without an answer; says in a few words how."""
+    """A decoder ended without an answer; the message says why."""
 
 
 class ConfinedProcess:
-    """A confined process that answers one request after the other.
+    """A sandboxed process that answers one request at a time.
 
     Args:
-        module: The module whose function `answer` is called there.
-        memory: Most bytes of memory that it may take beyond its modules.
+        module: The module whose function `answer` is called in the process.
+        memory: Bytes of memory that it may use in addition to its modules.
     """
 
     def __init__(self, module: str, memory: int) -> None:
@@ -77,7 +77,7 @@ class ConfinedProcess:
             _PROGRAM,
             module,
             str(memory),
-        )  # -P: nothing of the folder it runs in
+        )  # -P: import nothing from the working folder
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
@@ -95,18 +95,18 @@ class ConfinedProcess:
     def send_request(
         self, request: dict[str, Any], payload: bytes, seconds: float, max_answer_bytes: int
     ) -> Reply:
-        """Return what the process answers.
+        """Return the answer of the process.
 
         Args:
-            request: What JSON can hold.
+            request: A JSON object.
             payload: Bytes to decode.
-            seconds: How long it may take.
-            max_answer_bytes: Most bytes of the answer.
+            seconds: Time limit.
+            max_answer_bytes: Size limit of the answer.
 
         Raises:
-            DecoderError: It crashed, was killed, took too long or all memory, or answers what is
-                no answer; it is of no more use.
-            UserError: Its own answer: what is wrong with the file.
+            DecoderError: The process crashed, was killed, exceeded its time or memory, or sent an
+                invalid answer. It cannot be used again.
+            UserError: The error that the process reported about the file.
         """
         deadline = time.monotonic() + seconds + (0 if self._started else START_SECONDS)
         text = json.dumps(request | {"seconds": math.ceil(seconds)}).encode()
@@ -121,13 +121,13 @@ class ConfinedProcess:
         self._started = True
         if reply.get("out_of_memory"):
             self.close()
-            raise DecoderError("it took more memory than a decoder may")
+            raise DecoderError("it needed more memory than a decoder may use")
         if "errors" in reply:
             try:
                 error = _read_errors(reply["errors"])
             except (KeyError, TypeError, ValueError):
                 self.close()
-                raise DecoderError("it names an error that is none") from None
+                raise DecoderError("it reported an invalid error") from None
             raise error
         return reply, answer
 
@@ -174,7 +174,7 @@ class ConfinedProcess:
             raise ValueError("an answer is too large")
         reply = json.loads(self._read_bytes(text_bytes, deadline))
         if not isinstance(reply, dict):
-            raise ValueError("an answer is no object")  # noqa: TRY004 - of what was received
+            raise ValueError("an answer is not an object")  # noqa: TRY004 - of received data
         return reply, self._read_bytes(payload_bytes, deadline)
 
     def _explain_exit(self) -> str:
@@ -182,24 +182,24 @@ class ConfinedProcess:
             code = self._process.wait(1)
             self.close()
             if code < 0:
-                return f"it was ended by {signal.Signals(-code).name}"
+                return f"it was stopped by {signal.Signals(-code).name}"
             return f"it ended with status {code}"
         self.close()
         return "it gave no answer"
 
 
 def serve(module: str, memory: int) -> None:
-    """Answer requests until the parent ends: the program of a confined process."""
-    # What libraries print is not to stand among answers.
+    """Answer requests until the parent ends: the main function of a sandboxed process."""
+    # Output that libraries print must not mix with answers.
     reader, writer = os.fdopen(0, "rb", closefd=False), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answer: Decoder = importlib.import_module(module).answer
     limit_process(memory)
     while head := reader.read(LENGTHS.size):
         text, payload = LENGTHS.unpack(head)
         request = json.loads(reader.read(text))
-        signal.alarm(request.pop("seconds") + 5)  # should the parent be killed meanwhile
+        signal.alarm(request.pop("seconds") + 5)  # in case the parent is killed meanwhile
         _answer_request(answer, writer, request, reader.read(payload))
         signal.alarm(0)
 
@@ -230,7 +230,7 @@ def _describe(error: Diagnostic) -> dict[str, Any]:
 
 
 def _read_errors(described: list[dict[str, Any]]) -> UserError:
-    """Return the diagnostics that a process names; its words are bounded, and are text."""
+    """Return the error that a process reported, with its texts clipped."""
     diagnostics = []
     for fields in described:
         message, label, help, kind = (
@@ -262,28 +262,28 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 NETWORK, PROGRAMS, WRITES = "network", "programs", "writes"
-"""What a process that entered is refused, where the system can."""
+"""What a restricted process may not do, where the system can enforce it."""
 _NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4
 """Numbers of prctl(2)."""
 _SET_FILTER, _ALLOW_SPECULATION = 1, 4
-"""What seccomp(2) is asked for; older kernels slow a filtered process down unless asked not to."""
+"""Arguments of seccomp(2); older kernels slow a filtered process unless asked not to."""
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1
-"""What a filter answers: go on, or EPERM."""
+"""A filter's results: allow the call, or fail it with EPERM."""
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
-"""Codes of the filter's machine: load a word, three jumps, and the answer."""
+"""Opcodes of the filter's BPF machine: load a word, three jumps, and return."""
 _OPEN_FLAGS = 0o1 | 0o2 | 0o100
 """O_WRONLY, O_RDWR and O_CREAT."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """A kind of processor: its number for seccomp, and numbers of system calls.
+    """A processor architecture: its number for seccomp, and its system call numbers.
 
     Args:
         number: Its AUDIT_ARCH.
         seccomp: The call that sets a filter.
         refused: Calls that are refused.
-        opening: Calls that open a file, with the place of their flags among the arguments.
+        opening: Calls that open a file, with the index of their flags argument.
     """
 
     number: int
@@ -323,23 +323,23 @@ _MACHINES = {
     ),
 }  # fmt: skip
 _FIRST_OF_X32 = 0x40000000
-"""Numbers from here on are other ways to the same calls on x86-64."""
+"""First number of the x32 calls, a second set of numbers for the same calls on x86-64."""
 
 
 def limit_process(memory: int) -> frozenset[str]:
-    """Give up, for the rest of this process's life, all that decoding does not need.
+    """Drop, for the rest of this process's life, all rights that decoding does not need.
 
     Args:
-        memory: Most bytes of address space beyond what the process has already.
+        memory: Bytes of address space that may be added to what the process already has.
 
     Returns:
-        Which of `NETWORK`, `PROGRAMS` and `WRITES` the system refuses from now on.
+        Those of `NETWORK`, `PROGRAMS` and `WRITES` that the system now refuses.
     """
     limit = _measure_address_space() + memory
     for resource_kind, max_amount in (
         (resource.RLIMIT_AS, limit), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0),
     ):  # fmt: skip
-        with suppress(OSError, ValueError):  # a lower one may be there
+        with suppress(OSError, ValueError):  # a lower limit may already be set
             resource.setrlimit(resource_kind, (max_amount, max_amount))
     if not sys.platform.startswith("linux"):
         return frozenset()
@@ -347,7 +347,7 @@ def limit_process(memory: int) -> frozenset[str]:
 
 
 def _measure_address_space() -> int:
-    """Return the bytes of address space that the process has, as Linux counts them."""
+    """Return the process's address space in bytes, from Linux's /proc; 0 if unknown."""
     with suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
     return 0
@@ -369,7 +369,7 @@ def _install_filter() -> frozenset[str]:
 
 
 def _build_filter(machine: _Machine) -> bytes:
-    """Return a filter's program; jumps count instructions to be passed over, if yes and if no."""
+    """Return a filter's BPF program; a jump counts the instructions to skip, if yes and if no."""
     steps = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, machine.number), (_ANSWER, 0, 0, _REFUSE)]
     steps += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _FIRST_OF_X32), (_ANSWER, 0, 0, _REFUSE)]
     for call in machine.refused:
@@ -391,8 +391,8 @@ class DecoderPool:
 
     Args:
         module: The module whose function `answer` decodes.
-        memory: Most bytes of memory that each may take beyond its modules.
-        noun: What they decode, in errors: `image`.
+        memory: Bytes of memory that each may use in addition to its modules.
+        noun: What they decode, for errors: `image`.
     """
 
     def __init__(self, module: str, memory: int, noun: str) -> None:
@@ -403,8 +403,8 @@ class DecoderPool:
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Start a process, which takes a moment, while other things are done."""
-        with suppress(OSError):  # whoever needs it says so
+        """Start a process in advance, because starting takes a moment."""
+        with suppress(OSError):  # the first request reports it
             self._release_process(self._allocate_process())
 
     def send_request(
@@ -415,40 +415,42 @@ class DecoderPool:
         seconds: float,
         max_answer_bytes: int,
     ) -> Reply:
-        """Return what a process answers, as `ConfinedProcess.ask`; `name` is the file's.
+        """Return the answer of a process, as `ConfinedProcess.send_request` does.
+
+        `name` is the file's name, for errors.
 
         Raises:
-            UserError: What is wrong with the file, or the process ended without an answer (E1326).
+            UserError: The file is invalid, or the process ended without an answer (E1326).
         """
         with self.use_process(name) as decoder, explain_exit(name, self.noun):
             return decoder.send_request(request, payload, seconds, max_answer_bytes)
 
     @contextmanager
     def use_process(self, name: str) -> Iterator[ConfinedProcess]:
-        """Lend a process, which is kept for others unless it ends without an answer.
+        """Yield a process; it returns to the pool unless it ends without an answer.
 
         Raises:
-            UserError: None can be started (E1326).
+            UserError: No process can be started (E1326).
         """
         try:
             decoder = self._allocate_process()
         except OSError as error:
-            message = f"the process that decodes each {self.noun} cannot be started"
+            message = f"cannot start the process that decodes each {self.noun}"
             label = error.strerror or str(error)
-            help = "the machine has too little memory or too many processes: end others"
+            help = "the machine has too little memory or too many processes: stop other processes"
             raise fail("E1326", message, make_file_span(name), label=label, help=help) from None
         try:
             yield decoder
-        except UserError:  # it has answered
+        except UserError:  # the process has answered and can be used again
             self._release_process(decoder)
             raise
-        except BaseException:  # half of an answer may be on its way
+        except BaseException:  # part of an answer may be in the pipe
             decoder.close()
             raise
         self._release_process(decoder)
 
     def close(self) -> None:
-        """End those that are idle."""
+        """Stop all idle processes."""
         with self._lock:
             if self._owner == os.getpid():
                 for decoder in self._idle:
@@ -458,7 +460,7 @@ class DecoderPool:
     def _allocate_process(self) -> ConfinedProcess:
         with self._lock:
             if self._owner != os.getpid():
-                # A fork has the parent's pipes: two that write into one would mix their frames.
+                # A fork shares the parent's pipes: two writers would mix their frames.
                 self._abandoned += self._idle
                 self._owner, self._idle = os.getpid(), []
             if self._idle:
@@ -473,7 +475,7 @@ class DecoderPool:
 
 @contextmanager
 def explain_exit(name: str, noun: str) -> Iterator[None]:
-    """Turn the end of a decoder into an error of its file (E1326)."""
+    """Turn a decoder's failure into an error of its file (E1326)."""
     try:
         yield
     except DecoderError as error:
@@ -481,7 +483,7 @@ def explain_exit(name: str, noun: str) -> Iterator[None]:
 
 
 def make_decoder_error(name: str, noun: str, reason: str) -> UserError:
-    """Return the error of a file whose decoder gives no answer, or none that can be (E1326)."""
+    """Return the error of a file whose decoder gave no valid answer (E1326)."""
     message = f"the decoder of this {noun} ended without an answer"
-    help = "the file is damaged, or made to harm: open and save it anew, or leave it out"
+    help = "the file may be damaged or malicious: open it and save it again, or leave it out"
     return fail("E1326", message, make_file_span(name), label=reason, help=help)

@@ -1,4 +1,4 @@
-"""What a command tells: results on standard output, everything else on standard error."""
+"""Output of commands: results on standard output, everything else on standard error."""
 
 import json
 import os
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 TableCell = str | int | float
 
 LOG_INTERVAL = 60.0
-"""Seconds of long work without a line after which a log gets one."""
+"""Seconds without output after which long work writes a line to a log."""
 MAX_WARNINGS = 50
-"""Warnings about a spec that are printed; JSON has them all."""
+"""Warnings about a spec that are printed; JSON lists all of them."""
 SPEC_WARNINGS: ContextVar[tuple[Diagnostic, ...] | None] = ContextVar("HEARD", default=None)
-"""The warnings about the spec that a command works on; None where it works on none."""
+"""The warnings about the spec that a command works on; None if it has no spec."""
 
 _HEAD = re.compile(r"^(error|warning|internal error)(\[[EW]\d+\])?:", re.MULTILINE)
 _COLORS = {"error": 31, "warning": 33, "internal error": 31}
@@ -37,44 +37,44 @@ _COLORS = {"error": 31, "warning": 33, "internal error": 31}
 
 @dataclass(frozen=True)
 class Report:
-    """How much a command tells, and in which form."""
+    """How much a command prints, and in which form."""
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     _printed: set[str] = field(default_factory=set, repr=False, compare=False)
-    """What was said of what is wrong and what goes on: of several networks, it is said once."""
+    """Messages that were printed: with several networks, each is printed once."""
 
     def print_document(self, document: Mapping[str, Any]) -> None:
-        """Print the one JSON document of the command, if JSON is wanted."""
+        """Print the one JSON document of the command, if JSON was requested."""
         if self.json:
             print_json(document)
 
     def print_text(self, text: str) -> None:
-        """Print a result, unless JSON is wanted."""
+        """Print a result, unless JSON was requested."""
         if not self.json:
             echo(replace_unprintable(text))
 
     def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> None:
-        """Print a table; numbers stand right, and keep their thousands apart."""
+        """Print a table; numbers are right-aligned, with thousands separators."""
         self.print_lines(format_table(columns, rows))
 
     def print_lines(self, lines: Sequence[str]) -> None:
-        """Print lines that `format_table` made, unless JSON is wanted."""
+        """Print lines from `format_table`, unless JSON was requested."""
         if not self.json:
             echo("\n".join(lines))
 
     def warn_text(self, text: str, code: str = "") -> None:
-        """Say on standard error what must not be missed, even if quiet."""
+        """Print an important warning on standard error, even if quiet."""
         self._print_once(f"warning{f'[{code}]' if code else ''}: {text}", print_problem)
 
     def warn(self, diagnostic: Diagnostic | DiagnosticGroup) -> None:
-        """Say on standard error what is worth knowing but no error."""
+        """Print a warning on standard error, unless quiet."""
         if not self.quiet:
             self._print_once(str(diagnostic), print_problem)
 
     def warn_always(self, diagnostic: Diagnostic) -> None:
-        """Say on standard error a warning that must not be missed, even if quiet."""
+        """Print an important warning on standard error, even if quiet."""
         self._print_once(str(diagnostic), print_problem)
 
     def _print_once(self, text: str, print_line: Callable[[str], None]) -> None:
@@ -83,20 +83,20 @@ class Report:
             print_line(text)
 
     def warn_grouped(self, warnings: Iterable[Diagnostic]) -> None:
-        """Say warnings, those of one cause as one."""
+        """Print warnings, similar ones as one."""
         for diagnostic in diagnostics.group_alike(warnings):
             self.warn(diagnostic)
 
     def print_note(self, text: str) -> None:
-        """Say on standard error what goes on, unless quiet."""
+        """Print progress on standard error, unless quiet."""
         if not self.quiet:
             self._print_once(replace_unprintable(text), partial(echo, err=True))
 
     def report_remark(self, kind: str, text: str) -> None:
-        """Say what a stage has to say, now or out of the cache.
+        """Print the remark of a stage, whether it ran now or comes from the cache.
 
         Args:
-            kind: `warning`, `note`, or the short or the `full` form of one.
+            kind: `warning`, `note`, or the `short` or `full` form of a note.
             text: The remark.
         """
         match kind:
@@ -110,13 +110,13 @@ class Report:
                 self.print_note(text)
 
     def print_detail(self, text: str) -> None:
-        """Say on standard error what goes on, if verbose."""
+        """Print progress on standard error, if verbose."""
         if self.verbose:
             echo(replace_unprintable(text), err=True)
 
     @contextmanager
     def track_stages(self) -> Iterator["Stages"]:
-        """Measure the stages of long work; show them on a terminal, or now and then in a log."""
+        """Measure the stages of long work; show them as bars on a terminal, as lines in a log."""
         if self.quiet or not sys.stderr:
             yield Stages()
             return
@@ -132,16 +132,16 @@ class Report:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        # On standard error, and gone at the end: results may be piped, and logs hold no bars.
+        # On standard error, and removed at the end: results may be piped, and logs have no bars.
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             yield Stages(bars)
 
 
 @dataclass
 class ProgressLines:
-    """Writes how far long work is, from a thread of its own, whenever nothing was said for long.
+    """Writes the progress of long work from its own thread, when nothing was printed for long.
 
-    A stage is told with the share of it that is done and the time that the whole work has taken.
+    A line has the stage, the completed share of it, and the time since the start of the work.
     """
 
     write: Callable[[str], None]
@@ -154,28 +154,28 @@ class ProgressLines:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._write_when_idle, name="progress", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait until nothing more is written."""
+        """Stop the thread and wait for it; nothing is written afterwards."""
         self._stop_event.set()
         if self._thread:
             self._thread.join()
 
     def update(self, stage: str, parts_done: int, total: int) -> None:
-        """Take in how far a stage is; a stage of one part has no share."""
+        """Record the progress of a stage; a stage of one part has no share."""
         if stage != self._stage:
             self._detail = ""
         self._stage, self._share = stage, parts_done / total if total > 1 else None
 
     def add_detail(self, text: str) -> None:
-        """Take in what else is known of the stage."""
+        """Record a detail about the stage."""
         self._detail = text
 
     def record_output(self) -> None:
-        """Take in that a line was written by somebody else."""
+        """Record that a line was printed elsewhere."""
         self._last_output_time = time.monotonic()
 
     def _write_when_idle(self) -> None:
@@ -195,7 +195,7 @@ class ProgressLines:
 
 @dataclass
 class Stages:
-    """The stages of long work by name: seconds each took, in order of their beginning."""
+    """The stages of long work by name, with the seconds of each, in order of their start."""
 
     bars: "Progress | None" = None
     lines: ProgressLines | None = None
@@ -206,11 +206,11 @@ class Stages:
 
     @property
     def is_watched(self) -> bool:
-        """Whether anybody sees how far a stage is."""
+        """Whether the progress of a stage is shown."""
         return self.bars is not None or self.lines is not None
 
     def __call__(self, stage: str, completed: int, total: int) -> None:
-        """Hear that `completed` of `total` parts of a stage are finished."""
+        """Record that `completed` of `total` parts of a stage are finished."""
         if self.lines:
             self.lines.update(stage, completed, total)
         if stage != self._stage:
@@ -222,19 +222,19 @@ class Stages:
             self.bars.update(self._task, completed=completed, total=total)
 
     def show_detail(self, text: str) -> None:
-        """Show something else in the place of the stage's name while it runs."""
+        """Show a detail in place of the stage's name while it runs."""
         if self.lines:
             self.lines.add_detail(text)
         if self.bars and self._task is not None:
             self.bars.update(self._task, description=text)
 
     def record_output(self) -> None:
-        """Hear that a line about the work was printed, so that the next one can wait."""
+        """Record that a line about the work was printed, so that the next one can wait."""
         if self.lines:
             self.lines.record_output()
 
     def finish_stage(self) -> None:
-        """End the stage that runs."""
+        """End the current stage."""
         now = time.perf_counter()
         if self._stage:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._stage_start
@@ -247,9 +247,9 @@ def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
     """Print on standard output, or on standard error.
 
     Args:
-        text: What is printed.
-        err: Whether on standard error.
-        nl: Whether a line ends after it.
+        text: The text or bytes.
+        err: Whether to print on standard error.
+        nl: Whether to add a newline.
     """
     with attach_stream_name("<standard error>" if err else "<standard output>"):
         typer.echo(text, err=err, nl=nl)
@@ -257,7 +257,7 @@ def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
 
 @contextmanager
 def attach_stream_name(stream: str) -> Iterator[None]:
-    """Have an error of the operating system say which stream it is about."""
+    """Add the stream's name to an operating system error."""
     try:
         yield
     except OSError as error:
@@ -266,14 +266,14 @@ def attach_stream_name(stream: str) -> Iterator[None]:
 
 
 def warn_about_spec(warnings: tuple[Diagnostic, ...]) -> None:
-    """Say what is doubtful about a spec, even if quiet, and put it into the command's document."""
+    """Print the warnings about a spec, even if quiet, and add them to the JSON document."""
     SPEC_WARNINGS.set(warnings)
     for warning in warnings[:MAX_WARNINGS]:
         print_problem(f"{warning}\n")
     if warnings:
         count_text = f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning"
         limit_text = f", {MAX_WARNINGS} of them shown" if len(warnings) > MAX_WARNINGS else ""
-        echo(f"{count_text}{limit_text}; `allow: [...]` in the spec silences a kind", err=True)
+        echo(f"{count_text}{limit_text}; `allow: [KIND]` in the spec turns a kind off", err=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -281,14 +281,14 @@ def print_json(document: Mapping[str, Any]) -> None:
     warnings = SPEC_WARNINGS.get()
     if warnings is not None:
         document = {**document, "warnings": [warning.to_json() for warning in warnings]}
-    # NaN is not JSON: whoever hands one in is at fault, and is found here.
+    # NaN is not JSON: a caller that passes one has a bug, which is reported here.
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    # A file's name may hold bytes that are no text: they are shown as errors show them.
+    # A file name may contain bytes that are not text: they are replaced, as in errors.
     echo(text.encode(errors="replace").decode())
 
 
 def print_problem(text: str) -> None:
-    """Print errors or warnings on standard error, their first words in colour on a terminal."""
+    """Print errors or warnings on standard error, with coloured headings on a terminal."""
     printable_text = replace_unprintable(text)
     if sys.stderr and supports_color(sys.stderr):
         printable_text = _HEAD.sub(
@@ -298,23 +298,23 @@ def print_problem(text: str) -> None:
 
 
 def supports_color(stream: IO[str]) -> bool:
-    """Whether colour is wanted there: a terminal that can, and nobody who said no."""
-    # See no-color.org: any value but the empty one says no.
+    """Whether to print colour: on a terminal that supports it, unless NO_COLOR is set."""
+    # See no-color.org: any value but the empty one turns colour off.
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def replace_unprintable(text: str) -> str:
-    """Replace what would move a terminal's cursor, but for line ends."""
+    """Replace characters that would move a terminal's cursor, except newlines."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def format_table(
     columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int = 2
 ) -> list[str]:
-    """Return the lines of a table, one a row, as wide as its content.
+    """Return the lines of a table: the heading, then one line per row, padded to its content.
 
     Args:
-        columns: Their heads.
+        columns: Column headings.
         rows: A value for each column.
         gap: Spaces between columns.
     """
@@ -339,14 +339,14 @@ def format_table(
 
 
 def fits_terminal(lines: Sequence[str]) -> bool:
-    """Whether lines fit the terminal; where there is none, any do."""
+    """Whether lines fit the terminal; without a terminal, all do."""
     if not (sys.stdout and sys.stdout.isatty()):
         return True
     return max(map(len, lines[1:]), default=0) <= shutil.get_terminal_size().columns
 
 
 def format_cell(content: TableCell) -> str:
-    """Return a value as a table shows it, in one line: a file's name may hold the end of one."""
+    """Return a value as one line of a table: a file name may contain a newline."""
     return (
         f"{content:,}"
         if isinstance(content, int)
@@ -355,7 +355,7 @@ def format_cell(content: TableCell) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return bytes for a person, in thousands as file managers count: `737.0 KB`."""
+    """Return a size for a person, in units of 1,000 as file managers use: `737.0 KB`."""
     amount, unit = float(count), "B"
     for larger_unit in ("KB", "MB", "GB"):
         if amount < 1000:

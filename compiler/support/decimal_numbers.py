@@ -1,15 +1,15 @@
-"""Decimal numbers in the text of other people's files, in one strict spelling.
+"""Parse decimal numbers in untrusted files, in one strict spelling.
 
 Python's `float` and `int` also accept underscores, spaces, digits of other scripts, `nan` and
-`inf`. A file that holds those was not written by the program that it claims, and a coordinate of
-`1_0` is more likely 1.0 than 10.
+`inf`. A file with those was not written by the program that it names, and a coordinate of `1_0`
+more likely means 1.0 than 10.
 """
 
 import re
 from math import isfinite
 
 MAX_CHARS = 64
-"""Most characters of a number; more of them add no precision and cost time."""
+"""Characters that a number may have; more add no precision and cost time."""
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 
@@ -18,7 +18,7 @@ def parse_float(text: str) -> float:
     """Return a decimal number: a sign, digits with at most one point, and an exponent.
 
     Raises:
-        ValueError: The text is none, is longer than `MAX_CHARS`, or overflows a double.
+        ValueError: The text is not a number, is longer than `MAX_CHARS`, or overflows a double.
     """
     if len(text) <= MAX_CHARS and _NUMBER.fullmatch(text):
         number = float(text)
@@ -28,10 +28,10 @@ def parse_float(text: str) -> float:
 
 
 def parse_int(text: str) -> int:
-    """Return a whole number: a sign and digits.
+    """Return an integer: a sign and digits.
 
     Raises:
-        ValueError: The text is none, or is longer than `MAX_CHARS`.
+        ValueError: The text is not an integer, or is longer than `MAX_CHARS`.
     """
     if len(text) <= MAX_CHARS and _INTEGER.fullmatch(text):
         return int(text)

@@ -1,4 +1,4 @@
-"""Places in a user's text, and the diagnostics that point at them."""
+"""Source spans in a user's text, and the diagnostics that point at them."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
@@ -6,23 +6,24 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 MAX_LINE = 160
-"""Longest stretch of a source line that a diagnostic shows, in characters."""
+"""Characters of a source line that a diagnostic shows."""
 MAX_TEXT = 1000
-"""Longest part of a diagnostic, in characters."""
+"""Characters that each text of a diagnostic may have."""
 MAX_REPORTED = 50
-"""Most mistakes of one input that are told; further ones are counted."""
+"""Errors of one input that are shown; further ones are counted."""
 MAX_LISTED = 30
-"""Most names that a message lists."""
+"""Names that a message lists."""
 MAX_CANDIDATES = 300
-"""Names among which no misspelt one is looked for any more."""
+"""Known names above which no spelling suggestion is searched for."""
 MAX_NAME_CHARS = 64
-"""Longest word that a misspelling is looked for of."""
+"""Characters of a typed name above which no spelling suggestion is searched for."""
 
 
 class Span(NamedTuple):
     """A stretch of one line of a file; line and column count from 1.
 
-    A tuple is made several times as soon as a frozen dataclass, and each value of a text has one.
+    A named tuple, because creating one is several times as fast as a frozen dataclass, and each
+    value of a text has one.
     """
 
     file: str
@@ -32,20 +33,20 @@ class Span(NamedTuple):
     width: int = 1
 
     def __str__(self) -> str:
-        """`file:line:column`, as editors and terminals link it."""
+        """Return `file:line:column`, the form that editors and terminals link."""
         return f"{self.file}:{self.line}:{self.column}"
 
 
 NOWHERE = Span("<none>", 0, 0)
-"""The place of what no text gave rise to."""
+"""The span of values that come from no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake: a stable code, what and where, and what would be right.
+    """One error or warning: a stable code, what is wrong and where, and how to fix it.
 
-    `label` stands beside the caret; `notes` are printed one a line (the chain of
-    block calls comes this way); `help` says what to do; `kind` is the name of a kind of warning.
+    `label` is printed next to the caret; `notes` are printed one per line (such as the chain of
+    block calls); `help` says how to fix it; `kind` is the kind of a warning.
     """
 
     code: str
@@ -62,7 +63,7 @@ class Diagnostic:
         return replace(self, notes=(*self.notes, *notes))
 
     def __str__(self) -> str:
-        """Several lines of text: header, place, source line with caret, notes, help."""
+        """Return several lines: heading, location, source line with caret, notes, help."""
         head = f"{self.severity}[{self.code}]: {_truncate(self.message)}"
         head += f" [{self.kind}]" if self.kind else ""
         lines = [head, *_render_excerpt(self.at, _truncate(self.label))]
@@ -106,7 +107,7 @@ def _render_excerpt(at: Span, label: str) -> list[str]:
 
 
 def _note_invisible(at: Span) -> list[str]:
-    """Return a note on the first character of a line that looks like a space or like nothing."""
+    """Return a note on the first character of a line that only looks like a space, or like none."""
     from unicodedata import category, name
 
     text = at.text[: 1 << 16]
@@ -115,35 +116,34 @@ def _note_invisible(at: Span) -> list[str]:
         if letter in odd:
             character = f"U+{ord(letter):04X} ({name(letter, 'unnamed').lower()})"
             advice = "write a space" if category(letter) == "Zs" else "remove it"
-            return [f"column {column} holds {character}, which is no plain space: {advice}"]
+            return [f"column {column} contains {character}, not an ordinary space: {advice}"]
     return []
 
 
 def _truncate(text: str) -> str:
-    """Return what is said, cut where a name or a list in it is endless."""
+    """Return a text, clipped where a name or a list in it is very long."""
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
 def _replace_unprintable(text: str) -> str:
-    """Replace what would move a terminal's cursor; keeps one character a column."""
+    """Replace characters that would move a terminal's cursor; columns stay the same."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
 
 
 class SpecWarning(UserWarning):
-    """A spec compiles, but its author hardly meant all that it says."""
+    """A spec compiles, but part of it is probably a mistake."""
 
 
 class CalibrationWarning(UserWarning):
-    """A calibration is made, but its images tell too little, or its integers lose too much."""
+    """A calibration succeeded, but its images are too few or the int8 model is not accurate."""
 
 
 @dataclass
 class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.
 
-    Carries one or more diagnostics, all of which are shown, and the number of `omitted_count`
-    mistakes that were only counted; after so many that looking for them was `is_truncated` short,
-    there may be others.
+    Carries one or more diagnostics, which are all shown. `omitted_count` further errors were only
+    counted. If `is_truncated`, the search stopped early and there may be more.
     """
 
     diagnostics: tuple[Diagnostic, ...] = field(default=())
@@ -152,16 +152,16 @@ class UserError(Exception):
 
     @property
     def count(self) -> int:
-        """How many mistakes were found."""
+        """How many errors were detected."""
         return len(self.diagnostics) + self.omitted_count
 
     @property
     def count_text(self) -> str:
-        """How many mistakes there are, in words."""
+        """The number of errors as text."""
         return f"{'at least ' if self.is_truncated else ''}{self.count:,} errors"
 
     def __str__(self) -> str:
-        """All diagnostics, a blank line between."""
+        """Return all diagnostics, separated by blank lines."""
         omitted_lines = (
             [f"and {'at least ' if self.is_truncated else ''}{self.omitted_count:,} more"]
             if self.omitted_count
@@ -171,7 +171,7 @@ class UserError(Exception):
 
 
 class Mistakes:
-    """What is wrong with one input: as many mistakes as are told, and the number of the others."""
+    """Collects the errors of one input: diagnostics up to a limit, then only their number."""
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
@@ -180,15 +180,15 @@ class Mistakes:
 
     @property
     def is_full(self) -> bool:
-        """Whether further mistakes are only counted."""
+        """Whether further errors are only counted."""
         return len(self.diagnostics) >= MAX_REPORTED
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any errors."""
         return bool(self.diagnostics)
 
     def add(self, diagnostics: Iterable[Diagnostic]) -> None:
-        """Take mistakes that are known already."""
+        """Add diagnostics."""
         for diagnostic in diagnostics:
             if self.is_full:
                 self.omitted_count += 1
@@ -196,44 +196,44 @@ class Mistakes:
                 self.diagnostics.append(diagnostic)
 
     def explain(self, explained: "Explain") -> None:
-        """Take a mistake whose message costs time; one too many is counted without it."""
+        """Add an error whose message is costly; beyond the limit it is counted instead."""
         if self.is_full:
             self.omitted_count += 1
         else:
             self.add(explained())
 
     def merge(self, other_mistakes: "Mistakes") -> None:
-        """Take those that were found before."""
+        """Add the errors of another collection."""
         self.add(other_mistakes.diagnostics)
         self.omitted_count += other_mistakes.omitted_count
         self.is_truncated |= other_mistakes.is_truncated
 
     def make_error(self, other_mistakes: "Mistakes | None" = None) -> UserError:
-        """Return the error of all of these, and of others, in the order of the text, none twice."""
+        """Return one error with all diagnostics, of others too, deduplicated, in text order."""
         if other_mistakes is not None:
             self.merge(other_mistakes)
-        # One mistake may be met on several ways, by each caller of a block for one.
+        # One error may be met several times, for example by each caller of a block.
         unique = {(d.code, d.at, d.message): d for d in self.diagnostics}
         ordered = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
         return UserError(tuple(ordered), self.omitted_count, self.is_truncated)
 
 
 Explain = Callable[[], Iterable[Diagnostic]]
-"""Makes the diagnostics of a mistake, which costs time where a name is looked for."""
+"""Makes the diagnostics of an error; costly where it searches for a similar name."""
 
 
 def fail(code: str, message: str, at: Span, *, label: str = "", help: str = "") -> UserError:
-    """Return the error of a single diagnostic, to be raised."""
+    """Return an error with a single diagnostic, to be raised."""
     return UserError((Diagnostic(code, message, at, label=label, help=help),))
 
 
 def make_file_span(path: str) -> Span:
-    """Return the place that stands for a file as a whole."""
+    """Return the span that stands for a file without a line."""
     return Span(path, 0, 0)
 
 
 def join_names(names: Collection[str]) -> str:
-    """Return names in a row, in words where they are too many for a line."""
+    """Return names separated by commas; beyond `MAX_LISTED`, the number of the others."""
     ordered_names = sorted(names) if isinstance(names, Set) else list(names)
     omitted_text = (
         f" and {len(ordered_names) - MAX_LISTED:,} more" if len(ordered_names) > MAX_LISTED else ""
@@ -242,17 +242,17 @@ def join_names(names: Collection[str]) -> str:
 
 
 def find_nearest_name(typed_name: str, known_names: "Collection[str]") -> str | None:
-    """Return the known name that a word misspells, if there is one; case does not count.
+    """Return the known name that a typed name probably misspells, ignoring case; None if none.
 
-    A misspelling is a slip of the fingers: one letter more, less, wrong or out of order, and two
-    in longer words. Numbers are not misspelt, `resnet50` is not meant to be `resnet34`; and
-    among very many names none is looked for.
+    A misspelling is one letter too many, missing, wrong or swapped, and two in longer names. Names
+    that differ in their digits do not match: `resnet50` does not mean `resnet34`. Above
+    `MAX_CANDIDATES` known names none is searched for.
     """
     if len(known_names) > MAX_CANDIDATES or len(typed_name) > MAX_NAME_CHARS:
         return None
     lower_name = typed_name.lower()
     best: tuple[int, str] | None = None
-    # In order, so that of names equally near the same one is named every time.
+    # Sorted, so that of equally similar names the same one is returned every time.
     for name in sorted(known_names):
         typo_count = _count_typos(lower_name, name.lower())
         if typo_count is not None and (best is None or typo_count < best[0]):
@@ -261,7 +261,7 @@ def find_nearest_name(typed_name: str, known_names: "Collection[str]") -> str | 
 
 
 def _count_typos(typed_name: str, name: str) -> int | None:
-    """Return how many slips make a name into a word; None for more than one would make."""
+    """Return the number of typing errors between two names; None if they are too many."""
     shorter = min(len(typed_name), len(name))
     max_typos = (shorter > 1) + (shorter > 4)
     if abs(len(typed_name) - len(name)) > max_typos:
@@ -275,7 +275,7 @@ def _count_typos(typed_name: str, name: str) -> int | None:
         and shorter == len(typed_name) == len(name) <= 3
         and sorted(typed_name) != sorted(name)
     ):
-        return None  # another letter makes another word of so short a one
+        return None  # in a name this short, another letter makes another name
     return distance if distance <= max_typos else None
 
 
@@ -298,35 +298,35 @@ def _compute_edit_distance(a: str, b: str, max_distance: int) -> int:
 
 
 def make_command_span(command: str) -> Span:
-    """Return the place of words on the command line."""
+    """Return the span of words on the command line."""
     clipped_command = command if len(command) <= 120 else f"{command[:117]}..."
     return make_file_span(f"command line: {clipped_command}")
 
 
 class UnhandledError(AssertionError):
-    """Nothing is written for a name or a type: a fault of the compiler, never of the user."""
+    """No case handles a name or a type: a bug in the compiler, never the user's mistake."""
 
     def __init__(self, kind: str, unhandled: object) -> None:
-        super().__init__(f"nothing is written for the {kind} {unhandled!r}")
+        super().__init__(f"the compiler does not handle the {kind} {unhandled!r}")
 
 
 MIN_GROUP_SIZE = 5
-"""Fewest diagnostics of one shape that are shown as one."""
+"""Diagnostics of one shape from which on they are shown as one."""
 MAX_GROUP_FILES = 10
-"""Most files that are named of the others. Lines of a text all are, as far as they are reported:
-each has to be fixed."""
+"""Files that are named of the others. Lines of a text are all named, up to `MAX_REPORTED`: each has
+to be fixed."""
 _VARIABLE = re.compile(r"`[^`]*`|\S*[\d/_.]\S*")
-"""What differs between two messages of one shape: what is quoted, numbers, paths and names."""
+"""What varies between messages of one shape: quoted text, numbers, paths and names."""
 
 
 @dataclass(frozen=True)
 class DiagnosticGroup:
-    """One diagnostic or several of one shape."""
+    """One diagnostic, or several of one shape."""
 
     members: tuple[Diagnostic, ...]
 
     def __str__(self) -> str:
-        """Return the first one's text, with a note about the others."""
+        """Return the text of the first one, with a note about the others."""
         leader, *followers = self.members
         return str(leader) if not followers else f"{leader}\n   = {self._summarize(followers)}"
 
@@ -340,10 +340,10 @@ class DiagnosticGroup:
 
 
 def group_alike(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
-    """Return diagnostics in groups, in the order in which the groups begin.
+    """Return diagnostics in groups, in order of the first one of each group.
 
-    Those of one shape are one group: of the same code, whose messages differ in names and numbers
-    alone. Fewer than `LEAST` stay by themselves.
+    Diagnostics of one shape form a group: they have the same code, and their messages differ only
+    in names and numbers. Fewer than `MIN_GROUP_SIZE` are not grouped.
     """
     all_diagnostics = list(diagnostics)
     shapes: dict[tuple[str, ...], list[Diagnostic]] = {}
@@ -370,7 +370,7 @@ def _group_shape(diagnostic: Diagnostic) -> tuple[str, ...]:
 
 
 def _name_in_group(leader: Diagnostic, member: Diagnostic) -> str:
-    """Return what tells one diagnostic from the first: its place, or what its message names."""
+    """Return what distinguishes a diagnostic from the first: its location, or names in it."""
     location = f"{member.at.file}:{member.at.line}" if member.at.line else member.at.file
     tokens = _VARIABLE.findall(member.message)
     differing = [token.strip(",.;:") for token in tokens if token not in leader.message]

@@ -1,4 +1,4 @@
-"""What each code of an error or a warning means: the table in error_codes.toml."""
+"""What each error or warning code means, from the table in error_codes.toml."""
 
 import re
 import tomllib
@@ -15,15 +15,15 @@ DEFAULT_KEYS = {
     " linear: {units: 3}]",
     "output": "output: {scores: {}}",
 }
-"""The keys that a spec needs, as every example has them that does not write them itself."""
+"""The keys that a spec needs; an example gets each one that it does not have itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """A code: what is wrong in a line, why tcc says so, what to do, and what shows it.
+    """A code: what is wrong in one line, why it is an error, how to fix it, and an example.
 
-    `spec` is what an example says beside `DEFAULT_KEYS`, `command` lines of a shell of which the
-    last gives the code, `text` a situation in words.
+    `spec` is the part of an example spec that differs from `DEFAULT_KEYS`. `command` is shell
+    lines; the last one fails with the code. `text` describes a situation.
     """
 
     code: str
@@ -35,12 +35,12 @@ class ErrorCode:
     text: str = ""
 
     def __str__(self) -> str:
-        """The entry as paragraphs of text, the example indented."""
+        """Return the entry as paragraphs, the example indented."""
         parts = [f"{self.code}: {self.what}", self.why]
         if self.spec:
-            parts.append(f"Example, a spec in which stands:\n\n{_indent(self.spec)}")
+            parts.append(f"Example spec (excerpt):\n\n{_indent(self.spec)}")
         if self.command:
-            head = "with which this fails:" if self.spec else "Example:"
+            head = "This command fails with it:" if self.spec else "Example:"
             parts.append(f"{head}\n\n{_indent(self.command)}")
         if self.text:
             parts.append(f"Example: {self.text}")
@@ -48,15 +48,15 @@ class ErrorCode:
 
 
 def load_error_codes() -> Mapping[str, ErrorCode]:
-    """Return every entry by its code, in the order of the table."""
+    """Return all entries by code, in the order of the table."""
     table = tomllib.loads(TABLE_PATH.read_text(encoding="utf-8"))
     return {code: ErrorCode(code, **_strip_texts(fields)) for code, fields in table.items()}
 
 
 def find_code(typed_code: str, codes: Iterable[str]) -> str | None:
-    """Return the code that a word means: `E0607`, `e607` or `607`; None where it is none.
+    """Return the code that a user typed: `E0607`, `e607` or `607`; None if it does not exist.
 
-    A number alone is an error's code before it is a warning's.
+    A number alone means the error of that number, or else the warning.
     """
     code_match = re.fullmatch(r"([EW]?)(\d{1,4})", typed_code.strip("[]").upper(), re.ASCII)
     if code_match is None:
@@ -68,7 +68,7 @@ def find_code(typed_code: str, codes: Iterable[str]) -> str | None:
 
 
 def complete_spec(spec: str) -> str:
-    """Return the spec of an example: what it says, and the rest of what a spec needs."""
+    """Return the complete example spec: the excerpt with the default keys added."""
     keys = set(re.findall(r"^(\w+):", spec, re.MULTILINE))
     lines = [line for key, line in DEFAULT_KEYS.items() if key not in keys]
     return "\n".join([*lines, spec, ""] if spec else [*lines, ""])

@@ -1,4 +1,4 @@
-"""What the project needs from outside and may not find."""
+"""External packages and programs that the project needs, and how to install them."""
 
 import os
 import re
@@ -22,9 +22,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tflite": ("ai-edge-litert", "flatbuffers"),
     "train": ("torch",),
 }
-"""Packages by the extra of this one that brings them; all others come with it."""
+"""Packages by the extra that installs them; all others are installed by default."""
 NPM_VERSIONS: Mapping[str, str] = {"onnxruntime-web": "1.30.0", "openseadragon": "6.0.2"}
-"""Packages of npm that are fetched for pages where npm is, and the version of each."""
+"""npm packages that are fetched for HTML pages if npm is installed, with their versions."""
 PROGRAMS: Mapping[str, str] = {
     "adb": "adb",
     "node": "nodejs",
@@ -33,15 +33,15 @@ PROGRAMS: Mapping[str, str] = {
     "qemu-arm": "qemu-user",
     "ssh": "openssh-client",
 }
-"""Programs that are no Python, and the Debian package of each."""
+"""Programs outside Python, and the Debian package of each."""
 
 
 def describe_install(name: str) -> str:
-    """Return the command that installs a package or program: the only place that knows it."""
+    """Return the command that installs a package or program."""
     if name in PROGRAMS:
         return f"apt-get install {PROGRAMS[name]}"
     if name in NPM_VERSIONS:
-        archive = f"what `npm pack {name}@{NPM_VERSIONS[name]}` brings"
+        archive = f"the archive from `npm pack {name}@{NPM_VERSIONS[name]}`"
         return (
             f"apt-get install npm, or put {archive} into {user_folders.CACHE_DISPLAY_PATH}/{name}"
         )
@@ -51,10 +51,10 @@ def describe_install(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Something outside the project that a step needs; `install` is the command that brings it.
+    """An external package or program that a step needs; `install` is the command to install it.
 
-    `needed_for` completes "is needed to ..."; `version` is None where the tool is missing. What
-    does not `build` only runs artifacts here: building goes without it, to the same bytes.
+    `needed_for` completes "is needed to ..."; `version` is None if the tool is missing. If not
+    `builds`, the tool only runs artifacts: builds do not need it, and their bytes are the same.
     """
 
     name: str
@@ -64,14 +64,14 @@ class Tool:
     builds: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Look the command up, so that everything that names the tool says the same."""
+        """Look the command up, so that all messages about the tool agree."""
         object.__setattr__(self, "install", describe_install(self.name))
 
 
 class MissingTool(Exception):  # noqa: N818 - it is the tool that is missing
-    """A needed tool is not here; the command line exits with 3 and prints how to install it.
+    """A needed tool is missing; the command line exits with 3 and prints how to install it.
 
-    `reason` says what was tried to get it, where something was.
+    `reason` is why fetching it failed, if that was tried.
     """
 
     def __init__(self, tool: Tool, reason: str = "") -> None:
@@ -85,30 +85,30 @@ _SUFFIX = ".dist-info"
 
 
 def installed_version(name: str) -> str | None:
-    """Return the version of a package; None where it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     normalized_name = _normalize_name(name)
     for folder in sys.path:
         if version := _list_installed(folder or os.curdir).get(normalized_name):
             return version
-    # What is installed in another way: as an archive, or without a folder of that name.
+    # Packages installed in another way: as an archive, or without a folder of that name.
     from importlib import metadata
 
     try:
         return metadata.version(name)
     except (metadata.PackageNotFoundError, FileNotFoundError):
-        # The latter of a folder without metadata, where a newer importlib_metadata was loaded: it
-        # looks for what the standard library asks.
+        # FileNotFoundError: a folder without metadata where a newer importlib_metadata is loaded,
+        # because it answers the standard library's queries.
         return None
 
 
 @lru_cache(maxsize=64)
 def _list_installed(folder: str) -> Mapping[str, str]:
-    """Return the versions of a folder's packages by their names."""
+    """Return the versions of a folder's packages by name."""
     try:
         file_names = os.listdir(folder)
     except OSError:
         return {}
-    # As the standard for such folders has it, neither name nor version holds a hyphen.
+    # In .dist-info names, neither the name nor the version contains a hyphen.
     name_parts = (
         file_name.removesuffix(_SUFFIX).split("-")
         for file_name in file_names
@@ -126,7 +126,7 @@ PROVEN_RECORD = "proven_runtimes.toml"
 
 @dataclass(frozen=True, slots=True)
 class ProvenRelease:
-    """A release of a runtime; `deviation` is what it computed otherwise, nothing if it is right."""
+    """A tested release of a runtime; `deviation` describes wrong results, empty if exact."""
 
     package: str
     version: str
@@ -135,12 +135,12 @@ class ProvenRelease:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it computes what was recorded."""
+        """Whether it computes the recorded outputs."""
         return not self.deviation
 
 
 def load_proven_releases() -> tuple[ProvenRelease, ...]:
-    """Return all releases of the record."""
+    """Return all tested releases."""
     text = (files("tcc.compiler.support") / PROVEN_RECORD).read_text()
     return tuple(
         ProvenRelease(package, version, tuple(record["networks"]), record["found"])
@@ -150,7 +150,7 @@ def load_proven_releases() -> tuple[ProvenRelease, ...]:
 
 
 def describe_unproven_releases(tools: Iterable[Tool]) -> Iterator[str]:
-    """Yield a sentence for each tool whose release is not known to be right."""
+    """Yield a sentence for each tool whose release is not known to be exact."""
     all_releases = load_proven_releases()
     for tool in tools:
         releases_by_version = {
@@ -164,11 +164,11 @@ def describe_unproven_releases(tools: Iterable[Tool]) -> Iterator[str]:
         )
         if proven_release is None:
             yield (
-                f"{tool.name} {tool.version} is not among the releases that were proven: "
+                f"{tool.name} {tool.version} was not tested for exact outputs; tested releases: "
                 f"{exact_versions}"
             )
         elif not proven_release.is_exact:
             yield (
-                f"{tool.name} {tool.version} computes otherwise: {proven_release.deviation}; "
-                f"proven: {exact_versions}"
+                f"{tool.name} {tool.version} computes different outputs: "
+                f"{proven_release.deviation}; exact releases: {exact_versions}"
             )

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, and which command takes it: what users mistake for another."""
+"""Detect what a file is by its first bytes, and name the command that reads it."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 HEAD_BYTES = 512
-"""Bytes that are looked at."""
+"""Bytes that are read for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """A kind of file: what it is called, the endings of its names, and what takes it."""
+    """A kind of file: its name, its suffixes, and a hint which command reads it."""
 
     name: str
     suffixes: frozenset[str]
@@ -21,41 +21,41 @@ class FileKind:
 
 
 _WEIGHTS = (
-    "`tcc import FILE --spec SPEC` takes its weights for a spec; `tcc import` takes the"
-    " network itself, once it is exported with `torch.onnx.export`"
+    "use `tcc import FILE --spec SPEC` to read its weights for a spec; to import the network"
+    " itself, export it with `torch.onnx.export` and use `tcc import`"
 )
 ONNX = FileKind(
     "an ONNX model",
     frozenset({".onnx"}),
-    "`tcc import FILE` makes a spec and weights of it",
+    "use `tcc import FILE` to make a spec and weights from it",
 )
 PYTORCH = FileKind("a PyTorch checkpoint", frozenset({".pth", ".pt", ".ckpt", ".pkl"}), _WEIGHTS)
 SAFETENSORS = FileKind("a safetensors file", frozenset({".safetensors"}), _WEIGHTS)
 ARRAYS = FileKind(
     "a file of NumPy arrays",
     frozenset({".npz", ".npy"}),
-    "`tcc calibrate` and `tcc eval` take images and tensors from an .npz file, with --data; weights"
-    " come from a PyTorch checkpoint or a safetensors file",
+    "`tcc calibrate` and `tcc eval` read images and tensors from an .npz file with --data; for"
+    " weights use a PyTorch checkpoint or a safetensors file",
 )
 KERAS = FileKind(
     "a Keras file",
     frozenset({".h5", ".hdf5", ".keras"}),
-    "export the network as ONNX, with tf2onnx say, and give that to `tcc import`",
+    "export the network as ONNX, for example with tf2onnx, and run `tcc import` on the result",
 )
 TFLITE = FileKind(
     "a TFLite model",
     frozenset({".tflite"}),
-    "export the network that it was made of as ONNX, and give that to `tcc import`",
+    "export the original network as ONNX, and run `tcc import` on the result",
 )
 IMAGE = FileKind(
     "an image",
     frozenset({".png", ".jpg", ".jpeg"}),
-    "`tcc run BUNDLE IMAGE` takes it, once a network is built",
+    "build a network, then use `tcc run BUNDLE IMAGE`",
 )
 SPEC = FileKind(
     "a spec",
     frozenset({".yaml", ".yml"}),
-    "`tcc check` and `tcc build` take it as it is",
+    "use `tcc check` or `tcc build` with it",
 )
 KINDS = (ONNX, PYTORCH, SAFETENSORS, ARRAYS, KERAS, TFLITE, IMAGE, SPEC)
 
@@ -74,10 +74,10 @@ _SIGNATURES = (
 
 
 def detect_kind(path: Path, head: bytes) -> FileKind | None:
-    """Return what a file is by its first bytes, or else by its name; None if neither tells."""
+    """Return a file's kind by its first bytes, or else by its name; None if unknown."""
     if head.startswith(b"PK\x03\x04"):
         return _detect_archive(head) or _match_suffix(path)
-    # Eight bytes of a length, and then the header, which is JSON.
+    # safetensors: eight bytes with a length, then the header, which is JSON.
     if head[8:9] == b"{" and not head.startswith(b"{"):
         return SAFETENSORS
     for signature, file_kind in _SIGNATURES:
@@ -87,41 +87,39 @@ def detect_kind(path: Path, head: bytes) -> FileKind | None:
 
 
 def has_checksums(path: Path) -> bool:
-    """Whether a checkpoint is an archive, which has a checksum of each entry: others have none.
+    """Whether a checkpoint is a zip archive, which has checksums; other forms have none.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with regular_files.open_file(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 def refuse(path: Path, code: str, expected: str, *kinds: FileKind) -> None:
-    """Refuse a file that is plainly of one of these kinds.
-
-    `expected` completes "this is an image, not ...".
+    """Refuse a file that is clearly of one of the given kinds.
 
     Args:
         path: The file.
-        code: The error's.
-        expected: What is read here.
-        kinds: Those that are told apart and refused.
+        code: The error code.
+        expected: What the caller reads; completes "this is an image, not ...".
+        kinds: The kinds to detect and refuse.
 
     Raises:
-        UserError: It is, with the given code and the command that takes it.
+        UserError: The file is of such a kind; the help names the command that reads it.
     """
     try:
         with regular_files.open_file(path) as file:
             detected = detect_kind(path, file.read(HEAD_BYTES))
     except OSError:
-        return  # whoever reads it says so
+        return  # the code that reads the file reports it
     if detected in kinds:
         message = f"this is {detected.name}, not {expected}"
         raise fail(code, message, make_file_span(str(path)), help=detected.help)
 
 
 def _detect_archive(head: bytes) -> FileKind | None:
-    """Return what a zip archive is by the name of its first file."""
+    """Return a zip archive's kind by the name of its first file."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b".npy"):
         return ARRAYS

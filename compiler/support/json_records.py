@@ -1,9 +1,8 @@
-"""JSON documents: frozen records that say what a document holds, and how it is written and read.
+"""JSON documents as frozen records that define their content, encoding and decoding.
 
-A record derives from `Record`: msgspec reads it, and refuses keys that it does not know and values
-of other types. Limits of numbers and texts stand in the fields' types, as `msgspec.Meta`. What is
-left to say here: text that means nothing or two things, records in the order of their fields, and
-seals.
+A record derives from `Record`: msgspec decodes it, and refuses unknown keys and values of other
+types. Limits of numbers and texts are in the fields' types, as `msgspec.Meta`. This module adds
+checks for ambiguous JSON, the order of the fields, and seals.
 """
 
 import hashlib
@@ -22,14 +21,14 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 T = TypeVar("T")
 _OMITTED = Meta(extra={"omit_default": True})
 OmitDefault = Annotated[T, _OMITTED]
-"""A field that is written only where it has another value than its default: documents from before
-it came stay as they are."""
+"""A field that is written only if it differs from its default: documents that were written before
+the field existed stay unchanged."""
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in hex."""
 
 
 class _DataclassFields:
-    """What makes `dataclasses.replace` and `asdict` take a record, as type checkers believe."""
+    """Lets `dataclasses.replace` and `asdict` accept a record, as type checkers assume."""
 
     def __get__(self, _: object, record: type[Struct]) -> dict[str, Any]:
         twin = make_dataclass(record.__name__, record.__struct_fields__)
@@ -44,19 +43,19 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AmbiguousJsonError(ValueError):
-    """A text holds a number that is none, or a key twice."""
+    """A JSON text has an invalid number, or the same key twice."""
 
 
 class RecordError(ValueError):
-    """A document does not hold what its record says; the message names the key and the fault."""
+    """A document does not match its record; the message names the key and the error."""
 
 
 def parse(text: bytes) -> Any:
     """Return the value of a JSON text in UTF-8.
 
     Raises:
-        AmbiguousJsonError: It holds a key twice, NaN, infinity, or a number that overflows.
-        ValueError: It is no such text, or is nested too deeply.
+        AmbiguousJsonError: It contains a key twice, NaN, infinity, or a number that overflows.
+        ValueError: It is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(
@@ -66,7 +65,7 @@ def parse(text: bytes) -> Any:
             parse_constant=_refuse_number,
         )
     except RecursionError:
-        raise ValueError("it has too many lists or objects within each other") from None
+        raise ValueError("its lists or objects are nested too deeply") from None
 
 
 def _build_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def _build_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) < len(members):
         keys = [key for key, _ in members]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise AmbiguousJsonError(f"the key `{twice[:40]}` is there twice")
+        raise AmbiguousJsonError(f"the key `{twice[:40]}` appears twice")
     return built
 
 
@@ -84,11 +83,11 @@ def _parse_float(text: str) -> float:
 
 
 def _refuse_number(number: str) -> NoReturn:
-    raise AmbiguousJsonError(f"it holds {number[:40]}, which is no number")
+    raise AmbiguousJsonError(f"it contains {number[:40]}, which is not a finite number")
 
 
 def encode(record: Any) -> Any:
-    """Return a record, or a dataclass, as plain data for JSON, keys in the order of the fields."""
+    """Return a record or dataclass as plain data for JSON, with keys in field order."""
     match record:
         case Struct():
             field_values = (
@@ -117,10 +116,10 @@ def _is_omitted(field: structs.FieldInfo, content: Any) -> bool:
 
 
 def decode(kind: type[T], content: Any) -> T:
-    """Return the value of a type from plain data.
+    """Return plain data converted to a type.
 
     Raises:
-        RecordError: It does not hold what the type says.
+        RecordError: The data does not match the type.
     """
     try:
         return msgspec.convert(content, kind)
@@ -129,7 +128,7 @@ def decode(kind: type[T], content: Any) -> T:
 
 
 def _describe(kind: Any, content: Any, problem: str) -> str:
-    """Return msgspec's message with the place first, and with the keys of mappings in it."""
+    """Return msgspec's message with the path first, including the keys of mappings."""
     message, _, path = problem.rpartition(" - at `$")
     key_path, part = [], content
     for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path if message else ""):
@@ -141,11 +140,11 @@ def _describe(kind: Any, content: Any, problem: str) -> str:
         key_path.append(str(key)[:40])
         part = part[key]
     message = message or problem
-    return f"{'/'.join(key_path) or 'the whole'}: {message[0].lower()}{message[1:]}"
+    return f"{'/'.join(key_path) or 'the document'}: {message[0].lower()}{message[1:]}"
 
 
 def _keep_wrong_entry(kind: Any, content: Any, mapping: dict[str, Any], problem: str) -> None:
-    """Leave in a mapping, which is a part of plain data, the first entry that has a problem."""
+    """Reduce a mapping within plain data to its first entry that has a given problem."""
     members = list(mapping.items())
     while len(members) > 1:
         half = members[: len(members) // 2]
@@ -161,19 +160,19 @@ def _keep_wrong_entry(kind: Any, content: Any, mapping: dict[str, Any], problem:
 
 
 def seal(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain data without its seal."""
-    # Keys sorted and no indentation: the seal is of the content, not of how it is laid out.
+    """Return the SHA-256 of plain data, without its seal."""
+    # Keys sorted and no indentation: the seal covers the content, not its layout.
     body = json.dumps(dict(content) | {"seal": ""}, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class DocumentKind(Generic[T]):
-    """A kind of sealed document: its record, whose field `seal` is the SHA-256 of the rest.
+    """A kind of sealed document: its record, with the SHA-256 of the rest in the field `seal`.
 
-    `key` and `version` are the key and number of its version; `noun` names it ("the bundle's
-    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`.
-    `older_versions` are versions that are read as well: fields that came after them have a default.
+    `key` and `version` are the key and number of its version. `noun` names the document in errors
+    ("the bundle's manifest"), `help` says how to get an intact one, and `code` is the error code.
+    `older_versions` can be read as well: fields that were added later have a default.
     """
 
     record: type[T]
@@ -186,17 +185,17 @@ class DocumentKind(Generic[T]):
     older_versions: tuple[int, ...] = ()
 
     def encode(self, document: T) -> bytes:
-        """Return indented UTF-8, keys in the order of the record, sealed."""
+        """Return indented UTF-8 with a seal, keys in the order of the record."""
         content = encode(document)
         content["seal"] = seal(content)
         text = json.dumps(content, indent=self.indent, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
 
     def decode(self, file_bytes: bytes, name: str) -> T:
-        """Return the document of a file's bytes; `name` stands for the file in errors.
+        """Return the document in a file's bytes; `name` is the file's name in errors.
 
         Raises:
-            UserError: Its version is not known, or it was changed.
+            UserError: Its version is unknown, or it was changed.
         """
         try:
             content = parse(file_bytes)
@@ -205,9 +204,9 @@ class DocumentKind(Generic[T]):
         except ValueError:
             raise self.make_damage_error(name, "it is not JSON; it may be truncated") from None
         version = content.get(self.key) if isinstance(content, dict) else None
-        # To Python `true` is the number 1.
+        # In Python, `true` equals 1.
         if isinstance(version, bool) or version not in (self.version, *self.older_versions):
-            label = f"`{self.key}` is {json.dumps(version)[:40]}, this tcc reads {self.version}"
+            label = f"`{self.key}` is {json.dumps(version)[:40]}, but this tcc reads {self.version}"
             message = f"not {self.noun} of a known version"
             raise fail(self.code, message, make_file_span(name), label=label, help=self.help)
         try:
@@ -221,6 +220,6 @@ class DocumentKind(Generic[T]):
         return document
 
     def make_damage_error(self, name: str, label: str) -> UserError:
-        """Return the error of a document that is not whole."""
+        """Return the error of a damaged document."""
         message = f"{self.noun.replace('a ', 'the ', 1)} is damaged"
         return fail(self.code, message, make_file_span(name), label=label, help=self.help)

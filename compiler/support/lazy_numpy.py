@@ -1,7 +1,7 @@
-"""numpy under its usual name, loaded when something of it is first asked for.
+"""numpy under its usual name, imported when one of its attributes is first used.
 
-For modules that describe networks and are loaded by commands that compute no tensor, such as
-`tcc check`, whose start it would slow down.
+For modules that describe networks and are imported by commands that compute no tensors, such as
+`tcc check`: importing numpy would slow their start down.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""A limit of memory (`ulimit -v`), and what says that too little of it is left.
+"""Detect that memory is short, above all under a limit (`ulimit -v`).
 
-Some libraries end the process where memory is short: an exception of C++ that nobody catches
-aborts it, OpenBLAS exits. Under a limit a command therefore runs in a child of its process, which
-says what such an end means.
+Some libraries end the process when memory is short: an uncaught C++ exception aborts it, OpenBLAS
+exits. Under a limit, a command therefore runs in a child process, and the parent explains such an
+end.
 """
 
 import ctypes
@@ -32,26 +32,26 @@ SHORTAGE_PHRASES = (
     "OutOfMemory",
     "Unable to reserve",
 )
-"""What libraries and programs say where memory is short."""
+"""Phrases in messages of libraries and programs when memory is short."""
 MESSAGE = "there is not enough memory for this"
 PARENT_DEATH_SIGNAL = 1
-"""What of `prctl` sends a signal to a process whose parent ends: PR_SET_PDEATHSIG of Linux."""
+"""PR_SET_PDEATHSIG of Linux's prctl: send a signal to a process when its parent ends."""
 
 
 def read_limit() -> int | None:
-    """Return how many bytes of address space this process may have; None where any number."""
+    """Return the limit of this process's address space in bytes; None if unlimited."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def is_shortage(text: str) -> bool:
-    """Whether a library's or a program's words say that memory is short."""
+    """Whether a message of a library or program reports a memory shortage."""
     return any(phrase in text for phrase in SHORTAGE_PHRASES)
 
 
 def is_caused_by_shortage(error: BaseException | None) -> bool:
-    """Whether an error is of too little memory, or was raised because of one that is."""
-    # Under a limit a package may take its own library that does not load for one that is not here.
+    """Whether an error reports a memory shortage, or was caused by one that does."""
+    # Under a limit, a package may report a library that fails to load as missing.
     if read_limit() is not None and type(error) is ImportError:
         return True
     while error is not None:
@@ -62,12 +62,16 @@ def is_caused_by_shortage(error: BaseException | None) -> bool:
 
 
 def make_shortage_error(cause: BaseException | None = None) -> MachineError:
-    """Return the error that says that memory is short: how much there may be, and what failed."""
+    """Return the error for a memory shortage, with the limit and the cause."""
     max_bytes = read_limit()
     location = "memory"
     if max_bytes is not None:
         location += f": {max_bytes / (1 << 20):,.0f} MiB, by `ulimit -v`"
-    help = "free some" if max_bytes is None else "let the process have more: `ulimit -v unlimited`"
+    help = (
+        "close other programs, or use a machine with more memory"
+        if max_bytes is None
+        else "raise the limit: `ulimit -v unlimited`"
+    )
     notes = (f"{type(cause).__name__}: {cause}".splitlines()[0],) if cause and str(cause) else ()
     return MachineError(
         Diagnostic("E1402", MESSAGE, make_file_span(location), notes=notes, help=help)
@@ -75,9 +79,9 @@ def make_shortage_error(cause: BaseException | None = None) -> MachineError:
 
 
 def run_in_child(work: Callable[[], object]) -> int:
-    """Do work that ends by `sys.exit` in a child of this process; return its exit code.
+    """Run work that ends with `sys.exit` in a child process; return its exit code.
 
-    Signals that end this process end the child.
+    Signals that end this process are forwarded to the child.
 
     Raises:
         MachineError: A library ended the child (E1402).
@@ -98,7 +102,7 @@ def run_in_child(work: Callable[[], object]) -> int:
     if exit_byte:
         return exit_byte[0]
     if status == -signal.SIGKILL:
-        os.kill(os.getpid(), signal.SIGKILL)  # whoever waits for this process hears the same
+        os.kill(os.getpid(), signal.SIGKILL)  # so that this process's parent sees the same end
     if status in (-signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT):
         return 128 - status
     raise make_shortage_error()
@@ -113,8 +117,8 @@ def _make_forwarder(child: int) -> Callable[[int, FrameType | None], None]:
 
 
 def _follow(parent: int) -> None:
-    """Have this process end when the one that began it does, even if that is killed."""
-    import ctypes  # under a limit alone
+    """Have this process end when its parent ends, even if the parent is killed."""
+    import ctypes  # only needed under a limit
 
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -130,16 +134,16 @@ def _run_child(work: Callable[[], object], writer: int) -> None:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException as error:
         if is_caused_by_shortage(error):
-            os._exit(1)  # without a word, which the parent has
+            os._exit(1)  # without a message: the parent prints it
         raise
     os.write(writer, bytes([code & 0xFF]))
     sys.exit(code)
 
 
 def release_freed_memory() -> None:
-    """Give back what is free, where the C library can (`malloc_trim` of glibc).
+    """Return freed memory to the system, if the C library can (`malloc_trim` of glibc).
 
-    It keeps what each thread has freed for that thread, so that the peaks of several add up.
+    glibc keeps freed memory per thread, so that the peaks of several threads add up.
     """
     if trim := _find_trim():
         trim(0)
@@ -149,16 +153,16 @@ def release_freed_memory() -> None:
 def _find_trim() -> Any:
     try:
         return getattr(ctypes.CDLL(None), "malloc_trim", None)
-    except (OSError, TypeError):  # another system
+    except (OSError, TypeError):  # not Linux
         return None
 
 
 @contextmanager
 def disable_collection() -> Iterator[None]:
-    """Look for no cycles meanwhile.
+    """Disable the search for reference cycles.
 
-    Millions of containers of one value are walked again and again otherwise: of reading a large
-    spec it takes a fifth, and of a pickle more in a process that holds much else.
+    It walks the containers of large values again and again: a fifth of the time to read a large
+    spec, and more for a pickle in a process with many other objects.
     """
     collects = gc.isenabled()
     gc.disable()

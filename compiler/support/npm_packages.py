@@ -1,6 +1,6 @@
-"""Packages of npm that pages hold a copy of: fetched once, of one version, and kept.
+"""npm packages that are copied into HTML pages: fetched once, in one version, and cached.
 
-Whatever their files come from, they are taken by their SHA-256.
+Wherever the files come from, they are accepted by their SHA-256.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.external_tools import NPM_VERSIONS, MissingTool, Tool
 
 MAX_BYTES = 1 << 26
-"""Most bytes that are read of a file or an archive of them."""
+"""Bytes of a file, or of an archive of them, that are read."""
 QUIET_SETTINGS = MappingProxyType(
     {f"npm_config_{name}": "false" for name in ("audit", "fund", "update_notifier")}
 )
-"""Settings without which npm asks its registry for more than a package."""
+"""Settings that keep npm from asking its registry for anything but the package."""
 TIMEOUT_SECONDS = 300
-"""Seconds that npm may take."""
+"""Time limit for npm, in seconds."""
 
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package that `external_tools.FETCHED` names.
+    """A package that `external_tools.NPM_VERSIONS` names.
 
-    `needed_for` completes "is needed to ..."; `hashes` has the SHA-256 of each file that is taken,
-    by its path in the package. Files go by the last parts of these paths.
+    `needed_for` completes "is needed to ..."; `hashes` has the SHA-256 of each file that is used,
+    by its path in the package. Files are named by the last part of their path.
     """
 
     name: str
@@ -41,16 +41,16 @@ class NpmPackage:
 
     @property
     def version(self) -> str:
-        """The version that is taken."""
+        """The version that is used."""
         return NPM_VERSIONS[self.name]
 
     @property
     def archive(self) -> str:
-        """The name that `npm pack` gives its archive."""
+        """The name of the archive that `npm pack` writes."""
         return f"{self.name}-{self.version}.tgz"
 
     def find_tool(self) -> Tool:
-        """Return it as a tool: it is here if files of it are kept, or npm can fetch them."""
+        """Return it as a tool: available if its files are cached, or if npm can fetch them."""
         try:
             cached_paths = [self._get_folder() / self.version, self._get_folder() / self.archive]
         except OSError:
@@ -59,22 +59,22 @@ class NpmPackage:
         return self._make_tool(self.version if is_available else None)
 
     def load_files(self) -> Mapping[str, bytes]:
-        """Return its files by their names, fetched where they are not kept.
+        """Return its files by name, fetched if they are not cached.
 
         Raises:
-            MissingTool: They are not here, and npm is not here or cannot fetch them.
+            MissingTool: They are not cached, and npm is missing or cannot fetch them.
         """
         cached_files = self._read_cached()
         if cached_files is not None:
             return cached_files
         if shutil.which("npm") is None:
-            raise MissingTool(self._make_tool(None), "npm, which would fetch it, is not here")
+            raise MissingTool(self._make_tool(None), "npm, which can fetch it, is not installed")
         with atomic_files.create_scratch_folder() as folder:
             self._fetch(folder)
             fetched_files = self._unpack_archive(folder / self.archive)
         if fetched_files is None:
             raise MissingTool(
-                self._make_tool(None), "what npm fetched is not the package that tcc knows"
+                self._make_tool(None), "the package that npm fetched has unexpected content"
             )
         cache_path = self._get_folder() / self.version
         atomic_files.write_tree(cache_path, fetched_files, frozenset(), _allow_replacing)
@@ -91,7 +91,7 @@ class NpmPackage:
         return {path.rpartition("/")[2]: path for path in self.hashes}
 
     def _read_cached(self) -> Mapping[str, bytes] | None:
-        """Return the files that are kept, themselves or as npm's archive; None if they are not."""
+        """Return the cached files, unpacked or in npm's archive; None if they are not cached."""
         try:
             cache_folder = self._get_folder()
             cached_files = {
@@ -105,7 +105,7 @@ class NpmPackage:
             return None
 
     def _unpack_archive(self, archive: Path) -> Mapping[str, bytes] | None:
-        """Return the files of npm's archive; None if it is not that of the version."""
+        """Return the files of npm's archive; None if it is not the expected version."""
         contents: dict[str, bytes] = {}
         try:
             with tarfile.open(fileobj=io.BytesIO(_read_bytes(archive)), mode="r:gz") as opened:
@@ -123,12 +123,12 @@ class NpmPackage:
         )
 
     def _fetch(self, folder: Path) -> None:
-        """Have npm bring its archive into a folder, from the registry that the user set.
+        """Have npm write its archive into a folder, from the registry that the user configured.
 
         Raises:
-            MissingTool: It cannot.
+            MissingTool: npm fails.
         """
-        # Nothing that is fetched is run, and npm asks for nothing but the package.
+        # No fetched script is run, and npm asks for nothing but the package.
         command = ["npm", "pack", f"{self.name}@{self.version}", "--silent", "--ignore-scripts"]
         environment = os.environ | QUIET_SETTINGS
         try:
@@ -142,12 +142,12 @@ class NpmPackage:
         if completed.returncode:
             error_lines = completed.stderr.decode(errors="replace").split("\n")
             lines = [line.strip() for line in error_lines if "npm error" in line.lower()]
-            reason = "; ".join(lines[:2])[:200] or f"it ends with {completed.returncode}"
+            reason = "; ".join(lines[:2])[:200] or f"npm exits with {completed.returncode}"
             raise MissingTool(self._make_tool(None), f"npm cannot fetch it: {reason}")
 
 
 def _allow_replacing(_: Path) -> None:
-    """Let what is kept be replaced: it is not whole."""
+    """Allow replacing cached files: they are incomplete."""
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""What an option needs to have an effect: another option, or a fact about what a command works on.
+"""Requirements of options: another option, or a fact about the input of a command.
 
-`option_table` lists the needs of every option of every command, and the interface of Python those
-of every argument. An option that is typed and lacks what it needs is refused (E0601). A project
+`option_table` lists the requirements of every option of every command, and the Python interface
+those of every argument. A typed option with an unmet requirement is refused (E0601). A project
 file sets defaults, which nobody typed: they are never refused.
 """
 
@@ -28,11 +28,11 @@ class GivenOptions:
 
     Attributes:
         options_by_name: Every option by its name, with its value or default.
-        typed: The options that were typed, with their values; their names are keys of the needs.
-        needs: What each option needs, by its name.
+        typed: The options that were typed, with their values; their names are keys of `needs`.
+        needs: The requirements of each option, by its name.
         spell: Returns an option and its value as the user wrote them.
-        locate: Returns the place of such text.
-        facts: What is known so far of the work.
+        locate: Returns the span of such text.
+        facts: The facts that are known so far.
     """
 
     options_by_name: Mapping[str, object]
@@ -43,14 +43,14 @@ class GivenOptions:
     facts: "Mapping[Fact, bool]" = field(default_factory=dict)
 
     def is_set(self, name: str) -> bool:
-        """Whether an option has a value that asks for something."""
+        """Whether an option has a value other than empty or false."""
         return self.options_by_name.get(name) not in (None, False, 0, (), [])
 
     def check(self) -> None:
-        """Refuse the first typed option that has no effect, as far as facts are known.
+        """Refuse the first typed option that has no effect, given the known facts.
 
         Raises:
-            UserError: There is one (E0601).
+            UserError: There is such an option (E0601).
         """
         for name, typed_value in self.typed.items():
             for need in self.needs[name]:
@@ -61,26 +61,26 @@ class GivenOptions:
 
 
 class Need(Protocol):
-    """A condition under which an option has an effect."""
+    """A requirement that an option has to have an effect."""
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return why the condition does not hold; None where it does, or is not yet known."""
+        """Return why the requirement is not met; None if it is met, or not yet known."""
         ...
 
 
 Needs = tuple[Need, ...]
 ALWAYS: Needs = ()
-"""The needs of an option that has an effect whatever else is typed."""
+"""The requirements of an option that always has an effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequiresAny:
-    """Needs one of some other options."""
+    """Requires one of several other options."""
 
     names: tuple[str, ...]
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where none of them is set."""
+        """Return an obstacle if none of them is set."""
         if any(map(options.is_set, self.names)):
             return None
         alternatives = " or ".join(f"`{name}`" for name in self.names)
@@ -89,13 +89,13 @@ class RequiresAny:
 
 @dataclass(frozen=True, slots=True)
 class ForbidsAll:
-    """Needs that some other options are not all set: together they decide what it would decide."""
+    """Requires that several other options are not all set: together they make it useless."""
 
     names: tuple[str, ...]
     reason: str
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where all of them are set."""
+        """Return an obstacle if all of them are set."""
         if not all(map(options.is_set, self.names)):
             return None
         alternatives = " or ".join(f"`{name}`" for name in self.names)
@@ -104,52 +104,52 @@ class ForbidsAll:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Needs that another option has one of some values."""
+    """Requires that another option has one of some values."""
 
     name: str
     choices: tuple[str, ...]
     reason: str
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where it has another value."""
+        """Return an obstacle if it has another value."""
         if str(options.options_by_name.get(self.name)) in self.choices:
             return None
         alternatives = " or ".join(f"`{self.name} {choice}`" for choice in self.choices)
-        return Obstacle(self.reason, f"say {alternatives}, or remove this option")
+        return Obstacle(self.reason, f"use {alternatives}, or remove this option")
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Needs a fact that the command finds out: `set_facts` tells whether it holds."""
+    """Requires a fact that the command finds out and reports with `set_facts`."""
 
     reason: str
     remedy: str
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where the fact is known not to hold."""
+        """Return an obstacle if the fact is known to be false."""
         return None if options.facts.get(self, True) else Obstacle(self.reason, self.remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Needs one of several conditions; the last one's obstacle is reported."""
+    """Requires one of several requirements; the last one's obstacle is reported."""
 
     needs: Needs
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where none holds."""
+        """Return an obstacle if none is met."""
         obstacles = [need.find_obstacle(options) for need in self.needs]
         return obstacles[-1] if all(obstacles) else None
 
 
 @dataclass(frozen=True, slots=True)
 class OfKind:
-    """Needs that the command's KIND is one of some kinds."""
+    """Requires that the command's KIND is one of some kinds."""
 
     kinds: tuple[str, ...]
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return an obstacle where it is another kind."""
+        """Return an obstacle if it is another kind."""
         kind = options.options_by_name["kind"]
         if kind in self.kinds:
             return None
@@ -159,28 +159,28 @@ class OfKind:
 
 @dataclass(frozen=True, slots=True)
 class ForKind:
-    """Some conditions that hold for some kinds alone."""
+    """Requirements that apply only to some kinds."""
 
     kinds: tuple[str, ...]
     needs: Needs
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
-        """Return the first obstacle, where it is one of the kinds."""
+        """Return the first obstacle, if the kind is one of them."""
         if options.options_by_name["kind"] not in self.kinds:
             return None
         return next(filter(None, (need.find_obstacle(options) for need in self.needs)), None)
 
 
 _OPTIONS: ContextVar[GivenOptions | None] = ContextVar("_OPTIONS", default=None)
-"""The options of the command that runs; None where Python calls."""
+"""The options of the running command; None in calls from Python."""
 
 
 @contextmanager
 def check_options(options: GivenOptions) -> Iterator[None]:
-    """Refuse options without effect before a command runs, and while it finds out facts.
+    """Refuse options without effect before a command runs, and when it reports facts.
 
     Raises:
-        UserError: There is one (E0601).
+        UserError: There is such an option (E0601).
     """
     options.check()
     token = _OPTIONS.set(options)
@@ -191,10 +191,10 @@ def check_options(options: GivenOptions) -> Iterator[None]:
 
 
 def set_facts(facts: Mapping[Fact, bool]) -> None:
-    """Refuse typed options that have no effect as these facts are.
+    """Refuse typed options that have no effect given these facts.
 
     Raises:
-        UserError: There is one (E0601).
+        UserError: There is such an option (E0601).
     """
     options = _OPTIONS.get()
     if options is None:
@@ -206,27 +206,27 @@ def set_facts(facts: Mapping[Fact, bool]) -> None:
 
 _REMOVE = "remove this option"
 
-INT8_TARGET = Fact("no target is built in integers", "say `--precision int8`")
+INT8_TARGET = Fact("no target is built as int8", "add `--precision int8`")
 FRESH_CALIBRATION = Fact(
-    "the scales are those that come with the trained network",
-    "give images of your own with `--data`, or remove this option",
+    "the scales come with the trained network",
+    "give your own images with `--data`, or remove this option",
 )
 JUDGED_BUILD = Fact(
-    "no images judge this int8 model: its calibration is read from a file",
+    "no images measure this int8 model: its calibration is read from a file",
     "give images with `--data`, or remove this option",
 )
 READ_IMAGES = Fact("no images are read", "give images with `--data`, or remove this option")
-UNNAMED_IMAGES = Fact("the images are named one by one", "remove them, or this option")
-PACKAGE_TARGET = Fact("no target is a package for a vendor toolchain", _REMOVE)
-RUNNABLE_TARGET = Fact("nothing here runs what is built for these targets", _REMOVE)
-
-SPECS = Fact("it is for specs, and a bundle is named", _REMOVE)
-BUNDLES = Fact("it is for bundles, and a spec is named", "name a bundle, or remove this option")
-SOME_BUNDLE = Fact("it is for bundles, and no bundle is named", _REMOVE)
-SPEC_OR_FITTED = Fact(
-    "it is for specs and for what is fitted, and these bundles have nothing fitted", _REMOVE
+UNNAMED_IMAGES = Fact(
+    "the images are named one by one", "remove the image names, or remove this option"
 )
-ONE_NETWORK = Fact("it is for one network, and these are several", "name one network")
+PACKAGE_TARGET = Fact("no target is a package for a vendor toolchain", _REMOVE)
+RUNNABLE_TARGET = Fact("this machine cannot run what is built for these targets", _REMOVE)
+
+SPECS = Fact("it is for specs, and the input is a bundle", _REMOVE)
+BUNDLES = Fact("it is for bundles, and the input is a spec", "name a bundle, or remove this option")
+SOME_BUNDLE = Fact("it is for bundles, and no input is a bundle", _REMOVE)
+SPEC_OR_FITTED = Fact("it is for specs and for fitted values, and these bundles have none", _REMOVE)
+ONE_NETWORK = Fact("it is for one network, and there are several", "name only one network")
 
 LAYERED_BUNDLE = Fact(
     "these bundles are packages for a vendor toolchain, which have no layers to compare", _REMOVE
@@ -234,11 +234,11 @@ LAYERED_BUNDLE = Fact(
 TIMED_BUNDLE = Fact(
     "these bundles run in an emulator, which counts one run instead of timing many", _REMOVE
 )
-BOARD_RUNNER = Fact("these bundles are programs that run on a board by themselves", _REMOVE)
+BOARD_RUNNER = Fact("these bundles are complete programs that run on a board", _REMOVE)
 
-SHARES_USED = Fact("these images come with `train` and `val`", "remove one of the two")
-SLIDE_PAGE = Fact("it is for the page of a slide, and no slide is named", _REMOVE)
+SHARES_USED = Fact("these images are already split into `train` and `val`", "remove this option")
+SLIDE_PAGE = Fact("it is for the page of a slide, and the input is not a slide", _REMOVE)
 FIXED_EPOCHS = Fact("the sweep varies `epochs`", "remove `epochs` from the sweep, or this option")
-ONE_SLIDE = Fact("it is for one slide that this machine runs", "run the slides one at a time")
+ONE_SLIDE = Fact("it is for one slide on this machine", "run the slides one at a time")
 FORMATTED_FILES = Fact("`-` writes the formatted text to standard output", _REMOVE)
-ANNOTATED_TRUTH = Fact("all masks are black and white, and name no classes", _REMOVE)
+ANNOTATED_TRUTH = Fact("all masks are black and white, and have no classes", _REMOVE)

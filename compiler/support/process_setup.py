@@ -1,8 +1,8 @@
-"""What a process does before it works: signals, standard streams, and no reports of its use.
+"""Set up a process before it works: signals, standard streams, and no telemetry.
 
-Signals that end a process unwind it, so that nothing half-written stays. Its exit code is then 128
-and the signal's number, as a shell has it, whatever the unwinding becomes on its way: native code
-that is interrupted while it is imported turns it into another exception.
+Signals that end a process unwind it, so that no partial files stay. The exit code is then 128 plus
+the signal's number, as in a shell. It stays so even if unwinding raises another exception, as
+native code does that is interrupted during import.
 """
 
 import io
@@ -15,48 +15,48 @@ from typing import Any, NoReturn, TextIO
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 10
-"""Seconds after which a process ends that native code keeps from unwinding."""
+"""Seconds after which a process is ended if native code prevents unwinding."""
 
 
 class _ReceivedSignals:
-    """The exit codes of the signals that came."""
+    """The exit codes of the signals that were received."""
 
     ending: int | None = None
     interrupt: int | None = None
 
 
 def set_single_blas_thread() -> None:
-    """Let numpy add in one order, whatever the number of processors: its BLAS gets one thread.
+    """Let numpy add in one order on any number of processors: its BLAS gets one thread.
 
-    To be called before anything imports numpy. Threads of tcc's commands are their own.
+    Call it before anything imports numpy. It does not affect threads that tcc itself starts.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def catch_signals() -> None:
-    """Have ending signals unwind this process, from now on."""
+    """Have signals that end the process unwind it from now on."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _handle_interrupt)
     for number in ENDING_SIGNALS:
-        # Whoever has us ignore them (nohup) means it.
+        # A signal that is already ignored (nohup) stays ignored.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _handle_ending_signal)
 
 
 def get_exit_code(*, failed: bool) -> int | None:
-    """Return the exit code of the signal that came; None where none did.
+    """Return the exit code of the signal that was received; None if there was none.
 
     Args:
-        failed: Whether an error ended the work. Else Ctrl-C does not count: some commands end well
-            by it.
+        failed: Whether an error ended the work. Otherwise Ctrl-C does not count: some commands end
+            normally with it.
     """
     return _ReceivedSignals.ending or (_ReceivedSignals.interrupt if failed else None)
 
 
 def ignore_signals() -> None:
-    """Let no signal change how a process ends whose work is done.
+    """Ignore signals once the work is done, so that they do not change the exit code.
 
-    The interpreter takes handlers away before it has ended.
+    The interpreter removes handlers before it has ended.
     """
     for number in ENDING_SIGNALS:
         if signal.getsignal(number) is _handle_ending_signal:
@@ -64,7 +64,7 @@ def ignore_signals() -> None:
 
 
 def _handle_ending_signal(number: int, _: FrameType | None) -> NoReturn:
-    # A second one, as impatient users send, must not cut the cleaning up short.
+    # A second signal, as impatient users send, must not interrupt the cleanup.
     signal.signal(number, signal.SIG_IGN)
     _ReceivedSignals.ending = 128 + number
     fallback = threading.Timer(GRACE_SECONDS, os._exit, (_ReceivedSignals.ending,))
@@ -79,10 +79,10 @@ def _handle_interrupt(number: int, _: FrameType | None) -> NoReturn:
 
 
 class _Descriptor(io.FileIO):
-    """A descriptor; what is written after its reader has left, as `head` does, goes nowhere."""
+    """A file descriptor; after its reader has closed it, as `head` does, output is dropped."""
 
     def write(self, content: Any) -> int:
-        """Write bytes; return how many."""
+        """Write bytes; return their number."""
         try:
             return super().write(content)
         except BrokenPipeError:
@@ -93,17 +93,17 @@ class _Descriptor(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Have writing to both streams end no command: for want of a reader, or of a character."""
+    """Keep a closed pipe or an unencodable character from ending a command."""
     sys.stdout = _make_robust_stream(sys.stdout)
     sys.stderr = _make_robust_stream(sys.stderr)
 
 
 def _make_robust_stream(stream: TextIO) -> TextIO:
-    # None where the descriptor is closed; what tests put in its place is no file.
+    # None if the descriptor is closed; test doubles are not files.
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     buffered = io.BufferedWriter(_Descriptor(stream.fileno(), "w", closefd=False))
-    # File names need not be text, and a terminal need not be UTF-8.
+    # File names may not be text, and a terminal may not be UTF-8.
     return io.TextIOWrapper(
         buffered,
         encoding=stream.encoding,
@@ -114,12 +114,12 @@ def _make_robust_stream(stream: TextIO) -> TextIO:
 
 
 TELEMETRY_SWITCHES = MappingProxyType({"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"})
-"""Variables that ONNX Runtime, and NNCF in `tools/bench`, look at when they are imported.
+"""Variables that ONNX Runtime, and NNCF in `tools/bench`, read when they are imported.
 
-A process hands them on to those that it starts.
+Child processes inherit them.
 """
 
 
 def disable_telemetry() -> None:
-    """Set the switches for this process and for all that it starts, whatever they were before."""
+    """Set the variables for this process and its children, overriding earlier values."""
     os.environ.update(TELEMETRY_SWITCHES)

@@ -1,15 +1,15 @@
-"""How a long step tells how far it has come."""
+"""The callback by which a long step reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told how far a long step is; a stage begins with 0 done."""
+    """Receives the progress of a long step; a stage begins with 0 completed."""
 
     def __call__(self, stage: str, completed: int, total: int, /) -> None:
-        """Hear that `completed` of `total` parts of the stage `stage` are finished."""
+        """Receive that `completed` of `total` parts of a stage are finished."""
         ...
 
 
 def silent(stage: str, completed: int, total: int, /) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""

@@ -1,7 +1,7 @@
-"""The project file `tcc.toml`: defaults for what a command line leaves out.
+"""The project file `tcc.toml`: defaults for options that a command line leaves out.
 
-It lies in the working directory or above it, up to the root of the repository. Its relative paths
-start from its own folder. It is obeyed where only the user and root can change it.
+It is in the working directory or above it, up to the root of the repository. Its relative paths
+start from its own folder. It is used only if nobody except the user and root can change it.
 
     spec = "spec/ddsnet.yaml"      # a path, or the name of a spec of the package
     weights = "weights.safetensors"
@@ -9,12 +9,12 @@ start from its own folder. It is obeyed where only the user and root can change 
     targets = ["arm-a7"]
     precision = "fp32"
     out = "build"                  # inside the project
-    require_signature = true       # a bundle without a signature is refused
+    require_signature = true       # bundles without a signature are refused
 
-    [params]                       # of that spec, as with --set, which goes before it
+    [params]                       # of that spec, like --set, which takes precedence
     classes = 5
 
-`weights` and `params` belong to `spec`: they hold when it is the spec that is compiled.
+`weights` and `params` belong to `spec`: they apply when that spec is compiled.
 """
 
 import os
@@ -39,10 +39,10 @@ FILE_NAME = "tcc.toml"
 MAX_BYTES = 1 << 16
 """Largest project file that is read."""
 MAX_DEPTH = 64
-"""How many folders up a project file is looked for."""
+"""Number of folders, upwards, in which a project file is looked for."""
 
 REPOSITORY_MARK = ".git"
-"""What a repository's root holds: above it no project file is looked for."""
+"""The entry that marks a repository's root: no project file is looked for above it."""
 
 _STRING, _STRINGS, _TABLE, _FLAG = "a string", "a list of strings", "a table", "true or false"
 KEY_KINDS: Mapping[str, str] = {
@@ -55,12 +55,12 @@ KEY_KINDS: Mapping[str, str] = {
     "require_signature": _FLAG,
     "params": _TABLE,
 }
-"""What a project file may say, and what kind of value each takes."""
+"""The keys of a project file, with the kind of value of each."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """What a project file says; without one, nothing. `params` hold text as `--set` takes it."""
+    """The content of a project file, or empty defaults; `params` are texts as for `--set`."""
 
     path: Path | None = None
     spec: str | None = None
@@ -75,29 +75,29 @@ class Project:
 
     @property
     def folder(self) -> Path:
-        """The folder that the file's relative paths start from."""
+        """The folder in which the file's relative paths start."""
         return self.path.parent if self.path else Path()
 
     @property
     def named_paths(self) -> Mapping[str, Path]:
-        """The files and folders that it has commands read, by their keys."""
-        # A spec may be the name of a known one: then no file of that name is there.
+        """The files and folders that commands read because of it, by key."""
+        # A spec may be the name of a known one: then there is no file of that name.
         spec = self.folder / self.spec if self.spec else None
         paths_by_key = {"spec": spec, "weights": self.weights, "data": self.data}
         return {key: path for key, path in paths_by_key.items() if path is not None}
 
 
 def find_project(start: Path) -> Project:
-    """Return the project of a folder: from its `tcc.toml`, or the nearest one above.
+    """Return the project of a folder, from its `tcc.toml` or the nearest one above.
 
     Raises:
-        UserError: The file cannot be read (E0610), is not TOML (E0611), has a key that is not
-            known (E0612) or a value of the wrong kind (E0613); others than the user can change it
-            (E1361) or what it names (E1363), or its `out` lies outside (E1362).
+        UserError: The file cannot be read (E0610), is not TOML (E0611), has an unknown key (E0612)
+            or a value of the wrong kind (E0613); other users can change it (E1361) or the files it
+            names (E1363), or its `out` is outside the project (E1362).
     """
     for folder in (start, *start.absolute().parents)[:MAX_DEPTH]:
         path = folder / FILE_NAME
-        # os.path, which says no where a folder may not be looked into; Path.exists would raise.
+        # os.path returns False if the folder is not accessible; Path.exists would raise.
         if os.path.lexists(path) and not os.path.isdir(path):
             check_file(path)
             project = parse(_read_text(path), path)
@@ -109,7 +109,7 @@ def find_project(start: Path) -> Project:
 
 
 def parse(text: str, path: Path) -> Project:
-    """Return the project that the text of a project file says.
+    """Return the project that a project file's text defines.
 
     Raises:
         UserError: As for `find_project`.
@@ -167,7 +167,7 @@ def _parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def _locate_error(text: str, name: str, message: str) -> Span:
-    """Return the place that tomllib's message ends with."""
+    """Return the location that is at the end of tomllib's message."""
     lines = text.splitlines() or [""]
     location_match = re.search(r"\(at line (\d+), column (\d+)\)$", message)
     line, column = (
@@ -190,7 +190,7 @@ def _find_problems(
                 if nearest_key
                 else f"known keys: {', '.join(KEY_KINDS)}"
             )
-            yield Diagnostic("E0612", f"the project file has no key `{key}`", at, help=help)
+            yield Diagnostic("E0612", f"unknown key `{key}` in the project file", at, help=help)
         elif not _matches_kind(KEY_KINDS[key], toml_value):
             label = f"this is {_describe_kind(toml_value)}"
             yield Diagnostic("E0613", f"`{key}` must be {KEY_KINDS[key]}", at, label=label)
@@ -220,7 +220,7 @@ def _is_settable(toml_value: Any) -> bool:
 
 
 def _render_value(toml_value: Any) -> str:
-    """Return a TOML value as the language writes it."""
+    """Return a TOML value in the syntax of specs."""
     match toml_value:
         case bool():
             return str(toml_value).lower()
@@ -238,11 +238,11 @@ def _describe_kind(toml_value: Any) -> str:
 
 
 def _locate_keys(text: str, name: str) -> dict[str, Span]:
-    """Return where keys stand, which tomllib does not tell: `out`, `params.classes`."""
+    """Return the spans of keys, such as `out` or `params.classes`; tomllib does not give them."""
     spans: dict[str, Span] = {}
     table = ""
-    # A line of a longer text may look like a key: places are for messages alone, and the first
-    # stays.
+    # A line of a multi-line string may look like a key. Spans are only for messages, and the
+    # first one is kept.
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.\"'-]+)\s*\]", line):
             table = header[1].strip("\"'")
@@ -261,20 +261,20 @@ def _make_key_span(
 
 
 def check_file(path: Path) -> None:
-    """Refuse a project file that others can change.
+    """Refuse a project file that other users can change.
 
     Raises:
-        UserError: They can (E1361), and the user does not trust its folder.
+        UserError: Others can change it (E1361), and the user does not trust its folder.
     """
     folder = path.parent
     reason = user_folders.find_exposure(folder)
-    if not reason and os.path.isfile(path):  # what is no file is refused when it is read
+    if not reason and os.path.isfile(path):  # anything else is refused when it is read
         reason = user_folders.find_exposure(path)
     if reason and not _is_trusted(folder):
-        message = "this project file is not obeyed: others than you can change it"
+        message = "this project file is not used: other users can change it"
         help = (
-            f"work in another folder, or begin a project of your own with `tcc init`; if you trust "
-            f"whoever writes here: `tcc trust folder {folder.absolute()}`"
+            f"work in another folder, or start your own project with `tcc init`; if you trust "
+            f"everyone who can write here: `tcc trust folder {folder.absolute()}`"
         )
         raise fail("E1361", message, make_file_span(str(path)), label=reason, help=help)
 
@@ -282,30 +282,30 @@ def check_file(path: Path) -> None:
 def check_paths(
     read_paths: Mapping[str, Path], out: Path | None, path: Path, spans: Mapping[str, Span]
 ) -> None:
-    """Refuse paths of a project file that lead where it may not lead.
+    """Refuse paths of a project file that it may not use.
 
     Args:
-        read_paths: What it has commands read, by its keys.
-        out: The folder that it has them write to.
+        read_paths: The files and folders that commands read because of it, by key.
+        out: The folder to which commands write because of it.
         path: The project file.
-        spans: Where its keys stand.
+        spans: The spans of its keys.
 
     Raises:
-        UserError: `out` lies outside the project (E1362), or others can change what is read
+        UserError: `out` is outside the project (E1362), or other users can change what is read
             (E1363).
     """
     problems = []
     if out is not None and not _is_inside(out, path.parent):
-        message = "`out` leads out of the project's folder"
+        message = "`out` is outside the project's folder"
         at, label = spans.get("out", make_file_span(str(path))), str(os.path.realpath(out))
-        help = "choose a folder inside; a folder elsewhere is typed: --output DIR"
+        help = "choose a folder in the project; for another folder, type `--output DIR`"
         problems.append(Diagnostic("E1362", message, at, label=label, help=help))
     for key, target in read_paths.items():
         reason = user_folders.find_exposure(target)
         if reason and not _is_trusted(path.parent):
-            message = f"others than you can change what `{key}` names"
+            message = f"other users can change the path in `{key}`"
             at = spans.get(key, make_file_span(str(path)))
-            help = f"remove the line and type {_OPTIONS[key]}, or copy it to a folder of yours"
+            help = f"remove the line and type {_OPTIONS[key]}, or copy it to a folder of your own"
             problems.append(Diagnostic("E1363", message, at, label=reason, help=help))
     if problems:
         raise UserError(tuple(problems))

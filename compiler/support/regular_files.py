@@ -1,4 +1,4 @@
-"""Regular files alone: a pipe would be waited for, a device might never end."""
+"""Read regular files only: a pipe would block, and a device may never end."""
 
 import errno
 import hashlib
@@ -16,18 +16,18 @@ KINDS = (
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file to be read; its errors are the operating system's.
+    """Open a file for reading.
 
     Raises:
-        OSError: It cannot be opened, or is no regular file, which is found before it is touched.
+        OSError: It cannot be opened, or is not a regular file, which is checked before opening.
     """
     return os.fdopen(open_descriptor(path), "rb")
 
 
 def open_descriptor(path: Path) -> int:
-    """Open a file as `open_file` does; return its descriptor."""
+    """Open a file like `open_file`; return its descriptor."""
     _check(path, path.stat().st_mode)
-    # Should a pipe have taken its place meanwhile, nobody waits for a writer.
+    # If a pipe has replaced it meanwhile, opening does not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         _check(path, os.fstat(descriptor).st_mode)
@@ -53,8 +53,8 @@ def read_file(path: Path, doing: str = "read this", max_bytes: int = -1) -> byte
 
     Args:
         path: The file.
-        doing: What cannot be done where it cannot be read.
-        max_bytes: How many bytes; -1 for all.
+        doing: What cannot be done if reading fails; completes "cannot ...".
+        max_bytes: The number of bytes to read; -1 for all.
 
     Raises:
         UserError: It cannot be read (E0603).
@@ -73,7 +73,7 @@ def hash_file(path: Path) -> str:
     Raises:
         UserError: It cannot be read (E0603).
     """
-    # In pieces: a model of 2 GB is not held in memory to be checked.
+    # In chunks: a model of 2 GB is not held in memory for it.
     digest = hashlib.sha256()
     try:
         with open_file(path) as file:

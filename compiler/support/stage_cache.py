@@ -1,10 +1,10 @@
-"""The stage cache: what stages of a build gave before, so that the next build need not do it again.
+"""The stage cache: stores results of build stages, so that the next build can reuse them.
 
-An entry is a plain file, `<stage>/<key>`, where the key is the SHA-256 of all that the stage is
-given. It begins with a seal of the rest by a key of the user's (`cache_seal`). The first line of
-the rest names stage, key and parts, and its other bytes are the parts. What has no such seal, since
-somebody else wrote it or its writer was killed, is removed and made again. Each use sets an entry's
-time; where all take more than the limit, those go that were used longest ago.
+An entry is a file, `<stage>/<key>`. The key is the SHA-256 of all inputs of the stage. The file
+begins with a seal of the rest, made with the user's key (`user_folders.seal`). The first line of
+the rest names stage, key and parts; the bytes of the parts follow. An entry without a valid seal
+(written by somebody else, or truncated) is removed and computed again. Each use updates an entry's
+time; if all entries exceed the limit, the least recently used ones are removed.
 """
 
 import hashlib
@@ -27,27 +27,27 @@ from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 STAGES: Mapping[str, str] = {
-    "calibration": "what images showed of a network",
-    "integers": "integer programs, and how they compare with floats",
-    "bundle": "what was built for a target",
-    "size": "what a target's files take in floats",
-    "replay": "goldens that an artifact gave on this machine",
+    "calibration": "results of calibrations",
+    "integers": "int8 models, and their comparison with the fp32 model",
+    "bundle": "bundles that were built for a target",
+    "size": "sizes of a target's files in fp32",
+    "replay": "test vectors that an artifact computed on this machine",
 }
-"""The stages that keep something, and what."""
+"""The stages that store entries, and what they store."""
 FOLDER_VARIABLE, LIMIT_VARIABLE = "TCC_CACHE", "TCC_CACHE_LIMIT"
-"""The variables that name another folder and another limit."""
+"""Environment variables that set another folder and another limit."""
 DEFAULT_LIMIT = 1_000_000_000
-"""Bytes that all entries may take together."""
+"""Total size of all entries, in bytes."""
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _KEY = re.compile("[0-9a-f]{64}")
 
 Parts = Mapping[str, bytes]
-"""What a stage gave: bytes by name."""
+"""The result of a stage: bytes by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageUse:
-    """How many entries a stage has, and the bytes that they take."""
+    """The number of entries of a stage, and their size in bytes."""
 
     stage: str
     entries: int
@@ -63,9 +63,9 @@ class _Entry:
 
 @dataclass
 class StageCache:
-    """The entries in a folder; without one it holds nothing, and keeps nothing.
+    """The entries in a folder; without a folder it is empty and stores nothing.
 
-    `warn` hears, once, why nothing can be kept.
+    `warn` is called once with the reason if nothing can be stored.
     """
 
     folder: Path | None
@@ -73,7 +73,7 @@ class StageCache:
     warn: Callable[[str], None] = field(default=lambda _: None)
 
     def get(self, stage: str, key: str) -> Parts | None:
-        """Return what a stage gave, or None where that is not known, or damaged."""
+        """Return the stored result of a stage; None if there is none, or it is damaged."""
         if self.folder is None:
             return None
         path = self.folder / stage / key
@@ -86,18 +86,20 @@ class StageCache:
             parts = None
         with suppress(OSError):
             if parts is None:
-                path.unlink()  # a fresh one could not replace what may not be written to
+                path.unlink()  # a new entry could not replace a read-only file
             else:
                 os.utime(path)
         return parts
 
     def store(self, stage: str, key: str, parts: Parts) -> None:
-        """Keep what a stage gave, if there is room for it; what was used long ago makes room."""
+        """Store the result of a stage, if it fits; the least recently used entries are removed."""
         if self.folder is None:
             return
         content = user_folders.seal(key, _encode_entry(stage, key, parts))
         if content is None:
-            self._stop(f"nothing more is kept in {self.folder}: {user_folders.find_key_obstacle()}")
+            self._stop(
+                f"caching in {self.folder} is off for this run: {user_folders.find_key_obstacle()}"
+            )
             return
         if len(content) > self.limit:
             return
@@ -108,12 +110,12 @@ class StageCache:
             atomic_files.write_file(stage_folder / key, content)
             self._trim(stage_folder / key)
         except (OSError, UserError, MachineError) as error:
-            # A build has what it was asked for without it.
+            # A build succeeds without its cache.
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._stop(f"nothing more is kept in {self.folder}: {reason}")
+            self._stop(f"caching in {self.folder} is off for this run: {reason}")
 
     def measure_usage(self) -> tuple[StageUse, ...]:
-        """Return what each stage has."""
+        """Return the use of each stage."""
         entries_by_stage = {stage: list(self._iter_entries(stage)) for stage in STAGES}
         return tuple(
             StageUse(stage, len(cached_entries), sum(cached.size for cached in cached_entries))
@@ -121,7 +123,7 @@ class StageCache:
         )
 
     def clear(self, stage: str | None = None) -> tuple[StageUse, ...]:
-        """Remove the entries of a stage, or of all, and what killed processes left; return them.
+        """Remove the entries of one stage or all, and leftovers of killed processes; return them.
 
         Raises:
             OSError: An entry cannot be removed.
@@ -142,12 +144,12 @@ class StageCache:
         self.warn(reason)
 
     def _trim(self, fresh_path: Path) -> None:
-        """Remove what was used longest ago until all entries fit; the fresh one stays."""
+        """Remove the least recently used entries until the rest fits; the new one stays."""
         for stage in STAGES:
             self._remove_staged(stage)
         cached_entries = [cached for stage in STAGES for cached in self._iter_entries(stage)]
         total, now = sum(cached.size for cached in cached_entries), time.time()
-        # A time that lies ahead is of a clock that was set back: such an entry would stay for ever.
+        # A time in the future comes from a clock that was set back: such an entry would never go.
         for cached in sorted(cached_entries, key=lambda cached: (cached.used <= now, cached.used)):
             if total <= self.limit:
                 return
@@ -163,7 +165,7 @@ class StageCache:
             os.scandir(self.folder / stage) as dir_entries,
         ):
             for dir_entry in dir_entries:
-                with suppress(FileNotFoundError):  # another process makes room as well
+                with suppress(FileNotFoundError):  # another process may trim the cache
                     status = dir_entry.stat(follow_symlinks=False)
                     if S_ISREG(status.st_mode) and _KEY.fullmatch(dir_entry.name):
                         yield _Entry(Path(dir_entry.path), status.st_size, status.st_mtime)
@@ -179,35 +181,35 @@ class StageCache:
 
 
 def open_user_cache(warn: Callable[[str], None]) -> StageCache:
-    """Return the cache in the user's own folder, or one that keeps nothing, which `warn` hears why.
+    """Return the cache in the user's folder, or an inactive one after a warning with the reason.
 
     Raises:
-        UserError: The environment names no folder, or no limit (E1400).
+        UserError: An environment variable has an invalid folder or limit (E1400).
     """
     folder, limit = find_cache_folder(), read_limit()
     if not limit:
         return StageCache(None)
     reason = (
-        "there is no home: set XDG_CACHE_HOME"
+        "there is no home folder: set XDG_CACHE_HOME"
         if folder is None
         else user_folders.find_obstacle(folder)
     )
     reason = reason or user_folders.find_key_obstacle()
     if reason:
-        warn(f"nothing is kept for the next build: {reason}")
+        warn(f"caching is off for this run: {reason}")
     return StageCache(None if reason else folder, limit, warn)
 
 
 def find_cache_folder() -> Path | None:
-    """Return the folder of the cache, which may not be there yet; None where there is no home.
+    """Return the folder of the cache, which may not exist yet; None without a home folder.
 
     Raises:
-        UserError: The environment names one that is not below the root (E1400).
+        UserError: TCC_CACHE is not an absolute path (E1400).
     """
     configured_folder = os.environ.get(FOLDER_VARIABLE, "")
     if configured_folder and not os.path.isabs(configured_folder):
-        # It would be another one wherever a build is begun.
-        message = f"{FOLDER_VARIABLE} names no folder from the root on"
+        # A relative path would depend on the folder in which a build starts.
+        message = f"{FOLDER_VARIABLE} must be an absolute path"
         raise fail("E1400", message, make_file_span(FOLDER_VARIABLE), label=configured_folder[:80])
     if configured_folder:
         return Path(configured_folder) / "stages"
@@ -215,10 +217,10 @@ def find_cache_folder() -> Path | None:
 
 
 def read_limit() -> int:
-    """Return the bytes that all entries may take; 0 keeps nothing.
+    """Return the size limit of all entries in bytes; 0 stores nothing.
 
     Raises:
-        UserError: The environment says what is no size (E1400).
+        UserError: TCC_CACHE_LIMIT is not a size (E1400).
     """
     text = os.environ.get(LIMIT_VARIABLE, "").strip()
     if not text:
@@ -226,10 +228,10 @@ def read_limit() -> int:
     number = text.rstrip("KMGBkmgb ")
     unit = text[len(number) :].strip().upper() or "B"
     if not number.isascii() or not number.isdecimal() or len(number) > 15 or unit not in UNITS:
-        help = "such as 500 MB, or 0 to keep nothing"
+        help = "use a size such as 500 MB, or 0 to turn the cache off"
         raise fail(
             "E1400",
-            f"{LIMIT_VARIABLE} is no size",
+            f"{LIMIT_VARIABLE} must be a size",
             make_file_span(LIMIT_VARIABLE),
             label=text[:80],
             help=help,
@@ -238,7 +240,7 @@ def read_limit() -> int:
 
 
 def compute_key(stage: str, stage_inputs: Mapping[str, Any]) -> str:
-    """Return the key of what a stage is given: plain data, whatever its order."""
+    """Return the key of a stage's inputs, which are plain data; their order does not matter."""
     text = json.dumps([stage, stage_inputs], sort_keys=True, separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -249,7 +251,7 @@ def _encode_entry(stage: str, key: str, parts: Parts) -> bytes:
 
 
 def _decode_entry(content: bytes, stage: str, key: str) -> Parts | None:
-    """Return the parts of an entry's bytes; None where it is not whole, or another's."""
+    """Return the parts of an entry's bytes; None if it is damaged, or of another key."""
     body = user_folders.open_sealed(key, content)
     if body is None:
         return None
@@ -270,21 +272,21 @@ def _decode_entry(content: bytes, stage: str, key: str) -> Parts | None:
 
 
 SOURCE_FOLDERS = ("compiler", "backends", "spec", "zoo")
-"""Folders of tcc whose files decide what is built: code, blocks, drawings, calibrations."""
+"""Folders of tcc whose files affect what is built: code, blocks, figures, calibrations."""
 BYTECODE_FOLDER = "__pycache__"
 CHUNK_BYTES = 1 << 17
 """Bytes that are read at a time."""
 VARIABLES = ("CPATH", "C_INCLUDE_PATH", "GLIBC_TUNABLES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 PREFIXES = ("NPY_", "OPENBLAS_", "ORT_", "QEMU_", "TVM_", "ZIG_")
-"""Variables that choose other code for the same numbers, here or in compilers."""
+"""Variables that select other code for the same results, here or in compilers."""
 
 
 @cache
 def digest_environment() -> str:
-    """Return the SHA-256 of all of it, by which results of the same inputs may differ.
+    """Return the SHA-256 of everything in the environment that may change results.
 
-    Packages count by name, version and the time they were installed at: who edits one by hand has
-    to clear what was kept.
+    Packages count by name, version and time of installation: after editing an installed package by
+    hand, clear the cache.
     """
     digest = hashlib.sha256()
     for line in (*_list_packages(), *_list_environment(), *cpu.read_identity(), sys.version):
@@ -292,14 +294,14 @@ def digest_environment() -> str:
     root = str(Path(__file__).parents[2])
     for name in list_sources():
         content = _read_source(os.path.join(root, name))
-        # With its length: no content can pass for the next file's name.
+        # With its length: no content can be mistaken for the next file's name.
         digest.update(f"\n{name}\n{len(content)}\n".encode(errors="surrogateescape"))
         digest.update(content)
     return digest.hexdigest()
 
 
 def list_sources() -> Iterator[str]:
-    """Yield the files of tcc that decide what is built, below its root, in order."""
+    """Yield the files of tcc that affect what is built, relative to its root, in order."""
     root = str(Path(__file__).parents[2])
     for name in SOURCE_FOLDERS:
         yield from _walk_sources(root, name)
@@ -312,7 +314,7 @@ def _walk_sources(root: str, folder: str) -> Iterator[str]:
                 (dir_entry.name, dir_entry.is_dir(follow_symlinks=False))
                 for dir_entry in dir_entries
             )
-    except OSError:  # gone meanwhile
+    except OSError:  # removed meanwhile
         return
     for name, is_folder in children:
         if not is_folder:
@@ -322,10 +324,10 @@ def _walk_sources(root: str, folder: str) -> Iterator[str]:
 
 
 def _read_source(path: str) -> bytes:
-    # Without Python's buffers, which take longer than the reading: these are a thousand files.
+    # Without Python's buffers, which take longer than reading itself: there are a thousand files.
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # an editor's link to nowhere, or gone meanwhile
+    except OSError:  # a broken link of an editor, or removed meanwhile
         return b""
     try:
         parts = [os.read(file, CHUNK_BYTES)]
@@ -339,7 +341,7 @@ def _read_source(path: str) -> bytes:
 
 
 def _list_packages() -> Iterator[str]:
-    """Yield what is installed, by the folders that say so, where Python looks for it."""
+    """Yield the installed packages on `sys.path`, by their metadata folders."""
     for folder in sys.path:
         try:
             with os.scandir(folder or ".") as dir_entries:
@@ -357,7 +359,7 @@ def _list_packages() -> Iterator[str]:
 
 def _list_environment() -> Iterator[str]:
     yield from (platform.machine(), platform.system())
-    with suppress(AttributeError, OSError, ValueError):  # where the C library is another one
+    with suppress(AttributeError, OSError, ValueError):  # not glibc
         yield os.confstr("CS_GNU_LIBC_VERSION") or ""
     for name, setting in sorted(os.environ.items()):
         if name in VARIABLES or name.startswith(PREFIXES):

@@ -1,4 +1,4 @@
-"""A web server of some files that are known beforehand: whatever else is asked for is not there."""
+"""A web server for a fixed set of files: all other paths are not found."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from tcc.compiler.support import regular_files
 
 Request = socket.socket | tuple[bytes, socket.socket]
-"""What `socketserver` calls a request: of a TCP server it is the connection."""
+"""What `socketserver` calls a request: the connection, for a TCP server."""
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -29,10 +29,10 @@ CONTENT_TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".wasm": "application/wasm",
 }
-"""What browsers are told of files, by how their names end; of all others that they are bytes."""
+"""Content types by suffix; all other files are sent as bytes."""
 STYLE_POLICY = "style-src 'self'"
 HEADERS = {
-    # WebAssembly is compiled only where the policy names it; `connect-src` lets no script send
+    # WebAssembly compiles only if the policy allows it; `connect-src` keeps scripts from sending
     # anything elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
     f"{STYLE_POLICY}; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
@@ -46,17 +46,17 @@ HEADERS = {
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_CONNECTIONS = 32
-"""Most connections that are answered at a time, each by a thread; browsers open six."""
+"""Connections that are answered at the same time, each by a thread; browsers open six."""
 CLIENT_TIMEOUT = 30.0
-"""How long a client may take to ask, and may pause while it takes an answer."""
+"""Seconds that a client may take to ask, and may pause while it reads an answer."""
 MIN_BYTES_PER_SECOND = 1 << 16
-"""Bytes a second that a client takes at least, from `SECONDS` on."""
+"""Bytes per second that a client must read, once `CLIENT_TIMEOUT` has passed."""
 
 
 class StaticServer(ThreadingHTTPServer):
-    """Serves files by their paths, and sends who asks for none of them to `start_path`.
+    """Serves files by path, and redirects requests for the root to `start_path`.
 
-    Connections beyond `MAX_CONNECTIONS` wait for a turn, and each has a time by which it ends.
+    Connections beyond `MAX_CONNECTIONS` wait, and each has a deadline.
     """
 
     daemon_threads = True
@@ -71,12 +71,12 @@ class StaticServer(ThreadingHTTPServer):
         *,
         inline_styles: bool = False,
     ) -> None:
-        """Listen; `files` are by their paths below the root, with `/`.
+        """Listen; the keys of `files` are paths below the root, with `/`.
 
-        `inline_styles` lets scripts of the page write styles into it, as viewers of images do.
+        `inline_styles` allows scripts of the page to set styles, as image viewers do.
 
         Raises:
-            OSError: The address is taken, or no address of this machine.
+            OSError: The address is in use, or is not an address of this machine.
         """
         self.files, self.start_path, self.host = files, start_path, host
         self.inline_styles = inline_styles
@@ -88,24 +88,25 @@ class StaticServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """The server's URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
     def is_accepted_host(self, host: str) -> bool:
-        """Whether a request's Host is one of this server's, where only this machine reaches it.
+        """Whether a request's Host is this server's, if only this machine can reach it.
 
-        A name of somebody else's that leads to the loopback would let pages of theirs read files.
+        Otherwise a page of another site could read files through a name that resolves to the
+        loopback address.
         """
         if self.host not in LOOPBACK:
             return True
         try:
             return urlsplit(f"//{host}").hostname in LOOPBACK
-        except ValueError:  # brackets that hold no address
+        except ValueError:  # brackets without an address
             return False
 
     def process_request(self, request: Request, client_address: object) -> None:
-        """Answer in a thread of its own, as soon as there is a turn."""
+        """Answer in a new thread, as soon as a slot is free."""
         while not self._connection_slots.acquire(timeout=0.1):
             self.service_actions()
         connection = request[1] if isinstance(request, tuple) else request
@@ -117,33 +118,33 @@ class StaticServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Request, client_address: object) -> None:
-        """Answer in this thread, and give the turn back."""
+        """Answer in this thread, and release the slot."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._release_slot(request[1] if isinstance(request, tuple) else request)
 
     def _release_slot(self, connection: socket.socket) -> None:
-        # Once: Ctrl-C may end this thread's wait for a thread that has begun, and has ended.
+        # Once: Ctrl-C may interrupt the wait for a thread that has already ended.
         if self.connections.pop(connection, None) is not None:
             self._connection_slots.release()
 
     def allow(self, connection: socket.socket, size: int) -> None:
-        """Let a connection last as long as an answer of `size` bytes may take."""
+        """Extend a connection's deadline for an answer of `size` bytes."""
         self.connections[connection] = (
             time.monotonic() + CLIENT_TIMEOUT + size / MIN_BYTES_PER_SECOND
         )
 
     def service_actions(self) -> None:
-        """End connections whose time is over; `serve_forever` calls it between requests."""
+        """End connections past their deadline; `serve_forever` calls it between requests."""
         now = time.monotonic()
         for connection, deadline in tuple(self.connections.items()):
             if now > deadline:
-                with suppress(OSError):  # it ended by itself meanwhile
+                with suppress(OSError):  # it has ended meanwhile
                     connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, _request: Request, _client_address: object) -> None:
-        """Pass over a client that went away; report what is a fault of the server."""
+        """Ignore a client that disconnected; report an error of the server."""
         if not isinstance(error := sys.exception(), OSError):
             print(f"internal error while a request was answered: {error!r}", file=sys.stderr)
 
@@ -153,7 +154,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     server_version, sys_version = "tcc", ""
 
     def setup(self) -> None:
-        """Let no wait for the client last longer than `CLIENT_TIMEOUT`."""
+        """Limit every wait for the client to `CLIENT_TIMEOUT`."""
         super().setup()
         self.connection.settimeout(CLIENT_TIMEOUT)
 
@@ -165,16 +166,16 @@ class _RequestHandler(BaseHTTPRequestHandler):
                 shutil.copyfileobj(file, self.wfile)
 
     def do_HEAD(self) -> None:
-        """Send what is said of a file."""
+        """Send the headers of a file."""
         file = self._open_requested()
         if file:
             file.close()
 
     def _open_requested(self) -> BinaryIO | None:
-        """Return the file that is asked for, with its headers sent; None if it is none."""
+        """Return the requested file, with its headers sent; None if there is none."""
         try:
             path = unquote(urlsplit(self.path).path).lstrip("/")
-        except ValueError:  # brackets that hold no address
+        except ValueError:  # brackets without an address
             self.send_error(HTTPStatus.BAD_REQUEST)
             return None
         if not self.server.is_accepted_host(self.headers.get("Host", "")):
@@ -206,7 +207,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         return file
 
     def end_headers(self) -> None:
-        """Add what holds for all answers."""
+        """Add the headers of all answers."""
         for name, header in HEADERS.items():
             inline = (
                 f"{STYLE_POLICY} 'unsafe-inline'" if self.server.inline_styles else STYLE_POLICY
@@ -215,4 +216,4 @@ class _RequestHandler(BaseHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of who asks for what."""
+        """Log no requests."""

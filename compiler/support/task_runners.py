@@ -1,7 +1,7 @@
-"""Where many tasks run: on this machine, on a Dask cluster, or as jobs of Slurm.
+"""Run many tasks: on this machine, on a Dask cluster, or as Slurm jobs.
 
-A task is a function of a module and what it is given. All machines have this program and see the
-same folders.
+A task is a module's function and its input. All machines need this program and access to the same
+folders.
 """
 
 import logging
@@ -24,9 +24,9 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 SLURM_MINUTES = 24 * 60
-"""The longest that a task takes on Slurm."""
+"""Time limit of a task on Slurm, in minutes."""
 CLUSTER = "slurm"
-"""What of submitit takes jobs; its `local` runs them here, so that tests need no Slurm."""
+"""The cluster type for submitit; `local` runs jobs here, so that tests need no Slurm."""
 CONNECT_SECONDS = 30
 """Seconds to wait for a Dask cluster."""
 
@@ -36,10 +36,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class TaskLocation:
-    """Where tasks run: on `dask`, in the Slurm partition `slurm`, or here, so many at once.
+    """Where tasks run: on `dask`, in the Slurm partition `slurm`, or on this machine.
 
-    `dask` is a cluster's address, or `local` for processes of our own; `workers` is of what runs
-    here. Slurm writes its logs into `folder`/slurm, and gives each so many `cores`.
+    `dask` is a cluster's address, or `local` for local processes. `workers` is the number of tasks
+    at a time on this machine. Slurm writes its logs into `folder`/slurm and gives each task
+    `cores`.
     """
 
     folder: Path
@@ -50,38 +51,39 @@ class TaskLocation:
 
     @property
     def is_remote(self) -> bool:
-        """Whether other machines may run them."""
+        """Whether other machines may run the tasks."""
         return self.slurm is not None or self.dask not in (None, "local")
 
 
 @dataclass(frozen=True, slots=True)
 class LostTask:
-    """What stands for the end of a task that nothing brought to one: why."""
+    """The result of a task that could not be completed, with the reason."""
 
     reason: str
 
 
 class TaskRunner(Protocol):
-    """Runs tasks, and yields the place and the end of each as it comes."""
+    """Runs tasks, and yields the index and result of each as it completes."""
 
     def __call__(
         self, task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
-        """Run a function of each of what is given; closed early, it begins no others."""
+        """Run a function on each input; if the generator is closed, no further task starts."""
         ...
 
 
 @contextmanager
 def open_runner(location: TaskLocation, purpose: str) -> Iterator[TaskRunner]:
-    """Give what runs tasks at a place.
+    """Yield a runner for a location.
 
     Args:
-        location: Where.
-        purpose: What for, after "is needed to".
+        location: Where tasks run.
+        purpose: What they are for; completes "is needed to ...".
 
     Raises:
+    Raises:
         MissingTool: dask.distributed or submitit is not installed.
-        UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
+        UserError: No Dask cluster answers, or Slurm rejects the jobs (E1317).
     """
     if location.dask is not None:
         with _open_dask_runner(location.dask, location.workers, purpose) as run:
@@ -94,7 +96,7 @@ def open_runner(location: TaskLocation, purpose: str) -> Iterator[TaskRunner]:
 
 @dataclass(frozen=True)
 class _LocalRunner:
-    """So many at once on this machine; each is to be a process of its own."""
+    """Runs `workers` tasks at a time on this machine; each should start its own process."""
 
     workers: int
 
@@ -128,14 +130,14 @@ def _open_dask_runner(address: str, workers: int, purpose: str) -> Iterator[Task
     def run_all(
         task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
-        # Not pure: Dask would take equal words for one task, and keep results of an earlier run.
+        # Not pure: otherwise Dask would merge equal inputs and reuse results of an earlier run.
         futures = {
             client.submit(task, task_input, pure=False): index
             for index, task_input in enumerate(inputs)
         }
         try:
             for future in dask.as_completed(futures):
-                # A task whose worker is killed runs on another; one that many die of is lost.
+                # If a worker is killed, its task runs on another; after several it is lost.
                 error = future.exception()
                 yield futures[future], LostTask(str(error)[:600]) if error else future.result()
         finally:
@@ -158,7 +160,7 @@ def _connect_client(dask: Any, address: str) -> Any:
         return dask.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         message = "no Dask cluster answers at this address"
-        help = "name it as its scheduler does: tcp://HOST:8786"
+        help = "use the address that the scheduler prints: tcp://HOST:8786"
         label = str(error)[:200]
         raise fail(
             "E1317", message, make_file_span(address[:200]), label=label, help=help
@@ -168,11 +170,11 @@ def _connect_client(dask: Any, address: str) -> Any:
 def _make_slurm_runner(location: TaskLocation, partition: str, purpose: str) -> TaskRunner:
     _require_module("submitit", purpose)
     submitit: Any = import_module("submitit")
-    # It writes warnings on standard output too, where a document may go; now they go to the other.
+    # submitit logs warnings to standard output, which may be a JSON document.
     logging.getLogger("submitit").handlers.clear()
     if CLUSTER == "slurm" and shutil.which("srun") is None:
-        help = "run the command where `srun` is, such as on a cluster's login machine"
-        raise _make_cluster_error(partition, "there is no Slurm here", "", help)
+        help = "run the command where `srun` is installed, such as on a cluster's login node"
+        raise _make_cluster_error(partition, "Slurm is not installed here", "", help)
 
     def run_all(
         task: Callable[[T], R], inputs: Sequence[T], /
@@ -182,11 +184,11 @@ def _make_slurm_runner(location: TaskLocation, partition: str, purpose: str) -> 
             slurm_partition=partition, timeout_min=SLURM_MINUTES, cpus_per_task=location.cores
         )
         try:
-            # One array of jobs, which a Slurm queue takes at once.
+            # One job array, which Slurm queues in one request.
             with executor.batch():
                 jobs = [executor.submit(task, task_input) for task_input in inputs]
-        except RuntimeError as refusal:  # of several kinds
-            message, help = "Slurm does not take these jobs", "`sinfo` names its partitions"
+        except RuntimeError as refusal:  # submitit raises several kinds
+            message, help = "Slurm rejected these jobs", "check the partition: `sinfo` lists them"
             label = next(iter(str(refusal).splitlines()), "")[:300]
             raise _make_cluster_error(partition, message, label, help) from None
         try:
@@ -217,15 +219,15 @@ PROGRAM = (
 ONE_THREAD = MappingProxyType(
     dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 )
-"""What the environment of a process says that is one of as many as there are cores."""
+"""Environment of a process that runs beside others, one per core: one thread each."""
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _RUNNING: set["subprocess.Popen[bytes]"] = set()
-"""Those that run; a thread waits for each."""
+"""The running processes; a thread waits for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """How a command ended (negative: by that signal), and what it said."""
+    """Exit code (negative: the signal) and output of a command."""
 
     code: int
     out: str
@@ -235,14 +237,14 @@ class CommandOutcome:
 def run_command(
     arguments: Sequence[str], variables: Mapping[str, str] = _NO_VARIABLES
 ) -> CommandOutcome:
-    """Run a command to its end; when this process ends in any way, so does that one.
+    """Run a tcc command until it ends; it also ends when this process ends in any way.
 
     Args:
-        arguments: Those after `tcc`.
-        variables: What its environment has more than this process's.
+        arguments: The arguments after `tcc`.
+        variables: Environment variables to add to this process's.
     """
-    # A pipe that nobody writes into: it ends when this process does, even by kill -9. No other
-    # child holds its end, since Python hands on no descriptors unasked.
+    # Nobody writes to this pipe: it closes when this process ends, even by kill -9. No other
+    # child has its end, because Python does not pass descriptors on by default.
     reader, writer = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", PROGRAM, *arguments],
@@ -264,13 +266,13 @@ def run_command(
 
 
 def stop_commands() -> None:
-    """End all that run, so that nobody waits for them."""
+    """Kill all running commands, so that nobody waits for them."""
     for process in list(_RUNNING):
         process.kill()
 
 
 def attend() -> None:
-    """End this process as soon as the one that ran it has ended."""
+    """Have this process end as soon as its parent has ended."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

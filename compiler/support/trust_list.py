@@ -1,6 +1,6 @@
-"""Whom the user trusts: public keys, those that are revoked, and folders of projects.
+"""The user's trust list: trusted public keys, revoked keys, and trusted project folders.
 
-`~/.config/tcc/trust.json` holds it, written by `tcc trust`. It is believed where only the user and
+`tcc trust` writes it to `~/.config/tcc/trust.json`. It is used only if nobody except the user and
 root can change it. A public key that the user copies to `~/.config/tcc/keys/NAME.pem` is trusted
 too, for every network.
 """
@@ -18,15 +18,15 @@ from tcc.compiler.support.json_records import Record
 VERSION = 1
 MAX_BYTES = 1 << 20
 """Largest trust list that is read."""
-HELP = "`tcc trust list` shows what is trusted, and docs/security.md how it is stored"
+HELP = "`tcc trust list` shows what is trusted; docs/security.md describes the files"
 
 
 class TrustedKey(Record, frozen=True):
     """A public key, in PEM, and what it is trusted for.
 
     `fingerprint` is the SHA-256 of the PEM. `networks` are the names of networks whose bundles it
-    may sign; none stands for all. `expires` is the last day, in UTC, on which it is trusted.
-    `min_release` is the least release that is taken of these networks.
+    may sign; empty means all. `expires` is the last day, in UTC, on which it is trusted.
+    `min_release` is the lowest release of these networks that is accepted.
     """
 
     fingerprint: str
@@ -37,16 +37,16 @@ class TrustedKey(Record, frozen=True):
 
     @property
     def is_expired(self) -> bool:
-        """Whether its last day is over."""
+        """Whether its last day has passed."""
         today = datetime.now(UTC).date()
         return self.expires is not None and date.fromisoformat(self.expires) < today
 
 
 class TrustList(Record, frozen=True):
-    """What `trust.json` says; without one, nothing.
+    """The content of `trust.json`; empty without one.
 
-    `revoked` are fingerprints, which no other word makes good again. `require` says that a bundle
-    without a signature is refused.
+    `revoked` are fingerprints; nothing overrides a revocation. `require` means that bundles without
+    a signature are refused.
     """
 
     tcc_trust: int = VERSION
@@ -56,22 +56,22 @@ class TrustList(Record, frozen=True):
     folders: tuple[str, ...] = ()
 
     def find(self, fingerprint: str) -> TrustedKey | None:
-        """Return the key of a fingerprint."""
+        """Return the key with a fingerprint; None if there is none."""
         return next((key for key in self.keys if key.fingerprint == fingerprint), None)
 
     def has_key_for(self, network: str) -> bool:
-        """Whether a key is trusted for this network by its name."""
+        """Whether a key is trusted for this network by name."""
         return any(network in key.networks for key in self.keys)
 
     def add_key(self, key: TrustedKey) -> "TrustList":
-        """Return the list with a key, in place of the same one."""
+        """Return the list with a key added; it replaces a key with the same fingerprint."""
         other_keys = (
             trusted_key for trusted_key in self.keys if trusted_key.fingerprint != key.fingerprint
         )
         return replace(self, keys=(*other_keys, key))
 
     def revoke_key(self, fingerprint: str) -> "TrustList":
-        """Return the list with a key revoked."""
+        """Return the list with a key removed and revoked."""
         keys = tuple(
             trusted_key for trusted_key in self.keys if trusted_key.fingerprint != fingerprint
         )
@@ -80,15 +80,15 @@ class TrustList(Record, frozen=True):
 
 
 def locate_trust_file() -> Path | None:
-    """Return the trust list's file, which may not be there; None where there is no home."""
+    """Return the path of the trust list, which may not exist; None without a home folder."""
     return user_folders.locate_folder("XDG_CONFIG_HOME", "trust.json")
 
 
 def read_trust_list() -> TrustList:
-    """Return the trust list; an empty one where there is none.
+    """Return the trust list; an empty one if there is no file.
 
     Raises:
-        UserError: Others can change it, or it is damaged (E1360).
+        UserError: Other users can change the file, or it is damaged (E1360).
     """
     path = locate_trust_file()
     if path is None or not path.parent.is_dir():
@@ -101,22 +101,22 @@ def read_trust_list() -> TrustList:
     except FileNotFoundError:
         return TrustList()
     except OSError as error:
-        raise atomic_files.explain(error, path, "read whom you trust") from error
+        raise atomic_files.explain(error, path, "read the trust list") from error
     if len(content) > MAX_BYTES:
-        raise fail("E1360", "the list of whom you trust is too large", make_file_span(str(path)))
+        raise fail("E1360", "the trust list is too large", make_file_span(str(path)))
     return _decode(content, path)
 
 
 def write_trust_list(trusted: TrustList) -> Path:
-    """Write the trust list, whole; return its file.
+    """Write the trust list; return its path.
 
     Raises:
-        UserError: There is no home, or it cannot be written.
+        UserError: There is no home folder, or the file cannot be written.
         MachineError: The disk is full or broken.
     """
     path = locate_trust_file()
     if path is None:
-        message, help = "there is no home to note in whom you trust", "set XDG_CONFIG_HOME"
+        message, help = "there is no home folder for the trust list", "set XDG_CONFIG_HOME"
         raise fail("E0603", message, make_file_span("~"), help=help)
     try:
         user_folders.make_folder(path.parent)
@@ -130,10 +130,10 @@ def write_trust_list(trusted: TrustList) -> Path:
 
 
 def list_key_files() -> tuple[Path, ...]:
-    """Return the files of keys that the user copied into the folder `keys`.
+    """Return the key files that the user copied into the folder `keys`.
 
     Raises:
-        UserError: Others can change one of them, or put one there (E1360).
+        UserError: Other users can change one of them, or add one (E1360).
     """
     folder = user_folders.locate_folder("XDG_CONFIG_HOME", "keys")
     if folder is None or not folder.is_dir():
@@ -148,8 +148,8 @@ def list_key_files() -> tuple[Path, ...]:
 
 
 def _fail_unbelieved(path: Path, reason: str) -> UserError:
-    message = "whom you trust is not believed, since others could have written it"
-    help = f"make it writable by you alone: chmod go-w; then look through it: {HELP}"
+    message = "the trust list is not used: other users could have written it"
+    help = f"make it writable by you alone (`chmod go-w`), then check its content: {HELP}"
     return fail("E1360", message, make_file_span(str(path)), label=reason, help=help)
 
 
@@ -159,21 +159,21 @@ def _decode(content: bytes, path: Path) -> TrustList:
         trusted = json_records.decode(TrustList, document)
         _check(trusted, document)
     except ValueError as error:
-        message = "the list of whom you trust is damaged"
-        help = "mend it, or remove it and trust each key again: `tcc trust add KEY.pem`"
+        message = "the trust list is damaged"
+        help = "fix it, or remove it and trust each key again: `tcc trust add KEY.pem`"
         label = str(error)[:160]
         raise fail("E1360", message, make_file_span(str(path)), label=label, help=help) from None
     return trusted
 
 
 def _check(trusted: TrustList, document: Any) -> None:
-    """Refuse what is no whole trust list: one that lost a key of the file would trust more.
+    """Refuse an incomplete trust list: without a revoked key it would trust too much.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is incomplete.
     """
     if trusted.tcc_trust != VERSION:
-        raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, this tcc reads {VERSION}")
+        raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, but this tcc reads {VERSION}")
     for record, fields in (
         (trusted, document),
         *zip(trusted.keys, document.get("keys", ()), strict=True),

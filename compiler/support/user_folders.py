@@ -1,7 +1,7 @@
-"""Files and folders that tcc believes: those that only the user, and root, can change.
+"""Files and folders that tcc trusts: those that nobody except the user and root can change.
 
-Others can change a file if they can write to it, to its folder, or to a folder above that, where
-they would put another one in its place. So each part of the path counts, and each link on the way.
+Others can change a file if they can write to it, to its folder, or to a folder above, where they
+could put another file in its place. So each part of the path is checked, and each link in it.
 """
 
 import errno
@@ -23,22 +23,22 @@ VARIABLES: Mapping[str, str] = {
     "XDG_CONFIG_HOME": ".config",
     "XDG_STATE_HOME": ".local/state",
 }
-"""The variables that name a folder of the user's, and its place in the home without them."""
+"""Variables that name a folder of the user, and the default of each below the home folder."""
 MAX_LINKS = 40
-"""Most links that one path may lead through, as Linux has it."""
+"""Number of links that one path may contain, as on Linux."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def locate_folder(variable: str, name: str) -> Path | None:
-    """Return a folder of tcc's, which may not be there yet; None where there is no home.
+    """Return one of tcc's folders, which may not exist yet; None without a home folder.
 
     Args:
-        variable: Names the folder around it: one of `VARIABLES`.
-        name: What it is called in the folder `tcc` there.
+        variable: The variable of the parent folder: one of `VARIABLES`.
+        name: Its name in the folder `tcc` there.
     """
     base = os.environ.get(variable, "")
-    # A relative one is to be ignored (XDG Base Directory Specification 0.8): it would be another
-    # folder wherever a command is run, among them those that strangers' files are unpacked in.
+    # Relative values must be ignored (XDG Base Directory Specification 0.8): they would depend on
+    # the working folder, which may contain untrusted files.
     if os.path.isabs(base):
         return Path(base) / "tcc" / name
     try:
@@ -48,19 +48,19 @@ def locate_folder(variable: str, name: str) -> Path | None:
 
 
 def describe_ignored_variables() -> tuple[str, ...]:
-    """Return, in words, which variables are ignored since they name no folder from the root on."""
+    """Return a message for each variable that is ignored because its path is not absolute."""
     relative = (
         name for name in VARIABLES if os.environ.get(name) and not _is_absolute_variable(name)
     )
     return tuple(
-        f"{name}={os.environ[name][:80]} is ignored: it is not an absolute path; "
-        f"~/{VARIABLES[name]} is used"
+        f"{name}={os.environ[name][:80]} is ignored because it is not an absolute path; "
+        f"~/{VARIABLES[name]} is used instead"
         for name in relative
     )
 
 
 def find_obstacle(path: Path) -> str:
-    """Return why a folder of tcc's is not believed; nothing where it is fine, or not there."""
+    """Return why one of tcc's folders is not trusted; empty if it is fine or does not exist."""
     reason = find_exposure(path)
     if not reason and os.path.lexists(path):
         status = path.lstat()
@@ -72,15 +72,15 @@ def find_obstacle(path: Path) -> str:
             reason = f"others can write to {path}"
     if not reason:
         return ""
-    unsafe = "it is not a folder that only you write to"
-    return f"what {path} says is not believed: {unsafe}: {reason}"
+    unsafe = "it must be a folder that only you can write to"
+    return f"{path} is not used: {unsafe}: {reason}"
 
 
 def find_exposure(path: Path) -> str:
-    """Return what lets others change a file or folder; nothing where they cannot, or none is there.
+    """Return how others can change a file or folder; empty if they cannot, or it does not exist.
 
-    A folder that all can write to but where nobody can replace another's files, as in `/tmp`, is
-    fine above the path, and not at its end.
+    A folder with the sticky bit, like `/tmp`, may be above the path, but not at its end: everybody
+    can write to it, but nobody can replace another user's files.
     """
     try:
         parts = list(_walk_parts(path))
@@ -88,14 +88,14 @@ def find_exposure(path: Path) -> str:
             if reason := _describe_weakness(part, is_final=number == len(parts)):
                 return reason
     except (FileNotFoundError, NotADirectoryError):
-        return ""  # what is not there says nothing
+        return ""  # a missing file has no content to trust
     except (OSError, ValueError) as error:
-        return f"{path} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        return f"{path} cannot be checked: {getattr(error, 'strerror', None) or error}"
     return ""
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of tcc's, and those above that are missing; nobody else can read them.
+    """Create one of tcc's folders and missing parents; nobody else can read them.
 
     Raises:
         OSError: It cannot be made.
@@ -107,21 +107,21 @@ def make_folder(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DigestFolder:
-    """Noted SHA-256 digests: empty files in `~/.local/state/tcc/NAME`, each called by its digest.
+    """A set of SHA-256 digests, stored as empty files in `~/.local/state/tcc/NAME`.
 
-    A note is there or it is not, however many processes write and wherever one is killed. Others
-    than the user can note nothing.
+    Adding one is atomic, even if several processes write or one is killed. Only the user can add
+    digests.
     """
 
     name: str
 
     @property
     def path(self) -> Path | None:
-        """The folder, which may not be there yet; None where there is no home."""
+        """The folder, which may not exist yet; None without a home folder."""
         return locate_folder("XDG_STATE_HOME", self.name)
 
     def contains(self, digest: str) -> bool:
-        """Whether a SHA-256, in hex, was noted."""
+        """Whether a SHA-256, in hex, was added."""
         state_folder = self.path
         return (
             state_folder is not None
@@ -130,28 +130,28 @@ class DigestFolder:
         )
 
     def add(self, digests: Iterable[str]) -> None:
-        """Note SHA-256s; where that cannot be done, `find_obstacle` says why."""
+        """Add SHA-256 digests; if that is impossible, `find_obstacle` returns why."""
         state_folder, names = self.path, tuple(digests)
         if state_folder is None or not names:
             return
-        with suppress(OSError):  # a build is not to fail for it: it has done what was asked
+        with suppress(OSError):  # a build must not fail for it: its result is complete
             make_folder(state_folder)
             if not find_obstacle(state_folder):
                 for name in names:
                     (state_folder / name).touch(0o600)
 
     def find_obstacle(self) -> str:
-        """Return why the folder is not believed, or cannot be written to; nothing if it is fine."""
+        """Return why the folder is not trusted or not writable; empty if it is fine."""
         state_folder = self.path
         if state_folder is None:
-            return "there is no home to note in what was built here: set XDG_STATE_HOME"
+            return "there is no home folder to record local builds in: set XDG_STATE_HOME"
         if state_folder.exists() and not os.access(state_folder, os.W_OK):
-            return f"nothing can be noted in {state_folder}"
+            return f"{state_folder} is not writable"
         return find_obstacle(state_folder)
 
 
 KNOWN_PROGRAMS = DigestFolder("programs")
-"""The files of programs that were built here or that the user let run."""
+"""Program files that were built here or that the user allowed to run."""
 LOCAL_BUILDS = DigestFolder("built")
 """Manifests of bundles that were built here while a key was trusted for their network."""
 
@@ -161,7 +161,7 @@ def _is_absolute_variable(variable: str) -> bool:
 
 
 def _walk_parts(path: Path) -> Iterator[Path]:
-    """Yield the folders and links that lead to a path, the root first, and what is at its end.
+    """Yield the folders and links that lead to a path, from the root to the path itself.
 
     Raises:
         OSError: A part is missing, or links lead in a circle.
@@ -172,7 +172,7 @@ def _walk_parts(path: Path) -> Iterator[Path]:
     while pending:
         name = pending.popleft()
         if name == "..":
-            current = current.parent  # through no link: each was followed
+            current = current.parent  # links are already resolved
             continue
         part = current / name
         mode = part.lstat().st_mode
@@ -189,14 +189,14 @@ def _walk_parts(path: Path) -> Iterator[Path]:
 
 
 def _describe_weakness(part: Path, *, is_final: bool) -> str:
-    """Return how others can change what lies in a folder, or a file; nothing where they cannot."""
+    """Return how others can change a folder's content or a file; empty if they cannot."""
     status = part.lstat()
-    # In a namespace of users root's own folders belong to somebody else, as the root folder does.
+    # In a user namespace, root's own folders belong to another user, as the root folder does.
     owners = {os.geteuid(), 0} if is_final else {os.geteuid(), 0, os.stat("/").st_uid}
     if status.st_uid not in owners:
         return f"{part} belongs to {_describe_user(status.st_uid)}"
     if stat.S_ISLNK(status.st_mode):
-        return ""  # its own mode means nothing; the folder that it lies in was looked at
+        return ""  # a link's own mode has no meaning; its folder was checked
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if _is_writable_by_others(status) and not (sticky and not is_final):
         return f"others can write to {part}"
@@ -210,7 +210,7 @@ def _is_writable_by_others(status: os.stat_result) -> bool:
 
 
 def _is_private_group(group_id: int) -> bool:
-    """Whether a group is the user's alone: many systems have files writable by such a group."""
+    """Whether a group has the user as its only member, as many systems create it."""
     user = os.geteuid()
     try:
         account, group = pwd.getpwuid(user), grp.getgrgid(group_id)
@@ -229,18 +229,18 @@ def _describe_user(user_id: int) -> str:
 
 
 KERNELS_FOLDER = "kernels"
-"""The folder of compiled kernels: of tcc's own sources alone, whatever network asked for them."""
+"""The folder of compiled kernels, which come from tcc's own sources for all networks."""
 CACHE_DISPLAY_PATH = "~/.cache/tcc"
-"""The folder around them, as messages name it."""
+"""The parent folder of the caches, as messages name it."""
 
 
 def prepare_cache_folder(name: str) -> Path:
-    """Return the folder of a tool, which is there and can be written to by the user alone.
+    """Return a tool's cache folder, created if needed and writable by the user alone.
 
-    Where the user's own cache is no such folder, it is one among the temporary files.
+    If the user's cache cannot be one, it is among the temporary files.
 
     Raises:
-        OSError: There is none, since others can write to the place for temporary files too.
+        OSError: There is none, because others can write to the folder of temporary files too.
     """
     cache_path = locate_folder("XDG_CACHE_HOME", name)
     if cache_path is not None:
@@ -250,7 +250,7 @@ def prepare_cache_folder(name: str) -> Path:
                 return cache_path
     cache_path = atomic_files.find_scratch_root() / f"tcc-{name}-{os.geteuid()}"
     cache_path.mkdir(0o700, exist_ok=True)
-    # In a place that others share, a folder of this name may be theirs.
+    # In a shared folder, another user may have created a folder of this name.
     if reason := find_obstacle(cache_path):
         reason = f"{reason}; set XDG_CACHE_HOME to a folder that only you can write to"
         raise PermissionError(errno.EACCES, reason, str(cache_path))
@@ -258,19 +258,19 @@ def prepare_cache_folder(name: str) -> Path:
 
 
 def read_cached(path: Path) -> bytes | None:
-    """Return what `write` kept in a file; None where it is not there, damaged or of others."""
+    """Return what `write_cached` stored; None if it is missing, damaged or another user's."""
     try:
         with regular_files.open_file(path) as file:
             content = open_sealed(path.name, file.read())
     except OSError:
         return None
     with suppress(OSError):
-        os.utime(path)  # what is used stays longest
+        os.utime(path)  # entries that are used stay longest
     return content
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Keep something in a file of a tool's folder, sealed; nothing where there is no seal.
+    """Store content in a file of a tool's cache, sealed; do nothing if there is no key.
 
     Raises:
         UserError: The file cannot be written.
@@ -282,22 +282,22 @@ def write_cached(path: Path, content: bytes) -> None:
 
 
 def list_cached_files(name: str) -> tuple[Path, ...]:
-    """Return what a tool's folder holds; nothing where there is none."""
+    """Return the files in a tool's cache folder; empty if there is none."""
     with suppress(OSError):
         return tuple(path for path in prepare_cache_folder(name).iterdir() if path.is_file())
     return ()
 
 
 def sum_sizes(paths: Iterable[Path]) -> int:
-    """Return the bytes that files take."""
+    """Return the total size of files in bytes."""
     return sum(bytes_ for _, bytes_, _ in _stat_files(paths))
 
 
 def trim_cache(name: str, limit: int) -> None:
-    """Remove what was used longest ago from a tool's folder, until the rest fits."""
+    """Remove the least recently used files of a tool's cache until the rest fits the limit."""
     file_statistics = sorted(_stat_files(list_cached_files(name)))
     total = sum(bytes_ for _, bytes_, _ in file_statistics)
-    for _, bytes_, path in file_statistics[:-1]:  # the newest stays: it is being used
+    for _, bytes_, path in file_statistics[:-1]:  # the newest stays: it is in use
         if total <= limit:
             return
         path.unlink(missing_ok=True)
@@ -305,7 +305,7 @@ def trim_cache(name: str, limit: int) -> None:
 
 
 def _stat_files(paths: Iterable[Path]) -> list[tuple[int, int, Path]]:
-    """Return when each file was used, its bytes, and the file; others may remove some meanwhile."""
+    """Return the time of last use, the size and the path of each file that still exists."""
     file_statistics = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -321,13 +321,13 @@ _PRIVATE = 0o600
 
 
 def seal(name: str, content: bytes) -> bytes | None:
-    """Return an entry's bytes behind their seal; None where no key can be kept."""
+    """Return an entry's bytes with their seal in front; None if no key can be stored."""
     key = _load_key()
     return None if key is None else _compute_seal(key, name, content) + content
 
 
 def open_sealed(name: str, sealed: bytes) -> bytes | None:
-    """Return what `sealed` was given for this name; None where the seal is not of it."""
+    """Return the content that was sealed under this name; None if the seal does not match."""
     key = _load_key()
     if key is None:
         return None
@@ -336,17 +336,17 @@ def open_sealed(name: str, sealed: bytes) -> bytes | None:
 
 
 def find_key_obstacle() -> str:
-    """Return why no key can be kept, and so no entry; nothing where one can."""
+    """Return why no key can be stored, and so no entry; empty if one can."""
     if _load_key() is not None:
         return ""
     cache_folder = _find_key_folder()
     if cache_folder is None:
-        return "there is no home for the key of its seals: set XDG_STATE_HOME"
-    return find_obstacle(cache_folder) or f"the key of its seals cannot be kept in {cache_folder}"
+        return "there is no home folder for the cache key: set XDG_STATE_HOME"
+    return find_obstacle(cache_folder) or f"the cache key cannot be stored in {cache_folder}"
 
 
 def locate_key_file() -> Path | None:
-    """Return the file of the key, which may not be there yet; None where there is no home."""
+    """Return the path of the key, which may not exist yet; None without a home folder."""
     cache_folder = _find_key_folder()
     return cache_folder and cache_folder / KEY_NAME
 
@@ -362,7 +362,7 @@ def _find_key_folder() -> Path | None:
 
 
 def _load_key() -> bytes | None:
-    """Return the key, which is made where there is none; None where it cannot be kept."""
+    """Return the key, created if there is none; None if it cannot be stored."""
     cache_folder = _find_key_folder()
     if cache_folder is None:
         return None
@@ -375,7 +375,7 @@ def _load_key() -> bytes | None:
 
 
 def _read_key(path: Path) -> bytes | None:
-    """Return the key in a file; None where it is missing, cut, or others could read it."""
+    """Return the key in a file; None if it is missing, truncated, or readable by others."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -389,18 +389,18 @@ def _read_key(path: Path) -> bytes | None:
             and len(key := file.read(SEAL_BYTES + 1)) == SEAL_BYTES
         ):
             return key
-    path.unlink()  # a key that others know seals nothing
+    path.unlink()  # a key that others can read protects nothing
     return None
 
 
 def _make_key(path: Path) -> bytes | None:
-    """Write a new key, unless another process was first: then return that one's."""
+    """Create a new key; if another process was first, return that process's key."""
     temporary_path = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
     try:
         os.write(descriptor, os.urandom(SEAL_BYTES))
         os.fsync(descriptor)
-        # A link, unlike a rename, leaves a key that is there already.
+        # A link, unlike a rename, does not replace an existing key.
         with suppress(FileExistsError):
             os.link(temporary_path, path)
     finally:

@@ -1,7 +1,7 @@
-"""How values look to whoever types Python: a few lines of text, and HTML in notebooks.
+"""How values appear in an interactive session: a few lines of text, and HTML in notebooks.
 
-A value summarizes itself. Its HTML is rendered by the package that users import, which hands the
-renderer in: the compiler draws nothing.
+A value summarizes itself. The package that users import sets the function that renders HTML, so
+that the compiler contains none.
 """
 
 from abc import abstractmethod
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 MAX_LINES, MAX_LINE_CHARS = 5, 120
-"""Most lines of a `repr`, and most characters of one."""
+"""Limits of a `repr`: lines, and characters of each."""
 MAX_NAMES = 6
-"""Most names of a list that a summary prints."""
+"""Names of a list that a summary prints."""
 
 Renderer = Callable[[object], str]
 
@@ -35,23 +35,23 @@ class ValueView:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: HTML that loads nothing and runs nothing."""
+        """Return HTML for a notebook, without scripts or external resources."""
         return ValueView._render(self)
 
 
 def set_renderer(render: Renderer) -> None:
-    """Have a function write the HTML of all values."""
+    """Set the function that renders the HTML of all values."""
     ValueView._render = staticmethod(render)
 
 
 def clip_line(text: str) -> str:
-    """Return a text as one line of printable characters, cut where it is too long."""
+    """Return a text as one line of printable characters, clipped if it is too long."""
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= MAX_LINE_CHARS else f"{line[: MAX_LINE_CHARS - 3]}..."
 
 
 def list_names(names: Iterable[object]) -> str:
-    """Return names with commas between them, the first few of many."""
+    """Return names separated by commas; beyond `MAX_NAMES`, the number of the others."""
     shown_names = list(map(str, names))
     omitted_text = (
         f" and {len(shown_names) - MAX_NAMES} more" if len(shown_names) > MAX_NAMES else ""
@@ -60,5 +60,5 @@ def list_names(names: Iterable[object]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number with its noun, which takes an s: `1 image`, `24 images`."""
+    """Return a number with its noun, with an s for the plural: `1 image`, `24 images`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

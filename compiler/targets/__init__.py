@@ -1,1 +1,1 @@
-"""The targets of all backends, and bundles with the target that runs them."""
+"""Targets of all backends, and bundles loaded together with their target."""

@@ -1,4 +1,4 @@
-"""The targets of all backends, as the pipeline and the commands take them."""
+"""Targets of all backends: look them up by name, and load bundles with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def list_devices() -> tuple[Device, ...]:
-    """Return every target there is: those of tcc, then those of other distributions."""
+    """Return all targets: those of tcc, then those of other distributions."""
     installed, _ = _load_installed()
     return list_built_in_devices() + tuple(
         Device(
@@ -38,7 +38,7 @@ def list_devices() -> tuple[Device, ...]:
 
 
 def list_unusable_backends() -> tuple[UnusableBackend, ...]:
-    """Return the entry points of other distributions that give no targets."""
+    """Return the entry points of other distributions that provide no usable targets."""
     return _load_installed()[1]
 
 
@@ -56,12 +56,12 @@ def _index_by_name(devices: Sequence[Device]) -> dict[str, Device]:
 
 
 def find(name: str, at: Span) -> Device:
-    """Return the target of a name or alias.
+    """Return the target with a name or alias.
 
     Raises:
-        UserError: There is none (E0605); the nearest is named.
+        UserError: There is none (E0605); the help suggests the nearest name.
     """
-    # Code of other distributions is loaded only where no target of tcc has the name.
+    # Load code of other distributions only if no target of tcc has the name.
     if device := _index_by_name(list_built_in_devices()).get(name):
         return device
     devices = list_devices()
@@ -72,15 +72,15 @@ def find(name: str, at: Span) -> Device:
     target_list = f"known targets: {', '.join(d.name for d in devices)}"
     help = f"did you mean `{closest_name}`? {target_list}" if closest_name else target_list
     if name in {backend.name for backend in list_unusable_backends()}:
-        help = f"a distribution offers it, and it cannot be used: `tcc targets` says why; {help}"
+        help = f"another distribution provides it but cannot be used, see `tcc targets`; {help}"
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 
 
 def find_precision(target: str, name: str) -> Precision | None:
-    """Return what a precision of a target is, both by name.
+    """Return a precision of a target, both by name.
 
-    Where the target has none of this name, any other target's stands in, so that a bundle of
-    theirs is read far enough to say what is wrong; None where nothing is built at it.
+    If the target has none of this name, return that of any other target. A bundle with such a
+    precision is then read far enough for a precise error. None if no target has the precision.
     """
     device = _index_by_name(list_built_in_devices()).get(target)
     if device and (precision := device.target.find_precision(name)):
@@ -88,7 +88,7 @@ def find_precision(target: str, name: str) -> Precision | None:
     targets = [device.target for device in list_devices()]
     targets.sort(
         key=lambda other_target: target not in (other_target.name, *other_target.aliases)
-    )  # its own first
+    )  # the named target first
     return next(
         (
             other_precision
@@ -100,14 +100,14 @@ def find_precision(target: str, name: str) -> Precision | None:
 
 
 def create_signature_policy(key: Path | None = None, *, any_key: bool = False) -> "SignaturePolicy":
-    """Return which signatures a command takes of bundles.
+    """Return which bundle signatures a command accepts.
 
     Args:
-        key: The public key of who is to have signed them, if anybody is.
-        any_key: Whether the user takes signatures whose key is not known.
+        key: The public key that must have signed them, if any.
+        any_key: Whether signatures by unknown keys are accepted.
 
     Raises:
-        UserError: There is a project file that is wrong, or of others.
+        UserError: The project file is invalid, or belongs to another user.
     """
     from tcc.compiler.bundle.signature_check import SignaturePolicy
     from tcc.compiler.support import project_file
@@ -118,15 +118,15 @@ def create_signature_policy(key: Path | None = None, *, any_key: bool = False) -
 
 
 def load_bundle(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Device]":
-    """Return the bundle in a folder, checked, and the target that runs it.
+    """Return the bundle in a folder, checked, and its target.
 
     Args:
         folder: The bundle.
-        policy: Which signatures are taken; None for who signs it again.
+        policy: Which signatures are accepted; None for a bundle that is to be signed again.
 
     Raises:
-        UserError: It is no whole bundle, its signature does not hold, or it is of a target (E0605)
-            or precision (E0606) unknown.
+        UserError: The bundle is damaged, its signature is invalid, or its target (E0605) or
+            precision (E0606) is unknown.
     """
     from tcc.compiler.bundle import bundle_folder
 
@@ -138,40 +138,40 @@ def load_bundle(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle
 
 
 def find_calibrated_device(names: Sequence[tuple[str, Span]]) -> Device:
-    """Return the first target of names that is calibrated for.
+    """Return the first of several targets that needs calibration.
 
     Raises:
-        UserError: A name is not known (E0605), or none has integers (E0606).
+        UserError: A name is unknown (E0605), or no target has an int8 precision (E0606).
     """
     devices = [find(name, at) for name, at in names]
     for device in devices:
         if device.target.calibrates:
             return device
     calibrated_names = [device.name for device in list_devices() if device.target.calibrates]
-    message = f"{devices[0].name} has no integers to calibrate in this version"
+    message = f"{devices[0].name} has no int8 precision to calibrate for in this version"
     raise fail(
-        "E0606", message, names[0][1], help=f"targets that have some: {', '.join(calibrated_names)}"
+        "E0606", message, names[0][1], help=f"targets that have one: {', '.join(calibrated_names)}"
     )
 
 
 def find_all(
     names: Sequence[tuple[str, Span]], precision: tuple[str, Span], *, is_explicit: bool = True
 ) -> tuple[Plan, ...]:
-    """Return the targets of names, each once, with a precision.
+    """Return a build plan for each target, without duplicates.
 
-    Where nobody `is_explicit` for it, a target that has no floats at all is built at its own first.
+    If the precision is not explicit, a target without float precisions gets its own first one.
 
     Args:
-        names: Each with its place in what the user wrote.
-        precision: Its name, and its place.
+        names: Target names, each with its position in the user's input.
+        precision: Name of the precision, with its position.
         is_explicit: Whether the user named the precision.
 
     Raises:
-        UserError: Some are not known (E0605) or do not build at it (E0606); all are listed.
+        UserError: Targets are unknown (E0605) or cannot build at it (E0606); all are listed.
     """
     plans: dict[str, Plan] = {}
     problems: list[Diagnostic] = []
-    for name, at in dict.fromkeys(names):  # what is wrong with a name is said once
+    for name, at in dict.fromkeys(names):  # report each name once
         try:
             device = find(name, at)
             if not device.target.precisions:
@@ -194,6 +194,6 @@ def find_all(
 
 
 def _create_calibration_error(device: Device, at: Span) -> UserError:
-    message = f"this version calibrates for {device.name}, but does not build it"
-    help = f"`tcc calibrate --target {device.name}` works"
+    message = f"this version can calibrate for {device.name}, but cannot build for it"
+    help = f"use `tcc calibrate --target {device.name}`"
     return fail("E0606", message, at, help=help)

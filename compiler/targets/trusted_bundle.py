@@ -1,4 +1,4 @@
-"""A bundle for a command that runs it: its program was built here, is signed, or is let run."""
+"""Load a bundle for a command that runs it, after checking that its program may run."""
 
 import sys
 from dataclasses import replace
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 def load(
     folder: Path, *, trust: bool, key: Path | None = None, isa: str | None = None
 ) -> "tuple[Bundle, Device]":
-    """Return the bundle in a folder, whose program may run, and its target.
+    """Return the bundle in a folder, with a program that may run, and its target.
 
     Args:
         folder: The bundle.
-        trust: Whether the user lets it run.
-        key: The public key of who is to have signed it, if anybody is.
-        isa: The instruction set that its program is to use; None for the best that there is.
+        trust: Whether the user allows it to run.
+        key: The public key that must have signed it, if any.
+        isa: The instruction set for its program; None for the best available one.
 
     Raises:
-        MissingTool: What verifies signatures is not installed.
-        Untrusted: It holds a program that was not built here, and nobody says that it may run.
-        UserError: As `devices.load` and `Device.with_isa`.
+        MissingTool: The package that verifies signatures is not installed.
+        Untrusted: Its program was not built here, and the user does not allow it to run.
+        UserError: As `devices.load_bundle` and `Device.with_isa`.
     """
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
@@ -44,14 +44,14 @@ def load(
         if not _accept_program(error):
             raise
         return artifact_runs.mark_trusted(bundle, device), device
-    # Looked at once: a signature is of all the files.
+    # Checked once here: a valid signature covers all files.
     return replace(bundle, trusted=True), device
 
 
 def _accept_program(error: Exception) -> bool:
-    """Whether somebody at a terminal lets a program run, once told what that means."""
-    # Both ends: a question that nobody reads, or that a file answers, is none.
+    """Ask the user on a terminal whether a program may run; false without a terminal."""
+    # Both streams: the user must see the question, and a file must not answer it.
     if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return False
     typer.echo(str(error), err=True)
-    return typer.confirm("run it, now and later?", default=False, err=True)
+    return typer.confirm("allow it to run, now and later?", default=False, err=True)

@@ -305,7 +305,7 @@ def _get_divisor(contract: Preprocess, pixels: Tensor) -> Tensor:
         case "max":
             return pixels.amax((1, 2, 3), keepdim=True).clamp_(min=1)
         case _:
-            raise UnhandledError("scale of pixels", contract.scale)
+            raise UnhandledError("pixel scale", contract.scale)
 
 
 def _reshape_per_channel(channel_values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The networks that come with tcc: what they cost, and what papers print of them."""
+"""Networks that come with tcc: their cost, and the figures that papers report for them."""

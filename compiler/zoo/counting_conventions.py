@@ -1,7 +1,7 @@
-"""How papers count: each convention as a function of a graph, with its rule in words.
+"""Counting conventions of papers: each is a function of a graph, with its rule as text.
 
-The figures that a paper calls operations are what some tool counted; these functions count the
-same, so that a printed figure is explained by a number.
+Papers print figures under names such as "operations", counted by various tools. These functions
+count in the same way, to explain each printed figure.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ Work = Callable[[Node, Inputs], int]
 
 @dataclass(frozen=True)
 class CountedNetwork:
-    """A network, and how the program that a paper counted is written, by patterns of paths.
+    """A network, and how the program that a paper counted is written, by patterns of node names.
 
-    `functions` are operations that the program calls as functions, not as modules; `twice` are
+    `functions` are operations that the program calls as functions and not as modules. `twice` are
     modules that it registers under two names.
     """
 
@@ -42,24 +42,23 @@ class CountedNetwork:
 
     @cached_property
     def deployed(self) -> Graph:
-        """The graph as devices run it: batch norms folded."""
+        """The graph after folding batch norms, as devices run it."""
         unit = np.float32(1)
-        # Which batch norms fold depends on the graph alone; one number stands for all, without
-        # memory.
+        # Folding depends on the graph alone; broadcasting one number as all weights saves memory.
         weights = {n: np.broadcast_to(unit, p.shape) for n, p in self.graph.params.items()}
         return run(Model(self.graph, weights), FOLDED).graph
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A way to count, and its rule in one line."""
+    """A counting convention, with its rule in one line."""
 
     rule: str
     count: Callable[[CountedNetwork], int]
 
 
 def _count_filter_macs(node: Node, inputs: Inputs) -> int:
-    """Return multiply-accumulates, and one addition a biased output."""
+    """Return the multiply-accumulates, plus one addition per output with a bias."""
     biased = len(node.params) > 1
     macs: int = node.op.macs(*inputs)
     return macs + node.type.elements * biased
@@ -73,7 +72,7 @@ def _count_pool_inputs(_: Node, inputs: Inputs) -> int:
     return inputs[0].elements
 
 
-# ptflops hooks both modules and functions: `nn.ReLU` is counted as a module, and once more as the
+# ptflops hooks both modules and functions. It counts `nn.ReLU` as a module, and again as the
 # `functional.relu` that it calls.
 _POOLS = ("max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool")
 
@@ -86,11 +85,11 @@ _PTFLOPS: Mapping[str, Work] = {
     **dict.fromkeys(_POOLS, _count_pool_inputs),
 }
 _HOOKED_TWICE = {"relu", "relu6", *_POOLS}
-"""Operations whose modules call functions that the tool watches as well."""
+"""Operations whose modules call functions that ptflops hooks too."""
 
 
 def count_ptflops(network: CountedNetwork) -> int:
-    """Count as ptflops does with its PyTorch backend."""
+    """Return the count of ptflops with its PyTorch backend."""
     total = 0
     for node in extract_inference_graph(network.graph).nodes:
         is_hooked_twice = node.op.keyword in _HOOKED_TWICE
@@ -101,9 +100,9 @@ def count_ptflops(network: CountedNetwork) -> int:
 
 
 def _count_windows(node: Node, _: Inputs) -> int:
-    """Return the elements of all windows of a pooling, those in its padding included."""
+    """Return the elements of all pooling windows, including padding."""
     assert isinstance(node.op, Pool)
-    # TensorFlow counts a window of the kernel's size for each output, at the edges too.
+    # TensorFlow counts a full window for each output, at the borders too.
     return node.type.elements * prod(node.op.kernel)
 
 
@@ -129,14 +128,14 @@ _TENSORFLOW: Mapping[str, Work] = {
 
 
 def count_tensorflow(network: CountedNetwork) -> int:
-    """Count as TensorFlow's profiler does for a batch of one image."""
+    """Return the count of TensorFlow's profiler for a batch of one image."""
     graph = network.graph
     inference = sum(
         _count_work(_TENSORFLOW, node, graph) for node in extract_inference_graph(graph).nodes
     )
     softmax_values = (o.value for o in graph.outputs if o.activation == "softmax")
-    # Five for each element of a softmax: two for the shift by the largest, one for the exponential,
-    # two for the division (TensorFlow's flops_registry.py).
+    # Five per softmax element: two for the shift by the maximum, one for the exponential, two for
+    # the division (TensorFlow's flops_registry.py).
     return (
         inference
         + 5 * sum(graph.types[softmax_value].elements for softmax_value in softmax_values)
@@ -145,7 +144,7 @@ def count_tensorflow(network: CountedNetwork) -> int:
 
 
 _INITIALISERS: Mapping[str, Work] = {
-    # Glorot's uniform values: the width between their bounds once, then a product and a sum each.
+    # Glorot uniform: the width between the bounds once, then one product and one sum per weight.
     "conv": lambda node, inputs: 2 * node.op.params(*inputs)[0].elements + 1,
     "linear": lambda node, inputs: 2 * node.op.params(*inputs)[0].elements + 1,
     "batch_norm": lambda node, _: 4 * node.type.shape[0] + 2,
@@ -153,23 +152,23 @@ _INITIALISERS: Mapping[str, Work] = {
 
 
 def count_initializers(network: CountedNetwork) -> int:
-    """Count what TensorFlow's profiler finds beside inference: initial values and averages."""
+    """Return what TensorFlow's profiler counts outside inference: initial values and averages."""
     graph = network.graph
     return sum(_count_work(_INITIALISERS, node, graph) for node in graph.nodes)
 
 
 def count_int8_bytes(network: CountedNetwork) -> int:
-    """Return the bytes of weights in int8 and of biases in int32 with scales and zero points."""
+    """Return the bytes of int8 weights and int32 biases, with scales and zero points."""
     return sum(
-        # TFLite keeps a float32 scale and an int64 zero point a channel: 12 bytes. A bias has both
-        # as well.
+        # TFLite stores a float32 scale and an int64 zero point per channel: 12 bytes, for weights
+        # and for biases.
         param.elements + 12 * param.shape[0] if len(param.shape) > 1 else 16 * param.elements
         for param in network.deployed.params.values()
     )
 
 
 def count_dynamic_bytes(network: CountedNetwork) -> int:
-    """Return the bytes of weights in int8 with scales and zero points, and of biases in fp32."""
+    """Return the bytes of int8 weights with scales and zero points, and of fp32 biases."""
     return sum(
         param.elements + 12 * param.shape[0] if len(param.shape) > 1 else 4 * param.elements
         for param in network.deployed.params.values()
@@ -191,23 +190,23 @@ def _matches_any(node: Node, patterns: tuple[str, ...]) -> bool:
 
 CONVENTIONS: Mapping[str, Convention] = {
     "parameters": Convention(
-        "trainable numbers, those of heads that only training uses included",
+        "trainable parameters, including heads that only training uses",
         lambda network: network.cost.params,
     ),
     "ptflops": Convention(
-        "multiply-accumulates, 1 a bias, 2 an element of batch norm, 1 an element of ReLU and of a"
-        " pooling's input, both counted again as functions (ptflops)",
+        "multiply-accumulates, 1 per bias, 2 per element of batch norm, 1 per element of ReLU and"
+        " of pooling inputs; both again as functions (ptflops)",
         count_ptflops,
     ),
     "tensorflow": Convention(
-        "2 a multiply-accumulate, 1 a bias, sum, product and pooled element, 5 a softmax output,"
-        " and of training 2 a weight, 1 a kernel, 4 a channel and 2 a layer of batch norm"
-        " (TensorFlow's profiler)",
+        "2 per multiply-accumulate, 1 per bias, sum, product and pooled element, 5 per softmax"
+        " output; for training 2 per weight, 1 per kernel, 4 per channel and 2 per layer of batch"
+        " norm (TensorFlow's profiler)",
         count_tensorflow,
     ),
     "initialisers": Convention(
-        "2 a weight, 1 a kernel, 4 a channel and 2 a layer of batch norm: what TensorFlow's"
-        " profiler finds where the batch size is unknown, nothing of it inference",
+        "2 per weight, 1 per kernel, 4 per channel and 2 per layer of batch norm: the count of"
+        " TensorFlow's profiler for an unknown batch size, without any inference",
         count_initializers,
     ),
     "stored": Convention(
@@ -215,17 +214,18 @@ CONVENTIONS: Mapping[str, Convention] = {
         lambda network: network.cost.weight_bytes,
     ),
     "fp32": Convention(
-        "4 bytes a weight, batch norms folded", lambda network: 4 * _count_deployed(network)
+        "4 bytes per weight, batch norms folded", lambda network: 4 * _count_deployed(network)
     ),
     "fp16": Convention(
-        "2 bytes a weight, batch norms folded", lambda network: 2 * _count_deployed(network)
+        "2 bytes per weight, batch norms folded", lambda network: 2 * _count_deployed(network)
     ),
     "dynamic": Convention(
-        "1 byte a weight and 12 a channel for scale and zero point, 4 a bias", count_dynamic_bytes
+        "1 byte per weight, 12 per channel for scale and zero point, 4 per bias",
+        count_dynamic_bytes,
     ),
     "int8": Convention(
-        "1 byte a weight, 4 a bias, and 12 a channel of either for scale and zero point",
+        "1 byte per weight, 4 per bias, and for both 12 per channel for scale and zero point",
         count_int8_bytes,
     ),
 }
-"""The conventions by the names that tables call them."""
+"""The conventions by the names in the tables."""

@@ -1,7 +1,7 @@
-"""The specs, samples and starter files that come with the package, and what names a spec.
+"""Specs, samples and starter files of the package, and the lookup of a spec by name or path.
 
-What users type may be too long for a file's name or hold a null: `os.path` says of such a path
-that there is none, where `Path` raises.
+User input may be too long for a file name or contain a null byte. `os.path` reports such a path as
+missing, and `Path` raises.
 """
 
 import json
@@ -18,61 +18,61 @@ from tcc.compiler.support.project_file import FILE_NAME
 SUFFIXES = (".yaml", ".yml", ".json")
 FOLDER = Path(__file__).parent
 STARTER_SIZES = range(8, 4097)
-"""Heights and widths that the three halvings of the starter leave something of."""
+"""Image sizes that the three halvings of the starter network allow."""
 STARTER_NAME, STARTER_LABELS, STARTER_SIZE = "net", "[benign, malignant]", "64, 64]"
-"""What the starter files say, which are a spec and a project as they are."""
+"""Texts in the starter files to replace. The files themselves are a valid spec and project."""
 _PLAIN_LABEL = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _RESERVED = frozenset({"true", "false", "null"})
 
 
 def list_specs() -> dict[str, Path]:
-    """Return the specs of the package by name, in order: `ddsnet` is spec/ddsnet.yaml."""
+    """Return the specs of the package by name, sorted: `ddsnet` is spec/ddsnet.yaml."""
     root = get_package_folder("spec")
     paths = [*root.glob("*.yaml"), *root.glob("baselines/*.yaml")]
     return {path.stem: path for path in sorted(paths, key=lambda p: p.stem)}
 
 
 def list_trained() -> tuple[Path, ...]:
-    """Return the files that describe the trained networks, in the order of their names."""
+    """Return the files that describe the trained networks, sorted by name."""
     return tuple(sorted(get_package_folder("zoo").glob("trained/*/network.yaml")))
 
 
 def list_recipes() -> dict[str, Path]:
-    """Return the training recipes of the package by name, in order."""
+    """Return the training recipes of the package by name, sorted."""
     paths = sorted((get_package_folder("zoo") / "recipes").glob("*.yaml"))
     return {path.stem: path for path in paths}
 
 
 def list_samples() -> tuple[Path, ...]:
-    """Return the sample images of the package, sorted; they are generated, not photographed."""
+    """Return the sample images of the package, sorted; they are synthetic, not photographs."""
     return list_images(get_samples_folder()).images
 
 
 def get_samples_folder() -> Path:
-    """Return where the sample tiles lie, if they do."""
+    """Return the folder of the sample tiles; it may not exist."""
     return get_package_folder("zoo") / "samples"
 
 
 def list_synthetic_folders() -> tuple[Path, ...]:
-    """Return the folders of the images that a program drew: the sample tiles and cells."""
+    """Return the folders of synthetic images: the sample tiles and cells."""
     return tuple(
         path for name in ("samples", "cells") if (path := get_package_folder("zoo") / name).is_dir()
     )
 
 
 def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
-    """Return the file that a user calls `name`: a path, or the name of a spec of the package.
+    """Return the file of a spec that the user named by path or by the name of a package's spec.
 
     Args:
-        name: What the user wrote.
-        at: Where the user wrote it.
-        base: The folder that a relative path starts from.
+        name: The user's input.
+        at: Its position.
+        base: The folder for a relative path.
 
     Raises:
         UserError: There is no such file and no such name (E0608).
     """
     path = base / name
-    # A file goes before a known name: `ddsnet` without suffix in the user's folder is theirs.
+    # A file takes precedence over a known name, such as `ddsnet` in the user's folder.
     if os.path.exists(path) and not os.path.isdir(path):
         return path
     specs_by_name = list_specs()
@@ -93,18 +93,19 @@ def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
             if nearest_name
             else _describe_known_specs(known_names)
         )
-        raise fail("E0608", f"there is no file `{_trim_name(name)}`", at, help=help)
+        raise fail("E0608", f"the file `{_trim_name(name)}` does not exist", at, help=help)
     nearest_name = find_nearest_name(name, known_names)
     help = (
         f"did you mean `{nearest_name}`? {_describe_known_specs(known_names)}"
         if nearest_name
         else _describe_known_specs(known_names)
     )
-    raise fail("E0608", f"there is no file and no known spec `{_trim_name(name)}`", at, help=help)
+    message = f"`{_trim_name(name)}` is neither a file nor a known spec"
+    raise fail("E0608", message, at, help=help)
 
 
 def _find_similar_file(path: Path) -> str | None:
-    """Return the file beside a missing one with the most similar name."""
+    """Return the most similar file name in the folder of a missing file."""
     try:
         names = {p.name for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES}
     except OSError:
@@ -122,7 +123,7 @@ def _trim_name(name: str) -> str:
 
 
 def get_package_folder(folder: str) -> Path:
-    """Return a folder of the package, such as `zoo`."""
+    """Return the path of a folder of the package, such as `zoo`."""
     return Path(str(files("tcc"))) / folder
 
 
@@ -130,9 +131,9 @@ def build_starter_files(name: str, labels: Sequence[str], size: int) -> Mapping[
     """Return the files of a new project by name: the spec, then the project file.
 
     Args:
-        name: The network's name, and that of the spec's file.
-        labels: Its classes, two or more; none for those of the example.
-        size: Height and width of the images that it takes, in pixels, one of `STARTER_SIZES`.
+        name: The name of the network, and of the spec file.
+        labels: At least two class labels; empty for those of the example.
+        size: Height and width of the input images in pixels, from `STARTER_SIZES`.
     """
     from tcc.compiler.frontend.formatter import format_spec
 
@@ -147,7 +148,7 @@ def build_starter_files(name: str, labels: Sequence[str], size: int) -> Mapping[
 
 
 def _format_label(label: str) -> str:
-    """Return a label as YAML."""
+    """Return a label in YAML syntax."""
     is_plain = _PLAIN_LABEL.fullmatch(label) and label.lower() not in _RESERVED
-    # YAML reads `yes`, `1e3` or `a: b` as something else than a text; quotes do no harm.
+    # YAML reads `yes`, `1e3` or `a: b` as other types; quotes are always safe.
     return label if is_plain else json.dumps(label, ensure_ascii=False)

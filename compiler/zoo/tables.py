@@ -1,6 +1,6 @@
-"""The networks that come with tcc, and the papers' tables: what they print, and what specs cost.
+"""Networks that come with tcc, and tables of papers: printed figures and computed costs.
 
-A table is a file of `zoo/tables`: for each row a spec with its settings and the printed figures.
+A table is a file in `zoo/tables`. Each row has a spec with its settings and the printed figures.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,11 +21,11 @@ from tcc.compiler.zoo import shipped, trained
 from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, CountedNetwork
 
 UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
-"""What a paper's units hold."""
+"""Values of the units in papers."""
 
 
 class Column(Record, frozen=True):
-    """A column of a paper: its title, unit, decimals, and the convention that it counts by."""
+    """A column of a table: its title, unit, decimals, and counting convention."""
 
     title: str
     convention: str
@@ -34,15 +34,15 @@ class Column(Record, frozen=True):
 
     @property
     def rule(self) -> Convention:
-        """The convention itself."""
+        """The counting convention."""
         return CONVENTIONS[self.convention]
 
 
 class Row(Record, frozen=True):
-    """A network of a paper: the spec that it is, and the printed figures by column.
+    """A row of a table: a network's spec, and the printed figures by column.
 
-    `functions` and `twice` say how the program is written that the paper counted; `why` says in
-    a line what the figures do not follow from.
+    `functions` and `twice` describe the program that the paper counted; see CountedNetwork. `why`
+    explains in one line why figures do not match.
     """
 
     model: str
@@ -55,7 +55,7 @@ class Row(Record, frozen=True):
 
 
 class PaperTable(Record, frozen=True):
-    """A table of a paper; `note` says in a line what holds for all of it."""
+    """A table of a paper; `note` is one line about all of it."""
 
     title: str
     columns: Mapping[str, Column]
@@ -64,7 +64,7 @@ class PaperTable(Record, frozen=True):
 
 
 class PrintedMatch(StrEnum):
-    """How a printed figure comes from the computed one."""
+    """How a printed figure relates to the computed one."""
 
     EQUAL = "equal"
     ROUNDED = "rounded"
@@ -74,7 +74,7 @@ class PrintedMatch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure: computed, exactly, and as the paper prints it, in the unit of its column."""
+    """A figure: the exact computed value, and the printed value in the unit of its column."""
 
     column: Column
     computed: int
@@ -87,16 +87,16 @@ class Cell:
 
     @property
     def difference(self) -> Decimal:
-        """What the computed figure exceeds the printed one by, in the column's unit."""
+        """Computed minus printed value, in the column's unit."""
         return self.scaled - self.printed
 
     @property
     def agreement(self) -> PrintedMatch:
-        """Whether the printed figure is the computed one to the printed digits."""
+        """Whether the computed figure equals the printed one at the printed digits."""
         last_digit = Decimal(1).scaleb(-self.column.digits)
         if self.difference == 0:
             return PrintedMatch.EQUAL
-        # Papers round, and some cut digits off; which of the two is a finding and is named.
+        # Papers round or truncate; the result reports which.
         if self.scaled.quantize(last_digit, ROUND_HALF_UP) == self.printed:
             return PrintedMatch.ROUNDED
         if self.scaled.quantize(last_digit, ROUND_DOWN) == self.printed:
@@ -106,7 +106,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row as computed: exact costs, and a figure for each column that the paper prints."""
+    """A computed row: exact costs, and a figure for each column of the paper."""
 
     row: Row
     params: int
@@ -115,21 +115,21 @@ class Line:
 
 
 def list_tables() -> tuple[str, ...]:
-    """Return the tables' names, in order."""
+    """Return the tables' names, sorted."""
     return tuple(
         sorted(path.stem for path in (shipped.get_package_folder("zoo") / "tables").glob("*.yaml"))
     )
 
 
 def read_table(name: str, at: Span) -> PaperTable:
-    """Return a table; `at` is where the user named it.
+    """Return a table; `at` is the position of its name in the user's input.
 
     Raises:
-        UserError: There is none (E0609); the nearest is named.
+        UserError: There is none (E0609); the help suggests the nearest name.
     """
     if name not in list_tables():
         nearest_name = find_nearest_name(name, set(list_tables()))
-        table_names = f"tables are {', '.join(list_tables())}"
+        table_names = f"tables: {', '.join(list_tables())}"
         help = f"did you mean `{nearest_name}`? {table_names}" if nearest_name else table_names
         raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
     table: PaperTable = json_records.decode(
@@ -139,16 +139,16 @@ def read_table(name: str, at: Span) -> PaperTable:
 
 
 def read_document(path: Path) -> Any:
-    """Return a file of the zoo's data as dicts and lists."""
+    """Return a YAML file of the zoo as dicts and lists."""
     return to_plain(parse(path.read_text(), path.name))
 
 
 def compute_lines(table: PaperTable) -> Iterator[Line]:
-    """Yield each row of a table with what its spec costs."""
+    """Yield each row of a table with the computed cost of its spec."""
     specs = shipped.list_specs()
     for row in table.rows:
         graph = load(specs[row.spec], row.settings).graph
-        # Printed figures are decimal text and compared as such: 0.285 as a float would round down.
+        # Compare printed figures as decimal text: 0.285 as a float would round down.
         network = CountedNetwork(graph, row.functions, row.twice)
         cells = {
             name: Cell(column, column.rule.count(network), Decimal(str(row.printed[name])))
@@ -158,7 +158,7 @@ def compute_lines(table: PaperTable) -> Iterator[Line]:
 
 
 class NetworkDescription(Record, frozen=True):
-    """What a spec's text does not say: see `zoo/models.yaml`."""
+    """Description of a network from `zoo/models.yaml`: its task and its paper."""
 
     task: str = ""
     paper: str = ""
@@ -166,9 +166,9 @@ class NetworkDescription(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ZooNetwork:
-    """A network with its default settings; `tables` are those that one of its rows is in.
+    """A network with its default settings, and the names of the tables that have it.
 
-    `trained` are the names of the trained networks of its spec.
+    `trained` has the names of the trained networks with its spec.
     """
 
     name: str
@@ -182,9 +182,9 @@ class ZooNetwork:
 
 
 def iterate_networks() -> Iterator[ZooNetwork]:
-    """Yield every network that comes with tcc, by name."""
+    """Yield every network that comes with tcc, sorted by name."""
     descriptions = read_document(shipped.get_package_folder("zoo") / "models.yaml")
-    # The tables say which specs they have; a list on each network would be the same thing twice.
+    # Derived from the tables, so that nothing is listed twice.
     used = {name: {row.spec for row in read_table(name, NOWHERE).rows} for name in list_tables()}
     for name, path in shipped.list_specs().items():
         graph = load(path).graph

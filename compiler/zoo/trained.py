@@ -1,10 +1,10 @@
-"""The trained networks of the zoo: a spec with settings, and what was learned for it.
+"""Trained networks of the zoo: a spec with settings, and weights trained for it.
 
-Each is a folder of `zoo/trained`, named as the network is:
+Each is a folder in `zoo/trained` with the network's name:
 
-- `network.yaml`: the spec, its settings, the recipe and what the network is for;
-- `weights.safetensors` and `calibration.json`, which fit that spec with those settings alone;
-- `card.md`: what it was trained on, how, how good it is, and what it is not fit for.
+- `network.yaml`: the spec, its settings, the recipe and the purpose;
+- `weights.safetensors` and `calibration.json`, which fit only that spec with those settings;
+- `card.md`: training data, training, accuracy, and limits.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from tcc.compiler.zoo import shipped
 
 
 class Training(Record, frozen=True):
-    """What `network.yaml` says: settings are text, as `--set` takes them.
+    """The content of `network.yaml`; settings are text, as in `--set`.
 
-    `samples` is the folder of the zoo with drawn images that are most like its own; `data` and
-    `limits` are sentences of the card; `license` is that of the weights.
+    `samples` is the folder of the zoo with the synthetic images most like its training images.
+    `data` and `limits` are sentences of the card. `license` is that of the weights.
     """
 
     spec: str
@@ -43,7 +43,7 @@ class Training(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TrainedNetwork:
-    """A trained network, and the folder that its files lie in."""
+    """A trained network, and the folder of its files."""
 
     name: str
     training: Training
@@ -51,29 +51,29 @@ class TrainedNetwork:
 
     @property
     def weights(self) -> Path:
-        """Its weights, safetensors."""
+        """Path of its weights (safetensors)."""
         return self.folder / "weights.safetensors"
 
     @property
     def calibration(self) -> Path:
-        """Its calibration, of images that it was trained on."""
+        """Path of its calibration, made from training images."""
         return self.folder / "calibration.json"
 
     @property
     def samples(self) -> Path:
-        """Drawn images, which need not be of its classes."""
+        """Folder of synthetic images, which may not belong to its classes."""
         return self.folder.parent.parent / self.training.samples
 
     @property
     def card(self) -> Path:
-        """Its model card, Markdown."""
+        """Path of its model card (Markdown)."""
         return self.folder / "card.md"
 
     def load(self, settings: Mapping[str, str] | None = None) -> Spec:
-        """Return its spec, which bears the network's name; `settings` go before its own.
+        """Return its spec under the network's name; `settings` override its own.
 
         Raises:
-            UserError: A setting is wrong.
+            UserError: A setting is invalid.
         """
         spec = specs.load(
             shipped.list_specs()[self.training.spec], {**self.training.settings, **(settings or {})}
@@ -82,16 +82,16 @@ class TrainedNetwork:
 
 
 def read_networks() -> Mapping[str, TrainedNetwork]:
-    """Return every trained network by name, in order."""
+    """Return every trained network by name, sorted."""
     return {path.parent.name: _read_network(path) for path in shipped.list_trained()}
 
 
 def find_by_name(name: str, base: Path = Path()) -> TrainedNetwork | None:
-    """Return the trained network that a user calls so; None where a file is meant, or none is.
+    """Return the trained network with a name; None if the name is a file or unknown.
 
     Args:
-        name: What the user wrote.
-        base: The folder that a relative path starts from.
+        name: The user's input.
+        base: The folder for a relative path.
     """
     path = base / name
     if os.path.exists(path) and not os.path.isdir(path):
@@ -102,14 +102,14 @@ def find_by_name(name: str, base: Path = Path()) -> TrainedNetwork | None:
 
 
 def find_by_spec(spec: Spec) -> TrainedNetwork | None:
-    """Return the trained network that a spec was loaded as, if it was."""
-    # Its name alone is not enough: a user may call a network of their own so.
+    """Return the trained network that a spec was loaded from; None if it was not."""
+    # The name alone is not enough: a user's own network may have it too.
     network = read_networks().get(spec.name)
     return network if network and spec.name in list_names_of_spec(spec.path) else None
 
 
 def list_names_of_spec(path: Path) -> tuple[str, ...]:
-    """Return the names of the trained networks of a spec file."""
+    """Return the names of the trained networks with a spec file."""
     specs_by_name = shipped.list_specs()
     return tuple(
         name
@@ -125,14 +125,14 @@ def _read_network(path: Path) -> TrainedNetwork:
 
 _DIGEST = re.compile(r"digest of the weights is `([0-9a-f]{64})`")
 _FLOAT, _INT8 = "float", "int8, "
-"""How the rows of a table of accuracy begin."""
+"""First cells of rows in the accuracy table."""
 
 
 def find_record(digest: str) -> TrainingRecord | None:
-    """Return what the zoo's card of weights says; None of weights that are not the zoo's.
+    """Return the training record from a zoo network's card; None for weights not of the zoo.
 
     Args:
-        digest: That of the weights' tensors.
+        digest: Digest of the weights' tensors.
     """
     for network in read_networks().values():
         text = network.card.read_text()
@@ -143,11 +143,11 @@ def find_record(digest: str) -> TrainingRecord | None:
 
 
 def find_training(folder: Path | None, digest: str) -> TrainingRecord | None:
-    """Return what a training's folder says of weights, or else the zoo; None where neither does.
+    """Return the training record of weights from their folder or the zoo; None without either.
 
     Args:
-        folder: That of the weights' file, if they are of one.
-        digest: That of the weights' tensors.
+        folder: The folder of the weights' file, if any.
+        digest: Digest of the weights' tensors.
     """
     run = read_run(folder, digest) if folder else None
     return run or find_record(digest)
@@ -173,7 +173,7 @@ def _build_record(network: TrainedNetwork, text: str) -> TrainingRecord:
 
 
 def _describe_classes(text: str) -> Iterator[str]:
-    """Yield the figures of each class, in float, on the test images."""
+    """Yield the float accuracy of each class on the test images."""
     table = _get_section(text, "Accuracy on the test images").partition("\n| class, in float")[2]
     for row in table.split("\n\n")[0].splitlines()[2:]:
         name, sensitivity, specificity, images = (
@@ -187,11 +187,11 @@ def _get_section(text: str, title: str) -> str:
 
 
 def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
-    return f"{correct} test images right, {accuracy} (95% interval {interval})"
+    return f"{correct} test images correct, {accuracy} (95% confidence interval {interval})"
 
 
 def _read_table(text: str, section: str) -> list[list[str]]:
-    """Return the cells of the first table of a section, its heads first."""
+    """Return the cells of the first table in a section, the header row first."""
     body = f"{_get_section(text, section)}\n\n"
     table = body[body.index("| ") :].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]

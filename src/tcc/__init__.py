@@ -1,4 +1,4 @@
-"""tcc: from a declarative network to device artifacts that agree with each other.
+"""tcc compiles declarative networks into device artifacts that agree with each other.
 
     import tcc
 
@@ -6,16 +6,17 @@
     bundle = tcc.build(spec, "arm-a7", weights="weights.safetensors")
     scales = tcc.calibrate(spec, "images", weights="weights.safetensors", out="scales.json")
 
-Wrong input raises `tcc.UserError`, whose `diagnostics` say where and what; what is doubtful about a
-spec is in its `warnings`, and Python warns of it (`tcc.SpecWarning`), as of what is doubtful about
-a calibration (`tcc.CalibrationWarning`). A tool that is not installed raises `tcc.MissingTool`;
-integers that lose too much raise `tcc.BelowFloor`, and what does not agree `tcc.Disagreement`.
+Wrong input raises `tcc.UserError`. Its `diagnostics` give the location and the cause of each error.
+Probable mistakes in a spec are in its `warnings`, and Python warns about them (`tcc.SpecWarning`).
+Python also warns about a doubtful calibration (`tcc.CalibrationWarning`). A missing tool raises
+`tcc.MissingTool`, an int8 model below its accuracy floor `tcc.BelowFloor`, and an artifact that
+does not match the reference `tcc.Disagreement`.
 
-What `__all__` lists, and the fields of what these functions return, is the public interface; all
-else may change in any version.
+The public interface is `__all__` and the fields of the values that these functions return.
+Everything else can change in any version.
 """
 
-# Before all else: a checkout without links gets one sentence.
+# First, so that a checkout without symbolic links fails with one clear message.
 import tcc.source_links as _  # noqa: F401, I001
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,11 @@ from tcc.networks import check, load, lower, save_weights, torch, train
 from tcc.notebook_views import render
 
 if TYPE_CHECKING:
-    import tcc.plot as plot  # noqa: PLR0402 - the other form is a circle
+    import tcc.plot as plot  # noqa: PLR0402 - the other form is a circular import
     from tcc.compiler.bundle.agreement import Disagreement
     from tcc.compiler.reference.accuracy_floor import BelowFloor
 
-# Importing this package imports no runtime, so that each of them still finds the switches.
+# No runtime is imported yet, so each of them still reads these switches.
 process_setup.disable_telemetry()
 set_renderer(render)
 
@@ -44,11 +45,11 @@ _LATER = {
     "Disagreement": "tcc.compiler.bundle.agreement",
     "plot": "tcc.plot",
 }
-"""Names that are imported when they are asked for, and their modules."""
+"""Names that are imported on first use, and their modules."""
 
 
 def __getattr__(name: str) -> object:
-    """Return a name of `_LATER`."""
+    """Import a name of `_LATER` on first use."""
     if name not in _LATER:
         raise AttributeError(f"module 'tcc' has no attribute {name!r}")
     from importlib import import_module

@@ -1,7 +1,8 @@
-"""What arguments of Python's functions need to have an effect, as `option_table` has for commands.
+"""What each argument of the Python functions needs to have an effect.
 
-An argument that is not as by default and lacks what it needs is refused (E0601). A new argument
-with a default is a new line here: a test compares this table with the functions.
+`option_table` is the same for commands. An argument that differs from its default and lacks what it
+needs is refused (E0601). Add a line here for each new argument with a default: a test compares this
+table with the functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,12 +30,12 @@ def _allow(*names: str) -> ArgumentNeeds:
     return dict.fromkeys(names, ALWAYS)
 
 
-_RANDOM = ForbidsAll(("weights",), "the weights are those of the file `weights`")
+_RANDOM = ForbidsAll(("weights",), "the file `weights` gives the weights")
 _INTEGERS: ArgumentNeeds = {
     "calibration": (INT8_TARGET,),
     "data": (INT8_TARGET,),
     "method": (
-        ForbidsAll(("calibration",), "the file `calibration` holds the scales"),
+        ForbidsAll(("calibration",), "the file `calibration` already has the scales"),
         INT8_TARGET,
         FRESH_CALIBRATION,
     ),
@@ -73,7 +74,7 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
     "train": _allow("recipe", "epochs", "seed", "weights", "threads", "resume"),
     "verify": {"weights": (RequiresAny(("spec",)),), **_allow("spec", "trust")},
 }
-"""The needs of each argument by function."""
+"""The needs of each argument, by function."""
 
 
 def check(
@@ -81,15 +82,15 @@ def check(
     arguments: Mapping[str, object],
     facts: Mapping[Fact, bool] | None = None,
 ) -> None:
-    """Refuse an argument that is not as by default and has no effect.
+    """Refuse an argument that differs from its default and has no effect.
 
     Args:
         function: The function that was called.
-        arguments: What it was called with, by name.
-        facts: What is known of the work.
+        arguments: The arguments of the call, by name.
+        facts: Facts about the call that are already known.
 
     Raises:
-        UserError: There is one (E0601).
+        UserError: An argument has no effect (E0601).
     """
     needs = ARGUMENTS[function.__name__]
     defaults = {

@@ -1,4 +1,4 @@
-"""What is done with bundles: they are built, run, verified and evaluated."""
+"""Build, run, verify and evaluate bundles."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BuildOptions(TypedDict, total=False):
-    """What `build` may be given by name."""
+    """Keyword arguments of `build`."""
 
     precision: str | None
     seed: int | None
@@ -65,49 +65,63 @@ def build(
     mixed: bool = False,
     allow_few: bool = False,
 ) -> "Bundle | BuildAgreement":
-    """Compile a spec for a target, or for several at once, and write a bundle for each.
+    """Compile a spec for one or several targets and write a bundle for each.
 
-    An older bundle is replaced. Before anything is written an artifact that runs here is: one
-    golden of a single target, all of several and each layer of their integers.
+    An existing bundle is replaced. An artifact that can run on this machine is run before anything
+    is written: one golden for a single target; for several targets all goldens, and each layer of
+    their int8 programs.
+
+    `floors` can have these bounds. A bound that it does not have comes from the spec's `accuracy`,
+    or else has the default below. All except `max_drop` are compared with the worse end of the 95 %
+    confidence interval for unseen images.
+
+    - `min_cosine`: The smallest mean cosine between int8 and fp32 outputs. By default 0.98 for
+      classes, none for other outputs.
+    - `max_drop`: The largest share of images with a changed class or decision. By default none.
+    - `min_correlation`: The smallest correlation of each output with its fp32 values over the
+      images. By default 0.5.
+    - `max_error`: The largest error of each output, relative to the spread of its fp32 values. By
+      default 1 for decisions and regression, none for classes.
 
     Args:
-        spec: What `load` returned, or what it takes.
-        target: A target's name, or several in a list, which share one calibration; the command
-            `tcc targets` lists them.
-        weights: A safetensors file; without it, a trained network's own, or random ones, as the
-            bundle says.
-        out: The folder to write the bundle's folder into.
-        precision: A precision that each target offers; `fp32`, or its first where it has none.
-        seed: The seed of random weights, 0 if they are needed; given, they are taken.
-        calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates, or
-            a trained network's own is taken.
-        data: Images as `calibrate` takes them, which also judge the integer program.
+        spec: A value that `load` returned, or anything that `load` accepts.
+        target: The name of a target, or a list of names, which share one calibration. `tcc targets`
+            lists the targets.
+        weights: A safetensors file. Without it, the weights of a trained network, or random
+            weights. The manifest records which.
+        out: The folder in which the bundle's folder is created.
+        precision: A precision that every target offers. By default `fp32`, or the target's first
+            precision if it has no `fp32`.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
+        calibration: For an int8 model: a file that `calibrate` wrote. Without it, `data` is used
+            for calibration, or the calibration of a trained network.
+        data: Images, as for `calibrate`. They also measure the accuracy of the int8 model.
         method: As for `calibrate`.
-        floors: What integers must keep, by name, in place of the spec's `accuracy`. `min_cosine`:
-            the least mean cosine of integer and float outputs; the spec's, or 0.98 for classes and
-            any for others. `max_drop`: the largest share of images whose class or decision may
-            change; the spec's, or any. `min_correlation`: the least correlation of each output with
-            the floats over the images; the spec's, or 0.5. `max_error`: the largest error of each
-            output, relative to the spread of the floats; the spec's, or 1 for decisions and
-            regression and any for classes. All but the drop are judged by the worse end of the 95 %
-            interval for unseen images.
-        mixed: Keep layers in float where these bounds need it; images that do not judge choose
-            them.
-        allow_few: Judge these bounds by fewer than 16 different images, which is refused without;
-            the manifest then warns of it.
+        floors: Accuracy bounds of the int8 model, by name.
+        mixed: Keep layers in float if the bounds need it. The layers are chosen with images that
+            are not used to measure the accuracy.
+        allow_few: Measure the accuracy with fewer than 16 different images, which is refused by
+            default. The manifest then has a warning.
 
     Returns:
-        The bundle, as read back from the disk. Of several targets, their `bundles` and how they
-        agree: each of `targets` with the reference, value by value and layer by layer, as `pairs`
-        with each other. Of what is doubtful about images and a fresh calibration, Python warns
-        (`CalibrationWarning`).
+        For one target its `Bundle`, as read back from the disk. For several targets a
+        `BuildAgreement` with all `bundles`. Its `targets` compare each target with the reference,
+        value by value and layer by layer; its `pairs` compare the targets with each other.
+
+    Warns:
+        CalibrationWarning: The images or a new calibration are doubtful.
 
     Raises:
-        UserError: The input is wrong, a target refuses the network, or fewer than 16 different
-            images judge its integers.
-        Disagreement: What was built gives something else than the reference; it is not written.
-        BelowFloor: The integer program loses more than its bounds allow.
-        MissingTool: Building needs a tool that is not here.
+        UserError: The input is wrong, a target does not support the network, or fewer than 16
+            different images measure the int8 model.
+        Disagreement: An artifact does not match the reference. It is not written.
+        BelowFloor: The int8 model is below one of its accuracy bounds.
+        MissingTool: A tool that the build needs is not installed.
+
+    Example:
+        bundle = tcc.build("ddsnet-blood", "onnxruntime", precision="int8")
+        print(bundle.folder, bundle.manifest.notices)
     """
     called = locals()
     from tcc import arguments, programs
@@ -147,30 +161,36 @@ def run(
     seed: int | None = None,
     trust: bool = False,
 ) -> "Predictions":
-    """Return what a bundle's own artifact, or a spec in floats, tells of images.
+    """Classify images with the artifact of a bundle, or with a spec at fp32.
 
-    A file, a Pillow image and an array of the same pixels give the same bits.
+    A file, a Pillow image and an array with the same pixels give bit-identical results.
 
     Args:
-        bundle: What `build` returned, or a folder that it wrote; or what `load` returned or takes.
+        bundle: A bundle (a value that `build` returned, or its folder) or a spec (a value that
+            `load` returned, or anything that `load` accepts).
         images: One image or several: files, Pillow images, or arrays of RGB pixels from 0 to 255,
-            uint8 (height, width, 3), or (height, width) of grey ones. The network's preprocessing
-            is applied to all of them alike.
-        weights: Of a spec: a safetensors file; without it, a trained network's own, or random ones.
-        seed: Of a spec: the seed of random weights.
-        trust: Of a bundle: run a program that was not built here, now and later; a signature whose
-            key is not known is no obstacle.
+            uint8 (height, width, 3), or grey pixels (height, width). The network's preprocessing is
+            applied to all of them.
+        weights: For a spec: a safetensors file. Without it, the weights of a trained network, or
+            random weights.
+        seed: For a spec: the seed of random weights.
+        trust: For a bundle: run a program that was not built on this machine, and remember this for
+            later runs. A signature by an unknown key is accepted too.
 
     Returns:
-        For each image, by the outputs' names: the `raw` values, the `values` that the output's
-        activation makes of them, `labels`, `ranked()`, and what was `decided()` where thresholds
-        were fitted. Its `notices` say what makes all of it doubtful, as random weights do.
+        One mapping per image, from output name to prediction. A prediction has the `raw` values,
+        the `values` after the output's activation, `labels`, `ranked()`, and, if thresholds were
+        fitted, `decided()`. The `notices` of the result list reasons to doubt it, such as random
+        weights.
 
     Raises:
-        UserError: The bundle or an image is damaged, an array is not of this form (E1450), the
-            network does not take images, weights are given for a bundle, or its program is not
-            trusted.
-        MissingTool: What runs the artifact is not here.
+        UserError: The bundle or an image is damaged, an array has another form (E1450), the network
+            does not take images, weights are given for a bundle, or its program is not trusted.
+        MissingTool: The runtime of the artifact is not installed.
+
+    Example:
+        (prediction,) = tcc.run("ddsnet-blood", "zoo/cells/WBC/1.png")
+        print(prediction)
     """
     called = locals()
     from tcc import arguments, memory_images
@@ -216,24 +236,29 @@ def verify(
     *,
     trust: bool = False,
 ) -> "VerifiedBundle":
-    """Replay a bundle's goldens on its artifact, and compare its layers where they are known.
+    """Replay the golden outputs of a bundle on its artifact and compare its layers.
 
     Args:
-        bundle: What `build` returned, or a folder that it wrote; its hashes are checked anew.
-        spec: The network, to make the integer program again where the bundle has none.
-        weights: Its weights.
-        trust: Run a program that was not built here, now and later; a signature whose key is not
-            known is no obstacle.
+        bundle: A value that `build` returned, or its folder. Its hashes are checked again.
+        spec: The network, to rebuild the int8 program of a bundle that does not contain it.
+        weights: The weights of the network.
+        trust: Run a program that was not built on this machine, and remember this for later runs. A
+            signature by an unknown key is accepted too.
 
     Returns:
-        Whether all of it `holds`; the `agreement` of each golden and output, with values that
-        differ and by how much; and how it agrees with its integer `program`, or at float32 with the
-        `network` of the spec, layer by layer.
+        `holds` is true if everything agrees. `agreement` gives, for each golden and output, the
+        number of values that differ and by how much. `program` compares the artifact with its int8
+        program layer by layer, if that is known. At fp32, `network` compares it with the network of
+        the spec.
 
     Raises:
-        UserError: A file is not what the manifest says, spec and weights are not the bundle's, or
-            its program is not trusted.
-        MissingTool: What runs the artifact is not here.
+        UserError: A file does not match the manifest, spec or weights are not those of the bundle,
+            or its program is not trusted.
+        MissingTool: The runtime of the artifact is not installed.
+
+    Example:
+        bundle = tcc.build("ddsnet-blood", "onnxruntime")
+        print(tcc.verify(bundle).holds)
     """
     called = locals()
     from tcc import arguments
@@ -259,24 +284,32 @@ def evaluate(
     seed: int | None = None,
     trust: bool = False,
 ) -> "Evaluated":
-    """Measure how well a bundle's artifact, or a spec in floats, tells labelled images apart.
+    """Measure the accuracy of a bundle's artifact, or of a spec at fp32, on labelled images.
 
     Args:
-        network: What `build` or `load` returned, a bundle's folder, or what `load` takes.
-        data: A folder of class folders, or an `.npz` file with `labels`: all of its images judge.
-        weights: Of a spec: a safetensors file; without it, a trained network's own, or random ones.
-        seed: Of a spec: the seed of random weights.
-        trust: Of a bundle: run a program that was not built here, now and later.
+        network: A value that `build` or `load` returned, the folder of a bundle, or anything that
+            `load` accepts.
+        data: A folder of class folders, or an `.npz` file with `labels`. All of its images are
+            used.
+        weights: For a spec: a safetensors file. Without it, the weights of a trained network, or
+            random weights.
+        seed: For a spec: the seed of random weights.
+        trust: For a bundle: run a program that was not built on this machine, and remember this for
+            later runs.
 
     Returns:
-        Its `scores`: accuracy, counts and rates of each class, averages, the confusion matrix; what
-        each image was `taken` for, and the `raw` outputs. Its `notices` say what makes the figures
-        doubtful, as random weights and synthetic images do.
+        `scores` has the accuracy, the counts and rates of each class, averages and the confusion
+        matrix. `taken` (images, classes) marks the predicted classes, `raw` has the raw outputs.
+        `notices` lists reasons to doubt the figures, such as random weights or synthetic images.
 
     Raises:
-        UserError: The images are damaged, have no labels or others than the network's, weights are
-            given for a bundle, or its program is not trusted.
-        MissingTool: What runs the artifact is not here.
+        UserError: An image is damaged, the images have no labels or labels that the network does
+            not have, weights are given for a bundle, or its program is not trusted.
+        MissingTool: The runtime of the artifact is not installed.
+
+    Example:
+        evaluation = tcc.evaluate("ddsnet-blood", "zoo/cells")
+        print(evaluation.scores.accuracy)
     """
     called = locals()
     from tcc import arguments
@@ -290,7 +323,7 @@ def evaluate(
     folder = _find_bundle(network)
     arguments.check(evaluate, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     path, images = Path(data), dataset.read_dataset(Path(data))
-    synthetic_notice = "a program drew these images: the figures say nothing of patients"
+    synthetic_notice = "these images are synthetic: the figures are no evidence about patients"
     synthetic = (synthetic_notice,) if weights_and_images.is_synthetic(images) else ()
     if folder is not None:
         loaded_bundle, device = _load_bundle(folder, trust)
@@ -313,7 +346,7 @@ def evaluate(
 
 
 def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
-    """Return the folder of a bundle; None where a spec is meant."""
+    """Return the folder of a bundle; None if the argument is a spec."""
     from tcc.compiler.bundle.bundle_folder import Bundle
 
     if isinstance(network, Bundle):
@@ -324,7 +357,7 @@ def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
 
 
 def _load_bundle(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
-    """Return a bundle, read anew, whose program may run, and its target."""
+    """Return a bundle, read again from the disk, and its target; check that its program may run."""
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
 

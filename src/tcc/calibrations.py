@@ -1,4 +1,4 @@
-"""Calibrating a network for integers."""
+"""Calibrate a network for int8."""
 
 import warnings
 from os import PathLike
@@ -24,25 +24,32 @@ def calibrate(
     seed: int | None = None,
     min_images: int = 1,
 ) -> "CalibrationDocument":
-    """Find the scales of a spec's integer program by running images.
+    """Compute the scales of a spec's int8 program by running images.
 
     Args:
-        spec: What `load` returned, or what it takes.
-        data: A folder of images or of class folders, or an `.npz` file.
-        target: The name of a target that is calibrated for.
-        weights: A safetensors file; without it, a trained network's own, or random ones, as the
-            result says.
+        spec: A value that `load` returned, or anything that `load` accepts.
+        data: A folder of images, a folder of class folders, or an `.npz` file.
+        target: The name of the target to calibrate for.
+        weights: A safetensors file. Without it, the weights of a trained network, or random
+            weights. The result records which.
         out: The file to write, if any.
         method: The name of a method; `tcc calibrate --help` lists them.
-        seed: The seed of random weights, 0 if they are needed; given, they are taken.
-        min_images: The fewest images, different by their pixels.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
+        min_images: The smallest number of images. Images with the same pixels count once.
 
     Returns:
-        What a calibration file says. Of what the command warns of, Python warns
-        (`CalibrationWarning`).
+        The content of the calibration file.
+
+    Warns:
+        CalibrationWarning: The images are doubtful, or `build` refuses the int8 model.
 
     Raises:
-        UserError: The input is wrong, gives no finite numbers, or holds fewer images.
+        UserError: The input is wrong, an output is not finite, or there are too few images.
+
+    Example:
+        document = tcc.calibrate("ddsnet-blood", "zoo/samples", method="minmax")
+        print(document)
     """
     called = locals()
     from tcc import arguments, programs
@@ -69,7 +76,9 @@ def calibrate(
     images = read_dataset(Path(data))
     document = pipeline.calibrate(resolved_spec, weight_source, images, request)
     violations = calibration.find_refusals(resolved_spec, weight_source, document, images)
-    refusal = [f"`build` refuses these integers: {'; '.join(violations)}"] if violations else []
+    refusal = (
+        [f"`build` will refuse this int8 model: {'; '.join(violations)}"] if violations else []
+    )
     if out is not None:
         atomic_files.write_file(Path(out), calibration_document.encode(document))
     for message in (*programs.collect_warnings(resolved_spec, data, images, document), *refusal):

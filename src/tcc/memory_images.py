@@ -1,4 +1,4 @@
-"""Images as Python has them: files, Pillow images and arrays, all of them as RGB pixels."""
+"""Read files, Pillow images and arrays as RGB pixels."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     ImageLike = str | PathLike[str] | Image | NDArray[Any]
 
 ACCEPTED_FORM = "arrays of uint8 (height, width, 3), RGB from 0 to 255, or (height, width), grey"
-"""What is taken beside files and Pillow images."""
+"""The arrays that are accepted."""
 
 
 def read_all(
     images: "ImageLike | Sequence[ImageLike]", source: "Input"
 ) -> "tuple[list[str], list[NDArray[np.uint8]]]":
-    """Return what each image is called, and its pixels, uint8 (height, width, 3).
+    """Return the name of each image, and its pixels, uint8 (height, width, 3).
 
     Args:
         images: One image or several.
-        source: The input of the network, which takes images.
+        source: The image input of the network.
 
     Raises:
-        UserError: An image is damaged or of a size that the network does not take, or an array is
-            of another form (E1450).
+        UserError: An image is damaged, the network does not take its size, or an array has another
+            form (E1450).
     """
     import numpy as np
 
     from tcc.compiler.data.dataset import check_image
     from tcc.compiler.data.images import is_picture
 
-    # The pixels of one image have two or three axes; a batch has four.
+    # One image has two or three axes; a batch has four.
     pixels_of_one = isinstance(images, np.ndarray) and images.ndim < 4
     is_single = pixels_of_one or isinstance(images, str | PathLike) or is_picture(images)
     image_list = cast("Sequence[ImageLike]", [images] if is_single else images)
@@ -65,7 +65,7 @@ def _read_image(image: object, name: str) -> "NDArray[np.uint8]":
         case _ if images.is_picture(image):
             return images.convert_picture(image, name)
         case _:
-            label = f"it is of type {type(image).__module__}.{type(image).__qualname__}"
+            label = f"its type is {type(image).__module__}.{type(image).__qualname__}"
             raise _build_error(name, label, "give a path, a Pillow image or a numpy array")
 
 
@@ -80,7 +80,7 @@ def _read_array(array: "NDArray[Any]", name: str) -> "NDArray[np.uint8]":
         )
         raise _build_error(name, label, help)
     if 0 in array.shape:
-        raise _build_error(name, f"{label}, which holds no pixel", "give an image")
+        raise _build_error(name, f"{label}, which is empty", "give an array with pixels")
     match array.shape:
         case (_, _):
             return np.repeat(array[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""What is done with a network: it is loaded, checked, lowered, trained."""
+"""Load, check, lower and train networks."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,25 @@ if TYPE_CHECKING:
 
 
 def load(spec: str | PathLike[str], **params: object) -> "Spec":
-    """Return a compiled spec: its graph, parameters, digest and warnings.
+    """Load and compile a spec.
 
     Args:
-        spec: A spec file, or the name of a spec or trained network of the package, such as
+        spec: A spec file, or the name of a spec or trained network that comes with tcc, such as
             `ddsnet` or `ddsnet-blood`.
         **params: Parameters of the spec: numbers, strings, booleans or lists of these.
 
+    Returns:
+        The compiled spec with its `graph`, parameters, digest and `warnings`.
+
+    Warns:
+        SpecWarning: The spec compiles but probably has a mistake.
+
     Raises:
-        UserError: There is no such spec, or something is wrong with it.
+        UserError: There is no such spec, or it has an error.
+
+    Example:
+        spec = tcc.load("ddsnet", classes=5)
+        print(spec.graph.name, spec.warnings)
     """
     from tcc.compiler.driver.pipeline import format_setting
     from tcc.compiler.frontend.spec import load as compiled
@@ -46,7 +56,7 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
 
 
 def resolve_spec(spec: "Spec | str | PathLike[str]") -> "Spec":
-    """Return what `load` returned, or what it takes, loaded."""
+    """Return the spec; load it if a file or name is given."""
     return load(spec) if isinstance(spec, str | PathLike) else spec
 
 
@@ -56,21 +66,27 @@ def check(
     *,
     precision: str | None = None,
 ) -> "SpecCheck":
-    """Return what a network costs, how its own `tests:` end, and what targets say of it.
+    """Compute the costs of a network, run its `tests:` and check what targets support.
 
     Nothing is built, and no weights are needed.
 
     Args:
-        spec: What `load` returned, or what it takes.
-        targets: The name of a target, or several.
-        precision: A precision that they offer; `fp32`, or a target's first where it has none.
+        spec: A value that `load` returned, or anything that `load` accepts.
+        targets: The name of a target, or several names.
+        precision: A precision that the targets offer. By default `fp32`, or a target's first
+            precision if it has no `fp32`.
 
     Returns:
-        Its `cost` by layer, `expectations`, a `capability` of each target, and all that is wrong
-        as `errors`; `holds` says that nothing is.
+        `cost` has the cost of each layer, `expectations` the results of the tests, and
+        `capabilities` one entry per target. `errors` lists everything that is wrong; `holds` is
+        true if it is empty.
 
     Raises:
-        UserError: The spec is wrong, or there is no such target or precision.
+        UserError: The spec has an error, or there is no such target or precision.
+
+    Example:
+        result = tcc.check("ddsnet", "tflite", precision="int8")
+        print(result.cost.macs, result.errors)
     """
     called = locals()
     from tcc import arguments
@@ -101,27 +117,36 @@ def lower(
     method: str = "best",
     floors: Mapping[str, float] | None = None,
 ) -> "Model":
-    """Return what a target's artifact is made from: the graph after its passes, or the integers.
+    """Return the model from which a target's artifact is made.
+
+    It is the graph after the target's passes, or the int8 program.
 
     Args:
-        spec: What `load` returned, or what it takes.
-        target: A target's name.
-        weights: A safetensors file; without it, a trained network's own, or random ones.
-        precision: A precision that the target offers; `fp32`, or its first where it has none.
-        seed: The seed of random weights, 0 if they are needed; given, they are taken.
-        calibration: For integers: a file that `calibrate` wrote; without it, `data` calibrates, or
-            a trained network's own is taken.
-        data: Images as `calibrate` takes them.
+        spec: A value that `load` returned, or anything that `load` accepts.
+        target: The name of a target.
+        weights: A safetensors file. Without it, the weights of a trained network, or random
+            weights.
+        precision: A precision that the target offers. By default `fp32`, or the target's first
+            precision if it has no `fp32`.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
+        calibration: For an int8 model: a file that `calibrate` wrote. Without it, `data` is used
+            for calibration, or the calibration of a trained network.
+        data: Images, as for `calibrate`.
         method: As for `calibrate`.
         floors: As for `build`.
 
     Returns:
-        A `graph`, whose `nodes` each have a name, an op, inputs and a place in the spec's text, and
-        the `weights` of it, numpy arrays by name.
+        A model with a `graph` and its `weights`, numpy arrays by name. Each of the `nodes` of the
+        graph has a name, an op, inputs and a location in the spec.
 
     Raises:
-        UserError: The input is wrong, or the target refuses the network.
-        BelowFloor: The integers lose more than the floors allow.
+        UserError: The input is wrong, or the target does not support the network.
+        BelowFloor: The int8 model is below one of its accuracy bounds.
+
+    Example:
+        model = tcc.lower("ddsnet-blood", "tflite", precision="int8")
+        print(len(model.graph.nodes), len(model.weights))
     """
     called = locals()
     from tcc import arguments, programs
@@ -157,32 +182,43 @@ def train(
     threads: int | None = None,
     resume: bool = False,
 ) -> "TrainingReport":
-    """Train a network on labelled images, and write the folder that `tcc train` writes.
+    """Train a network on labelled images and write the folder that `tcc train` writes.
 
-    It trains on the CPU. Python warns of what is doubtful about the images.
+    Training runs on the CPU.
 
     Args:
-        spec: What `load` returned, or what it takes. Images of other classes than its labels are
-            refused. Where it names none, its parameter `labels` takes the names of the folders.
-        data: A folder of class folders, with or without `train`, `val` and `test` around them, or
-            an `.npz` file with `labels`.
-        out: The folder to write, new or empty unless a training goes on: `weights.safetensors`
-            and what goes with it.
+        spec: A value that `load` returned, or anything that `load` accepts. Images with a class
+            that is not one of its labels are refused. If the spec has no labels, its parameter
+            `labels` is set to the names of the class folders.
+        data: A folder of class folders, or one with `train`, `val` and `test` that have class
+            folders, or an `.npz` file with `labels`.
+        out: The folder to write, new or empty unless `resume` is set. It gets
+            `weights.safetensors`, the metrics and the report.
         recipe: The name of a recipe, or a file.
-        epochs: How many, in place of the recipe's.
-        seed: Of the split, of random weights, and of the order of the images.
-        weights: A safetensors file to begin with; without it, random ones.
-        threads: PyTorch's; as many as it takes of itself, or as a training had that goes on.
-            Another number gives other bytes.
-        resume: Go on with the training that the folder holds, to the bytes that it would have
-            ended with; what is finished is read again.
+        epochs: The number of epochs, instead of the recipe's.
+        seed: Seed of the split, of random weights and of the order of the images.
+        weights: A safetensors file to start from. Without it, random weights.
+        threads: The number of PyTorch threads; by default PyTorch's own, or that of the training
+            that is resumed. Another number gives other bytes.
+        resume: Continue the training in the folder. The result has the same bytes as without the
+            interruption. A finished training is only read.
 
     Returns:
-        What the folder's `report.json` says: `test` has the scores on images of no other use.
+        The content of `report.json`. `test` has the scores on the test split, which is used for
+        nothing else.
+
+    Warns:
+        UserWarning: The images are doubtful.
 
     Raises:
-        UserError: The input is wrong, or the folder holds something, or nothing to resume.
-        MissingTool: PyTorch is not here.
+        UserError: The input is wrong, the folder is not empty, or there is nothing to resume.
+        MissingTool: PyTorch is not installed.
+
+    Example:
+        classes = ["ADI", "MUC", "MUS", "STR", "STU", "TUM"]
+        spec = tcc.load("docs/examples/tiles.yaml", labels=classes)
+        report = tcc.train(spec, "zoo/samples", "runs/example", epochs=1)
+        print(report.test.accuracy)
     """
     _require_torch()
 
@@ -205,23 +241,29 @@ def torch(
     *,
     seed: int | None = None,
 ) -> "TorchNetwork":
-    """Return the PyTorch module of a spec, made of torch's own layers, in training mode.
+    """Return a spec as a PyTorch module that uses torch's own layers, in training mode.
 
-    Modules and state dict bear the spec's names. Train-only outputs are there in training mode
-    alone; what an output's `activation` says is not applied.
+    Modules and the state dict have the names of the spec. Train-only outputs exist only in
+    training mode. The `activation` of an output is not applied.
 
     Args:
-        spec: What `load` returned, or what it takes.
-        weights: A safetensors file; without it the weights are random.
-        seed: The seed of random weights, 0 if they are needed; given, they are taken.
+        spec: A value that `load` returned, or anything that `load` accepts.
+        weights: A safetensors file. Without it, the weights of a trained network, or random
+            weights.
+        seed: Seed of random weights. If it is given, random weights are used even for a trained
+            network. Without it, random weights have seed 0.
 
     Returns:
-        A module from image tensors (N, *shape), as the spec's preprocessing makes them, to a dict
-        of outputs (N, *shape) by their names in the spec.
+        A module from image tensors `(N, *shape)`, after the spec's preprocessing, to a dict of
+        outputs `(N, *shape)` by their names in the spec.
 
     Raises:
         UserError: The spec or the weights are wrong.
-        MissingTool: PyTorch is not here.
+        MissingTool: PyTorch is not installed.
+
+    Example:
+        module = tcc.torch("ddsnet", seed=1)
+        print(sum(parameter.numel() for parameter in module.parameters()))
     """
     called = locals()
     _require_torch()
@@ -239,16 +281,19 @@ def torch(
 
 
 def save_weights(model: "nn.Module", path: str | PathLike[str]) -> None:
-    """Write a trained module's weights as a file that `build` and `tcc build --weights` take.
+    """Write the weights of a PyTorch module as a file for `build` and `tcc build --weights`.
 
     Args:
-        model: What `torch` returned, or a module around it, such as an average of weights or what
-            `torch.compile` returned.
+        model: A module that `torch` returned, or a module that contains one, such as an average of
+            weights or the result of `torch.compile`.
         path: The safetensors file to write.
 
     Raises:
-        UserError: The module holds no network of a spec, or several (E0516); weights are not finite
-            (E0506); the file cannot be written.
+        UserError: The module contains no network of a spec, or several (E0516); weights are not
+            finite (E0506); or the file cannot be written.
+
+    Example:
+        tcc.save_weights(tcc.torch("ddsnet", seed=1), "weights.safetensors")
     """
     from tcc.compiler.data import weights
     from tcc.compiler.lower.torch import copy_trained_weights, find_network

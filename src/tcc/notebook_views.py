@@ -1,4 +1,4 @@
-"""What notebooks show of values: HTML of one piece that loads nothing and runs nothing."""
+"""Render values as self-contained HTML for notebooks: it loads nothing and runs nothing."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from tcc.compiler.train.run_folder import TrainingReport
 
 MAX_FIGURE_LENGTH = 2_000_000
-"""Most characters of a picture that is shown."""
+"""Largest figure that is shown, in characters of SVG."""
 MAX_IMAGES, MAX_BARS = 20, 10
-"""Most images whose predictions are drawn, and most classes of each."""
+"""Most images with predictions shown, and most classes of each."""
 _CELL = "padding:.1rem .6rem;text-align:left;border:none"
 
 
 def render(value: object) -> str:
-    """Return a value's summary with what else shows it: a picture, bars or a matrix."""
+    """Return a value's summary, with a figure, bars or a matrix if it has one."""
     draw = VIEWS.get(type(value).__name__)
     return f"<div>\n{_render_text(repr(value))}{draw(value) if draw else ''}</div>\n"
 
@@ -46,7 +46,7 @@ def _render_graph(graph: "Graph") -> str:
 
     svg_text = draw(graph, FigureOptions())
     if len(svg_text) > MAX_FIGURE_LENGTH:
-        return "<p>The picture of this network is too large to show.</p>\n"
+        return "<p>The figure of this network is too large to show.</p>\n"
     return (
         '<div style="overflow:auto;max-height:40rem;background:#fff">'
         f'<img alt="layers of {escape(graph.name)} from input to output" style="max-width:none" '
@@ -69,7 +69,7 @@ def _render_training(report: "TrainingReport") -> str:
 def _render_confusion(labels: Iterable[str], counts: tuple[tuple[int, ...], ...]) -> str:
     from tcc.compiler.driver.report_html import render_confusion
 
-    # Decisions that do not exclude each other have no matrix, nor have several outputs together.
+    # Decisions that do not exclude each other have no confusion matrix; nor do several outputs.
     names = tuple(labels)
     return render_confusion(names, counts) if len(counts) == len(names) else ""
 
@@ -91,7 +91,7 @@ def _render_image(image: "ImagePredictions") -> str:
 
 
 def _render_prediction(prediction: "Prediction") -> str:
-    """Return a bar for each of the largest probabilities; numbers that are none have no bar."""
+    """Return the largest values of an output, with a bar for each probability."""
     from html import escape
 
     if prediction.values.ndim != 1:
@@ -123,4 +123,4 @@ VIEWS: Mapping[str, Callable[[Any], str]] = {
     "SpecCheck": _render_check,
     "TrainingReport": _render_training,
 }
-"""What is shown of values beside their summary, by the names of their classes."""
+"""What is shown after the summary of a value, by the name of its class."""

@@ -1,13 +1,17 @@
-"""Pictures of training and of networks, as `tcc plot` draws them; each returns the figure.
+"""Draw figures of training and of networks, as `tcc plot` does.
 
     from tcc import plot
 
-    plot.gradcam("ddsnet", ["tile.png"], "tile-seen.svg", weights="weights.safetensors")
+    plot.gradcam("ddsnet-lung", ["zoo/samples/TUM/1.png"], "gradcam.svg")
 
-A spec is what `tcc.load` returned or takes; without `weights` they are a trained network's own, or
-random, and the picture says so. `out` is a .png or .svg file, which need not be. Labelled images
-are those of `test` where a folder or the run that weights lie in has such; `split` names the run,
-or is "none" if the network has seen none of the images. They need the extra `plot`.
+Each function returns a matplotlib figure. All need the extra `plot`. `out` is a .png or .svg file
+to write as well.
+
+`spec` is a value that `tcc.load` returned, or anything that `tcc.load` accepts. Without `weights`,
+a trained network has its own weights and any other network random ones, which the figure states.
+
+If the data set or the run of the weights has a test split, only its images are used. `split` names
+the run of `tcc train`; "none" means that the network was not trained on any of the images.
 """
 
 import warnings as python_warnings
@@ -42,7 +46,12 @@ __all__ = [
 
 
 def curves(runs: "Sequence[File]", out: "File | None" = None) -> "Figure":
-    """Draw the training curves of folders that `tcc train` wrote."""
+    """Draw the training curves of folders that `tcc train` wrote.
+
+    Args:
+        runs: The folders.
+        out: The file to write, if any.
+    """
     from tcc.compiler.plots import training_curves
 
     logs = [training_curves.read_log(Path(run)) for run in runs]
@@ -57,7 +66,15 @@ def confusion(
     weights: "File | None" = None,
     split: "File | None" = None,
 ) -> "Figure":
-    """Draw the confusion matrix of a spec on labelled images."""
+    """Draw the confusion matrix of a spec on labelled images.
+
+    Args:
+        spec: The network.
+        data: Labelled images: a folder of class folders, or an `.npz` file with `labels`.
+        out: The file to write, if any.
+        weights: A safetensors file.
+        split: The run of `tcc train` that the weights come from, or "none".
+    """
     from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import network_plots
 
@@ -79,7 +96,17 @@ def tsne(
     split: "File | None" = None,
     seed: int = 0,
 ) -> "Figure":
-    """Draw t-SNE of the outputs for labelled images, or of a layer's features."""
+    """Draw a t-SNE plot of the outputs for labelled images, or of the features of one layer.
+
+    Args:
+        spec: The network.
+        data: Labelled images: a folder of class folders, or an `.npz` file with `labels`.
+        out: The file to write, if any.
+        layer: The path of a layer in the spec. Without it, the outputs are drawn.
+        weights: A safetensors file.
+        split: The run of `tcc train` that the weights come from, or "none".
+        seed: Seed of t-SNE.
+    """
     from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import network_plots
 
@@ -105,9 +132,18 @@ def gradcam(
     split: "File | None" = None,
     most: int | None = None,
 ) -> "Figure":
-    """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without.
+    """Draw Grad-CAM heat maps over images, for one layer and one class.
 
-    In place of `images`, `data` is a data set, of which the first `most` are drawn.
+    Args:
+        spec: The network.
+        images: Image files. Give either these or `data`.
+        out: The file to write, if any.
+        layer: The path of a layer in the spec; by default the last one with feature maps.
+        shown: The class; by default the predicted one.
+        weights: A safetensors file.
+        data: A data set, instead of `images`.
+        split: The run of `tcc train` that the weights come from, or "none".
+        most: The largest number of images to draw, from the first one on.
     """
     from tcc.compiler.plots import network_plots
 
@@ -127,9 +163,19 @@ def cam(
     split: "File | None" = None,
     most: int | None = None,
 ) -> "Figure":
-    """Draw class-activation maps of images, of a network that ends in a mean of its maps.
+    """Draw class activation maps over images.
 
-    In place of `images`, `data` is a data set, of which the first `most` are drawn.
+    The network must end in a mean of its feature maps.
+
+    Args:
+        spec: The network.
+        images: Image files. Give either these or `data`.
+        out: The file to write, if any.
+        shown: The class; by default the predicted one.
+        weights: A safetensors file.
+        data: A data set, instead of `images`.
+        split: The run of `tcc train` that the weights come from, or "none".
+        most: The largest number of images to draw, from the first one on.
     """
     from tcc.compiler.plots import network_plots
 
@@ -147,7 +193,16 @@ def features(
     layer: str | None = None,
     weights: "File | None" = None,
 ) -> "Figure":
-    """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
+    """Draw the feature maps of a network for one image, at fp32 and int8.
+
+    Args:
+        spec: The network.
+        calibration: A file that `tcc.calibrate` wrote.
+        image: The image file.
+        out: The file to write, if any.
+        layer: The path of a layer in the spec; by default the first and last convolution.
+        weights: A safetensors file.
+    """
     from tcc.compiler.plots import int8_plots
     from tcc.compiler.plots.plot_inputs import read_image_paths
 
@@ -165,7 +220,14 @@ def filters(
     *,
     weights: "File | None" = None,
 ) -> "Figure":
-    """Draw the filters of the first and last convolution, in float and int8."""
+    """Draw the filters of the first and last convolution, at fp32 and int8.
+
+    Args:
+        spec: The network.
+        calibration: A file that `tcc.calibrate` wrote.
+        out: The file to write, if any.
+        weights: A safetensors file.
+    """
     from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
@@ -182,7 +244,14 @@ def weights(
     *,
     weights: "File | None" = None,
 ) -> "Figure":
-    """Draw histograms of the weights of the first and last convolution, in float and int8."""
+    """Draw weight histograms of the first and last convolution, at fp32 and int8.
+
+    Args:
+        spec: The network.
+        calibration: A file that `tcc.calibrate` wrote.
+        out: The file to write, if any.
+        weights: A safetensors file.
+    """
     from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
@@ -201,7 +270,16 @@ def errors(
     weights: "File | None" = None,
     split: "File | None" = None,
 ) -> "Figure":
-    """Draw what each layer loses as integers, over images."""
+    """Draw the quantization error of each layer, measured over images.
+
+    Args:
+        spec: The network.
+        calibration: A file that `tcc.calibrate` wrote.
+        data: Images: a folder, a folder of class folders, or an `.npz` file.
+        out: The file to write, if any.
+        weights: A safetensors file.
+        split: The run of `tcc train` that the weights come from, or "none".
+    """
     from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
@@ -222,7 +300,7 @@ def _load_network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwor
 
 
 def _load_images(data_path: "File", weights: "File | None", split: "File | None") -> "DataSet":
-    """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
+    """Return the images of the test split, as `tcc plot` does, with its warnings."""
     from tcc.compiler.data import run_split_images
     from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import run_splits
@@ -235,7 +313,7 @@ def _load_images(data_path: "File", weights: "File | None", split: "File | None"
         messages, image_set = split_images.warnings, split_images.images
     else:
         image_set = read_dataset(split_folder)
-        # Who names a side's folder knows what it is.
+        # A folder of one split was chosen on purpose: no warning.
         is_unsplit = split_folder == images_path and images_path.name not in run_splits.SIDES
         unknown = weights is not None and option != run_splits.NO_SPLIT and is_unsplit
         messages = (
@@ -250,13 +328,15 @@ def _load_images(data_path: "File", weights: "File | None", split: "File | None"
 def _load_drawn_images(
     images: "Sequence[File]", data_path: "File | None", weights: "File | None", split: "File | None"
 ) -> "DataSet":
-    """Return the images that are named, or those of a data set that judge."""
+    """Return the named images, or those of a data set's test split."""
     from tcc.compiler.plots.plot_inputs import read_image_paths
     from tcc.compiler.support.diagnostics import fail, make_file_span
 
     if bool(images) == (data_path is not None):
-        message = "say which images are drawn: either `images` or `data`"
-        raise fail("E0616", message, make_file_span("tcc.plot"), help="give one of the two")
+        message = "no images, or both `images` and `data`, are given"
+        raise fail(
+            "E0616", message, make_file_span("tcc.plot"), help="give either `images` or `data`"
+        )
     return (
         read_image_paths([Path(i) for i in images])
         if data_path is None

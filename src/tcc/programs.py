@@ -1,4 +1,4 @@
-"""The targets and the integer programs that a function's arguments ask for, and their bundles."""
+"""Find the targets and int8 programs that a function's arguments ask for, and write bundles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Int8Request:
-    """What the arguments say of integers; `caller` is the function that they are of."""
+    """The int8 arguments of one call; `caller` is the function that was called."""
 
     caller: str
     calibration: str | PathLike[str] | None
@@ -37,7 +37,7 @@ class Int8Request:
         """The images of `data`, read once.
 
         Raises:
-            UserError: There are none, or they are damaged.
+            UserError: There are no images, or they are damaged.
         """
         from tcc.compiler.data.dataset import read_dataset
 
@@ -48,7 +48,7 @@ class Int8Request:
         """The bounds of `floors`.
 
         Raises:
-            UserError: One has no such name, or is no number that it may be (E0790).
+            UserError: A bound has an unknown name or an invalid value (E0790).
         """
         from tcc.compiler.frontend.accuracy_bounds import check_floors
         from tcc.compiler.support.diagnostics import make_file_span
@@ -58,10 +58,10 @@ class Int8Request:
 
 
 def resolve_plans(targets: Sequence[str], precision: str | None, caller: str) -> "tuple[Plan, ...]":
-    """Return targets, each once, and what each is built at.
+    """Return each target once, with its precision.
 
     Raises:
-        UserError: There are none, or some are not known, or not built at this precision.
+        UserError: No target is named, or one is unknown or does not offer the precision.
     """
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import fail, make_file_span
@@ -69,7 +69,9 @@ def resolve_plans(targets: Sequence[str], precision: str | None, caller: str) ->
 
     span = make_file_span(caller)
     if not targets:
-        raise fail("E0605", "which target?", span, help="`tcc targets` lists them")
+        raise fail(
+            "E0605", "no target is given", span, help="name a target; `tcc targets` lists them"
+        )
     requested_precision = (precision or FP32.name, span)
     return devices.find_all(
         [(target, span) for target in targets],
@@ -81,13 +83,13 @@ def resolve_plans(targets: Sequence[str], precision: str | None, caller: str) ->
 def find_facts(
     spec: "Spec", weights: "WeightSource", targets: "Sequence[Plan]", called: Mapping[str, object]
 ) -> "Mapping[Fact, bool]":
-    """Return the facts that arguments about integers need.
+    """Return the facts that decide whether int8 arguments have an effect.
 
     Args:
         spec: The network.
         weights: Its weights.
-        targets: What is built, and at which precision.
-        called: The arguments by name.
+        targets: The targets and their precisions.
+        called: The arguments of the call, by name.
     """
     from tcc.compiler.support.option_requirements import (
         FRESH_CALIBRATION,
@@ -111,10 +113,10 @@ def find_calibration_source(
     targets: "Sequence[Plan]",
     int8_request: Int8Request,
 ) -> "CalibrationSource | None":
-    """Return the calibration that all targets share; None where they are built of floats alone.
+    """Return the calibration that all targets share; None if all of them are built at fp32.
 
     Raises:
-        UserError: There is nothing to calibrate with, or it does not fit.
+        UserError: There is nothing to calibrate with, or the calibration does not fit.
     """
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import find_method
@@ -127,7 +129,7 @@ def find_calibration_source(
     span, _ = (
         make_file_span(int8_request.caller),
         int8_request.accuracy,
-    )  # wrong floors are refused before any work
+    )  # invalid floors are refused before any work
     images = int8_request.images
     if int8_request.calibration is not None:
         return int8_program.from_file(Path(int8_request.calibration), spec, weight_source, images)
@@ -135,8 +137,8 @@ def find_calibration_source(
     if images is None and network and weight_source.origin.origin == "zoo":
         return int8_program.from_trained(network, spec, weight_source)
     if images is None:
-        help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
-        raise fail("E0616", "calibrate with which images?", span, help=help)
+        help = "give images as `data`, or a file that `tcc.calibrate` wrote as `calibration`"
+        raise fail("E0616", "no images to calibrate the int8 model with", span, help=help)
     method = find_method(int8_request.method, span)
     request = pipeline.CalibrationRequest(int8_program.ANY_TARGET, method, RunOptions())
     return int8_program.from_images(spec, weight_source, images, request)
@@ -149,11 +151,11 @@ def build_int8_programs(
     int8_request: Int8Request,
     calibration_source: "CalibrationSource | None",
 ) -> "Int8Programs | None":
-    """Return the integer programs of targets that share a calibration; None without one.
+    """Return the int8 programs of targets that share a calibration; None without a calibration.
 
     Raises:
-        UserError: It does not fit.
-        BelowFloor: They lose more than their bounds allow.
+        UserError: The calibration does not fit.
+        BelowFloor: The int8 model is below one of its accuracy bounds.
     """
     from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 
@@ -175,7 +177,7 @@ def collect_warnings(
     images: "DataSet",
     document: "CalibrationDocument | None",
 ) -> Iterator[str]:
-    """Yield what commands warn of: images, and the weights and the words of a fresh calibration."""
+    """Yield the warnings about images, and about the weights of a new calibration and itself."""
     from tcc.compiler.driver.weights_and_images import describe_synthetic
     from tcc.compiler.zoo import trained
 
@@ -188,7 +190,7 @@ def collect_warnings(
 
 
 def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
-    """Yield what a build warns of where few images judged its integers."""
+    """Yield a warning if few images measured the accuracy of an int8 program."""
     from tcc.compiler.driver import build_warnings
 
     for program in (int8_programs or {}).values():
@@ -203,11 +205,11 @@ def write_bundles(
     int8_programs: "Int8Programs | None",
     out: Path,
 ) -> "BuildAgreement":
-    """Write the bundle of each target, and return how they agree.
+    """Write the bundle of each target, and return how the targets agree.
 
     Raises:
-        UserError: A target refuses the network.
-        Disagreement: An artifact gives something else than the reference; it is not written.
+        UserError: A target does not support the network.
+        Disagreement: An artifact does not match the reference. It is not written.
     """
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import build_cache, pipeline, target_agreement

@@ -1,8 +1,8 @@
-"""What is wrong with a checkout whose links are missing: a sentence in place of a traceback.
+"""Check the symbolic links of a checkout, so that a missing one gives a message and no traceback.
 
-The folders of the package lie at the top level of a checkout, and links in `src/tcc` make one
-package of them. Git with `core.symlinks=false` and some archives write small text files instead, or
-leave them out. A source distribution and an installed package hold the folders themselves.
+The folders of the package are at the top level of a checkout, and links in `src/tcc` combine them
+into one package. Git with `core.symlinks=false` and some archives write small text files instead of
+links, or omit them. A source distribution and an installed package contain the folders themselves.
 
 The build (`setup.py`), the tests and the Makefile run this file; `import tcc` imports it.
 """
@@ -14,7 +14,7 @@ FOLDERS = ("backends", "compiler", "spec", "zoo")
 
 
 def find_problem(package: Path) -> str:
-    """Return what is wrong with the folders of the package, and what to do; empty if nothing is.
+    """Return what is wrong with the folders of the package and how to fix it; empty if nothing is.
 
     Args:
         package: The folder `tcc`, in `src` of a checkout or where it is installed.
@@ -24,16 +24,16 @@ def find_problem(package: Path) -> str:
         return ""
     root = package.parent.parent
     if not (root / "pyproject.toml").is_file():
-        return f"{package / missing[0]} is missing: install tcc again"
+        return f"the folder {package / missing[0]} is missing: install tcc again"
     absent = [name for name in missing if not (root / name).is_dir()]
     if absent:
         return f"the folder {root / absent[0]} is missing: unpack the archive or clone again"
     kind = "a file" if (package / missing[0]).is_file() else "missing"
     targets = " ".join(f"../../{name}" for name in FOLDERS)
     return (
-        f"src/tcc/{missing[0]} is {kind} and must be a link to ../../{missing[0]}: run"
-        f" `ln -sf {targets} src/tcc` in {root}, in a git checkout"
-        " after `git config core.symlinks true`"
+        f"src/tcc/{missing[0]} is {kind} but must be a link to ../../{missing[0]}: run "
+        f"`ln -sf {targets} src/tcc` in {root}; in a git checkout, run `git config "
+        "core.symlinks true` first"
     )
 
 

@@ -1,12 +1,12 @@
-"""The pytest plugin of `tcc.testing`: each check of a backend is a test of its own.
+"""The pytest plugin of `tcc.testing`: each check of a backend becomes one test.
 
     @pytest.mark.tcc_backend(OPENVINO)
     def test_openvino(tcc_check):
         tcc_check()
 
-The marker takes the arguments of `tcc.testing.check_backend`. pytest loads this module in every
-run of an environment with tcc, so that it stands beside the package and imports nothing of it
-before a test asks for `tcc_check`.
+The marker takes the arguments of `tcc.testing.check_backend`. pytest loads this module in every run
+of an environment with tcc. It is therefore not part of the package tcc, and imports it only when a
+test asks for `tcc_check`.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ MARKER = "tcc_backend"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Register the marker."""
     line = f"{MARKER}(backend, *, ops=None, precisions=None): the backend that `tcc_check` checks"
     config.addinivalue_line("markers", line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that takes `tcc_check` one run for each check of its backend."""
+    """Run a test that takes `tcc_check` once for each check of its backend."""
     if "tcc_check" not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker(MARKER)
     if marker is None:
         raise pytest.UsageError(
-            f"{metafunc.definition.nodeid} takes `tcc_check` and names no backend: "
-            f"mark it with @pytest.mark.{MARKER}(BACKEND)"
+            f"{metafunc.definition.nodeid} takes `tcc_check` but has no backend: mark it "
+            f"with @pytest.mark.{MARKER}(BACKEND)"
         )
     from tcc.testing import list_checks
 
@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def tcc_check(request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Return what runs one check; a check that does not apply skips its test with the reason."""
+    """Return a function that runs one check; it skips the test if the check does not apply."""
     check: Check = request.param
 
     def run() -> Any:

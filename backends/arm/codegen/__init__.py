@@ -1,1 +1,1 @@
-"""From kernels to C, objects and libraries."""
+"""Generates C sources, object files and libraries from kernels."""

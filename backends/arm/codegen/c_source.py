@@ -1,4 +1,4 @@
-"""The C around the kernels: the network as calls in order, on the memory of an instance."""
+"""Generates the C around the kernels: calls in order, on the memory of an instance."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,30 +29,30 @@ FUNCTIONS = (
     "has_thresholds", "set_threads", "threads", "watch", "message", "version",
 )  # fmt: skip
 COUNTER_FUNCTIONS = ("layer_saturation", "reset_saturation")
-"""The same of a library that counts."""
+"""Functions of an instrumented library, which counts saturated values."""
 ISA_FUNCTIONS = ("set_isa", "isa")
-"""The same of one that chooses among instruction sets."""
+"""Functions of a library that chooses among instruction sets."""
 _SATURATION_KINDS = {DType.I8: "SIGNED_ENDS", DType.U8: "UNSIGNED_ENDS"}
 TABLES = ("outputs", "layers")
-"""What the libraries export, with `FUNCTIONS`, each behind the model's name and an underscore."""
+"""Tables that the libraries export. As for `FUNCTIONS`, each name has the model's prefix."""
 _SCALES = {"255": "BY_255", "max": "BY_MAX"}
 _MODES = {"none": "KEEP", "stretch": "STRETCH", "cover": "COVER"}
 
 
 @dataclass
 class WeightsBlob:
-    """Constant tensors end to end, each aligned, each different one once."""
+    """Constant tensors in one buffer, each aligned; equal tensors are stored once."""
 
     content: bytearray = field(default_factory=bytearray)
     _offsets: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, tensor: "np.ndarray") -> int:
-        """Return the offset of a tensor's bytes, added if they are new."""
+        """Return the offset of a tensor's bytes, and append them if they are new."""
         raw = tensor.tobytes()
-        # By their digests, or all weights would be held twice.
+        # Digests as keys: otherwise all weights would be in memory twice.
         digest = sha256(raw).digest()
         if digest not in self._offsets:
-            # Each tensor starts where vectors may be loaded aligned.
+            # Each tensor is aligned for vector loads.
             self.content += bytes(-len(self.content) % ALIGNMENT)
             self._offsets[digest] = len(self.content)
             self.content += raw
@@ -61,7 +61,7 @@ class WeightsBlob:
 
 @dataclass(frozen=True)
 class Sources:
-    """The texts that make a model's C, the bytes of its weights, and what the libraries show."""
+    """The generated C of a model, the bytes of its weights, and the exported names."""
 
     header: str
     model: str
@@ -69,11 +69,11 @@ class Sources:
     exports: tuple[str, ...]
     sections: frozenset[str] = frozenset()
     signer: bytes | None = None
-    """The public key by which the program's signature is checked, if it checks one."""
+    """The public key with which the program checks its signature, if it does."""
 
 
 def generate_sources(network: Network, name: str, version: str) -> Sources:
-    """Return a model's C, behind a name; `version` says who made it."""
+    """Return a model's C, with its name as prefix; `version` is the text of model_version."""
     program, weights = network.program, WeightsBlob()
     steps = list(_generate_steps(network, weights))
     text = "\n".join(
@@ -89,8 +89,8 @@ def generate_sources(network: Network, name: str, version: str) -> Sources:
             "",
         ]
     )
-    # Code and weights: the header's `create` names this digest, so that a header and a library of
-    # two builds do not link (docs/decisions/0018-instances.md).
+    # The digest of code and weights is part of the symbol behind `create`: a header and a library
+    # of different builds do not link (docs/decisions/0018-instances.md).
     create = f"model_create_{sha256(text.encode() + weights.content).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
     text = text.replace("/* mark */", to_string_literal(operating_point.build_mark(create)))
@@ -122,10 +122,10 @@ def _generate_head() -> Iterator[str]:
     yield ""
     yield "#include <string.h>"
     yield ""
-    yield "/* What model_create stands for: see model.h. */"
+    yield "/* The symbol behind model_create: see model.h. */"
     yield "/* create */"
-    yield "/* What the kernels call to run a loop on several threads. */"
-    # TVM's kernels call their runtime through this pointer; there is no runtime, and the pool has
+    yield "/* The kernels call this to run a loop on several threads. */"
+    # TVM's kernels call TVM's runtime through this pointer. Here it points to the pool, which has
     # the same signature.
     yield "int (*__TVMBackendParallelLaunch)(pool_body, void *, int) = pool_launch;"
     yield ""
@@ -152,8 +152,8 @@ def _generate_tables(program: Program, version: str) -> Iterator[str]:
     yield "};"
     yield f"const char *model_version(void) {{ return {to_string_literal(version)}; }}"
     yield ""
-    yield "/* What is fitted: `tcc eval --fit` writes it here, in the libraries and the program."
-    yield " * It is volatile so that no compiler computes with what stands here. */"
+    yield "/* Fitted values: `tcc eval --fit` writes them here, in the libraries and the program."
+    yield " * volatile: no compiler may use the initial values as constants. */"
     initial_values = ", ".join(
         f"{number!r}" for number in operating_point.build_unfitted_records(program)
     )
@@ -212,7 +212,7 @@ def _generate_memory(network: Network) -> Iterator[str]:
 
 
 def _generate_layers(network: Network) -> Iterator[str]:
-    """Yield the tables of what each step computes."""
+    """Yield the tables that describe the output of each step."""
     types, steps = network.program.graph.types, network.program.steps
     yield "const model_layer model_layers[MODEL_LAYER_COUNT + 1] = {"
     for step in steps:
@@ -220,7 +220,7 @@ def _generate_layers(network: Network) -> Iterator[str]:
         kind = types[step.output]
         literals = ", ".join(map(to_string_literal, (step.output, kernel_name, kind.dtype.value)))
         yield f"    {{{literals}, {kind.nbytes}}},"
-    # A last row without a name, by which C walks a table; C has no empty ones.
+        # A last row without a name ends the table; C has no empty arrays.
     yield "    {NULL, NULL, NULL, 0},"
     yield "};"
     layer_offsets = ", ".join([*(str(network.get_offset(step.output)) for step in steps), "0"])
@@ -231,7 +231,7 @@ def _generate_layers(network: Network) -> Iterator[str]:
 
 
 def _generate_counts(network: Network) -> Iterator[str]:
-    """Yield where levels are counted, and of which layers: those that kernels compute."""
+    """Yield where saturated values are counted, and for which layers: those with kernels."""
     types, steps = network.program.graph.types, network.program.steps
     saturation_kinds = [
         _SATURATION_KINDS.get(types[step.output].dtype, "0")
@@ -249,8 +249,8 @@ def _generate_steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
     lines = []
     for number, step in enumerate(network.program.steps):
         lines.append(f"    /* {to_comment(step.output)} */")
-        # One straight line of calls: a reviewer reads the network from top to bottom, and no table
-        # is interpreted on the device.
+        # Plain calls in order: a reviewer reads the network from top to bottom, and the device
+        # interprets no table.
         lines.append(f"    {_generate_statement(network, weights, step)}")
         lines.append(f"    tell(instance, {number});")
         if isinstance(step, KernelCall):
@@ -261,7 +261,7 @@ def _generate_steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
     yield ""
     yield "static void tell(const model_instance *instance, int layer);"
     yield ""
-    yield "/* Compute the outputs, all among the values; 0 is success. */"
+    yield "/* Compute all values, including the outputs; returns 0 on success. */"
     yield "static int steps(const model_instance *instance, unsigned char *values)"
     yield "{"
     yield from lines

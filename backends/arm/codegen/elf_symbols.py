@@ -1,30 +1,30 @@
-"""Hiding an object file's own symbols from whoever links it.
+"""Hides symbols of an object file from its users.
 
-Linkers have a word for this in shared libraries alone; in an ELF object file a symbol is hidden by
-making it local, for which it has to stand before all that are global.
+Linkers can hide symbols only in shared libraries. In an ELF object file, a hidden symbol is a local
+one, and local symbols must come before all global ones.
 
-The `arm` extra brings no tool for that: `zig objcopy` (0.17) has no option for symbols. An
-`llvm-objcopy` would write other bytes, and a host's own `objcopy` may not read ARM objects.
+The `arm` extra has no tool for that: `zig objcopy` (0.17) has no option for symbols. `llvm-objcopy`
+would write different bytes, and a host's `objcopy` may not read ARM objects.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-# SHT_SYMTAB, SHT_RELA, SHT_REL and SHT_GROUP of the ELF specification; then the order in which a
-# section header has its numbers.
+# SHT_SYMTAB, SHT_RELA, SHT_REL and SHT_GROUP of the ELF specification, then the indices of the
+# fields of a section header.
 _SHT_SYMTAB, _SHT_RELA, _SHT_REL, _SHT_GROUP = 2, 4, 9, 17
 _SH_TYPE, _SH_OFFSET, _SH_SIZE, _SH_LINK, _SH_INFO, _SH_ENTSIZE = 1, 4, 5, 6, 7, 9
-"""A section's numbers."""
+"""Indices of a section header's fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """How a file of 32 or of 64 bits is written, little-endian.
+    """The layout of a 32-bit or 64-bit file, little-endian.
 
-    `symbol_info` and `symbol_section` are the indices of these numbers of a symbol, of which
-    the name is the first; a relocation has its own at `relocation_info_offset`, with the symbol
-    above `symbol_shift`.
+    `symbol_info` and `symbol_section` are the indices of these fields in a symbol, whose first
+    field is its name. A relocation has its info at `relocation_info_offset`, with the symbol's
+    number in the bits from `symbol_shift` on.
     """
 
     header: str
@@ -68,23 +68,23 @@ class _Object:
         )
 
     def iterate_symbols(self) -> Iterator[_Symbol]:
-        """Yield the symbols in their order."""
+        """Yield the symbols in file order."""
         table_header, form = self.section_headers[self.symbol_table_index], self.form
         names = self.section_headers[table_header[_SH_LINK]][_SH_OFFSET]
         for offset in _list_entry_offsets(table_header):
             fields = list(struct.unpack_from(form.symbol, self.content, offset))
             start = names + fields[0]
             name = self.content[start : self.content.index(0, start)].decode()
-            # Section 0 (SHN_UNDEF) is where symbols are that something else makes.
+            # Symbols in section 0 (SHN_UNDEF) are defined in another object.
             is_defined = bool(fields[form.symbol_section])
             yield _Symbol(fields, name, is_defined and bool(fields[form.symbol_info] >> 4))
 
     def update_symbol_numbers(self, new_numbers: Mapping[int, int]) -> None:
-        """Follow the symbols' new numbers where sections name them."""
+        """Update the symbol numbers in all sections that refer to symbols."""
         for section in self.section_headers:
             if section[_SH_LINK] != self.symbol_table_index:
                 continue
-            # A group is called after a symbol, whose number is its sh_info.
+            # A group is named by a symbol, whose number is in sh_info.
             if section[_SH_TYPE] == _SHT_GROUP:
                 section[_SH_INFO] = new_numbers[section[_SH_INFO]]
             if section[_SH_TYPE] in {_SHT_REL, _SHT_RELA}:
@@ -110,22 +110,22 @@ def _list_entry_offsets(section: list[int]) -> range:
 
 
 def list_global_symbols(content: bytes) -> list[str]:
-    """Return the names that an object file shows, in its order."""
+    """Return the names of the global symbols that an object file defines, in file order."""
     return [symbol.name for symbol in _Object(content).iterate_symbols() if symbol.is_global]
 
 
 def keep_global_symbols(content: bytes, names: Iterable[str]) -> bytes:
-    """Return a relocatable object that shows nothing of its own but these names.
+    """Return a relocatable object that defines only these names as global symbols.
 
-    What it needs from elsewhere stays as it is, and so does every offset in the file.
+    Undefined symbols stay, and so does every offset in the file.
     """
     object_file, kept_names = _Object(content), set(names)
     form = object_file.form
     numbered_symbols = list(enumerate(object_file.iterate_symbols()))
     for _, symbol in numbered_symbols:
         if symbol.is_global and symbol.name not in kept_names:
-            symbol.fields[form.symbol_info] &= 15  # its binding, above its type: local
-    # The section's `info` counts the local ones, which ELF wants first; all keep their order else.
+            symbol.fields[form.symbol_info] &= 15  # clear the binding, above the type: local
+    # ELF wants local symbols first; `info` of the section counts them. The order is kept otherwise.
     ordered = sorted(
         numbered_symbols,
         key=lambda numbered_symbol: numbered_symbol[1].fields[form.symbol_info] >> 4 > 0,

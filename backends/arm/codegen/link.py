@@ -1,4 +1,4 @@
-"""From sources and kernels to what a user links or runs."""
+"""Compiles and links sources and kernels into libraries and the runner program."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,9 +21,9 @@ __asm__(".section .rodata\\n"
         ".byte 0\\n"
         ".previous\\n");
 """
-"""All of a model's C, and its weights: one object, as each process of zig takes its time."""
+"""All of a model's C and its weights in one object, because each zig process costs time."""
 LINK_OPTIONS = ("-O2", "-s", "-Wl,--build-id=none", "-Wl,--gc-sections")
-"""Options for linking: no symbols, no build id, nothing unused."""
+"""Options for linking: no symbols, no build id, no unused sections."""
 
 
 def link_artifact(
@@ -37,13 +37,13 @@ def link_artifact(
 
     Args:
         sources: The model's C and weights.
-        objects: The object files of its kernels; what they show of themselves is hidden.
-        machine: What to link for.
-        name: The model's, which begins all that the libraries show.
-        progress: Told of each file.
+        objects: The object files of its kernels; their symbols are hidden.
+        machine: The target machine.
+        name: The model's name, the prefix of all exported names.
+        progress: Called for each file.
 
     Raises:
-        ZigError: They do not compile or link.
+        ZigError: The sources do not compile or link.
     """
     output_names = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
     with atomic_files.create_scratch_folder() as folder:
@@ -56,7 +56,7 @@ def link_artifact(
 
 
 def write_sources(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
-    """Write all that is compiled into a folder, and return the files that a bundle has of it.
+    """Write all sources into a folder, and return those that belong to a bundle.
 
     `unit.c` is the model with its weights, and `src/runner.c` the program.
     """
@@ -83,11 +83,11 @@ def _compile(
     exports: tuple[str, ...],
     progress: Progress,
 ) -> None:
-    """Make the libraries and the program.
+    """Build the libraries and the program.
 
-    Only compiling names the processor; linking names its family, whose C library zig then
-    builds once for all of its processors. One object serves both of the C libraries, which agree
-    on all that it takes from them.
+    Only compiling uses the processor's name. Linking uses its family, so that zig builds one C
+    library for all processors of a family. The same object is linked with both C libraries: they
+    agree on everything that it uses.
     """
     mark = zig.get_marker_path(machine.arch)
     stage = "link" if mark.exists() else "link, after building zig's C library once"
@@ -102,7 +102,7 @@ def _compile(
     (folder / joined_object).write_bytes(
         elf_symbols.keep_global_symbols((folder / joined_object).read_bytes(), exports)
     )
-    # D leaves times and owners out: equal builds have equal bytes.
+    # D omits times and owners, for reproducible bytes.
     zig.run(folder, "ar", "rcsD", f"lib{name}.a", joined_object)
     progress(stage, 1, 3)
     link_shared(folder, machine, name, exports)
@@ -113,7 +113,7 @@ def _compile(
 
 
 def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str]) -> None:
-    """Make `libNAME.so` of `NAME.o`, with no names but some; errors as for `link_artifact`."""
+    """Link `libNAME.so` from `NAME.o`, exporting only some names; errors as `link_artifact`."""
     (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")
     _link(
         folder, machine.get_zig_target("gnu"), f"lib{name}.so", f"{name}.o",
@@ -122,7 +122,7 @@ def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str
 
 
 def link_program(folder: Path, machine: Machine, name: str) -> None:
-    """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `link_artifact`."""
+    """Link `NAME-run` from `src/runner.c` and `NAME.o`; errors as for `link_artifact`."""
     _link(
         folder,
         machine.get_zig_target("musl"),
@@ -135,7 +135,7 @@ def link_program(folder: Path, machine: Machine, name: str) -> None:
 
 
 def link_loader(folder: Path, machine: Machine, name: str) -> None:
-    """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `link_artifact`."""
+    """Link a `NAME-run` that loads `libNAME.so` from its own folder; errors as above."""
     _link(
         folder,
         machine.get_zig_target("gnu"),
@@ -148,10 +148,10 @@ def link_loader(folder: Path, machine: Machine, name: str) -> None:
 
 
 def _build_runner_options(folder: Path, machine: Machine) -> tuple[str, ...]:
-    """Return the options and sources of the runner: one that checks its signature has more."""
+    """Return the options and sources of the runner, with those of the signature check if any."""
     options = (*zig.COMPILE_OPTIONS, "-I.", "-Isrc", f"-mcpu={machine.cpu}")
     library = [f"src/{unit}" for unit in runner_signature.UNITS if (folder / "src" / unit).exists()]
-    # Functions that it does not call leave with the sections that hold them.
+    # Unused functions of the library are removed with their sections.
     sections = ("-ffunction-sections", "-fdata-sections") if library else ()
     return (*options, *sections, "src/runner.c", *library)
 

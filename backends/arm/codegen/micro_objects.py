@@ -1,4 +1,4 @@
-"""From micro-kernels to object files, by zig."""
+"""Compiles micro-kernels to object files with zig."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -14,21 +14,21 @@ from tcc.backends.arm.micro.records import MicroKernel
 from tcc.compiler.support import atomic_files, stage_cache, user_folders
 
 MICRO_KERNEL_OPTIONS = (*zig.COMPILE_OPTIONS, "-fvisibility=hidden", "-ffunction-sections")
-"""Their text is of the matter: what a program does not call, the linker leaves out."""
+"""Options for micro-kernels. Each function has a section: the linker removes unused ones."""
 
 
 def read_sources() -> dict[str, str]:
-    """Return the C of all micro-kernels, by file name."""
+    """Return the C sources of all micro-kernels, by file name."""
     folder = files("tcc.backends.arm.micro") / "c"
     c_files = (file for file in folder.iterdir() if file.name.endswith((".c", ".h")))
     return {file.name: file.read_text("utf-8") for file in sorted(c_files, key=lambda f: f.name)}
 
 
 def compile_kernels(kernels: Iterable[Kernel], machine: Machine) -> dict[str, bytes]:
-    """Return the object file of each micro-kernel that kernels call, by name.
+    """Return the object files of the micro-kernels that these kernels call, by name.
 
     Raises:
-        ZigError: One does not compile.
+        ZigError: A micro-kernel does not compile.
     """
     called = {micro for kernel in kernels for micro in kernel.micro_kernels}
     micros = sorted(called, key=lambda micro: micro.name)
@@ -47,7 +47,7 @@ def compile_kernels(kernels: Iterable[Kernel], machine: Machine) -> dict[str, by
 def _compile_variants(
     folder: Path, micros: Iterable[MicroKernel], machine: Machine
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the objects of all forms of micro-kernels, and of what chooses among them."""
+    """Yield the objects of each micro-kernel per instruction set, and of the dispatcher."""
     text = ['#include "isa.h"']
     for micro in micros:
         for isa in dict.fromkeys(select_isas(micro)):
@@ -76,9 +76,9 @@ def _build_variant_name(symbol: str, isa: Isa) -> str:
 def _compile_object(
     folder: Path, file_stem: str, machine: Machine, cpu: str, *options: str
 ) -> bytes:
-    """Return a file compiled, or what was kept of it when it was compiled before.
+    """Return a compiled file, from the cache if it was compiled before.
 
-    It is asked for anew with each network, and one for all instruction sets takes zig ten seconds.
+    Every build needs these files, and compiling one for all instruction sets takes 10 s.
     """
     arguments = (*machine.get_zig_target("gnu"), f"-mcpu={cpu}", *MICRO_KERNEL_OPTIONS, *options)
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}

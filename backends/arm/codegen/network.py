@@ -1,4 +1,4 @@
-"""A network with all that its C needs to know: what it runs, where values lie, what they are."""
+"""A network with the facts that its C needs: steps, offsets of values, and kernel names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from tcc.compiler.ir.types import DType, Shape
 from tcc.compiler.ops.integer import Dequantize
 
 INSTANCE_BYTES = 640
-"""Bytes at the arena's start for the instance itself, on every machine; C checks that they do."""
+"""Bytes of the instance struct at the arena's start, on every machine; C checks the size."""
 
 COUNTS_BUFFER, COUNT_BYTES = "saturation counts", 16
-"""The buffer of what is counted, and the bytes of it for each layer: two 64-bit numbers."""
+"""The buffer of saturation counts, and its bytes per layer: two 64-bit counters."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A program, the places of its values, and the names of its kernels.
+    """A program, the offsets of its values, and the symbols of its kernels.
 
-    `is_instrumented` says that it counts how often levels are the last ones, at `COUNTS_BUFFER` in
-    the arena; `has_isa_variants` that it chooses among instruction sets when it is loaded.
+    If `is_instrumented`, it counts saturated values in the arena's `COUNTS_BUFFER`. If
+    `has_isa_variants`, it chooses an instruction set when it is loaded.
     """
 
     program: Program
@@ -33,7 +33,7 @@ class Network:
 
     @property
     def sections(self) -> frozenset[str]:
-        """What its C has that not all have: words behind MODEL_ in `#ifdef`s of `runtime/`."""
+        """Its optional sections: the names after MODEL_ in `#ifdef`s of `runtime/`."""
         flags_by_section = {"COUNTS": self.is_instrumented, "ISAS": self.has_isa_variants}
         return frozenset(
             section for section, is_included in flags_by_section.items() if is_included
@@ -41,7 +41,7 @@ class Network:
 
     @property
     def arena_size(self) -> int:
-        """Bytes that an instance needs, wherever they begin."""
+        """Bytes that an instance needs at any alignment of its memory."""
         return INSTANCE_BYTES + self.arena.nbytes + ALIGNMENT - 1
 
     def get_offset(self, value_name: str) -> int:
@@ -51,9 +51,9 @@ class Network:
 
 
 def find_quantized_outputs(program: Program) -> tuple[tuple[str, ...], DType] | None:
-    """Return the values of 8-bit integers that the outputs are the real numbers of, and their type.
+    """Return the 8-bit values from which the outputs are dequantized, and their type.
 
-    None where not every output is made of such a value, of one type.
+    None unless every output is dequantized from such a value, all of one type.
     """
     graph = program.graph
     nodes_by_name = {node.name: node for node in graph.nodes}
@@ -75,7 +75,7 @@ def find_quantized_outputs(program: Program) -> tuple[tuple[str, ...], DType] | 
 
 
 def locate_outputs(program: Program) -> tuple[tuple[Output, Shape, int], ...]:
-    """Return the outputs with their shapes and their offsets in the output, in floats."""
+    """Return the outputs with their shapes and their offsets in the output array, in floats."""
     located_outputs, offset = [], 0
     for output in program.graph.outputs:
         kind = program.graph.types[output.value]

@@ -1,10 +1,10 @@
-"""From kernels to one object file, by TVM and its LLVM.
+"""Compiles kernels to one object file with TVM and its LLVM.
 
-The functions have plain C signatures, `int kernel(float *, ...)`, and need nothing of TVM's
-runtime but the one function that runs a loop in parallel (see `runtime/pool.h`).
+The functions have plain C signatures, `int kernel(float *, ...)`. Of TVM's runtime they need only
+the function that runs a loop in parallel (see `runtime/pool.h`).
 
-Floating point is strict except that a product and a sum may be fused into one rounding:
-NaN and infinity keep their meaning everywhere.
+Floating-point arithmetic is strict, except that a product and a sum may be fused into one
+rounding. NaN and infinity keep their meaning everywhere.
 """
 
 import os
@@ -36,7 +36,7 @@ from tcc.backends.arm.machine import Machine
 from tcc.compiler.support.progress import Progress, silent
 
 LoopBuilder = Callable[[Any, str], Any]
-"""Returns the function of a kernel under a symbol, as a TVM PrimFunc."""
+"""Return a kernel's function under a symbol, as a TVM PrimFunc."""
 
 BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     DirectConv: conv.build,
@@ -58,17 +58,17 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroWinograd: micro_float.build_winograd,
     MicroQuantizedWinograd: micro_float.build_quantized_winograd,
 }
-"""Every kernel; kernels themselves know nothing of TVM."""
+"""The loop builder of every kernel type; kernels themselves do not depend on TVM."""
 
 
 def build_function(kernel: Kernel, symbol: str) -> Any:
     """Return a kernel's function under a symbol, as a TVM PrimFunc."""
-    # By the exact type: a kernel that is not in the table is an error here, not something near it.
+    # Look up the exact type: an unknown kernel must fail, not match a base class.
     return BUILDERS[type(kernel)](kernel, symbol)
 
 
 class CodegenError(Exception):
-    """TVM cannot build a kernel: a fault of ours. `symbol` names the kernel."""
+    """TVM cannot build a kernel: a defect of tcc. `symbol` is the kernel's name."""
 
     def __init__(self, symbol: str, error: Exception) -> None:
         super().__init__(f"{symbol}: {error}")
@@ -81,7 +81,7 @@ def compile_kernels(
     """Return the object file with a function for each symbol.
 
     Raises:
-        CodegenError: TVM cannot build one of them.
+        CodegenError: TVM cannot build a kernel.
     """
     target = tvm.target.Target({"kind": "llvm", **machine.llvm})
     lowered = {}
@@ -89,20 +89,20 @@ def compile_kernels(
         progress("write kernels", index, len(kernels))
         try:
             lowered[symbol] = _lower_kernel(symbol, kernel, target)
-        except Exception as error:  # whatever TVM raises
+        except Exception as error:  # TVM raises many types
             raise CodegenError(symbol, error) from error
     progress("write kernels", len(kernels), len(kernels))
     progress("compile kernels", 0, 1)
     try:
         object_bytes = _compile_object(lowered, target)
-    except Exception as error:  # whatever LLVM raises
+    except Exception as error:  # LLVM raises many types
         raise CodegenError(_find_failing_symbol(lowered, target), error) from error
     progress("compile kernels", 1, 1)
     return object_bytes
 
 
 def _lower_kernel(symbol: str, kernel: Kernel, target: Any) -> Any:
-    """Return a kernel's function, ready for LLVM."""
+    """Return a kernel's function, lowered for LLVM."""
     module = IRModule({symbol: build_function(kernel, symbol)})
     module = tvm.transform.Sequential(
         [
@@ -118,7 +118,7 @@ def _lower_kernel(symbol: str, kernel: Kernel, target: Any) -> Any:
 
 
 def _replace_buffers(function: Any) -> Any:
-    """Return a function with pointers in place of buffers, that returns 0."""
+    """Return a function that takes pointers instead of buffers, and returns 0."""
     body = function.body
     for key, device_number in (("device_type", 1), ("device_id", 0)):
         body = tirx.AttrStmt(
@@ -139,14 +139,14 @@ def _replace_buffers(function: Any) -> Any:
 
 def _compile_object(functions: Mapping[str, Any], target: Any) -> bytes:
     library = tvm.get_global_func("target.build.llvm")(IRModule(dict(functions)), target)
-    # LLVM writes to a name alone, and ends the process where the disk is full: here it is memory.
+    # LLVM writes only to a path, and aborts if the disk is full: use a file in memory.
     with open(os.memfd_create("kernels"), "rb") as file:
         library.write_to_file(f"/proc/self/fd/{file.fileno()}", "o")
         return file.read()
 
 
 def _find_failing_symbol(functions: Mapping[str, Any], target: Any) -> str:
-    """Return the first function that cannot be compiled by itself; the first of all if each can."""
+    """Return the first function that does not compile alone; if all do, the first function."""
     for symbol, function in functions.items():
         try:
             _compile_object({symbol: function}, target)

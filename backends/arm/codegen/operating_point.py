@@ -1,11 +1,11 @@
-"""What was fitted, in the bytes of a library: records of float64 behind a mark that is its alone.
+"""Operating points in the bytes of a library: float64 records after a unique mark.
 
-After their number there is one for each output: a checksum of its name, the room for thresholds,
-temperature, positive class, count of thresholds, thresholds. `runtime/decision.h` reads them. So
-whatever is linked with the library or loads it, in whichever way, reads outputs as `tcc` does.
+First comes the number of records, then one record per output: checksum of the output's name,
+capacity for thresholds, temperature, positive class, number of thresholds, thresholds.
+`runtime/decision.h` reads them. Every program that uses the library therefore decides as `tcc`.
 
-Bundles of versions before have no such records. Their programs read a file of text, and their
-libraries know of nothing fitted.
+Bundles of older versions have no such records: their programs read a text file, and their
+libraries have no operating points.
 """
 
 import re
@@ -25,20 +25,20 @@ MAX_HEADER = 1 << 20
 MAX_BINARY = 1 << 31
 _CREATE = re.compile(r"^#define (\w+)_create (\w+)$", re.MULTILINE)
 _RECORD_HEADER_NUMBERS = 5
-"""Numbers of a record before its thresholds."""
+"""Number of values in a record before its thresholds."""
 
 
 def build_mark(create: str) -> str:
     """Return the 32 characters before a library's records.
 
     Args:
-        create: The name of its function that creates instances, which ends with its digest.
+        create: The symbol of its function that creates instances, which ends with its digest.
     """
     return f"tcc operating point {create[-12:]}"
 
 
 def build_unfitted_records(program: Program) -> tuple[float, ...]:
-    """Return the records of a network of which nothing is fitted."""
+    """Return the records of a network without fitted values."""
     numbers = [float(len(program.graph.outputs))]
     for output, shape, _ in locate_outputs(program):
         threshold_count = _count_thresholds(output, shape)
@@ -51,7 +51,7 @@ def build_unfitted_records(program: Program) -> tuple[float, ...]:
 
 
 def _count_thresholds(output: Output, shape: tuple[int, ...]) -> int:
-    """Return how many thresholds an output may have."""
+    """Return the largest number of thresholds of an output."""
     if len(shape) > 1 or output.meaning == "regression":
         return 0
     return shape[0] if output.meaning == "decisions" else 1
@@ -62,15 +62,14 @@ def _compute_checksum(name: str) -> int:
 
 
 def encode_files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
-    """Return the files of an artifact that change with what is fitted, by name.
+    """Return the files of an artifact that contain operating points, by name, with new ones.
 
     Args:
         folder: The artifact.
-        points: How its outputs are read.
+        points: The operating points of its outputs.
 
     Raises:
-        UserError: The header in `folder` does not name the network, or a library is damaged
-            (E0652).
+        UserError: No header in `folder` declares the network, or a library is damaged (E0652).
     """
     name, create = read_network(folder)
     needle = build_mark(create).encode()
@@ -85,7 +84,7 @@ def encode_files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str,
 
 
 def has_library_records(folder: Path) -> bool:
-    """Return whether the library of an artifact has records, or only its program reads a file."""
+    """Whether the library of an artifact has records; older programs read a text file."""
     _, create = read_network(folder)
     return any(
         build_mark(create).encode() in _read_content(path) for path in sorted(folder.glob("*.a"))
@@ -96,7 +95,7 @@ def read_network(folder: Path) -> tuple[str, str]:
     """Return the network's name in C, and its function that creates instances.
 
     Raises:
-        UserError: No header in `folder` names the network (E0652).
+        UserError: No header in `folder` declares the network (E0652).
     """
     for header in sorted(folder.glob("*.h")):
         with regular_files.open_file(header) as stream:
@@ -104,7 +103,7 @@ def read_network(folder: Path) -> tuple[str, str]:
         if match := _CREATE.search(text):
             name, create = match.groups()
             return name, create
-    message, help = "no header here names the network", "build the bundle again"
+    message, help = "no C header in this folder declares the network", "build the bundle again"
     raise fail("E0652", message, make_file_span(str(folder)), help=help)
 
 
@@ -122,7 +121,7 @@ def _read_content(path: Path) -> bytes:
 def _write_records(
     content: bytes, needle: bytes, points: Sequence[OperatingPoint], path: Path
 ) -> bytes:
-    """Return the bytes of a library or program with other records."""
+    """Return the bytes of a library or program with new records."""
     if content.count(needle) != 1:
         raise _refuse(path)
     changed, at = bytearray(content), content.index(needle) + len(needle)
@@ -145,7 +144,7 @@ def _write_records(
 def _build_record(
     point: OperatingPoint | None, threshold_count: int, path: Path
 ) -> tuple[float, ...]:
-    """Return what follows name and room: zeros where nothing is fitted."""
+    """Return a record's values after name and capacity: zeros if nothing is fitted."""
     if point is None:
         return (0.0,) * (3 + threshold_count)
     if len(point.thresholds) > threshold_count or threshold_count < 0:
@@ -156,12 +155,12 @@ def _build_record(
 
 
 def _refuse(path: Path) -> UserError:
-    message = "the records of what is fitted are damaged"
+    message = "the operating point records in this file are damaged"
     return fail("E0652", message, make_file_span(str(path)), help="build the bundle again")
 
 
 def _write_text(network: str, points: Sequence[OperatingPoint]) -> bytes:
-    """Return the file that programs of older versions read; its last line is a checksum."""
+    """Return the text file for programs of older versions; its last line is a checksum."""
     body = "".join(_list_lines(network, points)).encode()
     return body + f"seal {zlib.crc32(body):08x}\n".encode()
 

@@ -1,8 +1,8 @@
-"""The signature that a runner program checks when it starts: its key, and what is signed.
+"""The signature that a runner program checks when it starts: its key, and the signed message.
 
-Monocypher 4.0.3 (https://monocypher.org, BSD-2-Clause or CC0) verifies: `runtime/monocypher` holds
-two of its files, as in the release `pymonocypher` 4.0.3.4 on PyPI, and its licence. The hash of
-Ed25519, which these lack, is in `runtime/ed25519.h`.
+Monocypher 4.0.3 (https://monocypher.org, BSD-2-Clause or CC0) verifies it. `runtime/monocypher`
+has two of its files, from the release `pymonocypher` 4.0.3.4 on PyPI, and its licence. These lack
+the hash of Ed25519, which is in `runtime/ed25519.h`.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 
 LIBRARY, LIBRARY_VERSION = "monocypher", "4.0.3"
 UNITS = ("monocypher.c",)
-"""C files of the library, which are compiled into a program that checks."""
+"""C files of the library, compiled into a program with the check."""
 LIBRARY_FILES = (*UNITS, "monocypher.h")
 CHECK_HEADER, HASH_HEADER = "signature.h", "ed25519.h"
-"""The C of the check, which defines `check_signature`, and of what it verifies with."""
+"""The C of the check, which defines `check_signature`, and of its hash."""
 
 
 def render_sources(name: str, public_key: bytes) -> dict[str, str]:
-    """Return the files that a program with the check has beside other programs', by path.
+    """Return the additional files of a program with the signature check, by path.
 
     Args:
-        name: The model's.
-        public_key: The 32 bytes of the key whose signature it asks for.
+        name: The model's name.
+        public_key: The 32 bytes of the public key.
     """
     folder = files("tcc.backends.arm") / "runtime"
     library = folder / LIBRARY
@@ -42,7 +42,7 @@ def render_sources(name: str, public_key: bytes) -> dict[str, str]:
 
 
 def find(folder: Path) -> RunnerSignature | None:
-    """Return what the program in a folder asks for; None where it asks for nothing.
+    """Return the signature that the program in a folder needs; None if it needs none.
 
     Raises:
         UserError: The artifact is damaged (E0652).
@@ -62,7 +62,7 @@ def find(folder: Path) -> RunnerSignature | None:
 
 
 def _describe_file(folder: Path, name: str) -> str:
-    """Return the line of a file: name, size and SHA-512."""
+    """Return a file's line of the message: name, size and SHA-512."""
     with regular_files.open_file(folder / name) as file:
         content = file.read()
     return f"{name} {len(content)} {hashlib.sha512(content).hexdigest()}"
@@ -72,7 +72,7 @@ def _write_header(public_key: bytes) -> str:
     rows = (public_key[at : at + 8] for at in range(0, ed25519_pem.KEY_BYTES, 8))
     hex_rows = "".join(f"    {', '.join(f'0x{byte:02x}' for byte in row)},\n" for row in rows)
     return (
-        "/* The Ed25519 public key whose signature the program asks for. */\n"
+        "/* The Ed25519 public key that the program checks its signature with. */\n"
         f"static const unsigned char signer[{ed25519_pem.KEY_BYTES}] = {{\n{hex_rows}}};\n"
     )
 

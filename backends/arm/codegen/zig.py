@@ -1,4 +1,4 @@
-"""Zig from PyPI as C compiler, assembler, archiver and linker, for any processor."""
+"""Zig from PyPI as C compiler, assembler, archiver and linker for all processors."""
 
 import errno
 import os
@@ -15,26 +15,27 @@ COMPILE_OPTIONS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
     "-Wall", "-Wextra",
 )  # fmt: skip
-"""Options for C and assembly; in C no product and sum may be fused into one rounding."""
+"""Options for C and assembly. C code must not fuse a product and a sum into one rounding."""
 TIMEOUT_SECONDS = 1800
-"""Seconds that one call may take; the first builds C libraries into the cache."""
+"""Time limit of one call in seconds; the first call builds C libraries into the cache."""
 
 
 class ZigError(Exception):
-    """Zig failed on sources of ours: a fault of ours, or of the disk."""
+    """Zig failed on generated sources: a defect of tcc, or a full disk."""
 
 
 def get_cache_folder() -> Path:
-    """Return the folder where zig keeps its C libraries between builds.
+    """Return the folder where zig caches its C libraries.
 
     Raises:
-        OSError: There is no home, and in the place for temporary files it is somebody else's.
+        OSError: There is no home folder, and the folder for temporary files belongs to another
+            user.
     """
     return user_folders.prepare_cache_folder("zig")
 
 
 def get_marker_path(arch: str) -> Path:
-    """Return the file that says that zig has built its C libraries for an architecture."""
+    """Return the file whose existence means that zig has built an architecture's C libraries."""
     return get_cache_folder() / f"{arch}-{version('ziglang')}.built"
 
 
@@ -43,7 +44,7 @@ def run(folder: Path, command: str, *options: str) -> None:
 
     Raises:
         MissingTool: Zig is not installed.
-        ZigError: It fails.
+        ZigError: Zig fails or times out.
         OSError: The disk is full.
     """
     if external_tools.installed_version("ziglang") is None:
@@ -51,7 +52,7 @@ def run(folder: Path, command: str, *options: str) -> None:
     environment = {
         **os.environ,
         "ZIG_GLOBAL_CACHE_DIR": str(get_cache_folder()),
-        # What zig leaves, also where it was ended, goes with the folder.
+        # Removed with the folder, also after zig was killed.
         "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
         "SOURCE_DATE_EPOCH": "0",
         "TMPDIR": str(folder),

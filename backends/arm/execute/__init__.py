@@ -1,1 +1,1 @@
-"""Running what was built, here or under an emulator."""
+"""Runs artifacts, natively or in an emulator."""

@@ -1,4 +1,4 @@
-"""What a program computes between its layers, as its runner writes it: planar, by layer."""
+"""Reads the layer outputs that the runner program writes: planar, by layer."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ from tcc.compiler.support import atomic_files, regular_files
 
 QUANTIZED_TYPES, FLOAT_TYPES = frozenset({"uint8", "int8"}), frozenset({"float32"})
 MAX_LAYER_BYTES = 1 << 32
-"""Most bytes of the layers of one run that are read."""
+"""Largest number of bytes of one run's layers."""
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerDescription:
-    """A layer as the program describes it; a `copy` is only part of a value that others join."""
+    """A layer in the program's description; a `copy` writes only a part of a joined value."""
 
     name: str
     dtype: str
@@ -42,7 +42,7 @@ def trace_layers(
     """Yield the values of some types that the program in `folder` computes, flat, by name.
 
     Raises:
-        UserError: The program fails, or writes something else than it describes (E0652).
+        UserError: The program fails, or its output does not match its description (E0652).
     """
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
     with atomic_files.create_scratch_folder() as temporary:
@@ -53,7 +53,7 @@ def trace_layers(
         input_path, layers_path = temporary / "input.bin", temporary / "layers"
         for tensor in tensors:
             input_path.write_bytes(np.ascontiguousarray(tensor, kind).tobytes())
-            # What an earlier run wrote must not pass for this one's.
+            # Remove an earlier run's file, so that it is not read as this run's.
             layers_path.unlink(missing_ok=True)
             options = ("--quiet", "--layers", str(layers_path), "--tensor", str(input_path))
             process.execute(*options, inputs=1, max_bytes=size)
@@ -77,7 +77,7 @@ def _read_descriptions(process: RunnerProcess) -> Sequence[LayerDescription]:
             for record in records
         ]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise process.create_error("the program does not say what its layers are") from None
+        raise process.create_error("`--describe` of the program lists no valid layers") from None
     if (
         any(layer.size < 0 for layer in layers)
         or sum(layer.size for layer in layers) > MAX_LAYER_BYTES
@@ -95,7 +95,10 @@ def _read_layers(
     except OSError:
         raise process.create_error("the program did not write its layers") from None
     if len(content) != size:
-        raise process.create_error("the program wrote layers of another size")
+        raise process.create_error(
+            "the size of the program's layer file is wrong",
+            f"{len(content):,} bytes instead of {size:,}" if len(content) < size else "",
+        )
     arrays_by_name: dict[str, Array] = {}
     at = 0
     for layer in layers:

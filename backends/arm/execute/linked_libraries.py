@@ -1,11 +1,11 @@
-"""Programs linked with an artifact's libraries, to see that they are what its own program is.
+"""Links programs with an artifact's libraries, to check that these match its own program.
 
-Linking is reproducible. So a program that is linked with `libNAME.a` is `NAME-run` byte for byte,
-and the object in `libNAME.a` gives `libNAME.so`. Where it does not, the program itself is run.
+Linking is reproducible: a program linked with `libNAME.a` is `NAME-run` byte for byte, and the
+object in `libNAME.a` links to `libNAME.so`. If the bytes differ, the linked program is run instead.
 
-A library that is not signed yet runs in a program without the check of its signature. It is linked
-in a scratch folder from the artifact's own object and sources, and leaves with that folder: no
-program that a bundle holds can skip its check.
+The library of an unsigned program runs in a program without the signature check. That program is
+linked in a scratch folder from the artifact's object and sources, and deleted with the folder: no
+program in a bundle can skip its check.
 """
 
 import shutil
@@ -27,7 +27,7 @@ RUNNER = Path("src/runner.c")
 def link_all(
     machine: Machine, folder: Path, scratch: Path, *, same_tools: bool
 ) -> Iterator[LinkedLibrary]:
-    """Yield what linking with each library shows; arguments as for `LibraryLinker`."""
+    """Yield the result of linking with each library; arguments as for `LibraryLinker`."""
     name = _find_name(folder)
     archive, static_folder = f"lib{name}.a", scratch / "static"
     exports: tuple[str, ...] = ()
@@ -43,12 +43,12 @@ def link_all(
     elif exports:
         yield _compare_shared(machine, folder, static_folder, exports, same_tools=same_tools)
     else:
-        reason = f"it is compared with {archive}, which is broken"
+        reason = f"it is checked against {archive}, which is broken"
         yield LinkedLibrary(f"lib{name}.so", unverified=reason)
 
 
 def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
-    """Return a program that loads the shared library."""
+    """Link a program that loads the shared library."""
     shared = f"lib{name}.so"
     try:
         _copy_sources(folder, workspace, name, shared)
@@ -67,38 +67,38 @@ def _compare_shared(
     *,
     same_tools: bool,
 ) -> LinkedLibrary:
-    """Return whether the shared library is the archive's object: nothing here can load it."""
+    """Compare the shared library with the archive's object, because it cannot be loaded here."""
     name = _find_name(folder)
     shared, archive = f"lib{name}.so", f"lib{name}.a"
     link.link_shared(static_folder, machine, name, exports)
     if not (folder / shared).exists():
-        return LinkedLibrary(shared, problem="it is not in the artifact")
+        return LinkedLibrary(shared, problem="it is missing from the artifact")
     if _read_bytes(static_folder / shared) == _read_bytes(folder / shared):
-        return LinkedLibrary(shared, same_bytes=f"it is what the object in {archive} links to")
+        return LinkedLibrary(shared, same_bytes=f"it equals what the object in {archive} links to")
     if same_tools:
-        return LinkedLibrary(shared, problem=f"the object in {archive} links to other bytes")
-    reason = f"ziglang {version('ziglang')} links it to other bytes, and nothing here loads it"
+        return LinkedLibrary(shared, problem=f"the object in {archive} links to different bytes")
+    reason = f"ziglang {version('ziglang')} links different bytes, and it cannot be loaded here"
     return LinkedLibrary(shared, unverified=reason)
 
 
 class _NoObjectError(Exception):
-    """A file of the artifact is missing, or an archive holds no object file of tcc."""
+    """A file of the artifact is missing, or an archive contains no object file of tcc."""
 
 
 def _extract_object(workspace: Path, name: str) -> tuple[str, ...]:
-    """Take the object out of the archive; return the names that it shows."""
+    """Extract the object from the archive; return its global symbols."""
     zig.run(workspace, "ar", "x", f"lib{name}.a")
     try:
         return tuple(elf_symbols.list_global_symbols(_read_bytes(workspace / f"{name}.o")))
     except (OSError, struct.error, LookupError, ValueError, StopIteration) as error:
-        raise _NoObjectError(f"it holds no object file {name}.o") from error
+        raise _NoObjectError(f"the archive has no valid object file {name}.o") from error
 
 
 def link_unsigned(machine: Machine, folder: Path, workspace: Path) -> Path:
-    """Return a program that checks no signature, linked with the archive of an artifact.
+    """Link a program without the signature check with an artifact's archive; return its path.
 
     Raises:
-        UserError: It does not link (E0652).
+        UserError: The program does not link (E0652).
     """
     name = _find_name(folder)
     archive = f"lib{name}.a"
@@ -107,25 +107,25 @@ def link_unsigned(machine: Machine, folder: Path, workspace: Path) -> Path:
         _extract_object(workspace, name)
         return _link_without_check(machine, workspace, name)
     except (ZigError, _NoObjectError) as error:
-        message = f"no program links with {archive}"
+        message = f"cannot link a program with {archive}"
         raise fail(
             "E0652", message, make_file_span(str(folder)), label=_find_error(error)
         ) from error
 
 
 def _compare_static(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
-    """Return whether a program linked with the archive is the artifact's own."""
+    """Compare a program linked with the archive with the artifact's own program."""
     library, program = f"lib{name}.a", f"{name}{PROGRAM_SUFFIX}"
     if _read_bytes(workspace / program) == _read_bytes(folder / program):
-        return LinkedLibrary(library, same_bytes=f"a program linked with it is {program}")
+        return LinkedLibrary(library, same_bytes=f"a program linked with it equals {program}")
     if runner_signature.find(folder):
-        # The signature is of the artifact's own program: none holds for this one.
+        # The signature is only valid for the artifact's own program.
         _link_without_check(machine, workspace, name)
     return LinkedLibrary(library, program=workspace)
 
 
 def _copy_sources(folder: Path, workspace: Path, name: str, library: str) -> None:
-    """Lay out what a program is built from."""
+    """Copy the files that a program is built from."""
     (workspace / "src").mkdir(parents=True)
     try:
         sources = {path.relative_to(folder) for path in (folder / "src").iterdir()}
@@ -133,11 +133,11 @@ def _copy_sources(folder: Path, workspace: Path, name: str, library: str) -> Non
             shutil.copyfile(folder / path, workspace / path)
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).relative_to(folder)
-        raise _NoObjectError(f"{missing} is not in the artifact") from error
+        raise _NoObjectError(f"{missing} is missing from the artifact") from error
 
 
 def _find_name(folder: Path) -> str:
-    """Return what the artifact's files are called after."""
+    """Return the name of an artifact's model, from the name of its program."""
     (program,) = folder.glob(f"*{PROGRAM_SUFFIX}")
     return program.name.removesuffix(PROGRAM_SUFFIX)
 
@@ -153,11 +153,11 @@ def _find_error(error: Exception) -> str:
 
 
 NO_CHECK = "static void check_signature(void) {}\n"
-"""What stands in place of the check."""
+"""The replacement of the signature check."""
 
 
 def remove_check(workspace: Path) -> None:
-    """Replace the check in a workspace's sources, where they have one."""
+    """Replace the signature check in a workspace's sources, if they have one."""
     header = workspace / "src" / runner_signature.CHECK_HEADER
     if header.exists():
         header.write_text(NO_CHECK, "utf-8")
@@ -166,10 +166,10 @@ def remove_check(workspace: Path) -> None:
 
 
 def _link_without_check(machine: Machine, workspace: Path, name: str) -> Path:
-    """Link `NAME.o` in a workspace with a runner that checks nothing; return the program.
+    """Link `NAME.o` in a workspace with a runner without the check; return the program.
 
     Raises:
-        ZigError: It does not link.
+        ZigError: The program does not link.
     """
     remove_check(workspace)
     link.link_program(workspace, machine, name)

@@ -1,7 +1,7 @@
-"""The constants in an artifact's libraries and program beside those that the network gives.
+"""Compares the constants in an artifact's libraries and program with those of the network.
 
-They lie there end to end, as `c_source.WeightsBlob` puts them, in the order in which kernels read
-them. Their place in a file is where most of them are found.
+The constants are in one block, in the order in which kernels read them (`c_source.WeightsBlob`).
+The block is located in a file by the position of most of its constants.
 """
 
 from collections import Counter
@@ -24,12 +24,12 @@ from tcc.compiler.support import regular_files
 
 Array = NDArray[Any]
 MIN_DISTINCT_BYTES = 8
-"""Different bytes that a tensor has at least if it is to be searched for in a file."""
+"""Least number of distinct bytes of a tensor that is searched for in a file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedConstant:
-    """A constant: the layer that first reads it, its name, and where it lies among all."""
+    """A constant, with its first layer, its name, and its offset in the block."""
 
     layer: str
     name: str
@@ -38,12 +38,12 @@ class PlacedConstant:
 
 
 def check(machine: Machine, folder: Path, model: Model) -> Iterator[ConstantCheck]:
-    """Yield how the constants in each library and in the program compare with a model's.
+    """Yield the comparison of the constants in each library and in the program with a model's.
 
     Args:
-        machine: What the artifact is built for.
-        folder: Where its files are.
-        model: What it was built from.
+        machine: The machine of the artifact.
+        folder: The artifact's folder.
+        model: The model that it was built from.
     """
     constants, blob = place_constants(machine, model)
     file_names = sorted(path.name for path in folder.iterdir())
@@ -54,7 +54,7 @@ def check(machine: Machine, folder: Path, model: Model) -> Iterator[ConstantChec
 
 
 def place_constants(machine: Machine, model: Model) -> tuple[list[PlacedConstant], bytes]:
-    """Return a model's constants as code generation places them, and all their bytes."""
+    """Return a model's constants at the offsets of code generation, and the whole block."""
     model = drop_train_only(model)
     steps, blob = build_program(model.graph, model.weights, machine).steps, WeightsBlob()
     params = {node.name: node.params for node in model.graph.nodes}
@@ -70,14 +70,14 @@ def place_constants(machine: Machine, model: Model) -> tuple[list[PlacedConstant
             for index, tensor in enumerate(tensors):
                 size = len(blob.content)
                 offset = blob.add(tensor)
-                if len(blob.content) > size:  # each different tensor is there once
+                if len(blob.content) > size:  # equal tensors are stored once
                     name = _find_param(tensor, params_of_layer) or f"constant {index} of its kernel"
                     constants.append(PlacedConstant(step.output, name, tensor, offset))
     return constants, bytes(blob.content)
 
 
 def _find_param(kernel_tensor: Array, params: Mapping[str, Array]) -> str:
-    """Return the parameter whose values a kernel reads, in an order of its own."""
+    """Return the parameter with the same values as a kernel's tensor, in any order."""
     sorted_elements = np.sort(kernel_tensor[kernel_tensor != 0], axis=None)
     for name, tensor in params.items():
         if np.array_equal(sorted_elements, np.sort(tensor[tensor != 0], axis=None)):
@@ -93,7 +93,7 @@ def _compare(
     if start < 0:
         start = _locate(content, constants)
     if start < 0 or start + len(blob) > len(content):
-        return ConstantCheck(file, problem="it does not hold the network's constants")
+        return ConstantCheck(file, problem="it does not contain the network's constants")
     for constant in constants:
         actual = np.frombuffer(
             content, constant.tensor.dtype, constant.tensor.size, start + constant.offset
@@ -101,16 +101,16 @@ def _compare(
         comparison.compare(
             constant.layer, constant.name, constant.tensor, actual.reshape(constant.tensor.shape)
         )
-    # Machine code is compiled again by no check: goldens and layers are what it is judged by.
+    # Machine code is not compiled again: goldens and layer outputs check it.
     return comparison.finish(b"", b"", same_tools=False)
 
 
 def _locate(content: bytes, constants: list[PlacedConstant]) -> int:
-    """Return where the constants begin in a file, by those of them that it has; or -1."""
+    """Return the start of the block in a file, by the constants that the file contains; or -1."""
     starts: Counter[int] = Counter()
     for constant in constants:
         tensor_bytes = constant.tensor.tobytes()
-        # Halves: a tensor of which one value differs has another half that does not.
+        # Halves: if one value of a tensor differs, its other half is still equal.
         for shift, part in (
             (0, tensor_bytes[: len(tensor_bytes) // 2]),
             (len(tensor_bytes) // 2, tensor_bytes[len(tensor_bytes) // 2 :]),

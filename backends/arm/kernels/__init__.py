@@ -1,1 +1,1 @@
-"""Kernels: what each computes, as plain values that need no TVM; their loops are in `loops`."""
+"""Kernels as plain data, independent of TVM: what each computes. Their loops are in `loops`."""

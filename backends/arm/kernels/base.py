@@ -1,4 +1,4 @@
-"""What a kernel is to everything around it."""
+"""The base class of kernels, and calls of kernels with their arguments."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -15,12 +15,12 @@ Shape3 = tuple[int, int, int]
 
 
 SIZES = {"float32": 4, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
-"""Bytes of each type of number that kernels work on."""
+"""Bytes per element of each type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Memory for numbers of one type."""
+    """Memory for elements of one type."""
 
     elements: int
     dtype: str = "float32"
@@ -32,23 +32,23 @@ class Space:
 
 
 def get_space(kind: TensorType) -> Space:
-    """Return the memory that a value takes."""
+    """Return the memory of a value."""
     return Space(kind.elements, kind.dtype.value)
 
 
 class Kernel:
-    """One C function, described completely: equal kernels are the same function.
+    """One C function, fully described: equal kernels are the same function.
 
-    Its arguments are pointers: to what it reads, then to its constants, then to scratch
-    memory, then to what it writes. None of them overlap what it writes.
+    Its arguments are pointers: inputs, constants, scratch memory, then the output. No argument
+    overlaps the output.
     """
 
     name: ClassVar[str]
-    """Stands in the function's name."""
+    """Part of the function's name."""
 
     @property
     def micro_kernels(self) -> tuple[MicroKernel, ...]:
-        """What it calls."""
+        """The micro-kernels that it calls."""
         return ()
 
 
@@ -61,14 +61,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelWeights:
-    """An argument: weights, in the order in which the kernel reads them."""
+    """An argument: weights in the kernel's order."""
 
     tensor: "np.ndarray"
 
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """An argument: memory that the kernel alone uses."""
+    """An argument: scratch memory."""
 
     space: Space
 
@@ -78,7 +78,7 @@ KernelArgument = Value | KernelWeights | Scratch
 
 @dataclass(frozen=True, slots=True)
 class KernelCall:
-    """One use of a kernel: its arguments but the last, and the value that it writes."""
+    """One call of a kernel: its arguments without the output, and the name of the output."""
 
     kernel: Kernel
     arguments: tuple[KernelArgument, ...]
@@ -86,14 +86,14 @@ class KernelCall:
 
 
 LANES = 4
-"""Floats in a vector."""
+"""Number of floats in a vector."""
 
 
 def choose_tile_width(extent: int, max_width: int, lanes: int = LANES) -> tuple[int, int]:
-    """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
+    """Return the width of tiles that cover `extent`, and their lanes, at most `lanes`."""
     if extent < LANES:
         return 1, 1
-    # A map narrower than a vector takes half vectors.
+    # For a map narrower than a vector, use half vectors.
     while lanes > extent:
         lanes //= 2
     return max(lanes, min(max_width, extent) // lanes * lanes), lanes

@@ -1,4 +1,4 @@
-"""Convolution and the linear layer: one direct kernel for all their attributes."""
+"""Convolution and linear layer: one direct kernel with all their attributes."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.generic]
 
 CHANNEL_BLOCK = 16
-"""Output channels of a block when vectors run along these: four vectors for each of at most three
-pixels, so that the sums take twelve of sixteen registers."""
+"""Output channels per block if vectors run along channels: four vectors for each of up to three
+pixels, so the sums need twelve of sixteen registers."""
 PARALLEL = 1 << 15
-"""Multiply-accumulates from which a loop is worth several threads: some 55 us of a Cortex-A7 at
-1 GHz, at the 1.7 cycles that each takes by the model: of the order of what waking threads takes."""
+"""Multiply-accumulates above which a loop runs on several threads: about 55 us on a Cortex-A7 at
+1 GHz, at 1.7 cycles each by the cycle model. Waking threads costs about as much."""
 MAX_PANEL = 1 << 15
-"""Most numbers that a thread gathers on its stack, 128 KiB of floats; see `POOL_STACK` in
-`runtime/pool.h`."""
+"""Largest number of elements that a thread gathers on its stack, 128 KiB of floats; see
+`POOL_STACK` in `runtime/pool.h`."""
 MAX_GATHERED = 1 << 23
-"""Most numbers that are gathered for a whole map, 32 MiB of floats, all of it in the arena."""
+"""Largest number of elements gathered for a map, 32 MiB of floats in the arena."""
 
 
 class GatherMode(Enum):
-    """Which pixels' taps are laid one after another before they are summed.
+    """The pixels whose taps are copied to consecutive memory before they are summed.
 
-    One loop over all taps then suffices. Loops in each other cost registers: gathered, a 7x7
-    convolution of stride 2 took 72 M instructions where nested loops took 157 M. It also lays what
-    a tile reads side by side, where rows of a map may fall on few sets of the cache.
+    Gathering leaves one loop over all taps. Nested loops need more registers: a 7x7 convolution
+    with stride 2 took 157 M instructions, gathered 72 M. It also makes a tile's data consecutive;
+    the rows of a map may map to few sets of the cache.
     """
 
-    NONE = "none"  # there is one loop anyway, or nothing else fits
-    TILE = "tile"  # those of one tile, for all output channels
-    MAP = "map"  # all, where weights outweigh the map
+    NONE = "none"  # a single loop is enough, or the other modes need too much memory
+    TILE = "tile"  # the pixels of one tile, for all output channels
+    MAP = "map"  # all pixels, if the weights are larger than the map
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How output channels are cut into blocks of `width`: `count` full ones, then `remainder`."""
+    """Output channels in blocks of `width`: `count` full blocks, then `remainder` channels."""
 
     width: int
     count: int
@@ -54,7 +54,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class ConvNumbers:
-    """The types of numbers in a convolution, and how many of them vectors along pixels hold."""
+    """Element types of a convolution, and the number of lanes of its pixel vectors."""
 
     source: str = "float32"
     weight: str = "float32"
@@ -67,7 +67,7 @@ FLOATS = ConvNumbers()
 
 
 def get_integer_numbers(source: str) -> ConvNumbers:
-    """Return the arithmetic on 8-bit levels: 16 bits hold both kinds of them when gathered."""
+    """Return the types for 8-bit quantized values; gathered values have 16 bits."""
     return ConvNumbers(source, "int8", "int16", "int32", 2 * LANES)
 
 
@@ -75,10 +75,9 @@ def get_integer_numbers(source: str) -> ConvNumbers:
 class DirectConv(Kernel):
     """A convolution as a sum over taps, in register tiles of channels and pixels.
 
-    `is_flat`: the output's rows count as one; see `flatten`.
-    Weights come block by block, each (taps, block); see `pack_weights`. Arguments: map,
-    weights, bias, the epilogue's operands, a band of the map (where threads share it) and gathered
-    taps (if any), result.
+    With `is_flat`, the output's rows are one row; see `flatten`. Weights are stored in blocks,
+    each (taps, block); see `pack_weights`. Arguments: map, weights, bias, the epilogue's operands,
+    a band of the map (if threads share it) and gathered taps (if any), result.
     """
 
     name: ClassVar[str] = "conv"
@@ -92,18 +91,18 @@ class DirectConv(Kernel):
 
     @property
     def plane(self) -> Pair:
-        """Height and width of the output as the loops see it."""
+        """Height and width of the output in the loops."""
         height, width = self.window.out
         return (1, height * width) if self.is_flat else (height, width)
 
     @property
     def output_shape(self) -> Shape3:
-        """The shape of the output as the loops see it."""
+        """The shape of the output in the loops."""
         return (self.filters, *self.plane)
 
     @property
     def band(self) -> Band | None:
-        """The rows that are copied with their border, if that is needed."""
+        """The rows that are copied with their border; None if no copy is needed."""
         channels, kind = self.window.source[0], self.numbers.source
         parts = MIN_SHARED_BANDS if self.macs >= PARALLEL else 1
         match self.gather_mode:
@@ -122,36 +121,36 @@ class DirectConv(Kernel):
 
     @property
     def layout(self) -> Layout:
-        """Where the window's elements lie."""
+        """The offsets of the window's elements."""
         return compute_layout(self.window, self.band)
 
     @property
     def depth(self) -> int:
-        """Input channels of a group."""
+        """Input channels per group."""
         return self.window.source[0] // self.groups
 
     @property
     def taps(self) -> int:
-        """Multiply-accumulates for one output element."""
+        """Multiply-accumulates per output element."""
         return self.depth * prod(self.window.kernel)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one run."""
+        """Multiply-accumulates per run."""
         return prod(self.output_shape) * self.taps
 
     @property
     def uses_channel_vectors(self) -> bool:
-        """Whether vectors run along output channels, as the map is too narrow for them."""
+        """Whether vectors run along output channels, because the map is too narrow."""
         group_filters = self.filters // self.groups
-        # A block of several groups would need other inputs for each lane, so that groups must fill
-        # whole vectors.
+        # With groups, all lanes of a vector must read the same inputs: groups must be multiples of
+        # a vector.
         fits = group_filters >= LANES if self.groups == 1 else group_filters % LANES == 0
         return fits and self.plane[1] < LANES
 
     @property
     def blocks(self) -> Blocks:
-        """The blocks of the output channels; a block never spans groups."""
+        """The blocks of output channels; a block is within one group."""
         group_filters = self.filters // self.groups
         step = LANES if self.uses_channel_vectors else 1
         width = min(
@@ -159,25 +158,25 @@ class DirectConv(Kernel):
             group_filters // step * step,
         )
         if self.groups > 1:
-            # A block that reached into the next group would read other channels.
+            # A block must not extend into the next group, which reads other channels.
             width = next(w for w in range(width, 0, -step) if group_filters % w == 0)
         return Blocks(width, self.filters // width, self.filters % width)
 
     @property
     def padding(self) -> int:
-        """Channels that are added to the last block, so that it has whole vectors."""
+        """Channels added to the last block to fill its vectors."""
         return -self.blocks.remainder % LANES if self.uses_channel_vectors else 0
 
     @property
     def is_weight_major(self) -> bool:
-        """Whether to walk through the weights once and the map often, rather than vice versa."""
+        """Whether to read the weights once and the map repeatedly, instead of the reverse."""
         return self.filters * self.taps >= prod(self.window.source)
 
     @property
     def gather_mode(self) -> GatherMode:
-        """Which pixels' taps are gathered."""
-        # Floats of a 1x1 window are one loop already; levels are widened to 16 bits while they are
-        # gathered.
+        """The pixels whose taps are gathered."""
+        # A 1x1 window of floats is a single loop without gathering. 8-bit values are widened to 16
+        # bits when they are gathered.
         is_single_loop = self.window.kernel == (1, 1) and self.numbers == FLOATS
         if self.uses_channel_vectors or self.depth == 1 or is_single_loop:
             return GatherMode.NONE
@@ -189,13 +188,13 @@ class DirectConv(Kernel):
 
     @property
     def scratch(self) -> tuple[Space, ...]:
-        """The memory of a band that threads share and of all taps, as far as they are needed."""
+        """The memory of a shared band and of gathered taps, as far as needed."""
         bands = self.band.spaces if self.band else ()
         gathered_space = Space(self.taps * prod(self.plane), self.numbers.gathered)
         return (*bands, gathered_space) if self.gather_mode is GatherMode.MAP else bands
 
     def flatten(self) -> "DirectConv":
-        """Return the same with the output's rows laid end to end, if it may be written so."""
+        """Return the kernel with the output's rows joined to one, if that is possible."""
         if not self.epilogue.can_flatten(self.window.out):
             return self
         flat_kernel = replace(self, is_flat=True, epilogue=self.epilogue.flatten())
@@ -209,15 +208,15 @@ class DirectConv(Kernel):
         return self._pack_blocks(weight.reshape(self.filters, self.taps))
 
     def pack_bias(self, bias: "Numbers") -> "Numbers":
-        """Return a bias, one a filter, in the kernel's order."""
+        """Return a bias (filters,) in the kernel's order."""
         return self._pack_blocks(bias.reshape(self.filters, 1))
 
     def _pack_blocks(self, rows: "Numbers") -> "Numbers":
-        """Return (filters, n) as blocks, each (n, block), padded with zeros to whole vectors."""
+        """Return (filters, n) as blocks, each (n, block), padded with zeros to full vectors."""
         blocks = self.blocks
         full_filters = blocks.count * blocks.width
         parts = [rows[:full_filters].reshape(blocks.count, blocks.width, -1).transpose(0, 2, 1)]
         if blocks.remainder:
-            # Zeros for channels that are not there: computed with the others and never written.
+            # Padding channels have zero weights; their results are never written.
             parts.append(np.pad(rows[full_filters:], ((0, self.padding), (0, 0))).T)
         return np.concatenate([part.ravel() for part in parts])

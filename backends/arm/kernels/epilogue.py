@@ -1,4 +1,4 @@
-"""What is fused behind an anchor: a few element-wise steps on the value just computed."""
+"""Epilogues: element-wise ops fused into a kernel, applied to each computed value."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 RUNNING = 0
-"""Stands for the value that the step before has left."""
+"""The operand number of the running value, the result of the previous step."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusedOp:
-    """One operation; operand 0 is the running value, operand n the epilogue's n-th."""
+    """One operation. Operand 0 is the running value, operand n the epilogue's n-th operand."""
 
     op: PointwiseOp
     operands: tuple[int, ...]
@@ -27,9 +27,9 @@ class FusedOp:
 
 @dataclass(frozen=True, slots=True)
 class StepOperand:
-    """What a step reads beside the running value: its shape, and the type of its numbers.
+    """An operand of a step: its shape and element type.
 
-    It broadcasts: where its size along an axis is 1, it holds for the whole axis.
+    It broadcasts along axes of size 1.
     """
 
     shape: Shape3
@@ -37,13 +37,13 @@ class StepOperand:
 
     @property
     def space(self) -> Space:
-        """The memory that it takes."""
+        """The operand's memory."""
         return Space(prod(self.shape), self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """Steps in order, what they read besides the running value, and the type of the result."""
+    """Fused steps in order, their operands, and the type of the result."""
 
     steps: tuple[FusedOp, ...] = ()
     operands: tuple[StepOperand, ...] = ()
@@ -55,23 +55,23 @@ class Epilogue:
         return tuple(operand.space for operand in self.operands)
 
     def get_output_space(self, shape: Shape3) -> Space:
-        """Return the memory of a result of some shape."""
+        """Return the memory of a result of this shape."""
         return Space(prod(shape), self.dtype)
 
     def can_flatten(self, plane: Pair) -> bool:
-        """Whether an output's rows (height, width) need no telling apart in any operand."""
+        """Whether the output's rows (height, width) can be joined for every operand."""
         return all(operand.shape[1:] in {(1, 1), plane} for operand in self.operands)
 
     def flatten(self) -> "Epilogue":
-        """Return the same for maps whose rows are laid end to end."""
+        """Return the epilogue for maps with their rows joined to one."""
         return self._reshape_operands(lambda c, h, w: (c, 1, h * w))
 
     def to_map(self) -> "Epilogue":
-        """Return the same for a vector taken as a map of one pixel."""
+        """Return the epilogue for a vector treated as a map of one pixel."""
         return self._reshape_operands(lambda c, _, w: (c * w, 1, 1))
 
     def to_vector(self) -> "Epilogue":
-        """Return the same for a map of one pixel taken as a vector of its channels."""
+        """Return the epilogue for a map of one pixel treated as a vector of its channels."""
         return self._reshape_operands(lambda c, _, w: (1, 1, c * w))
 
     def _reshape_operands(self, reshape: Callable[[int, int, int], Shape3]) -> "Epilogue":
@@ -80,11 +80,11 @@ class Epilogue:
 
 
 NO_EPILOGUE = Epilogue()
-"""No steps at all, on floats."""
+"""An epilogue without steps, for floats."""
 
 
 def to_shape3(shape: Shape) -> Shape3:
-    """Return a shape with three axes; a vector lies along the last."""
+    """Return a shape with three axes; a vector is along the last."""
     match shape:
         case (n,):
             return (1, 1, n)
@@ -95,9 +95,9 @@ def to_shape3(shape: Shape) -> Shape3:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What makes an anchor's result of its sums, and the factor that it reads.
+    """The op that turns a kernel's sums into its result, and its factor.
 
-    The factor is one number, one a channel, or one a pixel (1, height, width).
+    The factor is a scalar, one value per channel, or one per pixel (1, height, width).
     """
 
     op: PointwiseOp
@@ -105,7 +105,7 @@ class Finish:
 
     @property
     def shape(self) -> Shape3:
-        """The factor's shape as an operand's."""
+        """The factor's shape as an operand."""
         match self.factor.shape:
             case ():
                 return (1, 1, 1)
@@ -137,7 +137,7 @@ def fuse_nodes(
     running: str,
     finish: Finish | None = None,
 ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
-    """Return the epilogue of nodes that follow the value `running`, and its operands."""
+    """Return the epilogue of nodes that follow the value `running`, and its arguments."""
     builder = _EpilogueBuilder()
     if finish:
         factor = builder.add_constant(finish.shape, finish.factor)
@@ -151,8 +151,8 @@ def fuse_nodes(
             for input_name, kind in zip(node.inputs, types, strict=True)
         ]
         tensors = [weights[name] for name in node.params]
-        # What the weights of a fused op may be, one a channel or one for all, broadcasts like any
-        # operand.
+        # The weights of a fused op have one value per channel or one value, and broadcast like
+        # any operand.
         per_channel = to_shape3((node.type.shape[0], *(1 for _ in node.type.shape[1:])))
         operand_tensors = POINTWISE[type(node.op)].weights(node.op, types, tensors)
         numbers += [

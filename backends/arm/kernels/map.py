@@ -1,4 +1,4 @@
-"""Kernels that compute each element from one element, or one pixel, of what they read."""
+"""Kernels that compute each output element from one element or a few pixels of their input."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ElementwiseKernel(Kernel):
-    """An epilogue without an anchor: element-wise operations over a whole map.
+    """An epilogue alone: element-wise operations over a map.
 
     Arguments: the epilogue's operands, result.
     """
@@ -30,9 +30,9 @@ class ElementwiseKernel(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class ChannelGather(Kernel):
-    """Channels in another order: output channel c is input channel `channel(c)`.
+    """Channels in another order.
 
-    c = group * run + position (position below `run`) comes from
+    Output channel c = group * run + position (position below `run`) is input channel
     start + group * group_step + position * step. Arguments: map, the epilogue's operands, result.
     """
 
@@ -50,9 +50,9 @@ class ChannelGather(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class BorderKernel(Kernel):
-    """A map with a border around it.
+    """A map with padding around it.
 
-    Arguments: map, what the border of each channel holds where it is `by_channel`, result.
+    Arguments: map, the padding value of each channel (if `by_channel`), result.
     """
 
     name: ClassVar[str] = "pad"
@@ -62,7 +62,7 @@ class BorderKernel(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Kernel):
-    """Bytes by a table of 256: result = table[byte]. Arguments: map, table, result."""
+    """Lookup in a table of 256 bytes: result = table[byte]. Arguments: map, table, result."""
 
     name: ClassVar[str] = "table"
     elements: int
@@ -70,7 +70,7 @@ class Lookup(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class Nearest(Kernel):
-    """Sampling: output (y, x) is input (y * height // out height, x * width // out width).
+    """Nearest sampling: output (y, x) is input (y * height // out height, x * width // out width).
 
     Arguments: map, the epilogue's operands, result.
     """
@@ -84,10 +84,10 @@ class Nearest(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class Bilinear(Kernel):
-    """Sampling between four pixels.
+    """Bilinear sampling between four pixels.
 
     Arguments: map, a table for y and one for x, the epilogue's operands, result. A table has, for
-    each output pixel, the input pixel before it, the one after it, and the share of the latter.
+    each output pixel, the input pixel before it, the one after it, and the weight of the latter.
     """
 
     name: ClassVar[str] = "bilinear"
@@ -97,9 +97,9 @@ class Bilinear(Kernel):
 
     @staticmethod
     def compute_table(source: int, target: int) -> "Floats":
-        """Return the table of one axis, in float32 as the frameworks compute it."""
+        """Return the table of one axis, in float32 like the frameworks."""
         unit = np.float32(1)
-        # pixels' middles on each other, as PyTorch without align_corners; it too cuts off below 0
+        # Pixel centers are aligned, as in PyTorch without align_corners, and clamped at 0 too.
         pixel_centers = (np.arange(target, dtype=np.float32) + unit / 2) * np.float32(
             source / target
         )
@@ -120,7 +120,7 @@ class SoftmaxKernel(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class LayerNormKernel(Kernel):
-    """Layer normalisation of the channels of each pixel.
+    """Layer normalization over the channels of each pixel.
 
     Arguments: map, weight and bias of each channel, the epilogue's operands, result.
     """

@@ -1,4 +1,4 @@
-"""Convolutions of levels whose innermost loops are micro-kernels."""
+"""Int8 convolutions with micro-kernels as inner loops."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,16 +17,16 @@ from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import Pair
 
 L1_BYTES = 1 << 14
-"""Bytes of weights that stay in a core's first cache beside what they are multiplied with."""
+"""Bytes of weights that stay in the first-level cache, besides the other operand."""
 MAX_PANELS = 1 << 16
-"""Most bytes of panels that a thread holds on its stack; see `POOL_STACK` in `runtime/pool.h`."""
+"""Largest size of a thread's panels on its stack in bytes; see `POOL_STACK` in `runtime/pool.h`."""
 MIN_TASKS = 4
-"""Parts that a map is at least cut into, where it is large enough, for as many threads."""
+"""Least number of parts of a large map, to use as many threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultForm:
-    """What becomes of sums: levels between two bounds, or real numbers, and then the epilogue's."""
+    """The form of results: quantized values between two bounds, or floats; then the epilogue."""
 
     dtype: str
     bounds: Pair | None
@@ -34,28 +34,28 @@ class ResultForm:
 
     @property
     def function_name(self) -> str:
-        """The micro-kernel's function."""
+        """The name of the micro-kernel's function."""
         return "levels" if self.bounds else "reals"
 
 
 class MicroKernelCaller(Kernel):
-    """A kernel around a micro-kernel."""
+    """A kernel that calls a micro-kernel."""
 
     record: MicroKernel
 
     @property
     def scratch(self) -> tuple[Space, ...]:
-        """Memory that it alone uses, behind all that it reads."""
+        """Scratch memory, after the inputs and constants."""
         return ()
 
     @property
     def micro_kernels(self) -> tuple[MicroKernel, ...]:
-        """What it calls."""
+        """The micro-kernel that it calls."""
         return (self.record,)
 
 
 class MicroConvolution(MicroKernelCaller):
-    """One of filters that slide over a map."""
+    """A convolution with a micro-kernel."""
 
     window: MicroWindow
     filters: int
@@ -67,22 +67,22 @@ class MicroConvolution(MicroKernelCaller):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one run, as the spec counts them."""
+        """Multiply-accumulates per run, as the spec counts them."""
         return self.filters * self.pixels * self.window.taps
 
     @property
     def output_shape(self) -> Shape3:
-        """The shape of the output as the loops see it."""
-        # Rows end to end: tiles of pixels do not stop at a row's end.
+        """The shape of the output in the loops."""
+        # All rows as one: tiles of pixels continue past the end of a row.
         return (self.filters, 1, self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
 class MicroMatrix(MicroConvolution):
-    """A convolution in tiles of pixels, gathered into panels.
+    """A convolution in tiles of pixels, which are gathered into panels.
 
-    `window` is that of one group. Arguments: map, weights, biases, factors, the window's table, the
-    epilogue's operands, scratch, result.
+    `window` is the window of one group. Arguments: map, weights, biases, factors, the window's
+    table, the epilogue's operands, scratch, result.
     """
 
     name: ClassVar[str] = "matrix"
@@ -94,32 +94,32 @@ class MicroMatrix(MicroConvolution):
 
     @property
     def group_filters(self) -> int:
-        """Filters of a group."""
+        """Filters per group."""
         return self.filters // self.groups
 
     @property
     def padded_filters(self) -> int:
-        """Filters of a group, filled up to whole blocks."""
+        """Filters per group, padded to full blocks."""
         return -(-self.group_filters // self.record.filters) * self.record.filters
 
     @property
     def quads(self) -> int:
-        """Fours of taps of a sum."""
+        """Quads (groups of four taps) per sum."""
         return -(-self.window.taps // QUAD)
 
     @property
     def panel_bytes(self) -> int:
-        """Bytes of a panel."""
+        """Bytes per panel."""
         return self.quads * QUAD * self.record.pixels
 
     @property
     def uses_channel_quads(self) -> bool:
-        """Whether quads are four channels of a tap."""
+        """Whether a quad is four channels of one tap."""
         return self.record.has_channel_quads(self.window.channels)
 
     @property
     def scratch(self) -> tuple[Space, ...]:
-        """The memory of interleaved channels, where panels are copied from these."""
+        """The memory of interleaved channels, if panels are copied from these."""
         if (
             not isinstance(self.record, ChannelMatrix)
             or not self.uses_channel_quads
@@ -130,14 +130,14 @@ class MicroMatrix(MicroConvolution):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of a group's weights."""
+        """Bytes of one group's weights."""
         return self.padded_filters * self.quads * QUAD
 
     @property
     def chunk_filters(self) -> int:
-        """Filters that go over some panels before the next do: as many as a cache holds."""
-        # A block of weights is read for each panel: where it stays in the first cache, panels
-        # stream past it.
+        """Filters that are applied to all panels of a round before the next filters."""
+        # Each panel reads a block of weights: the block stays in the first-level cache while
+        # panels stream through it.
         fitting_filters = (
             L1_BYTES // (self.quads * QUAD) // self.record.filters * self.record.filters
         )
@@ -145,22 +145,22 @@ class MicroMatrix(MicroConvolution):
 
     @property
     def panels_per_round(self) -> int:
-        """Panels that are gathered before weights go over them."""
+        """Panels that are gathered before weights are applied to them."""
         max_panels = MAX_PANELS // self.panel_bytes
         if self.weight_bytes <= L1_BYTES:
-            # All weights stay: panels are several only for runs of results that are longer.
+            # All weights stay in the cache: several panels only help to write longer runs.
             max_panels = (
                 L1_BYTES // self.panel_bytes
                 if self.record.supports_panel_spans and not self.form.epilogue.steps
                 else 1
             )
-        # Not more than a fourth of the map, so that threads have parts of their own.
+        # At most a fourth of the map, so that threads have separate parts.
         tiles = self.pixels // self.record.pixels
         return max(1, min(max_panels, tiles // MIN_TASKS))
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w, total_filters = self.window, self.groups * self.padded_filters
         source_space = Space(self.groups * w.channels * w.size[0] * w.size[1], w.dtype)
         return (
@@ -177,7 +177,7 @@ class MicroMatrix(MicroConvolution):
 
 @dataclass(frozen=True, slots=True)
 class MicroVector(MicroKernelCaller):
-    """A product of a matrix and a vector.
+    """A matrix-vector product.
 
     Arguments: vector, weights, biases, factors, the epilogue's operands, result.
     """
@@ -190,22 +190,22 @@ class MicroVector(MicroKernelCaller):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a filter's weights."""
+        """Bytes of one filter's weights."""
         return -(-self.window.channels // self.record.step) * self.record.step
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one run."""
+        """Multiply-accumulates per run."""
         return self.filters * self.window.channels
 
     @property
     def output_shape(self) -> Shape3:
-        """The shape of the output as the loops see it."""
+        """The shape of the output in the loops."""
         return (self.filters, 1, 1)
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         padded = -(-self.filters // self.record.filters) * self.record.filters
         return (
             Space(self.window.channels, self.window.dtype),
@@ -219,10 +219,10 @@ class MicroVector(MicroKernelCaller):
 
 @dataclass(frozen=True, slots=True)
 class MicroDepthwise(MicroConvolution):
-    """A depthwise convolution, a plane after another.
+    """A depthwise convolution, one plane at a time.
 
-    `has_uniform_weights` says whether all weights of each filter are one number. Arguments: map,
-    weights, biases, factors, the window's table, result.
+    With `has_uniform_weights`, all weights of each filter are equal. Arguments: map, weights,
+    biases, factors, the window's table, result.
     """
 
     name: ClassVar[str] = "depthwise"
@@ -235,12 +235,12 @@ class MicroDepthwise(MicroConvolution):
 
     @property
     def taps(self) -> int:
-        """A filter's weights, filled up."""
+        """Weights per filter, padded to full quads."""
         return -(-self.window.taps // QUAD) * QUAD
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w = self.window
         return (
             Space(self.channels * w.size[0] * w.size[1], w.dtype),

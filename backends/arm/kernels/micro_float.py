@@ -1,4 +1,4 @@
-"""Convolutions of floats whose innermost loops are a micro-kernel."""
+"""Float convolutions with micro-kernels as inner loops."""
 
 from dataclasses import dataclass
 from math import prod
@@ -16,24 +16,23 @@ from tcc.backends.arm.micro.records import (
 from tcc.backends.arm.micro.window import MicroWindow
 
 L1_FLOATS = 1 << 12
-"""Floats of weights that stay in a core's first cache beside what they are multiplied with."""
+"""Floats of weights that stay in the first-level cache, besides the other operand."""
 L2_FLOATS = 1 << 16
-"""Floats of weights that stay in a second cache, beside much else: more are to be read once."""
+"""Floats of weights that stay in the second-level cache; more must be read only once."""
 MIN_GATHERED_TAPS = 128
-"""Taps from which pixels are gathered even where they lie in rows: those of as many planes may fall
-on few sets of the cache. At 160 and 56x56, 35 misses in 1,000 products, 8 gathered."""
+"""Taps above which pixels are gathered even if they are consecutive: as many planes may map to few
+sets of the cache. With 160 taps at 56x56: 35 misses per 1,000 products, gathered 8."""
 STREAMED_TILES = 15
-"""Tiles that share each reading of weights that no cache holds."""
+"""Tiles per pass over weights that fit in no cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicroFloatMatrix(MicroConvolution):
     """A convolution in tiles of pixels.
 
-    `window` is that of one group; `has_lower_bound` and `has_upper_bound` are what the sums are
-    bounded by first.
-    Arguments: map, weights, biases, the window's table, the bounds, the epilogue's operands,
-    result.
+    `window` is the window of one group. With `has_lower_bound` or `has_upper_bound`, the sums are
+    clamped first. Arguments: map, weights, biases, the window's table, the bounds, the epilogue's
+    operands, result.
     """
 
     name: ClassVar[str] = "float_matrix"
@@ -47,43 +46,43 @@ class MicroFloatMatrix(MicroConvolution):
 
     @property
     def group_filters(self) -> int:
-        """Filters of a group."""
+        """Filters per group."""
         return self.filters // self.groups
 
     @property
     def padded_filters(self) -> int:
-        """Filters of a group, filled up to whole blocks."""
+        """Filters per group, padded to full blocks."""
         return -(-self.group_filters // self.record.filters) * self.record.filters
 
     @property
     def tiles(self) -> int:
-        """Tiles of the output; the last may be cut off."""
+        """Tiles of the output; the last may be partial."""
         return -(-self.pixels // self.record.pixels)
 
     @property
     def weight_floats(self) -> int:
-        """Floats of a group's weights."""
+        """Floats of one group's weights."""
         return self.padded_filters * self.window.taps
 
     @property
     def kernel_area(self) -> int:
-        """Taps of a channel."""
+        """Taps per channel."""
         return prod(self.window.kernel)
 
     @property
     def reads_rows(self) -> bool:
-        """Whether whole tiles are read where they lie."""
+        """Whether full tiles are read from the map without gathering."""
         w = self.window
         is_flat = w.kernel == (1, 1) and w.size == w.out == (1, self.pixels)
         return is_flat and self.weight_floats <= L1_FLOATS and w.taps < MIN_GATHERED_TAPS
 
     @property
     def tiles_per_round(self) -> int:
-        """Tiles whose panels weights go over before the next are gathered."""
+        """Tiles that are gathered before weights are applied to them."""
         if self.weight_floats <= L1_FLOATS:
             return 1
-        # Weights that no cache holds are read from memory once for fifteen tiles
-        # (docs/decisions/0030-float-products.md), instead of once for each.
+        # Weights that fit in no cache are read from memory once per fifteen tiles
+        # (docs/decisions/0030-float-products.md), not once per tile.
         if self.weight_floats > L2_FLOATS:
             return min(self.tiles, STREAMED_TILES)
         fitting_tiles = MAX_FLOAT_PANELS // (self.window.taps * self.record.pixels)
@@ -91,8 +90,8 @@ class MicroFloatMatrix(MicroConvolution):
 
     @property
     def chunk_channels(self) -> int:
-        """Channels that are summed at once: as many as panels have room for."""
-        # All channels where they fit; else some after others, with the sums so far read from the
+        """Channels that are summed at once: as many as the panels can store."""
+        # All channels if they fit. Otherwise several passes, which read the partial sums from the
         # result.
         fitting_channels = MAX_FLOAT_PANELS // (
             self.tiles_per_round * self.record.pixels * self.kernel_area
@@ -101,24 +100,24 @@ class MicroFloatMatrix(MicroConvolution):
 
     @property
     def panel_floats(self) -> int:
-        """Floats of a panel."""
+        """Floats per panel."""
         return self.chunk_channels * self.kernel_area * self.record.pixels
 
     @property
     def filters_per_share(self) -> int:
-        """Filters that a thread takes of some panels, in whole blocks; the last may take fewer."""
+        """Filters per thread for some panels, in full blocks; the last thread may have fewer."""
         rounds = -(-self.tiles // self.tiles_per_round)
         blocks = self.padded_filters // self.record.filters
         return -(-blocks // min(-(-MIN_TASKS // rounds), blocks)) * self.record.filters
 
     @property
     def share_count(self) -> int:
-        """Parts of the filters that threads share where tiles are too few for them."""
+        """Parts of the filters for threads, if there are too few tiles."""
         return -(-self.padded_filters // self.filters_per_share)
 
     @property
     def chunk_filters(self) -> int:
-        """Filters that go over some panels before the next do: as many as a cache holds."""
+        """Filters that are applied to all panels of a round before the next filters."""
         fitting_filters = (
             L1_FLOATS
             // (self.chunk_channels * self.kernel_area)
@@ -129,7 +128,7 @@ class MicroFloatMatrix(MicroConvolution):
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w, total_filters = self.window, self.groups * self.padded_filters
         return (
             Space(self.groups * w.channels * w.size[0] * w.size[1]),
@@ -144,10 +143,10 @@ class MicroFloatMatrix(MicroConvolution):
 
 @dataclass(frozen=True, slots=True)
 class MicroFloatDepthwise(MicroConvolution):
-    """A depthwise convolution, a plane after another.
+    """A depthwise convolution, one plane at a time.
 
-    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments:
-    map, weights, biases, the window's table, the bounds, the epilogue's operands, result.
+    With `has_lower_bound` or `has_upper_bound`, the results are clamped first. Arguments: map,
+    weights, biases, the window's table, the bounds, the epilogue's operands, result.
     """
 
     name: ClassVar[str] = "depthwise"
@@ -161,12 +160,12 @@ class MicroFloatDepthwise(MicroConvolution):
 
     @property
     def taps(self) -> int:
-        """A filter's weights, filled up."""
+        """Weights per filter, padded to full quads."""
         return -(-self.window.taps // QUAD) * QUAD
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w = self.window
         return (
             Space(self.channels * w.size[0] * w.size[1]),

@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's method."""
+"""Convolutions with Winograd's method."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,17 +13,17 @@ from tcc.compiler.ir.types import Pair
 
 
 class WinogradConvolution(MicroConvolution):
-    """A convolution of one group, some tiles after others."""
+    """A convolution with one group, in bands of tiles."""
 
     record: WinogradTiles
     epilogue: Epilogue
-    """What is done to results, which are read again."""
+    """The fused ops, applied in a second pass over the results."""
     numbers: ClassVar[str]
-    """The type of tiles' points."""
+    """The type of the tiles' points, the transformed pixels."""
 
     @property
     def padded_filters(self) -> int:
-        """Filters, filled up to whole blocks."""
+        """Filters, padded to full blocks."""
         return -(-self.filters // self.record.filters) * self.record.filters
 
     @property
@@ -38,7 +38,7 @@ class WinogradConvolution(MicroConvolution):
 
     @property
     def pitch(self) -> int:
-        """Numbers from one row of a band's points to the next: whole vectors begin at any tile."""
+        """Elements from one row of a band's points to the next; a vector can start at any tile."""
         return -(-(self.band_tiles + self.record.lanes - 1) // QUAD) * QUAD
 
     @property
@@ -49,11 +49,11 @@ class WinogradConvolution(MicroConvolution):
 
 @dataclass(frozen=True, slots=True)
 class MicroWinograd(WinogradConvolution):
-    """Of floats.
+    """Winograd's method for floats.
 
-    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments:
-    map, weights, biases, the window's table, the bounds, the epilogue's operands, the tiles'
-    points, result.
+    With `has_lower_bound` or `has_upper_bound`, the results are clamped first. Arguments: map,
+    weights, biases, the window's table, the bounds, the epilogue's operands, the tiles' points,
+    result.
     """
 
     name: ClassVar[str] = "winograd"
@@ -67,7 +67,7 @@ class MicroWinograd(WinogradConvolution):
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w = self.window
         return (
             Space(w.channels * w.size[0] * w.size[1]),
@@ -83,10 +83,10 @@ class MicroWinograd(WinogradConvolution):
 
 @dataclass(frozen=True, slots=True)
 class MicroQuantizedWinograd(WinogradConvolution):
-    """Of levels, which become levels between two bounds.
+    """Winograd's method for 8-bit quantized values, with results clamped to two bounds.
 
-    `phases_per_sum` is how many channels are summed at once. Arguments: map, weights, biases,
-    factors, the window's table, the tiles' points, the epilogue's operands, result.
+    `phases_per_sum` is the number of channels that are summed at once. Arguments: map, weights,
+    biases, factors, the window's table, the tiles' points, the epilogue's operands, result.
     """
 
     name: ClassVar[str] = "level_winograd"
@@ -101,7 +101,7 @@ class MicroQuantizedWinograd(WinogradConvolution):
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arguments."""
+        """The memory of each argument."""
         w = self.window
         return (
             Space(w.channels * w.size[0] * w.size[1], w.dtype),

@@ -1,6 +1,6 @@
-"""Operations that compute each element from one element of each operand: what can be fused.
+"""Element-wise operations, which can be fused into other kernels.
 
-To add one: its line in `POINTWISE`.
+To add an operation, add a line to `POINTWISE`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ Types = Sequence[TensorType]
 
 @dataclass(frozen=True, slots=True)
 class Requantize:
-    """clamp(rint(float32(x) * factor), low, high) of an int32 sum: how integer layers end."""
+    """clamp(rint(float32(x) * factor), low, high) of an int32 sum: the end of int8 layers."""
 
     low: int
     high: int
@@ -64,7 +64,7 @@ PointwiseOp = Op | Requantize | DequantizeSum
 
 
 class ElementFunctions(Protocol):
-    """The functions of an element that kernels are written with."""
+    """The functions on one element that kernels are written with."""
 
     def create_constant(self, number: float) -> Expr: ...  # noqa: D102
     def compute_maximum(self, x: Expr, low: float) -> Expr: ...  # noqa: D102
@@ -84,10 +84,10 @@ def _keep_tensors(_op: PointwiseOp, _types: Types, tensors: "Tensors") -> "Tenso
 
 @dataclass(frozen=True, slots=True)
 class Pointwise:
-    """`compute` gives an element from the inputs' elements, then the weights' elements.
+    """`compute` returns an element from the elements of inputs, then of weights.
 
-    `weights` makes, of the types of the op's inputs and its weight tensors, what the kernel reads:
-    one value a channel, or a single one without axes.
+    `weights` returns the kernel's operands, from the types of the op's inputs and its weight
+    tensors: one value per channel, or a scalar.
     """
 
     compute: "Callable[..., Expr]"
@@ -119,7 +119,7 @@ def _apply_silu(m: ElementFunctions, _op: Silu, x: Expr) -> Expr:
 
 
 def _apply_hard_sigmoid(m: ElementFunctions, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
-    # A product: ARMv7's NEON has no division.
+    # A product, because NEON on ARMv7 has no division.
     return m.clamp(x * m.create_constant(1 / 6) + m.create_constant(0.5), 0.0, 1.0)
 
 
@@ -128,7 +128,7 @@ def _apply_hard_swish(m: ElementFunctions, op: HardSwish, x: Expr) -> Expr:
 
 
 def _apply_gelu(m: ElementFunctions, _op: Gelu, x: Expr) -> Expr:
-    # by erf, as PyTorch's default; the tanh formula differs from it by up to 5e-4
+    # With erf, PyTorch's default; the tanh formula differs by up to 5e-4.
     return (
         x
         * m.create_constant(0.5)
@@ -168,13 +168,13 @@ def _dequantize(
 
 
 def _quantize(m: ElementFunctions, op: Quantize, x: Expr, scale: Expr) -> Expr:
-    # A division, as in the reference: a product with the inverse rounds otherwise
+    # A division, as in the reference: multiplying by the inverse rounds differently
     # (docs/decisions/0019-integers-on-processors.md).
     return m.round_clamped(x / scale, op.low, op.high)
 
 
 def _apply_fixed_point_sum(m: ElementFunctions, op: QAdd, *operands: Expr) -> Expr:
-    """Return the sum in int32, as `QAdd` says; the rounding term comes with the shift."""
+    """Return the sum in int32, as `QAdd` defines it; the rounding term is an operand."""
     count = (len(operands) - 2) // 2
     xs, factors, (half, bits) = operands[:count], operands[count:-2], operands[-2:]
     return m.shift_clamped(reduce(add, map(mul, xs, factors)) + half, bits, op.low, op.high)
@@ -205,18 +205,17 @@ def _get_input_scale(_op: Dequantize, types: Types, _tensors: "Tensors") -> "Ten
 
 def _fold_batch_norm(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
     """Return scale and shift of a batch norm, computed in float64."""
-    # Once, while compiling, so that only the products and sums of the device are rounded to
-    # float32.
+    # In float64 at compile time, so that only the device's product and sum round to float32.
     weight, bias, mean, var = (t.astype(np.float64) for t in tensors)
     scale = weight / np.sqrt(var + op.eps)
     return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)
 
 
 def canonicalize_op(op: Op) -> Op:
-    """Return an op without what its kernel reads from memory, so that kernels are shared."""
+    """Return an op without values that its kernel reads from memory, to share kernels."""
     match op:
         case QuantizedOp():
-            # A scale is an operand in memory: layers that differ in it alone are one kernel.
+            # The scale is an operand in memory: layers that differ only in it share a kernel.
             return replace(op, scale=1.0)
         case _:
             return op

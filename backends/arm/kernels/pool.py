@@ -1,4 +1,4 @@
-"""Pooling over windows."""
+"""Pooling over windows and channels."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Reduction(Enum):
-    """What becomes of the elements of a window or of a whole channel."""
+    """The reduction of the elements of a window or of a channel."""
 
     MAX = "max"
     MEAN = "mean"
 
     def get_identity(self, dtype: str) -> float:
-        """Return what does not change the result, of elements of a type."""
+        """Return the neutral element for elements of this type."""
         match self:
             case Reduction.MAX:
-                # -inf, which PyTorch pads with too: the lowest finite number would hide a -inf
+                # -inf, like PyTorch's padding: the lowest finite number would hide a -inf.
                 return -np.inf if dtype == "float32" else float(np.iinfo(dtype).min)
             case Reduction.MEAN:
                 return 0.0
@@ -32,7 +32,7 @@ class Reduction(Enum):
                 assert_never(self)
 
     def get_accumulator_dtype(self, dtype: str) -> str:
-        """Return the type in which elements of a type are reduced."""
+        """Return the type of the accumulator for elements of this type."""
         match self:
             case Reduction.MAX:
                 return dtype
@@ -43,9 +43,9 @@ class Reduction(Enum):
 
     @property
     def is_separable(self) -> bool:
-        """Whether columns can be reduced first: the same values, and no wider elements.
+        """Whether columns can be reduced first, with the same values and element types.
 
-        Of zeros of both signs, another may come out on x86-64, whose maximum takes the later.
+        Zeros of different signs are an exception: x86-64's maximum returns the second operand.
         """
         match self:
             case Reduction.MAX:
@@ -56,7 +56,7 @@ class Reduction(Enum):
                 assert_never(self)
 
     def compute_factor(self, count: int) -> float | None:
-        """Return what the reduction of `count` floats is multiplied by at last, if anything."""
+        """Return the factor for the reduction of `count` floats; None if there is none."""
         match self:
             case Reduction.MAX:
                 return None
@@ -68,12 +68,12 @@ class Reduction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WindowPool(Kernel):
-    """The largest element of each window, or the sum times a factor.
+    """The maximum of each window, or its sum times a factor.
 
-    The prologue is done to each number of the map as it is copied to a band, and reads one number a
-    channel, or one for all. Arguments: map, the prologue's operands, factors (height, width), one
-    for all, or none for the maximum and for integers, whose epilogue has them; the epilogue's
-    operands, a band of the input (where threads share it), result.
+    The prologue is applied to each element of the map when it is copied to a band; its operands
+    have one value per channel or one value. Arguments: map, the prologue's operands, factors
+    (height, width) or a single one (none for the maximum and for integers, whose epilogue has
+    them), the epilogue's operands, a band of the input (if threads share it), result.
     """
 
     name: ClassVar[str] = "pool"
@@ -87,15 +87,15 @@ class WindowPool(Kernel):
 
     @property
     def sliding_window(self) -> Window:
-        """The window that slides over what is copied.
+        """The window that slides over the copy.
 
-        Where a copy is made anyway, it holds the maxima of columns, and windows are one row high:
-        a window of 3x3 in steps of two takes six comparisons, not nine.
+        If a copy is needed anyway, it contains the maxima of columns, and windows are one row high:
+        a 3x3 window with stride 2 then takes six comparisons instead of nine.
         """
         window = self.window
         (rows, columns), (pad_top, pad_left, _, pad_right) = window.kernel, window.pads
         flat_window = replace(window, kernel=(1, columns), pads=(0, pad_left, 0, pad_right))
-        # The row that stands for those above or below has to be one of the window's own.
+        # A row outside of the map is replaced by the nearest row, which must be in the window.
         last_row = (window.out[0] - 1) * window.stride[0] - pad_top
         reads_map = rows > max(pad_top, 1) and last_row < window.source[1]
         return (
@@ -106,7 +106,7 @@ class WindowPool(Kernel):
 
     @property
     def band(self) -> Band | None:
-        """The rows of a channel that are copied with their border, if that is needed."""
+        """The rows of a channel that are copied with their border; None without a copy."""
         band = self.sliding_window.choose_band(
             1, self.reduction.get_identity(self.dtype), self.dtype
         )
@@ -117,12 +117,12 @@ class WindowPool(Kernel):
 
     @property
     def scratch(self) -> tuple[Space, ...]:
-        """The memory of a band that threads share."""
+        """The memory of a shared band."""
         return self.band.spaces if self.band else ()
 
     @property
     def layout(self) -> Layout:
-        """Where the window's elements lie."""
+        """The offsets of the window's elements."""
         return compute_layout(self.sliding_window, self.band)
 
     @property
@@ -133,7 +133,7 @@ class WindowPool(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class ChannelPool(Kernel):
-    """The largest element or the mean of each channel; of integers the sum.
+    """The maximum or the mean of each channel; for integers the maximum or the sum.
 
     Arguments: map, the epilogue's operands, result.
     """
@@ -147,10 +147,10 @@ class ChannelPool(Kernel):
 
 
 def compute_mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":
-    """Return what each window's sum is multiplied by: a table (height, width), or one number.
+    """Return the factor of each window's sum: a table (height, width), or a single value.
 
-    A window is cut off at the padded border, or at the input's where the border does not
-    count; what is left of it is what the sum is divided by.
+    A window ends at the padded border, or at the input's border if padding is not counted. The sum
+    is divided by the number of elements that are left.
     """
     counts = []
     for axis in (0, 1):
@@ -165,5 +165,5 @@ def compute_mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.f
             starts, stops = np.maximum(starts, pad_before), np.minimum(stops, pad_before + size)
         counts.append(stops - starts)
     factors = (1.0 / np.outer(*counts)).astype(np.float32)
-    # without padding all windows count alike: no table has to be read beside the map
+    # Without padding all counts are equal: no table is needed.
     return factors.ravel()[:1] if (factors == factors.flat[0]).all() else factors

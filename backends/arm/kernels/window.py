@@ -1,4 +1,4 @@
-"""The geometry of sliding windows, and the copy of the input that makes their rows contiguous."""
+"""The geometry of sliding windows, and copies of the input that make their rows contiguous."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,27 +11,27 @@ Index = Any
 
 
 MAX_STACK_BAND_BYTES = 1 << 16
-"""Most bytes of a band that a thread has on its stack; see `POOL_STACK` in `runtime/pool.h`."""
+"""Largest size of a band on a thread's stack in bytes; see `POOL_STACK` in `runtime/pool.h`."""
 L1_BAND_BYTES = 1 << 15
-"""Bytes of a band that stay in a core's first cache: one row more is taken only to have any."""
+"""Bytes of a band that stay in the first-level cache; larger bands have one row."""
 SHARED_BAND_BYTES = 1 << 18
-"""Bytes of a band that all threads read, in the arena, where more than one row fits."""
+"""Bytes of a band in the arena that all threads read; larger bands have one row."""
 MIN_SHARED_BANDS = 8
-"""Bands that a map is at least cut into where they are what threads share."""
+"""Least number of bands of a map if threads share bands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A copy of rows of a map with their border, and its columns dealt into phases.
+    """A copy of rows of a map with their border, with columns split into phases.
 
-    Element (c, r, p, q) is the input's (c, r * row_step - top, q * phases + p - left), or
-    `fill` outside of it. With as many phases as the stride, the columns that one tap of a window
-    reads for neighbouring outputs are neighbours. The copy keeps borders out of the innermost
-    loops. `rows` of it are held at once, and `source[0]` channels. Each is made of `taps` rows of
-    the input, from its own on; the nearest one inside stands for those that lie outside.
+    Element (c, r, p, q) is the input's (c, r * row_step - top, q * phases + p - left), or `fill`
+    outside of it. With as many phases as the stride, the columns that one tap reads for adjacent
+    outputs are adjacent. The copy keeps borders out of the innermost loops. It has `rows` rows and
+    `source[0]` channels at a time. Each row is computed from `taps` rows of the input, beginning
+    with its own; rows outside of the input are replaced by the nearest one inside.
 
-    Where the input is spread instead, its element (c, y, x) goes to (c, top + y * spread,
-    left + x * spread), with `fill` in between.
+    With `spread`, the input's element (c, y, x) goes to (c, top + y * spread, left + x * spread)
+    instead, with `fill` in between.
     """
 
     source: Shape3
@@ -53,7 +53,7 @@ class Staging:
         return Space(self.source[0] * self.rows * self.phases * self.columns, self.dtype)
 
     def find_inside_columns(self, phase: int) -> tuple[int, int]:
-        """Return the first column of a phase that lies in the input, and one past the last."""
+        """Return the first column of a phase that is inside the input, and one past the last."""
         shift, width = self.pad_left - phase, self.source[2]
         start = max(0, -(-shift // self.phase_step))
         stop = (width - 1 + shift) // self.phase_step + 1
@@ -61,18 +61,18 @@ class Staging:
 
     @property
     def inside_rows(self) -> tuple[int, int]:
-        """The first row of the whole copy that lies in the input, and one past the last."""
+        """The first row of the full copy that is inside the input, and one past the last."""
         start = -(-self.pad_top // self.row_step)
         return start, max(start, (self.source[1] - 1 + self.pad_top) // self.row_step + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Rows of the output that are computed together from a copy of what they read.
+    """Rows of the output that are computed together, from a copy of their input.
 
-    `step` rows of the whole copy lie between what neighbouring rows of the output read first. A
-    thread makes its `is_thread_local` bands on its stack; others are in the arena, one at a time,
-    and threads share the work on each.
+    Adjacent output rows read from rows of the full copy that are `step` apart. `is_thread_local`
+    bands are on each thread's stack. Other bands are in the arena, one at a time, and all threads
+    work on each.
     """
 
     staging: Staging
@@ -82,7 +82,7 @@ class Band:
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The memory of the arena that it takes."""
+        """The band's memory in the arena."""
         return () if self.is_thread_local else (self.staging.space,)
 
 
@@ -101,13 +101,13 @@ class Window:
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether each output reads just the one pixel at its place."""
+        """Whether each output element reads only the pixel at its own position."""
         is_unit_step = self.stride == self.spread == self.kernel == (1, 1)
         return is_unit_step and self.out == self.source[1:]
 
     @property
     def extent(self) -> Pair:
-        """Rows and columns from the first element that is read to the last."""
+        """Number of rows and columns from the first element that is read to the last."""
         return self._compute_extent(0, self.out[0]), self._compute_extent(1, self.out[1])
 
     def _compute_extent(self, axis: int, count: int) -> int:
@@ -116,13 +116,13 @@ class Window:
 
     @property
     def needs_staging(self) -> bool:
-        """Whether a copy is read: where the window leaves the map, or reads no neighbours."""
+        """Whether a copy is needed: the window leaves the map, or reads columns with gaps."""
         fits_map = self.extent[0] <= self.source[1] and self.extent[1] <= self.source[2]
         is_contiguous = self.stride[1] == 1 and self.spread == (1, 1)
         return not (fits_map and is_contiguous and self.pads[:2] == (0, 0))
 
     def create_staging(self, rows: int, channels: int, fill: float, dtype: str) -> Staging:
-        """Return the copy of some channels that some rows of the output read."""
+        """Return the copy of some channels for some rows of the output."""
         source, (pad_top, pad_left, _, _) = (channels, *self.source[1:]), self.pads
         extent = self._compute_extent(0, rows)
         if self.spread != (1, 1):
@@ -147,10 +147,10 @@ class Window:
     def choose_band(
         self, channels: int, fill: float, dtype: str, parts: int = 1, *, is_shared: bool = False
     ) -> Band | None:
-        """Return the bands in which some channels are copied; None where none need to be.
+        """Return the bands in which some channels are copied; None if no copy is needed.
 
-        There are at least `parts` of them, as far as there are rows. They are all of one size where
-        the window is one row high, so that their rows may be laid end to end.
+        There are at least `parts` bands, if there are enough rows. All have the same size if the
+        window is one row high, so that their rows can be joined.
         """
         if not self.needs_staging:
             return None
@@ -164,7 +164,7 @@ class Window:
         max_rows = next(
             (n for n in range(-(-height // parts), 1, -1) if compute_bytes(n) <= max_bytes), 1
         )
-        # as few bands as `most` makes, but of like heights, without a small rest at the end
+        # As few bands as `max_rows` allows, with similar heights and no small last band.
         rows = -(-height // -(-height // max_rows))
         if self.kernel[0] == 1:
             rows = next(n for n in range(max_rows, 0, -1) if height % n == 0)
@@ -174,7 +174,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the elements that a window reads lie in what it reads: distances in elements.
+    """The offsets of a window's elements in its input or band, in elements.
 
     Tap (i, j) of output (y, x) in channel c is at
     c * channel + y * row_step + x + row(i) + column(j).
@@ -188,13 +188,13 @@ class Layout:
     dilation: int
 
     def compute_column_offset(self, tap: Index) -> Index:
-        """Return the distance of a tap along x; of a loop's index, an expression."""
+        """Return the offset of a tap along x; `tap` may be a loop index."""
         distance = tap * self.dilation
         return distance % self.stride * self.columns + distance // self.stride
 
 
 def compute_layout(window: Window, band: Band | None) -> Layout:
-    """Return where a window's elements lie in a band, or in the input itself."""
+    """Return the offsets of a window's elements in a band, or in the input."""
     dilation = window.dilation
     if band is None:
         _, h, w = window.source

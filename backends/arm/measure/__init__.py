@@ -1,1 +1,1 @@
-"""What a program costs: instructions counted under qemu, cycles modelled, or time taken."""
+"""Measures programs: instructions counted in qemu, modelled cycles, or times."""

@@ -1,4 +1,4 @@
-"""Counting what a program runs under qemu, and modelling its cycles."""
+"""Counts a program's instructions in qemu, and models its cycles."""
 
 import platform
 import re
@@ -22,12 +22,12 @@ from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress
 
 MAX_PLUGIN_BYTES = 1 << 28
-"""Bytes that the plugin may write: more marks than any network has layers."""
+"""Largest size of the plugin's file in bytes: enough for any network's layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeBlock:
-    """Instructions that run one after another: how many, and their bytes."""
+    """A block of consecutive instructions: their count, and their bytes."""
 
     instructions: int
     code: bytes
@@ -35,7 +35,7 @@ class CodeBlock:
 
 @dataclass(frozen=True, slots=True)
 class CountedInterval:
-    """How often each block ran until the program asked for the time, opened a file or ended."""
+    """The runs of each block up to an event: the program read the clock, opened a file or ended."""
 
     end_event: str
     runs: Mapping[int, int]
@@ -43,14 +43,14 @@ class CountedInterval:
 
 @dataclass(frozen=True, slots=True)
 class ProgramCounts:
-    """Everything that one process ran, and the most memory in bytes that it asked for."""
+    """All counts of one process, and its peak heap size in bytes."""
 
     intervals: tuple[CountedInterval, ...]
     blocks: Mapping[int, CodeBlock]
     heap_bytes: int
 
     def sum_runs(self, intervals: Iterable[CountedInterval]) -> Mapping[int, int]:
-        """Return how often each block ran in several intervals."""
+        """Return the number of runs of each block over several intervals."""
         runs: dict[int, int] = {}
         for interval in intervals:
             for index, count in interval.runs.items():
@@ -58,15 +58,15 @@ class ProgramCounts:
         return runs
 
     def count_instructions(self, runs: Mapping[int, int]) -> int:
-        """Return how many instructions that is."""
+        """Return the number of instructions of these runs."""
         return sum(count * self.blocks[index].instructions for index, count in runs.items())
 
 
 def parse_counts(lines: Iterable[str]) -> ProgramCounts:
-    """Return what the plugin's file says.
+    """Return the counts from the plugin's file.
 
     Raises:
-        ValueError: It is cut off.
+        ValueError: The file is truncated.
     """
     intervals: list[CountedInterval] = []
     blocks: dict[int, CodeBlock] = {}
@@ -76,7 +76,7 @@ def parse_counts(lines: Iterable[str]) -> ProgramCounts:
             case ["mark", event]:
                 runs = {}
                 intervals.append(CountedInterval(event, runs))
-            # Blocks are told once, at the end; intervals refer to them by number.
+            # Blocks come once, at the end of the file; intervals refer to them by number.
             case ["block", index, count, code]:
                 blocks[int(index)] = CodeBlock(int(count), bytes.fromhex(code))
             case ["heap", count]:
@@ -84,8 +84,8 @@ def parse_counts(lines: Iterable[str]) -> ProgramCounts:
             case [index, count]:
                 runs[int(index)] = int(count)
             case _:
-                raise ValueError("a line is cut off")
-    # Told behind the last mark: without it the program, or qemu, was ended before its end.
+                raise ValueError("a line is truncated")
+    # The heap comes after the last mark: without it the program, or qemu, was stopped early.
     if (
         heap is None
         or not blocks
@@ -101,24 +101,24 @@ def _iterate_block_indices(intervals: Iterable[CountedInterval]) -> Iterator[int
 
 PLUGIN_SOURCE = "count.c"
 MIN_QEMU_VERSION = 6
-"""The first major version of qemu whose plugins hear of system calls."""
+"""The first major version of qemu whose plugins receive system calls."""
 MIN_API_2_VERSION = 9
-"""The first major version that wants the second version of its interface."""
+"""The first major version of qemu that needs version 2 of the plugin interface."""
 
 
 def write_plugin(machine: Machine, path: Path) -> None:
-    """Write the plugin for the qemu of a machine, compiled if it was not yet.
+    """Write the plugin for a machine's qemu, compiled or from the cache.
 
-    What runs is never the file in the cache: it is checked first, and this copy is of what was.
+    The cached file itself is never run: its checksum is verified, and this copy is run.
 
     Raises:
-        MissingTool: There is no qemu that takes plugins, or no zig to compile it.
-        ZigError: It does not compile.
+        MissingTool: There is no qemu with plugins, or no zig to compile the plugin.
+        ZigError: The plugin does not compile.
         OSError: The cache or the file cannot be written.
     """
     api = 2 if _get_qemu_version(machine) >= MIN_API_2_VERSION else 1
     text = (files("tcc.backends.arm") / "measure" / PLUGIN_SOURCE).read_bytes()
-    # An old glibc's symbols alone, so that the plugin loads beside whichever qemu was built with.
+    # Only symbols of an old glibc, so that the plugin loads into any build of qemu.
     options = ("-target", f"{_get_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
     key = sha256(repr((text, options, zig.COMPILE_OPTIONS)).encode()).hexdigest()[:16]
     cache_path = zig.get_cache_folder() / f"count-{key}.sealed"
@@ -137,7 +137,7 @@ def _compile(text: bytes, options: tuple[str, ...]) -> bytes:
 
 
 def build_plugin_options(plugin: Path, out: Path) -> tuple[str, ...]:
-    """Return qemu's options that have a plugin write a file; commas end a word of theirs."""
+    """Return qemu's options to load the plugin with its output file; commas are doubled."""
     return (
         "-plugin",
         ",".join(str(option).replace(",", ",,") for option in (plugin, f"out={out}")),
@@ -153,16 +153,19 @@ def _get_qemu_version(machine: Machine) -> int:
     """Return the major version of a machine's qemu.
 
     Raises:
-        MissingTool: It is not here, is too old, or was built without plugins.
+        MissingTool: qemu is not installed, is too old, or was built without plugins.
     """
     version_match = re.search(r"version (\d+)\.", _read_output(machine, "--version"))
-    # A qemu without plugins says so in its list of options alone.
+    # Only the list of options shows whether qemu has plugins.
     if (
         not version_match
         or int(version_match[1]) < MIN_QEMU_VERSION
         or "-plugin" not in _read_output(machine, "-h")
     ):
-        needed_for = "count instructions, built with plugins (Debian 12's is, Debian 13's is not)"
+        needed_for = (
+            f"count instructions, version {MIN_QEMU_VERSION} or newer built with plugins "
+            "(Debian 12's is, Debian 13's is not)"
+        )
         raise MissingTool(Tool(machine.qemu, needed_for, None, builds=False))
     return int(version_match[1])
 
@@ -181,20 +184,22 @@ MODELLED_CAUTION = (
     f"cycles are modelled: published times of this processor are {MEASURED_FACTOR} times as long, "
     f"within {MEASURED_SCATTER:.0%} (docs/measuring.md)"
 )
-UNMODELLED_CAUTION = "there is no cycle model of this processor, and instructions alone say little"
+UNMODELLED_CAUTION = (
+    "there is no cycle model of this processor; instruction counts alone do not predict its time"
+)
 CLOCK_EVENT, OPEN_EVENT = "clock", "open"
 NETWORK_RUNS = 2
-"""Runs of the network: one to warm up, one that counts. Counts are the same each time."""
+"""Runs of the network: one to warm up, one that is counted. Every run has the same counts."""
 
 
 def measure(
     process: RunnerProcess, source: Input, workload: Workload, progress: Progress
 ) -> Measurement:
-    """Return what a program costs: instructions, and cycles where there is a model.
+    """Return the costs of a program: instructions, and cycles if there is a cycle model.
 
     Raises:
-        MissingTool: qemu, what compiles its plugin, or what reads instructions is not here.
-        UserError: The program fails, or does not do what it is for (E0652).
+        MissingTool: qemu, zig for its plugin, or the disassembler is not installed.
+        UserError: The program fails or misbehaves (E0652).
     """
     progress("compile qemu's plugin", 0, 1)
     library, file = process.folder / "count.so", process.folder / "counts"
@@ -203,8 +208,8 @@ def measure(
     progress("count", 0, 1)
     host = LocalHost(replace(process, options=build_plugin_options(library, file)))
     input_arguments = write_input(host, source, workload, "input")
-    # The program asks for the time around each layer when it profiles, and the plugin takes a
-    # snapshot whenever it asks: no mark is built into the program
+    # A profiling program reads the clock around each layer, and the plugin takes a snapshot at
+    # each of these calls: the program needs no marks
     # (docs/decisions/0021-measuring-without-a-board.md).
     profile_options = ("--profile", host.get_path("profile")) if program_facts.layers else ()
     host.execute(
@@ -224,13 +229,13 @@ def _read_counts(process: RunnerProcess, file: Path) -> ProgramCounts:
             return parse_counts(line.decode("ascii") for line in stream)
     except (OSError, ValueError) as error:
         raise process.create_error(
-            "the program was not counted to its end", str(error)[:120]
+            "the instruction counts of the program are incomplete", str(error)[:120]
         ) from None
 
 
 @dataclass(frozen=True)
 class _CostAccount:
-    """What a program ran, as costs."""
+    """Computes costs from the counts of a program."""
 
     process: RunnerProcess
     counts: ProgramCounts
@@ -239,8 +244,7 @@ class _CostAccount:
     def build_measurement(self, workload: Workload) -> Measurement:
         machine, program_facts = self.process.machine, self.program_facts
         setup_intervals, run_intervals = self._split_intervals()
-        # The last file that was opened is the input: what came before is loading, what comes after
-        # preprocessing.
+        # The last file that was opened is the input: loading comes before it, preprocessing after.
         load_end = (
             max(
                 (
@@ -263,7 +267,7 @@ class _CostAccount:
             if workload.image is not None
             else None
         )
-        # Loaded parts and heap; the stack is not counted.
+        # Loaded segments and heap; the stack is not counted.
         peak_bytes = (
             program_facts.memory.program and program_facts.memory.program + self.counts.heap_bytes
         )
@@ -278,10 +282,10 @@ class _CostAccount:
         )
 
     def _split_intervals(self) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
-        """Return what ran before the first run of the network, and the parts of the last one.
+        """Return the intervals before the first run of the network, and those of the last run.
 
-        The program asks for the time before and after each run and, where its layers are wanted,
-        before the first of them and after every one.
+        The program reads the clock before and after each run and, if it profiles layers, also
+        before the first layer and after every layer.
         """
         intervals = self.counts.intervals
         reads_per_run = len(self.program_facts.layers) + 2 if self.program_facts.layers else 1
@@ -289,9 +293,8 @@ class _CostAccount:
             i for i, interval in enumerate(intervals) if interval.end_event == CLOCK_EVENT
         ]
         if len(clock_reads) < NETWORK_RUNS * (reads_per_run + 1):
-            raise self.process.create_error("the program does not say when each layer ends")
-        # From the end, since how often the time is asked before the runs is the runner's own
-        # affair.
+            raise self.process.create_error("the program does not report when each layer ends")
+        # Count from the end: the runner may read the clock any number of times before the runs.
         first_run_start, last_run_start = (
             clock_reads[-NETWORK_RUNS * (reads_per_run + 1)],
             clock_reads[-reads_per_run - 1],
@@ -301,7 +304,7 @@ class _CostAccount:
         ]
 
     def _compute_preprocess_cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
-        """Return what lies between two questions for the time after the input was opened."""
+        """Return the cost between two clock reads after the input was opened."""
         clock_reads = [
             i for i, interval in enumerate(intervals) if interval.end_event == CLOCK_EVENT
         ]

@@ -1,9 +1,9 @@
-"""Modelled cycles of an in-order Cortex-A7: what each instruction does, with which registers.
+"""Cycle model of an in-order Cortex-A7: the kind of each instruction, and its registers.
 
-Each block of instructions is modelled by itself, without misses. There is no board here, and no
-simulator of this processor that is free. Latencies are those of GCC's `cortex-a7.md`; issue cycles
-are those of a 64-bit data path for integers and a 32-bit one for floats. docs/measuring.md says how
-far published times of a real Cortex-A7 are from this.
+Each block of instructions is modelled alone, without cache misses. There was no board to measure,
+and there is no free simulator of this processor. Latencies come from GCC's `cortex-a7.md`. Issue
+cycles assume a 64-bit data path for integers and a 32-bit one for floats. docs/measuring.md
+compares the model with published times of a real Cortex-A7.
 """
 
 import re
@@ -17,7 +17,7 @@ from tcc.compiler.support.external_tools import MissingTool, Tool
 
 
 class InstructionKind(Enum):
-    """What an instruction keeps busy."""
+    """The kind of an instruction, by the unit that executes it."""
 
     ALU = auto()
     MULTIPLY = auto()
@@ -36,10 +36,10 @@ class InstructionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DecodedInstruction:
-    """One instruction: `width` is that of its vector registers, 16, 8 or 4 bytes.
+    """One instruction: `width` is the size of its vector registers, 16, 8 or 4 bytes.
 
-    `units` is how many registers it moves, doublewords of vectors; registers are core registers and
-    the doublewords of vector registers.
+    `units` is the number of registers that it moves, for vectors in doublewords. `reads` and
+    `writes` have core registers and the doublewords of vector registers.
     """
 
     kind: InstructionKind
@@ -72,7 +72,7 @@ _CORE: tuple[tuple[tuple[str, ...], InstructionKind], ...] = (
     (("mul", "mla", "smul", "umul", "smla", "umla", "mls", "smm"), InstructionKind.MULTIPLY),
     (("sdiv", "udiv"), InstructionKind.DIVIDE),
 )
-"""Kinds by how mnemonics begin; the first that fits is taken."""
+"""Instruction kinds by prefix of the mnemonic; the first match counts."""
 _CORE_REGISTER = re.compile(r"\b(r\d+|lr|ip|sp|fp|sl|sb)\b")
 _REGISTER_RANGE = re.compile(r"[dsq](\d+)(?:\[.*\])?\s*-\s*[dsq](\d+)")
 _DOUBLEWORDS: Mapping[str, float] = {"q": 2, "s": 0.5}
@@ -80,14 +80,14 @@ _DOUBLEWORDS: Mapping[str, float] = {"q": 2, "s": 0.5}
 
 @lru_cache(maxsize=1 << 16)
 def decode(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
-    """Return the instructions of a block; those that are not known are left out.
+    """Return the instructions of a block, without unknown ones.
 
     Args:
-        code: Its bytes, ARM or Thumb; which of them is found out.
-        count: How many instructions it has.
+        code: Its bytes, ARM or Thumb, which is detected.
+        count: The number of its instructions.
 
     Raises:
-        MissingTool: What disassembles is not here.
+        MissingTool: The disassembler is not installed.
     """
     arm, thumb = create_disassemblers()
     disassembler = thumb if _is_thumb(code, count) else arm
@@ -96,7 +96,7 @@ def decode(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
 
 @lru_cache(maxsize=1)
 def create_disassemblers() -> tuple[Any, Any]:
-    """Return what reads ARM instructions, and what reads Thumb."""
+    """Return the disassemblers for ARM and for Thumb."""
     try:
         from capstone import CS_ARCH_ARM, CS_MODE_ARM, CS_MODE_THUMB, Cs
     except ImportError:
@@ -109,10 +109,10 @@ def create_disassemblers() -> tuple[Any, Any]:
 
 
 def _is_thumb(code: bytes, count: int) -> bool:
-    """Whether a block is Thumb: it has short instructions, or makes sense as Thumb alone.
+    """Whether a block is Thumb: it has short instructions, or is valid only as Thumb.
 
-    Where both make sense, a word of Thumb begins with 0xE8 or more, one of ARM mostly with the
-    conditions "always" or, for NEON, "never".
+    If it is valid as both, the leading bits decide: a 32-bit Thumb instruction begins with 0xE8 or
+    more, an ARM instruction mostly with the conditions "always" or, for NEON, "never".
     """
     if len(code) != 4 * count:
         return True
@@ -155,7 +155,7 @@ def _get_width(operands: str) -> int:
 def _count_units(kind: InstructionKind, mnemonic: str, operands: str) -> float:
     match kind:
         case InstructionKind.MANY_MEMORY:
-            return max(1, operands.count(",") // 2 + 1)  # two registers a cycle
+            return max(1, operands.count(",") // 2 + 1)  # two registers per cycle
         case InstructionKind.VECTOR_MEMORY if not mnemonic.startswith(("vldr", "vstr")):
             register_list = re.search(r"\{([^}]*)\}", operands)
             return max(
@@ -174,7 +174,7 @@ def _count_units(kind: InstructionKind, mnemonic: str, operands: str) -> float:
 
 
 def _count_doublewords(operand: str) -> float:
-    """Return how many doublewords a register, or a range of them, is."""
+    """Return the number of doublewords in a register or a register range."""
     operand = operand.strip()
     register_range = _REGISTER_RANGE.match(operand)
     count = int(register_range[2]) - int(register_range[1]) + 1 if register_range else 1
@@ -192,7 +192,7 @@ def _get_registers(insn: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _list_register_names(insn: Any, registers: Any) -> tuple[str, ...]:
-    """Return registers by name, vector registers as the doublewords that they are."""
+    """Return the names of registers, with vector registers as doublewords."""
     names: dict[str, None] = {}
     for number in registers:
         name = insn.reg_name(number) or ""
@@ -207,15 +207,15 @@ def _list_register_names(insn: Any, registers: Any) -> tuple[str, ...]:
 
 
 ACCUMULATOR_CYCLES = 4
-"""Cycles from one multiply-accumulate to the next of the same accumulator."""
+"""Cycles between two multiply-accumulates on the same accumulator."""
 MEASURED_FACTOR, MEASURED_SCATTER = 1.49, 0.11
-"""How much longer published times of a Cortex-A7 are, and how far they scatter about that."""
+"""Ratio of published Cortex-A7 times to the model, and the scatter of that ratio."""
 _BY_16, _BY_8, _BY_4 = 16, 8, 4
 
 
 @dataclass(frozen=True, slots=True)
 class InstructionTiming:
-    """Cycles until the next instruction starts, by vector width, and until the result is there."""
+    """Cycles until the next instruction can start, by vector width, and until the result."""
 
     issue: Mapping[int, int]
     latency: int
@@ -232,7 +232,7 @@ TIMINGS: Mapping[InstructionKind, InstructionTiming] = {
     InstructionKind.MEMORY: _create_timing(1, 3),
     InstructionKind.MANY_MEMORY: _create_timing(1, 3),
     InstructionKind.MOVE: _create_timing(2, 3),
-    # A quad of floats takes four issues on the A7's 32-bit float path, a double two.
+    # Four floats need four issue cycles on the A7's 32-bit float path, two floats two.
     InstructionKind.FLOAT: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 4),
     InstructionKind.FLOAT_ACCUMULATE: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 8),
     InstructionKind.FLOAT_DIVIDE: _create_timing(15, 18),
@@ -241,20 +241,20 @@ TIMINGS: Mapping[InstructionKind, InstructionTiming] = {
     InstructionKind.LONG_MULTIPLY: _create_timing(2, 4),
     InstructionKind.VECTOR_MEMORY: _create_timing(1, 3),
 }
-"""Issue cycles are for each of an instruction's units."""
+"""Issue cycles are per unit of an instruction."""
 
 
 @lru_cache(maxsize=1 << 16)
 def estimate_cycles(code: bytes, count: int) -> float:
-    """Return the cycles of one run of a block of `count` instructions; one for each unknown."""
+    """Return the cycles of one run of a block; unknown instructions count as one cycle."""
     instructions = decode(code, count)
     return max(1.0, simulate_cycles(instructions) + max(0, count - len(instructions)))
 
 
 def simulate_cycles(instructions: Sequence[DecodedInstruction]) -> float:
-    """Return the cycles of instructions in order, each of which waits for what it reads.
+    """Return the cycles of instructions in order; each waits for its operands.
 
-    A simple operation may start with the one before it, if that did not so itself.
+    A simple operation can start together with the one before it, unless that one already did.
     """
     ready_at: dict[str, float] = {}
     sum_ready_at: dict[str, float] = {}
@@ -267,15 +267,14 @@ def simulate_cycles(instructions: Sequence[DecodedInstruction]) -> float:
             InstructionKind.LONG_MULTIPLY,
         }
         start = now
-        # A multiply-accumulate hands its sum to the next one early: a chain of them waits for half
-        # of a result's latency.
+        # A multiply-accumulate forwards its sum early: a chain of them waits for half of the
+        # latency.
         for register in instruction.reads:
             operand_ready_at = (
                 sum_ready_at if is_accumulate and register in instruction.writes else ready_at
             )
             start = max(start, operand_ready_at.get(register, 0.0))
-        # Dual issue is partial on this core: an ALU operation may go with the instruction before
-        # it.
+        # This core has partial dual issue: an ALU operation can pair with the instruction before.
         if instruction.kind is InstructionKind.ALU and is_single_issue and start <= now:
             start, step, is_single_issue = now - 1, 1.0, False
         else:

@@ -1,4 +1,4 @@
-"""The ways to measure a program, by the machine that it is for: timed, or counted in qemu."""
+"""Measures a program: timed where it runs natively or on a board, otherwise counted in qemu."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 
 WARM_UP_RUNS = 5
-"""Runs before those that count."""
+"""Runs before the measured ones."""
 MAX_PROFILED_RUNS = 20
-"""Most runs whose layers are timed."""
+"""Largest number of runs with layer times."""
 MAX_MILLISECONDS = 1e9
-"""Milliseconds that nothing takes."""
+"""Times in milliseconds above this are not plausible."""
 PROFILE_HEADER_LINES = 2
-"""Lines of a profile before those of layers."""
+"""Lines of a profile before the layers' lines."""
 MAX_LINE_BYTES = 512
-"""Bytes of a line of a profile, on the average, at most."""
+"""Largest average length of a profile's lines in bytes."""
 
 
 def measure(
@@ -52,22 +52,21 @@ def measure(
     workload: Workload,
     progress: Progress,
 ) -> Measurement:
-    """Return what a program costs: the time of each run, and of each layer in further runs.
+    """Return the measured costs of a program: times of runs, then of layers in further runs.
 
     Raises:
-        UserError: The program fails, or does not do what it is for (E0652).
+        UserError: The program fails or misbehaves (E0652).
     """
     progress("time", 0, 2)
     input_arguments = write_input(host, source, workload, "input")
     count = WARM_UP_RUNS + workload.runs
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     base_options = ("--quiet", "--threads", str(workload.threads))
-    # Whole runs and layers in two processes: asking for the time around each layer would be part of
-    # the runs' times.
+    # Runs and layers in two processes: reading the clock around each layer would add to the times
+    # of runs.
     time_options = ("--repeat", str(count), "--times", host.get_path("times"))
     peak = host.execute([*base_options, *time_options, *input_arguments], count, 8 * count).peak
-    # The program writes numbers, not averages: medians and quartiles are taken in one place for
-    # all.
+    # The program writes all times: medians and quartiles are always computed here.
     content = host.read_file("times", 8 * count + 1)
     run_times = np.frombuffer(content, "<f8").tolist() if len(content) == 8 * count else []
     if not run_times or not _is_plausible(run_times):
@@ -92,7 +91,7 @@ def measure(
 
 
 def _is_plausible(milliseconds: Sequence[float]) -> bool:
-    """Whether numbers that a program wrote can be milliseconds."""
+    """Whether a program's values can be times in milliseconds."""
     return all(0 <= duration < MAX_MILLISECONDS for duration in milliseconds)
 
 
@@ -107,7 +106,7 @@ def _create_single_run_cost(milliseconds: float) -> RunCost:
 def _profile(
     host: ProgramHost, program_facts: ProgramFacts, arguments: Sequence[str], runs: int
 ) -> list[float]:
-    """Return milliseconds: of creating and preprocessing, then of each layer in each run."""
+    """Return milliseconds: of creation and preprocessing, then of each layer in each run."""
     count, width = WARM_UP_RUNS + runs, len(program_facts.layers)
     profile_options = ("--repeat", str(count), "--profile", host.get_path("profile"))
     max_bytes = MAX_LINE_BYTES * (PROFILE_HEADER_LINES + count * width)
@@ -142,7 +141,7 @@ def run_cases(
     """Return the raw outputs for each case.
 
     Raises:
-        UserError: The program fails, or writes something else (E0652).
+        UserError: The program fails, or its output has another size (E0652).
     """
     shapes = program_facts.outputs
     sizes = [prod(shape) for shape in shapes.values()]
@@ -155,7 +154,10 @@ def run_cases(
         )
         content = host.read_file("raw", 4 * sum(sizes) + 1)
         if len(content) != 4 * sum(sizes):
-            raise host.create_error("the program wrote raw outputs of another size")
+            raise host.create_error(
+                "the size of the program's raw outputs is wrong",
+                f"{len(content):,} bytes instead of {4 * sum(sizes):,}",
+            )
         floats = np.frombuffer(content, "<f4").astype(np.float32)
         parts = np.split(floats, np.cumsum(sizes)[:-1])
         named_parts = zip(shapes.items(), parts, strict=True)
@@ -166,11 +168,11 @@ def run_cases(
 def measure_locally(
     machine: Machine, folder: Path, source: Input, workload: Workload, progress: Progress
 ) -> Measurement:
-    """Return what the program in a folder costs: timed where it runs by itself, or else counted.
+    """Return the cost of the program in a folder: timed if it runs natively, else counted.
 
     Raises:
-        MissingTool: What counts is not here.
-        UserError: The program fails (E0652), or is counted, and on more threads than one (E0601).
+        MissingTool: A tool for counting is not installed.
+        UserError: The program fails (E0652), or would be counted on several threads (E0601).
     """
     program = find_program(folder)
     with atomic_files.create_scratch_folder() as scratch:
@@ -178,20 +180,24 @@ def measure_locally(
         if machine.native:
             host = LocalHost(process)
             return measure(host, read_facts(host, program), source, workload, progress)
-        # Instructions of threads that wait for each other depend on the emulator's scheduling.
+        # With several threads, instruction counts depend on the emulator's scheduling.
         if workload.threads != 1:
-            message = f"{machine.target.name} is counted here, and that on one thread"
-            raise fail("E0601", message, make_file_span("command line: --threads"))
+            message = (
+                f"instructions of {machine.target.name} programs are counted on one thread only, "
+                f"not on {workload.threads}"
+            )
+            at = make_file_span("command line: --threads")
+            raise fail("E0601", message, at, help="use `--threads 1`")
         return emulated.measure(process, source, workload, progress)
 
 
 def measure_on_board(
     folder: Path, source: Input, task: BoardTask, progress: Progress
 ) -> "tuple[Measurement, list[Outputs]]":
-    """Return what the program in a folder costs on a board, and what it gives for each case.
+    """Return the cost of the program in a folder on a board, and its outputs for each case.
 
     Raises:
-        UserError: The board does not do what it is asked (E0658), or the program fails (E0652).
+        UserError: A command on the board fails (E0658), or the program fails (E0652).
     """
     program = find_program(folder)
     progress("copy", 0, 1)

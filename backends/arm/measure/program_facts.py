@@ -1,4 +1,4 @@
-"""What a program says of itself, and what its file says: its layers, its memory."""
+"""Facts about a program from its own description and its ELF file: outputs, layers, memory."""
 
 import json
 import struct
@@ -12,12 +12,12 @@ from tcc.compiler.ir.measurement import MemoryUse
 from tcc.compiler.support import regular_files
 
 PT_LOAD = 1
-"""The type of a program header of what is loaded."""
+"""The type of the program header of a loaded segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFacts:
-    """The outputs, the layers by name and kernel, in order, and the memory of a program."""
+    """A program's outputs, its layers in order (name and kernel), and its memory."""
 
     outputs: Shapes
     layers: tuple[tuple[str, str], ...]
@@ -25,17 +25,17 @@ class ProgramFacts:
 
 
 def read_facts(host: ProgramHost, program: Path) -> ProgramFacts:
-    """Return what a program says of itself.
+    """Return the facts about a program.
 
     Raises:
-        UserError: What it says makes no sense (E0652).
+        UserError: Its description is not valid (E0652).
     """
     output = host.execute(["--describe"], 0, 0).out
     try:
         description = json.loads(output)
         outputs = parse_shapes(description)
     except (ValueError, RecursionError):
-        raise host.create_error("the program does not say what it is") from None
+        raise host.create_error("`--describe` of the program prints no valid description") from None
     fields: Mapping[str, object] = description
     with regular_files.open_file(program) as file:
         content = file.read()
@@ -55,15 +55,15 @@ def _parse_layers(host: ProgramHost, records: object) -> Sequence[tuple[str, str
             case {"name": str(name), "kernel": str(kernel)}:
                 layers.append((name, kernel))
             case _:
-                raise host.create_error("the program does not say what its layers are")
+                raise host.create_error("`--describe` of the program lists no valid layers")
     return layers
 
 
 def count_loaded_bytes(program: bytes) -> int | None:
-    """Return how many bytes of memory an ELF file's parts take once loaded; None for others."""
+    """Return the memory of an ELF file's loaded segments in bytes; None for other files."""
     # EI_CLASS of the ELF header (elf(5)): 1 is 32 bits, 2 is 64.
     is_64_bit = program[4:5] == b"\2"
-    # Where e_phoff, e_phentsize and e_phnum stand in the header, and p_memsz in a program header.
+    # Offsets of e_phoff, e_phentsize and e_phnum in the header, and of p_memsz in a program header.
     phoff_offset, phentsize_offset, phnum_offset, memsz_offset = (
         (32, 54, 56, 40) if is_64_bit else (28, 42, 44, 20)
     )
@@ -82,5 +82,5 @@ def count_loaded_bytes(program: bytes) -> int | None:
     except struct.error:
         return None
     parts = zip(kinds, sizes, strict=True)
-    # p_memsz and not p_filesz: what is zero at the start takes memory and no file.
+    # p_memsz, not p_filesz: zero-initialized data needs memory but is not in the file.
     return sum(nbytes for kind, nbytes in parts if kind == PT_LOAD) or None

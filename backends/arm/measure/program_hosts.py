@@ -1,4 +1,4 @@
-"""Where a program runs that is measured: here, in an emulator, or on a board; and its input."""
+"""The places where a measured program runs: natively, in an emulator, or on a board."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 
 class ProgramHost(Protocol):
-    """A program in a place that it can run in, and files beside it."""
+    """A program on a machine that runs it, with files next to it."""
 
     @property
     def description(self) -> str:
-        """What runs it."""
+        """The machine or emulator, for reports."""
         ...
 
     def write_file(self, name: str, content: bytes) -> str:
-        """Write a file; return its path as the program takes it."""
+        """Write a file; return its path for the program."""
         ...
 
     def get_path(self, name: str) -> str:
-        """Return the path of a file that the program is to write."""
+        """Return the path of a file that the program will write."""
         ...
 
     def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
-        """Run the program to its good end.
+        """Run the program until it ends with success.
 
         Raises:
-            UserError: It fails (E0652), or refuses its input (E0653).
+            UserError: The program fails (E0652), or refuses its input (E0653).
         """
         ...
 
@@ -52,27 +52,26 @@ class ProgramHost(Protocol):
         """Return the first bytes of a file that the program wrote.
 
         Raises:
-            UserError: It did not (E0652).
+            UserError: The program did not write it (E0652).
         """
         ...
 
     def create_error(self, message: str, label: str = "") -> UserError:
-        """Return the error of a program that does not do what it is for (E0652)."""
+        """Return the error of a program that misbehaves (E0652)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LocalHost:
-    """A scratch folder of this machine."""
+    """A scratch folder on this machine."""
 
     process: RunnerProcess
 
     @property
     def description(self) -> str:
-        """Return the machine, with the instruction set that it is told to use, or its emulator."""
+        """Return this machine, with its instruction set if one was chosen, or the emulator."""
         machine = self.process.machine
-        # With options for an emulator, the counting plugin's, even this machine's programs go
-        # through it.
+        # With options for the emulator (the counting plugin), even native programs run in it.
         emulated = self.process.options or not machine.native
         if emulated:
             return machine.qemu
@@ -97,9 +96,7 @@ class LocalHost:
             with regular_files.open_file(self.process.folder / name) as file:
                 return file.read(max_bytes)
         except OSError:
-            raise self.create_error(
-                "the program did not write what it was asked for", name
-            ) from None
+            raise self.create_error("the program did not write the expected file", name) from None
 
     def create_error(self, message: str, label: str = "") -> UserError:
         """Return the error, located at the program."""
@@ -108,7 +105,7 @@ class LocalHost:
 
 @dataclass(frozen=True, slots=True)
 class BoardHost:
-    """A folder of a board, into which the program was copied."""
+    """A folder on a board, with a copy of the program."""
 
     board: Board
     program: Path
@@ -116,19 +113,19 @@ class BoardHost:
 
     @property
     def description(self) -> str:
-        """Return the way to the board."""
+        """Return the name of the connection to the board."""
         return self.board.link.name
 
     def write_file(self, name: str, content: bytes) -> str:
-        """Copy a file there."""
+        """Copy a file to the board."""
         return self.board.send(name, content)
 
     def get_path(self, name: str) -> str:
-        """Return the path of a file there."""
+        """Return the path of a file on the board."""
         return f"{self.board.folder}/{name}"
 
     def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
-        """Run the program there; the board's own shell bounds nothing but the time."""
+        """Run the program on the board; only its time is limited there."""
         outcome = self.board.execute(
             [self.remote_program, *arguments], START_SECONDS + SECONDS_PER_INPUT * runs
         )
@@ -143,8 +140,8 @@ class BoardHost:
         return outcome
 
     def read_file(self, name: str, max_bytes: int) -> bytes:
-        """Bring a file from there."""
-        # What a board sends is cut here, as nothing there bounds it.
+        """Copy a file from the board."""
+        # Truncated here, because nothing on the board limits its size.
         return self.board.fetch(name)[:max_bytes]
 
     def create_error(self, message: str, label: str = "") -> UserError:
@@ -153,7 +150,7 @@ class BoardHost:
 
 
 def write_input(host: ProgramHost, source: Input, workload: Workload, name: str) -> tuple[str, ...]:
-    """Write the input where the program runs; return the runner's words for it."""
+    """Write the input where the program runs; return the runner's arguments for it."""
     if workload.image is not None:
         return (host.write_file(f"{name}.ppm", encode_ppm(workload.image)),)
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"

@@ -1,4 +1,4 @@
 """Micro-kernels: the innermost loops of matrix products, in C and assembly.
 
-A kernel is a file in `c`, its record in `records` and its word in the table of `cores`.
+A micro-kernel is a file in `c`, a record in `records` and an entry in the table of `cores`.
 """

@@ -1,7 +1,7 @@
-"""What kernels cost on each core: `kernel_costs.toml`, which `tools/search_kernels.py` measures.
+"""The costs of kernels on each core, from `kernel_costs.toml` (`tools/search_kernels.py` measures).
 
-A kernel's cost is the sum of its amounts, each times what one of it costs on the core. Whatever the
-costs are counted in, they are only compared with each other.
+A kernel's cost is the sum of its amounts (products, taps, ...), each times its unit cost on the
+core. The unit of the costs does not matter: they are only compared with each other.
 """
 
 import re
@@ -62,18 +62,18 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "loops": LOOPS,
     "level_loops": QUANTIZED_LOOPS,
 }
-"""What counts of each kernel; `schedule/kernel_candidates.py` says how much of it there is."""
+"""The amounts of each kernel that have a cost; `schedule/kernel_candidates.py` counts them."""
 LOOP_NAME = re.compile(r"(?P<kind>(?:level_)?loops)_(?P<rows>[1-9]\d?)x(?P<pixels>[1-9]\d?)")
-"""Plain loops are named with their tile: filters by pixels."""
+"""Names of plain loops include their tile: filters by pixels."""
 
 Costs = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class CoreCosts:
-    """What is known of one core: costs of kernels by their names, and in what these are counted.
+    """The measured costs of one core: unit costs of kernels by name, and their unit.
 
-    `tile` is the register tile of plain loops where no costs choose it: of filters by pixels.
+    `tile` is the default register tile of plain loops: filters by pixels.
     """
 
     unit: str
@@ -81,7 +81,7 @@ class CoreCosts:
     kernels: Mapping[str, Costs]
 
     def list_tiles(self, loops: str) -> tuple[Pair, ...]:
-        """Return the tiles of plain loops of a kind among which costs choose, `tile` first."""
+        """Return the tiles of plain loops that have costs, with `tile` first."""
         name_matches = (LOOP_NAME.fullmatch(name) for name in self.kernels)
         tiles = {
             (int(n["rows"]), int(n["pixels"])) for n in name_matches if n and n["kind"] == loops
@@ -89,7 +89,7 @@ class CoreCosts:
         return tuple(sorted(tiles, key=lambda tile: (tile != self.tile, tile)))
 
     def clear_kernel_cost(self, name: str) -> "CoreCosts":
-        """Return the same where a kernel costs nothing: it computes whatever it can."""
+        """Return costs in which one kernel costs nothing, so that it is always chosen."""
         zero_costs = dict.fromkeys(AMOUNTS[get_kind(name)], 0.0)
         return replace(self, kernels={**self.kernels, name: zero_costs})
 
@@ -98,8 +98,8 @@ def get_core_costs(core: str, target: str) -> CoreCosts:
     """Return the costs of one core.
 
     Args:
-        core: Its name in the file.
-        target: The target that is built for it, which the search of its costs takes.
+        core: The core's name in the file.
+        target: The target of this core, for the error's help.
 
     Raises:
         MachineError: The file has no such core, or is damaged (E0604).
@@ -111,15 +111,15 @@ def get_core_costs(core: str, target: str) -> CoreCosts:
 
 
 def create_missing_error(subject: str, target: str) -> MachineError:
-    """Return the error of a core, or of one of its kernels, that nobody has measured yet."""
+    """Return the error of a core, or of a kernel on it, without measured costs."""
     message = f"{COSTS_FILE} has no entry for {subject}"
-    help = f"run `python tools/search_kernels.py search {target}`, which measures it"
+    help = f"measure it with `python tools/search_kernels.py search {target}`"
     return MachineError(Diagnostic("E0604", message, make_file_span(COSTS_FILE), help=help))
 
 
 @cache
 def load_costs() -> Mapping[str, CoreCosts]:
-    """Return the costs of each core, by zig's name of it.
+    """Return the costs of each core, by zig's name of the core.
 
     Raises:
         MachineError: The file is damaged (E0604).
@@ -128,7 +128,7 @@ def load_costs() -> Mapping[str, CoreCosts]:
 
 
 def parse_costs(text: str) -> Mapping[str, CoreCosts]:
-    """Return what the file's text says; errors as above."""
+    """Return the costs of each core from the file's text; errors as for `load_costs`."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -140,7 +140,7 @@ def parse_costs(text: str) -> Mapping[str, CoreCosts]:
 
 
 def get_kind(name: str) -> str:
-    """Return what `AMOUNTS` calls a kernel."""
+    """Return the key of a kernel in `AMOUNTS`."""
     loops = LOOP_NAME.fullmatch(name)
     return loops["kind"] if loops else name
 
@@ -157,7 +157,7 @@ def _parse_core(text: str, core: str, core_table: object) -> CoreCosts:
             raise _create_damaged_error(text, f"[{core}] has no `counted` and `tile`", at)
     if unit not in COST_UNITS:
         raise _create_damaged_error(
-            text, f"[{core}] is counted in `{unit}`, none of {', '.join(COST_UNITS)}", at
+            text, f"[{core}] has `counted = {unit!r}`; use one of {', '.join(COST_UNITS)}", at
         )
     if not (core_costs.list_tiles("loops") and core_costs.list_tiles("level_loops")):
         raise _create_damaged_error(text, f"[{core}] has no costs of plain loops", at)
@@ -170,22 +170,22 @@ def _parse_kernels(
     for name, table in tables.items():
         at = _find_line(text, rf"\[{re.escape(core)}\.{re.escape(name)}\]")
         if get_kind(name) not in AMOUNTS:
-            raise _create_damaged_error(text, f"there is no kernel `{name}`", at)
+            raise _create_damaged_error(text, f"`{name}` is not a known kernel", at)
         if not isinstance(table, dict) or table.keys() != set(AMOUNTS[get_kind(name)]):
             unit_names = ", ".join(AMOUNTS[get_kind(name)])
             raise _create_damaged_error(
-                text, f"the costs of a kernel `{name}` are {unit_names}", at
+                text, f"kernel `{name}` must have exactly the costs {unit_names}", at
             )
         for key, cost in table.items():
             if type(cost) not in (int, float) or not isfinite(cost) or cost < 0:
-                raise _create_damaged_error(text, f"the cost of `{key}` is no number from 0 on", at)
+                raise _create_damaged_error(text, f"the cost of `{key}` must be 0 or more", at)
         if not any(table.values()):
-            raise _create_damaged_error(text, f"a kernel `{name}` costs nothing", at)
+            raise _create_damaged_error(text, f"all costs of kernel `{name}` are 0", at)
         yield name, {key: float(cost) for key, cost in table.items()}
 
 
 def _find_line(text: str, header: str) -> int:
-    """Return the number of the line that a table begins in."""
+    """Return the line number of a table's header."""
     numbered = enumerate(text.splitlines(), 1)
     return next((n for n, line in numbered if re.fullmatch(header, line.strip())), 1)
 
@@ -193,6 +193,6 @@ def _find_line(text: str, header: str) -> int:
 def _create_damaged_error(text: str, problem: str, line: int) -> MachineError:
     lines = [*text.splitlines(), ""]
     at = Span(COSTS_FILE, line, 1, lines[min(line, len(lines)) - 1])
-    message = f"the costs by which kernels are chosen are damaged: {problem}"
-    help = "undo what was changed in this file, or install tcc again"
+    message = f"{COSTS_FILE} is damaged: {problem}"
+    help = "undo the changes to this file, or reinstall tcc"
     return MachineError(Diagnostic("E0604", message, at, help=help))

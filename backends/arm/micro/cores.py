@@ -1,7 +1,7 @@
-"""Which micro-kernels each core has; which of them computes what, their costs say.
+"""The micro-kernels of each core. Their costs decide which of them computes a layer.
 
-For x86-64 processors a library holds a kernel for each instruction set; `c/isa.h` chooses among
-them when it is loaded.
+A library for x86-64 contains a variant of each kernel per instruction set. `c/isa.h` chooses one
+when the library is loaded.
 """
 
 from dataclasses import dataclass
@@ -51,14 +51,14 @@ CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT, *FLOATS_64),
     "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, WINOGRAD_X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
 }
-"""By the names that zig gives processors."""
+"""Micro-kernels by zig's names of the processors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Isa:
-    """A level of x86-64-ABI by its name, with instructions for products of bytes or without.
+    """An x86-64 ABI level, with or without instructions for 8-bit dot products.
 
-    `cpu` is zig's word for it, `base_name` the level's own name.
+    `cpu` is zig's name for it, `base_name` the name of the level alone.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Isa:
     base_name: str
 
 
-# LLVM would keep vectors of 64 bytes out of what it vectorises by itself.
+# Without this, LLVM avoids 64-byte vectors when it vectorizes code itself.
 _WIDE = "-prefer_256_bit"
 ISAS = (
     Isa("x86-64-v2", "x86_64_v2", "x86-64-v2"),
@@ -75,10 +75,10 @@ ISAS = (
     Isa("x86-64-v4", f"x86_64_v4{_WIDE}", "x86-64-v4"),
     Isa("x86-64-v4-vnni", f"x86_64_v4+avx512vnni{_WIDE}", "x86-64-v4"),
 )
-"""In order of preference, the best last: as in `c/isa.h`."""
+"""In order of preference, the best last; the same order as in `c/isa.h`."""
 
 
 def select_isas(kernel: MicroKernel) -> tuple[Isa, ...]:
-    """Return, for each of `ISAS`, for which of them a kernel is compiled to run there."""
+    """Return, for each of `ISAS`, the instruction set that a kernel is compiled for."""
     isas_by_name = {isa.name: isa for isa in ISAS}
     return ISAS if kernel.multiplies_bytes else tuple(isas_by_name[isa.base_name] for isa in ISAS)

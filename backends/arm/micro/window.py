@@ -1,4 +1,4 @@
-"""The window that micro-kernels are told of, as `c/micro.h` has it."""
+"""The window argument of micro-kernels, as in `c/micro.h`."""
 
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REACH = 256
-"""Most bytes of a row that a tile's windows reach over: `REACH` of `c/matrix_gather.h`."""
+"""Largest width in bytes that a tile's windows cover in a row: `REACH` of `c/matrix_gather.h`."""
 MAX_WIDTH = 120
-"""Most columns of a window that is gathered: fewer than its `ROWS`."""
+"""Largest number of columns of a gathered window: fewer than its `ROWS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,56 +33,55 @@ class MicroWindow:
 
     @property
     def taps(self) -> int:
-        """Products of one sum."""
+        """Products per sum."""
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
     def dtype(self) -> str:
-        """The type of levels that are read."""
+        """The type of the input's quantized values."""
         return "int8" if self.is_signed else "uint8"
 
     @property
     def flip(self) -> int:
-        """What makes a stored level a signed one."""
-        # Levels of uint8 become signed by their top bit; `shifted` puts what that changes into the
-        # bias.
+        """The value to xor with a stored byte to make it signed."""
+        # Flipping the top bit of uint8 subtracts 128; `shift_bias` corrects the bias for it.
         return 0 if self.is_signed else 0x80
 
     def can_gather(self, pixels: int) -> bool:
-        """Whether `c/matrix_gather.h` has room for what as many windows in a row read."""
+        """Whether a row of this many windows fits the buffer of `c/matrix_gather.h`."""
         extent = pixels * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
         return extent <= REACH and self.kernel[1] <= MAX_WIDTH
 
     @property
     def band_elements(self) -> int:
-        """Size of a depthwise kernel's band, in int16."""
+        """Size of a depthwise kernel's band in int16 elements."""
         across, width = self.stride[1], self.kernel[1]
-        # Columns of a band are laid out by their remainder modulo the stride, so that strided
-        # windows read consecutive numbers.
+        # A band's columns are ordered by their remainder modulo the stride, so that strided
+        # windows read consecutive elements.
         columns = -(-self.out[1] // 8) * 8 + (width - 1) * self.dilation[1] // across
         return self.band_rows * across * columns
 
     @property
     def band_rows(self) -> int:
-        """Rows of a map in a depthwise kernel's band."""
+        """Rows of the map in a depthwise kernel's band."""
         return (self.band - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
 
     @property
     def is_flat(self) -> bool:
-        """Whether pixels of the output are those of one row of the map."""
+        """Whether the output's pixels are one row of the map."""
         is_pointwise = self.kernel == self.stride == (1, 1) and self.start == (0, 0)
         return is_pointwise and self.size == self.out and self.size[0] == 1
 
     def flatten(self) -> "MicroWindow":
-        """Return the same with a map's rows laid end to end, if each output reads its own pixel."""
+        """Return the window with the map's rows joined, if each output reads only its own pixel."""
         if self.kernel != (1, 1) or self.stride != (1, 1) or self.out != self.size:
             return self
         flat_size = (1, self.size[0] * self.size[1])
         return replace(self, size=flat_size, out=flat_size)
 
     def build_table(self) -> "NDArray[np.int32]":
-        """Return the numbers of a `micro_window` in order."""
-        # In the order of the C struct's fields; `signed` goes as what it is xored with.
+        """Return the fields of a `micro_window` in order."""
+        # In the order of the C struct. `is_signed` becomes the value to xor with.
         channels, *pairs, _, band = astuple(self)
         numbers = [n for pair in pairs for n in pair]
         return np.array([channels, *numbers, self.flip, band], np.int32)

@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's method: `c/winograd_floats.h`, `_levels.h`, `_x86.c`."""
+"""Convolutions with Winograd's method: `c/winograd_floats.h`, `_levels.h`, `_x86.c`."""
 
 from dataclasses import dataclass
 from math import prod
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     Int8 = NDArray[np.int8]
 
 TILE_SIDE = 4
-"""Outputs of a side of Winograd's tiles, of levels with four taps a side less."""
+"""Outputs per side of a Winograd tile; one less for int8 with four taps per side."""
 MAX_TILES = 64
-"""Most tiles that are computed at once: `TILES` of `c/winograd_tiles.h`."""
+"""Largest number of tiles that are computed at once: `TILES` of `c/winograd_tiles.h`."""
 MAX_WEIGHT_CHANNELS = 64
-"""Whose weights are transformed at once: `CHANNELS` of `c/winograd_levels.h`."""
+"""Channels with weights transformed at once: `CHANNELS` of `c/winograd_levels.h`."""
 MAX_SUM = 1 << 25
-"""Bound of sums that are computed modulo 2^32, 64 times as large."""
+"""Bound of sums that are computed modulo 2^32, scaled by 64."""
 MAX_STRIDED_SUM = 1 << 29
-"""The same of 3x3 taps of stride 2, four times as large."""
+"""The same bound for 3x3 taps with stride 2, where sums are scaled by 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,20 @@ class WinogradTiles(MicroKernel):
 
     functions: ClassVar[tuple[str, ...]] = ("pixels", "block")
     supports_strided_points: ClassVar[bool] = True
-    """Whether it has points for 3x3 taps of stride 2."""
+    """Whether it has points for 3x3 taps with stride 2."""
     area: ClassVar[int]
-    """Points of a tile of which sums of as many tiles as there may be have room."""
+    """Points per tile for which the sums of `MAX_TILES` tiles fit."""
     lanes: ClassVar[int]
-    """Tiles that are written at once: as many as may lie behind the last."""
+    """Tiles that are written at once; this many may be written after the last tile."""
     cache_points: ClassVar[int]
-    """Numbers of tiles' points that a second cache holds."""
+    """Elements of tiles' points that fit in the second-level cache."""
     max_points: ClassVar[int]
-    """Most of them that lie in the arena at once, where a few tiles have many."""
+    """Largest number of these elements in the arena, for a few tiles with many points."""
     filters: int
 
     @staticmethod
     def count_phase_taps(window: MicroWindow) -> Pair:
-        """Return a phase's taps, as (height, width)."""
+        """Return the taps of a phase, as (height, width)."""
         (height, width), (down, across) = window.kernel, window.stride
         return -(-height // down), -(-width // across)
 
@@ -61,17 +61,17 @@ class WinogradTiles(MicroKernel):
 
     @classmethod
     def has_strided_points(cls, window: MicroWindow) -> bool:
-        """Whether phases have points of their own, and none are summed."""
+        """Whether phases have separate points and are not summed."""
         return cls.supports_strided_points and window.kernel == (3, 3) and window.stride == (2, 2)
 
     @classmethod
     def get_tile_side(cls, _window: MicroWindow) -> int:
-        """Return the outputs of a tile's side."""
+        """Return the outputs per side of a tile."""
         return TILE_SIDE
 
     @classmethod
     def count_points(cls, window: MicroWindow) -> int:
-        """Return the products that a tile and a phase of a channel take."""
+        """Return the products per tile and per phase of a channel."""
         return (
             81
             if cls.has_strided_points(window)
@@ -80,44 +80,44 @@ class WinogradTiles(MicroKernel):
 
     @classmethod
     def count_weighted_points(cls, window: MicroWindow) -> int:
-        """Return how many of a tile's points have weights of their own."""
+        """Return how many of a tile's points have separate weights."""
         return 36 if cls.has_strided_points(window) else cls.count_points(window)
 
     @classmethod
     def count_phases(cls, window: MicroWindow) -> int:
-        """Return the channels of one sum, each counted once for each phase."""
+        """Return the channels per sum, counted once per phase."""
         return window.channels * (1 if cls.has_strided_points(window) else prod(window.stride))
 
     @classmethod
     def count_summed_channels(cls, window: MicroWindow) -> int:
-        """Return the channels that a sum is multiplied for, with those that fill vectors."""
+        """Return the multiplied channels per sum, including padding to full vectors."""
         return cls.count_phases(window)
 
     @classmethod
     def count_calls(cls, window: MicroWindow) -> int:
-        """Return how many calls write a band's points: one for each channel."""
+        """Return how many calls write a band's points: one per channel."""
         return window.channels
 
     def can_fit(self, window: MicroWindow) -> bool:
-        """Whether the points of a few tiles have room."""
+        """Whether the points of a few tiles fit in the arena."""
         return self.count_tile_numbers(window) * 2 * self.lanes <= self.max_points
 
     @classmethod
     def count_tile_numbers(cls, window: MicroWindow) -> int:
-        """Return how many numbers a tile's points are, with what is read behind them."""
+        """Return the number of elements of a tile's points, including padding that is read."""
         return cls.count_points(window) * cls.count_phases(window)
 
     def count_tiles(self, window: MicroWindow) -> int:
-        """Return how many tiles cover a map."""
+        """Return the number of tiles that cover a map."""
         return prod(-(-n // self.get_tile_side(window)) for n in window.out)
 
     @classmethod
     def get_max_tiles(cls, window: MicroWindow) -> int:
-        """Return the most tiles of a band: sums are as many for any number of points."""
+        """Return the largest number of tiles per band; the buffer for sums has a fixed size."""
         return min(MAX_TILES, MAX_TILES * cls.area // cls.count_points(window) // QUAD * QUAD)
 
     def choose_band(self, window: MicroWindow) -> int:
-        """Return how many tiles are computed at once: as many as a second cache holds."""
+        """Return how many tiles are computed at once: as many as fit in the second-level cache."""
         max_tiles = max(
             QUAD,
             min(
@@ -130,7 +130,7 @@ class WinogradTiles(MicroKernel):
         return min(tiles, -(-tiles_per_band // QUAD) * QUAD)
 
     def pad_filters(self, per_filter: "NDArray[Any]") -> "NDArray[Any]":
-        """Return biases or factors, one a filter, filled up with zeros to whole blocks."""
+        """Return biases or factors (filters,), padded with zeros to full blocks."""
         return pad_blocks(per_filter[:, None], self.filters).ravel()
 
     def pack_weights(self, weight: "NDArray[Any]") -> "NDArray[Any]":
@@ -141,7 +141,7 @@ class WinogradTiles(MicroKernel):
 
 @dataclass(frozen=True, slots=True)
 class Winograd(WinogradTiles):
-    """Of floats; filters of 3x3 or 4x4 taps, or with stride 2 of twice as many."""
+    """For floats; filters of 3x3 or 4x4 taps, or with stride 2 of twice as many per side."""
 
     area: ClassVar[int] = 49
     lanes: ClassVar[int] = 4
@@ -151,7 +151,7 @@ class Winograd(WinogradTiles):
 
 @dataclass(frozen=True, slots=True)
 class WideWinograd(Winograd):
-    """Of floats, where vectors hold channels: `c/winograd_x86.c`."""
+    """For floats, with vectors along channels: `c/winograd_x86.c`."""
 
     supports_strided_points: ClassVar[bool] = False
     lanes: ClassVar[int] = 1
@@ -160,33 +160,33 @@ class WideWinograd(Winograd):
 
     @classmethod
     def count_summed_channels(cls, window: MicroWindow) -> int:
-        """Return the channels of whole groups."""
+        """Return the channels, padded to full groups."""
         return cls.count_calls(window) * cls.group
 
     @classmethod
     def count_calls(cls, window: MicroWindow) -> int:
-        """Return how many calls write a band's points: one for each group of phases."""
+        """Return how many calls write a band's points: one per group of phases."""
         return -(-cls.count_phases(window) // cls.group)
 
     @classmethod
     def count_tile_numbers(cls, window: MicroWindow) -> int:
-        """Return how many numbers a tile's points are, of whole groups of phases."""
-        # With room for a line of a cache between points of four tiles, who else share its sets.
+        """Return the number of elements of a tile's points, padded to full groups of phases."""
+        # A cache line of padding between the points of four tiles, which else share cache sets.
         return cls.count_points(window) * (cls.count_summed_channels(window) + QUAD)
 
     def can_fit(self, window: MicroWindow) -> bool:
-        """Whether the points of a few tiles have room."""
+        """Whether the points of a few tiles fit in the arena."""
         return self.count_tile_numbers(window) * QUAD <= self.max_points
 
     @classmethod
     def get_max_tiles(cls, window: MicroWindow) -> int:
-        """Return the most tiles of a band: sums are as many for any number of points."""
+        """Return the largest number of tiles per band; the buffer for sums has a fixed size."""
         return MAX_TILES * 36 // cls.count_points(window) // QUAD * QUAD
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedWinograd(WinogradTiles):
-    """Of levels, exactly; filters of 3x3 or 4x4 taps, or with stride 2 of up to twice as many."""
+    """For int8, exact; filters of 3x3 or 4x4 taps, with stride 2 up to twice as many per side."""
 
     area: ClassVar[int] = 36
     lanes: ClassVar[int] = 8
@@ -195,19 +195,19 @@ class QuantizedWinograd(WinogradTiles):
 
     @classmethod
     def get_tile_side(cls, window: MicroWindow) -> int:
-        """Return the outputs of a tile's side."""
+        """Return the outputs per side of a tile."""
         return TILE_SIDE - (cls.count_phase_taps(window) == (4, 4))
 
     @classmethod
     def count_tile_numbers(cls, window: MicroWindow) -> int:
-        """Return how many numbers a tile's points are, with what is read behind them."""
-        # Products of four phases are taken at once, by weights of zero behind the last.
+        """Return the number of elements of a tile's points, including padding that is read."""
+        # Four phases are multiplied at once; those after the last have zero weights.
         phases = cls.count_phases(window)
         return cls.count_points(window) * phases + -phases % QUAD
 
     @classmethod
     def find_phases_per_sum(cls, weight: "Int8", window: MicroWindow) -> int:
-        """Return how many phases of channels may be summed at once, whatever their levels are."""
+        """Return how many phases of channels can be summed at once for all input values."""
         low, high = (-128, 127) if window.is_signed else (0, 255)
         rows = weight.reshape(len(weight), window.channels, -1).astype(np.int64)
         positive_sums, negative_sums = (
@@ -217,8 +217,8 @@ class QuantizedWinograd(WinogradTiles):
         phases_per_channel = cls.count_phases(window) // window.channels
         starts = np.arange(0, window.channels, MAX_WEIGHT_CHANNELS // phases_per_channel)
         max_sum = MAX_STRIDED_SUM if cls.has_strided_points(window) else MAX_SUM
-        # One group alone is always within it: 64 phases of 4x4 taps, 1024 * 127 * 255, are below
-        # 2^25.
+        # A single group is always within the bound: 64 phases of 4x4 taps sum to at most
+        # 1024 * 127 * 255, below 2^25.
         for phase_count in range(
             len(starts) * MAX_WEIGHT_CHANNELS, MAX_WEIGHT_CHANNELS, -MAX_WEIGHT_CHANNELS
         ):

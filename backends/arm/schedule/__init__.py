@@ -1,1 +1,1 @@
-"""From a graph to kernels in order, and the memory they work in."""
+"""Turns a graph into ordered kernel calls, and plans their memory."""

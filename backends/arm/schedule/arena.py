@@ -1,4 +1,4 @@
-"""Where in one block of memory each buffer lies; what the device's preprocessing takes of it."""
+"""Plans the arena: the offset of each buffer in one block of memory."""
 
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,12 +9,12 @@ from tcc.compiler.ir.image_limits import MAX_SIDE
 from tcc.compiler.ir.types import DType
 
 ALIGNMENT = 64
-"""Every buffer begins at a multiple of this many bytes: a cache line."""
+"""Alignment of every buffer in bytes: a cache line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in use from `first_step` to `last_step`, both included; scratch or a value."""
+    """Memory in use from `first_step` to `last_step` inclusive: scratch, or a value."""
 
     name: str
     nbytes: int
@@ -23,15 +23,15 @@ class Buffer:
     is_scratch: bool = False
 
     def has_overlap(self, buffer: "Buffer") -> bool:
-        """Whether the two are ever in use at once."""
+        """Whether the two buffers are in use at the same time."""
         return self.first_step <= buffer.last_step and buffer.first_step <= self.last_step
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """The offset of each buffer in bytes, and the size of the whole.
+    """The offset of each buffer in bytes, and the total size.
 
-    No arena can be smaller than `bound`: the most bytes of values that are in use at once.
+    No arena can be smaller than `bound`, the peak size of the values in use at the same time.
     """
 
     offsets: Mapping[str, int]
@@ -40,20 +40,20 @@ class Arena:
 
 
 def plan(buffers: Iterable[Buffer]) -> Arena:
-    """Return an arena in which buffers in use at once never overlap.
+    """Return an arena in which buffers in use at the same time do not overlap.
 
-    Each buffer, the largest first, takes the lowest place that is free for all its time.
+    The largest buffer is placed first. Each gets the lowest offset that is free while it is used.
     """
     all_buffers = list(buffers)
     placed: list[tuple[int, int, Buffer]] = []
-    # Greedy by size, as in Pisarchyk and Lee (arXiv 2001.03288): large buffers find room first,
-    # small ones fit between.
+    # Greedy by size, as in Pisarchyk and Lee (arXiv 2001.03288): small buffers fit between large
+    # ones.
     for order, buffer in enumerate(
         sorted(all_buffers, key=lambda b: (-b.nbytes, b.first_step, b.name))
     ):
         offset = 0
-        # Placed ones stand by their offsets: the first gap that is wide enough is the lowest.
-        # Quadratic in the buffers.
+        # `placed` is sorted by offset: the first gap that is large enough is the lowest. Quadratic
+        # in the number of buffers.
         for start, _, placed_buffer in placed:
             if not buffer.has_overlap(placed_buffer):
                 continue
@@ -67,7 +67,7 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
 
 
 def compute_bound(buffers: Iterable[Buffer]) -> int:
-    """Return the most bytes of values that are in use at once."""
+    """Return the peak size in bytes of the values in use at the same time."""
     changes: dict[int, int] = {}
     for buffer in (b for b in buffers if not b.is_scratch):
         changes[buffer.first_step] = changes.get(buffer.first_step, 0) + buffer.nbytes
@@ -84,11 +84,11 @@ def _align(nbytes: int) -> int:
 
 
 SCRATCH_BUFFER = "input scratch"
-"""The name of its buffer: no value's name has a space."""
+"""The name of the scratch buffer of preprocessing; names of values have no spaces."""
 
 
 def create_input_scratch(source: Input) -> Buffer:
-    """Return the memory that the largest image needs, in use while the input is made."""
+    """Return the preprocessing memory for the largest image, used while the input is computed."""
     return Buffer(
         SCRATCH_BUFFER,
         sum(-(-part // 8) * 8 for part in _iterate_part_sizes(source)),
@@ -99,7 +99,7 @@ def create_input_scratch(source: Input) -> Buffer:
 
 
 def _iterate_part_sizes(source: Input) -> Iterator[int]:
-    """Yield the bytes of each part; what is for images of any width is for the widest."""
+    """Yield the size of each part in bytes, for the widest image."""
     preprocess = source.preprocess
     if preprocess is None:
         return
@@ -116,4 +116,4 @@ def _iterate_part_sizes(source: Input) -> Iterator[int]:
     if preprocess.color == "gray":
         yield MAX_SIDE  # a row
     if is_quantized:
-        yield 4 * source.type.elements  # sums, which cannot lie in an input of bytes
+        yield 4 * source.type.elements  # sums, which do not fit in an 8-bit input

@@ -1,4 +1,4 @@
-"""Which kernel computes which convolution: of floats or levels, transposed, or a matrix."""
+"""Direct convolutions: of floats or int8, transposed ones, and linear layers."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def list_direct(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield a direct convolution, with each tile."""
+    """Yield a direct convolution for each tile."""
     return _list_convolutions(site, _create_window(op, site), op.groups, *site.build_epilogue())
 
 
@@ -31,7 +31,7 @@ def _create_window(op: ops.Conv, site: Site) -> Window:
 
 
 def list_quantized(op: integer.QConv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield a direct convolution of levels, whose sums are requantised, with each tile."""
+    """Yield a direct int8 convolution with requantized sums, for each tile."""
     weight, scales, bias = site.tensors
     output_type = op.make_type(site.group.anchor.type.shape)
     factor = integer_arithmetic.compute_multiplier(site.input_type, scales, output_type)
@@ -40,7 +40,7 @@ def list_quantized(op: integer.QConv, site: Site) -> Iterator[KernelCandidate]:
 
 
 def list_dequantized(op: integer.RealConv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield a direct convolution of levels, whose sums become real numbers, with each tile."""
+    """Yield a direct int8 convolution with dequantized sums, for each tile."""
     weight, factor, bias = site.tensors
     return _list_integer(op.conv, site, site.build_epilogue(DequantizeSum(), factor), weight, bias)
 
@@ -58,13 +58,13 @@ def _list_integer(
 
 
 def call_transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
-    """Return a transposed convolution as a convolution of the input's pixels spread out.
+    """Return a transposed convolution as a convolution of the input with zeros between pixels.
 
-    It multiplies the zeros in between too, stride**2 times the products that are needed; in return
-    one kernel serves both, with all its attributes and epilogues.
+    It also multiplies the zeros: stride**2 times the necessary products. In return, one kernel
+    serves both, with all its attributes and epilogues.
     """
     _, height, width = site.output_shape
-    # The twin's border is what the whole result would take, less what the padding cuts off.
+    # The padding of the full result, minus the part that `padding` removes.
     pad_top, pad_left = (
         d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)
     )
@@ -79,7 +79,7 @@ def call_transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
     )
     weight, *bias = site.tensors
     channels, group_filters, kh, kw = weight.shape
-    # A transposed kernel is laid down from each pixel, so that its twin reads it backwards.
+    # The equivalent convolution reads the transposed kernel backwards.
     flipped = weight.reshape(op.groups, channels // op.groups, group_filters, kh, kw)[
         ..., ::-1, ::-1
     ]
@@ -92,9 +92,9 @@ def call_transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
 
 
 def call_linear(_op: ops.Linear, site: Site) -> KernelCall:
-    """Return a linear layer as a convolution of a map of one pixel."""
+    """Return a linear layer as a convolution of a map with one pixel."""
     epilogue, operands = site.build_epilogue()
-    # Features as channels of one pixel: vectors then run along the units.
+    # Features become channels of one pixel, so that vectors are along the units.
     window = Window((site.input_shape[2], 1, 1), (1, 1), (1, 1))
     candidates = _list_convolutions(site, window, 1, epilogue.to_map(), operands)
     return choose_cheapest(candidates, site.machine).call()

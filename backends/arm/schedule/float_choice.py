@@ -1,4 +1,4 @@
-"""Which kernels compute convolutions of floats, and how."""
+"""Selects the kernels of float convolutions."""
 
 import math
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 def call_convolution(op: ops.Conv, site: Site) -> KernelCall:
-    """Return the call of the kernel that costs least."""
+    """Return the call of the cheapest kernel."""
     return choose_candidate(op, site).call()
 
 
 def choose_candidate(op: ops.Conv, site: Site) -> KernelCandidate:
-    """Return the kernel that costs least."""
+    """Return the cheapest kernel."""
     return choose_cheapest(list_candidates(op, site), site.machine)
 
 
 def list_candidates(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield the kernels that compute a convolution of floats."""
+    """Yield the kernels that can compute a float convolution."""
     epilogue, _ = site.build_epilogue()
     _, height, width = site.output_shape
     if epilogue.dtype == "float32" and epilogue.can_flatten((height, width)):
@@ -45,7 +45,7 @@ def list_candidates(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
 
 
 def _list_winograd(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield it by Winograd's method."""
+    """Yield the kernel for Winograd's method, if it is supported."""
     record = next((r for r in CORES[site.machine.core] if isinstance(r, Winograd)), None)
     window, (weight, bias) = create_window(op, site), _get_tensors(site)
     if record is None or site.machine.direct or op.groups > 1 or not record.supports_window(window):
@@ -65,7 +65,7 @@ def _list_winograd(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
 
 
 def _list_depthwise(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield it plane by plane."""
+    """Yield the depthwise kernel, if it is supported."""
     record = next((r for r in CORES[site.machine.core] if isinstance(r, FloatDepthwise)), None)
     window = create_window(op, site)
     if record is None or not record.supports_window(window):
@@ -85,13 +85,13 @@ def _list_depthwise(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
 
 
 def _list_matrix(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
-    """Yield it as a product of matrices."""
+    """Yield the matrix product kernel, if it is supported."""
     record = next((r for r in CORES[site.machine.core] if isinstance(r, FloatMatrix)), None)
     window, (weight, bias) = create_window(op, site), _get_tensors(site)
     if record is None or not record.supports_window(window):
         return
-    # ReLU and ReLU6 are two instructions on sums that are in registers; anything else reads the
-    # result again.
+    # ReLU and ReLU6 are two instructions on sums in registers. Other fused ops read the result
+    # again.
     low, high, remaining, operands = _split_epilogue(site)
     kernel = MicroFloatMatrix(
         record,
@@ -104,7 +104,7 @@ def _list_matrix(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
     )
 
     def create_call() -> KernelCall:
-        # Group by group, since blocks of filters must not reach into the next group, which reads
+        # Per group, because a block of filters must not extend into the next group, which reads
         # other channels.
         by_group = (np.split(tensor, op.groups) for tensor in (weight, bias))
         packed = [
@@ -118,19 +118,19 @@ def _list_matrix(op: ops.Conv, site: Site) -> Iterator[KernelCandidate]:
 
 
 def _get_tensors(site: Site) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
-    """Return weights and biases, which are zero where there are none."""
+    """Return weights and biases; missing biases are zero."""
     weight, *optional_bias = site.tensors
     return weight, optional_bias[0] if optional_bias else np.zeros(len(weight), np.float32)
 
 
 def _split_epilogue(site: Site) -> tuple[float, float, Epilogue, tuple[KernelArgument, ...]]:
-    """Return what results are first bounded by, what is done to them then, and its operands."""
+    """Return the bounds that results are first clamped to, then the other ops and operands."""
     epilogue, operands = site.build_epilogue()
     return *_extract_bounds(epilogue.flatten()), operands
 
 
 def _extract_bounds(epilogue: Epilogue) -> tuple[float, float, Epilogue]:
-    """Return what an epilogue first bounds values by, and what it does then."""
+    """Return the bounds that an epilogue first clamps values to, and the remaining epilogue."""
     match epilogue.steps:
         case (FusedOp(ops.Relu(), (number,)), *remaining) if number == RUNNING:
             low, high = 0.0, math.inf

@@ -1,4 +1,4 @@
-"""Kernels that can compute the same, how much there is to do in each, and which costs least."""
+"""Counts the work of kernels that can compute the same layer, and chooses the cheapest."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from tcc.compiler.support.diagnostics import UnhandledError
 
 @dataclass(frozen=True, slots=True)
 class GatherRun:
-    """Neighbours of a tile in a row of the output: `gather_run` of `c/gather.h`.
+    """Pixels of a tile in one row of the output: `gather_run` of `c/gather.h`.
 
-    `y` and `x` are where the first one's window begins in the map.
+    `y` and `x` are the position of the first pixel's window in the map.
     """
 
     tile: int
@@ -34,7 +34,7 @@ class GatherRun:
 
 
 def iterate_gather_runs(window: MicroWindow, first_pixel: int, pixels: int) -> Iterator[GatherRun]:
-    """Yield the runs of tiles of pixels, from a pixel on."""
+    """Yield the runs of all tiles, from a pixel on."""
     outputs, columns, (down, across) = prod(window.out), window.out[1], window.stride
     (pad_top, pad_left), extent = window.start, (window.kernel[1] - 1) * window.dilation[1]
     rows = range((first_pixel // columns + 1) * columns, outputs, columns)
@@ -46,7 +46,7 @@ def iterate_gather_runs(window: MicroWindow, first_pixel: int, pixels: int) -> I
 
 
 def count_quantized_gathers(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]:
-    """Return what gathering rows of levels takes: `c/matrix_gather.h`."""
+    """Return the work of gathering rows of 8-bit values: `c/matrix_gather.h`."""
     (height, width), across = window.kernel, window.stride[1]
     runs = list(_iterate_quantized_runs(window, pixels))
     rows = groups * window.channels * height
@@ -58,7 +58,7 @@ def count_quantized_gathers(window: MicroWindow, pixels: int, groups: int) -> di
 
 
 def count_channel_gathers(window: MicroWindow, pixels: int, groups: int) -> dict[str, float]:
-    """Return what interleaving channels, and copying taps of them takes: `c/matrix_channels.h`."""
+    """Return the work of interleaving channels and copying their taps: `c/matrix_channels.h`."""
     fours, (height, width) = groups * window.channels // QUAD, window.size
     runs = list(_iterate_quantized_runs(window, pixels))
     pieces = fours * prod(window.kernel) * sum(-(-run.count // COPY_WIDTH) for run in runs)
@@ -69,11 +69,11 @@ def count_channel_gathers(window: MicroWindow, pixels: int, groups: int) -> dict
 
 
 COPY_WIDTH = 16
-"""Levels of a channel that are interleaved at once, and quads that are copied."""
+"""Number of values of a channel that are interleaved at once, and of quads copied at once."""
 
 
 def _iterate_quantized_runs(window: MicroWindow, pixels: int) -> Iterator[GatherRun]:
-    """Yield the runs of tiles that are gathered: whole ones of 1x1 windows lie in rows already."""
+    """Yield the runs of gathered tiles; full tiles of 1x1 windows are not gathered."""
     full_pixels = prod(window.out) // pixels * pixels
     return iterate_gather_runs(window, full_pixels if window.is_flat else 0, pixels)
 
@@ -81,7 +81,7 @@ def _iterate_quantized_runs(window: MicroWindow, pixels: int) -> Iterator[Gather
 def count_float_gathers(
     window: MicroWindow, first_pixel: int, pixels: int, repeats: int
 ) -> dict[str, float]:
-    """Return what gathering numbers takes, of tiles from a pixel on: `c/float_gather.h`."""
+    """Return the work of gathering floats, for tiles from a pixel on: `c/float_gather.h`."""
     pieces = list(_iterate_copy_lengths(window, first_pixel, pixels))
     vectors = [n for n in pieces if n >= QUAD and window.stride[1] <= 2]
     channels = repeats * window.channels
@@ -98,9 +98,9 @@ def count_float_gathers(
 
 
 def _iterate_copy_lengths(window: MicroWindow, first_pixel: int, pixels: int) -> Iterator[int]:
-    """Yield how many numbers are copied at once, for each row of the window that lies in the map.
+    """Yield the lengths of copies, for each row of the window inside the map.
 
-    With steps of two, two taps beside each other are read together.
+    With stride 2, two adjacent taps are read together.
     """
     (_, across), (row_dilation, column_dilation) = window.stride, window.dilation
     height, width = window.size
@@ -118,7 +118,7 @@ def _iterate_copy_lengths(window: MicroWindow, first_pixel: int, pixels: int) ->
 
 
 def _count_zero_filled_tiles(window: MicroWindow, first_pixel: int, pixels: int) -> int:
-    """Return how many tiles are filled with zeros first: those cut off, or that leave the map."""
+    """Return the number of tiles filled with zeros first: partial ones, or outside of the map."""
     extent, height = (window.kernel[0] - 1) * window.dilation[0], window.size[0]
     full_tiles, remainder = divmod(prod(window.out) - first_pixel, pixels)
     return len(
@@ -133,11 +133,11 @@ def _count_zero_filled_tiles(window: MicroWindow, first_pixel: int, pixels: int)
 
 Amounts = dict[str, float]
 MAX_RUN_TILES = 16
-"""Most tiles of a row that Winograd's method reads at once: `RUN` of `c/winograd_tiles.h`."""
+"""Most tiles of a row that the Winograd kernels read at once: `RUN` of `c/winograd_tiles.h`."""
 
 
 def count_amounts(kernel: Kernel) -> tuple[str, Amounts]:
-    """Return a kernel's name among costs, and each amount of it that is not zero."""
+    """Return the name of a kernel's costs, and its amounts other than zero."""
     match kernel:
         case MicroWinograd() | MicroQuantizedWinograd():
             name, amounts = kernel.name, _count_winograd(kernel)
@@ -159,7 +159,7 @@ def count_amounts(kernel: Kernel) -> tuple[str, Amounts]:
             prefix = "" if kernel.numbers == FLOATS else "level_"
             name, amounts = f"{prefix}loops_{rows}x{pixels}", _count_loops(kernel)
         case _:
-            raise UnhandledError("kernel that is chosen", kernel.name)
+            raise UnhandledError("kernel with costs", kernel.name)
     assert amounts.keys() <= set(AMOUNTS[get_kind(name)]), name
     return name, amounts
 
@@ -168,7 +168,7 @@ def _count_winograd(kernel: MicroWinograd | MicroQuantizedWinograd) -> Amounts:
     record, window = kernel.record, kernel.window
     summed, points = record.count_summed_channels(window), record.count_points(window)
     bands = -(-kernel.tile_count // kernel.band_tiles)
-    # Tiles are multiplied by fours.
+    # Tiles are multiplied four at a time.
     tiles = bands * -(-kernel.band_tiles // QUAD) * QUAD
     runs = list(_iterate_tile_runs(kernel))
     filled_tiles = sum(-(-run // record.lanes) * record.lanes for run in runs)
@@ -197,7 +197,7 @@ def _iterate_tile_runs(kernel: MicroWinograd | MicroQuantizedWinograd) -> Iterat
 
 
 def _count_filled_pixels(pixels: int, tile_pixels: int) -> int:
-    """Return how many pixels are multiplied in tiles: the last one's by fours."""
+    """Return the number of pixels multiplied in tiles; the last tile is padded to quads."""
     return pixels // tile_pixels * tile_pixels + -(-(pixels % tile_pixels) // QUAD) * QUAD
 
 
@@ -246,7 +246,7 @@ def _count_matrix(kernel: MicroMatrix) -> Amounts:
 
 
 def _count_partial_filters(kernel: MicroFloatMatrix | MicroMatrix) -> int:
-    """Return for how many filters a block that is cut off is written, over all tiles."""
+    """Return the number of filters that partial blocks or tiles write, over all tiles."""
     full_tiles, remainder = divmod(kernel.pixels, kernel.record.pixels)
     return full_tiles * (kernel.group_filters % kernel.record.filters) + (
         kernel.group_filters if remainder else 0
@@ -274,7 +274,7 @@ def _count_depthwise(kernel: MicroDepthwise) -> Amounts:
 
 
 def _classify_planes(kernel: MicroDepthwise) -> str:
-    """Return what is read in place, as `c/depthwise.c` has it, or that windows read a band."""
+    """Return the method of `c/depthwise.c`: "points" and "halves" in place, "windows" in a band."""
     window = kernel.window
     (height, width), (rows, columns) = window.size, window.out
     if (window.kernel, window.stride, window.out) == ((1, 1), (1, 1), window.size):
@@ -310,7 +310,7 @@ def _count_loops(kernel: DirectConv) -> Amounts:
 
 
 def _count_gathered(kernel: DirectConv, pixels: int) -> int:
-    """Return how many numbers are gathered, or copied with a border."""
+    """Return the number of elements that are gathered, or copied with a border."""
     match kernel.gather_mode:
         case GatherMode.TILE | GatherMode.MAP:
             return kernel.taps * kernel.groups * pixels
@@ -342,14 +342,14 @@ def _classify_loops(kernel: DirectConv) -> str:
 
 
 MIN_SAVED_SHARE = 0.1
-"""Share of the costs for which results may be rounded in more steps, by Winograd's method."""
+"""Share of the cost that Winograd's method must save, because it rounds more often."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCandidate:
-    """A kernel that can compute something, and what makes its call, with weights as it reads them.
+    """A kernel that can compute a layer, and a function that makes its call with packed weights.
 
-    Weights are brought into the order of the kernel that is called, and of no other.
+    Only the weights of the chosen kernel are packed.
     """
 
     kernel: Kernel
@@ -357,10 +357,10 @@ class KernelCandidate:
 
 
 def compute_cost(kernel: Kernel, machine: Machine) -> float:
-    """Return what a kernel costs on a machine's core, in what its costs are counted in.
+    """Return the cost of a kernel on a machine's core, in the unit of the core's costs.
 
     Raises:
-        MachineError: Its costs on this core are not known (E0604).
+        MachineError: The kernel has no costs on this core (E0604).
     """
     name, amounts = count_amounts(kernel)
     unit_costs = machine.costs.kernels.get(name)
@@ -372,7 +372,7 @@ def compute_cost(kernel: Kernel, machine: Machine) -> float:
 
 
 def choose_cheapest(candidates: Iterable[KernelCandidate], machine: Machine) -> KernelCandidate:
-    """Return the candidate that costs least, of those that cost the same the first."""
+    """Return the cheapest candidate; of equal ones the first."""
 
     def compute_weighted_cost(candidate: KernelCandidate) -> float:
         kernel_cost = compute_cost(candidate.kernel, machine)

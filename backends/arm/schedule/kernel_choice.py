@@ -1,8 +1,8 @@
-"""Which kernel computes which operation.
+"""Selects the kernel of each operation.
 
-For each kind of anchor a rule makes the call. To add an operation: its rule here, or its line in
-`kernels.pointwise`. Convolutions have candidates, the cheapest of which is called: to add a faster
-kernel, see `float_choice` or `micro_choice`, and measure its costs.
+A rule per kind of anchor makes the call. To add an operation, add a rule here or a line in
+`kernels.pointwise`. For convolutions the cheapest candidate is called: to add a faster kernel,
+see `float_choice` or `micro_choice`, and measure its costs.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rule = Callable[[Any, Site], KernelCall]
-"""Returns the call that computes a group with that anchor."""
+"""Returns the call that computes a group with this anchor."""
 
 
 def call_window_max(op: ops.MaxPool, site: Site) -> KernelCall:
-    """Return a maximum over windows."""
+    """Return the call of a maximum over windows."""
     return _call_window_pool(op, site, Reduction.MAX, ())
 
 
 def call_window_mean(op: ops.AvgPool, site: Site) -> KernelCall:
-    """Return a mean over windows."""
+    """Return the call of a mean over windows."""
     factors = compute_mean_factors(_create_pool_window(op, site), count_border=op.count_include_pad)
     return _call_window_pool(op, site, Reduction.MEAN, (KernelWeights(factors),))
 
@@ -74,7 +74,7 @@ def _call_window_pool(
 
 
 def call_quantized_window_mean(op: integer.QAvgPool, site: Site) -> KernelCall:
-    """Return a mean of levels over windows, each with a factor of its own."""
+    """Return the call of a mean of 8-bit values over windows, with one factor per window."""
     _, factors = site.tensors
     epilogue, operands = site.build_epilogue(Requantize(op.low, op.high), factors)
     window = replace(_create_pool_window(op.pool, site), pads=op.compute_padding(site.input_type))
@@ -84,17 +84,17 @@ def call_quantized_window_mean(op: integer.QAvgPool, site: Site) -> KernelCall:
 
 
 def call_channel_max(_op: ops.GlobalMaxPool, site: Site) -> KernelCall:
-    """Return the maximum of each channel."""
+    """Return the call of a maximum of each channel."""
     return _call_channel_pool(site, Reduction.MAX)
 
 
 def call_channel_mean(_op: ops.GlobalAvgPool, site: Site) -> KernelCall:
-    """Return the mean of each channel."""
+    """Return the call of a mean of each channel."""
     return _call_channel_pool(site, Reduction.MEAN)
 
 
 def call_quantized_channel_mean(op: integer.QGlobalAvgPool, site: Site) -> KernelCall:
-    """Return the mean of each channel of levels."""
+    """Return the call of a mean of each channel, of 8-bit values."""
     finish = Requantize(op.low, op.high)
     return _call_channel_pool(
         site, Reduction.MEAN, finish, np.asarray(op.compute_factor(site.input_type))
@@ -102,7 +102,7 @@ def call_quantized_channel_mean(op: integer.QGlobalAvgPool, site: Site) -> Kerne
 
 
 def call_dequantized_channel_mean(op: integer.RealGlobalAvgPool, site: Site) -> KernelCall:
-    """Return the mean of each channel of levels as a real number."""
+    """Return the call of a mean of each channel of 8-bit values, as floats."""
     return _call_channel_pool(
         site, Reduction.MEAN, DequantizeSum(), np.asarray(op.compute_factor(site.input_type))
     )
@@ -121,14 +121,14 @@ def _call_channel_pool(
 
 
 def call_softmax(_op: ops.Softmax, site: Site) -> KernelCall:
-    """Return softmax over the channels."""
+    """Return the call of a softmax over the channels."""
     epilogue, operands = site.build_epilogue()
     shape, epilogue = _flatten_rows(site, site.output_shape, epilogue)
     return site.call(SoftmaxKernel(shape, epilogue), *operands)
 
 
 def call_layer_norm(op: ops.LayerNorm, site: Site) -> KernelCall:
-    """Return a normalisation of the channels of each pixel."""
+    """Return the call of a layer normalization over the channels of each pixel."""
     epilogue, operands = site.build_epilogue()
     shape, epilogue = _flatten_rows(site, site.output_shape, epilogue)
     constants = (KernelWeights(tensor.ravel()) for tensor in site.tensors)
@@ -136,7 +136,7 @@ def call_layer_norm(op: ops.LayerNorm, site: Site) -> KernelCall:
 
 
 def call_resize(op: ops.Resize, site: Site) -> KernelCall:
-    """Return a sampling at another resolution."""
+    """Return the call of a resize."""
     epilogue, operands = site.build_epilogue()
     match op.mode:
         case "nearest":
@@ -149,11 +149,11 @@ def call_resize(op: ops.Resize, site: Site) -> KernelCall:
                 Bilinear(site.input_shape, site.output_shape, epilogue), *tables, *operands
             )
         case _:
-            raise UnhandledError("way to resize", op.mode)
+            raise UnhandledError("resize mode", op.mode)
 
 
 def call_channel_slice(op: ops.Slice, site: Site) -> KernelCall:
-    """Return a choice of channels."""
+    """Return the call of a slice of channels."""
     no_epilogue = Epilogue(dtype=site.dtype)
     source, _ = _flatten_rows(site, site.input_shape, no_epilogue)
     output, _ = _flatten_rows(site, site.output_shape, no_epilogue)
@@ -165,7 +165,7 @@ def call_channel_slice(op: ops.Slice, site: Site) -> KernelCall:
 
 
 def call_channel_shuffle(op: ops.ChannelShuffle, site: Site) -> KernelCall:
-    """Return a channel shuffle: channel j * groups + i comes from i * (channels / groups) + j."""
+    """Return a channel shuffle: channel j * groups + i is i * (channels / groups) + j."""
     epilogue, operands = site.build_epilogue()
     shape, epilogue = _flatten_rows(site, site.output_shape, epilogue)
     tile, run = site.machine.tile[1], op.groups
@@ -175,7 +175,7 @@ def call_channel_shuffle(op: ops.ChannelShuffle, site: Site) -> KernelCall:
 
 
 def _flatten_rows(site: Site, shape: Shape3, epilogue: Epilogue) -> tuple[Shape3, Epilogue]:
-    """Return a shape and epilogue with a vector stood upright, and rows laid end to end."""
+    """Return a shape and epilogue with a vector's features as channels, and with joined rows."""
     c, h, w = shape
     if len(site.group.anchor.type.shape) == 1:
         return (w, 1, 1), epilogue.to_map()
@@ -185,7 +185,7 @@ def _flatten_rows(site: Site, shape: Shape3, epilogue: Epilogue) -> tuple[Shape3
 
 
 def call_border(op: ops.Pad, site: Site) -> KernelCall:
-    """Return a copy with a border."""
+    """Return the call of a copy with padding."""
     _, height, width = site.output_shape
     pad_top, pad_left, _, _ = op.pads
     plan = Staging(site.input_shape, height, width, 1, 1, 1, pad_top, pad_left, op.value)
@@ -193,7 +193,7 @@ def call_border(op: ops.Pad, site: Site) -> KernelCall:
 
 
 def call_channel_border(op: ops.Border | integer.QPad, site: Site) -> KernelCall:
-    """Return a copy with a border of what each channel has."""
+    """Return the call of a copy with padding by a value per channel."""
     channels, height, width = site.output_shape
     pad_top, pad_left, _, _ = op.padding
     border_values = op.levels if isinstance(op, integer.QPad) else op.values
@@ -205,12 +205,12 @@ def call_channel_border(op: ops.Border | integer.QPad, site: Site) -> KernelCall
 
 
 def call_lookup(_op: integer.Table, site: Site) -> KernelCall:
-    """Return a lookup of bytes: what the table says of each level's bits."""
+    """Return the call of a table lookup for each 8-bit value."""
     (table,) = site.tensors
     low, _ = site.input_type.limits
     output_low, _ = site.group.anchor.type.limits
-    # A signed level's bits, read as an unsigned index, are 128 further on: the table is turned by
-    # that.
+    # The bits of a signed value, read as an unsigned index, are shifted by 128: rotate the table
+    # to match.
     table_by_bits = np.roll(table.astype(np.int16) + output_low, low).astype(
         site.group.anchor.type.dtype
     )
@@ -218,7 +218,7 @@ def call_lookup(_op: integer.Table, site: Site) -> KernelCall:
 
 
 def call_elementwise(_op: ops.Op, site: Site) -> KernelCall:
-    """Return element-wise operations that follow no other anchor."""
+    """Return the call of element-wise operations without another anchor."""
     epilogue, operands = fuse_nodes(site.graph, site.weights, site.group.nodes, "")
     shape = site.output_shape
     plane: Pair = shape[1:]
@@ -252,7 +252,7 @@ RULES: Mapping[type[ops.Op], Rule] = {
     integer.Table: call_lookup,
     **dict.fromkeys(POINTWISE, call_elementwise),
 }
-"""Every operation that takes a kernel."""
+"""The rules of all operations that need a kernel."""
 
 
 def select(site: Site) -> KernelCall:

@@ -1,4 +1,4 @@
-"""What the target refuses before any work is done."""
+"""The limits of the target, which are checked before any work is done."""
 
 from collections.abc import Iterator
 
@@ -8,40 +8,40 @@ from tcc.compiler.ir.target import Refusal
 from tcc.compiler.support.diagnostics import fail
 
 MAX_BYTES = 1 << 30
-"""Largest value or weight tensor: offsets in kernels are 32-bit numbers."""
+"""Largest value or weight tensor in bytes: offsets in kernels are 32-bit."""
 MAX_MEMORY = 3 << 29
-"""Most bytes of weights and values together: what static memory can be addressed anywhere."""
+"""Largest sum of weights and values in bytes: all targets can address this much static memory."""
 
 
 def find_refusals(target: str, graph: Graph) -> Iterator[Refusal]:
-    """Yield each node that cannot be built, with the rule it breaks."""
+    """Yield each node that cannot be built, with the reason."""
     for node in graph.nodes:
         if not is_supported(type(node.op)):
             yield Refusal(
                 node,
                 f"{target} has no kernel for `{node.op.keyword}`",
-                "write it with other ops, or build for onnxruntime, which runs every op",
+                "use other ops, or build for onnxruntime, which runs every op",
             )
-        # Bytes and not elements: an offset in bytes of more than 2^31 would be negative.
+        # In bytes, not elements: byte offsets above 2^31 would be negative.
         elif (size := _measure_largest_tensor(graph, node)) > MAX_BYTES:
             yield Refusal(
                 node,
-                f"{target} takes values and weights of up to {MAX_BYTES >> 20} MiB, "
-                f"and this has {size >> 20} MiB",
+                f"{target} supports values and weights of up to {MAX_BYTES >> 20} MiB, "
+                f"but this has {size >> 20} MiB",
                 "use a smaller input, fewer filters or units, or stride earlier",
             )
-    # The C interface has one input pointer; told at each reader, since an input has no place in the
-    # text of its own.
+    # The C interface has one input pointer. Reported at each reader, because an input has no
+    # source location.
     if len(graph.inputs) > 1:
         extra_inputs = {source.name for source in graph.inputs[1:]}
         for node in graph.nodes:
             if extra_inputs & set(node.inputs):
-                reason = f"{target} takes networks of one input, and this reads another"
-                yield Refusal(node, reason, "put what belongs together into channels of one input")
+                reason = f"{target} supports one network input, but this reads another one"
+                yield Refusal(node, reason, "combine the inputs as channels of one input")
 
 
 def check_memory(target: str, graph: Graph, arena: int) -> None:
-    """Refuse a network whose values and weights together exceed what a program may have.
+    """Refuse a network whose values and weights need more memory than a program can have.
 
     `arena` is the size of the values' memory in bytes.
 
@@ -53,16 +53,16 @@ def check_memory(target: str, graph: Graph, arena: int) -> None:
         largest = max(graph.nodes, key=lambda node: node.type.nbytes)
         raise fail(
             "E0654",
-            f"the network needs {needed >> 20} MiB of memory, and {target} takes up to "
+            f"the network needs {needed >> 20} MiB of memory, but {target} supports up to "
             f"{MAX_MEMORY >> 20} MiB",
             largest.at,
-            label=f"the largest value, {largest.type.nbytes >> 20} MiB",
+            label=f"the largest value has {largest.type.nbytes >> 20} MiB",
             help="use a smaller input, fewer filters or units, or stride earlier",
         )
 
 
 def _measure_largest_tensor(graph: Graph, node: Node) -> int:
-    """Return the bytes of the largest tensor that a node reads, keeps or writes."""
+    """Return the size in bytes of the largest tensor that a node reads, stores or writes."""
     params = (graph.params[name] for name in node.params)
     value_sizes = (t.nbytes for t in (*graph.get_input_types(node), node.type))
     return max(*(param.elements * param.dtype.size for param in params), *value_sizes)

@@ -1,4 +1,4 @@
-"""Which kernels compute convolutions of levels, and how."""
+"""Selects the kernels of int8 convolutions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     """Weights, biases and factors."""
 
 L1_BAND_ELEMENTS = 1 << 13
-"""Elements of a depthwise band that lie well in a core's first cache."""
+"""Largest depthwise band that stays in the first-level cache, in elements."""
 
 
 def call_quantized(op: integer.QConv, site: Site) -> KernelCall:
-    """Return the call of the cheapest kernel of a convolution whose sums are requantised."""
+    """Return the call of the cheapest kernel of a convolution with requantized sums."""
     constants = _collect_constants(op, site)
     return choose_cheapest(
         (
@@ -66,7 +66,7 @@ def call_quantized(op: integer.QConv, site: Site) -> KernelCall:
 
 
 def call_dequantized(op: integer.RealConv, site: Site) -> KernelCall:
-    """Return the call of the cheapest kernel of a convolution whose sums become real numbers."""
+    """Return the call of the cheapest kernel of a convolution with dequantized sums."""
     weight, factor, bias = site.tensors
     candidates = _list_micro_kernels(op.conv, site, None, (weight, bias, factor))
     return choose_cheapest(
@@ -77,11 +77,11 @@ def call_dequantized(op: integer.RealConv, site: Site) -> KernelCall:
 def _list_winograd(
     op: integer.QConv, site: Site, constants: "Constants"
 ) -> Iterator[KernelCandidate]:
-    """Yield a convolution of levels by Winograd's method, where it is exact."""
+    """Yield the int8 kernel for Winograd's method, if it is supported and exact."""
     record = next((r for r in CORES[site.machine.core] if isinstance(r, QuantizedWinograd)), None)
     window, (weight, bias, factor) = create_window(op.conv, site), constants
     conv_dtype, epilogue, operands = _split_epilogue(site)
-    # Levels lie where the result will until all that follows is done to them: both are bytes.
+    # Until fused ops are applied, 8-bit values are in the result's buffer: both must be bytes.
     if record is None or op.conv.groups > 1 or SIZES[epilogue.dtype] > 1:
         return
     if not epilogue.can_flatten(window.out) or not record.supports_window(window):
@@ -117,7 +117,7 @@ def _collect_constants(op: integer.QConv, site: Site) -> "Constants":
 
 
 def _split_epilogue(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ...]]:
-    """Return the type of what a convolution gives, and what is done to it, with its operands."""
+    """Return the type of a convolution's results, and the fused ops with their operands."""
     conv_node, *following_nodes = site.group.nodes
     epilogue, operands = fuse_nodes(site.graph, site.weights, following_nodes, conv_node.name)
     return conv_node.type.dtype.value, epilogue, operands
@@ -126,11 +126,11 @@ def _split_epilogue(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ..
 def _list_micro_kernels(
     conv: ops.Conv, site: Site, bounds: Pair | None, constants: "Constants"
 ) -> Iterator[KernelCandidate]:
-    """Yield the micro-kernels of the core that compute a convolution by its products."""
+    """Yield the core's micro-kernels that can compute a convolution without Winograd's method."""
     conv_dtype, epilogue, operands = _split_epilogue(site)
     _, height, width = site.output_shape
-    # Two products of levels, to 128, and weights, to 127, are added in 16 bits: -128 would
-    # overflow.
+    # Two products of values (up to 128) and weights (up to 127) are added in 16 bits; a weight of
+    # -128 would overflow.
     if not epilogue.can_flatten((height, width)) or constants[0].min() < -127:
         return
     form = ResultForm(conv_dtype, bounds, epilogue.flatten())
@@ -173,7 +173,7 @@ def create_window(conv: ops.Conv, site: Site) -> MicroWindow:
 
 
 PackedKernel = tuple[MicroKernelCaller, Callable[[], tuple["NDArray[Any]", ...]]]
-"""A kernel, and what packs its constants."""
+"""A kernel, and a function that packs its constants."""
 
 
 def _match_depthwise(
@@ -182,7 +182,7 @@ def _match_depthwise(
     weight, bias, factor = constants
     if window.channels != 1 or form.bounds is None or form.epilogue.steps:
         return None
-    # Rows come in pairs, which share what they read (`c/depthwise.c`).
+    # Rows come in pairs, which share their loads (`c/depthwise.c`).
     rows = window.out[0] + window.out[0] % 2
     bands = (replace(window, band=n) for n in range(rows, 0, -2))
     band_window = next(

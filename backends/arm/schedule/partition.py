@@ -1,4 +1,4 @@
-"""From a graph to groups of nodes that one kernel computes, and what a rule sees of one."""
+"""Partitions a graph into groups of nodes, each computed by one kernel."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -46,16 +46,16 @@ UNFUSED_OPS: frozenset[type[Op]] = frozenset(
         Table,
     }
 )
-"""Operations that only place or copy elements: nothing is fused behind them."""
+"""Operations that only move or copy elements: nothing is fused into them."""
 MAX_NODES = 24
-"""Most nodes of a group, so that no kernel grows without bound."""
+"""Largest number of nodes per group, to limit the size of kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusionGroup:
-    """Nodes in a row: an anchor, and element-wise nodes that alone read the one before them.
+    """Consecutive nodes: an anchor, and element-wise nodes that are the only readers of the last.
 
-    Those `prologue_nodes` are done to what the anchor reads, while it does so.
+    The anchor applies `prologue_nodes` to its input as it reads it.
     """
 
     nodes: tuple[Node, ...]
@@ -63,27 +63,27 @@ class FusionGroup:
 
     @property
     def anchor(self) -> Node:
-        """The first node, which decides what kernel this is."""
+        """The first node, which determines the kernel."""
         return self.nodes[0]
 
     @property
     def all_nodes(self) -> tuple[Node, ...]:
-        """All its nodes in order."""
+        """All nodes of the group in order."""
         return (*self.prologue_nodes, *self.nodes)
 
     @property
     def input_name(self) -> str:
-        """The first value that is read."""
+        """The first input of the group."""
         return self.all_nodes[0].inputs[0]
 
     @property
     def output_node(self) -> Node:
-        """The last node, the only one whose value others read."""
+        """The last node, the only one with readers outside of the group."""
         return self.nodes[-1]
 
 
 def partition(graph: Graph) -> tuple[FusionGroup, ...]:
-    """Return the graph's nodes in groups, ordered so that each comes after what it reads."""
+    """Return the graph's nodes in groups, ordered so that inputs come before their readers."""
     grouped_names: set[str] = set()
     groups = []
     for node in graph.nodes:
@@ -92,7 +92,7 @@ def partition(graph: Graph) -> tuple[FusionGroup, ...]:
             grouped_names.update(n.name for n in group.all_nodes)
             groups.append(group)
     position = {node.name: i for i, node in enumerate(graph.nodes)}
-    # By their last nodes, which may read what is computed after the first.
+    # Ordered by their last nodes, which may read values that are computed after the first node.
     return tuple(sorted(groups, key=lambda g: position[g.output_node.name]))
 
 
@@ -111,19 +111,19 @@ def _collect_followers(
     nodes = [anchor]
     while type(anchor.op) not in UNFUSED_OPS and len(nodes) < MAX_NODES:
         reader = graph.find_sole_reader(nodes[-1].name)
-        # A value that others read too has to be stored: what follows begins a kernel of its own.
+        # A value with several readers must be stored: the next node begins another kernel.
         if reader is None or reader.name in grouped_names or not _can_follow(reader, nodes[-1]):
             break
         if isinstance(anchor.op, Softmax) and reader.type.dtype is not DType.F32:
-            break  # it keeps its exponentials where its result goes
+            break  # softmax stores its exponentials in the float result
         if isinstance(reader.op, Dequantize) and not graph.readers[reader.name]:
-            break  # the levels of an output are for whoever wants these
+            break  # callers can read an output's quantized values, so they are stored
         nodes.append(reader)
     return tuple(nodes)
 
 
 def _is_strided_pool(node: Node) -> bool:
-    """Whether a pooling reads each number once, from a copy of its rows."""
+    """Whether a pooling reads each element once, from a copy of its rows."""
     match node.op:
         case AvgPool() | MaxPool() as pool if pool.step[1] > 1:
             return all(side <= step for side, step in zip(pool.kernel, pool.step, strict=True))
@@ -131,20 +131,20 @@ def _is_strided_pool(node: Node) -> bool:
 
 
 def _is_float_map(node: Node, types: tuple[TensorType, ...]) -> bool:
-    """Whether a node makes each float of one map, and of constants of its channel, another."""
-    # Not of levels: the copy of a pooling's rows is of the type of what it reads.
+    """Whether a node is element-wise on one float map, with constants per channel at most."""
+    # Not for 8-bit values: the copy of a pooling's rows has the type of its input.
     floats = all(kind.dtype is DType.F32 for kind in (*types, node.type))
     return type(node.op) in POINTWISE and len(types) == 1 and floats
 
 
 def _can_follow(reader: Node, node: Node) -> bool:
-    """Whether a node can be computed element by element right behind another."""
+    """Whether a node can be computed element by element after another one."""
     return type(reader.op) in POINTWISE and reader.type.shape == node.type.shape
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A group where it stands: all that a rule may look at."""
+    """A group with its graph, weights and machine: the input of a rule."""
 
     graph: Graph
     weights: "Mapping[str, NDArray[Any]]"
@@ -153,22 +153,22 @@ class Site:
 
     @property
     def input_type(self) -> TensorType:
-        """The type of the first value that is read."""
+        """The type of the group's first input."""
         return self.graph.types[self.group.input_name]
 
     @property
     def input_shape(self) -> Shape3:
-        """The shape of the first value that is read."""
+        """The shape of the group's first input."""
         return to_shape3(self.input_type.shape)
 
     @property
     def dtype(self) -> str:
-        """The type of numbers in the first value that is read."""
+        """The element type of the group's first input."""
         return self.input_type.dtype.value
 
     @property
     def output_shape(self) -> Shape3:
-        """The shape of the group's value."""
+        """The shape of the group's output."""
         return to_shape3(self.group.output_node.type.shape)
 
     @property
@@ -179,24 +179,24 @@ class Site:
     def build_epilogue(
         self, finish: PointwiseOp | None = None, factor: "NDArray[Any] | None" = None
     ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
-        """Return what is fused behind the anchor, and its operands.
+        """Return the ops that are fused into the anchor's kernel, and their operands.
 
-        `finish`, if given, comes first, and reads `factor`, which broadcasts.
+        `finish`, if given, comes first and reads `factor`, which broadcasts.
         """
-        # The anchor is the kernel itself; what follows is what it does to its results before they
-        # are stored.
+        # The kernel computes the anchor, and applies the followers to its results before it stores
+        # them.
         anchor, *followers = self.group.nodes
         finish_step = None if finish is None or factor is None else Finish(finish, factor)
         return fuse_nodes(self.graph, self.weights, followers, anchor.name, finish_step)
 
     def build_prologue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
-        """Return what is done to what the anchor reads, and its operands."""
+        """Return the ops that are applied to the anchor's input, and their operands."""
         return fuse_nodes(
             self.graph, self.weights, self.group.prologue_nodes, self.group.input_name
         )
 
     def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
-        """Return the call of a kernel that reads the group's first value and then these."""
+        """Return the call of a kernel with the group's first input and further arguments."""
         return KernelCall(
             kernel, (Value(self.group.input_name), *arguments), self.group.output_node.name
         )

@@ -1,7 +1,7 @@
-"""A network as steps in order, and the buffer in which each value lies.
+"""A network as ordered steps, with the buffer of each value.
 
-A value that only renames or joins others needs no step where its parts can lie where they
-belong: `flatten` is its input, and what a `concat` joins is written in place.
+Values that only rename or join others need no step if their parts can share memory: `flatten` is
+its input, and the inputs of a `concat` are written in place.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 VALUE_ALIGNMENT = 16
-"""Every value begins at a multiple of this many bytes: kernels read whole vectors."""
+"""Alignment of every value in bytes: kernels read full vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ ProgramStep = KernelCall | Copy
 
 @dataclass(frozen=True, slots=True)
 class ValueLocation:
-    """Where a value lies: in the buffer of that name, `offset` bytes from its start."""
+    """The location of a value: a buffer's name, and the offset in bytes from its start."""
 
     buffer: str
     offset: int
@@ -46,7 +46,7 @@ class ValueLocation:
 
 @dataclass(frozen=True)
 class Program:
-    """Steps in order, and the place of every value."""
+    """Ordered steps, and the location of every value."""
 
     graph: Graph
     steps: tuple[ProgramStep, ...]
@@ -54,7 +54,7 @@ class Program:
 
     @property
     def kernels(self) -> Mapping[Kernel, str]:
-        """Each different kernel, with the node that first needs it, in order of need."""
+        """Each distinct kernel, in order of first use, with the node that first needs it."""
         nodes_by_kernel: dict[Kernel, str] = {}
         for step in self.steps:
             if isinstance(step, KernelCall):
@@ -63,7 +63,7 @@ class Program:
 
 
 def get_scratch_name(call: KernelCall, index: int) -> str:
-    """Return the name of the buffer of a call's argument that is scratch memory."""
+    """Return the name of the buffer of a call's scratch argument."""
     return f"{call.output} scratch {index}"
 
 
@@ -72,11 +72,11 @@ class _Builder:
     graph: Graph
     steps: list[ProgramStep] = field(default_factory=list)
     parent_locations: dict[str, ValueLocation] = field(default_factory=dict)
-    """The values that lie in another one, which may itself lie in another."""
+    """Values inside of another value, which may itself be inside of another one."""
 
     def locate(self, value_name: str) -> ValueLocation:
         offset = 0
-        # Joins of joins: offsets add up to the outermost buffer.
+        # For nested joins, offsets add up to the outermost buffer.
         while value_name in self.parent_locations:
             location = self.parent_locations[value_name]
             value_name, offset = location.buffer, offset + location.offset
@@ -86,12 +86,12 @@ class _Builder:
         return self.graph.types[value_name].nbytes
 
     def alias_input(self, _op: ops.Op, node: Node) -> bool:
-        """Let a node's value be its input's."""
+        """Let a node's value share its input's memory."""
         self.parent_locations[node.name] = ValueLocation(node.inputs[0], 0)
         return True
 
     def alias_slice(self, op: ops.Slice, node: Node) -> bool:
-        """Let consecutive channels be a part of the input, if vectors can begin there."""
+        """Let consecutive channels share the input's memory, if they are aligned."""
         c = self.graph.types[node.inputs[0]].shape[0]
         start, _, step = slice(op.start, op.stop, op.step).indices(c)
         offset = start * (self.get_nbytes(node.inputs[0]) // c)
@@ -101,13 +101,13 @@ class _Builder:
         return True
 
     def join_inputs(self, _op: ops.Concat, node: Node) -> bool:
-        """Let each input lie in the result, or copy it there."""
+        """Place each input inside of the result, or copy it there."""
         offset = 0
         for value_name in node.inputs:
             location, nbytes = self.locate(value_name), self.get_nbytes(value_name)
             fills_buffer = location.offset == 0 and self.get_nbytes(location.buffer) == nbytes
-            # Only a value that is the whole of its buffer can move; what lies in another one stays
-            # there.
+            # Only a value that fills its buffer can be placed elsewhere; parts of another value
+            # are copied.
             if fills_buffer and location.buffer != node.name and offset % VALUE_ALIGNMENT == 0:
                 self.parent_locations[location.buffer] = ValueLocation(node.name, offset)
             else:
@@ -125,7 +125,7 @@ ALIAS_RULES: Mapping[type[ops.Op], Callable[[_Builder, Any, Node], bool]] = {
     ops.Slice: _Builder.alias_slice,
     ops.Concat: _Builder.join_inputs,
 }
-"""Operations that may need no kernel; False leaves one to `rules`."""
+"""Operations that may need no kernel; if a rule returns False, `kernel_choice.RULES` applies."""
 
 
 def is_supported(op: type[ops.Op]) -> bool:
@@ -153,10 +153,9 @@ def build_program(
 
 
 def compute_buffers(program: Program, kept_names: Iterable[str] = ()) -> tuple[Buffer, ...]:
-    """Return the buffers that a program uses, and when.
+    """Return the buffers that a program uses, with the steps of their use.
 
-    Step 0 brings the inputs, and the step after the last takes away the outputs and what is
-    `kept_names`.
+    Step 0 writes the inputs. The step after the last reads the outputs and `kept_names`.
     """
     graph, locations = program.graph, program.locations
     steps_by_buffer: dict[str, list[int]] = {}

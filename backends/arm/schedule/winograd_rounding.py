@@ -1,6 +1,6 @@
-"""What a network gives whose convolutions run by Winograd's method, without its program.
+"""Computes the outputs of a network with Winograd convolutions, without its program.
 
-Tiles, points and float32 are those of `micro/c/winograd_floats.h`; the order of sums is numpy's.
+Tiles, points and float32 are as in `micro/c/winograd_floats.h`; the order of sums is numpy's.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _P = [4 * _E[k] - 5 * _E[k + 2] + _E[k + 4] for k in range(3)]
 _U = [_E[k + 1] * -4 + _E[k + 3] for k in range(3)]
 _V = [_E[k + 3] - _E[k + 1] for k in range(3)]
 STRIDED_TAPS = 2
-"""Taps of a side's first phase where it and the second have points of their own."""
+"""Taps per side of the first phase, if two phases have separate points."""
 PIXELS = {
     STRIDED_TAPS: _to_floats(
         (1, 0, -1 / 2, 0, -1, 0, 1 / 2, 0, 0),
@@ -60,7 +60,7 @@ PIXELS = {
         _P[2] - _P[1] / 2,
     ),
 }
-"""What becomes points of pixels, by the taps of a side."""
+"""Matrices from pixels to points, by the number of taps per side."""
 TAPS = {
     STRIDED_TAPS: _to_floats(
         (1, 0, 0), (1, 0, 1), (-1, 0, 1), (1, 0, 2), (0, 0, 1), *[(0, 1, 0)] * 4
@@ -76,7 +76,7 @@ TAPS = {
         (0, 0, 0, 1),
     ),
 }
-"""And of a filter's taps."""
+"""Matrices from a filter's taps to points."""
 OUTPUTS = {
     STRIDED_TAPS: _to_floats(
         (1, 1, 1, 1, 0, 1, 0, 0, 0),
@@ -94,11 +94,11 @@ OUTPUTS = {
         (0, 1, -1, 8, -8, 1 / 8, 1),
     ),
 }
-"""And what becomes outputs of their products."""
+"""Matrices from products of points to outputs."""
 
 
 def find_layers(model: Model, machine: Machine) -> tuple[Node, ...]:
-    """Return the convolutions that a machine computes so."""
+    """Return the convolutions that a machine computes with Winograd's method."""
     graph, weights = model.graph, model.weights
     sites = (Site(graph, weights, machine, group) for group in partition(graph))
     anchors = (
@@ -113,7 +113,7 @@ def find_layers(model: Model, machine: Machine) -> tuple[Node, ...]:
 
 
 def compute_outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mapping[str, Floats]":
-    """Return the outputs of an input tensor, by name, both without a batch axis."""
+    """Return the outputs for an input tensor, by name, both without a batch axis."""
     graph, weights = model.graph, model.weights
     winograd_names = {node.name for node in find_layers(model, machine)}
     tensors = {source.name: tensor[None] for source in graph.inputs}
@@ -131,7 +131,7 @@ def compute_outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mappin
 def compute_convolution(
     op: ops.Conv, feature_map: "Floats", weight: "Floats", bias: "NDArray[Any] | float" = 0.0
 ) -> "Floats":
-    """Return what a convolution gives of a map (channels, height, width), tile by tile."""
+    """Return a convolution's output for a map (channels, height, width), computed in tiles."""
     step = op.stride[0]
     taps = -(-op.kernel[0] // step)
     pad_top, pad_left, pad_bottom, pad_right = op.pads
@@ -146,7 +146,7 @@ def compute_convolution(
         )
     )
     tiles = -(-height // TILE_SIDE), -(-width // TILE_SIDE)
-    # Phases that are not summed stay among each other: a tile reads every pixel of its own.
+    # Phases that are not summed stay interleaved: a tile reads all of its pixels.
     summed, tile_step = (1, TILE_SIDE * step) if taps == STRIDED_TAPS else (step, TILE_SIDE)
     side = len(PIXELS[taps])
     size = tuple(((n - 1) * tile_step + side) * summed for n in tiles)
@@ -169,7 +169,7 @@ def compute_convolution(
 def _split_phases(
     feature_map: "Floats", start: tuple[int, int], size: tuple[int, ...], step: int
 ) -> "Floats":
-    """Return maps (..., channels, height, width) moved in by `start` as one map for each phase."""
+    """Return maps (..., channels, height, width), padded by `start`, as one map per phase."""
     *lead, channels, height, width = feature_map.shape
     (pad_top, pad_left), (down, across) = start, size
     padded = np.zeros((*lead, channels, down, across), np.float32)

@@ -12,8 +12,8 @@ static const unsigned ALIGNMENT = 128;
 
 using network::failed;
 
-/* The engine is started with attributes, but in some releases for the AX620E without: the one that
-   the board's header declares is called. */
+/* AX_ENGINE_Init has a parameter, but not in some releases for the AX620E. Overloading selects the
+   form that the board's header declares. */
 static inline long start(AX_S32 (*init)(AX_ENGINE_NPU_ATTR_T*)) {
     AX_ENGINE_NPU_ATTR_T attributes;
     std::memset(&attributes, 0, sizeof attributes);
@@ -26,12 +26,12 @@ struct Buffers {
     std::vector<AX_ENGINE_IO_BUFFER_T> inputs, outputs;
     ~Buffers() {
         for (auto* group : {&inputs, &outputs})
-            for (auto& each : *group) AX_SYS_MemFree(each.phyAddr, each.pVirAddr);
+            for (auto& buffer : *group) AX_SYS_MemFree(buffer.phyAddr, buffer.pVirAddr);
     }
 };
 
 static bool allocate(const AX_ENGINE_IOMETA_T* meta, size_t count,
-                     std::vector<AX_ENGINE_IO_BUFFER_T>& made) {
+                     std::vector<AX_ENGINE_IO_BUFFER_T>& buffers) {
     for (size_t index = 0; index < count; ++index) {
         AX_ENGINE_IO_BUFFER_T buffer;
         std::memset(&buffer, 0, sizeof buffer);
@@ -40,7 +40,7 @@ static bool allocate(const AX_ENGINE_IOMETA_T* meta, size_t count,
         if (failed("AX_SYS_MemAlloc", AX_SYS_MemAlloc(&buffer.phyAddr, &buffer.pVirAddr,
                                                       buffer.nSize, ALIGNMENT, owner)))
             return false;
-        made.push_back(buffer);
+        buffers.push_back(buffer);
     }
     return true;
 }
@@ -49,7 +49,7 @@ static int infer(AX_ENGINE_HANDLE handle, const char* path, const char* folder) 
     AX_ENGINE_IO_INFO_T* info = nullptr;
     if (failed("AX_ENGINE_GetIOInfo", AX_ENGINE_GetIOInfo(handle, &info))) return 1;
     if (info->nInputSize != 1) {
-        std::fprintf(stderr, "this file has not one input\n");
+        std::fprintf(stderr, "the model must have exactly one input\n");
         return 1;
     }
     Buffers buffers;
@@ -68,7 +68,7 @@ static int infer(AX_ENGINE_HANDLE handle, const char* path, const char* folder) 
     io.pOutputs = buffers.outputs.data();
     if (failed("AX_ENGINE_RunSync", AX_ENGINE_RunSync(handle, &io))) return 1;
 
-    return network::give_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
+    return network::report_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
 }
 
 static int run(const std::vector<uint8_t>& model, const char* path, const char* folder) {
@@ -83,17 +83,18 @@ static int run(const std::vector<uint8_t>& model, const char* path, const char* 
     return code;
 }
 
-int main(int count, char** words) {
+int main(int count, char** arguments) {
     if (count < 3 || count > 4) {
-        std::fprintf(stderr, "usage: %s compiled.axmodel input [folder for raw outputs]\n", words[0]);
+        std::fprintf(stderr, "usage: %s compiled.axmodel input [folder for raw outputs]\n",
+                     arguments[0]);
         return 2;
     }
     std::vector<uint8_t> model;
-    if (!network::read_file(words[1], model)) return 2;
+    if (!network::read_file(arguments[1], model)) return 2;
     if (failed("AX_SYS_Init", AX_SYS_Init())) return 1;
     int code = 1;
     if (!failed("AX_ENGINE_Init", start(AX_ENGINE_Init))) {
-        code = run(model, words[2], count > 3 ? words[3] : nullptr);
+        code = run(model, arguments[2], count > 3 ? arguments[3] : nullptr);
         AX_ENGINE_Deinit();
     }
     AX_SYS_Deinit();

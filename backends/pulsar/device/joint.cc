@@ -12,8 +12,8 @@
 
 using network::failed;
 
-/* The part of the NPU that the file was compiled for, which the engine must be started with. */
-static bool npu_mode(const std::vector<uint8_t>& model, AX_JOINT_SDK_ATTR_T& attributes) {
+/* Set the NPU mode that the file was compiled for: the engine must start with it. */
+static bool read_npu_mode(const std::vector<uint8_t>& model, AX_JOINT_SDK_ATTR_T& attributes) {
     AX_NPU_SDK_EX_MODEL_TYPE_T type;
     const AX_CHAR* data = reinterpret_cast<const AX_CHAR*>(model.data());
     if (failed("AX_JOINT_GetJointModelType",
@@ -28,19 +28,19 @@ struct Buffers {
     std::vector<AX_JOINT_IO_BUFFER_T> inputs, outputs;
     ~Buffers() {
         for (auto* group : {&inputs, &outputs})
-            for (auto& each : *group) AX_JOINT_FreeBuffer(&each);
+            for (auto& buffer : *group) AX_JOINT_FreeBuffer(&buffer);
     }
 };
 
 static bool allocate(const AX_JOINT_IOMETA_T* meta, size_t count,
-                     std::vector<AX_JOINT_IO_BUFFER_T>& made) {
+                     std::vector<AX_JOINT_IO_BUFFER_T>& buffers) {
     for (size_t index = 0; index < count; ++index) {
         AX_JOINT_IO_BUFFER_T buffer;
         std::memset(&buffer, 0, sizeof buffer);
         if (failed("AX_JOINT_AllocBuffer",
                    AX_JOINT_AllocBuffer(meta + index, &buffer, AX_JOINT_ABST_DEFAULT)))
             return false;
-        made.push_back(buffer);
+        buffers.push_back(buffer);
     }
     return true;
 }
@@ -49,7 +49,7 @@ static int infer(AX_JOINT_HANDLE handle, AX_JOINT_EXECUTION_CONTEXT context, con
                  const char* folder) {
     const AX_JOINT_IO_INFO_T* info = AX_JOINT_GetIOInfo(handle);
     if (!info || info->nInputSize != 1) {
-        std::fprintf(stderr, "this file has not one input\n");
+        std::fprintf(stderr, "the model must have exactly one input\n");
         return 1;
     }
     Buffers buffers;
@@ -71,13 +71,13 @@ static int infer(AX_JOINT_HANDLE handle, AX_JOINT_EXECUTION_CONTEXT context, con
     io.pIoSetting = &settings;
     if (failed("AX_JOINT_RunSync", AX_JOINT_RunSync(handle, context, &io))) return 1;
 
-    return network::give_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
+    return network::report_outputs(info->pOutputs, buffers.outputs, folder) ? 0 : 1;
 }
 
 static int run(const std::vector<uint8_t>& model, const char* path, const char* folder) {
     AX_JOINT_SDK_ATTR_T attributes;
     std::memset(&attributes, 0, sizeof attributes);
-    if (!npu_mode(model, attributes)) return 1;
+    if (!read_npu_mode(model, attributes)) return 1;
     if (failed("AX_JOINT_Adv_Init", AX_JOINT_Adv_Init(&attributes))) return 1;
     int code = 1;
     AX_JOINT_HANDLE handle;
@@ -99,15 +99,16 @@ static int run(const std::vector<uint8_t>& model, const char* path, const char* 
     return code;
 }
 
-int main(int count, char** words) {
+int main(int count, char** arguments) {
     if (count < 3 || count > 4) {
-        std::fprintf(stderr, "usage: %s model.joint input [folder for raw outputs]\n", words[0]);
+        std::fprintf(stderr, "usage: %s model.joint input [folder for raw outputs]\n",
+                     arguments[0]);
         return 2;
     }
     std::vector<uint8_t> model;
-    if (!network::read_file(words[1], model)) return 2;
+    if (!network::read_file(arguments[1], model)) return 2;
     if (failed("AX_SYS_Init", AX_SYS_Init())) return 1;
-    int code = run(model, words[2], count > 3 ? words[3] : nullptr);
+    int code = run(model, arguments[2], count > 3 ? arguments[3] : nullptr);
     AX_SYS_Deinit();
     return code;
 }

@@ -1,4 +1,4 @@
-"""What the makers' documents say of ONNX operators, chip by chip, and the check of files by it.
+"""The rules of the vendor documents for ONNX operators, per chip, and the check of files.
 
-To add a rule: a record in `pulsar_rules.py` or `pulsar2_rules.py`.
+To add a rule, add a record to `pulsar_rules.py` or `pulsar2_rules.py`.
 """

@@ -1,4 +1,4 @@
-"""The check of an ONNX file by the rules of a chip: it knows the file alone, not what wrote it."""
+"""Checks an ONNX file against the rules of a chip, independently of the code that wrote it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -19,20 +19,20 @@ PROCESSOR_REMARKS: Mapping[Processor, str] = {
     Processor.CPU: "it runs on the CPU",
 }
 REFUSED = frozenset({Severity.REFUSED})
-"""What a file may not break."""
+"""The severities that make a file unusable."""
 MAX_IR_VERSION = 7
-"""The newest version of the file format that logs of the toolchains show."""
+"""The newest IR version in logs of the toolchains."""
 
 
 class RuleError(AssertionError):
-    """A file breaks a rule that its graph kept: a fault of the compiler, never of the user."""
+    """A file breaks a rule although its graph passed: a defect of the compiler, not of the user."""
 
 
 def verify(files: Mapping[str, bytes], chip: Chip) -> None:
-    """Refuse the networks among files that a toolchain would.
+    """Check every ONNX file of a package.
 
     Raises:
-        RuleError: One breaks a rule.
+        RuleError: A file breaks a rule.
     """
     for path, content in files.items():
         findings = check_file(content, chip) if path.endswith(".onnx") else ()
@@ -45,8 +45,8 @@ def check_file(content: bytes, chip: Chip) -> tuple[Finding, ...]:
     """Return the rules of a chip that an ONNX file breaks, in the order of its operators."""
     try:
         model = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's own, which onnx does not name
-        return (_make_file_finding("it is no ONNX model", "files are ONNX models"),)
+    except Exception:  # protobuf's exception type, which onnx does not export
+        return (_make_file_finding("it is not an ONNX model", "files are ONNX models"),)
     return check(model, chip)
 
 
@@ -56,22 +56,24 @@ def check(model: onnx.ModelProto, chip: Chip) -> tuple[Finding, ...]:
     findings = [*_check_model(model, book), *_check_io(model.graph), *_check_order(model.graph)]
     try:
         onnx_operators = read_operators(model)
-    except Exception as error:  # ONNX has exception types of its own, and one for each cause
+    except Exception as error:  # ONNX has its own exception type for each cause
         error_lines = str(error).strip().splitlines()
         return (
             *findings,
             _make_file_finding(
                 f"ONNX cannot infer its shapes: {error_lines[-1] if error_lines else ''}"[:200],
-                "shapes and types fit each other",
+                "shapes and types are consistent",
             ),
         )
     if not onnx_operators:
-        findings.append(_make_file_finding("it has no operator", "there is something to run"))
+        findings.append(
+            _make_file_finding("it has no operator", "files have at least one operator")
+        )
     return (*findings, *(finding for op in onnx_operators for finding in _check_operator(op, book)))
 
 
 def _check_model(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
-    """Yield what is wrong with versions and what the file holds beside operators."""
+    """Yield findings on versions, and on content other than standard operators."""
     opsets = {opset_import.domain: opset_import.version for opset_import in model.opset_import}
     opset = opsets.pop("", 0)
     max_opset = book.max_opset or opset
@@ -86,24 +88,25 @@ def _check_model(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
         )
     if opsets or model.functions or model.graph.sparse_initializer:
         yield _make_file_finding(
-            "it has operators or constants of its own", "files hold ONNX operators alone"
+            "it has custom operators, functions or sparse constants",
+            "files have only standard ONNX operators",
         )
     if model.ir_version > MAX_IR_VERSION:
         yield _make_file_finding(
             f"its IR version is {model.ir_version}",
-            f"up to {MAX_IR_VERSION} is known to work",
+            f"IR versions up to {MAX_IR_VERSION} are known to work",
             Severity.DOUBTFUL,
         )
 
 
 def _check_io(graph: onnx.GraphProto) -> Iterator[Finding]:
-    """Yield inputs and outputs without a fixed shape of floats."""
+    """Yield inputs and outputs that are not float32 of a fixed shape."""
     initializers = {tensor.name for tensor in graph.initializer}
     for value_info in (*graph.input, *graph.output):
         shape = read_shape(value_info)
         if value_info.name in initializers:
             yield _make_file_finding(
-                f"`{value_info.name}` is an input and a constant", "inputs come from outside"
+                f"`{value_info.name}` is an input and a constant", "inputs are not constants"
             )
         elif shape is None or not all(shape):
             yield _make_file_finding(
@@ -111,41 +114,49 @@ def _check_io(graph: onnx.GraphProto) -> Iterator[Finding]:
             )
         elif value_info.type.tensor_type.elem_type != TensorProto.FLOAT:
             yield _make_file_finding(
-                f"`{value_info.name}` holds no floats", "inputs and outputs are floats"
+                f"`{value_info.name}` is not float32", "inputs and outputs are float32"
             )
 
 
 def _check_order(graph: onnx.GraphProto) -> Iterator[Finding]:
-    """Yield values that are made twice, or read before anything makes them."""
+    """Yield values that are defined twice, or read before they are defined."""
     defined = {value_info.name for value_info in (*graph.input, *graph.initializer)}
     for node in graph.node:
         for name in node.input:
             if name and name not in defined:
                 yield _make_file_finding(
-                    f"`{node.name}` reads `{name}`, which is nothing", "values are made"
+                    f"`{node.name}` reads `{name}`, which is not defined before it",
+                    "values are defined before they are read",
                 )
         for name in node.output:
             if name in defined:
-                yield _make_file_finding(f"`{name}` is made twice", "each value is made once")
+                yield _make_file_finding(f"`{name}` is defined twice", "each value is defined once")
             defined.add(name)
     for output in graph.output:
         if output.name not in defined:
-            yield _make_file_finding(f"nothing makes the output `{output.name}`", "values are made")
+            yield _make_file_finding(
+                f"no operator computes the output `{output.name}`", "outputs are computed"
+            )
 
 
 def _check_operator(op: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
     processor = book.processors.get(op.kind) if op.domain in ("", "ai.onnx") else None
     if processor is None:
         rule = f"rule operators: {book.unlisted_text} ({book.operator_list})"
-        remedy = book.alternatives.get(op.kind, "write the network with other steps there")
+        remedy = book.alternatives.get(op.kind, "use other layers there")
         yield _make_finding(op, f"{op.kind} is not listed", rule, remedy)
         return
     if remark := PROCESSOR_REMARKS[processor]:
         rule = f"rule places: {op.kind} runs on the {processor.value} ({book.operator_list})"
-        remedy = "look at the log for the parts of the CPU"
+        remedy = "look in the tool's log for parts that run on the CPU"
         yield _make_finding(op, remark, rule, remedy, Severity.DOUBTFUL)
     if any(output.shape is None or not all(output.shape) for output in op.outputs):
-        yield _make_finding(op, "its output has no fixed shape", "shapes are fixed", "fix them")
+        yield _make_finding(
+            op,
+            "its output has no fixed shape",
+            "shapes are fixed",
+            "give every dimension a fixed size",
+        )
     for npu_rule in book.rules:
         if op.kind in npu_rule.operators and (violation := npu_rule.check(op)):
             yield _make_finding(op, violation, str(npu_rule), npu_rule.remedy, npu_rule.severity)

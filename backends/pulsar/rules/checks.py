@@ -1,4 +1,4 @@
-"""Checks of operators: those that several rules share, and what the documents say of windows."""
+"""Checks of operators: shared ones, and the documented limits of windows."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tcc.compiler.ir.types import Pair
 
 MAX_KERNEL = 18
 COMMON_STRIDES = frozenset({(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)})
-"""Those that windows of any size may have."""
+"""The strides that are allowed for every window size."""
 MAX_WIDTH = 8191
 MAX_TOP_PAD = 16384
 MAX_TAPS = 65535
@@ -16,7 +16,7 @@ MAX_TAPS = 65535
 
 def get_input_channels(op: OnnxOperator) -> int:
     """Return the channels of the first input."""
-    # 0 where the shape is unknown: a rule that cannot be judged is not broken.
+    # 0 if the shape is unknown: such an operator does not break the rule.
     return (*op.get_shape(0), 0, 0)[1]
 
 
@@ -35,7 +35,7 @@ def _show_pair(pair: Pair) -> str:
 
 
 def check_groups(op: OnnxOperator) -> str | None:
-    """Say whether groups do not divide the channels."""
+    """Report groups that do not divide the channels."""
     odd = get_input_channels(op) % op.groups or get_output_channels(op) % op.groups
     return (
         f"{get_input_channels(op)} channels, {get_output_channels(op)} filters, {op.groups} groups"
@@ -45,23 +45,24 @@ def check_groups(op: OnnxOperator) -> str | None:
 
 
 def check_kernel(op: OnnxOperator) -> str | None:
-    """Say whether a kernel is too large."""
+    """Report a kernel that is too large."""
     large = max(op.kernel) > MAX_KERNEL
     return f"its kernel is {_show_pair(op.kernel)}" if large else None
 
 
 def check_dilated_kernel(op: OnnxOperator) -> str | None:
-    """Say whether a kernel is too large with the holes between its taps."""
+    """Report a dilated kernel that covers too many pixels."""
     extents = (d * (k - 1) + 1 for d, k in zip(op.get_pair("dilations"), op.kernel, strict=True))
-    # The documents bound the kernel and the kernel with its holes each by itself.
+    # The documents limit the kernel and the dilated kernel separately.
     down, across = extents
     return f"it covers {down}x{across} pixels" if max(down, across) > MAX_KERNEL else None
 
 
 def check_stride(op: OnnxOperator) -> str | None:
-    """Say whether a stride is none of those that are taken.
+    """Report a stride that is not supported.
 
-    Beside the common ones that is a kernel's own size: n x n, or n x 1 and 1 x n with n not 2 or 3.
+    Supported are the common strides, and a stride equal to the kernel: n x n, or n x 1 and 1 x n
+    with n not 2 or 3.
     """
     steps = op.get_pair("strides")
     if steps in COMMON_STRIDES:
@@ -73,30 +74,30 @@ def check_stride(op: OnnxOperator) -> str | None:
 
 
 def check_width(op: OnnxOperator) -> str | None:
-    """Say whether the input is too wide."""
+    """Report an input that is too wide."""
     return f"its input is {get_input_width(op)} wide" if get_input_width(op) > MAX_WIDTH else None
 
 
 def check_top_pad(op: OnnxOperator) -> str | None:
-    """Say whether the border above is too high."""
-    return f"its upper border is {op.pads[0]} high" if op.pads[0] > MAX_TOP_PAD else None
+    """Report top padding that is too large."""
+    return f"its top padding is {op.pads[0]}" if op.pads[0] > MAX_TOP_PAD else None
 
 
 def check_taps(op: OnnxOperator) -> str | None:
-    """Say whether one filter reads too many numbers; channels of all groups, the stricter sense."""
+    """Report a filter with too many weights; counts all groups, the stricter reading."""
     (down, across), depth = op.kernel, get_input_channels(op)
     product_text = f"{down} x {across} x {depth} channels = {down * across * depth}"
     return product_text if down * across * depth > MAX_TAPS else None
 
 
 def check_output_width(op: OnnxOperator) -> str | None:
-    """Say whether the stride does not divide the output's width."""
+    """Report a stride that does not divide the output's width."""
     size, step = (*(op.outputs[0].shape or ()), 0, 0, 0, 0)[3], op.get_pair("strides")[1]
     return f"its output is {size} wide, its stride {step}" if size % step else None
 
 
 def check_depthwise(op: OnnxOperator) -> str | None:
-    """Say whether a convolution has groups."""
+    """Report a convolution with groups."""
     if op.groups == 1:
         return None
     is_depthwise = op.groups == get_input_channels(op)
@@ -104,40 +105,40 @@ def check_depthwise(op: OnnxOperator) -> str | None:
 
 
 def check_channels(op: OnnxOperator) -> str | None:
-    """Say whether channels leave multipliers idle: 16 (32 for kernels of one) in, 8 out.
+    """Report channels that leave multipliers idle: not multiples of 16 (1x1: 32) in and 8 out.
 
-    Images have as many as they have, and what is one pixel takes no time.
+    Image inputs and inputs one pixel wide are exempt.
     """
     if op.groups > 1 or get_input_channels(op) <= 4 or get_input_width(op) == 1:
         return None
     step = 32 if max(op.kernel) == 1 else 16
-    # The manuals' advice on speed, not a limit.
+    # This is the manuals' advice on speed, not a limit.
     odd = get_input_channels(op) % step or get_output_channels(op) % 8
     return f"{get_input_channels(op)} channels in, {get_output_channels(op)} out" if odd else None
 
 
 def check_kernel_speed(op: OnnxOperator) -> str | None:
-    """Say whether a kernel is neither 1x1 nor 3x3 with a border of 1."""
+    """Report a kernel that is neither 1x1 nor 3x3 with padding 1."""
     full = op.kernel == (1, 1) or (op.kernel == (3, 3) and set(op.pads) == {1})
-    return None if full else f"its kernel is {_show_pair(op.kernel)}, its pads {list(op.pads)}"
+    return None if full else f"its kernel is {_show_pair(op.kernel)}, its padding {list(op.pads)}"
 
 
 def check_dilation(op: OnnxOperator) -> str | None:
-    """Say whether a kernel has holes."""
+    """Report a dilated kernel."""
     dilations = op.get_pair("dilations")
     return f"its dilation is {_show_pair(dilations)}" if max(dilations) > 1 else None
 
 
 def check_pool_window(op: OnnxOperator, max_size: int) -> str | None:
-    """Say whether a pooling's window is larger than advised."""
+    """Report a pooling window that is larger than advised."""
     return f"its window is {_show_pair(op.kernel)}" if max(op.kernel) > max_size else None
 
 
 def check_scales(op: OnnxOperator) -> str | None:
-    """Say whether a resizing is none by a power of two from 1/16 to 16, in height and width."""
+    """Report a resize whose height or width scale is not a power of two from 1/16 to 16."""
     factors = op.get_constant(2)
     if factors is None or factors.size != 4:
-        return "its scales are no constant"
+        return "its scales are not constant"
     # Powers of two are exact in float32: no tolerance is needed.
     powers = {2.0**power for power in range(-4, 5)}
     wrong_factors = [float(factor) for factor in factors[2:] if float(factor) not in powers]
@@ -150,10 +151,10 @@ def check_scales(op: OnnxOperator) -> str | None:
 
 
 def require_attribute(name: str, *allowed: Any) -> Check:
-    """Return the check that an attribute is left out or one of the allowed."""
+    """Return the check that an attribute is missing or has an allowed value."""
 
     def check_attribute(op: OnnxOperator) -> str | None:
-        # The first of the allowed is ONNX's own default, which an attribute that is left out has.
+        # The first allowed value is ONNX's default, which a missing attribute has.
         attribute = op.attributes.get(name, allowed[0])
         return None if attribute in allowed else f"`{name}` is {_print_attribute(attribute)}"
 
@@ -161,7 +162,7 @@ def require_attribute(name: str, *allowed: Any) -> Check:
 
 
 def forbid_attributes(*names: str) -> Check:
-    """Return the check that attributes are left out."""
+    """Return the check that attributes are missing."""
 
     def check_attributes(op: OnnxOperator) -> str | None:
         present = [name for name in names if name in op.attributes]
@@ -173,16 +174,16 @@ def forbid_attributes(*names: str) -> Check:
 
 
 def require_explicit(name: str) -> Check:
-    """Return the check that an attribute is not left to its default."""
+    """Return the check that an attribute is present."""
 
     def check_presence(op: OnnxOperator) -> str | None:
-        return None if name in op.attributes else f"`{name}` is left out"
+        return None if name in op.attributes else f"`{name}` is missing"
 
     return check_presence
 
 
 def require_rank(*allowed: int) -> Check:
-    """Return the check of how many dimensions the first input has."""
+    """Return the check that the first input has an allowed number of dimensions."""
 
     def check_rank(op: OnnxOperator) -> str | None:
         dimensions = len(op.get_shape(0))
@@ -192,7 +193,7 @@ def require_rank(*allowed: int) -> Check:
 
 
 def require_producer(*kinds: str) -> Check:
-    """Return the check of what makes the first input."""
+    """Return the check that an operator of the given kinds computes the first input."""
 
     def check_producer(op: OnnxOperator) -> str | None:
         source = op.inputs[0] if op.inputs else None
@@ -203,7 +204,7 @@ def require_producer(*kinds: str) -> Check:
 
 
 def check_symmetric_pads(op: OnnxOperator) -> str | None:
-    """Say which pads are not the same on both sides."""
+    """Report pads that differ between opposite sides."""
     top, left_pad, bottom, right_pad = op.pads
     return (
         None
@@ -213,7 +214,7 @@ def check_symmetric_pads(op: OnnxOperator) -> str | None:
 
 
 def require_ones(name: str) -> Check:
-    """Return the check that all numbers of an attribute are 1."""
+    """Return the check that all values of an attribute are 1."""
 
     def check_ones(op: OnnxOperator) -> str | None:
         factors = op.attributes.get(name, ())
@@ -227,23 +228,23 @@ def require_ones(name: str) -> Check:
 
 
 def require_constant(index: int, *allowed: float) -> Check:
-    """Return the check that an input is left out, or a constant of allowed numbers."""
+    """Return the check that an input is missing, or a constant with allowed values."""
 
     def check_constant(op: OnnxOperator) -> str | None:
-        # Left out is allowed: the rules are about what is said.
+        # A missing input is allowed: the rules limit only its values.
         if index >= len(op.inputs) or op.inputs[index] is None:
             return None
         numbers = op.get_constant(index)
         if numbers is None:
-            return f"input {index} is no constant"
+            return f"input {index} is not constant"
         odd = [float(number) for number in numbers.reshape(-1) if float(number) not in allowed]
-        return f"it holds {odd[0]:g}" if odd else None
+        return f"it contains {odd[0]:g}" if odd else None
 
     return check_constant
 
 
 def reject_always(op: OnnxOperator) -> str:
-    """Say that the operator is there, which is what is wrong."""
+    """Report the operator itself, whatever its attributes."""
     return f"it is a {op.kind}"
 
 

@@ -1,4 +1,4 @@
-"""ONNX operators as rules look at them, read from a file and from nothing else."""
+"""ONNX operators in the form that rules check, read only from a file."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from tcc.compiler.ir.types import Pair, Quad
 
 MAX_TENSOR_BYTES, MAX_VECTOR_BYTES = 1 << 12, 1 << 20
-"""Bytes of constants whose numbers rules may look at: of any, and of those in one dimension."""
+"""Largest constants in bytes that rules can read: of any rank, and of one dimension."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxValue:
-    """An input or output of an operator; a dimension that the file does not fix is 0.
+    """An input or output of an operator; a dimension of unknown size is 0.
 
-    `producer` is the kind of the operator that makes it, `readers` are those that read it; `dtype`
-    is ONNX's number of its type, and `constant` its numbers where they are few.
+    `producer` is the op type of the operator that computes it, `readers` are the op types that
+    read it. `dtype` is ONNX's type number. `constant` has the values of small constants.
     """
 
     name: str
@@ -34,7 +34,7 @@ class OnnxValue:
 
 @dataclass(frozen=True, slots=True)
 class OnnxOperator:
-    """One operator of a file, as its opset has it; an input that is left out is None."""
+    """One operator of a file; a missing optional input is None."""
 
     name: str
     kind: str
@@ -45,28 +45,28 @@ class OnnxOperator:
     outputs: tuple[OnnxValue, ...]
 
     def get_shape(self, index: int) -> tuple[int, ...]:
-        """Return the shape of an input, the batch included."""
+        """Return the shape of an input, including the batch."""
         operand = self.inputs[index] if index < len(self.inputs) else None
         return (operand.shape or ()) if operand else ()
 
     def get_constant(self, index: int) -> NDArray[Any] | None:
-        """Return the numbers of an input that is a small constant."""
+        """Return the values of an input that is a small constant."""
         operand = self.inputs[index] if index < len(self.inputs) else None
         return operand.constant if operand else None
 
     def get_integers(self, name: str) -> tuple[int, ...]:
-        """Return an attribute of whole numbers, empty where it is left out."""
+        """Return an attribute of integers, empty if it is missing."""
         return tuple(self.attributes.get(name, ()))
 
     def get_pair(self, name: str) -> Pair:
         """Return an attribute of height and width, by default 1 and 1."""
-        # ONNX leaves defaults out of files.
+        # ONNX files omit default values.
         down, across, *_ = (*self.get_integers(name), 1, 1)
         return down, across
 
     @property
     def kernel(self) -> Pair:
-        """The window: an attribute, or the size of the weights."""
+        """Height and width of the window, from the attribute or the shape of the weights."""
         down, across, *_ = (*(self.get_integers("kernel_shape") or self.get_shape(1)[2:]), 1, 1)
         return down, across
 
@@ -83,16 +83,16 @@ class OnnxOperator:
 
 
 def read_operators(model: onnx.ModelProto) -> tuple[OnnxOperator, ...]:
-    """Return the operators of a file in order, with shapes that ONNX itself infers.
+    """Return the operators of a file in order, with the shapes that ONNX infers.
 
-    What the file says of values between operators is not believed.
+    The file's own shapes of intermediate values are ignored.
 
     Raises:
-        onnx.shape_inference.InferenceError: Its shapes do not fit each other.
+        onnx.shape_inference.InferenceError: The shapes are inconsistent.
     """
-    # Shapes need no weights: hundreds of MB are not copied to find them.
+    # Shape inference needs no weights: this avoids copying hundreds of MB.
     light_model = strip_large_constants(model)
-    # A file may say of its values what it likes; the toolchains infer them too.
+    # The file's own shapes can be wrong; the toolchains infer them too.
     del light_model.graph.value_info[:]
     graph = shape_inference.infer_shapes(light_model, strict_mode=True, check_type=True).graph
     values_by_name = dict(_iterate_values(graph))
@@ -115,13 +115,12 @@ def read_operators(model: onnx.ModelProto) -> tuple[OnnxOperator, ...]:
 
 
 def strip_large_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a file without the numbers of its large constants."""
+    """Return a copy of a model without the values of its large constants."""
     light_model = onnx.ModelProto()
     light_model.CopyFrom(copy_without_constants(model))
     for tensor in model.graph.initializer:
         initializer = light_model.graph.initializer.add()
-        # Long in one dimension may be an axis list or the scales of a Resize; of more dimensions,
-        # weights.
+        # A long vector can be an axis list or the scales of a Resize; larger ranks are weights.
         if tensor.ByteSize() <= (MAX_TENSOR_BYTES if len(tensor.dims) > 1 else MAX_VECTOR_BYTES):
             initializer.CopyFrom(tensor)
         else:
@@ -132,7 +131,7 @@ def strip_large_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def copy_without_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a file without constants."""
+    """Return a copy of a model without constants."""
     graph = onnx.GraphProto(name=model.graph.name)
     for part in ("node", "input", "output", "value_info"):
         getattr(graph, part).extend(getattr(model.graph, part))
@@ -141,7 +140,7 @@ def copy_without_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _iterate_values(graph: onnx.GraphProto) -> Iterator[tuple[str, OnnxValue]]:
-    """Yield every value by name; what a file says twice of one counts the last time."""
+    """Yield every value by name; the last of several declarations is used."""
     producers = {name: node.op_type for node in graph.node for name in node.output}
     readers: dict[str, set[str]] = {}
     for node in graph.node:
@@ -170,7 +169,7 @@ def _iterate_values(graph: onnx.GraphProto) -> Iterator[tuple[str, OnnxValue]]:
 
 
 def read_shape(value_info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    """Return the shape of a declared value, 0 where a size is not fixed; None without one."""
+    """Return the shape of a declared value, 0 for unknown sizes; None if it has no shape."""
     kind = value_info.type.tensor_type
     if not kind.HasField("shape"):
         return None

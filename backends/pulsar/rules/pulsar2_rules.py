@@ -1,4 +1,4 @@
-"""What Pulsar2's documents say of the AX620E and the AX650, and what others saw of its builds."""
+"""Rules for the AX620E and the AX650, from Pulsar2's documents and from reported builds."""
 
 from dataclasses import replace
 
@@ -39,28 +39,30 @@ AX650_OPERATORS = (
 )  # fmt: skip
 
 NEAREST_MODES = (None, "nearest")
-"""A resizing's mode where it is nearest, which is the default."""
+"""Values of a resize's mode that mean nearest, the default."""
 
 SLOW, DOUBTFUL = Severity.SLOW, Severity.DOUBTFUL
 
 
 def _check_border(op: OnnxOperator) -> str | None:
-    """Say whether a border does not count; without one, the attribute means nothing."""
+    """Report padding that is not counted; without padding the attribute has no effect."""
     counts = op.attributes.get("count_include_pad", 0) or not any(op.pads)
-    return None if counts else f"its border of {list(op.pads)} does not count"
+    return None if counts else f"its padding {list(op.pads)} is not counted in the mean"
 
 
 def _check_output_padding(op: OnnxOperator) -> str | None:
-    """Say whether more is added at the end than is cut off there."""
+    """Report output padding that is larger than the padding at the end."""
     down, across, *_ = (*op.get_integers("output_padding"), 0, 0)
     _, _, bottom, right_pad = op.pads
-    padding_text = f"it adds {down}x{across} to pads of {bottom}x{right_pad}"
+    padding_text = f"its output padding is {down}x{across}, its padding {bottom}x{right_pad}"
     return padding_text if down > bottom or across > right_pad else None
 
 
 def _check_exponent(op: OnnxOperator) -> str | None:
     exponent = op.get_constant(1)
-    return None if exponent is not None and exponent.size == 1 else "its exponent is no number"
+    return (
+        None if exponent is not None and exponent.size == 1 else "its exponent is not one constant"
+    )
 
 
 def _check_indices(op: OnnxOperator) -> str | None:
@@ -79,13 +81,13 @@ def _check_slopes(op: OnnxOperator) -> str | None:
 
 
 def _check_axes(op: OnnxOperator) -> str | None:
-    return "`axes` are given" if len(op.inputs) > 3 and op.inputs[3] else None
+    return "it sets `axes`" if len(op.inputs) > 3 and op.inputs[3] else None
 
 
 def _check_lstm_inputs(op: OnnxOperator) -> str | None:
-    """Say whether an LSTM has lengths of its sequences, or peepholes: inputs 4 and 7."""
+    """Report an LSTM with sequence lengths or peepholes: inputs 4 and 7."""
     indices = [index for index in (4, 7) if index < len(op.inputs) and op.inputs[index]]
-    return f"input {indices[0]} is given" if indices else None
+    return f"it has input {indices[0]}" if indices else None
 
 
 def _check_sampling_ratio(op: OnnxOperator) -> str | None:
@@ -94,17 +96,17 @@ def _check_sampling_ratio(op: OnnxOperator) -> str | None:
 
 
 def _check_nearest_mode(op: OnnxOperator) -> str | None:
-    """Say whether nearest pixels are found another way; ONNX's default is one."""
+    """Report another rounding of nearest pixels; ONNX's default is one."""
     rounding = op.attributes.get("nearest_mode", "round_prefer_floor")
     is_nearest = op.attributes.get("mode") in NEAREST_MODES
     return f"it rounds by {rounding}" if is_nearest and rounding != "round_prefer_ceil" else None
 
 
 def _check_quantized_matrix(op: OnnxOperator) -> str | None:
-    """Say whether a matrix comes out of a DequantizeLinear; that of a Gemm or MatMul is second."""
+    """Report a Gemm or MatMul with a second input from a DequantizeLinear."""
     weight = op.inputs[1] if len(op.inputs) > 1 else None
     is_dequantized = weight is not None and weight.producer == "DequantizeLinear"
-    return "its matrix comes out of a DequantizeLinear" if is_dequantized else None
+    return "its matrix comes from a DequantizeLinear" if is_dequantized else None
 
 
 def _check_efficiency(op: OnnxOperator) -> str | None:
@@ -115,7 +117,7 @@ REDUCE = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 LSTM_ATTRIBUTES = ("activation_alpha", "activation_beta", "activations", "clip", "input_forget")
 WINDOWED = ("Conv", "ConvTranspose", "AveragePool", "MaxPool")
 CAST_TYPES = (1, 2, 3, 4, 5, 6, 12)
-"""float, uint8, int8, uint16, int16, int32 and uint32, as ONNX numbers them."""
+"""ONNX's numbers of float, uint8, int8, uint16, int16, int32 and uint32."""
 LIST, OMIT_REMEDY = AX620E_LIST, "leave it out"
 
 LIST_RULES = (
@@ -125,7 +127,7 @@ LIST_RULES = (
         "auto_pad is NOTSET",
         LIST,
         require_attribute("auto_pad", "NOTSET"),
-        "write the pads out",
+        "set the pads explicitly",
     ),
     NpuRule(
         "arg.last",
@@ -141,12 +143,12 @@ LIST_RULES = (
         "count_include_pad is 1",
         LIST,
         _check_border,
-        "say `count_include_pad: true`",
+        "set `count_include_pad: true`",
     ),
     NpuRule(
         "batch_norm.training",
         ("BatchNormalization",),
-        "training_mode is not taken",
+        "training_mode is not supported",
         LIST,
         require_attribute("training_mode", 0),
         OMIT_REMEDY,
@@ -170,7 +172,7 @@ LIST_RULES = (
     NpuRule(
         "conv_transpose.shape",
         ("ConvTranspose",),
-        "output_shape is not taken",
+        "output_shape is not supported",
         LIST,
         forbid_attributes("output_shape"),
         OMIT_REMEDY,
@@ -232,7 +234,7 @@ LIST_RULES = (
     NpuRule(
         "lstm.attributes",
         ("LSTM",),
-        "these attributes are not taken",
+        "these attributes are not supported",
         LIST,
         forbid_attributes(*LSTM_ATTRIBUTES),
         OMIT_REMEDY,
@@ -240,7 +242,7 @@ LIST_RULES = (
     NpuRule(
         "lstm.inputs",
         ("LSTM",),
-        "sequence_lens and P are not taken",
+        "sequence_lens and P are not supported",
         LIST,
         _check_lstm_inputs,
         OMIT_REMEDY,
@@ -277,7 +279,7 @@ LIST_RULES = (
         require_attribute("mode", "constant"),
         "use a constant border",
     ),
-    NpuRule("pad.axes", ("Pad",), "axes are not taken", LIST, _check_axes, OMIT_REMEDY),
+    NpuRule("pad.axes", ("Pad",), "axes are not supported", LIST, _check_axes, OMIT_REMEDY),
     NpuRule(
         "pow.exponent",
         ("Pow",),
@@ -289,7 +291,7 @@ LIST_RULES = (
     NpuRule(
         "prelu.slope",
         ("PRelu",),
-        "there is a slope a channel",
+        "there is one slope per channel",
         LIST,
         _check_slopes,
         "use `leaky_relu`",
@@ -297,7 +299,7 @@ LIST_RULES = (
     NpuRule(
         "reduce.axes",
         REDUCE,
-        "noop_with_empty_axes is not taken",
+        "noop_with_empty_axes is not supported",
         LIST,
         require_attribute("noop_with_empty_axes", 0),
         OMIT_REMEDY,
@@ -316,7 +318,7 @@ LIST_RULES = (
         "nearest_mode is round_prefer_ceil",
         LIST,
         _check_nearest_mode,
-        "round so",
+        "use round_prefer_ceil",
     ),
     NpuRule(
         "conv.speed",
@@ -324,61 +326,67 @@ LIST_RULES = (
         "groups and dilation are less efficient",
         LIST,
         _check_efficiency,
-        "use none where time matters",
+        "use neither where speed matters",
         SLOW,
     ),
 )
-"""What the list of the AX620E limits; that of the AX650 says the same."""
+"""The limits in the AX620E's operator list; the AX650's list has the same limits."""
 
 
 REPORTED_RULES = (
     NpuRule(
         "alpha.given",
         ("Elu", "LeakyRelu"),
-        "alpha left out ends the build",
+        "a missing alpha fails the build",
         BUILD_REPORTS,
         require_explicit("alpha"),
-        "write it out",
+        "set it explicitly",
     ),
     NpuRule(
         "top_k.given",
         ("TopK",),
-        "`largest` left out ends the build",
+        "a missing `largest` fails the build",
         BUILD_REPORTS,
         require_explicit("largest"),
-        "write it out",
+        "set it explicitly",
     ),
     NpuRule(
         "top_k.sorted",
         ("TopK",),
-        "`sorted` left out ends the build",
+        "a missing `sorted` fails the build",
         BUILD_REPORTS,
         require_explicit("sorted"),
-        "write it out",
+        "set it explicitly",
     ),
     NpuRule(
         "matrix.levels",
         ("MatMul", "Gemm"),
-        "quantised matrices end the build",
+        "quantized matrices fail the build",
         BUILD_REPORTS,
         _check_quantized_matrix,
         "write linear layers as 1x1 convolutions",
     ),
 )
-"""Of both chips, by builds that others report."""
+"""Rules for both chips, from reported builds."""
 
 
 def _make_reported_rule(source: Source, *kinds: str) -> NpuRule:
     requirement = "its builds are reported to fail"
     return NpuRule(
-        "reported", kinds, requirement, source, reject_always, "build it alone first", DOUBTFUL
+        "reported",
+        kinds,
+        requirement,
+        source,
+        reject_always,
+        "build a network of only this operator first",
+        DOUBTFUL,
     )
 
 
 def _build_rule_book(source: Source, kinds: tuple[str, ...], *extra_rules: NpuRule) -> RuleBook:
-    # no list has them; Pulsar2 reads them from 3.4 on: QAT.axera 8591549, pulsar2/README.md
+    # No list has them, but Pulsar2 reads them since 3.4: QAT.axera 8591549, pulsar2/README.md
     processors = dict.fromkeys((*kinds, *QDQ), Processor.NPU)
-    unlisted = "the build ends with `dont support ... opr`"
+    unlisted = "the build fails with `dont support ... opr`"
     list_rules = (replace(npu_rule, source=source) for npu_rule in LIST_RULES)
     rules = (*list_rules, *REPORTED_RULES, *QDQ_RULES, *extra_rules)
     return RuleBook(source, processors, rules, source, 11, None, unlisted)
@@ -387,7 +395,7 @@ def _build_rule_book(source: Source, kinds: tuple[str, ...], *extra_rules: NpuRu
 AX620E_BOOK = _build_rule_book(
     AX620E_LIST, COMMON_OPERATORS, _make_reported_rule(SIN_REPORT, "Sin")
 )
-"""All that is known of the AX620E."""
+"""The rules for the AX620E."""
 AX650_BOOK = _build_rule_book(
     AX650_LIST,
     (*COMMON_OPERATORS, *AX650_OPERATORS),
@@ -397,7 +405,7 @@ AX650_BOOK = _build_rule_book(
         "sampling_ratio is not 0",
         AX650_LIST,
         _check_sampling_ratio,
-        "give the number of samples",
+        "set the number of samples",
     ),
     _make_reported_rule(
         BUILD_REPORTS,
@@ -410,4 +418,4 @@ AX650_BOOK = _build_rule_book(
         "Xor",
     ),
 )
-"""All that is known of the AX650."""
+"""The rules for the AX650."""

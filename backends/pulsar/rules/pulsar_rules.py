@@ -1,6 +1,6 @@
-"""What Pulsar's documents say of the AX620A.
+"""Rules for the AX620A, from Pulsar's documents.
 
-The documents are the Chinese ones, since their English translation has mistakes.
+The Chinese documents are the source, because their English translation has mistakes.
 """
 
 from functools import partial
@@ -83,7 +83,7 @@ CONVOLUTION_RULES = (
     NpuRule(
         "conv.pad_top",
         ("Conv",),
-        "the border above is at most 16384 high",
+        "the top padding is at most 16384",
         CONV,
         checks.check_top_pad,
         "use less padding",
@@ -102,15 +102,15 @@ CONVOLUTION_RULES = (
         "auto_pad is NOTSET",
         CONV,
         require_attribute("auto_pad", "NOTSET"),
-        "write the pads out",
+        "set the pads explicitly",
     ),
     NpuRule(
         "conv.output_width",
         ("Conv",),
-        "the stride divides the output's width, which ResNet18 breaks and runs",
+        "the stride divides the output's width (ResNet18 breaks this rule and runs)",
         CONV,
         checks.check_output_width,
-        "nothing, as long as the toolchain takes it",
+        "no change is needed if the toolchain accepts it",
         DOUBTFUL,
     ),
     NpuRule(
@@ -119,13 +119,13 @@ CONVOLUTION_RULES = (
         "depthwise convolutions run at 1/16 of the NPU's speed",
         DESIGN,
         checks.check_depthwise,
-        "use convolutions without groups where time matters",
+        "use convolutions without groups where speed matters",
         SLOW,
     ),
     NpuRule(
         "conv.channels",
         ("Conv",),
-        "full speed takes multiples of 16 channels in, of 32 for 1x1, and of 8 out",
+        "full speed needs multiples of 16 input channels (1x1: 32) and of 8 output channels",
         DESIGN,
         checks.check_channels,
         "round the channels up",
@@ -134,7 +134,7 @@ CONVOLUTION_RULES = (
     NpuRule(
         "conv.size",
         ("Conv",),
-        "other kernels than 1x1, or 3x3 with padding 1, run at half speed",
+        "kernels other than 1x1 and 3x3 with padding 1 run at half speed",
         DESIGN,
         checks.check_kernel_speed,
         "use kernel 3 with padding 1",
@@ -143,20 +143,20 @@ CONVOLUTION_RULES = (
     NpuRule(
         "conv.holes",
         ("Conv",),
-        "a kernel k of dilation d has k / ((k - 1) d + 1) of the speed",
+        "a kernel of size k and dilation d runs at k / ((k - 1) d + 1) of full speed",
         DESIGN,
         checks.check_dilation,
         "use no dilation",
         SLOW,
     ),
 )
-"""Of convolutions."""
+"""The rules for convolutions."""
 
 OPERATOR_RULES = (
     NpuRule(
         "window.rank",
         WINDOWS,
-        "windows slide over 4-dimensional values",
+        "the input has 4 dimensions",
         OPERATORS,
         require_rank(4),
         "use two-dimensional layers",
@@ -164,15 +164,15 @@ OPERATOR_RULES = (
     NpuRule(
         "avg_pool.attributes",
         ("AveragePool",),
-        "auto_pad and count_include_pad are not taken",
+        "auto_pad and count_include_pad are not supported",
         OPERATORS,
         forbid_attributes("auto_pad", "count_include_pad"),
-        "say `count_include_pad: false`",
+        "set `count_include_pad: false`",
     ),
     NpuRule(
         "avg_pool.pads",
         ("AveragePool",),
-        "borders are the same on both sides",
+        "padding is the same on both sides",
         OPERATORS,
         check_symmetric_pads,
         "use equal padding, and windows that end with the input",
@@ -189,10 +189,10 @@ OPERATOR_RULES = (
     NpuRule(
         "conv_transpose.attributes",
         ("ConvTranspose",),
-        "auto_pad is not taken",
+        "auto_pad is not supported",
         OPERATORS,
         forbid_attributes("auto_pad"),
-        "write the pads out",
+        "set the pads explicitly",
     ),
     NpuRule(
         "conv_transpose.dilation",
@@ -205,7 +205,7 @@ OPERATOR_RULES = (
     NpuRule(
         "conv_transpose.pads",
         ("ConvTranspose",),
-        "pads are the same on both sides",
+        "padding is the same on both sides",
         OPERATORS,
         check_symmetric_pads,
         "use equal padding",
@@ -213,7 +213,7 @@ OPERATOR_RULES = (
     NpuRule(
         "max_pool.attributes",
         ("MaxPool",),
-        "storage_order is not taken",
+        "storage_order is not supported",
         OPERATORS,
         forbid_attributes("storage_order"),
         "leave it out",
@@ -278,7 +278,7 @@ OPERATOR_RULES = (
     NpuRule(
         "reshape.rank",
         ("Reshape",),
-        "what is reshaped has 3 or 4 dimensions",
+        "the input has 3 or 4 dimensions",
         OPERATORS,
         require_rank(3, 4),
         "keep feature maps",
@@ -289,7 +289,7 @@ OPERATOR_RULES = (
         "reshaping and transposing are slow",
         DESIGN,
         reject_always,
-        "avoid it where time matters",
+        "avoid it where speed matters",
         SLOW,
     ),
     NpuRule(
@@ -306,7 +306,7 @@ OPERATOR_RULES = (
     NpuRule(
         "pad.value",
         ("Pad",),
-        "a border holds 0 or minus infinity",
+        "the padding value is 0 or minus infinity",
         OPERATORS,
         require_constant(2, 0.0, float("-inf")),
         "use `value: 0`",
@@ -317,7 +317,7 @@ OPERATOR_RULES = (
         "steps are 1",
         OPERATORS,
         require_constant(4, 1),
-        "take neighbouring channels",
+        "select adjacent channels",
     ),
     NpuRule(
         "resize.scale",
@@ -336,7 +336,7 @@ OPERATOR_RULES = (
         "use one of them",
     ),
 )
-"""Of the other operators."""
+"""The rules for the other operators."""
 
 PULSAR_BOOK = RuleBook(
     OPERATORS,
@@ -349,7 +349,7 @@ PULSAR_BOOK = RuleBook(
     OPERATORS,
     11,
     13,
-    "it may not build, or run on the CPU",
-    {"Erf": "`silu` or `hard_swish` are near to `gelu`", "Sqrt": "use `batch_norm`"},
+    "the build may fail, or the operator may run on the CPU",
+    {"Erf": "use `silu` or `hard_swish`, which are close to `gelu`", "Sqrt": "use `batch_norm`"},
 )
-"""All that is known of the AX620A."""
+"""The rules for the AX620A."""

@@ -1,4 +1,4 @@
-"""What the maker's own check asks of files with levels between floats, which Pulsar2 is given."""
+"""Rules for QDQ files, from the vendor's own check of files for Pulsar2."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,13 +19,13 @@ QDQ = (QUANTIZE, DEQUANTIZE)
 ACTIVATIONS = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4, TensorProto.INT16}
 WEIGHTS = {TensorProto.INT8, TensorProto.INT4}
 MIN_OPSET = 13
-"""The first in which a tensor has scales by an axis."""
+"""The first opset with per-axis scales."""
 FILTER_AXIS = {"Conv": 0, "ConvTranspose": 1}
-"""Which axis of weights is that of the filters."""
+"""The filter axis of the weights, by op type."""
 
 
 def _check_types(op: OnnxOperator) -> str | None:
-    """Say whether the integers are none of those that activations, weights or biases have."""
+    """Report an integer type that activations, weights or biases cannot have."""
     quantized = op.inputs[0] if op.kind == DEQUANTIZE else op.outputs[0]
     if quantized is None or not quantized.dtype:
         return None
@@ -38,15 +38,15 @@ def _check_types(op: OnnxOperator) -> str | None:
 
 
 def _check_pairing(op: OnnxOperator) -> str | None:
-    """Say whether levels are read by something that does not make floats of them."""
+    """Report quantized values that another operator than DequantizeLinear reads."""
     other_readers = sorted(op.outputs[0].readers - {DEQUANTIZE})
     if other_readers:
-        return f"its levels go to {other_readers[0]}"
-    return None if op.outputs[0].readers else "nothing reads its levels"
+        return f"{other_readers[0]} reads its quantized values"
+    return None if op.outputs[0].readers else "nothing reads its quantized values"
 
 
 def _check_tensor_parameters(op: OnnxOperator) -> str | None:
-    """Say whether activations have more than one scale or zero point."""
+    """Report activations with more than one scale or zero point."""
     if op.kind == DEQUANTIZE and _has_initializer(op):
         return None
     many = [
@@ -54,11 +54,11 @@ def _check_tensor_parameters(op: OnnxOperator) -> str | None:
         for parameter in _iterate_parameters(op)
         if parameter.shape is not None and _count_elements(parameter) != 1
     ]
-    return f"it has {_count_elements(many[0])} of them" if many else None
+    return f"it has {_count_elements(many[0])} scales or zero points" if many else None
 
 
 def _check_filter_axis(op: OnnxOperator) -> str | None:
-    """Say whether weights have scales by another axis than that of their filters."""
+    """Report weights with scales along another axis than the filters."""
     if (
         op.kind != DEQUANTIZE
         or not _has_initializer(op)
@@ -70,7 +70,7 @@ def _check_filter_axis(op: OnnxOperator) -> str | None:
     readers = sorted(op.outputs[0].readers & FILTER_AXIS.keys())
     wrong = [kind for kind in readers if FILTER_AXIS[kind] != axis]
     if wrong or op.get_shape(1) != (op.get_shape(0)[axis],):
-        axis_text = f"of axis {axis}, {_count_input_elements(op, 1)} in number"
+        axis_text = f"along axis {axis}, {_count_input_elements(op, 1)} of them"
         return (
             f"scales of {wrong[0]}'s weights are {axis_text}"
             if wrong
@@ -80,7 +80,7 @@ def _check_filter_axis(op: OnnxOperator) -> str | None:
 
 
 def _check_zero_point(op: OnnxOperator) -> str | None:
-    """Say whether constants have a zero point that is not 0."""
+    """Report constants with a zero point other than 0."""
     zero = op.get_constant(2)
     if zero is None or not _has_initializer(op):
         return None
@@ -89,12 +89,12 @@ def _check_zero_point(op: OnnxOperator) -> str | None:
 
 
 def _check_scale(op: OnnxOperator) -> str | None:
-    """Say whether scales or zero points are no constants, or scales none that divide."""
+    """Report scales and zero points that are not constant, and scales that are not positive."""
     if any(not parameter.is_initializer for parameter in _iterate_parameters(op)):
-        return "they are computed"
+        return "its scale or zero point is not constant"
     scale = op.inputs[1]
     if scale is not None and scale.dtype != TensorProto.FLOAT:
-        return "a scale is no float32"
+        return "a scale is not float32"
     numbers = op.get_constant(1)
     odd = (
         []
@@ -105,11 +105,11 @@ def _check_scale(op: OnnxOperator) -> str | None:
 
 
 def _check_opset(op: OnnxOperator) -> str | None:
-    return f"it is that of opset {op.opset}" if op.opset < MIN_OPSET else None
+    return f"its opset is {op.opset}" if op.opset < MIN_OPSET else None
 
 
 def _check_float_weights(op: OnnxOperator) -> str | None:
-    """Say whether weights in floats meet what was levels before."""
+    """Report float weights of a layer whose input was quantized."""
     image, weight = (*op.inputs, None, None)[:2]
     is_dequantized = image is not None and image.producer == DEQUANTIZE
     mixed = is_dequantized and weight is not None and weight.is_initializer
@@ -143,15 +143,15 @@ RULES = (
         "activations are uint8 (uint4, 16 bits), weights int8 (int4), biases floats or int32",
         QUANTIZER,
         _check_types,
-        "quantise to these",
+        "quantize to these types",
     ),
     NpuRule(
         "qdq.pair",
         (QUANTIZE,),
-        "levels go to DequantizeLinear alone",
+        "only DequantizeLinear reads quantized values",
         CHECKER,
         _check_pairing,
-        "make floats of them first",
+        "dequantize them first",
     ),
     NpuRule(
         "qdq.tensor",
@@ -159,15 +159,15 @@ RULES = (
         "activations have one scale and zero point",
         CHECKER,
         _check_tensor_parameters,
-        "quantise the whole tensor alike",
+        "use one scale and one zero point per tensor",
     ),
     NpuRule(
         "qdq.filters",
         (DEQUANTIZE,),
-        "weights have a scale, or one a filter",
+        "weights have one scale, or one per filter",
         QUANTIZER,
         _check_filter_axis,
-        "let `axis` be that of the filters",
+        "set `axis` to the filter axis",
     ),
     NpuRule(
         "qdq.zero",
@@ -175,7 +175,7 @@ RULES = (
         "weights and biases have zero points of 0",
         CHECKER,
         _check_zero_point,
-        "quantise them symmetrically",
+        "quantize them symmetrically",
     ),
     NpuRule(
         "qdq.scale",
@@ -188,7 +188,7 @@ RULES = (
     NpuRule(
         "qdq.opset",
         QDQ,
-        "they are those of opset 13 or later",
+        "the opset is 13 or later",
         VERSIONS,
         _check_opset,
         "write the file with opset 13",
@@ -196,11 +196,11 @@ RULES = (
     NpuRule(
         "qdq.weights",
         ("Conv", "ConvTranspose"),
-        "weights behind levels are levels",
+        "a layer with quantized input has quantized weights",
         CHECKER,
         _check_float_weights,
-        "quantise them, or expect floats there",
+        "quantize them, or expect a float layer there",
         Severity.DOUBTFUL,
     ),
 )
-"""Rules of Pulsar2 from 3.4 on. A convolution in floats may be meant, as the check itself says."""
+"""Rules of Pulsar2 since 3.4. The vendor's check notes that a float convolution may be wanted."""

@@ -1,4 +1,4 @@
-"""What a rule is."""
+"""The parts of a rule: its severity, source, check and remedy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from tcc.backends.pulsar.rules.operator import OnnxOperator
 
 
 class Severity(Enum):
-    """What it means that a rule is broken."""
+    """The consequence of breaking a rule."""
 
     REFUSED = "refused"
-    """The documents say that it does not build, or say nothing that would allow it."""
+    """The documents exclude it, or do not list it as supported."""
     DOUBTFUL = "doubtful"
-    """It may run on the CPU, or not at all: documents are unclear, or their own examples do it."""
+    """It may run on the CPU or fail: the documents are unclear, or their own examples do it."""
     SLOW = "slow"
     """It runs at a fraction of the NPU's speed."""
 
 
 class Processor(Enum):
-    """Where an operator runs, by the list of a chip's operators."""
+    """The processor of an operator, from the chip's operator list."""
 
     NPU = "NPU"
     EITHER = "CPU or NPU"
@@ -28,23 +28,23 @@ class Processor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a rule is written: a document at a commit, and the part of it."""
+    """The source of a rule: a document at a commit, and a part of it."""
 
     document: str
     part: str
 
     def __str__(self) -> str:
-        """Both, as messages name them."""
+        """Return both, as messages show them."""
         return f"{self.document}, {self.part}"
 
 
 Check = Callable[[OnnxOperator], str | None]
-"""Says what was found where a rule is broken, None where it holds."""
+"""Returns the violation of a rule, or None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class NpuRule:
-    """One documented limit: what it says in our words, where, and what to write instead."""
+    """One documented limit: its operators, requirement, source, and remedy."""
 
     name: str
     operators: tuple[str, ...]
@@ -55,18 +55,18 @@ class NpuRule:
     severity: Severity = Severity.REFUSED
 
     def __str__(self) -> str:
-        """Name, meaning and source, as messages print them."""
-        # With its source, since documents can be wrong and nothing here was compiled by the tools
-        # (docs/decisions/0022-rules-read-the-file.md): a user may look it up and know better.
+        """Return name, requirement and source, as messages show them."""
+        # The source is shown because documents can be wrong and the rules were not tested with the
+        # tools (docs/decisions/0022-rules-read-the-file.md): a user can look it up.
         return f"rule {self.name}: {self.requirement} ({self.source})"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleBook:
-    """All that the documents of a chip say: its operators and their rules.
+    """The documented operators of a chip, and their rules.
 
-    `max_opset` is the last opset that they name, `unlisted_text` what an operator means that the
-    list does not have, and `alternatives` what to write for some of those.
+    `max_opset` is the newest documented opset. `unlisted_text` is the consequence of an operator
+    that is not listed. `alternatives` has remedies for some of these operators.
     """
 
     operator_list: Source
@@ -81,7 +81,7 @@ class RuleBook:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A broken rule: the operator's name, if it is one's; what was found, and the remedy."""
+    """A broken rule; `operator` and `kind` are empty for findings on the file."""
 
     severity: Severity
     operator: str
@@ -91,6 +91,6 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        """One line."""
+        """Return the finding in one line."""
         location = f"{self.operator} ({self.kind}): " if self.operator else ""
         return f"{self.severity.value}: {location}{self.message}; {self.rule}"

@@ -1,4 +1,4 @@
-"""What the rules of a chip say of the nodes of a graph, before it has weights."""
+"""Checks the nodes of a graph without weights against the rules of a chip."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -19,14 +19,14 @@ from tcc.compiler.lower.qdq import convert_to_qdq
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 SLOW = frozenset({Severity.SLOW})
-"""What takes time alone."""
+"""The severities that only affect speed."""
 
 
 def find_refusals(graph: Graph, chip: Chip) -> Iterator[Refusal]:
-    """Yield each node that breaks a rule of a chip, once a rule.
+    """Yield each node that breaks a rule of a chip, once per rule.
 
     Raises:
-        UserError: The network as a whole cannot run (E0607).
+        UserError: The chip cannot run the network for a reason outside of its nodes (E0607).
     """
     for node, finding in _iterate_findings(graph, chip):
         match finding.severity:
@@ -42,7 +42,7 @@ def _make_refusal(node: Node | None, finding: Finding, graph: Graph, chip: Chip)
     if node:
         return Refusal(node, finding.message, finding.remedy, finding.rule)
     message = f"{chip.target} cannot run this network"
-    help = "" if graph.nodes else "let the network have a layer"
+    help = "" if graph.nodes else "add at least one layer"
     raise fail(
         "E0607",
         message,
@@ -53,7 +53,7 @@ def _make_refusal(node: Node | None, finding: Finding, graph: Graph, chip: Chip)
 
 
 def find_remarks(graph: Graph, chip: Chip) -> Iterator[Remark]:
-    """Yield each node that a chip runs slowly, or may not run, once a rule."""
+    """Yield each node that a chip runs slowly, or may not run, once per rule."""
     for node, finding in _iterate_findings(graph, chip):
         match finding.severity:
             case Severity.DOUBTFUL | Severity.SLOW if node:
@@ -66,13 +66,13 @@ def find_remarks(graph: Graph, chip: Chip) -> Iterator[Remark]:
 
 
 def _iterate_findings(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, Finding]]:
-    """Yield what the check of the file that the graph becomes finds, with the node it is of."""
+    """Yield each finding on the graph's ONNX file, with its node."""
     float_graph = _convert_to_floats(graph)
     find_node = _make_node_finder(graph, float_graph)
     reported = set()
     for finding in _check_graph(float_graph, chip):
         node = find_node(finding.operator)
-        # A node may become several operators, each of which breaks the same rule.
+        # A node can become several operators that break the same rule.
         key = (node.name if node else "", finding.rule)
         if key not in reported:
             reported.add(key)
@@ -81,20 +81,20 @@ def _iterate_findings(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, F
 
 @lru_cache(maxsize=8)
 def _check_graph(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
-    """Return what the check finds.
+    """Return the findings on a graph, cached.
 
-    Refusals and remarks of one graph are asked apart, and `build` asks again once it has weights
-    and integers, since both may lead passes to another graph; of the same one the answer is here.
+    Refusals and remarks need the same findings. `build` asks again when it has weights and the
+    int8 model, because the passes may then produce another graph.
     """
     return check(build_npu_outline(graph, chip), chip)
 
 
 def _convert_to_floats(graph: Graph) -> Graph:
-    """Return an integer program as floats between integers, which is how files hold it."""
+    """Return the inference graph of a model; an int8 model in QDQ form, as in the files."""
     if all(kind.dtype is DType.F32 for kind in graph.types.values()):
         return extract_inference_graph(graph)
     weights = {
-        # Ones without memory: only shapes and types are looked at, and a scale must not be 0.
+        # Ones that need no memory: only shapes and types matter, and a scale must not be 0.
         name: np.broadcast_to(np.ones((), param.dtype.value), param.shape)
         for name, param in graph.params.items()
     }
@@ -104,13 +104,13 @@ def _convert_to_floats(graph: Graph) -> Graph:
 
 
 def _make_node_finder(graph: Graph, float_graph: Graph) -> Callable[[str], Node | None]:
-    """Return what finds the node of a graph that an operator belongs to, by the operator's name."""
+    """Return a function that finds an operator's node by the operator's name."""
     nodes = {node.name: node for node in graph.nodes}
     value_by_name = {name: value for value, name in compute_value_names(float_graph).items()}
 
     def find_node(name: str) -> Node | None:
         node_name = value_by_name.get(name, name)
-        # Operators of one node are called after it, with what they are behind colons.
+        # The operators of a node have its name, followed by a colon and a suffix.
         while node_name not in nodes and ":" in node_name:
             node_name, _, _ = node_name.rpartition(":")
         return nodes.get(node_name)

@@ -1,4 +1,4 @@
-// The page: files, drops and the camera on one side, cards on the other.
+// The page: images from files, drops and the camera, and a card for each result.
 
 import { Camera, isPossible } from './camera.js';
 import { Classifier } from './classifier.js';
@@ -19,13 +19,13 @@ let classifier;
 let queue = Promise.resolve();
 let pictures = 0;
 
-start().catch((error) => say(`It does not work: ${error.message}`));
+start().catch((error) => say(`The page cannot start: ${error.message}`));
 
 async function start() {
-  say('Loading the network.');
+  say('Loading the network...');
   classifier = await Classifier.open(read, loading);
   describe(classifier.manifest);
-  say('Checking that this browser agrees.');
+  say('Comparing this browser with the reference outputs...');
   agree(await classifier.replay());
   for (const id of ['files', 'camera']) parts[id].disabled = false;
   parts.camera.disabled = !isPossible();
@@ -34,10 +34,10 @@ async function start() {
   document.documentElement.dataset.ready = 'yes';
 }
 
-/** The bytes of a file of the bundle, which lies above the page. */
+/** Return the bytes of a file of the bundle, which is one folder above the page. */
 async function read(path, progress = () => {}) {
   const answer = await fetch(new URL(`../${path}`, import.meta.url), { credentials: 'same-origin' });
-  if (!answer.ok) throw new Error(`${path} is missing here (${answer.status}): serve the whole bundle`);
+  if (!answer.ok) throw new Error(`cannot load ${path} (HTTP ${answer.status}): serve the complete bundle folder`);
   const chunks = [];
   let size = 0;
   for (const reader = answer.body.getReader(); ; ) {
@@ -78,11 +78,11 @@ function describe(manifest) {
   const [channels, height, width] = input.shape;
   const facts = {
     Network: model.doc || model.name,
-    Classes: labels || 'without names',
+    Classes: labels || 'unnamed',
     Precision: `${precision} (${target})`,
-    Input: input.preprocess ? `${width}x${height} pixels, ${channels} channels` : 'no image',
-    Weights: weights.digest,
-    'Made with': Object.entries(versions).map((one) => one.join(' ')).join(', '),
+    Input: input.preprocess ? `${width}x${height} pixels, ${channels} channels` : 'not an image',
+    'Weights digest': weights.digest,
+    'Built with': Object.entries(versions).map((one) => one.join(' ')).join(', '),
   };
   for (const [name, text] of Object.entries(facts)) {
     parts.facts.append(element('dt', {}, name), element('dd', {}, text));
@@ -91,21 +91,22 @@ function describe(manifest) {
 
 function agree({ holds, bytes, differing, goldens, allowed, largest, inputs }) {
   const exact = `${differing} of ${bytes.toLocaleString('en')} bytes differ`;
-  const near = `the largest difference is ${largest.toExponential(1)} of ${allowed} that is allowed`;
+  const near = `the largest relative difference is ${largest.toExponential(1)} (limit ${allowed})`;
   const words = allowed ? `${exact}; ${near}` : exact;
   parts.agreement.className = holds ? 'holds' : 'fails';
   parts.agreement.textContent = holds
-    ? `This browser agrees: ${words} over ${goldens} goldens.`
-    : `Do not use this browser: ${words}, ${inputs} values of inputs differ over ${goldens} goldens.`;
+    ? `This browser matches the reference: ${words} over ${goldens} test vectors.`
+    : `Do not use this browser, because it does not match the reference: ${words}, and ${inputs}` +
+      ` input values differ over ${goldens} test vectors.`;
 }
 
-/** Classify images one after the other: {name, picture, classify} each. */
+/** Classify images in sequence; each is {name, picture, classify}. */
 function enqueue(images) {
   queue = queue.then(async () => {
     for (const [index, one] of images.entries()) {
       say(`Image ${index + 1} of ${images.length}: ${one.name}`);
       Object.assign(parts.progress, { hidden: false, max: images.length, value: index });
-      await new Promise((resume) => setTimeout(resume)); // so that it is painted
+      await new Promise((resume) => setTimeout(resume)); // lets the browser paint
       await classify(one);
     }
     idle();
@@ -132,7 +133,7 @@ function warn(saturation) {
   parts.saturation.hidden = deviating === 0;
   parts.saturation.textContent =
     `In ${deviating} of ${compared} layers, more values clip on these ${images} images than on the` +
-    ` ${reference} images of the network's calibration that were counted. What this costs is unknown.`;
+    ` ${reference} counted calibration images. The effect on accuracy is unknown.`;
 }
 
 function ofFile(file) {
@@ -149,7 +150,7 @@ async function ofFrame() {
   canvas.getContext('2d').drawImage(bitmap, 0, 0);
   pictures += 1;
   return {
-    name: `picture ${pictures}`,
+    name: `photo ${pictures}`,
     picture: (alt) => {
       canvas.setAttribute('aria-label', alt);
       return canvas;
@@ -189,7 +190,7 @@ parts.camera.addEventListener('click', async () => {
     parts.viewfinder.hidden = false;
     parts.take.focus();
   } catch (error) {
-    say(`The camera does not start: ${error.message}`);
+    say(`Cannot start the camera: ${error.message}`);
   }
 });
 parts.take.addEventListener('click', async () => enqueue([await ofFrame()]));

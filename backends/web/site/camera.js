@@ -1,6 +1,6 @@
-// The camera: a stream that ends when the page is hidden, and its frames.
+// The camera: its stream and its frames.
 
-/** Whether a browser lets this page ask for the camera: on localhost and over https. */
+/** Whether the browser allows this page to use the camera: on localhost or over HTTPS. */
 export const isPossible = () => globalThis.isSecureContext && !!navigator.mediaDevices?.getUserMedia;
 
 export class Camera {
@@ -14,7 +14,7 @@ export class Camera {
     await this.video.play();
   }
 
-  /** What it sees now, at its full size. */
+  /** Return the current frame at full size. */
   frame() {
     return createImageBitmap(this.video, { colorSpaceConversion: 'none' });
   }

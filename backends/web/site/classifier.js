@@ -1,5 +1,5 @@
-// A bundle at work: its files checked, its network opened, images classified, goldens replayed.
-// It needs no window: `read(path, progress)` gives the bytes of a file of the bundle.
+// Runs a bundle: checks its files, opens its network, classifies images and replays test vectors.
+// It needs no window: `read(path, progress)` returns the bytes of a file of the bundle.
 
 import { apply } from './contract.js';
 import { decode } from './image.js';
@@ -14,16 +14,18 @@ const REPORT = 'report/saturation.json';
 const VERSION = 2;
 
 export class Classifier {
-  /** Open the bundle; `progress(path, done, total)` is told how many bytes have come. */
+  /** Open the bundle; `progress(path, done, total)` receives the number of loaded bytes. */
   static async open(read, progress = () => {}) {
     const manifest = parsed(await read('manifest.json'));
-    if (manifest.tcc_bundle !== VERSION) throw new Error('this page knows bundles of version 2');
+    if (manifest.tcc_bundle !== VERSION) {
+      throw new Error(`the bundle has version ${manifest.tcc_bundle}; this page needs ${VERSION}`);
+    }
     const files = new Map(manifest.files.map((file) => [file.path, file]));
     const checked = async (path) => {
       const { bytes: total, sha256 } = files.get(path);
       const bytes = await read(path, (done) => progress(path, done, total));
       if (bytes.length !== total || ((await digest(bytes)) ?? sha256) !== sha256) {
-        throw new Error(`${path} is not the file that the manifest names: serve the bundle anew`);
+        throw new Error(`${path} does not match the manifest: build and serve the bundle again`);
       }
       return bytes;
     };
@@ -42,15 +44,15 @@ export class Classifier {
     Object.assign(this, { manifest, network, saturation, checked });
   }
 
-  /** What the bytes of an image file are taken for. */
+  /** Classify an image from the bytes of its file. */
   async classify(bytes) {
     return this.classifyPixels(await decode(bytes));
   }
 
-  /** What an image is taken for: {outputs, saturation, remarks, exact, seconds}. */
+  /** Classify an image; return {outputs, saturation, remarks, exact, seconds}. */
   async classifyPixels(image) {
     const { input, outputs, operating_points: points } = this.manifest;
-    if (!input.preprocess) throw new Error('this network does not take images');
+    if (!input.preprocess) throw new Error('the input of this network is not an image');
     const start = performance.now();
     const given = await this.network.run(apply(input.preprocess, image, input.shape));
     const byName = new Map(given.map((output) => [output.name, output]));
@@ -71,7 +73,7 @@ export class Classifier {
     };
   }
 
-  /** Run each golden from the bytes of its image on; `told` gets {name, done, total}. */
+  /** Run each test vector from its image file; `told` receives {name, done, total}. */
   async replay(told = () => {}) {
     const { input, goldens } = this.manifest;
     const result = { goldens: 0, bytes: 0, differing: 0, inputs: 0, largest: 0 };
@@ -106,10 +108,10 @@ export class Classifier {
     return { ...result, ...this.#judged(result, [...most.values()]) };
   }
 
-  /** Whether what was replayed is near enough, as the manifest says. */
+  /** Return whether the differences are within the tolerance of the manifest. */
   #judged({ differing, inputs }, apart) {
     const allowed = this.manifest.goldens.tolerance.relative;
-    // What is fine is for sums in float32, and relative to 1 at least (compiler/bundle/agreement.py).
+    // Fine tolerances apply to float32 sums, relative to at least 1 (compiler/bundle/agreement.py).
     const least = allowed >= 1e-2 ? 1e-5 : 1;
     const largest = Math.max(0, ...apart.map((one) => one.apart / Math.max(least, one.size)));
     const holds = inputs === 0 && (allowed ? largest <= allowed : differing === 0);
@@ -119,7 +121,7 @@ export class Classifier {
 
 const parsed = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
 
-/** The SHA-256 of bytes in hex; undefined where the browser does not tell: away from https. */
+/** Return the SHA-256 of bytes in hex; undefined without HTTPS, where browsers do not support it. */
 async function digest(bytes) {
   if (!globalThis.crypto?.subtle) return undefined;
   const found = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));

@@ -1,7 +1,7 @@
-// The input contract: from the pixels of an image to the network's input, to the bit what the
-// reference makes of them (compiler/ir/preprocess.py). An image is {height, width, data} of RGB
-// pixels, `data` a byte each, row by row; a contract is what manifest.json has under
-// input.preprocess; a shape is [channels, height, width].
+// The input contract: converts the pixels of an image to the network's input, bit-exact with the
+// reference (compiler/ir/preprocess.py). An image is {height, width, data} with 8-bit RGB pixels,
+// row by row. A contract is input.preprocess of manifest.json. A shape is
+// [channels, height, width].
 
 import { axis, covering, read, resampleColumns, resampleRows } from './resampling.js';
 import { ImageError } from './errors.js';
@@ -10,29 +10,29 @@ const MAX_SIDE = 1 << 16;
 const MAX_PIXELS = 1 << 26;
 const MAX_ROWS_BYTES = 1 << 28;
 
-/** The network's input of an image: float32, channel by channel. */
+/** Return the network's input for an image: float32, channel by channel. */
 export function apply(contract, image, shape) {
   return normalized(contract, levels(contract, image, shape));
 }
 
-/** The grey levels that are left to be divided: {height, width, channels, data}. */
+/** Return the 8-bit pixels before normalization: {height, width, channels, data}. */
 export function levels(contract, image, shape) {
   const [down, across] = plan(contract, image, shape);
   const shown = colored(contract.color ?? 'rgb', image, read(down), read(across));
   return center(resampleRows(resampleColumns(shown, across), down), shape[1], shape[2]);
 }
 
-/** Refuse an image whose sides are too long, before any memory is taken. */
+/** Refuse an image that is too large, before any memory is allocated. */
 export function checkSize(height, width) {
   if (Math.max(height, width) > MAX_SIDE || height * width > MAX_PIXELS) {
     throw new ImageError(
-      `the image is too large (${width}x${height} pixels): at most 65536 pixels a side and 64 Mi` +
-        ' in all are read',
+      `The image is too large (${width}x${height} pixels): the limits are 65536 pixels per side` +
+        ' and 64 Mi pixels in total',
     );
   }
 }
 
-/** What an image goes through, down and across. */
+/** Return the resampling of the vertical and the horizontal axis. */
 export function plan(contract, { height, width }, shape) {
   checkSize(height, width);
   const wanted = shape.slice(1);
@@ -41,17 +41,17 @@ export function plan(contract, { height, width }, shape) {
   const kept = size ?? source;
   const scaled = size ? sizeScaled(contract.resize, source) : source;
   if (channelsOf(contract.color ?? 'rgb') !== shape[0]) {
-    throw new Error('the contract has other channels than the network');
+    throw new Error('the input contract and the network have different numbers of channels');
   }
   if (!contract.crop && (kept[0] !== wanted[0] || kept[1] !== wanted[1])) {
     throw new ImageError(
-      `the image is ${width}x${height} pixels, but the network takes ${wanted[1]}x${wanted[0]}`,
+      `The image is ${width}x${height} pixels, but the network takes ${wanted[1]}x${wanted[0]}`,
     );
   }
   const [down, across] = [0, 1].map((i) => axis(source[i], scaled[i], kept[i], wanted[i]));
   const [first, end] = read(down);
   if ((end - first) * across.count * shape[0] > MAX_ROWS_BYTES) {
-    throw new ImageError('the image is too large for this resize: cut it into tiles');
+    throw new ImageError('The image is too large for this resize: split it into tiles');
   }
   return [down, across];
 }
@@ -63,7 +63,7 @@ function sizeScaled({ size, mode = 'stretch' }, source) {
     case 'cover':
       return covering(source, size);
     default:
-      throw new Error(`this page does not know the way to resize '${mode}'`);
+      throw new Error(`unknown resize mode '${mode}'`);
   }
 }
 
@@ -75,11 +75,11 @@ export function channelsOf(color) {
     case 'bgr':
       return 3;
     default:
-      throw new Error(`this page does not know the colour '${color}'`);
+      throw new Error(`unknown color '${color}'`);
   }
 }
 
-/** The rows and columns of an image that are read, in the colour of the contract. */
+/** Return the rows and columns of an image that are read, in the color of the contract. */
 function colored(color, { width, data }, [top, bottom], [left, right]) {
   const channels = channelsOf(color);
   const found = new Uint8Array((bottom - top) * (right - left) * channels);
@@ -88,7 +88,7 @@ function colored(color, { width, data }, [top, bottom], [left, right]) {
   for (let y = top; y < bottom; y += 1) {
     for (let from = 3 * (y * width + left); from < 3 * (y * width + right); from += 3) {
       if (channels === 1) {
-        // ITU-R BT.601's 0.299, 0.587 and 0.114 in 16 fraction bits, as Pillow has them
+        // ITU-R BT.601's 0.299, 0.587 and 0.114 with 16 fraction bits, as in Pillow
         const luma = 19595 * data[from] + 38470 * data[from + 1] + 7471 * data[from + 2];
         found[at] = (luma + 0x8000) >> 16;
       } else {
@@ -102,7 +102,7 @@ function colored(color, { width, data }, [top, bottom], [left, right]) {
   return { height: bottom - top, width: right - left, channels, data: found };
 }
 
-/** The centre of pixels, with zeros around where the size is larger. */
+/** Crop pixels to their center, or pad them with zeros if the size is larger. */
 function center(pixels, height, width) {
   const { channels, data } = pixels;
   if (pixels.height === height && pixels.width === width) return pixels;
@@ -122,14 +122,14 @@ function overlap(source, target) {
   return [both, Math.floor((source - both) / 2), Math.floor((target - both) / 2)];
 }
 
-/** (levels / scale - mean) / std as float32, channel by channel; raw ones as they are. */
+/** Return (pixels / scale - mean) / std as float32, channel by channel; raw ones unchanged. */
 export function normalized(contract, { height, width, channels, data }) {
   const { raw = false, mean = [0], std = [1] } = contract;
   const pixels = height * width;
   const values = new Float32Array(channels * pixels);
   const divisor = raw ? 1 : scaleOf(contract, data);
   for (let c = 0; c < channels; c += 1) {
-    // Each step is rounded to float32 as it is in the reference: numpy does no more in between.
+    // Each step is rounded to float32, as in the reference (numpy).
     const middle = Math.fround(mean[mean.length > 1 ? c : 0]);
     const spread = Math.fround(std[std.length > 1 ? c : 0]);
     const table = new Float32Array(256);
@@ -149,6 +149,6 @@ function scaleOf({ scale = '255' }, data) {
     case 'max':
       return data.reduce((most, level) => Math.max(most, level), 1);
     default:
-      throw new Error(`this page does not know the scale of pixels '${scale}'`);
+      throw new Error(`unknown pixel scale '${scale}'`);
   }
 }

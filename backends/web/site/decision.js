@@ -1,6 +1,6 @@
-// What raw outputs are taken for, as in C and Python bit for bit: the operations on float64, and
-// their order, are those of compiler/reference/decision_odds.py. Math.exp and Math.log are not used,
-// since they differ in the last bit from browser to browser.
+// Decisions from raw outputs, bit-exact with C and Python: the float64 operations and their order
+// are those of compiler/reference/decision_odds.py. Math.exp and Math.log are not used, because
+// their last bit differs between browsers.
 
 const LEAST = -700;
 const BITS = 1.4426950408889634;
@@ -13,7 +13,7 @@ const FACTORIALS = Array.from({ length: 14 }, (_, n) => {
   return product;
 });
 
-/** The indices of classes that an output is taken for: by its thresholds, or else by no threshold. */
+/** Return the indices of the decided classes of an output, by its thresholds if it has any. */
 export function decided(output, raw, point) {
   const { temperature = 1, thresholds = [], positive } = point ?? {};
   if (output.kind === 'regression') return [];
@@ -28,7 +28,7 @@ export function decided(output, raw, point) {
   return [reaches ? positive : others.indexOf(Math.max(...others))];
 }
 
-/** The log-odds of a class. */
+/** Return the log-odds of a class. */
 export function classOdds(activation, raw, temperature, index) {
   const values = Array.from(raw, (value) => value / temperature);
   if (activation !== 'softmax' || values.length < 2) return values[index];
@@ -39,14 +39,14 @@ export function classOdds(activation, raw, temperature, index) {
   return values[index] - top - portableLog(total);
 }
 
-/** e to the power of a number that is not positive; 0 below -700. */
+/** Return exp of a non-positive number; 0 below -700. */
 function portableExp(x) {
   if (x < LEAST) return 0;
   const halvings = Math.floor(0.5 - x * BITS);
   const rest = x + halvings * LN2_HIGH + halvings * LN2_LOW;
   let power = 1 / FACTORIALS[13];
   for (let n = 12; n >= 0; n -= 1) power = power * rest + 1 / FACTORIALS[n];
-  // Powers of two are exact; `Math.pow` need not be.
+  // These products of powers of two are exact; `Math.pow` need not be.
   let scale = 1;
   for (let left = halvings, half = 0.5; left > 0; left = Math.floor(left / 2), half *= half) {
     if (left % 2) scale *= half;
@@ -54,7 +54,7 @@ function portableExp(x) {
   return power * scale;
 }
 
-/** The natural logarithm of a number that is 1 or more. */
+/** Return the natural logarithm of a number of at least 1. */
 function portableLog(x) {
   let scaled = x;
   let doublings = 0;

@@ -1,2 +1,2 @@
-/** What is wrong with an image of the user's, in words for the user. */
+/** A problem with an image; the message is for the user. */
 export class ImageError extends Error {}

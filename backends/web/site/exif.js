@@ -1,5 +1,5 @@
-// How an image is to be turned: the orientation of EXIF, or of XMP where EXIF has none, as Pillow
-// reads them. Pixels are {height, width, data} of three bytes each.
+// Orientation of an image from EXIF, or from XMP if EXIF has none, as Pillow reads them. Images are
+// {height, width, data} with three bytes per pixel.
 
 import { ImageError } from './errors.js';
 
@@ -7,14 +7,14 @@ const ORIENTATION = 0x0112;
 const SHORT = 3;
 const LONG = 4;
 const PREFIX = 'Exif\0\0';
-// Bytes of a number of each type of TIFF.
+// Bytes per number of each TIFF type.
 const SIZES = {
   1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
 };
 
 /**
- * The orientation that EXIF data say; undefined where they say none. Data that are not sound are
- * refused, by the same rules as the reference (compiler/data/png_exif.py).
+ * Return the orientation in EXIF data; undefined if there is none. Invalid data are refused by the
+ * same rules as in the reference (compiler/data/png_exif.py).
  */
 export function orientation(exif) {
   const data = withoutPrefix(exif);
@@ -23,14 +23,16 @@ export function orientation(exif) {
   try {
     return readDirectory(view);
   } catch (error) {
-    if (error instanceof RangeError) throw new ImageError('the image is damaged: its EXIF data');
+    if (error instanceof RangeError) {
+      throw new ImageError('The image is damaged: its EXIF data are invalid');
+    }
     throw error;
   }
 }
 
 function readDirectory(view) {
   const order = view.getUint32(0);
-  if (order !== 0x49492a00 && order !== 0x4d4d002a) throw new RangeError('no byte order');
+  if (order !== 0x49492a00 && order !== 0x4d4d002a) throw new RangeError('the byte order is missing');
   const little = order === 0x49492a00;
   const start = view.getUint32(4, little);
   const count = view.getUint16(start, little);
@@ -40,7 +42,7 @@ function readDirectory(view) {
     const length = view.getUint32(entry + 4, little);
     const size = (SIZES[type] ?? 0) * length;
     if (view.getUint32(entry + 8, little) + size > view.byteLength && size > 4) {
-      throw new RangeError('an entry whose bytes are not there');
+      throw new RangeError('an entry is beyond the end');
     }
     if (view.getUint16(entry, little) === ORIENTATION) {
       if (length !== 1) throw new RangeError('several orientations');
@@ -54,7 +56,7 @@ function readDirectory(view) {
 function read(view, place, type, little) {
   if (type === SHORT) return view.getUint16(place, little);
   if (type === LONG) return view.getUint32(place, little);
-  throw new RangeError('an orientation that is no number');
+  throw new RangeError('the orientation is not a number');
 }
 
 function withoutPrefix(exif) {
@@ -62,13 +64,13 @@ function withoutPrefix(exif) {
   return begins ? exif.subarray(PREFIX.length) : exif;
 }
 
-/** The orientation that the text of XMP says; undefined where it says none. */
+/** Return the orientation in an XMP text; undefined if there is none. */
 export function orientationOfXmp(text) {
   const found = /tiff:Orientation(="|>)([0-9])/.exec(text);
   return found ? Number(found[2]) : undefined;
 }
 
-/** An image turned as its orientation says; others than 2 to 8 leave it as it is. */
+/** Return an image turned by its orientation; values other than 2 to 8 change nothing. */
 export function turned(image, how) {
   const { height: h, width: w } = image;
   switch (how) {

@@ -1,30 +1,32 @@
-// Image files to RGB pixels: PNG by the page's own decoder, which gives Pillow's bytes; JPEG, WebP
-// and BMP by the browser's, which may differ from Pillow's by some levels. An image is
-// {height, width, data, remarks, exact}.
+// Decodes image files to RGB pixels. The page's own PNG decoder gives the same bytes as Pillow. The
+// browser decodes JPEG, WebP and BMP, so values may differ from Pillow's by a few units. An image
+// is {height, width, data, remarks, exact}.
 
 import { checkSize } from './contract.js';
 import { ImageError } from './errors.js';
 import { decodePng, isPng } from './png.js';
 
 const MAX_BYTES = 1 << 28;
-const BY_THE_BROWSER = 'decoded by this browser, not by the page: pixels may differ by some levels';
+const BY_THE_BROWSER = 'Decoded by the browser: pixel values may differ by a few units';
 
-/** The pixels of the bytes of an image file. */
+/** Return the pixels of an image file, given its bytes. */
 export async function decode(bytes) {
-  if (bytes.length > MAX_BYTES) throw new ImageError('the file is larger than 256 MiB');
+  if (bytes.length > MAX_BYTES) throw new ImageError('The file is larger than 256 MiB');
   if (isPng(bytes)) return { ...(await decodePng(bytes)), exact: true };
   const kind = kindOf(bytes);
-  if (!kind) throw new ImageError('not an image of a known format: PNG, JPEG, WebP or BMP');
+  if (!kind) throw new ImageError('Unknown image format: use PNG, JPEG, WebP or BMP');
   if (isAnimated(kind, bytes)) {
-    throw new ImageError('this file is an animation: save the frame that is meant');
+    throw new ImageError('Animations are not supported: save one frame as an image');
   }
-  if (typeof createImageBitmap === 'undefined') throw new ImageError(`there is no ${kind} decoder`);
+  if (typeof createImageBitmap === 'undefined') {
+    throw new ImageError(`There is no decoder for ${kind} here: save the image as PNG`);
+  }
   const plain = kind === 'image/jpeg' ? withoutProfile(bytes) : bytes;
   const image = await byBrowser(new Blob([plain], { type: kind }));
   return { ...image, remarks: [BY_THE_BROWSER], exact: false };
 }
 
-/** The pixels of a camera's frame, or of whatever else a canvas can draw. */
+/** Return the pixels of a camera frame, or of anything else that a canvas can draw. */
 export function ofBitmap(bitmap) {
   const { width, height } = bitmap;
   checkSize(height, width);
@@ -43,7 +45,7 @@ async function byBrowser(blob) {
   try {
     bitmap = await createImageBitmap(blob, options);
   } catch {
-    throw new ImageError('this browser cannot decode the image: it is damaged, or of a kind unknown');
+    throw new ImageError('The browser cannot decode the image: it is damaged or its format is unsupported');
   }
   return ofBitmap(bitmap);
 }
@@ -51,9 +53,9 @@ async function byBrowser(blob) {
 function withoutAlpha({ width, height, data }) {
   const found = new Uint8Array(3 * width * height);
   for (let from = 0, at = 0; from < data.length; from += 4, at += 3) {
-    // Under transparent pixels a canvas keeps no colour, where Pillow has the one that is stored.
+    // A canvas does not keep the color of transparent pixels; Pillow returns the stored color.
     if (data[from + 3] !== 255) {
-      throw new ImageError('transparent pixels are read from PNG alone: save the image as PNG');
+      throw new ImageError('Transparent pixels are only supported in PNG: save the image as PNG');
     }
     found[at] = data[from];
     found[at + 1] = data[from + 1];
@@ -71,12 +73,12 @@ function kindOf(bytes) {
   return undefined;
 }
 
-/** Whether a WebP file says of itself that it is an animation. */
+/** Whether the header of a WebP file marks it as an animation. */
 function isAnimated(kind, bytes) {
   return kind === 'image/webp' && text(bytes, 12, 16) === 'VP8X' && (bytes[20] & 2) > 0;
 }
 
-/** A JPEG file without its colour profile, which Pillow does not apply and some browsers do. */
+/** Remove the color profile of a JPEG file: Pillow does not apply it, some browsers do. */
 export function withoutProfile(bytes) {
   const parts = [bytes.subarray(0, 2)];
   let at = 2;

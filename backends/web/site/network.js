@@ -1,4 +1,4 @@
-// The network: ONNX Runtime as WebAssembly, on one thread, whose integers are the reference's.
+// The network in ONNX Runtime as WebAssembly, on one thread; integers match the reference exactly.
 
 import * as ort from './onnxruntime/ort.wasm.bundle.min.mjs';
 
@@ -6,9 +6,9 @@ const ARRAYS = { float32: Float32Array, uint8: Uint8Array, int8: Int8Array };
 
 export class Network {
   /**
-   * Open a network of the bytes of its files.
+   * Open a network from the bytes of its files.
    *
-   * `levels`, if given, has it give its 8-bit integers as well. `input` is the manifest's.
+   * `levels`, if given, adds its 8-bit integers as outputs. `input` is the manifest's.
    */
   static async open({ runtime, model, levels, input }) {
     ort.env.wasm.numThreads = 1;
@@ -28,7 +28,7 @@ export class Network {
     this.input = input;
   }
 
-  /** The outputs [{name, type, dims, data}] for the input's values, float32. */
+  /** Return the outputs [{name, type, dims, data}] for float32 input values. */
   async run(values) {
     const { name, shape, dtype } = this.input;
     const typed = ARRAYS[dtype].from(values);

@@ -1,6 +1,6 @@
-// PNG files to RGB pixels, byte for byte what Pillow gives: palettes are looked up, grey becomes
-// RGB, alpha is dropped, of 16 bits of colour 8 are kept; gamma, chromaticities and colour profiles
-// are not applied; the orientation of EXIF is.
+// Decodes PNG files to RGB pixels with the same bytes as Pillow. Palettes and gray are converted to
+// RGB, alpha is ignored, and 16-bit color is reduced to 8 bits. Gamma, chromaticities and color
+// profiles are not applied; the EXIF orientation is.
 
 import { turned } from './exif.js';
 import { damaged, inflate, readSound } from './png_chunks.js';
@@ -13,7 +13,7 @@ const ADAM7 = [
   [0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2],
 ];
 
-/** {height, width, data, remarks} of the bytes of a PNG file. */
+/** Return {height, width, data, remarks} of a PNG file, given its bytes. */
 export async function decodePng(bytes) {
   const { header, chunks } = readSound(bytes);
   const turn = await direction(chunks);
@@ -21,13 +21,13 @@ export async function decodePng(bytes) {
   const samples = samplesOf(header, scans);
   const { data, transparent } = colours(header, samples, chunks);
   const remarks = [];
-  if (transparent) remarks.push('transparency is dropped: the colour that is stored is taken');
-  if (header.depth === 16) remarks.push('of 16 bits a sample, 8 are kept');
+  if (transparent) remarks.push('Transparency is ignored: transparent pixels get their stored color');
+  if (header.depth === 16) remarks.push('16-bit samples are reduced to 8 bits');
   const { height, width } = header;
   return { ...turned({ height, width, data }, turn), remarks };
 }
 
-/** The parts that an image is stored in, one after the other: one, or the seven of Adam7. */
+/** Return the passes in which an image is stored: one, or the seven of Adam7. */
 function passes({ width, height, depth, channels, interlace }) {
   return (interlace ? ADAM7 : WHOLE)
     .map(([x, y, dx, dy]) => {
@@ -39,16 +39,16 @@ function passes({ width, height, depth, channels, interlace }) {
     .filter(({ columns, rows }) => columns > 0 && rows > 0);
 }
 
-/** The rows of all passes, each after the byte of its filter. */
+/** Return the rows of all passes, each with its filter byte first. */
 async function scansOf(header, chunks) {
   const packed = chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data);
   const size = passes(header).reduce((sum, pass) => sum + pass.bytes, 0);
-  const scans = await inflate(packed, size, 'what is packed in it');
-  if (scans.length < size) throw damaged('it has too few pixels');
+  const scans = await inflate(packed, size, 'its compressed pixels');
+  if (scans.length < size) throw damaged('the file has too few pixels');
   return scans;
 }
 
-/** The samples of all pixels, a byte each, in the order of the image. */
+/** Return the samples of all pixels, one byte each, in image order. */
 function samplesOf(header, scans) {
   const { width, height, depth, channels } = header;
   const samples = new Uint8Array(width * height * channels);
@@ -68,7 +68,7 @@ function samplesOf(header, scans) {
   return samples;
 }
 
-/** Undo the filter of a line, in its place; `size` is the bytes of a pixel. */
+/** Undo the filter of a line in place; `size` is the number of bytes per pixel. */
 function unfilter(filter, line, above, size) {
   const left = (i) => (i < size ? 0 : line[i - size]);
   switch (filter) {
@@ -89,7 +89,7 @@ function unfilter(filter, line, above, size) {
       }
       return;
     default:
-      throw damaged('a filter that there is not');
+      throw damaged('a row uses an unknown filter');
   }
 }
 
@@ -100,7 +100,7 @@ function paeth(left, up, corner) {
   return b <= c ? up : corner;
 }
 
-/** Write the samples of a line at their places, of 16 bits the upper 8. */
+/** Write the samples of a line to their positions; of 16 bits the upper 8. */
 function spread(line, samples, start, { depth, channels, columns, step }) {
   const mask = (1 << Math.min(depth, 8)) - 1;
   for (let column = 0; column < columns; column += 1) {
@@ -112,7 +112,7 @@ function spread(line, samples, start, { depth, channels, columns, step }) {
   }
 }
 
-/** RGB of samples, and whether some of it was transparent. */
+/** Return RGB pixels of samples, and whether any pixel was transparent. */
 function colours({ width, height, depth, color, channels }, samples, chunks) {
   const first = chunks.findIndex(({ type }) => type === 'IDAT');
   const before = chunks.slice(0, first);
@@ -126,7 +126,7 @@ function colours({ width, height, depth, color, channels }, samples, chunks) {
   for (let pixel = 0; pixel < width * height; pixel += 1) {
     const from = pixel * channels;
     const index = samples[from];
-    if (palette && 3 * index >= palette.length) throw damaged('a colour that its palette lacks');
+    if (palette && 3 * index >= palette.length) throw damaged('a pixel has a color index outside the palette');
     for (let c = 0; c < 3; c += 1) {
       const sample = plain ? index : samples[from + c];
       data[3 * pixel + c] = palette ? palette[3 * sample + c] : sample * grey;
@@ -139,7 +139,7 @@ function colours({ width, height, depth, color, channels }, samples, chunks) {
   return { data, transparent };
 }
 
-/** The samples of the colour that is transparent, as pixels' are kept: 16 bits each are stored. */
+/** Return the transparent color in the depth of the samples; it is stored with 16 bits each. */
 function clearColour(alpha, depth) {
   const kept = depth === 16 ? 0 : 1;
   return Array.from({ length: alpha.length >> 1 }, (_, c) => alpha[2 * c + kept]);

@@ -1,16 +1,16 @@
-// The texts and EXIF data of a PNG file, and what they say of how the image is turned, as Pillow
-// reads them, by the same rules as the reference (compiler/data/png_file.py).
+// Texts and EXIF data of a PNG file, and the image orientation in them, as Pillow reads them; same
+// rules as in the reference (compiler/data/png_file.py).
 
 import { orientation, orientationOfXmp } from './exif.js';
 import { damaged, inflate } from './png_chunks.js';
 
-const MAX_UNPACKED = (1 << 20) - 1; // bytes of a text or profile once it is unpacked
+const MAX_UNPACKED = (1 << 20) - 1; // bytes of a decompressed text or profile
 const MAX_TEXTS = 1 << 26; // bytes of all texts
 const RESERVED = ['interlace', 'bbox', 'transparency', 'default_image', 'xmp'];
 const PROFILE = 'Raw profile type exif';
 const XMP = 'XML:com.adobe.xmp';
 
-/** How the image is to be turned. */
+/** Return the orientation of the image. */
 export async function direction(chunks) {
   const said = { exif: undefined, profile: undefined, xmp: '', xmpBytes: '' };
   let length = 0;
@@ -19,18 +19,18 @@ export async function direction(chunks) {
     if (type === 'iCCP') await unpack(type, data.subarray(data.indexOf(0) + 1));
     if (['tEXt', 'zTXt', 'iTXt'].includes(type)) length += await readText(type, data, said);
   }
-  if (length > MAX_TEXTS) throw damaged('its texts are too long');
+  if (length > MAX_TEXTS) throw damaged('its text chunks are too long');
   const exif = said.exif ?? said.profile;
   return (exif && orientation(exif)) ?? orientationOfXmp(said.xmp || said.xmpBytes) ?? 1;
 }
 
-/** EXIF data that are sound. */
+/** Return EXIF data after checking them. */
 function checked(exif) {
   orientation(exif);
   return exif;
 }
 
-/** Keep what a text says of the orientation; its length. */
+/** Store the orientation in a text; return the length of the text. */
 async function readText(type, data, said) {
   const end = data.indexOf(0);
   const key = latin1(end < 0 ? data : data.subarray(0, end));
@@ -43,7 +43,7 @@ async function readText(type, data, said) {
     ({ content: rest, readable } = international);
   }
   if (RESERVED.includes(key) || (key === 'exif' && type !== 'tEXt')) {
-    throw damaged(`a text of it is named ${key}`);
+    throw damaged(`it has a text chunk with the reserved key ${key}`);
   }
   if (key === 'exif') said.exif = checked(rest);
   if (key === PROFILE) {
@@ -57,7 +57,7 @@ async function readText(type, data, said) {
   return rest.length;
 }
 
-/** The text of iTXt, and whether all of it is UTF-8; undefined where there is none that is read. */
+/** Return the text of iTXt, and whether all of it is UTF-8; undefined if it is ignored. */
 async function readInternational(rest) {
   const language = rest.indexOf(0, 2);
   const translated = language < 0 ? -1 : rest.indexOf(0, language + 1);
@@ -76,20 +76,20 @@ function isUtf8(bytes) {
   }
 }
 
-/** What stands packed after a byte that names the method. */
+/** Decompress the data after the byte with the compression method. */
 async function unpack(type, data) {
-  if (!data.length || data[0]) throw damaged(`${type} is packed in a way that is not known`);
+  if (!data.length || data[0]) throw damaged(`chunk ${type} uses an unknown compression method`);
   return unpackText(type, data.subarray(1));
 }
 
 async function unpackText(type, packed) {
-  return packed.length ? inflate([packed], MAX_UNPACKED, `what is packed in ${type}`) : packed;
+  return packed.length ? inflate([packed], MAX_UNPACKED, `the compressed data of chunk ${type}`) : packed;
 }
 
-/** Bytes of a text profile as ImageMagick writes it: three lines, then hexadecimal digits. */
+/** Return the bytes of a text profile of ImageMagick: three lines, then hexadecimal digits. */
 function fromHex(text) {
   const digits = text.split('\n').slice(3).join('');
-  if (!/^[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*$/.test(digits)) throw damaged('its EXIF data');
+  if (!/^[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*$/.test(digits)) throw damaged('its EXIF data are invalid');
   return Uint8Array.from(digits.match(/[0-9a-fA-F]{2}/g) ?? [], (pair) => parseInt(pair, 16));
 }
 

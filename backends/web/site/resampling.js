@@ -1,17 +1,17 @@
-// Scaling pixels along one axis: bilinear with antialiasing, to the bit what the reference does
-// (compiler/ir/pixel_resampling.py) and Pillow does. Sums are in fixed point, so that their order
-// has no say; a JavaScript number holds each of them exactly.
+// Scales pixels along one axis: bilinear with antialiasing, bit-exact with the reference
+// (compiler/ir/pixel_resampling.py) and with Pillow. Sums are in fixed point, so their order does
+// not matter; a JavaScript number represents each of them exactly.
 
 const PRECISION = 22; // fraction bits of a coefficient, as in Pillow's Resample.c
 
-/** What becomes of an axis: `source` pixels are scaled to `scaled`, and `count` kept from `first`. */
+/** Return the scaling of an axis: from `source` to `scaled` pixels, `count` kept from `first`. */
 export function axis(source, scaled, kept, shown) {
   const count = Math.min(kept, shown);
   const first = Math.floor((scaled - kept) / 2) + Math.floor((kept - count) / 2);
   return { source, scaled, first, count };
 }
 
-/** The first source pixel that is read of an axis, and the end of them. */
+/** Return the first source pixel of an axis that is read, and the end of the range. */
 export function read({ source, scaled, first, count }) {
   if (scaled === source) return [first, first + count];
   const scale = source / scaled;
@@ -24,13 +24,13 @@ export function read({ source, scaled, first, count }) {
   ];
 }
 
-/** The size [height, width] that `source` is scaled to so as to cover `target`. */
+/** Return the size [height, width] to which `source` is scaled to cover `target`. */
 export function covering(source, target) {
   const scale = Math.max(target[0] / source[0], target[1] / source[1]);
   return [0, 1].map((i) => Math.max(target[i], Math.floor(source[i] * scale + 0.5)));
 }
 
-/** For each kept pixel, the source pixel at which its sum starts, and its weights. */
+/** Return, for each kept pixel, the source pixel at which its sum starts, and its weights. */
 export function coefficients({ source, scaled, first, count }) {
   const scale = source / scaled;
   const support = Math.max(scale, 1);
@@ -53,7 +53,7 @@ export function coefficients({ source, scaled, first, count }) {
   return taps;
 }
 
-/** Scale the columns of pixels {height, width, channels, data}, which hold what is read alone. */
+/** Scale the columns of pixels {height, width, channels, data}; only the read range is included. */
 export function resampleColumns(pixels, along) {
   const { height, width, channels, data } = pixels;
   if (along.scaled === along.source) return pixels;
@@ -66,7 +66,7 @@ export function resampleColumns(pixels, along) {
     for (const { start, weights } of taps) {
       const from = row + (start - origin) * channels;
       for (let c = 0; c < channels; c += 1) {
-        let sum = 1 << (PRECISION - 1); // half of the last place: what follows rounds to nearest
+        let sum = 1 << (PRECISION - 1); // half a unit, so that the shift rounds to nearest
         for (let t = 0; t < weights.length; t += 1) sum += data[from + t * channels + c] * weights[t];
         result[at] = sum >> PRECISION;
         at += 1;
@@ -76,7 +76,7 @@ export function resampleColumns(pixels, along) {
   return { height, width: along.count, channels, data: result };
 }
 
-/** Scale the rows of pixels, as `resampleColumns` does columns. */
+/** Scale the rows of pixels; see `resampleColumns`. */
 export function resampleRows(pixels, along) {
   const { width, channels, data } = pixels;
   if (along.scaled === along.source) return pixels;

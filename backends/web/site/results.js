@@ -1,4 +1,4 @@
-// How results are shown, and saved.
+// Display of results, and export as CSV.
 
 const percent = new Intl.NumberFormat('en', {
   style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1,
@@ -12,12 +12,12 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A value as it is shown: a share where it is a probability, or else a number. */
+/** Format a value: in percent for probabilities, else as a number. */
 export function shown(activation, value) {
   return activation === 'none' ? value.toPrecision(4) : percent.format(value);
 }
 
-/** One line that says what an image was taken for. */
+/** Return the result of an image in one line. */
 export function summary(result) {
   return result.outputs
     .map(({ ranked, decision, range, activation }) => {
@@ -29,7 +29,7 @@ export function summary(result) {
     .join('; ');
 }
 
-/** The card of an image. */
+/** Return the card of an image. */
 export function card(name, picture, result) {
   const text = element('div', {}, element('h3', {}, name));
   for (const output of result.outputs) {
@@ -43,7 +43,7 @@ export function card(name, picture, result) {
   return element('li', {}, element('div', {}, picture), text);
 }
 
-/** The card of an image that was not classified. */
+/** Return the card of an image that could not be classified. */
 export function failure(name, message) {
   const said = element('p', { class: 'notice' }, message);
   const what = element('div', {}, element('h3', {}, name), said);
@@ -61,7 +61,7 @@ function classes({ ranked, activation }) {
   return list;
 }
 
-/** The results as CSV: an image and a class a line. */
+/** Return the results as CSV, one line per image and class. */
 export function asCsv(results) {
   const rows = [['image', 'output', 'class', 'value', 'raw']];
   for (const { name, result } of results) {
@@ -74,7 +74,7 @@ export function asCsv(results) {
   return rows.map((row) => row.map(quoted).join(',')).join('\r\n') + '\r\n';
 }
 
-/** A field; what a spreadsheet would take for a formula is text. */
+/** Return a CSV field; a text that looks like a formula gets a leading quote. */
 function quoted(value) {
   if (typeof value === 'number') return String(value);
   const plain = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;

@@ -1,12 +1,12 @@
-// How many of a network's integers are saturated, beside the images of its calibration. A deviation
-// says that more values clip than there; its absence says nothing. The rule is that of
+// Counts saturated integers of a network and compares them with the calibration images. A deviation
+// means that more values clip; no deviation proves nothing. The rule is the same as in
 // `tcc eval --saturation` (compiler/driver/saturation.py, compiler/reference/exceedance.py).
 
 const LEAST = 1e-4;
 const RATE = 0.01;
 const ABOVE = 4;
 
-/** The share of values that are the largest or, if signed, the smallest that their type stores. */
+/** Return the share of values at the maximum of their type or, if signed, at its minimum. */
 export function share({ type, data }, signed) {
   const [low, high] = type === 'int8' ? [-128, 127] : [0, 255];
   let saturated = 0;
@@ -16,7 +16,7 @@ export function share({ type, data }, signed) {
   return saturated / Math.max(data.length, 1);
 }
 
-/** The likelihood ratio that more than chance puts so many `images` `above` all `reference` ones. */
+/** Return the likelihood ratio for `above` of `images` exceeding all `reference` images. */
 export function evidence(above, images, reference) {
   let ratio = (ABOVE / reference) * (above + 1) * (above + 2) * (above + 3);
   for (let i = 1; i <= Math.max(reference, ABOVE); i += 1) {
@@ -27,7 +27,7 @@ export function evidence(above, images, reference) {
   return ratio;
 }
 
-/** Counts over images; it is given report/saturation.json, which names no images if it is older. */
+/** Counts over images, compared with report/saturation.json; older files have no image count. */
 export class Saturation {
   constructor({ images: reference = 0, layers }) {
     this.reference = reference;
@@ -37,13 +37,13 @@ export class Saturation {
     );
   }
 
-  /** Leave out all images that were taken in. */
+  /** Discard the counts of all images. */
   forget() {
     this.images = 0;
     for (const layer of this.layers.values()) Object.assign(layer, { above: 0, images: 0 });
   }
 
-  /** Take in the outputs of an image; return this. */
+  /** Add the outputs of an image; return this. */
   add(outputs) {
     this.images += 1;
     for (const output of outputs) {
@@ -55,7 +55,7 @@ export class Saturation {
     return this;
   }
 
-  /** How many layers are compared, and how many deviate, over how many images. */
+  /** Return the numbers of compared layers, deviating layers, and images. */
   counts() {
     const { images, reference } = this;
     return { images, reference, compared: this.compared().length, deviating: this.deviating().length };
@@ -65,7 +65,7 @@ export class Saturation {
     return this.reference ? [...this.layers].filter(([, { images }]) => images) : [];
   }
 
-  /** The names of layers in which more values clip than chance explains. */
+  /** Return the names of layers in which more values clip than chance explains. */
   deviating() {
     const compared = this.compared();
     const most = compared.length / RATE;

@@ -1,9 +1,9 @@
-"""Expressions: what a spec computes its arguments with (section 3 of the language).
+"""Expressions, which compute the arguments in a spec (section 3 of the language).
 
-Numbers, truth values, 'strings', lists; names; `+ - * / // % **`, comparisons, `and or not`,
-`a if c else b`, indices and slices, and the functions of `functions.FUNCTIONS` with `channels`,
-`height` and `width` of a named value. Nothing else evaluates, and every expression is bounded in
-length, nesting, size of numbers and length of lists.
+Expressions contain numbers, Booleans, 'strings', lists and names; `+ - * / // % **`, comparisons,
+`and or not` and `a if c else b`; indices and slices; the functions of `functions.FUNCTIONS`; and
+`channels`, `height` and `width` of a named value. The length and nesting of an expression, the size
+of numbers and the length of lists are bounded.
 """
 
 from dataclasses import dataclass
@@ -46,12 +46,12 @@ __all__ = [
 
 
 LETTER_COST = 4
-"""What it costs to evaluate a letter of an expression, measured in entries of lists."""
+"""Cost of evaluating a letter of an expression, in entries of lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedExpression:
-    """An expression that was read, and the place of its text."""
+    """A parsed expression and the location of its text."""
 
     text: str
     span: Span
@@ -59,10 +59,10 @@ class ParsedExpression:
 
 
 def parse_expr(text: str, span: Span) -> ParsedExpression:
-    """Return the expression that a text writes; `span` is that of its scalar, quotes included.
+    """Parse an expression; `span` is that of its scalar, including quotes.
 
     Raises:
-        UserError: E0220 for what is no expression, E0223 for one that is too large.
+        UserError: The text is not an expression (E0220), or it is too large (E0223).
     """
     try:
         return ParsedExpression(text, span, _parse(text))
@@ -71,20 +71,20 @@ def parse_expr(text: str, span: Span) -> ParsedExpression:
 
 
 def evaluate(expr: ParsedExpression, scope: ExpressionScope) -> ExpressionValue:
-    """Return the value of an expression; `UNKNOWN` where it rests on one that is unknown.
+    """Return the value of an expression; `UNKNOWN` if it depends on an unknown value.
 
     Raises:
-        UserError: E0221 for a name that is not in scope, E0222 for values of a wrong kind,
-            E0223 for a result over the limits.
+        UserError: A name is not in scope (E0221), a value has the wrong kind (E0222), or a result
+            exceeds the limits (E0223).
     """
     return evaluate_text(expr.text, expr.span, scope)
 
 
 def evaluate_text(text: str, span: Span, scope: ExpressionScope) -> ExpressionValue:
-    """Return the value of the expression that a text writes.
+    """Parse an expression and return its value.
 
     Raises:
-        UserError: as `parse_expr` and `evaluate` do.
+        UserError: As `parse_expr` and `evaluate` do.
     """
     try:
         root = _parse(text)
@@ -99,16 +99,16 @@ def evaluate_text(text: str, span: Span, scope: ExpressionScope) -> ExpressionVa
 
 
 def select_entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> ExpressionValue:
-    """Return which entries of a named list of values `name[index]` or `name[start:stop]` takes.
+    """Return the entries of a named list that `name[index]` or `name[start:stop]` selects.
 
     Raises:
-        UserError: as `evaluate` does; E0220 where the text is neither.
+        UserError: As `evaluate` does; E0220 if the text has another form.
     """
     if not isinstance(expr.root, IndexOf | SliceOf) or not isinstance(
         expr.root.value, NameReference
     ):
-        hint = "a value is its name, an entry of a list is name[0], some are name[1:]"
-        raise fail("E0220", "this names no value", expr.span, help=hint)
+        hint = "write a value as its name, an entry of a list as name[0], several as name[1:]"
+        raise fail("E0220", "this is not the name of a value", expr.span, help=hint)
     try:
         return evaluate_indices(expr.root, count, scope)
     except ExpressionError as fault:
@@ -128,7 +128,7 @@ def _locate_error(fault: ExpressionError, text: str, span: Span) -> UserError:
 
 
 def _find_span(span: Span, text: str, start: int, end: int) -> Span:
-    """Return the place of text[start:end]; the whole scalar's where its text spans lines."""
+    """Return the span of text[start:end], or of the scalar if its text has several lines."""
     for quote in (0, 1):
         if span.text.startswith(text, span.column - 1 + quote):
             return span._replace(column=span.column + quote + start, width=max(1, end - start))

@@ -1,4 +1,4 @@
-"""The functions of expressions."""
+"""Functions in expressions."""
 
 import math
 import operator
@@ -23,7 +23,7 @@ from tcc.compiler.ir.argument_declarations import ArgumentValue
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function: how it is written, its least and most arguments, and what it returns."""
+    """A function: its usage, its smallest and largest number of arguments, and its code."""
 
     usage: str
     min_args: int
@@ -31,7 +31,7 @@ class Function:
     apply: Callable[[tuple[ArgumentValue, ...]], ArgumentValue]
 
     def __call__(self, args: tuple[ArgumentValue, ...]) -> ArgumentValue:
-        """Return the function's value; one beyond all floats is an error like any other."""
+        """Return the value of the function; float overflow is an `OperandError` too."""
         try:
             return self.apply(args)
         except OverflowError:
@@ -39,12 +39,12 @@ class Function:
 
 
 def _to_numbers(args: tuple[ArgumentValue, ...], subject: str) -> list[Number]:
-    """Return numbers given as arguments or as one list."""
+    """Return the numbers of the arguments, or of a single list."""
     if len(args) == 1:
         entries = to_sequence(args[0], subject, 0)
-        # Types compared in C: item by item, a list of ten thousand takes as long as the rest of the
-        # spec.
-        kinds = set(map(type, entries))  # most are these, and long
+        # Types are compared in C. Item by item, a list of ten thousand entries takes as long as the
+        # rest of the spec.
+        kinds = set(map(type, entries))  # most long lists have only these
         if kinds <= {int} or (
             kinds <= {int, float} and all(map(math.isfinite, cast(Any, entries)))
         ):
@@ -68,15 +68,15 @@ def _create_extreme(
 def _create_rounding(
     pick: Callable[[Number], Number], subject: str
 ) -> Callable[..., ArgumentValue]:
-    # Python's `round`: halves to even numbers.
+    # `round` of Python rounds halves to even numbers.
     return lambda args: check_limits(pick(to_number(args[0], subject, 0)))
 
 
 def _compute_sum(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
-    # Of numbers this small no sum leaves 64 bits on the way.
+    # No sum of numbers this small exceeds 64 bits at any point.
     numbers = _to_numbers(args, "`sum`")
     max_addend = MAX_INT // MAX_LIST
-    if numbers and -max_addend < min(numbers) and max(numbers) < max_addend:  # most are, and long
+    if numbers and -max_addend < min(numbers) and max(numbers) < max_addend:  # most long lists
         return reduce(operator.add, numbers, 0)
     if set(map(type, numbers)) == {float}:
         return check_limits(reduce(operator.add, numbers, 0))
@@ -91,23 +91,23 @@ def _compute_range(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
     if len(bounds) == 3 and bounds[2] == 0:
         raise OperandError("the step of `range` is zero", 2)
     integers = range(*bounds)
-    # A slice of a range is made without its entries, `len` fails beyond 2^63.
+    # Slicing a range does not create its entries; `len` fails above 2^63.
     if integers[MAX_LIST:]:
-        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+        raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
     return tuple(integers)
 
 
 def _compute_divisible(args: tuple[ArgumentValue, ...]) -> ArgumentValue:
-    """Round to the nearest multiple, at least one, and up where rounding takes over 10 %."""
+    """Round to the nearest multiple, at least one, but up if rounding removes over 10 %."""
     value, by = to_number(args[0], "`divisible`", 0), to_integer(args[1], "`divisible`", 1)
     if by < 1:
         raise OperandError("the divisor must be at least 1", 1)
-    # Half up, as `int(v + divisor / 2) // divisor * divisor` does in MobileNet's code.
+    # Halves up, as `int(v + divisor / 2) // divisor * divisor` in the code of MobileNet.
     rounded = max(by, math.floor((2 * value + by) / (2 * by)) * by)
-    # In whole numbers: floats have not each of them beyond 2**53.
+    # With integers, because floats above 2**53 are not exact.
     if isinstance(value, int):
         rounded = max(by, (2 * value + by) // (2 * by) * by)
-    # As in MobileNet's code (make_divisible): no more than a tenth of a width is lost.
+    # As in `make_divisible` of MobileNet: rounding removes at most a tenth of a width.
     return check_limits(rounded + by if 10 * rounded < 9 * value else rounded)
 
 
@@ -126,4 +126,4 @@ FUNCTIONS: dict[str, Function] = {
     "divisible": Function("divisible(value, by)", 2, 2, _compute_divisible),
 }
 AXES = {"channels": 0, "height": 1, "width": 2}
-"""The functions that take the name of a value, and the axis whose size they return."""
+"""The functions of a named value, and the axis of the size that each returns."""

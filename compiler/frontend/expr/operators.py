@@ -1,6 +1,6 @@
-"""What expressions see, and what operators and functions do with values.
+"""Values and scopes of expressions, and their operators.
 
-Wrong kinds and sizes raise `OperandError`.
+Values of the wrong kind or size raise `OperandError`.
 """
 
 import math
@@ -18,19 +18,19 @@ class Unknown:
     """The type of `UNKNOWN`."""
 
     def __repr__(self) -> str:
-        """The word that messages use."""
+        """The name in messages."""
         return "unknown"
 
 
 UNKNOWN = Unknown()
-"""Stands for a value that an earlier error keeps from being known; what uses it is unknown too."""
+"""A value that an earlier error hides; results that depend on it are unknown too."""
 
 ExpressionValue = ArgumentValue | Unknown
 
 
 @dataclass
 class ExpressionError(Exception):
-    """A mistake in text[start:end] of an expression."""
+    """An error in text[start:end] of an expression."""
 
     code: str
     message: str
@@ -41,26 +41,26 @@ class ExpressionError(Exception):
 
 
 MAX_INT = 1 << 63
-"""Largest whole number, in magnitude: ONNX's attributes and sizes have 64 bits, and without a bound
+"""Largest integer, in magnitude: attributes and sizes of ONNX have 64 bits, and without a limit
 `9 ** 9 ** 9` would not end."""
 MAX_LIST = 4096
-"""Most entries of a list, those of lists in it included."""
+"""Most entries of a list, including those of nested lists."""
 
 MAX_WORK = 20_000_000
-"""Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter.
+"""Largest cost of the expressions and loops of a spec; a unit is an entry of a list, or a letter.
 
-A bound of work, not of seconds, is the same on every machine."""
+A limit on work, unlike one on time, is the same on every machine."""
 PAIR_COST = 7
-"""What it costs to compare two lists that are entries of lists, beside their own entries: lists are
-counted and copied as fast as memory allows, but these are compared one by one."""
+"""Cost of comparing two nested lists, in addition to their entries. Counting and copying lists runs
+at the speed of memory, but nested lists are compared one by one."""
 
 Number = int | float
-_KINDS = {int: "a number", float: "a number", bool: "a truth value", str: "a string"}
+_KINDS = {int: "a number", float: "a number", bool: "a Boolean", str: "a string"}
 
 
 @dataclass
 class OperandError(Exception):
-    """An operand that does not fit; `operand` is its position, None where it is all of them."""
+    """An invalid operand; `operand` is its position, or None for all operands."""
 
     message: str
     operand: int | None = None
@@ -69,45 +69,45 @@ class OperandError(Exception):
 
 
 class Budget:
-    """What a spec may cost to expand, so that loops over nothing end as well."""
+    """The remaining cost that a spec may use; it also ends loops over empty bodies."""
 
     def __init__(self, remaining: int = MAX_WORK) -> None:
         self.remaining = remaining
 
     def use(self, amount: int) -> None:
-        """Take an amount.
+        """Use up an amount.
 
         Raises:
-            OperandError: Nothing is left (E0406).
+            OperandError: The budget is exhausted (E0406).
         """
         self.remaining -= amount
         if self.remaining < 0:
-            help = "its loops and lists are too long; compute what they share once, with `let`"
+            help = "its loops and lists are too long; compute common parts once, with `let`"
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
 
 
 @dataclass(frozen=True, slots=True)
 class GraphValue:
-    """A value of the graph being built; `type` None is one that an earlier error hides."""
+    """A value of the graph; its `type` is None if an earlier error hides it."""
 
     name: str
     type: TensorType | None
 
     @property
     def shape(self) -> Shape | None:
-        """Its shape, where its type is known."""
+        """The shape, if the type is known."""
         return self.type.shape if self.type else None
 
 
 NamedValue = GraphValue | tuple[GraphValue, ...]
-"""What a name stands for: a value, or the list of those that a loop collected."""
+"""The value of a name: a single value, or a list that a loop collected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpressionScope:
-    """Names that stand for numbers, and those that stand for values of the graph.
+    """Names of numbers (`names`) and of graph values (`values`).
 
-    `budget` is what evaluation may cost.
+    `budget` limits the cost of evaluation.
     """
 
     names: Mapping[str, ExpressionValue] = field(default_factory=dict)
@@ -116,20 +116,20 @@ class ExpressionScope:
 
 
 def compute_cost(values: tuple[ArgumentValue, ...], list_cost: int = 0) -> int:
-    """Return what it costs to go through values: the entries of lists at all levels.
+    """Return the cost of reading values: the number of list entries at all levels.
 
-    `list_cost` is what a list in a list costs beside its entries.
+    `list_cost` is the additional cost of a nested list.
     """
     return sum(_count_entries(value, list_cost) for value in values if isinstance(value, tuple))
 
 
 def describe_kind(value: ArgumentValue) -> str:
-    """Return what a value is, in the words of messages."""
+    """Return the kind of a value, for messages."""
     return _KINDS.get(type(value), "a list")
 
 
 def format_operand(value: ArgumentValue) -> str:
-    """Return a value as an expression writes it, cut where it is long."""
+    """Return a value as an expression, shortened if it is long."""
     match value:
         case bool():
             text = str(value).lower()
@@ -158,17 +158,15 @@ def to_number(value: ArgumentValue, subject: str, operand: int | None = None) ->
 
 
 def to_integer(value: ArgumentValue, subject: str, operand: int | None = None) -> int:
-    """Return a value that must be a whole number."""
+    """Return a value that must be an integer."""
     if type(value) is int:
         return value
     hint = f"write {int(value)}" if type(value) is float and value.is_integer() else ""
-    raise OperandError(
-        f"{subject} needs whole numbers, found {format_operand(value)}", operand, hint
-    )
+    raise OperandError(f"{subject} needs integers, found {format_operand(value)}", operand, hint)
 
 
 def is_finite(value: ArgumentValue) -> bool:
-    """Whether all numbers of a value are finite, which JSON and every target ask for."""
+    """Return whether all numbers of a value are finite, as JSON and all targets require."""
     if isinstance(value, tuple):
         numbers = collect_types(value) <= {int, float}  # most long lists are
         return all(map(math.isfinite if numbers else is_finite, cast("Any", value)))
@@ -181,7 +179,7 @@ def collect_types(value: object) -> set[type]:
         return {type(value)}
     entry_types = set(map(type, value))
     if tuple in entry_types:
-        # By identity, since `*` repeats a list without copying it.
+        # By identity, because `*` repeats a list without copying it.
         entry_types.update(
             *map(collect_types, {id(v): v for v in value if isinstance(v, tuple)}.values())
         )
@@ -189,12 +187,12 @@ def collect_types(value: object) -> set[type]:
 
 
 def explain_integer(value: float) -> str:
-    """Return the help for a number that is to be whole."""
+    """Return the help for a number that must be an integer."""
     if not abs(value) < float("inf"):
-        return "write a number; nothing here is infinite or undefined"
+        return "write a finite number"
     if value.is_integer() and abs(value) < 1e9:
         return f"write {int(value)}"
-    return "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+    return "`//` divides to an integer; `round`, `ceil` and `floor` return one"
 
 
 def to_boolean(value: ArgumentValue, subject: str, operand: int | None = None) -> bool:
@@ -221,10 +219,10 @@ def to_sequence(
 
 
 def check_limits(value: ArgumentValue) -> ArgumentValue:
-    """Return a value that is within the limits."""
+    """Return a value after checking it against the limits."""
     match value:
         case tuple() if _count_entries(value) > MAX_LIST:
-            raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+            raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
         case int() if abs(value) > MAX_INT:
             raise OperandError("the result is too large for 64 bits", code="E0223")
         case float() if not math.isfinite(value):
@@ -233,17 +231,17 @@ def check_limits(value: ArgumentValue) -> ArgumentValue:
 
 
 def _count_entries(value: tuple[ArgumentValue, ...], list_cost: int = 0) -> int:
-    """Return the number of entries at all levels, and so much more for each list in it."""
+    """Return the number of entries at all levels, plus `list_cost` for each nested list."""
     count = 0
     while tuple in (types := set(map(type, value))):
         lists = value if len(types) == 1 else [v for v in value if isinstance(v, tuple)]
         count += len(value) + list_cost * len(lists)
-        value = tuple(chain.from_iterable(cast("Any", lists)))  # a level, all of it at C's speed
+        value = tuple(chain.from_iterable(cast("Any", lists)))  # one level at the speed of C
     return count + len(value)
 
 
 def apply_binary(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> ArgumentValue:
-    """Return what `left sign right` is."""
+    """Return the result of `lhs sign rhs`."""
     if type(lhs) is int and type(rhs) is int and sign in _INTEGER_OPERATORS:  # most are
         result = _INTEGER_OPERATORS[sign](lhs, rhs)
         if abs(result) <= MAX_INT:
@@ -252,7 +250,7 @@ def apply_binary(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> ArgumentV
     match sign, lhs, rhs:
         case "+", tuple(), tuple():
             return check_limits(lhs + rhs)
-        # To Python `true` is the number 1: here it is a slip.
+        # In Python `true` is the number 1; here it is an error.
         case "*", tuple(), int() if not isinstance(rhs, bool):
             return _repeat_list(lhs, rhs)
     a, b = to_number(lhs, subject, 0), to_number(rhs, subject, 1)
@@ -265,18 +263,18 @@ def apply_binary(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> ArgumentV
 
 
 def _repeat_list(entries: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
-    # Before the list is made: `[1] * 10 ** 18` would take all memory.
+    # Checked before the list is created: `[1] * 10 ** 18` would use up all memory.
     if _count_entries(entries) * times > MAX_LIST:
-        raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
+        raise OperandError(f"the list has more than {MAX_LIST} entries", code="E0223")
     return entries * times
 
 
 def _compute_power(base: Number, exponent: Number) -> Number:
-    # Known to be too large before it is computed, which could take long.
+    # Refused before it is computed, which could take long.
     if abs(base) > 1 and exponent > 63 and isinstance(base, int) and isinstance(exponent, int):
         raise OverflowError
     power = base**exponent
-    # Python gives `(-2) ** 0.5` as a complex number.
+    # In Python `(-2) ** 0.5` is a complex number.
     if isinstance(power, complex):
         raise OperandError("a negative number has no fractional power", 1)
     return float(power) if isinstance(power, float) else int(power)
@@ -311,11 +309,11 @@ def apply_plus(value: ArgumentValue) -> ArgumentValue:
 
 
 def compare(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> bool:
-    """Return whether `left sign right` holds; only values of one kind are equal or unequal."""
+    """Return the result of a comparison; `==` and `!=` need values of the same kind."""
     if sign not in ("==", "!="):
         subject = f"`{sign}`"
         return _COMPARATORS[sign](to_number(lhs, subject, 0), to_number(rhs, subject, 1))
-    # To Python `1 == true`; in a spec that is a slip, which would decide a condition in silence.
+    # In Python `1 == true`. In a spec that is an error that would silently decide a condition.
     if describe_kind(lhs) != describe_kind(rhs):
         raise OperandError(
             f"{describe_kind(lhs)} is compared with {describe_kind(rhs)}: {format_operand(rhs)}", 1
@@ -326,11 +324,11 @@ def compare(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> bool:
 def _is_equal(lhs: ArgumentValue, rhs: ArgumentValue) -> bool:
     match lhs, rhs:
         case tuple(), tuple():
-            if lhs != rhs:  # what differs in kind alone is equal to Python
+            if lhs != rhs:  # lists that only differ in kinds are equal in Python
                 return False
             if not {bool, tuple} & set(map(type, lhs + rhs)):
                 return True
-            # By identity, since `*` repeats a list without copying it.
+            # By identity, because `*` repeats a list without copying it.
             pairs = {(id(a), id(b)): (a, b) for a, b in zip(lhs, rhs, strict=True)}
             return all(_is_equal(a, b) for a, b in pairs.values())
         case _:
@@ -355,18 +353,18 @@ def get_item(value: ArgumentValue, index: ArgumentValue) -> ArgumentValue:
 
 
 def get_slice(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentValue:
-    """Return `value[start:stop:step]`; None is a bound that is not given.
+    """Return `value[start:stop:step]`; None is an omitted bound.
 
-    Bounds count from the end where they are negative, and lie within the list: one beyond it
-    takes fewer entries than it says, which nobody would notice.
+    Negative bounds count from the end. Bounds outside the list are errors: the slice would
+    silently have fewer entries than it states.
     """
     entries = to_sequence(value, "a slice", 0)
     indices = [b if b is None else to_integer(b, "a slice", n + 1) for n, b in enumerate(bounds)]
     for position, bound in enumerate(indices[:2]):
         if bound is not None and not -len(entries) <= bound <= len(entries):
-            hint = f"a bound is at most {len(entries)} here; `min(n, len(list))` is one that fits"
-            raise OperandError(f"{bound} is beyond a list of {len(entries)}", position + 1, hint)
-    # Python's own error would not know which of the bounds it is.
+            hint = f"a bound is at most {len(entries)} here; use `min(n, len(list))`"
+            raise OperandError(f"{bound} is outside a list of {len(entries)}", position + 1, hint)
+    # The error of Python does not contain the position of the bound.
     if len(indices) == 3 and indices[2] == 0:
         raise OperandError("the step of a slice is zero", 3)
     return entries[slice(*indices)]

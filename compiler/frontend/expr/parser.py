@@ -1,4 +1,4 @@
-"""Reading an expression, by the rank of its operators."""
+"""Parser of expressions, by operator precedence."""
 
 import re
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from tcc.compiler.frontend.expr.syntax_tree import (
 )
 from tcc.compiler.support.diagnostics import find_nearest_name
 
-# One pattern with the blanks before a token in it: no second search for them. Digits are ASCII
-# alone, as `\d` would take those of every script.
+# One pattern that includes the blanks before a token, to avoid a second search. Only ASCII digits,
+# because `\d` matches digits of all scripts.
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
     r"|(?P<end>\Z))"
 )
 KEYWORDS = frozenset({"and", "or", "not", "if", "else", "true", "false"})
-"""Words that no name can be."""
+"""Words that cannot be names."""
 TOKEN_REPLACEMENTS = {
     "True": "true",
     "False": "false",
@@ -58,12 +58,12 @@ TOKEN_REPLACEMENTS = {
     "\u2260": "!=",
     **dict.fromkeys("\u201c\u201d\u2018\u2019", "'"),
 }
-"""What other languages write, and what to write for it."""
+"""Tokens of other languages, and their replacements."""
 _STRAY_PATTERN = re.compile(r"&&|\|\||.", re.DOTALL)
 
 
 class Token(NamedTuple):
-    """A word of an expression; `text` is empty at its end. A tuple, since a text has very many."""
+    """A token of an expression; `text` is empty at its end. A tuple, because there are many."""
 
     kind: str
     text: str
@@ -72,7 +72,7 @@ class Token(NamedTuple):
 
     @property
     def display_text(self) -> str:
-        """The token in the words of messages."""
+        """The token for messages."""
         return f"`{self.text}`" if self.text else "the end of the expression"
 
 
@@ -80,12 +80,12 @@ def scan_tokens(text: str) -> list[Token]:
     """Return the tokens of an expression; the last one is its end.
 
     Raises:
-        ExpressionError: for characters that start none.
+        ExpressionError: A character does not start a token.
     """
     scanned: list[Token] = []
     index, kind = 0, ""
     while kind != "end":
-        # Linear: every alternative begins with other characters, so that nothing is tried twice.
+        # Linear: all alternatives start with different characters, so there is no backtracking.
         match = _TOKEN.match(text, index)
         if match is None:
             raise _create_stray_error(text, index)
@@ -97,7 +97,7 @@ def scan_tokens(text: str) -> list[Token]:
 
 
 def explain_percentage(consumed: list[Token]) -> str:
-    """Return the help where the tokens read so far end as `50%` does, empty elsewhere."""
+    """Return the help if the last tokens are a percentage such as `50%`; empty otherwise."""
     match consumed[-3:]:
         case [number, Token(text="%"), Token(kind="end")]:
             return f"a percentage is a fraction: write {number.text} / 100"
@@ -117,7 +117,7 @@ def _create_stray_error(text: str, index: int) -> ExpressionError:
     display_text = stray_text if stray_text.isprintable() else f"U+{ord(stray_text):04X}"
     return ExpressionError(
         "E0220",
-        f"`{display_text}` is not part of expressions",
+        f"`{display_text}` is not allowed in an expression",
         index,
         index + len(stray_text),
         hint,
@@ -125,18 +125,18 @@ def _create_stray_error(text: str, index: int) -> ExpressionError:
 
 
 def explain_number(number: str, next_token: Token) -> str:
-    """Return how to write a number that runs into what follows it."""
+    """Return how to write a number that is joined to the next token."""
     sizes = f"{number}{next_token.text}".split("x")
     if len(sizes) > 1 and all(s.isdigit() for s in sizes):
-        return f"sizes are written [{', '.join(sizes)}]"
+        return f"write sizes as [{', '.join(sizes)}]"
     if next_token.text.replace("_", "").isdigit():
         return f"write {number}{next_token.text.replace('_', '')}"
     return f"write `{number} * {next_token.text}`" if next_token.kind == "name" else ""
 
 
 MAX_TEXT, MAX_NESTING = 1000, 64
-"""Longest expression, in characters, and most operations and brackets within one another: ten times
-what people write, and each level is a few frames of Python's stack, in reading and evaluating."""
+"""Longest expression, in characters, and deepest nesting of operations and brackets. Both are ten
+times what people write; each level takes a few Python stack frames to parse and evaluate."""
 
 _CONSTANTS = {"true": True, "false": False}
 _RANKS: dict[str, int] = {
@@ -147,31 +147,31 @@ _RANKS: dict[str, int] = {
     **dict.fromkeys(("*", "/", "//", "%"), 6),
     **dict.fromkeys(("**",), 8),
 }
-"""As in Python; `not` stands between `and` and the comparisons, a sign below a power."""
+"""As in Python; `not` is between `and` and comparisons, and a sign is below a power."""
 _NOT, _COMPARE, _SIGN, _POWER = 3, 4, 7, 8
 
 
 class Parser:
-    """Reads one expression; operators of a higher rank bind closer."""
+    """Parses one expression; operators of a higher rank bind tighter."""
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_TEXT:
-            message = f"an expression of {len(text):,} characters; at most {MAX_TEXT:,} are read"
-            help = "give parts of it names with `let`"
+            message = f"the expression has {len(text):,} characters; the limit is {MAX_TEXT:,}"
+            help = "name parts of it with `let`"
             raise ExpressionError("E0223", message, 0, len(text), help)
         self.tokens = scan_tokens(text)
         self.position = self.depth = 0
         self.next = self.tokens[0]
 
     def parse(self) -> Expression:
-        """Return the whole text as one expression."""
+        """Parse the text as one expression."""
         node = self.parse_expression()
         if self.next.kind == "end":
             return node
         raise self.create_error("an operator or the end")
 
     def parse_expression(self) -> Expression:
-        """Return `a if c else b`, or what binds closer."""
+        """Parse `a if c else b`, or an operation."""
         then = self.parse_operation(0)
         if not self.accept("if"):
             return then
@@ -181,24 +181,23 @@ class Parser:
         return Conditional(then.start, otherwise.end, then, condition, otherwise)
 
     def parse_operation(self, floor: int) -> Expression:
-        """Return an operand with the operators after it whose rank is at least `floor`."""
+        """Parse an operand and the operators after it with a rank of at least `floor`."""
         return self.parse_nested(self._parse_operators, floor)
 
     def _parse_operators(self, floor: int) -> Expression:
         lhs = self.parse_prefix(floor)
-        # Precedence climbing: an operand takes all operators behind it that bind at least as
-        # closely as the one before it.
+        # Precedence climbing: an operand takes all following operators that bind at least as tight
+        # as the one before it.
         while (rank := self.get_rank()) >= max(floor, 1):
             lhs = self.parse_power(lhs) if rank == _POWER else self.parse_chain(lhs, rank)
         return lhs
 
     def parse_chain(self, first_operand: Expression, rank: int) -> Expression:
-        """Return an operand with all the operators of one rank that follow, left to right."""
+        """Parse the operators of one rank after an operand, left to right."""
         operations: list[tuple[str, Expression]] = []
         while self.get_rank() == rank:
             sign = self.pop_token().text
-            # One more than the own rank: operators of the same one stay in this chain, from left to
-            # right.
+            # One rank higher, so that operators of the same rank stay in this chain, left to right.
             operations.append((sign, self.parse_operation(rank + 1)))
         end = operations[-1][1].end
         if rank < _NOT:
@@ -208,17 +207,17 @@ class Parser:
         return kind(first_operand.start, end, first_operand, tuple(operations))
 
     def parse_power(self, base: Expression) -> Expression:
-        """Return `base ** exponent`; the exponent may hold a sign and further powers."""
+        """Parse `base ** exponent`; the exponent may have a sign and further powers."""
         self.pop_token()
-        # As in Python: powers go from right to left, and a sign may stand before the exponent.
+        # As in Python: powers are right-associative, and the exponent may have a sign.
         exponent = self.parse_operation(_SIGN)
         return ArithmeticChain(base.start, exponent.end, base, (("**", exponent),))
 
     def parse_prefix(self, floor: int) -> Expression:
-        """Return an operand with the `not` or sign before it."""
+        """Parse an operand with a `not` or sign before it."""
         token = self.next
         if token.text == "not":
-            # `a == not b` is refused, as in Python: `not` binds less closely than a comparison.
+            # `a == not b` is refused, as in Python: `not` binds weaker than a comparison.
             if floor > _NOT:
                 raise self.create_error("a value", "put `not ...` in parentheses")
             self.pop_token()
@@ -226,18 +225,18 @@ class Parser:
             return Not(token.start, operand.end, operand)
         if token.text in ("+", "-"):
             self.pop_token()
-            # A sign binds less closely than a power, `-2 ** 2` being -4, and more than a product.
+            # A sign binds weaker than a power (`-2 ** 2` is -4) and tighter than a product.
             operand = self.parse_operation(_SIGN)
             return UnarySign(token.start, operand.end, token.text, operand)
         return self.parse_postfix()
 
     def parse_postfix(self) -> Expression:
-        """Return an operand with the indices after it."""
+        """Parse an operand and the indices after it."""
         node = self.parse_atom()
         count = 0
         while self.next.text == "[":
             count += 1
-            # `a[0][0][0]...` nests without any bracket inside another.
+            # `a[0][0][0]...` nests without nested brackets.
             self.check_nesting(self.depth + count)
             node = self.parse_subscript(node)
         return node
@@ -262,7 +261,7 @@ class Parser:
         return SliceOf(operand.start, end, operand, tuple(bounds))
 
     def parse_atom(self) -> Expression:
-        """Return a literal, name, call, list, or expression in parentheses."""
+        """Parse a literal, name, call, list, or expression in parentheses."""
         token = self.next
         if token.kind in ("end", "word") and token.text not in _CONSTANTS:
             raise self.create_error("a value")
@@ -280,24 +279,24 @@ class Parser:
             return ListLiteral(token.start, self.tokens[self.position - 1].end, elements)
         if token.text == "(":
             node = self.parse_expression()
-            # With its parentheses, so that a mistake underlines what was written.
+            # Includes the parentheses, so that an error underlines all of it.
             return replace(node, start=token.start, end=self.expect(")").end)
         message = f"expected a value, found {token.display_text}"
         raise ExpressionError("E0220", message, token.start, token.end)
 
     def parse_number(self, token: Token) -> Expression:
-        """Return the number that a token writes."""
+        """Return the number of a token."""
         next_token = self.next
         if next_token.kind in ("name", "number") and next_token.start == token.end:
-            message = f"`{token.text}{next_token.text}` is no number"
+            message = f"`{token.text}{next_token.text}` is not a number"
             hint = explain_number(token.text, next_token)
             raise ExpressionError("E0220", message, token.start, next_token.end, hint)
         is_integer = token.text.isdigit()
-        # Octal to some readers and decimal to others.
+        # Octal in some languages and decimal in others.
         if is_integer and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
             raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
-        # int() refuses thousands of digits; of thirty any number is too large.
+        # int() refuses thousands of digits; numbers with 30 digits are always too large.
         integer = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if is_integer else None
         number = float(token.text) if integer is None else integer
         if abs(number) > MAX_INT and (is_integer or number == float("inf")):
@@ -307,12 +306,12 @@ class Parser:
         return Literal(token.start, token.end, number)
 
     def parse_name(self, token: Token) -> Expression:
-        """Return a name, or the call of a function."""
+        """Parse the rest of a name or a function call."""
         if self.next.text != "(":
             if token.text in TOKEN_REPLACEMENTS:
                 hint = f"write `{TOKEN_REPLACEMENTS[token.text]}`"
                 raise ExpressionError(
-                    "E0220", f"`{token.text}` is no word", token.start, token.end, hint
+                    "E0220", f"`{token.text}` is not a keyword", token.start, token.end, hint
                 )
             return NameReference(token.start, token.end, token.text)
         self.pop_token()
@@ -330,10 +329,10 @@ class Parser:
             hint = (
                 f"did you mean `{nearest_name}`?"
                 if nearest_name
-                else "there are " + ", ".join(known_names)
+                else "functions are " + ", ".join(known_names)
             )
             if token.text == "int":
-                hint = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
+                hint = "`//` divides to an integer; `round`, `ceil` and `floor` return one"
             message = f"no function is called `{token.text}`"
             raise ExpressionError("E0221", message, token.start, token.end, hint)
         if not function.min_args <= len(args) <= function.max_args:
@@ -342,7 +341,7 @@ class Parser:
         return FunctionCall(token.start, end, function, args)
 
     def parse_size(self, token: Token, args: tuple[Expression, ...], end: int) -> Expression:
-        """Return the size of a named value."""
+        """Return the expression for the size of a named value."""
         match args:
             case (NameReference() as name,):
                 return SizeOf(token.start, end, token.text, name)
@@ -352,7 +351,7 @@ class Parser:
         raise ExpressionError("E0220", message, token.start, end, f"write {token.text}(name)")
 
     def parse_list(self, closing: str) -> tuple[Expression, ...]:
-        """Return expressions between commas up to a closing bracket, which is taken."""
+        """Parse expressions between commas, and the closing bracket."""
         elements: list[Expression] = []
         while self.next.text != closing:
             elements.append(self.parse_expression())
@@ -362,11 +361,11 @@ class Parser:
         return tuple(elements)
 
     def get_rank(self) -> int:
-        """Return the rank of the operator that comes next; 0 where none does."""
+        """Return the rank of the next token as an operator, or 0."""
         return _RANKS.get(self.next.text, 0)
 
     def parse_nested(self, parse: Callable[..., Expression], *floor: int) -> Expression:
-        """Return what a method reads, one level deeper."""
+        """Call a parse method one nesting level deeper."""
         self.depth += 1
         self.check_nesting(self.depth)
         node = parse(*floor)
@@ -377,11 +376,12 @@ class Parser:
         """Refuse nesting that is too deep."""
         if depth > MAX_NESTING:
             at = self.next
-            hint = "give parts of it names with `let`"
-            raise ExpressionError("E0223", "an expression nested too deep", at.start, at.end, hint)
+            hint = "name parts of it with `let`"
+            message = f"the expression is nested more than {MAX_NESTING} deep"
+            raise ExpressionError("E0223", message, at.start, at.end, hint)
 
     def pop_token(self) -> Token:
-        """Return the next token and go on to the one after it; the last one stays."""
+        """Return the next token and advance; the end token stays."""
         token = self.next
         if token.kind != "end":
             self.position += 1
@@ -389,23 +389,23 @@ class Parser:
         return token
 
     def accept(self, text: str) -> bool:
-        """Take the next token where it is a given one; returns whether it was."""
+        """Advance if the next token has the given text; return whether it has."""
         if self.next.text != text:
             return False
         self.pop_token()
         return True
 
     def expect(self, text: str) -> Token:
-        """Take the next token, which must be a given one."""
+        """Return the next token, which must have the given text, and advance."""
         if self.next.text != text:
             raise self.create_error(f"`{text}`")
         return self.pop_token()
 
     def create_error(self, expected: str, help: str = "") -> ExpressionError:
-        """Return the fault of a token that does not belong here."""
+        """Return the error for an unexpected token."""
         token = self.next
         if token.text == ":":
-            help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
+            help = "`:` is only for slices, as in `list[1:]`; write a choice as `a if c else b`"
         help = help or explain_percentage(self.tokens[: self.position + 1])
         message = f"expected {expected}, found {token.display_text}"
         return ExpressionError("E0220", message, token.start, token.end, help)

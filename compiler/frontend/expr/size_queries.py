@@ -1,4 +1,4 @@
-"""The parts of an expression that ask about named values: their sizes, and the lengths of lists."""
+"""Expressions for the sizes of named values and the lengths of lists."""
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -29,7 +29,7 @@ from tcc.compiler.support.diagnostics import find_nearest_name
 class SizeOf(Expression):
     """`channels(name)`, `height(name)`, `width(name)`: a size of a named value.
 
-    With `index`, of the value there in a named list: `channels(name[i])`.
+    With `index`, of an entry of a named list: `channels(name[i])`.
     """
 
     axis_name: str
@@ -37,7 +37,7 @@ class SizeOf(Expression):
     index: Expression | None = None
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return the size, unknown where the value's shape is."""
+        """Return the size, or `UNKNOWN` if the shape is unknown."""
         shape = self._get_shape(scope)
         if shape is None:
             return UNKNOWN
@@ -54,7 +54,10 @@ class SizeOf(Expression):
             raise self._create_missing_error(scope)
         if isinstance(value, GraphValue):
             if value.type is not None and self.index is not None:
-                message, hint = f"`{name}` is one value, no list", f"write {self.axis_name}({name})"
+                message, hint = (
+                    f"`{name}` is one value, not a list",
+                    f"write {self.axis_name}({name})",
+                )
                 raise ExpressionError("E0222", message, self.name.start, self.end, hint)
             return value.shape
         if self.index is None:
@@ -71,7 +74,7 @@ class SizeOf(Expression):
         hint = (
             f"did you mean `{nearest_name}`?"
             if nearest_name
-            else "name a step's result with `as: name`"
+            else "name the result of a step with `as: name`"
         )
         message = f"no value is named `{name}` here"
         return ExpressionError("E0221", message, self.name.start, self.name.end, hint)
@@ -79,7 +82,7 @@ class SizeOf(Expression):
 
 @dataclass(frozen=True, slots=True)
 class LengthOf(Expression):
-    """`len(name)`: how many entries a list has, of numbers or of values."""
+    """`len(name)`: the number of entries of a list of numbers or values."""
 
     name: NameReference
 
@@ -87,36 +90,36 @@ class LengthOf(Expression):
         """Return the number of entries."""
         name = self.name.name
         value = scope.values.get(name)
-        # Numbers come first, as everywhere; what is called so nowhere gets the usual message.
+        # Names of numbers take precedence; an unknown name gets the usual message.
         if name in scope.names or value is None:
             function = FunctionCall(self.start, self.end, FUNCTIONS["len"], (self.name,))
             return function.evaluate(scope)
         if isinstance(value, GraphValue):
             if value.type is None:
                 return UNKNOWN
-            message = f"`{name}` is one value, no list"
+            message = f"`{name}` is one value, not a list"
             raise ExpressionError("E0222", message, self.name.start, self.name.end)
         use_budget(self, scope, len(value))
         return len(value)
 
 
 def check_names(root: Expression, scope: ExpressionScope) -> None:
-    """Refuse names that are not in scope in what was not evaluated, since a part is unknown.
+    """Check the names of an expression that was not fully evaluated due to unknown values.
 
     Raises:
-        ExpressionError: E0221 for the first of them.
+        ExpressionError: A name is not in scope (E0221); the first one is reported.
     """
     pending: list[Any] = [root]
     while pending:
         part = pending.pop()
-        kind: Any = type(part)  # exactly: to ask whether it is a subclass of an ABC takes long
+        kind: Any = type(part)  # exact types, because `isinstance` with an ABC is slow
         if kind is NameReference:
             if scope.names.get(part.name) is None:
                 raise part.create_missing_error(scope)
         elif kind in (SizeOf, LengthOf):
             part.evaluate(scope)
         elif kind is tuple:
-            # Taken from the end: the name that stands first in the text is the one refused.
+            # Popped from the end, so that the first name in the text is reported.
             pending += reversed(part)
         else:
             pending += [getattr(part, name) for name in _list_field_names(kind)]
@@ -124,16 +127,16 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
 
 @cache
 def _list_field_names(kind: Any) -> tuple[str, ...]:
-    """Return the fields of a kind of expression, the last first; of what is none, nothing."""
+    """Return the fields of an expression class in reverse order; empty for other classes."""
     return tuple(f.name for f in reversed(fields(kind))) if issubclass(kind, Expression) else ()
 
 
 def evaluate_indices(
     selection: IndexOf | SliceOf, count: int, scope: ExpressionScope
 ) -> ExpressionValue:
-    """Return the place, or the places, that an index or a slice takes of a list of values."""
+    """Return the position or positions that an index or a slice selects in a list."""
     name = selection.value
     use_budget(selection, scope, count)
-    # Found as in a list of numbers, so that indices of values have the same rules and messages.
+    # Evaluated on a list of numbers, so that the same rules and messages apply.
     numbers = Literal(name.start, name.end, tuple(range(count)))
     return replace(selection, value=numbers).evaluate(scope)

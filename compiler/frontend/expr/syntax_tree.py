@@ -1,4 +1,4 @@
-"""The parts of an expression; each knows its place in the text and how to evaluate itself."""
+"""Nodes of the syntax tree of an expression, with their locations and evaluation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Expression(ABC):
-    """A part of an expression, text[start:end]."""
+    """A node of the syntax tree, for text[start:end]."""
 
     start: int
     end: int
@@ -45,7 +45,7 @@ class Expression(ABC):
 def apply(
     expression: Expression, parts: tuple[Expression, ...], do: Callable[..., T], *values: Any
 ) -> T:
-    """Return `do(*values)`; its error is placed at the part whose value it refuses."""
+    """Return `do(*values)`; an error is located at the part with the invalid value."""
     try:
         return do(*values)
     except OperandError as error:
@@ -55,8 +55,8 @@ def apply(
 def locate_error(
     error: OperandError, expression: Expression, parts: tuple[Expression, ...]
 ) -> ExpressionError:
-    """Return an operand's error with the place of the part that it is about, or of all of them."""
-    # Operators know the number of the operand that is wrong, not where it is written.
+    """Return the error located at the part that it concerns, or at the expression."""
+    # Operators know the position of the invalid operand, but not its location in the text.
     at = expression if error.operand is None else parts[min(error.operand, len(parts) - 1)]
     return ExpressionError(error.code, error.message, at.start, at.end, error.help)
 
@@ -64,28 +64,28 @@ def locate_error(
 def use_budget_for(
     expression: Expression, scope: ExpressionScope, value: ArgumentValue
 ) -> ArgumentValue:
-    """Take what it costs to go through a value from the scope's budget; return the value."""
+    """Charge the cost of reading a value to the budget; return the value."""
     if isinstance(value, tuple):
         use_budget(expression, scope, compute_cost((value,)))
     return value
 
 
 def use_budget(expression: Expression, scope: ExpressionScope, amount: int) -> None:
-    """Take an amount from the scope's budget, or raise `ExpressionError` at a part."""
+    """Charge an amount to the budget, or raise `ExpressionError` for an expression."""
     apply(expression, (), scope.budget.use, amount)
 
 
 def _evaluate_all(
     expression: Expression, parts: tuple[Expression, ...], scope: ExpressionScope
 ) -> tuple[ArgumentValue, ...] | Unknown:
-    """Return the values of parts, paid for, or the first unknown one; none behind it is taken."""
+    """Return the values of parts and charge them, or stop at the first unknown value."""
     operand_values: list[ArgumentValue] = []
     for operand in parts:
         operand_value = operand.evaluate(scope)
         if isinstance(operand_value, Unknown):
             return operand_value
-        # Lists cost by their length wherever they are made, so that no expression of 1,000 letters
-        # takes seconds.
+        # The length of a list is charged wherever it is created, so that no expression of 1,000
+        # characters takes seconds.
         operand_values.append(operand_value)
     use_budget_for(expression, scope, tuple(operand_values))
     return tuple(operand_values)
@@ -93,31 +93,31 @@ def _evaluate_all(
 
 @dataclass(frozen=True, slots=True)
 class Literal(Expression):
-    """A number, string or truth value."""
+    """A number, string or Boolean."""
 
     value: ArgumentValue
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:  # noqa: ARG002
-        """Return it."""
+        """Return the value."""
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
 class NameReference(Expression):
-    """A name that stands for a value."""
+    """A name of a value."""
 
     name: str
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Look it up."""
+        """Return the value of the name."""
         name_value = scope.names.get(self.name)
         if name_value is None:
             raise self.create_missing_error(scope)
         return name_value
 
     def create_missing_error(self, scope: ExpressionScope) -> ExpressionError:
-        """Return the fault of a name that is not in scope."""
-        few = len(scope.names) <= MAX_CANDIDATES  # of more, none is told
+        """Return the error for a name that is not in scope."""
+        few = len(scope.names) <= MAX_CANDIDATES  # otherwise no names are suggested
         names = sorted(scope.names) if few else []
         nearest_name = find_nearest_name(self.name, names)
         hint = f"did you mean `{nearest_name}`?" if nearest_name else ""
@@ -125,9 +125,9 @@ class NameReference(Expression):
             hint = f"it is a function: {FUNCTIONS[self.name].usage}"
         value = scope.values.get(self.name)
         if isinstance(value, GraphValue):
-            hint = f"it names a value; its sizes are channels({self.name}) and so on"
+            hint = f"it names a value; write one of its sizes, such as channels({self.name})"
         elif value is not None:
-            hint = f"it names a list of values; its length is len({self.name})"
+            hint = f"it names a list of values; write its length as len({self.name})"
         if self.name in ("H", "W"):
             hint = "only a feature map has a height and a width"
         scope_note = "in scope: " + (", ".join(names) or "nothing")
@@ -167,19 +167,19 @@ class IndexOf(Expression):
 
 @dataclass(frozen=True, slots=True)
 class SliceOf(Expression):
-    """`a[start:stop:step]`; a bound that is not given is None."""
+    """`a[start:stop:step]`; an omitted bound is None."""
 
     value: Expression
     bounds: tuple[Expression | None, ...]
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return entries of a list, as a list."""
+        """Return the selected entries of a list."""
         operand_value = self.value.evaluate(scope)
         bound_values = [b if b is None else b.evaluate(scope) for b in self.bounds]
         unknown = next((v for v in (operand_value, *bound_values) if isinstance(v, Unknown)), None)
         if unknown is not None:
             return unknown
-        # A bound that is left out has no place of its own.
+        # An omitted bound has no location.
         parts = (self.value, *(b or self for b in self.bounds))
         return use_budget_for(
             self, scope, apply(self, parts, get_slice, operand_value, *bound_values)
@@ -194,7 +194,7 @@ class FunctionCall(Expression):
     args: tuple[Expression, ...]
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return what the function returns."""
+        """Return the result of the function."""
         operand_values = _evaluate_all(self, self.args, scope)
         if isinstance(operand_values, Unknown):
             return operand_values
@@ -225,11 +225,11 @@ class ArithmeticChain(Expression):
     operations: tuple[tuple[str, Expression], ...]
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return the number, or the list where lists are joined or repeated."""
-        # A loop and no recursion to the left: a thousand terms are one level deep.
+        """Return the number, or the list if lists are joined or repeated."""
+        # A loop instead of recursion: a thousand terms are one level deep.
         lhs = self.first_operand.evaluate(scope)
-        # The part that was computed so far, so that a mistake points at `a + b` of `a + b - c`
-        # where that is what has the wrong kind.
+        # The range computed so far, so that an error points at `a + b` in `a + b - c` if that part
+        # has the wrong kind.
         start, end = self.first_operand.start, self.first_operand.end
         for sign, operand in self.operations:
             rhs = operand.evaluate(scope)
@@ -248,13 +248,13 @@ class ArithmeticChain(Expression):
 
 @dataclass(frozen=True, slots=True)
 class Comparison(Expression):
-    """`a < b <= c`: true where every neighbouring pair fits."""
+    """`a < b <= c`: true if all neighbouring pairs compare true."""
 
     first_operand: Expression
     operations: tuple[tuple[str, Expression], ...]
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return the truth value."""
+        """Return the Boolean."""
         lhs, lhs_operand = self.first_operand.evaluate(scope), self.first_operand
         for sign, rhs_operand in self.operations:
             rhs = rhs_operand.evaluate(scope)
@@ -263,8 +263,7 @@ class Comparison(Expression):
             parts = (lhs_operand, rhs_operand)
             if isinstance(lhs, tuple):
                 use_budget(self, scope, compute_cost((lhs,), PAIR_COST))
-            # As in Python, the first pair that does not fit ends it; what stands behind is not
-            # evaluated.
+            # As in Python, the first false pair ends the evaluation.
             if not apply(self, parts, compare, sign, lhs, rhs):
                 return False
             lhs, lhs_operand = rhs, rhs_operand
@@ -273,13 +272,13 @@ class Comparison(Expression):
 
 @dataclass(frozen=True, slots=True)
 class BooleanOperation(Expression):
-    """`a and b and c`, or with `or`; what need not be known is not evaluated."""
+    """`a and b and c`, or with `or`; evaluation stops as soon as the result is known."""
 
     keyword: str
     parts: tuple[Expression, ...]
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return the truth value."""
+        """Return the Boolean."""
         deciding_value = self.keyword == "or"
         for operand in self.parts:
             operand_value = operand.evaluate(scope)
@@ -300,9 +299,9 @@ class Not(Expression):
     operand: Expression
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return the opposite."""
+        """Return the negated Boolean."""
         operand_value = self.operand.evaluate(scope)
-        # Unknown, and not decided by what follows: the order of evaluation is Python's.
+        # Unknown even if later operands would decide: the order of evaluation is that of Python.
         if isinstance(operand_value, Unknown):
             return operand_value
         return not apply(self, (self.operand,), to_boolean, operand_value, "`not`", 0)
@@ -317,7 +316,7 @@ class Conditional(Expression):
     otherwise: Expression
 
     def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
-        """Return one of two values; the other is not evaluated."""
+        """Return one of two values; the other one is not evaluated."""
         condition_value = self.condition.evaluate(scope)
         if isinstance(condition_value, Unknown):
             return condition_value

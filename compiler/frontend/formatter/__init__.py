@@ -1,9 +1,9 @@
-"""Specs in canonical form.
+"""Canonical form of specs.
 
-Two spaces of indentation, lists indented below their keys, top-level keys in the language's
-order with an empty line between sections, what is in brackets kept so where it fits in the
-line and taken apart where not, quotes only where they are needed. Comments stay, and so do the
-lines of longer texts. The canonical form of a canonical text is itself.
+Indentation is two spaces, and lists are indented below their keys. Top-level keys are in the order
+of the language, with an empty line between sections. Parts in brackets stay so if they fit on the
+line. Quotes are only used where needed. Comments and the line breaks of long texts are kept. The
+canonical form of a canonical text is the same text.
 """
 
 import json
@@ -31,15 +31,15 @@ KEY_ORDER = (
     "allow",
     "tests",
 )
-"""The top-level keys of a spec; others follow in the text's order."""
+"""The top-level keys of a spec; other keys follow in text order."""
 
 
 def format_spec(text: str | bytes, file: str) -> str:
     """Return the canonical form of a spec; JSON stays JSON.
 
     Raises:
-        UserError: where the text cannot be parsed (as `parse` does), or, E0108, where it cannot
-            be rewritten without changing it.
+        UserError: The text cannot be parsed (as `parse` does), or it cannot be rewritten without
+            changing its meaning (E0108).
     """
     with raise_recursion_limit():
         return _format_text(decode(text, file))
@@ -52,12 +52,12 @@ def _format_text(source: SourceText) -> str:
     layout = read_layout(source, parsed)
     comments = attach_comments(source, layout)
     canonical = write_layout(layout, _order_entries(layout))
-    # The result is read again and compared, values and comments: `fmt` must never change what a
-    # spec says, whatever was overlooked here.
+    # Parse the result and compare values and comments: `fmt` must never change the meaning of a
+    # spec, even if this code has a defect.
     if not _has_same_content(canonical, parsed.tree, comments, source.file):
         raise fail(
             "E0108",
-            "the file cannot be put into canonical form without changing what it says",
+            "the file cannot be formatted without changing its meaning",
             make_file_span(source.file),
             help="simplify its anchors, quotes and line breaks",
         )
@@ -68,7 +68,7 @@ def _is_json(source: SourceText) -> bool:
     if source.file.endswith(".json"):
         return True
     try:
-        # NaN and Infinity, which Python's reader would take, are no JSON.
+        # Python accepts NaN and Infinity, which are not JSON.
         json.loads(source.text, parse_constant=_refuse)
     except ValueError:
         return False
@@ -91,9 +91,9 @@ def _order_keys(tree: Tree) -> object:
 
 
 def _order_entries(root: LayoutBranch) -> list[LayoutEntry]:
-    """Return the top-level entries in order; as they are where aliases depend on it."""
+    """Return the top-level entries in order, or unchanged if aliases depend on their order."""
     keys = [entry.key for entry in root.entries if entry.key is not None]
-    # An alias has to come after its anchor.
+    # An alias must follow its anchor.
     if len(keys) < len(root.entries) or any(leaf.style == "*" for leaf in list_leaves(root)):
         return root.entries
     return sorted(
@@ -102,13 +102,13 @@ def _order_entries(root: LayoutBranch) -> list[LayoutEntry]:
 
 
 def _has_same_content(text: str, tree: Tree, comments: list[str], file: str) -> bool:
-    """Return whether a text says what a tree does, and holds the same comments."""
+    """Return whether a text has the same values as a tree, and the same comments."""
     try:
         source = decode(text, file)
         reread = read_source(source)
     except UserError:
         return False
-    # Sorted, since sections move with their comments.
+    # Sorted, because sections move with their comments.
     if sorted(comments) != sorted(attach_comments(source, read_layout(source, reread))):
         return False
     return json.dumps(to_plain(reread.tree), sort_keys=True) == json.dumps(

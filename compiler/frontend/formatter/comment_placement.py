@@ -1,4 +1,4 @@
-"""Finding the comments of a text and fastening each to the entry that it belongs to."""
+"""Finds the comments of a text and attaches each to its entry."""
 
 import re
 from bisect import bisect
@@ -14,8 +14,8 @@ from tcc.compiler.frontend.formatter.layout import (
 )
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
-# Tags, anchors, aliases and directives may hold a `#`, which begins no comment there: they are
-# matched first, and not taken.
+# A `#` in a tag, anchor, alias or directive does not start a comment; these are matched first and
+# skipped.
 _COMMENT = re.compile(r"!<[^>\s]*>|[&*!%][^\s,\[\]{}]*|(#[^\r\n]*)")
 _LEAD = re.compile("[ ?-]*")
 _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")
@@ -31,15 +31,15 @@ class _LocatedComment:
 
 
 _NestedEntry = tuple[LayoutEntry, tuple[LayoutBranch, ...]]
-"""An entry, and the branches that it is in, outer ones first."""
+"""An entry, and the branches that contain it, outer ones first."""
 
 
 def attach_comments(source: SourceText, root: LayoutBranch) -> list[str]:
-    """Fasten the comments and empty lines of a text to its layout; return all the comments.
+    """Attach the comments and empty lines of a text to its layout; return all comments.
 
-    A comment at the end of a line belongs to the entry that begins last before it; one on a
-    line of its own to the entry after it, or, where it is indented like the list or mapping
-    that ends there, to its foot. A list or mapping in brackets that holds comments cannot stay
+    A comment at the end of a line belongs to the last entry that starts before it. A comment on
+    its own line belongs to the next entry. If it is indented like a list or mapping that ends
+    there, it belongs to the foot of that. A list or mapping in brackets with comments cannot stay
     on one line.
     """
     comments = list(_find_comments(source, root))
@@ -50,7 +50,7 @@ def attach_comments(source: SourceText, root: LayoutBranch) -> list[str]:
 
 def _find_comments(source: SourceText, root: LayoutBranch) -> Iterator[_LocatedComment]:
     position = 0
-    # Only between scalars is a `#` looked for: within them it is text.
+    # A `#` inside a scalar is text, so only the gaps between scalars are searched.
     for leaf in (*list_leaves(root), None):
         until = leaf.start if leaf else len(source.text)
         for match in _COMMENT.finditer(source.text, position, until):
@@ -58,7 +58,7 @@ def _find_comments(source: SourceText, root: LayoutBranch) -> Iterator[_LocatedC
                 yield _locate_comment(source, match.start(1), match[1])
         if leaf:
             position = max(position, leaf.end)
-            # The one comment inside a scalar's stretch: behind the `|` or `>`.
+            # The only comment inside the range of a scalar is after the `|` or `>`.
             header = _HEADER.match(source.text, leaf.start) if leaf.style in ("|", ">") else None
             if header:
                 yield _locate_comment(source, header.start(1), header[1])
@@ -79,15 +79,15 @@ def _has_blank_above(source: SourceText, row: int) -> bool:
 def _open_brackets(root: LayoutBranch, comments: list[_LocatedComment]) -> None:
     indices = [comment.index for comment in comments]
     for branch in iterate_branches(root):
-        # Two searches a branch among sorted places, and no walk through all comments for each.
+        # Two binary searches per branch, instead of a walk through all comments.
         if bisect(indices, branch.start) < bisect(indices, branch.end):
             branch.inline = False
 
 
 def _flatten_entries(root: LayoutBranch) -> list[_NestedEntry]:
-    """Return the entries that get lines of their own, in order, with the branches they are in."""
+    """Return the entries with their own lines, in order, with the branches that contain them."""
     nested_entries: list[_NestedEntry] = []
-    # Without recursion, and every entry once: linear in the text.
+    # Without recursion and with each entry once, so it takes linear time.
     pending: list[_NestedEntry] = [(entry, (root,)) for entry in reversed(root.entries)]
     while pending:
         entry, outer_branches = pending.pop()
@@ -99,7 +99,7 @@ def _flatten_entries(root: LayoutBranch) -> list[_NestedEntry]:
 
 
 class _CommentAttacher:
-    """Goes through comments and entries in the text's order."""
+    """Walks comments and entries in text order."""
 
     def __init__(
         self, source: SourceText, root: LayoutBranch, nested_entries: list[_NestedEntry]
@@ -114,7 +114,7 @@ class _CommentAttacher:
         self.ended_branches: list[LayoutBranch] = []
 
     def attach_all(self, comments: list[_LocatedComment]) -> None:
-        """Fasten all comments, then note the empty lines before entries."""
+        """Attach all comments, then mark the empty lines before entries."""
         if not self.nested_entries:
             self.root.foot += [comment.comment for comment in comments]
             return
@@ -135,7 +135,7 @@ class _CommentAttacher:
         self.mark_blank_lines()
 
     def mark_blank_lines(self) -> None:
-        """Note which entries are the first of their line, below an empty one."""
+        """Mark the entries that are first on their line, below an empty line."""
         previous_row, lead = -1, 0
         for entry, _ in self.nested_entries:
             row = self.source.find_row(entry.start)
@@ -148,8 +148,8 @@ class _CommentAttacher:
             entry.blank = entry.start <= lead and _has_blank_above(self.source, row)
 
     def update_open_branches(self) -> None:
-        """Take note of what is open, and of what ends, where another entry is reached."""
-        # No comment was met yet since the last entry: any column is left of this.
+        """Update the open and ended branches when the next entry is reached."""
+        # No comment since the last entry: all columns are left of this.
         self.limit = 1 << 30
         current_branches, next_branches = self._get_surrounding_branches()
         shared = sum(
@@ -162,7 +162,7 @@ class _CommentAttacher:
     def _get_surrounding_branches(
         self,
     ) -> tuple[tuple[LayoutBranch, ...], tuple[LayoutBranch, ...]]:
-        """Return the branches around the entry before the one that is next, and around that."""
+        """Return the branches around the previous entry, and those around the next one."""
         current_branches = self.nested_entries[self.next - 1][1] if self.next else ()
         next_branches = (
             self.nested_entries[self.next][1] if self.next < len(self.nested_entries) else ()
@@ -170,14 +170,14 @@ class _CommentAttacher:
         return current_branches, next_branches
 
     def close_brackets(self, index: int) -> LayoutBranch | None:
-        """Forget brackets that end before an index; return the outermost of them."""
+        """Remove brackets that end before an index; return the outermost of them."""
         closed_branch = None
         while self.open and self.open[-1].flow and self.open[-1].end <= index:
             closed_branch = self.open.pop()
         return closed_branch
 
     def attach_trailing(self, comment: _LocatedComment) -> None:
-        """Fasten a comment at the end of a line."""
+        """Attach a comment at the end of a line."""
         closed_branch = self.close_brackets(comment.index)
         owner = self.nested_entries[self.next - 1][0] if self.next else None
         if closed_branch is not None:
@@ -185,14 +185,14 @@ class _CommentAttacher:
         if owner is None:
             owner = self.nested_entries[0][0]
             owner.head.append(comment.comment)
-        # A line has one end: of a value that was taken apart, further comments go above it.
+        # A line has one end: further comments of an expanded value go above it.
         elif owner.tail is None:
             owner.tail = comment.comment
         else:
             owner.head.append(comment.comment)
 
     def attach_standalone(self, comment: _LocatedComment) -> None:
-        """Fasten a comment on a line of its own."""
+        """Attach a comment on its own line."""
         self.limit = min(self.limit, comment.comment.column)
         branch = self.find_foot_branch(comment)
         if branch is not None:
@@ -201,15 +201,15 @@ class _CommentAttacher:
             self.nested_entries[self.next][0].head.append(comment.comment)
 
     def find_foot_branch(self, comment: _LocatedComment) -> LayoutBranch | None:
-        """Return the branch to whose foot a comment belongs, None where it leads the next entry."""
+        """Return the branch with this comment at its foot, or None if the next entry has it."""
         self.close_brackets(comment.index)
         _, next_branches = self._get_surrounding_branches()
         if self.open and self.open[-1].flow:
             inner = self.open[-1]
             level = len(self.open) - 1
             return None if level < len(next_branches) and next_branches[level] is inner else inner
-        # A comment belongs to the innermost ended list that is no further right than any comment
-        # since: what was written to the left stays outside.
+        # The comment belongs to the innermost ended list that is not indented further than any
+        # comment since.
         while self.ended_branches and self.ended_branches[-1].column > self.limit:
             self.ended_branches.pop()
         if self.ended_branches:

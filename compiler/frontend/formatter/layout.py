@@ -1,4 +1,4 @@
-"""A text's layout: its tree with the words it is written in and the comments beside it."""
+"""Layout of a text: its tree with the original words, and its comments."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from tcc.compiler.frontend.yaml.source_text import SourceText
 
 @dataclass(slots=True)
 class Comment:
-    """A comment, `#` included; `blank` where an empty line stands before it."""
+    """A comment, including `#`; `blank` if there is an empty line before it."""
 
     text: str
     column: int
@@ -20,10 +20,10 @@ class Comment:
 
 @dataclass(slots=True)
 class LayoutLeaf:
-    """A scalar or alias, text[start:end]; `mark` holds its anchor and tag.
+    """A scalar or alias, text[start:end]; `mark` contains its anchor and tag.
 
-    `style` is the quote, `|` or `>` that it is written with, `*` for an alias, else None;
-    `column` that of the list or mapping it stands in.
+    `style` is its quote, `|` or `>`, `*` for an alias, or None. `column` is that of the enclosing
+    list or mapping.
     """
 
     start: int
@@ -39,8 +39,8 @@ class LayoutLeaf:
 class LayoutEntry:
     """An item of a list, or a key with its value.
 
-    `head` stands on lines before it, `tail` at the end of its first line; `blank` where an
-    empty line stands directly before it.
+    `head` are the comments on lines before it, `tail` the one at the end of its first line;
+    `blank` if there is an empty line directly before it.
     """
 
     start: int
@@ -53,10 +53,10 @@ class LayoutEntry:
 
 @dataclass(slots=True)
 class LayoutBranch:
-    """A list or mapping, text[start:end]; `foot` holds the comments after its last entry.
+    """A list or mapping, text[start:end]; `foot` are the comments after its last entry.
 
-    `flow` where it was written in brackets; `inline` where it may stay so, on one line; `line` is
-    that line once it was made, or the start of one that is too long.
+    `flow` if it was written in brackets; `inline` if it may stay on one line. `line` is that line
+    once it is computed, or the start of a line that is too long.
     """
 
     start: int
@@ -75,14 +75,14 @@ LayoutNode = LayoutLeaf | LayoutBranch
 
 
 def build_layout(source: SourceText, parsed: ParsedText) -> LayoutBranch:
-    """Return the layout of a text whose content is known, without its comments."""
-    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
+    """Return the layout of a valid text, without its comments."""
+    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml loads slowly
 
     return _LayoutBuilder(source, parsed.events or parse_events(source.text)).build_root()
 
 
 def list_leaves(node: LayoutNode) -> list[LayoutLeaf]:
-    """Return keys and scalars in the text's order."""
+    """Return keys and scalars in text order."""
     leaf_nodes: list[LayoutLeaf] = []
     pending = [node]
     while pending:
@@ -98,7 +98,7 @@ def list_leaves(node: LayoutNode) -> list[LayoutLeaf]:
 
 
 def iterate_branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
-    """Yield lists and mappings, outer ones before those in them."""
+    """Yield lists and mappings, outer ones first."""
     pending = [root]
     while pending:
         branch = pending.pop()
@@ -107,7 +107,7 @@ def iterate_branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
 
 
 class _LayoutBuilder:
-    """Reads events into the layout."""
+    """Builds the layout from events."""
 
     def __init__(self, source: SourceText, events: Iterable[Any]) -> None:
         self.source = source
@@ -116,22 +116,21 @@ class _LayoutBuilder:
         self.previous_end = 0
 
     def build_root(self) -> LayoutBranch:
-        """Return the layout of the whole text."""
+        """Return the layout of the text."""
         node = self.build_node(next(self.events), None)
         if not isinstance(node, LayoutBranch):
             raise TypeError("a text that is a scalar has no layout")
-        # The outermost mapping has lines of its own even where it was written in braces.
+        # The outermost mapping always has its own lines, even if it was written in braces.
         node.inline = False
         return node
 
     def build_node(self, event: Any, parent: LayoutBranch | None) -> LayoutNode:
-        """Return what an event starts."""
+        """Return the node that starts with an event."""
         kind = type(event).__name__
         if kind in ("MappingStartEvent", "SequenceStartEvent"):
             return self.build_branch(event, mapping=kind == "MappingStartEvent")
         start, end = event.start_mark.index, event.end_mark.index
-        # A value that is missing has no place: that of the colon or comma after which it is
-        # missing.
+        # A missing value is located after the colon or comma before it.
         if start == end and parent is not None and parent.mapping:
             start = end = find_missing_value(self.text, self.previous_end, start)
         if kind == "AliasEvent":
@@ -141,15 +140,14 @@ class _LayoutBuilder:
         inner, self.previous_end = min(inner, end), end
         raw = self.text[inner:end] if event.value or event.style else ""
         if not raw and not mark and parent is not None and parent.flow:
-            # In brackets a value that is not there would be read as another one once lines are
-            # joined.
+            # A missing value in brackets would change its meaning when lines are joined.
             raw = "null"
         column = parent.column if parent else 0
         style = event.style or None
         return LayoutLeaf(inner, end, raw, event.value, style, mark, column)
 
     def build_branch(self, event: Any, *, mapping: bool) -> LayoutBranch:
-        """Return the list or mapping that an event starts."""
+        """Return the list or mapping that starts with an event."""
         start, mark = self.read_properties(event, len(self.text))
         row = self.source.find_row(start)
         column = start - self.source.starts[row]
@@ -158,14 +156,14 @@ class _LayoutBuilder:
         while not _is_end_event(event := next(self.events)):
             branch.entries.append(self.build_entry(event, branch))
         closing = event.end_mark.index
-        # Without brackets the end of a list is that of its last entry: readers report the start of
-        # whatever follows.
+        # Without brackets, the end is that of the last entry: the events report the start of the
+        # next item.
         branch.end = closing if closing > event.start_mark.index else self.previous_end
         self.previous_end = branch.end
         return branch
 
     def build_entry(self, event: Any, parent: LayoutBranch) -> LayoutEntry:
-        """Return the entry that an event starts."""
+        """Return the entry that starts with an event."""
         entry_start = self.previous_end
         node = self.build_node(event, parent)
         if not parent.mapping:
@@ -181,8 +179,7 @@ class _LayoutBuilder:
 
     def find_dash(self, entry_start: int, start: int, column: int) -> int:
         """Return the index of the dash of a list item whose content starts at `start`."""
-        # Backwards from the content: comments and empty lines may stand between a dash and what it
-        # begins.
+        # Backwards from the content, because comments and empty lines may follow a dash.
         for row in range(self.source.find_row(start), self.source.find_row(entry_start) - 1, -1):
             index = self.source.starts[row] + column
             if entry_start <= index < start and self.text[index] == "-":
@@ -190,12 +187,12 @@ class _LayoutBuilder:
         return start
 
     def read_properties(self, event: Any, end: int) -> tuple[int, str]:
-        """Return where an event's content starts, and the anchor and tag before it."""
+        """Return the start of an event's content, and the anchor and tag before it."""
         start = int(event.start_mark.index)
         if not event.anchor and event.tag is None:
             return start, ""
         if event.anchor and event.tag is not None:
-            # ruamel.yaml takes an anchor after a tag for the start.
+            # ruamel.yaml reports the anchor after a tag as the start.
             tag = self.text.find("!", self.previous_end, start)
             start = start if tag < 0 else tag
         inner = skip_properties(self.text, start, end)

@@ -1,4 +1,4 @@
-"""Writing a layout in canonical form."""
+"""Writes a layout in canonical form."""
 
 import json
 import re
@@ -13,10 +13,10 @@ from tcc.compiler.frontend.formatter.layout import (
 )
 from tcc.compiler.frontend.yaml.reader import resolve
 
-# Narrower than YAML's plain scalars: what no version of YAML and no eye takes for something else.
+# Narrower than plain scalars of YAML: text that no version of YAML and no reader can confuse.
 _ANYWHERE = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&-]| (?=[^ #]))*")
 _IN_BLOCKS = re.compile(r"[A-Za-z_](?:[\w./+*%()=<>!?'\"$@^~;|&,\[\]{}-]| (?=[^ #]))*")
-# Words that YAML 1.1 reads as true or false: other tools still read specs by it.
+# YAML 1.1 reads these as Booleans, and other tools still use it for specs.
 _YAML_1_1 = re.compile("y|n|yes|no|on|off", re.IGNORECASE)
 _SPECIAL = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 _HEADER = re.compile(r"([|>])([-+0-9]*)[^\r\n]*(?:\r\n|\r|\n)?")
@@ -24,7 +24,7 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 
 
 def format_inline(leaf: LayoutLeaf, *, block: bool = False) -> str:
-    """Return a scalar as one line; `block` where no bracket surrounds it."""
+    """Return a scalar as one line; `block` if it is not in brackets."""
     if leaf.style == "*":
         return leaf.raw
     if leaf.style is None and not _BREAK.search(leaf.raw):
@@ -35,7 +35,7 @@ def format_inline(leaf: LayoutLeaf, *, block: bool = False) -> str:
 
 
 def format_lines(leaf: LayoutLeaf) -> list[str]:
-    """Return a scalar's lines outside of brackets; all but the first are yet to be indented."""
+    """Return the lines of a scalar outside brackets; all but the first lack indentation."""
     if leaf.style in ("|", ">"):
         return _format_block_scalar(leaf)
     raw = _BREAK.split(leaf.raw)
@@ -50,18 +50,18 @@ def _quote(value: str, *, block: bool) -> str:
     is_plain = (_IN_BLOCKS if block else _ANYWHERE).fullmatch(value)
     if is_plain and resolve(value) == value and not _YAML_1_1.fullmatch(value):
         return value
-    # Single quotes where they spare escapes.
+    # Single quotes if they avoid escapes.
     if ('"' in value or "\\" in value) and value.isprintable() and "'" not in value:
         return f"'{value}'"
     text = json.dumps(value, ensure_ascii=False)
-    # JSON leaves these as they are; they are line breaks to YAML, or not to be seen.
+    # JSON does not escape these characters; in YAML they are line breaks or invisible.
     return _SPECIAL.sub(lambda special_match: f"\\u{ord(special_match.group()):04x}", text)
 
 
 def _format_block_scalar(leaf: LayoutLeaf) -> list[str]:
-    """Return the lines of a `|` or `>` scalar, without the indentation they have in the text.
+    """Return the lines of a `|` or `>` scalar without their indentation in the text.
 
-    One that is empty, or keeps empty lines at its end, goes into quotes.
+    An empty scalar, or one with empty lines at its end, is written in quotes.
     """
     header = _HEADER.match(leaf.raw)
     breaks = len(leaf.value) - len(leaf.value.rstrip("\n"))
@@ -71,27 +71,27 @@ def _format_block_scalar(leaf: LayoutLeaf) -> list[str]:
     digits = header[2].strip("+-")
     start = next(row for row in rows if row.strip(" "))
     indent = leaf.column + int(digits) if digits else len(start) - len(start.lstrip(" "))
-    # The lines as they are: indentation within a block is part of its text.
+    # Keep the indentation within a block, because it is part of its text.
     rows = [row[indent:] for row in rows]
-    # Empty lines at the end say nothing, as a block that keeps them was put into quotes above.
+    # Empty lines at the end have no meaning here: blocks that keep them are quoted above.
     while not rows[-1]:
         rows.pop()
-    # A first line that begins with spaces would itself be taken for the indentation.
+    # Leading spaces of the first line would be read as indentation.
     explicit = "2" if start[indent:].startswith(" ") else ""
     chomp = "" if breaks else "-"
     return [f"{leaf.mark} {header[1]}{explicit}{chomp}".strip(), *rows]
 
 
 WIDTH = 100
-"""Longest line that a list or mapping in brackets may fill."""
+"""Longest line for a list or mapping in brackets."""
 INDENT = 2
 
 
 def write_layout(root: LayoutBranch, order: list[LayoutEntry]) -> str:
-    """Return the text of a layout with its top-level entries in some order.
+    """Return the text of a layout with its top-level entries in the given order.
 
-    The comments at the top of the text stay there, but for those right above its first entry
-    that an empty line parts from others.
+    Comments at the top of the text stay there, except those directly above its first entry that
+    an empty line separates from the others.
     """
     if not root.entries:
         return (
@@ -119,7 +119,7 @@ def write_layout(root: LayoutBranch, order: list[LayoutEntry]) -> str:
 
 
 def _split_header(first_entry: LayoutEntry) -> tuple[list[Comment], bool]:
-    """Take the text's own comments from its first entry; also return if a line parts them."""
+    """Take the comments of the file from its first entry; also return if a line separates them."""
     parted = [index for index, comment in enumerate(first_entry.head) if comment.blank and index]
     end = parted[-1] if parted and not first_entry.blank else len(first_entry.head)
     header, first_entry.head = first_entry.head[:end], first_entry.head[end:]
@@ -127,18 +127,18 @@ def _split_header(first_entry: LayoutEntry) -> tuple[list[Comment], bool]:
 
 
 def _needs_blank_line(previous: LayoutEntry, entry: LayoutEntry) -> bool:
-    """Return whether two top-level entries stand apart: all but short ones do."""
+    """Return whether two top-level entries are separated: all are, except short ones."""
     if isinstance(previous.node, LayoutLeaf) and isinstance(entry.node, LayoutLeaf):
         return entry.head[0].blank if entry.head else entry.blank
     return True
 
 
 def _expand_long_branches(branch: LayoutBranch, indent: int) -> None:
-    """Take out of brackets what does not fit on its line, and steps of one key in a list."""
+    """Expand branches that do not fit on their line, and steps with one key in a list."""
     for entry in branch.entries:
         node = entry.node
         if isinstance(node, LayoutBranch):
-            # `- conv: {...}` and not `- {conv: {...}}`, as every spec is written.
+            # `- conv: {...}` instead of `- {conv: {...}}`, the usual form in specs.
             if _is_step(entry) or _is_too_long(entry, node, indent):
                 node.inline = False
             if not node.inline:
@@ -146,7 +146,7 @@ def _expand_long_branches(branch: LayoutBranch, indent: int) -> None:
 
 
 def _is_step(entry: LayoutEntry) -> bool:
-    """Return whether a list's item is a mapping of one key, which needs no braces."""
+    """Return whether a list item is a mapping with one key, which needs no braces."""
     node = entry.node
     if entry.key is not None or isinstance(node, LayoutLeaf):
         return False
@@ -158,15 +158,15 @@ def _is_too_long(entry: LayoutEntry, node: LayoutBranch, indent: int) -> bool:
 
 
 def _raise_comments(branch: LayoutBranch) -> None:
-    """Move comments from between a dash and the first entry beside it.
+    """Move comments between a dash and the first entry next to it.
 
-    One at the end of the dash's line goes to the end of that of the entry, others up.
+    A comment at the end of the dash's line moves to the end of the entry's line, others move up.
     """
     for entry in branch.entries:
         if not isinstance(entry.node, LayoutBranch) or entry.node.inline:
             continue
         inner = entry.node.entries[0] if _is_beside_dash(entry) else None
-        # `- # why` has no line of its own once what follows moves up beside the dash.
+        # `- # why` has no separate line once the next entry moves up to the dash.
         if inner and not inner.tail:
             inner.tail, entry.tail = entry.tail, None
         _raise_comments(entry.node)
@@ -179,7 +179,7 @@ def _raise_comments(branch: LayoutBranch) -> None:
 
 
 def _is_beside_dash(entry: LayoutEntry) -> bool:
-    """Return whether the entries of a list's item start on the line of its dash."""
+    """Return whether the entries of a list item start on the line of its dash."""
     node = entry.node
     if entry.key is not None or isinstance(node, LayoutLeaf):
         return False
@@ -187,7 +187,7 @@ def _is_beside_dash(entry: LayoutEntry) -> bool:
 
 
 def _format_block(branch: LayoutBranch, indent: int) -> Iterator[str]:
-    """Yield the lines of a list or mapping, one entry after the other."""
+    """Yield the lines of the entries of a list or mapping."""
     for entry in branch.entries:
         is_first = entry is branch.entries[0]
         yield from _format_comments(entry.head, indent, is_first=is_first)
@@ -207,7 +207,7 @@ def _format_comments(comments: list[Comment], indent: int, *, is_first: bool) ->
 
 
 def _format_entry(entry: LayoutEntry, indent: int) -> list[str]:
-    """Return the lines of an entry, the end-of-line comment in its place."""
+    """Return the lines of an entry with its end-of-line comment."""
     lead, node = _format_lead(entry, indent), entry.node
     comment_row = 0
     if isinstance(node, LayoutLeaf):
@@ -226,7 +226,7 @@ def _format_entry(entry: LayoutEntry, indent: int) -> list[str]:
     else:
         rows = [f"{lead} {node.mark}".rstrip(), *_format_block(node, indent + INDENT)]
     if entry.tail:
-        # Its own column as far as that goes: comments below each other that were aligned stay so.
+        # Keeps the column of the comment if possible, so that aligned comments stay aligned.
         space = max(2, entry.tail.column - len(rows[comment_row]))
         rows[comment_row] += " " * space + entry.tail.text
     return rows
@@ -241,22 +241,22 @@ def _format_key(key: LayoutLeaf) -> str:
 
 
 def _format_flow(node: LayoutNode) -> str:
-    """Return a value in brackets, on one line; of one that is too long, its start."""
+    """Return a value in brackets on one line; only its start if it is too long."""
     if isinstance(node, LayoutLeaf):
         return format_inline(node)
     if not node.line:
         inner = ", ".join(
             map(_format_flow_entry, node.entries)
-        )  # a frame less: 256 may lie in another
+        )  # a separate function would add a stack frame for each of up to 256 levels
         line = f"{node.mark} {{{inner}}}" if node.mapping else f"{node.mark} [{inner}]"
-        # Cut off where it is too long anyway: nested brackets would else be joined again at every
-        # level, in quadratic time.
+        # Truncated once it is too long: joining nested brackets again at each level would take
+        # quadratic time.
         node.line = line.lstrip()[: WIDTH + 1 if inner else None]
     return node.line
 
 
 def _format_flow_entry(entry: LayoutEntry) -> str:
-    """Return an entry of a value in brackets; a step of one key needs no braces in a list."""
+    """Return an entry of a value in brackets; a step with one key in a list needs no braces."""
     node = entry.node
     if entry.key is not None:
         return f"{_format_key(entry.key)} {_format_flow(node)}"

@@ -1,6 +1,6 @@
-"""Warnings: text that is accepted although its author hardly meant what it says.
+"""Warnings: valid text that is probably not what the author meant.
 
-`warning_kinds` lists them; `name_usage` finds them in what the text binds and reads,
-`step_warnings` in single steps, `graph_warnings` in the graph and its outputs; `all_warnings` takes
-out those that the spec silences.
+`warning_kinds` lists the kinds. `name_usage` checks the names that a text binds and reads,
+`step_warnings` single steps, and `graph_warnings` the graph and its outputs. `all_warnings` removes
+those that the spec silences.
 """

@@ -1,4 +1,4 @@
-"""Everything that is doubtful about one spec."""
+"""All warnings about a spec."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 
 def filter_silenced(diagnostics: Iterable[Diagnostic], root: MappingTree) -> tuple[Diagnostic, ...]:
-    """Return the warnings that a spec does not silence, once each, in the order of the text."""
+    """Return the warnings that a spec does not silence, without duplicates, in text order."""
     tree = root.get("allow")
     allowed_trees = tree.items if isinstance(tree, Sequence) else ()
     allowed = {
@@ -43,15 +43,15 @@ def _find_unused_allows(
     for name, kind_name in allowed.items():
         if name not in reported_kinds:
             message = f"there is no warning of the kind `{name}` to silence"
-            yield create_warning("unused-allow", message, kind_name.span, help="leave it away")
+            yield create_warning("unused-allow", message, kind_name.span, help="remove it")
 
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSpec:
-    """What expansion made: all nodes by provisional name, those that outputs need, the places.
+    """The result of an expansion: nodes by provisional name, those that outputs need, and paths.
 
-    `values_by_span` says which values the `as` at a place named; `step_warnings` were found on the
-    way.
+    `values_by_span` are the values that the `as` at a location named. `step_warnings` come from
+    the expansion.
     """
 
     nodes: Mapping[str, Node]
@@ -64,10 +64,10 @@ class ExpandedSpec:
 def collect_warnings(
     library: Library, expanded: ExpandedSpec, graph: Graph
 ) -> tuple[Diagnostic, ...]:
-    """Return the warnings about a spec that compiles, without those that it silences."""
+    """Return the warnings about a valid spec, without those that it silences."""
     root = library.root
     diagnostics = [*_find_text_warnings(library, expanded), *expanded.step_warnings]
-    # What has a name is told as that name: one warning of one fault.
+    # Named values are reported by name, so that one problem gives one warning.
     named_values = {value for values in expanded.values_by_span.values() for value in values}
     diagnostics += graph_warnings.find_dead_steps(
         expanded.root, expanded.nodes, expanded.live, named_values
@@ -82,8 +82,8 @@ def collect_warnings(
 
 def _find_text_warnings(library: Library, expanded: ExpandedSpec) -> Iterator[Diagnostic]:
     spec = visit_spec(library.root)
-    # Blocks of all files, since a library's own calls decide what of it is used; only the spec's
-    # own text is warned of where nothing is called.
+    # Visit blocks of all files, because calls inside a library count as uses. Warnings about
+    # unused blocks only concern the spec itself.
     walks: dict[str, NameUsage] = {"": spec}
     for tree in library.files.values():
         blocks = tree.get("blocks")
@@ -98,7 +98,7 @@ def _find_text_warnings(library: Library, expanded: ExpandedSpec) -> Iterator[Di
 
 
 def _convert_dead_value(diagnostic: Diagnostic, expanded: ExpandedSpec) -> Diagnostic:
-    """Return a warning of a name; where the value it stands for is dead, of an unused branch."""
+    """Convert the warning about an unread name to an unused branch if its value is dead."""
     values = expanded.values_by_span.get(diagnostic.at, ())
     if diagnostic.kind != "unused-value" or not values or any(v in expanded.live for v in values):
         return diagnostic
@@ -109,8 +109,8 @@ def _convert_dead_value(diagnostic: Diagnostic, expanded: ExpandedSpec) -> Diagn
 
 
 def _find_unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnostic]:
-    """Yield the entries of the spec's `use` that bring no block that is used."""
-    # A library may be used for what another one needs of it.
+    """Yield a warning for each entry in `use` whose blocks are not used."""
+    # A library can also be used through the libraries that it uses.
     files = {library.blocks[name].at.file for name in used}
     uses_by_file: dict[str, list[str]] = {}
     for use in library.uses:
@@ -120,12 +120,12 @@ def _find_unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnos
             use.user == next(iter(library.files))
             and not _find_used_files(use.file, uses_by_file) & files
         ):
-            message = f"nothing of `{use.entry.value}` is used"
-            yield create_warning("unused-library", message, use.entry.span, help="leave it away")
+            message = f"nothing in `{use.entry.value}` is used"
+            yield create_warning("unused-library", message, use.entry.span, help="remove it")
 
 
 def _find_used_files(file: str, uses_by_file: Mapping[str, list[str]]) -> set[str]:
-    """Return a file and those that it uses."""
+    """Return a file and all files that it uses."""
     reached: set[str] = set()
     pending = [file]
     while pending:

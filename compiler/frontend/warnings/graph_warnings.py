@@ -1,4 +1,4 @@
-"""Parts of a graph that no output needs, and layers, outputs and inputs that undo themselves."""
+"""Warnings about dead parts of a graph, and about layers, outputs and inputs without effect."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -34,15 +34,15 @@ UNREPEATED_OPS: tuple[type, ...] = (
     GlobalAvgPool,
     GlobalMaxPool,
 )
-"""Ops that nobody means to apply twice in a row."""
+"""Ops that make no sense twice in a row."""
 MIN_STD = 1e-3
-"""The least std that is plausible; 1 / 255, which undoes the division by 255, is above it."""
+"""Smallest plausible std; 1 / 255, which undoes the division by 255, is above it."""
 
 
 def find_live_values(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[str]:
-    """Return the names of the values that outputs need, train-only ones included."""
+    """Return the names of the values that outputs need, including train-only outputs."""
     live_values = {output.value for output in outputs}
-    # Nodes come after what they read: one walk from the end.
+    # Nodes follow their inputs, so one walk from the end is enough.
     for node in reversed(tuple(nodes)):
         if node.name in live_values:
             live_values.update(node.inputs)
@@ -55,16 +55,16 @@ def find_live_values(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[st
 def find_dead_steps(
     root: PathNode, nodes: Mapping[str, Node], live: Collection[str], named_values: Collection[str]
 ) -> Iterator[Diagnostic]:
-    """Yield the steps, none of whose nodes an output needs, at the ends of what they lead to.
+    """Yield a warning for the last step of each chain that no output needs.
 
-    A step that is written once and used often is dead where all its uses are. `named_values` are
-    values with names, of which the text says whether anything reads them.
+    A step that is expanded several times is dead if all its expansions are. `named_values` have
+    names; `name_usage` warns about those.
     """
-    # The usual case, in which no list of places is made.
+    # The usual case; it needs no list of path nodes.
     if all(name in live for name in nodes):
         return
     path_nodes = list(_iterate_descendants(root))
-    # By the place in the text: a block that is used ten times and read once is no dead text.
+    # By location: a block that is called ten times and read once is not dead.
     live_spans = {
         path_node.at
         for path_node in path_nodes
@@ -76,18 +76,18 @@ def find_dead_steps(
             owner.setdefault(name, path_node)
     for path_node in _find_last_steps(owner, nodes):
         if path_node.at and not (path_node.output and path_node.output.name in named_values):
-            message = f"nothing reads what `{path_node.base}` gives"
+            message = f"nothing reads the result of `{path_node.base}`"
             label = "the network is built without it"
-            help = "name it with `as` and read it, make it an output, or leave it away"
+            help = "name it with `as` and read it, make it an output, or remove it"
             yield create_warning("unused-branch", message, path_node.at, label=label, help=help)
 
 
 def _find_last_steps(
     owner: Mapping[str, PathNode], nodes: Mapping[str, Node]
 ) -> Iterator[PathNode]:
-    """Yield the places that no other one reads."""
+    """Yield the path nodes that no other one reads."""
     last_steps = {id(path_node): path_node for path_node in owner.values()}
-    # Only the last step of a dead chain is told: what leads to it is dead for that reason.
+    # Only the last step of a dead chain is reported; earlier ones are dead because of it.
     for name, path_node in owner.items():
         for input_name in nodes[name].inputs:
             source = owner.get(input_name)
@@ -97,7 +97,7 @@ def _find_last_steps(
 
 
 def _iterate_descendants(root: PathNode) -> Iterator[PathNode]:
-    """Yield the places below one, outer ones first."""
+    """Yield the descendants of a path node, outer ones first."""
     pending = list(reversed(root.children))
     while pending:
         path_node = pending.pop()
@@ -115,14 +115,14 @@ def _iterate_node_names(path_node: PathNode) -> Iterator[str]:
 
 
 def find_repeated_ops(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield layers right after the same ones, and softmax over a single number."""
+    """Yield layers that directly follow the same op, and softmax over a single number."""
     nodes_by_name = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         previous = nodes_by_name.get(node.inputs[0]) if len(node.inputs) == 1 else None
         if previous is not None and _is_repetition(previous, node):
-            message = f"`{node.op.keyword}` comes right after `{previous.op.keyword}`"
-            label = f"which is at {previous.at}"
-            help = "leave one away"
+            message = f"`{node.op.keyword}` directly follows `{previous.op.keyword}`"
+            label = f"the first one is at {previous.at}"
+            help = "remove one of them"
             yield create_warning("repeated-op", message, node.at, label=label, help=help)
         if isinstance(node.op, Softmax) and node.type.shape[0] == 1:
             yield _create_constant_warning(node.at)
@@ -131,14 +131,14 @@ def find_repeated_ops(graph: Graph) -> Iterator[Diagnostic]:
 def _is_repetition(previous: Node, node: Node) -> bool:
     if not isinstance(node.op, UNREPEATED_OPS):
         return False
-    # A relu of a relu6, or the other way round, does what the relu6 does alone.
+    # A relu next to a relu6 has no effect.
     clamps = (Relu, Relu6)
     both = isinstance(previous.op, clamps) and isinstance(node.op, clamps)
     return both or type(previous.op) is type(node.op)
 
 
 def _create_constant_warning(at: Span) -> Diagnostic:
-    help = "one number that is a probability is `sigmoid`; two classes are two numbers"
+    help = "use `sigmoid` for one probability, or two numbers for two classes"
     return create_warning("constant-output", "a softmax over one number is always 1", at, help=help)
 
 
@@ -146,7 +146,7 @@ def _create_constant_warning(at: Span) -> Diagnostic:
 
 
 def find_output_warnings(graph: Graph, tree: Tree | None) -> Iterator[Diagnostic]:
-    """Yield outputs whose activation is there already or says nothing, and equal outputs."""
+    """Yield outputs with a repeated or constant activation, and equal outputs."""
     nodes_by_name = {node.name: node for node in graph.nodes}
     first_outputs: dict[tuple[str, str], str] = {}
     for output in graph.outputs:
@@ -158,12 +158,12 @@ def find_output_warnings(graph: Graph, tree: Tree | None) -> Iterator[Diagnostic
         twin = first_outputs.setdefault((output.value, output.activation), output.name)
         if twin != output.name and key:
             message = f"the outputs `{twin}` and `{output.name}` are the same value"
-            help = "name another value with `from`, or leave one away"
+            help = "read another value with `from`, or remove one of them"
             yield create_warning("same-output", message, key, help=help)
 
 
 def _find_output_spans(tree: Tree | None, name: str) -> tuple[Span | None, Span | None]:
-    """Return the places of an output's name and of its activation."""
+    """Return the locations of the name and the activation of an output."""
     if not isinstance(tree, MappingTree):
         return None, None
     key, body = tree.get_key(name), tree.get(name)
@@ -175,15 +175,13 @@ def _find_double_activation(
     output: Output, nodes_by_name: Mapping[str, Node], at: Span
 ) -> Iterator[Diagnostic]:
     node = nodes_by_name.get(output.value)
-    # Steps that pass every number on at inference.
+    # Steps that do not change values at inference.
     while node is not None and isinstance(node.op, Flatten | Identity | Dropout):
         node = nodes_by_name.get(node.inputs[0])
     if node is not None and isinstance(node.op, Softmax | Sigmoid):
-        message = (
-            f"`{output.activation}` is applied to what went through `{node.op.keyword}` already"
-        )
-        label = f"that is at {node.at}"
-        help = "the activation of an output comes after its raw value: leave the step away"
+        message = f"`{output.activation}` is applied to the result of `{node.op.keyword}`"
+        label = f"that step is at {node.at}"
+        help = "remove the step: the output applies its activation itself"
         yield create_warning("double-activation", message, at, label=label, help=help)
 
 
@@ -198,44 +196,44 @@ def find_channels_last(source: Input, tree: Tree | None) -> Iterator[Diagnostic]
     if shape_tree is not None and corrected_shape:
         channels, _, width = source.type.shape
         message = f"the input has {channels} channels and is {width} wide"
-        help = f"channels come first: write {corrected_shape} if that is meant"
+        help = f"channels come first: write {corrected_shape} if you mean that"
         yield create_warning("channels-last", message, shape_tree.span, help=help)
 
 
 def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
-    """Yield an input of an image's shape without `preprocess`, so that no image becomes it."""
+    """Yield an input with the shape of an image but no `preprocess`."""
     advice = advise_preprocess(source.name, source.type.shape)
     key = tree.items[0][0] if isinstance(tree, MappingTree) else None
     if source.preprocess is None and advice and key is not None:
-        message = f"nothing says how an image becomes the input `{source.name}`"
-        label = "what is built takes tensors alone: `tcc run` and `tcc train` refuse images"
+        message = f"no `preprocess` converts an image to the input `{source.name}`"
+        label = "the artifact only takes tensors: `tcc run` and `tcc train` reject images"
         yield create_warning("no-preprocess", message, key.span, label=label, help=advice)
 
 
 def find_implausible_statistics(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
-    """Yield a mean or std that no pixel values, divided by 255, have."""
+    """Yield a mean or std that pixel values divided by 255 cannot have."""
     body = tree.items[0][1] if isinstance(tree, MappingTree) else None
     steps = body.get("preprocess") if isinstance(body, MappingTree) else None
     if source.preprocess is None or not isinstance(steps, MappingTree):
         return
     for name, values in (("mean", source.preprocess.mean), ("std", source.preprocess.std)):
-        # Means of values between 0 and 1 are such values; their deviation is at most one half.
+        # Values between 0 and 1 have a mean in that range and a std of at most 0.5.
         min_plausible = 0 if name == "mean" else MIN_STD
         for at, value in _locate_numbers(steps.get(name), values):
             if not min_plausible <= value <= 1:
-                message = f"no pixels between 0 and 1 have the {name} {value:g}"
-                help = f"pixels are divided by 255 first; of grey levels, {_explain_scale(value)}"
+                message = f"pixels between 0 and 1 cannot have the {name} {value:g}"
+                help = f"pixels are scaled to [0, 1] first: {_explain_scale(value)}"
                 yield create_warning(
                     "pixel-statistics", message, at, help=help if value > 1 else ""
                 )
 
 
 def _explain_scale(value: float) -> str:
-    return f"write {value / 255:.4g}" if value <= 255 else "it is beyond white"
+    return f"write {value / 255:.4g}" if value <= 255 else "measure it on such pixels"
 
 
 def _locate_numbers(tree: Tree | None, values: tuple[float, ...]) -> Iterator[tuple[Span, float]]:
-    """Yield numbers with their places."""
+    """Yield numbers with their locations."""
     if isinstance(tree, Sequence) and len(tree.items) == len(values):
         yield from ((item.span, value) for item, value in zip(tree.items, values, strict=True))
     elif isinstance(tree, Scalar | Sequence):

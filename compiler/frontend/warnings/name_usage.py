@@ -1,4 +1,4 @@
-"""Which names a text binds and reads, block by block."""
+"""Names that a text binds and reads, block by block."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 Key = tuple[str, bool]
-"""A name, and whether it is that of a value of the graph."""
+"""A name, and whether it is the name of a graph value."""
 
 
 @dataclass(eq=False, slots=True)
 class BindingSite:
-    """A place that binds a name; `kind` is the warning that it is if nothing reads it.
+    """A location that binds a name; `kind` is the warning to give if nothing reads it.
 
-    `subject` says what is bound there; `is_reported` is set where another warning tells enough.
+    `subject` describes what is bound. `is_reported` is set if another warning covers it.
     """
 
     name: str
@@ -35,31 +35,31 @@ class BindingSite:
 
     @property
     def is_list(self) -> bool:
-        """Whether it is a list of values."""
+        """Whether the name is bound to a list of values."""
         return self.subject == "list"
 
     def create_unused_warning(self) -> Diagnostic:
-        """Return the warning of a name that nothing reads."""
+        """Return the warning for a name that nothing reads."""
         message = f"nothing reads the {self.subject} `{self.name}`"
         return create_warning(self.kind, message, self.at, help=_REMEDY.get(self.subject, ""))
 
 
 _REMEDY = {
-    "value": "read it with `from` or in a branch, or leave `as` away",
-    "side": "read it with `from`, in a branch or as an output, or leave it away",
-    "parameter": "read it in an expression, or leave it away",
+    "value": "read it with `from` or in a branch, or remove `as`",
+    "side": "read it with `from`, in a branch or as an output, or remove it",
+    "parameter": "read it in an expression, or remove it",
 }
 
 
 class SequenceRole(Enum):
-    """What a sequence is to the one around it."""
+    """Role of a sequence in the enclosing one."""
 
     ISOLATED = auto()
-    """Its names are its own."""
+    """Its names are local."""
     ITERATION = auto()
-    """A turn of a loop: names from before carry."""
+    """An iteration of a loop: names from before it carry over."""
     CHOICE = auto()
-    """It stands in place of a condition."""
+    """A branch of a condition: it binds names of the enclosing sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Binding:
 
 
 class ScopeStack:
-    """The names in scope while a text is walked through; what is bound is undone at the end."""
+    """The names in scope during a walk; leaving a sequence undoes its bindings."""
 
     def __init__(self) -> None:
         self.sites: list[BindingSite] = []
@@ -81,18 +81,18 @@ class ScopeStack:
         self._opened = 0
 
     def record_read(self, key: Key) -> None:
-        """Hear that something reads a name."""
+        """Record that a name is read."""
         self.reads.append(key)
         for site in self.find_sites(key):
             site.is_read = True
 
     def find_sites(self, key: Key) -> tuple[BindingSite, ...]:
-        """Return the places that may have bound what a name stands for here."""
+        """Return the sites that may have bound the current value of a name."""
         bound = self._bound.get(key)
         return bound.sites if bound else ()
 
     def bind(self, key: Key, site: BindingSite, since: int | None = None) -> None:
-        """Bind a name; `since` is the number of reads before the step that does."""
+        """Bind a name; `since` is the number of reads before the binding step."""
         self.sites.append(site)
         previous = self._bound.get(key)
         updates = since is not None and key in self.reads[since:]
@@ -101,12 +101,12 @@ class ScopeStack:
         self._set(key, (site,))
 
     def bind_loop_names(self, keys: tuple[Key, ...]) -> None:
-        """Bind what every turn of a loop has in scope."""
+        """Bind the names that each iteration of a loop binds."""
         for key in keys:
             self._set(key, ())
 
     def bind_local(self, key: Key, site: BindingSite) -> None:
-        """Bind the variable of a loop, or a parameter: another of that name is hidden."""
+        """Bind a loop variable or a parameter; it hides other bindings of the name."""
         self.sites.append(site)
         previous = self._bound.get(key)
         if previous and previous.sites:
@@ -115,16 +115,16 @@ class ScopeStack:
 
     @contextmanager
     def enter_sequence(self, role: SequenceRole) -> Iterator[dict[Key, tuple[BindingSite, ...]]]:
-        """Walk through a sequence; afterwards, what it changed is in the mapping, and undone."""
+        """Walk a sequence; at the end, its bindings are in the yielded mapping and undone."""
         mark, changed = len(self._undo), dict[Key, tuple[BindingSite, ...]]()
         self._opened += 1
-        # Steps of a condition bind names of the sequence that it stands in.
+        # A branch of a condition binds names of the enclosing sequence.
         level = self._levels[-1][0] if role is SequenceRole.CHOICE else self._opened
         self._levels.append((level, role))
         yield changed
         self._levels.pop()
-        # An undo log in place of copies of all names: leaving a sequence takes as long as what it
-        # bound.
+        # An undo log instead of copies of all names: leaving a sequence takes time in proportion
+        # to its bindings.
         changed.update((key, self._bound[key].sites) for key, _ in self._undo[mark:])
         for key, previous in reversed(self._undo[mark:]):
             if previous is None:
@@ -136,20 +136,21 @@ class ScopeStack:
     def merge_loop(
         self, changed: Mapping[Key, tuple[BindingSite, ...]], since: int, local_keys: set[Key]
     ) -> None:
-        """Let what a loop's body bound stand for what the name stood for before it, too."""
+        """Add the bindings of a loop body to those from before the loop."""
         read_keys = set(self.reads[since:])
         for key, sites in changed.items():
             previous = self._bound.get(key)
             if previous is None or key in local_keys:
                 continue
-            # A name that the body binds at its end and reads at its start is read, one turn later.
-            if key in read_keys:  # by the next turn
+            # A name bound at the end of the body and read at its start is read by the next
+            # iteration.
+            if key in read_keys:
                 for site in sites:
                     site.is_read = True
             self._set(key, tuple(dict.fromkeys((*previous.sites, *sites))), previous.level)
 
     def merge_choices(self, *changes: Mapping[Key, tuple[BindingSite, ...]]) -> None:
-        """Let names stand for what any of several choices bound."""
+        """Bind each name to the bindings of all branches of a choice."""
         for key in dict.fromkeys(key for changed in changes for key in changed):
             previous_sites = self.find_sites(key)
             sites = [site for changed in changes for site in changed.get(key, previous_sites)]
@@ -160,7 +161,7 @@ class ScopeStack:
         self._bound[key] = _Binding(sites, self._levels[-1][0] if level is None else level)
 
     def _check_rebinding(self, previous: _Binding, site: BindingSite) -> None:
-        """Warn of a name that is bound again, unless that is what loops and conditions do."""
+        """Warn about a name that is bound again, except by a loop or condition."""
         level, role = self._levels[-1]
         if role is SequenceRole.ISOLATED and previous.level != level:
             self._warn_of_shadowing(previous, site)
@@ -168,10 +169,12 @@ class ScopeStack:
             unread = not any(previous_site.is_read for previous_site in previous.sites)
             unread_note = " before anything reads it" if unread and previous.sites else ""
             label = (
-                f"bound before at {previous.sites[0].at}" if previous.sites else "by the loop, too"
+                f"bound before at {previous.sites[0].at}"
+                if previous.sites
+                else "bound before by the loop"
             )
             message = f"the {site.subject} `{site.name}` is bound again{unread_note}"
-            help = "give the two different names"
+            help = "use two different names"
             self.diagnostics.append(
                 create_warning("rebound-name", message, site.at, label=label, help=help)
             )
@@ -180,12 +183,12 @@ class ScopeStack:
 
     def _warn_of_shadowing(self, previous: _Binding, site: BindingSite) -> None:
         label = (
-            f"the other is bound at {previous.sites[0].at}" if previous.sites else "a loop's own"
+            f"the other is bound at {previous.sites[0].at}"
+            if previous.sites
+            else "the other is bound by a loop"
         )
-        message = (
-            f"the {site.subject} `{site.name}` hides another of that name, which stays as it is"
-        )
-        help = "give the two different names"
+        message = f"the {site.subject} `{site.name}` hides another one, which does not change"
+        help = "use two different names"
         self.diagnostics.append(
             create_warning("shadowed-name", message, site.at, label=label, help=help)
         )
@@ -193,12 +196,12 @@ class ScopeStack:
 
 
 _NAME_PATTERN = re.compile(r"'[^']*'|\"[^\"]*\"|([A-Za-z_][A-Za-z0-9_]*)")
-"""Quoted text, or a name of an expression."""
+"""Quoted text, or a name in an expression."""
 _LOOP_KEYS = tuple((name, False) for name in sorted(LOOP_NAMES))
 
 
 class NameUsage:
-    """The walk through one block's text, or the graph's."""
+    """Names bound and read by the text of one block or of the graph."""
 
     def __init__(self) -> None:
         self.scopes = ScopeStack()
@@ -206,7 +209,7 @@ class NameUsage:
         self.diagnostics: list[Diagnostic] = []
 
     def collect_warnings(self) -> Iterator[Diagnostic]:
-        """Yield what was found, and the names that nothing reads."""
+        """Yield the warnings, including those for names that nothing reads."""
         yield from self.diagnostics
         yield from self.scopes.diagnostics
         yield from (
@@ -218,13 +221,13 @@ class NameUsage:
     # -- what is read -------------------------------------------------------------------------
 
     def record_expressions(self, tree: Tree | None) -> None:
-        """Hear of every name in the expressions of a tree."""
+        """Record all names in the expressions of a tree as read."""
         match tree:
             case Scalar(value=str(text)):
                 for name in _NAME_PATTERN.findall(text):
                     if name:
-                        # In an expression a name may be a number's or, inside `channels(...)`, a
-                        # value's: read as both, so that no warning is wrong.
+                        # A name in an expression can be that of a number, or of a value as in
+                        # `channels(...)`. Record both, so that no warning is wrong.
                         self.scopes.record_read((name, False))
                         self.scopes.record_read((name, True))
             case Sequence(items=items):
@@ -237,7 +240,7 @@ class NameUsage:
                 pass
 
     def record_value(self, tree: Scalar) -> None:
-        """Hear that the value of a name, or an entry of a list, is read."""
+        """Record that a named value, or an entry of a named list, is read."""
         name, _, index = str(tree.value).partition("[")
         self.scopes.record_read((name.strip(), True))
         for index_name in _NAME_PATTERN.findall(index):
@@ -259,7 +262,7 @@ class NameUsage:
         """Bind the named inputs of a block; the first is the current value of its first step."""
         for index, input_name in enumerate(names):
             name = str(input_name.value)
-            # The first input is read by the first step of the body without being named.
+            # The first step of the body reads the first input without its name.
             site = BindingSite(name, "unused-value", "input", input_name.span, is_read=index == 0)
             self.scopes.bind_local((name, True), site)
 
@@ -273,14 +276,13 @@ class NameUsage:
     # -- steps --------------------------------------------------------------------------------
 
     def visit_sequence(self, tree: Tree | None) -> None:
-        """Walk through steps."""
+        """Visit a sequence of steps."""
         for step in tree.items if isinstance(tree, Sequence) else ():
             self.visit_step(parse_step(step))
 
     def visit_step(self, step: Step) -> None:
-        """Walk through one step."""
-        # What the step itself reads of the name that it binds is an update (`from: x, as: x`), and
-        # no shadowing.
+        """Visit one step."""
+        # A step that reads the name it binds updates it (`from: x, as: x`); that is not shadowing.
         since = len(self.scopes.reads)
         for source in step.sources:
             self.record_value(source)
@@ -330,7 +332,7 @@ class NameUsage:
         self._bind_value(args.get("collect"), "list", since)
 
     def _bind_iteration(self, args: MappingTree) -> set[Key]:
-        """Bind what a loop, or computed branches, give each turn."""
+        """Bind the names of an iteration of a loop or of computed branches."""
         self.scopes.bind_loop_names(_LOOP_KEYS)
         name = args.get("as")
         if not isinstance(name, Scalar):
@@ -341,7 +343,7 @@ class NameUsage:
 
     def _visit_when(self, args: MappingTree) -> None:
         self.record_expressions(args.get("if"))
-        # Both sides count, whichever the parameters choose now.
+        # Both branches count, regardless of the current parameters.
         with self.scopes.enter_sequence(SequenceRole.CHOICE) as then:
             self.visit_sequence(args.get("then"))
         with self.scopes.enter_sequence(SequenceRole.CHOICE) as otherwise:
@@ -374,14 +376,14 @@ class NameUsage:
 
 
 def _create_loop_name_warning(name: str, outer_site: BindingSite, at: Span) -> Diagnostic:
-    message = f"in this loop `{name}` is the loop's own, not the {outer_site.subject} of that name"
-    help = f"give the {outer_site.subject} another name"
-    label = f"which is bound at {outer_site.at}"
+    message = f"in this loop `{name}` is a new name, not the {outer_site.subject} of that name"
+    help = f"rename the {outer_site.subject}"
+    label = f"the other one is bound at {outer_site.at}"
     return create_warning("shadowed-name", message, at, label=label, help=help)
 
 
 def visit_block(body: MappingTree) -> NameUsage:
-    """Return the walk through a block."""
+    """Return the names bound and read by a block."""
     usage = NameUsage()
     usage.bind_parameters(body.get("params"))
     inputs = body.get("inputs")
@@ -393,7 +395,7 @@ def visit_block(body: MappingTree) -> NameUsage:
 
 
 def visit_spec(root: MappingTree) -> NameUsage:
-    """Return the walk through a spec's parameters, graph and outputs."""
+    """Return the names bound and read by a spec: its parameters, graph and outputs."""
     usage = NameUsage()
     usage.bind_parameters(root.get("params"))
     source = root.get("input")
@@ -411,20 +413,20 @@ def visit_spec(root: MappingTree) -> NameUsage:
 
 
 def find_unused_blocks(root: MappingTree, calls: dict[str, set[str]]) -> Iterator[Diagnostic]:
-    """Yield the blocks of a spec that its graph does not reach; `calls` says who calls which.
+    """Yield the blocks of a spec that its graph does not reach.
 
-    The graph's own are those of the empty name.
+    `calls` are the called names by caller; the caller of the graph's calls is the empty name.
     """
     reached = find_reachable_blocks(calls)
     blocks = root.get("blocks")
     for key, _ in blocks.items if isinstance(blocks, MappingTree) else ():
         if key.value not in reached:
             message = f"nothing uses the block `{key.value}`"
-            yield create_warning("unused-block", message, key.span, help="use it, or leave it away")
+            yield create_warning("unused-block", message, key.span, help="use it, or remove it")
 
 
 def find_reachable_blocks(calls: dict[str, set[str]]) -> set[str]:
-    """Return the blocks that the graph uses, directly or through others."""
+    """Return the blocks that the graph uses, directly or indirectly."""
     reached: set[str] = set()
     pending = [""]
     while pending:

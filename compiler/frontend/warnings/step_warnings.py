@@ -1,4 +1,4 @@
-"""Single steps that do nothing, or less than they seem to."""
+"""Warnings about single steps without effect, or with less effect than it seems."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,11 +18,11 @@ _NEUTRAL_ARGUMENTS = {
     ("pad", "padding"): 0,
     ("resize", "scale"): 1,
 }
-"""Arguments with which an op gives what it takes."""
+"""Arguments that make an op return its input."""
 
 
 def find_step_warnings(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
-    """Yield what is doubtful about the text of a step."""
+    """Yield warnings about the text of a step."""
     if step.keyword in JOIN_NAMES:
         yield from _check_join(step, is_list)
     elif isinstance(step.args, Mapping):
@@ -42,21 +42,21 @@ def _check_join(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
         case (Scalar(value=str()) as name,) if is_list(name):
             return
         case (_,):
-            message = f"`{step.keyword}` has one branch, and gives what it takes"
-            help = "the value itself is the branch `[]`, an earlier one its name"
+            message = f"`{step.keyword}` has one branch, so it has no effect"
+            help = "write `[]` for the current value, or the name of an earlier value"
             yield create_warning("single-branch", message, step.at, help=help)
         case _:
             pass
 
 
 def _check_constants(step: Step, args: Mapping) -> Iterator[Diagnostic]:
-    """Yield a loop or condition that the text itself decides, and neutral arguments."""
+    """Yield warnings about constant loops and conditions, and about neutral arguments."""
     times, condition, body = args.get("times"), args.get("if"), args.get("body")
     if step.keyword == "repeat" and isinstance(times, Scalar) and times.value == 0:
-        yield _create_no_effect_warning("this loop has no turns", times.span)
+        yield _create_no_effect_warning("this loop has no iterations", times.span)
     of = args.get("of")
     if step.keyword == "each" and isinstance(of, Sequence) and not of.items:
-        yield _create_no_effect_warning("this loop has no turns", of.span)
+        yield _create_no_effect_warning("this loop has no iterations", of.span)
     if step.keyword in ("repeat", "each") and isinstance(body, Sequence) and not body.items:
         yield _create_no_effect_warning("the body of this loop is empty", body.span)
     if step.keyword == "when" and isinstance(condition, Scalar):
@@ -81,17 +81,17 @@ def _check_condition(args: Mapping, condition: Scalar) -> Iterator[Diagnostic]:
 
 
 def _create_no_effect_warning(message: str, at: Span) -> Diagnostic:
-    return create_warning("no-effect", message, at, help="leave it away, or write what was meant")
+    return create_warning("no-effect", message, at, help="remove it, or fix the value")
 
 
 def find_op_warnings(op: Op, types: tuple[TensorType, ...], at: Span) -> Iterator[Diagnostic]:
-    """Yield what is doubtful about an op as it is written, given what it reads."""
+    """Yield warnings about the arguments of an op for the types of its inputs."""
     if not isinstance(op, Slice):
         return
     channels = types[0].shape[0]
     for name, bound in (("start", op.start), ("stop", op.stop)):
         if bound is not None and not -channels <= bound <= channels:
-            message = f"`slice` takes less than it says: `{name}` is {bound}"
+            message = f"`slice` selects fewer channels than it states: `{name}` is {bound}"
             label = f"the input has {channels} channels"
-            help = f"bounds are at most {channels}; without `stop` it takes the rest"
+            help = f"bounds are at most {channels}; without `stop` it goes to the last channel"
             yield create_warning("slice-beyond-end", message, at, label=label, help=help)

@@ -1,4 +1,4 @@
-"""The kinds of warnings, by the names with which `allow:` silences them."""
+"""Kinds of warnings, by their names in `allow:`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 @dataclass(frozen=True, slots=True)
 class WarningKind:
-    """A kind of warning: its name, its code, and what it is about."""
+    """A kind of warning: its name, its code, and a description."""
 
     name: str
     code: str
@@ -31,15 +31,15 @@ WARNING_KINDS = tuple(
         ("single-branch", "W0521", "a `concat`, `add` or `mul` written with one branch"),
         ("slice-beyond-end", "W0522", "a `slice` with bounds beyond the channels"),
         ("repeated-op", "W0523", "an activation, norm or pooling right after the same one"),
-        ("no-effect", "W0524", "a loop, condition or step that does nothing because of its constants"),
-        ("double-activation", "W0531", "an output's activation after a step that already applied it"),
+        ("no-effect", "W0524", "a loop, condition or step with constants that make it do nothing"),
+        ("double-activation", "W0531", "an output's activation after a step that applies it too"),
         ("constant-output", "W0532", "a softmax over one number, which is always 1"),
         ("same-output", "W0533", "two outputs that are the same value"),
         ("channels-last", "W0542", "an input shape that looks like height, width, channels"),
         ("pixel-statistics", "W0541", "a mean or std that pixels between 0 and 1 cannot have"),
     )
 )  # fmt: skip
-"""Every kind there is. To add one: a line, and who finds it."""
+"""All kinds. To add one: add a line, and the check that finds it."""
 KINDS_BY_NAME: Mapping[str, WarningKind] = {kind.name: kind for kind in WARNING_KINDS}
 
 

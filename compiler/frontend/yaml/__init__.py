@@ -1,11 +1,10 @@
-"""YAML 1.2 and JSON text read into a located tree.
+"""Reader of YAML 1.2 and JSON text into a tree with locations.
 
-The core schema of YAML 1.2 holds: `yes` and `on` are text, `0o17` is a number. Of what YAML
-has beyond plain data, anchors and aliases are allowed within the limits; merge keys, tags
-outside the core schema, several documents in a file and keys that are not text are errors.
-JSON goes by its own rules (RFC 8259) into the same tree.
+Values follow the core schema of YAML 1.2: `yes` and `on` are text, `0o17` is a number. Anchors and
+aliases are allowed within limits. Merge keys, tags outside the core schema, several documents in a
+file and keys that are not text are errors. JSON follows RFC 8259 and gives the same kind of tree.
 
-ruamel.yaml's parser decides what a YAML text means and what is wrong with it.
+ruamel.yaml parses YAML and finds its syntax errors.
 """
 
 import json
@@ -39,7 +38,7 @@ from tcc.compiler.frontend.yaml.tree_builder import (
 from tcc.compiler.support.diagnostics import UserError, fail
 
 MAX_DIRECTIVES = 100
-"""Most lines with directives of YAML, which a spec needs none of."""
+"""Most lines with YAML directives; a spec needs none."""
 
 __all__ = [
     "MAX_DEPTH",
@@ -62,29 +61,29 @@ __all__ = [
 
 
 def parse(text: str | bytes, file: str) -> Tree:
-    """Return the tree of a text; `file` names it in errors, and `.json` at its end means JSON.
+    """Return the tree of a text; `file` is its name in errors, and `.json` at its end means JSON.
 
     Raises:
-        UserError: holding every mistake that can be found: E0101 not text, E0102 syntax,
-            E0103 a key twice, E0104 too large, E0105 too deep, E0106 no content,
-            E0107 a feature of YAML that is not allowed.
+        UserError: All errors that were found: E0101 not text, E0102 syntax, E0103 a repeated key,
+            E0104 too large, E0105 too deep, E0106 no content, E0107 an unsupported feature of
+            YAML.
     """
     return read_source(decode(text, file)).tree
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedText:
-    """The tree of a text and, where it was read as YAML, ruamel.yaml's events."""
+    """The tree of a text and, if it was parsed as YAML, the events of ruamel.yaml."""
 
     tree: Tree
     events: list[Any]
 
 
 def read_source(source: SourceText) -> ParsedText:
-    """Return the tree of a text, as `parse` does."""
+    """Return the tree of a text; raises as `parse` does."""
     if source.file.endswith(".json"):
         return ParsedText(_build(read_json, source), [])
-    # Flow style may be JSON, which is read much faster; what is none may still be YAML.
+    # Text in flow style may be JSON, which is parsed much faster; otherwise it may be YAML.
     if source.text.lstrip()[:1] in ("{", "[") and _can_be_json(source.text):
         try:
             return ParsedText(_build(read_json, source), [])
@@ -99,23 +98,23 @@ def read_source(source: SourceText) -> ParsedText:
 def _check_directives(source: SourceText) -> None:
     """Refuse many directives (YAML 1.2, 6.8), which the parser compares pairwise.
 
-    Their lines begin with `%`, and hardly another does.
+    Directives start with `%`; other lines rarely do.
     """
     rows = [row for row, line in enumerate(source.lines) if line.startswith("%")]
     if len(rows) > MAX_DIRECTIVES:
         at = source.starts[rows[MAX_DIRECTIVES]]
-        message = f"more than {MAX_DIRECTIVES} lines begin with `%`, as directives of YAML do"
+        message = f"more than {MAX_DIRECTIVES} lines start with `%`, as YAML directives do"
         span = source.get_span(at, at + 1)
-        raise fail("E0104", message, span, label="one too many", help="nothing here needs them")
+        raise fail("E0104", message, span, label="one too many", help="remove them")
 
 
 def _can_be_json(text: str) -> bool:
-    """Return False where a text is known to be no JSON, which Python's own reader soon tells."""
+    """Return False if a text is certainly not JSON; the parser of Python is fast."""
     try:
         json.loads(text)
     except json.JSONDecodeError:
         return False
-    except (ValueError, RecursionError):  # numbers and lists that are beyond its limits
+    except (ValueError, RecursionError):  # numbers and lists beyond the limits of Python
         return True
     return True
 

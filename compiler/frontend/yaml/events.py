@@ -1,7 +1,7 @@
-"""The parse events of ruamel.yaml's pure Python parser.
+"""Parse events of the pure Python parser of ruamel.yaml.
 
-Its constructors build plain values, which have no locations, or objects that tags name. The tree
-needs the location of every key and value, and enforces its limits while it grows.
+Its constructors build values without locations, or objects for tags. The tree needs the location of
+each key and value, and it enforces limits while it is built.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ruamel.yaml.scanner import Scanner, ScannerError
 
 
 class _LocatedScanner(Scanner):
-    """Gives a location to the exceptions that the library itself does not expect."""
+    """Adds a location to exceptions that the library does not handle."""
 
     def fetch_more_tokens(self) -> Any:
         """Scan the next token."""

@@ -1,4 +1,4 @@
-"""JSON text (RFC 8259), handed to the builder of the tree with exact places."""
+"""JSON reader (RFC 8259) with exact locations for the tree builder."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from math import isinf
 from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, parse_digits
 from tcc.compiler.support.diagnostics import UserError, fail
 
-# Possessive quantifiers: no text, however hostile, is gone through twice.
+# Possessive quantifiers: no text causes backtracking.
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _TOKEN = re.compile(
     r'(?P<mark>[{}\[\],:])|(?P<text>"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*")'
@@ -19,18 +19,18 @@ _STRAY = re.compile(r"[\w.+-]{1,40}|.", re.DOTALL)
 _LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _PAIRS = {"{": "}", "[": "]"}
 _HINTS = {
-    "'": "JSON text stands in double quotes",
+    "'": "JSON text needs double quotes",
     "/": "JSON has no comments; a spec in YAML may have them",
     "#": "JSON has no comments; a spec in YAML may have them",
-    '"': "close the quotes on the same line; a line break inside them is written \\n",
+    '"': "close the quotes on the same line; write a line break inside them as \\n",
 }
 
 
 def read_json(builder: TreeBuilder) -> None:
-    """Hand the builder all that its text holds, read as JSON.
+    """Pass the contents of a JSON text to its builder.
 
     Raises:
-        UserError: E0102 where the text is no JSON.
+        UserError: The text is not valid JSON (E0102).
     """
     reader = _Reader(builder)
     while reader.read_token():
@@ -38,7 +38,7 @@ def read_json(builder: TreeBuilder) -> None:
 
 
 class _Reader:
-    """A state machine over tokens; `expects` takes the next one."""
+    """A state machine over tokens; `expects` handles the next one."""
 
     def __init__(self, builder: TreeBuilder) -> None:
         self.builder = builder
@@ -49,7 +49,7 @@ class _Reader:
         self.end = 0
 
     def read_token(self) -> bool:
-        """Take one token; returns whether there was one."""
+        """Handle one token; return whether there was one."""
         text = self.source.text
         space = _SPACE.match(text, self.end)
         self.start = space.end() if space else self.end
@@ -64,7 +64,7 @@ class _Reader:
         return True
 
     def read_value(self, kind: str, token: str) -> None:
-        """Take a value, or the opening of one."""
+        """Handle a value, or the opening bracket of one."""
         if token in _PAIRS:
             self.open.append((token, self.start))
             self.builder.open_branch(self.start, mapping=token == "{")
@@ -76,34 +76,34 @@ class _Reader:
             self.expects = self.read_separator
 
     def read_first_item(self, kind: str, token: str) -> None:
-        """Take a list's first value or its end."""
+        """Handle the first value of a list, or its end."""
         if token == "]":
             self.close_branch()
         else:
             self.read_value(kind, token)
 
     def read_first_key(self, kind: str, token: str) -> None:
-        """Take a mapping's first key or its end."""
+        """Handle the first key of a mapping, or its end."""
         if token == "}":
             self.close_branch()
         else:
             self.read_key(kind, token)
 
     def read_key(self, kind: str, token: str) -> None:
-        """Take a key."""
+        """Handle a key."""
         if kind != "text":
             raise self.create_unexpected_error("a key in double quotes", token)
         self.emit_scalar(kind, token)
         self.expects = self.read_colon
 
     def read_colon(self, _: str, token: str) -> None:
-        """Take the colon between key and value."""
+        """Handle the colon between key and value."""
         if token != ":":
             raise self.create_unexpected_error("`:` after the key", token)
         self.expects = self.read_value
 
     def read_separator(self, _: str, token: str) -> None:
-        """Take what follows a value."""
+        """Handle the token after a value."""
         if not self.open:
             raise self.create_unexpected_error("the end of the file", token)
         bracket, start = self.open[-1]
@@ -117,20 +117,20 @@ class _Reader:
             raise UserError((error.diagnostics[0].add_notes(opened),))
 
     def close_branch(self) -> None:
-        """Take the end of what was opened last."""
+        """Close the innermost list or mapping."""
         self.open.pop()
         self.builder.close_branch(self.end)
         self.expects = self.read_separator
 
     def emit_scalar(self, kind: str, token: str) -> None:
-        """Hand on a text, number or word."""
+        """Pass a text, number or literal to the builder."""
         value: str | int | float | bool | None
         if kind == "text":
             value = self.decode_text(token)
         elif kind == "word":
             value = _LITERALS[token]
         else:
-            # `int` refuses thousands of digits with an error of its own, which knows no place.
+            # `int` refuses thousands of digits with an error that has no location.
             value = parse_digits(token) if token.lstrip("-").isdigit() else float(token)
         span = self.source.get_span(self.start, self.end)
         if isinstance(value, float) and isinf(value):
@@ -138,17 +138,17 @@ class _Reader:
         self.builder.add_scalar(Scalar(value, span, quoted=kind == "text"))
 
     def decode_text(self, token: str) -> str:
-        """Return the text that a token in quotes stands for."""
+        """Return the text of a token in quotes."""
         try:
             return str(json.loads(token))
         except json.JSONDecodeError as error:
             start = self.start + error.pos
             span = self.source.get_span(start, start + 2)
-            hint = "a backslash itself is written \\\\"
+            hint = "write a backslash as \\\\"
             raise fail("E0102", "JSON has no such escape", span, help=hint) from None
 
     def finish(self) -> None:
-        """Check that nothing is left open at the end of the text."""
+        """Check that no bracket is open at the end of the text."""
         if self.open:
             bracket, start = self.open[-1]
             at = self.source.get_span(start, start + 1)
@@ -160,7 +160,7 @@ class _Reader:
             )
 
     def create_unexpected_error(self, expected: str, token: str) -> UserError:
-        """Return the error of a token that does not belong here."""
+        """Return the error for a token that is not expected."""
         span = self.source.get_span(self.start, self.end)
         display_text = token if len(token) <= 40 else token[:37] + "..."
         previous_char = self.source.text[: self.start].rstrip()[-1:]
@@ -170,13 +170,13 @@ class _Reader:
         return fail("E0102", f"expected {expected}, found `{display_text}`", span, help=hint)
 
     def create_stray_error(self) -> UserError:
-        """Return the error of characters that are no token of JSON."""
+        """Return the error for characters that are not a JSON token."""
         stray_match = _STRAY.match(self.source.text, self.start)
         token = stray_match.group() if stray_match else ""
         span = self.source.get_span(self.start, self.start + len(token))
         hint = _HINTS.get(token, "")
         if token[0].isalpha():
-            hint = "names and text stand in double quotes"
+            hint = "names and text need double quotes"
         if token == '"':
             message = "this quote is not closed on its line"
         else:

@@ -1,4 +1,4 @@
-"""What ruamel.yaml says of a broken text, in plain words and with a hint."""
+"""Syntax errors of ruamel.yaml in plain words, with help."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ _LEADING = re.compile(r"[ \t]*(?:-[ \t]+)*")
 _BARE = re.compile(r"( *)- (\w+)\s*(?:#.*)?")
 _KEY = re.compile(r"( *)([\w.-]+):(?:\s|$)")
 _SPACE = re.compile(r"\s*(?:-\s+)*")
-# Copied from web pages and word processors, and shown as nothing by every editor.
+# Copied from web pages and word processors; invisible in every editor.
 _ZERO = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 """Characters without width."""
 _AFTER_COLON = re.compile(rf"\s*(?:- +)*[\w.-]+:([^\S \t]|[{_ZERO}])")
@@ -22,17 +22,17 @@ _HOLDER = re.compile(r"\s*(?:- +)*([\w.-]+): *([\[{])")
 _BEHIND = re.compile(r"\s*([\w.-]+):(?!\S)")
 _GLUED_DASH = re.compile(r"\s*-(?=[A-Za-z_{\[])")
 _STEP_OPTIONS = ("as", "from", "id", "doc")
-"""Keys that stand beside a step's word, not below it."""
+"""Keys next to the keyword of a step, not below it."""
 
 
 def find_line_mistake(source: SourceText, at: int) -> Diagnostic | None:
-    """Return what was likely meant where a text in lines cannot be read on, None for the rest."""
+    """Return the diagnostic for a common error in block style, or None."""
     row = source.find_row(at)
     return _find_tab(source, row) or _find_bare_keyword(source, row)
 
 
 def find_lookalike(source: SourceText, rows: Iterable[int]) -> Diagnostic | None:
-    """Return what the first of some lines has that only looks like a space, a dash or a colon."""
+    """Return the diagnostic for the first character that only looks like a space, `-` or `:`."""
     return next(filter(None, (_find_lookalike_in_row(source, row) for row in rows)), None)
 
 
@@ -45,10 +45,16 @@ def _find_lookalike_in_row(source: SourceText, row: int) -> Diagnostic | None:
     if colon := _AFTER_COLON.match(text):
         odd_columns.append(colon.start(1))
     if odd_columns:
-        return _create_diagnostic(source, row, min(odd_columns), "this is no plain space")
+        return _create_diagnostic(
+            source,
+            row,
+            min(odd_columns),
+            "this is not a plain space",
+            "replace it with a plain space, or delete it",
+        )
     for pattern, replacement in ((_DASH, "-"), (_COLON, ":")):
         if lookalike := pattern.match(text):
-            description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is no `{replacement}`"
+            description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is not `{replacement}`"
             return _create_diagnostic(
                 source, row, lookalike.start(1), description, f"write `{replacement}` and a space"
             )
@@ -73,18 +79,18 @@ def _find_tab(source: SourceText, row: int) -> Diagnostic | None:
     if column < 0:
         return None
     span = source.get_span(source.starts[row] + column, source.starts[row] + column + 1)
-    return Diagnostic("E0102", "a tab cannot stand here", span, help="indent with spaces")
+    return Diagnostic("E0102", "a tab is not allowed here", span, help="indent with spaces")
 
 
 def _find_bare_keyword(source: SourceText, row: int) -> Diagnostic | None:
-    """Return the slip of `- relu` with `as: x` on a line of its own below it."""
+    """Return the diagnostic for `- relu` with `as: x` on a separate line below it."""
     key = _KEY.match(source.lines[row])
     above = row - 1
-    # The line above that says anything: comments and empty lines may stand between.
+    # Skip comments and empty lines above.
     while above >= 0 and (not source.lines[above].strip() or _is_comment(source.lines[above])):
         above -= 1
     bare = _BARE.fullmatch(source.lines[above]) if above >= 0 else None
-    # Indented no further than the dash, it is a key of what is around the list.
+    # A key indented no further than the dash belongs to the mapping around the list.
     if key is None or bare is None or len(key[1]) <= len(bare[1]):
         return None
     keyword, option = bare[2], key[2]
@@ -94,7 +100,7 @@ def _find_bare_keyword(source: SourceText, row: int) -> Diagnostic | None:
         below = f"`{option}:` below it, indented further"
     return Diagnostic(
         "E0102",
-        f"`{keyword}` needs a `:` where `{option}:` follows on a line of its own",
+        f"`{keyword}` needs a `:` if `{option}:` follows on a separate line",
         source.get_span(start, start + len(keyword)),
         help=f"write `- {keyword}:`, and {below}",
     )
@@ -105,7 +111,7 @@ def _is_comment(line: str) -> bool:
 
 
 def explain_key_after_value(prefix: str, suffix: str) -> str:
-    """Return the help where a key follows a whole value, `- relu: {} as: x`, empty elsewhere."""
+    """Return the help for a key after a complete value, `- relu: {} as: x`; empty for others."""
     holder, key = _HOLDER.match(prefix), _BEHIND.match(suffix)
     if not holder or not key or prefix[-1] != _CLOSING[holder[2]]:
         return ""
@@ -137,7 +143,7 @@ _QUOTE = "put it in quotes if it is text"
 
 @dataclass(frozen=True)
 class _BrokenText:
-    """A text and what the library found: the problem, its place, that of what it belongs to."""
+    """A text and the error of the library: the problem, its index, and that of its context."""
 
     source: SourceText
     problem: str
@@ -153,12 +159,12 @@ class _BrokenText:
 
     @property
     def first_char(self) -> str:
-        """The character that starts what the problem belongs to."""
+        """The character at the start of the context."""
         return self.source.text[self.since : self.since + 1]
 
     @property
     def found_text(self) -> str:
-        """What stands at the problem, in words."""
+        """Description of the token at the problem."""
         token = _FOUND_TOKEN.search(self.problem)
         token_text = token[1] if token else self.char
         return _NAMES.get(token_text, f"`{token_text}`")
@@ -166,17 +172,17 @@ class _BrokenText:
     def create_diagnostic(
         self, message: str, at: int, *notes: str, width: int = 1, help: str = ""
     ) -> Diagnostic:
-        """Return the diagnostic of a syntax error."""
+        """Return a diagnostic for a syntax error."""
         span = self.source.get_span(at, at + width)
         return Diagnostic("E0102", message, span, notes=notes, help=help)
 
     def get_row(self, index: int) -> tuple[int, str]:
-        """Return the start and the text of the line that a character stands in."""
+        """Return the start and the text of the line of a character."""
         number = self.source.find_row(index)
         return self.source.starts[number], self.source.lines[number]
 
     def get_indent(self, index: int) -> int:
-        """Return the indentation of the line that a character stands in."""
+        """Return the indentation of the line of a character."""
         text = self.get_row(index)[1]
         return len(text) - len(text.lstrip())
 
@@ -188,18 +194,18 @@ def explain_error(
     last_scalar: tuple[int, int],
     bracket: int | None,
 ) -> UserError:
-    """Return the located error that stands for one of ruamel.yaml's.
+    """Return the located error for an exception of ruamel.yaml.
 
-    `reached` is the index of the last piece that could be read, the place of an error that
-    carries none; `last_scalar` is the place of the last word, empty for a quoted one; `bracket` the
-    index of the innermost bracket still open.
+    `reached` is the index of the last event, used for an exception without location.
+    `last_scalar` is the range of the last scalar, empty for a quoted one. `bracket` is the index
+    of the innermost open bracket.
     """
     problem = str(getattr(error, "problem", None) or "")
     at = _get_index(getattr(error, "problem_mark", None), source, reached)
     since = _get_index(getattr(error, "context_mark", None), source, at)
     broken = _BrokenText(source, problem, at, since, reached, bracket)
     rule = next((rule for phrase, rule in _RULES if phrase in problem), _explain_other)
-    # A word that goes on to the error holds lines that were meant to be something else.
+    # A scalar that extends to the error contains lines that were meant to be something else.
     read_end = last_scalar[0] if not source.text[last_scalar[1] : at].strip() else last_scalar[1]
     rows = {source.find_row(since), *range(source.find_row(read_end), source.find_row(at) + 1)}
     mistake = find_lookalike(source, sorted(rows))
@@ -216,8 +222,8 @@ def _explain_character(b: _BrokenText) -> Diagnostic:
     if b.char == "\t":
         start, line = b.get_row(b.at)
         is_indentation = not line[: b.at - start].strip(" -")
-        help = "indent with spaces" if is_indentation else "put a space in place of the tab"
-        return b.create_diagnostic("a tab cannot stand here", b.at, help=help)
+        help = "indent with spaces" if is_indentation else "replace the tab with a space"
+        return b.create_diagnostic("a tab is not allowed here", b.at, help=help)
     display_text = "a backtick" if b.char == "`" else f"`{b.char}`"
     return b.create_diagnostic(f"{display_text} cannot start a value", b.at, help=_QUOTE)
 
@@ -237,7 +243,7 @@ def _explain_missing_key(b: _BrokenText, index: int) -> Diagnostic:
 def _explain_second_colon(b: _BrokenText) -> Diagnostic:
     start, row = b.get_row(b.at)
     above = max(0, len(b.source.text[:start].rstrip()) - 1)
-    # `a:b` is a text, which goes on in the next line: only the colon there is one too many.
+    # `a:b` is text that continues on the next line, so the error is only found there.
     if glued := _explain_missing_space(b, above):
         return glued
     prefix = row[: b.at - start]
@@ -246,13 +252,13 @@ def _explain_second_colon(b: _BrokenText) -> Diagnostic:
         missing = "a space is missing after the `:`" if brace[2] else "a `:` is missing here"
         return b.create_diagnostic(missing, brace_start, help=f"write `{brace[1]}: {{key: value}}`")
     if ": " in prefix:
-        hint = "put text that holds `: ` in quotes, or write {key: value} for what is nested"
+        hint = "put text that contains `: ` in quotes, or write {key: value} for a nested mapping"
         return b.create_diagnostic("a second `: ` on one line", b.at, help=hint)
     if b.get_indent(b.at) <= b.get_indent(above):
         return _explain_missing_key(b, b.get_row(above)[0] + b.get_indent(above))
     key = start + len(prefix) - len(prefix.lstrip(" -"))
-    hint = "align it with its neighbours, or put text that holds `: ` in quotes"
-    message = "this key is indented below a line that has its value already"
+    hint = "align it with the lines around it, or put text that contains `: ` in quotes"
+    message = "this key is indented below a line that already has a value"
     return b.create_diagnostic(message, key, width=b.at - key, help=hint)
 
 
@@ -278,17 +284,17 @@ def _explain_brackets(b: _BrokenText) -> Diagnostic:
     closing = _CLOSING.get(b.first_char, "]")
     opened = f"`{b.first_char}` opened at {b.source.get_span(b.since, b.since + 1)}"
     later = b.source.find_row(b.at) > b.source.find_row(b.since)
-    # Lines that are not indented below the bracket were not meant to be in it.
+    # Lines that are not indented below the bracket are not part of it.
     if not b.char or (later and b.get_indent(b.at) <= b.get_indent(b.since)):
         return _explain_unclosed(b, b.since)
     if b.char in "]}":
         message = f"expected `{closing}`, found `{b.char}`"
         return b.create_diagnostic(
-            message, b.at, opened, help="brackets close in the order they open in"
+            message, b.at, opened, help="close the last opened bracket first"
         )
-    hint = "commas stand between entries" if b.char != "," else ""
+    hint = "separate entries with commas" if b.char != "," else ""
     if b.char in "[{" and b.source.text[b.at - 1 : b.at].strip(" ,:[{\n"):
-        hint = 'an expression with brackets stands in quotes: "widths[0]"'
+        hint = 'put an expression with brackets in quotes: "widths[0]"'
     message = f"expected `,` or `{closing}`, found {b.found_text}"
     return b.create_diagnostic(message, b.at, opened, help=hint)
 
@@ -296,7 +302,7 @@ def _explain_brackets(b: _BrokenText) -> Diagnostic:
 def _explain_unclosed(b: _BrokenText, bracket: int) -> Diagnostic:
     opening = b.source.text[bracket]
     if b.char:
-        reached = f"the text goes on to {b.source.get_span(b.at, b.at + 1)} without it"
+        reached = f"the text continues to {b.source.get_span(b.at, b.at + 1)} without it"
     else:
         reached = "the file ends before it"
     hint = f"add `{_CLOSING.get(opening, ']')}`: {reached}"
@@ -316,10 +322,10 @@ def _explain_missing_value(b: _BrokenText) -> Diagnostic:
 def _explain_block_end(b: _BrokenText) -> Diagnostic:
     if b.char in ("]", "}"):
         return b.create_diagnostic(
-            f"this `{b.char}` closes nothing", b.at, help="remove it, or add its partner"
+            f"this `{b.char}` closes nothing", b.at, help="remove it, or add the opening bracket"
         )
     if b.char == ",":
-        hint = "a list with commas stands in [ ]; put text that holds commas in quotes"
+        hint = "put a list in [ ], and text that contains commas in quotes"
         return b.create_diagnostic("a comma outside of brackets", b.at, help=hint)
     start, row = b.get_row(b.at)
     prefix = row[: b.at - start].rstrip()
@@ -335,23 +341,23 @@ def _explain_block_end(b: _BrokenText) -> Diagnostic:
     note = f"the {inside} above starts at {b.source.get_span(b.since, b.since + 1)}"
     message = f"expected another {'item' if inside == 'list' else 'key'} or the end of the {inside}"
     if "start>" in b.problem:
-        message = "the indentation of this line fits no line above it"
+        message = "the indentation of this line matches no line above it"
     elif b.found_text:
         message += f", found {b.found_text}"
-    return b.create_diagnostic(message, b.at, note, help="indent it like its neighbours")
+    return b.create_diagnostic(message, b.at, note, help="indent it like the lines around it")
 
 
 def _explain_after_quote(b: _BrokenText) -> Diagnostic:
     quote = b.source.text[b.reached : b.reached + 1]
-    # The text ran on to the next quote in the file, which was meant to open another.
+    # The text extends to the next quote in the file, which was meant to open another text.
     if b.source.find_row(b.reached) < b.source.find_row(b.at):
         note = f"it closes just before {b.source.get_span(b.at, b.at + 1)}"
-        hint = f"add a {quote} at the text's end"
+        hint = f"add a {quote} after the text"
         return b.create_diagnostic(
             "this quote is not closed on its line", b.reached, note, help=hint
         )
     double = "''" if quote == "'" else '\\"'
-    hint = f"a {quote} inside of the quotes is written {double}"
+    hint = f"write a {quote} inside the quotes as {double}"
     return b.create_diagnostic("there is more text after the closing quote", b.at, help=hint)
 
 
@@ -361,7 +367,7 @@ def _explain_after_end(b: _BrokenText) -> Diagnostic:
         return b.create_diagnostic(message, b.at, help="start all top-level keys in column 1")
     if not b.char:
         return b.create_diagnostic(_INDICATORS["%"], 0, help=_QUOTE)
-    hint = "a file holds one mapping of `key: value` lines"
+    hint = "a file contains one mapping of `key: value` lines"
     return b.create_diagnostic(
         f"expected the end of the file, found {b.found_text}", b.at, help=hint
     )
@@ -369,7 +375,7 @@ def _explain_after_end(b: _BrokenText) -> Diagnostic:
 
 def _explain_quote(b: _BrokenText) -> Diagnostic:
     return b.create_diagnostic(
-        "this quote is never closed", b.since, help=f"add a {b.first_char} at the text's end"
+        "this quote is never closed", b.since, help=f"add a {b.first_char} after the text"
     )
 
 
@@ -379,7 +385,9 @@ def _explain_escape(b: _BrokenText) -> Diagnostic:
         return _explain_other(b)
     display_text = b.source.text[start : start + 2]
     hint = "write the backslash twice, or use single quotes"
-    return b.create_diagnostic(f"`{display_text}` is no complete escape", start, width=2, help=hint)
+    return b.create_diagnostic(
+        f"`{display_text}` is not a complete escape", start, width=2, help=hint
+    )
 
 
 def _explain_block_text(b: _BrokenText) -> Diagnostic:
@@ -388,15 +396,15 @@ def _explain_block_text(b: _BrokenText) -> Diagnostic:
 
 
 def _explain_other(b: _BrokenText) -> Diagnostic:
-    message = _INDICATORS.get(b.first_char, "this cannot be read as YAML")
+    message = _INDICATORS.get(b.first_char, "this is not valid YAML")
     return b.create_diagnostic(message, b.since, help=_HINTS.get(b.first_char, _QUOTE))
 
 
 _INDICATORS = {
-    "*": "`*` refers to an anchor, and its name must follow",
-    "&": "`&` makes an anchor, and its name must follow",
-    "!": "`!` starts a tag of YAML, and this is none",
-    "%": "a line that starts with `%` is a directive of YAML, which nothing here needs",
+    "*": "the name of an anchor must follow `*`",
+    "&": "the name of the anchor must follow `&`",
+    "!": "`!` starts a YAML tag, and this is not one",
+    "%": "a line that starts with `%` is a YAML directive, which specs do not support",
 }
 _HINTS = {"!": "write `not x` for `!x`; put text that starts with `!` in quotes"}
 _RULES: tuple[tuple[str, Callable[[_BrokenText], Diagnostic]], ...] = (

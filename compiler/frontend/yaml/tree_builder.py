@@ -1,4 +1,4 @@
-"""Building a tree from what a reader of some notation reports, piece by piece, within limits."""
+"""Builds a tree from the events of a YAML or JSON reader, within limits."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value; `quoted` where the text held it in quotes or as a block of text.
+    """A single value; `quoted` if it was in quotes or a block scalar.
 
-    The span covers the value's text, quotes included, on its first line.
+    The span covers its text, including quotes, on its first line.
     """
 
     value: str | int | float | bool | None
@@ -22,7 +22,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A list. The span is that of its brackets, or of its first dash."""
+    """A list. Its span is that of its brackets, or of its first dash."""
 
     items: "tuple[Tree, ...]"
     span: Span
@@ -30,31 +30,31 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values in the text's order. The span is that of its braces, or of its first key."""
+    """Keys and values in text order. Its span is that of its braces, or of its first key."""
 
     items: "tuple[tuple[Scalar, Tree], ...]"
     span: Span
-    _places: dict[str, int] = field(init=False, repr=False, compare=False)
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Index the keys."""
-        # Once for each mapping: a schema's check asks for every key of it by name.
+        # Once per mapping: the schema check looks up every key.
         positions = {str(key.value): position for position, (key, _) in enumerate(self.items)}
-        object.__setattr__(self, "_places", positions)
+        object.__setattr__(self, "_positions", positions)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys, in order."""
-        return tuple(self._places)
+        """The keys in text order."""
+        return tuple(self._positions)
 
     def get(self, key: str) -> "Tree | None":
-        """Return the value under a key, if there is one."""
-        position = self._places.get(key)
+        """Return the value of a key, or None."""
+        position = self._positions.get(key)
         return None if position is None else self.items[position][1]
 
     def get_key(self, key: str) -> Scalar | None:
-        """Return the key itself, for its span."""
-        position = self._places.get(key)
+        """Return the key with its span, or None."""
+        position = self._positions.get(key)
         return None if position is None else self.items[position][0]
 
 
@@ -62,7 +62,7 @@ Tree = Scalar | Sequence | Mapping
 
 
 def to_plain(tree: Tree) -> object:
-    """Return the tree as dicts, lists and values, without places."""
+    """Return the tree as dicts, lists and values, without locations."""
     match tree:
         case Scalar(value=value):
             return value
@@ -73,7 +73,7 @@ def to_plain(tree: Tree) -> object:
 
 
 def find_subtree(tree: Tree, path: Iterable[str | int]) -> Tree:
-    """Return the part of a tree that a path of keys and indices leads to, or as far as it leads."""
+    """Return the part of a tree at a path of keys and indices, or the deepest one that exists."""
     for step in path:
         match tree, step:
             case Mapping(), str() if (subtree := tree.get(step)) is not None:
@@ -86,12 +86,12 @@ def find_subtree(tree: Tree, path: Iterable[str | int]) -> Tree:
 
 
 def find_span(tree: Tree, path: Iterable[str | int]) -> Span:
-    """Return the place of the value that a path leads to, or of its deepest part there is."""
+    """Return the span of the value at a path, or of the deepest part that exists."""
     return find_subtree(tree, path).span
 
 
 def find_key_span(tree: Tree, path: Iterable[str | int], key: str) -> Span:
-    """Return the place of a key in the mapping that a path leads to, or else the mapping's."""
+    """Return the span of a key in the mapping at a path, or else the span of the mapping."""
     match find_subtree(tree, path):
         case Mapping() as mapping if (key_scalar := mapping.get_key(key)) is not None:
             return key_scalar.span
@@ -100,23 +100,23 @@ def find_key_span(tree: Tree, path: Iterable[str | int], key: str) -> Span:
 
 
 MAX_NODES = 100_000
-"""Most values, keys and lists in one text, with every alias counted as what it stands for.
+"""Most values, keys and lists in one text, with aliases expanded.
 
-Aliases of aliases double what a text means with every line (the "billion laughs")."""
+Nested aliases can double the expanded size with every line (the "billion laughs")."""
 MAX_DEPTH = 256
-"""Most lists and mappings within one another."""
+"""Most nested lists and mappings."""
 MAX_INT = 1 << 63
-"""Largest whole number, in magnitude."""
+"""Largest integer, in magnitude."""
 MAX_ERRORS = 50
-"""Most mistakes that are collected before reading stops."""
+"""Most errors that are collected before reading stops."""
 
-# What YAML lets a text hold by escapes in quotes alone; lone surrogates come from JSON's escapes.
+# Escapes in quotes can contain these characters; lone surrogates come from escapes in JSON.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(slots=True)
 class OpenBranch:
-    """A list or mapping whose end has not come yet."""
+    """A list or mapping that is not closed yet."""
 
     mapping: bool
     start: int
@@ -134,10 +134,10 @@ class _Anchored:
 
 
 class TreeBuilder:
-    """Takes values, openings and closings in the text's order and makes the tree.
+    """Builds the tree from values, openings and closings in text order.
 
-    What is wrong but can be stepped over is collected, and raised by `finish`; a broken limit is
-    raised at once.
+    Errors that can be skipped are collected and raised by `finish`; a violated limit is raised at
+    once.
     """
 
     def __init__(self, source: SourceText) -> None:
@@ -150,58 +150,58 @@ class TreeBuilder:
 
     @property
     def awaits_value(self) -> bool:
-        """Whether what comes next is the value of a key."""
+        """Whether the next item is the value of a key."""
         return bool(self._open) and self._open[-1].mapping and len(self._open[-1].children) % 2 == 1
 
     @property
     def bracket(self) -> int | None:
-        """The index of the innermost bracket that is open, if one is."""
+        """The index of the innermost open bracket, if any."""
         start = self._open[-1].start if self._open else -1
         return start if self.source.text[start : start + 1] in ("[", "{") else None
 
     def add_error(
         self, code: str, message: str, at: Span, *, label: str = "", help: str = ""
     ) -> None:
-        """Collect a mistake that reading can go on after.
+        """Collect an error; reading continues.
 
         Raises:
-            UserError: when there are too many.
+            UserError: There are too many errors.
         """
         self.errors.append(Diagnostic(code, message, at, label=label, help=help))
         if len(self.errors) >= MAX_ERRORS:
-            # Empty, as `failed` gathers what was collected.
+            # Empty, because `create_error` adds the collected errors.
             raise UserError(())
 
     def add_scalar(self, scalar: Scalar, anchor: str | None = None) -> None:
-        """Take a value or key."""
+        """Add a value or key."""
         value = scalar.value
         if isinstance(value, str) and (control_match := _CONTROL.search(value)):
             code = f"U+{ord(control_match.group()):04X}"
-            self.add_error("E0101", f"the text in quotes holds the character {code}", scalar.span)
+            self.add_error("E0101", f"the quoted text contains the character {code}", scalar.span)
         elif isinstance(value, int) and abs(value) > MAX_INT:
             self.add_error("E0104", "the number is too large for 64 bits", scalar.span)
         self._count_nodes(1, scalar.span)
         self._attach_tree(scalar, anchor, 1, 0)
 
     def open_branch(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
-        """Take the start of a mapping or list, by its index in the text."""
+        """Start a mapping or list at an index of the text."""
         depth = len(self._open) + 1
         if depth > MAX_DEPTH or self._nodes >= MAX_NODES:
             span = self.source.get_span(start, start + 1)
             self._check_depth(depth, span)
             self._count_nodes(1, span)
         self._open.append(OpenBranch(mapping, start, anchor, self._nodes, depth))
-        # The list or mapping itself; what is in it counts as it comes.
+        # The list or mapping itself; its contents are counted later.
         self._nodes += 1
 
     def close_branch(self, end: int | None = None) -> None:
-        """Take the end of what was opened last; `end` is the index after its closing bracket."""
+        """Close the innermost branch; `end` is the index after its closing bracket."""
         closed_branch = self._open.pop()
         children = tuple(closed_branch.children)
         span = self.source.get_span(
             closed_branch.start, closed_branch.start + 1 if end is None else end
         )
-        # Without braces a mapping begins where its first key does, whatever indents it.
+        # A mapping without braces starts at its first key.
         if closed_branch.mapping and end is None and children:
             span = children[0].span
         tree = (
@@ -209,21 +209,20 @@ class TreeBuilder:
             if closed_branch.mapping
             else Sequence(children, span)
         )
-        # Kept for an anchor: what an alias stands for is as deep again wherever it stands.
+        # Stored for aliases: they add the same depth wherever they are.
         height = closed_branch.deepest - len(self._open)
         self._attach_tree(
             tree, closed_branch.anchor, self._nodes - closed_branch.start_count, height
         )
 
     def add_alias(self, name: str, span: Span) -> None:
-        """Take a reference to what an anchor marked earlier."""
+        """Add a reference to an anchor."""
         anchored = self._anchors.get(name)
         if anchored is None:
             self._report_unknown_alias(name, span)
             self.add_scalar(Scalar(None, span))
             return
-        # Counted as if it were written out; the tree itself is shared, so that memory does not
-        # grow.
+        # Counted as if expanded; the tree itself is shared, so memory does not grow.
         self._count_nodes(anchored.nodes, span)
         self._check_depth(len(self._open) + anchored.height, span)
         self._attach_tree(anchored.tree, None, anchored.nodes, anchored.height)
@@ -232,7 +231,7 @@ class TreeBuilder:
         """Return the tree.
 
         Raises:
-            UserError: holding every mistake, in the text's order.
+            UserError: All errors, in text order.
         """
         if self._root is None and not self.errors:
             raise fail(
@@ -244,7 +243,7 @@ class TreeBuilder:
         if isinstance(self._root, Scalar) and not self.errors:
             self.add_error(
                 "E0106",
-                f"expected `key: value`, found {describe_tree(self._root)} alone",
+                f"expected `key: value`, found only {describe_tree(self._root)}",
                 self._root.span,
             )
         if self.errors or self._root is None:
@@ -252,9 +251,8 @@ class TreeBuilder:
         return self._root
 
     def create_error(self, *extra_errors: Diagnostic) -> UserError:
-        """Return the error of all that was collected, and more, in the text's order."""
+        """Return an error with all collected diagnostics and `extra_errors`, in text order."""
         errors = [*self.errors, *extra_errors]
-        # In the text's order, in which they are mended.
         return UserError(tuple(sorted(errors, key=lambda d: (d.at.line, d.at.column))))
 
     def _attach_tree(self, tree: Tree, anchor: str | None, nodes: int, height: int) -> None:
@@ -282,7 +280,7 @@ class TreeBuilder:
         match key:
             case Scalar(value="<<", quoted=False):
                 message = "merge keys (`<<`) are not part of YAML 1.2"
-                hint = "write the keys out, or put what is shared into a block or a parameter"
+                hint = "write out the keys, or move the shared part into a block or a parameter"
                 self.add_error("E0107", message, key.span, help=hint)
             case Scalar(value=str() as name):
                 return name
@@ -299,7 +297,7 @@ class TreeBuilder:
         return None
 
     def _report_glued_key(self, key: Tree, value: Tree) -> bool:
-        """Report a key such as `stride:2`, which lacks a space and so has no value."""
+        """Report a key such as `stride:2`, which has no value because a space is missing."""
         match key, value:
             case Scalar(value=str() as name, quoted=False), Scalar(value=None) if ":" in name:
                 hint = "write " + name.replace(":", ": ", 1)
@@ -309,43 +307,43 @@ class TreeBuilder:
         return False
 
     def _report_duplicate(self, first_key: Scalar, second_key: Tree) -> None:
-        message = f"the key `{first_key.value}` is here twice"
-        self.add_error("E0103", message, second_key.span, label="second of this name")
+        message = f"the key `{first_key.value}` appears twice"
+        self.add_error("E0103", message, second_key.span, label="second occurrence")
         self.errors[-1] = self.errors[-1].add_notes(f"first at {first_key.span}")
 
     def _report_unknown_alias(self, name: str, span: Span) -> None:
         if any(opened.anchor == name for opened in self._open):
-            self.add_error("E0107", f"`*{name}` stands inside what it refers to", span)
+            self.add_error("E0107", f"`*{name}` is inside the value that it refers to", span)
             return
         nearest_name = find_nearest_name(name, set(self._anchors))
         hint = (
             f"did you mean `*{nearest_name}`?"
             if nearest_name
-            else "put the text in quotes if it is no alias"
+            else "put the text in quotes if it is not an alias"
         )
-        self.add_error("E0107", f"no `&{name}` comes before `*{name}`", span, help=hint)
+        self.add_error("E0107", f"there is no `&{name}` before `*{name}`", span, help=hint)
 
     def _count_nodes(self, nodes: int, span: Span) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            message = f"the file holds more than {MAX_NODES:,} values, aliases written out"
-            hint = "use `repeat`, `each` and blocks for what comes many times"
-            raise fail("E0104", message, span, label="one too many from here on", help=hint)
+            message = f"the file has more than {MAX_NODES:,} values, with aliases expanded"
+            hint = "use `repeat`, `each` and blocks for parts that repeat"
+            raise fail("E0104", message, span, label="the limit is exceeded here", help=hint)
 
     def _check_depth(self, depth: int, span: Span) -> None:
         if depth > MAX_DEPTH:
-            message = f"more than {MAX_DEPTH} lists and mappings within one another"
+            message = f"more than {MAX_DEPTH} nested lists and mappings"
             hint = "move inner parts into blocks"
-            raise fail("E0105", message, span, label="too deep from here on", help=hint)
+            raise fail("E0105", message, span, label="too deep here", help=hint)
 
 
 def parse_digits(digits: str) -> int:
-    """Return the number that decimal digits write; of very many digits, one beyond `MAX_INT`."""
+    """Return the value of decimal digits; for very many digits, a number above `MAX_INT`."""
     return int(digits) if len(digits) < 100 else MAX_INT + 1
 
 
 def describe_tree(tree: Tree) -> str:
-    """Return what a tree is, in the words of messages: `the number 3`, `a list`."""
+    """Return a description of a tree for messages: `the number 3`, `a list`."""
     match tree:
         case Mapping():
             return "a mapping"
@@ -354,7 +352,7 @@ def describe_tree(tree: Tree) -> str:
         case Scalar(value=None):
             return "nothing (`null`)"
         case Scalar(value=bool() as value):
-            return f"the truth value `{str(value).lower()}`"
+            return f"the Boolean `{str(value).lower()}`"
         case Scalar(value=str() as value):
             display_text = value if len(value) <= 40 else value[:37] + "..."
             return f"the text `{display_text}`".replace("\n", " ")

@@ -1,8 +1,8 @@
-"""Weights from elsewhere: a foreign checkpoint's tensors under the names of a graph's weights.
+"""Import weights: a third-party checkpoint's tensors under the names of a graph's weights.
 
-A module of the checkpoint finds its layer by a rule file, else by bearing the layer's own path,
-else by names that are known, or by order and shape (`layer_matching`). Nothing is left over or
-guessed: see `ImportedWeights.rows`.
+A module of the checkpoint is matched to its layer by a rule file, else by the layer's own path,
+else by well-known names, order or shape (`layer_matching`). Nothing is guessed, and every tensor
+is accounted for: see `ImportedWeights.rows`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,11 +38,11 @@ __all__ = ["ImportedTensor", "ImportedWeights", "import_checkpoint"]
 
 @dataclass(frozen=True, slots=True)
 class ImportedTensor:
-    """What became of one tensor of a checkpoint.
+    """How one tensor of a checkpoint was used.
 
-    `source` is its name there, `name` the weight that it gives, or would give, or none. `how` is
-    `rule`, `name`, `names` (those of a well-known program), `order`, `shape`, `duplicate` (of one
-    taken already) or `ignored`.
+    `source` is its name in the checkpoint. `name` is the weight that it matches, or empty. `how`
+    is `rule`, `name`, `names` (those of a well-known program), `order`, `shape`, `duplicate` (a
+    copy of an imported one) or `ignored`.
     """
 
     source: str
@@ -53,10 +53,10 @@ class ImportedTensor:
 
 @dataclass(frozen=True, slots=True)
 class ImportedWeights:
-    """The weights of a graph, where each tensor of the checkpoint went, and what else to say.
+    """The weights of a graph, the use of each tensor of the checkpoint, and notes for the user.
 
-    `pixels` are those that torchvision's weights under the checkpoint's names were trained on,
-    where the graph's input contract gives it others.
+    `pixels` is the pixel scaling that torchvision's weights with these names were trained with,
+    if the graph's input contract differs from it.
     """
 
     weights: Weights
@@ -67,7 +67,7 @@ class ImportedWeights:
 
 @dataclass(frozen=True, slots=True)
 class LayerAssignment:
-    """Where a module goes: no layer if it is left out; `module` has the shapes of the layer."""
+    """The layer of a module, or None if it is ignored; `module` has the shapes of the layer."""
 
     method: str
     layer: WeightedLayer | None
@@ -75,24 +75,24 @@ class LayerAssignment:
 
 
 LayerAssignments = dict[str, LayerAssignment]
-"""By the names of modules."""
+"""Key: name of the module."""
 
 
 def import_checkpoint(
     path: Path, graph: Graph, rules: Path | None = None, entry_name: str | None = None
 ) -> ImportedWeights:
-    """Return the weights of a graph from a PyTorch checkpoint or safetensors of any names.
+    """Return the weights of a graph from a PyTorch or safetensors checkpoint with any names.
 
     Args:
         path: The checkpoint.
-        graph: The network whose weights are wanted.
+        graph: The network that needs weights.
         rules: A rule file, if there is one.
-        entry_name: The part of the checkpoint to take, where there are several.
+        entry_name: The entry of the checkpoint to use, if it has several.
 
     Raises:
         UserError: The checkpoint cannot be read (E0510); a module has no counterpart (E0511) or
             several (E0512); the rule file is wrong (E0513) or does not fit (E0514); the
-            checkpoint has several entries or none of that name (E0515); a value is not finite
+            checkpoint has several entries or none with that name (E0515); a value is not finite
             (E0506).
     """
     match_rules = rule_files.read_rules(rules) if rules else ()
@@ -129,16 +129,16 @@ def _find_other_pixels(
 
 def _list_notes(layer_match: layer_matching.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
     if layer_match.naming:
-        yield f"the names are those of {layer_match.naming.title}"
+        yield f"the module names are those of {layer_match.naming.title}"
         yield from filter(None, [layer_match.naming.note])
     if layer_match.dropped:
         names = ", ".join(escape_text(module.name) for module in layer_match.dropped[:8])
         ellipsis = ", ..." if layer_match.dropped[8:] else ""
-        yield f"ignored, since only training uses it: {names}{ellipsis}"
+        yield f"ignored, because only training uses them: {names}{ellipsis}"
     if missing:
         yield (
-            f"the checkpoint has no {missing[0].rpartition('.')[0]}"
-            f" and what else only training uses ({len(missing)} tensors); it starts anew"
+            f"the checkpoint has no {missing[0].rpartition('.')[0]}: {len(missing)} train-only"
+            " tensors are initialized at random"
         )
 
 
@@ -164,16 +164,16 @@ def _assign_by_rule(
             rule, module, rule_files.format_target(rule, stars), layer_by_name
         )
         owner = owners.setdefault(layer.name, module)
-        # Modules of equal values may go to one layer: a program may save one under two names.
+        # Modules with equal values may become one layer: a program may save one under two names.
         if owner.content != module.content:
-            message = f"two modules become {layer.name}"
+            message = f"two modules with different values become {layer.name}"
             label = f"{escape_text(owner.name)} and {escape_text(module.name)}"
             raise fail("E0514", message, rule.at, label=label)
         assignments[module.name] = LayerAssignment(
             "rule" if owner is module else "duplicate", layer, module
         )
     for rule in unused:
-        raise fail("E0514", f"no module of the checkpoint fits `{rule.pattern}`", rule.at)
+        raise fail("E0514", f"no module of the checkpoint matches `{rule.pattern}`", rule.at)
     return assignments
 
 
@@ -182,19 +182,20 @@ def _find_target_layer(
 ) -> WeightedLayer:
     layer = layer_by_name.get(name)
     if layer is None:
-        # A nearest name is a costly search: among many it is no help either.
+        # The search for the nearest name is slow, and among many names it does not help.
         suggestion = (
             find_nearest_name(name, set(layer_by_name)) if len(layer_by_name) <= 1000 else None
         )
         help = f"did you mean `{suggestion}`?" if suggestion else "`tcc check` lists the layers"
-        label = f"what {escape_text(module.name)} would become"
+        label = f"target of the module {escape_text(module.name)}"
         raise fail(
             "E0514", f"no layer is called `{escape_text(name)}`", rule.at, label=label, help=help
         )
     if layer.signature != module.signature:
-        message = f"{escape_text(module.name)} cannot be {name}"
+        message = f"the shapes of {escape_text(module.name)} and {name} differ"
         label = (
-            f"it has {format_signature(module.signature)}, not {format_signature(layer.signature)}"
+            f"the module has {format_signature(module.signature)}, the layer"
+            f" {format_signature(layer.signature)}"
         )
         raise fail("E0514", message, rule.at, label=label)
     return layer
@@ -230,7 +231,7 @@ def _assign_by_order(
     graph: Graph,
     assignments: LayerAssignments,
 ) -> layer_matching.LayerMatch:
-    """Place what rules and names left over."""
+    """Assign the modules that have neither a rule nor a matching name."""
     graph_layers = collect_layers(graph)
     needed = {layer.name for layer in collect_layers(extract_inference_graph(graph))}
     assigned_names = {
@@ -274,11 +275,11 @@ def _assign_copies(
         for m in checkpoint_modules
         if m.name in assignments and assignments[m.name].layer and copies
     ]
-    # Backwards, so that of equal ones the first stays.
+    # Reversed, so that the first of several equal modules is kept.
     module_by_storage = {module.storage: module for module in reversed(assigned_modules)}
     module_by_content: dict[object, CheckpointModule] = {}
     for module in copies:
-        # Values are read only where it is not known to be the same memory.
+        # Values are read only if the memory is not known to be the same.
         if module.storage not in module_by_storage and not module_by_content:
             module_by_content = {m.content: m for m in reversed(assigned_modules)}
         original = module_by_storage.get(module.storage) or module_by_content[module.content]

@@ -1,7 +1,7 @@
-"""Reading checkpoints of other projects: PyTorch files and safetensors, neither of them trusted.
+"""Reads third-party checkpoints, PyTorch files and safetensors, without trusting them.
 
-Nothing in them is run, and PyTorch is not needed: a pickle yields names, shapes and places alone
-(see `pickle_reader`), so that a tensor is read only once it is known which layer it is.
+No code in them runs, and PyTorch is not needed. A pickle yields only names, shapes and file
+offsets (see `pickle_reader`). A tensor's values are read once its layer is known.
 """
 
 import re
@@ -33,15 +33,16 @@ EXECUTING_MODULES = frozenset(
         *("importlib", "webbrowser", "code", "multiprocessing"),
     )
 )
-"""Modules whose functions have no business in a checkpoint: one that calls them is an attack."""
+"""Modules that no checkpoint needs. A checkpoint that calls their functions is an attack."""
 EXECUTING_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "input"))
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Tensors; `ordered` tells whether their order is the one in which modules were registered.
+    """Tensors of a checkpoint.
 
-    `notes` say what else was there, and which of several entries was taken.
+    `ordered`: whether they are in the order in which modules were registered. `notes` name the
+    chosen entry, the other entries and the keys that were not read.
     """
 
     path: Path
@@ -53,18 +54,18 @@ class Checkpoint:
 def read_checkpoint(path: Path, entry_name: str | None = None) -> Checkpoint:
     """Return the tensors of a checkpoint: safetensors, or any of PyTorch's formats.
 
-    `entry_name` names which part of the checkpoint to take where there are several.
+    `entry_name` selects an entry of the checkpoint if it has several.
 
     Raises:
-        UserError: It cannot be read, is damaged, or holds no state dict (E0510); it has several
-            entries, or none of that name (E0515).
+        UserError: It cannot be read, is damaged, or has no state dict (E0510); it has several
+            entries, or none with that name (E0515).
     """
     is_safetensors = _is_safetensors(path)
     state_dict, notes = (
         _read_safetensors(path, entry_name) if is_safetensors else _read_pytorch(path, entry_name)
     )
     tensors = state_dict.tensors
-    # safetensors sorts what it writes by type and name.
+    # safetensors sorts its tensors by type and name.
     ordered = not (is_safetensors or _is_sorted_by_name([tensor.name for tensor in tensors]))
     if not ordered:
         tensors = tuple(sorted(tensors, key=lambda tensor: make_natural_key(tensor.name)))
@@ -72,17 +73,17 @@ def read_checkpoint(path: Path, entry_name: str | None = None) -> Checkpoint:
 
 
 def make_natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """Return a key that sorts names as people count: `net.2` before `net.10`.
+    """Return a key that sorts numbers in names by value: `net.2` before `net.10`.
 
-    Every second part of it is a number.
+    Every second element is a number.
     """
-    # Numbers are compared as text, by their digits' count first: int() refuses very long ones.
+    # int() rejects very long numbers, so they are compared as text: by digit count, then digits.
     parts = re.split(r"(\d+)", name)
     return tuple((len(p.lstrip("0")) if i % 2 else 0, p) for i, p in enumerate(parts))
 
 
 def _is_sorted_by_name(names: list[str]) -> bool:
-    """Whether someone sorted the names: a module registers its weight before its bias."""
+    """Whether the names were sorted: a module registers its weight before its bias."""
     name_set = set(names)
     has_biases = any(n.endswith(".bias") and f"{n[:-4]}weight" in name_set for n in names)
     return has_biases and names == sorted(names)
@@ -116,7 +117,7 @@ def _read_safetensors(path: Path, entry_name: str | None) -> tuple[StateDict, tu
 
 
 def _read_values(file: safetensors_file.TensorFile, name: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # infinity is found later on
+    with np.errstate(over="ignore"):  # infinity is detected later
         return file.read_tensor(name).astype(np.float32)
 
 
@@ -127,7 +128,7 @@ def _read_pytorch(path: Path, entry_name: str | None) -> tuple[StateDict, tuple[
         candidates = state_dicts.find_state_dicts(archive.root, TensorReader(archive))
     except PickleError as error:
         raise make_read_error(
-            path, "not a whole PyTorch checkpoint", escape_text(str(error)), SAVE_HELP
+            path, "not a valid PyTorch checkpoint", escape_text(str(error)), SAVE_HELP
         ) from None
     except OSError as error:
         raise make_read_error(
@@ -137,7 +138,7 @@ def _read_pytorch(path: Path, entry_name: str | None) -> tuple[StateDict, tuple[
         raise state_dicts.make_empty_error(path, archive.root)
     state_dict, notes = _choose_state_dict(path, candidates, entry_name)
     if unread_keys := state_dicts.list_others(archive.root, state_dict):
-        notes = (*notes, f"not read: {', '.join(unread_keys)}")
+        notes = (*notes, f"not imported: {', '.join(unread_keys)}")
     return state_dict, notes
 
 
@@ -145,19 +146,22 @@ def _choose_state_dict(
     path: Path, candidates: Sequence[StateDict], entry_name: str | None
 ) -> tuple[StateDict, tuple[str, ...]]:
     if not candidates:
-        raise make_read_error(path, "the checkpoint holds no tensors")
+        raise make_read_error(path, "the checkpoint contains no tensors")
     return state_dicts.choose_state_dict(path, candidates, entry_name)
 
 
 def _refuse_attack(path: Path, global_names: frozenset[GlobalName]) -> None:
-    # In one order, as sets have none, so that the same file is refused in the same words.
+    # Sets have no order. Sorting them makes the message the same on each run.
     for global_name in sorted(global_names, key=str):
         is_executing_builtin = (
             global_name.module == "builtins" and global_name.name in EXECUTING_BUILTINS
         )
         if is_executing_builtin or global_name.module.partition(".")[0] in EXECUTING_MODULES:
-            message = "the checkpoint would run a program wherever PyTorch loads it"
-            label = f"it calls {escape_text(str(global_name))}, which was not run here"
+            message = "the checkpoint runs code when PyTorch loads it"
+            label = f"it calls {escape_text(str(global_name))}; tcc did not run it"
             raise make_read_error(
-                path, message, label, "do not load it elsewhere; ask for the weights alone"
+                path,
+                message,
+                label,
+                "do not load it with PyTorch; ask its author for a file with weights only",
             )

@@ -1,9 +1,9 @@
-"""Which foreign module is which layer, by names that are known, by order and by shape.
+"""Match checkpoint modules to layers by well-known names, by order or by shape.
 
-Modules whose names a well-known program gives are put in the order in which that runs them; others
-are taken in the order in which they were registered. They are the layers of a graph, in the order
-in which those run, only if both are the same sequence of roles and shapes: the match is then
-unique under that order. All else is refused, and what a rule file has to settle is listed.
+Modules with the names of a well-known program are sorted into its execution order. Others keep
+the order in which they were registered. They match the layers, in execution order, only if both
+sequences have the same roles and shapes: the match is then unique under that order. Otherwise an
+error lists what a rule file must decide.
 """
 
 from collections import Counter
@@ -26,21 +26,21 @@ from tcc.compiler.importers.checkpoint.naming_schemes import (
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 
 MAX_MODULES_LISTED = 200
-"""Most lines of a list in a message."""
+"""Maximum number of lines of a list in a message."""
 MAX_NAMES_SHOWN = 50
-"""Most names in a line of it."""
+"""Maximum number of names in such a line."""
 MAX_COPY_FACTOR = 4
-"""Copies are looked for by values only if all modules together hold at most so many times the
-network's weights, since all of them are read for it."""
+"""Copies are detected by value only if all modules together have at most this many times the
+elements of the network's weights, because all of them are read for it."""
 Key = Callable[[CheckpointModule], object]
 
 
 @dataclass(frozen=True, slots=True)
 class MatchProblem:
-    """What is left to match once rules and names have had their say.
+    """What is still unmatched after rules and names.
 
-    `train_only_layers` names those layers that only train-only outputs need, `non_float_tensors`
-    has tensors of the checkpoint that are none of floats, with what they are.
+    `train_only_layers`: names of layers that only train-only outputs need. `non_float_tensors`:
+    tensors of the checkpoint that are not floating point, with their types.
     """
 
     path: Path
@@ -54,10 +54,10 @@ class MatchProblem:
 
 @dataclass(frozen=True, slots=True)
 class LayerMatch:
-    """How modules match, `names`, `order` or `shape`, and the module of each layer.
+    """The module of each layer, and the method that matched them: `names`, `order` or `shape`.
 
-    What only training uses may be missing from the layers, and stands among `dropped` modules.
-    `naming` is the well-known one that told the order, if one did.
+    Train-only layers may be missing from `layers`; train-only modules are in `dropped`. `naming`
+    is the well-known naming scheme that gave the order, or None.
     """
 
     method: str
@@ -70,16 +70,16 @@ class LayerMatch:
 def match_layers(problem: MatchProblem) -> LayerMatch:
     """Return which module is which layer.
 
-    Modules that are copies of others, such as a stem registered under two names, may be left out;
-    so may what measures the loss, heads that only training uses, and the layers of such heads,
-    but only where all does not fit with them.
+    Copies of modules may be left out, such as a stem that is registered under two names. Loss
+    modules, train-only heads and the layers of such heads may be left out too, but only if the
+    rest does not match with them.
 
     Raises:
-        UserError: Something has no counterpart (E0511), or more than one (E0512).
+        UserError: A module or layer has no counterpart (E0511) or more than one (E0512).
     """
     for attempt, dropped in _iterate_attempts(problem):
         signatures = [layer.signature for layer in attempt.layers]
-        # From what tells most to what tells least: names tell an order, shapes only what is alone.
+        # From most to least specific: names give an order, shapes only identify unique modules.
         for matcher in (_match_by_names, _match_by_order, _match_by_shape):
             layer_match = matcher(attempt, signatures)
             if layer_match is not None:
@@ -90,7 +90,7 @@ def match_layers(problem: MatchProblem) -> LayerMatch:
 def _iterate_attempts(
     problem: MatchProblem,
 ) -> Iterator[tuple[MatchProblem, Sequence[CheckpointModule]]]:
-    """Yield a side, then what is left of it without losses, and without heads for training."""
+    """Yield the problem, then without loss modules, then without train-only heads."""
     inference_layers = [
         layer for layer in problem.layers if layer.name not in problem.train_only_layers
     ]
@@ -98,7 +98,7 @@ def _iterate_attempts(
     for layers in (problem.layers, inference_layers):
         for patterns in ((), (LOSS_NAME,), (LOSS_NAME, AUXILIARY_NAME)):
             excluded = [m for m in problem.modules if any(p.match(m.name) for p in patterns)]
-            # Each way leaves out more than the one before, so that sizes tell them apart.
+            # Each attempt leaves out more than the one before, so the sizes distinguish them.
             if (len(layers), len(excluded)) not in seen_sizes:
                 seen_sizes.add((len(layers), len(excluded)))
                 names = {module.name for module in excluded}
@@ -110,7 +110,7 @@ def _match_by_names(problem: MatchProblem, signatures: list[Signature]) -> Layer
     """Return the modules in the order that their names have in a well-known program.
 
     Raises:
-        UserError: Two such programs would run them in different orders (E0512).
+        UserError: Two such programs run them in different orders (E0512).
     """
     names = [module.name for module in (*problem.assigned, *problem.modules)]
     matches: list[LayerMatch] = []
@@ -133,7 +133,9 @@ def _match_by_names(problem: MatchProblem, signatures: list[Signature]) -> Layer
         for layer_match in matches
     ):
         raise _make_ambiguity_error(
-            problem, first_modules, "the names fit two programs that run them in other orders"
+            problem,
+            first_modules,
+            "the names fit two known networks that run these modules in different orders",
         )
     return matches[0] if matches else None
 
@@ -155,10 +157,10 @@ def _sort_modules(
 
 
 def _match_by_order(problem: MatchProblem, signatures: list[Signature]) -> LayerMatch | None:
-    """Return the modules in the order in which they were registered, if it is the layers'.
+    """Return the modules in the order in which they were registered, if the layers match it.
 
     Raises:
-        UserError: It is not certain that it is (E0512).
+        UserError: The order is ambiguous (E0512).
     """
     for key in _list_copy_keys(problem, signatures):
         variants = [
@@ -169,21 +171,24 @@ def _match_by_order(problem: MatchProblem, signatures: list[Signature]) -> Layer
         first_variant = variants[0]
         if any(list(map(key, variant)) != list(map(key, first_variant)) for variant in variants):
             raise _make_ambiguity_error(
-                problem, first_variant, "copies of modules stand in more than one order"
+                problem, first_variant, "copies of modules appear in more than one order"
             )
         if not problem.ordered:
-            # Of copies, those whose names are numbered tell the order.
+            # Among copies, prefer those whose names have numbers: these give the order.
             first_variant = next((v for v in variants if not _find_unnumbered(v)), first_variant)
         if not problem.ordered and (unordered := _find_unnumbered(first_variant)):
             raise _make_ambiguity_error(
-                problem, first_variant, "the file keeps no order of its modules", unordered
+                problem,
+                first_variant,
+                "the file does not store the order of its modules",
+                unordered,
             )
         return LayerMatch("order", first_variant)
     return None
 
 
 def _list_copy_keys(problem: MatchProblem, signatures: list[Signature]) -> list[Key]:
-    """Return by what copies are known; values are read only where shapes say that it may help."""
+    """Return the keys that identify copies; values are read only if the shapes allow a match."""
     signature_counts, assigned_signatures = (
         Counter(m.signature for m in problem.modules),
         {m.signature for m in problem.assigned},
@@ -195,7 +200,7 @@ def _list_copy_keys(problem: MatchProblem, signatures: list[Signature]) -> list[
     is_cheap = elements <= MAX_COPY_FACTOR * sum(
         map(_count_elements, [*signatures, *assigned_signatures])
     )
-    # From the cheapest to the dearest: names, places in the file, numbers that have to be read.
+    # From the cheapest to the most expensive: names, file offsets, values that have to be read.
     return [
         _get_name,
         _get_storage,
@@ -221,7 +226,7 @@ def _get_content(module: CheckpointModule) -> object:
 
 def _iterate_variants(problem: MatchProblem, key: Key) -> Iterator[list[CheckpointModule]]:
     """Yield the modules with only the first, then with only the last, of those with equal keys."""
-    # Of copies the first or the last may be the one that stands where its layer runs.
+    # Either the first or the last copy may be at the position of its layer.
     for step in (1, -1):
         seen_keys = {key(module) for module in problem.assigned}
         distinct_modules = []
@@ -233,10 +238,10 @@ def _iterate_variants(problem: MatchProblem, key: Key) -> Iterator[list[Checkpoi
 
 
 def _match_by_shape(problem: MatchProblem, signatures: list[Signature]) -> LayerMatch | None:
-    """Return the module of each layer where shapes alone decide; None where they do not fit.
+    """Return the module of each layer if its shape is unique; None if the shapes do not match.
 
     Raises:
-        UserError: Several layers have one shape (E0512).
+        UserError: Several layers have the same shape (E0512).
     """
     variants = (
         v for key in _list_copy_keys(problem, signatures) for v in _iterate_variants(problem, key)
@@ -248,7 +253,7 @@ def _match_by_shape(problem: MatchProblem, signatures: list[Signature]) -> Layer
         return None
     repeated = {s for s, n in Counter(signatures).items() if n > 1}
     if repeated:
-        reason = "the modules' order is not that of the layers"
+        reason = "the modules are not in the order of the layers"
         raise _make_ambiguity_error(
             problem,
             matched_modules,
@@ -260,7 +265,7 @@ def _match_by_shape(problem: MatchProblem, signatures: list[Signature]) -> Layer
 
 
 def _find_unnumbered(modules: list[CheckpointModule]) -> set[Signature]:
-    """Return the signatures of modules whose names do not tell their order by numbers."""
+    """Return the signatures of modules whose order is not given by numbers in their names."""
     last_by_signature: dict[Signature, CheckpointModule] = {}
     unordered = set()
     for module in modules:
@@ -282,9 +287,10 @@ def _describe_first_difference(problem: MatchProblem, modules: Sequence[Checkpoi
         if module.signature != layer.signature:
             module_text = f"{escape_text(module.name)} ({format_signature(module.signature)})"
             return (
-                f"first {module_text} where {layer.name} ({format_signature(layer.signature)}) runs"
+                f"first difference: {module_text} in the checkpoint, {layer.name}"
+                f" ({format_signature(layer.signature)}) in the graph"
             )
-    return "one of them goes on longer"
+    return "one of the two has more entries than the other"
 
 
 def _make_ambiguity_error(
@@ -306,8 +312,8 @@ def _make_ambiguity_error(
         for s in signatures
     ]
     count = sum(len(layers_by_signature[s]) for s in signatures)
-    help = "a rule file (`--rules`) settles it; once it names enough of these, order does the rest"
-    message = f"it is not certain which module of the checkpoint is which of {count} layers"
+    help = "name some of these in a rule file (`--rules`); the order then decides the rest"
+    message = f"{count} layers match several modules of the checkpoint"
     return _make_error("E0512", problem, message, reason, notes, help)
 
 
@@ -329,17 +335,18 @@ def _make_unmatched_error(problem: MatchProblem, modules: Sequence[CheckpointMod
     if problem.non_float_tensors:
         notes.insert(
             0,
-            f"not read, since weights are plain floats: {_format_names(problem.non_float_tensors)}",
+            "not imported, because they are not floating point:"
+            f" {_format_names(problem.non_float_tensors)}",
         )
     extra_modules = sum(max(len(t) - len(h), 0) for t, h in unequal.values())
     missing_layers = sum(max(len(h) - len(t), 0) for t, h in unequal.values())
     message = (
-        f"{extra_modules} modules of the checkpoint match no layer, {missing_layers} layers "
-        "no module"
+        f"{extra_modules} modules of the checkpoint have no layer, {missing_layers} layers have"
+        " no module"
     )
     help = (
-        "other parameters of the spec (`--set`)? What is only for training is left out by a rule"
-        " file: `rules: [{ignore: aux.**}]`"
+        "check the parameters of the spec (`--set`); exclude train-only modules with a rule file:"
+        " `rules: [{ignore: aux.**}]`"
     )
     return _make_error(
         "E0511", problem, message, _describe_first_difference(problem, modules), notes, help

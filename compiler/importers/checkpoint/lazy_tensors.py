@@ -1,4 +1,4 @@
-"""Tensors of checkpoints that are not read yet, and what a pickle says of PyTorch's."""
+"""Lazily read tensors of checkpoints, and how PyTorch's tensors are pickled."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -31,18 +31,18 @@ from tcc.compiler.ir.types import Shape
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
-SAVE_HELP = "save it anew: `torch.save(model.state_dict(), path)`"
+SAVE_HELP = "save it again: `torch.save(model.state_dict(), path)`"
 MAX_BYTES = 8 << 30
-"""Bytes of the largest storage, and of the stretch of one that a tensor may be spread over."""
+"""Maximum bytes of a storage, and of the part of it that a tensor's elements span."""
 MAX_SPREAD_BYTES = 1 << 30
-"""Bytes of such a stretch that any tensor may have; a large tensor may have more."""
+"""Bytes that any tensor may span in its storage; a larger tensor may span more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
-    """A tensor that is not read yet; `storage` is equal for names of one and the same memory.
+    """A tensor that is read on demand; `storage` is equal for names of the same memory.
 
-    `kind` is the type of its elements, or what else it is: only `floating` ones are weights.
+    `kind` is the type of its elements or the kind of tensor. Only `floating` ones are weights.
     """
 
     name: str
@@ -54,7 +54,7 @@ class LazyTensor:
 
 
 def escape_text(text: str) -> str:
-    """Return text of a checkpoint as a message may show it: short, and safe for a terminal."""
+    """Return text of a checkpoint for a message: short, and safe for a terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:160])
 
 
@@ -65,16 +65,16 @@ def make_read_error(path: Path, message: str, label: str = "", help: str = "") -
 
 @dataclass(frozen=True, slots=True)
 class TensorReader:
-    """Reads the tensors of an archive; each storage's checksum is compared once."""
+    """Reads the tensors of an archive; checks each storage's checksum once."""
 
     archive: TorchArchive
     checked: set[str] = field(default_factory=set)
 
     def make_tensor(self, name: str, value: object) -> LazyTensor | None:
-        """Return the tensor that a value of the pickle would be; None if it would be none.
+        """Return the tensor that a pickled value represents; None if it is not a tensor.
 
         Raises:
-            PickleError: It lies outside its storage, or has no sizes that could be.
+            PickleError: It is outside its storage, or its sizes are invalid.
         """
         constructed = _unwrap_tensor(value)
         if constructed is None:
@@ -112,7 +112,7 @@ class TensorReader:
         offset, shape, stride = _parse_layout(name, layout)
         torch_storage = parse_storage(reference)
         if torch_storage is None:
-            raise PickleError(f"{escape_text(name)} lies in an unknown kind of storage")
+            raise PickleError(f"{escape_text(name)} has an unknown storage type")
         kind = kind or torch_storage.dtype
         if torch_storage.meta or kind not in FLOATS:
             return _make_non_float(name, shape, "meta" if torch_storage.meta else kind)
@@ -120,10 +120,10 @@ class TensorReader:
         if record is None:
             raise PickleError(f"the bytes of {escape_text(name)} are missing")
         count = prod(shape)
-        # Strides are not negative (`_layout`), so that the last element lies the farthest.
+        # Strides are not negative (`_parse_layout`), so the last element has the largest offset.
         end_offset = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1
         if count and end_offset * WIDTHS[kind] > record.size:
-            raise PickleError(f"{escape_text(name)} claims more than there is")
+            raise PickleError(f"{escape_text(name)} is larger than its storage")
         memory_key = (torch_storage.key, offset, shape, stride) if count else name
         span = _StorageSpan(name, kind, record, offset, end_offset if count else offset)
         read_tensor = partial(self._read_values, torch_storage.key, span, shape, stride)
@@ -134,13 +134,14 @@ class TensorReader:
     ) -> NDArray[np.float32]:
         path = self.archive.path
         try:
-            # A view that is spread thinly has all between its elements read: not far more than it
-            # is.
+            # Reading a sparse view reads everything between its elements, so that is limited.
             if max(
                 span.record.size, span.bytes
             ) > MAX_BYTES or span.bytes > MAX_SPREAD_BYTES + 16 * prod(shape):
                 raise make_read_error(
-                    path, f"{escape_text(span.name)} is part of a far larger tensor", help=SAVE_HELP
+                    path,
+                    f"{escape_text(span.name)} is a small view of a much larger tensor",
+                    help=SAVE_HELP,
                 )
             if key not in self.checked:
                 torch_archive.check_storage(path, span.record)
@@ -152,15 +153,15 @@ class TensorReader:
             raise make_read_error(
                 path, "cannot read the checkpoint", error.strerror or ""
             ) from None
-        # numpy checks no strides here; `_strided` has held them against the storage's size.
+        # numpy does not check strides here; `_make_strided` compared them with the storage's size.
         steps = tuple(s * flat.itemsize for s in stride)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later on
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are detected later
             return np.array(as_strided(flat, shape, steps), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _StorageSpan:
-    """From which element to before which other one of its storage a tensor reaches."""
+    """The range of a storage that a tensor uses, in elements: `start` up to before `stop`."""
 
     name: str
     kind: str
@@ -178,7 +179,7 @@ class _StorageSpan:
             count, at = self.stop - self.start, self.record.start + self.start * kind.itemsize
             flat = np.fromfile(file, kind.newbyteorder(order), count, offset=at)
         if flat.size != count:
-            raise PickleError("the file became shorter while it was read")
+            raise PickleError("the file was truncated while it was read")
         return flat
 
 
@@ -187,8 +188,8 @@ def _make_non_float(name: str, shape: Shape, kind: str) -> LazyTensor:
 
 
 def _unwrap_tensor(pickled: object) -> ConstructedObject | None:
-    """Return how a tensor is rebuilt, without what makes it a parameter or of another class."""
-    # A pickle can wrap a value in itself; what PyTorch writes has a wrapper or two.
+    """Return the call that rebuilds a tensor, without parameter and subclass wrappers."""
+    # A pickle can wrap a value in itself. PyTorch writes one or two wrappers.
     for _ in range(8):
         match pickled:
             case ConstructedObject(
@@ -216,9 +217,9 @@ def _parse_layout(name: str, layout: tuple[object, ...]) -> tuple[int, Shape, Sh
     match layout:
         case int(offset), tuple(shape), tuple(stride):
             numbers = (offset, *shape, *stride)
-            # Not bool, which is an int as well.
+            # Not bool, which is a subclass of int.
             are_sizes_valid = all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
-            # numpy before version 2 has at most 32 axes.
+            # numpy before version 2 supports at most 32 axes.
             if are_sizes_valid and len(shape) == len(stride) <= 32:
                 return offset, shape, stride
-    raise PickleError(f"{escape_text(name)} has impossible sizes")
+    raise PickleError(f"{escape_text(name)} has invalid sizes or strides")

@@ -1,11 +1,11 @@
-"""Names that well-known programs give to modules, and the order in which those run.
+"""Module names of well-known programs, and the order in which these run the modules.
 
-`zoo/namings.yaml` has them: a list of patterns in the order of the network, in which a mapping is
-a pattern and what is below it. A star stands for text inside a part of a name, and what it stands
-for sorts first: `layer*.*: [conv1, bn1]` is `layer1.0.conv1`, `layer1.0.bn1`, `layer1.1.conv1`.
+`zoo/namings.yaml` lists patterns in execution order. In a list, a mapping is a pattern with the
+patterns below it. A star matches text inside one part of a name, and its text is the first sort
+key: `layer*.*: [conv1, bn1]` is `layer1.0.conv1`, `layer1.0.bn1`, `layer1.1.conv1`.
 
-A naming fits where every module has a name in it and every pattern of its first level a module;
-heads that only training uses may be missing.
+A naming scheme fits if it has a pattern for every module and every pattern of its first level
+matches a module. Train-only heads may be missing.
 """
 
 import hashlib
@@ -28,27 +28,27 @@ from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import Shape
 
 Signature = tuple[tuple[str, Shape], ...]
-"""Roles and shapes of a module's tensors, in an order of their own."""
+"""Roles and shapes of a module's tensors, in a fixed order of roles."""
 
 ROLES = {"running_mean": "mean", "running_var": "var"}
-"""PyTorch's words for our roles, where they differ."""
+"""PyTorch's tensor names that differ from the roles here."""
 
 
 LOSS_NAME = re.compile(
     r"(^|.*[._])(criterion|criteria|loss(es)?|metrics?)(_?(fn|func|function))?([._].*|$)", re.I
 )
-"""Names of what measures a network in training, and may have weights of its own."""
+"""Names of loss and metric modules, which may have weights of their own."""
 AUXILIARY_NAME = re.compile(
     r"(^|.*[._])aux(iliary)?([._0-9].*|logits.*|head.*|classifier.*|$)", re.I
 )
-"""Names of heads that only training uses."""
+"""Names of train-only heads."""
 BATCH_COUNTER = "num_batches_tracked"
-"""What PyTorch's batch norms count; of floats where a whole state dict was cast."""
+"""Counter of PyTorch's batch norms; floating point if the complete state dict was cast."""
 
 
 @dataclass(frozen=True)
 class CheckpointModule:
-    """The tensors of a checkpoint that share everything before the last dot, by our roles."""
+    """Tensors of a checkpoint with the same name before the last dot, by role."""
 
     name: str
     tensors: Mapping[str, LazyTensor]
@@ -60,17 +60,17 @@ class CheckpointModule:
 
     @cached_property
     def storage(self) -> object:
-        """Equal for modules that are one and the same memory."""
+        """Equal for modules that share the same memory."""
         return tuple((role, tensor.storage) for role, tensor in sorted(self.tensors.items()))
 
     def flatten_kernels(self) -> "CheckpointModule":
-        """Return the module with its kernels as the rows of a linear layer."""
+        """Return the module with each kernel reshaped to a linear layer's weight matrix."""
         tensors = {role: _flatten_tensor(tensor) for role, tensor in self.tensors.items()}
         return CheckpointModule(self.name, tensors)
 
     @cached_property
     def content(self) -> object:
-        """Equal for modules of equal values; reads them."""
+        """Equal for modules with equal values; reads them."""
         checksum = hashlib.sha256(repr(self.signature).encode())
         for _, tensor in sorted(self.tensors.items()):
             checksum.update(tensor.read_values().tobytes())
@@ -91,21 +91,21 @@ class WeightedLayer:
 
 
 def collect_modules(checkpoint: Checkpoint) -> list[CheckpointModule]:
-    """Return the modules of a checkpoint in order; whole numbers and counters belong to none."""
+    """Return the modules of a checkpoint in order, without integer tensors and counters."""
     tensors_by_module: dict[str, dict[str, LazyTensor]] = {}
     for tensor in checkpoint.tensors:
         name, _, suffix = tensor.name.rpartition(".")
         if tensor.floating and suffix != BATCH_COUNTER:
             tensors = tensors_by_module.setdefault(name, {})
             role = ROLES.get(suffix, suffix)
-            # A module that has both words for a role, `mean` and `running_mean`, keeps the second
-            # as it is.
+            # A module that has both names of a role, `mean` and `running_mean`, keeps the second
+            # name.
             tensors[suffix if role in tensors else role] = tensor
     return [CheckpointModule(name, tensors) for name, tensors in tensors_by_module.items()]
 
 
 def collect_layers(graph: Graph) -> list[WeightedLayer]:
-    """Return the layers of a graph in order, each set of weights once."""
+    """Return the layers of a graph in order; layers that share weights appear once."""
     layer_by_params: dict[tuple[str, ...], WeightedLayer] = {}
     for node in graph.nodes:
         params = {n: graph.params[n] for n in node.params}
@@ -121,7 +121,7 @@ def _flatten_tensor(tensor: LazyTensor) -> LazyTensor:
 
 
 def format_signature(signature: Signature) -> str:
-    """Return a signature as messages print it: `weight 64x3x7x7, bias 64`."""
+    """Return a signature in the form of messages: `weight 64x3x7x7, bias 64`."""
     return ", ".join(f"{role} {format_shape(shape)}" for role, shape in signature)
 
 
@@ -132,12 +132,12 @@ def _sort_signature(tensors: Iterable[tuple[str, Shape]]) -> Signature:
 
 
 Key = tuple[Any, ...]
-"""Sorts names in the order of the network: places in lists, and what stars stand for."""
+"""Sort key for execution order: positions in the pattern lists, and the texts of the stars."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """A pattern for a whole name, or for its first parts and then what is below."""
+    """A pattern for a full name, or for its first parts with `children` for the rest."""
 
     pattern: str
     children: "tuple[NamePattern, ...]" = ()
@@ -145,13 +145,13 @@ class NamePattern:
 
 @dataclass(frozen=True, slots=True)
 class PixelScaling:
-    """What images are divided to, channel by channel in RGB: ((value / 255) - mean) / std."""
+    """Normalization of pixels per RGB channel: ((value / 255) - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def matches(self, contract: Preprocess | None) -> bool:
-        """Whether an input contract gives a network such pixels."""
+        """Whether an input contract scales pixels the same way."""
         if contract is None or contract.raw or contract.color != "rgb" or contract.scale != "255":
             return False
         statistics = (contract.mean, contract.std)
@@ -163,10 +163,10 @@ class PixelScaling:
 
 @dataclass(frozen=True, slots=True)
 class NamingScheme:
-    """A way of naming modules; the kernels of `flat` ones are the rows of linear layers.
+    """One naming scheme; kernels of the modules in `flat` are reshaped to linear layers.
 
-    `note` says what names and shapes do not tell of the weights that come with that program,
-    `pixels` what torchvision's own were trained on, where it is one of torchvision's namings.
+    `note`: facts about that program's weights that names and shapes do not show. `pixels`: the
+    scaling that torchvision trained its own weights with, if the scheme is torchvision's.
     """
 
     title: str
@@ -176,7 +176,7 @@ class NamingScheme:
     pixels: PixelScaling | None
 
     def find_keys(self, names: Sequence[str]) -> dict[str, Key] | None:
-        """Return the place of each name, or None if the naming does not fit."""
+        """Return the sort key of each name, or None if the scheme does not fit."""
         key_by_name = {name: find_key(self.order, name.split(".")) for name in names}
         matched_keys = {
             name: name_key for name, name_key in key_by_name.items() if name_key is not None
@@ -195,7 +195,7 @@ class NamingScheme:
 
 
 def find_key(patterns: Sequence[NamePattern], parts: Sequence[str]) -> Key | None:
-    """Return where a name, given by its parts, stands in a list; None if it does not."""
+    """Return the sort key of a name, given by its parts; None if no pattern matches."""
     for index, name_pattern in enumerate(patterns):
         length = name_pattern.pattern.count(".") + 1
         stars = match_pattern(name_pattern.pattern, ".".join(parts[:length]))
@@ -208,9 +208,9 @@ def find_key(patterns: Sequence[NamePattern], parts: Sequence[str]) -> Key | Non
 
 
 def iterate_prefixes(names: Sequence[str]) -> Iterator[str]:
-    """Yield what may be taken off all names: nothing, `model.`, `model.net.`, as far as all share.
+    """Yield the prefixes that all names share: nothing, then `model.`, then `model.net.`.
 
-    A program's wrapper of a network puts its own name for it there.
+    Wrappers of a network add such prefixes.
     """
     prefix = ""
     yield prefix
@@ -226,7 +226,7 @@ def iterate_prefixes(names: Sequence[str]) -> Iterator[str]:
 
 @cache
 def load_naming_schemes() -> tuple[NamingScheme, ...]:
-    """Return the namings that come with the package."""
+    """Return the naming schemes that are included in the package."""
     path = Path(str(files("tcc"))) / "zoo" / "namings.yaml"
     scheme_by_title: Any = to_plain(parse(path.read_text(), path.name))
     return tuple(

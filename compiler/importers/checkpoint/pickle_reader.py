@@ -1,13 +1,13 @@
-"""Pickles without what makes them dangerous: what they would call is named, never looked up.
+"""Read pickles safely: calls are recorded by name and never run.
 
-A pickle is a program for a machine with a stack, whose calls can be any function at all. Here its
-instructions build plain values, and a call becomes a `ConstructedObject` that says what would be
-called with which arguments. Nothing is hashed, compared or printed on the way, so that a value
-that holds itself, or one twice in one twice in one, costs no more than its instructions.
-https://github.com/python/cpython/blob/3.11/Lib/pickletools.py has the instructions.
+A pickle is a program for a stack machine, and it can call any function. Here its instructions
+build plain values, and a call becomes a `ConstructedObject` with the function's name and the
+arguments. Nothing is hashed, compared or printed, so recursive or repeatedly nested values cost
+no more than their instructions. Instructions:
+https://github.com/python/cpython/blob/3.11/Lib/pickletools.py
 
-`torch.load(weights_only=True)` needs PyTorch, which is optional, and refuses a file for any class
-that it does not list, such as those of training programs; their tensors are wanted all the same.
+`torch.load(weights_only=True)` is no alternative. It needs PyTorch, which is optional, and it
+rejects files with any class that it does not list, such as those of training programs.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ from typing import Any
 from tcc.compiler.support.memory_limit import disable_collection
 
 MAX_INSTRUCTIONS = 3_000_000
-"""Most instructions of a pickle: a checkpoint of 50,000 tensors takes 2 million."""
+"""Maximum number of instructions: a checkpoint with 50,000 tensors needs 2 million."""
 
 
 class PickleError(ValueError):
-    """No pickle, or one that asks for too much."""
+    """The file is not a pickle, or the pickle exceeds a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class GlobalName:
     name: str
 
     def __str__(self) -> str:
-        """As Python writes it."""
+        """The dotted name, as in Python source."""
         return f"{self.module}.{self.name}"
 
 
 @dataclass(slots=True, eq=False)
 class ConstructedObject:
-    """What a call would have made: its state is set, and items and elements are added, later."""
+    """The result of a call that was not run; state, items and elements are added later."""
 
     callee: object
     args: object = ()
@@ -51,7 +51,7 @@ class ConstructedObject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PersistentReference:
-    """What lies outside the pickle, by what names it there."""
+    """A reference to data outside the pickle."""
 
     reference: object
 
@@ -65,13 +65,13 @@ _MAPPINGS = (
 
 
 def is_mapping(value: object) -> bool:
-    """Whether a value would be a dict, whose items are then its `items`."""
+    """Whether a value represents a dict; its entries are then in `items`."""
     return isinstance(value, ConstructedObject) and value.callee in _MAPPINGS
 
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
-    """A pickle's value, the classes and functions that it names, and what it refers to outside."""
+    """A pickle's value, the classes and functions it names, and its external references."""
 
     root: object
     global_names: frozenset[GlobalName]
@@ -79,10 +79,10 @@ class Pickle:
 
 
 def load(file: BytesIO) -> Pickle:
-    """Return the pickle at a file's place; the file is left where it ends.
+    """Return the pickle at the current position of a file; the file is left at its end.
 
     Raises:
-        PickleError: It is no pickle, or goes on for too long.
+        PickleError: It is not a pickle, or it has too many instructions.
     """
     machine = _PickleMachine()
     try:
@@ -92,18 +92,18 @@ def load(file: BytesIO) -> Pickle:
     except PickleError:
         raise
     except KeyError as error:
-        raise PickleError(f"it uses what checkpoints do not: {error}") from None
+        raise PickleError(f"unsupported pickle instruction: {error}") from None
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError) as error:
         raise PickleError(" ".join(str(error).split())[:160]) from None
     if code.name != "STOP" or len(machine.stack) != 1:
         raise PickleError(
-            f"its pickle has no end, or takes more than {MAX_INSTRUCTIONS:,} instructions"
+            f"its pickle has no end, or has more than {MAX_INSTRUCTIONS:,} instructions"
         )
     return Pickle(machine.stack[0], frozenset(machine.global_names), tuple(machine.persistent_ids))
 
 
 class _PickleMachine:
-    """The stack, those that marks have put aside, and what the memo remembers."""
+    """The stack, the outer stacks that marks saved, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -113,15 +113,15 @@ class _PickleMachine:
         self.persistent_ids: list[object] = []
 
     def pop_values(self, count: int) -> list[Any]:
-        """Return that many values that were pushed last, and take them off."""
+        """Pop the last `count` values and return them."""
         if len(self.stack) < count:
-            raise PickleError("its stack is empty")
+            raise PickleError("damaged pickle: the stack is empty")
         popped = self.stack[-count:]
         del self.stack[-count:]
         return popped
 
     def pop_marked(self) -> list[Any]:
-        """Return what was pushed since the last mark, and take it off."""
+        """Pop the values pushed since the last mark and return them."""
         marked, self.stack = self.stack, self.outer_stacks.pop()
         return marked
 
@@ -135,7 +135,7 @@ def _push(convert_argument: Callable[[Any], object]) -> _Instruction:
 
 def _gather(convert_elements: Callable[[list[Any]], object]) -> _Instruction:
     def run_instruction(machine: _PickleMachine, _: object) -> None:
-        gathered = convert_elements(machine.pop_marked())  # which brings back the stack below
+        gathered = convert_elements(machine.pop_marked())  # also restores the outer stack
         machine.stack.append(gathered)
 
     return run_instruction
@@ -147,7 +147,7 @@ def _mark(machine: _PickleMachine, _: object) -> None:
 
 
 def _pop(machine: _PickleMachine, _: object) -> None:
-    # As in CPython: where nothing stands above a mark, the mark itself is taken.
+    # As in CPython: if there is nothing above a mark, the mark itself is popped.
     if machine.stack:
         machine.stack.pop()
     else:
@@ -164,7 +164,7 @@ def _store_next_memo(machine: _PickleMachine, _: object) -> None:
 
 def _push_memo(machine: _PickleMachine, index: int) -> None:
     if index not in machine.memo:
-        raise PickleError("it recalls what it never stored")
+        raise PickleError("damaged pickle: it reads a memo entry that was never stored")
     machine.stack.append(machine.memo[index])
 
 
@@ -181,8 +181,8 @@ def _push_stacked_global(machine: _PickleMachine, _: object) -> None:
 
 def _push_global(machine: _PickleMachine, module: object, name: object) -> None:
     if not (isinstance(module, str) and isinstance(name, str)):
-        raise PickleError("it names a function by what is no name")
-    # What Python 2 called it.
+        raise PickleError("damaged pickle: a function's name is not text")
+    # The Python 2 name of the module.
     global_name = GlobalName("builtins" if module == "__builtin__" else module, name)
     machine.global_names.add(global_name)
     machine.stack.append(global_name)
@@ -192,7 +192,7 @@ def _call(machine: _PickleMachine, _: object) -> None:
     args, callee = machine.stack.pop(), machine.stack.pop()
     constructed = ConstructedObject(callee, args)
     match args:
-        # As Python 2 pickles an OrderedDict: one argument, a list of pairs.
+        # Python 2 pickles an OrderedDict as one argument, a list of pairs.
         case ([*pairs],) if is_mapping(constructed):
             constructed.items.extend(pair for p in pairs if len(pair := tuple(p)) == 2)
     machine.stack.append(constructed)
@@ -225,16 +225,16 @@ def _extend(machine: _PickleMachine, elements: list[Any]) -> None:
     match machine.stack[-1]:
         case list() as sequence:
             sequence.extend(elements)
-        case ConstructedObject():  # of a class that is a list besides
+        case ConstructedObject():  # of a subclass of list
             pass
         case _:
-            raise PickleError("it adds elements to what is no list")
+            raise PickleError("damaged pickle: it appends to a value that is not a list")
 
 
 def _set_pairs(machine: _PickleMachine, flat: list[Any]) -> None:
     mapping = machine.stack[-1]
     if not isinstance(mapping, ConstructedObject) or len(flat) % 2:
-        raise PickleError("it adds items to what is no dict")
+        raise PickleError("damaged pickle: it sets items of a value that is not a dict")
     mapping.items.extend(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -262,7 +262,7 @@ _INSTRUCTIONS: Mapping[str, _Instruction] = {
     "NEWFALSE": _push(lambda _: False),
     "EMPTY_TUPLE": _push(lambda _: ()),
     "EMPTY_LIST": _push(lambda _: []),
-    # Sets are lists and tuples, since nothing is hashed: whatever could be an element may be here.
+    # Sets become lists and tuples: nothing is hashed here, so any value may be an element.
     "EMPTY_SET": _push(lambda _: []),
     "EMPTY_DICT": _push(lambda _: ConstructedObject(DICT)),
     "LIST": _gather(list),
@@ -293,4 +293,4 @@ _INSTRUCTIONS: Mapping[str, _Instruction] = {
     "SETITEMS": lambda machine, _: _set_pairs(machine, machine.pop_marked()),
     "BINPERSID": _push_persistent,
 }
-"""What each instruction does; buffers outside the pickle and extension codes are not there."""
+"""Each instruction's function; out-of-band buffers and extension codes are not supported."""

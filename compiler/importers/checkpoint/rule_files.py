@@ -1,15 +1,15 @@
-r"""Rule files, which say which foreign module is which layer.
+r"""Rule files: which module of a checkpoint becomes which layer.
 
     rules:
       - {from: layer1.*.conv1, to: "stage_1/block_{1+1}/conv_1"}
       - {from: fc, to: linear}
       - {ignore: aux.**}
 
-A pattern is matched against a module's name, part by dotted part: `*` stands for any text in a
-part, at most once there, and `**` for one part or more, at most once in a pattern. `{1}` is what
-the first star stood for; `{1+1}` and `{1-1}` are that number plus or minus another, since
-projects count from 0 where paths here count from 1. The first rule that fits a module decides;
-modules that no rule names are matched by name or order. YAML or JSON.
+A pattern is matched against a module's name, one dotted part at a time. `*` matches any text in a
+part, at most once per part. `**` matches one or more parts, at most once per pattern. `{1}` is
+the text of the first star. `{1+1}` and `{1-1}` add to or subtract from that number, because many
+projects count from 0 and paths here count from 1. The first rule that matches a module decides.
+Modules without a rule are matched by name or order. YAML or JSON.
 """
 
 import re
@@ -34,23 +34,23 @@ RULE_HELP = "write `{from: pattern, to: path}` or `{ignore: pattern}`"
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """What fits `pattern` is the layer `to`, or no layer at all."""
+    """Modules that match `pattern` become the layer `to`; `to` is None for ignored modules."""
 
     pattern: str
     to: str | None
     at: Span
-    """The place of the target, or of the pattern of what is ignored."""
+    """Source span of the target, or of the pattern if modules are ignored."""
 
 
 def read_rules(path: Path) -> tuple[MatchRule, ...]:
     """Return the rules of a file.
 
     Raises:
-        UserError: It cannot be read or is not YAML (E01xx), or not a list of rules (E0513).
+        UserError: It cannot be read or is not YAML (E01xx), or it is not a list of rules (E0513).
     """
     try:
         with regular_files.open_file(path) as file:
-            # One byte more than is allowed, so that a file that is too large is seen to be.
+            # One byte more than allowed, so that a file that is too large is detected.
             text = file.read((1 << 20) + 1)
     except OSError as error:
         message = "cannot read the rule file"
@@ -61,11 +61,11 @@ def read_rules(path: Path) -> tuple[MatchRule, ...]:
     match tree:
         case Mapping(keys=("rules",), items=((_, List(items=items)),)):
             return tuple(map(_parse_rule, items))
-    raise fail("E0513", "a rule file holds `rules:` and a list", tree.span, help=RULE_HELP)
+    raise fail("E0513", "a rule file must contain `rules:` with a list", tree.span, help=RULE_HELP)
 
 
 def match_pattern(pattern: str, name: str) -> tuple[str, ...] | None:
-    """Return what the stars of a pattern stand for in a name; None where it does not fit."""
+    """Return the text that each star of a pattern matches in a name; None if it does not match."""
     parts, names = pattern.split("."), name.split(".")
     if "**" in parts:
         index = parts.index("**")
@@ -90,25 +90,24 @@ def _match_part(part: str, text: str) -> tuple[str, ...] | None:
 
 
 def format_target(rule: MatchRule, captured: Sequence[str]) -> str:
-    """Return the path that a rule gives a module.
+    """Return the layer path that a rule gives a module.
 
     Raises:
-        UserError: A hole has no star, or adds to what is no number (E0513).
+        UserError: A placeholder has no star, or adds to text that is not a number (E0513).
     """
 
     def fill(placeholder: re.Match[str]) -> str:
         number, increment = int(placeholder[1]), placeholder[2]
         if not 1 <= number <= len(captured):
-            message = f"{placeholder[0]} has no star to stand for"
-            label = f"`{rule.pattern}` has {len(captured)}"
+            message = f"{placeholder[0]} has no matching star in the pattern"
+            label = f"number of stars in `{rule.pattern}`: {len(captured)}"
             raise fail("E0513", message, rule.at, label=label)
         text = captured[number - 1]
         if not increment:
             return text
         if not re.fullmatch(r"[0-9]{1,9}", text):
-            raise fail(
-                "E0513", f"{placeholder[0]} needs a number", rule.at, label=f"the star is `{text}`"
-            )
+            message = f"{placeholder[0]} needs a star that matches a number"
+            raise fail("E0513", message, rule.at, label=f"the star matched `{text}`")
         return str(int(text) + int(increment))
 
     return PLACEHOLDER.sub(fill, rule.to or "")
@@ -128,7 +127,7 @@ def _parse_rule(tree: Tree) -> MatchRule:
                     suggestion = find_nearest_name(str(key.value), RULE_KEYS)
                     help = f"did you mean `{suggestion}`?" if suggestion else RULE_HELP
                     raise fail("E0513", f"a rule has no key `{key.value}`", key.span, help=help)
-    raise fail("E0513", "this is not a rule", tree.span, help=RULE_HELP)
+    raise fail("E0513", "not a valid rule", tree.span, help=RULE_HELP)
 
 
 def _get_text(tree: Mapping, key: str) -> Scalar:
@@ -136,7 +135,9 @@ def _get_text(tree: Mapping, key: str) -> Scalar:
         case Scalar(value=str() | int()) as scalar:
             return scalar
     key_node = tree.get_key(key)
-    raise fail("E0513", f"`{key}` takes a name", key_node.span if key_node else tree.span)
+    raise fail(
+        "E0513", f"`{key}` needs a name as its value", key_node.span if key_node else tree.span
+    )
 
 
 def _parse_pattern(scalar: Scalar) -> str:
@@ -145,8 +146,8 @@ def _parse_pattern(scalar: Scalar) -> str:
     if parts.count("**") > 1 or any(p.count("*") > 1 and p != "**" for p in parts):
         raise fail(
             "E0513",
-            "a pattern has one `*` in a part and one `**` at most",
+            "a pattern can have one `*` per part and one `**` in total",
             scalar.span,
-            help="use several rules",
+            help="split it into several rules",
         )
     return pattern

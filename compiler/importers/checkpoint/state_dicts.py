@@ -1,7 +1,7 @@
-"""Where in a checkpoint the weights are: what programs for training save beside and around them.
+"""Find the weights in a checkpoint, among the other data that training programs save.
 
-An entry is a dict of tensors by name, or a whole module that was pickled, found under its keys. Of
-several, the averaged ones give way to the others; what is not certain is refused.
+An entry is a dict of tensors by name, or a complete pickled module, found under its keys. Entries
+with averaged weights are used only if there are no others. Ambiguous choices are an error.
 """
 
 import re
@@ -27,41 +27,41 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 USUAL_KEYS = frozenset(
     ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params")
 )
-"""Keys under which weights are saved among other things."""
+"""Keys under which training programs save weights."""
 AVERAGED_KEY = re.compile(r"(^|_)(ema|swa|averaged?|avg|shadow)(_|$)", re.IGNORECASE)
-"""Keys of weights that were averaged over the training."""
+"""Keys of weights averaged during training."""
 PARALLEL_PREFIX = "module."
-"""What PyTorch's wrappers for parallel modules put before every name."""
+"""Prefix of all names that PyTorch's parallel wrappers add."""
 COMPILED_PREFIX = re.compile(r"(^|\.)_orig_mod\.")
-"""What `torch.compile` puts into names."""
+"""Part of a name that `torch.compile` adds."""
 MAX_DEPTH, MAX_MODULE_DEPTH = 3, 64
-"""How deep entries lie, and modules in modules."""
+"""Maximum nesting of entries, and of modules in modules."""
 MAX_ATTRIBUTES = 1_000_000
-"""Attributes of pickled modules that are looked at."""
+"""Maximum number of attributes of pickled modules that are visited."""
 MAX_TENSORS = 50_000
-"""Most tensors of a checkpoint."""
+"""Maximum number of tensors of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """Tensors by name, and the keys under which they lie."""
+    """Tensors by name, and the keys of the checkpoint that lead to them."""
 
     path: tuple[str, ...]
     tensors: tuple[LazyTensor, ...]
 
     @property
     def name(self) -> str:
-        """As `--entry` takes it."""
+        """The name that `--entry` accepts."""
         return ".".join(self.path)
 
     @property
     def title(self) -> str:
-        """As messages call it."""
+        """The name that messages use."""
         return f"`{escape_text(self.name)}`" if self.path else "the top level"
 
     @property
     def averaged(self) -> bool:
-        """Whether a key says that these are averages."""
+        """Whether a key marks these weights as averages."""
         return any(map(AVERAGED_KEY.search, self.path))
 
 
@@ -69,7 +69,7 @@ def find_state_dicts(root: object, reader: TensorReader) -> list[StateDict]:
     """Return the entries of a checkpoint.
 
     Raises:
-        PickleError: One has names that are no text, or too many tensors.
+        PickleError: A name is not text, or there are too many tensors.
     """
     state_dicts: list[StateDict] = []
     seen_ids: set[int] = set()
@@ -83,7 +83,7 @@ def find_state_dicts(root: object, reader: TensorReader) -> list[StateDict]:
             state_dicts.append(StateDict(path, tuple(tensors)))
         if is_mapping(pickled) and len(path) < MAX_DEPTH:
             for key, child in pickled.items:
-                # Optimizers keep moments in the shapes of the weights, which would be taken for
+                # Optimizers keep moments with the shapes of the weights, which would look like
                 # weights.
                 if isinstance(key, str) and not key.startswith("optim"):
                     visit(child, (*path, key))
@@ -102,38 +102,38 @@ def _collect_tensors(pickled: ConstructedObject, reader: TensorReader) -> list[L
         if tensor is None:
             continue
         if not isinstance(key, str):
-            raise PickleError(f"a tensor's name is no text but {_describe_kind(key)}")
+            raise PickleError(f"a tensor's name must be text, not {_describe_kind(key)}")
         if key in tensor_by_name:
-            raise PickleError(f"it names {escape_text(key)} twice")
+            raise PickleError(f"it contains {escape_text(key)} twice")
         tensor_by_name[key] = tensor
         if len(tensor_by_name) > MAX_TENSORS:
-            raise PickleError(f"it holds more than {MAX_TENSORS} tensors")
+            raise PickleError(f"it contains more than {MAX_TENSORS} tensors")
     return list(tensor_by_name.values())
 
 
 def _iterate_module(
     module: ConstructedObject, prefix: str, budget: list[int]
 ) -> Iterator[tuple[str, object]]:
-    """Yield the names and tensors of a pickled module: PyTorch's own, or TorchScript's.
+    """Yield the names and tensors of a pickled module: PyTorch's or TorchScript's.
 
-    `budget` is how many attributes may still be looked at: a module may hold one twice in one
-    twice.
+    `budget`: number of attributes that may still be visited. A module may contain another one
+    twice, at every level of nesting.
     """
     state = module.state
     if not (isinstance(state, ConstructedObject) and is_mapping(state)):
         return
     budget[0] -= len(state.items)
     if budget[0] < 0 or prefix.count(".") > MAX_MODULE_DEPTH:
-        raise PickleError("its modules repeat without end")
+        raise PickleError("its modules are nested too deeply or repeat too often")
     attributes = _get_named_objects(state)
     if (
         isinstance(module.callee, GlobalName)
         and module.callee.module.partition(".")[0] == "__torch__"
     ):
-        # TorchScript's classes have tensors and modules as plain attributes.
+        # TorchScript's classes store tensors and modules as plain attributes.
         own_tensors, submodules = attributes, attributes
     else:
-        # PyTorch leaves such buffers out of a state dict, and a graph has none of them.
+        # PyTorch leaves such buffers out of a state dict, and a graph has no such buffers.
         non_persistent = _parse_names(attributes.get("_non_persistent_buffers_set"))
         own_tensors = _get_named_objects(attributes.get("_parameters")) | _get_named_objects(
             attributes.get("_buffers")
@@ -157,7 +157,7 @@ def _get_named_objects(value: object) -> dict[str, object]:
 
 
 def _parse_names(value: object) -> frozenset[str]:
-    """Return the names in a set: `set([names])`, or what newer pickles make of it."""
+    """Return the names in a set: `set([names])`, or the list that newer pickles contain."""
     match value:
         case ConstructedObject(args=(list(names),)) | list(names):
             return frozenset(name for name in names if isinstance(name, str))
@@ -173,7 +173,7 @@ def _describe_kind(value: object) -> str:
 
 
 def list_others(root: object, state_dict: StateDict) -> list[str]:
-    """Return what lies beside an entry: `epoch`, or `args (argparse.Namespace)`."""
+    """Return the other keys of the checkpoint: `epoch`, or `args (argparse.Namespace)`."""
     if not isinstance(root, ConstructedObject) or not is_mapping(root) or not state_dict.path:
         return []
     siblings = [(k, v) for k, v in root.items if isinstance(k, str) and k != state_dict.path[0]]
@@ -190,17 +190,17 @@ def _is_object(value: object) -> bool:
 def choose_state_dict(
     path: Path, state_dicts: Sequence[StateDict], entry_name: str | None
 ) -> tuple[StateDict, tuple[str, ...]]:
-    """Return the entry to take, and what to say of it beside others.
+    """Return the chosen entry, and notes about the others.
 
-    It is the one that the user names, or the one that it can be.
+    It is the entry that the user names, or the only plausible one.
 
     Args:
         path: The checkpoint, for errors.
-        state_dicts: Those that hold tensors.
+        state_dicts: The entries with tensors.
         entry_name: The name that the user gives, if any.
 
     Raises:
-        UserError: There are several, or none of that name (E0515).
+        UserError: There are several entries, or none with that name (E0515).
     """
     candidates = _remove_duplicates(
         [part for state_dict in state_dicts for part in _split_wrappers(state_dict)]
@@ -217,7 +217,7 @@ def choose_state_dict(
         return selected, ()
     titles = ", ".join(other_titles[:8]) + (", ..." if other_titles[8:] else "")
     return selected, (
-        f"took the weights of {selected.title}; others are in {titles} (`--entry NAME`)",
+        f"imported the weights of {selected.title}; other entries: {titles} (`--entry NAME`)",
     )
 
 
@@ -235,8 +235,8 @@ def _choose_likely(path: Path, candidates: Sequence[StateDict]) -> StateDict:
     )
     if alternatives:
         titles = ", ".join(candidate.title for candidate in (selected, *alternatives)[:20])
-        message = "several entries of the checkpoint hold weights"
-        help = "say which one to take: `--entry NAME`"
+        message = "several entries of the checkpoint contain weights"
+        help = "choose one of them: `--entry NAME`"
         raise fail("E0515", message, make_file_span(str(path)), label=titles, help=help)
     return selected
 
@@ -255,18 +255,18 @@ def _choose_named(path: Path, candidates: Sequence[StateDict], entry_name: str) 
     titles = ", ".join(candidate.title for candidate in candidates[:20])
     subject = "several entries are" if hits else "no entry is"
     message = f"{subject} called `{escape_text(entry_name)}`"
-    raise fail("E0515", message, make_file_span(str(path)), label=f"weights are in: {titles}")
+    raise fail("E0515", message, make_file_span(str(path)), label=f"entries with weights: {titles}")
 
 
 def _extract_prefix(state_dict: StateDict, prefix: str) -> StateDict | None:
-    """Return the tensors of an entry whose names start with a prefix, without it."""
+    """Return the tensors of an entry whose names start with a prefix, and remove the prefix."""
     prefixed = [t for t in state_dict.tensors if t.name.startswith(f"{prefix}.")]
     renamed = tuple(replace(t, name=t.name.removeprefix(f"{prefix}.")) for t in prefixed)
     return StateDict((*state_dict.path, prefix), renamed) if renamed else None
 
 
 def _split_wrappers(state_dict: StateDict) -> Iterator[StateDict]:
-    """Yield an entry without wrappers; averages under a prefix of it are entries of their own."""
+    """Yield an entry without wrappers; averages under a prefix become entries of their own."""
     unwrapped_dict = StateDict(state_dict.path, unwrap_names(state_dict.tensors))
     groups: dict[str, list[LazyTensor]] = {"": []}
     for tensor in unwrapped_dict.tensors:
@@ -284,7 +284,7 @@ def _split_wrappers(state_dict: StateDict) -> Iterator[StateDict]:
 
 
 def _remove_duplicates(state_dicts: Sequence[StateDict]) -> list[StateDict]:
-    """Return entries without those that name the same memory as one before."""
+    """Return the entries, without those that refer to the same memory as an earlier one."""
     unique: dict[object, StateDict] = {}
     for state_dict in state_dicts:
         unique.setdefault(frozenset((t.name, t.storage) for t in state_dict.tensors), state_dict)
@@ -292,18 +292,18 @@ def _remove_duplicates(state_dicts: Sequence[StateDict]) -> list[StateDict]:
 
 
 def unwrap_names(tensors: Sequence[LazyTensor]) -> tuple[LazyTensor, ...]:
-    """Return tensors without what wrappers put into their names."""
+    """Return tensors without the parts that wrappers add to their names."""
     bare_names = [COMPILED_PREFIX.sub(r"\1", tensor.name) for tensor in tensors]
     while _has_common_prefix(PARALLEL_PREFIX, bare_names, tensors):
         bare_names = [name.removeprefix(PARALLEL_PREFIX) for name in bare_names]
-    # Where names would fall together, what looks like a wrapper's is their own.
+    # If names would collide, the part that looks like a wrapper's belongs to the names.
     if len(set(bare_names)) < len(bare_names):
         return tuple(tensors)
     return tuple(replace(t, name=name) for t, name in zip(tensors, bare_names, strict=True))
 
 
 def _has_common_prefix(prefix: str, names: Sequence[str], tensors: Sequence[LazyTensor]) -> bool:
-    """Whether the names of all weights start so; counters may stand beside them."""
+    """Whether the names of all weights start with the prefix; counters need not."""
     floating = [n for n, t in zip(names, tensors, strict=True) if t.floating]
     return bool(floating) and all(name.startswith(prefix) for name in floating)
 
@@ -317,4 +317,4 @@ def make_empty_error(path: Path, root: object) -> Exception:
     )
     names = [escape_text(key) if isinstance(key, str) else _describe_kind(key) for key in keys[:8]]
     label = f"its keys are {', '.join(names)}" if names else ""
-    return make_read_error(path, "the checkpoint holds no state dict", label, SAVE_HELP)
+    return make_read_error(path, "the checkpoint contains no state dict", label, SAVE_HELP)

@@ -1,8 +1,8 @@
-"""The files that `torch.save` writes: a pickle, and beside it the bytes of the tensors' storages.
+"""Files that `torch.save` writes: a pickle, and the bytes of the tensors' storages.
 
-Since PyTorch 1.6 it is a zip archive whose entries are not compressed; before, pickles one after
-another and the storages behind them. TorchScript is an archive of the first kind. A storage is
-found without reading it.
+Since PyTorch 1.6 such a file is a zip archive with uncompressed entries; TorchScript uses the
+same format. Older files are several pickles followed by the storages. Storages are located
+without reading them.
 """
 
 import os
@@ -26,9 +26,9 @@ WIDTHS: Mapping[str, int] = {
     **dict.fromkeys(("int8", "uint8", "bool", "qint8", "quint8", "quint4x2", "quint2x4"), 1),
     **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
 }
-"""Bytes of an element of each type, by the names of `torch.float32` and the others."""
+"""Bytes of an element of each type; the names are those of PyTorch, as in `torch.float32`."""
 FLOATS = frozenset(name for name in WIDTHS if name.startswith(("float", "bfloat")))
-"""The types that weights have; numpy, with ml_dtypes, calls them the same."""
+"""Types of weights; numpy with ml_dtypes uses the same names."""
 _CLASSES: Mapping[str, str] = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -53,12 +53,12 @@ _CLASSES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TorchStorage:
-    """Memory that tensors lie in: its key in the file, and the type that it was saved as."""
+    """Memory of tensors: its key in the file, and the type that it was saved as."""
 
     key: str
     dtype: str
     meta: bool
-    """There are no bytes: the tensor was on PyTorch's device `meta`."""
+    """Whether there are no bytes: the tensor was on PyTorch's device `meta`."""
 
     @property
     def width(self) -> int:
@@ -67,7 +67,7 @@ class TorchStorage:
 
 
 def parse_storage(reference: object) -> TorchStorage | None:
-    """Return the storage that a reference out of a pickle stands for; None for anything else."""
+    """Return the storage that a pickled reference stands for; None for anything else."""
     match reference:
         case ("storage", GlobalName(module, name), str(key), str(location), int(), *_):
             if module in ("torch", "torch.cuda", "torch.storage") and name in _CLASSES:
@@ -76,24 +76,24 @@ def parse_storage(reference: object) -> TorchStorage | None:
 
 
 def parse_dtype(value: object) -> str | None:
-    """Return the type that a pickle names, such as `torch.float32`; None for anything else."""
+    """Return the type that a pickled value names, such as `torch.float32`; None otherwise."""
     is_dtype = isinstance(value, GlobalName) and value.module == "torch" and value.name in WIDTHS
     return value.name if is_dtype and isinstance(value, GlobalName) else None
 
 
 MAX_PICKLE_BYTES = 64 << 20
-"""Bytes of the longest pickle that is read."""
+"""Maximum size of a pickle in bytes."""
 MAGIC = 0x1950A86A20F9469CFC6C
-"""What old files begin with: `MAGIC_NUMBER` of torch/serialization.py."""
+"""First value of old files: `MAGIC_NUMBER` of torch/serialization.py."""
 MAX_ENTRIES = 200_000
-"""Most entries of an archive: a storage each, for the tensors of a model and of its optimizer."""
+"""Maximum number of archive entries: one per storage of a model and its optimizer."""
 BLOCK_BYTES = 1 << 20
-COMPRESSED = "its entries are compressed"
+COMPRESSED = "its zip entries are compressed"
 
 
 @dataclass(frozen=True, slots=True)
 class StorageRecord:
-    """The bytes of a file that a storage takes; `checksum` is zlib's, where the file has one."""
+    """A storage's position in the file, in bytes; `checksum` is its CRC-32, if the file has one."""
 
     start: int
     size: int
@@ -102,21 +102,21 @@ class StorageRecord:
 
 @dataclass(frozen=True, slots=True)
 class TorchArchive:
-    """A file that was opened: what its pickle holds, all that it names, and its storages."""
+    """An opened file: the value of its pickle, the names used in it, and its storages."""
 
     path: Path
     root: object
     global_names: frozenset[GlobalName]
     storages: Mapping[str, StorageRecord]
     order: Literal["<", ">"] = "<"
-    """Which byte of a number comes first, as numpy writes it."""
+    """Byte order of numbers, in numpy's notation."""
 
 
 def read_archive(path: Path) -> TorchArchive:
-    """Return the contents of a file without any storage's bytes.
+    """Return the contents of a file without the storages' bytes.
 
     Raises:
-        PickleError: It is no file of PyTorch's, or a damaged one.
+        PickleError: It is not a PyTorch file, or it is damaged.
         OSError: It cannot be read.
     """
     with regular_files.open_file(path) as file:
@@ -130,7 +130,7 @@ def check_storage(path: Path, record: StorageRecord) -> None:
     """Compare a storage with its checksum.
 
     Raises:
-        PickleError: The storage's bytes are not those that were written.
+        PickleError: The checksum does not match.
         OSError: It cannot be read.
     """
     if record.checksum is None:
@@ -141,7 +141,7 @@ def check_storage(path: Path, record: StorageRecord) -> None:
         while remaining and (block := file.read(min(remaining, BLOCK_BYTES))):
             checksum, remaining = zlib.crc32(block, checksum), remaining - len(block)
     if remaining or checksum != record.checksum:
-        raise PickleError("the checksum of a tensor's bytes is wrong")
+        raise PickleError("the checksum of a tensor does not match its bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +150,22 @@ class _Entry:
     checksum: int
     size: int
     start: int
-    """Of the entry's own header, which its bytes follow."""
+    """Offset of the entry's header; the entry's bytes follow it."""
 
 
 def _read_zip(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     entries = _read_directory(file, size)
     folder = next((n[: -len("data.pkl")] for n in entries if n.endswith("/data.pkl")), None)
     if folder is None:
-        raise PickleError("it is a zip archive without a data.pkl, so not of PyTorch's")
+        raise PickleError("it is a zip archive without a data.pkl, so not a PyTorch file")
     folder_entries = {name: entry for name, entry in entries.items() if name.startswith(folder)}
     record_by_name: dict[str, StorageRecord] = {}
     for name, entry in folder_entries.items():
         inner = name.removeprefix(folder)
         if inner in ("data.pkl", "byteorder") or inner.startswith("data/"):
             record_by_name[inner] = _locate_record(file, entry, size)
-    # Entries that share bytes are how a small archive claims a large content (D. Fifield, "A better
-    # zip bomb", WOOT 2019).
+    # Overlapping entries let a small archive expand to a large content (D. Fifield, "A better zip
+    # bomb", WOOT 2019).
     if sum(record.size for record in record_by_name.values()) > size:
         raise PickleError("its entries overlap")
     pickle = _read_record(path, file, record_by_name["data.pkl"])
@@ -183,7 +183,8 @@ def _read_zip(path: Path, file: BinaryIO, size: int) -> TorchArchive:
 def _read_record(path: Path, file: BinaryIO, record: StorageRecord) -> bytes:
     if record.size > MAX_PICKLE_BYTES:
         raise PickleError(
-            f"its pickle takes {record.size >> 20} MiB, more than {MAX_PICKLE_BYTES >> 20}"
+            f"its pickle has {record.size >> 20} MiB, more than the limit of"
+            f" {MAX_PICKLE_BYTES >> 20} MiB"
         )
     check_storage(path, record)
     file.seek(record.start)
@@ -196,19 +197,22 @@ def _read_directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     Appendix of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT: sections 4.3.12 to
     4.3.16, and 4.5.3 for what does not fit in 32 bits.
     """
-    # The record at the end has 22 bytes, and a comment of less than 2**16 may follow it.
+    # The end record has 22 bytes, and a comment of less than 2**16 bytes may follow it.
     tail_start = max(0, size - (1 << 16) - 22)
     file.seek(tail_start)
     tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        raise PickleError("the archive's directory is missing: the file was cut")
+        raise PickleError("the archive's directory is missing: the file is truncated")
     count, length, start = struct.unpack_from("<10xHLL", tail, end)
-    # Fields at their largest say that the number stands in the record of zip64.
+    # A field with its maximum value means that the number is in the zip64 record.
     if count == 0xFFFF or 0xFFFFFFFF in (length, start):
         count, length, start = _read_zip64_end(file, tail, end)
     if count > MAX_ENTRIES or length > MAX_PICKLE_BYTES:
-        raise PickleError(f"the archive has {count} entries, more than {MAX_ENTRIES}")
+        raise PickleError(
+            f"the archive's directory has {count} entries and {length} bytes, more than the limit"
+            f" of {MAX_ENTRIES} entries or {MAX_PICKLE_BYTES} bytes"
+        )
     file.seek(start)
     text = file.read(length)
     entries: dict[str, _Entry] = {}
@@ -223,7 +227,7 @@ def _read_zip64_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, in
     if end < 20 or tail[end - 20 : end - 16] != b"PK\x06\x07":
         raise PickleError("the archive's directory is damaged")
     (offset,) = struct.unpack_from("<8xQ", tail, end - 20)
-    # A place in a file is signed, and seek would overflow.
+    # File offsets are signed, and seek would overflow.
     if offset >= 1 << 63:
         raise PickleError("the archive's directory is damaged")
     file.seek(offset)
@@ -253,7 +257,7 @@ def _read_entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
 
 
 def _read_zip64_sizes(extra: bytes, *sizes: int) -> tuple[int, int, int]:
-    """Return the sizes and place of an entry; those beyond 32 bits stand in its extra field."""
+    """Return an entry's sizes and offset; values above 32 bits are in its extra field."""
     large_sizes: list[int] = []
     at = 0
     while at + 4 <= len(extra):
@@ -273,7 +277,7 @@ def _locate_record(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
     if entry.method:
         raise PickleError(COMPRESSED)
     if entry.start + 30 > size:
-        raise PickleError("an entry of the archive lies beyond its end")
+        raise PickleError("an entry's offset is beyond the end of the archive")
     file.seek(entry.start)
     head = file.read(30)
     if len(head) < 30 or head[:4] != b"PK\x03\x04":
@@ -281,12 +285,12 @@ def _locate_record(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
     name_size, extra_size = struct.unpack_from("<26xHH", head)
     start = entry.start + 30 + name_size + extra_size
     if start + entry.size > size:
-        raise PickleError("an entry of the archive lies beyond its end")
+        raise PickleError("an entry's data extends beyond the end of the archive")
     return StorageRecord(start, entry.size, entry.checksum)
 
 
 def _read_legacy(path: Path, file: BinaryIO, size: int) -> TorchArchive:
-    """Read a file of before 1.6: magic number, version, machine, root, keys, then storages."""
+    """Read a file from before 1.6: magic number, version, machine, root, keys, then storages."""
     text = BytesIO(file.read(MAX_PICKLE_BYTES))
     if pickle_reader.load(text).root != MAGIC:
         raise PickleError("it is a pickle, but not one that `torch.save` wrote")
@@ -295,18 +299,18 @@ def _read_legacy(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     root = pickle_reader.load(text)
     keys = pickle_reader.load(text).root
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise PickleError("it does not list its storages")
+        raise PickleError("it has no list of its storages")
     storage_by_key = {s.key: s for s in map(parse_storage, root.persistent_ids) if s}
     storages: dict[str, StorageRecord] = {}
     at = text.tell()
     for key in keys:
         file.seek(at)
-        # What the file does not hold any more is read as -1, which no storage has.
+        # Past the end of the file the count is -1, which no storage has.
         (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))
         if key not in storage_by_key or not 0 <= count <= size:
-            raise PickleError("its storages are not those that it lists")
+            raise PickleError("its storages do not match its list of storages")
         storages[key] = StorageRecord(at + 8, count * storage_by_key[key].width)
         at = storages[key].start + storages[key].size
         if at > size:
-            raise PickleError("a tensor's bytes are missing: the file was cut")
+            raise PickleError("a tensor's bytes are missing: the file is truncated")
     return TorchArchive(path, root.root, root.global_names, storages)

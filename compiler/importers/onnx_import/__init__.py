@@ -1,8 +1,8 @@
-"""A foreign ONNX classifier as a spec and weights that compute the same.
+"""Import an ONNX classifier as a spec and weights that compute the same.
 
-`read_file` and `inputs_outputs` take the file in, `sandbox` cleans it, `fusions` and `conversion`
-turn operators into the language's, `simplify`, `spec_rebuild` and `spec_writer` make a spec of
-them, `operator_comparison` and `output_check` hold it against the file.
+`read_file` and `inputs_outputs` read the file, and `sandbox` cleans it. `fusions` and `conversion`
+convert operators to tcc's ops. `simplify`, `spec_rebuild` and `spec_writer` write a spec.
+`operator_comparison` and `output_check` compare it with the file.
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from tcc.compiler.importers.onnx_import.spec_rebuild import ImportedOperator
 
 REQUIRED_LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
-"""What is needed beside the package's own dependencies: modules, and what they are called."""
+"""Optional dependencies: module and distribution names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
-    """A spec's text, its weights, and what became of each operator.
+    """A spec's text, its weights, and the step of each operator.
 
-    `suffix` is that of the spec's file: `.yaml`, or `.json` for a large spec.
-    `difference` is the largest between the file's outputs and the spec's, relative to the
-    largest output.
+    `suffix` is the suffix of the spec's file: `.yaml`, or `.json` for a large spec. `difference`
+    is the largest difference between the outputs of file and spec, relative to the largest
+    output.
     """
 
     text: str
@@ -52,13 +52,13 @@ def import_onnx(
     Args:
         path: The file.
         import_options: Names, preprocessing, the input's size, and where to cut the file.
-        runner: Cleans and runs ONNX files; None is what `sandbox` has for that.
+        runner: Cleans and runs ONNX files; None uses `sandbox`.
 
     Raises:
-        UserError: The file is wrong (E0901 to E0906), has operators that no step stands for
-            (E0910, E0911), the spec would not compute what it does (E0920), or it cannot be
-            run to see that (E0921).
-        MissingTool: A library that is needed is not installed.
+        UserError: The file is wrong (E0901 to E0906), has unsupported operators (E0910, E0911),
+            the spec does not compute the same (E0920), or the file cannot be run for the
+            comparison (E0921).
+        MissingTool: A required library is not installed.
     """
     _check_tools()
     from tcc.compiler.importers.onnx_import import (
@@ -79,8 +79,8 @@ def import_onnx(
     until = tuple(dict.fromkeys(import_options.until))
     inputs_outputs.check_values(path, model, until)
     source = inputs_outputs.resolve_input(path, model, import_options.shape)
-    # Cleaned once: what is compared operator by operator below is this model, and the whole is
-    # compared with the file as it came.
+    # Cleaned once. The operators below are compared with this model, and the outputs with the
+    # original file.
     cleaned, task_result = runner.clean(model)
     notes = _report_cleaning(path, task_result)
     graph = _parse_graph(path, cleaned)
@@ -90,12 +90,12 @@ def import_onnx(
         converted = conversion.convert(graph, str(path), source, name)
     except UserError as error:
         raise _add_notes(error, path, notes) from None
-    # Simplified as a graph and written as a text, which is then compiled as any spec: what the
-    # import promises is said of what a user gets, not of a graph that only the importer saw.
+    # The simplified graph is written as text and compiled like any spec, so that the comparison
+    # covers what the user gets and not an internal graph.
     simplified, renamed_values = simplify(converted.model, converted.preferred_names)
     rebuilt = spec_rebuild.build_spec(simplified, path, import_options)
     rows = tuple(spec_rebuild.list_imported_operators(converted.origins, renamed_values, rebuilt))
-    # Operators one by one first, as its message names the culprit; whole outputs after them.
+    # Operators first, because that message names the wrong operator; then the outputs.
     operator_comparison.check(path, cleaned, converted, runner)
     inputs_outputs.replace_outputs(model, until)
     difference, check_notes = output_check.compare_outputs(
@@ -116,41 +116,42 @@ def _check_tools() -> None:
 
 
 def _report_cleaning(path: Path, task_result: "TaskResult") -> tuple[str, ...]:
-    """Return what is to say of cleaning a model.
+    """Return notes about cleaning a model.
 
     Raises:
-        UserError: It is no valid model (E0902).
+        UserError: It is not a valid model (E0902).
     """
     if "checked" not in task_result.steps:
-        # What ONNX's own checker refuses has no meaning that a spec could be held against.
+        # A file that ONNX's own checker rejects has no defined meaning to compare with.
         raise fail(
             "E0902",
-            "this is no valid ONNX model",
+            "this is not a valid ONNX model",
             make_file_span(str(path)),
             label=task_result.problem,
         )
     if "simplified" not in task_result.steps:
-        # A remark and no error: simplifying only computes what is constant, and conversion does
-        # without wherever the file computes nothing of its shapes.
+        # Not an error: simplifying only computes constants. Conversion works without it if the
+        # file does not compute shapes.
         return (
-            f"onnxsim could not simplify the file, which is taken as it is: {task_result.problem}",
+            "onnxsim could not simplify the file; it is imported without this step:"
+            f" {task_result.problem}",
         )
     return ()
 
 
 def _parse_graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
-    """Return a model as a graph to work on.
+    """Return a model as an editable graph.
 
     Raises:
-        UserError: Its parts are not well formed (E0902).
+        UserError: Its parts are invalid (E0902).
     """
     import onnx_graphsurgeon as gs
 
     try:
         return gs.import_onnx(model)
-    except Exception as error:  # a broken tensor or attribute fails in any way at all
+    except Exception as error:  # a broken tensor or attribute can raise any exception
         label = " ".join(str(error).split())[:200]
-        message = "this is no valid ONNX model"
+        message = "this is not a valid ONNX model"
         raise fail("E0902", message, make_file_span(str(path)), label=label) from None
 
 

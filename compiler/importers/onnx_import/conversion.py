@@ -1,4 +1,4 @@
-"""From an ONNX graph to a model of the language's operations, node by node."""
+"""Convert an ONNX graph to a model of tcc's ops, node by node."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,14 +34,14 @@ from tcc.compiler.ops import Sigmoid, Softmax
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 
 MAX_NAMES_SHOWN = 8
-"""Nodes that one diagnostic names."""
+"""Maximum number of nodes that one diagnostic names."""
 MAX_REFUSALS = 50
-"""Diagnostics of one file."""
+"""Maximum number of diagnostics per file."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreActivation:
-    """What enters the activation of an output: what the file calls it, and how it holds it."""
+    """Input of an output's activation: its name in the file, and its view."""
 
     name: str
     view: View
@@ -49,10 +49,10 @@ class PreActivation:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedModel:
-    """A model, the names its steps are to have, and what became of each operator of the file.
+    """A model, the preferred names of its steps, and the origin of each operator of the file.
 
-    `views` are the values of the network as the file has them, by its names; `maps` are vectors
-    that were made again as maps of one pixel; `pre_activations` is there for each output with an
+    `views`: the values of the network in the file's layout, by name. `maps`: vectors that were
+    duplicated as maps of one pixel. `pre_activations` has an entry for each output with an
     activation.
     """
 
@@ -65,29 +65,29 @@ class ConvertedModel:
 
 
 def convert(graph: gs.Graph, file: str, source: GraphInput, name: str) -> ConvertedModel:
-    """Return the model of a graph that `fuse` has gone through.
+    """Return the model of a graph that `fuse` has processed.
 
     Args:
         graph: The graph.
-        file: What diagnostics call the file.
+        file: Name of the file in diagnostics.
         source: Its input.
-        name: What the network is called.
+        name: Name of the network.
 
     Raises:
-        UserError: Nodes that the language has no step for, all of them (E0910, E0911); or outputs
-            that are no values of it (E0906).
+        UserError: Some nodes are not supported (E0910, E0911; all are listed); or an output is
+            not a feature map or vector (E0906).
     """
     try:
         return _Converter(graph, file, source, name).convert_graph()
-    except TooLargeError:  # of the input or an output: a node's is told with the node
-        message = f"a value of more than {MAX_ELEMENTS} elements is rearranged on its way in or out"
-        help = "export it with the channels first, or for smaller images"
+    except TooLargeError:  # of the input or an output; nodes report their own
+        message = f"the input or an output rearranges more than {MAX_ELEMENTS} elements"
+        help = "export the network with channels first, or with smaller images"
         raise fail("E0911", message, make_file_span(file), help=help) from None
 
 
 @dataclass
 class _RefusalList:
-    """What was refused, equal reasons together."""
+    """Refused nodes, grouped by reason."""
 
     file: str
     names_by_key: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class _RefusalList:
         self.help_by_key.setdefault(key, help)
 
     def list_diagnostics(self) -> Iterator[Diagnostic]:
-        # Attention comes first: where it is, mending the others helps nothing.
+        # Attention comes first: if it is present, fixing the others does not help.
         sorted_refusals = sorted(
             self.names_by_key.items(), key=lambda item: item[0][2] != ATTENTION
         )
@@ -115,7 +115,7 @@ class _RefusalList:
 
 
 class _Converter:
-    """One conversion; a tensor that failed is None, of which nothing more is said."""
+    """One conversion; a tensor that failed is None, which suppresses follow-on diagnostics."""
 
     def __init__(self, graph: gs.Graph, file: str, source: GraphInput, name: str) -> None:
         self.graph, self.file, self.name = graph, file, name
@@ -124,20 +124,19 @@ class _Converter:
         self.builder = GraphBuilder(graph_input, names)
         image = self.builder.make_view(graph_input.name)
         if source.channels_last:
-            # TensorFlow's exporters keep height x width x channels at the door and transpose behind
-            # it: as a view of the same map, both are nothing.
+            # TensorFlow's exporters keep an input of height x width x channels and transpose it
+            # first. As a view of the same map, both need no step.
             image = image.transform(lambda index: np.moveaxis(index, 1, -1))
         self.tensors: dict[str, Operand | None] = {source.name: image}
         self.problems = _RefusalList(file)
         self.converted_nodes: list[tuple[gs.Node, Operand | None]] = []
 
     def convert_graph(self) -> ConvertedModel:
-        # A node that is refused does not end the walk: one run tells every operator that has no
-        # step.
+        # A refused node does not end the loop: one run reports every unsupported operator.
         for node in self.graph.nodes:
             self._convert_node(node)
         self._report_attention()
-        # All at once: whoever has to export anew wants to know everything that is in the way.
+        # All at once: who has to export the network again needs the full list.
         diagnostics = tuple(self.problems.list_diagnostics())
         if diagnostics:
             raise UserError(diagnostics)
@@ -184,8 +183,7 @@ class _Converter:
 
     def _convert_node(self, node: gs.Node) -> None:
         operands: Sequence[Operand | None] = [None] * len(node.outputs)
-        # What reads a value that failed fails for that reason, which was told: nothing more is said
-        # of it.
+        # A node that reads a failed value fails for the same reason, which is already reported.
         computed_inputs = [
             t for t in node.inputs if not isinstance(t, gs.Constant) and not t.is_empty()
         ]
@@ -196,13 +194,13 @@ class _Converter:
         self.converted_nodes.append((node, operands[0] if operands else None))
 
     def _report_attention(self) -> None:
-        """Name self-attention beyond what was refused: it is why a transformer cannot be taken."""
+        """Report self-attention after a failed operator too: it is why transformers are refused."""
         for node in self.graph.nodes:
             operands = [
                 self.tensors.get(t.name) for t in node.inputs if not isinstance(t, gs.Constant)
             ]
-            # Queries by keys, or their product by values: neither factor is a weight. One of them
-            # has usually failed already, at the softmax or the transposition before it.
+            # Queries times keys, or their product times values: neither factor is a weight. One of
+            # them usually failed at the softmax or transposition before it.
             computed = len(operands) == 2 and all(
                 operand is None or isinstance(operand, View) for operand in operands
             )
@@ -212,12 +210,12 @@ class _Converter:
                 )
 
     def _run_converter(self, node: gs.Node) -> Sequence[Operand] | None:
-        # Other domains, such as com.microsoft, use ONNX's names for operators of their own.
+        # Other domains, such as com.microsoft, reuse ONNX's names for different operators.
         converter = CONVERTERS.get(node.op) if _is_onnx(node) else None
         if converter is None:
             domain = "" if _is_onnx(node) else node.domain
             message, help = find_cause(node.op, domain, get_computed_input_name(node))
-            message = message or "the language has no step for this operator"
+            message = message or "tcc does not support this operator"
             self.problems.add("E0910", message, help or _list_known_operators(), node)
             return None
         inputs = tuple(self._get_operand(tensor) for tensor in node.inputs)
@@ -228,15 +226,17 @@ class _Converter:
         except OperatorRefusal as refusal:
             self.problems.add("E0911", str(refusal), refusal.help, node)
         except NotConstantError as error:
-            message = f"`{error}` is computed while the network runs"
-            self.problems.add("E0911", message, "export it with a fixed size", node)
+            message = f"`{error}` is computed at run time"
+            self.problems.add("E0911", message, "export the network with one fixed size", node)
         except TooLargeError:
-            message = f"it rearranges a value of more than {MAX_ELEMENTS} elements"
+            message = f"it rearranges more than {MAX_ELEMENTS} elements"
             self.problems.add("E0911", message, "", node)
-        # Attributes of a stranger's file have any type and size: what trips a converter up is told
-        # with its node, and is no failure of ours.
+        # Attributes in a third-party file can have any type and size. An error that they cause is
+        # reported with the node, and is not a defect of tcc.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
-            self.problems.add("E0911", f"it is not well formed ({_format_error(error)})", "", node)
+            self.problems.add(
+                "E0911", f"its attributes or inputs are invalid ({_format_error(error)})", "", node
+            )
         else:
             return operands
         return None
@@ -253,8 +253,8 @@ class _Converter:
             view = self.builder.materialize(operand) if isinstance(operand, View) else None
             name = names.make_unique(to_identifier(tensor.name, "output"))
             if view is None or not view.is_materialized:
-                message = f"the output `{_trim_name(tensor.name)}` is no feature map and no vector"
-                help = "choose other outputs with --until"
+                message = f"the output `{_trim_name(tensor.name)}` is not a feature map or a vector"
+                help = "choose another output with --until NAME"
                 raise UserError(
                     (Diagnostic("E0906", message, make_file_span(self.file), help=help),)
                 )
@@ -262,9 +262,9 @@ class _Converter:
             yield Output(name, value, activation)
 
     def _split_activation(self, value: str) -> tuple[str, OutputActivation]:
-        """Return a value before the activation that ends it, and which that is."""
+        """Return a value before its final activation, and this activation."""
         node = self.builder.nodes.get(value)
-        # Of vectors alone: an output's contract says which activation whoever reads it applies.
+        # Only vectors: the output's contract gives the activation that the reader applies.
         if node is not None and len(node.type.shape) == 1:
             match node.op:
                 case Softmax():
@@ -279,8 +279,8 @@ def _is_onnx(node: gs.Node) -> bool:
 
 
 def _name_step(node: gs.Node) -> str:
-    """Return what the step of a node is called: after its weights, or its place; else nothing."""
-    # More than one number: a scalar that several layers share bears the name of none of them.
+    """Return a step name from the node's weights or its path; else an empty name."""
+    # More than one element: a scalar that several layers share does not name any of them.
     weights = [t.name for t in node.inputs if isinstance(t, gs.Constant) and t.values.size > 1]
     layer = next(filter(None, map(get_weight_layer, weights)), "")
     name, type = _get_origin_operators(node)[0]
@@ -288,15 +288,15 @@ def _name_step(node: gs.Node) -> str:
 
 
 def _get_origin_operators(node: gs.Node) -> tuple[tuple[str, str], ...]:
-    """Return the operators of the file that a node stands for, the last first."""
+    """Return the operators of the file that a node represents, the last first."""
     return tuple(node.attrs.get(PARTS, ((node.name, node.op),)))
 
 
 def _describe_node(node: gs.Node) -> str:
-    """Return a node's name, or else what it makes."""
+    """Return a node's name, or else its first output."""
     if node.name:
         return f"`{_trim_name(node.name)}`"
-    return f"of `{_trim_name(node.outputs[0].name)}`" if node.outputs else "without a result"
+    return f"of `{_trim_name(node.outputs[0].name)}`" if node.outputs else "without an output"
 
 
 def _trim_name(name: str) -> str:
@@ -310,6 +310,6 @@ def _format_error(error: Exception) -> str:
 def _list_known_operators() -> str:
     operators = sorted({*CONVERTERS, *PATTERNS} - {"ChannelNorm"})
     return (
-        f"operators that are known: {', '.join(operators)}; --until NAME cuts the file before "
-        "others"
+        f"supported operators: {', '.join(operators)}. Use --until NAME to import only the part "
+        "before other operators"
     )

@@ -1,4 +1,4 @@
-"""Operators that exporters spell out are made one again."""
+"""Fuse operator sequences that exporters write for one operator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,41 +24,41 @@ from tcc.compiler.support.diagnostics import UnhandledError
 
 COMMUTATIVE = frozenset({"Add", "Max", "Min", "Mul"})
 PatternMatch = Mapping[str, Any]
-"""What the names of a pattern stand for: tensors of captures, nodes of operators."""
+"""Values of a pattern's names: tensors of captures, nodes of operators."""
 
 
 class Pattern(ABC):
-    """What a tensor may be."""
+    """A condition on a tensor."""
 
     @abstractmethod
     def match_tensor(self, tensor: gs.Tensor, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield what the names stand for, in each way in which a tensor fits."""
+        """Yield the bindings of each way in which a tensor matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnyValue(Pattern):
-    """Any value that is computed, the same one wherever the name stands."""
+    """Any computed value; the same value wherever the name is used."""
 
     name: str
 
     def match_tensor(self, tensor: gs.Tensor, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield the tensor under the name."""
-        # By identity: the same tensor, not one of the same name or numbers.
+        """Yield the bindings with the tensor under the name."""
+        # By identity: the same tensor, not one with the same name or elements.
         if bindings.get(self.name, tensor) is tensor and not isinstance(tensor, gs.Constant):
             yield {**bindings, self.name: tensor}
 
 
 @dataclass(frozen=True, slots=True)
 class NumberPattern(Pattern):
-    """A constant that is one number, or nearly."""
+    """A scalar constant that equals a number, within rounding."""
 
     expected: float
 
     def match_tensor(self, tensor: gs.Tensor, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield what was found before."""
+        """Yield the unchanged bindings."""
         if isinstance(tensor, gs.Constant) and tensor.values.size == 1:
             (number,) = tensor.values.reshape(-1)
-            # The file's numbers are float32, some 6e-8 beside what is meant.
+            # Numbers in the file are float32, so they differ from exact values by up to 6e-8.
             if isclose(float(number), self.expected, rel_tol=1e-6):
                 yield bindings
 
@@ -70,34 +70,34 @@ class AnyConstant(Pattern):
     name: str
 
     def match_tensor(self, tensor: gs.Tensor, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield the tensor under the name."""
+        """Yield the bindings with the tensor under the name."""
         if isinstance(tensor, gs.Constant):
             yield {**bindings, self.name: tensor}
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorPattern(Pattern):
-    """What an operator makes of its first inputs; the node is found under `name`."""
+    """The output of an operator for its first inputs; binds the node to `name`."""
 
     type: str
     inputs: tuple[Pattern, ...]
     name: str = ""
 
     def match_tensor(self, tensor: gs.Tensor, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield each way in which the node that makes the tensor fits."""
-        # The first output alone: what Split or Dropout give besides is no result of the pattern.
+        """Yield each way in which the node that computes the tensor matches."""
+        # Only the first output: other outputs of Split or Dropout are not part of the pattern.
         if len(tensor.inputs) == 1 and tensor.inputs[0].outputs[0] is tensor:
             yield from self.match_node(tensor.inputs[0], bindings)
 
     def match_node(self, node: gs.Node, bindings: PatternMatch) -> Iterator[PatternMatch]:
-        """Yield each way in which a node fits."""
+        """Yield each way in which a node matches."""
         if node.op != self.type or len(node.inputs) < len(self.inputs):
             return
         if node.op in COMMUTATIVE and len(node.inputs) != len(self.inputs):
-            return  # one of three
+            return  # it has another number of inputs
         if self.name:
             bindings = {**bindings, self.name: node}
-        # At most two orders an operator; the longest pattern, a layer norm with weights, has nine.
+        # At most two orders per operator. The longest pattern, a layer norm with weights, has nine.
         orders = [self.inputs]
         if node.op in COMMUTATIVE:
             orders.append(self.inputs[::-1])
@@ -116,32 +116,32 @@ def _match_all(
 
 
 def make_pattern(type: str, *inputs: Pattern | float, name: str = "") -> OperatorPattern:
-    """Return the pattern of an operator; plain numbers stand for constants."""
+    """Return the pattern of an operator; plain numbers are constants."""
     wrapped = (i if isinstance(i, Pattern) else NumberPattern(i) for i in inputs)
     return OperatorPattern(type, tuple(wrapped), name)
 
 
 def find_match(pattern: OperatorPattern, node: gs.Node) -> PatternMatch | None:
-    """Return what the names stand for if a node ends the pattern."""
+    """Return the bindings if a node is the end of the pattern, else None."""
     return next(pattern.match_node(node, {}), None)
 
 
 PARTS = "parts"
-"""The attribute of a fused node that names the operators it was: (name, type) pairs."""
+"""Attribute of a fused node with its original operators: (name, type) pairs."""
 
 CHANNEL_NORM = "ChannelNorm"
-"""Layer normalisation along one axis, which need not be the last."""
+"""Layer normalization along one axis, which need not be the last."""
 
 INPUT = AnyValue("x")
 ANY_TYPE = TensorType((1,))
-"""A type where none matters."""
+"""Placeholder where the type does not matter."""
 SIXTH = 1 / 6
 Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class FusionRule:
-    """A pattern and the operator that means the same; `attributes` None refuses a match."""
+    """A pattern and its equivalent operator; `attributes` returns None to reject a match."""
 
     pattern: OperatorPattern
     type: str
@@ -150,18 +150,17 @@ class FusionRule:
 
 
 def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
-    """Replace every pattern by the one operator that it spells out, and drop what is dead.
+    """Replace every pattern by its equivalent operator, and remove dead nodes.
 
-    Where values are named by `until`, the graph is cut after them.
+    If `until` names values, the graph is cut after them.
     """
     tensors = graph.tensors() if until else {}
-    # Cut before anything is matched: what lies behind must not keep inner values of a pattern
-    # alive.
+    # Cut before matching: nodes after the cut must not keep inner values of a pattern alive.
     graph.outputs = [tensors[name] for name in until] or graph.outputs
     _fold_constants(graph)
-    # Files list operators in order, but cutting and folding may have left others.
+    # Files list operators in order, but cutting and folding may have changed the order.
     graph.toposort()
-    # From the end, so that a pattern is found whole before the part of it that is one, too.
+    # From the end, so that a full pattern matches before a smaller pattern that is part of it.
     for node in reversed(list(graph.nodes)):
         for rule in RULES.get(node.op, ()):
             if _apply(rule, node):
@@ -170,7 +169,7 @@ def fuse(graph: gs.Graph, until: Sequence[str] = ()) -> None:
 
 
 def _fold_constants(graph: gs.Graph) -> None:
-    """Turn nodes that hold a constant into constants."""
+    """Turn Constant nodes into constants."""
     for node in graph.nodes:
         if node.op == "Constant" and len(node.outputs) == 1 and len(node.attrs) == 1:
             (attribute,) = node.attrs.values()
@@ -181,7 +180,7 @@ def _fold_constants(graph: gs.Graph) -> None:
 
 
 def _cast_to_float32(array: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers in the types that ONNX gives to plain ones."""
+    """Return float64 constants as float32, and others unchanged."""
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
@@ -196,18 +195,18 @@ def _apply(rule: FusionRule, node: gs.Node) -> bool:
     if attributes is None:
         return False
     attributes[PARTS] = tuple(_list_parts(rule.pattern, node))
-    # The last node becomes the whole operator, and keeps its name and its result, which others
-    # read; its former inputs are dead, and `cleanup` drops them.
+    # The last node becomes the fused operator and keeps its name and output, which others read.
+    # Its former inputs are dead, and `cleanup` removes them.
     node.op, node.attrs = rule.type, attributes
     node.inputs = [bindings[name] for name in rule.inputs]
     return True
 
 
 def _list_parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, str]]:
-    """Yield the operators of a match that has just been found, the last one first."""
+    """Yield the operators of a match, the last one first."""
     yield node.name, node.op
-    # A pattern's operators may stand in either order in the file: each is found by its type, and
-    # taken once.
+    # A pattern's operators may be in either order in the file: each is found by its type and used
+    # once.
     unmatched = [p for p in pattern.inputs if isinstance(p, OperatorPattern)]
     for tensor in node.inputs:
         producer = tensor.inputs[0] if len(tensor.inputs) == 1 else None
@@ -219,8 +218,7 @@ def _list_parts(pattern: OperatorPattern, node: gs.Node) -> Iterator[tuple[str, 
 
 def _is_sixth(bindings: PatternMatch) -> Attributes | None:
     node = bindings["h"]
-    # x * HardSigmoid(x) is hard swish only with a slope of 1/6; with ONNX's default it is another
-    # function.
+    # x * HardSigmoid(x) is hard swish only with a slope of 1/6, not with ONNX's default slope.
     alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
     return {} if isclose(alpha, SIXTH, rel_tol=1e-6) and beta == 0.5 else None
 
@@ -232,7 +230,7 @@ def _is_relu6(bindings: PatternMatch) -> Attributes | None:
 
 
 def _get_layer_norm_attributes(bindings: PatternMatch) -> Attributes | None:
-    # Mean and variance must be over the same axis: two different ones are no normalisation.
+    # Mean and variance must be over the same axis; otherwise it is not a normalization.
     axes = {get_integers(bindings[name], "axes", 1) for name in ("mean", "var")}
     power = bindings.get("two")
     if len(axes) != 1 or (power is not None and float(power.values.reshape(-1)[0]) != 2.0):
@@ -243,7 +241,7 @@ def _get_layer_norm_attributes(bindings: PatternMatch) -> Attributes | None:
 
 
 def _iterate_layer_norms() -> Iterator[FusionRule]:
-    """Yield (x - mean) / sqrt(mean of squares + eps), with a weight and bias or without."""
+    """Yield (x - mean) / sqrt(mean of squares + eps), with and without weight and bias."""
     centred = make_pattern(
         "Sub", INPUT, make_pattern("ReduceMean", INPUT, name="mean"), name="centred"
     )
@@ -258,16 +256,16 @@ def _iterate_layer_norms() -> Iterator[FusionRule]:
         )
         scaled = make_pattern("Mul", norm, AnyConstant("weight"))
         shifted = make_pattern("Add", scaled, AnyConstant("bias"))
-        # With weights first: a norm alone is the beginning of both. Opset 17 has an operator for
-        # it, LayerNormalization, which older exporters cannot write.
+        # With weights first, because both begin with the plain norm. Opset 17 has an operator for
+        # it, LayerNormalization, which older exporters cannot use.
         yield FusionRule(shifted, CHANNEL_NORM, _get_layer_norm_attributes, ("x", "weight", "bias"))
         yield FusionRule(norm, CHANNEL_NORM, _get_layer_norm_attributes)
 
 
 def _iterate_gelus() -> Iterator[FusionRule]:
-    """Yield the ways to write x / 2 * (1 + erf(x / sqrt(2)))."""
-    # PyTorch's exporter divides by sqrt(2), others multiply by its inverse, and where the half
-    # stands differs as well; opset 20 has Gelu itself.
+    """Yield the forms of x / 2 * (1 + erf(x / sqrt(2)))."""
+    # PyTorch's exporter divides by sqrt(2), others multiply by its inverse. The position of the
+    # factor 0.5 differs too. Opset 20 has a Gelu operator.
     for inner in (make_pattern("Div", INPUT, sqrt(2)), make_pattern("Mul", INPUT, sqrt(0.5))):
         gate = make_pattern("Add", make_pattern("Erf", inner), 1.0)
         yield FusionRule(make_pattern("Mul", make_pattern("Mul", INPUT, 0.5), gate), "Gelu")
@@ -276,19 +274,19 @@ def _iterate_gelus() -> Iterator[FusionRule]:
 
 
 def _iterate_decomposed_activations() -> Iterator[FusionRule]:
-    """Yield activations that older opsets have no operator for, as their own `onnx` spells them."""
+    """Yield activations without an operator in older opsets, in the form of their `onnx` method."""
     for op in ACTIVATIONS:
-        # Arguments and attributes would have to be compared as well: such have rules of their own.
+        # Ops with parameters have separate rules, because their attributes must be compared too.
         if op.onnx_operator and not list_parameters(op):
-            # How an op is written for an old opset and how it is read from one are one table: what
-            # tcc exports at opset 11, it imports.
+            # The same table defines how an op is exported to an old opset and imported from it, so
+            # that tcc can import what it exports at opset 11.
             calls = op().onnx(ANY_TYPE, opset=MIN_OPSET)
             if len(calls) > 1 and not any(call.attributes for call in calls):
                 yield FusionRule(_build_pattern(calls), op.onnx_operator)
 
 
 def _build_pattern(calls: Sequence[Call]) -> OperatorPattern:
-    """Return the last of some calls as a pattern; each reads `x0`, numbers and earlier ones."""
+    """Return the last of some calls as a pattern; each reads `x0`, numbers and earlier calls."""
     outputs: dict[str, Pattern] = {"x0": INPUT}
     for call in calls:
         inputs = (_convert_input(argument, outputs) for argument in call.inputs)
@@ -307,7 +305,7 @@ def _convert_input(argument: Argument, outputs: Mapping[str, Pattern]) -> Patter
 
 
 def _iterate_hard_activations() -> Iterator[FusionRule]:
-    """Yield the ways to write hard swish and hard sigmoid."""
+    """Yield the forms of hard swish and hard sigmoid."""
     gate = make_pattern("HardSigmoid", INPUT, name="h")
     yield FusionRule(make_pattern("Mul", INPUT, gate), "HardSwish", _is_sixth)
     clipped = make_pattern("Clip", make_pattern("Add", INPUT, 3.0), name="c")
@@ -325,7 +323,7 @@ def _iterate_hard_activations() -> Iterator[FusionRule]:
 
 
 def _iterate_relu6() -> Iterator[FusionRule]:
-    """Yield the ways to write relu6 that are two operators."""
+    """Yield the forms of relu6 with two operators."""
     # tf2onnx writes relu6 as min(max(x, 0), 6), PyTorch's exporter as Clip.
     for inner in (make_pattern("Max", INPUT, 0.0), make_pattern("Relu", INPUT)):
         yield FusionRule(
@@ -357,4 +355,4 @@ def _build_table() -> dict[str, tuple[FusionRule, ...]]:
 
 
 RULES = _build_table()
-"""Rules by the operator that ends their pattern; the first that matches holds."""
+"""Rules by the last operator of their pattern; the first match is used."""

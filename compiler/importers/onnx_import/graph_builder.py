@@ -1,4 +1,4 @@
-"""The graph in the making: one step at a time, with its weights."""
+"""Build the graph one step at a time, with its weights."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -34,34 +34,34 @@ from tcc.compiler.ops.join import Broadcasting, Concat
 
 MAX_NAME_LENGTH = 60
 RESERVED_NAMES = frozenset({"C", "H", "W"})
-"""What the language itself calls a value's size."""
+"""Names that specs reserve for the size of a value."""
 
 
 def to_identifier(name: str, fallback: str = "") -> str:
-    """Return a name as an identifier of the language."""
+    """Return a name as an identifier that specs allow."""
     cleaned = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:MAX_NAME_LENGTH].rstrip("_")
-    # Names of the language begin with a letter or an underscore, as Python's do.
+    # Identifiers begin with a letter or an underscore, as in Python.
     return (
         f"_{cleaned}" if cleaned[:1].isdigit() or cleaned in RESERVED_NAMES else cleaned or fallback
     )
 
 
 def get_weight_layer(name: str) -> str:
-    """Return the layer that a weight's name speaks of: `features.0` of `features.0.weight`.
+    """Return the layer in a weight's name: `features.0` for `features.0.weight`.
 
-    Empty where the name was made by a machine.
+    Empty if the name was generated.
     """
     # PyTorch's `conv1.weight`, Keras's `conv1/kernel` and `bn/gamma`. Weights that PyTorch's
-    # exporter folded have names that were counted, such as `onnx::Conv_123`.
+    # exporter folded have numbered names, such as `onnx::Conv_123`.
     matched = re.fullmatch(r"(.+?)[./](?:weight|bias|kernel|gamma|beta)", name)
     return matched[1] if matched and "::" not in matched[1] else ""
 
 
 def get_node_path(name: str, type: str) -> str:
-    """Return the place that a node's name speaks of.
+    """Return the module path in a node's name.
 
-    `/layer1/layer1.0/conv1/Conv` is at `layer1.0.conv1`. Empty where there is none, as in the
-    names that exporters count up.
+    `/layer1/layer1.0/conv1/Conv` gives `layer1.0.conv1`. Empty if there is none, as in the
+    numbered names of exporters.
     """
     parts = [part for part in name.split("/") if part]
     if parts and re.fullmatch(rf"({re.escape(type)}|node_\w+?)(_\d+)?|n\d+", parts[-1]):
@@ -73,17 +73,17 @@ def get_node_path(name: str, type: str) -> str:
 
 
 class UniqueNames:
-    """Names given so far; `make_unique` gives another."""
+    """The names used so far; `make_unique` adds another."""
 
     def __init__(self, used_names: Iterable[str] = ()) -> None:
         self.used_names = set(used_names)
         self.counts: dict[str, int] = {}
 
     def make_unique(self, name: str) -> str:
-        """Return a name that none has: the one asked for, or that with a number."""
+        """Return an unused name: the requested one, or the same with a number."""
         unique = name
         while unique in self.used_names:
-            # Counted from where the last one ended: a thousand equal names take a thousand steps.
+            # Continue from the last number, so that a thousand equal names take a thousand steps.
             self.counts[name] = self.counts.get(name, 1) + 1
             unique = f"{name}_{self.counts[name]}"
         self.used_names.add(unique)
@@ -92,11 +92,11 @@ class UniqueNames:
 
 Tensor = NDArray[np.float32]
 PIXELWISE_OPS = (Elementwise, Broadcasting, Concat, BatchNorm, LayerNorm, ScaleShift)
-"""What works on a vector as on a map of one pixel."""
+"""Ops that work on a vector as on a map of one pixel."""
 
 
-class OperatorRefusal(ValueError):  # noqa: N818 - what it is, not what it does
-    """Nothing in the language does what an operator does; `help` says what would."""
+class OperatorRefusal(ValueError):  # noqa: N818 - a refusal, not a program error
+    """No op does what an operator does; `help` suggests a way around it."""
 
     def __init__(self, message: str, help: str = "") -> None:
         super().__init__(message)
@@ -107,8 +107,8 @@ class OperatorRefusal(ValueError):  # noqa: N818 - what it is, not what it does
 class GraphBuilder:
     """Nodes by name, in order, with their weights.
 
-    `preferred_names` holds the name that each was to have, `materialized_views` the values that
-    views became, `map_by_vector` the vectors that were made again as maps.
+    `preferred_names`: the requested name of each node. `materialized_views`: the value that each
+    view became. `map_by_vector`: the map that duplicates each vector.
     """
 
     source: Input
@@ -124,31 +124,30 @@ class GraphBuilder:
         return self.source.type if value == self.source.name else self.nodes[value].type
 
     def emit(self, name: str, op: Op, inputs: Sequence[str], weights: Sequence[Tensor] = ()) -> str:
-        """Add a step, called as its op if not else; return its value.
+        """Add a step and return its value; without `name` it is named after its op.
 
-        That is the input's where the step would do nothing.
+        Returns the input's value if the step would do nothing.
 
         Raises:
             OperatorRefusal: The inputs or weights do not fit the op.
         """
-        # Names first are free: a step is refused by its inputs and arguments, never by what it is
-        # called.
+        # Any name is valid here: a step is rejected for its inputs or arguments, never its name.
         types = tuple(self.get_type(value) for value in inputs)
-        # `make_node` looks at shapes alone; the written spec would be refused for such an argument.
+        # `make_node` checks only shapes; the written spec would be rejected for such an argument.
         _check_bounds(op)
         unique_name = self.names.make_unique(name or op.keyword)
         try:
             node = make_node(unique_name, op, tuple(inputs), types)
         except OpError as error:
             raise OperatorRefusal(str(error)) from None
-        # A resize to the size that is there, which exporters write as any other.
+        # A resize to the current size, which exporters write like any other.
         if node is None:
             return inputs[0]
         expected_shapes = [param.shape for param in node.op.params(*types)]
         if [w.shape for w in weights] != expected_shapes:
             actual_shapes = ", ".join(str(list(w.shape)) for w in weights)
             raise OperatorRefusal(
-                f"its weights are {actual_shapes}, not "
+                f"the shapes of its weights are {actual_shapes}, expected "
                 f"{', '.join(str(list(w)) for w in expected_shapes)}"
             )
         self.nodes[node.name] = node
@@ -158,29 +157,29 @@ class GraphBuilder:
         return node.name
 
     def make_view(self, value: str) -> View:
-        """Return a value as it is."""
+        """Return a view of a value with its own layout."""
         return View(value, self.get_type(value))
 
     def materialize(self, view: View) -> View:
-        """Return a view as a value of its own, if the language can make it one; else the view."""
+        """Return a view as a value of its own if an op can compute it; else the view."""
         if not view.is_materialized and view not in self.materialized_views:
-            # Kept, so that several readers of one flattening share its step.
+            # Cached, so that several readers of one flattening share its step.
             self.materialized_views[view] = self._materialize_view(view)
         return self.materialized_views.get(view, view)
 
     def resolve_shuffle(self, view: View) -> View:
-        """Return what moving elements made; a shuffle is a value at once, before it is cut."""
-        # A shuffle of channels is cut in two behind it by ShuffleNetV2: seen through, neither half
-        # would be a slice of anything.
+        """Return a moved view; a channel shuffle becomes a value before it is split."""
+        # ShuffleNetV2 splits a shuffle of channels in two. Without a value for the shuffle,
+        # neither half would be a slice.
         return self.materialize(view) if isinstance(_find_view_op(view), ChannelShuffle) else view
 
     def _materialize_view(self, view: View) -> View:
         shape, choice = view.shape, _find_view_op(view)
         if not isinstance(choice, bool):
             return self._emit_choice(view, choice, flat=len(shape) == 2)
-        # Squeeze-and-excitation with linear layers: pooled, flattened, two matrices, and reshaped
-        # to (1, C, 1, 1) to scale a map. The language has no step from a vector to a map, so the
-        # steps since the flattening are taken again on maps of one pixel.
+        # Squeeze-and-excitation with linear layers: pooled, flattened, two matrices, then reshaped
+        # to (1, C, 1, 1) to scale a map. No op converts a vector to a map, so the steps since the
+        # flattening are repeated on maps of one pixel.
         if (
             len(view.type.shape) == 1
             and shape == (1, view.type.elements, 1, 1)
@@ -201,7 +200,7 @@ class GraphBuilder:
         return self.make_view(value)
 
     def _convert_to_map(self, vector: str) -> str | None:
-        """Return a vector as a map of one pixel: its steps are taken again before they flatten."""
+        """Return a vector as a map of one pixel: repeats its steps without the flattening."""
         needed = self._collect_ancestors(vector)
         for name in [n for n in self.nodes if n in needed]:
             if name not in self.map_by_vector:
@@ -225,17 +224,17 @@ class GraphBuilder:
         return ancestors
 
     def _emit_on_maps(self, node: Node) -> str | None:
-        """Return the value of a step on vectors, taken on maps of one pixel."""
+        """Return the value of a vector step, repeated on maps of one pixel."""
         op, weights = node.op, [self.weights[p] for p in node.params]
         if isinstance(op, Flatten):
-            # A flattening of more than one pixel mixes pixels into features: no map of one pixel is
-            # that.
+            # Flattening more than one pixel turns pixels into features, which no map of one pixel
+            # can represent.
             return node.inputs[0] if self.get_type(node.inputs[0]).shape[1:] == (1, 1) else None
         if any(value not in self.map_by_vector for value in node.inputs):
             return None
         map_inputs = [self.map_by_vector[value] for value in node.inputs]
         if isinstance(op, Linear):
-            # A linear layer is a 1x1 convolution of one pixel, with the same numbers.
+            # A linear layer is a 1x1 convolution of one pixel with the same weights.
             weights[0] = weights[0][:, :, None, None]
             conv = Conv(op.units, (1, 1), bias=op.bias)
             return self.emit(self.preferred_names[node.name], conv, map_inputs, weights)
@@ -246,7 +245,7 @@ class GraphBuilder:
         return self.emit(self.preferred_names[node.name], op, map_inputs, weights)
 
     def find_unexpanded(self, value: str) -> str:
-        """Return what was spread over all pixels, where one pixel will do."""
+        """Return the one-pixel value before an expansion to all pixels; else the value."""
         node = self.nodes.get(value)
         if node is None or not isinstance(node.op, Resize):
             return value
@@ -254,30 +253,30 @@ class GraphBuilder:
         return node.inputs[0] if is_one_pixel else value
 
     def build_model(self, name: str, outputs: tuple[Output, ...]) -> Model:
-        """Return what was built."""
+        """Return the finished model."""
         graph = Graph(name, (self.source,), tuple(self.nodes.values()), outputs)
         return Model(graph, self.weights)
 
 
 def _check_bounds(op: Op) -> None:
-    """Refuse an argument that is smaller or larger than the language lets it be."""
+    """Refuse an argument that is outside the bounds of its parameter."""
     for parameter in list_parameters(type(op)):
         argument = getattr(op, parameter.name)
-        # Pairs and paddings are bounded number by number.
+        # Each number of a pair or padding is checked.
         numbers = [
             n for n in (argument if isinstance(argument, tuple) else (argument,)) if n is not None
         ]
         low, high = parameter.low, parameter.high
         if low is not None and any(n < low for n in numbers):
-            raise OperatorRefusal(f"its {parameter.name} is {argument}; {low:g} is the least")
+            raise OperatorRefusal(f"its {parameter.name} is {argument}; the minimum is {low:g}")
         if high is not None and any(n > high for n in numbers):
-            raise OperatorRefusal(f"its {parameter.name} is {argument}; {high:g} is the most")
+            raise OperatorRefusal(f"its {parameter.name} is {argument}; the maximum is {high:g}")
 
 
 def _find_view_op(view: View) -> Op | bool | None:
-    """Return the op that a view is: None for the value itself, False for no op.
+    """Return the op that a view corresponds to: None for the value itself, False for no op.
 
-    A map as a vector counts as the map.
+    A flattened map is treated as the map.
     """
     shape = view.shape
     if shape[:1] != (1,):

@@ -1,4 +1,4 @@
-"""What a node is told beside its tensors: attributes, or constants in later opsets."""
+"""Arguments of a node: attributes, or constant inputs in later opsets."""
 
 from math import isfinite
 from typing import Any
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 class NotConstantError(ValueError):
-    """An argument is computed while the network runs."""
+    """An argument is computed at run time."""
 
 
 def get_argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None:
-    """Return what is the attribute `name` in old opsets and the input at `position` in new ones.
+    """Return the attribute `name` of old opsets, or the input at `position` of new ones.
 
     Raises:
         NotConstantError: It is computed.
@@ -29,24 +29,24 @@ def get_argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None
 
 
 def get_integers(node: gs.Node, name: str, position: int) -> tuple[int, ...] | None:
-    """Return an argument that is a list of whole numbers; None where it is not given."""
+    """Return an argument that is a list of integers; None if it is missing."""
     constant = get_argument(node, name, position)
     return None if constant is None else tuple(int(v) for v in constant.reshape(-1))
 
 
 def get_scalar(node: gs.Node, name: str, position: int, default: float) -> float:
-    """Return an argument that is one number."""
+    """Return an argument that is a scalar."""
     constant = get_argument(node, name, position)
     return default if constant is None or not constant.size else float(constant.reshape(-1)[0])
 
 
 def round_to_shortest(value: float) -> float:
-    """Return the number of fewest digits that is the same in float32.
+    """Return the shortest decimal number with the same float32 value.
 
     Raises:
         ValueError: It is not finite.
     """
-    # numpy prints the shortest digits that read back as the same float32.
+    # numpy prints the shortest digits that parse to the same float32.
     number = float(str(np.float32(value)))
     if not isfinite(number):
         raise ValueError(f"a constant is {number}")
@@ -54,6 +54,6 @@ def round_to_shortest(value: float) -> float:
 
 
 def get_computed_input_name(node: gs.Node) -> str:
-    """Return what the file calls the first value that a node reads and another one makes."""
+    """Return the name of the first input of a node that another node computes."""
     computed = (t for t in node.inputs if not isinstance(t, gs.Constant) and t.inputs)
     return next((tensor.name[:80] for tensor in computed), "NAME")

@@ -1,8 +1,8 @@
-"""Each operator of a file by itself, held against the step that it became.
+"""Compare each operator of a file with the step that it became.
 
-What a network makes of an image hides much: a softmax that saturates, features that are all zero,
-outputs that do not depend on the input. So every value between operators is replaced by random
-numbers, in the file as in the steps, and what each operator makes of them is compared.
+Outputs of the network hide errors: a saturated softmax, features that are all zero, outputs that
+do not depend on the input. So every value between operators is replaced by random numbers, in
+the file and in the steps, and the results of each operator are compared.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,24 +25,24 @@ from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 FED_PREFIX = "fed to "
-"""What stands before the name of a value that is given instead of computed."""
+"""Prefix of the name of a value that is fed instead of computed."""
 MIN_IR_VERSION = 4
-"""The first version of the format in which a constant need not be an input."""
+"""First IR version in which a constant need not be a graph input."""
 
 
 @dataclass(frozen=True)
 class GraphCut:
-    """`model` as it was converted, and what it became."""
+    """`model`, cut into single operators, and the converted model."""
 
     model: ModelProto
     converted: ConvertedModel
 
     @cached_property
     def views(self) -> Mapping[str, View]:
-        """Return the values in which both are cut, by what the file calls them."""
+        """Return the values at which both models are cut, by their names in the file."""
         file_values = {value.name for value in self._graph.input} | self.producers.keys()
-        # Cleaning may have removed what conversion still knew of the file: both have to have the
-        # value.
+        # Cleaning may have removed values that conversion recorded: only those in both models
+        # count.
         views = self.converted.views.items()
         return {
             name: v
@@ -52,20 +52,20 @@ class GraphCut:
 
     @cached_property
     def producers(self) -> Mapping[str, NodeProto]:
-        """Return the operator that makes each value of the file."""
+        """Return the operator that computes each value of the file."""
         return {name: node for node in self._graph.node for name in node.output if name}
 
     def find_needed(self, name: str) -> frozenset[str]:
-        """Return the values, in which the graph is cut, that a value is computed from."""
+        """Return the cut values that a value is computed from."""
         return frozenset(self._walk_back([name])[1])
 
     def build_file_part(self, names: Sequence[str]) -> ModelProto:
-        """Return the part of the file that computes some values; inputs are `FED_PREFIX` others."""
+        """Return the part of the file that computes `names`; fed inputs have `FED_PREFIX`."""
         operator_ids, fed = self._walk_back(names)
-        # By identity: protobuf's messages can be no elements of a set.
+        # By identity: protobuf messages are not hashable.
         nodes = [node for node in self._graph.node if id(node) in operator_ids]
         read_names = {name for node in nodes for name in node.input}
-        # Sorted, so that the same file gives the same part.
+        # Sorted, so that the same file always gives the same part.
         inputs = (
             helper.make_tensor_value_info(FED_PREFIX + n, TensorProto.FLOAT, self.views[n].shape)
             for n in sorted(fed)
@@ -75,18 +75,17 @@ class GraphCut:
         body.initializer.extend(t for t in self._graph.initializer if t.name in read_names)
         body.input.extend(inputs)
         body.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
-        # Older files list their constants among the inputs, which the part leaves out.
+        # Older files list their constants among the inputs; the part omits these.
         version = max(self.model.ir_version, MIN_IR_VERSION)
         return helper.make_model(body, opset_imports=self.model.opset_import, ir_version=version)
 
     def build_spec_part(self, value_names: Iterable[str]) -> Model:
-        """Return the steps that compute some values; its inputs are `FED_PREFIX` others.
+        """Return the steps that compute some values; fed inputs have `FED_PREFIX`.
 
-        Its outputs bear the values' names.
+        Its outputs have the names of the values.
         """
-        # Backwards from what is wanted, up to the nearest values that both sides know: every
-        # operator is run once with inputs that are equal on both sides, so that errors do not add
-        # up.
+        # Walk back from the requested values to the nearest values that both models know. Each
+        # operator then gets equal inputs in both models, so errors do not add up.
         pending, output_values = [*value_names], dict.fromkeys(value_names)
         included: set[str] = set()
         fed: dict[str, None] = {}
@@ -104,12 +103,12 @@ class GraphCut:
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        """Return the steps by what they make."""
+        """Return the steps by the values that they compute."""
         return {node.name: node for node in self.converted.model.graph.nodes}
 
     @cached_property
     def maps(self) -> Mapping[str, str]:
-        """Return the vectors among the known values that were made a second time, as maps."""
+        """Return the map that duplicates each known vector."""
         known_values = {view.value for view in self.views.values()}
         both = self.converted.maps.items()
         return {v: m for v, m in both if v in known_values and m not in known_values}
@@ -123,14 +122,14 @@ class GraphCut:
         return frozenset({view.value for view in self.views.values()} | {*self.maps.values()})
 
     def _is_expanded_pixel(self, value: str) -> bool:
-        """Whether a value is one pixel laid over all, in whose place that pixel may be read."""
+        """Whether a value is one pixel expanded to all pixels; steps may read that pixel."""
         node = self.nodes.get(value)
         if node is None or not isinstance(node.op, Resize):
             return False
         return self.converted.model.graph.types[node.inputs[0]].shape[1:] == (1, 1)
 
     def _walk_back(self, names: Sequence[str]) -> tuple[set[int], set[str]]:
-        """Return the operators, by identity, that compute values, and the known ones they read."""
+        """Return the operators (by identity) that compute values, and the known inputs."""
         operator_ids: set[int] = set()
         fed: set[str] = set()
         pending = [*names]
@@ -156,75 +155,75 @@ def _rename_step_inputs(node: Node, fed: Mapping[str, None]) -> Node:
 
 
 TOLERANCE = 1e-3
-"""Largest difference of a value, relative to the largest of its channel.
+"""Maximum difference of a value, relative to the largest value of its channel.
 
-Of 3,572 operators of the tests' files 81 differed at all, means the most, by 9.0e-5: rounding stays
-an order below this, and a misread attribute is orders above."""
+Of 3,572 operators in the test files, 81 differed at all, mostly means, by at most 9.0e-5. Rounding
+errors are an order of magnitude below this limit, and a misread attribute is orders above."""
 MIN_CHANNEL_SCALE = 1e-2
-"""What a channel's largest value counts as at least, relative to the largest of all channels: one
-that is nearly zero has rounding errors of what cancelled in it."""
+"""Lower bound of a channel's largest value, relative to the largest of all channels. A channel
+near zero has rounding errors from cancellation."""
 RANDOM_SCALE = 4.0
-"""Standard deviation of the random numbers: they pass the bounds of relu6 and hard swish."""
+"""Standard deviation of the random numbers: they exceed the bounds of relu6 and hard swish."""
 MAX_GROUP_ELEMENTS = 1 << 24
-"""Elements of the values that are looked at together."""
+"""Maximum number of elements compared in one group."""
 Tensor = NDArray[np.float32]
 
 
 def check(path: Path, model: ModelProto, converted: ConvertedModel, runner: ModelRunner) -> None:
-    """Compare each operator of a model with what it became.
+    """Compare each operator of a model with the step that it became.
 
     Args:
         path: The file, for diagnostics.
-        model: What was converted, cleaned.
-        converted: What it became.
-        runner: What runs the operators.
+        model: The cleaned model that was converted.
+        converted: The converted model.
+        runner: Runs the operators.
 
     Raises:
-        UserError: One computes something else (E0920), or cannot be run (E0921).
+        UserError: A step computes different values (E0920), or the file cannot be run (E0921).
     """
     cut = GraphCut(model, converted)
-    # In groups, since each run starts a process: one for each of 6,000 operators would take
-    # minutes.
+    # In groups, because each run starts a process: one per operator takes minutes for 6,000
+    # operators.
     for names in _iterate_groups(cut):
         _compare(path, cut, names, runner)
 
 
 def make_run_error(path: Path, reason: str) -> UserError:
-    """Return the refusal of a file that cannot be run, so that nothing is known of its spec."""
+    """Return the error of a file that cannot be run, so that its spec cannot be checked."""
     return fail(
         "E0921",
-        "ONNX Runtime cannot run this file, so nothing shows that a spec computes the same",
+        "ONNX Runtime cannot run this file, so the spec cannot be compared with it",
         make_file_span(str(path)),
         label=reason,
-        help="export the network again, with opset 17 say, and try the file in ONNX Runtime",
+        help="export the network again, for example with opset 17, and run it in ONNX Runtime",
     )
 
 
 def measure_distance(
     actual: NDArray[np.floating], expected: NDArray[np.floating], scale: object
 ) -> float:
-    """Return the largest difference of two tensors relative to a scale.
+    """Return the largest difference of two tensors, relative to a scale.
 
-    It is infinite where they are of different shapes, or one of two elements is not finite.
+    It is infinite if their shapes differ, or if only one of two elements is finite.
 
     Args:
         actual: One tensor.
-        expected: The other.
-        scale: What the difference is divided by: a number, or an array that broadcasts.
+        expected: The other tensor.
+        scale: Divisor of the difference: a number, or an array that broadcasts.
     """
     if actual.shape != expected.shape:
         return float("inf")
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # In float64, where the difference of two float32 numbers is not rounded to nothing.
+        # In float64, so that the difference of two float32 numbers is not rounded to zero.
         difference = np.abs(actual.astype(np.float64) - expected) / scale
-    # Infinities that are equal, and NaN in the same place, are no difference.
+    # Equal infinities, and NaN at the same position, count as equal.
     is_equal = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     difference = np.where(is_equal, 0.0, np.where(np.isnan(difference), np.inf, difference))
     return float(difference.max(initial=0.0))
 
 
 def _iterate_groups(cut: GraphCut) -> Iterator[list[str]]:
-    """Yield values of the file in groups of bounded size, with what they are computed from."""
+    """Yield values of the file in groups of bounded size, counting the inputs they need."""
     group: list[str] = []
     size = 0
     for name in cut.producers:
@@ -255,8 +254,8 @@ def _compare(path: Path, cut: GraphCut, names: list[str], runner: ModelRunner) -
     computed = _run_steps(cut, names, random_tensors)
     for name in names:
         view = cut.views[name]
-        # An operator that only moves elements has no step: what it gives are its input's numbers.
-        # Such an operator is compared too: an element that it puts elsewhere is another number.
+        # An operator that only moves elements has no step: its outputs are elements of its input.
+        # It is compared too, because a wrong position gives a different number.
         is_moved = any(cut.views[n].value == view.value for n in cut.find_needed(name))
         spec_tensors = [random_tensors.generate(view.value)] if is_moved else computed[view.value]
         file_tensor = np.asarray(outputs[0][name])
@@ -267,28 +266,28 @@ def _compare(path: Path, cut: GraphCut, names: list[str], runner: ModelRunner) -
 
 
 class _RandomTensors:
-    """Random numbers in place of values, the same for each value every time."""
+    """Random numbers for each value, always the same for the same value."""
 
     def __init__(self, cut: GraphCut) -> None:
         self.types = cut.converted.model.graph.types
 
     def generate(self, value: str) -> Tensor:
-        """Return a value's."""
-        # By a checksum, since Python's own hash of a text is another in each run.
+        """Return the random tensor of a value."""
+        # By a checksum, because Python's own hash of a text changes with each run.
         random = np.random.default_rng(crc32(value.encode()))
         return random.standard_normal(self.types[value].shape, np.float32) * np.float32(
             RANDOM_SCALE
         )
 
     def generate_view(self, view: View) -> Tensor:
-        """Return a value's as the file has it."""
+        """Return the random tensor of a value in the file's layout."""
         return np.ascontiguousarray(self.generate(view.value).ravel()[view.compute_positions()])
 
 
 def _run_steps(
     cut: GraphCut, names: list[str], random_tensors: _RandomTensors
 ) -> Mapping[str, list[Tensor]]:
-    """Return what the steps make of random numbers, by value; a vector that is a map too is two."""
+    """Return each value's results for random inputs; a vector duplicated as a map has two."""
     maps = cut.maps
     step_values = dict.fromkeys(
         cut.views[n].value for n in names if cut.views[n].value in cut.nodes
@@ -313,8 +312,8 @@ def _run_steps(
 def _check_difference(
     path: Path, cut: GraphCut, name: str, actual: Tensor, expected: Tensor
 ) -> None:
-    # By channel: the weights of a batch norm may make one a thousand times another, and what is
-    # wrong in the small one has to show.
+    # Per channel: the weights of a batch norm may make one channel a thousand times larger than
+    # another, and errors in the small one must be visible.
     axes = tuple(axis for axis in range(expected.ndim) if axis != 1)
     largest = np.abs(np.where(np.isfinite(expected), expected, 0)).max(
         axes, keepdims=True, initial=0
@@ -324,12 +323,12 @@ def _check_difference(
     if difference <= TOLERANCE:
         return
     node = cut.producers[name]
-    description = f"differs by {difference:.2g} of the largest on random inputs"
+    description = f"differs by {difference:.2g} of the channel's largest value on random inputs"
     span = make_file_span(f"{path}: node `{(node.name or name)[:80]}`")
     raise fail(
         "E0920",
-        "the spec would not compute what the file does",
+        "the imported spec does not compute the same values as the file",
         span,
-        label=f"the step for this {node.op_type} {description}",
+        label=f"the step for this {node.op_type} {description}; the limit is {TOLERANCE:g}",
         help="please report this with the file; nothing was written",
     )

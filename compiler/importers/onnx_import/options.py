@@ -1,4 +1,4 @@
-"""What a caller chooses of an import: what the spec shall say, and what runs the foreign model."""
+"""Options of an import: settings of the spec, and the runner for the untrusted model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreprocessOptions:
-    """How an image becomes the input; `mode` is how it gets the input's size, `none` if at all."""
+    """How an image becomes the input; `mode` is how it is resized, `none` for no resize."""
 
     color: str = "rgb"
     mode: str = "stretch"
@@ -24,11 +24,11 @@ class PreprocessOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What the user says beside the file.
+    """The user's options for an import.
 
-    `preprocess` is what the spec shall say of it, if anything; `shape` are channels, height and
-    width where the file leaves them open; `until` names values to take as outputs; `fold` makes
-    repeats of equal runs of steps; `json` asks for a spec in JSON whatever its size.
+    `preprocess`: the preprocessing to write to the spec, if any. `shape`: channels, height and
+    width, if the file does not define them. `until`: names of values to use as outputs. `fold`:
+    whether equal runs of steps become repeats. `json`: write the spec as JSON at any size.
     """
 
     name: str = ""
@@ -42,7 +42,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelRunner:
-    """What runs native libraries on the foreign model: `sandbox`, or something like it."""
+    """Runs native libraries on the untrusted model: `sandbox`, or a replacement."""
 
     clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, TaskResult]]"
     run: (

@@ -1,4 +1,4 @@
-"""An imported spec is held against its file: both are run on the same inputs."""
+"""Compare an imported spec with its file: run both on the same inputs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import onnx
 
 TOLERANCE = 1e-3
-"""Largest difference of an output, relative to what the input changes of it at most: an output of
-large constants must not hide that what varies is wrong."""
+"""Maximum difference of an output, relative to its largest change between inputs. Relative to the
+change, because large constants in an output must not hide errors in the part that varies."""
 ROUNDING = 3e-5
-"""Difference of an output that rounding explains, relative to the largest of its values: of 3,120
-outputs of the tests' files none differed by more than 4.7e-6."""
+"""Maximum rounding difference of an output, relative to its largest value. None of 3,120 outputs
+of the test files differed by more than 4.7e-6."""
 MIN_OUTPUT_CHANGE = 1e-4
-"""What an input changes of an output, relative to its largest value, if it shows little."""
+"""Changes of an output below this, relative to its largest value, are too small to show errors."""
 Tensor = NDArray[np.float32]
 
 
@@ -43,19 +43,19 @@ def compare_outputs(
     contract: PreprocessOptions | None,
     runner: ModelRunner,
 ) -> tuple[float, tuple[str, ...]]:
-    """Return how far a spec's outputs are from its file's, and what is to say of the comparison.
+    """Return the largest relative difference of the outputs, and notes on the comparison.
 
     Args:
         path: The file, for diagnostics.
-        model: The file, whose outputs may be added to.
+        model: The file's model; outputs may be added to it.
         source: Its input.
         rebuilt: The spec.
-        pre_activations: What enters the activation of outputs, by the spec's name of the output.
-        contract: What the spec says of preprocessing.
-        runner: What runs the file.
+        pre_activations: Inputs of the outputs' activations, by name of the output in the spec.
+        contract: The spec's preprocessing.
+        runner: Runs the file.
 
     Raises:
-        UserError: They are further apart than rounding explains (E0920), or the file cannot be
+        UserError: The difference is larger than rounding explains (E0920), or the file cannot be
             run (E0921).
     """
     graph = rebuilt.spec.graph
@@ -64,8 +64,8 @@ def compare_outputs(
     file_runs, task_result = runner.run(model, [{source.name: source.to_batch(t)} for t in tensors])
     if not file_runs:
         raise make_run_error(path, task_result.problem)
-    # On ONNX Runtime without optimisations, as the file is: what differs is the network and not the
-    # order of sums.
+    # On ONNX Runtime without optimizations, like the file: differences then come from the network,
+    # not from the order of sums.
     spec_runs = float_program.run(Model(graph, rebuilt.weights), tensors)
     max_difference, is_constant = 0.0, True
     for compared_output in compared_outputs:
@@ -75,13 +75,13 @@ def compare_outputs(
             max_difference, *map(_compute_relative_difference, spec_outputs, file_outputs)
         )
         is_constant &= _check_outputs(path, compared_output, spec_outputs, file_outputs)
-    note = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
+    note = "the outputs hardly change between the test inputs; the check relies on single operators"
     return max_difference, (note,) if is_constant else ()
 
 
 @dataclass(frozen=True, slots=True)
 class _ComparedOutput:
-    """A value at which both are compared."""
+    """A value that is compared between file and spec."""
 
     output: Output
     name: str
@@ -93,7 +93,7 @@ class _ComparedOutput:
 
     def get_file_output(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
         file_output = np.asarray(run[self.name], np.float64)
-        # A file's outputs may lack the batch axis, or be one number.
+        # A file's outputs may have no batch axis, or be a scalar.
         if self.view is None:
             return file_output[0] if file_output.ndim else file_output
         arranged = np.empty(self.view.type.elements)
@@ -104,7 +104,7 @@ class _ComparedOutput:
 def _list_compared_outputs(
     model: "onnx.ModelProto", graph: Graph, pre_activations: Mapping[str, PreActivation]
 ) -> list[_ComparedOutput]:
-    """Return the outputs of both, before their activation as well where the file holds that."""
+    """Return the outputs of both, and the inputs of their activations if the file has these."""
     compared_outputs = [
         _ComparedOutput(o, v.name) for o, v in zip(graph.outputs, model.graph.output, strict=True)
     ]
@@ -125,7 +125,7 @@ def _check_outputs(
     spec_outputs: list[NDArray[np.float64]],
     file_outputs: list[NDArray[np.float64]],
 ) -> bool:
-    """Refuse outputs that are too far apart; return whether they hardly change."""
+    """Refuse outputs that differ too much; return whether they hardly change."""
     is_constant = True
     for spec_output, file_output in zip(spec_outputs, file_outputs, strict=True):
         magnitude = _find_magnitude(file_output)
@@ -135,8 +135,8 @@ def _check_outputs(
             else 0.0
         )
         is_constant &= change <= MIN_OUTPUT_CHANGE * magnitude
-        # A share of what varies and a share of the whole: the one finds errors that large constants
-        # would hide, the other allows for the rounding that these bring.
+        # A share of the change plus a share of the magnitude. The first finds errors that large
+        # constants would hide; the second allows for the rounding of these constants.
         difference = measure_distance(
             spec_output, file_output, max(TOLERANCE * change + ROUNDING * magnitude, 1e-30)
         )
@@ -146,11 +146,11 @@ def _check_outputs(
             )
             description = (
                 f"differs by {_compute_relative_difference(spec_output, file_output):.2g} of "
-                "the largest"
+                "its largest value"
             )
             raise fail(
                 "E0920",
-                "the spec would not compute what the file does",
+                "the imported spec does not compute the same values as the file",
                 make_file_span(str(path)),
                 label=f"its output `{compared_output.output.name}`{suffix} {description}",
                 help="please report this with the file; nothing was written",
@@ -169,25 +169,25 @@ def _find_magnitude(tensor: NDArray[np.float64]) -> float:
 
 
 def iterate_probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
-    """Yield the inputs that are tried: nothing at all, noise of several sizes, pixels, extremes.
+    """Yield the test inputs: zeros, noise of several scales, pixels, and extreme inputs.
 
-    The first is all zeros, to which the change of an output is taken.
+    The first is all zeros; changes of an output are relative to it.
     """
     shape = kind.shape
     random = np.random.default_rng(0)
     yield np.zeros(shape, np.float32)
-    # Small ones stay in the middle of activations, large ones reach their ends.
+    # Small noise stays in the middle range of activations, large noise reaches their limits.
     for size in (1.0, 1.0, 0.01, 100.0):
         yield random.standard_normal(shape, np.float32) * np.float32(size)
     mean, std = _get_scaling(shape[0], contract)
     yield ((random.random(shape, np.float32) - mean) / std).astype(np.float32)
-    # White all over: borders show, as zeros around a constant image.
+    # A white image: zero padding shows as a border around it.
     yield np.broadcast_to((1 - mean) / std, shape).astype(np.float32)
-    # One pixel in the last corner: only windows at the ends of the map see it.
+    # One pixel in the last corner: only windows at the end of the map include it.
     corner = np.zeros(shape, np.float32)
     corner[:, -1, -1] = 1
     yield corner
-    # One channel alone: channels in another order show, and what is below 0.
+    # One negative channel: shows a wrong order of channels, and tests values below 0.
     negative_channel = np.zeros(shape, np.float32)
     negative_channel[0] = -1
     yield negative_channel

@@ -1,4 +1,4 @@
-"""An ONNX file from a stranger, read whole and bounded: nothing outside its folder is opened."""
+"""Read an untrusted ONNX file with size limits; nothing outside its folder is opened."""
 
 import os
 import stat
@@ -13,16 +13,16 @@ from tcc.compiler.support import file_kinds, regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_BYTES = (1 << 31) - (1 << 20)
-"""Most bytes of a file and of all the weights: what a protobuf message can hold."""
-# Opset 7 is the first in which Add and Mul broadcast as numpy does, and batch norm and dropout mean
-# inference without being told.
+"""Maximum bytes of a file and of all its weights: the limit of a protobuf message."""
+# Opset 7 is the first in which Add and Mul broadcast as in numpy, and batch norm and dropout
+# default to inference.
 MIN_OPSET, MAX_OPSET = 7, onnx.defs.onnx_opset_version()
-"""Opsets whose operators are understood."""
+"""Range of supported opsets."""
 MAX_NODES = 6_000
-"""More than any classifier has; as many are written as a spec and compared within 20 s."""
-NO_MODEL_MESSAGE = "this is no ONNX model"
+"""More than any classifier has; this many can be written as a spec and compared within 20 s."""
+NO_MODEL_MESSAGE = "this is not an ONNX model"
 MAX_DEPTH = 50
-"""How deep graphs may nest in each other."""
+"""Maximum nesting of graphs in graphs."""
 
 _BYTES_BY_TYPE: dict[int, int] = {
     TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2,
@@ -33,27 +33,30 @@ _BYTES_BY_TYPE: dict[int, int] = {
 
 
 def read_model(path: Path) -> ModelProto:
-    """Return the model of an ONNX file, with the tensors it keeps in files beside it.
+    """Return the model of an ONNX file, including tensors in external files.
 
     Raises:
-        UserError: It cannot be read or is too large (E0901), is no ONNX model (E0902), keeps
-            tensors where they must not be or are not (E0903), or is of an unknown opset (E0904).
+        UserError: It cannot be read or is too large (E0901), is not an ONNX model (E0902), has
+            external tensors that are missing or outside its folder (E0903), or has an unsupported
+            opset (E0904).
     """
     content = _read_bytes(path)
     model = ModelProto()
     try:
         model.ParseFromString(content)
-    except Exception:  # protobuf's own, which onnx does not name
+    except Exception:  # protobuf's own error type, which onnx does not export
         raise _make_no_model_error(path, content) from None
-    # Protobuf reads many other files as messages without any field it knows.
+    # Protobuf parses many other files as messages without any known field.
     if not model.graph.node or not model.opset_import:
         raise _make_no_model_error(path, content)
     if not all(isinstance(name, str) for name in _iterate_names(model.graph)):
-        raise _make_no_model_error(path, content)  # protobuf gives bytes where a name is no UTF-8
-    # From here on each step costs what the file is large: the cheap refusals come first.
+        raise _make_no_model_error(
+            path, content
+        )  # protobuf returns bytes for a name that is not UTF-8
+    # The cost of the next steps grows with the file: cheap checks come first.
     _check_opset(path, model)
     if len(model.graph.node) > MAX_NODES:
-        label = f"it has {len(model.graph.node)} nodes; at most {MAX_NODES} are taken"
+        label = f"it has {len(model.graph.node)} nodes; the limit is {MAX_NODES}"
         raise fail("E0901", "the graph is too large", make_file_span(str(path)), label=label)
     _load_external(path, model)
     _check_tensors(path, model)
@@ -66,7 +69,7 @@ def _read_bytes(path: Path) -> bytes:
         with regular_files.open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
-                label = "an ONNX file ends at 2 GB"
+                label = "ONNX files are limited to 2 GB"
                 raise fail("E0901", "the file is too large", span, label=label)
             return file.read(size)
     except OSError as error:
@@ -89,19 +92,19 @@ def _make_no_model_error(path: Path, content: bytes) -> UserError:
 def _check_opset(path: Path, model: ModelProto) -> None:
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if not versions or not MIN_OPSET <= versions[0] <= MAX_OPSET:
-        opset_text = versions[0] if versions else "not said"
+        opset_text = versions[0] if versions else "missing"
         raise fail(
             "E0904",
-            "the file's operators are of an opset that is not understood",
+            "the file's opset is not supported",
             make_file_span(str(path)),
-            label=f"the opset is {opset_text}; {MIN_OPSET} to {MAX_OPSET} are known",
-            help="export it again, with opset 17 say",
+            label=f"the opset is {opset_text}; supported: {MIN_OPSET} to {MAX_OPSET}",
+            help="export the network again, for example with opset 17",
         )
 
 
 def _load_external(path: Path, model: ModelProto) -> None:
-    """Put what lies in files beside the model into it."""
-    # Bounded together and not one by one: a thousand tensors may point at one large file.
+    """Read external tensors into the model."""
+    # The total is limited, not each tensor: many tensors may refer to one large file.
     remaining_bytes = MAX_BYTES - model.ByteSize()
     for tensor in _iterate_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -113,21 +116,22 @@ def _load_external(path: Path, model: ModelProto) -> None:
 
 
 def _check_tensors(path: Path, model: ModelProto) -> None:
-    """Refuse weights of which there are more or fewer bytes than their shape and type take.
+    """Refuse weights with more or fewer bytes than their shape and type need.
 
     Raises:
-        UserError: There are such (E0902).
+        UserError: There are such weights (E0902).
     """
     at = make_file_span(str(path))
-    # Shape and number of their elements are two things: a short file could unfold to any size.
+    # The shape of sparse weights is independent of their bytes: a short file could expand to any
+    # size.
     for sparse in model.graph.sparse_initializer[:1]:
-        label, help = f"`{sparse.values.name[:80]}`", "export the network with dense ones"
-        message = "weights that are sparse are not understood"
+        label, help = f"`{sparse.values.name[:80]}`", "export the network with dense weights"
+        message = "sparse weights are not supported"
         raise fail("E0902", message, at, label=label, help=help)
     for tensor in _iterate_tensors(model.graph):
         damage = _find_damage(tensor)
         if damage:
-            dims = "x".join(map(str, tensor.dims[:8])) or "one number"
+            dims = "x".join(map(str, tensor.dims[:8])) or "()"
             label = f"`{tensor.name[:80]}` of shape {dims}: {damage}"
             raise fail("E0902", "weights of the model are damaged", at, label=label)
 
@@ -136,16 +140,15 @@ def _find_damage(tensor: TensorProto) -> str:
     if any(size < 0 for size in tensor.dims):
         return "a size is negative"
     try:
-        # Converting is the one way to learn whether data and shape agree, in whichever of the many
-        # fields of TensorProto the numbers are.
+        # Only a conversion checks data against shape in all of TensorProto's data fields.
         numpy_helper.to_array(tensor)
-    except Exception as error:  # onnx meets damaged tensors with any exception at all
+    except Exception as error:  # onnx raises any exception for damaged tensors
         return " ".join(str(error).split())[:160] or type(error).__name__
     return ""
 
 
 def _iterate_names(graph: GraphProto) -> Iterator[object]:
-    """Yield what a graph calls its parts."""
+    """Yield the names in a graph."""
     for value_info in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
         yield value_info.name
     for node in graph.node:
@@ -154,9 +157,9 @@ def _iterate_names(graph: GraphProto) -> Iterator[object]:
 
 
 def _iterate_tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
-    """Yield every tensor of a graph and of those in its nodes."""
+    """Yield every tensor of a graph and of the graphs in its nodes."""
     yield from graph.initializer
-    # Branches and loops hold graphs, which hold nodes: a forged file nests them without end.
+    # Branches and loops contain graphs with nodes: a forged file can nest them without limit.
     for node in graph.node if depth < MAX_DEPTH else ():
         for attribute in node.attribute:
             yield from _iterate_attribute_tensors(attribute, depth)
@@ -173,16 +176,16 @@ def _iterate_attribute_tensors(attribute: AttributeProto, depth: int) -> Iterato
 
 
 def _read_external(path: Path, tensor: TensorProto, max_bytes: int) -> bytes:
-    """Return the bytes of a tensor that lies in another file."""
+    """Return the bytes of a tensor in an external file."""
     fields = {e.key: e.value for e in tensor.external_data}
-    # A type that is not listed counts no bytes, which no `length` agrees with.
+    # An unlisted type counts as zero bytes, which no `length` equals.
     size = prod(tensor.dims) * _BYTES_BY_TYPE.get(tensor.data_type, 0)
     start, length = (
         _parse_number(fields.get("offset", "0")),
         _parse_number(fields.get("length", str(size))),
     )
     if start is None or length != size or any(d < 0 for d in tensor.dims):
-        raise _make_external_error(path, tensor, "its place there is not well formed")
+        raise _make_external_error(path, tensor, "its offset or length in that file is invalid")
     if size > max_bytes:
         raise fail(
             "E0901", "the weights are too large", make_file_span(str(path)), label="over 2 GB"
@@ -195,38 +198,38 @@ def _read_external(path: Path, tensor: TensorProto, max_bytes: int) -> bytes:
     except OSError as error:
         raise _make_external_error(path, tensor, error.strerror or "it cannot be read") from None
     if len(content) < size:
-        raise _make_external_error(path, tensor, f"`{source.name}` ends before it")
+        raise _make_external_error(path, tensor, f"`{source.name}` is too short for it")
     return content
 
 
 def _find_external_file(path: Path, tensor: TensorProto, location: str) -> Path:
-    """Return the file of a location, which must lie in the model's folder or below."""
+    """Return the file of a location, which must be in the model's folder or below it."""
     folder = path.resolve().parent
     try:
         source = (folder / location).resolve()
         is_regular_file = location and stat.S_ISREG(source.stat().st_mode)
     except (OSError, ValueError):
         raise _make_external_error(
-            path, tensor, f"there is no file `{location[:80]}` beside it"
+            path, tensor, f"there is no file `{location[:80]}` in the model's folder"
         ) from None
-    # Resolved before, since a link may lead out of the folder.
+    # Resolved first, because a link may lead out of the folder.
     if not source.is_relative_to(folder):
-        raise _make_external_error(path, tensor, f"`{location[:80]}` leaves the model's folder")
+        raise _make_external_error(path, tensor, f"`{location[:80]}` is outside the model's folder")
     if not is_regular_file:
         raise _make_external_error(path, tensor, f"`{location[:80]}` is not a file")
     return source
 
 
 def _parse_number(text: str) -> int | None:
-    # int() refuses numbers of thousands of digits in its own way.
+    # int() raises an error of its own for numbers with thousands of digits.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def _make_external_error(path: Path, tensor: TensorProto, reason: str) -> UserError:
     return fail(
         "E0903",
-        f"the weights `{tensor.name[:80]}` lie in another file that cannot be used",
+        f"the external file of the weights `{tensor.name[:80]}` cannot be used",
         make_file_span(str(path)),
         label=reason,
-        help="keep the files of an export together, as they were written",
+        help="keep all files of the export in one folder, under their original names",
     )

@@ -1,56 +1,59 @@
-"""Why an operator has no step, in words of what the network does, and what helps."""
+"""Why an operator is not supported, in terms of the network, and what to do instead."""
 
 from collections.abc import Iterator, Mapping
 
 from tcc.compiler.ops import ACTIVATIONS, OPS
 
-ATTENTION = "this is self-attention: it multiplies two computed values"
-MISSING_FEATURE = "the language has no {what}"
-CUT_HELP = "cut the file before it: --until {value}"
+ATTENTION = "this is self-attention, which multiplies two computed values"
+MISSING_FEATURE = "tcc does not support {what}"
+CUT_HELP = "import only the part before it: --until {value}"
 
-_ATTENTION = ("attention", "choose a network of convolutions, or " + CUT_HELP)
-_RECURRENT = ("recurrent layers: it takes images, not sequences", "choose another network")
-_CONTROL = ("branches and loops that depend on values", "export it for one fixed size, by tracing")
+_ATTENTION = ("attention", "use a convolutional network, or " + CUT_HELP)
+_RECURRENT = ("recurrent layers; its inputs are images, not sequences", "use another network")
+_CONTROL = (
+    "branches and loops with computed conditions",
+    "export the network by tracing, with one fixed size",
+)
 _INTEGER = (
-    "integers as files have them",
-    "import the float network that was quantised, and let `tcc calibrate` find the scales",
+    "quantized ONNX files",
+    "import the float network that was quantized, then quantize it with `tcc calibrate`",
 )
 *_LEADING_NAMES, _FINAL_NAME = (op.keyword for op in ACTIVATIONS)
 _FUNCTION = (
-    "such function",
-    f"train it with one that is known: {', '.join(_LEADING_NAMES)} or {_FINAL_NAME}",
+    "this function",
+    f"train the network with a supported one: {', '.join(_LEADING_NAMES)} or {_FINAL_NAME}",
 )
 _CHOICE = (
-    "choice between values, element by element",
-    "thresholds are written with relu, relu6 or Clip",
+    "element-wise selection between values",
+    "export thresholds as relu, relu6 or Clip",
 )
 _EINSUM = (
     "sums of products over named axes",
-    "export them as linear layers or convolutions of one pixel",
+    "export them as linear layers or 1x1 convolutions",
 )
 _REDUCED = (
-    "such reduction: the mean, the sum and the largest value over the whole image are known",
-    "train it with one of them, or " + CUT_HELP,
+    "this reduction, only the mean, sum and maximum over all pixels",
+    "train the network with one of these, or " + CUT_HELP,
 )
 _CUSTOM_OPERATORS = (
-    "operators of other makers than ONNX",
-    "export it without them, or " + CUT_HELP,
+    "custom operators from outside ONNX",
+    "export the network without them, or " + CUT_HELP,
 )
-_POSTPROCESSING = ("step for what comes after the outputs", CUT_HELP)
+_POSTPROCESSING = ("postprocessing of outputs", CUT_HELP)
 _NORM = (
-    "such normalisation: batch_norm and layer_norm over the channels are known",
-    "train it with one of them",
+    "this normalization, only batch_norm and layer_norm over the channels",
+    "train the network with one of these",
 )
 _SHAPE = (
-    "shapes that are computed while it runs",
-    "export it for one fixed size, or give that with --shape",
+    "shapes computed at run time",
+    "export the network with one fixed size, or give the size with --shape",
 )
-_PIXELS = ("step that rearranges pixels in this way", "use strided convolutions or resize instead")
+_PIXELS = ("this rearrangement of pixels", "use strided convolutions or resize instead")
 _POOL = (
-    "pooling of this kind",
-    "use the mean or the largest value of windows, or of the whole image",
+    "this kind of pooling",
+    "use the mean or the maximum of windows or of all pixels",
 )
-_SIGNAL = ("signal processing: the input is an image", CUT_HELP)
+_SIGNAL = ("signal processing, because inputs are images", CUT_HELP)
 
 _GROUPS: Mapping[tuple[str, str], str] = {
     _ATTENTION: "Attention RotaryEmbedding",
@@ -93,16 +96,16 @@ def _iterate_causes() -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 CAUSES: Mapping[str, tuple[str, str]] = dict(_iterate_causes())
-"""What the language lacks and what helps, by operator; `{value}` is what the operator reads."""
+"""Missing feature and suggestion, by operator; `{value}` is the operator's input."""
 
 
 def find_cause(operator: str, domain: str, value: str) -> tuple[str, str]:
-    """Return why an operator has no step, and what to do; empty where nothing is known.
+    """Return why an operator is not supported, and what to do; empty if unknown.
 
     Args:
-        operator: Its name.
-        domain: Who defines it; empty for ONNX.
-        value: What the file calls its first input, before which it can be cut.
+        operator: The operator's name.
+        domain: The operator's domain; empty for ONNX.
+        value: Name of its first input in the file, before which the file can be cut.
     """
     if not domain and operator not in CAUSES:
         return "", ""
@@ -111,5 +114,5 @@ def find_cause(operator: str, domain: str, value: str) -> tuple[str, str]:
 
 
 def explain_attention(value: str) -> str:
-    """Return what helps where two computed values are multiplied as matrices."""
+    """Return the suggestion for a matrix product of two computed values."""
     return f"{MISSING_FEATURE.format(what='attention')}: {_ATTENTION[1].format(value=value)}"

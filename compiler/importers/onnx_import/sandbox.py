@@ -1,8 +1,8 @@
-"""Foreign models are handed to native libraries in a process of its own: it may crash or hang.
+"""Run native libraries on untrusted models in a separate process, which may crash or hang.
 
-The parent calls `clean` and `run_model`; the child runs this file. Each task has a process, which
-ends with it: a limit of memory holds for a whole process and is never raised again, and what a
-damaged file did to a native library must not reach the next task.
+The parent calls `clean` and `run_model`; the child runs this file. Each task gets its own process:
+a memory limit applies to the process and cannot be raised again, and damage that a file does to a
+native library must not affect the next task.
 """
 
 import json
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
     import onnx
 
 TIMEOUT_SECONDS = 300
-"""Seconds that one task may take: it only has to end what hangs, for a classifier takes some."""
+"""Time limit of one task in seconds. It only ends tasks that hang: a classifier takes seconds."""
 MAX_MEMORY, MEMORY_PER_FILE_BYTE = 4 << 30, 8
-"""Bytes of address space that the child may take at most, and as many times the sizes of its files
-besides, where the system can limit it. Address space counts what libraries map and never use."""
+"""Limit of the child's address space in bytes: a base, plus a multiple of the size of its files.
+Applied only if the system supports it. Address space includes memory that libraries map but never
+use."""
 MAX_FOLDED_CONSTANT = 64 << 20
-"""Largest constant, in bytes, that cleaning computes, where the file itself is smaller: what is
-computed of weights, such as their transposition, is no larger than they are."""
+"""Maximum size in bytes of a constant that cleaning computes, unless the file is larger. Constants
+computed from weights, such as transposed weights, are not larger than the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What the child did: the task's steps that it finished, and why it went no further."""
+    """Result of the child: the steps that it finished, and why it stopped early."""
 
     steps: tuple[str, ...]
     problem: str = ""
 
 
 def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
-    """Return a model checked and with its constants computed; the same where that failed.
+    """Return a checked model with its constants computed; unchanged if that failed.
 
     The steps are `checked` and `simplified`.
     """
@@ -47,8 +48,7 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
 
     with atomic_files.create_scratch_folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
-        # What went wrong is told in steps: a file that was checked and could not be simplified is
-        # used as it is.
+        # The steps show what failed: a model that was checked but not simplified is used as it is.
         task_result = _run_process("clean", folder)
         clean_file = folder / "clean.onnx"
         if "simplified" not in task_result.steps or not clean_file.is_file():
@@ -59,9 +59,9 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
 def run_model(
     model: "onnx.ModelProto", feeds: "Sequence[Mapping[str, np.ndarray]]"
 ) -> "tuple[list[Mapping[str, np.ndarray]], TaskResult]":
-    """Return what ONNX Runtime computes of each set of inputs, by output.
+    """Return the outputs that ONNX Runtime computes for each set of inputs, by name.
 
-    The list is empty where it cannot; the step is `ran`.
+    The list is empty if it failed; the step is `ran`.
     """
     import numpy as np
 
@@ -70,7 +70,7 @@ def run_model(
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
         for feed_index, feed in enumerate(feeds):
             for index, tensor in enumerate(feed.values()):
-                # Numbered, since names of values are a stranger's and may be paths.
+                # Numbered, because names in an untrusted file may be paths.
                 np.save(folder / f"in_{feed_index}_{index}.npy", tensor)
         task_result = _run_process("outputs", folder)
         if "ran" not in task_result.steps:
@@ -83,12 +83,12 @@ def run_model(
 def _load_arrays(folder: Path, prefix: str, count: int) -> "list[np.ndarray]":
     import numpy as np
 
-    # The child ran foreign data through native code: its answer is read as data, not as pickles.
+    # The child ran untrusted data through native code: read its results as data, never as pickles.
     return [np.load(folder / f"{prefix}_{i}.npy", allow_pickle=False) for i in range(count)]
 
 
 def _run_process(task: str, folder: Path) -> TaskResult:
-    # -P: a file in the working folder must not pass for a library.
+    # -P: a file in the working folder must not be imported as a library.
     command = [sys.executable, "-P", "-m", __name__, task, str(folder)]
     log = folder / "steps.txt"
     try:
@@ -98,19 +98,19 @@ def _run_process(task: str, folder: Path) -> TaskResult:
             timeout=TIMEOUT_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes address space
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread uses address space
         )
     except subprocess.TimeoutExpired:
         return TaskResult(_read_steps(log), f"it took longer than {TIMEOUT_SECONDS} s")
-    # A full disk looks like a crash of the library, and is said as what it is.
+    # A full disk looks like a crash of the library; report it as a full disk.
     if completed.returncode:
         atomic_files.check_disk_space(folder)
     error_text = completed.stderr.decode(errors="replace").strip()
     if completed.returncode and memory_limit.is_shortage(error_text):
-        return TaskResult(_read_steps(log), "there is not enough memory for it")
+        return TaskResult(_read_steps(log), "not enough memory")
     if completed.returncode < 0:
         return TaskResult(
-            _read_steps(log), f"the library was ended by signal {-completed.returncode}"
+            _read_steps(log), f"the library was killed by signal {-completed.returncode}"
         )
     return TaskResult(
         _read_steps(log),
@@ -128,9 +128,9 @@ def _limit_memory(folder: Path) -> None:
     except ImportError:  # Windows
         return
     limits = [n for n in resource.getrlimit(resource.RLIMIT_AS) if n != resource.RLIM_INFINITY]
-    # Weights are held several times: in the file, parsed, by the library, and in its result.
+    # Weights exist several times: in the file, parsed, in the library, and in its result.
     file_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    # A limit that is there already stays: a process may lower it and never raise it.
+    # An existing limit is kept: a process can lower its limit but never raise it.
     max_bytes = min(MAX_MEMORY + MEMORY_PER_FILE_BYTE * file_bytes, *limits, sys.maxsize)
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
 
@@ -139,19 +139,19 @@ def _run_clean(folder: Path) -> None:
     import onnx
     from onnx import checker, inliner
 
-    # As bytes: native code must not meet the name of the folder, which may be in any encoding.
+    # As bytes: native code must not see the folder's name, which may be in any encoding.
     content = (folder / "model.onnx").read_bytes()
     checker.check_model(content)
     model = onnx.load_model_from_string(content)
     _log_step(folder, "checked")
-    # onnxsim loads torch where it is installed, for what is not used here.
+    # onnxsim imports torch if it is installed, for features that are not used here.
     sys.modules["torch"] = None  # type: ignore[assignment]
     import onnxsim
 
     if model.functions:
-        # Exporters may write layers as functions, whose operators conversion has to see.
+        # Exporters may write layers as functions; conversion needs the operators in them.
         model = inliner.inline_local_functions(model)
-    # Only what is constant is computed: operators stay as the file has them.
+    # Only constants are computed; operators stay as in the file.
     size_limit = f"{max(len(content), MAX_FOLDED_CONSTANT) >> 20}MB"
     simplified, _ = onnxsim.simplify(
         model, 0, perform_optimization=False, tensor_size_threshold=size_limit
@@ -166,8 +166,8 @@ def _run_outputs(folder: Path) -> None:
     from tcc.compiler.reference.onnxruntime_session import FATAL, create_session
 
     model = (folder / "model.onnx").read_bytes()
-    # Without optimisations, which are what may go wrong in a runtime, and what the reference does
-    # without (docs/decisions/0011-reference-executors.md).
+    # Without optimizations, which may introduce errors. The reference does not use them either
+    # (docs/decisions/0011-reference-executors.md).
     runtime_session = create_session(model, optimised=False, severity=FATAL)
     output_names = [output.name for output in runtime_session.get_outputs()]
     (folder / "names.json").write_text(json.dumps(output_names))

@@ -1,4 +1,4 @@
-"""What exporters take apart is put together, as a person would have written it."""
+"""Simplify an imported model: merge operations that exporters split."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +20,14 @@ from tcc.compiler.support.diagnostics import NOWHERE
 
 
 def simplify(model: Model, preferred_names: Mapping[str, str]) -> tuple[Model, Mapping[str, str]]:
-    """Return a model of fewer steps, and the values of the old one by what they are called now.
+    """Return a simplified model, and the new name of each old value.
 
-    Each step is called as it is wished to be, with a number where several are. A value that is no
-    more stands for the first one that was made of it.
+    Each step gets its preferred name, with a number if several steps prefer the same one. A
+    removed value maps to the first remaining value computed from it.
 
-    A constant added to a layer without bias becomes its bias; a product and a sum with constants
-    become one step; a concat that begins with what another one joins, as in dense blocks,
-    reads that one. Identity: exact, but for the rounding of a bias.
+    A constant added to a layer without bias becomes its bias. A product and a sum with constants
+    become one step. A concat that begins with the inputs of another concat reads that one, as in
+    dense blocks. Exact, except for the rounding of a bias.
     """
     small = eliminate_dead(rewrite(rewrite(model, _simplify_affine), _make_prefix_rule()))
     survivor_by_name = _find_survivors(model.graph, {node.name for node in small.graph.nodes})
@@ -48,7 +48,7 @@ def simplify(model: Model, preferred_names: Mapping[str, str]) -> tuple[Model, M
 def _collect_preferred_names(
     graph: Graph, survivor_by_name: Mapping[str, str], preferred_names: Mapping[str, str]
 ) -> Mapping[tuple[str, str], str]:
-    """Return what the steps that became one of an op wished to be called, by its name and op."""
+    """Return the preferred name of each merged step, by its name and op."""
     names_by_step: dict[tuple[str, str], str] = {}
     for node in graph.nodes:
         if preferred_names[node.name]:
@@ -74,10 +74,10 @@ def _rename_steps(model: Model, new_names: Mapping[str, str]) -> Model:
 
 
 def _find_survivors(graph: Graph, kept_names: set[str]) -> Mapping[str, str]:
-    """Return the first of the kept values that is made of each; empty where there is none."""
+    """Return the first kept value computed from each value; empty if there is none."""
     survivor_by_name: dict[str, str] = {}
     for node in reversed(graph.nodes):
-        # Backwards, so that a reader's own fate is known: one step for each node.
+        # In reverse order, so that each reader is already resolved.
         reader = graph.readers[node.name][:1]
         survivor_by_name[node.name] = (
             node.name
@@ -99,10 +99,10 @@ def _simplify_affine(node: Node, context: RewriteContext) -> Replacement | Bypas
 
 
 def _fold_into_bias(node: Node, source: Node, context: RewriteContext) -> Replacement | None:
-    """Return a layer with what is added after it as its bias."""
+    """Return a layer with the constant added after it as its bias."""
     (weight, bias), source_weights = context.get_weights(node), context.get_weights(source)
-    # Only a sum: a product would have to be multiplied into the layer's weights, which then are not
-    # those of the file any more.
+    # Only sums: a product would change the layer's weights, and they would differ from those of
+    # the file.
     if (weight != 1).any():
         return None
     match source.op:
@@ -110,8 +110,8 @@ def _fold_into_bias(node: Node, source: Node, context: RewriteContext) -> Replac
             replacement = Replacement(
                 ScaleShift(), source.inputs, (source_weights[0], bias), NOWHERE
             )
-            # x * a + 0, then * 1 + b: one step. With an offset before it, two would have to be
-            # added.
+            # x * a + 0, then * 1 + b: one step. With an offset in the first step, two offsets would
+            # have to be added.
             return None if source_weights[1].any() else replacement
         case Conv(bias=False) | ConvTranspose(bias=False) | Linear(bias=False) as layer:
             tensors = (*source_weights, np.ascontiguousarray(bias.reshape(-1)))
@@ -120,19 +120,18 @@ def _fold_into_bias(node: Node, source: Node, context: RewriteContext) -> Replac
 
 
 def _make_prefix_rule() -> Rule:
-    """Return the rule that lets a concat read an earlier one of its first values."""
+    """Return the rule that lets a concat read an earlier concat of its first values."""
     concat_by_inputs: dict[tuple[str, ...], str] = {}
 
     def merge_concat(node: Node, _: RewriteContext) -> Replacement | Bypass | None:
         if not isinstance(node.op, Concat):
             return None
-        # The same values joined twice: one concat does.
+        # The same values joined twice: reuse the first concat.
         if node.inputs in concat_by_inputs:
             return Bypass(concat_by_inputs[node.inputs])
         concat_by_inputs[node.inputs] = node.name
-        # The longest known beginning first, so that the most is shared.
-        # DenseNet joins 2, 3, 4 ... values one after another, as PyTorch's module does each time
-        # anew; reading the join before makes it linear.
+        # The longest known prefix first, to share the most. DenseNet joins 2, 3, 4 ... values, and
+        # PyTorch's module joins all of them each time. Reusing the previous join makes it linear.
         for count in range(len(node.inputs) - 1, 1, -1):
             prefix = concat_by_inputs.get(node.inputs[:count])
             if prefix is not None:

@@ -1,4 +1,4 @@
-"""The spec of an imported model, compiled again, with the weights under its own paths."""
+"""Compile the spec of an imported model again, with the weights under the spec's paths."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 WARNINGS_OF_OPTIONS = frozenset({"no-preprocess", "pixel-statistics"})
-"""Kinds of warnings about what the user says; others are about the network, which is as it is."""
+"""Kinds of warnings about the user's options; other kinds concern the network itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuiltSpec:
-    """A spec: text, file suffix, compiled form, weights, and its paths of the model's values."""
+    """A spec: text, file suffix, compiled form, weights, and the path of each model value."""
 
     text: str
     suffix: str
@@ -42,7 +42,7 @@ class RebuiltSpec:
 
 @dataclass(frozen=True, slots=True)
 class OperatorOrigin:
-    """Operators of the file, last first as (name, type), and the value that they became."""
+    """Operators of the file, last first as (name, type), and the value they became."""
 
     nodes: tuple[tuple[str, str], ...]
     value: str
@@ -50,7 +50,7 @@ class OperatorOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ImportedOperator:
-    """An operator of the file and the step that does its work; without one, it is in others."""
+    """An operator of the file and its step; empty if the operator is part of other steps."""
 
     node: str
     types: str
@@ -63,34 +63,36 @@ def build_spec(model: Model, path: Path, import_options: ImportOptions) -> Rebui
     """Return the spec of a model that was imported from a file.
 
     Args:
-        model: What the file's operators have become, with weights.
+        model: The converted model, with weights.
         path: The file, for names and errors.
-        import_options: What the user says of names, labels and preprocessing.
+        import_options: The user's names, labels and preprocessing.
 
     Raises:
-        UserError: There is nothing in it or another number of labels (E0906), it is beyond the
-            limits of the language, or the weights are not finite.
+        UserError: The model has no steps or another number of labels (E0906), it exceeds the
+            limits of specs, or the weights are not finite.
     """
     graph = model.graph
     if not graph.nodes:
-        raise fail("E0906", "the network does nothing with its input", make_file_span(str(path)))
+        raise fail(
+            "E0906", "the network has no operators that change its input", make_file_span(str(path))
+        )
     _check_labels(path, graph, import_options.labels)
     steps, named_values = build_steps(graph)
     if import_options.fold:
         steps = fold_repeats(steps, graph, named_values)
     preprocess = _build_preprocess(path, graph.inputs[0].type, import_options.preprocess)
-    file = path.name.encode(errors="replace").decode()  # a name of a file may be in any encoding
+    file = path.name.encode(errors="replace").decode()  # file names may be in any encoding
     heading = SpecHeading(graph.name, f"Imported from {file}.", preprocess, import_options.labels)
     document = write_spec(graph, steps, named_values, heading)
     text = format_text(document, json_wanted=import_options.json)
     spec = _load_spec(path, text)
-    # What is remarkable of a foreign network is not the user's to mend: the spec allows it by name.
+    # The user cannot fix oddities of a third-party network, so the spec allows them by name.
     if allow := sorted({w.kind for w in spec.warnings} - WARNINGS_OF_OPTIONS):
         document = write_spec(graph, steps, named_values, replace(heading, allow=tuple(allow)))
         text = format_text(document, json_wanted=import_options.json)
         spec = _load_spec(path, text)
     order = [node.name for node in iterate_nodes(steps)]
-    # The text is compiled anew, and its steps are met in the order in which they were written.
+    # The text is compiled again; its steps are in the order in which they were written.
     paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
     paths[graph.inputs[0].name] = spec.graph.inputs[0].name
     tensors = _rename_weights(model, spec.graph, paths)
@@ -100,10 +102,10 @@ def build_spec(model: Model, path: Path, import_options: ImportOptions) -> Rebui
 def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
     sizes = {str(graph.types[output.value]) for output in graph.outputs}
     if labels and str(len(labels)) not in sizes:
-        label = f"{len(labels)} labels, the output is {', '.join(sorted(sizes))}"
+        label = f"{len(labels)} labels, but the output has shape {', '.join(sorted(sizes))}"
         raise fail(
             "E0906",
-            "there must be one label for each class",
+            "the number of labels must be the number of classes",
             make_file_span(str(path)),
             label=label,
         )
@@ -112,7 +114,7 @@ def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
 def _build_preprocess(
     path: Path, kind: TensorType, preprocess_options: PreprocessOptions | None
 ) -> dict[str, Any]:
-    """Return what the spec says of preprocessing.
+    """Return the `preprocess` section of the spec.
 
     Raises:
         UserError: It does not fit the input (E0905).
@@ -131,10 +133,10 @@ def _build_preprocess(
         contract["scale"] = preprocess_options.scale
     for name, numbers in (("mean", preprocess_options.mean), ("std", preprocess_options.std)):
         if len(numbers) not in (0, 1, channels):
-            label = f"there are {len(numbers)}, the input has {channels} channels"
+            label = f"number of values: {len(numbers)}; the input has {channels} channels"
             raise fail(
                 "E0905",
-                f"`{name}` is one number per channel",
+                f"`{name}` needs one number, or one per channel",
                 make_file_span(str(path)),
                 label=label,
             )
@@ -144,15 +146,14 @@ def _build_preprocess(
 
 
 def _load_spec(path: Path, text: SpecText) -> Spec:
-    """Return a spec, compiled.
+    """Return a compiled spec.
 
     Raises:
-        UserError: It is beyond the limits of the language; the place is the file's.
+        UserError: It exceeds the limits of specs; the error's location is the imported file.
     """
     with atomic_files.create_scratch_folder() as folder:
         file = folder / f"network{text.suffix}"
-        # In a file, as `load` takes one; its place in messages is replaced by that of the user's
-        # file.
+        # `load` needs a file. Its location in messages is replaced by the imported file.
         file.write_text(text.text)
         try:
             return load(file)
@@ -162,20 +163,20 @@ def _load_spec(path: Path, text: SpecText) -> Spec:
 
 
 def _rename_weights(model: Model, graph: Graph, paths: Mapping[str, str]) -> Weights:
-    """Return the weights under a spec's paths, which must be those of the same graph."""
+    """Return the weights under a spec's paths; spec and model must be the same graph."""
     node_by_path = {node.name: node for node in graph.nodes}
     tensors: dict[str, Tensor] = {}
     for node in model.graph.nodes:
         rebuilt_node = node_by_path[paths[node.name]]
         types = model.graph.get_input_types(node)
-        # A text may come back as another graph if the writer leaves out an argument that matters:
-        # compared op by op, so that no wrong weight is ever filed under a right name.
+        # If the writer omits an argument that matters, the text compiles to another graph. Ops are
+        # compared one by one, so that no weight gets the wrong path.
         is_same_op = (
             describe_op(rebuilt_node.op, *types) == describe_op(node.op, *types)
             and rebuilt_node.type == node.type
         )
         if not is_same_op or rebuilt_node.inputs != tuple(paths[v] for v in node.inputs):
-            raise GraphError(f"{node.name} came back as {rebuilt_node}")
+            raise GraphError(f"{node.name} was written and compiled to {rebuilt_node}")
         tensors.update(
             zip(rebuilt_node.params, (model.weights[name] for name in node.params), strict=True)
         )
@@ -185,9 +186,9 @@ def _rename_weights(model: Model, graph: Graph, paths: Mapping[str, str]) -> Wei
 def list_imported_operators(
     origins: Sequence[OperatorOrigin], renamed_values: Mapping[str, str], rebuilt: RebuiltSpec
 ) -> Iterator[ImportedOperator]:
-    """Yield what became of each operator of the file, in its order.
+    """Yield the step of each operator of the file, in the file's order.
 
-    `renamed_values` says what the values of its first model are called in the one that was rebuilt.
+    `renamed_values` maps values of the converted model to those of the simplified one.
     """
     steps = {node.name: node for node in rebuilt.spec.graph.nodes}
     for origin in origins:

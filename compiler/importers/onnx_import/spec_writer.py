@@ -1,7 +1,7 @@
-"""From a graph to the text of a spec: steps, branches, repeats, and their canonical form.
+"""Write a graph as the text of a spec: steps, branches, repeats, and their canonical form.
 
-What starts and ends together becomes the branches of a join. Where branches share nodes, their
-nodes stand one after another and are joined by name. Equal runs of steps become a repeat.
+Paths with a common start and end become the branches of a join. If branches share nodes, their
+nodes are written in sequence and joined by name. Equal runs of steps become a repeat.
 """
 
 import json
@@ -24,8 +24,8 @@ from tcc.compiler.ops.pool import Pool
 class OpStep:
     """One use of an op.
 
-    A join has branches: each the name of an earlier value, or steps that start from the current
-    one. Another step reads the current value, or `source` if that is named.
+    A join has branches. Each is the name of an earlier value, or steps that start from the current
+    value. Other steps read the current value, or `source` if it is set.
     """
 
     node: Node
@@ -35,7 +35,7 @@ class OpStep:
 
 @dataclass(frozen=True, slots=True)
 class RepeatStep:
-    """Equal runs of steps, one after another; `iterations` holds each."""
+    """Equal consecutive runs of steps, one per iteration."""
 
     iterations: "tuple[tuple[SpecStep, ...], ...]"
 
@@ -44,7 +44,7 @@ SpecStep = OpStep | RepeatStep
 
 
 def iterate_nodes(steps: tuple[SpecStep, ...]) -> Iterator[Node]:
-    """Yield the nodes in the order in which the steps make them."""
+    """Yield the nodes in the order in which the steps compute them."""
     for step in steps:
         match step:
             case RepeatStep(iterations):
@@ -61,7 +61,7 @@ Arguments = dict[str, Any]
 
 
 def describe_op(op: Op, *inputs: TensorType) -> tuple[str, Arguments]:
-    """Return the word and arguments that stand for an op on inputs of given types."""
+    """Return the keyword and arguments of an op for inputs of given types."""
     canonical_op = _canonicalize(op, *inputs)
     arguments: Arguments = {}
     for parameter in list_parameters(type(canonical_op)):
@@ -79,12 +79,12 @@ def _canonicalize(op: Op, *inputs: TensorType) -> Op:
     """Return an op in the form with the fewest arguments."""
     match op:
         case Conv(groups=groups) if groups > 1 and groups == inputs[0].shape[0]:
-            # As many groups as channels has a word of its own in the language.
+            # As many groups as channels: specs have a keyword for this.
             return DepthwiseConv(
                 op.kernel, op.stride, op.padding, op.dilation, op.bias, op.filters // groups
             )
         case Pool() if op.stride == op.kernel:
-            # Windows side by side are what a pool does when no stride is said.
+            # Adjacent windows are the default of a pool without a stride.
             return replace(op, stride=None)
         case Slice(stop=stop) if stop == inputs[0].shape[0]:
             return replace(op, stop=None)
@@ -92,7 +92,7 @@ def _canonicalize(op: Op, *inputs: TensorType) -> Op:
 
 
 def _simplify_sizes(value: Any) -> Any:
-    """Return sizes as few numbers: 1 for (1, 1) and (1, 1, 1, 1)."""
+    """Return sizes in the shortest form: 1 for (1, 1) and (1, 1, 1, 1)."""
     match value:
         case (int(a), *rest) if all(n == a for n in rest):
             return a
@@ -104,7 +104,7 @@ def _simplify_sizes(value: Any) -> Any:
 
 
 MAX_BRANCH_DEPTH = 12
-"""How deep branches nest before they are taken apart."""
+"""Maximum nesting of branches; deeper ones are written in sequence."""
 
 
 def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
@@ -112,7 +112,7 @@ def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
     structure = _GraphStructure(graph)
     output_values = list(dict.fromkeys(output.value for output in graph.outputs))
     source = graph.inputs[0].name
-    # An output that lies behind all others can end the chain; these are then read by name.
+    # An output that depends on all others ends the chain; the others are read by name.
     final_value = next(
         (
             v
@@ -135,25 +135,25 @@ def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
 
 
 class _GraphStructure:
-    """The nodes by name, and the value above each: the last through which all its inputs go."""
+    """The nodes by name, and each value's dominator: the last value on all its paths."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes: Mapping[str, Node] = {node.name: node for node in graph.nodes}
         self.named_values: set[str] = set()
         self.dominators: dict[str, str] = {}
         self.depth = {graph.inputs[0].name: 0}
-        # The nearest common dominators, by intersection as Cooper, Harvey and Kennedy have it (A
-        # Simple, Fast Dominance Algorithm, 2001). Nodes stand in order and there is no loop: one
-        # pass is enough.
+        # Nearest common dominators by intersection, as in Cooper, Harvey and Kennedy (A Simple,
+        # Fast Dominance Algorithm, 2001). The nodes are sorted and acyclic, so one pass is
+        # enough.
         for node in graph.nodes:
             self.dominators[node.name] = self.find_common_dominator(node.inputs)
             self.depth[node.name] = self.depth[self.dominators[node.name]] + 1
 
     def build_sequence(self, base: str, value: str, depth: int = 0) -> list[SpecStep]:
-        """Return the steps that make a value of another, through which all its inputs go."""
+        """Return the steps that compute a value from its dominator `base`."""
         steps: list[SpecStep] = []
-        # Backwards from the end: what is above a join is where its branches part, so that
-        # everything between belongs to them.
+        # In reverse: the branches of a join start at its dominator, so everything between belongs
+        # to them.
         while value != base:
             node = self.nodes[value]
             if not isinstance(node.op, JOINS):
@@ -172,8 +172,8 @@ class _GraphStructure:
     def _build_branches(
         self, join: Node, dominator: str, depth: int
     ) -> tuple[tuple[SpecStep, ...], ...] | None:
-        """Return the branches of a join from a value on; None where they share nodes."""
-        # Deeper nests would be right, but nobody would read them.
+        """Return the branches of a join from its dominator on; None if they share nodes."""
+        # Deeper nesting would be correct but not readable.
         if depth == MAX_BRANCH_DEPTH or not self._is_disjoint(join, dominator):
             return None
         return tuple(
@@ -184,14 +184,14 @@ class _GraphStructure:
         seen_values: set[str] = set()
         for value in join.inputs:
             branch_values = self._collect_between(dominator, [value])
-            # A value that two branches share would be written, and computed, twice.
+            # A value that two branches share would be written and computed twice.
             if branch_values & seen_values:
                 return False
             seen_values |= branch_values
         return True
 
     def _collect_between(self, dominator: str, last_values: Iterable[str]) -> set[str]:
-        """Return the values that others are made of, themselves included, back to `dominator`."""
+        """Return the values and their ancestors back to `dominator`, which is excluded."""
         between_values: set[str] = set()
         pending = [value for value in last_values if value != dominator]
         while pending:
@@ -202,7 +202,7 @@ class _GraphStructure:
         return between_values
 
     def build_linear(self, dominator: str, last_values: Sequence[str]) -> list[SpecStep]:
-        """Return the steps that make values of another, in the graph's order, joined by name."""
+        """Return the steps that compute values from a dominator, in order, joined by name."""
         needed = self._collect_between(dominator, last_values)
         steps: list[SpecStep] = []
         current = dominator
@@ -224,12 +224,12 @@ class _GraphStructure:
         return value
 
     def find_common_dominator(self, value_names: Sequence[str]) -> str:
-        """Return the last value through which all of several go, or the one that there is."""
+        """Return the last value on all paths to several values; for one value, that value."""
         dominator = value_names[0]
         for value in value_names[1:]:
             ancestor = value
             while dominator != ancestor:
-                # The deeper of the two climbs until they meet.
+                # Move up from the deeper of the two until they are equal.
                 if self.depth[dominator] < self.depth[ancestor]:
                     dominator, ancestor = ancestor, dominator
                 dominator = self.dominators[dominator]
@@ -237,15 +237,15 @@ class _GraphStructure:
 
 
 MAX_REPEAT_STEPS = 64
-"""Most steps of one turn."""
+"""Maximum number of steps of one iteration."""
 MIN_REPEAT_OPS = 3
-"""Fewest ops of a turn that is worth a repeat."""
+"""Minimum number of ops of an iteration that becomes a repeat."""
 
 
 def fold_repeats(
     steps: tuple[SpecStep, ...], graph: Graph, named_values: frozenset[str]
 ) -> tuple[SpecStep, ...]:
-    """Return steps with equal runs of them, one after another, as repeats; inner ones first."""
+    """Return steps with equal consecutive runs replaced by repeats, inner ones first."""
     return _RepeatFolder(graph.types, named_values).fold_sequence(steps)
 
 
@@ -255,8 +255,7 @@ class _RepeatFolder:
         self.numbers: dict[Hashable, int] = {}
 
     def fold_sequence(self, steps: tuple[SpecStep, ...]) -> tuple[SpecStep, ...]:
-        # From the inside out: blocks that were folded are then one step each, of which a stage may
-        # be a run.
+        # From the inside out: a folded block is one step, and a stage may be a run of these.
         inner_steps = tuple(map(self._fold_branches, steps))
         keys = [self._get_key(step) for step in inner_steps]
         folded_steps: list[SpecStep] = []
@@ -282,24 +281,22 @@ class _RepeatFolder:
         return step
 
     def _find_run(self, steps: Sequence[SpecStep], keys: Sequence[int], at: int) -> tuple[int, int]:
-        """Return length and number of the equal turns from a place on that cover most steps."""
+        """Return the period and count of the equal iterations from `at` that cover most steps."""
         best = (1, 1)
         if not _can_begin_repeat(steps, at):
             return best
-        # Each place tries every length of a turn once: at most 64 comparisons of slices a place.
+        # Each position tries every period once: at most 64 comparisons of slices.
         for period in range(1, min(MAX_REPEAT_STEPS, (len(keys) - at) // 2) + 1):
             times = _count_repeats(keys, at, period)
-            # Only if more steps are covered: of two lengths with equal cover the shorter, with more
-            # turns.
+            # Only if more steps are covered: of two periods with equal cover, use the shorter one.
             covers_more = period * times > best[0] * best[1]
             if times > 1 and covers_more and _count_ops(steps[at : at + period]) >= MIN_REPEAT_OPS:
                 best = (period, times)
         return best
 
     def _get_key(self, step: SpecStep) -> int:
-        """Return a number that is equal for equal steps alone."""
-        # Steps become numbers once, so that runs are compared as lists of integers however deep
-        # they are.
+        """Return a number that is equal only for equal steps."""
+        # Each step is numbered once, so that runs are compared as lists of integers at any depth.
         return self.numbers.setdefault(self._make_key_form(step), len(self.numbers))
 
     def _make_key_form(self, step: SpecStep) -> Hashable:
@@ -317,7 +314,7 @@ class _RepeatFolder:
 
 
 def _count_repeats(keys: Sequence[int], at: int, period: int) -> int:
-    """Return how often the steps from a place on stand there one after another."""
+    """Return how many times the steps at a position repeat in sequence."""
     iteration, times = keys[at : at + period], 1
     while keys[at + times * period : at + (times + 1) * period] == iteration:
         times += 1
@@ -329,26 +326,26 @@ def _count_ops(steps: Sequence[SpecStep]) -> int:
 
 
 def _can_begin_repeat(steps: Sequence[SpecStep], at: int) -> bool:
-    """Whether a person might begin a turn here: not between a layer and its activation."""
+    """Whether an iteration can begin here: not between a layer and its activation."""
     match steps[at], steps[at - 1] if at else None:
         case OpStep(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
             return False
-        # A batch norm that begins a turn is the form of DenseNet and of ResNetV2, if no layer
-        # stands before it that it belongs to.
+        # DenseNet and ResNetV2 blocks begin with a batch norm, if the layer before it does not
+        # own it.
         case OpStep(node=Node(op=BatchNorm())), OpStep(node=Node(op=previous_op)):
             return not isinstance(previous_op, Conv | Linear)
     return True
 
 
 _BARE_STRING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# YAML 1.2 knows the first three alone; `yes`, `no`, `on` and `off` are quoted for readers of YAML
-# 1.1, to which they are booleans.
+# YAML 1.2 reserves only the first three. `yes`, `no`, `on` and `off` are quoted for YAML 1.1
+# readers, which parse them as booleans.
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class SpecHeading:
-    """What a spec says beside its graph; `preprocess` as it is written."""
+    """The keys of a spec other than its graph; `preprocess` in the spec's form."""
 
     name: str
     doc: str
@@ -382,13 +379,13 @@ def write_spec(
         "graph": _StepWriter(graph.types, named_values).write_steps(steps),
         "output": _describe_outputs(graph, named_values, heading.labels),
         **({"allow": list(heading.allow)} if heading.allow else {}),
-        # `tcc check` compares them, which shows an edit that changes them by mistake.
+        # `tcc check` compares these numbers, which reveals accidental changes.
         "tests": {"params": costs.params, "macs": costs.macs},
     }
 
 
 def format_text(spec: Mapping[str, Any], *, json_wanted: bool = False) -> SpecText:
-    """Return a spec as YAML, or as JSON where it is asked for or too large for YAML."""
+    """Return a spec as YAML, or as JSON if requested or too large for YAML."""
     if not json_wanted:
         rows = "".join(row + "\n" for key in spec for row in _format_yaml_rows(key, spec[key]))
         if len(rows.encode()) <= MAX_YAML_BYTES:
@@ -428,7 +425,7 @@ def _describe_outputs(
 
 @dataclass(frozen=True, slots=True)
 class _StepWriter:
-    """Writes steps as plain data. Layers with weights keep their name, but not within a repeat."""
+    """Writes steps as plain data. Layers with weights keep their name, except in a repeat."""
 
     types: Mapping[str, TensorType]
     named_values: frozenset[str]
@@ -454,7 +451,7 @@ class _StepWriter:
                 for b in step.branches
             ]
         options = {
-            # Names matter to weights alone; what a repeat makes is numbered by its turns.
+            # Only weights need names; steps in a repeat are numbered by iteration.
             "id": node.name if node.params and not repeated else "",
             "as": node.name if node.name in self.named_values else "",
             "from": step.source,
@@ -464,14 +461,14 @@ class _StepWriter:
 
 
 def _format_flow(value: Any) -> str:
-    """Return data as YAML in brackets."""
+    """Return data in YAML's flow style."""
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
         case str():
-            # Quotes and escapes of JSON, all of which YAML 1.2 reads alike.
+            # JSON's quotes and escapes; YAML 1.2 reads all of them the same way.
             is_bare = _BARE_STRING.fullmatch(value) and value.lower() not in _RESERVED
             return value if is_bare else json.dumps(value, ensure_ascii=False)
         case dict():
@@ -482,5 +479,5 @@ def _format_flow(value: Any) -> str:
             )
         case list():
             return "[" + ", ".join(map(_format_flow, value)) + "]"
-    # Shortest digits that give the same number.
+    # repr gives the shortest digits that parse to the same number.
     return repr(value)

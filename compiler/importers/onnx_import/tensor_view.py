@@ -1,9 +1,8 @@
-"""Values of the graph as ONNX tensors show them: reshaped, transposed or cut.
+"""Values of the graph in the form of ONNX tensors: reshaped, transposed or cut.
 
-A tensor of a network that is a chain of steps is a feature map (1, C, H, W) or a vector (1, n).
-What reshapes and transposes make of it in between is kept as the position of each element in the
-value, whatever the operators were; when the result is again a map or a vector, the positions
-say which step it takes.
+A value of the graph is a feature map (1, C, H, W) or a vector (1, n). Reshapes and transposes in
+between are recorded as the position of each element in the value, whichever operators are used.
+When the result is a map or vector again, the positions determine the op.
 """
 
 from collections.abc import Callable
@@ -17,18 +16,18 @@ from tcc.compiler.ops import ChannelShuffle, Op, Slice
 
 Positions = NDArray[np.int64]
 MAX_ELEMENTS = 1 << 24
-"""Most elements of a value whose positions are written out."""
+"""Maximum number of elements of a value with recorded positions."""
 
 
 class TooLargeError(ValueError):
-    """A tensor has too many elements to follow them one by one."""
+    """A tensor has too many elements to record their positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A batch of one of a value; `index` holds positions in it, None where nothing moved.
+    """A batch of one of a value; `index` has the positions in it, or None if nothing moved.
 
-    `name` is what a step that settles it is called.
+    `name` is the name of the step that materializes the view.
     """
 
     value: str
@@ -38,12 +37,12 @@ class View:
 
     @property
     def shape(self) -> Shape:
-        """Shape of the ONNX tensor, the batch axis first."""
+        """Shape of the ONNX tensor, with the batch axis first."""
         return (1, *self.type.shape) if self.index is None else self.index.shape
 
     @property
     def is_materialized(self) -> bool:
-        """Whether the tensor is the value as it is."""
+        """Whether the tensor equals the value, without rearrangement."""
         return self.index is None
 
     def compute_positions(self) -> Positions:
@@ -62,39 +61,39 @@ class View:
         """Return the tensor after an operator that only moves or drops elements."""
         index = change(self.compute_positions())
         is_permutation = index.size == self.type.elements and index.shape == (1, *self.type.shape)
-        # Transposed and transposed back, or reshaped to the shape it has: no view is left.
+        # Transposed twice, or reshaped to its own shape: the view is the value again.
         if is_permutation and np.array_equal(index.ravel(), np.arange(index.size)):
             return View(self.value, self.type)
         return View(self.value, self.type, index, name)
 
     def is_complete(self) -> bool:
-        """Whether every element of the value is there once."""
+        """Whether the view has every element of the value exactly once."""
         if self.index is None:
             return True
         return bool(np.array_equal(np.sort(self.index, axis=None), np.arange(self.type.elements)))
 
     def replace_value(self, value: str, type: TensorType) -> "View":
-        """Return another value of equal shape, looked at in the same way."""
+        """Return the same view of another value with the same shape."""
         return View(value, type, self.index, self.name)
 
     def to_value_layout(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return a tensor of the view's shape in the shape of the value; None if that lacks some.
+        """Return a tensor of the view's shape in the shape of the value; None if incomplete.
 
-        What broadcasts to the view's shape is broadcast.
+        The tensor is broadcast to the view's shape.
         """
         if not self.is_complete():
             return None
         spread = np.broadcast_to(tensor, self.shape)
         if self.index is None:
             return np.asarray(spread[0], np.float32)
-        # A constant follows the positions backwards, to where the value has the elements it is for.
+        # Positions are applied in reverse: each constant goes to the element it belongs to.
         flat = np.empty(self.type.elements, np.float32)
         flat[self.index.ravel()] = spread.ravel()
         return flat.reshape(self.type.shape)
 
 
 def find_channels(view: View) -> list[int] | None:
-    """Return which channels of a map a view holds in its second axis, pixels in order; else None.
+    """Return the map channels in a view's second axis, if pixels are in order; else None.
 
     The view may be a map, or the map as one vector.
     """
@@ -107,15 +106,15 @@ def find_channels(view: View) -> list[int] | None:
     channel_order = rows[:, 0] // pixels
     if not np.array_equal(rows, channel_order[:, None] * pixels + np.arange(pixels)):
         return None
-    # Whole channels, each with its pixels in order: anything else is no choice of channels.
+    # Only complete channels with pixels in order are a selection of channels.
     return [int(c) for c in channel_order] if channels else None
 
 
 def select_channel_op(channels: list[int], count: int) -> Op | bool | None:
-    """Return the op that takes these of `count` channels: None for all, False where no op does."""
+    """Return the op that selects these of `count` channels: None for all, False if no op does."""
     if channels == list(range(count)):
         return None
-    # Neighbours tell the step: of a slice, or the size of a group of a shuffle.
+    # The first two give the step: of a slice, or the group size of a shuffle.
     step = channels[1] - channels[0] if len(channels) > 1 else 1
     if step > 0 and channels == list(range(channels[0], channels[-1] + 1, step)):
         return Slice(channels[0], channels[-1] + 1, step)
@@ -129,13 +128,13 @@ def select_channel_op(channels: list[int], count: int) -> Op | bool | None:
 
 
 def find_strided_size(view: View) -> Pair | None:
-    """Return the height and width of a view that holds every n-th row and column of a map."""
+    """Return the height and width of a view with every n-th row and column of a map."""
     if len(view.type.shape) != 3 or len(view.shape) != 4 or view.shape[2:] == view.type.shape[1:]:
         return None
     _, *sizes = view.type.shape
     steps = [
-        # Strided slices that keep every n-th row start with the first one, as nearest resampling by
-        # a whole factor does.
+        # Strided slices that keep every n-th row start with the first row, like nearest resampling
+        # by an integer factor.
         n // out if out and n % out == 0 else n
         for n, out in zip(sizes, view.shape[2:], strict=True)
     ]
@@ -146,7 +145,7 @@ def find_strided_size(view: View) -> Pair | None:
 
 
 def find_channels_last_pixels(view: View) -> Positions | None:
-    """Return the pixel that each row of a channels-last view is; None for another view.
+    """Return the pixel of each row of a channels-last view; None for other views.
 
     The result has the view's shape without its last axis.
     """
@@ -163,7 +162,7 @@ def find_channels_last_pixels(view: View) -> Positions | None:
 
 
 def make_channels_last_view(value: str, type: TensorType, row: Positions) -> View:
-    """Return the channels-last view of a map whose pixels are `row`."""
+    """Return the channels-last view of a map with the pixels `row`."""
     channels, *size = type.shape
     pixels = int(np.prod(size, dtype=np.int64))
     value_view = View(value, type)

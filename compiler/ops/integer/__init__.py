@@ -1,6 +1,6 @@
-"""Operations on 8-bit integers: what the integer program is made of, beside what only moves.
+"""Ops on 8-bit integers: those of an int8 model, without the ones that only move elements.
 
-Each has one defined result (`Exact.integer`), which every exact target gives to the bit.
+Each op has one defined result (`ExactIntegerOp.compute`); all exact targets match it bit for bit.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,26 +27,27 @@ INTEGER_OPS: tuple[type[Op], ...] = (
     ComputedTable, Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize,
     RealConv, RealGlobalAvgPool, Table, UnsignedQConv, WideQConv,
 )  # fmt: skip
-"""Every one of them."""
+"""All of these ops."""
 
 QUANTIZERS: Mapping[type[Op], Callable[[Any, IntegerSite], OpWithWeights | None]] = {
-    op: one.from_float_op for one in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
-    for op in one.float_ops
+    op: integer_op.from_float_op
+    for integer_op in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
+    for op in integer_op.float_ops
 }  # fmt: skip
-"""What makes the integer form of each float op that has one of its own."""
+"""Creates the integer form of each float op with a separate one."""
 
 
 def quantize_op(op: Op, site: IntegerSite) -> OpWithWeights | None:
-    """Return what a float op is on integers; None where it stays a float.
+    """Return the integer form of a float op; None if it stays float.
 
     Args:
         op: The op.
-        site: What is before and behind it.
+        site: Its inputs and its output.
     """
     quantizer = QUANTIZERS.get(type(op))
     if quantizer:
         return quantizer(op, site)
     if isinstance(op, ScalarFunction):
         return Table.from_float_op(op, site)
-    # What moves numbers moves levels as they are: its output has the scale of its inputs.
+    # An op that moves elements does not change quantized values: its output keeps the input scale.
     return (op, ()) if op.moves else None

@@ -1,7 +1,7 @@
-"""What operations on 8-bit integers share: their output's type, and how ONNX holds their values.
+"""Shared parts of ops on 8-bit integers: the output type, and the representation in ONNX.
 
-The int8 graph has zero point 0 everywhere. ONNX Runtime's kernels want one type throughout, so in
-ONNX every value is a uint8, and a signed one has the zero point 128: the same meaning.
+The int8 graph has zero point 0 everywhere. Kernels of ONNX Runtime need one type throughout, so in
+ONNX every value is a uint8, and a signed one has the zero point 128. The meaning is the same.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Op
 from tcc.compiler.ir.types import DType, Shape, TensorType
 
 OpWithWeights: TypeAlias = tuple[Op, tuple[Array, ...]]
-"""An operation on integers, with its weights."""
+"""An integer op with its weights."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerSite:
-    """Where a float op becomes one on integers.
+    """The context in which a float op becomes an integer op.
 
     Attributes:
-        types: Those of its inputs, with their scales.
-        out: The output's scale, whether it is signed, and the levels that it is kept within.
-        is_float_output: Whether nothing but outputs reads it, and these may be real numbers.
-        weights: Of a convolution: int8 weights, their scale a filter, and the int32 bias.
+        types: The types of its inputs, with their scales.
+        out: The scale of the output, whether it is signed, and its smallest and largest values.
+        is_float_output: Whether only graph outputs read it, and these may be float.
+        weights: For a convolution: int8 weights, their scale per filter, and the int32 bias.
     """
 
     types: tuple[TensorType, ...]
@@ -33,14 +33,14 @@ class IntegerSite:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedOp(Op, ExactIntegerOp):
-    """An operation whose output has a scale of its own: real value = scale * level.
+    """An op with an output scale: real value = scale * quantized value.
 
-    Levels are clamped to [low, high], which an activation may have narrowed. The zero point is 0,
-    so that zeros around a map, and the products of weights with them, need no correction.
+    Quantized values are clamped to [low, high], which an activation may have narrowed. The zero
+    point is 0, so zeros around a map, and their products with weights, need no correction.
     """
 
     float_ops: ClassVar[tuple[type[Op], ...]] = ()
-    """The float ops whose form it is. They cannot name it themselves: it holds one of them."""
+    """The float ops with this integer form. The link is here because an integer op contains one."""
     scale: float
     signed: bool
     low: int
@@ -48,65 +48,65 @@ class QuantizedOp(Op, ExactIntegerOp):
 
     @classmethod
     def from_float_op(cls, op: Any, site: IntegerSite) -> OpWithWeights | None:
-        """Return what a float op is on integers; None where it stays a float.
+        """Return the integer form of a float op; None if it stays float.
 
         Args:
-            op: One that this stands for.
-            site: What is before and behind it.
+            op: One of `float_ops`.
+            site: Its inputs and its output.
         """
         return cls(*site.out), ()
 
     def make_type(self, shape: Shape) -> TensorType:
-        """Return the output's type."""
+        """Return the type of the output."""
         return TensorType(shape, DType.I8 if self.signed else DType.U8, self.scale)
 
     def clamp(self, y: TensorType) -> tuple[Call, ...]:
-        """Return the clamp of stored levels `c` to `y`, if there is one; name the result `y`."""
+        """Return the clamp of stored values `c` to `y`, if any; the result is named `y`."""
         low, high = (to_uint8(bound, y) for bound in (self.low, self.high))
-        # What stores the levels saturates at the type's own bounds anyway.
+        # Storing the values clips them to the range of the type anyway.
         if (low, high) == (0, 255):
             return ()
         bounds = (Const((bound,), "uint8", scalar=True) for bound in (low, high))
         return (Call("Clip", ("c", *bounds)),)
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
-        """Never called: integer graphs do not train."""
+        """Not supported: integer graphs are not trained."""
         raise AssertionError(self)
 
     def attributes(self) -> dict[str, object]:
-        """Return the fields by name, without those that the output's type shows."""
+        """Return the fields by name, without those that the output type contains."""
         fields = Op.attributes(self)
         return {name: fields[name] for name in fields if name not in {"scale", "signed"}}
 
 
 def get_zero_point(tensor_type: TensorType) -> int:
-    """Return the number that stands for zero in ONNX."""
+    """Return the number that represents zero in ONNX."""
     return -tensor_type.limits[0]
 
 
 def to_uint8(quantized: int, tensor_type: TensorType) -> int:
-    """Return the uint8 that stands for a level in ONNX."""
+    """Return the uint8 that represents a quantized value in ONNX."""
     return quantized + get_zero_point(tensor_type)
 
 
 def make_zero_point(tensor_type: TensorType) -> Const:
-    """Return the zero point as ONNX holds it."""
+    """Return the zero point in ONNX."""
     return Const((get_zero_point(tensor_type),), "uint8", scalar=True)
 
 
 def make_scale(tensor_type: TensorType) -> Const:
-    """Return the scale as ONNX holds it."""
+    """Return the scale in ONNX."""
     return make_float32(float(tensor_type.scale or 0))
 
 
 def make_dequantize(source: str, tensor_type: TensorType, output: str) -> Call:
-    """Return the call that gives the levels of a stored value as float32.
+    """Return the call that converts a stored value to quantized values as float32.
 
-    At scale 1 they are no real numbers. The axis, which says nothing of one scale, tells such a
-    call from a layer in float whose scale is 1.
+    With scale 1 the results are integer values. The axis has no effect for a single scale; it
+    distinguishes such a call from a float layer with scale 1.
 
     Args:
-        source: The name of a value as ONNX holds it, uint8.
+        source: The name of a value in ONNX, uint8.
         tensor_type: Its type.
         output: The name of the result.
     """
@@ -121,15 +121,16 @@ def make_dequantize(source: str, tensor_type: TensorType, output: str) -> Call:
 def make_quantize(
     source: str, op: QuantizedOp, y: TensorType, step: float = 1.0
 ) -> tuple[Call, ...]:
-    """Return calls that round float32 numbers of levels and store them as the output.
+    """Return calls that round float32 numbers to quantized values and store them as the output.
 
-    A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
+    Quantization with scale 1 rounds to the nearest integer, ties to even, and clips to the range
+    of the type.
 
     Args:
-        source: The name of float32 numbers, in levels of the output.
-        op: The operation, whose clamp they are kept within.
-        y: The output's type.
-        step: What one level is in the numbers, by which they are divided.
+        source: The name of float32 numbers, in units of `step`.
+        op: The op, which defines the clamp.
+        y: The type of the output.
+        step: The number that one quantization step represents; the numbers are divided by it.
     """
     clamp = op.clamp(y)
     call = Call(
@@ -151,4 +152,4 @@ def make_int32(number: int) -> Const:
 
 
 UINT8, INT32, FLOAT32 = 2, 6, 1
-"""Element types by ONNX's numbers."""
+"""Element type numbers of ONNX."""

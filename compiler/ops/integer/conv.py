@@ -22,11 +22,11 @@ from tcc.compiler.ops.integer.base import (
 )
 
 MAX_EXACT_SUM = 1 << 24
-"""Sums of products below this are exact in float32, in whatever order they are added."""
+"""Sums of products below this are exact in float32, in any order of addition."""
 
 
 def _make_params(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
-    """Return the weight, a factor per filter of this name, and the bias."""
+    """Return the weight, a factor per filter with the given name, and the bias."""
     weight, bias = conv.params(x)
     return (
         Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
@@ -36,30 +36,30 @@ def _make_params(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
 
 
 def _compute_sums(conv: Conv, x: Array, weight: Array, bias: Array) -> Array:
-    """Return the sums of a convolution of integers, and the bias in each of them."""
+    """Return the sums of an integer convolution, including the bias."""
     padded = integer_arithmetic.pad_map(x, conv.pads)
     total = integer_arithmetic.compute_convolution(
         padded, weight, conv.stride, conv.dilation, conv.groups
     )
-    # In the sum, before its one rounding: the bias counts steps of the same size.
+    # Added before the only rounding: the bias has the same scale as the sum.
     total += bias.astype(np.int32)[:, None, None]
     return total
 
 
 @dataclass(frozen=True, slots=True)
 class RealConv(Op, ExactIntegerOp):
-    """float32(sum x * w + b) * factor: what leaves the program loses nothing to 8 bits.
+    """float32(sum x * w + b) * factor: a float output without quantization to 8 bits.
 
-    Weights are int8 in [-127, 127], the bias int32 at x.scale * w.scale, which is the factor of
-    each filter. No sum may reach `MAX_EXACT_SUM`: then float arithmetic on the integers gives it as
-    well, so that every runtime has what this needs.
+    Weights are int8 in [-127, 127]. The bias is int32 with the scale x.scale * w.scale, which is
+    the factor of each filter. All sums must be below `MAX_EXACT_SUM`: then float arithmetic on the
+    integers gives the same result, so every runtime supports it.
     """
 
     keyword: ClassVar[str] = "real_conv"
     conv: Conv
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return (filters, output height, output width) of float32."""
+        """Return (filters, output height, output width) in float32."""
         return TensorType(self.conv.infer(x).shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
@@ -67,23 +67,23 @@ class RealConv(Op, ExactIntegerOp):
         return _make_params(self.conv, x, "factor")
 
     def macs(self, x: TensorType) -> int:
-        """Return one multiply-accumulate per output element and filter tap."""
+        """Return the number of output elements times filter taps."""
         return self.conv.macs(x)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the real numbers."""
+        """Return the float values."""
         weight, factor, bias = params
         total = _compute_sums(self.conv, xs[0], weight, bias)
         return total.astype(np.float32) * factor.astype(np.float32)[:, None, None]
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return a float Conv of the integers, whose sums become real as a bias's int32 would.
+        """Return a float Conv of the integers; its sums are converted like an int32 bias.
 
-        A Mul in place of the last two would be folded into the weights, which rounds them.
+        A Mul instead of the last two calls would be folded into the weights, which rounds them.
         """
-        # The zero point is taken off in float32, where all sums below `EXACT` are exact.
+        # The zero point is subtracted in float32, where sums below `MAX_EXACT_SUM` are exact.
         shift = get_zero_point(x)
         attributes = self.conv.onnx(x, opset)[0].attributes
         shift_calls = (Call("Sub", ("xs", make_float32(shift)), output="xf"),) if shift else ()
@@ -98,39 +98,39 @@ class RealConv(Op, ExactIntegerOp):
         )
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Never called: integer graphs do not train."""
+        """Not supported: integer graphs are not trained."""
         raise AssertionError(self)
 
     def attributes(self) -> dict[str, object]:
-        """Return the convolution's fields."""
+        """Return the fields of the convolution."""
         return self.conv.attributes()
 
 
 def is_exact_in_float32(weight: Array, bias: Array, max_magnitude: int) -> bool:
-    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `MAX_EXACT_SUM`.
+    """Return whether all sums of weights times inputs, plus bias, are below `MAX_EXACT_SUM`.
 
     Args:
         weight: Integers (filters, channels / groups, kernel height, kernel width).
-        bias: Steps of the sums (filters,).
-        max_magnitude: The largest magnitude of a level that is read.
+        bias: Bias (filters,), with the scale of the sums.
+        max_magnitude: The largest magnitude of an input value.
     """
-    # In int64: what is too large for an int32 is to be found here, not to wrap around.
+    # In int64, so that sums too large for int32 do not wrap around.
     total = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
     max_sum = total * max_magnitude + np.abs(bias.astype(np.int64))
     return bool((max_sum < MAX_EXACT_SUM).all())
 
 
 CHANNELS_PER_WORD = 4
-"""Channels that one 32-bit word of 8-bit levels holds."""
+"""Channels of 8-bit values in one 32-bit word."""
 
 
 @dataclass(frozen=True, slots=True)
 class QConv(QuantizedOp):
-    """clamp(rint(float32(sum x * w + b) * M)), with M = x.scale * w.scale / y.scale a filter.
+    """clamp(rint(float32(sum x * w + b) * M)), with M = x.scale * w.scale / y.scale per filter.
 
-    Weights are int8 in [-127, 127], one scale a filter, as TFLite's quantisation specification asks
-    for: what is negated stays a weight. The bias is int32 at x.scale * w.scale, so that it joins
-    the sum as it is. `conv` is the convolution itself.
+    Weights are int8 in [-127, 127] with one scale per filter, as in the quantization specification
+    of TFLite; this range is symmetric under negation. The bias is int32 with the scale
+    x.scale * w.scale, so that it is added to the sum directly. `conv` is the float convolution.
     """
 
     keyword: ClassVar[str] = "qconv"
@@ -140,9 +140,9 @@ class QConv(QuantizedOp):
 
     @classmethod
     def from_float_op(cls, op: Conv, site: IntegerSite) -> OpWithWeights:
-        """Return it, or real numbers at once where they end the network and are exact."""
+        """Return the op, or a float output if it ends the network and is exact."""
         (x,), (weight, scale, bias) = site.types, site.weights
-        # Always with a bias: zeros change nothing, and corrections of biases need a place.
+        # Always with a bias: zeros change nothing, and bias corrections need one.
         conv = replace(op, bias=True)
         if site.is_float_output and is_exact_in_float32(weight, bias, max(map(abs, x.limits))):
             return RealConv(conv), (weight, np.float32(x.scale) * scale, bias)
@@ -157,13 +157,13 @@ class QConv(QuantizedOp):
         return _make_params(self.conv, x, "scale")
 
     def macs(self, x: TensorType) -> int:
-        """Return one multiply-accumulate per output element and filter tap."""
+        """Return the number of output elements times filter taps."""
         return self.conv.macs(x)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         (x,), (weight, weight_scale, bias) = types, params
         y = self.infer(x)
         total = _compute_sums(self.conv, xs[0], weight, bias)
@@ -171,7 +171,7 @@ class QConv(QuantizedOp):
         return integer_arithmetic.requantize(total, factor[:, None, None], y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return QLinearConv, and Clip where the type's own bounds are not the clamp's."""
+        """Return QLinearConv, and Clip if the clamp is narrower than the range of the type."""
         y = self.infer(x)
         clamp = self.clamp(y)
         weight = ("weight", "scale", self.zero_weight)
@@ -188,7 +188,7 @@ class QConv(QuantizedOp):
         return (Call("QLinearConv", operands, attributes, "c" if clamp else "y"), *clamp)
 
     def attributes(self) -> dict[str, object]:
-        """Return the convolution's fields and the clamp."""
+        """Return the fields of the convolution, and the clamp."""
         quantized_attributes = QuantizedOp.attributes(self)
         del quantized_attributes["conv"]
         return self.conv.attributes() | quantized_attributes
@@ -196,11 +196,11 @@ class QConv(QuantizedOp):
 
 @dataclass(frozen=True, slots=True)
 class UnsignedQConv(QConv):
-    """The same with weights that are stored as uint8 and have the zero point 128.
+    """A QConv with weights stored as uint8 with the zero point 128.
 
-    The result is that of `QConv`, on x86 processors without VNNI too: their instruction for
+    The result is that of `QConv`, also on x86 processors without VNNI. Their instruction for
     unsigned times signed bytes, vpmaddubsw, adds two products in 16 bits, where 2 * 255 * 127
-    saturates. For unsigned weights ONNX Runtime widens both to 16 bits before it multiplies.
+    saturates. For unsigned weights, ONNX Runtime widens both to 16 bits before it multiplies.
     """
 
     keyword: ClassVar[str] = "unsigned_qconv"
@@ -215,27 +215,27 @@ class UnsignedQConv(QConv):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         weight, *scale_and_bias = params
-        # int16 first: less 128, a uint8 below it would wrap around.
+        # int16 first: a uint8 minus 128 would wrap around.
         signed = (weight.astype(np.int16) - 128).astype(np.int8)
         return QConv.compute(self, types, xs, (signed, *scale_and_bias))
 
 
 @dataclass(frozen=True, slots=True)
 class WideQConv(QConv):
-    """The same with channels of zero weights beside its own, up to whole words: the same result.
+    """A QConv with extra channels of zero weights, up to complete words; the result is the same.
 
-    ONNX Runtime multiplies symmetric weights where the pixels lie if their channels come in fours
-    (`MlasConvSymPackWSize`), and else copies each window first: of an image's three channels that
-    is most of the time.
+    ONNX Runtime multiplies symmetric weights directly with the pixels if the number of channels is
+    a multiple of four (`MlasConvSymPackWSize`). Otherwise it copies each window first, which takes
+    most of the time for an image of three channels.
     """
 
     keyword: ClassVar[str] = "wide_qconv"
     float_ops: ClassVar[tuple[type[Op], ...]] = ()
 
     def count_padding_channels(self, x: TensorType) -> int:
-        """Return how many channels there are beside the input's own."""
+        """Return the number of extra channels."""
         return -x.shape[0] % CHANNELS_PER_WORD
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
@@ -251,12 +251,12 @@ class WideQConv(QConv):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         weight, *scale_and_bias = params
         return QConv.compute(self, types, xs, (weight[:, : types[0].shape[0]], *scale_and_bias))
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Pad, which adds the channels, and what reads them."""
+        """Return Pad, which adds the channels, and the convolution."""
         conv_call, *clamp = QConv.onnx(self, x, opset)
         pad_widths = Const((0, 0, 0, 0, 0, self.count_padding_channels(x), 0, 0))
         padded = Call("Pad", ("x0", pad_widths, make_zero_point(x)), output="w")

@@ -1,8 +1,8 @@
-"""Operations on 8-bit integers in float32, where that gives the same for all levels there are.
+"""Float32 forms of ops on 8-bit integers that give the same result for all quantized values.
 
-Constants are found for which each pair of levels, or each level, comes out right. Sums and products
-are the same on every processor then, since they round once an operation, as IEEE 754 says; a
-function of real numbers, whose last bits are its runtime's, is kept off the middle between levels.
+The constants are searched so that each pair of values, or each value, gives the right result. Sums
+and products round once per operation (IEEE 754), so they are the same on every processor. The last
+bits of other functions depend on the runtime, so their results are kept away from ties.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,17 +21,18 @@ from tcc.compiler.ops.integer_arithmetic import Float32
 QuantizedArray: TypeAlias = NDArray[np.int64]
 Float64Array: TypeAlias = NDArray[np.float64]
 CONSTANT_STEPS = 8
-"""How many float32 numbers on either side of each constant are tried."""
+"""Number of neighbouring float32 numbers to try on each side of a constant."""
 TIE_DISTANCE = 2.0**-9
-"""A sum may come out otherwise only where it is this near to the middle between two levels: it has
-four roundings of 2**-24 each, and two constants off by `STEPS` * 2**-23, of 256 levels at most."""
+"""A sum can only differ if it is this near to a tie between two quantized values: it has four
+roundings of 2**-24 each, and two constants off by `CONSTANT_STEPS` * 2**-23, of at most 256
+quantization steps."""
 SATURATION_LIMIT = 512
-"""Levels that are saturated whatever the output's bounds are."""
+"""Quantized values beyond this are clipped for any output type."""
 MARGIN = 2.0**-10
-"""How far a function's results are from the middle between two levels, in levels: 32 times what
-float32 tells apart of 256."""
+"""Distance of the results of a function from a tie, in quantization steps: 32 times the float32
+resolution at 256."""
 FUNCTION_ERROR = 2.0**-20
-"""How far off a function of floats may be besides: six times what ONNX Runtime's sigmoid is."""
+"""Additional error of a float function: six times that of sigmoid in ONNX Runtime."""
 ERROR_SCALES: Mapping[type[ScalarFunction], Callable[[Float64Array], Float64Array]] = {
     HardSigmoid: np.ones_like,
     HardSwish: np.abs,
@@ -39,17 +40,17 @@ ERROR_SCALES: Mapping[type[ScalarFunction], Callable[[Float64Array], Float64Arra
     Silu: np.abs,
     Tanh: np.ones_like,
 }
-"""Functions that are near enough in floats, and what `ERROR` is times for a number: its own size
-where they are products with it."""
+"""Functions with a small enough float error, and the factor of `FUNCTION_ERROR` for an input: its
+magnitude if the function is a product with it."""
 SCALE_SHIFTS = np.arange(-64, 65) * 2.0**-20
-"""By what part of themselves the scales of a function are moved, to keep its results off."""
+"""Relative changes of the scales of a function, to keep its results away from ties."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatSum:
     """rint(float32(v / step)), v = float32(x_larger + float32(x_other * ratio)); ties to even.
 
-    `larger` is the place of the input with the larger multiplier.
+    `larger` is the index of the input with the larger multiplier.
     """
 
     larger: int
@@ -59,15 +60,15 @@ class FloatSum:
 
 @lru_cache(maxsize=4096)
 def find_float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) -> FloatSum | None:
-    """Return a sum in float32 that is (sum x_i * factors_i + half) >> shift.
+    """Return a float32 sum that equals (sum x_i * factors_i + half) >> shift.
 
-    For each of the 65,536 pairs, or beyond 512 levels where that is; None where no constants were
-    found with which all sums near a middle between two levels fall on its right side.
+    It is equal for all 65,536 pairs, or on the same side beyond 512. None if there are no
+    constants with which all sums near a tie round to the right side.
 
     Args:
-        factors: The multipliers, from 0 on.
-        shift: The power of two that the sum is divided by; `half` is half of it.
-        lows: The least level of each input.
+        factors: The multipliers, at least 0.
+        shift: The sum is divided by this power of two; `half` is half of it.
+        lows: The smallest value of each input.
     """
     larger = int(factors[1] > factors[0])
     if not factors[larger]:
@@ -85,10 +86,10 @@ def find_float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) 
         ratios[:, None],
         steps,
     )
-    # Not times 1, which runtimes drop, to make another operation of what is left.
+    # Not a factor of 1: runtimes remove it, and fuse the rest to another operation.
     is_match = (tie_sums == expected[is_near_tie, None, None]).all(axis=0) & (ratios != 1)[:, None]
     matches = np.argwhere(is_match).tolist()
-    # The constants that are least off first; by all pairs, since what is near is an estimate.
+    # The nearest constants first. Check all pairs, because `is_near_tie` is an estimate.
     for i, j in sorted(
         matches,
         key=lambda offsets: (
@@ -112,15 +113,15 @@ def _compute_sums(
 
 @lru_cache(maxsize=4096)
 def find_product_step(factor: float, lows: tuple[int, int], zero: int) -> float | None:
-    """Return a float32 number by which products are divided, rather than times the factor.
+    """Return a float32 divisor that replaces the multiplication of products by the factor.
 
-    With it all ways in which runtimes round products give rint(p * factor), in float32, for each
-    product p of two levels, or beyond 512. None where there is no such number.
+    With it, all roundings of runtimes give the float32 result of rint(p * factor) for each product
+    p of two quantized values, or are beyond 512. None if there is no such number.
 
     Args:
         factor: A float32 number above zero.
-        lows: The least level of each input.
-        zero: What stands for zero in the output as it is stored.
+        lows: The smallest value of each input.
+        zero: The zero point of the stored output.
     """
     left_operand, right_operand = _list_pairs(lows)
     products = np.unique(left_operand * right_operand).astype(np.float32)
@@ -136,12 +137,12 @@ def find_product_step(factor: float, lows: tuple[int, int], zero: int) -> float 
 def _iterate_product_roundings(
     products: Float32, step: np.float32, zero: np.float32
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield rounded quotients as the standard says, and as ONNX Runtime computes them in one go."""
+    """Yield quotients rounded as in the standard, and as in fused kernels of ONNX Runtime."""
     inverse = np.float32(1) / step
     yield np.rint(products / step)
     yield np.rint(products * inverse)
-    # Its kernels add the zero point before they round (MLAS, qlmul.cpp), in one step with the
-    # product or in two. That product is exact in float64, of which float32 is the one rounding.
+    # Its kernels add the zero point before rounding (MLAS, qlmul.cpp), fused with the product
+    # or not. The product is exact in float64, so rounding it to float32 is the only rounding.
     yield np.rint(products * inverse + zero) - zero
     exact = products.astype(np.float64) * np.float64(inverse) + np.float64(zero)
     yield np.rint(exact.astype(np.float32)) - zero
@@ -151,16 +152,16 @@ def _iterate_product_roundings(
 def find_function_scales(
     function: ScalarFunction, x: TensorType, y: TensorType, entries: tuple[int, ...]
 ) -> tuple[float, float] | None:
-    """Return scales of the input and the output with which a function of floats gives a table.
+    """Return scales of the input and the output with which a float function equals a table.
 
-    rint(function(float32(level * first)) / second), where the function may be off as `ERROR_SCALES`
-    says, and the quotient by `MARGIN` more. None where none were found.
+    The result is rint(function(float32(value * first)) / second). The function may have the error
+    `ERROR_SCALES` * `FUNCTION_ERROR`, and the quotient has `MARGIN` more. None if there are none.
 
     Args:
         function: One of `ERROR_SCALES`.
-        x: The input's type, with its scale.
-        y: The output's.
-        entries: The level of the output for each of the input, from the least on.
+        x: The type of the input, with its scale.
+        y: The type of the output, with its scale.
+        entries: The output value for each input value, from the smallest on.
     """
     expected = np.array(entries, np.int64)
     quantized = np.arange(256) + x.limits[0]
@@ -170,7 +171,7 @@ def find_function_scales(
         real = (quantized.astype(np.float32) * scale).astype(np.float64)
         outputs_by_scale = function.evaluate(real)[:, None] / outputs.astype(np.float64)
         errors = FUNCTION_ERROR * ERROR_SCALES[type(function)](real)[:, None] / outputs
-        # What is beyond the type's bounds is saturated.
+        # Results beyond the range of the type are clipped.
         max_errors = (
             np.abs(np.clip(outputs_by_scale, *y.limits) - expected[:, None]) + errors
         ).max(axis=0)
@@ -181,7 +182,7 @@ def find_function_scales(
 
 
 def _list_neighbors(number: float) -> Float32:
-    """Return float32 numbers around one, in order."""
+    """Return neighbouring float32 numbers, in order."""
     middle = np.float32(number)
     return np.array(
         middle + np.spacing(middle) * np.arange(-CONSTANT_STEPS, CONSTANT_STEPS + 1), np.float32
@@ -189,7 +190,7 @@ def _list_neighbors(number: float) -> Float32:
 
 
 def _list_pairs(lows: tuple[int, int]) -> tuple[QuantizedArray, QuantizedArray]:
-    """Return each pair of levels."""
+    """Return all pairs of quantized values."""
     all_levels = np.arange(256)
     return np.repeat(all_levels + lows[0], 256), np.tile(all_levels + lows[1], 256)
 

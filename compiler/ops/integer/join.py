@@ -27,23 +27,23 @@ from tcc.compiler.ops.integer.float_forms import FloatSum, find_float_sum, find_
 from tcc.compiler.ops.join import Add, Mul
 
 FRACTION_BITS = 20
-"""Bits of the larger multiplier of a sum, after its first: as in XNNPACK's kernels. Two products of
-21 bits and a level's 8 are below 2**30, so that their sum and the rounding term fit an int32."""
+"""Bits of the largest multiplier of a sum after its first bit, as in the kernels of XNNPACK. Two
+products of 21 bits and 8 bits are below 2**30, so their sum with rounding fits an int32."""
 MAX_RATIO = 2.0**15
-"""More counts as this much: then one level of an input is more than the whole range of the output.
-With it, and the first shift of at least 1, up to 127 inputs fit an int32."""
+"""Largest ratio: one step of an input then exceeds the range of the output. With it and a shift of
+at least 1, up to 127 inputs fit an int32."""
 MAX_SHIFT = 28
-"""More would let the rounding term overflow; it is met where the output's scale is 256 times the
-inputs', of which then nothing is left."""
+"""A larger shift would overflow the rounding term. It only occurs if the scale of the output is 256
+times that of the inputs; then nothing is left of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class QAdd(QuantizedOp):
-    """clamp((sum x_i * m_i + 2**(shift - 1)) >> shift), all in int32.
+    """clamp((sum x_i * m_i + 2**(shift - 1)) >> shift), in int32.
 
-    m_i = rint(min(x_i.scale / y.scale, 2**15) * 2**shift), where shift lets the largest m_i have
-    21 bits (one less for each doubling beyond two inputs). Equal scales make every m_i a power of
-    two, and the sum exact.
+    m_i = rint(min(x_i.scale / y.scale, 2**15) * 2**shift). The shift gives the largest m_i 21 bits
+    (one less for each doubling beyond two inputs). With equal scales every m_i is a power of two
+    and the sum is exact.
     """
 
     keyword: ClassVar[str] = "qadd"
@@ -56,8 +56,8 @@ class QAdd(QuantizedOp):
 
     def compute_fixed_point(self, *xs: TensorType) -> tuple[tuple[int, ...], int]:
         """Return the multipliers and the shift."""
-        # In float32, and the multipliers rounded by rint, as XNNPACK's initialisation of its 8-bit
-        # sums does (microparams-init.c): with float64 a multiplier may be the next integer.
+        # In float32 and with rint, like the initialization of 8-bit sums in XNNPACK
+        # (microparams-init.c). With float64, a multiplier may differ by one.
         ratios = [min(float(np.float32(x.scale) / np.float32(self.scale)), MAX_RATIO) for x in xs]
         _, exponent = frexp(max(ratios))  # max is in [2**(exponent - 1), 2**exponent)
         shift = FRACTION_BITS - (exponent - 1) - (len(xs) - 1).bit_length() + 1
@@ -67,14 +67,14 @@ class QAdd(QuantizedOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         factors, shift = self.compute_fixed_point(*types)
         total = sum(x.astype(np.int32) * np.int32(m) for x, m in zip(xs, factors, strict=True))
         shifted = (np.asarray(total, np.int32) + np.int32(1 << (shift - 1))) >> np.int32(shift)
         return integer_arithmetic.clamp_to_type(shifted, self.infer(*types), self.low, self.high)
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return float32 arithmetic where it is the same for each pair of levels, or int32's."""
+        """Return float32 arithmetic if it is equal for all pairs of values, or int32 arithmetic."""
         factors, shift = self.compute_fixed_point(*xs)
         if len(xs) == 2:
             (a, b), (x0, x1) = factors, xs
@@ -85,12 +85,12 @@ class QAdd(QuantizedOp):
     def _build_float32_calls(
         self, xs: tuple[TensorType, ...], constants: FloatSum
     ) -> tuple[Call, ...]:
-        """Return the sum of two by operators that each round once."""
+        """Return the sum of two inputs with operators that each round once."""
         larger_input, smaller_input = f"w{constants.larger}", f"w{1 - constants.larger}"
         return (
             *(make_dequantize(f"x{i}", x, f"w{i}") for i, x in enumerate(xs)),
-            # Between one of them and the sum, so that ONNX Runtime does not make a QLinearAdd of
-            # it, whose arithmetic is another on each kind of processor.
+            # The Mul keeps ONNX Runtime from fusing a QLinearAdd, which computes differently on
+            # each kind of processor.
             Call("Mul", (smaller_input, make_float32(constants.ratio)), output="p"),
             Call("Add", (larger_input, "p"), output="t"),
             *make_quantize("t", self, self.infer(*xs), constants.step),
@@ -99,16 +99,16 @@ class QAdd(QuantizedOp):
     def _build_int32_calls(
         self, xs: tuple[TensorType, ...], factors: tuple[int, ...], shift: int
     ) -> tuple[Call, ...]:
-        """Return int32 arithmetic; a division of a number made positive is the shift."""
+        """Return int32 arithmetic; the division of a non-negative number replaces the shift."""
         y = self.infer(*xs)
         min_sum = sum(x.limits[0] * m for x, m in zip(xs, factors, strict=True))
-        level_offset = -(min_sum >> shift)  # levels to add, so that nothing below zero is divided
+        level_offset = -(min_sum >> shift)  # added to keep the dividend non-negative
         calls: list[Call] = []
         for i, m in enumerate(factors):
             calls.append(Call("Cast", (f"x{i}",), {"to": INT32}, f"w{i}"))
             calls.append(Call("Mul", (f"w{i}", make_int32(m)), output=f"m{i}"))
-        # ONNX shifts unsigned integers alone, and its division of integers rounds towards zero: of
-        # a number from 0 on, the division by a power of two is the shift.
+        # ONNX only shifts unsigned integers, and its integer division rounds towards zero. For a
+        # non-negative number, division by a power of two equals the shift.
         names = ["m0", *(f"t{i}" for i in range(1, len(xs)))]
         pairs = enumerate(pairwise(names), 1)
         calls += (Call("Add", (a, f"m{i}"), output=b) for i, (a, b) in pairs)
@@ -134,7 +134,7 @@ class QMul(QuantizedOp):
 
     @classmethod
     def from_float_op(cls, op: Mul, site: IntegerSite) -> OpWithWeights | None:
-        """Return it for two values; the product of more stays a float."""
+        """Return the op for two inputs; a product of more stays float."""
         return (cls(*site.out), ()) if len(site.types) == 2 else None
 
     def infer(self, *xs: TensorType) -> TensorType:
@@ -144,7 +144,7 @@ class QMul(QuantizedOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         product = reduce(np.multiply, (x.astype(np.int32) for x in xs))
         y = self.infer(*types)
         return integer_arithmetic.requantize(
@@ -158,14 +158,14 @@ class QMul(QuantizedOp):
         )
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return the float32 product, which is exact, and its rounding."""
+        """Return the exact float32 product, and its rounding."""
         x0, x1 = xs
         y, factor = self.infer(*xs), float(self._compute_factor(*xs))
         product = (
             *(make_dequantize(f"x{i}", x, f"w{i}") for i, x in enumerate(xs)),
             Call("Mul", ("w0", "w1"), output="p"),
         )
-        # Rounded at once where it can be: ONNX Runtime makes one operation of that.
+        # Rounded directly if possible: ONNX Runtime fuses that to one operation.
         if step := find_product_step(factor, (x0.limits[0], x1.limits[0]), get_zero_point(y)):
             return (*product, *make_quantize("p", self, y, step))
         return (
@@ -176,12 +176,12 @@ class QMul(QuantizedOp):
 
 
 def make_narrowing_calls(source: str, y: TensorType, level_offset: int = 0) -> tuple[Call, ...]:
-    """Return calls that store int32 levels, raised by `level_offset`, as the output.
+    """Return calls that store int32 values with an offset as the output.
 
     Args:
-        source: The name of int32 levels, each larger by `level_offset` than it means.
-        y: The output's type.
-        level_offset: What the levels were raised by.
+        source: The name of int32 quantized values, each with `level_offset` added.
+        y: The type of the output.
+        level_offset: The offset of the values.
     """
     zero_shift = get_zero_point(y) - level_offset
     if not zero_shift:

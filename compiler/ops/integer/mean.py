@@ -1,4 +1,4 @@
-"""The mean of a whole channel of 8-bit integers: a sum and one factor, without weights."""
+"""The mean of each channel of 8-bit integers: a sum and one factor, without weights."""
 
 from dataclasses import dataclass
 from math import prod
@@ -24,19 +24,19 @@ from tcc.compiler.ops.integer.base import (
 from tcc.compiler.ops.pool import GlobalAvgPool
 
 MAX_ELEMENTS = 1 << 23
-"""Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
+"""Number of elements of a channel below which its sum fits an int32: 255 * 2**23 < 2**31."""
 ZERO_POINT = Const((0,), "uint8", scalar=True)
 MIN_CHANNELS_LAST = 16
-"""Channels from which on it is faster to have them last, as ONNX Runtime's convolutions leave them:
-it drops the transposition."""
+"""Number of channels from which on channels-last is faster. Convolutions of ONNX Runtime have that
+layout, so it removes the transposition."""
 
 
 @dataclass(frozen=True, slots=True)
 class QGlobalAvgPool(QuantizedOp):
     """clamp(rint(float32(sum x) * M)), with M = x.scale * (1 / elements) / y.scale.
 
-    It is what a matrix product with ones of the scale 1 / elements computes, which runtimes round
-    by the rule of all products; their own operators for means are up to a level apart.
+    This is a matrix product with ones of scale 1 / elements. All runtimes round products in the
+    same way, while their operators for means differ by up to one quantization step.
     """
 
     keyword: ClassVar[str] = "qglobal_avg_pool"
@@ -44,8 +44,8 @@ class QGlobalAvgPool(QuantizedOp):
 
     @classmethod
     def from_float_op(cls, op: GlobalAvgPool, site: IntegerSite) -> OpWithWeights | None:
-        """Return it, or real numbers at once at the end of the network."""
-        # A larger map, whose sum might overflow, stays in float.
+        """Return the op, or a float output at the end of the network."""
+        # The sum of a larger map could overflow, so it stays float.
         if not is_sum_in_int32(site.types[0]):
             return None
         return (RealGlobalAvgPool() if site.is_float_output else cls(*site.out)), ()
@@ -63,12 +63,12 @@ class QGlobalAvgPool(QuantizedOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         factor, y = self.compute_factor(*types), self.infer(*types)
         return integer_arithmetic.requantize(_sum_channels(xs[0]), factor, y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return QLinearMatMul with as many ones as a channel has elements."""
+        """Return QLinearMatMul with a one for each element of a channel."""
         y, channels, count = self.infer(x), x.shape[0], prod(x.shape[1:])
         clamp = self.clamp(y)
         output_name, input_operands, output_operands = (
@@ -108,22 +108,22 @@ class QGlobalAvgPool(QuantizedOp):
 
 @dataclass(frozen=True, slots=True)
 class RealGlobalAvgPool(Op, ExactIntegerOp):
-    """float32(sum x) * (x.scale * (1 / elements)): a mean that leaves the program as it is."""
+    """float32(sum x) * (x.scale * (1 / elements)): a mean as a float output."""
 
     keyword: ClassVar[str] = "real_global_avg_pool"
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return (channels, 1, 1) of float32."""
+        """Return (channels, 1, 1) in float32."""
         return TensorType(_compute_output_shape(x, self.keyword))
 
     def compute_factor(self, x: TensorType) -> np.float32:
-        """Return what a sum is multiplied by."""
+        """Return the factor of a sum."""
         return np.float32(x.scale) * compute_element_share(x)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the real numbers."""
+        """Return the float values."""
         return _sum_channels(xs[0]).astype(np.float32) * self.compute_factor(*types)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
@@ -135,18 +135,18 @@ class RealGlobalAvgPool(Op, ExactIntegerOp):
         )
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Never called: integer graphs do not train."""
+        """Not supported: integer graphs are not trained."""
         raise AssertionError(self)
 
 
 def compute_element_share(x: TensorType) -> np.float32:
-    """Return what one element counts in the mean."""
-    # Rounded to float32 by itself, since in a file it stands as the scale of the ones.
+    """Return the weight of one element in the mean."""
+    # Rounded to float32 separately, because it is stored as the scale of the ones.
     return np.float32(1) / np.float32(prod(x.shape[1:]))
 
 
 def is_sum_in_int32(x: TensorType) -> bool:
-    """Whether no sum of a channel overflows."""
+    """Return whether the sum of any channel fits an int32."""
     return prod(x.shape[1:]) < MAX_ELEMENTS
 
 
@@ -155,14 +155,14 @@ def _compute_output_shape(x: TensorType, keyword: str) -> Shape:
 
 
 def _sum_channels(x: Array) -> integer_arithmetic.Int32:
-    # numpy would sum in 64 bits; `MOST` keeps the sums within the 32 that targets have.
+    # numpy would sum in 64 bits; `MAX_ELEMENTS` keeps the sums within 32 bits, as on targets.
     total: integer_arithmetic.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     return total
 
 
 def _build_sum_calls(x: TensorType) -> tuple[Call, ...]:
-    """Return calls that give the sum of each channel's levels as `t`."""
-    # Each stored level is too large by the zero point: taken off once, from the sum.
+    """Return calls that compute the sum of the quantized values of each channel as `t`."""
+    # Stored values include the zero point; it is subtracted once, from the sum.
     shift = get_zero_point(x) * prod(x.shape[1:])
     sums = "r" if shift else "t"
     calls = (

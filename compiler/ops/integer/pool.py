@@ -1,4 +1,4 @@
-"""The mean of 8-bit integers where windows hold unequal numbers of them."""
+"""The mean of 8-bit integers over windows, which may have different numbers of elements."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,7 +24,7 @@ from tcc.compiler.ops.window import compute_reached_padding
 class QAvgPool(QuantizedOp):
     """clamp(rint(float32(sum x) * M)), M = x.scale / y.scale / (elements of the window).
 
-    `factor` (1, output height, output width) holds M; `ones` (channels, 1, kh, kw) sums.
+    `factor` (1, output height, output width) is M; `ones` (channels, 1, kh, kw) computes the sum.
     """
 
     keyword: ClassVar[str] = "qavg_pool"
@@ -33,7 +33,7 @@ class QAvgPool(QuantizedOp):
 
     @classmethod
     def from_float_op(cls, op: AvgPool, site: IntegerSite) -> OpWithWeights:
-        """Return it with the ones that sum and the factor of each window."""
+        """Return the op with the ones for the sums and the factor of each window."""
         (x,) = site.types
         quantized_pool = cls(*site.out, op.resolve(x))
         ones, _ = quantized_pool.params(x)
@@ -47,7 +47,7 @@ class QAvgPool(QuantizedOp):
         return self.make_type(self.pool.infer(x).shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
-        """Return the ones that sum, and the factor of each window."""
+        """Return the ones for the sums, and the factor of each window."""
         _, height, width = self.infer(x).shape
         ones = Param("ones", (x.shape[0], 1, *self.pool.kernel), Init.ONES, dtype=DType.I8)
         return (ones, Param("factor", (1, height, width), Init.ONES))
@@ -59,16 +59,16 @@ class QAvgPool(QuantizedOp):
         down, across = compute_reached_padding(
             (height, width), pool.kernel, pool.step, pool.pads, (rows, columns)
         )
-        # With sizes rounded up (ceil_mode) the last windows may end behind the padding.
+        # With sizes rounded up (ceil_mode), the last windows may extend beyond the padding.
         return (pad_top, pad_left, max(pad_bottom, down), max(pad_right, across))
 
     def count_elements(self, x: TensorType) -> integer_arithmetic.Float32:
-        """Return how many elements each window's mean divides by, (1, height, width)."""
+        """Return the divisor of the mean of each window, (1, height, width)."""
         counted_mask = np.ones((1, 1, *x.shape[1:]), np.int8)
         counted_mask = integer_arithmetic.pad_map(
             counted_mask, self.pool.pads, int(self.pool.count_include_pad)
         )
-        # What lies behind the padding is never counted, whatever count_include_pad says: as in
+        # Elements beyond the padding are never counted, regardless of count_include_pad, as in
         # PyTorch.
         _, _, pad_bottom, pad_right = (
             a - b for a, b in zip(self.compute_padding(x), self.pool.pads, strict=True)
@@ -83,7 +83,7 @@ class QAvgPool(QuantizedOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of the output."""
+        """Return the quantized values of the output."""
         (x,), (ones, factor) = types, params
         padded = integer_arithmetic.pad_map(xs[0], self.compute_padding(x))
         total = integer_arithmetic.compute_convolution(
@@ -92,7 +92,7 @@ class QAvgPool(QuantizedOp):
         return integer_arithmetic.requantize(total, factor, self.infer(x), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return ConvInteger and its rounding."""
+        """Return ConvInteger and the rounding."""
         attributes = {
             "kernel_shape": [*self.pool.kernel],
             "strides": [*self.pool.step],
@@ -100,7 +100,7 @@ class QAvgPool(QuantizedOp):
             "group": x.shape[0],
         }
         return (
-            # Not QLinearConv, which has one factor a filter: here each window may have its own.
+            # Not QLinearConv: it has one factor per filter, but each window may have its own.
             Call("ConvInteger", ("x0", "ones", make_zero_point(x)), attributes, "t"),
             Call("Cast", ("t",), {"to": FLOAT32}, "f"),
             Call("Mul", ("f", "factor"), output="s"),

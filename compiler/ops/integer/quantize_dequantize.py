@@ -1,4 +1,4 @@
-"""Where real numbers become 8-bit integers, and integers real numbers again."""
+"""Conversion between float values and 8-bit integers."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,19 +15,19 @@ from tcc.compiler.ops.integer.base import QuantizedOp, make_scale, make_zero_poi
 class Quantize(QuantizedOp):
     """clamp(rint(x / scale)), a float32 division, ties to the even integer.
 
-    It is ONNX's definition; a product with the rounded inverse gives other levels beside ties.
+    This is the definition in ONNX. Multiplying by the rounded inverse gives other values near ties.
     """
 
     keyword: ClassVar[str] = "quantize"
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return the input's shape with the output's scale."""
+        """Return the shape of the input with the scale of the output."""
         return self.make_type(x.shape)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels of float32 numbers."""
+        """Return the quantized values of float32 numbers."""
         scaled = np.rint(xs[0].astype(np.float32) / np.float32(self.scale))
         return integer_arithmetic.clamp_to_type(scaled, self.infer(*types), self.low, self.high)
 
@@ -45,22 +45,22 @@ class Quantize(QuantizedOp):
 
 @dataclass(frozen=True, slots=True)
 class Dequantize(Op, ExactIntegerOp):
-    """float32(level) * scale."""
+    """float32(quantized value) * scale."""
 
     keyword: ClassVar[str] = "dequantize"
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return float32 numbers of the input's shape."""
+        """Return float32 with the shape of the input."""
         return TensorType(x.shape)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the numbers that levels stand for."""
+        """Return the float values."""
         return xs[0].astype(np.float32) * np.float32(types[0].scale)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Never called: integer graphs do not train."""
+        """Not supported: integer graphs are not trained."""
         raise AssertionError(self)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:

@@ -1,4 +1,4 @@
-"""Any function of one 8-bit integer, as a table of its 256 results."""
+"""A function of one 8-bit integer, as a table of its 256 results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ from tcc.compiler.ops.integer.base import (
 
 @dataclass(frozen=True, slots=True)
 class Table(QuantizedOp):
-    """y = table[x - smallest x]; `function` is what the table holds.
+    """y = table[x - smallest x]; `function` is the tabulated function.
 
-    Entries are levels of y above its smallest, as uint8. With 256 inputs there are no more results
-    to get right: a table costs a byte each, and is exact on every target, unlike its exponentials.
+    Entries are quantized values of y minus the smallest one, as uint8. A table takes 256 bytes and
+    is exact on every target, unlike exponential functions of the target.
     """
 
     keyword: ClassVar[str] = "table"
@@ -35,15 +35,15 @@ class Table(QuantizedOp):
 
     @classmethod
     def from_float_op(cls, op: ScalarFunction, site: IntegerSite) -> OpWithWeights:
-        """Return it with its table."""
+        """Return the op with its table."""
         quantized_table = cls(*site.out, op)
         return quantized_table, (quantized_table.compute_table(*site.types),)
 
     def compute_table(self, x: TensorType) -> NDArray[np.uint8]:
-        """Return what the function gives for each level of x: levels above the least (256,).
+        """Return the results for all values of x, minus the smallest result: uint8 (256,).
 
         Args:
-            x: The input's type, with its scale.
+            x: The type of the input, with its scale.
         """
         low, high = self.make_type(x.shape).limits
         real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
@@ -51,7 +51,7 @@ class Table(QuantizedOp):
         return (np.clip(steps, low, high) - low).astype(np.uint8)
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return the input's shape with the output's scale."""
+        """Return the shape of the input with the scale of the output."""
         return self.make_type(x.shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
@@ -61,13 +61,13 @@ class Table(QuantizedOp):
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels that the table gives."""
+        """Return the table entries of the inputs."""
         (x,), (y,) = types, (self.infer(*types),)
         table = params[0].astype(np.int32) + y.limits[0]
         return table[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return GatherElements of all indices in a row: five times as fast as Gather."""
+        """Return GatherElements with flattened indices: five times as fast as Gather."""
         return (
             Call("Cast", ("x0",), {"to": INT32}, "i"),
             Call("Reshape", ("i", Const((-1,))), output="f"),
@@ -76,7 +76,7 @@ class Table(QuantizedOp):
         )
 
     def attributes(self) -> dict[str, object]:
-        """Return the function's name and fields, and the clamp."""
+        """Return the name and fields of the function, and the clamp."""
         quantized_attributes = QuantizedOp.attributes(self)
         return (
             quantized_attributes | {"function": self.function.keyword} | self.function.attributes()
@@ -85,10 +85,10 @@ class Table(QuantizedOp):
 
 @dataclass(frozen=True, slots=True)
 class ComputedTable(QuantizedOp):
-    """The same of a function in floats: clamp(rint(function(float32(x * first)) / second)).
+    """A table computed by a float function: clamp(rint(function(float32(x * first)) / second)).
 
-    `first` and `second` are near the scales of x and y, and such that what the function's last bits
-    are changes no level (`float_forms.function_scales`).
+    `first` and `second` are near the scales of x and y. They are chosen so that the last bits of
+    the function do not change a result (`float_forms.find_function_scales`).
     """
 
     keyword: ClassVar[str] = "computed_table"
@@ -97,19 +97,19 @@ class ComputedTable(QuantizedOp):
     second: float
 
     def infer(self, x: TensorType) -> TensorType:
-        """Return the input's shape with the output's scale."""
+        """Return the shape of the input with the scale of the output."""
         return self.make_type(x.shape)
 
     def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
-        """Return the levels that the function gives."""
+        """Return the results of the function."""
         real = xs[0].astype(np.float32) * np.float32(self.first)
         steps = np.rint(self.function.evaluate(real.astype(np.float64)) / self.second)
         return integer_arithmetic.clamp_to_type(steps, self.infer(*types), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return the function of floats between levels."""
+        """Return the float function between quantized values."""
         calls = self.function.onnx(x, opset)
         names = {"x0": "r", **{call.output: f"{call.output}f" for call in calls}}
         return (
@@ -120,7 +120,7 @@ class ComputedTable(QuantizedOp):
         )
 
     def attributes(self) -> dict[str, object]:
-        """Return the function's name and fields, the scales and the clamp."""
+        """Return the name and fields of the function, the scales and the clamp."""
         quantized_attributes = QuantizedOp.attributes(self)
         return (
             quantized_attributes | {"function": self.function.keyword} | self.function.attributes()
@@ -128,7 +128,7 @@ class ComputedTable(QuantizedOp):
 
 
 def _rename_values(call: Call, names: Mapping[str, str]) -> Call:
-    """Return a call with its values called otherwise."""
+    """Return a call with renamed values."""
     inputs = tuple(
         names.get(operand, operand) if isinstance(operand, str) else operand
         for operand in call.inputs

@@ -1,6 +1,6 @@
-"""The calibration methods. To add one: its file, and its name among the searches.
+"""The calibration methods. To add one, add its file and list it in `SEARCHES` or `METHODS`.
 
-Method files load nothing heavy when imported, since the command's help lists the methods.
+Method modules import no heavy packages at the top level, because `--help` lists the methods.
 """
 
 from tcc.compiler.quant.methods.best import Best
@@ -14,8 +14,8 @@ from tcc.compiler.quant.methods.percentile import PERCENTILE
 from tcc.compiler.quant.methods.range_method import RangeMethod
 
 SEARCHES: tuple[RangeMethod, ...] = (MINMAX, PERCENTILE, MSE, KL_COSINE)
-"""Methods by one search each, in the order in which `best` tries those that it tries."""
+"""Methods with a single search, in the order in which `best` tries them."""
 METHODS: tuple[Method, ...] = (*SEARCHES, KL_COSINE_LITERAL, Fast(), Best(SEARCHES))
-"""Every method that `--method` may name."""
+"""All methods of `--method`."""
 DEFAULT: Method = METHODS[-1]
-"""The one that is taken where none is named."""
+"""The default method."""

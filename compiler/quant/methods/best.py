@@ -1,4 +1,4 @@
-"""The default method: several others and some of its own, judged by the model's own outputs."""
+"""The default method: cross-validates several candidates by the model's outputs."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The method that tries others and takes the best; of `searches`, those that are `in_best`."""
+    """Method that cross-validates candidates, among them the `searches` that are `in_best`."""
 
     searches: tuple[RangeMethod, ...]
     name: str = "best"
-    summary: str = "the best of several by images that judge in turn, channels brought to one size"
+    summary: str = "the best of several candidates by cross-validation, one with equalized channels"
 
     @property
     def max_images(self) -> None:
-        """None: each image may show an extreme."""
+        """None: any image may have an extreme."""
 
     def remove_guard(self) -> None:
-        """Return None: it has no scales of its own, but chooses among others'."""
+        """Return None: the method has no guard."""
 
     def find(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> CalibrationResult:
-        """Return the calibration of a model, as `Method.find` says."""
+        """Calibrate a model; see `Method.find`."""
         from tcc.compiler.quant.methods import candidate_selection
         from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, observe_folds
 
@@ -41,8 +41,8 @@ class Best:
         selection = candidate_selection.select_best(lowered_model, images, self.searches, options)
         winner, held_out_count = selection.winner, len(images.held_out)
         if search := {method.name: method for method in self.searches}.get(winner.name):
-            # Its ranges end at what was seen, so that it needs every image: a fourth less costs it
-            # a tenth on the mean, and none is left that it has not learnt from.
+            # A search's ranges end at the observed values, so that it needs all images: without a
+            # fourth of them, the loss is on average a tenth larger. No image is then held out.
             winner, held_out_count = (
                 selection.builder.build_candidate(
                     search.collect_statistics(lowered_model, dataset, options)

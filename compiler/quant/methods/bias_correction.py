@@ -1,7 +1,8 @@
-"""Biases that make the mean output of every layer what it is in floats, one layer after another.
+"""Sequential bias correction: each layer's mean output is made equal to the fp32 model's.
 
-Each layer is corrected on what the integer layers before it, corrected already, give it: so that
-their errors do not add up. `rounding.second_moments` corrects each by itself.
+Each layer is corrected on the outputs of the quantized layers before it, which are already
+corrected, so that errors do not accumulate. `rounding.second_moments` corrects each layer
+independently.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,24 +29,25 @@ Means = Mapping[str, NDArray[np.float64]]
 """The mean of each channel by the name of a convolution."""
 
 MIN_IMAGES, MAX_IMAGES = 4, 16
-"""Images that the means are taken over: as many as `WORK` allows."""
+"""Number of images for the means, as `MAX_MACS` allows."""
 MAX_MACS = 1 << 36
-"""Multiply-accumulates that they may take."""
+"""Maximum multiply-accumulates for these images."""
 
 
 class SequentialCorrection:
-    """Corrects the biases of programs that learn from images of one set, each run once in floats.
+    """Bias correction for calibrations that are fitted to images of one dataset.
 
-    A mean over images is enough: rounding shifts a filter's output by nearly the same amount
-    everywhere, which the next layers add up (Nagel et al., arXiv 1906.04721, section 4.2).
+    Each image runs once through the fp32 model. A mean over images is enough: rounding shifts a
+    filter's output by nearly the same amount everywhere, and following layers accumulate these
+    shifts (Nagel et al., arXiv 1906.04721, section 4.2).
     """
 
     def __init__(self, lowered_model: Model, dataset: DataSet) -> None:
-        """Run nothing yet.
+        """Prepare the correction without running images.
 
         Args:
-            lowered_model: The ready float model.
-            dataset: The images that are to be had.
+            lowered_model: The lowered fp32 model.
+            dataset: The available images.
         """
         self.lowered_model, self.dataset = lowered_model, dataset
         self.images = max(
@@ -56,11 +58,11 @@ class SequentialCorrection:
         self._means: dict[str, Means] = {}
 
     def correct_biases(self, calibration: Calibration, digests: Sequence[str]) -> Calibration:
-        """Return a calibration whose biases make good what shifts each layer's mean over images.
+        """Return the calibration with corrected biases.
 
         Args:
-            calibration: One with the weights of every convolution.
-            digests: Images that may be learnt from; the first are, which are held at once.
+            calibration: A calibration with the weights of every convolution.
+            digests: Digests of the fit set; the first images are used, all in memory at once.
         """
         (source,) = self.lowered_model.graph.inputs
         fit_digests = digests[: self.images]
@@ -77,8 +79,7 @@ class SequentialCorrection:
             if isinstance(conv_node.op, QConv | RealConv):
                 conv = sources.get(conv_node.name, conv_node.name)
                 target = target_means[conv]
-                # The integer program holds an equalised channel divided by its factor, and so is
-                # its mean.
+                # The int8 program has equalized channels divided by their factors.
                 if conv_node.name in calibration.factors:
                     target = target / calibration.factors[conv_node.name]
                 rounded[conv] = integer_run.update_bias(conv_node, rounded[conv], target)
@@ -86,7 +87,7 @@ class SequentialCorrection:
         return replace(calibration, rounded=rounded)
 
     def _compute_target_means(self, digests: Sequence[str], tensors: Sequence[Array]) -> Means:
-        """Return the floats' means over images."""
+        """Return the fp32 means over images."""
         for digest, tensor in zip(digests, tensors, strict=True):
             if digest not in self._means:
                 self._means[digest] = {
@@ -100,37 +101,37 @@ class SequentialCorrection:
 
 
 def _split_spans(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
-    """Yield nodes in order, as many together as come before the next bias that is corrected."""
+    """Yield spans of nodes in order; each span begins at a bias to correct."""
     starts = [i for i, node in enumerate(nodes) if not i or isinstance(node.op, QConv | RealConv)]
     return (nodes[start:end] for start, end in pairwise([*starts, len(nodes)]))
 
 
 def _add_mean_outputs(model: Model) -> Model:
-    """Return a model whose outputs are the mean output of every convolution, by its name."""
+    """Return a model with the channel means of every convolution as outputs, by its name."""
     graph = model.graph
     nodes, outputs = [*graph.nodes], []
     for node in graph.nodes:
         if isinstance(node.op, Conv):
             name = f"{node.name}:mean"
-            # Means leave the runtime as one number a channel, not as maps.
+            # The runtime gives one number per channel instead of maps.
             mean_node = make_node(name, GlobalAvgPool(), (node.name,), (node.type,))
             assert mean_node is not None
             nodes.append(mean_node)
             outputs.append(Output(node.name, name))
     if not outputs:
-        return model  # there is no bias
+        return model  # no convolution, so no bias
     return Model(replace(graph, nodes=tuple(nodes), outputs=tuple(outputs)), model.weights)
 
 
 class _IntegerRun:
-    """An integer program, run node by node on all images at once."""
+    """Node-by-node execution of an int8 program on all images at once."""
 
     def __init__(self, program: Model, tensors: Sequence[Array]) -> None:
         graph = program.graph
         (source,) = graph.inputs
         self.graph = graph
         self.weights = dict(program.weights)
-        # All images together: a mean over them is needed before the next layer runs.
+        # All images at once: the mean over them is needed before the next layer runs.
         self.tensors = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
         self.last_reader = {
             input_name: node.name for node in graph.nodes for input_name in node.inputs
@@ -139,24 +140,24 @@ class _IntegerRun:
     def update_bias(
         self, node: Node, rounded_weights: RoundedWeights, target_mean: NDArray[np.float64]
     ) -> RoundedWeights:
-        """Change a convolution's bias so that its mean is the wanted one; return what it is now."""
+        """Correct a convolution's bias to a target mean, and return its quantized weights."""
         assert isinstance(node.op, QConv | RealConv)
         (input_type,) = self.graph.get_input_types(node)
         step = float(input_type.scale or 1) * rounded_weights.scale.astype(np.float64)
         actual_mean = (
             self._compute_mean(node, node.op.conv, rounded_weights.weight) + rounded_weights.bias
         )
-        # More would let the sum overflow (`SUM_BITS`).
+        # A larger bias could overflow the sum (`SUM_BITS`).
         max_bias = 1 << SUM_BITS
-        # In steps of the sum: real mean over input scale times weight scale.
+        # In steps of the sum: mean / (input scale * weight scale).
         shift = np.clip(np.rint(target_mean / step - actual_mean), -max_bias, max_bias)
         corrected = np.clip(rounded_weights.bias + shift, -max_bias, max_bias).astype(np.int32)
         self.weights[node.params[2]] = corrected
         return replace(rounded_weights, bias=corrected)
 
     def _compute_mean(self, node: Node, conv: Conv, weight: Array) -> NDArray[np.float64]:
-        """Return the mean sum of products of each filter, which depends on mean inputs alone."""
-        # Of all images at once: their sums are whole numbers, and what each tap reads is theirs.
+        """Return the mean sum of products of each filter, computed from mean inputs."""
+        # The sum over images consists of integers, so that it is exact.
         padded = self._sum_quantized_values(node.inputs[0], conv)
         count = len(self.tensors[node.inputs[0]])
         filters, depth = weight.shape[:2]
@@ -167,27 +168,24 @@ class _IntegerRun:
         for (i, j), view in integer_arithmetic.iterate_taps(
             padded, conv.kernel, stride, dilation, (size[0], size[1])
         ):
-            # A convolution is linear, so that the mean of its outputs needs the mean of what each
-            # tap reads, and no product for each position.
+            # A convolution is linear: the mean of its outputs follows from the mean input of each
+            # tap.
             mean = view.sum(axis=(0, 2, 3)) / (count * size[0] * size[1])
             total += np.einsum("gfd,gd->gf", by_group[..., i, j], mean.reshape(conv.groups, -1))
         return total.reshape(-1)
 
     def _sum_quantized_values(self, value_name: str, conv: Conv) -> Array:
-        """Return the sum over images of the levels that a convolution reads, (1, C, H, W).
-
-        It has the convolution's border of zeros.
-        """
+        """Return the sum over images of a convolution's quantized inputs, (1, C, H, W), padded."""
         codes = self.tensors[value_name]
         low, _ = self.graph.types[value_name].limits
-        # Signed levels are stored from 0 to 255, with the zero point where 0 is.
+        # Signed values are stored as uint8 with zero point 128.
         total = codes.sum(axis=0, keepdims=True, dtype=np.int64) + len(codes) * min(low, 0)
         return integer_arithmetic.pad_map(total, conv.pads)
 
     def step(self, nodes: Sequence[Node]) -> None:
-        """Run neighbouring nodes, and forget what nothing reads any more."""
-        # Neighbours together, as each session costs more than what it runs; with a session of its
-        # own for each bias, what a corrected one changes reaches the nodes behind it.
+        """Run consecutive nodes, and drop tensors that no later node reads."""
+        # One session for several nodes, since creating a session costs more than running it. A
+        # session begins at each bias, so that the following nodes see the corrected bias.
         span_names = {node.name for node in nodes}
         read_names = dict.fromkeys(value_name for node in nodes for value_name in node.inputs)
         kept_names = [

@@ -1,10 +1,10 @@
-"""The default method: several ways to calibrate, judged by the model's own outputs.
+"""Candidate selection of the default method, by cross-validation on the model's outputs.
 
-All images judge in turn: what is learnt from some runs on the others. Candidates rank by the error
-of the outputs as a share of their spread, its median and its tail. They stand in the order of the
-room that they leave to unseen images, and the first of those that may be as good as the best is
-taken: what one or two odd images say never puts it aside. `minmax` is the last of them, and wins
-where the others are worse beyond that.
+Each candidate is fitted to a part of the images and evaluated on the others, in turn. Its score
+combines the median and the tail of the output error, relative to the spread of the outputs.
+Candidates are ordered by headroom for unseen images, largest first. The first one that is not
+significantly worse than the best one wins, so that one or two outliers never decide. `minmax` comes
+last, and wins only if all others are significantly worse.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,12 +39,12 @@ from tcc.compiler.reference.output_comparison import StackedOutputs
 Traces = Mapping[str, ScaleTrace]
 
 SETTINGS = (EqualizationSetting(1 / 16),)
-"""How far channels are equalised, in turn: each leaves less room than the one before."""
+"""Equalization settings to try; each leaves less headroom than the one before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One way to calibrate: its name, and what it found."""
+    """A candidate: its name, calibration and traces."""
 
     name: str
     calibration: Calibration
@@ -53,9 +53,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidateBuilder:
-    """How a candidate is made of what was seen of some images, and what it is called.
+    """Function that fits a candidate to statistics, with the candidate's name.
 
-    `trace_ranges` says how the ranges of a calibration came about, which only the winner is asked.
+    `trace_ranges` gives the traces of a calibration; it is only called for the winner.
     """
 
     name: str
@@ -63,7 +63,7 @@ class CandidateBuilder:
     trace_ranges: Callable[[Statistics, Calibration], Traces]
 
     def build_candidate(self, statistics: Statistics) -> Candidate:
-        """Return the candidate that images teach."""
+        """Fit the candidate to statistics."""
         calibration = self.fit(statistics)
         return Candidate(self.name, calibration, self.trace_ranges(statistics, calibration))
 
@@ -71,22 +71,21 @@ class CandidateBuilder:
 def list_equalizing_builders(
     lowered_model: Model, dataset: DataSet, threads: int | None = None
 ) -> Sequence[CandidateBuilder]:
-    """Return the candidates that are no method's, the first of which leaves the most room.
+    """Return the equalizing candidates, the one with the largest headroom first.
 
-    They equalise channels, with room for what unseen images need, round weights by second moments,
-    and correct biases one layer after another.
+    They equalize channels with headroom for unseen images, round weights by second moments, and
+    correct biases sequentially.
 
     Args:
-        lowered_model: The ready model.
-        dataset: Images that include those that were seen.
-        threads: How many layers are worked on side by side; None is one a processor.
+        lowered_model: The lowered model.
+        dataset: A dataset that contains the fit set.
+        threads: Number of layers processed in parallel; None for one per processor.
     """
     correction = SequentialCorrection(lowered_model, dataset)
 
     def make_builder(setting: EqualizationSetting) -> CandidateBuilder:
         def fit(statistics: Statistics) -> Calibration:
-            # Only images that the fit learns from: a bias that saw a judge would be judged by what
-            # it learnt.
+            # Only on the fit set: a bias must not be evaluated on images that it was fitted to.
             return correction.correct_biases(
                 calibrate_by_moments(lowered_model, setting, statistics, threads), statistics.images
             )
@@ -98,16 +97,16 @@ def list_equalizing_builders(
 
 
 def make_method_builder(lowered_model: Model, method: RangeMethod) -> CandidateBuilder:
-    """Return what one of the usual methods finds.
+    """Return the candidate of a range method.
 
     Args:
-        lowered_model: The ready model.
+        lowered_model: The lowered model.
         method: The method.
     """
 
     def fit(statistics: Statistics) -> Calibration:
         searched_ranges = method.search(lowered_model, statistics, None)
-        # Written out, so that a calibration says every weight and a build rounds none itself.
+        # All weights are included, so that a build does not round any itself.
         rounded = {
             **round_nearest(lowered_model, searched_ranges.ranges),
             **searched_ranges.rounded,
@@ -126,16 +125,15 @@ def calibrate_by_moments(
     statistics: Statistics,
     threads: int | None = None,
 ) -> Calibration:
-    """Return equalised channels, with weights by second moments.
+    """Return a calibration with equalized channels and weights rounded by second moments.
 
     Args:
-        lowered_model: The ready model.
-        setting: How far channels are brought to one size.
-        statistics: What was seen of its values, condensed.
-        threads: How many layers are worked on side by side; None is one a processor.
+        lowered_model: The lowered model.
+        setting: The equalization setting.
+        statistics: Condensed statistics of the model's values.
+        threads: Number of layers processed in parallel; None for one per processor.
     """
-    # What unseen images are expected to need, from which channels are equalised and ranges made
-    # alike.
+    # Both factors and ranges come from the extremes estimated for unseen images.
     extremes = estimate_unseen_extremes(lowered_model, statistics)
     channel_factors = channel_equalization.compute_factors(lowered_model, extremes, setting)
     model = channel_equalization.equalize_model(lowered_model, channel_factors)
@@ -170,13 +168,13 @@ def _build_equalized_trace(
     observed_limits: tuple[float, float],
     estimated_limits: tuple[float, float],
 ) -> ScaleTrace:
-    """Return the trace of an equalised value; how sure an estimate is, equalising hardly changes.
+    """Return the trace of an equalized value; its relative errors are taken from min-max's trace.
 
     Args:
-        minmax_trace: That of the value before.
-        value_range: Its range.
-        observed_limits: The smallest and the largest number seen, after equalising.
-        estimated_limits: Those that are expected of unseen images.
+        minmax_trace: The trace before equalization.
+        value_range: The value's range.
+        observed_limits: Observed minimum and maximum, after equalization.
+        estimated_limits: Minimum and maximum estimated for unseen images.
     """
     observed_peak, estimated_peak = (
         max(abs(low), abs(high)) for low, high in (observed_limits, estimated_limits)
@@ -194,21 +192,22 @@ def _build_equalized_trace(
 Errors = NDArray[np.float64]
 
 TAIL = 10
-"""One image of so many is of the tail."""
+"""One image in `TAIL` belongs to the tail."""
 RESAMPLES = 1000
-"""Draws of images with replacement that tell how far a difference may be chance."""
+"""Bootstrap resamples for the significance of a difference."""
 MIN_CONFIDENCE = 0.95
-"""Share of the draws in which another must be better. One odd image is absent from 37 % of them,
-two are from 14 %, three from 5 %: what one image or two say puts no candidate aside."""
+"""Share of the resamples in which a candidate must be better to be significantly better. One
+outlier is absent from 37 % of the resamples, two from 14 %, three from 5 %: one or two outliers
+cannot decide."""
 MIN_ERROR = 1e-12
-"""A smaller error is none."""
+"""A smaller error counts as zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The winner, how it is made, and how all did on images that they had not learnt from.
+    """The winner, its builder, and each candidate's quality on images that it was not fitted to.
 
-    `expected` says what the winner loses on images that nobody has seen, output by output.
+    `expected` is the winner's expected loss on unseen images, by output.
     """
 
     builder: CandidateBuilder
@@ -218,7 +217,7 @@ class Selection:
 
     @property
     def quality(self) -> Qualities:
-        """The winner's."""
+        """The winner's quality."""
         return dict(self.candidate_qualities)[self.winner.name]
 
 
@@ -228,13 +227,13 @@ def select_best(
     searches: Sequence[RangeMethod],
     options: RunOptions,
 ) -> Selection:
-    """Return the best of all candidates by the outputs of images that they had not learnt from.
+    """Select the best candidate by cross-validation.
 
     Args:
-        lowered_model: The ready model.
-        images: Those to learn from, which judge in turn, and those held out, which choose nothing.
-        searches: Methods, of which those that are `in_best` are tried beside its own candidates.
-        options: How to run images; none of them changes the result.
+        lowered_model: The lowered model.
+        images: The fit set for cross-validation, and the held-out set, which influences no choice.
+        searches: Range methods; those that are `in_best` become candidates.
+        options: How to run images; the result does not depend on them.
     """
     method_builders = [
         make_method_builder(lowered_model, method) for method in searches if method.in_best
@@ -253,9 +252,9 @@ def select_best(
         expected_loss.compute_image_errors(lowered_model, cross_fitting.expected, outputs)
         for outputs in builder_outputs
     ]
-    # One image cannot judge what it taught: the one that leaves the most room is taken unseen.
+    # A single image allows no evaluation: take the candidate with the largest headroom.
     winning_builder = builders[choose_candidate(errors) if cross_fitting.folds else 0]
-    # Made anew from all images to learn from: the fits of the parts were to judge the way.
+    # Fit again to the full fit set: the folds' fits only served evaluation.
     winner = winning_builder.build_candidate(images.statistics)
     candidate_qualities = tuple(
         (
@@ -268,7 +267,7 @@ def select_best(
     float_outputs, int_outputs = _collect_unseen_outputs(
         lowered_model, images, cross_fitting, nested_outputs, winner.calibration
     )
-    # Of fewer different images than can judge in turn, nothing is known.
+    # Without folds there is no estimate.
     expected = (
         estimate_losses(
             lowered_model, float_outputs, int_outputs, clipped=winning_builder in method_builders
@@ -280,18 +279,18 @@ def select_best(
 
 
 def choose_candidate(errors: Sequence[Errors]) -> int:
-    """Return the place of the first candidate that may be as good as the best.
+    """Return the index of the first candidate that is not significantly worse than the best.
 
     Args:
-        errors: Of each candidate, the error of the same images (images,), as a share of the spread.
+        errors: Error of each image (images,) for each candidate, relative to the output's spread.
     """
     error_table = np.stack(errors)
-    # What is not finite cannot win, and must not enter sums.
+    # Candidates with a non-finite error cannot win.
     finite_indices = np.flatnonzero(np.isfinite(error_table).all(axis=1))
     if not finite_indices.size:
         return 0
     error_table = error_table[finite_indices]
-    # Draws are of a fixed seed over images in the order of their contents: the same every time.
+    # Fixed seed, and images in order of their digests: the result is reproducible.
     draws = np.random.default_rng(0).integers(
         error_table.shape[1], size=(RESAMPLES, error_table.shape[1])
     )
@@ -300,22 +299,25 @@ def choose_candidate(errors: Sequence[Errors]) -> int:
         _compute_scores(error_table[:, draws]),
     )
     best = int(np.argmin(scores))
-    # Both have the same images in each draw, so that what is common to them cancels.
+    # Paired bootstrap: both have the same images in each resample.
     is_near = (resampled_scores[best] < resampled_scores).mean(axis=1) < MIN_CONFIDENCE
-    # The first that is near enough: `argmax` of truth values finds the first that holds.
+    # `argmax` of booleans gives the first True.
     return int(finite_indices[np.argmax(is_near)])
 
 
 def _compute_scores(errors: Errors) -> Errors:
-    """Return the mean logarithm of the median and of the tail's mean, (candidates, draws).
+    """Return scores: the mean logarithm of the median and of the tail's mean.
 
     Args:
-        errors: (candidates, draws, images).
+        errors: Errors (candidates, resamples, images).
+
+    Returns:
+        The scores (candidates, resamples).
     """
     ordered = np.sort(errors, axis=2)
     tail_size = -(-ordered.shape[2] // TAIL)
     tail = ordered[:, :, -tail_size:].mean(axis=2)
-    # The median alone would not see the rare image that is far off, a mean would be owned by it.
+    # The median alone would ignore a rare large error, and the mean would be dominated by it.
     statistics = np.stack([np.median(ordered, axis=2), tail])
     scores: Errors = np.log(np.maximum(statistics, MIN_ERROR)).mean(axis=0)
     return scores
@@ -324,9 +326,9 @@ def _compute_scores(errors: Errors) -> Errors:
 def _collect_nested_outputs(
     cross_fitting: CrossFitting, builder_outputs: Sequence[StackedOutputs], errors: Sequence[Errors]
 ) -> list[tuple[StackedOutputs, StackedOutputs]]:
-    """Return the outputs of floats and of integers, part by part, of images that chose nothing.
+    """Return the fp32 and int8 outputs of each fold, with the candidate chosen by the other folds.
 
-    For each part the errors of the others choose anew what is taken for it.
+    With this nested cross-validation, the images of a fold do not influence its choice.
     """
     parts = cross_fitting.compute_part_indices()
     part_outputs: list[tuple[StackedOutputs, StackedOutputs]] = []
@@ -351,15 +353,14 @@ def _collect_unseen_outputs(
     part_outputs: Sequence[tuple[StackedOutputs, StackedOutputs]],
     winner: Calibration,
 ) -> tuple[StackedOutputs, StackedOutputs]:
-    """Return the outputs of floats and of integers for images that the integers had not seen.
+    """Return the fp32 and int8 outputs of images that the int8 model was not fitted to.
 
-    They are those that judged in turn, and the held out. Of fewer different images than can judge
-    in turn there are none.
+    These are the images of the folds and the held-out images. Both are empty without folds.
     """
     if not cross_fitting.folds or images.held_out.digest == images.fit_set.digest:
         return {}, {}
-    # As many beside those that judged in turn as there are held out of all: a fourth. Where only
-    # one part judges, it has chosen: those held out are as many.
+    # Held-out images make up the same share, a fourth, as in the dataset. If there is only one
+    # fold, it made the choice; then as many held-out images as in that fold are used.
     share = HELD_OUT_INTERVAL - 1 if part_outputs else 1
     held_out_indices = range(
         min(len(images.held_out), max(1, len(cross_fitting.held_out_indices) // share))

@@ -1,4 +1,4 @@
-"""Images that judge, held out or in turn: no program is judged by what it learnt from."""
+"""Evaluation on held-out images and by cross-fitting, never on images of the fit set."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +24,17 @@ from tcc.compiler.reference.output_comparison import StackedOutputs
 from tcc.compiler.support.memory_limit import release_freed_memory
 
 Run = Callable[[Float32], Mapping[str, Float32]]
-"""Gives the outputs by name, for an input tensor."""
+"""Computes outputs by name from an input tensor."""
 
 MIN_HELD_OUT, MAX_HELD_OUT = 8, 64
-"""Images that judge a candidate: as many as `WORK` allows."""
+"""Number of images that evaluate a candidate, as `MAX_MACS` allows."""
 MAX_MACS = 1 << 36
-"""Multiply-accumulates that judging a candidate may take."""
+"""Maximum multiply-accumulates for evaluating a candidate."""
 
 
 def count_held_out_images(lowered_model: Model) -> int:
-    """Return how many images judge candidates of a model."""
-    # 2^36 multiply-accumulates are some 300 images of DDSNet: of a small network all 64 judge.
+    """Return the number of images that evaluate candidates of a model."""
+    # 2^36 multiply-accumulates are about 300 images of DDSNet: small networks use all 64.
     return min(
         MAX_HELD_OUT, max(MIN_HELD_OUT, MAX_MACS // max(compute_cost(lowered_model.graph).macs, 1))
     )
@@ -43,12 +43,12 @@ def count_held_out_images(lowered_model: Model) -> int:
 def create_evaluator(
     lowered_model: Model, held_out: DataSet, threads: int | None = None
 ) -> "HeldOutEvaluator":
-    """Return what judges by images held out, of which it takes as many as the network allows.
+    """Return an evaluator on held-out images, with as many images as the network's size allows.
 
     Args:
-        lowered_model: The ready float model, which says what is right.
-        held_out: Images that no candidate has learnt from.
-        threads: How many images run side by side; None is one a processor.
+        lowered_model: The lowered fp32 model, which is the reference.
+        held_out: Images that no candidate was fitted to.
+        threads: Number of images run in parallel; None for one per processor.
     """
     return HeldOutEvaluator(
         lowered_model, held_out.select_first(count_held_out_images(lowered_model)), threads
@@ -56,7 +56,7 @@ def create_evaluator(
 
 
 class HeldOutEvaluator:
-    """Tensors of images held out, with the float model's outputs for them."""
+    """Tensors of held-out images, with the fp32 outputs for them."""
 
     def __init__(self, lowered_model: Model, held_out: DataSet, threads: int | None) -> None:
         (source,) = lowered_model.graph.inputs
@@ -65,19 +65,19 @@ class HeldOutEvaluator:
         self.expected = self._run_images(float_program.create_runner(lowered_model))
 
     def compute_qualities(self, calibration: Calibration) -> Qualities:
-        """Return how near a calibration comes to the float model."""
+        """Return the quality of a calibration's outputs against the fp32 model's."""
         return output_comparison.compute_qualities(
             self.lowered_model, self.expected, self.compute_outputs(calibration)
         )
 
     def compute_outputs(self, calibration: Calibration) -> StackedOutputs:
-        """Return what the integer program of a calibration gives for each image."""
+        """Return the outputs of a calibration's int8 program for all images."""
         program = quantize(self.lowered_model, calibration)
-        # Optimised, as many candidates are run: integers come out the same (tests compare them).
+        # Optimised for speed. The int8 results are the same (tests compare them).
         return self._run_images(float_program.create_runner(program, optimised=True))
 
     def _run_images(self, run: Run) -> StackedOutputs:
-        # Images side by side, each on one thread of the runtime: sums keep their order.
+        # Images in parallel, each on one runtime thread, so that sums keep their order.
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
             return output_comparison.stack_outputs(
                 self.lowered_model, list(pool.map(run, self.tensors))
@@ -85,19 +85,19 @@ class HeldOutEvaluator:
 
 
 Fit = Callable[[Statistics], Calibration]
-"""Gives a calibration, from what was seen of some images."""
+"""Fits a calibration to statistics."""
 
 FOLDS = 4
-"""Parts that judge in turn. Of fewer, much of what the result learns from is missing: with halves
-of 48 images one odd image lost 20 times what it loses by three fourths. More take as much longer.
+"""Number of folds. With fewer, the fit sets are too small: with halves of 48 images, one outlier
+lost 20 times as much as with three fourths. More folds take longer.
 """
 MAX_SMALL_WEIGHTS = 1 << 21
-"""Most weights of a network of which all parts judge, not only the first."""
+"""Maximum weights of a network for which all folds are evaluated, not only the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Places of images that judge, and of those that are learnt from."""
+    """Indices of the held-out images and of the fit images of one fold."""
 
     held_out_indices: tuple[int, ...]
     fit_indices: tuple[int, ...]
@@ -106,13 +106,13 @@ class Fold:
 def observe_folds(
     lowered_model: Model, dataset: DataSet, options: RunOptions, *, samples: bool = False
 ) -> Statistics:
-    """Return what is seen of images, condensed to the parts that judge in turn.
+    """Return statistics of images, condensed per fold.
 
     Args:
-        lowered_model: The ready model.
-        dataset: Images that it takes.
+        lowered_model: The lowered model.
+        dataset: Images for the model.
         options: How to run them.
-        samples: Whether samples of values are kept.
+        samples: Whether to keep samples of values.
     """
     parts = partition(dataset.digests, _count_held_out_parts(lowered_model, FOLDS))
     if not samples:
@@ -127,7 +127,7 @@ def observe_folds(
 
 
 def partition(digests: Sequence[str], parts: int = FOLDS) -> tuple[tuple[int, ...], ...]:
-    """Return the places of the images of each part that judges, and of those that never do."""
+    """Return the indices of the held-out images of each fold, and those never held out."""
     held_out_parts = [
         fold.held_out_indices for fold in make_folds(digests, FOLDS * len(digests), parts)
     ]
@@ -137,7 +137,7 @@ def partition(digests: Sequence[str], parts: int = FOLDS) -> tuple[tuple[int, ..
 
 
 def _count_held_out_parts(lowered_model: Model, parts: int) -> int:
-    # Fits take longer the more weights there are.
+    # The time of a fit grows with the number of weights.
     is_small = sum(tensor.size for tensor in lowered_model.weights.values()) <= MAX_SMALL_WEIGHTS
     return parts if is_small else 1
 
@@ -145,18 +145,19 @@ def _count_held_out_parts(lowered_model: Model, parts: int) -> int:
 def make_folds(
     digests: Sequence[str], max_images: int = MAX_HELD_OUT, parts: int = FOLDS
 ) -> tuple[Fold, ...]:
-    """Return who judges whom, by the contents of images; equal ones stay together.
+    """Return the folds of a set of images. Equal images are in the same fold.
 
     Args:
-        digests: Of each image.
-        max_images: Most images that judge, of all parts together.
-        parts: How many of the parts judge; fewer than `FOLDS` take less time.
+        digests: Digest of each image.
+        max_images: Maximum number of held-out images of all folds together.
+        parts: Number of folds to return; fewer than `FOLDS` take less time.
 
     Returns:
-        None where all images are alike; of fewer different ones than `FOLDS`, each is a part.
+        The folds; empty if all images are equal. With fewer different images than `FOLDS`, there is
+        one fold per image.
     """
-    # By contents: who judges whom does not hang on names, and a set with an image twice has it on
-    # one side. Every so manyth of the sorted digests is a random part that is the same every time.
+    # By digest: the folds do not depend on file names, and duplicates are in one fold. Every n-th
+    # of the sorted digests is a random sample, and reproducible.
     rank_by_digest = {digest: index for index, digest in enumerate(sorted(set(digests)))}
     count = min(FOLDS, len(rank_by_digest))
     if count < 2:
@@ -173,7 +174,7 @@ def make_folds(
 
 
 class CrossFitting:
-    """What a network's images say of candidates, each fitted without the images that judge it."""
+    """Cross-fitting: evaluates each candidate on images that it was not fitted to."""
 
     def __init__(
         self,
@@ -183,15 +184,14 @@ class CrossFitting:
         threads: int | None,
         parts: int = FOLDS,
     ) -> None:
-        """Choose who judges, and find what the floats say of them.
+        """Choose the folds, and get the fp32 outputs of their held-out images.
 
         Args:
-            lowered_model: The ready model.
-            dataset: Its images.
-            statistics: What was seen of them, in their order.
-            threads: How many images run side by side; None is one a processor.
-            parts: How many of the parts judge; of a network that is not `MAX_SMALL_WEIGHTS`, one
-                does.
+            lowered_model: The lowered model.
+            dataset: The images.
+            statistics: Statistics of the images, in the same order.
+            threads: Number of images run in parallel; None for one per processor.
+            parts: Number of folds to evaluate; networks above `MAX_SMALL_WEIGHTS` use one.
         """
         count = count_held_out_images(lowered_model)
         self.lowered_model, self.dataset, self.statistics, self.threads = (
@@ -201,7 +201,7 @@ class CrossFitting:
             threads,
         )
         self.folds = make_folds(dataset.digests, count, _count_held_out_parts(lowered_model, parts))
-        # Images of too few different ones judge what they taught: there is nothing else.
+        # Too few different images for folds: evaluate on the fit set.
         all_indices = tuple(range(min(len(dataset), count)))
         self.held_out_indices = (
             tuple(i for fold in self.folds for i in fold.held_out_indices) or all_indices
@@ -209,7 +209,7 @@ class CrossFitting:
         self.expected = self._compute_float_outputs()
 
     def _compute_float_outputs(self) -> StackedOutputs:
-        """Return the floats' outputs of the images that judge, seen already where kept whole."""
+        """Return the fp32 outputs of held-out images, from the statistics if they are complete."""
         kinds = {
             o.name: self.lowered_model.graph.types[o.value]
             for o in output_comparison.get_inference_outputs(self.lowered_model)
@@ -220,15 +220,15 @@ class CrossFitting:
         return {n: self.statistics.outputs[n][rows].reshape(-1, *k.shape) for n, k in kinds.items()}
 
     def compute_part_indices(self) -> tuple[NDArray[np.intp], ...]:
-        """Return where the images of each part lie in `places`."""
+        """Return the positions of each fold's images in `held_out_indices`."""
         offsets = np.cumsum([0, *(len(fold.held_out_indices) for fold in self.folds)])
         return tuple(np.arange(start, end) for start, end in pairwise(offsets))
 
     def compute_outputs(self, fit: Fit) -> StackedOutputs:
-        """Return the integer outputs of the images that judge, in the order of `places`.
+        """Return the int8 outputs of held-out images, in the order of `held_out_indices`.
 
         Args:
-            fit: What is judged.
+            fit: The fit to evaluate.
         """
         if not self.folds:
             return self.run_images(
@@ -240,12 +240,13 @@ class CrossFitting:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def run_images(self, model: Model, dataset: DataSet, indices: Sequence[int]) -> StackedOutputs:
-        """Return the outputs of a model, float or integer, for some images of a set.
+        """Return the outputs of a model for some images of a dataset.
 
         Args:
-            model: The float model, or a program, which is optimised: integers come out the same.
-            dataset: The set.
-            indices: Which images of it.
+            model: The fp32 model, or an int8 program. The latter runs optimised, with equal
+                results.
+            dataset: The dataset.
+            indices: Indices of the images.
         """
         (source,) = self.lowered_model.graph.inputs
         run_model = float_program.create_runner(model, optimised=model is not self.lowered_model)
@@ -256,7 +257,7 @@ class CrossFitting:
         return output_comparison.stack_outputs(self.lowered_model, rows)
 
     def _evaluate_fold(self, fit: Fit, fold: Fold) -> StackedOutputs:
-        # Statistics are of each image by itself: those of a part are taken, not observed again.
+        # Statistics are per image, so that those of a fold need no second run.
         calibration = fit(self.statistics.select_images(fold.fit_indices))
         release_freed_memory()
         return self.run_images(
@@ -266,7 +267,7 @@ class CrossFitting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationSplit:
-    """Images to learn from, with what was seen of them, and others to judge by."""
+    """A fit set with its statistics, and a held-out set."""
 
     fit_set: DataSet
     statistics: Statistics
@@ -274,13 +275,13 @@ class CalibrationSplit:
 
 
 def split_dataset(lowered_model: Model, dataset: DataSet, options: RunOptions) -> CalibrationSplit:
-    """Return a data set in two parts, by the images' contents, the first of them observed.
+    """Split a dataset by file digest, and collect statistics of the fit set.
 
     Args:
-        lowered_model: The ready model, which the first part is run through.
-        dataset: All the images.
+        lowered_model: The lowered model.
+        dataset: All images.
         options: How to run them.
     """
-    # By contents: names, folders and their order choose nothing.
+    # By digest: names, folders and order have no influence.
     fit_set, held_out = dataset.split()
     return CalibrationSplit(fit_set, observe(lowered_model, fit_set, options), held_out)

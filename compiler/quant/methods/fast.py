@@ -1,4 +1,4 @@
-"""A method for when time is short: the default's own candidate, without a choice among several."""
+"""A faster method: the equalizing candidate of `best`, without a selection."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,35 +11,34 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
 
 MAX_IMAGES, MAX_HELD_OUT = 192, 32
-"""Images that it takes, and that judge, at most: more would take longer than all else."""
+"""Maximum images for the fit and for evaluation: more would dominate the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fast:
-    """The method that makes one candidate, once, of three fourths of the images; the rest judge."""
+    """Method with a single candidate, fitted to three fourths of the images."""
 
     name: str = "fast"
-    summary: str = "what `best` mostly ends with, of 192 images at most: half of its time"
+    summary: str = "the usual choice of `best`, from at most 192 images, in half of the time"
 
     @property
     def max_images(self) -> int:
-        """`MAX_IMAGES`: an estimate of unseen extremes makes up for the images left out."""
+        """`MAX_IMAGES`: the estimate of unseen extremes compensates for fewer images."""
         return MAX_IMAGES
 
     def remove_guard(self) -> None:
-        """Return None: its scales are its own already."""
+        """Return None: the method has no guard."""
 
     def find(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> CalibrationResult:
-        """Return the calibration of a model, as `Method.find` says."""
+        """Calibrate a model; see `Method.find`."""
         from tcc.compiler.quant.methods.candidate_selection import list_equalizing_builders
         from tcc.compiler.quant.methods.cross_fitting import create_evaluator, observe_folds
         from tcc.compiler.reference.expected_loss import estimate_losses
 
         fit_set, held_out = dataset.split()
-        # With no judge there is nothing to choose by: the one that leaves unseen images the most
-        # room.
+        # Without a selection: the candidate with the largest headroom.
         builder, *_ = list_equalizing_builders(lowered_model, fit_set, options.threads)
         candidate = builder.build_candidate(observe_folds(lowered_model, fit_set, options))
         calibration_result = CalibrationResult(

@@ -1,8 +1,9 @@
-"""The method of the DDSNet paper: a coarse search by divergence, a fine one by layers' outputs.
+"""The DDSNet paper's method: a coarse search by divergence, a fine one by layer outputs.
 
-SAC 2025, section 3.2.3: `kl_divergence` finds where to clip a value, `cosine_search` the scale near
-it, with those of the weights that read it. What the searches find for each layer alone may harm the
-network as a whole, so that min-max guards the method.
+SAC 2025, section 3.2.3. `kl_divergence` finds a clipping threshold of a value. `cosine_search`
+finds the scale near it, and the weight scales of the layers that read the value. Scales that are
+best for each layer can be bad for the network, so that `minmax_guard` compares the result with
+min-max.
 """
 
 from collections.abc import Mapping
@@ -17,20 +18,21 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.observe.statistics import Statistics
 
 MAX_NUMBERS = 1 << 14
-"""Numbers of a value that the fine search looks at where no convolution reads it."""
+"""Maximum samples of a value in the fine search, if no convolution reads it."""
 
 
 def search(
     model: "Model", statistics: "Statistics", threads: int | None = None
 ) -> "SearchedRanges":
-    """Return the ranges, and the weights at the scales that go with them.
+    """Return searched ranges, and the weights rounded at searched scales.
 
-    Groups are searched side by side, each by one thread, so that their number changes no bit.
+    Groups are searched in parallel, each on one thread, so that the result does not depend on the
+    number of threads.
 
     Args:
-        model: A ready model.
-        statistics: What was seen of its values.
-        threads: How many groups are searched side by side; None leaves it to Python's pool.
+        model: A lowered model.
+        statistics: Statistics of its values.
+        threads: Number of groups searched in parallel; None for Python's default.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -46,7 +48,7 @@ def search(
         nodes = [node for name in group.names for node in readers.get(name, ())]
         return _search_scales(group, nodes, model, statistics)
 
-    # One thread of BLAS: products split among several would sum in an order of their own.
+    # One BLAS thread: several threads would sum in another order.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         return assemble_ranges(model, groups, list(pool.map(search_group, groups)))
 
@@ -54,7 +56,7 @@ def search(
 def _search_scales(
     group: "ValueGroup", readers: "list[Node]", model: "Model", statistics: "Statistics"
 ) -> "GroupScale":
-    """Return what both searches find for a group and for the weights of who reads it."""
+    """Return the searched scale of a group, and the weight scales of its readers."""
     import numpy as np
 
     from tcc.compiler.quant.methods import cosine_search as fine
@@ -62,12 +64,12 @@ def _search_scales(
     from tcc.compiler.quant.methods.searched_ranges import GroupScale, get_conv_params
 
     clipped = coarse.ClippingThreshold(1.0, 0.0)
-    # Raw pixels and zeros have one scale: the weights that read them are searched all the same.
+    # Raw pixels and zeros have a fixed scale; only the weights that read them are searched.
     scales = np.array([group.range.scale], np.float32)
     if not group.fixed:
         clipped = coarse.search(group.compute_histogram(coarse.BINS), group.max_quantized)
         scales = fine.generate_candidates(group.range.scale * clipped.share, group.range.scale)
-    # Members of a group have a say by what was sampled of each.
+    # Samples of all members of the group.
     numbers = np.concatenate(
         [part.reshape(-1)[:: 1 + part.size // MAX_NUMBERS] for part in group.samples]
     )
@@ -98,7 +100,7 @@ def _find_readers(nodes: "tuple[Node, ...]") -> "Mapping[str, tuple[Node, ...]]"
 
 KL_COSINE = RangeMethod(
     "kl-cosine",
-    "the DDSNet paper's: least divergence, then largest cosine of layers' outputs",
+    "the DDSNet paper's method: smallest KL divergence, then largest cosine of layer outputs",
     search,
     guarded=True,
 )

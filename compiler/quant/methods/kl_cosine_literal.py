@@ -1,32 +1,32 @@
-"""The method of the DDSNet paper in its own words: the scale that is searched is the weights'.
+"""The DDSNet paper's method, read literally: it searches the weight scales only.
 
 SAC 2025, section 3.2.3. For each potential scale D of a layer, its weights W become (equation 8)
 
     W_q(D) = D * clamp(round(W / D), -127, 127),
 
-the network runs with them, and what comes out is compared with the original's. First coarsely
-(equation 9), by the histograms P and Q of the outputs A and A_q(D) of the layer's activation,
+and the network runs with them. The search is first coarse (equation 9), by the histograms P and Q
+of the activation outputs A and A_q(D) of the layer,
 
     D_coarse = argmin over D of sum over bins h of P(h) log(P(h) / Q(h));
 
-then around D_coarse (equation 10), by cosines, C being what the convolution itself gives:
+and then fine, around D_coarse (equation 10), by cosines, with C the output of the convolution:
 
     D_fine = argmax over D of [cos(C, C_q(D)) + cos(A, A_q(D))] / 2.
 
-C_q and A_q are the quantised network's: their inputs went through all layers before, at the scales
-found for these, and are rounded to levels. The network is run once, a layer at a time on stored
-inputs, instead of whole for each D: nothing before a layer depends on its D.
+C_q and A_q come from the quantized network: their inputs passed through all previous layers at the
+scales found for these, and are quantized. The network runs once, layer by layer on stored inputs,
+instead of once for each D: the inputs of a layer do not depend on its D.
 
-`kl_cosine` is TensorRT's reading of the first step and EasyQuant's of the second: there the scale
-of a value is searched, by clipping that value's own histogram, and a layer's outputs are compared
-before the activation with what float inputs give. Here values keep the ranges of min-max, since the
-text names no search for them.
+`kl_cosine` implements TensorRT's reading of the first step and EasyQuant's of the second. It
+searches the scale of a value by clipping the value's own histogram, and compares a layer's outputs
+before the activation with those of fp32 inputs. Here, values have min-max ranges, because the paper
+names no search for them.
 
-What the text leaves open: a layer has one D for all filters, as a share of each one's absmax / 127.
-Weights end at -127, where equation 8 has -128, so that a filter and its negative round alike (the
-case study's rule, Sensors 2022, section 3.2). Zeros are left out of histograms. A bin that is empty
-in Q but not in P would cost infinitely much: half a number is added to each of Q's bins. A layer
-without an activation is judged by what the convolution gives.
+Choices where the paper is silent: a layer has one D for all filters, as a share of each filter's
+absmax / 127. Weights begin at -127, where equation 8 has -128, so that a filter and its negative
+round symmetrically (the case study's rule, Sensors 2022, section 3.2). Histograms ignore zeros. A
+bin that is empty in Q but not in P would cost infinity, so that 0.5 is added to each of Q's bins.
+For a layer without an activation, only the output of the convolution counts.
 """
 
 from dataclasses import dataclass, replace
@@ -45,27 +45,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KlCosineLiteral:
-    """The method; `guarded` as in `RangeMethod`."""
+    """The literal method; `guarded` as in `RangeMethod`."""
 
     guarded: bool = True
     name: str = "kl-cosine-literal"
-    summary: str = "the paper's words: scales of weights alone, by what the network then gives"
+    summary: str = "the DDSNet paper read literally: searches only weight scales, by layer outputs"
 
     @property
     def max_images(self) -> None:
-        """None: each image may show an extreme."""
+        """None: any image may have an extreme."""
 
     def remove_guard(self) -> "KlCosineLiteral | None":
-        """Return the method with its own scales, as `Method.unguarded` says."""
+        """Return the method without its guard; see `Method.remove_guard`."""
         return replace(self, guarded=False) if self.guarded else None
 
     def find(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> CalibrationResult:
-        """Return the calibration of a model, as `Method.find` says."""
+        """Calibrate a model; see `Method.find`."""
 
-        # The search needs whole images, as the network runs with each weight: statistics keep only
-        # parts.
+        # The search runs the network, so that it needs full images; statistics have only parts.
         def search_images(
             model: "Model", statistics: "Statistics", _: int | None
         ) -> "SearchedRanges":

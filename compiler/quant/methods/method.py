@@ -1,4 +1,4 @@
-"""What a calibration method is, what it is told, and what it returns."""
+"""Interface and result of calibration methods."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """A calibration and how it came about.
+    """A calibration and how it was found.
 
-    `used` is the candidate that won; `qualities_by_candidate` says how each did on images which it
-    had not learnt from. `held_out` images had no part in all that. `expected` says what is lost on
-    images that nobody has seen. `notices` are what the user must know. `repeats` are the digests of
-    images that were left out, since others show the same. `saturation` says how many values
-    saturate on images of the set; None before they are counted.
+    Attributes:
+        calibration: The calibration.
+        traces: Trace of each value's scale.
+        used: The chosen candidate.
+        held_out: Number of held-out images, which influenced nothing.
+        qualities_by_candidate: Quality of each candidate on images that it was not fitted to.
+        notices: Notices for the user.
+        expected: Expected loss on unseen images, by output.
+        repeats: Digests of ignored images: other files have the same pixels.
+        saturation: Shares of saturated values; None before they are counted.
     """
 
     calibration: "Calibration"
@@ -39,42 +44,44 @@ class CalibrationResult:
 
 
 class Method(Protocol):
-    """One way to calibrate: what `--method` may name.
+    """A calibration method of `--method`.
 
-    The command's help lists methods, so that their modules load nothing heavy before `find`.
+    Modules of methods import no heavy packages before `find`, because `--help` lists the methods.
     """
 
     @property
     def name(self) -> str:
-        """The word after `--method`."""
+        """The method's name after `--method`."""
         ...
 
     @property
     def summary(self) -> str:
-        """What it does, in a line of the command's help."""
+        """What the method does, for the command's help."""
         ...
 
     @property
     def max_images(self) -> int | None:
-        """How many images it takes at most, the first by digest; None is all."""
+        """Maximum number of images, the first by digest; None for all."""
         ...
 
     def remove_guard(self) -> "Method | None":
-        """Return the method with its own scales, whatever they lose; None where nothing guards it.
+        """Return the method without its guard; None if it has none.
 
-        A guard may replace what a method finds by what min-max finds.
+        A guard can replace a method's scales by min-max's.
         """
         ...
 
     def find(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> CalibrationResult:
-        """Return the calibration of a model.
+        """Calibrate a model.
+
+        The result does not depend on `options`, nor on the names or the order of the images.
 
         Args:
-            lowered_model: A model after the passes that go before calibration.
-            dataset: Images that the model takes.
-            options: How to run them; neither these nor the images' names or order change a bit.
+            lowered_model: A model after the passes before calibration.
+            dataset: Images for the model.
+            options: How to run the images.
 
         Raises:
             UserError: An image is damaged, or a value is not finite (E0720).

@@ -1,8 +1,8 @@
-"""What keeps a search from being worse than min-max: both are judged by the model's own outputs.
+"""Guard that compares a search with min-max by the model's outputs, and uses the better one.
 
-The thresholds of a search may be so low that the whole network suffers, though each layer by itself
-looks well. So the scales as found, the same with none below `MIN_SCALE_SHARE` of min-max's, and
-min-max itself are tried on images that none of them has seen.
+A search can clip so much that the network suffers, although each layer on its own looks good. Three
+candidates are evaluated on held-out images: the searched scales, the same scales raised to at least
+`MIN_SCALE_SHARE` of min-max's, and min-max.
 """
 
 from collections.abc import Mapping
@@ -28,21 +28,21 @@ from tcc.compiler.quant.scale_groups import Limits
 from tcc.compiler.reference.accuracy_floor import Qualities, compute_mean_loss, find_min_agreement
 
 MIN_SCALE_SHARE = 0.8
-"""The least share of min-max's scale that the raised scales keep: below it, what a layer's own
-cosine says has little to do with the network's. On trained DDSNets the search by divergence alone
-took thresholds down to 0.16 of the largest magnitude, with a mean cosine of the outputs of 0.80."""
+"""Minimum of raised scales, as a share of min-max's. Below it, a layer's cosine says little about
+the network's. On trained DDSNets, the search by divergence alone gave thresholds down to 0.16 of
+the largest magnitude, with a mean cosine of the outputs of 0.80."""
 MARGIN = 0.9
-"""Min-max stands unless another's loss is below this share of its own: a difference of a few images
-may be chance."""
+"""Another candidate replaces min-max only if its loss is below this share of min-max's: a smaller
+difference between a few images may be chance."""
 MINMAX_NAME = "minmax"
-"""What min-max is called where candidates are listed."""
+"""The name of min-max in lists of candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardDecision:
-    """Which candidate won, what each found, and how each did on the images held out.
+    """The chosen candidate, and the ranges and quality of each candidate.
 
-    `reason` says why the scales as the search found them are not used; it is empty where they are.
+    `reason` explains why the searched scales are not used; it is empty if they are used.
     """
 
     winner: str
@@ -54,16 +54,16 @@ class GuardDecision:
 def calibrate_guarded(
     name: str, search: Search, lowered_model: Model, dataset: DataSet, options: RunOptions
 ) -> CalibrationResult:
-    """Return the calibration by a search, or by min-max where the search does no better.
+    """Calibrate by a search, or by min-max if the search is not better.
 
     Args:
-        name: The method's.
+        name: The method's name.
         search: Its search.
-        lowered_model: The ready model.
+        lowered_model: The lowered model.
         dataset: Images, of which some are held out.
         options: How to run them.
     """
-    # What decides is of the images to learn from: those held out are looked at by no choice.
+    # The choice uses only images of the fit set; the held-out images influence nothing.
     fit_set, held_out = dataset.split()
     calibration_split = split_dataset(lowered_model, fit_set, options)
     options.progress(name, 0, 1)
@@ -71,14 +71,14 @@ def calibrate_guarded(
     winner_ranges = decision.ranges_by_candidate[decision.winner]
     ranges, traces = winner_ranges.ranges, winner_ranges.traces
     if decision.winner == MINMAX_NAME and len(calibration_split.held_out) < len(fit_set):
-        # min-max may learn from all of them: it is not what is judged
+        # min-max uses the full fit set: its evaluation is over
         held_out_statistics = observe(
             lowered_model, calibration_split.held_out, options, positions=0
         )
         limits = _merge_limits(calibration_split.statistics.limits, held_out_statistics.limits)
         ranges = scale_groups.compute_minmax_ranges(lowered_model, limits)
         traces = _extend_traces(lowered_model, traces, limits)
-    # What the search found is told even where min-max is used: the user asked for it.
+    # Traces show the search's results even if min-max is used, since the user chose the search.
     searched_traces = decision.ranges_by_candidate[name].traces
     traces = {
         value_name: replace(
@@ -106,15 +106,14 @@ def choose_ranges(
     calibration_split: CalibrationSplit,
     threads: int | None = None,
 ) -> GuardDecision:
-    """Return which of a search, its raised scales and min-max is used, by images held out.
+    """Choose between searched scales, raised scales and min-max by held-out images.
 
     Args:
-        name: The method's.
+        name: The method's name.
         search: Its search.
-        lowered_model: The ready model.
-        calibration_split: Those that it learns from, with what was seen of them, and those that
-            judge.
-        threads: How many images run side by side; None is one a processor.
+        lowered_model: The lowered model.
+        calibration_split: The fit set with its statistics, and the held-out set.
+        threads: Number of images run in parallel; None for one per processor.
     """
     searched_ranges, minmax_ranges = (
         candidate(lowered_model, calibration_split.statistics, threads)
@@ -138,7 +137,7 @@ def choose_ranges(
 
 
 def format_raised_name(name: str) -> str:
-    """Return what the raised scales of a method are called where candidates are listed."""
+    """Return the name of a method's raised scales in lists of candidates."""
     return f"{name}, raised"
 
 
@@ -148,14 +147,14 @@ def raise_scales(
     """Raise scales to at least `MIN_SCALE_SHARE` of min-max's.
 
     Args:
-        lowered_model: The ready model.
-        searched_ranges: What a search found.
-        minmax_ranges: What min-max found.
+        lowered_model: The lowered model.
+        searched_ranges: The ranges of a search.
+        minmax_ranges: The ranges of min-max.
     """
     ranges, traces = {}, {}
     for value_name, value_range in searched_ranges.ranges.items():
         min_scale = float(np.float32(minmax_ranges.ranges[value_name].scale * MIN_SCALE_SHARE))
-        # Value by value: what the search left alone stays as it found it.
+        # Per value: scales above the minimum do not change.
         ranges[value_name] = Range(max(value_range.scale, min_scale), value_range.signed)
         threshold = ranges[value_name].scale * value_range.limits[1]
         traces[value_name] = replace(searched_ranges.traces[value_name], threshold=threshold)
@@ -164,15 +163,15 @@ def raise_scales(
 
 
 def _choose_winner(qualities: Mapping[str, Qualities], name: str) -> tuple[str, str]:
-    """Return the candidate that is used, and why the scales as found are not; empty if they are."""
+    """Return the chosen candidate, and why it is not the searched scales; empty if it is."""
     minmax_quality = qualities[MINMAX_NAME]
-    # Equal losses leave the scales as found, which stand first.
+    # Of equal losses, the first: the searched scales.
     best = min(
         (name, format_raised_name(name)),
         key=lambda candidate_name: compute_mean_loss(qualities[candidate_name]),
     )
     best_quality = qualities[best]
-    # Both must hold: a smaller loss that changes more classes is no gain to a user.
+    # Both conditions: a smaller loss with more changed classes is no gain for the user.
     if not compute_mean_loss(best_quality) < MARGIN * compute_mean_loss(minmax_quality):
         return MINMAX_NAME, _explain_loss(
             name, compute_mean_loss(qualities[name]), compute_mean_loss(minmax_quality)
@@ -186,34 +185,33 @@ def _choose_winner(qualities: Mapping[str, Qualities], name: str) -> tuple[str, 
     searched, raised_loss = _format_distinct(
         compute_mean_loss(qualities[name]), compute_mean_loss(best_quality)
     )
-    return best, f"`{name}` loses more than `{best}`: {searched}, not {raised_loss}"
+    return best, f"`{name}` has a larger loss than `{best}`: {searched} against {raised_loss}"
 
 
 def _explain_loss(name: str, searched: float, minmax_loss: float) -> str:
-    """Return how the loss of the scales as found keeps them from being used."""
+    """Explain why the loss of the searched scales excludes them."""
     searched_text, minmax_text = _format_distinct(searched, minmax_loss)
+    losses = f"{searched_text} against {minmax_text}"
     if searched > minmax_loss:
-        return f"`{name}` loses more than `{MINMAX_NAME}`: {searched_text}, not {minmax_text}"
+        return f"`{name}` has a larger loss than `{MINMAX_NAME}`: {losses}"
     if searched == minmax_loss:
-        return f"`{name}` loses as much as `{MINMAX_NAME}`: {searched_text}"
+        return f"`{name}` has the same loss as `{MINMAX_NAME}`: {searched_text}"
     return (
-        f"`{name}` loses less than `{MINMAX_NAME}` ({searched_text}, not {minmax_text}), "
-        "but not less than"
-        f" {MARGIN:.0%} of it, so that the difference may be chance"
+        f"`{name}` has a smaller loss than `{MINMAX_NAME}` ({losses}), but not below"
+        f" {MARGIN:.0%} of it; the difference may be chance"
     )
 
 
 def _explain_agreement(name: str, share: float, minmax_share: float) -> str:
-    """Return how the decisions of the best candidate keep it from being used."""
+    """Explain why the changed decisions of the best candidate exclude it."""
     return (
-        f"`{name}` loses the least, but changes more decisions than `{MINMAX_NAME}`: "
-        f"{1 - share:.1%} of"
-        f" the images, not {1 - minmax_share:.1%}"
+        f"`{name}` has the smallest loss, but changes more decisions than `{MINMAX_NAME}`:"
+        f" {1 - share:.1%} of the images against {1 - minmax_share:.1%}"
     )
 
 
 def _format_distinct(a: float, b: float) -> tuple[str, str]:
-    """Return two numbers with as few digits as tell them apart, if they differ."""
+    """Format two numbers with as few digits as needed to differ."""
     texts = ((f"{a:.{digits}e}", f"{b:.{digits}e}") for digits in range(1, 17))
     return next(pair for pair in texts if a == b or pair[0] != pair[1])
 
@@ -225,7 +223,7 @@ def _merge_limits(a: Limits, b: Limits) -> Limits:
 def _extend_traces(
     lowered_model: Model, traces: Mapping[str, ScaleTrace], limits: Limits
 ) -> Mapping[str, ScaleTrace]:
-    """Return traces with the extremes of each group's limits."""
+    """Return traces with the minimum and maximum of each group's limits."""
     extended_traces: dict[str, ScaleTrace] = {}
     for group in scale_groups.find_scale_groups(lowered_model.graph):
         low, high = (pick(limits[n][i] for n in group) for i, pick in ((0, min), (1, max)))
@@ -235,6 +233,6 @@ def _extend_traces(
 
 def _format_notice(decision: GuardDecision, name: str) -> str:
     return (
-        f"`{decision.winner}` is used in place of `{name}` as published; on images held out"
+        f"`{decision.winner}` is used instead of the published `{name}`: on held-out images,"
         f" {decision.reason}"
     )

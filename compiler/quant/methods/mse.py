@@ -1,7 +1,7 @@
-"""The threshold at which the mean square of what quantising changes is least.
+"""The clipping threshold with the smallest mean squared quantization error.
 
-Clipping costs what lies above the threshold, rounding costs more the higher the threshold is: the
-sum of both, over a histogram, has one low place that is looked for among a few dozen.
+A lower threshold clips more, a higher one rounds more coarsely. The sum of both errors, over a
+histogram, has one minimum, which is searched among a few dozen thresholds.
 """
 
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.methods.value_groups import ValueGroup
 
 BINS = 8192
-"""Bins of the histogram: at 8 bits 32 or 64 to a step, so that errors within a step are seen."""
+"""Bins of the histogram: 32 or 64 per quantization step, to resolve rounding errors."""
 MIN_SHARE, SHARE_COUNT = 0.25, 49
-"""The least share of the largest magnitude that is tried, and how many up to the whole."""
+"""Smallest threshold, as a share of the largest magnitude, and number of thresholds up to 1."""
 
 
 def find_share(group: "ValueGroup") -> float:
-    """Return the threshold of the least mean square error, as a share; of equal ones the larger."""
+    """Return the threshold with the smallest error, as a share; of ties, the larger."""
     import numpy as np
 
     shares = np.linspace(MIN_SHARE, 1.0, SHARE_COUNT)
@@ -29,12 +29,12 @@ def find_share(group: "ValueGroup") -> float:
     # One matrix of thresholds by bins: 49 by 8,192.
     errors = middles - np.minimum(np.rint(middles / steps), group.max_quantized) * steps
     sums = (errors**2) @ counts
-    # From the end, since argmin takes the first of equal ones and the largest is wanted.
+    # Reversed, because argmin returns the first of ties and the largest is wanted.
     return float(shares[len(shares) - 1 - int(np.argmin(sums[::-1]))])
 
 
 MSE = RangeMethod(
     "mse",
-    "the threshold of the least mean square error",
+    "the clipping threshold with the smallest mean squared error",
     make_value_search(find_share),
 )

@@ -1,4 +1,4 @@
-"""Methods that find ranges from what was seen of the float model's values."""
+"""Methods that search ranges from statistics of the fp32 model's values."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RangeMethod:
-    """A method by one search for ranges.
+    """A method with a single search for ranges.
 
     Attributes:
-        name: The word after `--method`.
-        summary: What it does, in a line.
+        name: The method's name after `--method`.
+        summary: What it does, for the command's help.
         search: The search.
-        guarded: Whether images held out decide between what it finds and min-max, since it may
-            clip so much that the network suffers.
+        guarded: Whether held-out images decide between the search and min-max, because the search
+            can clip too much.
         in_best: Whether the method `best` tries it.
-        samples: Whether the search looks at samples of values, not at their extremes alone.
+        samples: Whether the search needs samples of values, not only their extremes.
     """
 
     name: str
@@ -36,20 +36,20 @@ class RangeMethod:
 
     @property
     def max_images(self) -> None:
-        """None: each image may show an extreme."""
+        """None: any image may have an extreme."""
 
     def remove_guard(self) -> "RangeMethod | None":
-        """Return the method with its own scales, as `Method.unguarded` says."""
+        """Return the method without its guard; see `Method.remove_guard`."""
         return replace(self, guarded=False) if self.guarded else None
 
     def collect_statistics(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> "Statistics":
-        """Return what the search looks at: samples take most of the memory.
+        """Return the statistics that the search needs; samples take most of the memory.
 
         Args:
-            lowered_model: The ready model.
-            dataset: Images that it takes.
+            lowered_model: The lowered model.
+            dataset: Images for the model.
             options: How to run them.
         """
         from tcc.compiler.quant.observe.observer import observe
@@ -60,7 +60,7 @@ class RangeMethod:
     def find(
         self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
     ) -> CalibrationResult:
-        """Return the calibration of a model, as `Method.find` says."""
+        """Calibrate a model; see `Method.find`."""
         from tcc.compiler.quant.calibration import Calibration
         from tcc.compiler.quant.methods.cross_fitting import CrossFitting
         from tcc.compiler.quant.methods.minmax_guard import calibrate_guarded
@@ -74,8 +74,8 @@ class RangeMethod:
             part_ranges = self.search(lowered_model, part_statistics, options.threads)
             return Calibration(part_ranges.ranges, part_ranges.rounded)
 
-        # Judging in turn costs as many runs again; it chooses nothing here, and gives the statement
-        # of what unseen images lose.
+        # Cross-fitting doubles the number of runs. It chooses nothing here; it estimates the loss
+        # on unseen images.
         cross_fitting = CrossFitting(lowered_model, dataset, statistics, options.threads)
         expected = (
             estimate_losses(
@@ -87,7 +87,7 @@ class RangeMethod:
             if cross_fitting.folds
             else {}
         )
-        # The result learns from all images: those that judged are lost only to the estimate.
+        # The result is fitted to all images.
         searched_ranges = self.search(lowered_model, statistics, options.threads)
         return CalibrationResult(
             Calibration(searched_ranges.ranges, searched_ranges.rounded),

@@ -1,4 +1,4 @@
-"""Searches for ranges: from what was seen of a model's values to a scale for each group of them."""
+"""Searches for ranges: from statistics of a model's values to a scale for each group."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.observe.statistics import Statistics
 
 Search: TypeAlias = "Callable[[Model, Statistics, int | None], SearchedRanges]"
-"""Finds ranges for a model from statistics of its values, the same on any number of threads."""
+"""Searches ranges from statistics. The result does not depend on the number of threads."""
 ClippingShare: TypeAlias = "Callable[[ValueGroup], float]"
-"""Gives the magnitude at which a group's levels end, as a share of the largest one seen."""
+"""Returns the clipping threshold of a group, as a share of its largest observed magnitude."""
 
 
 def make_value_search(share: ClippingShare) -> Search:
-    """Return the search that looks at each group of values by itself.
+    """Return a search that handles each group of values independently.
 
     Args:
-        share: Where a group's levels end, as a share of its largest magnitude. It is asked only
-            where there is something to find: never of a group of zeros, nor of raw pixels.
+        share: Returns the clipping threshold of a group, as a share of its largest magnitude. It
+            is not called for groups of zeros or raw pixels.
 
     Returns:
-        A search whose scales lie neither above min-max's, since levels that nothing reaches are
-        wasted, nor below the smallest that the integer program takes.
+        A search. Its scales are at most min-max's, since a larger scale wastes resolution, and at
+        least `MIN_SCALE`.
     """
 
     def search(model: "Model", statistics: "Statistics", _: int | None = None) -> "SearchedRanges":
@@ -35,7 +35,7 @@ def make_value_search(share: ClippingShare) -> Search:
         from tcc.compiler.quant.scale_groups import MIN_SCALE
 
         def find_scale(group: "ValueGroup") -> float:
-            # Raw grey levels are levels already: their scale is 1, whatever was seen of them.
+            # Raw pixels are quantized values already: their scale is 1.
             clipping_share = 1.0 if group.fixed else share(group)
             kept_share = (
                 min(clipping_share, 1.0) if clipping_share * group.range.scale >= MIN_SCALE else 1.0
@@ -53,4 +53,4 @@ def _keep_all(_: "ValueGroup") -> float:
 
 
 minmax: Search = make_value_search(_keep_all)
-"""The search that clips nothing of what was seen; others are held against it."""
+"""The search that clips no observed value; the reference for other searches."""

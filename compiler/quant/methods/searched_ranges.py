@@ -1,4 +1,4 @@
-"""What a search for ranges returns: a scale for each group of values, and how it came about."""
+"""Result of a search for ranges: a scale for each group of values, and its trace."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,19 @@ from tcc.compiler.support.json_records import OmitDefault, Record
 
 
 class ScaleTrace(Record, frozen=True):
-    """How a group's scale came about.
+    """Trace of how a group's scale was found.
 
-    `low` and `high` are the extremes seen, `threshold` the magnitude that the largest level stands
-    for; `divergence` and `cosine` what the searches found; `spread` the standard deviation of the
-    largest magnitude seen by the jackknife over the images, as a share of it (None where there is
-    one image). `reach` is the magnitude that one unseen image in 10,000 is expected to exceed, with
-    channels as large as they are, `error` the standard deviation of this estimate, as a share of
-    it, and `shown` how much of the reach any image showed.
+    Attributes:
+        low: Observed minimum.
+        high: Observed maximum.
+        threshold: The magnitude of the largest quantized value.
+        divergence: Divergence of the coarse search.
+        cosine: Cosine of the fine search.
+        spread: Jackknife standard error of the largest observed magnitude, as a share of it; None
+            for a single image.
+        reach: The magnitude that one unseen image in 10,000 is expected to exceed.
+        error: Jackknife standard error of `reach`, as a share of it.
+        shown: Largest observed magnitude, as a share of `reach`.
     """
 
     low: float
@@ -42,7 +47,7 @@ class ScaleTrace(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SearchedRanges:
-    """Ranges and traces by value, and the weights of convolutions that are not the nearest."""
+    """Ranges and traces by value, and weights of convolutions with searched scales."""
 
     ranges: Mapping[str, Range]
     traces: Mapping[str, ScaleTrace]
@@ -51,7 +56,7 @@ class SearchedRanges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupScale:
-    """The scale of a group, what the searches found, and weight scales (filters,) by reader."""
+    """The scale of a group, the search's results, and weight scales (filters,) by reader."""
 
     scale: float
     divergence: float | None = None
@@ -60,10 +65,10 @@ class GroupScale:
 
 
 class GroupTraces(Mapping[str, ScaleTrace]):
-    """Traces by value, worked out when one is asked for: most candidates are only judged."""
+    """Traces by value, computed on demand: most candidates are only evaluated."""
 
     def __init__(self, pairs: Sequence[tuple[ValueGroup, GroupScale]]) -> None:
-        """Take groups, each with its scale."""
+        """Create traces of groups, each with its scale."""
         self._pair_by_name = {name: pair for pair in pairs for name in pair[0].names}
 
     def __getitem__(self, name: str) -> ScaleTrace:
@@ -75,19 +80,19 @@ class GroupTraces(Mapping[str, ScaleTrace]):
         return iter(self._pair_by_name)
 
     def __len__(self) -> int:
-        """Return how many values there are."""
+        """Return the number of values."""
         return len(self._pair_by_name)
 
 
 def assemble_ranges(
     model: Model, groups: Sequence[ValueGroup], scales: Sequence[GroupScale]
 ) -> SearchedRanges:
-    """Return the ranges of all values, given the scale of each group of them.
+    """Return the ranges of all values from the scale of each group.
 
     Args:
-        model: A ready model.
+        model: A lowered model.
         groups: The groups of its values.
-        scales: What was found for each, in the same order.
+        scales: The scale of each group, in the same order.
     """
     pairs = tuple(zip(groups, scales, strict=True))
     ranges = {
@@ -105,11 +110,11 @@ def round_at_scales(
     """Yield the weights of convolutions, rounded to nearest at given scales.
 
     Args:
-        model: The ready model.
-        ranges: Those of its values.
-        weights: The scales (filters,) of the convolutions that are wanted, by name.
+        model: The lowered model.
+        ranges: The ranges of its values.
+        weights: The weight scales (filters,) of convolutions, by name.
     """
-    # A convolution whose clamp is fused gives the clamp's value: its own range is nowhere.
+    # A convolution with a fused clamp has the clamp's range.
     clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
     for node in model.graph.nodes:
         if node.name in weights:
@@ -118,12 +123,12 @@ def round_at_scales(
                 ranges[node.inputs[0]],
                 ranges[clamp_by_source.get(node.name, node.name)],
             )
-            # A searched scale may be too small for an int32 bias or sum; then it is the smallest
-            # that is safe.
+            # A searched scale can be too small for an int32 bias or sum; then use the smallest safe
+            # scale.
             scale = bound_scales(
                 weights[node.name].astype(np.float64), bias, input_range, output_range
             )
-            # 127, or less where that many products could overflow an int32.
+            # 127, or less if so many products could overflow an int32.
             limit = compute_max_weight(weight[0].size, input_range)
             steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
             quantized_weight = np.clip(steps, -limit, limit).astype(np.int8)
@@ -134,7 +139,7 @@ def round_at_scales(
 
 
 def get_conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
-    """Return a convolution's weight (filters, ...) and its bias (filters,), zeros without one."""
+    """Return a convolution's weight (filters, ...) and bias (filters,); zeros if it has none."""
     weight, *bias = (model.weights[name] for name in node.params)
     return weight, bias[0] if bias else np.zeros(len(weight), np.float32)
 

@@ -1,4 +1,4 @@
-"""Values that share a scale, with what was seen of them: what a search for ranges looks at."""
+"""Groups of values that share a scale, with their statistics: the input of range searches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from tcc.compiler.quant.unseen_extremes import (
 
 @dataclass(frozen=True, eq=False)
 class ValueGroup:
-    """Values that share a scale, and what was seen of them.
+    """Values that share a scale, with their statistics.
 
     Attributes:
         names: The values, in the graph's order.
-        range: That of `minmax`; where it is `fixed`, it is the only one: of raw pixels and zeros.
-        fixed: Whether there is nothing to find.
-        low: The smallest real number seen.
-        high: The largest.
-        image_peaks: The largest magnitude of each image (images,).
-        skew: That of the network's extremes; None where the values are vectors.
-        bound: What no magnitude exceeds, whatever the image.
-        samples: Numbers of the values (positions, channels), each once.
+        range: The range of `minmax`.
+        fixed: Whether the range is fixed, as for raw pixels and zeros.
+        low: Observed minimum.
+        high: Observed maximum.
+        image_peaks: The largest magnitude in each image (images,).
+        skew: L-skewness of the network's extremes; None for vectors.
+        bound: Upper bound of the magnitude for any image.
+        samples: Samples of the values (positions, channels), each once.
     """
 
     names: tuple[str, ...]
@@ -48,26 +48,26 @@ class ValueGroup:
 
     @property
     def spread(self) -> float | None:
-        """How uncertain the largest magnitude is, as `compute_jackknife_spread` says."""
+        """Relative jackknife standard error of the largest magnitude."""
         return compute_jackknife_spread(self.image_peaks)
 
     @cached_property
     def estimate(self) -> PeakEstimate:
-        """How far their magnitudes reach in unseen images."""
+        """Estimated peak magnitude in unseen images."""
         return estimate_peak(self.image_peaks, self.skew, self.bound)
 
     @property
     def top(self) -> float:
-        """The largest magnitude seen."""
+        """The largest observed magnitude."""
         return max(abs(self.low), abs(self.high))
 
     @property
     def max_quantized(self) -> int:
-        """The largest level: 127 of signed values, else 255."""
+        """The largest quantized value: 127 for signed values, else 255."""
         return self.range.limits[1]
 
     def compute_histogram(self, bins: int) -> Counts:
-        """Return how many magnitudes of the samples lie in each bin up to the top, (bins,)."""
+        """Return the histogram (bins,) of the samples' magnitudes up to `top`."""
         counts = np.zeros(bins, np.int64)
         for sample in self.samples:
             counts += compute_histogram(sample, self.top, bins)
@@ -75,7 +75,7 @@ class ValueGroup:
 
 
 def build_value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGroup]:
-    """Yield the groups of a model's values with what was seen of them."""
+    """Yield the groups of a model's values, with their statistics."""
     ranges = compute_minmax_ranges(model, statistics.limits)
     bounds, skew = infer_value_bounds(model), estimate_network_skew(statistics)
     concat_offsets = find_concat_offsets(model.graph)
@@ -89,7 +89,7 @@ def build_value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGr
             ],
             axis=0,
         )
-        # Below the smallest scale a value is taken for zero, and has scale 1.
+        # A value with a scale below the minimum counts as zero, and has scale 1.
         fixed = bool(raw.intersection(names)) or ranges[names[0]].scale < MIN_SCALE
         is_vector = all(model.graph.types[name].is_vector for name in names)
         max_bound = max(max(-bounds[name][0], bounds[name][1]) for name in names)
@@ -102,27 +102,27 @@ def build_value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGr
             image_peaks,
             None if is_vector else skew,
             max_bound,
-            # A concat's numbers are those of its parts: counted twice, they would weigh twice.
+            # A concat contains its inputs, so that counting both would weight them twice.
             tuple(statistics.by_value[name].sample for name in names if name not in concat_offsets),
         )
 
 
 def compute_jackknife_spread(image_peaks: Float32) -> float | None:
-    """Return the standard deviation of the largest of some tops, as a share of it.
+    """Return the jackknife standard error of the maximum, as a share of it (Efron 1979).
 
-    By the jackknife (Efron 1979): with one image left out at a time, the maximum changes only
-    where it is that image's alone, so that the two largest tops tell everything.
+    Leaving out an image changes the maximum only if the image has it alone, so that the two largest
+    peaks are sufficient.
 
     Args:
-        image_peaks: The largest magnitude of each image (images,).
+        image_peaks: The largest magnitude in each image (images,).
 
     Returns:
-        None where there is one image, of which nothing can be said.
+        The relative standard error; None for a single image.
     """
     if len(image_peaks) < 2:
         return None
-    # Leaving out any image but the largest changes nothing: one deviation of `first` - `second`
-    # among `count` gives the jackknife's variance in closed form.
+    # One of `count` leave-one-out estimates differs, by `largest` - `second_largest`: this gives
+    # the jackknife's variance in closed form.
     second_largest, largest = (float(top) for top in np.sort(image_peaks)[-2:])
     count = len(image_peaks)
     return (count - 1) / count * (largest - second_largest) / largest if largest > 0 else 0.0

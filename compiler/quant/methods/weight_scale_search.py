@@ -1,7 +1,7 @@
-"""The searches of kl-cosine-literal: a layer's weight scale, by what the quantised network gives.
+"""Searches of kl-cosine-literal: weight scales by the outputs of the quantized network.
 
-`kl_cosine_literal` has the equations. A convolution's outputs are compared at positions that lie
-evenly over the stored maps, as products of patches and weights.
+`kl_cosine_literal` has the equations. The outputs of a convolution are compared at evenly spaced
+positions of the stored maps, as products of patches and weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,44 +37,43 @@ from tcc.compiler.reference import float_program
 
 
 class PairedRun:
-    """What both networks hold of each image between two layers.
+    """Layer-by-layer run of the fp32 network and the quantized network on the same images.
 
-    `tensors` are (2 * images, ...) by name, the float network's first: all but convolutions do the
-    same to both. The quantised one's are rounded to the levels of their ranges.
+    `tensors` are (2 * images, ...) by name, the fp32 network's first. The quantized network's
+    tensors are quantized and dequantized. Only convolutions differ between the two.
     """
 
     def __init__(
         self, model: Model, ranges: Mapping[str, Range], tensors: Sequence[Float32]
     ) -> None:
-        """Begin at the input.
+        """Start at the input.
 
         Args:
-            model: The ready float model.
-            ranges: Those of the values that the integer program keeps.
+            model: The lowered fp32 model.
+            ranges: The ranges of unfused values.
             tensors: The network's input for each image.
         """
         (source,) = model.graph.inputs
         self.graph, self.weights, self.ranges = model.graph, model.weights, ranges
         self.images = len(tensors)
-        # The last reader of each value, by which it is forgotten: memory holds what is alive of
-        # both networks.
+        # Values are dropped after their last reader, to save memory.
         self.last_reader = {
             input_name: node.name for node in self.graph.nodes for input_name in node.inputs
         }
-        # Floats and integers in one batch: all but convolutions run once for both.
+        # Both networks in one batch: operations other than convolutions run once for both.
         self.tensors = {source.name: np.stack([*tensors, *tensors])}
         self._round(source.name)
 
     def step(self, node: Node, weight: Float32 | None = None) -> None:
-        """Run a node in both networks, and forget what nothing reads any more.
+        """Run a node in both networks, and drop tensors that no later node reads.
 
         Args:
-            node: The next one of the graph.
-            weight: What the quantised network has instead of the first of the node's weights.
+            node: The next node of the graph.
+            weight: The quantized network's replacement of the node's first weight.
         """
         feeds = {name: self.tensors[name] for name in dict.fromkeys(node.inputs)}
         run = partial(float_program.evaluate_node, self.graph, node)
-        # The same node for both halves; a convolution with other weights needs a run each.
+        # One run for both halves; with different weights, one run each.
         if weight is None:
             self.tensors[node.name] = run(self.weights, feeds)
         else:
@@ -95,28 +94,28 @@ class PairedRun:
     def _round(self, name: str) -> None:
         if value_range := self.ranges.get(name):
             quantized_half = self.tensors[name][self.images :]
-            # Rounded where the integer program rounds, so that what a layer is judged by went
-            # through the levels of all before it.
+            # Quantize where the int8 program does, so that a layer sees the quantization error of
+            # all layers before it.
             quantized_half[:] = quantize_dequantize(
                 quantized_half, np.float32(value_range.scale), value_range.limits
             )
 
 
 Activate = Callable[[Float32], Float32]
-"""What a layer's activation makes of what its convolution gives."""
+"""Applies a layer's activation to the output of its convolution."""
 
 MAX_IMAGES = 16
-"""Images whose values are stored from layer to layer."""
+"""Maximum images: their values are stored from layer to layer."""
 MAX_PRODUCTS = 1 << 25
-"""Most products of a weight and a number that are made for each scale that is tried."""
+"""Maximum multiplications for each candidate scale."""
 MIN_POSITIONS, MAX_POSITIONS = 64, 2048
-"""Positions of a layer's output that are compared, of all images together."""
+"""Positions of a layer's output that are compared, over all images."""
 BINS = 64
-"""Bins of a histogram, from zero to the largest magnitude. The quantised network's numbers lie on a
-grid: of a convolution with one tap, or of equal ones, at most some 255 to a channel. In bins of
-about a level's width most would miss some of them, whatever the scale."""
+"""Bins of a histogram, from zero to the largest magnitude. The quantized network's numbers are on a
+grid: at most about 255 per channel for a convolution with one tap, or with equal taps. With bins as
+narrow as a quantization step, many bins would be empty at any scale."""
 SHARES = np.linspace(0.1, 1.0, 19)
-"""Scales that the coarse search tries, as shares of absmax / 127."""
+"""Candidate scales of the coarse search, as shares of absmax / 127."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +128,12 @@ class LayerScale:
 
 
 def search(model: Model, statistics: Statistics, dataset: DataSet) -> SearchedRanges:
-    """Return min-max's ranges, and weights at the scales that are found layer by layer.
+    """Return min-max ranges, and weights at scales that are searched layer by layer.
 
     Args:
-        model: A ready model.
-        statistics: What was seen of its values.
-        dataset: Images; `MAX_IMAGES` of those that the statistics are of are run.
+        model: A lowered model.
+        statistics: Statistics of its values.
+        dataset: Images; up to `MAX_IMAGES` of those in the statistics are run.
     """
     minmax_ranges = minmax(model, statistics, None)
     fit_digests = set(statistics.images)
@@ -146,7 +145,7 @@ def search(model: Model, statistics: Statistics, dataset: DataSet) -> SearchedRa
     paired_run = PairedRun(model, minmax_ranges.ranges, tensors)
     traces = dict(minmax_ranges.traces)
     rounded: dict[str, RoundedWeights] = {}
-    # One thread of BLAS: products split among several would sum in an order of their own.
+    # One BLAS thread: several threads would sum in another order.
     with threadpool_limits(1, "blas"):
         for node in model.graph.nodes:
             if not isinstance(node.op, Conv):
@@ -174,13 +173,13 @@ def search(model: Model, statistics: Statistics, dataset: DataSet) -> SearchedRa
 
 
 def find_activation(graph: Graph, node: Node) -> Node | None:
-    """Return the activation of a convolution: a function of one number that alone reads it."""
+    """Return a convolution's activation: the scalar function that is its only reader."""
     reader = graph.find_sole_reader(node.name)
     return reader if reader is not None and isinstance(reader.op, ScalarFunction) else None
 
 
 def make_activation(activation_node: Node | None) -> Activate | None:
-    """Return what an activation computes."""
+    """Return the function of an activation node; None for None."""
     if activation_node is None:
         return None
     op = activation_node.op
@@ -189,18 +188,18 @@ def make_activation(activation_node: Node | None) -> Activate | None:
 
 
 def dequantize_weights(rounded: RoundedWeights) -> Float32:
-    """Return what integer weights stand for."""
+    """Return the real values of quantized weights."""
     shape = (-1, *(1 for _ in rounded.weight.shape[1:]))
     return rounded.weight * rounded.scale.reshape(shape)
 
 
 def sample_conv(paired_run: PairedRun, node: Node, model: Model) -> SampledConv:
-    """Return a convolution with the float network's outputs and what the quantised one reads.
+    """Return a convolution with the fp32 network's outputs and the quantized network's inputs.
 
     Args:
         paired_run: Both networks, before the convolution.
-        node: It.
-        model: Has its float weights.
+        node: The convolution.
+        model: The model with its fp32 weights.
     """
     weight, bias = get_conv_params(node, model)
     assert isinstance(node.op, Conv)
@@ -220,7 +219,7 @@ def sample_conv(paired_run: PairedRun, node: Node, model: Model) -> SampledConv:
 
 
 def _extract_patches(op: Conv, maps: Float32, positions: int) -> Float32:
-    """Return what outputs read (groups, samples, taps), those of each map in the maps' order."""
+    """Return patches (groups, samples, taps) of evenly spaced outputs, in the order of the maps."""
     pad_top, pad_left, pad_bottom, pad_right = op.pads
     padded = np.pad(maps, ((0, 0), (0, 0), (pad_top, pad_bottom), (pad_left, pad_right)))
     outs = [
@@ -229,11 +228,11 @@ def _extract_patches(op: Conv, maps: Float32, positions: int) -> Float32:
     ]
     positions_per_map = (
         min(positions, MAX_POSITIONS) * 2 / len(maps)
-    )  # of each map; the maps are of both networks
+    )  # the maps are of both networks
     interval = max(1, int(np.ceil(np.sqrt(prod(outs) / positions_per_map))))
     skips = [min(interval, out) for out in outs]
-    # A stride that is a multiple of the convolution's takes some of its outputs, from the middle
-    # of the first stretch on.
+    # A multiple of the convolution's stride selects some of its outputs; start in the middle of the
+    # first interval.
     begin = [skip // 2 * step for skip, step in zip(skips, op.stride, strict=True)]
     stride = (skips[0] * op.stride[0], skips[1] * op.stride[1])
     return InputWindows(
@@ -242,11 +241,11 @@ def _extract_patches(op: Conv, maps: Float32, positions: int) -> Float32:
 
 
 def find_scale(layer: SampledConv, layer_activation: Activate | None) -> LayerScale:
-    """Return the scale of a layer's weights: by divergence, then near it by cosines.
+    """Search the scale of a layer's weights: coarsely by divergence, then finely by cosines.
 
     Args:
         layer: The convolution.
-        layer_activation: Its activation, if it has one.
+        layer_activation: Its activation, if any.
     """
     apply_activation = layer_activation or _pass_through
     real = apply_activation(layer.real)
@@ -260,7 +259,7 @@ def find_scale(layer: SampledConv, layer_activation: Activate | None) -> LayerSc
         )
         for share in SHARES
     ]
-    # From the end, since argmin takes the first of equal ones and the largest is wanted.
+    # Reversed, because argmin returns the first of ties and the largest is wanted.
     coarse_index = len(SHARES) - 1 - int(np.argmin(divergences[::-1]))
     shares = generate_candidates(float(SHARES[coarse_index]), 1.0)
     cosines = [
@@ -272,11 +271,11 @@ def find_scale(layer: SampledConv, layer_activation: Activate | None) -> LayerSc
 
 
 def compute_divergence(expected_counts: Counts, actual_counts: Counts) -> float:
-    """Return the Kullback-Leibler divergence of one histogram from another.
+    """Return the Kullback-Leibler divergence between two histograms.
 
     Args:
-        expected_counts: Counts, not all of them zero; P of equation 9.
-        actual_counts: Counts of the same bins, to each of which half a number is added; Q.
+        expected_counts: P of equation 9, as counts that are not all zero.
+        actual_counts: Q of equation 9, as counts of the same bins; 0.5 is added to each.
     """
     is_filled = expected_counts > 0
     p = expected_counts[is_filled] / expected_counts.sum()
@@ -285,13 +284,13 @@ def compute_divergence(expected_counts: Counts, actual_counts: Counts) -> float:
 
 
 def _compute_histogram(numbers: Float32, top: np.float32) -> Counts:
-    """Return how many numbers above zero, then below it, lie in each bin up to the top."""
+    """Return the histogram of positive numbers, followed by that of negative numbers."""
     sides = (np.maximum(numbers, 0), np.minimum(numbers, 0))
     return np.concatenate([compute_histogram(side, float(top), BINS) for side in sides])
 
 
 def _compute_outputs(layer: SampledConv, share: float) -> Float32:
-    """Return what the quantised convolution gives at a share of its weights' scales."""
+    """Return the outputs of the convolution with weights quantized at a share of their scales."""
     products: Float32 = layer.patches @ layer.quantize_weights(share).transpose(0, 2, 1)
     products += layer.bias
     return products
@@ -300,7 +299,7 @@ def _compute_outputs(layer: SampledConv, share: float) -> Float32:
 def _compute_similarity(
     layer: SampledConv, real: Float32, actual: Float32, layer_activation: Activate | None
 ) -> float:
-    """Return the cosine of what the convolution gives, its mean with that of the activation."""
+    """Return the cosine of the convolution's outputs, averaged with that of the activation's."""
     similarity = compute_cosine(layer.real, actual)
     return (
         similarity

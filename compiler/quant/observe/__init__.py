@@ -1,1 +1,1 @@
-"""What float models do with images, as far as calibration needs to know."""
+"""Statistics of fp32 models over images, for calibration."""

@@ -1,4 +1,4 @@
-"""Statistics without windows and samples: moments of taps say all that rounding asks of them."""
+"""Condensed statistics: moments of taps replace windows and samples."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,29 +22,30 @@ from tcc.compiler.quant.observe.statistics import (
 from tcc.compiler.support.memory_limit import release_freed_memory
 
 Parts = Sequence[Sequence[int]]
-"""The places of the images of each part."""
+"""Indices of the images of each part."""
 
 MAX_WEIGHTS = 1 << 22
-"""Most weights of a layer that moments are taken for; images tell too little of a larger one's."""
+"""Maximum weights of a layer for moments; images determine those of a larger layer poorly."""
 MAX_BLOCK_TAPS = 256
-"""Most taps whose products are taken together; more taps are split into blocks of so many."""
+"""Maximum taps in a block of products; more taps are split into several blocks."""
 MAX_GROUP_NUMBERS = 1 << 19
-"""Numbers that are read by groups worked on together: what fits a processor's cache."""
+"""Maximum numbers read by groups that are processed together, to fit a processor's cache."""
 
 
 def condense_statistics(
     part_statistics: Iterable[Statistics], parts: Parts, threads: int | None = None
 ) -> Statistics:
-    """Return what was seen of all parts of the images: extremes, outputs, and moments of each part.
+    """Return the extremes and outputs of all images, and the tap moments of each part.
 
-    Each convolution is worked on by one thread, so that their number does not change a bit.
+    Each convolution is processed on one thread, so that the result does not depend on the number of
+    threads.
 
     Args:
-        part_statistics: What was seen of each part, with windows.
-        parts: Of the images, each in one.
-        threads: How many convolutions are worked on side by side; None is one a processor.
+        part_statistics: Statistics of each part, with windows.
+        parts: Image indices of each part; each image is in one part.
+        threads: Number of convolutions processed in parallel; None for one per processor.
     """
-    count = threads or os.cpu_count()  # not more, since each holds what a part's outputs read
+    count = threads or os.cpu_count()  # not more: each thread has the patches of a part in memory
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
 
         def process_part(statistics: Statistics) -> tuple[Statistics, Mapping[str, TapSums]]:
@@ -57,7 +58,7 @@ def condense_statistics(
             release_freed_memory()
             return _remove_samples(statistics), sums
 
-        # `map` holds no part while the next is looked at, as a loop would.
+        # Unlike a loop, `map` keeps no reference to a part while the next one is processed.
         tables, sums = zip(*map(process_part, part_statistics), strict=True)
     part_indices = [tuple(part) for part in parts]
     moments = {
@@ -83,7 +84,7 @@ def _remove_samples(statistics: Statistics) -> Statistics:
 
 
 def _join_tables(tables: Sequence[Statistics], order: NDArray[np.intp]) -> Statistics:
-    """Return bare statistics of all images of several, in an order of their rows."""
+    """Return the joined statistics of several parts, with rows in a given order."""
     first_table, *_ = tables
     images = [member for table in tables for member in table.images]
     lows, highs = (
@@ -104,10 +105,10 @@ def _join_tables(tables: Sequence[Statistics], order: NDArray[np.intp]) -> Stati
 
 
 def _compute_sums(windows: InputWindows) -> TapSums:
-    """Return the sums over all outputs whose inputs windows hold."""
+    """Return the tap sums over all outputs in the windows."""
     taps, groups = _count_taps(windows), windows.op.groups
     blocks = np.array_split(np.arange(taps), -(-taps // MAX_BLOCK_TAPS))
-    if not len(windows.parts):  # hashes chose windows of no image of a part
+    if not len(windows.parts):  # no image of the part was sampled
         sizes = [(groups, len(block), len(block)) for block in blocks]
         return TapSums(0, np.zeros((groups, taps)), tuple(map(np.zeros, sizes)))
     spans, count = [], 0
@@ -117,7 +118,7 @@ def _compute_sums(windows: InputWindows) -> TapSums:
         spans.append(
             [_compute_block_sums(patches[..., block[0] : block[-1] + 1]) for block in blocks]
         )
-    # Of each block the groups of all spans.
+    # For each block, the groups of all spans.
     block_sums = [
         tuple(map(np.concatenate, zip(*block, strict=True))) for block in zip(*spans, strict=True)
     ]
@@ -126,9 +127,9 @@ def _compute_sums(windows: InputWindows) -> TapSums:
 
 
 def _compute_block_sums(patches: NDArray[np.float32]) -> tuple[Float64, Float64]:
-    """Return sums of (groups, outputs, taps): of taps (groups, taps), and of products of two."""
+    """Return the sums over outputs of patches (groups, outputs, taps) and of products of taps."""
     float64_patches = patches.astype(np.float64)
-    # As a product: sums of columns take longer.
+    # A matrix product is faster than a sum over columns.
     total = np.matmul(np.ones(float64_patches.shape[1]), float64_patches)
     return total, np.matmul(float64_patches.transpose(0, 2, 1), float64_patches)
 
@@ -139,9 +140,9 @@ def _count_taps(windows: InputWindows) -> int:
 
 
 def _split_groups(windows: InputWindows, taps: int) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end of groups that are worked on together."""
+    """Yield (start, end) of the groups that are processed together."""
     groups = windows.op.groups
-    # A window's numbers are each read by about as many outputs as a filter has taps.
+    # About `taps` outputs read each number of a window.
     numbers = max(1, windows.parts[:, :1].size * taps)
     step = max(1, MAX_GROUP_NUMBERS // numbers)
     return ((start, min(start + step, groups)) for start in range(0, groups, step))

@@ -1,7 +1,7 @@
-"""Running a float model over images, keeping extremes of all values and parts of some.
+"""Collection of statistics: runs an fp32 model over images, and keeps extremes and samples.
 
-ONNX Runtime runs one image at a time on one thread; several images run side by side. What is
-written down of an image depends on that image alone, so that the threads have no say.
+ONNX Runtime runs each image on one thread; several images run in parallel. The statistics of an
+image depend on that image alone, so that they do not depend on the threads.
 """
 
 import os
@@ -49,24 +49,23 @@ def observe(
     options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Statistics:
-    """Return what is seen of a model over a data set.
+    """Collect statistics of a model over a dataset.
 
-    What is kept does not grow with the size of the images: of each value some positions, chosen
-    before the first image is run. Extremes take two numbers a channel and image.
+    Memory does not grow with the size of the images: samples have a fixed number of positions,
+    chosen before the first image runs. Extremes take two numbers per channel and image.
 
     Args:
-        model: A ready float model with one input.
-        dataset: Images that it takes.
-        options: How images are run.
-        positions: About how many positions of each value are kept, of all images together; with 0
-            there are extremes alone.
+        model: A lowered fp32 model with one input.
+        dataset: Images for the model.
+        options: How to run the images.
+        positions: Approximate number of sampled positions per value, over all images; 0 for
+            extremes only.
 
     Returns:
-        Statistics of which neither the order of the images nor `options` change a bit: each image
-        writes into places of its own.
+        Statistics that do not depend on the order of the images or on `options`.
 
     Raises:
-        UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
+        UserError: An image is damaged, or a value is not finite (E0720).
     """
     (statistics,) = observe_parts(model, dataset, [range(len(dataset))], options, positions)
     return statistics
@@ -79,19 +78,19 @@ def observe_parts(
     options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Iterator[Statistics]:
-    """Yield what is seen of one part of the images after another, as `observe` does of all.
+    """Yield the statistics of each part of the images; see `observe`.
 
     Args:
-        model: A ready float model with one input.
-        dataset: Images that it takes.
-        parts: The places of the images of each part. Only what is kept of one is held.
-        options: As for `observe`.
-        positions: About how many positions of each value are kept, of all parts together.
+        model: A lowered fp32 model with one input.
+        dataset: Images for the model.
+        parts: Image indices of each part. Only one part is in memory at a time.
+        options: How to run the images.
+        positions: Approximate number of sampled positions per value, over all parts.
     """
     plan = build_sampling_plan(model.graph, dataset.digests, positions)
     extremes = _list_extremes(model)
     map_parts = list(_list_sampled_parts(model.graph, plan))
-    # Of what hands out no parts, maps need not be laid out for them.
+    # Images without samples use a session without map probes, which is faster.
     part_sets = (map_parts, []) if len(plan.images) < len(dataset) and map_parts else (map_parts,)
     sessions = [
         create_session(lower_with_probes(model, extremes, probed_parts), release_memory=True)
@@ -109,7 +108,7 @@ def observe_parts(
                 for image_count in pool.map(observation.observe_images, tasks):
                     completed += image_count
                     progress("observe", completed, len(dataset))
-            # Also when interrupted: the pool's end would otherwise wait for every image queued.
+            # Also on an interrupt: otherwise, the pool would wait for all queued images.
             except BaseException as error:
                 pool.shutdown(cancel_futures=True)
                 if isinstance(error, UserError):
@@ -117,17 +116,17 @@ def observe_parts(
                 raise
         pending = [observation.build_statistics()]
         del observation, pool, tasks
-        # Nothing of it is held here while the next part is looked at.
+        # No reference remains here while the next part is processed.
         yield pending.pop()
 
 
 @dataclass(frozen=True)
 class _Observation:
-    """One pass over a data set; each image has places of its own, so that threads never meet.
+    """One pass over a dataset. Each image writes to its own rows, so that threads do not conflict.
 
-    The first of `sessions` gives parts of maps, the last, for images that are not `sampled_images`,
-    perhaps extremes alone. `low` and `high` are (images, channels) by value, `parts` (images,
-    channels, rows, columns) by name of the tap.
+    The first session gives extremes and parts of maps. The last session is for images that are not
+    in `sampled_images`, and may give extremes only. `low` and `high` are (images, channels) by
+    value; `parts` are (images, channels, rows, columns) by name of the probe.
     """
 
     model: Model
@@ -143,7 +142,7 @@ class _Observation:
     parts: Mapping[str, Float32]
 
     def observe_images(self, images: Sequence[int]) -> int:
-        """Write down what is to be kept of images; return how many they were."""
+        """Store the statistics of some images; return their number."""
         source = self.model.graph.inputs[0]
         for index in images:
             self._observe_image(index, {source.name: self.dataset.read_tensor(index, source)[None]})
@@ -154,7 +153,7 @@ class _Observation:
         requested_parts = []
         ort_session = self.sessions[0 if index in self.sampled_images else -1]
         for part, choice in self.sampled_parts if ort_session is self.sessions[0] else ():
-            start = end = (0, 0)  # nothing of it, unless it is kept of this image
+            start = end = (0, 0)  # empty, unless this image is sampled
             if index in choice.images:
                 start, end, at = _compute_bounds(choice, digest, self.model.graph)
                 requested_parts.append((part.name, choice.images.index(index), at))
@@ -178,13 +177,13 @@ class _Observation:
             target[:] = arrays[name][0]
 
     def build_statistics(self) -> Statistics:
-        """Return what was written down.
+        """Return the collected statistics.
 
         Raises:
-            UserError: A value is not finite.
+            UserError: A value is not finite (E0720).
         """
         graph = self.model.graph
-        # A concat's extremes are those of its parts, which are there: nothing is computed over it.
+        # A concat's extremes are those of its inputs.
         for node in graph.nodes:
             if isinstance(node.op, Concat):
                 for table in (self.low, self.high):
@@ -215,7 +214,7 @@ class _Observation:
             )
 
     def _get_sample(self, name: str) -> Float32:
-        if f"sample {name}" not in self.parts:  # a vector is its own extreme
+        if f"sample {name}" not in self.parts:  # for a vector, the extremes are the values
             return self.high[name][list(self.plan.samples[name].images)]
         part = self.parts[f"sample {name}"]
         return part.transpose(0, 2, 3, 1).reshape(-1, part.shape[1])
@@ -250,7 +249,7 @@ class _Observation:
 
 
 def _list_extremes(model: Model) -> tuple[ChannelExtreme, ...]:
-    """Return the extremes that are looked at; those of a concat are those of its parts."""
+    """Return the extremes to compute; those of a concat follow from its inputs."""
     concats = {node.name for node in model.graph.nodes if isinstance(node.op, Concat)}
     names = [name for name in list_unfused_values(model.graph) if name not in concats]
     positive = find_non_negative(model)
@@ -262,7 +261,7 @@ def _list_extremes(model: Model) -> tuple[ChannelExtreme, ...]:
 
 
 def _list_sampled_parts(graph: Graph, plan: SamplingPlan) -> Mapping[MapRegion, SampledPart]:
-    """Return the parts of maps that are looked at."""
+    """Return the parts of maps to sample."""
     return {
         **{MapRegion(f"sample {name}", name, c.step): c for name, c in plan.samples.items()
            if len(graph.types[name].shape) == 3},
@@ -306,13 +305,13 @@ def _prepare_observation(
 
 def _allocate_part(graph: Graph, name: str, choice: SampledPart) -> Float32:
     images, channels = len(choice.images), graph.types[choice.value_name].shape[0]
-    if name.startswith("sample"):  # lies in memory as it is read, position by position
+    if name.startswith("sample"):  # channels last in memory, since it is read by position
         return np.zeros((images, *choice.size, channels), np.float32).transpose(0, 3, 1, 2)
     return np.zeros((images, channels, *choice.size), np.float32)
 
 
 def _compute_bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pair, Pair, Pair]:
-    """Return the first and the end row and column of a part, and where it begins in its room."""
+    """Return a part's start and end (row, column) in the map, and its offset in its array."""
     sizes = graph.types[choice.value_name].shape[1:]
     origin = choice.compute_origin(digest)
     spans = [
@@ -324,14 +323,14 @@ def _compute_bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pai
 
 
 def build_overflow_error(model: Model, tensor: Float32) -> UserError:
-    """Return what is wrong with a model that gives no finite numbers for a tensor.
+    """Return the error for a model with values that are not finite; it names the first layer.
 
-    Every value is looked at whole: the extremes of an observation may miss a NaN.
+    All values are checked in full, because extremes can miss a NaN.
     """
     graph = model.graph
     image = {name for name, kind in graph.types.items() if len(kind.shape) == 3}
     parts = [MapRegion(f"all {name}", name) for name in graph.types if name in image]
-    # A vector is its own extreme.
+    # For a vector, the maxima are the values.
     vectors = [
         ChannelExtreme(f"all {name}", name, "Max") for name in graph.types if name not in image
     ]
@@ -348,6 +347,6 @@ def build_overflow_error(model: Model, tensor: Float32) -> UserError:
         "E0720",
         f"with these weights, the values of `{name}` are not finite",
         at.get(name, NOWHERE),
-        label="NaN or infinity for an image of the data set",
-        help="look at the weights' magnitudes; the network overflows float32",
+        label="NaN or infinity for an image of the dataset",
+        help="check the magnitudes of the weights: the network overflows float32",
     )

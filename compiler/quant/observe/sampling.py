@@ -1,7 +1,7 @@
-"""Which parts of which values are kept of which images: decided before the first image is read.
+"""Sampling plan: which parts of which values to keep from which images.
 
-Hashes of an image's contents and a value's name choose, so that neither the order of the images
-nor how many are looked at at once has a say.
+Hashes of the image's content and the value's name decide, before the first image is read. The plan
+does not depend on the order of the images or on the number of threads.
 """
 
 import hashlib
@@ -15,23 +15,23 @@ from tcc.compiler.ops import Concat, Conv
 from tcc.compiler.quant.scale_groups import list_unfused_values
 
 POSITIONS = 2048
-"""Positions of a value, or outputs of a convolution, that are looked at closely."""
+"""Number of sampled positions per value, or outputs per convolution."""
 MIN_POSITIONS = 64
-"""Positions that are looked at however large the network is."""
+"""Minimum number of sampled positions, for large networks."""
 RUN_LENGTH = 8
-"""Neighbouring columns of a sample, and the least side of a window, in outputs."""
+"""Consecutive columns in a sample, and minimum side of a window in outputs."""
 MAX_SAMPLED_IMAGES = 128
-"""Images that anything is kept of: more are run for their extremes alone, in half the time."""
+"""Maximum sampled images: others only give extremes, in half of the time."""
 MAX_NUMBERS = 1 << 25
-"""Most numbers that all samples hold together, and all windows: 128 MiB of float32 each."""
+"""Maximum numbers in all samples, and in all windows: 128 MiB of float32 each."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampledPart:
-    """What is taken of one value: every `step`-th row of `size` (rows, columns), of some images.
+    """The sampled part of one value: `size` (rows, columns) positions, every `step`-th one.
 
-    `images` are their places in the set, in order; `corner` are the largest first row and column.
-    A window may begin before a map and end after it, where `padding` rows and columns are padding.
+    `images` are the indices of the sampled images, in order. `corner` is the largest start (row,
+    column). A window can begin before a map and end after it, by up to `padding` rows and columns.
     """
 
     value_name: str
@@ -43,7 +43,7 @@ class SampledPart:
     padding: Pair = (0, 0)
 
     def compute_origin(self, digest: str) -> Pair:
-        """Return the first row and column of an image's part, by its contents."""
+        """Return the first row and column of an image's part, from the image's digest."""
         row, column = _hash_text(f"{digest} {self.value_name}")
         row_stride, column_stride = self.stride
         return (
@@ -54,9 +54,10 @@ class SampledPart:
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:
-    """Samples by value and windows by convolution; `concat_offsets` finds other values in a sample.
+    """Samples by value and windows by convolution.
 
-    `concat_offsets[value]` is the value whose sample holds it, and its first channel there.
+    `concat_offsets[value]` is the concat whose sample contains the value, and its first channel
+    there.
     """
 
     samples: Mapping[str, SampledPart]
@@ -64,11 +65,11 @@ class SamplingPlan:
     concat_offsets: Mapping[str, tuple[str, int]]
 
     def select_images(self, images: Sequence[int]) -> "SamplingPlan":
-        """Return what is kept of some images, by their places, which become 0 and so on."""
+        """Return the plan for some images, by index; the images are renumbered from 0."""
         return self._map_images({image: index for index, image in enumerate(images)})
 
     def scatter_images(self, indices: Sequence[int]) -> "SamplingPlan":
-        """Return the same of more images, among which these lie at `indices`."""
+        """Return the plan with the images renumbered to `indices` of a larger set."""
         return self._map_images(dict(enumerate(indices)))
 
     def _map_images(self, index_by_image: Mapping[int, int]) -> "SamplingPlan":
@@ -86,7 +87,7 @@ class SamplingPlan:
 
     @property
     def images(self) -> frozenset[int]:
-        """The places of images that anything is kept of."""
+        """Indices of all sampled images."""
         parts = (*self.samples.values(), *self.windows.values())
         return frozenset(image for part in parts for image in part.images)
 
@@ -94,13 +95,12 @@ class SamplingPlan:
 def build_sampling_plan(
     graph: Graph, digests: Sequence[str], positions: int = POSITIONS
 ) -> SamplingPlan:
-    """Return what to keep of the images of those digests.
+    """Return the sampling plan for a set of images.
 
     Args:
-        graph: A ready model's.
+        graph: The graph of a lowered model.
         digests: The SHA-256 of each image, in order.
-        positions: About how many positions of each value are kept, of all images together; with 0,
-            nothing is.
+        positions: Approximate number of sampled positions per value, over all images; 0 for none.
     """
     sampled_indices = _select_images("", digests, MAX_SAMPLED_IMAGES)
     return _build_plan(
@@ -109,7 +109,7 @@ def build_sampling_plan(
 
 
 def _build_plan(graph: Graph, digests: Sequence[str], positions: int) -> SamplingPlan:
-    """Return what to keep of images, each of which may be chosen."""
+    """Return the sampling plan; any of the images can be chosen."""
     concat_offsets = find_concat_offsets(graph)
     if not positions:
         return SamplingPlan({}, {}, concat_offsets)
@@ -121,7 +121,7 @@ def _build_plan(graph: Graph, digests: Sequence[str], positions: int) -> Samplin
         name: _plan_sample(name, graph.types[name], digests, positions_per_value) for name in names
     }
     windows = {n.name: _plan_window(n, digests, positions) for n in convolutions}
-    # What windows take depends on strides and borders: counted first, then cut in proportion.
+    # The size of windows depends on strides and padding: count first, then reduce in proportion.
     number_count = sum(_count_numbers(graph, choice) for choice in windows.values())
     if number_count > MAX_NUMBERS:
         reduced_positions = positions * MAX_NUMBERS // number_count
@@ -133,8 +133,8 @@ def _build_plan(graph: Graph, digests: Sequence[str], positions: int) -> Samplin
 
 
 def find_concat_offsets(graph: Graph) -> Mapping[str, tuple[str, int]]:
-    """Return the values that a concat holds: the outermost concat, and where they begin there."""
-    # Backwards: a concat within a concat is placed in the outermost one before its inputs are met.
+    """Return the outermost concat of each concatenated value, and its first channel there."""
+    # Backwards: an inner concat gets its offset before its inputs do.
     offsets: dict[str, tuple[str, int]] = {}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Concat):
@@ -148,9 +148,9 @@ def find_concat_offsets(graph: Graph) -> Mapping[str, tuple[str, int]]:
 def _plan_sample(
     value_name: str, kind: TensorType, digests: Sequence[str], positions: int
 ) -> SampledPart:
-    """Return runs of columns in rows that lie evenly over the whole height."""
+    """Return runs of columns in rows that are evenly spaced over the height."""
     height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
-    # Of so many images that each gives four runs or more.
+    # At least four runs per image.
     count = min(len(digests), max(1, positions // (4 * RUN_LENGTH)))
     positions_per_image = max(1, positions // count)
     columns = min(width, max(RUN_LENGTH, isqrt(positions_per_image)))
@@ -163,11 +163,11 @@ def _plan_sample(
 
 
 def _plan_window(node: Node, digests: Sequence[str], positions: int) -> SampledPart:
-    """Return what neighbouring outputs of a convolution read, padding included."""
+    """Return the input window of neighbouring outputs of a convolution, including padding."""
     op = node.op
     assert isinstance(op, Conv)
     _, *out = node.type.shape
-    # Of so many images that each gives a square of `RUN` or more.
+    # At least a square of `RUN_LENGTH` outputs per image.
     count = min(len(digests), max(1, positions // RUN_LENGTH**2))
     side = max(RUN_LENGTH, isqrt(positions // count))
     rows, columns = (min(side, n) for n in out)
@@ -188,15 +188,15 @@ def _count_numbers(graph: Graph, choice: SampledPart) -> int:
 
 
 def _select_images(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
-    """Return the places of the images whose hashes with a key are the smallest, in order."""
+    """Return the indices of the images with the smallest hashes with a key, in order."""
     if count >= len(digests):
         return tuple(range(len(digests)))
-    # Equal images have equal hashes: any of them would do, but the place decides for certain.
+    # Equal images have equal hashes; the index breaks ties.
     order = sorted(range(len(digests)), key=lambda i: (_hash_text(f"{digests[i]} {key}"), i))
     return tuple(sorted(order[:count]))
 
 
 def _hash_text(text: str) -> Pair:
-    # 48 bits a number: no place of a map is likelier than another by as much as 1 in 2**30.
+    # 48 bits per number: the modulo bias between positions of a map is below 1 in 2**30.
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:6], "little"), int.from_bytes(digest[6:12], "little")

@@ -1,8 +1,8 @@
-"""What was seen of a float model over a set of images; all that calibration knows of them.
+"""Statistics of an fp32 model over a set of images, as used by calibration.
 
-What convolutions read is kept as moments of their taps: sums over windows, of each part of the
-images. Sums of parts add up to those of any of them together, whatever scale and factors levels
-come to have. So they are taken once for every fit, and the windows themselves need not be kept.
+Inputs of convolutions are condensed to moments of their taps: sums over windows, for each part of
+the images. Sums of parts can be added, and do not depend on scales or factors. They are computed
+once for all fits, and the windows are not kept.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ Float64 = NDArray[np.float64]
 class TapSums:
     """Sums over `count` outputs of a convolution, in float64.
 
-    `total` (groups, taps) is of what each tap reads, `products` of pairs of taps: for each block of
-    them (groups, taps of the block, taps of the block).
+    `total` (groups, taps) are the sums of each tap's inputs. `products` are the sums of products of
+    two taps, for each block of taps (groups, taps of the block, taps of the block).
     """
 
     count: int
@@ -39,23 +39,23 @@ class TapSums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TapMoments:
-    """The sums of each part of the images, of which some parts may be left out."""
+    """Tap sums by part of the images (the image indices)."""
 
     parts: Mapping[tuple[int, ...], TapSums]
 
     @property
     def sums(self) -> TapSums:
-        """Those over all the parts that are left, in their order."""
+        """The sums over all parts, in order."""
         total, *remaining = self.parts.values()
         for part_sums in remaining:
             total += part_sums
         return total
 
     def select_images(self, images: Sequence[int]) -> "TapMoments":
-        """Return those of some images, by their places, which become 0 and so on.
+        """Return the moments of some images, by index; the images are renumbered from 0.
 
         Raises:
-            ValueError: The images are not whole parts.
+            ValueError: The images are not complete parts.
         """
         index_by_image = {image: index for index, image in enumerate(images)}
         sums_by_part = {
@@ -64,21 +64,21 @@ class TapMoments:
             if index_by_image.keys() >= set(part)
         }
         if sum(map(len, sums_by_part)) != len(index_by_image):
-            raise ValueError("moments are kept of whole parts of the images alone")
+            raise ValueError("the images must form complete parts, since moments are kept by part")
         return TapMoments(sums_by_part)
 
 
 Float32 = NDArray[np.float32]
 MAX_OUTPUTS = 4096
-"""Most numbers that are kept of an output of one image."""
+"""Maximum numbers kept of an output per image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageParts:
-    """Parts (images * count, ...) of images, as many of each, of which some may be left out.
+    """Parts of images (images * count, ...), with the same number of parts per image.
 
-    `images` are the places of those that are left, `rows` where theirs lie among `all_parts`: None
-    where all are left. What is left is copied when it is asked for, not before.
+    `images` are the indices of the selected images, and `rows` their positions in `all_parts`; None
+    if all images are selected. The selection is copied on access.
     """
 
     all_parts: Float32
@@ -88,14 +88,14 @@ class ImageParts:
 
     @property
     def array(self) -> Float32:
-        """The parts that are left (images * count, ...)."""
+        """The parts of the selected images (images * count, ...)."""
         if self.rows is None or not self.total_images:
             return self.all_parts
         by_image = self.all_parts.reshape(self.total_images, -1, *self.all_parts.shape[1:])
         return by_image[list(self.rows)].reshape(-1, *self.all_parts.shape[1:])
 
     def select_images(self, images: Sequence[int]) -> "ImageParts":
-        """Return those of some images, by their places, which become 0 and so on."""
+        """Return the parts of some images, by index; the images are renumbered from 0."""
         index_by_image = {image: index for index, image in enumerate(images)}
         rows = self.rows if self.rows is not None else tuple(range(len(self.images)))
         selected_rows = [
@@ -112,11 +112,10 @@ class ImageParts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValueStatistics:
-    """What was seen of one value.
+    """Statistics of one value.
 
-    `lows` and `highs` (images, channels) are the extremes of each channel in each image: of all
-    elements, not of the sample. `sample_parts` holds all channels at positions that hashes of the
-    images chose, (positions, channels).
+    `lows` and `highs` (images, channels) are the extremes over all elements of each channel in each
+    image. `sample_parts` (positions, channels) are all channels at sampled positions.
     """
 
     lows: Float32
@@ -125,45 +124,45 @@ class ValueStatistics:
 
     @property
     def sample(self) -> Float32:
-        """All channels at some positions (positions, channels), as many of each image sampled."""
+        """All channels at sampled positions (positions, channels), equally many per image."""
         return self.sample_parts.array
 
     @property
     def sampled(self) -> tuple[int, ...]:
-        """The places of the images that `sample` is of."""
+        """Indices of the images in `sample`."""
         return self.sample_parts.images
 
     @property
     def low(self) -> Float32:
-        """The least number of each image (images,)."""
+        """Minimum of each image (images,)."""
         minima: Float32 = self.lows.min(axis=1)
         return minima
 
     @property
     def high(self) -> Float32:
-        """The greatest number of each image (images,)."""
+        """Maximum of each image (images,)."""
         maxima: Float32 = self.highs.max(axis=1)
         return maxima
 
     @property
     def channel_low(self) -> Float32:
-        """The least number of each channel (channels,)."""
+        """Minimum of each channel (channels,)."""
         minima: Float32 = self.lows.min(axis=0)
         return minima
 
     @property
     def channel_high(self) -> Float32:
-        """The greatest number of each channel (channels,)."""
+        """Maximum of each channel (channels,)."""
         maxima: Float32 = self.highs.max(axis=0)
         return maxima
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest number seen."""
+        """Minimum and maximum over all images."""
         return float(self.lows.min()), float(self.highs.max())
 
     def select_images(self, images: Sequence[int]) -> "ValueStatistics":
-        """Return what some images, by their places, show of the value."""
+        """Return the statistics of some images, by index."""
         rows = list(images)
         return ValueStatistics(
             self.lows[rows], self.highs[rows], self.sample_parts.select_images(images)
@@ -172,10 +171,10 @@ class ValueStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputWindows:
-    """Parts of a convolution's input, its padding of zeros included where they reach the border.
+    """Windows of a convolution's input, with zero padding at the borders.
 
-    `parts` is (windows, channels, height, width); each holds the inputs of several neighbouring
-    outputs. There are as many of each of the images whose places `sampled` says.
+    `parts` is (windows, channels, height, width). Each window has the inputs of several
+    neighbouring outputs. `sampled` are the indices of the images, with equally many windows each.
     """
 
     op: Conv
@@ -183,32 +182,32 @@ class InputWindows:
     sampled: tuple[int, ...] = ()
 
     def select_images(self, images: Sequence[int]) -> "InputWindows":
-        """Return the parts of some images, by their places."""
+        """Return the windows of some images, by index."""
         image_parts = ImageParts(self.parts, self.sampled).select_images(images)
         return InputWindows(self.op, image_parts.array, image_parts.images)
 
     def select_groups(self, start: int, end: int) -> "InputWindows":
-        """Return what some groups of the convolution read, from `start` to before `end`."""
+        """Return the windows of the convolution's groups from `start` up to `end`."""
         op, depth = self.op, self.parts.shape[1] // self.op.groups
         group_op = replace(op, filters=op.filters // op.groups * (end - start), groups=end - start)
         return replace(self, op=group_op, parts=self.parts[:, start * depth : end * depth])
 
     def extract_patches(self) -> Float32:
-        """Return what each output reads, (groups, samples, channels / groups * kh * kw).
+        """Return the inputs of each output, (groups, samples, channels / groups * kh * kw).
 
-        A patch is laid out as a filter of the weight tensor.
+        A patch has the layout of a filter in the weight tensor.
         """
         height, width = self.op.window
         (row_stride, column_stride), (row_dilation, column_dilation) = (
             self.op.stride,
             self.op.dilation,
         )
-        # Views into one array: patches of overlapping windows are copied once, at the end.
+        # Views into one array: the overlapping patches are only copied at the end.
         views = sliding_window_view(self.parts, (height, width), (2, 3))
         views = views[:, :, ::row_stride, ::column_stride, ::row_dilation, ::column_dilation]
         windows, channels, *_ = views.shape
         split = views.reshape(windows, self.op.groups, channels // self.op.groups, *views.shape[2:])
-        # Groups first and a filter's own layout last, so that outputs are one product of matrices a
+        # Groups first and the filter's layout last, so that outputs are one matrix product per
         # group.
         ordered = split.transpose(1, 0, 3, 4, 2, 5, 6)
         return np.ascontiguousarray(ordered).reshape(
@@ -218,13 +217,13 @@ class InputWindows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowsOfImages(Mapping[str, InputWindows]):
-    """What some images, by their places, give each convolution: copied when it is asked for."""
+    """Windows of some images by convolution, copied on access."""
 
     all_windows: Mapping[str, InputWindows]
     images: tuple[int, ...]
 
     def __getitem__(self, name: str) -> InputWindows:
-        """Return those of a convolution."""
+        """Return the windows of a convolution."""
         return self.all_windows[name].select_images(self.images)
 
     def __iter__(self) -> Iterator[str]:
@@ -232,7 +231,7 @@ class WindowsOfImages(Mapping[str, InputWindows]):
         return iter(self.all_windows)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of convolutions."""
         return len(self.all_windows)
 
 
@@ -243,9 +242,9 @@ def compute_outputs(
 
     Args:
         op: The convolution.
-        patches: What each output reads (groups, samples, channels / groups * kh * kw).
+        patches: Inputs of each output (groups, samples, channels / groups * kh * kw).
         weight: float32 (filters, channels / groups, kh, kw).
-        bias: float32 (filters,), if there is one.
+        bias: float32 (filters,), if any.
     """
     filters = weight.reshape(op.groups, op.filters // op.groups, -1)
     products = patches @ filters.transpose(0, 2, 1)
@@ -255,23 +254,26 @@ def compute_outputs(
 def sample_output(output: Float32) -> Float32:
     """Return at most `MAX_OUTPUTS` numbers of an output, evenly spread, as a vector."""
     flat = output.reshape(-1)
-    # Every n-th number; an output of classes has few enough to be kept whole.
+    # Every n-th number; a class output has few numbers, and all are kept.
     return flat[:: -(-flat.size // MAX_OUTPUTS)]
 
 
 def count_sampled_outputs(elements: int) -> int:
-    """Return how many of `elements` numbers `sample_output` keeps."""
+    """Return the number of elements that `sample_output` keeps."""
     step = -(-elements // MAX_OUTPUTS)
     return -(-elements // step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """What was seen of every kept value by name, and of the input of every convolution node.
+    """Statistics of every unfused value, and of the input of every convolution.
 
-    `images` are the digests of the images, in order: the axis of `ValueStatistics.low` and
-    `high`, and the first of `outputs`, which hold the model's raw outputs by name, thinned. Where
-    they are condensed there are `moments` of what convolutions read in place of `windows`.
+    Attributes:
+        images: Digests of the images, in order; the first axis of all tables.
+        by_value: Statistics by value.
+        windows: Input windows by convolution; empty if condensed.
+        outputs: Raw outputs of the model by name, sampled by `sample_output`.
+        moments: Tap moments by convolution, if condensed.
     """
 
     images: tuple[str, ...]
@@ -281,7 +283,7 @@ class Statistics:
     moments: Mapping[str, TapMoments] = field(default_factory=dict)
 
     def select_images(self, images: Sequence[int]) -> "Statistics":
-        """Return what some images, by their places, show."""
+        """Return the statistics of some images, by index."""
         rows = list(images)
         return Statistics(
             tuple(self.images[row] for row in rows),
@@ -296,5 +298,5 @@ class Statistics:
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """The smallest and the largest number of each value."""
+        """Minimum and maximum of each value."""
         return {name: value_statistics.limits for name, value_statistics in self.by_value.items()}

@@ -1,1 +1,1 @@
-"""From a calibrated model to its integer program, and how it compares with floats."""
+"""Quantization of a calibrated model to its int8 program, and comparison with fp32."""

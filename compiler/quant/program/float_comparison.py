@@ -1,4 +1,4 @@
-"""Integers beside floats, value by value: what each layer loses, and what the outputs lose."""
+"""Quantization error of each layer and output: the int8 program against the fp32 model."""
 
 from dataclasses import dataclass, field
 from math import log10, sqrt
@@ -21,16 +21,19 @@ from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.support.progress import Progress
 
 MAX_SNR = 200.0
-"""The signal-to-noise ratio, in decibels, that stands for no noise at all."""
+"""Signal-to-noise ratio, in decibels, for no noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerLoss:
-    """One value as integers against floats, over all images.
+    """Quantization error of one value, over all images.
 
-    `error` is the largest difference in steps of the scale, `saturated` the share of numbers whose
-    float lies more than half a step outside of what the integers reach; `at_end` the share of
-    integers that are the last of their levels, which is what an artifact shows by itself.
+    Attributes:
+        cosine: Cosine similarity of int8 and fp32 values.
+        snr: Signal-to-noise ratio in decibels.
+        error: Largest difference, in quantization steps.
+        saturated: Share of fp32 values more than half a step outside the quantized range.
+        at_end: Share of quantized values at an end of their range; it needs no fp32 values.
     """
 
     name: str
@@ -46,10 +49,15 @@ class LayerLoss:
 
 @dataclass(frozen=True, slots=True)
 class FloatComparison:
-    """All layers, the worst of them, and each of the model's own outputs.
+    """Comparison of an int8 program with the fp32 model: outputs and layers.
 
-    `bounds` is what each output keeps on unseen images: estimated from those held out, or from all
-    that were compared where too few are held out.
+    Attributes:
+        quality: Quality of each output.
+        layers: Quantization error of each layer.
+        in_float: Layers that are not quantized.
+        inexact: Float operations of the program with results that depend on the runtime.
+        bounds: Estimated bounds of each output's quality on unseen images, from held-out images; if
+            these are too few, from all compared images.
     """
 
     quality: Qualities
@@ -59,7 +67,7 @@ class FloatComparison:
     bounds: FloorBounds = field(default_factory=dict)
 
     def find_worst_layers(self, count: int = 5) -> tuple[LayerLoss, ...]:
-        """Return the layers with the most noise, the worst first."""
+        """Return the layers with the lowest signal-to-noise ratio, worst first."""
         return tuple(sorted(self.layers, key=lambda layer: layer.snr)[:count])
 
 
@@ -70,24 +78,24 @@ def compare(
     images: ComparisonImages,
     progress: Progress,
 ) -> FloatComparison:
-    """Return how an integer program differs from the float model that it was made from.
+    """Compare an int8 program with its fp32 model.
 
-    One image at a time, so that only what the outputs take grows with their number. Layers are
-    compared over the images that judge.
+    Images run one at a time, so that only the memory for outputs grows with their number. Layers
+    are compared on the held-out images.
 
     Args:
-        lowered_model: The ready float model.
-        program: Its integer program.
-        calibration: What the program was made from, with the factors of equalised channels.
-        images: Those that judge, and others that show how outputs spread.
-        progress: Told how many images are done.
+        lowered_model: The lowered fp32 model.
+        program: Its int8 program.
+        calibration: The program's calibration, with equalization factors.
+        images: Held-out images, and others that only show the spread of outputs.
+        progress: Called with the number of completed images.
     """
     names = [
         n
         for n in list_unfused_values(lowered_model.graph)
         if n in program.graph.types and n in lowered_model.graph.types
     ]
-    # What stays in float has no levels to compare.
+    # Layers in float have no quantized values to compare.
     names = [n for n in names if program.graph.types[n].scale is not None]
     running_losses = {name: _RunningLoss(calibration.factors.get(name)) for name in names}
     probes = create_probe(lowered_model, names), create_probe(program, names)
@@ -125,7 +133,7 @@ def compare(
 
 @dataclass
 class _RunningLoss:
-    """What is known of one value so far; `factor` makes real numbers of equalised channels."""
+    """Running error statistics of one value; `factor` has its equalization factors."""
 
     factor: Float32 | None
     dot: float = 0.0
@@ -138,12 +146,12 @@ class _RunningLoss:
     count: int = 0
 
     def add(self, real: NDArray[Any], codes: NDArray[Any], kind: TensorType) -> None:
-        """Take in one image's floats and the levels as ONNX holds them."""
+        """Add one image: its fp32 values, and its quantized values as ONNX stores them."""
         if self.factor is not None:
             real = real / self.factor.reshape(-1, *(1 for _ in real.shape[1:]))
         low, high = kind.limits
         steps = real.astype(np.float64).ravel() / float(kind.scale or 1)
-        # ONNX stores signed levels as uint8 with the zero point 128 (`ops.integer.base`).
+        # ONNX stores signed values as uint8 with zero point 128 (`ops.integer.base`).
         quantized_values = codes.astype(np.float64).ravel() + min(low, 0)
         error = np.abs(steps - quantized_values)
         self.dot += float(steps @ quantized_values)
@@ -152,12 +160,12 @@ class _RunningLoss:
         self.noise += float(error @ error)
         self.max_error = max(self.max_error, float(error.max(initial=0.0)))
         self.clipped_count += int(((steps < low - 0.5) | (steps > high + 0.5)).sum())
-        if codes.dtype.kind != "f":  # the input comes as floats: pixels are as large as they are
+        if codes.dtype.kind != "f":  # a float input has no quantized values
             self.saturated_count += count_saturated(codes, signed=low < 0)
         self.count += steps.size
 
     def build_layer_loss(self, name: str, op: str, kind: TensorType) -> LayerLoss:
-        """Return what the sums say."""
+        """Return the quantization error from the sums."""
         lengths = sqrt(self.float_energy) * sqrt(self.int_energy)
         cosine = self.dot / lengths if lengths else float(self.float_energy == self.int_energy)
         return LayerLoss(

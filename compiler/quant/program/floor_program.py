@@ -1,4 +1,4 @@
-"""From a calibration to an integer program that keeps its floor, or a refusal that names layers."""
+"""int8 programs that meet an accuracy floor, with layers in float if needed."""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -24,19 +24,19 @@ from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
 
 MAX_CANDIDATES = 48
-"""Layers that are tried one by one, those that add the most noise first."""
+"""Layers that are tried individually, those that add the most noise first."""
 MAX_GROUPS = 16
-"""Groups in which all other layers follow these."""
+"""Number of groups for the remaining layers."""
 MAX_IMAGES = 16
-"""Most images that choose layers."""
+"""Maximum images for choosing layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatLayer:
-    """One more layer in float with what reads it: the quality then, and what floats cost so far.
+    """A step of the search: one more layer in float, together with its readers.
 
-    The quality is over the images that choose layers. `macs` is the share of the network's
-    multiply-accumulates that are floats'.
+    `quality` is the quality after this step, on the images for choosing layers. `macs` is the share
+    of the network's multiply-accumulates in float after this step.
     """
 
     name: str
@@ -52,23 +52,23 @@ def search(
     floor: AccuracyFloor,
     progress: Progress,
 ) -> tuple[Calibration, tuple[FloatLayer, ...]]:
-    """Return a calibration with as few layers in float as the floor needs, and how it got there.
+    """Search a calibration with few layers in float that meets the floor; return it with its steps.
 
-    Each of the layers that add the most noise is put into float by itself, with what reads it, so
-    that its result is not rounded either, and judged by the model's own outputs over the first of
-    two sets of images; then they go into float together, the most useful first, until the first set
-    meets the floor and the second meets it by its bounds for unseen images. The second set chooses
-    no layer. The layers that were not tried follow in groups. Where none are left, the last
-    calibration is returned. It takes a program for each candidate and step, where all subsets
-    would take 2^candidates.
+    First, each of the noisiest layers is tried in float on its own, together with its readers, so
+    that its output is not rounded. These trials are ranked by the model's outputs on the first set
+    of images. Then the layers go into float together, the most useful first, until the first set
+    meets the floor, and the second set meets it by its bounds for unseen images. The second set
+    chooses no layer. Layers that were not tried follow in groups. If no layers are left, the last
+    calibration is returned. The search builds one program per trial and step; trying all subsets
+    would need 2^candidates.
 
     Args:
-        lowered_model: The ready float model.
-        calibration: That of the program that loses too much.
-        comparison: What its layers lose.
-        images: Those that choose layers, and those that judge.
-        floor: What must hold.
-        progress: Told how many programs are done.
+        lowered_model: The lowered fp32 model.
+        calibration: The calibration of the program below the floor.
+        comparison: The quantization error of its layers.
+        images: Images for choosing layers, and images for the final check.
+        floor: The accuracy floor.
+        progress: Called with the number of completed programs.
     """
     fit_trial, held_out_trial = (
         _Trial(
@@ -102,7 +102,8 @@ def search(
         quality = fit_trial.compute_qualities(fit_trial.run_with(in_float))
         macs = compute_macs_share(lowered_model, in_float)
         steps += [FloatLayer(name, quality, macs) for name in group]
-        # Judged only once the images that choose are content: the fewer looks, the truer the bound.
+        # The second set is only checked once the first one passes: the fewer checks, the more
+        # reliable the bound.
         if floor.is_met(quality) and held_out_trial.check_floor(in_float, floor):
             break
     return replace(calibration, in_float=calibration.in_float | in_float), tuple(steps)
@@ -122,7 +123,7 @@ class _Trial:
     images: ComparisonImages
 
     def run_with(self, names: Set[str], *, float_io: bool | None = None) -> StackedOutputs:
-        """Return the outputs with some more layers in float, and with ends of another kind."""
+        """Return the outputs with more layers in float, and optionally with other output types."""
         in_float = self.calibration.in_float | names
         has_float_io = self.calibration.float_io if float_io is None else float_io
         calibration = replace(self.calibration, in_float=in_float, float_io=has_float_io)
@@ -131,17 +132,17 @@ class _Trial:
         )
 
     def compute_qualities(self, outputs: StackedOutputs) -> Qualities:
-        """Return how near outputs come to the floats."""
+        """Return the quality of outputs against the fp32 outputs."""
         judges = self.images.held_out_count
         return output_comparison.compute_qualities(
             self.lowered_model, self.expected, outputs, judges
         )
 
     def check_floor(self, names: Set[str], floor: AccuracyFloor) -> bool:
-        """Whether the floor holds with some more layers in float, by the bounds for unseen images.
+        """Whether the floor is met with more layers in float, by the bounds for unseen images.
 
-        Where the program ends in integers, the bounds are those of the one that ends in real
-        numbers, and what rounding its outputs adds.
+        For 8-bit outputs, the bounds are those of the program with float outputs, plus the rounding
+        error of the outputs.
         """
         outputs = self.run_with(names)
         if self.calibration.float_io:
@@ -156,9 +157,9 @@ class _Trial:
 
 
 def collect_layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
-    """Return a kept value and the kept values of the layers that read it.
+    """Return an unfused value and the unfused values of the layers that read it.
 
-    Through what only moves numbers, on to the layers behind it.
+    Operations that only move values are passed through to their readers.
     """
     clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(graph).items()}
     layer_names = {name}
@@ -173,9 +174,9 @@ def collect_layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
 
 
 def sort_noisy_layers(lowered_model: Model, comparison: FloatComparison) -> Sequence[str]:
-    """Return the values whose layer adds noise, by how much of it: decibels from input to output.
+    """Return the values in order of the noise that their layers add, in decibels, largest first.
 
-    What only moves numbers adds none.
+    Operations that only move values add no noise.
     """
     by_name = {node.name: node for node in lowered_model.graph.nodes}
     sources = find_fused_clamps(lowered_model.graph)
@@ -185,7 +186,7 @@ def sort_noisy_layers(lowered_model: Model, comparison: FloatComparison) -> Sequ
         node = by_name.get(sources.get(name, name))
         if node is None or name not in snr or node.op.moves:
             continue
-        # From the worst of the inputs: what these lost already is not this layer's.
+        # Relative to the worst input: its noise does not come from this layer.
         input_snr = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
         noise_by_name[name] = input_snr - snr[name]
     order = list(noise_by_name)
@@ -193,9 +194,9 @@ def sort_noisy_layers(lowered_model: Model, comparison: FloatComparison) -> Sequ
 
 
 def compute_macs_share(lowered_model: Model, names: Set[str]) -> float:
-    """Return the share of the multiply-accumulates that layers have."""
+    """Return the share of the network's multiply-accumulates in some layers."""
     graph, sources = lowered_model.graph, find_fused_clamps(lowered_model.graph)
-    # A kept value may be a clamp; the multiply-accumulates are its convolution's.
+    # For a fused clamp, the multiply-accumulates are its convolution's.
     layer_names = names | {sources[name] for name in names if name in sources}
     macs = {node.name: node.op.macs(*graph.get_input_types(node)) for node in graph.nodes}
     return sum(macs[name] for name in layer_names if name in macs) / max(sum(macs.values()), 1)
@@ -203,7 +204,7 @@ def compute_macs_share(lowered_model: Model, names: Set[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredProgram:
-    """An integer program, its calibration, how it compares with floats, and how floats got in."""
+    """An int8 program with its calibration, comparison with fp32, and search steps."""
 
     program: Model
     calibration: Calibration
@@ -214,13 +215,13 @@ class MeasuredProgram:
 def measure_program(
     lowered_model: Model, calibration: Calibration, images: ComparisonImages, progress: Progress
 ) -> MeasuredProgram:
-    """Return the integer program of a calibration, compared with floats over images.
+    """Return the int8 program of a calibration, compared with the fp32 model.
 
     Args:
-        lowered_model: The ready float model.
+        lowered_model: The lowered fp32 model.
         calibration: Its calibration.
-        images: Those to compare over.
-        progress: Told how many images are done.
+        images: The images for the comparison.
+        progress: Called with the number of completed images.
     """
     program = quantize(lowered_model, calibration)
     return MeasuredProgram(
@@ -236,15 +237,15 @@ def add_float_layers(
     held_out_images: ComparisonImages,
     progress: Progress,
 ) -> MeasuredProgram:
-    """Return the program with layers in float, as many as the floor needs.
+    """Return the program with as many layers in float as the floor needs.
 
     Args:
-        lowered_model: The ready float model.
-        int8_program: Its integer program as measured, which does not keep the floor.
-        floor: What it is to keep.
-        fit_images: Images that choose layers.
-        held_out_images: Images that judge what was chosen.
-        progress: Told how far the search is.
+        lowered_model: The lowered fp32 model.
+        int8_program: Its int8 program, which is below the floor.
+        floor: The accuracy floor.
+        fit_images: Images for choosing layers.
+        held_out_images: Images for the final check.
+        progress: Called as the search proceeds.
     """
     images = fit_images, held_out_images
     mixed, steps = search(
@@ -259,16 +260,16 @@ def add_float_layers(
 def require_floor(
     program: MeasuredProgram, floor: AccuracyFloor, bounds: FloorBounds, *, mixed: bool
 ) -> MeasuredProgram:
-    """Return the program, if it keeps the floor.
+    """Return the program if it meets the floor.
 
     Args:
-        program: It as measured.
-        floor: What it is to keep.
-        bounds: What unseen images keep, by output.
-        mixed: Whether layers were kept in float for the floor already.
+        program: The measured program.
+        floor: The accuracy floor.
+        bounds: Bounds of the quality on unseen images, by output.
+        mixed: Whether layers were already put into float for the floor.
 
     Raises:
-        BelowFloor: It does not; the layers that lose the most are named.
+        BelowFloor: It does not. The error names the layers with the largest quantization error.
     """
     comparison = program.comparison
     violations = floor.find_violations(comparison.quality, bounds)
@@ -276,7 +277,7 @@ def require_floor(
         span_by_node = {node.name: node.at for node in program.program.graph.nodes}
         lossy_layers = [
             LossyLayer(
-                # By the layer's own loss in signal to noise, worst first, which is where to look.
+                # The lowest signal-to-noise ratio first.
                 o.name,
                 f"{o.snr:.1f} dB, cosine {o.cosine:.4f}",
                 span_by_node.get(o.name, NOWHERE),

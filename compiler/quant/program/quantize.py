@@ -1,4 +1,4 @@
-"""From a ready float model and its calibration to the integer program, if that cannot overflow."""
+"""Quantization of a lowered fp32 model to its int8 program, with overflow checks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,27 +19,28 @@ from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserErr
 
 Tensors = tuple[NDArray[Any], ...]
 Out = tuple[float, bool, int, int]
-"""An output's scale, whether it is signed, and the levels that it is kept within."""
+"""An output's scale, whether it is signed, and the bounds of its quantized values."""
 
 
 def quantize(model: Model, calibration: Calibration) -> Model:
-    """Return the integer program of a ready model: 8-bit values, int8 weights, int32 biases.
+    """Return the int8 program of a lowered model: 8-bit values, int8 weights, int32 biases.
 
-    Real ends are those whose sums are sure to be exact. A value keeps its name; `<name>:real` is
-    its float form where a float needs it, and `<input>:levels` the integers of a float input. What
-    has no exact form stays a float operation between a `dequantize` and a `quantize`.
+    With `float_io`, a convolution that only an output reads gives float32 directly if its sums are
+    exact in float32. A value keeps its name; `<name>:real` is its dequantized form, and
+    `<input>:levels` are the quantized values of a float input. An operation without an exact int8
+    form stays in float, between a `dequantize` and a `quantize`.
 
-    A sum is requantised as rint(float32(sum) * M) with M = float32(float32(x * w) / y) of the
-    scales of input, weights and output, each step in float32: that is what ONNX Runtime and XNNPACK
-    compute, and one rounding in float64 gives other integers now and then.
+    A sum is requantized as rint(float32(sum) * M) with M = float32(float32(x * w) / y) of the
+    scales of input, weights and output. Each step is float32, as in ONNX Runtime and XNNPACK. A
+    single rounding in float64 sometimes gives other results.
 
     Args:
-        model: A ready model, its channels not equalised.
-        calibration: Ranges of all its kept values, and weights of its convolutions.
+        model: A lowered model, without equalized channels.
+        calibration: Ranges of all its unfused values, and weights of its convolutions.
 
     Raises:
-        UserError: A scale is no normal number (E0801), or a sum could overflow (E0802); each is
-            named with its layer.
+        UserError: A scale is invalid (E0801), or a sum could overflow (E0802). There is one error
+            for each value or layer.
     """
     check_scales(model, calibration)
     rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
@@ -47,7 +48,7 @@ def quantize(model: Model, calibration: Calibration) -> Model:
     quantizer = _Quantizer(model, calibration, rounded)
     for source in model.graph.inputs:
         quantizer.add_input(source)
-    # A node that a clamp takes in is made at the clamp's place, under its name.
+    # A node with a fused clamp gets the clamp's name and position.
     clamp_by_source = {source: clamp for clamp, source in quantizer.clamps.items()}
     for node in model.graph.nodes:
         if node.name not in clamp_by_source:
@@ -57,7 +58,7 @@ def quantize(model: Model, calibration: Calibration) -> Model:
 
 @dataclass
 class _Quantizer:
-    """The integer program while it grows: its nodes, weights and inputs so far."""
+    """Builder of the int8 program."""
 
     model: Model
     calibration: Calibration
@@ -75,7 +76,7 @@ class _Quantizer:
         self.output_values = find_output_values(graph)
 
     def add_input(self, source: Input) -> None:
-        """Take in an input: grey levels as they are, a float tensor through `quantize`."""
+        """Add an input: raw pixels directly, a float tensor with a `quantize`."""
         value_range = self.calibration.ranges[source.name]
         if source.preprocess is not None and source.preprocess.raw:
             kind = TensorType(source.type.shape, DType.U8, 1.0)
@@ -93,7 +94,7 @@ class _Quantizer:
         )
 
     def quantize_node(self, node: Node) -> None:
-        """Add what a node becomes."""
+        """Add the int8 form of a node, or its float form if it has none."""
         clamp, main_node = None, node
         if node.name in self.clamps:
             clamp, main_node = node.op, self.by_name[self.clamps[node.name]]
@@ -117,7 +118,7 @@ class _Quantizer:
         self.add_float_node(node, main_node, (output_range.scale, output_range.signed, *bounds))
 
     def build_site(self, node: Node, types: tuple[TensorType, ...], out: Out) -> IntegerSite:
-        """Return where a node would become an operation on integers."""
+        """Return the context in which a node would become an int8 operation."""
         rounded_weights = self.rounded.get(node.name)
         weights = (
             (rounded_weights.weight, rounded_weights.scale, rounded_weights.bias)
@@ -129,9 +130,9 @@ class _Quantizer:
         )
 
     def add_float_node(self, node: Node, main_node: Node, out: Out) -> None:
-        """Add a float operation and its clamp, and what makes integers of the result.
+        """Add a float operation with its clamp, and a `quantize` of the result.
 
-        The latter is dropped again if only floats read it; at the end of the graph none do.
+        The `quantize` is removed later if nothing reads it. Outputs of the graph have none.
         """
         inputs = tuple(self.get_float_form(input_name) for input_name in main_node.inputs)
         param_arrays = tuple(self.model.weights[param] for param in main_node.params)
@@ -141,11 +142,10 @@ class _Quantizer:
         else:
             self.add(f"{main_node.name}:float", main_node.op, inputs, param_arrays, main_node)
             self.add(float_name, node.op, (f"{main_node.name}:float",), (), node)
-        # What outputs alone read stays a float: nothing makes integers of it.
+        # Values that only outputs read stay in float.
         if node.name in self.output_values:
             return
-        # Integers hold equalised channels, each divided by its factor; float weights are as they
-        # were.
+        # Quantized channels are divided by their equalization factors; float weights are not.
         factor = self.calibration.factors.get(node.name)
         if factor is not None:
             float_name = self.add_scaling(
@@ -154,7 +154,7 @@ class _Quantizer:
         self.add(node.name, Quantize(*out), (float_name,), (), node)
 
     def get_float_form(self, value_name: str) -> str:
-        """Return the name of a value's float form, which is made once."""
+        """Return the name of a value's float form; it is added on first use."""
         if f"{value_name}:float" in self.nodes:
             return f"{value_name}:float"
         if value_name in self.nodes and self.types[value_name].scale is None:
@@ -174,7 +174,7 @@ class _Quantizer:
         return name
 
     def add_scaling(self, name: str, input_name: str, factor: Float32) -> str:
-        """Add what multiplies the channels of a float value; return its name."""
+        """Add a multiplication of a float value's channels; return its name."""
         shape = ScaleShift().params(self.types[input_name])[0].shape
         factor = factor.astype(np.float32).reshape(shape)
         self.add(name, ScaleShift(), (input_name,), (factor, np.zeros_like(factor)))
@@ -210,7 +210,7 @@ class _Quantizer:
 
 
 def _compute_bounds(value_range: Range, clamp: Op | None) -> tuple[int, int]:
-    """Return the levels that a value is kept within."""
+    """Return the bounds of a value's quantized values, with its clamp."""
     low, high = value_range.limits
     match clamp:
         case Relu():
@@ -223,14 +223,15 @@ def _compute_bounds(value_range: Range, clamp: Op | None) -> tuple[int, int]:
             raise UnhandledError("clamp", clamp.keyword)
 
 
-HELP = "calibrate again, with images that the network is meant for"
+HELP = "calibrate again with images of the kind that the network is used for"
+MAX_SUM = (1 << 31) - 1
 
 
 def check_scales(model: Model, calibration: Calibration) -> None:
-    """Refuse scales that are no normal number, listing every such value and layer.
+    """Check that all scales are valid.
 
     Raises:
-        UserError: E0801 for each.
+        UserError: E0801 for each invalid scale.
     """
     _raise_problems(_find_scale_problems(model, calibration))
 
@@ -238,15 +239,15 @@ def check_scales(model: Model, calibration: Calibration) -> None:
 def check_sums(
     model: Model, calibration: Calibration, rounded: Mapping[str, RoundedWeights]
 ) -> None:
-    """Refuse weights and biases whose sums could overflow: an input within its type's limits.
+    """Check that no sum of a convolution can overflow, for any input of its type.
 
     Args:
-        model: A ready model.
-        calibration: The ranges of what its convolutions read.
-        rounded: Their integer weights and biases by name.
+        model: A lowered model.
+        calibration: The ranges of its convolutions' inputs.
+        rounded: Quantized weights and biases by convolution.
 
     Raises:
-        UserError: E0802 for each layer.
+        UserError: E0802 for each layer that could overflow.
     """
     _raise_problems(_find_sum_problems(model, calibration, rounded))
 
@@ -267,7 +268,7 @@ def _find_scale_problems(model: Model, calibration: Calibration) -> Iterator[Dia
             yield Diagnostic("E0801", message, at, label, help=HELP)
     for name, rounded_weights in calibration.rounded.items():
         if not ((rounded_weights.scale >= MIN_SCALE) & np.isfinite(rounded_weights.scale)).all():
-            message = f"a weight scale of `{name}` is no normal number"
+            message = f"a weight scale of `{name}` is below {MIN_SCALE:.2g} or not finite"
             yield Diagnostic(
                 "E0801", message, span_by_node[name], "this layer's weights", help=HELP
             )
@@ -279,16 +280,15 @@ def _find_sum_problems(
     node_by_name = {node.name: node for node in model.graph.nodes}
     for name, rounded_weights in rounded.items():
         input_range = calibration.ranges[node_by_name[name].inputs[0]]
-        # The worst input has the largest level everywhere, with its weight's sign. No partial sum,
-        # in whatever order a runtime adds, exceeds the sum of magnitudes either. int64, so that it
-        # is seen.
+        # The worst input has the largest magnitude everywhere, with the sign of its weight. No
+        # partial sum exceeds the sum of magnitudes, in any order. int64 cannot overflow here.
         total = np.abs(
             rounded_weights.weight.reshape(len(rounded_weights.weight), -1).astype(np.int64)
         ).sum(axis=1)
         max_sums = total * compute_max_magnitude(input_range) + np.abs(
             rounded_weights.bias.astype(np.int64)
         )
-        if (max_sums >= 1 << 31).any():
+        if (max_sums > MAX_SUM).any():
             message = f"the sums of `{name}` could overflow 32 bits"
-            label = f"they may reach {int(max_sums.max()):,}"
+            label = f"they can reach {int(max_sums.max()):,}, and the limit is {MAX_SUM:,}"
             yield Diagnostic("E0802", message, node_by_name[name].at, label, help=HELP)

@@ -1,7 +1,7 @@
-"""How many of a program's integers are saturated, value by value.
+"""Shares of saturated values in an int8 program, by value.
 
-A number beyond the range is stored as the largest or smallest integer. To count those needs no
-floats, so that an artifact can be asked for the same on any image.
+A number outside the range is stored as the largest or smallest quantized value. Counting these
+needs no fp32 values, so that an artifact can be checked on any image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +20,11 @@ from tcc.compiler.support.progress import Progress, silent
 
 
 def create_probe(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
-    """Return what gives a model's outputs, and the values of names, as floats or levels.
+    """Return a function that computes a model's outputs and some intermediate values.
 
     Args:
-        model: A float model or an integer program, with one input.
-        names: The values.
+        model: An fp32 model or an int8 program, with one input.
+        names: The intermediate values.
     """
     graph = model.graph
     probe_outputs = tuple(
@@ -46,16 +46,16 @@ def _list_inputs(model: Model) -> tuple[str, ...]:
 
 
 QuantizedValues = Mapping[str, NDArray[Any]]
-"""Levels of 8 bits of one image, as uint8 or int8, by the values' names."""
+"""8-bit quantized values of one image, as uint8 or int8, by value name."""
 MAX_IMAGES = 16
-"""Most images whose saturated values are counted at calibration."""
+"""Maximum images for counting saturated values at calibration."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSaturation:
-    """What a calibration's images show: shares of saturated values, by the values' names.
+    """Shares of saturated values on calibration images, by value name.
 
-    `mean` is the share of all `images`, `largest` that of the image with the most.
+    `mean` is the share over all `images`, `largest` the share in the image with the most.
     """
 
     images: int = 0
@@ -64,13 +64,13 @@ class CalibrationSaturation:
 
 
 def count_saturated(codes: NDArray[Any], *, signed: bool) -> int:
-    """Return how many levels are the last ones, above or, of signed values, below.
+    """Return the number of values at the upper end of the type, or at either end if signed.
 
-    The lowest level of an unsigned value is 0, which a relu makes of half of all numbers.
+    The lower end of an unsigned value is 0, which is the normal result of a relu.
 
     Args:
-        codes: Levels of 8 bits, as uint8 or int8: the last ones are the type's own.
-        signed: Whether the value may be negative.
+        codes: 8-bit quantized values, as uint8 or int8.
+        signed: Whether the value can be negative.
     """
     type_limits = np.iinfo(codes.dtype)
     saturated_count = int(np.count_nonzero(codes == type_limits.max))
@@ -84,12 +84,12 @@ def count_saturated(codes: NDArray[Any], *, signed: bool) -> int:
 def measure_saturation(
     lowered_model: Model, calibration: Calibration, dataset: DataSet
 ) -> CalibrationSaturation:
-    """Return the shares of saturated values on a calibration's images.
+    """Return the shares of saturated values on calibration images.
 
     Args:
-        lowered_model: The ready float model.
+        lowered_model: The lowered fp32 model.
         calibration: Its calibration.
-        dataset: The images, held out of it if any were; some of them are run.
+        dataset: The images, of which at most `MAX_IMAGES` run.
     """
     signed = {name: value_range.signed for name, value_range in calibration.ranges.items()}
     program = quantize(lowered_model, calibration)
@@ -107,12 +107,12 @@ def measure_saturation(
 def iterate_quantized_values(
     program: Model, signed: Iterable[str], dataset: DataSet
 ) -> Iterator[QuantizedValues]:
-    """Yield the levels of each image in an integer program, by the reference executor.
+    """Yield the quantized values of each image, computed by the reference executor.
 
     Args:
-        program: The integer program, with one input.
-        signed: The values to look at; what stays in float has no levels.
-        dataset: Images that it takes.
+        program: The int8 program, with one input.
+        signed: Names of values; those in float are skipped.
+        dataset: Images for the program.
     """
     (source,) = program.graph.inputs
     types = program.graph.types
@@ -130,13 +130,13 @@ def compute_saturation_shares(
     images: int = 0,
     progress: Progress = silent,
 ) -> Mapping[str, NDArray[np.float64]]:
-    """Return the share of the last levels in each image (images,), of each value that has some.
+    """Return the share of saturated values in each image (images,), by value name.
 
     Args:
-        images_quantized: The levels of each image.
-        signed: Whether each value may be negative; the others are not counted.
-        images: How many there are.
-        progress: Told how many are done.
+        images_quantized: The quantized values of each image.
+        signed: Whether each value can be negative; other values are not counted.
+        images: Number of images, for `progress`.
+        progress: Called with the number of completed images.
     """
     shares_by_name: dict[str, list[float]] = {name: [] for name in signed}
     progress("saturation", 0, images)

@@ -1,1 +1,1 @@
-"""From float weights to integer ones."""
+"""Rounding of float weights to quantized weights."""

@@ -1,12 +1,12 @@
-"""Channels brought to one size, so that a scale for all of them suits each of them.
+"""Cross-layer equalization: gives the channels of a value similar magnitudes, for a common scale.
 
-Channel c of a value is divided by a factor f in the layer that makes it, and multiplied by f in the
-weights of the layers that read it: the same function in floats, since what stands between is linear
-or a relu. In the integer program a value still has one scale; the real value of a channel is then
-scale * q * f. So scales per channel are nothing else than such factors.
+Channel c of a value is divided by a factor f in the layer that computes it, and multiplied by f in
+the weights of the layers that read it. The fp32 function does not change, since the operations in
+between are linear or a relu. In the int8 program, a value still has one scale; the real value of a
+channel is scale * q * f. The factors act as scales per channel.
 
-Nagel et al., Data-Free Quantization (arXiv 1906.04721), extended over joins: channels that are
-joined, added or moved form a class with one factor.
+Nagel et al., Data-Free Quantization (arXiv 1906.04721), extended to joins: channels that are
+concatenated, added or moved form a class with one factor.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,19 +38,19 @@ from tcc.compiler.quant.unseen_extremes import ChannelExtremes
 
 Ids = NDArray[np.int64]
 Extremes = Mapping[str, ChannelExtremes]
-"""How far each channel reaches by value."""
+"""Extremes of each channel, by value."""
 Factors = Mapping[str, Float32]
-"""The factor of each channel by value; a value that is not named has ones."""
+"""Factors of the channels (channels,) by value; values without an entry have ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class EqualizationSetting:
-    """How far channels are brought to one size.
+    """Strength of the equalization.
 
-    A channel's levels end at its largest magnitude, but at no less than `floor` times its value's:
-    other images may have more of what was hardly seen in these. Where a reader sums over channels,
-    so that small factors cost its weights their resolution, the factor is raised to `power`: 0
-    leaves such channels alone.
+    Attributes:
+        floor: Minimum factor. A channel with small magnitudes can have larger ones in other images.
+        power: Exponent of the factor where a reader sums over channels, because small factors cost
+            its weights resolution. 0 disables equalization of such channels.
     """
 
     floor: float = 1 / 4
@@ -61,8 +61,8 @@ class EqualizationSetting:
 class ChannelClasses:
     """The class of each channel of each value; `free` and `fixed` are (classes,) booleans.
 
-    A free class is read by layers alone that have weight scales for each of its channels; a fixed
-    one must keep the factor 1.
+    All readers of a free class have a weight scale for each of its channels. A fixed class must
+    have factor 1.
     """
 
     ids_by_value: Mapping[str, Ids]
@@ -71,12 +71,12 @@ class ChannelClasses:
 
 
 def compute_factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> Factors:
-    """Return factors of all values with a channel whose factor is not 1.
+    """Return the equalization factors of all values, except those with only factors of 1.
 
     Args:
-        model: A ready model.
-        extremes: How far each channel of its values reaches.
-        setting: How far channels are brought to one size.
+        model: A lowered model.
+        extremes: Extremes of each channel of its values.
+        setting: Strength of the equalization.
 
     Returns:
         The factors (channels,) by value, float32 in (0, 1].
@@ -86,14 +86,13 @@ def compute_factors(model: Model, extremes: Extremes, setting: EqualizationSetti
     for group in find_scale_groups(model.graph):
         peaks = {name: extremes[name].peaks for name in group if name in extremes}
         top = max((float(p.max(initial=0.0)) for p in peaks.values()), default=0.0)
-        # `at`, as ids repeat where several channels of one value share a factor.
+        # `maximum.at`, since ids repeat if several channels of a value share a factor.
         for name, peak in peaks.items():
             if top > 0:
                 np.maximum.at(peak_shares, classes.ids_by_value[name], peak / top)
     factor = np.clip(peak_shares, setting.floor, 1.0)
-    # A depthwise reader loses nothing by any factor: its filter's own scale takes it up. Where
-    # others sum over channels, half of the way (in logarithms) shares the cost between values and
-    # weights.
+    # For a depthwise reader, any factor is free: the filter's weight scale absorbs it. Other
+    # readers sum over channels; the power shares the cost between values and weights.
     factor = np.where(classes.free, factor, factor**setting.power)
     rounded = np.where(classes.fixed, 1.0, factor).astype(np.float32)
     factors_by_value = {name: rounded[ids] for name, ids in classes.ids_by_value.items()}
@@ -105,10 +104,9 @@ def compute_factors(model: Model, extremes: Extremes, setting: EqualizationSetti
 
 
 def equalize_model(model: Model, channel_factors: Factors) -> Model:
-    """Return the model with channels divided by factors: the same outputs, within rounding.
+    """Return the model with channels divided by factors. Its outputs are equal, within rounding.
 
-    Products are in float64 and rounded once, so that a factor and its inverse leave the least
-    behind.
+    Products are computed in float64 and rounded once, to minimize the rounding error.
     """
     weights = dict(model.weights)
     for node in model.graph.nodes:
@@ -118,7 +116,7 @@ def equalize_model(model: Model, channel_factors: Factors) -> Model:
 
 
 def compute_limits(extremes: Extremes, channel_factors: Factors) -> Limits:
-    """Return the smallest and the largest number of each value of the equalised model."""
+    """Return minimum and maximum of each value of the equalized model."""
     return {
         name: (
             value_extremes.normalize(channel_factors[name])
@@ -130,17 +128,17 @@ def compute_limits(extremes: Extremes, channel_factors: Factors) -> Limits:
 
 
 def find_channel_classes(graph: Graph) -> ChannelClasses:
-    """Return which channels of a graph must share a factor."""
+    """Return the classes of channels that must share a factor."""
     ids_by_value: dict[str, Ids] = {}
     equal_pairs: list[tuple[Ids, Ids]] = []
     fixed_ids: list[Ids] = []
     shared_params = _find_shared_params(graph)
     count = 0
     for name, kind in graph.types.items():
-        # Numbers of all channels of all values: classes are then sets of numbers, united at once.
+        # One id for each channel of each value; classes are sets of ids.
         ids_by_value[name] = np.arange(count, count + kind.shape[0])
         count += kind.shape[0]
-    # What goes in and comes out means what it did: no factors there.
+    # Inputs and outputs must not change.
     fixed_ids += [ids_by_value[source.name] for source in graph.inputs]
     fixed_ids += [ids_by_value[output.value] for output in graph.outputs]
     summed_ids: list[Ids] = []
@@ -150,12 +148,12 @@ def find_channel_classes(graph: Graph) -> ChannelClasses:
         if source_ids is not None:
             equal_pairs += [(ids_by_value[node.name], part) for part in source_ids]
         elif isinstance(node.op, Conv) and not shared_params.intersection(node.params):
-            # A depthwise filter reads one channel, whose factor its own weight scale takes up.
-            # Others sum over channels: factors make their weights uneven under one scale.
+            # The weight scale of a depthwise filter absorbs the factor of its channel. Other
+            # filters sum over channels: factors make their weights uneven under one scale.
             if node.op.groups != len(ids[0]):
                 summed_ids.append(ids[0])
         else:
-            # Whatever is not known to let a factor through keeps 1 on both sides.
+            # Other operations do not commute with factors: inputs and output are fixed.
             fixed_ids += [ids_by_value[node.name], *ids]
     labels = _merge_classes(count, equal_pairs)
     fixed, is_summed = np.zeros(count, bool), np.zeros(count, bool)
@@ -169,7 +167,7 @@ def find_channel_classes(graph: Graph) -> ChannelClasses:
 def _map_channels(  # noqa: PLR0911 - a case an operation
     node: Node, ids: Sequence[Ids]
 ) -> Sequence[Ids] | None:
-    """Return the classes that an op's channels belong to, once for each input that is added."""
+    """Return the ids of an op's output channels, for each input; None if factors cannot pass."""
     size = node.type.shape[0]
     match node.op:
         case Concat():
@@ -182,9 +180,9 @@ def _map_channels(  # noqa: PLR0911 - a case an operation
             return [np.repeat(ids[0], size // len(ids[0]))]
         case Add():
             return ids if all(len(input_ids) == size for input_ids in ids) else None
-        case Pad(value=value):  # zeros alone are the same whatever they are divided by
+        case Pad(value=value):  # only zeros do not change when divided
             return ids if value == 0 else None
-        # Each of these gives k * f(x) for k * x with k > 0; a relu6 or a sigmoid does not.
+        # f(k * x) = k * f(x) for k > 0, unlike relu6 or sigmoid.
         case (
             Relu() | LeakyRelu() | MaxPool() | GlobalMaxPool() | AvgPool() | GlobalAvgPool()
             | Resize()
@@ -196,7 +194,7 @@ def _map_channels(  # noqa: PLR0911 - a case an operation
 def _equalize_conv(
     model: Model, node: Node, op: Conv, channel_factors: Factors
 ) -> dict[str, Float32]:
-    """Return the tensors of a convolution between equalised values."""
+    """Return the weights of a convolution between equalized values."""
     weight, *bias = (model.weights[name].astype(np.float64) for name in node.params)
     if node.inputs[0] in channel_factors:
         input_factors = (
@@ -215,16 +213,16 @@ def _equalize_conv(
 
 
 def _find_shared_params(graph: Graph) -> frozenset[str]:
-    """Return the tensors that several nodes read."""
+    """Return the weight tensors that several nodes share."""
     names = [name for node in graph.nodes for name in node.params]
     return frozenset(name for name in set(names) if names.count(name) > 1)
 
 
 def _merge_classes(count: int, equal_pairs: Iterable[tuple[Ids, Ids]]) -> Ids:
-    """Return the least element that each of `count` elements is one with.
+    """Return the class of each of `count` elements: the smallest element that it equals.
 
-    Labels of pairs fall to the lesser one and then jump to their label's label, all at once: the
-    longest chain halves each time, so that it takes about log(count) rounds over arrays.
+    In each iteration, both labels of a pair become the smaller one, and each label becomes its
+    label's label. The longest chain halves each time, so that about log(count) iterations suffice.
     """
     labels = np.arange(count)
     pairs = list(equal_pairs)

@@ -1,8 +1,8 @@
-"""How float weights become integers: nearest, or with the least error at a layer's output.
+"""Rounding of float weights: to nearest, or with the smallest error at a layer's output (GPTQ).
 
-A filter w reads windows x with second moments G = E[x xT], centred where a bias correction follows.
-Rounding w to s * q costs E[((s q - w) x)^2] = (s q - w) G (s q - w)T at the output. All in float64,
-with no randomness, so that the same moments give the same integers everywhere.
+A filter w reads windows x with second moments G = E[x xT], which are centred if a bias correction
+follows. Rounding w to s * q has the cost E[((s q - w) x)^2] = (s q - w) G (s q - w)T at the output.
+All computations are float64 and deterministic, so that equal moments give equal weights everywhere.
 
 GPTQ: Frantar et al., arXiv 2210.17323.
 """
@@ -16,42 +16,40 @@ Float64 = NDArray[np.float64]
 Int8 = NDArray[np.int8]
 
 MAX_WEIGHT = 127
-"""Largest weight: -128 is not used, so that a filter and its negative round alike."""
+"""Largest weight. -128 is not used, so that a filter and its negative round symmetrically."""
 SCALE_SHARES = np.linspace(1.0, 0.6, 21)
-"""Parts of absmax that are tried as the largest weight, the largest first: of equally good ones the
-one that clips least is taken."""
+"""Candidates for the largest weight, as shares of absmax, in descending order: of ties, the one
+that clips least wins."""
 DAMPING = 0.01
-"""Part of the mean second moment that is added to each before they are inverted, as in GPTQ: fewer
-windows than taps, or taps that are always zero, leave the matrix singular."""
+"""Share of the mean second moment added to the diagonal before inversion, as in GPTQ: with fewer
+windows than taps, or taps that are always zero, the matrix is singular."""
 MAX_TRIED_WEIGHTS = 1 << 21
-"""Weights that are rounded at a time, of all candidates together."""
+"""Maximum weights rounded at a time, over all candidates."""
 BLOCK_TAPS = 64
-"""Taps whose errors are gathered before the taps behind them are changed: the paper's lazy batch
-updates."""
+"""Number of taps before the errors are propagated to later taps: GPTQ's lazy batch updates."""
 
 
 def compute_absmax_scale(weight: Float64) -> Float64:
-    """Return the scale of each filter (filters, taps) that lets its largest tap just fit.
+    """Return the scale of each filter (filters, taps) that clips no weight: absmax / 127.
 
-    Scales are float32 values, as the integer program holds them; that of zeros is 1.
+    Scales are float32 values, as in the int8 program. A filter of zeros has scale 1.
     """
-    # What min-max has: no weight is clipped.
     return _to_float32_scale(np.abs(weight).max(axis=1) / MAX_WEIGHT)
 
 
 def round_to_nearest(weight: Float64, scale: Float64) -> Int8:
-    """Return weights (filters, taps) in steps of each filter's scale, halves to even."""
+    """Return weights (filters, taps) rounded to steps of each filter's scale, half to even."""
     return np.clip(np.rint(weight / scale[:, None]), -MAX_WEIGHT, MAX_WEIGHT).astype(np.int8)
 
 
 def compute_cost(rounded: Int8, scale: Float64, weight: Float64, moments: Float64) -> Float64:
-    """Return what rounding adds to each filter's output on average, squared: (filters,).
+    """Return the mean squared error of each filter's output from rounding, (filters,).
 
     Args:
-        rounded: The integer weights (filters, taps).
-        scale: Those of the filters (filters,).
+        rounded: The quantized weights (filters, taps).
+        scale: The scales of the filters (filters,).
         weight: The real weights (filters, taps).
-        moments: Second moments of what is read, (taps, taps) for all filters,
+        moments: Second moments of the inputs: (taps, taps) for all filters,
             (filters, taps, taps), or the diagonal (taps,).
     """
     error = rounded * scale[:, None] - weight
@@ -67,10 +65,10 @@ def compute_cost(rounded: Int8, scale: Float64, weight: Float64, moments: Float6
 
 
 def find_best_scale(weight: Float64, moments: Float64) -> Float64:
-    """Return for each filter the scale, of 21 up to absmax, that rounds to nearest at least cost.
+    """Return the scale of each filter with the smallest cost, of 21 candidates up to absmax.
 
-    Of equal ones the largest. It takes 21 products of (filters, taps) with the moments, which are
-    put together as far as `MAX_TRIED_WEIGHTS` allows.
+    Weights are rounded to nearest. Of ties, the largest scale wins. The search takes 21 products of
+    (filters, taps) with the moments, in batches of up to `MAX_TRIED_WEIGHTS`.
 
     Args:
         weight: The real weights (filters, taps).
@@ -81,8 +79,7 @@ def find_best_scale(weight: Float64, moments: Float64) -> Float64:
     """
     max_scale = compute_absmax_scale(weight)
     scales = np.stack([_to_float32_scale(max_scale * part) for part in SCALE_SHARES])
-    # Where each filter has moments of its own (filters, taps, taps), they have no rows for several
-    # candidates at a time.
+    # Moments per filter (filters, taps, taps) only allow one candidate at a time.
     costs = []
     parts = (
         -(-scales.size * weight.shape[1] // MAX_TRIED_WEIGHTS) if moments.ndim < 3 else len(scales)
@@ -97,27 +94,26 @@ def find_best_scale(weight: Float64, moments: Float64) -> Float64:
 
 
 def round_by_gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
-    """Return weights rounded tap by tap, each error made good by the taps still to come.
+    """Round weights tap by tap; later taps compensate each rounding error (GPTQ).
 
-    Taps come in order of falling second moment: what is rounded last has none left to make its
-    error good, so that the taps that matter least come last. Where all that costs a filter more
-    than rounding to nearest, it is rounded to nearest.
+    Taps are rounded in order of descending second moment, because nothing compensates the last
+    ones. A filter is rounded to nearest if that has a smaller cost.
 
-    The errors of `BLOCK_TAPS` taps are handed on at once, in one product of matrices: taps^2 *
-    filters operations as before, at the speed of BLAS.
+    The errors of `BLOCK_TAPS` taps are propagated in one matrix product: the same taps^2 * filters
+    operations, at the speed of BLAS.
 
     Args:
         weight: The real weights (filters, taps).
-        scale: Those of the filters (filters,).
-        moments: Second moments of what is read (taps, taps).
+        scale: The scales of the filters (filters,).
+        moments: Second moments of the inputs (taps, taps).
 
     Returns:
-        The integer weights (filters, taps).
+        The quantized weights (filters, taps).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
-    # Once for all filters, which read the same windows.
+    # Once for all filters, since they read the same windows.
     inverse = _compute_inverse_factor(moments[np.ix_(order, order)])
-    # In steps, so that rounding is `rint`; errors are handed on in steps as well.
+    # Weights and errors are in quantization steps.
     remaining = weight[:, order] / scale[:, None]
     for start in range(0, remaining.shape[1], BLOCK_TAPS):
         end = min(start + BLOCK_TAPS, remaining.shape[1])
@@ -125,7 +121,7 @@ def round_by_gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
         remaining[:, end:] -= errors @ inverse[start:end, end:]
     rounded = np.empty(remaining.shape, np.int8)
     rounded[:, order] = remaining.astype(np.int8)
-    # Greedy, with moments of few windows: now and then it does worse than no search at all.
+    # The search is greedy, and the moments come from few windows: sometimes nearest is better.
     nearest_weights = round_to_nearest(weight, scale)
     worse = compute_cost(rounded, scale, weight, moments) > compute_cost(
         nearest_weights, scale, weight, moments
@@ -134,13 +130,13 @@ def round_by_gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
 
 
 def _round_taps(remaining: Float64, inverse: Float64) -> Float64:
-    """Round some taps in place; return their errors (filters, taps) for those that come later."""
+    """Round some taps in place; return their errors (filters, taps) for the later taps."""
     errors = np.empty_like(remaining)
     for tap in range(remaining.shape[1]):
-        # Two plain operations: `np.clip` takes as long to call as all else here.
+        # Faster than `np.clip`: its call overhead would dominate.
         rounded = np.maximum(np.minimum(np.rint(remaining[:, tap]), MAX_WEIGHT), -MAX_WEIGHT)
-        # Frantar et al., algorithm 1, with the triangular factor in place of the inverse itself:
-        # what is left of a weight is paid for by those that follow, in proportion to its row.
+        # Frantar et al., algorithm 1, with the triangular factor instead of the inverse: later taps
+        # compensate the error in proportion to the row of the factor.
         errors[:, tap] = (remaining[:, tap] - rounded) / inverse[tap, tap]
         remaining[:, tap] = rounded
         remaining[:, tap + 1 :] -= errors[:, tap, None] * inverse[tap, tap + 1 :]
@@ -148,7 +144,7 @@ def _round_taps(remaining: Float64, inverse: Float64) -> Float64:
 
 
 def _to_float32_scale(scales: Float64) -> Float64:
-    """Return scales as float32 values; those too small to count are 1."""
+    """Return scales as float32 values; 1 for those below `MIN_SCALE`."""
     scale = scales.astype(np.float32).astype(np.float64)
     return np.where(scale < MIN_SCALE, 1.0, scale)
 
@@ -156,10 +152,10 @@ def _to_float32_scale(scales: Float64) -> Float64:
 def _compute_inverse_factor(moments: Float64) -> Float64:
     """Return the upper triangle U with UT U = inverse of the damped moments."""
     size = len(moments)
-    # Of inputs that were all zero the trace is zero; any matrix with an inverse does then.
+    # If all inputs are zero, the trace is zero; then any invertible matrix is valid.
     damping = DAMPING * float(np.trace(moments)) / size
     damped = moments + np.eye(size) * (damping if damping > 0 else 1.0)
-    # Turned around, the lower factor of the matrix gives the upper factor of its inverse.
+    # The lower factor of the reversed matrix gives the upper factor of its inverse.
     lower = np.linalg.cholesky(damped[::-1, ::-1])
     factor: Float64 = np.linalg.inv(lower)[::-1, ::-1]
     return np.ascontiguousarray(factor)

@@ -1,4 +1,4 @@
-"""Weights rounded to the nearest integer, and what bounds every choice of a weight's scale."""
+"""Rounding of weights to nearest, and the lower bounds of weight scales."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ from tcc.compiler.quant.scale_groups import MIN_SCALE, find_fused_clamps
 Real = NDArray[np.float32] | NDArray[np.float64]
 
 SUM_BITS = 30
-"""The products of a sum, and its bias, each stay below 2**30: so the sum fits an int32."""
+"""The sum of products and the bias each stay below 2**30, so that the total fits an int32."""
 MIN_MULTIPLIER = 2.0**-32
-"""Below this M, no sum that fits an int32 reaches half a step of the output."""
+"""Minimum M: with a smaller one, no int32 sum reaches half a step of the output."""
 
 
 def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, RoundedWeights]:
-    """Return the integer weights of every convolution by name, each rounded to nearest.
+    """Return the quantized weights of every convolution by name, rounded to nearest.
 
     Args:
-        model: A ready model.
-        ranges: The ranges of its kept values.
+        model: A lowered model.
+        ranges: The ranges of its unfused values.
     """
     clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
     rounded_weights = {}
@@ -42,18 +42,18 @@ def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, Rou
 def round_weights(
     weight: Real, bias: Real, input_range: Range, output_range: Range
 ) -> RoundedWeights:
-    """Return weights (filters, ...) rounded to nearest at absmax / 127 per filter, or above.
+    """Return weights (filters, ...) rounded to nearest at a scale of at least absmax / 127.
 
-    The scale is larger where the sum could overflow an int32 or the bias would not fit, and 1 for
-    a filter of zeros.
+    The scale is larger if the sum could overflow an int32 or the bias would not fit. It is 1 for a
+    filter of zeros.
 
     Args:
-        weight: Real numbers (filters, ...).
-        bias: Real numbers (filters,).
+        weight: Real weights (filters, ...).
+        bias: Real biases (filters,).
         input_range: The range of the input.
-        output_range: The range of the output, after a clamp that the convolution takes in.
+        output_range: The range of the output, after a fused clamp.
     """
-    # In float64: the scale is rounded to float32 once, at the end.
+    # In float64: the scale is rounded to float32 only once, at the end.
     flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
     scale = bound_scales(
         flat.max(axis=1) / compute_max_weight(flat.shape[1], input_range),
@@ -66,33 +66,33 @@ def round_weights(
 
 
 def compute_max_weight(taps: int, input_range: Range) -> int:
-    """Return the largest weight of which `taps` products with any input cannot overflow."""
-    # With 127 up to 33,155 taps of unsigned levels: only linear layers of large maps have more.
+    """Return the largest weight for which `taps` products with any input cannot overflow."""
+    # 127 for up to 33,155 taps of unsigned values: only linear layers of large maps have more.
     return max(1, min(127, (1 << SUM_BITS) // (taps * compute_max_magnitude(input_range))))
 
 
 def compute_max_magnitude(value_range: Range) -> int:
-    """Return the largest magnitude of a level."""
+    """Return the largest magnitude of a quantized value."""
     return max(abs(limit) for limit in value_range.limits)
 
 
 def bound_scales(
     scale: NDArray[np.float64], bias: Real, input_range: Range, output_range: Range
 ) -> Float32:
-    """Return weight scales (filters,), each raised to the least that the arithmetic allows.
+    """Return weight scales (filters,), raised to the minimum that the arithmetic allows.
 
     Args:
-        scale: The scales that are wanted (filters,); those too small to count become 1.
-        bias: The real biases (filters,), each of which must fit `SUM_BITS` bits of steps.
+        scale: The desired scales (filters,); those below `MIN_SCALE` become 1.
+        bias: The real biases (filters,), which must fit `SUM_BITS` bits in steps of the sum.
         input_range: The range of the input.
-        output_range: The range of the output, after a clamp that the convolution takes in.
+        output_range: The range of the output, after a fused clamp.
     """
     min_scales = np.abs(bias.astype(np.float64)) / (input_range.scale * 2.0**SUM_BITS)
-    # A little above, so that M, which is rounded to float32 twice, does not fall below the bound.
+    # With a small margin, since M is rounded to float32 twice and must not fall below the bound.
     min_scales = np.maximum(
         min_scales, output_range.scale / input_range.scale * MIN_MULTIPLIER * (1 + 2.0**-20)
     )
-    # A filter of zeros may still have a bias, whose steps its scale decides.
+    # A filter of zeros can have a bias; the bias's step depends on the scale.
     is_zero = scale < MIN_SCALE
     bounded_scales = np.where(
         is_zero & (min_scales < MIN_SCALE), 1.0, np.maximum(scale, min_scales)
@@ -104,8 +104,8 @@ def quantize_bias(bias: Real, scale: Float32, input_range: Range) -> NDArray[np.
     """Return a bias (filters,) in steps of x.scale * scale, rounded to nearest.
 
     Args:
-        bias: Real numbers (filters,).
-        scale: The weights' scales (filters,).
+        bias: Real biases (filters,).
+        scale: The weight scales (filters,).
         input_range: The range of the input.
     """
     step = np.float64(input_range.scale) * scale.astype(np.float64)

@@ -1,7 +1,7 @@
-"""Integer weights by second moments: each layer's output error made least, its mean made good.
+"""Quantized weights by second moments: minimizes each layer's output error and corrects its mean.
 
-Layers are independent. The moments of what a layer reads are those of the floats and of what
-rounding to levels adds, so that none needs the values themselves.
+Layers are independent. The moments of a layer's quantized input are those of the fp32 values plus
+the rounding noise, so that the values themselves are not needed.
 """
 
 import os
@@ -30,16 +30,16 @@ from tcc.compiler.quant.rounding.nearest_rounding import (
 from tcc.compiler.quant.scale_groups import find_fused_clamps
 
 ROUNDING_NOISE = 1 / 12
-"""What rounding adds to a second moment, in squared steps: errors lie evenly over a step."""
+"""Second moment of the rounding error, in squared steps: the error is uniform over a step."""
 MAX_SEARCH_PRODUCTS = 1 << 23
-"""Up to so many products a scale is found by all second moments; beyond, by the squares alone."""
+"""Maximum products for a scale search with all second moments; above, only the diagonal is used."""
 MAX_SMALL_GROUP = 64
-"""Groups of at most so many weights, depthwise filters say, are rounded to nearest."""
+"""Maximum weights of a group that is rounded to nearest, such as a depthwise filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatConv:
-    """One convolution: float weight (filters, taps) and bias, and the ranges around it."""
+    """A convolution: float weight (filters, taps), bias, and ranges of input and output."""
 
     weight: Float64
     bias: Float64
@@ -54,16 +54,17 @@ def round_by_moments(
     factors: Factors,
     threads: int | None = None,
 ) -> Mapping[str, RoundedWeights]:
-    """Return the integer weights of every convolution.
+    """Return the quantized weights of every convolution.
 
-    Each layer is worked on by one thread, so that their number does not change a bit.
+    Each layer is processed on one thread, so that the result does not depend on the number of
+    threads.
 
     Args:
-        model: The ready model, its channels equalised by `factors`.
-        ranges: The ranges of its kept values.
-        moments: What each convolution that is not too large read before channels were equalised.
-        factors: What each channel (channels,) of a value was divided by.
-        threads: How many layers are worked on side by side; None is one a processor.
+        model: The lowered model, with channels equalized by `factors`.
+        ranges: The ranges of its unfused values.
+        moments: Tap moments before equalization, of each convolution that is not too large.
+        factors: Equalization factors (channels,) by value.
+        threads: Number of layers processed in parallel; None for one per processor.
     """
     clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
     nodes = [n for n in model.graph.nodes if isinstance(n.op, Conv)]
@@ -75,8 +76,7 @@ def round_by_moments(
             ranges[node.inputs[0]],
             ranges[clamp_by_source.get(node.name, node.name)],
         )
-        # So many taps that weights must be smaller: moments of so many would not be told by the
-        # images.
+        # With so many taps, weights must be smaller, and the images do not determine the moments.
         if compute_max_weight(
             weight[0].size, input_range
         ) < least_error_rounding.MAX_WEIGHT or _is_nearest_only(weight):
@@ -99,18 +99,18 @@ def round_by_moments(
 
 
 def _is_nearest_only(weight: Float32) -> bool:
-    """Whether a layer is only rounded to nearest: it takes means, or too long to work on."""
+    """Whether a layer is only rounded to nearest: it is an average, or too large."""
     flat = weight.reshape(len(weight), -1)
     return weight.size > MAX_WEIGHTS or bool((flat == flat[:, :1]).all())
 
 
 def _quantize_sums(sums: TapSums, factor: Float32 | None, step: float) -> TapSums:
-    """Return the sums over the levels of what was read.
+    """Return the sums over quantized inputs, in steps, with rounding noise.
 
     Args:
-        sums: Those over what was read.
-        factor: What each channel (channels,) is divided by; None is nothing.
-        step: The scale of the levels.
+        sums: The sums over fp32 inputs.
+        factor: The equalization factors (channels,); None for ones.
+        step: The scale of the input.
     """
     groups, taps = sums.total.shape
     channel_factors = np.ones(groups) if factor is None else factor.astype(np.float64)
@@ -126,12 +126,12 @@ def _quantize_sums(sums: TapSums, factor: Float32 | None, step: float) -> TapSum
 
 
 def _round_layer(layer: FloatConv, sums: TapSums) -> RoundedWeights:
-    """Return the weights of a layer from sums over the levels that it reads."""
+    """Return the quantized weights of a layer from the sums over its quantized inputs."""
     groups = len(sums.total)
     weight = layer.weight.reshape(groups, len(layer.weight) // groups, -1)
     mean = sums.total / sums.count * layer.input_range.scale
-    # Of groups with few weights there are many: a search in each would take long for filters that
-    # have little to trade among so few taps.
+    # There are many small groups: a search in each would take long, and few taps leave little room
+    # for compensation.
     if groups > 1 and weight[0].size <= MAX_SMALL_GROUP:
         parts = [_round_small_groups(weight, sums.products[0] / sums.count)]
     else:
@@ -140,7 +140,7 @@ def _round_layer(layer: FloatConv, sums: TapSums) -> RoundedWeights:
             for group, group_weight in enumerate(weight)
         ]
     scale, steps = (np.concatenate(group_arrays) for group_arrays in zip(*parts, strict=True))
-    # The sums must fit 32 bits whatever the search found; steps of another scale are rounded anew.
+    # The sums must fit 32 bits. If that raises a scale, its weights are rounded again.
     final_scale = bound_scales(
         scale, layer.bias.astype(np.float32), layer.input_range, layer.output_range
     )
@@ -151,7 +151,7 @@ def _round_layer(layer: FloatConv, sums: TapSums) -> RoundedWeights:
         )
         steps = np.where(raised[:, None], nearest_steps, steps)
     real = (steps * final_scale.astype(np.float64)[:, None]).reshape(weight.shape)
-    # (W - Q) E[x], with the weights that were found, whatever found them.
+    # Bias correction: (W - Q) E[x].
     shift = np.matmul(weight - real, mean[:, :, None]).reshape(-1)
     return RoundedWeights(
         steps, final_scale, quantize_bias(layer.bias + shift, final_scale, layer.input_range)
@@ -163,7 +163,7 @@ def _round_small_groups(weight: Float64, moments: Float64) -> tuple[Float64, NDA
 
     Args:
         weight: The real weights (groups, filters, taps).
-        moments: Second moments of what each group reads (groups, taps, taps).
+        moments: Second moments of each group's inputs (groups, taps, taps).
     """
     _, filters, taps = weight.shape
     flat = weight.reshape(-1, taps)
@@ -174,7 +174,7 @@ def _round_small_groups(weight: Float64, moments: Float64) -> tuple[Float64, NDA
 def _round_dense_group(
     weight: Float64, sums: TapSums, group: int
 ) -> tuple[Float64, NDArray[np.int8]]:
-    """Return the scale and the weights of the filters (filters, taps) of one group."""
+    """Return the scales and the weights (filters, taps) of one group."""
     taps = weight.shape[1]
     blocks = np.array_split(np.arange(taps), len(sums.products))
     moments = [
@@ -195,6 +195,6 @@ def _round_dense_group(
 
 
 def _compute_covariance(products: Float64, total: Float64, count: int) -> Float64:
-    """Return second moments (taps, taps) about the means."""
+    """Return the covariance (taps, taps)."""
     moments: Float64 = (products - np.outer(total, total) / count) / count
     return moments

@@ -1,4 +1,4 @@
-"""Tests that any target must pass, for its own repository.
+"""Tests that every target must pass, for use in the target's own repository.
 
     from tcc.testing import check_backend
     from tcc_openvino import OPENVINO
@@ -6,7 +6,7 @@
     def test_openvino():
         check_backend(OPENVINO)
 
-With pytest, each check can be a test of its own:
+With pytest, each check can be a separate test:
 
     @pytest.mark.tcc_backend(OPENVINO)
     def test_openvino(tcc_check):

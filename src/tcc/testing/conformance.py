@@ -1,9 +1,9 @@
-"""What every backend must do, as checks that run one by one.
+"""Checks that every backend must pass, run one by one.
 
-A check builds a small network for one target and precision, runs the artifact here if the target
-runs here, and compares the outputs with the reference: bit for bit at exact integer precisions,
-within the tolerance of `tcc verify` elsewhere. A check ends in one of three ways: it passes, it is
-skipped with a reason (the backend refuses the network), or it raises AssertionError.
+A check builds a small network for one target and precision. If the target can run here, the check
+runs the artifact and compares the outputs with the reference: bit-exact at exact int8 precisions,
+within the tolerance of `tcc verify` otherwise. A check passes, is skipped with a reason (the
+backend refuses the network), or raises AssertionError.
 """
 
 import time
@@ -46,9 +46,9 @@ from tcc.testing.random_steps import sample_graph
 
 Array = NDArray[Any]
 RANDOM_NETWORKS = 8
-"""Random networks that are built at each exact integer precision."""
+"""Number of random networks that are built at each exact int8 precision."""
 CLOCK_STEP = 2.1
-"""Seconds between two builds that must give equal bytes: archives store times in steps of 2 s."""
+"""Seconds between two builds that must have equal bytes: archives store times in steps of 2 s."""
 SPEC = """\
 tcc: 1
 name: conformance
@@ -75,11 +75,11 @@ IMAGE_SIZES = ((16, 16), (16, 23), (41, 29), (7, 5), (1, 1))
 
 
 class SkipCheck(Exception):  # noqa: N818 - as pytest's
-    """A check that does not apply; its text says why."""
+    """A check does not apply; the text gives the reason."""
 
 
 def _require(condition: object, reason: str) -> None:
-    """Raise what a check fails with; `assert` would be left out by `python -O`."""
+    """Raise AssertionError with a reason if a condition is false; `python -O` removes `assert`."""
     if not condition:
         raise AssertionError(reason)
 
@@ -88,8 +88,8 @@ def _require(condition: object, reason: str) -> None:
 class Check:
     """One check of a backend.
 
-    Calling it returns nothing when the backend passes, raises SkipCheck with the reason when the
-    check does not apply, and AssertionError with what is wrong when the backend fails.
+    Calling it returns nothing if the backend passes. It raises SkipCheck with the reason if the
+    check does not apply, and AssertionError with the fault if the backend fails.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The names of the checks that passed, and of those that were skipped with the reason."""
+    """Names of the checks that passed and of those that were skipped, with the reasons."""
 
     passed: tuple[str, ...]
     skipped: Mapping[str, str]
@@ -114,7 +114,7 @@ class Report:
 
 
 class ConformanceError(AssertionError):
-    """A backend that fails checks: `failures` holds the messages by the checks' names."""
+    """A backend fails checks; `failures` has the messages by the names of the checks."""
 
     def __init__(self, failures: Mapping[str, str], report: Report) -> None:
         lines = [f"{name}: {message}" for name, message in failures.items()]
@@ -134,15 +134,15 @@ def check_backend(
     """Run every check of a backend.
 
     Args:
-        backend: The backend object, as an entry point of `tcc.targets` names it.
-        ops: Names of ops, such as `conv`: check only their cases. None checks all ops.
-        precisions: Names of precisions: check only these. None checks all.
+        backend: The backend object that an entry point of `tcc.targets` names.
+        ops: Names of ops, such as `conv`: run only their cases. None runs all ops.
+        precisions: Names of precisions: run only these. None runs all.
 
     Returns:
-        What passed and what was skipped, with the reasons.
+        The checks that passed and the skipped ones with their reasons.
 
     Raises:
-        ConformanceError: Some checks fail; its text lists them.
+        ConformanceError: Some checks fail; the text lists them.
         ValueError: There is no such op or precision.
     """
     passed: list[str] = []
@@ -169,7 +169,7 @@ def list_checks(
     ops: Collection[str] | None = None,
     precisions: Collection[str] | None = None,
 ) -> list[Check]:
-    """Return the checks of a backend, in the order in which `check_backend` runs them."""
+    """Return the checks of a backend in the order of `check_backend`."""
     cases = {name: case for name, case in CASES.items() if ops is None or case.op.keyword in ops}
     _refuse_unknown("op", ops, {case.op.keyword for case in CASES.values()})
     targets = getattr(backend, "targets", ())
@@ -192,7 +192,7 @@ def _refuse_unknown(kind: str, names: Collection[str] | None, valid_names: Colle
 
 
 def _wrap_errors(run: Callable[[], None]) -> Callable[[], None]:
-    """Turn what a backend's code raises into a failure of the check."""
+    """Turn any exception of a backend's code into a failure of the check."""
 
     def run_guarded() -> None:
         try:
@@ -243,7 +243,7 @@ def _check_interface(backend: Backend) -> None:
 
 @dataclass(frozen=True)
 class _LoweredNetwork:
-    """A network as its target takes it, and what it means: the float model, the int8 program."""
+    """A network, its float model for the target, and its int8 program."""
 
     source_model: Model
     float_model: Model | None
@@ -251,7 +251,7 @@ class _LoweredNetwork:
 
     @property
     def start(self) -> Model:
-        """What the target's artifact is emitted from."""
+        """The model that the target's artifact is emitted from."""
         model = self.float_model or self.program
         assert model is not None
         return model
@@ -276,7 +276,7 @@ class _BuildChecks:
     def check_tools(self) -> None:
         missing = [*self.device.list_missing_build_tools(), *self.device.list_missing_run_tools()]
         names = ", ".join(f"{tool.name} ({tool.install})" for tool in missing)
-        _require(not missing, f"tools of {self.device.name} are missing, install them: {names}")
+        _require(not missing, f"tools of {self.device.name} are missing; install them: {names}")
 
     def check_case(self, case: Case) -> None:
         self._check_model(build_one_input_model(case), 4.0)
@@ -287,14 +287,16 @@ class _BuildChecks:
     def check_some_case_runs(self, cases: Mapping[str, Case]) -> None:
         _require(
             self._find_accepted(cases),
-            f"{self.device.name} refuses every one of {len(cases)} op cases at "
-            f"{self.plan.precision.name}: nothing was checked",
+            (
+                f"{self.device.name} refuses all {len(cases)} op cases at "
+                f"{self.plan.precision.name}, so nothing was checked"
+            ),
         )
 
     def check_unknown_op(self) -> None:
-        """An op without a rule is refused, or built with the right outputs: it never falls through.
+        """An op without a rule is refused, or built with the right outputs.
 
-        Any other exception, or wrong outputs, fail.
+        Any other exception and wrong outputs fail.
         """
         self.check_graph(build_unknown_op())
 
@@ -304,19 +306,19 @@ class _BuildChecks:
         self._check_model(Model(graph, weights))
 
     def check_rounding(self) -> None:
-        """Sums that lie half way between two integers round to the even one."""
+        """Sums half way between two integers round to the even one."""
         self._check_requantization(range(1, 8))
 
     def check_saturation(self) -> None:
-        """Sums beyond the range become its last integers."""
+        """Sums beyond the range clip to its limits."""
         self._check_requantization(range(-3, 1))
 
     def _check_requantization(self, shifts: Sequence[int]) -> None:
-        """Compare a convolution whose integer sums are divided by powers of two.
+        """Compare a convolution that divides its integer sums by powers of two.
 
-        The input's scale and that of the sums are 1, so that 2 ** -shift is the factor of a filter,
-        and each 2 ** shift-th sum is a tie. The last layer of a program may give real numbers, so
-        that the levels are read through another convolution.
+        The scales of the input and of the sums are 1. The factor of a filter is therefore 2 **
+        -shift, and each 2 ** shift-th sum is a tie. The last layer of a program may give real
+        numbers, so another convolution reads the quantized values.
         """
         channels = 2 * len(shifts)
         steps = NetBuilder(2, 24, 24)
@@ -339,18 +341,26 @@ class _BuildChecks:
 
     def check_same_bytes(self) -> None:
         contents = self._build_conformance()
-        time.sleep(CLOCK_STEP)  # so that a time stamp shows
+        time.sleep(CLOCK_STEP)  # a time stamp in a file would now differ
         rebuilt = self._build_conformance()
         paths = contents.files.keys() | rebuilt.files.keys()
         differing = sorted(p for p in paths if contents.files.get(p) != rebuilt.files.get(p))
-        _require(not differing, f"two builds of one network differ in {', '.join(differing)}")
+        _require(
+            not differing,
+            (
+                f"two builds of the same network differ in {', '.join(differing)}: remove time "
+                "stamps and random values"
+            ),
+        )
 
     def check_replay(self) -> None:
         disagreeing = self._replay(self._build_conformance())
-        _require(not disagreeing, f"the artifact does not give its goldens: {disagreeing}")
+        _require(
+            not disagreeing, f"the artifact does not reproduce its golden outputs: {disagreeing}"
+        )
 
     def check_planted_fault(self) -> None:
-        """An artifact of other weights must not give the goldens of the true ones."""
+        """An artifact with other weights must not reproduce the goldens of the true weights."""
         contents, wrong_contents = self._build_conformance(), self._build_conformance(-1.0)
         forged_manifest = replace(contents.manifest, files=wrong_contents.manifest.files)
         artifact = {
@@ -369,12 +379,14 @@ class _BuildChecks:
         forged = replace(contents, manifest=forged_manifest, files=files)
         _require(
             self._replay(forged),
-            "an artifact with other weights gives the goldens of the true ones: `infer` does not "
-            "compute with the files in its folder",
+            (
+                "an artifact with other weights reproduces the golden outputs of the true "
+                "weights: `infer` does not use the files in its folder"
+            ),
         )
 
     def check_preprocessing(self) -> None:
-        """Images of any size, with the darkest and the lightest pixels, go through the contract."""
+        """Images of any size, and black and white ones, are preprocessed as the bundle states."""
         self._require_runs()
         contents = self._build_conformance()
         lowered = self._conformance[1.0][2]
@@ -396,7 +408,7 @@ class _BuildChecks:
         return {}
 
     def _build_conformance(self, sign: float = 1.0) -> BundleContents:
-        """Return the bundle of the network of `SPEC`, with its weights times a number."""
+        """Return the bundle of the network of `SPEC`, with its weights multiplied by `sign`."""
         if sign not in self._conformance:
             self._conformance[sign] = self._lower_conformance(sign)
         spec, int8, lowered = self._conformance[sign]
@@ -420,14 +432,14 @@ class _BuildChecks:
         if not self.plan.precision.calibrated:
             return spec, None, lowered
         if self.device.packager:
-            raise SkipCheck("a package is built from the user's images")
+            raise SkipCheck("packages need images of the user")
         program = lowered.program or self._quantize_observed(lowered.source_model)
         inexact = tuple(integer_program.find_inexact_nodes(program.graph))
         calibrated_record = manifest.Calibrated("minmax", "0" * 64, "0" * 64, 1, None, (), inexact)
         return spec, Int8Program(lambda: program, calibrated_record, {}), lowered
 
     def _replay(self, contents: BundleContents) -> str:
-        """Return what disagrees when a bundle's goldens are replayed; empty if nothing does."""
+        """Return what differs when a bundle's goldens are replayed; empty if nothing does."""
         self._require_runs()
         with atomic_files.create_scratch_folder() as folder:
             try:
@@ -435,15 +447,18 @@ class _BuildChecks:
             except UserError as error:
                 return str(error)
         return "; ".join(
-            f"{comparison.output} of golden {comparison.golden} is off by {comparison.largest:.3g} "
-            f"in {comparison.differing} of {comparison.values} values"
+            (
+                f"output {comparison.output} of golden {comparison.golden} differs in "
+                f"{comparison.differing} of {comparison.values} values, by at most "
+                f"{comparison.largest:.3g}"
+            )
             for comparison in replayed.agreement
             if not comparison.holds
         )
 
     def _require_runs(self) -> None:
         if not self.device.target.runs:
-            raise SkipCheck(f"nothing here runs what is built for {self.device.name}")
+            raise SkipCheck(f"this machine cannot run what is built for {self.device.name}")
 
     def _check_model(self, model: Model, spread: float = 1.0) -> None:
         lowered = self._lower(model)
@@ -452,10 +467,10 @@ class _BuildChecks:
         self._compare(lowered, tensors)
 
     def _compare(self, lowered: _LoweredNetwork, tensors: Sequence[Array]) -> None:
-        """Build a network and compare what it gives with the reference."""
+        """Build a network and compare its outputs with the reference."""
         self._refuse(lowered)
         artifact = self._emit(lowered)
-        _require(artifact.files, "the artifact has no files")
+        _require(artifact.files, "the artifact has no files: `emit` must return at least one")
         self._require_runs()
         with atomic_files.create_scratch_folder() as folder:
             _write_files(folder, artifact.files, artifact.executable)
@@ -468,7 +483,10 @@ class _BuildChecks:
         tensors: Sequence[Array],
         outputs: Sequence[Mapping[str, Array]],
     ) -> None:
-        _require(len(outputs) == len(tensors), f"{len(outputs)} answers to {len(tensors)} inputs")
+        _require(
+            len(outputs) == len(tensors),
+            f"`infer` returned {len(outputs)} results for {len(tensors)} inputs",
+        )
         if lowered.program and self.plan.precision.integer:
             expected = integer_program.run(lowered.program, tensors)
             graph = lowered.program.graph
@@ -481,7 +499,10 @@ class _BuildChecks:
             expected = float_program.run(lowered.source_model, tensors)
             allowed = agreement.get_tolerance(self.plan.precision).relative
         for expected_outputs, answer in zip(expected, outputs, strict=True):
-            _require(expected_outputs.keys() == answer.keys(), f"outputs are {sorted(answer)}")
+            _require(
+                expected_outputs.keys() == answer.keys(),
+                (f"the outputs are named {sorted(answer)}, expected {sorted(expected_outputs)}"),
+            )
             for name, expected_output in expected_outputs.items():
                 _compare_output(
                     name, np.asarray(expected_output, np.float32), answer[name], allowed
@@ -501,22 +522,28 @@ class _BuildChecks:
         return backend.emit(self.device.target, lowered.start, precision)
 
     def _refuse(self, lowered: _LoweredNetwork) -> None:
-        """Skip a network that the target refuses; a refusal names a node and says why."""
+        """Skip a network that the target refuses; a refusal must have a node and a reason."""
         graphs = [model.graph for model in (lowered.float_model, lowered.program) if model]
         refusals: list[Refusal] = []
         for graph in graphs:
             for refusal in self.device.refusals(graph):
-                _require(isinstance(refusal, Refusal), f"{refusal!r} is no Refusal")
+                _require(
+                    isinstance(refusal, Refusal),
+                    f"`refusals` returned {refusal!r}, which is not a Refusal",
+                )
                 name = refusal.node.name
-                _require(any(node.name == name for node in graph.nodes), f"`{name}` is no node")
-                _require(refusal.reason.strip(), f"the refusal of `{name}` does not say why")
+                _require(
+                    any(node.name == name for node in graph.nodes),
+                    f"a refusal has the node `{name}`, which is not in the graph",
+                )
+                _require(refusal.reason.strip(), f"the refusal of `{name}` has no reason")
                 refusals.append(refusal)
         if refusals:
             diagnostic = pipeline.describe_refusal(self.device, refusals[0])
             raise SkipCheck(f"refused, {diagnostic.code}: {refusals[0].reason}")
 
     def _find_accepted(self, cases: Mapping[str, Case]) -> set[type[Op]]:
-        """Return the ops with a case that the target does not refuse."""
+        """Return the ops with at least one case that the target accepts."""
         if self._accepted is None:
             self._accepted = set()
             for case in cases.values():
@@ -537,7 +564,7 @@ class _BuildChecks:
         return passes.run(model, self.device.passes(self.plan.precision))
 
     def _quantize_observed(self, model: Model) -> Model:
-        """Return the integer program by the ranges of one input, at which some values clip."""
+        """Return the int8 program with narrowed ranges of one input: some values clip."""
         lowered_model = passes.run(model, passes.INT8)
         return self._quantize(
             lowered_model,
@@ -557,7 +584,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], executable: Collectio
 
 
 def _write_bundle(contents: BundleContents, folder: Path) -> Bundle:
-    """Write a bundle outside of the user's folders; it may run, since it was built here."""
+    """Write a bundle to a scratch folder. It was built here, so it may run."""
     bundle_path = folder / contents.name
     executable = frozenset(file.path for file in contents.manifest.files if file.executable)
     files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
@@ -567,10 +594,11 @@ def _write_bundle(contents: BundleContents, folder: Path) -> Bundle:
 
 def _compare_output(name: str, expected: Array, answer: object, allowed: float) -> None:
     if not isinstance(answer, np.ndarray):
-        raise AssertionError(f"output {name} is no array")  # noqa: TRY004 - a check fails
-    _require(answer.dtype == np.float32, f"output {name} is {answer.dtype}, not float32")
+        raise AssertionError(f"output {name} is of type {type(answer).__name__}, not a numpy array")  # noqa: TRY004 - a check fails
+    _require(answer.dtype == np.float32, f"output {name} has dtype {answer.dtype}, not float32")
     _require(
-        answer.shape == expected.shape, f"output {name} is {answer.shape}, not {expected.shape}"
+        answer.shape == expected.shape,
+        f"output {name} has shape {answer.shape}, not {expected.shape}",
     )
     differing, largest = count_differences(
         expected.reshape(-1), np.ascontiguousarray(answer).reshape(-1)
@@ -580,9 +608,11 @@ def _compare_output(name: str, expected: Array, answer: object, allowed: float) 
     comparison = Agreement(
         "", name, relative_error, allowed, expected.size, differing, largest, max_magnitude
     )
-    bound = f"{allowed:g} of its largest value is allowed" if allowed else "no bit may differ"
+    bound = f"{allowed:g} of its largest value is allowed" if allowed else "it must be bit-exact"
     _require(
         comparison.holds,
-        f"output {name} differs from the reference in {differing} of {expected.size} values, "
-        f"by {largest:.3g} at most; {bound}",
+        (
+            f"output {name} differs from the reference in {differing} of {expected.size} "
+            f"values, by at most {largest:.3g}; {bound}"
+        ),
     )

@@ -1,4 +1,4 @@
-"""Integer programs of small graphs, by the ranges that one input shows."""
+"""Int8 programs of small graphs, with the ranges of one input."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,12 +19,12 @@ Array = NDArray[Any]
 
 
 def lower_for_int8(graph: Graph, weights: Mapping[str, Array]) -> Model:
-    """Return the float model that integers can compute."""
+    """Return a float model that can be quantized."""
     return run(Model(graph, weights), INT8)
 
 
 def sample_input(graph: Graph, seed: int = 0) -> Array:
-    """Return one random input: grey levels for a raw image, else numbers around zero."""
+    """Return one random input: grey values for a raw image, otherwise numbers around zero."""
     source, random = graph.inputs[0], np.random.default_rng(seed)
     if source.preprocess is not None and source.preprocess.raw:
         return random.integers(0, 256, source.type.shape).astype(np.float32)
@@ -32,13 +32,13 @@ def sample_input(graph: Graph, seed: int = 0) -> Array:
 
 
 def add_node_outputs(graph: Graph) -> Graph:
-    """Return the graph with each of its nodes' values as an output more, called `<name>!`."""
+    """Return the graph with each node's value as an extra output, named `<name>!`."""
     node_outputs = (Output(f"{node.name}!", node.name) for node in graph.nodes)
     return replace(graph, outputs=(*graph.outputs, *node_outputs))
 
 
 def calibrate_on_input(model: Model, tensor: Array, stretch: float = 1.0) -> Calibration:
-    """Return the ranges of a ready model's values on one input, each `stretch` times as wide."""
+    """Return the ranges of a lowered model's values on one input, multiplied by `stretch`."""
     (outputs,) = float_program.run(Model(add_node_outputs(model.graph), model.weights), [tensor])
     arrays_by_name = {name[:-1]: y for name, y in outputs.items() if name.endswith("!")}
     arrays_by_name[model.graph.inputs[0].name] = tensor
@@ -53,18 +53,18 @@ def calibrate_on_input(model: Model, tensor: Array, stretch: float = 1.0) -> Cal
 
 
 def build_int8_model(graph: Graph, weights: Mapping[str, Array], seed: int = 0) -> Model:
-    """Return the integer program of a float graph."""
+    """Return the int8 program of a float graph."""
     model = lower_for_int8(graph, weights)
     return quantize(model, calibrate_on_input(model, sample_input(model.graph, seed)))
 
 
 def create_quantized_type(shape: tuple[int, ...], scale: float, signed: bool) -> TensorType:
-    """Return the type of levels."""
+    """Return the type of quantized values."""
     return TensorType(shape, DType.I8 if signed else DType.U8, float(np.float32(scale)))
 
 
 def sample_quantized(kind: TensorType, batch: int, seed: int = 0) -> Array:
-    """Return random levels (batch, *shape) with both ends of the range among them."""
+    """Return random quantized values (batch, *shape) that include both limits of the range."""
     low, high = kind.limits
     samples = np.random.default_rng(seed).integers(low, high + 1, (batch, *kind.shape))
     flat = samples.reshape(-1)

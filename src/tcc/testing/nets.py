@@ -32,7 +32,7 @@ from tcc.compiler.support.diagnostics import NOWHERE, Span
 
 
 class NetBuilder:
-    """A graph in the making: each call adds a node, which reads the last one unless told."""
+    """A graph under construction: each call adds a node; its input is the last node by default."""
 
     def __init__(self, *shape: int, name: str = "net") -> None:
         self.name = name
@@ -54,18 +54,18 @@ class NetBuilder:
         return name
 
     def build(self, *outputs: Output) -> Graph:
-        """Return the graph; its output is the last node unless others are named."""
+        """Return the graph; by default its output is the last node."""
         graph_outputs = outputs or (Output("logits", self.last_value),)
         return verify(Graph(self.name, self.inputs, tuple(self.nodes), graph_outputs))
 
 
 def create_span(line: int, text: str = "  - conv: {filters: 8}") -> Span:
-    """Return a place in a spec, at the step's first word."""
+    """Return a source span in a spec, at the first word of a step."""
     return Span("net.yaml", line, 5, text, 4)
 
 
 def build_dense() -> Graph:
-    """A stem, a dense layer, a batch norm that cannot fold, and a head, with a train-only one."""
+    """A stem, a dense layer, a batch norm that cannot fold, a head and a train-only head."""
     add = NetBuilder(3, 16, 16, name="dense")
     add("stem", Conv(8, (3, 3), (2, 2), 1), at=create_span(3))
     add("stem_bn", BatchNorm(), at=create_span(4))
@@ -113,26 +113,26 @@ def build_gated() -> Graph:
 
 @dataclass(frozen=True, slots=True)
 class Softsign(ScalarFunction):
-    """x / (1 + |x|), an op that no target has a rule for."""
+    """x / (1 + |x|), an op for which no target has a rule."""
 
     keyword: ClassVar[str] = "softsign"
     onnx_operator: ClassVar[str] = "Softsign"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return softsign."""
+        """Return the PyTorch calls."""
         return (Call("softsign", ("x0",)),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Softsign."""
+        """Return the ONNX nodes."""
         return (Call("Softsign", ("x0",)),)
 
     def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return it."""
+        """Return the values."""
         return np.asarray(x / (1.0 + np.abs(x)))
 
 
 def build_unknown_op() -> Graph:
-    """Return a network with an op that no target has a rule for."""
+    """Return a network with an op for which no target has a rule."""
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), padding=1))
     add("unknown", Softsign())
@@ -141,7 +141,7 @@ def build_unknown_op() -> Graph:
 
 
 def build_chain(length: int) -> Graph:
-    """Return convolutions, batch norms and relus in turn."""
+    """Return a chain of convolution, batch norm and relu, repeated."""
     add = NetBuilder(4, 4, 4, name="chain")
     for i in range(length // 3):
         add(f"conv_{i}", Conv(4, (1, 1)))

@@ -1,7 +1,7 @@
-"""The one table of op cases, and graphs of one op made from it.
+"""The table of all op cases, and graphs of one op made from it.
 
-Every op with every attribute that changes what it computes stands here once; whatever lowers
-or runs graphs goes through the whole table. Activations are in it by themselves.
+It has one case for every op and every attribute that changes the result. Each test of lowering or
+running graphs uses the complete table. Activations are added automatically.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Case:
-    """An op as a user writes it, and the shapes of its inputs without the batch axis."""
+    """An op as in a spec, and the shapes of its inputs without the batch axis."""
 
     op: Op
     shapes: tuple[Shape, ...]
@@ -283,7 +283,7 @@ INTERNAL_CASES: dict[str, Case] = {
     "border-lopsided": _create_case(Border((0, 1, 2, 3), (0.5, 7.0)), (2, 4, 5)),
     "border-one-channel": _create_case(Border((2, 0, 0, 2), (1.5,)), (1, 4, 5)),
 }
-"""Ops that passes make, which not every target runs."""
+"""Ops that passes create; not every target runs them."""
 
 
 def build_op_model(case: Case) -> Model:
@@ -293,9 +293,9 @@ def build_op_model(case: Case) -> Model:
 
 
 def build_one_input_model(case: Case) -> Model:
-    """Return the same with one input, `x0`, which the inputs of the op are cut out of.
+    """Return the model of one op with one input, `x0`; the op's inputs are cut out of it.
 
-    For what runs graphs of one input only; the cutting is slices and global pools.
+    It is for targets that run graphs with one input only. Slices and global pools cut the input.
     """
     if len(case.shapes) == 1:
         return build_op_model(case)
@@ -318,12 +318,12 @@ def build_one_input_model(case: Case) -> Model:
 
 
 def sample_inputs(model: Model, batch: int = 2) -> tuple[Array, ...]:
-    """Return random inputs of a model, wide enough to reach every bend of the activations."""
+    """Return random inputs of a model, wide enough for every part of the activations."""
     return tuple(_sample_noise(i.name, (batch, *i.type.shape)) * 4 for i in model.graph.inputs)
 
 
 def sample_weights(graph: Graph) -> dict[str, Array]:
-    """Return random weights as after training: no bias or batch norm tensor is trivial."""
+    """Return random weights like those after training: no bias or batch norm tensor is trivial."""
     return {name: _sample_param(name, param) for name, param in graph.params.items()}
 
 

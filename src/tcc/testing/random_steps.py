@@ -1,4 +1,4 @@
-"""Random small graphs by seed: every op that integers compute, and some that they do not."""
+"""Random small graphs by seed: every op that int8 programs compute, and some others."""
 
 from collections.abc import Callable, Mapping
 
@@ -41,18 +41,18 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights
 
 MAX_ELEMENTS = 30_000
-"""Elements of a value stay below this."""
+"""Every value has fewer elements than this."""
 
 
 def sample_graph(
     seed: int, steps: int = 12, accepts: Callable[[Op], bool] = lambda _: True
 ) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
-    """Return a graph of ops drawn at random, and weights of any magnitude for it.
+    """Return a graph of randomly chosen ops, and weights of any magnitude for it.
 
     Args:
-        seed: Of the draws.
-        steps: How many nodes the graph has.
-        accepts: Whether an op may be in the graph; others are drawn in its place.
+        seed: Seed of the random choices.
+        steps: The number of nodes of the graph.
+        accepts: Returns whether an op may be in the graph; other ops are replaced.
     """
     rng = np.random.default_rng(seed)
     add = NetBuilder(*(int(n) for n in (rng.integers(1, 13), *rng.integers(1, 20, 2))))

@@ -108,15 +108,27 @@ def damage_file(pattern: str, by: str) -> str:
     [
         (damage_file(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
         (damage_file(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
-        (damage_file('"cycles"', '"miles"'), "[cortex_a7] is counted in `miles`, none of cycles"),
+        (
+            damage_file('"cycles"', '"miles"'),
+            "[cortex_a7] has `counted = 'miles'`; use one of cycles",
+        ),
         (
             damage_file(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"),
-            "there is no kernel `victor`",
+            "`victor` is not a known kernel",
         ),
-        (damage_file(r"^products = .*$", "product = 1"), "the costs of a kernel"),
-        (damage_file(r"^products = .*$", "products = -1.0"), "`products` is no number from 0 on"),
-        (damage_file(r"^products = .*$", "products = nan"), "`products` is no number from 0 on"),
-        (damage_file(r"^products = .*$", "products = true"), "`products` is no number from 0 on"),
+        (damage_file(r"^products = .*$", "product = 1"), "must have exactly the costs"),
+        (
+            damage_file(r"^products = .*$", "products = -1.0"),
+            "the cost of `products` must be 0 or more",
+        ),
+        (
+            damage_file(r"^products = .*$", "products = nan"),
+            "the cost of `products` must be 0 or more",
+        ),
+        (
+            damage_file(r"^products = .*$", "products = true"),
+            "the cost of `products` must be 0 or more",
+        ),
         ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
     ],
 )

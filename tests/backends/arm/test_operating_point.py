@@ -150,7 +150,7 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
     path = folder / "libsmall.so"
     _, create = operating_point.read_network(folder)
     path.write_bytes(spoil(operating_point.build_mark(create).encode(), path.read_bytes()))
-    with pytest.raises(UserError, match="records of what is fitted are damaged"):
+    with pytest.raises(UserError, match="operating point records in this file are damaged"):
         Device(ARM, HOST).encode_operating_points(folder, (make_point(1.5),))
 
 

@@ -185,7 +185,7 @@ def looped(model: onnx.ModelProto) -> str:
     model.graph.initializer.append(onnx.helper.make_tensor("turns", 7, [], [1]))
     loop = onnx.helper.make_node("Loop", ["turns", "", "before"], [output_name], body=inner)
     model.graph.node.append(loop)
-    return "it has control flow, `Loop`"
+    return "it has control flow (`Loop`)"
 
 
 def add_function(model: onnx.ModelProto) -> str:
@@ -193,7 +193,7 @@ def add_function(model: onnx.ModelProto) -> str:
     model.functions.append(
         onnx.helper.make_function("other", "Same", ["x"], ["y"], nodes, model.opset_import)
     )
-    return "it has functions of its own"
+    return "it defines functions"
 
 
 @pytest.mark.parametrize("forge", [looped, add_function])

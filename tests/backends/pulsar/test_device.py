@@ -110,12 +110,15 @@ def test_a_program_says_what_an_image_is(program):
 WRONG = {
     "another size": (
         b"P6 2 3 255\n" + bytes(18),
-        "2x3 of 3 channels, but the network takes 3x2 of 3",
+        "image is 2x3 with 3 channels, but the network needs 3x2 with 3",
     ),
-    "grey": (b"P5 3 2 255\n" + bytes(18), "3x2 of 1 channels, but the network takes 3x2 of 3"),
-    "cut short": (b"P6 3 2 255\n" + bytes(17), "but the network takes"),
-    "16 bits": (b"P6 3 2 65535\n" + bytes(36), "49 bytes, but the network takes 18"),
-    "nothing": (b"", "0 bytes, but the network takes 18"),
+    "grey": (
+        b"P5 3 2 255\n" + bytes(18),
+        "image is 3x2 with 1 channels, but the network needs 3x2 with 3",
+    ),
+    "cut short": (b"P6 3 2 255\n" + bytes(17), "but the network needs"),
+    "16 bits": (b"P6 3 2 65535\n" + bytes(36), "49 bytes, but the network needs 18"),
+    "nothing": (b"", "0 bytes, but the network needs 18"),
 }
 
 

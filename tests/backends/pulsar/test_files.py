@@ -123,7 +123,7 @@ def rename_last_output(model):
 EXPECTED_MESSAGES = {
     insert_duplicate: "`stem",
     swap_nodes: "`stem_relu` reads",
-    rename_last_output: "nothing makes the output `logits`",
+    rename_last_output: "no operator computes the output `logits`",
     set_new_opset: "its opset is 17",
     set_old_opset: "its opset is 10",
     set_open_batch: "the shape of `image` is not fixed",
@@ -133,9 +133,9 @@ EXPECTED_MESSAGES = {
     remove_weights: "`stem",
     set_auto_pad: "`auto_pad` is SAME_LOWER",
     set_unknown_op: "Convolution is not listed",
-    set_custom_domain: "it has operators or constants of its own",
-    set_double_input: "`image` holds no floats",
-    set_int64_input: "`image` holds no floats",
+    set_custom_domain: "it has custom operators, functions or sparse constants",
+    set_double_input: "`image` is not float32",
+    set_int64_input: "`image` is not float32",
     remove_nodes: "it has no operator",
     set_dilation: "it covers 25x25 pixels",
 }

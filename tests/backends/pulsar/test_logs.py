@@ -111,8 +111,8 @@ WRONG = {
     "the other tool's": (Toolchain.PULSAR, OLD, "the log has no line of Pulsar that compares"),
     "nothing": (Toolchain.PULSAR2, "", "the log has no line of Pulsar2 that compares"),
     "no numbers": (Toolchain.PULSAR, "Layer: logits  2-norm RE: 4.70%  cosine-sim: ---", "the log has no line"),
-    "another network's": (Toolchain.PULSAR, FIRST_LOG.replace("logits", "other"), "nothing of the network's output"),
-    "cut off": (Toolchain.PULSAR2, OLD.partition("Gemm")[0], "nothing of the network's output `logits`"),
+    "another network's": (Toolchain.PULSAR, FIRST_LOG.replace("logits", "other"), "no comparison of the network's output"),
+    "cut off": (Toolchain.PULSAR2, OLD.partition("Gemm")[0], "no comparison of the network's output `logits`"),
 }  # fmt: skip
 
 

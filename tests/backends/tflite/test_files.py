@@ -159,7 +159,7 @@ def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.message) == (
         "E0450",
-        "dense is too large for a TFLite file",
+        "the weights of dense are too large for a TFLite file",
     )
 
 

@@ -200,6 +200,6 @@ def test_what_is_no_page_is_the_users_error(tmp_path, runtime):
         (diagnostic,) = caught.value.diagnostics
         assert (diagnostic.code, diagnostic.message) == (
             "E0651",
-            "the page's code does not run in Node",
+            "the page's code failed in Node",
         )
         (folder / name).write_bytes(original)

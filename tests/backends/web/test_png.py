@@ -165,16 +165,16 @@ def generate_broken_files():
     yield (
         "an animation",
         make_png(8, 2, chunks_before=encode_chunk(b"acTL", struct.pack(">II", 2, 0))),
-        "animation",
+        "Animations",
     )
-    yield "16 bits of grey", make_png(16, 0), "16 bits of grey"
+    yield "16 bits of grey", make_png(16, 0), "16-bit grayscale"
     yield "an end too early", file[:-20], "too early"
     yield "half of it", file[: len(file) // 2], "too early"
     yield "a checksum", file.replace(b"IDAT", b"IDAT", 1)[:-17] + b"\0" + file[-16:], "checksum"
     yield "a depth that is none", make_png(8, 2).replace(*_make_headers(8, 3)), "header"
     yield "a large image", make_png(8, 2).replace(*_make_headers(8, 2, (1 << 17, 1))), "too large"
     yield "a bomb", make_png(8, 2).replace(*_make_headers(8, 2, (8192, 8193))), "too large"
-    yield "a colour that the palette lacks", make_short_palette(), "palette lacks"
+    yield "a colour that the palette lacks", make_short_palette(), "outside the palette"
     yield "too few pixels", make_png(8, 2).replace(*_make_headers(8, 2, (9, 8))), "too few"
     yield (
         "broken profile",
@@ -183,8 +183,12 @@ def generate_broken_files():
     )
     for name, size in {"tRNS": 5, "cHRM": 31, "gAMA": 3, "pHYs": 8, "sRGB": 0}.items():
         short = encode_chunk(name.encode(), bytes(size))
-        yield f"a short {name}", make_png(8, 2, chunks_before=short), f"{name} is cut short"
-        yield f"a short {name}, late", make_png(8, 2, chunks_after=short), f"{name} is cut short"
+        yield f"a short {name}", make_png(8, 2, chunks_before=short), f"chunk {name} is too short"
+        yield (
+            f"a short {name}, late",
+            make_png(8, 2, chunks_after=short),
+            f"chunk {name} is too short",
+        )
     for key in ("interlace", "bbox", "transparency", "xmp"):
         yield (
             f"a text {key}",
@@ -199,7 +203,7 @@ def generate_broken_files():
     yield (
         "a picture that moves not",
         make_png(8, 2, chunks_before=encode_chunk(b"acTL", bytes(8))),
-        "animation",
+        "Animations",
     )
     yield (
         "EXIF that is none",

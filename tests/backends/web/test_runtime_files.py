@@ -48,8 +48,8 @@ def catch_missing():
 
 def test_nothing_is_here(place):
     assert RUNTIME_PACKAGE.find_tool().version is None
-    assert catch_missing().reason == "npm, which would fetch it, is not here"
-    install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` brings into ~/.cache/tcc/"
+    assert catch_missing().reason == "npm, which can fetch it, is not installed"
+    install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` into ~/.cache/tcc/"
     assert install_hint in catch_missing().tool.install
 
 
@@ -63,7 +63,7 @@ def test_no_network(place):
         == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
     write_npm(place, "exit 7")
-    assert catch_missing().reason == "npm cannot fetch it: it ends with 7"
+    assert catch_missing().reason == "npm cannot fetch it: npm exits with 7"
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_no_network(place):
 )
 def test_an_archive_of_something_else(place, data):
     (place / RUNTIME_PACKAGE.archive).write_bytes(data)
-    assert catch_missing().reason == "npm, which would fetch it, is not here"
+    assert catch_missing().reason == "npm, which can fetch it, is not installed"
     (place / "other.tgz").write_bytes(data)
     write_npm(place, f"/bin/cp {place}/other.tgz {RUNTIME_PACKAGE.archive}")
-    assert catch_missing().reason == "what npm fetched is not the package that tcc knows"
+    assert catch_missing().reason == "the package that npm fetched has unexpected content"
     assert not (place / RUNTIME_PACKAGE.version).exists()
 
 

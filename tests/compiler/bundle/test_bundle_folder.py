@@ -242,8 +242,8 @@ class TestReplacing:
     @pytest.mark.parametrize(
         ("spoil", "why"),
         [
-            (lambda f: (f / "notes.txt").write_text("mine"), "not the bundle's: notes.txt"),
-            (lambda f: (f / "model/x").write_text("mine"), "not the bundle's: model/x"),
+            (lambda f: (f / "notes.txt").write_text("mine"), "not belong to the bundle: notes.txt"),
+            (lambda f: (f / "model/x").write_text("mine"), "not belong to the bundle: model/x"),
             (lambda f: (f / "manifest.json").unlink(), "it is not a bundle"),
             (lambda f: (f / "manifest.json").write_text("{}"), "not a bundle's manifest"),
             (lambda f: (f / "manifest.json").write_text("{"), "manifest is damaged"),
@@ -282,8 +282,8 @@ class TestDamage:
             "a file of the bundle was changed",
         ]
         assert [d.code for d in caught.value.diagnostics] == ["E0622"] * 3
-        assert caught.value.diagnostics[1].label == "its SHA-256 is not the manifest's"
-        assert caught.value.diagnostics[2].label.startswith("it has 1 bytes, the manifest says ")
+        assert caught.value.diagnostics[1].label == "its SHA-256 differs from the manifest"
+        assert caught.value.diagnostics[2].label.startswith("it has 1 bytes; the manifest lists ")
 
     def test_an_edited_manifest(self, folder):
         path = folder / "manifest.json"
@@ -293,7 +293,7 @@ class TestDamage:
     def test_a_manifest_of_another_version(self, folder):
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
-        with pytest.raises(UserError, match="`tcc_bundle` is 1, this tcc reads 2"):
+        with pytest.raises(UserError, match="`tcc_bundle` is 1, but this tcc reads 2"):
             read_bundle(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])

@@ -67,14 +67,12 @@ def test_few_images_judge_no_floor(tcc, home, images_of, count, copies):
     data = images_of(count, copies)
     outcome = tcc(*BUILD, "--data", data, "--json")
     assert outcome.code == outcome.document["exit"] == 4
-    assert (
-        "error[E0722]: fewer than 16 different images to judge the accuracy floor by" in outcome.err
-    )
+    assert "error[E0722]: the accuracy floor needs at least 16 different images" in outcome.err
     assert f"{count} {'is' if count == 1 else 'are'} different" in outcome.err
     assert not (home / "build").exists()
     outcome = tcc(*BUILD, "--data", data, "--allow-few")
     assert outcome.code == 0, outcome.err
-    assert "warning[W0671]: too few images say how near these integers are" in outcome.err
+    assert "warning[W0671]: the accuracy of the int8 model was measured on fewer" in outcome.err
     manifest_json = read_manifest(home)
     assert [warning["code"] for warning in manifest_json["warnings"]] == ["W0671"]
     assert manifest_json["calibration"]["measured"]["images"] == count
@@ -105,7 +103,7 @@ def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
     args = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
     outcome = tcc(*args)
     assert outcome.code == 0
-    assert "`build` refuses these integers: 8 different images judge them" in outcome.err
+    assert "`build` will refuse this int8 model: only 8 different images" in outcome.err
     outcome = tcc(*BUILD, "--calibration", "c.json")
     assert outcome.code == 4
     assert "error[E0722]" in outcome.err
@@ -122,7 +120,9 @@ def test_python_refuses_and_warns_as_the_command_does(home, images_of):
     assert [diagnostic.code for diagnostic in error_info.value.diagnostics] == ["E0722"]
     with pytest.warns(package.CalibrationWarning) as record:
         built = package.build("net.yaml", "onnxruntime", allow_few=True, **options)
-    assert "W0671: too few images say" in str(record[-1].message)
+    assert "W0671: the accuracy of the int8 model was measured on fewer than" in str(
+        record[-1].message
+    )
     assert [diagnostic.code for diagnostic in built.manifest.warnings] == ["W0671"]
 
 
@@ -146,7 +146,7 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
         floor = (low + high) / 2
         outcome = tcc(*args, "--floor", f"{option}={floor}")
         assert outcome.code == 4, option
-        assert "on unseen images, estimated from 32 at 95 %" in outcome.err
+        assert "(95 % bound, estimated from 32 images)" in outcome.err
         reached_bound = low - 1e-9 if option != "max_error" else low + 1e-9
         assert tcc(*args, "--floor", f"{option}={reached_bound}", "-q").code == 0, option
 
@@ -160,7 +160,7 @@ def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
     outcome = tcc(*args, "--method", "minmax")
     assert outcome.code == 4, outcome.err
     assert outcome.document["quality"]["found"]["correlation"] > 0.5  # six images pass
-    assert "the correlation of `found` with the floats may be as low as -1.000 on" in outcome.err
+    assert "with the fp32 model on unseen images may be as low as -1.000 (" in outcome.err
     assert not (home / "build").exists()
 
 
@@ -193,7 +193,7 @@ class TestMixed:
         outcome = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert outcome.code == 4
         assert "--mixed" not in outcome.err
-        assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
+        assert "use `--mixed`" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
 
     def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
         outcome = tcc(
@@ -208,8 +208,8 @@ class TestMixed:
     def test_it_takes_images_for_both(self, tcc, images_of):
         outcome = tcc(*BUILD, "--data", images_of(18), "--mixed")
         assert outcome.code == 4
-        assert "fewer than 20 different images" in outcome.err
-        assert "`--mixed` chooses layers by 4 or more, and 16 others judge" in outcome.err
+        assert "the accuracy floor needs at least 20 different images" in outcome.err
+        assert "`--mixed` needs 4 to choose layers, and 16 others for evaluation" in outcome.err
 
     def test_without_images_it_is_refused(self, tcc, images_of):
         data = images_of(24)
@@ -218,7 +218,8 @@ class TestMixed:
         outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert outcome.code == 2
         assert (
-            "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in outcome.err
+            "error[E0601]: `--mixed` has no effect: no images measure this int8 model"
+            in outcome.err
         )
 
 
@@ -250,7 +251,7 @@ class TestStatedFloors:
             (["min_cosine=0.9", "min_cosine=0.8"], "`min_cosine` is stated twice"),
             (["lax.yaml", "max_drop=1"], "`max_drop` is stated twice"),
             (["odd.yaml"], "there is no floor `cosine`"),
-            (["list.yaml"], "floors are a mapping of names to numbers"),
+            (["list.yaml"], "floors must be a mapping of names to numbers"),
             (["true.yaml"], "`min_cosine` must be a number from 0 to 1"),
             (["none.yaml"], "`none.yaml` is neither `name=value` nor a file"),
         ],

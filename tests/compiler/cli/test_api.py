@@ -153,7 +153,7 @@ def test_several_targets_in_floats_and_none(home):
     build_set = tcc.build("tiny.yaml", ("onnxruntime", "tflite"))
     assert [member.manifest.precision for member in build_set.bundles] == ["fp32", "fp32"]
     assert build_set.holds
-    with pytest.raises(tcc.UserError, match=r"E0605.*which target"):
+    with pytest.raises(tcc.UserError, match=r"E0605.*no target"):
         tcc.build("tiny.yaml", [])
     with pytest.raises(tcc.UserError) as error_info:
         tcc.build("tiny.yaml", ["onnxruntime", "arm-a8", "tflight"])
@@ -167,7 +167,7 @@ def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
     run = replay._run_goldens
     shift_outputs = lambda *args: [{n: v + 1 for n, v in outputs.items()} for outputs in run(*args)]  # noqa: E731
     monkeypatch.setattr(replay, "_run_goldens", shift_outputs)
-    with pytest.raises(tcc.Disagreement, match="onnxruntime: what was built does not agree"):
+    with pytest.raises(tcc.Disagreement, match="onnxruntime: the built artifact does not match"):
         tcc.build("tiny.yaml", target)
     assert not list(home.glob("build/*"))
 
@@ -182,7 +182,7 @@ def test_integers_below_the_floor_are_refused(home, images):
 
 
 def test_integers_need_images(home):
-    with pytest.raises(tcc.UserError, match="calibrate with which images"):
+    with pytest.raises(tcc.UserError, match="no images to calibrate"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8")
 
 
@@ -203,7 +203,7 @@ def test_a_module_trains_and_its_weights_are_built(home):
 
 def test_weights_that_are_none_are_not_saved(home):
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
-    with pytest.raises(tcc.UserError, match=r"E0516.*holds 0 networks"):
+    with pytest.raises(tcc.UserError, match=r"E0516.*one network from a spec, not 0"):
         tcc.save_weights(torch.nn.Linear(2, 2), "w.safetensors")
     network = tcc.torch("tiny.yaml")
     with pytest.raises(tcc.UserError, match=r"E0516.*holds 2 networks"):

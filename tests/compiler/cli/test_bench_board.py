@@ -66,7 +66,7 @@ def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, w
 
 def test_what_came_back_is_told(tcc, bundle, tmp_path, monkeypatch):
     extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
-    assert "outputs agree" in tcc("bench", bundle, "--adb", "--runs", "3").out
+    assert "outputs match" in tcc("bench", bundle, "--adb", "--runs", "3").out
     assert not list((tmp_path / "device").iterdir())
 
 
@@ -78,7 +78,7 @@ def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch
     extend_path(monkeypatch, programs)
     outcome = tcc("bench", bundle, "--adb", "--runs", "1")
     assert outcome.code == 4
-    assert "error: on the board, golden 1, output `logits`: off by" in outcome.err
+    assert "error: on the board, output `logits` of golden 1 is wrong" in outcome.err
     assert "network" in outcome.out  # the times are told all the same
 
 
@@ -98,7 +98,7 @@ def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatc
     assert bundle_report["load"]["times"]["median"] == 1.5
     assert bundle_report["memory"]["peak"] == 2.25 * (1 << 20)
     assert bundle_report["goldens"] is None
-    assert "answers are not the goldens'" in bundle_report["caution"]
+    assert "its outputs are not the golden outputs" in bundle_report["caution"]
     refused = tcc(*args)  # one thread: the program fails
     assert refused.code == 2
     assert "error[E0651]" in refused.err

@@ -129,7 +129,7 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
     )
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
     assert outcome.code == 2
-    assert "error[E0670]: a package for ax620 holds images to calibrate with" in outcome.err
+    assert "error[E0670]: a package for ax620 needs calibration images" in outcome.err
     assert not (home / "build/odd-ax620-int8").exists()
 
 
@@ -137,14 +137,17 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     odd("two")
     outcome = build(tcc, "ax620", images)
     assert outcome.code == 0
-    message = "build/odd-ax620-int8.calibration.tar holds images of the calibration: no part of the"
+    message = "build/odd-ax620-int8.calibration.tar contains calibration images; it is not part of"
     assert message in outcome.out
-    assert "  not compiled: docker is not here. Where docker has the tool's image:" in outcome.out
+    assert (
+        "  not compiled: docker is not on PATH. To compile it, run this where docker has the"
+        " toolchain's image:" in outcome.out
+    )
     assert "    sh build/odd-ax620-int8/model/build.sh" in outcome.out.splitlines()
     for args in (("run", picture), ("verify",)):
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
         assert outcome.code == 2
-        assert "error[E0657]: nothing here runs what is built for ax620" in outcome.err
+        assert "error[E0657]: this machine cannot run what is built for ax620" in outcome.err
     assert "build.sh` where docker is, and give its log with --logs" in outcome.err
 
 
@@ -177,7 +180,7 @@ def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "--precision", "fp32")
     assert (
         outcome.code,
-        "error[E0606]: ax620 does not build at precision `fp32`" in outcome.err,
+        "error[E0606]: ax620 does not support precision `fp32`" in outcome.err,
     ) == (
         2,
         True,
@@ -219,4 +222,4 @@ def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, n
     assert files[0].read_bytes() == archive
     text = tcc("calibrate", "odd.yaml", "--target", target, "--data", images).out
     assert re.search(r"^  odd, logits  #+ +[01]\.[0-9]{6}$", text, re.MULTILINE)
-    assert "the layers' cosines, the least first" in text
+    assert "cosine of each layer, lowest first" in text

@@ -18,7 +18,7 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     odd("two")
     outcome = build(tcc, "ax620", images, "--no-tool")
     assert outcome.code == 0
-    assert "  not compiled: --no-tool. Where docker has the tool's image:" in outcome.out
+    assert "  not compiled: --no-tool. To compile it, run this where docker has" in outcome.out
     bundle = home / BUNDLE
     assert not (bundle / "model/compiled").exists()
     subprocess.run(["sh", bundle / "model/build.sh"], check=True, capture_output=True)
@@ -31,7 +31,9 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     log = out / "log.txt"
     log.write_text(log_text.replace("Layer: mean", "Layer: else"))
     outcome = tcc("verify", bundle, "--logs", log)
-    is_reported = "error[E0671]: the log says nothing of the network's output `mean`" in outcome.err
+    is_reported = (
+        "error[E0671]: the log has no comparison of the network's output `mean`" in outcome.err
+    )
     assert (outcome.code, is_reported) == (2, True)
     for text in ("all is well\n", "", "\0" * 99, "Pulsar2 Version: 6.0-lite\n"):
         log.write_text(text)
@@ -43,7 +45,7 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     copied_log = home / "log.txt"
     copied_log.write_text(log_text)
     outcome = tcc("verify", bundle, "--logs", copied_log)
-    assert (outcome.code, "only its own words are known" in outcome.out) == (0, True)
+    assert (outcome.code, "only the log itself was checked" in outcome.out) == (0, True)
     for end in (
         log_text.index("tcc: every"),
         log_text.rindex("Layer: "),
@@ -52,17 +54,20 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
         copied_log.write_text(log_text[:end])
         outcome = tcc("verify", bundle, "--logs", copied_log)
         assert outcome.code == 4
-        assert "the log ends at `" in outcome.err
+        assert "the log ends at command `" in outcome.err
         assert "error: " in outcome.err
-        assert "the tool did not end well: see the end of" in outcome.err
+        assert "the toolchain failed: see the end of" in outcome.err
     (out / "gt/2/joint/mean.bin").unlink()
     log.write_text(log_text)
     outcome = tcc("verify", bundle, "--logs", log)
     assert outcome.code == 4
-    assert "no outputs for golden 2 lie beside the log" in outcome.err
+    assert "the log's folder has no outputs for golden 2" in outcome.err
     (out / "gt/1/joint/mean.bin").write_bytes(b"short")
     outcome = tcc("verify", bundle, "--logs", log)
-    assert (outcome.code, "error[E0671]: this is not what the network gives" in outcome.err) == (
+    assert (
+        outcome.code,
+        "error[E0671]: the output file does not have the size" in outcome.err,
+    ) == (
         2,
         True,
     )
@@ -77,7 +82,7 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     docker.setenv("NPU_TOOL", "cpu")
     outcome = build(tcc, "ax620,ax650", images)
     assert outcome.code == 0, outcome.err
-    assert "the NPU did not take part_1.axe: this runs on the processor, slowly" in outcome.err
+    assert "part_1.axe: runs on the CPU instead of the NPU, slowly" in outcome.err
     manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
     assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
     assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2
@@ -104,7 +109,10 @@ def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, docker):
     for outcome in (build_outcome, tcc("verify", BUNDLE)):
         assert outcome.code == 4
         assert "STUCK" in outcome.out
-        assert "error: build/odd-ax620-int8: the NPU does not give its goldens" in outcome.err
+        assert (
+            "error: build/odd-ax620-int8: the NPU's outputs do not match the golden outputs"
+            in outcome.err
+        )
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
@@ -120,13 +128,13 @@ def test_a_golden_that_fails_in_the_tool_is_said(tcc, home, odd, images, docker,
     assert command.startswith("pulsar run model.onnx" if target == "ax620" else "pulsar2 run")
     for outcome in (build_outcome, tcc("verify", bundle)):
         assert outcome.code == 4, outcome.err
-        assert f"the log ends at `{command}`: not all was done" in outcome.err
-        assert f"error: {bundle}: the tool did not end well: see the end of {bundle}" in outcome.err
+        assert f"the log ends at command `{command}`: compilation is incomplete" in outcome.err
+        assert f"error: {bundle}: the toolchain failed: see the end of {bundle}" in outcome.err
     completed = subprocess.run(
         ["sh", home / bundle / "model/build.sh", home / "out"], capture_output=True, check=False
     )
     assert completed.returncode == 4
-    assert b"did not end well" in completed.stderr
+    assert b"a later command failed" in completed.stderr
 
 
 def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, docker):
@@ -142,8 +150,8 @@ def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, docker):
 DOCKERS = {
     "no image": ("echo debian:stable", "docker has no image of Pulsar"),
     "fails": ("echo 'permission denied: docker.sock' >&2; exit 1", "docker failed: permission denied: docker.sock"),
-    "fails in silence": ("exit 125", "docker failed: it does not say why"),
-    "killed": ("kill -9 $$", "docker failed: it does not say why"),
+    "fails in silence": ("exit 125", "docker failed: it gave no reason"),
+    "killed": ("kill -9 $$", "docker failed: it gave no reason"),
     "slow": ("exec sleep 60", "docker did not answer within 1 seconds"),
     "bytes": ("printf '\\377\\376\\n'", "docker has no image of Pulsar"),
     "no program": (None, "docker cannot be started: Exec format error"),
@@ -163,7 +171,7 @@ def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
         (home / "bin/docker").write_text(text)
         outcome = build(tcc, "ax620", images, "--calibration", "c.json")
         assert outcome.code == 0, (name, outcome.err)
-        assert f"  not compiled: {reason}. Where" in outcome.out, name
+        assert f"  not compiled: {reason}. To compile it" in outcome.out, name
 
 
 def test_a_build_that_is_ended_ends_the_tool(home, odd, images, docker):

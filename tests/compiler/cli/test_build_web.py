@@ -88,7 +88,10 @@ def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
     monkeypatch.setenv("PATH", "")
     outcome = tcc("verify", page)
     assert outcome.code == 3
-    assert "error: node is needed to run pages here, and is not here\n" in outcome.err
+    assert (
+        "error: node is needed to run pages on this machine, but it is not installed\n"
+        in outcome.err
+    )
     assert "help: install it: apt-get install nodejs" in outcome.err
     assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not here"
 
@@ -102,10 +105,10 @@ def test_nothing_here_builds_it(tcc, home, monkeypatch):
     outcome = tcc(*BUILD)
     assert outcome.code == 3
     assert outcome.err.splitlines()[-3:] == [
-        "error: onnxruntime-web is needed to build pages for browsers, and is not here",
+        "error: onnxruntime-web is needed to build pages for browsers, but it is not installed",
         "   = note: npm cannot fetch it: npm error code ENOTFOUND",
-        "   = help: install it: apt-get install npm, or put what `npm pack onnxruntime-web@1.30.0`"
-        " brings into ~/.cache/tcc/onnxruntime-web",
+        "   = help: install it: apt-get install npm, or put the archive from "
+        "`npm pack onnxruntime-web@1.30.0` into ~/.cache/tcc/onnxruntime-web",
     ]
     assert not (home / "build").exists()
     program.unlink()

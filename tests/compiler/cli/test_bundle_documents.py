@@ -106,7 +106,7 @@ REPORT = {
         "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
     },
 }  # fmt: skip
-ACCURACY = "- accuracy: 2 of 3 test images right, 66.67% (95% interval 9.43% to 99.16%), in float32"
+ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95% confidence interval 9.43% to 99.16%), in float32"
 
 
 @pytest.fixture
@@ -124,12 +124,13 @@ def run(home):
 def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
-        "- by the report of the training's folder, of weights of this digest",
+        "- from the report of the run folder, for weights with this digest",
         "- train: 12 images (cat 3, dog 4, owl 5)",
         "- test: 3 images (cat 1, dog 2, owl 0)",
     ]
     assert card["Evaluation"] == [ACCURACY]
-    assert "- not a medical device: no diagnosis may rest on what it says" in card["Intended use"]
+    medical = "- not a medical device: do not base a diagnosis on its outputs"
+    assert medical in card["Intended use"]
 
 
 EXTRA_REPORT = {
@@ -149,15 +150,18 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- training: 9 epochs; the weights of epoch 4" in card["Training data"]
     assert "- training: made with torch 2.13" in card["Training data"]
-    assert any("it is no measure of unseen images" in line for line in card["Training data"])
+    assert any(
+        "it does not estimate the accuracy on unseen images" in line
+        for line in card["Training data"]
+    )
     assert card["Evaluation"][1:] == [
-        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% interval 2.50% to 100.00%); "
-        "1 images of others were taken for it",
-        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% interval 1.26% to 98.74%); "
-        "0 images of others were taken for it",
-        "- in float32, owl: no test image is of it, so that its sensitivity is not known",
+        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% confidence interval 2.50% to 100.00%); "
+        "1 images of other classes were classified as it",
+        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% confidence interval 1.26% to 98.74%); "
+        "0 images of other classes were classified as it",
+        "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]
-    assert "- the training was not finished: its time was over first" in card["Caveats"]
+    assert "- the training did not finish: it reached its time limit" in card["Caveats"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,9 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
 def test_a_confusion_matrix_that_is_not_of_the_other_figures_is_not_believed(home, run, confusion):
     add_to_report(run, confusion=confusion)
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
-    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+    assert card["Training data"] == [
+        "- not known to the compiler; the author of the training must state it"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
@@ -194,7 +200,9 @@ def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps(spoil(report)))
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
-    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+    assert card["Training data"] == [
+        "- not known to the compiler; the author of the training must state it"
+    ]
 
 
 def test_the_figures_of_another_spec_are_not_this_ones(home, run):
@@ -204,7 +212,7 @@ def test_the_figures_of_another_spec_are_not_this_ones(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- train: 12 images (cat 3, dog 4, owl 5)" in card["Training data"]
     assert card["Evaluation"] == [
-        "- accuracy: not known: the training's figures are of another spec or other parameters;"
+        "- accuracy: not known: the training record is of another spec or other parameters;"
         " `tcc eval` measures it"
     ]
 
@@ -221,8 +229,8 @@ def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, m
         assert CliRunner().invoke(app, args).exit_code == 0
         text.append((home / "build/tiny-onnxruntime-fp32" / CARD).read_text())
         (run / "report.json").unlink(missing_ok=True)
-    assert "3 test images right" not in text[1]
-    assert "2 of 3 test images right" in text[0]
+    assert "3 test images correct" not in text[1]
+    assert "2 of 3 test images correct" in text[0]
 
 
 @pytest.mark.parametrize("name", sorted(trained.read_networks()))
@@ -246,7 +254,7 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
     assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]
     accuracy, *classes = card["Evaluation"]
-    assert accuracy.startswith("- accuracy: 159 of 160 test images right, 99.38%")
+    assert accuracy.startswith("- accuracy: 159 of 160 test images correct, 99.38%")
     assert len(classes) == 3
     assert classes[0] == (
         "- in float32, Platelets: sensitivity 96.30% (81.03% to 99.91%), "
@@ -255,7 +263,9 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     other_card = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
     assert "159" not in "".join(other_card["Evaluation"])
     int8_card = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
-    assert int8_card["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
+    assert int8_card["Evaluation"][1].startswith(
+        "- accuracy at int8: 159 of 160 test images correct"
+    )
 
 
 def test_no_paper_has_a_python_value(home):

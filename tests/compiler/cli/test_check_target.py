@@ -92,7 +92,7 @@ def test_what_is_slow_is_said_once_a_rule(tcc, spec):
     assert warning[0] == "warning[W0662]: ax620 runs `depthwise_conv_1` (conv) slowly"
     assert warning[1] == " --> odd.yaml:7:5"
     assert "depthwise convolutions run at 1/16 of the NPU's speed" in warning[5]
-    assert warning[6] == "   = so it is with 2 more: depthwise_conv_2, depthwise_conv_3"
+    assert warning[6] == "   = 2 more layers: depthwise_conv_2, depthwise_conv_3"
     assert outcome.err.count("1/16") == 1
     (answer,) = tcc("check", "odd.yaml", "--target", "ax620", "--json").document["targets"]
     depthwise = [slow_layer for slow_layer in answer["slow"] if "1/16" in slow_layer["rule"]]
@@ -157,7 +157,7 @@ def test_nothing_to_run_is_refused(tcc, spec, body, command):
     for target in ("ax620", "ax650"):
         message = f"error[E0607]: {target} cannot run `{op_name}` ({op_name})\n --> odd.yaml:5:9\n"
         assert message in outcome.err
-    assert outcome.err.count("nothing of the network is left to run") == 2
+    assert outcome.err.count("the network has no layer to run") == 2
 
 
 def test_names_of_blocks_are_in_places(tcc, spec):

@@ -117,7 +117,8 @@ def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case,
     outcome = build(tcc, pictures, target, "--calibration", spoilt("last"), "--json")
     assert outcome.code == 4, outcome.err
     assert (
-        "`found` does not tell the images apart: its correlation with the floats is" in outcome.err
+        "`found` does not distinguish the images: its correlation with the fp32 model is"
+        in outcome.err
     )
     assert outcome.document["quality"]["found"]["correlation"] == 0
     assert not (home / f"build/net-{target}-int8").exists()
@@ -143,7 +144,7 @@ def test_each_output_stands_for_itself(tcc, home, pictures, spoilt, activation, 
     (home / "net.yaml").write_text(format_two_outputs(activation))
     outcome = build(tcc, pictures, target, "--calibration", spoilt("second"), "--json")
     assert outcome.code == 4, outcome.err
-    assert "`other` does not tell the images apart" in outcome.err
+    assert "`other` does not distinguish the images" in outcome.err
     assert "`found` " not in outcome.document["error"]
     assert outcome.document["quality"]["found"]["correlation"] > 0.95
     assert build(tcc, pictures, target, "-q").code == 0
@@ -185,7 +186,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         "kernel: 3, padding: same", "kernel: 1, stride: 2", 1
     )
     (home / "net.yaml").write_text(text)
-    single_message, alike = "one image: nothing shows", "images that are alike in floats"
+    single_message, alike = "one image cannot show", "images with the same fp32 output"
     for count, step, message in ((1, 0, single_message), (3, 0, single_message), (3, 1, alike)):
         pixels = np.full((count, 12, 12, 3), 90, np.uint8)
         pixels[:, 11, 11] += step * np.arange(count, dtype=np.uint8)[:, None]
@@ -193,7 +194,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether the integers of `found` tell images apart" in outcome.err
+        assert "whether int8 `found` distinguishes images" in outcome.err
 
 
 def test_margins_explain_classes_that_change(tcc, home, pictures):
@@ -204,22 +205,22 @@ def test_margins_explain_classes_that_change(tcc, home, pictures):
     outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert outcome.code == 0, outcome.err
     assert "same 0.0%" in outcome.err
-    assert "`found`: half of the float margins are below" in outcome.err
-    assert "; 100% of what changed was as near to a tie as that" in outcome.err
+    assert "`found`: half of the fp32 decision margins are below" in outcome.err
+    assert "; 100% of changed decisions had a margin of at most twice that" in outcome.err
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
     outcome = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the float margins are below" in outcome.err
+    assert "`found`: half of the fp32 decision margins are below" in outcome.err
 
 
 def test_bounds_of_correlation_and_error(tcc, home, pictures):
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one quantity"]))
     outcome = build(tcc, pictures, "onnxruntime", "--floor", "max_error=1e-9")
     assert outcome.code == 4
-    assert "the error of `found` is 0.0" in outcome.err
+    assert "the error of `found`, relative to its standard deviation, is 0.0" in outcome.err
     outcome = build(tcc, pictures, "onnxruntime", "--floor", "min_correlation=1")
     assert outcome.code == 4
-    assert "the correlation of `found` with the floats is 0.99" in outcome.err
-    assert "apart" not in outcome.err  # it follows the floats, if not as closely as is asked
+    assert "the correlation of `found` with the fp32 model is 0.99" in outcome.err
+    assert "distinguish" not in outcome.err  # it follows the floats, if not as closely as is asked
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
     assert build(tcc, pictures, "onnxruntime", "-q").code == 4
@@ -227,7 +228,7 @@ def test_bounds_of_correlation_and_error(tcc, home, pictures):
         tcc, pictures, "onnxruntime", "--floor", "max_error=0.5", "--floor", "min_cosine=0.9"
     )
     assert outcome.code == 0, outcome.err
-    assert "a least cosine says nothing of an output of one value" in outcome.err
+    assert "`min_cosine` has no effect on an output of one value" in outcome.err
 
 
 def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
@@ -237,7 +238,7 @@ def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: sigmoid}}\n")
     outcome = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
     assert outcome.code == 4, outcome.err
-    assert "`found` does not tell the images apart" in outcome.document["error"]
+    assert "`found` does not distinguish the images" in outcome.document["error"]
 
 
 def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoilt):
@@ -246,7 +247,7 @@ def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoil
     args = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
     outcome = tcc(*args, "--calibration", spoilt("last", "best"))
     assert outcome.code == 4, outcome.err
-    assert "`found` is the same for 4 inputs that floats tell apart" in outcome.err
+    assert "`found` is the same for 4 inputs that the fp32 model separates" in outcome.err
     assert tcc(*args, "--calibration", home / "c.json", "-q").code == 0
 
 
@@ -266,14 +267,16 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
                   "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
     assert refused.code == 4
     few = count < MIN_IMAGES
-    is_refused = "error[E0722]: fewer than 16 different images" in refused.err
+    is_refused = (
+        "error[E0722]: the accuracy floor needs at least 16 different images" in refused.err
+    )
     assert is_refused == few
-    words_of_it = "(the|its) correlation (of `found` )?with the floats"
+    words_of_it = "(the|its) correlation (of `found` )?with the fp32 model"
     assert few or re.search(words_of_it, refused.err)
-    assert re.search(f"`build` refuses these integers: .*{words_of_it}", outcome.err)
+    assert re.search(f"`build` will refuse this int8 model: .*{words_of_it}", outcome.err)
     # Whoever gives the bound up is told of none.
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
     stderr_text = tcc("calibrate", *args, "-o", "c.json").err
-    assert ("`build` refuses" in stderr_text) == few
-    assert (f"{count} different images judge them, and it takes 16" in stderr_text) == few
+    assert ("`build` will refuse" in stderr_text) == few
+    assert (f"only {count} different images: the floor needs 16" in stderr_text) == few

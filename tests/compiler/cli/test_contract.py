@@ -138,7 +138,7 @@ def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, imag
         outcome = tcc(*args)
         assert outcome.code == 0, outcome.err
         assert "warning[E0717]: 1 file that looks like an image is skipped" in outcome.err
-        assert f"  --> {images}/cat/moving.gif\n   = GIF is not read\n" in outcome.err
+        assert f"  --> {images}/cat/moving.gif\n   = GIF is not supported\n" in outcome.err
         assert "warning[E0718]: transparency is dropped" in outcome.err
         assert f"  --> {images}/cat/clear.png\n" in outcome.err
 
@@ -150,7 +150,8 @@ def test_a_folder_of_gifs_alone(tcc, home, built):
         outcome = tcc(*args)
         assert outcome.code == 2
         assert (
-            "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in outcome.err
+            "no image in this folder\n  --> set\n   = set/a.gif: GIF is not supported\n"
+            in outcome.err
         )
 
 
@@ -161,7 +162,7 @@ def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc
     (home / "tiny.yaml").write_text(text.replace(line, ""))
     checked = tcc("check", "tiny.yaml")
     assert checked.code == 0
-    assert "warning[W0513]: nothing says how an image becomes the input `image`" in checked.err
+    assert "warning[W0513]: no `preprocess` converts an image to the input `image`" in checked.err
     assert tcc("check", "tiny.yaml", "--strict").code == 2
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)

@@ -117,7 +117,7 @@ def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
     assert (dog["support"], dog["predicted"]) == (4, 5)
     assert (document["bundle"], document["target"]) == (str(built), "onnxruntime")
     text = tcc("eval", built, "--data", "data").out
-    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% interval 24.49% to 91.48%)\n"
+    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% confidence interval 24.49% to 91.48%)\n"
     assert text.startswith(accuracy_line)
     assert "\nmacro average" in text
     assert "\ndog    1    3    0" in text
@@ -165,7 +165,7 @@ def test_an_interval_of_the_accuracy(tcc, images):
     assert interval["low"] <= first_document["accuracy"] <= interval["high"]
     assert (interval["level"], interval["resamples"], interval["seed"]) == (0.95, 999, 0)
     args = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
-    assert "(95% of resamples within " in tcc(*args).out
+    assert "(95% bootstrap interval " in tcc(*args).out
     assert tcc(*args, "--json").document["interval"]["seed"] == 7
 
 
@@ -176,7 +176,7 @@ def test_classes_without_names_are_indices(tcc, home, images):
     assert [class_row["support"] for class_row in document["classes"]][:5] == [12, 0, 0, 0, 12]
     assert document["classes"][4]["label"] == "4"
     text = tcc(*EVAL, images, "--set", "classes=13").out
-    assert "taken for" in text  # pairs, as the matrix would be too wide
+    assert "predicted class" in text  # pairs, as the matrix would be too wide
     assert "columns:" not in text
 
 
@@ -230,12 +230,12 @@ class TestWhatIsWrong:
     def test_names_where_the_classes_have_none(self, tcc, images):
         outcome = tcc(*EVAL, images, "--set", "classes=4")
         assert outcome.code == 2
-        assert "let labels be indices from 0 to 3" in outcome.err
+        assert "use indices from 0 to 3 as labels" in outcome.err
 
     def test_no_data(self, tcc, home):
         outcome = tcc("eval", "tiny.yaml")
         assert outcome.code == 2
-        assert "error[E0616]: evaluate on which images?" in outcome.err
+        assert "error[E0616]: no images to evaluate on" in outcome.err
 
     def test_every_damaged_image_is_named(self, tcc, images, built):
         for path in (images / "cat/1.png", images / "dog/2.png"):
@@ -278,7 +278,9 @@ class TestWhatIsWrong:
     def test_a_bundle_takes_no_option_of_specs(self, tcc, built, images, words):
         outcome = tcc("eval", built, "--data", images, *words)
         assert outcome.code == 2
-        assert f"`{words[0]}` has no effect: it is for specs, and a bundle is named" in outcome.err
+        assert (
+            f"`{words[0]}` has no effect: it is for specs, and the input is a bundle" in outcome.err
+        )
 
     def test_a_damaged_bundle(self, tcc, built, images):
         (built / "model/model.onnx").write_bytes(b"")

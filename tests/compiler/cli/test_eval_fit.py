@@ -77,7 +77,7 @@ def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, 
     second_outcome = tcc("eval", built, "--data", splits, "--json")
     assert second_outcome.document["confusion"] == document["confusion"]
     assert second_outcome.document["operating_point"]["stored"] is None
-    assert "judged by" in second_outcome.err
+    assert "evaluated on" in second_outcome.err
 
 
 def compute_owl_log_odds(point, shade):
@@ -141,12 +141,12 @@ def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "-q")
     assert outcome.code == 0
-    assert "warning[W0681]: a sensitivity of 0.95 for `owl` was asked for and is not shown" in (
+    assert "warning[W0681]: the requested sensitivity of 0.95 for `owl` is not confirmed" in (
         outcome.err
     )
     assert "2 of 3 images are detected, a sensitivity of 0.6667" in outcome.err
     # 0.95^59 is the first power below 0.05; with one missed it takes 93.
-    assert "takes 59 images of `owl` with none missed, with 1 missed 93." in outcome.err
+    assert "you need 59 images of `owl`, all detected, or 93 if 1 are missed." in outcome.err
     document = outcome.document
     assert document["warnings"][0]["code"] == "W0681"
     assert document["operating_point"]["positives_needed"] == [93]
@@ -157,8 +157,8 @@ def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
     assert check["at_least"] == pytest.approx(0.1353, abs=1e-4)  # Clopper and Pearson, one-sided
     ran = tcc("run", built, picture, "-q")
     assert ran.code == 0
-    assert "warning: a sensitivity of 0.95 for `owl` was asked for and is not shown" in ran.err
-    assert "is not shown" in tcc("show", built).out
+    assert "warning: the requested sensitivity of 0.95 for `owl` is not confirmed" in ran.err
+    assert "is not confirmed" in tcc("show", built).out
     second_outcome = tcc("eval", built, "--data", splits, "--json")
     assert "W0681" in second_outcome.err
 
@@ -179,7 +179,7 @@ def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, "--strict")
     assert outcome.code == 2
-    assert "`--strict` has no effect: it is for specs and for what is fitted" in outcome.err
+    assert "`--strict` has no effect: it is for specs and for fitted values" in outcome.err
     assert tcc("eval", built, "--data", splits, *FIT_OWL, 0.95).code == 0
     second_outcome = tcc("eval", built, "--data", splits, "--strict")
     assert second_outcome.code == 2
@@ -238,12 +238,12 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
     assert carried.document["operating_point"]["fitted"]["program"] == "onnxruntime fp32"
     assert carried.document["operating_point"]["thresholds"] == floats["thresholds"]
     assert (
-        "fitted to 7 images by onnxruntime fp32, carried over to onnxruntime int8"
+        "fitted on 7 images with onnxruntime fp32, applied to onnxruntime int8"
         in tcc("eval", int8_bundle, "--data", splits).out
     )
     assert tcc("verify", int8_bundle).code == 0
     fresh = tcc("eval", int8_bundle, "--data", splits, *fit)
-    assert "by onnxruntime int8\n" in fresh.out
+    assert "with onnxruntime int8\n" in fresh.out
     assert f"stored in {int8_bundle}" in fresh.out
 
 
@@ -252,7 +252,7 @@ def test_judging_by_what_was_fitted_to_is_said_loudly(tcc, built, splits, answer
     assert tcc("eval", built, "--data", splits, "--fit", "-q").code == 0
     outcome = tcc("eval", built, "--data", splits / "val", "-q")
     assert outcome.code == 0
-    assert "are those that temperature and thresholds were fitted to" in outcome.err
+    assert "temperature and thresholds were fitted to the images in" in outcome.err
 
 
 def test_all_right_has_no_temperature(tcc, built, home, answers):
@@ -261,7 +261,7 @@ def test_all_right_has_no_temperature(tcc, built, home, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", "set", "--fit")
     assert outcome.code == 0, outcome.err
-    assert "temperature 1: no other is the likeliest for these images" in outcome.out
+    assert "temperature 1 (no other temperature lowers the log loss)" in outcome.out
 
 
 def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
@@ -270,7 +270,7 @@ def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", "set", "--fit")
     assert outcome.code == 2
-    assert "error[E1263]: these images are all of `cat`" in outcome.err
+    assert "error[E1263]: all of these images have the class `cat`" in outcome.err
 
 
 def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
@@ -284,7 +284,9 @@ def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
             continue  # tests/backends/arm/test_operating_point.py
         report_programs(Report(), device, Path())
         stderr_text = capsys.readouterr().err
-        assert ("programs for the board know nothing" in stderr_text) == bool(device.packager)
+        assert ("programs for the board do not use the fitted values" in stderr_text) == bool(
+            device.packager
+        )
 
 
 class TestSingleDecision:
@@ -336,7 +338,10 @@ class TestSingleDecision:
         draw(home / "set", {"well": [10], "sikc": [60]})
         outcome = tcc("eval", bundle, "--data", "set")
         assert outcome.code == 2
-        assert "error[E0715]: this network decides on `sick`, which no label is" in outcome.err
+        assert (
+            "error[E0715]: no image has the label `sick`, which the network decides on"
+            in outcome.err
+        )
         assert "labels: sikc, well" in outcome.err
 
 
@@ -376,7 +381,7 @@ def test_labels_name_all_decisions_that_hold(tcc, home, answers):
     report = tcc("eval", bundle, "--data", "set")
     assert report.code == 2
     assert "error[E0715]: the network has no class `cat+bird`" in report.err
-    assert "of several that hold, write `+` between them, of none `none`" in report.err
+    assert "write `+` between several classes, and `none` for none" in report.err
 
 
 class TestSeveral:
@@ -395,7 +400,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% intervals\n")
+        assert text.startswith("24 images, 95% confidence intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
@@ -416,8 +421,8 @@ class TestWhatIsWrong:
         Image.open(splits / "val/owl/1.png").save(splits / "test/owl/copy.bmp")
         outcome = tcc("eval", built, "--data", splits, "--fit")
         assert (outcome.code, outcome.out) == (2, "")
-        assert "error[E1261]: an image is among those that values are fitted to" in outcome.err
-        assert "val/owl/1.png is" in outcome.err
+        assert "error[E1261]: one image is used both for fitting" in outcome.err
+        assert "val/owl/1.png equals" in outcome.err
         assert (built / "manifest.json").read_bytes() == manifest_before
 
     @pytest.mark.parametrize(
@@ -427,7 +432,7 @@ class TestWhatIsWrong:
             (
                 ("--fit", "--sensitivity", "0.9"),
                 "E1262",
-                "say --positive with one of cat, dog, owl",
+                "add --positive with one of cat, dog, owl",
             ),
             (("--positive", "owl"), "E0601", "`--positive` has no effect: it needs `--fit`"),
             (("--sensitivity", ".9"), "E0601", "`--sensitivity` has no effect: it needs `--fit`"),
@@ -443,7 +448,7 @@ class TestWhatIsWrong:
     def test_a_spec_stores_nothing(self, tcc, splits):
         outcome = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
         assert outcome.code == 2
-        assert "`--fit` has no effect: it is for bundles, and a spec is named" in outcome.err
+        assert "`--fit` has no effect: it is for bundles, and the input is a spec" in outcome.err
 
     def test_no_splits(self, tcc, built, images):
         outcome = tcc("eval", built, "--data", images, "--fit")
@@ -454,18 +459,20 @@ class TestWhatIsWrong:
         answers(lambda shade: [0, 0, 0])
         outcome = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl")
         assert outcome.code == 2
-        assert "no threshold tells images of `owl` from others better than chance" in outcome.err
+        assert (
+            "no threshold separates images of `owl` from others better than chance" in outcome.err
+        )
 
     @pytest.mark.parametrize(
         ("change", "said"),
         [
             ({"temperature": 0.0}, "expected `float` >= 0.001"),
             ({"temperature": 1e9}, "expected `float` <= 1000.0"),
-            ({"output": "other"}, "there is no such row of classes or decisions"),
-            ({"positive": 3}, "there is no class 3 to be positive"),
+            ({"output": "other"}, "no output of this name is a row of classes or decisions"),
+            ({"positive": 3}, "the positive class 3 does not exist"),
             ({"thresholds": []}, "it has 0 thresholds, not 1"),
             ({"positive": None}, "it has 1 thresholds, not 0"),
-            ({"target": 0.5}, "`owl` is judged by another target"),
+            ({"target": 0.5}, "`owl` is evaluated against another target"),
         ],
     )
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):

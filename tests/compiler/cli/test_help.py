@@ -24,7 +24,7 @@ def test_an_entry_says_what_why_and_what_to_do(tcc):
         " wrong names\n"
         "to correct numbers.\n"
         "\n"
-        "Example, a spec in which stands:\n"
+        "Example spec (excerpt):\n"
         "\n"
         "    graph: [global_avg_pool, flatten, linear: {units: 3}]\n"
         "    output: {classes: {labels: [benign, malignant]}}\n"
@@ -65,9 +65,9 @@ def test_help_of_commands_is_their_own(tcc, words):
 @pytest.mark.parametrize(
     ("words", "help"),
     [
-        (("E0699",), "codes near it: E0701, E0702, E0703"),
-        (("w0543",), "codes near it: W0533, W0541, W0542"),
-        (("99999999",), f"codes near it: {', '.join(LAST_CODES)}"),
+        (("E0699",), "similar codes: E0701, E0702, E0703"),
+        (("w0543",), "similar codes: W0533, W0541, W0542"),
+        (("99999999",), f"similar codes: {', '.join(LAST_CODES)}"),
         (("buld",), "did you mean `build`?"),
         (("unused-nam",), "did you mean `unused-name`?"),
         (("zoo", "tabel"), "`tcc help` lists the commands"),
@@ -88,7 +88,7 @@ def test_what_is_not_known(tcc, words, help):
 def test_a_process_has_the_sub_command_that_it_is_to_run(name):
     """The others are left out, and it says of itself what it says among them."""
     full_app = typer.main.get_command(app.app)
-    partial_app = typer.main.get_command(app.needed([name, "--help"]))
+    partial_app = typer.main.get_command(app.create_minimal_application([name, "--help"]))
     assert set(partial_app.commands) == ({name} if name != "help" else set(full_app.commands))
     help_texts = [
         group.commands[name].get_help(typer.Context(group.commands[name]))
@@ -99,7 +99,7 @@ def test_a_process_has_the_sub_command_that_it_is_to_run(name):
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version", "build"], ["biuld"], ["help"]])
 def test_all_sub_commands_are_there_where_none_is_named_first(words):
-    assert app.needed(words) is app.app
+    assert app.create_minimal_application(words) is app.app
 
 
 def test_help_shows_the_options_that_matter_and_help_all_every_one(tcc):

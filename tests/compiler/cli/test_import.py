@@ -16,8 +16,8 @@ from tcc.compiler.lower.onnx import lower
 
 WITH_HINTS = ("--color", "rgb", "--mean", "0.5", "--std", ".2,.3,.4")
 CAUTION = (
-    "warning: an ONNX file does not say how an image becomes its input: add `preprocess` to "
-    "`image` as the network was trained with, or predictions will be wrong\n"
+    "warning: an ONNX file does not contain the preprocessing: add the `preprocess` of the "
+    "training to the input `image`, or predictions will be wrong\n"
 )
 TABLE = """\
 ONNX node        operators           step             op               output
@@ -84,7 +84,7 @@ def test_writes_a_spec_and_weights(tcc, home, net):
         *(f"batch_norm.{role}" for role in ("weight", "bias", "mean", "var")),
     }
     assert CAUTION in outcome.err
-    assert "on random inputs the outputs differ from the file's by at most" in outcome.err
+    assert "on random inputs, the outputs of the spec and the file differ by at most" in outcome.err
 
 
 def test_in_a_process_of_its_own(process, home, net):
@@ -173,7 +173,7 @@ def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
     args = ("--color", "rgb", "--mean", "124,0.5,0.5")
     outcome = tcc("import", net, *args, "--json")
     assert [w["kind"] for w in outcome.document["warnings"]] == ["pixel-statistics"]
-    message = "warning[W0541]: no pixels between 0 and 1 have the mean 124 [pixel-statistics]\n"
+    message = "warning[W0541]: pixels between 0 and 1 cannot have the mean 124 [pixel-statistics]\n"
     assert f"{message}  --> net.yaml\n" in outcome.err
 
 
@@ -208,7 +208,7 @@ def test_replaces_nothing(tcc, home, net, taken):
     (home / taken).write_text("mine")
     outcome = tcc("import", net)
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this: it exists already" in outcome.err
+    assert "error[E0602]: cannot replace this: it already exists" in outcome.err
     assert (home / taken).read_text() == "mine"
     assert len([*home.iterdir()]) == 3
 
@@ -220,9 +220,9 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     outcome = tcc("import", net)
     assert outcome.code == 2
     assert outcome.err.startswith(
-        "error[E0910]: Elu: the language has no such function\n"
+        "error[E0910]: Elu: tcc does not support this function\n"
         "  --> net.onnx: node `relu`\n"
-        "   = help: train it with one that is known: relu, "
+        "   = help: train the network with a supported one: relu, "
     )
     assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
 
@@ -238,7 +238,7 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
     outcome = tcc("import", net, *WITH_HINTS)
     assert outcome.code == 0
     assert (
-        "the network begins by scaling its input: its mean and std may be in there" in outcome.err
+        "the network begins with a scaling of its input, which may already apply mean and std" in outcome.err
     )
 
 
@@ -255,18 +255,18 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--name", "a b"), "error[E0601]: this is no name of a network"),
-        (("--labels", "a,,b"), "error[E0601]: `--labels` takes different words"),
-        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes different words"),
-        (("--labels", "a,b"), "error[E0906]: there must be one label for each class"),
-        (("--mean", "a"), "error[E0601]: `--mean` takes numbers"),
-        (("--mean", "nan"), "error[E0601]: `--mean` takes numbers"),
-        (("--mean", "1,2"), "error[E0905]: `mean` is one number per channel"),
-        (("--std", "0"), "error[E0601]: `--std` takes numbers above 0"),
+        (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
+        (("--labels", "a,,b"), "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words"),
+        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words"),
+        (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
+        (("--mean", "a"), "error[E0601]: `--mean` takes numbers, separated by commas"),
+        (("--mean", "nan"), "error[E0601]: `--mean` takes numbers, separated by commas"),
+        (("--mean", "1,2"), "error[E0905]: `mean` needs one number, or one per channel"),
+        (("--std", "0"), "error[E0601]: `--std` takes numbers above 0, separated by commas"),
         (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
-        (("--shape", "3,8"), "error[E0601]: a shape is three numbers"),
-        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three numbers"),
-        (("--shape", "3,8,9"), "error[E0905]: the input has another size"),
+        (("--shape", "3,8"), "error[E0601]: a shape is three positive integers C,H,W"),
+        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three positive integers C,H,W"),
+        (("--shape", "3,8,9"), "error[E0905]: --shape differs from the input size of the file"),
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],
 )

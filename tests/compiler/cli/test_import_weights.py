@@ -46,8 +46,8 @@ def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert (outcome.code, outcome.err) == (
         0,
-        f"checkpoint: theirs.safetensors, SHA-256 {digest}; the format has no checksums: compare"
-        " this with what its source states\n",
+        f"checkpoint: theirs.safetensors, SHA-256 {digest}; the format has no checksums; compare"
+        " the SHA-256 with the one that the source publishes\n",
     )
     lines = [line.split() for line in outcome.out.splitlines()]
     assert lines[0] == ["checkpoint", "spec", "shape", "how"]
@@ -98,7 +98,7 @@ def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
     checkpoint_before = checkpoint.read_bytes()
     outcome = tcc(*args, "-o", checkpoint)
     assert outcome.code == 2
-    assert "will not replace this: it is there already" in outcome.err
+    assert "cannot replace this: it exists already" in outcome.err
     assert checkpoint.read_bytes() == checkpoint_before
 
 
@@ -162,18 +162,18 @@ def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensor
     outcome = tcc(*args)
     assert outcome.code == 0
     assert (
-        "note: took the weights of `model`; others are in `model_ema` (`--entry NAME`)"
+        "note: imported the weights of `model`; other entries: `model_ema` (`--entry NAME`)"
         in outcome.err
     )
-    assert "note: not read: model_ema, epoch" in outcome.err
-    assert "note: ignored, since only training uses it: criterion" in outcome.err
+    assert "note: not imported: model_ema, epoch" in outcome.err
+    assert "note: ignored, because only training uses them: criterion" in outcome.err
     np.testing.assert_array_equal(
         load_file(home / "w.st")["linear.bias"], tensors["classifier.bias"]
     )
     outcome = tcc(*args, "--entry", "model_ema", "--json")
     assert outcome.code == 0
     assert outcome.document["notes"][0] == (
-        "took the weights of `model_ema`; others are in `model` (`--entry NAME`)"
+        "imported the weights of `model_ema`; other entries: `model` (`--entry NAME`)"
     )
     written_bias = load_file(home / "w.st")["linear.bias"]
     np.testing.assert_array_equal(written_bias, tensors["classifier.bias"] + 1)
@@ -202,19 +202,20 @@ graph:
 output: {logits: {}}
 """
 PIXEL_NOTE = (
-    "torchvision's own weights of these names are for RGB pixels divided by 255,"
-    " mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]; this spec gives rgb divided by "
+    "torchvision's weights with these names expect RGB pixels divided by 255,"
+    " mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]; this spec has rgb pixels divided by "
 )
 
 
 @pytest.mark.parametrize(
     ("values", "settings", "told"),
     [
-        ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]: "
-         "for those, import and build with `--set pixels=imagenet`"),
-        ("maximum, plain, imagenet", ["pixels=plain"], "255, mean: [0.0], std: [1.0]: "
-         "for those, import and build with `--set pixels=imagenet`"),
-        ("maximum, plain", [], "the image's largest value, mean: [0.0], std: [1.0]: for those, write "
+        ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]; "
+         "if you use those weights, import and build with `--set pixels=imagenet`"),
+        ("maximum, plain, imagenet", ["pixels=plain"], "255, mean: [0.0], std: [1.0]; "
+         "if you use those weights, import and build with `--set pixels=imagenet`"),
+        ("maximum, plain", [], "the image's largest value, mean: [0.0], std: [1.0]; "
+         "if you use those weights, write "
          "`mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]` in the spec's `preprocess`, "
          "with `color: rgb`"),
         ("maximum, plain, imagenet", ["pixels=imagenet"], None),

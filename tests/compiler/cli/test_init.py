@@ -16,12 +16,12 @@ def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatc
         "\n"
         "next:\n"
         "  cd lesions\n"
-        "  tcc check                             # what the network is, and what it costs\n"
-        "  tcc show --format svg -o lesions.svg  # a picture of it\n"
-        "  tcc train --data images               # weights, once that folder has a folder of images"
-        " for each class\n"
-        "  tcc build                             # for ONNX Runtime, with random weights until there"
-        " are trained ones\n"
+        "  tcc check                             # show the layers and their cost\n"
+        "  tcc show --format svg -o lesions.svg  # draw the network\n"
+        "  tcc train --data images               # train it; `images` needs one folder of images"
+        " per class\n"
+        "  tcc build                             # build it for ONNX Runtime, with random weights"
+        " if it is not trained\n"
     )
     monkeypatch.chdir(home / "lesions")
     assert tcc("check", "--strict").code == 0
@@ -100,13 +100,13 @@ def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("2d",), "error[E0601]: this is no name of a network\n  --> command line: init 2d"),
-        (("a b",), "error[E0601]: this is no name of a network"),
-        (("moles", "--labels", "one"), "error[E0601]: `--labels` takes two or more"),
-        (("moles", "--labels", "one,"), "error[E0601]: `--labels` takes different words"),
-        (("moles", "--labels", "one,one"), "error[E0601]: `--labels` takes different words"),
+        (("2d",), "error[E0601]: this is not a valid name of a network\n  --> command line: init 2d"),
+        (("a b",), "error[E0601]: this is not a valid name of a network"),
+        (("moles", "--labels", "one"), "error[E0601]: `--labels` needs two or more"),
+        (("moles", "--labels", "one,"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
+        (("moles", "--labels", "one,one"), "error[E0601]: `--labels` takes a comma-separated list without empty"),
         (("moles", "--size", "7"), "error: Invalid value for '--size'"),
-        (("tiny.yaml",), "error[E0601]: `tcc init` makes a folder"),
+        (("tiny.yaml",), "error[E0601]: `tcc init` creates a folder"),
     ],
 )  # fmt: skip
 def test_what_is_refused_leaves_nothing(tcc, home, words, said):
@@ -123,8 +123,7 @@ def test_what_is_there_stays(tcc, home):
     outcome = tcc("init", "moles")
     assert (outcome.code, outcome.out) == (2, "")
     assert (
-        "error[E0602]: will not replace this: it exists already\n  --> moles/tcc.toml"
-        in outcome.err
+        "error[E0602]: cannot replace this: it already exists\n  --> moles/tcc.toml" in outcome.err
     )
     assert project.read_text() == "mine"
     assert not spec.exists()
@@ -161,6 +160,6 @@ def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
 def test_the_name_of_a_spec_is_no_folder(tcc, home):
     outcome = tcc("init", "new/skin.yaml")
     assert outcome.code == 2
-    assert "error[E0601]: `tcc init` makes a folder, and this is the name of a spec" in outcome.err
-    assert "= help: `tcc init new/skin` makes new/skin/skin.yaml" in outcome.err
+    assert "error[E0601]: `tcc init` creates a folder, but " in outcome.err
+    assert "= help: `tcc init new/skin` creates new/skin/skin.yaml" in outcome.err
     assert not (home / "new").exists()

@@ -74,30 +74,30 @@ def test_without_it_the_target_is_unknown(process, home, install):
 @pytest.mark.parametrize(
     ("code", "entry", "why"),
     [
-        (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` belongs to another"),
-        (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` belongs to another"),
-        (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is no name of a target"),
+        (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` is already used"),
+        (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` is already used"),
+        (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is not a valid target name"),
         (
             NAMED_DOT.replace("interface = 2", "pass"),
             "dot = tcc_dot:DOT",
-            "tcc_dot:DOT states no `interface`",
+            "tcc_dot:DOT has no `interface` attribute",
         ),
         (
             NAMED_DOT.replace("interface = 2", "interface = 3"),
             "dot = tcc_dot:DOT",
-            "tcc_dot:DOT is for interface 2, this tcc has interface 1: install a release of tcc-dot "
+            "tcc_dot:DOT is for interface 3, but this tcc has interface 2: install a release of tcc-dot "
             "with `interface = 2`",
         ),
         (
             NAMED_DOT.replace("def emit", "def draw"),
             "dot = tcc_dot:DOT",
-            "has precisions, or `emit`",
+            "needs both precisions and `emit`",
         ),
         ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
         (
             "class D:\n    interface = 2\n\n\nDOT = D()",
             "dot = tcc_dot:DOT",
-            "no tuple of Target objects called `targets`",
+            "its `targets` is not a tuple of Target objects",
         ),
         (DOT, "dot = tcc_dot:MISSING", "tcc_dot:MISSING cannot be loaded: AttributeError("),
     ],
@@ -111,7 +111,7 @@ def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, 
     assert "comes from" not in targets_outcome.out
     refused = process("build", "tiny.yaml", "--target", "dot", env=env)
     assert refused.code == 2
-    assert "a distribution offers it, and it cannot be used: `tcc targets` says why" in refused.err
+    assert "another distribution provides it but cannot be used, see `tcc targets`" in refused.err
     assert process("build", "tiny.yaml", "--target", "onnxruntime", "-q", env=env).code == 0
 
 
@@ -120,4 +120,4 @@ def test_of_two_with_one_name_the_first_by_name_is_taken(process, install):
     env = install("tcc-a", entry="dot = tcc_a:DOT")
     outcome = process("targets", env=env)
     assert "\ndot comes from tcc-a 1.0.\n" in outcome.out
-    assert "target `dot` of tcc-b 1.0 cannot be used: the name `dot` belongs to" in outcome.err
+    assert "target `dot` of tcc-b 1.0 cannot be used: the name `dot` is already" in outcome.err

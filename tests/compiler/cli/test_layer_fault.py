@@ -77,4 +77,4 @@ def test_a_fault_outside_of_the_layers(tcc, monkeypatch):
     monkeypatch.setattr(OnnxRuntime, "infer", scale_outputs)
     outcome = tcc("build", "tiny.yaml", "--target", "ort", "--no-cache")
     assert outcome.code == 4
-    assert "layers that it shows agree on the goldens' tensors" in outcome.err
+    assert "readable layers match for the golden inputs" in outcome.err

@@ -10,7 +10,7 @@ import pytest
 from tcc.compiler.bundle import manifest
 from tcc.compiler.quant import calibration_document
 
-INT8 = "calibration/inexact: `fc` is there, and no layer is in float"
+INT8 = "calibration/inexact: `fc` is listed, but no layer is in float"
 
 
 def read_manifest(folder: Path) -> manifest.Manifest:
@@ -49,18 +49,18 @@ FORGED = {
     "such a layer, of unsigned weights": ("onnxruntime", "int8-u8u8", mark_fc_inexact, 0.1, INT8),
     "dynamic": (
         "onnxruntime", "int8", set_precision("dynamic"), 0.1,
-        "precision: `dynamic` is of floats, and the artifact computes on integers",
+        "precision: `dynamic` computes in float, but the artifact computes on integers",
     ),
-    "fp16": ("onnxruntime", "int8", set_precision("fp16"), 0.01, "precision: `fp16` is of floats"),
-    "fp32": ("onnxruntime", "int8", set_precision("fp32"), 1e-4, "precision: `fp32` is of floats"),
+    "fp16": ("onnxruntime", "int8", set_precision("fp16"), 0.01, "precision: `fp16` computes in float"),
+    "fp32": ("onnxruntime", "int8", set_precision("fp32"), 1e-4, "precision: `fp32` computes in float"),
     "integers between floats": (
         "onnxruntime", "int8", set_precision("int8-qdq"), 0.1,
-        "precision: `int8-qdq` has products of floats, and the artifact none",
+        "precision: `int8-qdq` multiplies floats, but the artifact does not",
     ),
     "tflite: a layer that is in float": ("tflite", "int8", mark_fc_inexact, 0.1, INT8),
     "tflite: such a layer, unsigned": ("tflite", "int8-u8", mark_fc_inexact, 0.1, INT8),
-    "tflite: dynamic": ("tflite", "int8", set_precision("dynamic"), 0.1, "precision: `dynamic` is of floats"),
-    "tflite: fp16": ("tflite", "int8", set_precision("fp16"), 0.01, "precision: `fp16` is of floats"),
+    "tflite: dynamic": ("tflite", "int8", set_precision("dynamic"), 0.1, "precision: `dynamic` computes in float"),
+    "tflite: fp16": ("tflite", "int8", set_precision("fp16"), 0.01, "precision: `fp16` computes in float"),
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_a_manifest_that_its_artifact_belies(tcc, build, picture, images, forged
     ):
         outcome = tcc(*command)
         assert outcome.code == 4, (command, outcome.err)
-        assert "error[E0656]: the manifest says of the artifact what it is not" in outcome.err
+        assert "error[E0656]: the manifest does not match the artifact" in outcome.err
         assert f"--> {folder / manifest.NAME}" in outcome.err
         assert label in outcome.err
 
@@ -199,10 +199,13 @@ def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, tar
 
 
 LISTED_LAYERS = {
-    "no layer of the program": (("fc",), "`fc` is no layer of graph/int8.txt"),
-    "another beside it": (("layer_norm", "fc"), "`fc` is no layer of graph/int8.txt"),
-    "a layer of integers beside it": (("layer_norm", "relu_2"), "`relu_2` is there, and is not in"),
-    "a layer of integers in its place": (("relu_2",), "`layer_norm:float` is in float, and is not"),
+    "no layer of the program": (("fc",), "`fc` is not a layer of graph/int8.txt"),
+    "another beside it": (("layer_norm", "fc"), "`fc` is not a layer of graph/int8.txt"),
+    "a layer of integers beside it": (
+        ("layer_norm", "relu_2"),
+        "`relu_2` is listed, but is not in",
+    ),
+    "a layer of integers in its place": (("relu_2",), "`layer_norm:float` is in float, but is not"),
 }
 
 
@@ -215,7 +218,7 @@ def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
     for args in (("run", folder, picture), ("verify", folder)):
         outcome = tcc(*args)
         assert outcome.code == 4, (args, outcome.err)
-        assert "error[E0656]: the manifest says of the artifact what it is not" in outcome.err
+        assert "error[E0656]: the manifest does not match the artifact" in outcome.err
         assert f"calibration/inexact: {label}" in outcome.err
 
 

@@ -25,17 +25,22 @@ def make_arrays():
             "net.onnx",
             make_onnx_model,
             "an ONNX model",
-            "`tcc import FILE` makes a spec and weights of it",
+            "use `tcc import FILE` to make a spec and weights from it",
         ),
         (
             "net",
             make_onnx_model,
             "an ONNX model",
-            "`tcc import FILE` makes a spec and weights of it",
+            "use `tcc import FILE` to make a spec and weights from it",
         ),
-        ("cut.onnx", bytes, "an ONNX model", "`tcc import FILE` makes a spec and weights of it"),
-        ("data.npz", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
-        ("data", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` take"),
+        (
+            "cut.onnx",
+            bytes,
+            "an ONNX model",
+            "use `tcc import FILE` to make a spec and weights from it",
+        ),
+        ("data.npz", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` read"),
+        ("data", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` read"),
     ],
 )
 def test_import_weights(tcc, home, name, content, what, command):
@@ -52,7 +57,7 @@ def test_import(tcc, home):
     outcome = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
     assert outcome.code == 2
     assert outcome.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
-    assert "`tcc import FILE --spec SPEC` takes its weights for a spec" in outcome.err
+    assert "use `tcc import FILE --spec SPEC` to read its weights for a spec" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tcc.compiler.passes import PLAIN
 from tcc.compiler.targets import devices
 
 BUILD = ("build", "tiny.yaml", "--target", "dot")
-UNRUN = "nothing here runs what is built for dot"
+UNRUN = "this machine cannot run what is built for dot"
 
 
 class Dot:
@@ -44,7 +44,7 @@ def test_it_is_listed(tcc):
         "distribution": None,
     }  # fmt: skip
     outcome = tcc("targets", "--verbose")
-    assert "Nothing here runs what is built for dot." in outcome.out.splitlines()
+    assert "This machine cannot run what is built for dot." in outcome.out.splitlines()
     assert any(
         line.startswith("fp32 ") and FP32.summary in line for line in outcome.out.splitlines()
     )
@@ -77,8 +77,8 @@ def test_it_is_shown_and_not_run(tcc, home, images):
 def test_it_has_no_other_precision(tcc, home):
     outcome = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
     assert outcome.code == 2
-    assert "error[E0606]: dot does not build at precision `int8`\n" in outcome.err
-    assert "= help: it builds at fp32" in outcome.err
+    assert "error[E0606]: dot does not support precision `int8`\n" in outcome.err
+    assert "= help: supported precisions: fp32" in outcome.err
 
 
 class Scales:
@@ -89,10 +89,13 @@ class Scales:
 
 def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
     monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Scales()))
-    assert "Nothing here runs what is built for scales." not in tcc("targets").out
+    assert "This machine cannot run what is built for scales." not in tcc("targets").out
     outcome = tcc("build", "tiny.yaml", "--target", "scales")
     assert outcome.code == 2
-    assert "error[E0606]: this version calibrates for scales, but does not build it" in outcome.err
+    assert (
+        "error[E0606]: this version can calibrate for scales, but cannot build for it"
+        in outcome.err
+    )
     assert "--> command line: --target scales" in outcome.err
 
 

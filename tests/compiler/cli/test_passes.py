@@ -33,7 +33,7 @@ def test_the_list_as_names_and_as_json(tcc):
     assert drop_pass == {
         "name": "drop_train_only",
         "bound": 0.0,
-        "what": "Leave out what only training needs, and what then leads to no output.",
+        "what": "Remove nodes that only training needs, and nodes that then reach no output.",
     }
     assert document["pipelines"].keys() == PIPELINES.keys()
 
@@ -82,7 +82,7 @@ def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
 def test_the_canonical_text_goes_through_no_passes(tcc, home):
     outcome = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
     assert outcome.code == 2
-    assert "`--passes` has no effect: the stage `spec` is the text of the file" in outcome.err
+    assert "`--passes` has no effect: the stage `spec` is text, not a graph" in outcome.err
 
 
 def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
@@ -95,7 +95,7 @@ def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
     assert tcc(*show_args).code == 0
     outcome = tcc(*show_args, "--verify-passes")
     assert outcome.code == 1
-    assert "fold_ahead moved `conv` by" in outcome.err
+    assert "fold_ahead changed `conv` by" in outcome.err
     ready_outcome = tcc("show", "tiny.yaml", "--stage", "ready", "--verify-passes")
     assert ready_outcome.code == 0
     verified_passes = [
@@ -115,10 +115,10 @@ def test_build_with_other_passes(tcc, home):
     assert list_op_names(show_outcome) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
     refused = tcc("show", bundle_report["path"], "--stage", "ready")
     assert refused.code == 2
-    assert "a bundle holds its graph as text of the stages float and fused" in refused.err
+    assert "a bundle contains its graph only as text, of the stages float and fused" in refused.err
 
 
 def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
     assert outcome.code == 2
-    assert "error[E0615]: these passes give the network another input contract" in outcome.err
+    assert "error[E0615]: these passes change the network's input contract" in outcome.err

@@ -69,12 +69,12 @@ def test_pictures_of_integers(tcc, home, images, built):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("filters", "tiny.yaml", "-o", "x.gif"), "E1286", "pictures are PNG or SVG"),
+        (("filters", "tiny.yaml", "-o", "x.gif"), "E1286", "plots can only be written as PNG or SVG"),
         (("gradcam", "tiny.yaml", "one.png", "--layer", "reul"), "E1281", "did you mean `relu`?"),
         (("gradcam", "tiny.yaml", "one.png", "--layer", "linear"), "E1281", "no feature maps"),
         (("gradcam", "tiny.yaml", "one.png", "--class", "ow"), "E1262", "did you mean `owl`?"),
         (("tsne", "tiny.yaml", "--data", "flat"), "E0714", "these images have no labels"),
-        (("tsne", "tiny.yaml", "--data", "few"), "E1284", "these are 1"),
+        (("tsne", "tiny.yaml", "--data", "few"), "E1284", "and got 1"),
         (("filters", "tiny.yaml"), "E0616", "--data"),
         (("gradcam", "tiny.yaml", "none.png"), "E0701", "none.png"),
     ],
@@ -95,7 +95,7 @@ def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
     for number in range(65):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(home / f"many/{number}.png")
     outcome = tcc("plot", "gradcam", "tiny.yaml", "many")
-    assert (outcome.code, "65 images are too many for one picture" in outcome.err) == (2, True)
+    assert (outcome.code, "65 images are too many for one plot" in outcome.err) == (2, True)
     outcome = tcc("plot", "tsne", built, "--layer", "relu", "--data", "many")
     assert (outcome.code, "error[E1285]" in outcome.err) == (2, True)
     outcome = tcc("plot", "scatter", "tiny.yaml", built, "--seed", "5", "--data", "many")
@@ -157,11 +157,11 @@ def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
         ("confusoin tiny.yaml", "there is no kind of plot `confusoin`"),
         ("confusoin tiny.yaml --top", "No such option"),
         ("confusion tiny.yaml one.png", "`tcc plot confusion` takes one network"),
-        ("features tiny.yaml one.png one.png", "feature maps are drawn of one image"),
-        ("scatter tiny.yaml --data set", "draw which bundles?"),
-        ("curves", "draw which runs?"),
-        ("cosines", "draw which calibrations?"),
-        ("gradcam tiny.yaml", "draw which images?"),
+        ("features tiny.yaml one.png one.png", "feature maps show one image"),
+        ("scatter tiny.yaml --data set", "no bundles to draw"),
+        ("curves", "no runs to draw"),
+        ("cosines", "no calibrations to draw"),
+        ("gradcam tiny.yaml", "this plot needs images, and none are given"),
     ],
 )
 def test_words_that_are_refused(tcc, home, images, picture, line, said):

@@ -77,11 +77,11 @@ def test_data_without_a_name_is_told_apart(tcc, home, stored):
 
 def test_what_has_no_cosine_is_refused(tcc, home, built, picture):
     for args, code, message in (
-        ([str(built)], "E1280", "says nothing of any cosine"),
+        ([str(built)], "E1280", "this has no cosine"),
         (["none.json"], "E0603", "none.json"),
         (["one.png"], "E0730", "one.png"),
         (["build"], "E0620", "build"),
-        ([str(built), "-o", "a.jpg"], "E0601", "a picture is a .png or a .svg"),
+        ([str(built), "-o", "a.jpg"], "E0601", "a figure is a .png or .svg file"),
     ):
         outcome = tcc("plot", "cosines", *args)
         assert (outcome.code, f"error[{code}]" in outcome.err, message in outcome.err) == (2, True, True), (

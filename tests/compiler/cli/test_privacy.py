@@ -62,7 +62,7 @@ def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
     sibling_names = [path.name for path in (home / "build").glob("*") if path.is_file()]
     assert sorted(sibling_names) == [f"tiny-{t}-int8.calibration.tar" for t in ("ax620", "ax650")]
     for name in sibling_names:
-        assert f"{name} holds images of the calibration: no part of the package" in built.out
+        assert f"{name} contains calibration images; it is not part of the package" in built.out
 
 
 def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
@@ -71,7 +71,7 @@ def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
     assert tcc(*args).code == 0
     archive_bytes = (home / "build/tiny-ax620-int8.calibration.tar").read_bytes()
     built = tcc(*args, "--include-images")
-    assert "holds images of the calibration: they leave with the package" in built.out
+    assert "contains calibration images; it is distributed with the package" in built.out
     inside = home / "build/tiny-ax620-int8/model/calibration.tar"
     assert inside.read_bytes() == archive_bytes
     assert not NOTED.search(archive_bytes)

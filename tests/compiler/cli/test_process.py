@@ -156,7 +156,7 @@ class TestErrors:
     def test_a_users_error_as_json(self, tcc):
         outcome = tcc("check", "nothing.yaml", "--json")
         assert outcome.code == 2
-        assert outcome.document["error"] == "there is no file `nothing.yaml`"
+        assert outcome.document["error"] == "the file `nothing.yaml` does not exist"
         (diagnostic,) = outcome.document["diagnostics"]
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
         assert "error[E0608]" in outcome.err
@@ -165,12 +165,12 @@ class TestErrors:
         # These keep what they import.
         importlib.import_module("tcc.compiler.frontend.spec_tests")
         spec_check = importlib.import_module("tcc.compiler.driver.spec_check")
-        monkeypatch.setattr(spec_check, "cost", lambda graph: 1 // 0)
+        monkeypatch.setattr(spec_check, "compute_cost", lambda graph: 1 // 0)
         outcome = tcc("check", "tiny.yaml")
         assert (outcome.code, outcome.out) == (1, "")
         assert outcome.err == (
             "internal error: ZeroDivisionError: integer division or modulo by zero\n"
-            "   = help: please report this, with the output of --verbose\n"
+            "   = help: this is a bug in tcc; please report it with the output of --verbose\n"
         )
         assert "Traceback" in tcc("check", "tiny.yaml", "--verbose").err
         document = tcc("check", "tiny.yaml", "--json").document
@@ -272,7 +272,7 @@ class TestDisk:
         outcome = process(*BUILD, "--out", small)
         assert outcome.code == 1
         assert "error[E0604]: cannot write this: No space left on device" in outcome.err
-        assert "nothing half-written is left" in outcome.err
+        assert "no partial file is left" in outcome.err
         assert list(small.iterdir()) == []
 
     def test_a_full_disk_leaves_the_old_bundle(self, tcc, built, full_disk):

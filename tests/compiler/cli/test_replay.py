@@ -31,7 +31,7 @@ def test_an_artifact_that_disagrees_is_not_written(tcc, home, wrong):
     outcome = tcc(*BUILD)
     assert outcome.code == 4
     assert (
-        "onnxruntime: what was built does not agree with the reference; nothing is written"
+        "onnxruntime: the built artifact does not match the reference outputs; nothing is written"
         in outcome.err
     )
     assert "golden 1, output `logits`: off by" in outcome.err

@@ -54,8 +54,8 @@ def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
     assert report.open == []
     rows = {row[0]: row[1:] for row in report.rows}
     assert rows["inputs: goldens and images"] == ["5"]
-    assert re.fullmatch(r"0 of \d+", rows["outputs that differ by any bit"][0])
-    assert re.fullmatch(r"0 of [\d,]+", rows["levels of theirs that differ"][0])
+    assert re.fullmatch(r"0 of \d+", rows["outputs that are not bit-exact"][0])
+    assert re.fullmatch(r"0 of [\d,]+", rows["different values in these layers"][0])
     assert rows["parameters"] == ["135"]
     assert float(rows["logits"][1].split(" to ")[0]) > 0  # the interval of the loss
     assert rows["relu"][0] == "relu"
@@ -79,21 +79,21 @@ def list_headings(text):
 def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
     text = page.read_text()
     assert list_headings(text)[:3] == [
-        "At a glance",
+        "Summary",
         "Accuracy by class",
-        "Integers against floats",
+        "int8 against fp32",
     ]
-    assert list_headings(text)[-3:] == ["What it is made of", "Files", "Made with"]
+    assert list_headings(text)[-3:] == ["Identity", "Files", "Built with"]
     rows = {row[0]: row[1:] for row in Page(text).rows}
-    assert "whoever trained it has to say" in rows["accuracy"][0]
+    assert "the author of the training must state it" in rows["accuracy"][0]
     assert rows["work for one image"][0].endswith("multiply-accumulates")
     assert rows["time for one image"][0].startswith("not measured by a build")
-    assert "predictions mean nothing" in text[: text.index("At a glance")]
-    assert "Not known: no training of this very network says it." in text
+    assert "predictions mean nothing" in text[: text.index("Summary")]
+    assert "Not known: no training record of this network has it." in text
     files = json.loads((page.parent / "manifest.json").read_text())["files"]
     size = sum(file["bytes"] for file in files if file["path"].startswith("model/"))
-    assert rows["the target's files (flash)"] == [f"{size:,} bytes"]
-    assert not re.search("[0-9a-f]{64}", text[: text.index("What it is made of")])
+    assert rows["model files (flash)"] == [f"{size:,} bytes"]
+    assert not re.search("[0-9a-f]{64}", text[: text.index("Identity")])
 
 
 def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
@@ -118,11 +118,11 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
     rows = [row for row in Page(text).rows if row]
     assert [
         "accuracy",
-        "3 of 5 test images right, 60.00% (95% interval 14.00% to 95.00%), in float32",
+        "3 of 5 test images correct, 60.00% (95% confidence interval 14.00% to 95.00%), in float32",
     ] in rows
     assert ["dog", "2", "1", "0"] in rows
     assert ["dog", "cat", "2"] in rows
-    assert "owl: no test image is of it, so that its sensitivity is not known" in text
+    assert "owl: sensitivity not known, because no test image is of this class" in text
 
 
 def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
@@ -160,7 +160,7 @@ def test_what_was_not_compared_is_said_to_be_so(tcc, home):
     assert outcome.code == 0
     text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
     assert "Not compared with the reference: --no-replay." in text
-    assert "This bundle has no integers." in text
+    assert "This bundle has no int8 model." in text
 
 
 def test_floats_are_told_by_their_tolerance_alone(tcc, home):
@@ -168,8 +168,8 @@ def test_floats_are_told_by_their_tolerance_alone(tcc, home):
     assert tcc("build", "tiny.yaml", "--target", "ort", "--report").code == 0
     rows = Page((home / "build/tiny-onnxruntime-fp32/report.html").read_text()).rows
     (row,) = [row for row in rows if row[0].startswith("outputs within")]
-    assert row == ["outputs within 1e-04 of the largest", "3 of 3"]
-    assert not [row for row in rows if row[0] == "outputs that differ by any bit"]
+    assert row == ["outputs within 1e-04 of the largest magnitude", "3 of 3"]
+    assert not [row for row in rows if row[0] == "outputs that are not bit-exact"]
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_browser_shows_it_whole(page, tmp_path, width, scheme):
         assert back == ("rgb(13, 17, 23)" if scheme == "dark" else "rgb(255, 255, 255)")
         nodes = browser("Accessibility.getFullAXTree")["nodes"]
         accessible_names = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
-        assert {("heading", "Agreement"), ("region", "drawing of the network")} <= accessible_names
+        assert {("heading", "Agreement"), ("region", "figure of the network")} <= accessible_names
         sent = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
         assert {url.split(":")[0] for url in sent} <= {"file", "data"}
         assert browser.told("Log.entryAdded") == []

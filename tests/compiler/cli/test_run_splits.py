@@ -60,7 +60,7 @@ def test_eval_judges_by_the_test_images_of_the_run(home):
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
     report = json.loads((home / "run" / "report.json").read_bytes())
     document = json.loads(outcome.stdout)
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
     assert document["data"]["digest"] == report["data"]["digests"]["test"]
     assert document["correct"] == report["test"]["correct"]
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--side", "train", "--json")
@@ -71,7 +71,7 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
     shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
     args = ("eval", "net.yaml", "--weights", "w.safetensors", "--data", "set", "--json")
     outcome = tcc(*args)
-    assert "warning[E1216]: nothing says which of these images" in outcome.stderr
+    assert "warning[E1216]: it is not known which of these images" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 40
     outcome = tcc(*args, "--split", "run")
     assert "E1216" not in outcome.stderr
@@ -84,10 +84,10 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, _: path.unlink(), "error[E1218]: this image is gone since the training"),
+        (lambda path, _: path.unlink(), "error[E1218]: this image was removed after the training"),
         (
             lambda path, other_image: shutil.copy(other_image, path),
-            "this image has other contents since",
+            "this image was changed after the training",
         ),
     ],
     ids=["gone", "changed"],
@@ -99,13 +99,13 @@ def test_a_folder_that_changed_is_told(home, change, message):
     assert outcome.exit_code == 2
     assert message in outcome.stderr
     assert f"set/{last_image.parent.name}/{last_image.name}" in outcome.stderr
-    assert "run/split.csv:40: an image of `test`" in outcome.stderr
+    assert "run/split.csv:40: an image of split `test`" in outcome.stderr
 
 
 def test_new_images_are_left_out_and_named(home):
     draw(home / "set" / "blue" / "new.png", "blue", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
-    assert "warning[E1219]: 1 image is not of the run's split, and left out" in outcome.stderr
+    assert "warning[E1219]: 1 image is not in the run's split and not used" in outcome.stderr
     assert "set/blue/new.png" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 10
 
@@ -118,11 +118,11 @@ def test_learned_images_do_not_judge_from_another_folder_either(home):
             shutil.copy(home / "set" / line["file"], path)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies")
     assert outcome.exit_code == 2
-    assert "error[E1219]: none of these images is of the run's `test`" in outcome.stderr
+    assert "error[E1219]: none of these images is in the run's `test` split" in outcome.stderr
     draw(home / "copies" / "red" / "new.png", "red", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "copies", "--json")
-    assert "20 images are of the run's train, and left out" in outcome.stderr
-    assert "judged by 1 image that run has not learned from" in outcome.stderr
+    assert "20 images are in the run's train split and not used" in outcome.stderr
+    assert "evaluated on 1 image that run did not train on" in outcome.stderr
     assert json.loads(outcome.stdout)["data"]["images"] == 1
 
 
@@ -133,13 +133,13 @@ def test_a_part_of_the_test_images_is_called_a_part(home):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(home / "set" / file, path.with_stem(f"copy-{path.stem}"))
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "few")
-    assert "judged by 6 of the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on 6 of the 10 images of `test` of run" in outcome.stderr
 
 
 def test_a_confusion_matrix_is_of_the_test_images(home):
     outcome = tcc("plot", "confusion", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.svg")
     assert outcome.exit_code == 0, outcome.stderr
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
 
 
 def test_plots_take_the_split_that_is_named(home):
@@ -153,7 +153,10 @@ def test_plots_take_the_split_that_is_named(home):
         return json.loads(outcome.stdout), outcome.stderr
 
     document, stderr_text = draw_plot("confusion")
-    assert (document["images"], "warning[E1216]: nothing says which of these" in stderr_text) == (
+    assert (
+        document["images"],
+        "warning[E1216]: it is not known which of these" in stderr_text,
+    ) == (
         40,
         True,
     )
@@ -161,12 +164,14 @@ def test_plots_take_the_split_that_is_named(home):
     assert (document["images"], "E1216" in stderr_text) == (40, False)
     for run in ("run", "run/split.csv"):
         document, stderr_text = draw_plot("confusion", "--split", run)
-        assert (document["images"], "by the 10 images of `test` of run" in stderr_text) == (
+        assert (document["images"], "on the 10 images of `test` of run" in stderr_text) == (
             10,
             True,
         )
     for args in (("tsne",), ("tsne", "--layer", "relu")):
-        assert "judged by the 10 images of `test` of run" in draw_plot(*args, "--split", "run")[1]
+        assert (
+            "evaluated on the 10 images of `test` of run" in draw_plot(*args, "--split", "run")[1]
+        )
     for kind in ("features", "filters", "weights", "errors"):
         stderr_text = draw_plot(kind, "--split", "run")[1]
         assert stderr_text.count("with the 20 images of `train` of run") == 1
@@ -179,7 +184,7 @@ def test_with_a_calibration_pictures_are_of_the_test_images(home):
     for kind in ("features", "errors"):
         outcome = tcc("plot", kind, *plot_args)
         assert outcome.exit_code == 0, outcome.stderr
-        assert outcome.stderr.count("drawn of the 10 images of `test` of run") == 1
+        assert outcome.stderr.count("plot of the 10 images of `test` of run") == 1
     outcome = tcc("plot", "filters", *plot_args)
     assert outcome.exit_code == 2
     assert "`--data` has no effect: with `--calibration` no images are read" in outcome.stderr
@@ -220,13 +225,13 @@ def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(ho
     outcome = tcc("eval", "build/tiny-onnxruntime-int8", "--fit", "--json")
     assert outcome.exit_code == 0, outcome.stderr
     assert "fitted to the 10 images of `val` of run" in outcome.stderr
-    assert "judged by the 10 images of `test` of run" in outcome.stderr
+    assert "evaluated on the 10 images of `test` of run" in outcome.stderr
     digests = json.loads((home / "run" / "report.json").read_bytes())["data"]["digests"]
     document = json.loads(outcome.stdout)
     assert document["data"]["digest"] == digests["test"]
     assert document["operating_point"]["fitted"]["digest"] == digests["val"]
     outcome = tcc("eval", "net.yaml", "build/tiny-onnxruntime-int8")
-    assert outcome.stderr.count("judged by the 10 images of `test` of run") == 1
+    assert outcome.stderr.count("evaluated on the 10 images of `test` of run") == 1
 
 
 def test_training_further_keeps_the_split(home):
@@ -240,11 +245,11 @@ def test_training_further_keeps_the_split(home):
 @pytest.mark.parametrize(
     ("old", "new", "line", "why"),
     [
-        (",test,", ",late,", 32, "`late` is none of train, val, test"),
-        ("file,label", "label,file", 1, "its first line is to be file,label,group,split,sha256"),
-        ("red/", "../red/", None, "its file is not below the folder of the images"),
-        (",val,", ",val,0", None, "its last cell is no SHA-256"),
-        (",val,", ",val,,", None, "it has 6 cells of 5"),
+        (",test,", ",late,", 32, "split `late` is not one of train, val, test"),
+        ("file,label", "label,file", 1, "the first line must be file,label,group,split,sha256"),
+        ("red/", "../red/", None, "its file is not inside the image folder"),
+        (",val,", ",val,0", None, "its last cell is not a SHA-256"),
+        (",val,", ",val,,", None, "it has 6 cells instead of 5"),
     ],
 )
 def test_a_damaged_file_is_refused_where_it_is(home, old, new, line, why):
@@ -297,5 +302,5 @@ def test_an_image_that_was_skipped_is_on_no_side(home):
         weights = ("--weights", "run2/weights.safetensors", "--side", split)
         outcome = tcc("eval", "net.yaml", *weights, "--data", "set")
         assert outcome.exit_code == 0, outcome.stderr
-        assert "1 image is not of the run's split, and left out" in outcome.stderr
+        assert "1 image is not in the run's split and not used" in outcome.stderr
         assert "E0719" not in outcome.stderr  # the table is known

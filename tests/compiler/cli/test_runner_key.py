@@ -33,7 +33,7 @@ def bundle(tcc, home, state, keys):
         "build", "tiny.yaml", "--target", "host", "--require-signature", keys / "device.pub"
     )
     assert outcome.code == 0, outcome.err
-    assert "its program starts once it is signed: `tcc sign BUNDLE --runner-key" in outcome.out
+    assert "its program starts only after you sign it: `tcc sign BUNDLE --runner-key" in outcome.out
     assert "agrees with the reference" in outcome.out
     return home / "build/tiny-host-fp32"
 
@@ -54,7 +54,7 @@ def test_a_bundle_runs_once_its_program_is_signed(tcc, bundle, keys, picture):
     verified = tcc("verify", bundle, "--json")
     assert verified.code == 0, verified.err
     archive, shared = verified.document["bundles"][0]["libraries"]
-    assert archive["same_bytes"] == "a program linked with it is tiny-run"
+    assert archive["same_bytes"] == "a program linked with it equals tiny-run"
     assert (shared["holds"], len(shared["agreement"])) == (True, 2)
     second_outcome = tcc("sign", bundle, "--runner-key", keys / "device.pem")
     assert second_outcome.code == 0
@@ -109,7 +109,7 @@ def test_wrong_keys_and_options_are_refused(tcc, bundle, keys):
         assert format_code(tcc(*build, keys / key, "--target", "host")) == "2 E1366"
     outcome = tcc(*build, keys / "device.pub", "--target", "host,onnxruntime")
     assert format_code(outcome) == "2 E0601"
-    assert "onnxruntime has no program that checks a signature" in outcome.err
+    assert "onnxruntime have no program that checks a signature" in outcome.err
 
 
 def test_a_program_that_checks_nothing_is_not_signed(tcc, built, keys):

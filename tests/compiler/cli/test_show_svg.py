@@ -24,7 +24,7 @@ def test_keeps_a_file_that_it_did_not_write(tcc, home):
     (home / "mine.svg").write_text("<svg/>")
     outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "mine.svg")
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this" in outcome.err
+    assert "error[E0602]: cannot replace this" in outcome.err
     assert (home / "mine.svg").read_text() == "<svg/>"
 
 
@@ -45,20 +45,26 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: `--level` has no effect: only pictures have it"),
+        (
+            ("--level", "op"),
+            "error[E0601]: `--level` has no effect: it is only for figures (svg, png, pdf)",
+        ),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
         (
             ("--direction", "right"),
-            "error[E0601]: `--direction` has no effect: only pictures have it",
+            "error[E0601]: `--direction` has no effect: it is only for figures (svg, png, pdf)",
         ),
-        (("--legend",), "error[E0601]: `--legend` has no effect: only pictures have it"),
+        (
+            ("--legend",),
+            "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)",
+        ),
         (
             ("--format", "onnx", "--legend", "-o", "x"),
-            "error[E0601]: `--legend` has no effect: only pictures have it",
+            "error[E0601]: `--legend` has no effect: it is only for figures (svg, png, pdf)",
         ),
         (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
-        (("--format", "png"), "error[E0601]: PNG is not text"),
-        (("--format", "pdf"), "error[E0601]: PDF is not text"),
+        (("--format", "png"), "error[E0601]: PNG is binary and cannot be printed"),
+        (("--format", "pdf"), "error[E0601]: PDF is binary and cannot be printed"),
     ],
 )
 def test_what_does_not_go_together(tcc, words, said):
@@ -70,7 +76,7 @@ def test_what_does_not_go_together(tcc, words, said):
 def test_a_bundle_is_no_picture(tcc, built):
     outcome = tcc("show", built, "--format", "svg")
     assert outcome.code == 2
-    assert "a bundle holds its graph as text" in outcome.err
+    assert "a bundle contains its graph only as text" in outcome.err
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-1.4\n")])
@@ -93,7 +99,7 @@ def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
     bytes_before = path.read_bytes()
     outcome = tcc("show", "tiny.yaml", "--format", kind, "-o", path.name)
     assert outcome.code == 2
-    assert "error[E0602]: will not replace this" in outcome.err
+    assert "error[E0602]: cannot replace this" in outcome.err
     assert path.read_bytes() == bytes_before
 
 
@@ -115,6 +121,6 @@ def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, nam
     outcome = tcc("show", "tiny.yaml", *words, "-o", name)
     assert outcome.code == 2
     end = name.partition(".")[2]
-    assert f"and the file is named as {end.upper()}" in outcome.err
-    assert f"say `--format {end.lower()}`" in outcome.err
+    assert f"but the file name has the suffix of {end.upper()}" in outcome.err
+    assert f"use `--format {end.lower()}`" in outcome.err
     assert not (home / name).exists()

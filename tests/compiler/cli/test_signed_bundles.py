@@ -75,7 +75,7 @@ def test_no_command_takes_swapped_labels(command, tcc, trusting, picture, images
     swap_labels(trusting)
     outcome = COMMANDS[command](tcc, trusting, picture)
     assert format_code(outcome) == "2 E1352", outcome.err
-    assert "manifest.json was changed since" in outcome.err
+    assert "manifest.json was changed after signing" in outcome.err
     assert f"--> {trusting}/model.sig" in outcome.err
 
 
@@ -135,14 +135,15 @@ def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
     write_key_pair(home, "maker")
     added = tcc("trust", "add", "maker.pub", "--for", "tiny")
     assert (
-        "bundles of tiny without a signature are refused, unless they are built here" in added.err
+        "bundles of tiny without a signature are now refused, unless this machine builds"
+        in added.err
     )
     assert "still run" not in added.err
     assert "are taken, except of tiny" in tcc("trust", "list").out
     outcome = tcc("run", built, picture)
     assert format_code(outcome) == "2 E1351"
-    assert "bundles of `tiny` are signed only, since you trust a key for it" in outcome.err
-    assert "`tcc sign BUNDLE --key PRIVATE.pem`, or build it here again" in outcome.err
+    assert "you trust a key for `tiny`, so its bundles must be signed" in outcome.err
+    assert "`tcc sign BUNDLE --key PRIVATE.pem`, or build it here" in outcome.err
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     assert tcc("run", built, picture).code == 0
 
@@ -151,7 +152,7 @@ def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
 def test_a_key_that_is_not_there_is_named_with_its_option(words, tcc, built):
     outcome = tcc(words[0], built, words[1], "nope.pem")
     assert format_code(outcome) == "2 E0603"
-    assert "that --key names: No such file" in outcome.err
+    assert "given by --key: No such file" in outcome.err
     assert "--> nope.pem" in outcome.err
 
 
@@ -170,7 +171,7 @@ def test_signatures_can_be_required(tcc, built, picture, home, monkeypatch):
     for args in (("run", built, picture), ("run", built, picture, "--trust"), ("show", built)):
         outcome = tcc(*args)
         assert format_code(outcome) == "2 E1351"
-        assert "trust.json wants a signature" in outcome.err
+        assert "trust.json requires a signature" in outcome.err
     # Building, and signing, need none; nor does Python's, which reads again what it wrote.
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
     write_key_pair(home, "maker")
@@ -187,7 +188,7 @@ def test_a_project_can_require_them(tcc, built, picture, home):
     (home / "tcc.toml").write_text("require_signature = true\n")
     outcome = tcc("run", built, picture)
     assert format_code(outcome) == "2 E1351"
-    assert "tcc.toml wants a signature" in outcome.err
+    assert "tcc.toml requires a signature" in outcome.err
     (home / "tcc.toml").write_text("require_signature = false\n")
     assert tcc("run", built, picture).code == 0
     (home / "tcc.toml").write_text("require_signature = 1\n")
@@ -244,7 +245,9 @@ def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
 def test_the_list_is_shown_by_itself(tcc, trusting):
     assert tcc("trust").out == tcc("trust", "list").out
     assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
-    assert "tiny\nbundles without a signature are taken, except of tiny\n" in tcc("trust").out
+    assert (
+        "tiny\nbundles without a signature are accepted, except those of tiny\n" in tcc("trust").out
+    )
     assert format_code(tcc("trust", "--json", "list")) == "2 E0601"
 
 

@@ -131,7 +131,7 @@ def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
     outcome = tcc("slide", "run", bundle, "scans", *args, "--mask", "mask.png")
     assert "`--mask` has no effect: it is for one slide" in outcome.err
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--dask", "local", "--slurm", "cpu")
-    assert "`--slurm` has no effect: `--dask` says where slides run" in outcome.err
+    assert "`--slurm` has no effect: `--dask` runs the slides" in outcome.err
     assert not (home / "slides").exists()
 
 
@@ -353,13 +353,13 @@ def test_where_there_is_no_slurm(tcc, bundle, archive, home, monkeypatch):
     monkeypatch.setenv("PATH", str(home))
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--slurm", "cpu")
     assert outcome.code == 2
-    assert "error[E1317]: there is no Slurm here\n  --> cpu\n" in outcome.err
+    assert "error[E1317]: Slurm is not installed here\n  --> cpu\n" in outcome.err
     for name, text in (("srun", "exit 0"), ("sbatch", "echo sbatch: error: no cpu >&2; exit 1")):
         (home / name).write_text(f"#!/bin/sh\n{text}\n")
         (home / name).chmod(0o755)
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--slurm", "cpu")
     assert outcome.code == 2
-    assert "error[E1317]: Slurm does not take these jobs\n  --> cpu\n" in outcome.err
+    assert "error[E1317]: Slurm rejected these jobs\n  --> cpu\n" in outcome.err
     assert "= sbatch: error: no cpu" in outcome.err
 
 

@@ -109,11 +109,11 @@ def test_the_table(tcc, truth, results):
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 0, outcome.err
     for line in (
-        "patches: accuracy 98.75%, 395 of 400 patches (95% interval",
-        "intervals take patches for independent; those of one slide are not",
+        "patches: accuracy 98.75%, 395 of 400 patches (95% confidence interval",
+        "the intervals assume independent patches; patches of one slide are not independent",
         "slides: 2, 1 with tumour; ROC-AUC 1.0000",
         "lesions: 1\n",
-        "false positives a slide   0.25    0.5",
+        "false positives per slide   0.25    0.5",
         "a            1      1                1  0.9000",
         "b            0      0                2  0.7000",
     ):
@@ -220,8 +220,11 @@ def test_what_is_empty_is_said(tcc, truth, results, home):
     assert document["slides"]["auc"] is None
     assert document["lesions"]["all_slides"] is None
     outcome = tcc("slide", "eval", "results/b", "--truth", "truth", "--subset")
-    assert "slides: 1, 0 with tumour: of one kind alone, which no ROC curve is of" in outcome.out
-    assert "no lesion is counted: there is no sensitivity" in outcome.out
+    assert (
+        "slides: 1, 0 with tumour: all slides are of one kind, so there is no ROC curve"
+        in outcome.out
+    )
+    assert "no lesion is counted, so there is no sensitivity" in outcome.out
     # A lesion that nothing was detected in, and a slide on which nothing was classified.
     outcome = tcc("slide", "eval", *results, "--truth", "truth", "--least", 1, "--json")
     assert outcome.document["lesions"]["all_slides"]["sensitivities"] == [0] * 6

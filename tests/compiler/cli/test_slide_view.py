@@ -253,7 +253,7 @@ def test_the_page_is_served_with_what_it_shows_alone(served, home):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("slides/s",), "= help: name its file too: `tcc serve slides/s SLIDE`"),
+        (("slides/s",), "= help: add the slide's file: `tcc serve slides/s SLIDE`"),
         (("slides/s", "-o", "viewer"), "`--output` has no effect: it is for the page of a slide"),
         (("slides/s", "s.tif", "-o", "viewer", "--port", "1"), "`--port` has no effect"),
     ],

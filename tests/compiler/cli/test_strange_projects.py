@@ -146,9 +146,9 @@ def test_it_is_named_where_it_chooses(tcc, home):
     stderr_text = tcc("build").err
     spec, parameters = "the spec tiny.yaml", "the parameters width"
     own_weights = f"the weights {home}/a/w.safetensors"
-    assert f"{name} chooses the output {home}/a/o\n" in stderr_text
-    assert f"{name} chooses {spec}, {parameters}, {own_weights}\n" in stderr_text
-    assert f"{name} chooses {spec}, {parameters}\n" in tcc("check").err
+    assert f"{name} sets the output folder {home}/a/o\n" in stderr_text
+    assert f"{name} sets {spec}, {parameters}, {own_weights}\n" in stderr_text
+    assert f"{name} sets {spec}, {parameters}\n" in tcc("check").err
     stderr_text = tcc(
         "build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime"
     ).err
@@ -160,4 +160,7 @@ def test_it_is_named_where_it_chooses(tcc, home):
 def test_a_relative_variable_is_said_once(tcc, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     stderr_text = tcc("check").err
-    assert stderr_text.count("note: XDG_CACHE_HOME=c is ignored: it is not an absolute path") == 1
+    assert (
+        stderr_text.count("note: XDG_CACHE_HOME=c is ignored because it is not an absolute path")
+        == 1
+    )

@@ -99,7 +99,7 @@ def test_a_spec_that_names_no_classes_learns_the_folders(folder):
         (["--set", "labels=[low grade, high]"], "E1207", "no class `Hoch's 'Ä'`"),
         (["--split", "1,0,0"], "E1212", "`1,0,0` is no split into three"),
         (["--set", SETTING, "--corrupt", "mend"], "E0601", "say refuse or skip"),
-        (["--data", "none"], "E0710", "not a data set"),
+        (["--data", "none"], "E0710", "not a dataset"),
     ],
 )
 def test_what_is_refused_before_anything_is_learned(folder, words, code, said):

@@ -76,7 +76,7 @@ def test_a_state_that_others_may_write_says_nothing(
     outcome = tcc("run", strange, picture)
     assert outcome.code == 2
     assert "E1350" in outcome.err
-    assert ("is not believed" in outcome.err) == (spoil != "relative")
+    assert ("is not used" in outcome.err) == (spoil != "relative")
     assert not (home / "ran").exists()
 
 

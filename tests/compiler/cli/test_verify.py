@@ -44,10 +44,11 @@ def test_a_bundle_gives_its_goldens(tcc, built):
     outcome = tcc("verify", built)
     assert (outcome.code, outcome.err) == (0, "")
     head, *rows, uncompared = outcome.out.splitlines()
-    assert "its weights and scales were not compared: --spec SPEC" in uncompared
-    assert head.split() == ["bundle", "golden", "output", "differ", "by", "relative", "allowed"]
+    assert "weights and scales not compared: to compare them, give --spec SPEC" in uncompared
+    columns = ["bundle", "golden", "output", "differ", "max.", "difference", "relative"]
+    assert head.split() == [*columns, "tolerance"]
     assert [row.split()[1:3] for row in rows] == [["1", "logits"], ["2", "logits"]]
-    assert all(row.split()[-1] in ("agrees", "bit") for row in rows)
+    assert all(row.split()[-1] in ("agrees", "bit-exact") for row in rows)
 
 
 def test_as_json(tcc, built):
@@ -73,7 +74,7 @@ def test_counts_what_differs_and_by_how_much(tcc, built, wrong):
     wrong(lambda v: v + np.array([0, 0.5, 0], np.float32))
     outcome = tcc("verify", built, "--json")
     assert outcome.code == 4
-    assert f"error: {built}: the artifact does not give its goldens" in outcome.err
+    assert f"error: {built}: the artifact does not reproduce its golden outputs" in outcome.err
     for comparison in outcome.document["bundles"][0]["agreement"]:
         assert comparison["differing"] >= 1
         assert comparison["largest"] == pytest.approx(0.5, rel=1e-4)
@@ -98,7 +99,7 @@ def test_an_output_of_another_size(tcc, built, wrong):
     wrong(lambda v: v[:2])
     outcome = tcc("verify", built, built)
     assert outcome.code == 2
-    assert "error[E0655]: the artifact does not give what the bundle's manifest says" in outcome.err
+    assert "error[E0655]: the artifact's outputs do not match the bundle's manifest" in outcome.err
     assert "output `logits` is float32 2, not float32 3" in outcome.err
 
 
@@ -107,7 +108,7 @@ def test_integers_must_be_equal_to_the_bit(tcc, home, images, wrong):
     folder = "build/tiny-onnxruntime-int8"
     report = tcc("verify", folder, "--json").document["bundles"][0]
     assert [comparison["differing"] for comparison in report["agreement"]] == [0, 0]
-    assert tcc("verify", folder).out.count("to the bit") == 2
+    assert tcc("verify", folder).out.count("bit-exact") == 2
     wrong(lambda v: np.nextafter(v, np.float32(9)))
     report = tcc("verify", folder, "--json")
     assert report.code == 4
@@ -185,7 +186,7 @@ class TestPairs:
         reseal_manifest(other_bundle, set_mean)
         outcome = tcc("verify", built, other_bundle)
         assert outcome.code == 2
-        assert "its tensor is not what the input contract makes of it" in outcome.err
+        assert "its stored tensor differs from the preprocessed image" in outcome.err
 
 
 class TestTargets:
@@ -257,7 +258,7 @@ def test_a_missing_runtime(tcc, built, monkeypatch):
     monkeypatch.setattr(OnnxRuntime, "infer", run)
     outcome = tcc("verify", other_bundle, built)
     assert outcome.code == 3
-    assert "error: a-runtime is needed to run this, and is not here" in outcome.err
+    assert "error: a-runtime is needed to run this, but it is not installed" in outcome.err
     assert "help: install it: pip install a-runtime" in outcome.err
     assert str(built) in outcome.out  # what can run is verified all the same
     document = tcc("verify", other_bundle, built, "--json").document
@@ -283,14 +284,14 @@ class TestWhatIsNoBundle:
     @pytest.mark.parametrize(
         ("change", "label"),
         [
-            ({"image": "../../one.png"}, "../../one.png is none of the bundle's files"),
+            ({"image": "../../one.png"}, "the bundle does not list ../../one.png"),
             ({"image": None}, "goldens/1: it has no image"),
-            ({"tensor": "gone.bin"}, "gone.bin is none of the bundle's files"),
-            ({"tensor": "manifest.json"}, "none of the bundle's files"),
-            ({"outputs": {"logits": "goldens/1/input.bin"}}, "is not its tensor's size"),
+            ({"tensor": "gone.bin"}, "the bundle does not list gone.bin"),
+            ({"tensor": "manifest.json"}, "the bundle does not list manifest.json"),
+            ({"outputs": {"logits": "goldens/1/input.bin"}}, "its tensor has"),
             ({"outputs": {"other": "goldens/1/output_0.bin"}}, "it has no output `logits`"),
             ({"outputs": {}}, "it has no output `logits`"),
-            ({"name": "2"}, "goldens: `2` is there 2 times"),
+            ({"name": "2"}, "goldens: `2` is listed 2 times"),
         ],
         ids=str,
     )
@@ -388,7 +389,7 @@ def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
     monkeypatch.setattr(external_tools, "load_proven_releases", lambda: releases)
     outcome = tcc("verify", built, "--json")
     (note,) = outcome.document["notes"]
-    assert note.endswith("is not among the releases that were proven: 0.1")
+    assert note.endswith("was not tested for exact outputs; tested releases: 0.1")
     assert f"note: {note}" in outcome.err
     assert outcome.code == 0
 
@@ -440,5 +441,5 @@ def test_what_disagrees_goes_before_what_cannot_be_verified(tcc, built, home, wr
     wrong(lambda values: values + 1)
     outcome = tcc("verify", built, "build/empty")
     assert outcome.code == 4
-    assert "does not give its goldens" in outcome.err
+    assert "does not reproduce its golden outputs" in outcome.err
     assert "error[E0620]" in outcome.err

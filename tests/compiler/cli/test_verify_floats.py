@@ -176,7 +176,7 @@ def test_a_join_by_itself(tcc, forked, home):
 @pytest.mark.parametrize(
     ("by", "said"),
     [
-        (lambda layer_values: {}, "none of its network's layers is in it"),
+        (lambda layer_values: {}, "the artifact contains none of the network's layers"),
         (
             lambda layer_values: {**layer_values, "relu_1": layer_values["relu_1"] * np.nan},
             "layer that differs is `relu_1`",

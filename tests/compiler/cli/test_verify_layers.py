@@ -88,14 +88,14 @@ def test_layers_and_goldens_beside_the_program(tcc, probed):
     assert [layer["values"] for layer in program["layers"]] == [2 * 4 * 8 * 8, 2 * 4]
     assert all(layer["differing"] == 0 and layer["exact"] for layer in program["layers"])
     assert [golden["differing"] for golden in program["goldens"]] == [0, 0]
-    assert "2 layers, 520 levels beside the reference: 0 differ" in tcc("verify", probed).out
+    assert "2 layers, 520 values compared with the reference: 0 differ" in tcc("verify", probed).out
 
 
 def test_a_bundle_without_its_program(tcc, plain):
     assert tcc("verify", ORT, "--json").document["bundles"][0]["program"] is None
     outcome = tcc("verify", ORT, "--bisect")
     assert outcome.code == 2
-    assert "error[E0663]: there is no network to look for a layer in" in outcome.err
+    assert "error[E0663]: --bisect needs the network of this bundle" in outcome.err
 
 
 class TestSpec:
@@ -114,14 +114,14 @@ class TestSpec:
     def test_of_another_network(self, tcc, wide):
         outcome = tcc("verify", wide, "--spec", "fastnet")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
 
     def test_of_other_weights(self, tcc, home, wide):
         graph = load(home / "tiny.yaml", {"width": "5"}).graph
         weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
         outcome = tcc("verify", wide, "--spec", "tiny.yaml", "--weights", "w.safetensors")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
         assert "its weights have the digest " in outcome.err
 
     @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ class TestSpec:
                 lambda m: replace(
                     m, outputs=(replace(m.outputs[0], labels=("dog", "cat", "owl")),)
                 ),
-                "its outputs, or their labels, are not the spec's",
+                "its outputs or their labels differ from the spec",
             ),
             (
                 lambda m: replace(m, outputs=(replace(m.outputs[0], activation="sigmoid"),)),
-                "its outputs, or their labels, are not the spec's",
+                "its outputs or their labels differ from the spec",
             ),
         ],
         ids=["swapped labels", "another activation"],
@@ -144,7 +144,7 @@ class TestSpec:
         write_sealed_manifest(wide, change(read_manifest(wide)))
         outcome = tcc("verify", wide, "--spec", "tiny.yaml")
         assert outcome.code == 2
-        assert "error[E0664]: this is not what the bundle was built from" in outcome.err
+        assert "error[E0664]: the bundle does not match the given spec or weights" in outcome.err
         assert found in outcome.err
 
 
@@ -192,7 +192,7 @@ class TestBisect:
     def test_is_named_without_json(self, tcc, probed):
         change_weight(probed)
         outcome = tcc("verify", probed, "--bisect", "-o", "found")
-        assert "layer `relu` by itself: found/tiny-onnxruntime-relu" in outcome.out
+        assert "reproducer of layer `relu`: found/tiny-onnxruntime-relu" in outcome.out
         assert "tcc build found/tiny-onnxruntime-relu/spec.yaml" in outcome.out
         assert "relu" in outcome.out.split("DIFFERS")[0]
 
@@ -256,8 +256,8 @@ class TestForged:
             (lambda p: {**p, "tcc_program": 9}, "its version is not 1"),
             (lambda p: {**p, "nodes": p["nodes"][:-1]}, "output logits is not defined"),
             (lambda p: {**p, "nodes": []}, ""),
-            (lambda p: {**p, "name": "other"}, "it is not the program of graph/int8.txt"),
-            (lambda p: {**p, "outputs": []}, "its outputs are not the manifest's"),
+            (lambda p: {**p, "name": "other"}, "it does not match graph/int8.txt"),
+            (lambda p: {**p, "outputs": []}, "its outputs do not match the manifest"),
             (lambda p: {}, "it cannot be read: KeyError"),
             (lambda p: [p], "it cannot be read: TypeError"),
             (
@@ -298,13 +298,13 @@ class TestForged:
         write_sealed_manifest(probed, read_manifest(probed))
         outcome = tcc("verify", probed)
         assert outcome.code == 4
-        assert "not what its integer program gives" in outcome.err or "relu" in outcome.err
+        assert "not those of its int8 program" in outcome.err or "relu" in outcome.err
 
 
 def test_probes_are_for_integers(tcc):
     outcome = tcc("build", "tiny.yaml", "--target", "ort", "--probes")
     assert outcome.code == 2
-    assert "error[E0601]: `--probes` has no effect: no target is built in integers" in outcome.err
+    assert "error[E0601]: `--probes` has no effect: no target is built as int8" in outcome.err
 
 
 def test_nothing_else_of_a_bundle_changes_with_probes(once, home):

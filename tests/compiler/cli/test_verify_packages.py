@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-UNRUN = "what the NPU gives is not verified: run `sh "
+UNRUN = "The NPU's outputs are not verified: run `sh "
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_integers_of_a_package_run_here(tcc, package, target):
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
     assert "model_qdq.onnx  1       logits" in outcome.out
-    assert f"model_qdq.onnx ran in ONNX Runtime; {UNRUN}" in outcome.err
+    assert f"model_qdq.onnx ran in ONNX Runtime. {UNRUN}" in outcome.err
     (bundle_report,) = tcc("verify", folder, "--json").document["bundles"]
     assert (bundle_report["simulated"], bundle_report["holds"], bundle_report["tool"]) == (
         "model_qdq.onnx",
@@ -65,7 +65,7 @@ def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
     text = npu_packages.build(tcc, "ax650,onnxruntime", images, "--precision", "int8")
     assert "agrees: model_qdq.onnx in ONNX Runtime, not the NPU" in text.out
     assert "model_qdq.onnx, in ONNX Runtime, agrees with the reference within" in text.out
-    assert "; nothing here runs the NPU" in text.out
+    assert "; the NPU itself cannot be run here" in text.out
 
 
 def test_a_network_that_does_not_agree_is_not_written(
@@ -99,7 +99,7 @@ def test_a_weight_of_a_package(tcc, package, target, file):
     forged_bundles.forge_bundle(folder, target)
     outcome = tcc("verify", folder, "--spec", "odd.yaml")
     assert outcome.code == 4, outcome.out
-    assert f"{file} is not what the network gives: layer `" in outcome.err
+    assert f"{file} differs from the network: layer `" in outcome.err
     assert f"tensor `{name}`[0, 0, 0, 0] is" in outcome.err
 
 
@@ -108,7 +108,7 @@ def test_a_program_in_the_package_is_what_its_integers_are_compared_with(tcc, pa
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
     assert "model_qdq.onnx: " in outcome.out
-    assert "model.onnx was not compared with the network" in outcome.err
+    assert "model.onnx not compared with the network" in outcome.err
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
@@ -118,7 +118,7 @@ def test_a_package_without_its_network(tcc, package, target):
     forged_bundles.forge_bundle(folder, target)
     outcome = tcc("verify", folder, "--spec", "odd.yaml")
     assert outcome.code == 4
-    assert "model.onnx is not what the network gives: it is not in the package" in outcome.err
+    assert "model.onnx differs from the network: it is missing from the package" in outcome.err
 
 
 def test_no_layer_is_looked_for_in_a_package(tcc, package):

@@ -26,16 +26,16 @@ warning[W0504]: nothing reads the parameter `spare` [unused-parameter]
   |
 3 | params: {spare: 3}
   |          ^^^^^
-   = help: read it in an expression, or leave it away
+   = help: read it in an expression, or remove it
 
 warning[W0501]: nothing reads the side `head` [unused-branch]
  --> doubtful.yaml:6:16
   |
 6 |   - side: {as: head, body: [conv: {filters: 90, kernel: 1}]}
   |                ^^^^
-   = help: read it with `from`, in a branch or as an output, or leave it away
+   = help: read it with `from`, in a branch or as an output, or remove it
 
-2 warnings; `allow: [...]` in the spec silences a kind
+2 warnings; `allow: [KIND]` in the spec turns a kind off
 """
 
 

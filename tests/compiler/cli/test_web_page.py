@@ -88,7 +88,9 @@ def opened(browser):
 
 def test_it_classifies_as_the_reference_does(opened, bundle):
     agreement_text = opened.evaluate("document.getElementById('agreement').textContent")
-    assert agreement_text == "This browser agrees: 0 of 24 bytes differ over 2 goldens."
+    assert agreement_text == (
+        "This browser matches the reference: 0 of 24 bytes differ over 2 test vectors."
+    )
     runtime, source = OnnxRuntime(), bundle.input
     pixels = [images.read_image(path) for path in SAMPLES]
     tensors = [preprocess.apply(source.preprocess, x, source.type.shape) for x in pixels]
@@ -109,7 +111,7 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     opened.choose("#files", [tmp_path / "=first.png", SAMPLES[1], tmp_path / "text.png"])
     opened.wait(f"{CARDS} === 3")
     failure_text = opened.evaluate("document.querySelector('li.failed').innerText")
-    assert "not an image of a known format" in failure_text
+    assert "Unknown image format" in failure_text
     opened.evaluate("""(() => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array([66, 77, 0])], 'dropped.bmp'));
@@ -121,7 +123,7 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     opened.evaluate("document.getElementById('take').click()")
     opened.wait(f"{CARDS} === 5")
     card = opened.evaluate("document.querySelector('#results > li').innerText")
-    assert card.startswith("picture 1\n")
+    assert card.startswith("photo 1\n")
     assert "%" in card
     opened.wait("document.getElementById('progress').hidden")
     assert opened.evaluate("document.getElementById('state').textContent") == "3 images classified."
@@ -173,7 +175,7 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
         for node in tree
         if not node.get("ignored")
     }
-    for name in ("Use the camera", "Remove all", "Save as CSV"):
+    for name in ("Use camera", "Remove all", "Save as CSV"):
         assert ("button", name) in accessible_names
     assert any(
         role == "button" and name.startswith("Choose images") for role, name in accessible_names
@@ -221,9 +223,11 @@ def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
             file_bytes = (folder / name).read_bytes()
             (folder / name).write_bytes(bytes([file_bytes[0] ^ 1]) + file_bytes[1:])
             page("Page.navigate", url=listening.url)
-            page.wait("document.getElementById('state').textContent.startsWith('It does not work')")
+            page.wait(
+                "document.getElementById('state').textContent.startsWith('The page cannot start')"
+            )
             page_text = page.evaluate("document.getElementById('state').textContent")
-            assert f"{name} is not the file that the manifest names" in page_text
+            assert f"{name} does not match the manifest" in page_text
             assert page.evaluate("document.getElementById('files').disabled")
             (folder / name).write_bytes(file_bytes)
         manifest_json = json.loads((folder / "manifest.json").read_text())
@@ -232,5 +236,5 @@ def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
         page("Page.navigate", url=listening.url)
         page.wait(READY_SCRIPT)
         page_text = page.evaluate("document.getElementById('agreement').textContent")
-        assert page_text.startswith("Do not use this browser: ")
+        assert page_text.startswith("Do not use this browser, ")
         listening.shutdown()

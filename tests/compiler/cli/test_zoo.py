@@ -162,8 +162,8 @@ def test_a_table_as_text(tcc):
         *("VGG", "7,605,022,720", "128,795,015", "128.79", "+0.005", "truncated"),
         *("7,639,568,391", "7.64", "-0.000", "rounded", "491.314", "491.32", "-0.006"),
     ]
-    assert [line for line in lines if line.startswith("Params: trainable numbers")]
-    assert [line for line in lines if line.startswith("Flops: multiply-accumulates, 1 a bias")]
+    assert [line for line in lines if line.startswith("Params: trainable parameters")]
+    assert [line for line in lines if line.startswith("Flops: multiply-accumulates, 1 per bias")]
     assert [line for line in lines if line.startswith("Size: bytes of the fp32 parameters")]
 
 
@@ -199,7 +199,7 @@ def test_an_unknown_table_is_told_with_the_nearest(tcc):
     assert outcome.err == (
         "error[E0609]: there is no table `ddsnet1`\n"
         "  --> command line: ddsnet1\n"
-        f"   = help: did you mean `ddsnet-1`? tables are {', '.join(TABLES)}\n"
+        f"   = help: did you mean `ddsnet-1`? tables: {', '.join(TABLES)}\n"
     )
     json_outcome = tcc("zoo", "table", "../models", "--json")
     assert json_outcome.code == 2

@@ -110,10 +110,10 @@ def test_animations_and_pages_are_refused(kind):
     data = encode_image(PICTURE, kind, save_all=True, append_images=[second_page])
     text = read_refusal(data, "E0707")
     assert text == (
-        "error[E0707]: this file is an animation or has several pages, and which picture "
-        "is meant is not known\n"
+        "error[E0707]: this file is an animation or has several pages, so the image to use "
+        "is ambiguous\n"
         "  --> tile.png\n"
-        "   = help: save the one that is meant as a file of its own"
+        "   = help: save the frame or page that you want to a file of its own"
     )
     assert images.collect_remarks(data) == ()
     contract = Preprocess(resize=PixelResize((9, 9)))
@@ -173,8 +173,8 @@ def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
 )
 def test_grey_of_more_than_8_bits_is_refused(values, kind):
     text = read_refusal(encode_image(Image.fromarray(values), kind), "E0705")
-    assert "are not 8 bits a sample\n  --> tile.png\n" in text
-    assert "= help: convert the image to 8 bits, choosing which values are black and" in text
+    assert "does not have 8 bits per sample\n  --> tile.png\n" in text
+    assert "= help: convert the image to 8 bits per sample and choose the black and" in text
 
 
 def encode_png(width, height, depth, color, rows):
@@ -316,7 +316,7 @@ def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
 
 def test_colours_that_are_not_read():
     text = read_refusal(encode_image(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
-    assert "colours of mode LAB are not read" in text
+    assert "colour mode LAB is not supported" in text
 
 
 def test_a_large_file_is_refused(tmp_path, monkeypatch):
@@ -357,7 +357,7 @@ def test_what_is_no_image_is_refused(data):
 )
 def test_another_format_is_named(data, label, help):
     text = read_refusal(data, "E0702")
-    assert text.endswith(f"   = it begins as {label} does\n   = help: {help}")
+    assert text.endswith(f"   = it starts like a {label} file\n   = help: {help}")
 
 
 @pytest.mark.parametrize(
@@ -366,15 +366,15 @@ def test_another_format_is_named(data, label, help):
 )
 def test_what_only_begins_as_an_image_is_damaged(data, label):
     assert read_refusal(b"\x89PNG\r\n\x1a\n", "E0703") == (
-        "error[E0703]: the image is damaged\n  --> tile.png\n   = it ends too early\n"
-        "   = help: it may have been cut short or changed: copy or export it again"
+        "error[E0703]: the image is damaged\n  --> tile.png\n   = the file ends too early\n"
+        "   = help: the file may be truncated or modified: copy or export it again"
     )
     text = read_refusal(data, "E0703")
     assert text == (
         "error[E0703]: the image is damaged\n"
         "  --> tile.png\n"
-        f"   = it begins as {label} does, and what follows cannot be read\n"
-        "   = help: it may have been cut short: copy or export it again"
+        f"   = it starts like a {label} file, but the rest cannot be read\n"
+        "   = help: the file may be truncated: copy or export it again"
     )
 
 

@@ -188,12 +188,12 @@ def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
         "  --> w.safetensors\n"
         "   = conv.bias (2), net.yaml:3:5\n"
         "   = bn.var (2), like bn.va, net.yaml:4:5\n"
-        "   = help: were they saved for another spec, or with other parameters (`--set`)?\n"
+        "   = help: check that the weights belong to this spec and to these parameters (`--set`)\n"
         "\n"
-        "error[E0503]: tiny has no place for 1 tensors of the file\n"
+        "error[E0503]: 1 tensors of the file are not weights of tiny\n"
         "  --> w.safetensors\n"
         "   = bn.va (2), like bn.var\n"
-        "   = help: `tcc import --spec` takes in the names of other projects"
+        "   = help: if the names are those of another project, use `tcc import --spec`"
     )
 
 
@@ -210,7 +210,7 @@ def test_a_wrong_shape_names_the_layer(tmp_path: Path) -> None:
         "  |\n"
         "3 |   - conv: {filters: 8}\n"
         "  |     ^^^^ this layer\n"
-        "   = help: were the weights made with other parameters of the spec (`--set`)?"
+        "   = help: check that the weights were trained with these parameters of the spec (`--set`)"
     )
 
 
@@ -218,26 +218,26 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     weight = np.array([1, np.nan, np.inf, -np.inf, np.nan, 0], np.float32).reshape(2, 3, 1, 1)
     path = write_file(tmp_path, conv__weight=weight, bn__mean=np.array([0, np.inf], np.float32))
     assert read_refusal(path) == (
-        "error[E0506]: conv.weight has 4 of 6 values that are not finite\n"
+        "error[E0506]: 4 of 6 values of conv.weight are not finite\n"
         " --> net.yaml:3:5\n"
         "  |\n"
         "3 |   - conv: {filters: 8}\n"
-        "  |     ^^^^ of conv: 2 are NaN, 2 infinite\n"
-        "   = help: the training diverged, or the file is damaged; take an earlier checkpoint\n"
+        "  |     ^^^^ in conv: 2 are NaN, 2 are infinite\n"
+        "   = help: the training diverged or the file is damaged: use an earlier checkpoint\n"
         "\n"
-        "error[E0506]: bn.mean has 1 of 2 values that are not finite\n"
+        "error[E0506]: 1 of 2 values of bn.mean are not finite\n"
         " --> net.yaml:4:5\n"
         "  |\n"
         "4 |   - batch_norm\n"
-        "  |     ^^^^ of bn: 0 are NaN, 1 infinite\n"
-        "   = help: the training diverged, or the file is damaged; take an earlier checkpoint"
+        "  |     ^^^^ in bn: 0 are NaN, 1 are infinite\n"
+        "   = help: the training diverged or the file is damaged: use an earlier checkpoint"
     )
 
 
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
     path = write_file(tmp_path, bn__var=np.array([1, -0.5], np.float32))
-    assert read_refusal(path).splitlines()[0] == "error[E0507]: bn.var has impossible variances"
-    assert "the smallest is -0.5, eps is 1e-05" in read_refusal(path)
+    assert read_refusal(path).splitlines()[0] == "error[E0507]: bn.var has invalid variances"
+    assert "the smallest is -0.5, and eps is 1e-05" in read_refusal(path)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
@@ -251,12 +251,13 @@ def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type)
     (warning,) = warnings
     assert warning.severity == "warning"
     name = np.dtype(kind).name
-    assert warning.message == f"2 tensors are {name} and become float32: bn.bias, bn.mean"
+    message = f"2 tensors are {name} and are converted to float32: bn.bias, bn.mean"
+    assert warning.message == message
 
 
 def test_float64_beyond_float32_is_found(tmp_path: Path) -> None:
     path = write_file(tmp_path, bn__bias=np.array([1e300, 0]))
-    assert "bn.bias has 1 of 2 values that are not finite" in read_refusal(path)
+    assert "1 of 2 values of bn.bias are not finite" in read_refusal(path)
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.uint8, np.bool_, np.int64])
@@ -311,8 +312,8 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
     path = tmp_path / "w.safetensors"
     path.write_bytes(data)
     first_line, *_, last_line = read_refusal(path).splitlines()
-    assert first_line == "error[E0501]: not a whole safetensors file"
-    assert last_line == "   = help: PyTorch checkpoints come in through `tcc import --spec`"
+    assert first_line == "error[E0501]: not a valid safetensors file"
+    assert last_line == "   = help: to read a PyTorch checkpoint, use `tcc import --spec`"
 
 
 @settings(
@@ -354,13 +355,13 @@ def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
     os.truncate(path, path.stat().st_size + (1 << 40))
     refusal = read_refusal(path)
     assert "6 of its 6 tensors do not fit" in refusal
-    assert "101 without a place in tiny: 0.weight, 1.weight, 10.weight, ..." in refusal
+    assert "101 not in tiny: 0.weight, 1.weight, 10.weight, ..." in refusal
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert (
         read_refusal(tmp_path).splitlines()[0]
-        == "error[E0501]: cannot read the weights: it is a folder"
+        == "error[E0501]: cannot read the weights: this path is a folder"
     )
 
 
@@ -369,9 +370,9 @@ def test_weights_of_another_network_say_so_at_once(tmp_path: Path) -> None:
     weights.write(path, sample_weights(build_gated()))
     refusal = read_refusal(path, build_dense())
     assert refusal.startswith(
-        "error[E1410]: these weights are of another network than dense, or have other names: "
+        "error[E1410]: these weights do not belong to dense, or have other names: "
         "19 of its 19 tensors do not fit\n"
     )
     assert "= 17 missing: " in refusal
-    assert "= 2 of another shape: " in refusal
+    assert "= 2 with another shape: " in refusal
     assert refusal.count("error[") == 1

@@ -137,7 +137,7 @@ def test_a_legend_explains_what_is_shown_alone() -> None:
     legend_texts = [text for text in explained if text not in plain_texts]
     assert "convolution, linear" in legend_texts
     assert legend_texts[-1] == EDGE_DESCRIPTION
-    assert "moves or drops values" not in legend_texts
+    assert "data layout, dropout" not in legend_texts
     assert set(legend_texts) <= {*KIND_DESCRIPTIONS.values(), EDGE_DESCRIPTION}
     svg = draw(graph, FigureOptions(legend=True))
     assert all(f">{text}<" in svg for text in legend_texts)
@@ -162,5 +162,5 @@ def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direc
 
 def test_what_is_too_large_for_png_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "MAX_PIXELS", 1000)
-    with pytest.raises(Exception, match="the picture of dense is too large for PNG"):
+    with pytest.raises(Exception, match="the figure of dense is too large for PNG"):
         export.render_png(draw_scene(build_dense(), FigureOptions()), "dense")

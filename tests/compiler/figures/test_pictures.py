@@ -162,8 +162,8 @@ class TestDenseNet:
     def test_it_says_what_all_of_them_cost(self, drawing):
         [stage] = [f for f in drawing.frames if f.box.path == "stage_1/repeat_6/dense_layer"]
         assert [t.text for t in stage.texts][1:] == [
-            "335,040 params, 1.04 G MACs in all",
-            "the last one is drawn",
+            "335,040 params, 1.04 G MACs in total",
+            "shown: the last one",
         ]
 
     def test_the_main_line_is_straight(self, drawing):
@@ -207,7 +207,7 @@ def test_boxes_say_what_their_operations_do():
 def test_outputs_say_when_they_are_there():
     drawing = plan_drawing(build_dense())
     box_texts = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
-    assert any("only in training" in lines[-1] for lines in box_texts)
+    assert any("training only" in lines[-1] for lines in box_texts)
 
 
 def test_a_block_read_by_what_it_reads_is_dissolved():

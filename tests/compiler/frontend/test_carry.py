@@ -181,5 +181,5 @@ def test_an_error_in_a_turn_is_said_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_spec(tmp_path, text)
     assert [(d.code, d.notes[-1]) for d in caught.value.diagnostics] == [
-        ("E0221", "and in 2 more of these")
+        ("E0221", "the same error in further calls or iterations: 2")
     ]

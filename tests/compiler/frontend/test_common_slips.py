@@ -23,11 +23,11 @@ def read_diagnostic(tmp_path: Path, text: str, name: str = "slip.yaml") -> Diagn
 
 NEXT_LINE_HELP = "write `- {0}:`, and `{1}:` on the next line, below the first letter of `{0}`"
 EVEN = (
-    "an even kernel cannot keep a size with equal padding: take an odd one, or `padding: same`; "
-    "where branches have strides, give all of them `padding: same`"
+    "an even kernel cannot keep a size with equal padding: use an odd one, or `padding: same`; "
+    "if branches have strides, use `padding: same` in all of them"
 )
-CALL = "arguments stand in a mapping: write `conv: {filters: 8, kernel: 3}`"
-NONE = "write a number; nothing here is infinite or undefined"
+CALL = "arguments are a mapping: write `conv: {filters: 8, kernel: 3}`"
+NONE = "write a finite number"
 STEPS = {
     "as below a bare word": ("- identity\n      as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("identity", "as")),
     "as beside a bare word": ("- relu\n    as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("relu", "as")),
@@ -38,27 +38,27 @@ STEPS = {
     "even kernel at concat": ("- concat: [[], [max_pool: {kernel: 4, stride: 1, padding: 1}]]", "E0312", 6, 5, EVEN),
     "1e3": ("- conv: {filters: 1e3, kernel: 3}", "E0213", 6, 21, "write 1000"),
     "1e0 of a pair": ("- conv: {filters: 8, kernel: 1e0}", "E0213", 6, 32, "write 1"),
-    "1.5": ("- conv: {filters: 3 / 2, kernel: 1}", "E0213", 6, 21, "`//` divides to a whole number; `round`, `ceil` and `floor` make one"),
+    "1.5": ("- conv: {filters: 3 / 2, kernel: 1}", "E0213", 6, 21, "`//` divides to an integer; `round`, `ceil` and `floor` return one"),
     ".inf": ("- conv: {filters: .inf, kernel: 3}", "E0204", 6, 21, NONE),
     ".nan": ("- conv: {filters: 8, kernel: .nan}", "E0204", 6, 32, NONE),
     ",, in a list": ("- conv: {filters: 8, kernel: [3,,3]}", "E0102", 6, 35, "remove one comma"),
     ",, in a mapping": ("- conv: {filters: 8,, kernel: 3}", "E0102", 6, 23, "remove one comma"),
     "from inside add": (
         "- add: {from: image}", "E0202", 6, 11,
-        "write `add: [[], earlier]`, where `[]` is the current value; or `add:` and beside it `from: [a, b]`"),
-    "branches inside add": ("- add: {branches: [image, []]}", "E0202", 6, 11, "the branches are `add`'s own list: write `add: [[], earlier]`"),
-    "add of a name": ("- add: image", "E0204", 6, 10, "write `add: [[], image]`: a list of branches, `[]` is the current value"),
-    "bound later": ("- add: [[], late]\n  - relu:\n    as: late", "E0217", 6, 15, "`late` is bound later, at slip.yaml:8:9; a step sees what stands before it"),
+        "write `add: [[], earlier]`, where `[]` is the current value; or write `add:` and next to it `from: [a, b]`"),
+    "branches inside add": ("- add: {branches: [image, []]}", "E0202", 6, 11, "`add` takes the branches directly: write `add: [[], earlier]`"),
+    "add of a name": ("- add: image", "E0204", 6, 10, "write `add: [[], image]`, a list of branches; `[]` is the current value"),
+    "bound later": ("- add: [[], late]\n  - relu:\n    as: late", "E0217", 6, 15, "`late` is bound later, at slip.yaml:8:9; a step only sees earlier names"),
     "size of what is bound later": (
         "- conv: {filters: channels(late), kernel: 1}\n  - relu:\n    as: late", "E0221", 6, 30,
-        "`late` is bound later, at slip.yaml:8:9; a step sees what stands before it"),
-    "let later": ("- conv: {filters: n, kernel: 1}\n  - let: {n: 3}", "E0221", 6, 21, "`n` is bound later, at slip.yaml:7:11; a step sees what stands before it"),
+        "`late` is bound later, at slip.yaml:8:9; a step only sees earlier names"),
+    "let later": ("- conv: {filters: n, kernel: 1}\n  - let: {n: 3}", "E0221", 6, 21, "`n` is bound later, at slip.yaml:7:11; a step only sees earlier names"),
     "bound inside": (
         "- seq:\n      - relu:\n        as: deep\n  - add: [[], deep]", "E0217", 9, 15,
-        "`deep` is bound at slip.yaml:8:13, among steps of their own; only those see it"),
+        "`deep` is bound at slip.yaml:8:13, in inner steps; only those see it"),
     "a call": ("- conv(8, 3)", "E0201", 6, 5, CALL),
     "a call with names": ("- conv(filters=8, kernel=3)", "E0201", 6, 5, CALL),
-    "a call of an activation": ("- relu()", "E0201", 6, 5, "arguments stand in a mapping: it takes no arguments: write `relu`"),
+    "a call of an activation": ("- relu()", "E0201", 6, 5, "arguments are a mapping: it takes no arguments: write `relu`"),
     "a number for relu": ("- relu: 3", "E0204", 6, 11, "it takes no arguments: write `relu`"),
     "a number for a pool": ("- max_pool: 2", "E0204", 6, 15, "write `max_pool: {kernel: 2}`"),
     "a list for conv": ("- conv: [8, 3]", "E0204", 6, 11, "write `conv: {filters: 8, kernel: 3}`"),
@@ -74,10 +74,10 @@ STEPS = {
     "an argument without a colon before it": (
         "- conv filters: 8", "E0201", 6, 5, "write `- conv:`, and `filters:` below it, indented further"),
     "a value without a colon": ("- dropout half", "E0201", 6, 5, "a `:` is missing: write `dropout: ...`"),
-    "two words": ("- relu relu6", "E0201", 6, 5, "one step is one entry: begin another with `- relu6`"),
+    "two words": ("- relu relu6", "E0201", 6, 5, "each step is a separate entry: start another with `- relu6`"),
     "the current value by name": (
         "- relu:\n    as: e\n  - concat: [current, e]", "E0217", 8, 14,
-        "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"),
+        "the current value has no name: write `[]` instead, as in `add: [[], earlier]`"),
     "a number of turns": (
         "- each: {of: 3, as: i, body: [relu]}", "E0204", 6, 16,
         "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
@@ -98,30 +98,30 @@ STEPS = {
     "a computed number of turns": (
         "- each: {of: C, as: i, body: [relu]}", "E0213", 6, 16,
         "write `of: range(3)` for 0 to 2, or `repeat: {times: 3}`"),
-    "a side that is not taken": (
+    "a side that is not used": (
         "- when: {if: 'false', then: [{relu: {}, as: q}]}\n  - add: [[], q]", "E0217", 7, 15,
-        "`q` is bound at slip.yaml:6:47, on a side of the `when` at slip.yaml:6:5 that is not taken"
-        " here: bind it on both sides, or after the `when`"),
+        "`q` is bound at slip.yaml:6:47, in a branch of the `when` at slip.yaml:6:5 that is not used"
+        " here: bind it in both branches, or after the `when`"),
     "a side within a side": (
         "- when: {if: 'C > 3', then: [relu], else: [when: {if: 'C > 3', then: [{relu: {}, as: q}]}]}\n"
         "  - conv: {filters: channels(q), kernel: 1}", "E0221", 7, 30,
-        "`q` is bound at slip.yaml:6:88, on a side of the `when` at slip.yaml:6:5 that is not taken"
-        " here: bind it on both sides, or after the `when`"),
+        "`q` is bound at slip.yaml:6:88, in a branch of the `when` at slip.yaml:6:5 that is not used"
+        " here: bind it in both branches, or after the `when`"),
     "infinite in float32": (
         "- scale: {factor: 1e39}", "E0214", 6, 21,
-        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+        "write a smaller number: the largest float32 is 3.4e38"),
     "infinite in float32, computed": (
         "- leaky_relu: {slope: -(10.0 ** 40)}", "E0214", 6, 25,
-        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+        "write a smaller number: the largest float32 is 3.4e38"),
     "a border that is infinite": (
         "- pad: {padding: 1, value: -1.0e+39}", "E0214", 6, 30,
-        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+        "write a smaller number: the largest float32 is 3.4e38"),
     "nothing in float32": (
         "- batch_norm: {eps: 1.0e-60}", "E0214", 6, 23,
-        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
+        "write 0 or a larger number: the smallest normal float32 is 1.2e-38"),
     "next to nothing in float32": (
         "- layer_norm: {eps: 1.0e-39}", "E0214", 6, 23,
-        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
+        "write 0 or a larger number: the smallest normal float32 is 1.2e-38"),
     "tab as indentation": ("- relu:\n  \tas: x", "E0102", 7, 3, "indent with spaces"),
     "tab between dash and key": ("-\tconv: {filters: 8, kernel: 3}", "E0102", 6, 4, "indent with spaces"),
 }  # fmt: skip
@@ -171,10 +171,10 @@ PIXELS = {
     "a mean that is infinite": ("mean: [1.0e39]", "E0214", 56, ""),
     "statistics that are infinite": (
         "mean: [1.0e39], std: [1.0e39]", "E0214", 56,
-        "write a smaller number: float32, in which devices compute, ends at 3.4e38"),
+        "write a smaller number: the largest float32 is 3.4e38"),
     "a mean that vanishes": (
         "mean: [1.0e-39]", "E0214", 56,
-        "write 0 or a larger number: float32, in which devices compute, ends at 1.2e-38"),
+        "write 0 or a larger number: the smallest normal float32 is 1.2e-38"),
     "a std that vanishes": ("std: [1.0e-39]", "E0214", 55, ""),
 }  # fmt: skip
 
@@ -203,16 +203,16 @@ BLOCKS = {
     "a parameter": (
         "params: {width: 8}\nblocks: {b: {body: [conv: {filters: width, kernel: 1}]}}\ngraph: [b]\n",
         "E0221", 6, 37,
-        "a block sees its own parameters only: declare `width` in `params:` of `b`, and give it where "
-        "that is called, `b: {width: width}`"),
+        "a block only sees its own parameters: declare `width` in `params:` of `b`, and pass it "
+        "in the call, `b: {width: width}`"),
     "a value": (
         "blocks: {b: {body: [add: [[], image]]}}\ngraph: [b]\n", "E0217", 5, 31,
-        "a block sees its own values only: name it in `inputs:` of `b`, and give it where that is "
-        "called, `b:` with `from: [..., image]`"),
+        "a block only sees its own values: add it to `inputs:` of `b`, and pass it "
+        "in the call, `b:` with `from: [..., image]`"),
     "a let": (
         "blocks: {b: {body: [conv: {filters: n, kernel: 1}]}}\ngraph: [let: {n: 3}, b]\n", "E0221", 5, 37,
-        "a block sees its own parameters only: declare `n` in `params:` of `b`, and give it where "
-        "that is called, `b: {n: n}`"),
+        "a block only sees its own parameters: declare `n` in `params:` of `b`, and pass it "
+        "in the call, `b: {n: n}`"),
 }  # fmt: skip
 
 
@@ -230,10 +230,10 @@ def test_a_block_that_uses_its_callers_names(
 @pytest.mark.parametrize(
     ("steps", "line", "note"),
     [
-        ("-\u00a0relu", 6, "column 4 holds U+00A0 (no-break space), which is no plain space: write a space"),
-        ("- conv:\u00a0{filters: 8, kernel: 3}", 6, "column 10 holds U+00A0 (no-break space), which is no plain space: write a space"),
-        ("- re\u200blu", 6, "column 7 holds U+200B (zero width space), which is no plain space: remove it"),
-        ("- relu\u3000", 6, "column 9 holds U+3000 (ideographic space), which is no plain space: write a space"),
+        ("-\u00a0relu", 6, "column 4 contains U+00A0 (no-break space), not an ordinary space: write a space"),
+        ("- conv:\u00a0{filters: 8, kernel: 3}", 6, "column 10 contains U+00A0 (no-break space), not an ordinary space: write a space"),
+        ("- re\u200blu", 6, "column 7 contains U+200B (zero width space), not an ordinary space: remove it"),
+        ("- relu\u3000", 6, "column 9 contains U+3000 (ideographic space), not an ordinary space: write a space"),
     ],
 )  # fmt: skip
 def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, note: str) -> None:
@@ -244,7 +244,7 @@ def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, 
 
 
 GRAPH_END = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\noutput: {logits: {}}\n"
-SPACE_MESSAGE = "this is no plain space"
+SPACE_MESSAGE = "this is not a plain space"
 GLUED = "a space is missing after this `-`"
 
 
@@ -260,9 +260,9 @@ GLUED = "a space is missing after this `-`"
         ("\u200b  - relu\n", 6, 1, SPACE_MESSAGE),
         ("  - relu:\n    as:\u00a0x\n", 7, 8, SPACE_MESSAGE),
         ("  - relu:\n   \u00a0as: x\n", 7, 4, SPACE_MESSAGE),
-        ("  \u2013 relu\n", 6, 3, "`\u2013` (U+2013) is no `-`"),
-        ("  - relu\n  \u2022 relu6\n", 7, 3, "`\u2022` (U+2022) is no `-`"),
-        ("  - conv\uff1a {filters: 3, kernel: 1}\n", 6, 9, "`\uff1a` (U+FF1A) is no `:`"),
+        ("  \u2013 relu\n", 6, 3, "`\u2013` (U+2013) is not `-`"),
+        ("  - relu\n  \u2022 relu6\n", 7, 3, "`\u2022` (U+2022) is not `-`"),
+        ("  - conv\uff1a {filters: 3, kernel: 1}\n", 6, 9, "`\uff1a` (U+FF1A) is not `:`"),
         ("  -relu\n", 6, 3, GLUED),
         ("  -relu\n  -conv: {filters: 3, kernel: 1}\n", 6, 3, GLUED),
         ("  - relu\n  -conv: {filters: 3, kernel: 1}\n", 7, 3, GLUED),
@@ -291,7 +291,7 @@ def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -
     path.write_text(SHAPE.format("shape: [64, 64, 3]"))
     (diagnostic,) = load(path).warnings
     assert (diagnostic.kind, diagnostic.at.line, diagnostic.at.column) == ("channels-last", 5, 24)
-    assert diagnostic.help == "channels come first: write [3, 64, 64] if that is meant"
+    assert diagnostic.help == "channels come first: write [3, 64, 64] if you mean that"
     path.write_text(SHAPE.format("shape: [64, 3, 3]"))
     assert load(path).warnings == ()
 
@@ -299,8 +299,8 @@ def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "column", "help"),
     [
-        ("name:\ttabs\n", 6, "put a space in place of the tab"),
-        ("name: tabs\t# of the file\n", 11, "put a space in place of the tab"),
+        ("name:\ttabs\n", 6, "replace the tab with a space"),
+        ("name: tabs\t# of the file\n", 11, "replace the tab with a space"),
         ("graph:\n\t- relu\n", 1, "indent with spaces"),
         ("graph:\n  -\trelu\n", 4, "indent with spaces"),
     ],
@@ -309,7 +309,7 @@ def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) 
     with pytest.raises(UserError) as caught:
         parse(text, "tabs.yaml")
     (diagnostic,) = caught.value.diagnostics
-    assert (diagnostic.code, diagnostic.message) == ("E0102", "a tab cannot stand here")
+    assert (diagnostic.code, diagnostic.message) == ("E0102", "a tab is not allowed here")
     assert (diagnostic.at.column, diagnostic.help) == (column, help)
 
 

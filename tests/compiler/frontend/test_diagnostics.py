@@ -52,7 +52,7 @@ def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
         9 |       - concat: [[], [conv: {filters: 8, kernel: 3, stride: 2}]]
           |         ^^^^^^ branch 0 is 3x32x32, branch 1 is 8x15x15
            = in block `cell` called from wrong.yaml:11:37 (repeat 1 of 3)
-           = help: give the convolution `padding: same` and equal strides, or pool the larger branch""")
+           = help: use `padding: same` and equal strides in the convolutions, or pool the larger branch""")
     )
 
 
@@ -65,20 +65,20 @@ CASES = {
     "missing argument": ("graph: [conv: {filters: 8}]", "E0215", 5, 9, "`conv` needs `kernel`", "add `kernel:`"),
     "bare op that needs arguments": (
         "graph: [max_pool]", "E0215", 5, 9, "`max_pool` needs the argument `kernel`",
-        "add `kernel:`, a whole number or [height, width]: window size",
+        "add `kernel:`, an integer or [height, width]: window size",
     ),
     "unknown key": ("graph: [relu]\ngrph: 1", "E0202", 6, 1, "a spec has no key `grph`", "did you mean `graph`?"),
     "two words": (
         "graph:\n  - relu:\n    conv: {filters: 1, kernel: 1}", "E0205", 7, 5,
-        "a step has exactly one op or block", "begin a new step with `- conv`, or indent it under `relu:`",
+        "a step has exactly one op or block", "start a new step with `- conv`, or indent it under `relu:`",
     ),
     "wrong type": (
         "graph: [conv: {filters: true, kernel: 3}]", "E0204", 5, 25,
-        "`filters` must be a whole number or an expression", "",
+        "`filters` must be an integer or an expression", "",
     ),
-    "float where a whole number belongs": (
-        "graph: [conv: {filters: C / 2, kernel: 3}]", "E0213", 5, 25, "`filters` must be a whole number",
-        "`//` divides to a whole number; `round`, `ceil` and `floor` make one",
+    "float where an integer belongs": (
+        "graph: [conv: {filters: C / 2, kernel: 3}]", "E0213", 5, 25, "`filters` must be an integer",
+        "`//` divides to an integer; `round`, `ceil` and `floor` return one",
     ),
     "out of range": ("graph: [conv: {filters: 0, kernel: 3}]", "E0214", 5, 25, "`filters` must be at least 1", ""),
     "unknown name": (
@@ -97,7 +97,7 @@ CASES = {
     "window too large": (
         "graph: [conv: {filters: 2, kernel: 33}]", "E0302", 5, 9, "a window of height 33 does not fit the input", None,
     ),
-    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", ""),
+    "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", "set `groups` to a divisor of 3, or change the channels"),
     "recursive block": (
         "blocks: {a: {body: [b]}, b: {body: [a]}}\ngraph: [a]", "E0403", 5, 37, "a block calls itself", "",
     ),
@@ -115,17 +115,17 @@ CASES = {
     "same id": ("graph: [{relu: , id: a}, {relu: , id: a}]", "E0210", 5, 39, "two steps have the id `a`", ""),
     "id of the input": (
         "graph: [{relu: , id: image}]", "E0210", 5, 22, "a step and the input are both `image`",
-        "give the step another `id`, or the input another name",
+        "change the `id` of the step, or the name of the input",
     ),
     "use that escapes": ("use: [../../etc/passwd]\ngraph: [relu]", "E0111", 5, 7, None, None),
     "use that is missing": ("use: [blocks/none.yaml]\ngraph: [relu]", "E0110", 5, 7, None, None),
     "labels": ("graph: [global_avg_pool, flatten]\noutput: {y: {labels: [a, b]}}", "E0233", 6, 22, None, None),
     "parameter named like a size": (
-        "params: {C: 1}\ngraph: [relu]", "E0231", 5, 10, "`C` is the input's own size and cannot be bound", None,
+        "params: {C: 1}\ngraph: [relu]", "E0231", 5, 10, "`C` is a size of the current value and cannot be bound", None,
     ),
     "parameter that no expression can read": (
         "blocks: {b: {params: {if: 1}, body: []}}\ngraph: [b]", "E0231", 5, 23,
-        "`if` is a word of expressions and cannot be bound", None,
+        "`if` is a keyword of expressions and cannot be bound", None,
     ),
     "loop variable named like a size": (
         "graph: [each: {of: [1], as: C, body: [relu]}]", "E0231", 5, 29, None, None,
@@ -141,7 +141,7 @@ CASES = {
     ),
     "several values into branches": (
         "graph: [{relu: , as: a}, {concat: [[], a], from: [a, a]}]", "E0218", 5, 27, "`concat` takes one value",
-        "leave the branches away to concat the values of `from`",
+        "remove the branches to concat the values of `from`",
     ),
     "several values into a loop": (
         "graph: [{relu: , as: a}, {repeat: {times: 1, body: []}, from: [a, a]}]", "E0218", 5, 27, None, None,
@@ -174,7 +174,7 @@ CASES = {
     "output as a list": (
         "graph: [relu]\noutput: [logits]", "E0204", 6, 9, None, "an output has a name: `output: {logits: {}}`",
     ),
-    "steps without dashes": ("graph:\n  relu:\n  tanh:", "E0204", 6, 3, None, "begin each entry with `- `"),
+    "steps without dashes": ("graph:\n  relu:\n  tanh:", "E0204", 6, 3, None, "start each entry with `- `"),
     "mapping as a value": ("graph: [let: {a: {b: 1}}]", "E0204", 5, 18, None, ""),
     "arguments beside a loop": (
         "graph:\n  - repeat:\n    times: 2\n    body: []", "E0204", 6, 12, None,
@@ -184,7 +184,7 @@ CASES = {
         "channels come first: write [1, 4, 4] for one channel"),
     "pair in parentheses": (
         "graph: [conv: {filters: 3, kernel: (3, 3)}]", "E0202", 5, 40, None,
-        'text with commas stands in quotes: "max(a, b)"; a list is [a, b]',
+        'put text with commas in quotes: "max(a, b)"; write a list as [a, b]',
     ),
     "yes": (
         "graph: [conv: {filters: 3, kernel: 1, bias: no}]", "E0213", 5, 45, "`bias` must be true or false", "write `false`",
@@ -197,7 +197,7 @@ CASES = {
     ),
     "text in a list": (
         "params: {cfg: [[3, relu]]}\ngraph: [relu]", "E0221", 5, 20, "unknown name `relu`",
-        "text in an expression stands in quotes of its own: \"'text'\"",
+        "put text in an expression into its own quotes: \"'text'\"",
     ),
     "map and vector": (
         "graph: [concat: [[], [flatten]]]", "E0312", 5, 9, "concat cannot join feature maps and vectors",
@@ -212,12 +212,12 @@ CASES = {
     ),
     "capitals": ("graph: [ReLU]", "E0201", 5, 9, None, "write `relu`"),
     "size with x": (
-        "graph: [conv: {filters: 3, kernel: 3x3}]", "E0220", 5, 36, "`3x3` is no number", "sizes are written [3, 3]",
+        "graph: [conv: {filters: 3, kernel: 3x3}]", "E0220", 5, 36, "`3x3` is not a number", "write sizes as [3, 3]",
     ),
     "underscore in a number": ("graph: [conv: {filters: 1_000, kernel: 1}]", "E0220", 5, 25, None, "write 1000"),
     "int()": (
         "graph: [conv: {filters: int(C / 2), kernel: 1}]", "E0221", 5, 25, None,
-        "`//` divides to a whole number; `round`, `ceil` and `floor` make one",
+        "`//` divides to an integer; `round`, `ceil` and `floor` return one",
     ),
     "no colon": (
         "graph:\n  - conv {filters: 3, kernel: 1}", "E0102", 6, 10, "a `:` is missing here", "write `conv: {key: value}`",
@@ -227,7 +227,7 @@ CASES = {
     ),
     "index without quotes": (
         "graph: [conv: {filters: w[0], kernel: 1}]", "E0102", 5, 26, None,
-        'an expression with brackets stands in quotes: "widths[0]"',
+        'put an expression with brackets in quotes: "widths[0]"',
     ),
     "tcc version": ("graph: [relu]\ntcc: 2", "E0209", 6, 6, "`tcc` must be 1", None),
 }  # fmt: skip
@@ -296,7 +296,7 @@ def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
         graph: [add: {times: 5, branch: [b]}]
     """
     (diagnostic,) = read_errors(tmp_path, text)
-    assert diagnostic.notes[-1] == "and in 4 more of these"
+    assert diagnostic.notes[-1] == "the same error in further calls or iterations: 4"
 
 
 def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
           - keep: {kernel: 4}
     """
     assert read_single_error(tmp_path, text) == dedent("""\
-        error[E0219]: `keep` cannot be used so: an even kernel cannot keep the size
+        error[E0219]: `keep` cannot be used like this: an even kernel cannot keep the size
           --> wrong.yaml:12:5
            |
         12 |   - keep: {kernel: 4}
@@ -423,8 +423,8 @@ def test_what_an_output_stands_for(tmp_path: Path, settings: str, meaning: str) 
     ("units", "settings", "label"),
     [
         (2, "activation: softmax, kind: decisions", "its activation is `softmax`"),
-        (2, "kind: decisions", "its activation is `none`, and decisions are probabilities"),
-        (2, "activation: softmax, kind: regression", "softmax gives shares of classes"),
+        (2, "kind: decisions", "its activation is `none`, but decisions are probabilities"),
+        (2, "activation: softmax, kind: regression", "softmax outputs are shares of classes"),
         (1, "activation: sigmoid, kind: classes", "the output is 1: one value"),
     ],
 )

@@ -337,34 +337,34 @@ def test_the_caret_stands_inside_the_scalar(line, text, column):
         ("1 if 2", "", "expected `else`, found the end of the expression", ""),
         ("if 1", "if", "expected a value, found `if`", ""),
         ("1 + not first", "not", "expected a value, found `not`", "put `not ...` in parentheses"),
-        ("2x", "2x", "`2x` is no number", "write `2 * x`"),
-        ("1.2.3", "1.2.3", "`1.2.3` is no number", ""),
+        ("2x", "2x", "`2x` is not a number", "write `2 * x`"),
+        ("1.2.3", "1.2.3", "`1.2.3` is not a number", ""),
         ("007", "007", "a number starts with 0", "write 7"),
-        ("a.b", ".", "`.` is not part of expressions", "there are no attributes"),
-        ("a = 1", "=", "`=` is not part of expressions", "write `==`"),
-        ("a && b", "&&", "`&&` is not part of expressions", "write `and`"),
-        ("!a", "!", "`!` is not part of expressions", "write `not`"),
-        ("2 ^ 3", "^", "`^` is not part of expressions", "write `**`"),
-        ("a ? 1 : 2", "?", "`?` is not part of expressions", "write `a if c else b`"),
-        ("True", "True", "`True` is no word", "write `true`"),
+        ("a.b", ".", "`.` is not allowed in an expression", "there are no attributes"),
+        ("a = 1", "=", "`=` is not allowed in an expression", "write `==`"),
+        ("a && b", "&&", "`&&` is not allowed in an expression", "write `and`"),
+        ("!a", "!", "`!` is not allowed in an expression", "write `not`"),
+        ("2 ^ 3", "^", "`^` is not allowed in an expression", "write `**`"),
+        ("a ? 1 : 2", "?", "`?` is not allowed in an expression", "write `a if c else b`"),
+        ("True", "True", "`True` is not a keyword", "write `true`"),
         ("'abc", "'abc", "this quote is never closed", ""),
-        ("ü + 1", "ü", "`ü` is not part of expressions", ""),
-        ("1 + \x07", "\x07", "`U+0007` is not part of expressions", ""),
+        ("ü + 1", "ü", "`ü` is not allowed in an expression", ""),
+        ("1 + \x07", "\x07", "`U+0007` is not allowed in an expression", ""),
         ("round(1, 2)", "round(1, 2)", "`round` does not take 2 arguments", "write round(x)"),
         ("min()", "min()", "`min` does not take 0 arguments", "write min(a, b, ...) or min(list)"),
         ("height(1 + 2)", "height(1 + 2)", "`height` takes the name of one value", "write height"),
         ("a[]", "]", "expected a value, found `]`", ""),
         ("a[", "", "expected a value, found the end of the expression", ""),
         ("a[1:2", "", "expected `]`, found the end of the expression", ""),
-        ("a[1:2:3:4]", ":", "expected `]`, found `:`", "`:` stands in slices alone"),
+        ("a[1:2:3:4]", ":", "expected `]`, found `:`", "`:` is only for slices"),
         ("a[1 2]", "2", "expected `]`, found `2`", ""),
         ("a[1, 2]", ",", "expected `]`, found `,`", ""),
-        ("a : b", ":", "expected an operator or the end, found `:`", "`:` stands in slices alone"),
+        ("a : b", ":", "expected an operator or the end, found `:`", "`:` is only for slices"),
         (
             "[1:2]",
             ":",
             "expected `]`, found `:`",
-            "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`",
+            "`:` is only for slices, as in `list[1:]`; write a choice as `a if c else b`",
         ),
     ],
 )
@@ -385,13 +385,23 @@ def test_what_is_no_expression(text, where, message, help):
             "skip + 1",
             "skip",
             "unknown name `skip`",
-            "it names a value; its sizes are channels(skip",
+            "it names a value; write one of its sizes, such as channels(skip",
         ),
         ("sum", "sum", "unknown name `sum`", "it is a function: sum(list)"),
         ("squm(layers)", "squm", "no function is called `squm`", "did you mean `sum`?"),
-        ("__import__('os')", "__import__", "no function is called `__import__`", "there are min"),
+        (
+            "__import__('os')",
+            "__import__",
+            "no function is called `__import__`",
+            "functions are min",
+        ),
         ("channels(skp)", "skp", "no value is named `skp` here", "did you mean `skip`?"),
-        ("channels(q)", "q", "no value is named `q` here", "name a step's result with `as: name`"),
+        (
+            "channels(q)",
+            "q",
+            "no value is named `q` here",
+            "name the result of a step with `as: name`",
+        ),
     ],
 )
 def test_unknown_names(text, where, message, help):
@@ -410,20 +420,20 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
-        ("1 + true", "true", "`+` needs numbers, found a truth value: true"),
+        ("1 + true", "true", "`+` needs numbers, found a Boolean: true"),
         ("(growth + act) * 2", "act", "`+` needs numbers, found a string: 'relu'"),
         ("'a' + 'b'", "'a'", "`+` needs numbers, found a string: 'a'"),
         ("2 * 3 * act", "act", "`*` needs numbers, found a string: 'relu'"),
         ("layers - 1", "layers", "`-` needs numbers, found a list: [4, 4, 4, 8]"),
         ("-layers", "layers", "`-` needs numbers, found a list: [4, 4, 4, 8]"),
-        ("-true", "true", "`-` needs numbers, found a truth value: true"),
+        ("-true", "true", "`-` needs numbers, found a Boolean: true"),
         ("1 / 0", "0", "division by zero"),
         ("5 // (2 - 2)", "(2 - 2)", "division by zero"),
         ("1.5 % 0", "0", "division by zero"),
         ("0 ** -1", "-1", "division by zero"),
         ("(-8) ** 0.5", "0.5", "a negative number has no fractional power"),
         ("act == 1", "1", "a string is compared with a number: 1"),
-        ("1 == true", "true", "a number is compared with a truth value: true"),
+        ("1 == true", "true", "a number is compared with a Boolean: true"),
         ("act < 'x'", "act", "`<` needs numbers, found a string: 'relu'"),
         ("layers < [1]", "layers", "`<` needs numbers, found a list: [4, 4, 4, 8]"),
         ("1 if growth else 2", "growth", "`if` needs true or false, found a number: 32"),
@@ -431,28 +441,28 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
         ("not act", "act", "`not` needs true or false, found a string: 'relu'"),
         ("layers[4]", "4", "index 4 is outside a list of 4"),
         ("layers[-5]", "-5", "index -5 is outside a list of 4"),
-        ("layers[5:]", "5", "5 is beyond a list of 4"),
-        ("layers[:-5]", "-5", "-5 is beyond a list of 4"),
-        ("layers[1:width]", "width", "a slice needs whole numbers, found 1.5"),
+        ("layers[5:]", "5", "5 is outside a list of 4"),
+        ("layers[:-5]", "-5", "-5 is outside a list of 4"),
+        ("layers[1:width]", "width", "a slice needs integers, found 1.5"),
         ("layers[::0]", "0", "the step of a slice is zero"),
         ("act[1:]", "act", "a slice needs a list, found a string: 'relu'"),
         ("C[1:]", "C", "a slice needs a list, found a number: 64"),
         ("channels(outputs)", "outputs", "`outputs` is a list of values"),
         ("channels(outputs[3])", "3", "index 3 is outside a list of 3"),
-        ("channels(skip[0])", "skip[0])", "`skip` is one value, no list"),
-        ("len(skip)", "skip", "`skip` is one value, no list"),
-        ("layers[1.0]", "1.0", "an index needs whole numbers, found 1.0"),
-        ("layers[true]", "true", "an index needs whole numbers, found true"),
+        ("channels(skip[0])", "skip[0])", "`skip` is one value, not a list"),
+        ("len(skip)", "skip", "`skip` is one value, not a list"),
+        ("layers[1.0]", "1.0", "an index needs integers, found 1.0"),
+        ("layers[true]", "true", "an index needs integers, found true"),
         ("act[0]", "act", "an index needs a list, found a string: 'relu'"),
         ("len(act)", "act", "`len` needs a list, found a string: 'relu'"),
         ("max(1, act)", "act", "`max` needs numbers, found a string: 'relu'"),
         ("max(growth)", "growth", "`max` needs a list, found a number: 32"),
         ("min([])", "[]", "`min` of an empty list"),
         ("sum(['a'])", "['a']", "`sum` needs numbers, found a string: 'a'"),
-        ("range(1.5)", "1.5", "`range` needs whole numbers, found 1.5"),
+        ("range(1.5)", "1.5", "`range` needs integers, found 1.5"),
         ("range(1, 2, 0)", "0", "the step of `range` is zero"),
         ("divisible(8, 0)", "0", "the divisor must be at least 1"),
-        ("divisible(8, 2.0)", "2.0", "`divisible` needs whole numbers, found 2.0"),
+        ("divisible(8, 2.0)", "2.0", "`divisible` needs integers, found 2.0"),
         ("height(gate)", "gate", "`gate` is a vector of 10 and has no height"),
     ],
 )
@@ -482,12 +492,16 @@ def test_infinite_numbers_from_outside_are_refused():
         ("1e999", "1e999", "the number is too large for 64 bits"),
         ("1 + 9223372036854775809", "9223372036854775809", "the number is too large for 64 bits"),
         ("9" * 900, "9" * 900, "the number is too large for 64 bits"),
-        ("range(4097)", "range(4097)", "a list of more than 4096 entries"),
-        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "a list of more than 4096 entries"),
-        ("[0] * 4097", "[0] * 4097", "a list of more than 4096 entries"),
-        ("[0] * 2**62", "[0] * 2**62", "a list of more than 4096 entries"),
-        ("[[0] * 64] * 64", "[[0] * 64] * 64", "a list of more than 4096 entries"),
-        ("range(4000) + range(97)", "range(4000) + range(97)", "a list of more than 4096 entries"),
+        ("range(4097)", "range(4097)", "the list has more than 4096 entries"),
+        ("range(-2**63, 2**63)", "range(-2**63, 2**63)", "the list has more than 4096 entries"),
+        ("[0] * 4097", "[0] * 4097", "the list has more than 4096 entries"),
+        ("[0] * 2**62", "[0] * 2**62", "the list has more than 4096 entries"),
+        ("[[0] * 64] * 64", "[[0] * 64] * 64", "the list has more than 4096 entries"),
+        (
+            "range(4000) + range(97)",
+            "range(4000) + range(97)",
+            "the list has more than 4096 entries",
+        ),
     ],
 )
 def test_results_are_bounded(text, where, message):
@@ -527,7 +541,7 @@ def test_what_evaluating_costs_does_not_rise(text, most):
 def test_texts_are_bounded():
     diagnostic = read_error("1" + " + 1" * 1000)
     assert diagnostic.code == "E0223"
-    assert diagnostic.message == f"an expression of 4,001 characters; at most {MAX_TEXT:,} are read"
+    assert diagnostic.message == f"the expression has 4,001 characters; the limit is {MAX_TEXT:,}"
     assert evaluate_text("1" + "+1" * 499) == 500
 
 
@@ -538,7 +552,10 @@ def test_texts_are_bounded():
 def test_nesting_is_bounded(opening, closing):
     count = MAX_TEXT // max(1, len(opening + closing)) - 2
     diagnostic = read_error(opening * count + "1" + closing * count)
-    assert (diagnostic.code, diagnostic.message) == ("E0223", "an expression nested too deep")
+    assert (diagnostic.code, diagnostic.message) == (
+        "E0223",
+        "the expression is nested more than 64 deep",
+    )
     count = MAX_NESTING // 2 - 2
     middle = "true" if opening == "not " else "1"
     assert evaluate_text(opening * count + middle + closing * count) is not None

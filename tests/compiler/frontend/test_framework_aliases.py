@@ -88,18 +88,18 @@ def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
     )
     assert len(diagnostics) == len(MISSING)
     for diagnostic in diagnostics:
-        assert diagnostic.help.startswith("there is none: "), diagnostic
+        assert diagnostic.help.startswith("not supported: "), diagnostic
         assert "did you mean" not in diagnostic.help
 
 
 def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
     assert [d.help for d in diagnostics] == [
-        "there is none: `linear` multiplies by learned weights, and `mul` is element by element; "
+        "not supported: `linear` multiplies by learned weights, and `mul` is element by element; "
         "two computed values cannot be multiplied as matrices",
-        "there is none: `batch_norm` normalises each channel over the images, `layer_norm` each "
+        "not supported: `batch_norm` normalises each channel over the images, `layer_norm` each "
         "pixel over its channels; neither is a group norm",
-        "there is none: a learned slope; `leaky_relu` has a fixed one",
+        "not supported: a learned slope; `leaky_relu` has a fixed one",
         "write `silu`",
     ]
 
@@ -170,8 +170,8 @@ VALUES = (
     ("conv: {filters: 8, kernel: 3, padding: SAME}", "write `same`"),
     ("activation: {kind: swish}", "write `silu`"),
     ("activation: {kind: ReLU}", "write `relu`"),
-    ("activation: {kind: elu}", "there is none: exp(x) - 1 below zero"),
-    ("resize: {scale: 2, mode: bicubic}", "there is none: the modes are `nearest` and `bilinear`"),
+    ("activation: {kind: elu}", "not supported: exp(x) - 1 below zero"),
+    ("resize: {scale: 2, mode: bicubic}", "not supported: the modes are `nearest` and `bilinear`"),
 )
 
 

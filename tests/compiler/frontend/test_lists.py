@@ -112,14 +112,14 @@ def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
 WRONG = {
     "one value is taken": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
     "beyond the end": ('{relu: , from: "ys[3]"}', "E0222", "3]", "index 3 is outside a list of 3"),
-    "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is beyond a list of 3"),
+    "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is outside a list of 3"),
     "no list": (
         '{relu: , from: "image[0]"}',
         "E0222",
         '"image[0]',
-        "`image` is one value, no list",
+        "`image` is one value, not a list",
     ),
-    "a sum": ("{relu: , from: 1 + 2}", "E0220", "1 + 2", "this names no value"),
+    "a sum": ("{relu: , from: 1 + 2}", "E0220", "1 + 2", "this is not the name of a value"),
     "unknown": ('{relu: , from: "zs[0]"}', "E0217", '"zs[0]', "no value is called `zs`"),
     "empty": ('{concat: , from: "ys[3:]"}', "E0230", '"ys[3:]', "`concat` reads no value"),
     "empty branches": ('concat: ["ys[3:]"]', "E0230", "concat", "`concat` has no branch"),

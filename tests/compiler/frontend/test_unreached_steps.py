@@ -147,7 +147,7 @@ def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
     """
     (diagnostic,) = read_errors(tmp_path, text)
     assert any(note.startswith("in block `b` called from") for note in diagnostic.notes)
-    assert not any("more of these" in note for note in diagnostic.notes)
+    assert not any("the same error" in note for note in diagnostic.notes)
 
 
 def test_more_mistakes_show_beside_an_error_in_a_condition(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ DECLARED = {
     "a default below min": ("{type: int, default: 3, min: 5}", "E0214", "3"),
     "a default of another type": ("{type: int, default: 1.5}", "E0213", "1.5"),
     "a default that is misspelt": ("{type: int, default: wdith}", "E0221", "wdith"),
-    "min of a truth value": ("{type: bool, default: true, min: 1}", "E0211", "min"),
+    "min of a Boolean": ("{type: bool, default: true, min: 1}", "E0211", "min"),
     "max of text": ("{type: names, default: [a], max: 1}", "E0211", "max"),
     "values of a number": ("{type: int, default: 1, values: [a]}", "E0211", "values"),
 }

@@ -307,7 +307,7 @@ def test_how_a_warning_looks(tmp_path: Path) -> None:
            |
         12 |     as: a
            |         ^ bound before at net.yaml:8:9
-           = help: give the two different names""")
+           = help: use two different names""")
     assert diagnostic.to_json()["kind"] == "rebound-name"
 
 

@@ -238,15 +238,15 @@ def test_anchors_and_tags_are_no_part_of_the_place():
 # --- errors ---------------------------------------------------------------------------------
 
 BROKEN = {
-    "tab-indent": ("a:\n\tb: 2", "2:1 a tab cannot stand here"),
-    "tab-before-key": ("a:\n  -\tb: 1", "2:4 a tab cannot stand here"),
+    "tab-indent": ("a:\n\tb: 2", "2:1 a tab is not allowed here"),
+    "tab-before-key": ("a:\n  -\tb: 1", "2:4 a tab is not allowed here"),
     "no-space": ("shape:[3, 4]\nb: 1", "1:6 a space is missing after this `:`"),
     "no-space-below": ("x:\n  shape:[3]\n  y: 2\n", "2:8 a space is missing after this `:`"),
     "no-space-in-braces": ("a: {stride:2}", "1:5 a space is missing after the `:` of `stride:2`"),
     "second-colon": ("a: b: c", "1:5 a second `: ` on one line"),
     "indented-key": (
         "a: 1\n  b: 2",
-        "2:3 this key is indented below a line that has its value already",
+        "2:3 this key is indented below a line that already has a value",
     ),
     "text-then-key": ("foo\nbar: 1", "1:1 expected `key: value`, found no `:`"),
     "no-colon": ("a: 1\nfoo\nb: 2", "2:1 expected `key: value`, found no `:`"),
@@ -265,18 +265,21 @@ BROKEN = {
     "open-quote-goes-on": ('a: "x\nb: "y"\n', "1:4 this quote is not closed on its line"),
     "quote-in-quote": ("a: 'it's bad'", "1:8 there is more text after the closing quote"),
     "after-bracket": ("a: [b] c", "1:8 expected the end of the line, found text"),
-    "escape": ('a: "\\d"', "1:5 `\\d` is no complete escape"),
-    "short-escape": ('a: "\\x1"', "1:5 `\\x` is no complete escape"),
-    "escape-too-far": ('a: "\\U00110000"', "1:5 `\\U` is no complete escape"),
+    "escape": ('a: "\\d"', "1:5 `\\d` is not a complete escape"),
+    "short-escape": ('a: "\\x1"', "1:5 `\\x` is not a complete escape"),
+    "escape-too-far": ('a: "\\U00110000"', "1:5 `\\U` is not a complete escape"),
     "at-sign": ("a: @b", "1:4 `@` cannot start a value"),
     "backtick": ("a: `b`", "1:4 a backtick cannot start a value"),
     "percent": ("a: %b", "1:4 `%` cannot start a value"),
-    "star": ("a: * 2", "1:4 `*` refers to an anchor, and its name must follow"),
-    "bang": ("a: {if: !last}", "1:9 `!` starts a tag of YAML, and this is none"),
-    "directive": ("%FOO", "1:1 a line that starts with `%` is a directive of YAML, which nothing"),
+    "star": ("a: * 2", "1:4 the name of an anchor must follow `*`"),
+    "bang": ("a: {if: !last}", "1:9 `!` starts a YAML tag, and this is not one"),
+    "directive": (
+        "%FOO",
+        "1:1 a line that starts with `%` is a YAML directive, which specs do not",
+    ),
     "block-text": ("a: |x\n  b", "1:5 the text after `|` must start on the next line"),
     "less-indented": ("  a: 1\nb: 2", "2:1 this line has less indentation than the first one"),
-    "between": ("a:\n  - b\n c: 1", "3:2 the indentation of this line fits no line above it"),
+    "between": ("a:\n  - b\n c: 1", "3:2 the indentation of this line matches no line above it"),
     "list-then-key": (
         "- a\nb: 1",
         "2:1 expected another item or the end of the list, found a key",
@@ -306,7 +309,7 @@ def test_a_syntax_error_reads_so():
         "2 |   - conv: {filters: 4, kernel: [3, 3}\n"
         "  |                                     ^\n"
         "   = `[` opened at t.yaml:2:32\n"
-        "   = help: brackets close in the order they open in"
+        "   = help: close the last opened bracket first"
     )
 
 
@@ -317,34 +320,34 @@ def test_what_runs_on_is_told():
         "  |\n"
         "1 | a: [1,\n"
         "  |    ^\n"
-        "   = help: add `]`: the text goes on to t.yaml:3:2 without it"
+        "   = help: add `]`: the text continues to t.yaml:3:2 without it"
     )
 
 
 def test_every_duplicate_key_is_shown_in_the_texts_order():
     assert format_errors("a: 1\nb: {c: 1, d: 2, c: 3}\na: 2\n") == (
-        "error[E0103]: the key `c` is here twice\n"
+        "error[E0103]: the key `c` appears twice\n"
         " --> t.yaml:2:17\n"
         "  |\n"
         "2 | b: {c: 1, d: 2, c: 3}\n"
-        "  |                 ^ second of this name\n"
+        "  |                 ^ second occurrence\n"
         "   = first at t.yaml:2:5\n"
-        "error[E0103]: the key `a` is here twice\n"
+        "error[E0103]: the key `a` appears twice\n"
         " --> t.yaml:3:1\n"
         "  |\n"
         "3 | a: 2\n"
-        "  | ^ second of this name\n"
+        "  | ^ second occurrence\n"
         "   = first at t.yaml:1:1"
     )
 
 
 def test_keys_that_differ_in_quotes_alone_are_the_same():
-    assert summarize_errors('on: 1\n"on": 2') == ["E0103 2:1 the key `on` is here twice"]
+    assert summarize_errors('on: 1\n"on": 2') == ["E0103 2:1 the key `on` appears twice"]
 
 
 def test_errors_before_a_syntax_error_are_shown_with_it():
     assert summarize_errors("a: {b: 1, b: 2}\n1: 2\nc: [") == [
-        "E0103 1:11 the key `b` is here twice",
+        "E0103 1:11 the key `b` appears twice",
         "E0102 3:4 this `[` is never closed",
     ]
 
@@ -352,7 +355,7 @@ def test_errors_before_a_syntax_error_are_shown_with_it():
 def test_keys_must_be_names():
     assert summarize_errors("1: a\ntrue: b\n? [c]\n: d\n: e\n2.5: f\nnull: g\n") == [
         "E0107 1:1 a key must be a name, found the number 1",
-        "E0107 2:1 a key must be a name, found the truth value `true`",
+        "E0107 2:1 a key must be a name, found the Boolean `true`",
         "E0107 3:3 a key must be a name, found a list",
         "E0107 5:1 a key is missing before this `:`",
         "E0107 6:1 a key must be a name, found the number 2.5",
@@ -368,12 +371,12 @@ def test_keys_must_be_names():
         ("a: !last x", "1:4 the tag `!last` is not allowed here"),
         ("a: !!python/object:os.system x", "1:4 the tag `!!python/object:os.system` is not"),
         ("a: !!map [1]", "1:4 the tag `!!map` is not allowed here"),
-        ("a: !!int x", "1:4 the text `x` is no !!int"),
-        ("a: *b", "1:4 no `&b` comes before `*b`"),
-        ("a: &b [*b]", "1:8 `*b` stands inside what it refers to"),
+        ("a: !!int x", "1:4 the text `x` is not a valid !!int"),
+        ("a: *b", "1:4 there is no `&b` before `*b`"),
+        ("a: &b [*b]", "1:8 `*b` is inside the value that it refers to"),
         ("a: 1\n---\nb: 2", "2:1 a second document starts here"),
         ("a: 1\n...\nb: 2", "3:1 a second document starts here"),
-        ("%YAML 1.1\n---\na: 1", "2:1 the file asks for YAML 1.1, and only 1.2 is read"),
+        ("%YAML 1.1\n---\na: 1", "2:1 the file needs YAML 1.1, but only 1.2 is supported"),
     ],
 )
 def test_what_yaml_has_and_specs_do_not(text, expected):
@@ -394,9 +397,9 @@ def test_a_misspelt_alias_gets_a_suggestion():
         ("", "1:1 the file is empty"),
         ("\n  \n", "1:1 the file is empty"),
         ("# nothing\n", "1:10 the file is empty"),
-        ("foo", "1:1 expected `key: value`, found the text `foo` alone"),
-        ("42", "1:1 expected `key: value`, found the number 42 alone"),
-        ("---\n", "2:1 expected `key: value`, found nothing (`null`) alone"),
+        ("foo", "1:1 expected `key: value`, found only the text `foo`"),
+        ("42", "1:1 expected `key: value`, found only the number 42"),
+        ("---\n", "2:1 expected `key: value`, found only nothing (`null`)"),
     ],
 )
 def test_a_file_must_have_content(text, expected):
@@ -409,13 +412,13 @@ def test_a_file_must_have_content(text, expected):
         (b"a: 1\nb: \xff\n", "2:4 the file is not UTF-8 text: byte 0xff at offset 8"),
         ("a: é\nb: ü".encode("latin-1"), "1:4 the file is not UTF-8 text: byte 0xe9 at offset 3"),
         (b"a: \xc3", "1:4 the file is not UTF-8 text: byte 0xc3 at offset 3"),
-        (b"a: b\0c", "1:5 the file holds a NUL character (U+0000)"),
-        (b"a: \x1b[31m", "1:4 the file holds a control character (U+001B)"),
-        ("a: 1\nb: \ufeff", "2:4 the file holds a byte order mark (U+FEFF)"),
-        ("a: x\u2028y", "1:5 the file holds a line separator (U+2028)"),
-        ("a: \ud800", "1:4 the file holds a control character (U+D800)"),
-        ('a: "x\\u001by"', "1:4 the text in quotes holds the character U+001B"),
-        ('a: "\\ud800"', "1:4 the text in quotes holds the character U+D800"),
+        (b"a: b\0c", "1:5 the file contains a NUL character (U+0000)"),
+        (b"a: \x1b[31m", "1:4 the file contains a control character (U+001B)"),
+        ("a: 1\nb: \ufeff", "2:4 the file contains a byte order mark (U+FEFF)"),
+        ("a: x\u2028y", "1:5 the file contains a line separator (U+2028)"),
+        ("a: \ud800", "1:4 the file contains a control character (U+D800)"),
+        ('a: "x\\u001by"', "1:4 the quoted text contains the character U+001B"),
+        ('a: "\\ud800"', "1:4 the quoted text contains the character U+D800"),
         ("a: 1".encode("utf-16"), "0:0 the file is UTF-16, not UTF-8"),
     ],
 )
@@ -451,7 +454,7 @@ def test_undecodable_bytes_are_shown_without_harm():
 def test_nesting_is_bounded(text):
     (error,) = read_errors(text)
     assert error.code == "E0105"
-    assert error.message == f"more than {MAX_DEPTH} lists and mappings within one another"
+    assert error.message == f"more than {MAX_DEPTH} nested lists and mappings"
 
 
 def test_nesting_up_to_the_limit_is_read():
@@ -475,7 +478,7 @@ def test_a_bomb_of_aliases_is_defused():
     )
     (error,) = read_errors(text)
     assert error.code == "E0104"
-    assert error.message == f"the file holds more than {MAX_NODES:,} values, aliases written out"
+    assert error.message == f"the file has more than {MAX_NODES:,} values, with aliases expanded"
     assert get_pointed_text(error.at) == "*e"
 
 
@@ -496,7 +499,7 @@ def test_size_is_bounded():
     assert error.help.endswith("a spec in JSON, named `*.json`, may have 1,048,576 bytes")
     (error,) = read_errors(b" " * (MAX_JSON_BYTES + 1), "t.json")
     assert error.message == "the file is too large: 1,048,577 of at most 1,048,576 bytes"
-    assert error.help == "use `repeat`, `each` and blocks for what comes many times"
+    assert error.help == "use `repeat`, `each` and blocks for parts that repeat"
 
 
 def test_json_of_more_than_a_yaml_text_may_have_is_read():
@@ -564,8 +567,8 @@ def test_yaml_in_brackets_is_no_json():
         ("[1, 2, ]", "1:8 expected a value, found `]`", "remove the comma"),
         ('{"a" 1}', "1:6 expected `:` after the key, found `1`", ""),
         ('{"a": 1 "b": 2}', '1:9 expected `,` or `}`, found `"b"`', ""),
-        ("{a: 1}", "1:2 `a` is not JSON", "names and text stand in double quotes"),
-        ("{'a': 1}", "1:2 `'` is not JSON", "JSON text stands in double quotes"),
+        ("{a: 1}", "1:2 `a` is not JSON", "names and text need double quotes"),
+        ("{'a': 1}", "1:2 `'` is not JSON", "JSON text needs double quotes"),
         ('{"a": NaN}', "1:7 `NaN` is not JSON", "names and text"),
         ('{"a": 01}', "1:7 `01` is not JSON", ""),
         ('{"a": +1}', "1:7 `+1` is not JSON", ""),
@@ -574,7 +577,7 @@ def test_yaml_in_brackets_is_no_json():
         ('{\n  // no\n  "a": 1}', "2:3 `/` is not JSON", "JSON has no comments"),
         ('{"a": "x\ny"}', "1:7 this quote is not closed on its line", "close the quotes"),
         ('{"a": "x', "1:7 this quote is not closed on its line", "close the quotes"),
-        ('{"a": "\\d"}', "1:8 JSON has no such escape", "a backslash itself"),
+        ('{"a": "\\d"}', "1:8 JSON has no such escape", "write a backslash as"),
         ('{1: "a"}', "1:2 expected a key in double quotes, found `1`", ""),
     ],
 )
@@ -587,14 +590,14 @@ def test_broken_json_is_located_and_explained(text, expected, hint):
 
 def test_json_has_duplicates_and_limits_too():
     assert summarize_errors('{"a": 1, "a": 2, "b": {"c": 1, "c": 2}}', "t.json") == [
-        "E0103 1:10 the key `a` is here twice",
-        "E0103 1:32 the key `c` is here twice",
+        "E0103 1:10 the key `a` appears twice",
+        "E0103 1:32 the key `c` appears twice",
     ]
     assert read_errors('{"a": ' + "[" * 10_000, "t.json")[0].code == "E0105"
     assert read_errors("[" + "1," * MAX_NODES + "1]", "t.json")[0].code == "E0104"
     assert summarize_errors("", "t.json") == ["E0106 1:1 the file is empty"]
     assert summarize_errors("3", "t.json") == [
-        "E0106 1:1 expected `key: value`, found the number 3 alone"
+        "E0106 1:1 expected `key: value`, found only the number 3"
     ]
 
 
@@ -710,6 +713,6 @@ def test_a_scalar_can_be_told_from_its_text():
 def test_directives_are_few(before):
     tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
     row = 101 + before.count("\n")
-    message = "more than 100 lines begin with `%`, as directives of YAML do"
+    message = "more than 100 lines start with `%`, as YAML directives do"
     assert summarize_errors(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
     assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")

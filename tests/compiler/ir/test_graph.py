@@ -27,7 +27,7 @@ def replace_node(node: str, **fields: object) -> Graph:
 
 
 BROKEN = {
-    "net: two inputs are called image": replace(
+    "net: two inputs are named image": replace(
         build_small_graph(), inputs=build_small_graph().inputs * 2
     ),
     "net: conv is defined twice": replace_node("relu", name="conv"),
@@ -46,7 +46,7 @@ BROKEN = {
         build_small_graph(), outputs=(Output("y", "sum"), Output("y", "relu"))
     ),
     "net: output y is not defined": replace(build_small_graph(), outputs=(Output("y", "nothing"),)),
-    "net: output image bears the name of an input": replace(
+    "net: output image has the name of an input": replace(
         build_small_graph(), outputs=(Output("image", "sum"),)
     ),
 }

@@ -298,10 +298,10 @@ def test_a_raw_contract_gives_the_grey_levels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": [0, 0]}, "mean and std take 1 or 3 numbers"),
-        ({"color": "gray", "mean": [0, 0, 0]}, "mean and std take 1 or 1 numbers"),
+        ({"mean": [0, 0]}, "mean and std need 1 or 3 numbers"),
+        ({"color": "gray", "mean": [0, 0, 0]}, "mean and std need 1 or 1 numbers"),
         ({"std": [0.0]}, "std must be above 0"),
-        ({"scale": "max", "raw": True}, "raw levels are divided by nothing"),
+        ({"scale": "max", "raw": True}, "raw pixels are not divided"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -326,7 +326,7 @@ def test_what_is_no_contract_is_refused(change):
 
 @pytest.mark.parametrize("data", [None, [], 3, "rgb"])
 def test_what_is_no_mapping_is_refused(data):
-    with pytest.raises(json_records.RecordError, match="the whole: expected `object`"):
+    with pytest.raises(json_records.RecordError, match="the document: expected `object`"):
         read_json(data)
 
 

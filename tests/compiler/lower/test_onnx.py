@@ -222,7 +222,7 @@ def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
     assert str(caught.value) == (
         "error[E0450]: huge is too large for an ONNX file\n"
         "  --> huge\n"
-        "   = its weights take 2.40 GB; a file holds 2.13 GB"
+        "   = its weights take 2.40 GB; the limit is 2.13 GB"
     )
 
 

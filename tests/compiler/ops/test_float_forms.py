@@ -51,7 +51,7 @@ def count_differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     assert hasattr(node.op, "compute")
     types = model.graph.get_input_types(node)
     params = tuple(model.weights[name] for name in node.params)
-    expected = to_onnx_values(node.op.integer(types, tuple(x[None] for x in xs), params))
+    expected = to_onnx_values(node.op.compute(types, tuple(x[None] for x in xs), params))
     feeds = {f"x{i}": to_onnx_values(x[None]) for i, x in enumerate(xs)}
     (got,) = open_session(lower(model), level).run(None, feeds)
     return int((got != expected).sum())
@@ -107,7 +107,7 @@ def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     model = build_single_op(QAdd(scale, True, -128, 127), kind, kind)
     assert count_differing(model, create_pairs(kind, kind), level) == 0
-    factors, shift = model.graph.nodes[0].op.fixed_point(kind, kind)  # type: ignore[attr-defined]
+    factors, shift = model.graph.nodes[0].op.compute_fixed_point(kind, kind)  # type: ignore[attr-defined]
     sum_form = find_float_sum(factors, shift, (-128, -128))
     assert sum_form is None or sum_form.ratio != 1
 

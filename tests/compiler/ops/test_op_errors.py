@@ -61,17 +61,20 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "groups-of-channels": (
         Conv(4, (1, 1), groups=2),
         ((3, 2, 2),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "groups-of-filters": (
         Conv(5, (1, 1), groups=2),
         ((4, 2, 2),),
-        "E0303 groups must divide the filters: 5 filters in 2 groups",
+        "E0303 groups must divide the filters: 5 filters in 2 groups"
+        " (set `groups` to a divisor of 5, or change the filters)",
     ),
     "shuffle-groups": (
         ChannelShuffle(4),
         ((6, 2, 2),),
-        "E0303 groups must divide the channels: 6 channels in 4 groups",
+        "E0303 groups must divide the channels: 6 channels in 4 groups"
+        " (set `groups` to a divisor of 6)",
     ),
     "linear-of-map": (
         Linear(3),
@@ -93,17 +96,18 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "slice-empty": (
         Slice(4, 2),
         ((6, 2, 2),),
-        "E0308 slice takes no channel: start 4, stop 2 of 6 channels",
+        "E0308 slice selects no channel: start 4, stop 2 of 6 channels",
     ),
     "pad-same": (
         Pad("same"),
         ((3, 4, 4),),
-        "E0315 pad has no window that `same` could fit (give numbers)",
+        "E0315 `same` is not possible for a pad (write the padding as numbers)",
     ),
     "transposed-groups": (
         ConvTranspose(4, (2, 2), groups=2),
         ((3, 4, 4),),
-        "E0303 groups must divide the channels: 3 channels in 2 groups",
+        "E0303 groups must divide the channels: 3 channels in 2 groups"
+        " (set `groups` to a divisor of 3, or change the channels)",
     ),
     "transposed-output-padding": (
         ConvTranspose(4, (2, 2), (2, 2), output_padding=(0, 2)),
@@ -114,7 +118,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "transposed-padding": (
         ConvTranspose(4, (2, 2), padding=(1, 3)),
         ((3, 4, 4),),
-        "E0302 nothing is left after cutting the padding off: the input is 4x4, padding [1, 3]"
+        "E0302 the output is empty after the padding is cropped: the input is 4x4, padding [1, 3]"
         " (use less padding)",
     ),
     "resize-to-nothing": (
@@ -130,14 +134,14 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "resize-nearest-uneven": (
         Resize(size=(8, 6)),
         ((3, 4, 4),),
-        "E0311 nearest resizing needs sizes of which one is a multiple of the other: the input is"
+        "E0311 nearest resizing needs a multiple or a divisor of the input size: the input is"
         " 4x4, the output 8x6 (use `mode: bilinear`, or another size)",
     ),
     "concat-sizes": (
         Concat(),
         ((3, 4, 4), (5, 4, 4), (3, 4, 6)),
-        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (give"
-        " the convolution `padding: same` and equal strides, or pool the larger branch)",
+        "E0312 concat needs equal heights and widths: branch 0 is 3x4x4, branch 2 is 3x4x6 (use `padding: same`"
+        " and equal strides in the convolutions, or pool the larger branch)",
     ),
     "concat-ranks": (
         Concat(),
@@ -156,13 +160,14 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
         Mul(),
         ((16, 4, 4), (8, 1, 1)),
         "E0313 mul needs equal shapes, or 1 where a branch is broadcast: branch 0 is 16x4x4,"
-        " branch 1 is 8x1x1 (`C` is the channels of the step just before: keep those of all"
-        " branches by `let: {full: C}` above, and end the gate with `filters: full`)",
+        " branch 1 is 8x1x1 (`C` is the number of channels of the previous step: store that"
+        " of the branches with `let: {full: C}` above, and end the gate with `filters: full`)",
     ),
     "mul-ranks": (
         Mul(),
         ((3, 4, 4), (3,)),
-        "E0314 mul cannot mix maps and vectors: branch 0 is 3x4x4, branch 1 is 3",
+        "E0314 mul cannot join feature maps and vectors: branch 0 is 3x4x4, branch 1 is 3"
+        " (put `flatten` into every branch, or into none)",
     ),
 }
 

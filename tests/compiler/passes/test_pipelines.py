@@ -36,7 +36,7 @@ def test_a_former_name_leads_to_the_new_one(old, new) -> None:
         parse(f"{PASSES[1].name},{old}", HERE)
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.message) == ("E0614", f"there is no pass `{old}`")
-    assert diagnostic.help == f"it is called `{new.name}` now"
+    assert diagnostic.help == f"use its new name, `{new.name}`"
 
 
 def test_every_pass_says_what_it_is() -> None:

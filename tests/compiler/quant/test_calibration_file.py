@@ -126,12 +126,12 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), True, "`tcc_calibration` is true, this tcc reads 3"),
-        (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
+        (("tcc_calibration",), True, "`tcc_calibration` is true, but this tcc reads 3"),
+        (("tcc_calibration",), 9, "`tcc_calibration` is 9, but this tcc reads 3"),
         (("values",), [], "values: expected `object`, got `array`"),
         (("data", "images"), 0, "data/images: expected `int` >= 1"),
         (("data", "digest"), "x", "data/digest"),
-        (("extra",), 1, "the whole: object contains unknown field `extra`"),
+        (("extra",), 1, "the document: object contains unknown field `extra`"),
         (("method",), None, "method: expected `str`, got `null`"),
     ],
 )
@@ -150,7 +150,7 @@ def test_edited_truncated_and_other_files_are_refused(made, tmp_path):
         assert_refused("E0730", lambda part=part: decode(part, "c.json"), "it is not JSON")
     for number in (b"NaN", b"Infinity", b"1e999"):
         odd = data.replace(repr(scale).encode(), number, 1)
-        assert_refused("E0730", lambda odd=odd: decode(odd, "c.json"), "which is no number")
+        assert_refused("E0730", lambda odd=odd: decode(odd, "c.json"), "is not a finite number")
     huge = data.replace(repr(scale).encode(), b"1" * 400, 1)
     assert_refused("E0730", lambda: decode(huge, "c.json"))
     assert_refused("E0730", lambda: decode(b"[" * 100_000, "c.json"))
@@ -179,7 +179,7 @@ def test_members_of_a_group_with_two_scales_are_refused(made):
     assert_refused(
         "E0730",
         lambda: calibration_file.decode_calibration(decoded, model, "c.json"),
-        "need one scale",
+        "they need the same scale",
     )
 
 
@@ -191,7 +191,7 @@ def test_tensors_of_another_size_are_refused(made, text):
     assert_refused(
         "E0730",
         lambda: calibration_file.decode_calibration(decoded, model, "c.json"),
-        f"tensors of `{name}`",
+        f"a tensor of `{name}`",
     )
 
 
@@ -201,7 +201,7 @@ def test_the_calibration_of_another_graph_is_refused(made):
     assert_refused(
         "E0733",
         lambda: calibration_file.decode_calibration(document, other_model, "c.json"),
-        "it lacks `",
+        "it has no scale for `",
     )
     model = made[0]
     with_extra_value = replace(
@@ -225,7 +225,7 @@ def test_another_spec_and_other_weights_are_refused(made):
     another = replace(NETWORK, spec="2" * 64, params={"classes": "6"})
     assert_refused(
         "E0731", lambda: calibration_file.check(document, another, WEIGHTS, "c.json"),
-        "another version of `net`, with classes=5 where this one has 6",
+        "another version of `net`: there classes=5, here classes=6",
     )  # fmt: skip
     renamed_network = replace(NETWORK, spec="2" * 64, name="vgg")
     assert_refused(
@@ -236,7 +236,8 @@ def test_another_spec_and_other_weights_are_refused(made):
     random = WeightsOrigin("random", "3" * 64, None, 7, None)
     assert_refused(
         "E0732", lambda: calibration_file.check(document, NETWORK, random, "c.json"),
-        "it is for w.safetensors (111111111111), these are random ones of seed 7 (333333333333)",
+        "calibrated with w.safetensors (111111111111), building with random weights of seed 7"
+        " (333333333333)",
     )  # fmt: skip
 
 

@@ -47,13 +47,13 @@ def test_pixels_not_files_tell_images_apart(tmp_path):
     )
     image_variety = measure_variety(build_model(), data)
     assert (image_variety.images, image_variety.distinct_count) == (3, 2)
-    assert "1 of 3 images repeat the pixels of others" in " ".join(image_variety.collect_notices())
+    assert "1 of 3 images have the same pixels" in " ".join(image_variety.collect_notices())
     image_variety.require(2, "set")
     with pytest.raises(UserError) as caught:
         image_variety.require(3, "set")
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0721"
-    assert "2 images of 3 are different" in str(diagnostic)
+    assert "3 images, of which 2 different" in str(diagnostic)
 
 
 def test_files_that_show_the_same_are_named(tmp_path):
@@ -87,7 +87,7 @@ def test_images_of_one_colour_are_counted(tensor, tmp_path):
         data = read_dataset(tmp_path / "set.npz")
     image_variety = measure_variety(build_model(), data)
     assert image_variety.plain_count == 2
-    assert "2 of 3 images are of one colour" in " ".join(image_variety.collect_notices())
+    assert "2 of 3 images have a single colour" in " ".join(image_variety.collect_notices())
 
 
 def test_one_class_of_several_is_said(tmp_path):
@@ -108,12 +108,20 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
     ("contract", "sides", "said"),
     [
         (PixelResize((8, 8)), [(8, 8), (10, 9)], ()),
-        (PixelResize((8, 8)), [SMALL, (8, 8)], ("1 of 2 images (4 x 4) are enlarged 2.0 times",)),
-        (PixelResize((8, 8)), [WIDE, WIDE], ("2 of 2 images (16 x 8) are of another shape",)),
-        (PixelResize((8, 8)), [(8, 8), LARGE], ("images are of 8 x 8 to 40 x 40",)),
+        (
+            PixelResize((8, 8)),
+            [SMALL, (8, 8)],
+            ("1 of 2 images (4 x 4) are enlarged to 8 x 8, by up to 2.0 times",),
+        ),
+        (PixelResize((8, 8)), [WIDE, WIDE], ("2 of 2 images (16 x 8) have another aspect ratio",)),
+        (PixelResize((8, 8)), [(8, 8), LARGE], ("image sizes range from 8 x 8 to 40 x 40",)),
         (PixelResize((8, 8), "cover"), [WIDE], ()),
-        (PixelResize((8, 8), "cover"), [(8, 36)], ("reads the centre alone, down to 22%",)),
-        (None, [LARGE], ("of 1 of 1 images (40 x 40) the network reads the centre alone",)),
+        (
+            PixelResize((8, 8), "cover"),
+            [(8, 36)],
+            ("only reads the centre of 1 of 1 images (36 x 8), down to 22%",),
+        ),
+        (None, [LARGE], ("the network only reads the centre of 1 of 1 images (40 x 40)",)),
     ],
 )
 def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, said, tmp_path):

@@ -140,7 +140,7 @@ def test_decisions_are_counted_one_by_one():
     assert scores.agreement == 0.5
     assert AccuracyFloor(drop=0.5, correlation=0.0, error=9).is_met({"y": scores})
     (violation,) = AccuracyFloor(drop=0.4, correlation=0.0, error=9).find_violations({"y": scores})
-    assert violation == "50.0% of the images change their decision of `y`, not 40.0%"
+    assert violation == "50.0% of the images change their decision of `y`; the limit is 40.0%"
 
 
 def test_shares_are_no_raw_values():

@@ -72,7 +72,7 @@ class TestFile:
 
     def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
         (tmp_path / "x").write_bytes(b"theirs")
-        with pytest.raises(UserError, match="will not replace this: it exists already") as caught:
+        with pytest.raises(UserError, match="cannot replace this: it already exists") as caught:
             write_file(tmp_path / "x", b"", atomic_files.refuse_replacing)
         assert get_code(caught) == "E0602"
         assert read_tree(tmp_path) == {"x": b"theirs"}
@@ -100,7 +100,7 @@ class TestTree:
 
     def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
-        with pytest.raises(UserError, match="will not replace this"):
+        with pytest.raises(UserError, match="cannot replace this"):
             write_tree(tmp_path / "b", NEW, frozenset())
         assert read_tree(tmp_path / "b") == OLD
         assert list_names(tmp_path) == ["b"]
@@ -114,7 +114,7 @@ class TestTree:
 
     def test_a_full_disk_leaves_the_old_and_no_rest(self, tmp_path, full_disk):
         write_tree(tmp_path / "b", OLD, frozenset())
-        with full_disk(after=1), pytest.raises(MachineError, match="nothing half-written"):
+        with full_disk(after=1), pytest.raises(MachineError, match="no partial file"):
             write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert read_tree(tmp_path / "b") == OLD
         assert list_names(tmp_path) == ["b"]
@@ -163,7 +163,7 @@ class TestTree:
         monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT", 0.05)
         descriptor = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process holds the folder's lock"):
+        with pytest.raises(UserError, match="another process has locked this folder"):
             write_tree(tmp_path / "b", NEW, frozenset())
         os.close(descriptor)
         assert list_names(tmp_path) == []

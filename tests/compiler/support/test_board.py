@@ -54,7 +54,7 @@ def test_what_a_program_complains_of_is_told(way: BoardLink) -> None:
 def test_a_program_that_hangs_is_left(way: BoardLink) -> None:
     with (
         board.open_board(way) as board_session,
-        pytest.raises(UserError, match="did not end in 1 s"),
+        pytest.raises(UserError, match="did not end within 1 s"),
     ):
         board_session.execute(["sleep", "5"], 1)
 

@@ -33,11 +33,11 @@ def test_what_is_no_image_is_named_and_counted(tmp_path):
     folder_listing = list_images(tmp_path)
     assert folder_listing.images == folder_listing.skipped == ()
     assert read_warning(tmp_path) == (
-        "note[E0719]: 6 files that are no images are left out\n"
+        "note[E0719]: 6 files are not images and are ignored\n"
         "  --> .DS_Store\n"
         "   = it is hidden\n"
-        "   = .git: a hidden folder, which is not entered\n"
-        "   = __MACOSX: a hidden folder, which is not entered\n"
+        "   = .git: a hidden folder, which is not searched\n"
+        "   = __MACOSX: a hidden folder, which is not searched\n"
         "   = labels.csv\n"
         "   = notes.txt\n"
         "   = set.npz"
@@ -65,8 +65,8 @@ def test_images_that_are_skipped_are_named(tmp_path):
     assert read_warning(tmp_path) == (
         "warning[E0717]: 1 file that looks like an image is skipped\n"
         "  --> a.gif\n"
-        "   = GIF is not read\n"
-        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM, WEBP"
+        "   = GIF is not supported\n"
+        "   = help: supported formats: PNG, JPEG, BMP, TIFF, PPM, WEBP"
     )
     PICTURE.save(tmp_path / "b.avif", "PNG")
     PICTURE.save(tmp_path / "c", "PNG")
@@ -80,15 +80,15 @@ def test_images_that_are_skipped_are_named(tmp_path):
     assert read_warning(tmp_path) == (
         "warning[E0717]: 8 files that look like images are skipped\n"
         "  --> a.gif\n"
-        "   = GIF is not read\n"
-        "   = b.avif: it is PNG, but is not called so\n"
-        "   = c: it is PNG, but is not called so\n"
-        "   = d.dcm: .dcm is not read\n"
-        "   = e.png: it is no file\n"
-        "   = f.png: there is no file behind this link\n"
+        "   = GIF is not supported\n"
+        "   = b.avif: it is a PNG file, but its name lacks the suffix\n"
+        "   = c: it is a PNG file, but its name lacks the suffix\n"
+        "   = d.dcm: .dcm is not supported\n"
+        "   = e.png: it is not a file\n"
+        "   = f.png: this link points to no file\n"
         "   = g: a link to a folder, which is not followed\n"
-        "   = scan: DICOM is not read\n"
-        "   = help: formats that are read: PNG, JPEG, BMP, TIFF, PPM, WEBP"
+        "   = scan: DICOM is not supported\n"
+        "   = help: supported formats: PNG, JPEG, BMP, TIFF, PPM, WEBP"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_folder_of_other_images_alone_says_which(tmp_path):
     PICTURE.save(tmp_path / "a.gif")
     error = list_images(tmp_path).make_empty_error("E0711", tmp_path)
     assert error.message == "no image in this folder"
-    assert error.notes == (f"{tmp_path}/a.gif: GIF is not read",)
+    assert error.notes == (f"{tmp_path}/a.gif: GIF is not supported",)
 
 
 def test_each_remark_is_made_once():

@@ -93,10 +93,10 @@ def test_what_is_wrong_in_a_mapping_is_named_by_its_key(key, part, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key `c` is there twice"),
-        (b"[NaN]", "it holds NaN, which is no number"),
-        (b"[-1e999]", "it holds -1e999, which is no number"),
-        (b"[" * 100_000, "too many lists or objects"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key `c` appears twice"),
+        (b"[NaN]", "it contains NaN, which is not a finite number"),
+        (b"[-1e999]", "it contains -1e999, which is not a finite number"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"{", "Expecting property name"),
         (b"\xff", "invalid start byte"),
     ],

@@ -101,7 +101,7 @@ def test_the_repository_has_one(root):
 
 def test_a_misspelt_key_gets_its_nearest():
     assert read_refusal('spec = "a.yaml"\ntargts = ["host"]\n') == (
-        "error[E0612]: the project file has no key `targts`\n"
+        "error[E0612]: unknown key `targts` in the project file\n"
         " --> top/tcc.toml:2:1\n"
         "  |\n"
         '2 | targts = ["host"]\n'

@@ -139,7 +139,7 @@ def test_a_folder_or_a_pipe_in_the_place_of_an_entry(cache):
     assert cache.get("size", SECOND_KEY) is None
     cache.store("size", SECOND_KEY, PARTS)
     assert len(cache.said) == 1
-    assert "nothing more is kept" in cache.said[0]
+    assert "is off for this run" in cache.said[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -271,7 +271,7 @@ def test_a_full_disk(cache):
     running = start_writer(cache, 3, setup=limited)
     out, err = running.communicate()
     assert running.returncode == 0, err
-    assert out.count("nothing more is kept") == 1
+    assert out.count("is off for this run") == 1
     assert not list_names(cache)
 
 
@@ -314,4 +314,4 @@ def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path):
     messages = []
     user_cache = stage_cache.open_user_cache(messages.append)
     assert user_cache.get("size", FIRST_KEY) is None
-    assert "only you write to" in messages[0]
+    assert "only you can write to" in messages[0]

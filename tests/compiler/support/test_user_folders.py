@@ -29,7 +29,10 @@ def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     assert user_folders.locate_folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
     (notice,) = user_folders.describe_ignored_variables()
-    assert notice == "XDG_CACHE_HOME=c is ignored: it is not an absolute path; ~/.cache is used"
+    assert (
+        notice
+        == "XDG_CACHE_HOME=c is ignored because it is not an absolute path; ~/.cache is used instead"
+    )
     assert user_folders.prepare_cache_folder("kernels") == home / ".cache/tcc/kernels"
     assert not Path("c").exists()
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "c"))
@@ -91,7 +94,7 @@ def test_a_link_counts_with_where_it_leads(home, tmp_path):
 def test_links_in_a_circle_end(home):
     (home / "a").symlink_to("b")
     (home / "b").symlink_to("a")
-    assert "cannot be looked at" in user_folders.find_exposure(home / "a/x")
+    assert "cannot be checked" in user_folders.find_exposure(home / "a/x")
     assert user_folders.find_exposure(home / "missing/x") == ""
 
 

@@ -64,5 +64,5 @@ def test_the_papers_contract_and_raw_levels(device, scale):
 
 
 def test_a_scale_that_is_not_written():
-    with pytest.raises(UnhandledError, match="for the scale of pixels 'mean'"):
+    with pytest.raises(UnhandledError, match="handle the pixel scale 'mean'"):
         normalize_pixels(Preprocess(scale="mean"), torch.zeros(1, 3, 2, 2))

@@ -340,10 +340,10 @@ def test_what_is_hidden_is_passed_over_and_said(tmp_path):
     warnings_text = "\n".join(map(str, image_split.warnings))
     assert f"{tmp_path}/a/._1.png\n   = it is hidden\n" in warnings_text
     assert (
-        f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not entered\n"
+        f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not searched\n"
         in warnings_text
     )
-    assert "note[E0719]: 2 files that are no images are left out" in warnings_text
+    assert "note[E0719]: 2 files are not images and are ignored" in warnings_text
 
 
 def test_classes_are_those_of_the_network(tmp_path):

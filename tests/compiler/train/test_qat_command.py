@@ -40,9 +40,9 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     old, new = (load_file(home / f / "weights.safetensors") for f in ("float", "qat"))
     assert any((old[name] != new[name]).any() for name in old)
     folder, val, test, build = completed.stdout.splitlines()
-    assert (folder, val.endswith(" of 12 images, as integers")) == ("qat", True)
-    assert test.endswith("%), in floats")
-    assert build == "  build the integers with --calibration qat/calibration.json"
+    assert (folder, val.endswith(" of 12 images, int8")) == ("qat", True)
+    assert test.endswith("%), fp32")
+    assert build == "  to build the int8 model, give --calibration qat/calibration.json"
     report = json.loads((home / "qat/report.json").read_text())
     arguments = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
              "qat/weights.safetensors", "--calibration", "qat/calibration.json",

@@ -111,7 +111,7 @@ def test_numbers_that_nothing_is_said_of_are_classes(trained):
     spec = DECISIONS.replace("activation: sigmoid, labels: [red, green, blue]", "")
     report, completed = trained(spec, ("blue", "green", "red"))
     assert len(report["test"]["confusion"]) == 3
-    assert "where it holds" not in completed.output
+    assert "positives correct" not in completed.output
     assert report["test"]["accuracy"] > 0.9
 
 
@@ -139,7 +139,9 @@ def test_decisions_are_learned_and_judged_as_eval_judges_them(trained, home):
         assert decision["holds"] == class_scores["support"]
         assert decision["told_holds"] == round(class_scores["recall"] * class_scores["support"])
         assert decision["holds"] + decision["holds_not"] == test["images"]
-    assert re.search(r"    red: \d+ of \d+ where it holds, \d+ of \d+ where not", completed.stdout)
+    assert re.search(
+        r"    red: \d+ of \d+ positives correct, \d+ of \d+ negatives correct", completed.stdout
+    )
     lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert "outputs" not in lines[-1]["val"]  # there is one

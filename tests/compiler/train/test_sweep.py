@@ -119,7 +119,7 @@ def test_settings_are_checked_before_any_training(train, home):
     assert "widht" in completed.stderr
     assert not (home / "runs").exists()
     completed = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
-    assert "`--slurm` has no effect: `--dask` says where trainings run" in completed.stderr
+    assert "`--slurm` has no effect: `--dask` runs the trainings" in completed.stderr
 
 
 def test_a_cluster_that_does_not_answer(train, home, monkeypatch):

@@ -154,7 +154,7 @@ def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a state after each step
     completed = train("-o", "run")
     assert completed.exit_code == 130
-    assert "run has the state of the last seconds: --resume goes on" in completed.stderr
+    assert "run has a checkpoint: continue with --resume" in completed.stderr
 
 
 def test_heads_for_training_alone_learn_by_their_share(train, home):
@@ -292,7 +292,7 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     path.write_bytes(data)
     assert_refused(train("-o", "run", "--resume"), "E1230", "do not match their digest")
     path.write_bytes(data[:-10])
-    assert_refused(train("-o", "run", "--resume"), "E0501", "not a whole safetensors file")
+    assert_refused(train("-o", "run", "--resume"), "E0501", "not a valid safetensors file")
 
 
 @pytest.mark.parametrize(("features", "taken"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])
@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite(train, home):
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h-2m", "m5"])
 def test_what_is_no_time(train, text):
-    assert_refused(train("--max-time", text), "E0601", "this is no time")
+    assert_refused(train("--max-time", text), "E0601", "this is not a time")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -1,1 +1,1 @@
-"""The loops of each kernel, in TVM's intermediate form; the only modules that import TVM here."""
+"""The loops of each kernel as TVM IR; only these modules and `codegen.objects` import TVM."""

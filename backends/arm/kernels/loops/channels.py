@@ -1,4 +1,4 @@
-"""The loops of kernels that look at all channels of a pixel."""
+"""The loops of kernels that reduce over the channels of each pixel."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -12,17 +12,17 @@ from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.map import LayerNormKernel, SoftmaxKernel
 
 Visit = Callable[[Position, Expr], None]
-"""Told of one channel of some pixels: where it is, and its index in the map."""
+"""Called for one channel of some pixels, with its position and its index in the map."""
 Walk = Callable[[Visit], None]
-"""Runs a visit for every channel."""
+"""Calls a visit for every channel."""
 
 
 def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
-    """Return the function of softmax."""
+    """Return the function of a softmax kernel."""
     size = prod(kernel.shape)
 
     def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
-        # tiles that overlap would read each other's unfinished results
+        # With threads, overlapping tiles would read each other's partial results.
         exact = kernel.shape[2] % choose_tile_width(kernel.shape[2], LANES)[0] == 0
         _visit_pixels(
             kernel.shape,
@@ -36,7 +36,7 @@ def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
 
 
 def build_layer_norm(kernel: LayerNormKernel, symbol: str) -> Any:
-    """Return the function of layer normalisation."""
+    """Return the function of a layer normalization kernel."""
     size, channels = prod(kernel.shape), kernel.shape[0]
 
     def emit_body(source: Buffer, weight: Buffer, bias: Buffer, *trailing_buffers: Buffer) -> None:
@@ -56,7 +56,7 @@ def build_layer_norm(kernel: LayerNormKernel, symbol: str) -> Any:
 def _visit_pixels(
     shape: tuple[int, int, int], body: Callable[[Walk, int], None], *, parallel: bool
 ) -> None:
-    """Run `body` for all pixels, some in a row at a time."""
+    """Call `body` for all pixels, some consecutive ones at a time."""
     channels, height, width = shape
     count, lanes = choose_tile_width(width, LANES)
     shared = parallel and prod(shape) >= PARALLEL
@@ -80,11 +80,10 @@ def _emit_softmax(
     walk: Walk,
     lanes: int,
 ) -> None:
-    """Three walks: the largest, the exponentials and their sum, the quotients."""
+    """Emit three passes: the maximum, the exponentials and their sum, the quotients."""
     largest, total = tir.allocate_local(lanes), tir.allocate_local(lanes)
     output, math = trailing_buffers[-1], LaneMath(lanes)
-    # The largest is taken off first, or the exponential of a logit beyond 88 would be infinite in
-    # float32.
+    # Subtract the maximum first: the float32 exponential of a logit above 88 is infinite.
     tir.store(largest, 0, tir.create_constant(float("-inf"), lanes), lanes)
     tir.store(total, 0, tir.create_constant(0.0, lanes), lanes)
 
@@ -94,8 +93,8 @@ def _emit_softmax(
 
     def store_exponential(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes) - tir.load(largest, 0, lanes)
-        # Kept in the result itself, which has the room: an exponential costs more than a store and
-        # a load.
+        # The exponentials are stored in the result: computing one again costs more than a store
+        # and a load.
         value = tir.bind(math.compute_exp(value), lanes)
         tir.store(output, index, value, lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value, lanes)
@@ -121,14 +120,14 @@ def _emit_layer_norm(
     walk: Walk,
     lanes: int,
 ) -> None:
-    """Three walks: the mean, the variance, the normalised values."""
+    """Emit three passes: the mean, the variance, the normalized values."""
     mean, variance, factor = (
         tir.allocate_local(lanes),
         tir.allocate_local(lanes),
         tir.allocate_local(lanes),
     )
     mean_factor = tir.create_constant(1.0 / kernel.shape[0], lanes)
-    # Not by the mean of squares, one walk less: it cancels where the mean is large beside the
+    # The mean of squares would save a pass, but cancels if the mean is large compared to the
     # deviation.
     for start in (mean, variance):
         tir.store(start, 0, tir.create_constant(0.0, lanes), lanes)

@@ -1,4 +1,4 @@
-"""The loops of a direct convolution: which tiles and taps in which order."""
+"""The loops of a direct convolution over tiles and taps."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,13 +14,13 @@ from tcc.backends.arm.kernels.loops.staging import BandedMap, Rows
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 
 MAX_UNROLLED_TAPS = 32
-"""Most taps of a kernel of one channel that are written out: 5x5, not 7x7. LLVM spills registers
-where it sees longer sums at once."""
+"""Largest single-channel kernel that is unrolled: 5x5 is, 7x7 is not. LLVM spills registers in
+longer sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvBuffers:
-    """A function's arguments but its scratch memory; `source` is the map or its staged copy."""
+    """A function's arguments without scratch memory; `source` is the map or its staged copy."""
 
     source: Buffer
     weights: Buffer
@@ -31,7 +31,7 @@ class ConvBuffers:
 
 @dataclass(frozen=True, slots=True)
 class ChannelBlock:
-    """Output channels: the index of their block, and how many there are."""
+    """A block of output channels: its index, and its number of channels."""
 
     index: Expr
     channels: int
@@ -39,9 +39,9 @@ class ChannelBlock:
 
 @dataclass(frozen=True, slots=True)
 class PixelTile:
-    """Some pixels in a row, `lanes` of them to a vector.
+    """Consecutive pixels, in vectors of `lanes`.
 
-    `start` is where the first one's window begins in what is read.
+    `start` is the offset of the first pixel's window in the buffer that is read.
     """
 
     y: Expr
@@ -51,13 +51,13 @@ class PixelTile:
     start: Expr
 
     def move(self, distance: Expr) -> "PixelTile":
-        """Return the same pixels, read elsewhere."""
+        """Return the same pixels, read at another offset."""
         return replace(self, start=self.start + distance)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Where taps lie at regular distances: tap k of the first pixel at start + k * step."""
+    """Taps at regular distances: tap k of the first pixel is at start + k * step."""
 
     buffer: Buffer
     start: Expr
@@ -65,13 +65,13 @@ class Panel:
 
 
 Visit = Callable[[Buffer, Expr, Expr], None]
-"""Told of one tap: what and where it reads for a tile's first pixel, and its number."""
+"""Called for one tap, with the buffer and offset for a tile's first pixel, and its number."""
 WalkTaps = Callable[[Visit], None]
-"""Runs a visit for each tap of a tile."""
+"""Calls a visit for each tap of a tile."""
 
 
 def create_panel_walk(kernel: DirectConv, panel: Panel) -> WalkTaps:
-    """Return a walk in one loop."""
+    """Return a walk over a panel in one loop."""
 
     def walk(visit: Visit) -> None:
         with tir.emit_loop(kernel.taps) as k:
@@ -81,12 +81,12 @@ def create_panel_walk(kernel: DirectConv, panel: Panel) -> WalkTaps:
 
 
 def create_nested_walk(kernel: DirectConv, source: Buffer, pixels: PixelTile) -> WalkTaps:
-    """Return a walk over channels, rows and columns of the window, where they lie."""
+    """Return a walk over channels, rows and columns of the window, without gathering."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
 
     def walk(visit: Visit) -> None:
         if kernel.depth == 1 and height * width <= MAX_UNROLLED_TAPS:
-            # Unrolled: the compiler sees constant distances, and loads overlap with sums.
+            # Unrolled: offsets are constants, and loads overlap with sums.
             for i in range(height):
                 for j in range(width):
                     at = pixels.start + i * layout.row + layout.compute_column_offset(j)
@@ -108,7 +108,7 @@ def create_nested_walk(kernel: DirectConv, source: Buffer, pixels: PixelTile) ->
 def gather_taps(
     kernel: DirectConv, source: Buffer, c: Expr, pixels: PixelTile, panel: Panel
 ) -> None:
-    """Write what the taps of channel `c` of a group, which some pixels read, into a panel."""
+    """Copy the taps of channel `c` of a group, for some pixels, to a panel."""
     layout, (height, width) = kernel.layout, kernel.window.kernel
     with tir.emit_loop(height) as i, tir.emit_loop(width) as j:
         at = pixels.start + i * layout.row + layout.compute_column_offset(j)
@@ -119,7 +119,7 @@ def gather_taps(
 
 
 def build(kernel: DirectConv, symbol: str) -> Any:
-    """Return the function."""
+    """Return the function of a direct convolution."""
     filters, operand_count = kernel.filters + kernel.padding, len(kernel.epilogue.operands)
     numbers = kernel.numbers
     spaces = [
@@ -155,7 +155,7 @@ def _iterate_bands(
     *,
     parallel: bool = False,
 ) -> AbstractContextManager[Rows]:
-    """Run what follows for each band of the output, whose windows' first channel is that one."""
+    """Run the body for each band of the output; `channel` is the first channel to read."""
     banded_map = BandedMap(kernel.band, kernel.layout, kernel.window.out[0], memory.source, scratch)
     return banded_map.iterate_rows(channel, parallel=parallel)
 
@@ -163,7 +163,7 @@ def _iterate_bands(
 def _visit_tiles(
     kernel: DirectConv, rows: Rows, body: Callable[[PixelTile], None], *, flat: bool
 ) -> None:
-    """Run `body` for all pixels of some rows of the output, a tile at a time."""
+    """Call `body` for all pixels of some rows of the output, one tile at a time."""
     height, width = rows.count, kernel.window.out[1]
     if flat:
         height, width = 1, height * width
@@ -186,19 +186,19 @@ def _visit_blocks(
     group: Expr = 0,
     parallel: bool = False,
 ) -> None:
-    """Run `body` for each block of output channels of a group."""
+    """Call `body` for each block of output channels of a group."""
     blocks = kernel.blocks
     group_blocks = blocks.count // kernel.groups
     with tir.emit_loop(group_blocks, parallel=parallel) as block:
         body(ChannelBlock(group * group_blocks + block, blocks.width))
-    # A body of its own, as the count of channels is written out in it: no branch in the innermost
+    # Emitted separately, because the number of channels is a constant: no branch in the innermost
     # loop.
     if blocks.remainder:
         body(ChannelBlock(blocks.count, blocks.remainder))
 
 
 def _emit_gathered_map(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]) -> None:
-    """Gather the taps of all pixels, then walk through the weights once."""
+    """Gather the taps of all pixels, then read the weights once."""
     *band, gathered = scratch
     size, parallel = prod(kernel.plane), kernel.macs >= PARALLEL
     has_private_bands = not band
@@ -256,7 +256,7 @@ def _emit_gathered_tiles(
 
 
 def _emit_in_place(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]) -> None:
-    """Read the map where it lies; the larger one of weights and map is walked through once."""
+    """Read the map without gathering; of weights and map, the larger one is read once."""
     parallel = kernel.macs >= PARALLEL
 
     def compute_tile_of_block(rows: Rows, block: ChannelBlock, pixels: PixelTile) -> None:
@@ -297,7 +297,7 @@ def _emit_in_place(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Bu
 def compute_tile(
     kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
 ) -> None:
-    """Compute and write one tile."""
+    """Emit the code that computes and writes one tile."""
     (_emit_channel_vectors if kernel.uses_channel_vectors else _emit_pixel_vectors)(
         kernel, memory, block, pixels, taps
     )
@@ -306,7 +306,7 @@ def compute_tile(
 def _emit_pixel_vectors(
     kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
 ) -> None:
-    """A tile whose vectors run along pixels."""
+    """Emit a tile with vectors along pixels."""
     lanes, first_channel = pixels.lanes, block.index * kernel.blocks.width
     sums = tir.allocate_local(block.channels * pixels.count, kernel.numbers.total)
     sum_positions = [
@@ -315,7 +315,7 @@ def _emit_pixel_vectors(
         for u in range(0, pixels.count, lanes)
     ]
     for t, _, sum_position in sum_positions:
-        # Begun with the bias, so that it costs no addition after the loop.
+        # Start with the bias: this saves an addition after the loop.
         tir.store(
             sums, sum_position, tir.splat(tir.load(memory.bias, first_channel + t), lanes), lanes
         )
@@ -339,7 +339,7 @@ def _emit_pixel_vectors(
 def _emit_channel_vectors(
     kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
 ) -> None:
-    """A tile whose vectors run along output channels, padded to whole vectors."""
+    """Emit a tile with vectors along output channels, padded to full vectors."""
     channels = -(-block.channels // LANES) * LANES
     first_channel = block.index * kernel.blocks.width
     sums = tir.allocate_local(pixels.count * channels, kernel.numbers.total)
@@ -369,14 +369,14 @@ def _emit_channel_vectors(
 
 
 def _locate_weights(kernel: DirectConv, block: ChannelBlock) -> Expr:
-    """Return where a block's weights begin; all blocks before it are full."""
+    """Return the offset of a block's weights; all blocks before it are full."""
     return block.index * (kernel.blocks.width * kernel.taps)
 
 
 def _write_vector(
     kernel: DirectConv, memory: ConvBuffers, sums: Buffer, first_channel: Expr, channels: int
 ) -> None:
-    """Write the channels of a single pixel, in vectors as far as they are full."""
+    """Write the channels of a single pixel, in vectors where these are full."""
     epilogue = kernel.epilogue.to_vector()
     full_channels = channels // LANES * LANES
     pieces = [(t, LANES) for t in range(0, full_channels, LANES)] + [

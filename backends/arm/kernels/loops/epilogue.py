@@ -1,8 +1,7 @@
-"""The loops' innermost part: applying what is fused behind an anchor.
+"""Applies fused ops to values in the innermost loops.
 
-Functions of one element, for one float or four, call into no C library, so that the bits do not
-depend on whose library that is. Against the exact value each is within a few units in the last
-place. NaN gives NaN.
+The functions work on one float or on four. They call no C library, so the bits do not depend on
+the installed one. Each is within a few units in the last place of the exact value. NaN gives NaN.
 """
 
 from collections.abc import Sequence
@@ -16,13 +15,13 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 
-# The errors below are the largest of some million floats, each sum rounded twice or fused, against
-# float64, in units in the last place.
+# Errors below: the largest over some million floats against float64, in units in the last place,
+# with product and sum rounded separately or fused.
 # exp as in Cephes' expf (S. L. Moshier), whose 5.0000001201e-1 is 0.5 in float32: coefficients, and
-# ln 2 in two parts, so that n times the first is exact. Error 1.0.
+# ln 2 in two parts, so that n times the first part is exact. Error 1.0.
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-# tanh as in Eigen's generic_fast_tanh_float (P. Gonnet), which ONNX Runtime's MLAS has too: odd
-# over even polynomial, clamped where the quotient is 1 in float32. Error 5.6; 4.4 where fused.
+# tanh as in Eigen's generic_fast_tanh_float (P. Gonnet), also in ONNX Runtime's MLAS: odd over even
+# polynomial, clamped where the quotient is 1 in float32. Error 5.6; fused 4.4.
 _TANH_ODD = (
     -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
     1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
@@ -34,7 +33,7 @@ _TANH_EVEN = (
     4.89352518554385e-03,
 )
 # erf as in N. Juffa's erff (Stack Overflow, question 35148198): one polynomial below 475/512, the
-# logarithm of 1 - erf above. Error 1.1; he found 0.995 with every step fused and a better exp.
+# logarithm of 1 - erf above. Error 1.1; Juffa reports 0.995 with fused steps and a better exp.
 _ERF_NEAR = (
     -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1,
 )  # fmt: skip
@@ -43,14 +42,14 @@ _ERF_FAR = (
     -1.28717512e-1,
 )  # fmt: skip
 _ROUND = 12582912.0
-"""1.5 * 2**23: adding it rounds a float to a whole number, which its low bits then hold."""
+"""1.5 * 2**23: adding it rounds a float to an integer, which is then in its low bits."""
 _ROUND_BITS = 0x4B400000
-"""The same as the bits of a float32."""
+"""The bits of `_ROUND` as a float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneMath:
-    """Arithmetic on values of some lanes."""
+    """Arithmetic on values with some number of lanes."""
 
     lanes: int
 
@@ -72,13 +71,13 @@ class LaneMath:
         )
 
     def select_positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr:
-        """Return `then` where x > 0."""
+        """Return `then` where x > 0, else `otherwise`."""
         return tirx.Select(x > self.create_constant(0.0), then, otherwise)
 
     def compute_exp(self, x: Expr) -> Expr:
-        """Return the exponential, where x outside [-87.3, 88] counts as the nearer end.
+        """Return the exponential, with x clamped to [-87.3, 88].
 
-        x = n ln 2 + r with n whole, exp(x) = 2**n exp(r), and a polynomial gives exp(r).
+        x = n ln 2 + r with an integer n, exp(x) = 2**n exp(r), and a polynomial computes exp(r).
         """
         x = self._bind(self.clamp(x, -87.3, 88.0))
         rounded = self._bind(
@@ -93,7 +92,7 @@ class LaneMath:
         )
 
     def _compute_power_of_two(self, rounded: Expr) -> Expr:
-        """Return 2**n of n + `_ROUND`, by writing n + 127 where a float has its exponent."""
+        """Return 2**n from n + `_ROUND`, by writing n + 127 to a float's exponent bits."""
         lane_suffix = "" if self.lanes == 1 else f"x{self.lanes}"
         shift = tir.splat(tirx.IntImm("int32", 23), self.lanes)
         exponent_bias = tir.splat(tirx.IntImm("int32", 127 << 23), self.lanes)
@@ -128,18 +127,17 @@ class LaneMath:
         return tir.convert(x, tir.FLOAT, self.lanes)
 
     def round_clamped(self, x: Expr, low: int, high: int) -> Expr:
-        """Return the whole number nearest to x, ties to even, within [low, high], as int32.
+        """Return the integer nearest to x, ties to even, clamped to [low, high], as int32.
 
-        The clamp, which keeps the result the same, stands between what gives x and the sum that
-        rounds it. So there is no product for the sum to be fused with, which would round once
-        where the reference rounds twice.
+        The clamp comes before the sum that rounds, which gives the same result. It separates that
+        sum from the product in x: fusing both would round once, but the reference rounds twice.
         """
         clamped = self._bind(self.clamp(x, float(low), float(high)))
         bits = tir.reinterpret(clamped + self.create_constant(_ROUND), tir.INT, self.lanes)
         return bits - tir.create_integer(_ROUND_BITS, self.lanes)
 
     def shift_clamped(self, x: Expr, bits: Expr, low: int, high: int) -> Expr:
-        """Return x >> bits, rounded down, within [low, high]."""
+        """Return x >> bits (rounded down), clamped to [low, high]."""
         lower = tir.create_integer(low, self.lanes)
         upper = tir.create_integer(high, self.lanes)
         clamped = tir.select_larger(tir.bind(x >> bits, self.lanes), lower)
@@ -156,22 +154,22 @@ class LaneMath:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where an element, or four in a row along x, stands in the output."""
+    """The position of an element, or of the first of several along x, in the output."""
 
     c: Expr
     y: Expr
     x: Expr
 
     def compute_offset(self, shape: Shape3) -> Expr:
-        """Return the index of that element in a buffer, broadcast along axes of size 1."""
+        """Return the element's index in a buffer of this shape, broadcast along axes of size 1."""
         c, y, x = (i if n > 1 else 0 for i, n in zip((self.c, self.y, self.x), shape, strict=True))
         return (c * shape[1] + y) * shape[2] + x
 
 
 def load_operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
-    """Return what an operand holds for an element or some in a row."""
+    """Return an operand's value for one element, or for several along x."""
     index = at.compute_offset(shape)
-    # An operand of one column, such as a factor for each channel, is one load for all lanes.
+    # An operand with one column, such as a factor per channel, is one load for all lanes.
     if shape[2] > 1:
         return tir.load(buffer, index, lanes)
     return tir.splat(tir.load(buffer, index), lanes)
@@ -180,7 +178,7 @@ def load_operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Exp
 def apply_epilogue(
     epilogue: Epilogue, buffers: Sequence[Buffer], value: Expr, at: Position, lanes: int
 ) -> Expr:
-    """Return the value after the epilogue's steps; without a running value it may be None."""
+    """Return the value after the epilogue's steps; `value` is None if no step reads it."""
     math = LaneMath(lanes)
     for step in epilogue.steps:
         inputs = [
@@ -189,7 +187,7 @@ def apply_epilogue(
             else load_operand(buffers[number - 1], epilogue.operands[number - 1].shape, at, lanes)
             for number in step.operands
         ]
-        # Bound after every step: as one large expression TVM would simplify across steps, and round
-        # otherwise.
+        # Bind the result of every step: TVM would simplify one large expression across steps and
+        # change the rounding.
         value = tir.bind(POINTWISE[type(step.op)].compute(math, step.op, *inputs), lanes)
     return value

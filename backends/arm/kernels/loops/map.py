@@ -1,4 +1,4 @@
-"""The loops of element-wise kernels, of resizing and of those that move elements."""
+"""The loops of element-wise, resizing and data movement kernels."""
 
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from tcc.backends.arm.kernels.map import (
 )
 
 MAX_THREADS = 16
-"""Into how many parts a map is cut that has no channels to cut between: the most threads."""
+"""Number of parts of a map without channels: the largest number of threads."""
 
 
 def build_elementwise(kernel: ElementwiseKernel, symbol: str) -> Any:
@@ -43,7 +43,7 @@ def build_elementwise(kernel: ElementwiseKernel, symbol: str) -> Any:
 
 
 def build_gather(kernel: ChannelGather, symbol: str) -> Any:
-    """Return the function of a reordering of channels."""
+    """Return the function of a channel reordering kernel."""
     channels, height, width = kernel.output_shape
     pixels, lanes = choose_tile_width(width, kernel.tile)
 
@@ -53,8 +53,8 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
             tir.emit_loop(height) as y,
             tir.tile_loop(width, pixels) as x,
         ):
-            # A slice, a strided one and a shuffle are one form: runs of channels `step` apart, the
-            # runs `group_step` apart.
+            # A slice, a strided slice and a shuffle have the same form: runs of channels `step`
+            # apart, with the runs `group_step` apart.
             source_channel = kernel.start + c // kernel.run * kernel.group_step
             source_channel = source_channel + c % kernel.run * kernel.step
             for u in range(0, pixels, lanes):
@@ -76,7 +76,7 @@ def build_gather(kernel: ChannelGather, symbol: str) -> Any:
 
 
 def build_border(kernel: BorderKernel, symbol: str) -> Any:
-    """Return the function that puts a border around a map."""
+    """Return the function that adds a border to a map."""
     plan = kernel.staging
     border_spaces = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
 
@@ -96,7 +96,7 @@ def build_border(kernel: BorderKernel, symbol: str) -> Any:
 
 
 def build_lookup(kernel: Lookup, symbol: str) -> Any:
-    """Return the function that looks bytes up."""
+    """Return the function of a byte table lookup."""
     size = kernel.elements
     parts = MAX_THREADS if size >= PARALLEL else 1
     part_size = size // parts
@@ -105,8 +105,7 @@ def build_lookup(kernel: Lookup, symbol: str) -> Any:
         def store_lookup(at: Expr) -> None:
             tir.store(output, at, tir.load_raw(table, tir.load(source, at)))
 
-        # Parts of whole numbers of elements, and the rest, less than one part, one by one at the
-        # end.
+        # Equal parts, then the remaining elements (fewer than one part) one by one.
         with tir.emit_loop(parts, parallel=parts > 1) as part, tir.emit_loop(part_size) as i:
             store_lookup(part * part_size + i)
         for at in range(parts * part_size, size):
@@ -117,14 +116,14 @@ def build_lookup(kernel: Lookup, symbol: str) -> Any:
 
 
 def build_nearest(kernel: Nearest, symbol: str) -> Any:
-    """Return the function of sampling the nearest pixel."""
+    """Return the function of nearest sampling."""
     (_, h, w), (channels, height, width) = kernel.input_shape, kernel.output_shape
     size = prod(kernel.output_shape)
 
     def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
         with tir.emit_loop(channels, parallel=size >= PARALLEL) as c, tir.emit_loop(height) as y:
-            # In integers, floor(y * h / height) as the language has it: no float decides which
-            # pixel it is.
+            # floor(y * h / height) in integers, as the spec defines it: no float rounding can
+            # select another pixel.
             row = (c * h + y * h // height) * w
             with tir.emit_loop(width) as x:
                 at = Position(c, y, x)
@@ -143,7 +142,7 @@ def build_nearest(kernel: Nearest, symbol: str) -> Any:
 
 
 def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
-    """Return the function of sampling between four pixels."""
+    """Return the function of bilinear sampling."""
     (_, h, w), (channels, height, width) = kernel.input_shape, kernel.output_shape
     size = prod(kernel.output_shape)
 
@@ -153,8 +152,8 @@ def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
             tir.emit_loop(height) as y,
             tir.emit_loop(width) as x,
         ):
-            # Indices and shares come from tables that were made once: a kernel that computed them
-            # would round otherwise on each core.
+            # Indices and weights come from precomputed tables: computed on the device, they would
+            # round differently on each core.
             upper_row, lower_row, row_share = _load_entry(rows, y)
             left_column, right_column, column_share = _load_entry(columns, x)
 
@@ -183,13 +182,13 @@ def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
 
 
 def _load_entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:
-    """Return an entry of a table: two indices, and a share."""
+    """Return an entry of a table: two indices, and a weight."""
     lower, upper, share = (tir.load(table, i * 3 + k) for k in range(3))
     return tir.to_index(lower), tir.to_index(upper), share
 
 
 def _interpolate(start: Expr, end: Expr, share: Expr) -> Expr:
     unit = tir.create_constant(1.0, 1)
-    # Two products and a sum, not first + (second - first) * share: where the share is 1 the result
-    # is the second pixel itself.
+    # Two products and a sum, not start + (end - start) * share: at share 1 the result is exactly
+    # `end`.
     return tir.bind(start * (unit - share) + end * share, 1)

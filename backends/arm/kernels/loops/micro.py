@@ -1,4 +1,4 @@
-"""The loops around micro-kernels: which tiles in which order, and what is fused behind them."""
+"""The loops around int8 micro-kernels: order of the tiles, and fused ops."""
 
 from tcc.backends.arm.kernels.base import LANES
 from tcc.backends.arm.kernels.conv import PARALLEL
@@ -9,7 +9,7 @@ from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVec
 from tcc.backends.arm.micro.records import QUAD, ChannelMatrix
 
 FILTERS_PER_TASK = 64
-"""Filters of a linear layer that one task of a parallel loop computes."""
+"""Filters of a linear layer per task of a parallel loop."""
 
 
 def build_matrix(kernel: MicroMatrix, symbol: str) -> Expr:
@@ -79,9 +79,9 @@ def _emit_tiles(
     count: int,
     pixels: int,
 ) -> None:
-    """Compute some tiles from a pixel on: gather them, then take weights over all of them.
+    """Emit some tiles from a pixel on: gather them, then apply the weights to all of them.
 
-    Panels are copied from interleaved channels, where these are `interleaved`.
+    With `interleaved` channels, panels are copied from these.
     """
     source, _, _, _, window, *_ = buffers
     w, record = kernel.window, kernel.record
@@ -125,7 +125,7 @@ def _emit_block(
     at: tuple[Expr, int],
     block: tuple[Expr, Expr, int],
 ) -> None:
-    """Compute some filters, a group's from `start` on, for the pixels of a panel."""
+    """Emit some filters of a group, from `start` on, for the pixels of a panel."""
     _, weights, bias, factor, _, *operands, output = buffers
     (first_pixel, pixels), (group, start, filters), form = at, block, kernel.form
     first_padded_filter, first_filter = (

@@ -1,4 +1,4 @@
-"""The loops around micro-kernels of floats and of Winograd: tiles, taps and filters in order."""
+"""The loops around float and Winograd micro-kernels: order of tiles, taps and filters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from tcc.backends.arm.kernels.micro_winograd import (
 )
 
 ADD_FLAG, LOWER_BOUND_FLAG, UPPER_BOUND_FLAG = 1, 2, 4
-"""What becomes of sums, as `c/float_matrix.h` has it."""
+"""Flags of a micro-kernel's results, as in `c/float_matrix.h`: add to partial sums, clamp."""
 
 
 FloatKernel = MicroFloatMatrix | MicroFloatDepthwise | MicroWinograd
-"""What results are read again behind."""
+"""Float kernels with a second pass over the results, for fused ops."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """Tiles in a row: the first one's number, and how many there are."""
+    """Consecutive tiles: the first one's number, and their count."""
 
     start: Expr
     count: Expr
@@ -33,7 +33,7 @@ class _Tiles:
 
 @dataclass(frozen=True, slots=True)
 class _Pixels:
-    """Pixels of a tile: the first one's number, and how many there are."""
+    """Pixels of a tile: the first one's number, and their count."""
 
     start: Expr
     count: Expr
@@ -41,7 +41,7 @@ class _Pixels:
 
 @dataclass(frozen=True, slots=True)
 class _Taps:
-    """Channels that are summed at once, and what becomes of the sums."""
+    """Channels that are summed at once, and whether these are the first or last ones."""
 
     channel: Expr
     channels: int
@@ -51,7 +51,7 @@ class _Taps:
 
 @dataclass(frozen=True, slots=True)
 class _Filters:
-    """Filters of a group, from `start` on."""
+    """Filters of a group: the first one's number, and their count."""
 
     group: Expr
     start: Expr
@@ -59,7 +59,7 @@ class _Filters:
 
 
 def build_matrix(kernel: MicroFloatMatrix, symbol: str) -> Expr:
-    """Return the function."""
+    """Return the function of a float convolution in tiles."""
     rounds, shares = -(-kernel.tiles // kernel.tiles_per_round), kernel.share_count
     parallel, is_single = kernel.macs >= PARALLEL, rounds * shares == 1
 
@@ -85,7 +85,7 @@ def build_matrix(kernel: MicroFloatMatrix, symbol: str) -> Expr:
 def _emit_rows(
     kernel: MicroFloatMatrix, buffers: Sequence[Buffer], group: Expr, *, parallel: bool
 ) -> None:
-    """Read whole tiles where they lie, and gather what is left."""
+    """Read full tiles without gathering, and gather the remaining pixels."""
     full_tiles, remaining_pixels = divmod(kernel.pixels, kernel.record.pixels)
     filters, channels = _Filters(group, 0, kernel.group_filters), kernel.window.channels
     if full_tiles:
@@ -104,7 +104,7 @@ def _emit_rows(
 def _emit_round(
     kernel: MicroFloatMatrix, buffers: Sequence[Buffer], tiles: _Tiles, filters: _Filters
 ) -> None:
-    """Compute some filters of some tiles, some channels after others."""
+    """Emit some filters for some tiles, in passes over the channels."""
     panels = tir.allocate_local(kernel.tiles_per_round * kernel.panel_floats)
     chunk_channels, channels = kernel.chunk_channels, kernel.window.channels
     full_chunks = (channels - 1) // chunk_channels
@@ -138,7 +138,7 @@ def _emit_sums(
     filters: _Filters,
     taps: _Taps,
 ) -> None:
-    """Gather panels of some channels, and take the filters' weights over all of them."""
+    """Gather panels of some channels, and apply the filters' weights to all of them."""
     source, _, _, window, *_ = buffers
     w, record = kernel.window, kernel.record
     start = filters.group * (w.channels * w.size[0] * w.size[1])
@@ -160,7 +160,7 @@ def _emit_sums(
         tir.emit_loop(tiles.count) as tile,
     ):
         first_filter = filters.start + chunk
-        # the last filters may be there to fill a block or a share alone
+        # The last filters may only be padding of a block or of a thread's share.
         is_exact = kernel.group_filters == kernel.share_count * kernel.filters_per_share
         filter_count = (
             count
@@ -180,7 +180,7 @@ def _emit_block(
     filters: _Filters,
     taps: _Taps,
 ) -> None:
-    """Sum some filters for the pixels of a panel."""
+    """Emit the sums of some filters for the pixels of a panel."""
     _, weights, bias, _, bounds, *operands, output = buffers
     taps_per_filter, block = kernel.window.taps, kernel.record.filters
     first_padded_filter = filters.group * kernel.padded_filters + filters.start
@@ -214,7 +214,7 @@ def _emit_block(
 def apply_fused(
     kernel: FloatKernel, buffers: Sequence[Buffer], f: Expr, first_pixel: Expr, pixels: Expr
 ) -> None:
-    """Apply what is fused behind to some pixels of a filter, which are read again.
+    """Apply fused ops to some pixels of a filter, in a second pass over the results.
 
     `buffers` are the epilogue's operands and the result.
     """
@@ -254,19 +254,19 @@ def build_depthwise(kernel: MicroFloatDepthwise, symbol: str) -> Expr:
 
 
 def split_vectors(pixels: Expr, lanes: int = LANES) -> tuple[tuple[int, Expr, Expr], ...]:
-    """Return how many pixels to take at once, from where on, and how often."""
+    """Return how to split pixels into vectors and single ones: lanes, start and count of each."""
     vector_count = pixels // lanes
     return (lanes, 0, vector_count), (1, vector_count * lanes, pixels % lanes)
 
 
 QUANTIZED_LANES = 16
-"""Levels that are taken at once where they are read again: steps of some hide others' latency."""
+"""8-bit values per step of the second pass: several vectors per step hide latency."""
 FilterArguments = Callable[[Expr], tuple[Expr, ...]]
-"""Returns what a block is told of a filter: where its biases and what follows them begin."""
+"""Returns the arguments of a block for its first filter: pointers to biases and what follows."""
 
 
 def build_winograd(kernel: MicroWinograd, symbol: str) -> Expr:
-    """Return the function of a convolution of floats."""
+    """Return the function of a float convolution with Winograd's method."""
     shared = kernel.macs >= PARALLEL
 
     def emit_body(*buffers: Buffer) -> None:
@@ -289,7 +289,7 @@ def build_winograd(kernel: MicroWinograd, symbol: str) -> Expr:
 
 
 def build_quantized_winograd(kernel: MicroQuantizedWinograd, symbol: str) -> Expr:
-    """Return the function of a convolution of levels."""
+    """Return the function of an int8 convolution with Winograd's method."""
     shared = kernel.macs >= PARALLEL
 
     def emit_body(*buffers: Buffer) -> None:
@@ -314,12 +314,12 @@ def build_quantized_winograd(kernel: MicroQuantizedWinograd, symbol: str) -> Exp
 def _apply_fused_quantized(
     kernel: MicroQuantizedWinograd, operands: Sequence[Buffer], output: Buffer, f: Expr
 ) -> None:
-    """Apply what is fused behind to the levels of a filter, which are read again."""
+    """Apply fused ops to the 8-bit values of a filter, in a second pass over the results."""
     for lanes, start, count in split_vectors(kernel.pixels, QUANTIZED_LANES):
         with tir.emit_loop(count) as n:
             position = Position(f, 0, start + n * lanes)
             at = position.compute_offset(kernel.output_shape)
-            # They lie where the result will, whose bytes may be of the other kind.
+            # The values are stored in the result's buffer, which may have another 8-bit type.
             quantized = tir.reinterpret(tir.load_raw(output, at, lanes), kernel.dtype, lanes)
             value = apply_epilogue(
                 kernel.epilogue, operands, tir.convert(quantized, tir.INT, lanes), position, lanes
@@ -333,7 +333,7 @@ def _emit_bands(
     get_filter_arguments: FilterArguments,
     extra_arguments: tuple[int, ...],
 ) -> None:
-    """Compute all tiles of all filters; `buffers` are map, weights, window, points and result."""
+    """Emit all tiles of all filters; `buffers` are map, weights, window, points and result."""
     source, weights, window, points, output = buffers
     w, record, shared = kernel.window, kernel.record, kernel.macs >= PARALLEL
     pixels_symbol, block_symbol = record.symbols

@@ -13,7 +13,7 @@ from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
 
 MAX_UNROLLED_TAPS = 16
-"""Most taps of a window that are written out: 4x4. LLVM spills registers where it sees more."""
+"""Largest window that is unrolled, in taps: 4x4. LLVM spills registers in larger ones."""
 
 
 def build_window(kernel: WindowPool, symbol: str) -> Any:
@@ -92,9 +92,9 @@ def _emit_windows(
 def _reduce_tile(
     kernel: WindowPool, buffer: Buffer, start: Expr, pixels: int, lanes: int
 ) -> dict[int, Expr]:
-    """Return the reduced windows of some pixels in a row, by distance from the first.
+    """Return the reduced windows of consecutive pixels, by distance from the first.
 
-    The first one's begins at `start`.
+    The window of the first pixel starts at `start`.
     """
     layout, (height, width) = kernel.layout, kernel.sliding_window.kernel
     tile_offsets = range(0, pixels, lanes)
@@ -134,7 +134,7 @@ def _create_identity(kernel: WindowPool | ChannelPool, lanes: int) -> Expr:
 
 
 def _load_elements(kernel: WindowPool, buffer: Buffer, at: Expr, lanes: int) -> Expr:
-    """Return elements of the type in which they are reduced."""
+    """Return elements in the type of their accumulator."""
     keeps_dtype = kernel.reduction.get_accumulator_dtype(kernel.dtype) == kernel.dtype
     return (tir.load_raw if keeps_dtype else tir.load)(buffer, at, lanes)
 
@@ -152,7 +152,7 @@ def _reduce_pair(reduction: Reduction, a: Expr, b: Expr, lanes: int) -> Expr:
 
 
 def build_channel(kernel: ChannelPool, symbol: str) -> Any:
-    """Return the function of a pooling over whole channels."""
+    """Return the function of a pooling over channels."""
     size = kernel.channels * kernel.pixels
     output_space = kernel.epilogue.get_output_space((kernel.channels, 1, 1))
     spaces = [Space(size, kernel.dtype), *kernel.epilogue.spaces, output_space]
@@ -170,15 +170,14 @@ def build_channel(kernel: ChannelPool, symbol: str) -> Any:
 
 
 def _reduce_channel(kernel: ChannelPool, source: Buffer, start: Expr) -> Expr:
-    """Return the reduction of a channel: four partial ones side by side, then these."""
+    """Return the reduction of a channel: four partial reductions in parallel, then these."""
     accumulator_dtype = tir.FLOAT if kernel.dtype == tir.FLOAT else tir.INT
     partial, total = (
         tir.allocate_local(LANES, accumulator_dtype),
         tir.allocate_local(1, accumulator_dtype),
     )
     full_vectors = kernel.pixels // LANES
-    # Four sums that do not wait for each other; the order, and so the rounding, is the same on
-    # every core.
+    # Four independent sums; the order, and so the rounding, is the same on every core.
     tir.store(partial, 0, _create_identity(kernel, LANES), LANES)
     tir.store(total, 0, _create_identity(kernel, 1))
     if full_vectors:

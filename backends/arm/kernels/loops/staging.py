@@ -1,4 +1,4 @@
-"""Writing copies of maps: their border, and their columns dealt into phases."""
+"""Writes copies of maps with their border and with columns split into phases."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,28 +10,28 @@ from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.window import Band, Layout, Staging
 
 PARALLEL = 1 << 14
-"""Elements from which a loop is worth several threads."""
+"""Number of elements above which a loop runs on several threads."""
 
 
 Fill = Callable[[int], Expr]
-"""Returns what lies outside of the input, in some lanes."""
+"""Returns the value outside of the input, in some lanes."""
 LoadColumns = Callable[[Expr, int], Expr]
-"""Returns what is copied of what lies at an index, in some lanes."""
+"""Returns the values to copy from an index, in some lanes."""
 CombineTaps = Callable[[Sequence[Expr], Expr, int], Expr]
-"""Returns what becomes of each tap's numbers, of a channel, as they are copied, in some lanes."""
+"""Returns the combination of all taps' values of a channel when they are copied, in some lanes."""
 
 
 def pass_through(elements: Sequence[Expr], _channel: Expr, _lanes: int) -> Expr:
-    """Return the numbers of the only tap unchanged."""
+    """Return the values of the only tap unchanged."""
     (element,) = elements
     return element
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of the output: the first, how many, and whether threads are to share them.
+    """Rows of the output: the first, their count, and whether threads share them.
 
-    The first one's windows begin at `start` in what they read.
+    The first row's windows begin at `start` in the buffer that they read.
     """
 
     buffer: Buffer
@@ -43,7 +43,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class BandedMap:
-    """A map that windows read: in bands, or where it lies."""
+    """A map that windows read, in bands or without a copy."""
 
     band: Band | None
     layout: Layout
@@ -54,10 +54,10 @@ class BandedMap:
 
     @contextmanager
     def iterate_rows(self, channel: Expr, *, parallel: bool) -> Iterator[Rows]:
-        """Run what follows for each band of the output.
+        """Run the body for each band of the output.
 
-        `channel` is the first that is read. Where each thread makes bands of its own, they are what
-        is `parallel`.
+        `channel` is the first channel to read. With `parallel`, threads share the bands if these
+        are thread-local, and the rows otherwise.
         """
         band = self.band
         if band is None:
@@ -99,7 +99,7 @@ def write_staging(
 ) -> None:
     """Write channels and rows of a copy, from `start` on.
 
-    `border_values` are what lies outside of each channel, if they differ.
+    `border_values` are the values outside of each channel, if channels differ.
     """
     channels, height, width = plan.source
     line = plan.phases * plan.columns
@@ -135,7 +135,7 @@ def write_staging(
 def _create_tap_loader(
     plan: Staging, source: Buffer, combine_taps: CombineTaps, position: tuple[Expr, Expr]
 ) -> LoadColumns:
-    """Return how columns of several taps of a channel's row are read."""
+    """Return a function that reads columns of several taps of a channel's row."""
     (channel, row), (_, height, width) = position, plan.source
     first_row = row * plan.row_step - plan.pad_top
     tap_rows = [tir.clamp_index(first_row + tap, 0, height - 1) for tap in range(plan.taps)]
@@ -160,7 +160,7 @@ def _create_fill(plan: Staging, border_values: Buffer | None, c: Expr) -> Fill:
 def _write_spread(
     plan: Staging, source: Buffer, start: tuple[Expr, Expr], copy: Buffer, to: Expr, fill: Fill
 ) -> None:
-    """Write the rows of a channel that is spread: filled, then each element in its place."""
+    """Write the rows of a spread channel: fill them, then write each element to its position."""
     (channel, first_row), (down, across) = start, plan.spread
     _, height, width = plan.source
     columns = _compute_inside_range(width, plan.pad_left, across, plan.columns)
@@ -176,7 +176,7 @@ def _write_spread(
 
 
 def _compute_inside_range(count: int, start: int, step: int, size: int) -> range:
-    """Return which of `count` indices i have start + i * step within `size`."""
+    """Return the range of the `count` indices i with start + i * step within `size`."""
     return range(max(0, -(start // step)), min(count, (size - 1 - start) // step + 1))
 
 
@@ -184,8 +184,7 @@ def _write_row(
     plan: Staging, load_columns: LoadColumns, row: Expr, copy: Buffer, line: Expr, fill: Fill
 ) -> None:
     """Write one line of all phases from one row of the input."""
-    # A stride of 2 is by far the most frequent: whole vectors are loaded and dealt, not element
-    # by element.
+    # Stride 2 is by far the most frequent: load and split whole vectors, not single elements.
     paired_columns = (
         _write_pairs(plan, load_columns, row, copy, line)
         if plan.phases == plan.phase_step == 2
@@ -211,7 +210,7 @@ def _write_row(
 def _write_pairs(
     plan: Staging, load_columns: LoadColumns, row: Expr, copy: Buffer, line: Expr
 ) -> int:
-    """Deal whole vectors of an input row into two phases; return how many columns of each."""
+    """Split vectors of an input row into two phases; return the number of columns of each."""
     even_phase = plan.pad_left % 2
     ranges = [plan.find_inside_columns(phase) for phase in (even_phase, 1 - even_phase)]
     count = min(column_stop - column_start for column_start, column_stop in ranges)
@@ -230,7 +229,7 @@ def _write_pairs(
 
 
 def _get_lanes(dtype: str) -> int:
-    """Return how many numbers of a type fill a vector."""
+    """Return how many elements of a type fill a vector."""
     return 16 // SIZES[dtype]
 
 

@@ -1,7 +1,7 @@
-"""The few words in which kernels are written: vectors, loops, tiles.
+"""Helpers to write kernels in TVM's IR: vectors, loops, tiles.
 
-Every value is an expression of one number or of several in a row (`lanes`). Vectors run along the
-last axis. What memory holds in 8 or 16 bits is an int32 in expressions: loads widen, stores narrow.
+Every value is an expression of one element or of several consecutive ones (`lanes`). Vectors are
+along the last axis. 8-bit and 16-bit elements are int32 in expressions: loads widen, stores narrow.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +19,14 @@ Buffer = Any
 
 FLOAT, INT = "float32", "int32"
 NARROW_TYPES = {"int8", "uint8", "int16"}
-"""What is narrower in memory than in expressions."""
+"""Types that are narrower in memory than in expressions."""
 
 
 def build_function(symbol: str, spaces: Sequence[Space], emit_body: Callable[..., None]) -> Any:
-    """Return the PrimFunc whose body `emit_body` writes, given one buffer for each space."""
+    """Return the PrimFunc with the body from `emit_body`, which gets one buffer per space."""
     with IRBuilder() as builder, script.prim_func(s_tir=True):
         script.func_name(symbol)
-        # The arena's planner gives no two arguments of a call the same place, so that loads may
-        # move past stores.
+        # The arena's plan never overlaps the arguments of a call, so loads may move past stores.
         script.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         shapes = [script.buffer((space.elements,), space.dtype) for space in spaces]
         emit_body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
@@ -36,7 +35,7 @@ def build_function(symbol: str, spaces: Sequence[Space], emit_body: Callable[...
 
 @contextmanager
 def emit_loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
-    """Run what follows for each of `count` indices; a single one needs no loop."""
+    """Run the body for each of `count` indices; a single index needs no loop."""
     if isinstance(count, int) and count == 1:
         yield 0
         return
@@ -46,22 +45,22 @@ def emit_loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
 
 @contextmanager
 def tile_loop(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
-    """Run what follows for tiles that cover `extent`; the last overlaps the one before it.
+    """Run the body for tiles that cover `extent`; the last one overlaps the one before it.
 
-    Gives a tile's first index. `width` is at most `extent`; what runs must not mind being run
-    twice for an index.
+    Yields a tile's first index. `width` is at most `extent`. The body must allow running twice
+    for an index.
     """
     count = -(-extent // width)
     with emit_loop(count, parallel=parallel) as tile:
         start = tile * width
-        # The last tile begins earlier instead of being narrower: every tile is whole vectors, and
-        # no second loop is needed for the rest.
+        # The last tile begins earlier instead of being narrower: all tiles are full vectors, and
+        # no second loop is needed.
         yield start if extent % width == 0 else script.min(start, extent - width)
 
 
 @contextmanager
 def split_loop(extent: int, width: int, *, parallel: bool = False) -> Iterator[tuple[Expr, Expr]]:
-    """Run what follows for pieces that cover `extent`: the first index of each, and how many."""
+    """Run the body for pieces that cover `extent`; yields the first index and the length."""
     with emit_loop(-(-extent // width), parallel=parallel) as piece:
         start = piece * width
         yield start, width if extent % width == 0 else script.min(width, extent - start)
@@ -69,13 +68,13 @@ def split_loop(extent: int, width: int, *, parallel: bool = False) -> Iterator[t
 
 @contextmanager
 def emit_if(*conditions: Expr) -> Iterator[None]:
-    """Run what follows where all conditions hold."""
+    """Run the body if all conditions are true."""
     with script.If(tirx.all(*conditions)), script.Then():
         yield
 
 
 def clamp_index(value: Expr, low: int, high: int) -> Expr:
-    """Return an index between two others."""
+    """Return an index clamped to [low, high]."""
     return script.max(low, script.min(value, high))
 
 
@@ -85,26 +84,26 @@ def select_smaller_index(a: Expr, b: Expr) -> Expr:
 
 
 def allocate_local(size: int, dtype: str = FLOAT) -> Buffer:
-    """Return a small array that lives in registers."""
-    # the annotation keeps it on the stack; otherwise TVM would call an allocator
+    """Return a small array in registers."""
+    # The annotation keeps it on the stack; otherwise TVM calls an allocator.
     return script.alloc_buffer(
         (size,), dtype, scope="local", annotations={"disable_lower_builtin": True}
     )
 
 
 def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
-    """Return the number, or the consecutive numbers, at an index; small ones as int32."""
+    """Return one element, or consecutive ones, from an index; narrow types as int32."""
     value = load_raw(buffer, index, lanes)
     return convert(value, INT, lanes) if str(buffer.dtype) in NARROW_TYPES else value
 
 
 def load_raw(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
-    """Return what lies at an index as it is."""
+    """Return one element, or consecutive ones, from an index, without widening."""
     return buffer[index] if lanes == 1 else buffer.vload([index], f"{buffer.dtype}x{lanes}")
 
 
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
-    """Write one number, or consecutive ones, at an index; where they are small, what fits."""
+    """Write one element, or consecutive ones, at an index; for narrow types, truncated."""
     target_index = index if lanes == 1 else tirx.Ramp(index, 1, lanes)
     if str(buffer.dtype) in NARROW_TYPES:
         value = convert(value, str(buffer.dtype), lanes)
@@ -112,25 +111,25 @@ def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
 
 
 def get_dtype(value: Expr) -> str:
-    """Return the type of each number of a value."""
+    """Return the element type of a value."""
     return str(value.ty.dtype).partition("x")[0]
 
 
 def convert(value: Expr, dtype: str, lanes: int) -> Expr:
-    """Return numbers in another type: integers narrowed as they are, or rounded to floats."""
+    """Return elements in another type: truncated integers, or rounded floats."""
     return tirx.Cast(dtype if lanes == 1 else f"{dtype}x{lanes}", value)
 
 
 def splat(value: Expr, lanes: int) -> Expr:
-    """Return a scalar in every lane."""
+    """Return a scalar broadcast to every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
 def bind(value: Expr, lanes: int) -> Expr:
-    """Return a value that is computed once, however often it is used, and exactly as it stands.
+    """Return a value that is computed once, and without changes by TVM.
 
-    It goes through an array: names for values TVM substitutes again, and then it takes
-    floats for numbers without rounding and x + c - c for x.
+    It goes through an array: TVM substitutes let-bound values again, treats floats as exact
+    numbers, and simplifies x + c - c to x.
     """
     local_buffer = allocate_local(lanes, get_dtype(value))
     store(local_buffer, 0, value, lanes)
@@ -138,17 +137,17 @@ def bind(value: Expr, lanes: int) -> Expr:
 
 
 def create_constant(number: float, lanes: int) -> Expr:
-    """Return a float in every lane."""
+    """Return a float constant in every lane."""
     return splat(tirx.FloatImm(FLOAT, number), lanes)
 
 
 def create_integer(number: int, lanes: int) -> Expr:
-    """Return an int32 in every lane."""
+    """Return an int32 constant in every lane."""
     return splat(tirx.IntImm(INT, number), lanes)
 
 
 def reinterpret(value: Expr, dtype: str, lanes: int) -> Expr:
-    """Return the same bits as numbers of another type."""
+    """Return the same bits as another type."""
     return tirx.reinterpret(dtype if lanes == 1 else f"{dtype}x{lanes}", value)
 
 
@@ -158,15 +157,14 @@ def compute_sqrt(value: Expr) -> Expr:
 
 
 def to_index(value: Expr) -> Expr:
-    """Return a float that is a whole number as an index."""
-    # Indices of tables were stored as floats; exact below 2^24.
+    """Return an integral float as an index."""
+    # Tables store indices as floats, which is exact below 2^24.
     return tirx.Cast("int32", value)
 
 
 def compute_maximum(a: Expr, b: Expr, lanes: int) -> Expr:
     """Return the larger float; NaN if either is NaN."""
-    # C's fmaxf drops a NaN; PyTorch's max keeps it, as IEEE 754-2019's maximum does, and so does
-    # this.
+    # C's fmaxf drops a NaN. This keeps it, like PyTorch's max and IEEE 754-2019's maximum.
     return _call_intrinsic("llvm.maximum", a, b, lanes)
 
 
@@ -186,7 +184,7 @@ def select_larger(a: Expr, b: Expr) -> Expr:
 
 
 def split_even_odd(low: Expr, high: Expr, lanes: int) -> tuple[Expr, Expr]:
-    """Return the elements of even and of odd index of two vectors in a row."""
+    """Return the elements of even and of odd index of two consecutive vectors."""
     both = [low, high]
     return (
         tirx.Shuffle(both, list(range(0, 2 * lanes, 2))),
@@ -195,7 +193,7 @@ def split_even_odd(low: Expr, high: Expr, lanes: int) -> tuple[Expr, Expr]:
 
 
 def get_address(buffer: Buffer, index: Expr) -> Expr:
-    """Return a pointer to what lies at an index."""
+    """Return a pointer to the element at an index."""
     return tirx.address_of(buffer[index])
 
 

@@ -1,7 +1,7 @@
-"""What each ONNX operator becomes.
+"""Converters of ONNX operators.
 
-To add one: its function, and its line in `CONVERTERS`. An op that is one operator without weights
-needs none: its class names that (`Op.onnx_operator`).
+To add an operator, write its function and add a line to `CONVERTERS`. An op that equals one
+operator without weights needs neither: its class names the operator (`Op.onnx_operator`).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +12,15 @@ from tcc.compiler.importers.onnx_import.fusions import CHANNEL_NORM
 from tcc.compiler.ops import OPS
 
 Converter = Callable[[OnnxNode], Operand | tuple[Operand, ...]]
-"""Adds the steps that do what a node does to the node's graph in the making, and returns what the
-node's outputs have become: values (1, channels, height, width) or (1, features) as the file has
-them, or constants.
+"""Adds the steps for a node to its graph builder and returns the node's outputs. These are values
+(1, channels, height, width) or (1, features) in the file's layout, or constants.
 
 Raises:
-    OperatorRefusal: No step of the language does it.
+    OperatorRefusal: tcc has no step for it.
 """
 
 CONVERTERS: Mapping[str, Converter] = {
-    # First, so that what stands below by name comes in its place.
+    # First, so that explicit entries below replace them.
     **{op.onnx_operator: functions.make_converter(op) for op in OPS if op.onnx_operator},
     "Conv": layers.convert_conv,
     "ConvTranspose": layers.convert_conv_transpose,
@@ -70,13 +69,13 @@ CONVERTERS: Mapping[str, Converter] = {
     "Resize": resizing.convert_resize,
     "Upsample": resizing.convert_resize,
 }
-"""Converters by operator, as files name them once `fuse` has gone through.
+"""Converters by operator, with the names that files have after `fuse`.
 
-An operator that stands here by name has attributes which its op lacks (the alpha of Swish, say), so
-that its converter, which may take several steps, comes before what the op's class says.
+Operators listed by name have attributes that their op lacks, such as the alpha of Swish. Their
+converter may add several steps and takes precedence over the op's class.
 """
 
 PATTERNS = ("Constant", "Erf", "Sqrt")
-"""Operators that are understood as parts of others alone."""
+"""Operators that are supported only as part of a pattern."""
 
 __all__ = ["CONVERTERS", "PATTERNS", "Converter", "OnnxNode", "Operand"]

@@ -1,4 +1,4 @@
-"""Functions of one element, softmax, and what does nothing at inference."""
+"""Element-wise functions, softmax, and operators that do nothing at inference."""
 
 import operator
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def _convert_binary(
 
 
 def convert_sub(node: OnnxNode) -> Operand:
-    """Convert Sub: a difference is a sum with what is multiplied by -1."""
+    """Convert Sub: adds the second value multiplied by -1."""
     match node.get_operand(0), node.get_operand(1):
         case View(), View():
             return _join_views(
@@ -80,12 +80,13 @@ def convert_div(node: OnnxNode) -> Operand:
     a, b = node.get_operand(0), node.get_operand(1)
     if isinstance(b, View):
         help = (
-            "multiply by a sigmoid or another bounded value, or cut the file before it by --until"
+            "multiply by a sigmoid or another bounded value, or import only the part before it"
+            " with --until"
         )
-        raise OperatorRefusal("it divides by a value that is computed", help)
+        raise OperatorRefusal("it divides by a computed value", help)
     with np.errstate(divide="ignore"):
-        # The language multiplies, it does not divide: the inverse is rounded once more, by 2^-24 of
-        # itself. Infinite, where b is 0, it is refused as every weight that is not finite.
+        # There is no division op, so this multiplies by the inverse, with an additional rounding
+        # error of 2^-24. The inverse of 0 is infinite and refused like every non-finite weight.
         inverse = np.float32(1) / _to_float_constant(b)
     return add_affine(node, node.get_view(), factor=inverse) if isinstance(a, View) else a / b
 
@@ -96,11 +97,11 @@ def convert_neg(node: OnnxNode) -> View:
 
 
 def convert_pow(node: OnnxNode) -> View:
-    """Convert Pow with the exponent 2 or 3: a product of the value with itself."""
+    """Convert Pow with exponent 2 or 3: a product of the value with itself."""
     exponent = node.get_operand(1)
     exponents = [] if isinstance(exponent, View) else np.unique(exponent).tolist()
     if exponents not in ([2], [3]):
-        raise OperatorRefusal("it raises to another power than 2 or 3")
+        raise OperatorRefusal("its exponent is not a constant 2 or 3")
     return node.emit_join(Mul(), *[node.get_view()] * int(exponents[0]))
 
 
@@ -123,13 +124,15 @@ def convert_mean(node: OnnxNode) -> Operand:
 
 
 def _join_views(node: OnnxNode, op: Op, a: View, b: View) -> View:
-    """Return a sum or product; what is spread over all pixels need not be."""
-    # ONNX broadcasts from the last axis backwards (numpy's rules), the language from channels: they
-    # agree where ranks are equal.
+    """Return a sum or product; values expanded to all pixels are used before the expansion."""
+    # ONNX broadcasts from the last axis backwards (numpy's rules), tcc from the channels. Both
+    # agree if the ranks are equal.
     if a.is_materialized and b.is_materialized:
         if len(a.shape) != len(b.shape):
-            raise OperatorRefusal(f"it joins values of {len(a.shape)} and {len(b.shape)} axes")
-        # A mean that was expanded over all pixels to be multiplied: `mul` broadcasts it by itself.
+            raise OperatorRefusal(
+                f"its inputs have {len(a.shape)} and {len(b.shape)} axes, not the same number"
+            )
+        # A mean that was expanded to all pixels for a product: `mul` broadcasts it without that.
         sources = [node.builder.find_unexpanded(view.value) for view in (a, b)]
         if (
             node.builder.get_type(sources[0]).shape[1:]
@@ -138,14 +141,14 @@ def _join_views(node: OnnxNode, op: Op, a: View, b: View) -> View:
         ):
             sources = [a.value, b.value]
         return node.emit(op, *(node.builder.make_view(value) for value in sources))
-    # Element by element whatever the order, if it is one order: a transposed pair is joined as it
-    # was before it was transposed, and the result is looked at in the same way.
+    # The order of elements does not matter if both inputs have the same. Transposed inputs are
+    # joined before the transposition, and the result is the same view.
     if (
         a.type != b.type
         or not a.is_complete()
         or not np.array_equal(a.compute_positions(), b.compute_positions())
     ):
-        raise OperatorRefusal("it joins values that are arranged in different ways")
+        raise OperatorRefusal("its inputs have different element orders")
     value = node.builder.emit(node.name, op, [a.value, b.value])
     return a.replace_value(value, node.builder.get_type(value))
 
@@ -153,7 +156,7 @@ def _join_views(node: OnnxNode, op: Op, a: View, b: View) -> View:
 def _to_float_constant(constant: Operand) -> Array:
     if isinstance(constant, View):
         raise TypeError(constant)
-    # Integers and booleans belong to shapes or masks: arithmetic with them is no layer's.
+    # Integers and booleans are shapes or masks: arithmetic with them is not part of a layer.
     if constant.dtype not in (np.float32, np.float64, np.float16):
         raise OperatorRefusal(f"its constant is {constant.dtype}, not float32")
     return constant.astype(np.float32)
@@ -162,16 +165,16 @@ def _to_float_constant(constant: Operand) -> Array:
 def add_affine(
     node: OnnxNode, x: View, factor: Array | None = None, offset: Array | None = None
 ) -> View:
-    """Return a value times a constant, or plus one: a number, or one for each channel.
+    """Return a value times a constant, or plus a constant: a scalar, or one per channel.
 
     Args:
-        node: The node that asks for it.
+        node: The node to convert.
         x: The value.
-        factor: What it is multiplied by, shaped to broadcast as ONNX has it.
-        offset: What is added to it, likewise. One of the two is given.
+        factor: The multiplier, with a shape that ONNX broadcasts.
+        offset: The addend, with the same rule. One of the two is given.
     """
     constant = np.asarray(factor if factor is not None else offset, np.float32)
-    # One number stays one in the spec, where a reader sees it, and is no weight to be trained.
+    # A scalar stays a scalar in the spec: it is visible there and is not a trainable weight.
     if constant.size == 1 and constant.ndim <= len(x.shape):
         number = round_to_shortest(float(constant.reshape(-1)[0]))
         return node.emit_elementwise(
@@ -181,45 +184,45 @@ def add_affine(
     unit, zero = np.ones_like(per_channel), np.zeros_like(per_channel)
     if factor is not None:
         return add_scale_shift(node, x, per_channel, zero)
-    # Two steps for a product and a sum; `simplify` joins them.
+    # A product and a sum become two steps; `simplify` merges them.
     return add_scale_shift(node, x, unit, per_channel)
 
 
 def _reduce_to_channels(x: View, constant: Array) -> Array:
-    """Return a constant as one number for each channel, shaped to broadcast."""
+    """Return a constant as one number per channel, with a shape that broadcasts."""
     try:
         spread = x.to_value_layout(constant)
     except ValueError:
         spread = None
     if spread is None:
-        raise OperatorRefusal(f"its constant is {list(constant.shape)}, the value {list(x.shape)}")
+        raise OperatorRefusal(
+            f"its constant has shape {list(constant.shape)}, the value {list(x.shape)}"
+        )
     rows = spread.reshape(spread.shape[0], -1)
     if (rows != rows[:, :1]).any():
-        help = (
-            "as position embeddings of transformers do; constants are one number for each channel"
-        )
-        raise OperatorRefusal("its constant differs from pixel to pixel", help)
+        help = "use one constant per channel; position embeddings of transformers are not supported"
+        raise OperatorRefusal("its constant is not the same for all pixels", help)
     return rows[:, :1].reshape(spread.shape[0], *(1 for _ in spread.shape[1:]))
 
 
 UNBOUNDED = 3e38
-"""What exporters write for no bound: the largest float32, or infinity."""
+"""Bounds beyond this mean no bound: exporters write the largest float32 or infinity."""
 MAX_SCALED_BOUND = 100.0
-"""Largest bound that is brought to 0 or 6 by scaling, which costs small values their last bits."""
+"""Largest bound that is scaled to 0 or 6; scaling costs small values their last bits."""
 
 
 def make_converter(op: type[Op]) -> Callable[[OnnxNode], View]:
-    """Return the converter of the operator that is an op by itself, as its class reads it."""
+    """Return the converter of an operator that equals one op; the op's class reads attributes."""
 
     def convert(node: OnnxNode) -> View:
-        # Attributes are float32 in a file: `short` writes 0.01 where 0.009999999776482582 is held.
+        # Attributes in a file are float32: this gives 0.01 for 0.009999999776482582.
         file_attributes = node.origin.attrs.items()
         attributes = {
             name: round_to_shortest(v) if isinstance(v, float) else v for name, v in file_attributes
         }
         converted_op = op.from_onnx(attributes)
-        # Whatever the order of the elements: no transposition around an activation needs a step.
-        if isinstance(converted_op, ScalarFunction):  # whatever the order of the elements
+        # Element order does not matter, so transpositions around an activation need no step.
+        if isinstance(converted_op, ScalarFunction):
             return node.emit_elementwise(converted_op, node.get_view())
         return node.emit(
             converted_op, *(node.get_materialized(position) for position in range(len(node.inputs)))
@@ -229,12 +232,12 @@ def make_converter(op: type[Op]) -> Callable[[OnnxNode], View]:
 
 
 def convert_prelu(node: OnnxNode) -> View:
-    """Convert PRelu: with slopes for each channel, max(x, 0) - slope * max(-x, 0)."""
+    """Convert PRelu; with one slope per channel: max(x, 0) - slope * max(-x, 0)."""
     x, slopes = node.get_view(), node.get_weights(1)
     if np.unique(slopes).size == 1:
         return node.emit_elementwise(LeakyRelu(round_to_shortest(float(slopes.flat[0]))), x)
-    # The language has one slope for a tensor (leaky_relu); by channel, the negative part is taken
-    # out, scaled and put back, which is exact: one of the two terms is always 0.
+    # leaky_relu has one slope per tensor. For slopes per channel the negative part is split off,
+    # scaled and added again. This is exact, because one of the two terms is always 0.
     negated_part = node.emit_elementwise(Relu(), node.emit_elementwise(Scale(-1.0), x))
     return node.emit_join(
         Add(), node.emit_elementwise(Relu(), x), add_affine(node, negated_part, factor=-slopes)
@@ -242,11 +245,11 @@ def convert_prelu(node: OnnxNode) -> View:
 
 
 def convert_hard_sigmoid(node: OnnxNode) -> View:
-    """Convert HardSigmoid; unless it is x / 6 + 1/2 between bounds, x is scaled before.
+    """Convert HardSigmoid; if it is not x / 6 + 1/2 between bounds, x is scaled first.
 
-    Exporters write 1/6 with as many digits as float32 has, and ONNX's own default is 1/5.
+    Exporters write 1/6 in float32, and ONNX's own default is 1/5.
     """
-    # relu6(x + 3) / 6 is PyTorch's and the language's; 0.2 is ONNX's default, and Keras 2's.
+    # PyTorch and tcc use relu6(x + 3) / 6; 0.2 is the default of ONNX and Keras 2.
     alpha, beta = node.get_attribute("alpha", 0.2), node.get_attribute("beta", 0.5)
     if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
         return node.emit_elementwise(HardSigmoid(), node.get_view())
@@ -264,7 +267,9 @@ def convert_gelu(node: OnnxNode) -> View:
         case "tanh":
             return _build_tanh_gelu(node, x)
         case other:
-            raise OperatorRefusal(f"it approximates by `{other}`", "`none` and `tanh` are known")
+            raise OperatorRefusal(
+                f"its approximation is `{other}`", "export it with `none` or `tanh`"
+            )
 
 
 def _build_tanh_gelu(node: OnnxNode, x: View) -> View:
@@ -286,25 +291,25 @@ def convert_swish(node: OnnxNode) -> View:
 
 
 def convert_clip(node: OnnxNode) -> Operand:
-    """Convert Clip; bounds that no activation has are brought to those of one."""
+    """Convert Clip; other bounds are scaled to those of relu or relu6."""
     low, high = node.get_scalar("min", 1, float("-inf")), node.get_scalar("max", 2, float("inf"))
     return _clip_to_bounds(node, node.get_operand(0), low, high)
 
 
 def convert_max(node: OnnxNode) -> Operand:
-    """Convert Max with a number, which is the lower bound."""
+    """Convert Max with a scalar, which is the lower bound."""
     x, number = _split_number(node)
     return _clip_to_bounds(node, x, number, float("inf"))
 
 
 def convert_min(node: OnnxNode) -> Operand:
-    """Convert Min with a number, which is the upper bound."""
+    """Convert Min with a scalar, which is the upper bound."""
     x, number = _split_number(node)
     return _clip_to_bounds(node, x, float("-inf"), number)
 
 
 def _split_number(node: OnnxNode) -> tuple[View, float]:
-    # The number may stand first or second.
+    # The scalar may be the first or the second input.
     views = [i for i, x in enumerate(node.inputs) if isinstance(x, View)]
     constant_positions = [i for i in range(len(node.inputs)) if i not in views]
     if (
@@ -313,15 +318,15 @@ def _split_number(node: OnnxNode) -> tuple[View, float]:
         or node.get_weights(constant_positions[0]).size != 1
     ):
         raise OperatorRefusal(
-            "it compares values with each other", "only a bound that is one number is known"
+            "it compares two computed values", "use a bound that is a constant scalar"
         )
     return node.get_view(views[0]), float(node.get_weights(constant_positions[0]).flat[0])
 
 
 def _clip_to_bounds(node: OnnxNode, operand: Operand, low: float, high: float) -> Operand:
-    """Return a value held between bounds: by relu and relu6, after a scaling that is undone.
+    """Return a value clipped to bounds: scaled, then relu or relu6, then scaled back.
 
-    With both bounds, x is brought to where these are 0 and 6; with one, to where it is 0.
+    Two bounds are scaled to 0 and 6; a single bound is shifted to 0.
     """
     has_low, has_high = low > -UNBOUNDED, high < UNBOUNDED
     if not isinstance(operand, View):
@@ -330,11 +335,11 @@ def _clip_to_bounds(node: OnnxNode, operand: Operand, low: float, high: float) -
     if not has_low and not has_high:
         return operand
     if low >= high or max(abs(low) * has_low, abs(high) * has_high) > MAX_SCALED_BOUND:
-        reason = f"bounds of at most {MAX_SCALED_BOUND:g} are known"
+        reason = f"bounds must not exceed {MAX_SCALED_BOUND:g} in magnitude"
         reason = "its `min` is not below its `max`" if low >= high else reason
         raise OperatorRefusal(f"it clips to {low:g} ... {high:g}", reason)
     if has_low and has_high:
-        # ReLU6 is the language's one activation with two bounds.
+        # ReLU6 is the only op with two bounds.
         scale = (high - low) / 6
         inner = node.emit_elementwise(Relu6(), _scale_view(node, x, 1 / scale, -low / scale))
         return _scale_view(node, inner, scale, low)
@@ -360,37 +365,36 @@ def convert_softmax(node: OnnxNode) -> View:
     """Convert Softmax over the channels or features."""
     x = node.get_view()
     rank = len(x.shape)
-    # The axis was 1 until opset 12, all behind it included, and is the last one since 13.
+    # The default axis was 1 until opset 12 and is the last one since 13.
     axis = int(node.get_attribute("axis", 1 if node.opset < 13 else -1)) % rank
-    # Older opsets take all axes from that one on together.
-    # Before 13 softmax flattens all axes from `axis` on into one (Softmax-11): the same as now
-    # where only channels are left.
+    # Before opset 13 softmax flattens all axes from `axis` on into one (Softmax-11). The result is
+    # the same if only channels are left.
     is_channels_only = node.opset >= 13 or x.type.elements == x.type.shape[0]
     is_channel_axis = x.is_materialized and axis == 1 and is_channels_only
     if not is_channel_axis and (axis != rank - 1 or find_channels_last_pixels(x) is None):
-        raise OperatorRefusal("it is taken over other axes than the channels")
+        raise OperatorRefusal("its axis is not the channels")
     return node.emit_elementwise(Softmax(), x)
 
 
 def convert_identity(node: OnnxNode) -> Operand:
-    """Convert what is the identity at inference."""
+    """Convert operators that are the identity at inference."""
     return node.get_operand(0)
 
 
 def convert_dropout(node: OnnxNode) -> Operand:
-    """Convert Dropout, whose mask nobody may read."""
-    # The second output, the mask, may be named and yet be read by nothing.
+    """Convert Dropout, if no node reads its mask."""
+    # The second output, the mask, may have a name but no reader.
     if len(node.origin.outputs) > 1 and node.origin.outputs[1].outputs:
         raise OperatorRefusal("its mask is used")
-    # Since opset 12 whether it trains is an input; before, Dropout in a file always meant
+    # Since opset 12 the training mode is an input; before, Dropout in a file always meant
     # inference.
     if node.has_input(2) and bool(node.get_scalar("training_mode", 2, 0.0)):
-        raise OperatorRefusal("it drops elements", "export the network in eval mode")
+        raise OperatorRefusal("it is in training mode", "export the network in eval mode")
     return node.get_operand(0)
 
 
 def convert_cast(node: OnnxNode) -> Operand:
-    """Convert Cast to float32; a constant is cast to whatever is asked for."""
+    """Convert Cast to float32; constants are cast to any type."""
     from onnx import helper
 
     target_dtype = np.dtype(helper.tensor_dtype_to_np_dtype(int(node.get_attribute("to", 1))))
@@ -399,7 +403,5 @@ def convert_cast(node: OnnxNode) -> Operand:
         return operand.astype(target_dtype)
     if target_dtype != np.float32:
         help = "export the network in float32"
-        raise OperatorRefusal(
-            f"it casts to {target_dtype.name}; the network computes in float32", help
-        )
+        raise OperatorRefusal(f"it casts to {target_dtype.name}, not to float32", help)
     return operand

@@ -1,4 +1,4 @@
-"""Operators with weights: convolutions, linear layers, normalisation."""
+"""Operators with weights: convolutions, linear layers, normalization."""
 
 import numpy as np
 
@@ -45,8 +45,8 @@ def convert_conv(node: OnnxNode) -> View:
 def convert_conv_transpose(node: OnnxNode) -> View:
     """Convert ConvTranspose.
 
-    What is cut off its result differs from side to side: less at the end are rows that the step
-    adds there; more at the end, or less than it may add, is a kernel with rows of zeros.
+    The crop of its result can differ between sides. A smaller crop at the end is extra rows, which
+    the op supports. Other differences are expressed with rows of zeros in the kernel.
     """
     x, weight, bias = _get_conv_operands(node)
     stride, dilation = node.get_pair("strides"), node.get_pair("dilations")
@@ -60,7 +60,7 @@ def convert_conv_transpose(node: OnnxNode) -> View:
             axis_settings, zeros, strict=True
         )
     )
-    # Rows of zeros change no sum; they move where the result begins and ends.
+    # Rows of zeros do not change sums; they only move the start and end of the result.
     weight = np.pad(weight, ((0, 0), (0, 0), *zeros))
     kernel, extra = weight.shape[2:], (cut_top - cut_bottom, cut_left - cut_right)
     filters = weight.shape[1] * groups
@@ -73,9 +73,9 @@ def convert_conv_transpose(node: OnnxNode) -> View:
 def _compute_cuts(
     node: OnnxNode, x: View, kernel: Pair, stride: Pair, dilation: Pair
 ) -> list[Pair]:
-    """Return for each axis how much is cut off the full result at its start and its end.
+    """Return the crop at the start and end of the full result, for each axis.
 
-    What is added at the end counts as cut off less.
+    Rows added at the end reduce the crop there.
     """
     window, size = compute_dilated_extent(kernel, dilation), x.type.shape[1:]
     extra = node.get_pair("output_padding", (0, 0))
@@ -83,7 +83,7 @@ def _compute_cuts(
     output_shape = (
         node.get_pair("output_shape", (0, 0)) if "output_shape" in node.origin.attrs else None
     )
-    # ONNX, ConvTranspose: with SAME_* the result is the input's size times the stride.
+    # ONNX, ConvTranspose: with SAME_* the output size is the input size times the stride.
     if output_shape is None and auto in ("SAME_UPPER", "SAME_LOWER"):
         output_shape = (size[0] * stride[0], size[1] * stride[1])
     if output_shape is None:
@@ -101,10 +101,10 @@ def _compute_cuts(
 
 
 def _compute_zero_rows(excess: int, stride: int, dilation: int) -> Pair:
-    """Return rows of zeros before and after a kernel.
+    """Return the number of zero rows to add before and after a kernel.
 
-    With them what is cut off at the start exceeds what is cut off at the end, `excess` without
-    them, by nothing or more, and by no more than a step may add.
+    `excess` is the crop at the start minus the crop at the end. The rows bring it into the range
+    from 0 to the largest number of rows that the op can add.
     """
     rows_before = max(-(excess // dilation), 0) if excess < 0 else 0
     max_excess = max(stride, dilation) - 1
@@ -115,10 +115,10 @@ def _compute_zero_rows(excess: int, stride: int, dilation: int) -> Pair:
 def _get_conv_operands(node: OnnxNode) -> tuple[View, Array, list[Array]]:
     """Return a convolution's input, weight and, in a list, its bias."""
     weight = node.get_weights(1)
-    # Conv1d and Conv3d are the same operator with other ranks.
+    # Conv1d and Conv3d are the same operator with another rank.
     if weight.ndim != 4:
         raise OperatorRefusal(
-            f"it has {weight.ndim - 2} spatial axes; images have height and width"
+            f"it has {weight.ndim - 2} spatial axes; only 2 are supported (height, width)"
         )
     bias = [node.get_weights(2)] if node.has_input(2) else []
     return node.get_map(), weight, bias
@@ -128,12 +128,12 @@ def convert_gemm(node: OnnxNode) -> View:
     """Convert Gemm: alpha * x @ weight + beta * bias."""
     if node.get_attribute("transA", 0):
         raise OperatorRefusal(
-            "it transposes its input", "export it as a linear layer, with transA 0"
+            "it transposes its input", "export it as a linear layer, with transA=0"
         )
     weight = node.get_weights(1) * np.float32(node.get_attribute("alpha", 1.0))
     if weight.ndim != 2:
-        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
-    # The language keeps PyTorch's layout, (units, features), which is that of a Gemm with transB.
+        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not 2")
+    # Weights use PyTorch's layout, (units, features), which is that of Gemm with transB.
     weight = weight if node.get_attribute("transB", 0) else weight.T
     beta = np.float32(node.get_attribute("beta", 1.0))
     bias = (
@@ -148,8 +148,8 @@ def convert_matmul(node: OnnxNode) -> View:
         raise OperatorRefusal(ATTENTION, explain_attention(get_computed_input_name(node.origin)))
     weight = node.get_weights(1)
     if weight.ndim != 2:
-        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not two")
-    # A bias comes as an Add after it, which `simplify` takes in.
+        raise OperatorRefusal(f"its weight has {weight.ndim} axes, not 2")
+    # The bias is an Add after it, which `simplify` merges.
     return _build_linear(node, weight.T, [])
 
 
@@ -157,15 +157,17 @@ def _broadcast_bias(bias: Array, units: int) -> Array:
     try:
         return np.ascontiguousarray(np.broadcast_to(bias, (1, units)).reshape(units))
     except ValueError:
-        raise OperatorRefusal(f"its bias is {list(bias.shape)}, not one number per unit") from None
+        raise OperatorRefusal(
+            f"its bias has shape {list(bias.shape)}, not one number per unit"
+        ) from None
 
 
 def _build_linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
-    """Return what a matrix makes of the last axis: of a vector, or of each pixel's channels."""
+    """Return a matrix product over the last axis: of a vector, or of each pixel's channels."""
     x = node.get_view()
     units = weight.shape[0]
-    # The usual head of a classifier; the other two are a matrix of a map that was flattened with
-    # channels last, and transformers' and ConvNeXt's layers of each pixel.
+    # First the usual classifier head, then a matrix on a map flattened with channels last, then
+    # the per-pixel layers of transformers and ConvNeXt.
     if x.is_materialized and len(x.type.shape) == 1:
         return node.emit(Linear(units, bool(bias)), x, weights=[weight, *bias])
     if len(x.shape) == 2 and x.shape[0] == 1 and x.is_complete():
@@ -179,9 +181,9 @@ def _build_linear(node: OnnxNode, weight: Array, bias: list[Array]) -> View:
 
 
 def _build_linear_of_map(node: OnnxNode, x: View, weight: Array, bias: list[Array]) -> View:
-    """Return what a matrix makes of a map that was flattened in another order than channels."""
+    """Return a matrix product with a map that was flattened in another order."""
     flat = node.builder.emit("", Flatten(), [x.value])
-    # Columns go to where the language's flattening has the elements that they are for.
+    # Move the columns to the positions of their elements in a flattening by channels.
     ordered = np.empty_like(weight)
     ordered[:, x.compute_positions().ravel()] = weight
     op = Linear(weight.shape[0], bool(bias))
@@ -189,12 +191,12 @@ def _build_linear_of_map(node: OnnxNode, x: View, weight: Array, bias: list[Arra
 
 
 def convert_batch_norm(node: OnnxNode) -> View:
-    """Convert BatchNormalization in its inference form."""
+    """Convert BatchNormalization in inference mode."""
     if node.get_attribute("training_mode", 0):
         raise OperatorRefusal(
-            "it normalises with the batch itself", "export the network in eval mode"
+            "it normalizes with batch statistics", "export the network in eval mode"
         )
-    # ONNX's inputs after the first, scale, B, mean and var, have the order of the op's own weights.
+    # ONNX's inputs after the first, scale, B, mean and var, are in the order of the op's weights.
     op = BatchNorm(round_to_shortest(node.get_attribute("epsilon", 1e-5)))
     return node.emit(
         op, node.get_materialized(), weights=[node.get_weights(i) for i in (1, 2, 3, 4)]
@@ -202,30 +204,33 @@ def convert_batch_norm(node: OnnxNode) -> View:
 
 
 def convert_layer_norm(node: OnnxNode) -> View:
-    """Convert LayerNormalization, which normalises from an axis to the last one."""
+    """Convert LayerNormalization, which normalizes from an axis to the last one."""
     x = node.get_view()
     axis = int(node.get_attribute("axis", -1)) % len(x.shape)
     if axis != len(x.shape) - 1:
-        help = "train it with a layer norm over the channels of each pixel, or with batch norms"
-        raise OperatorRefusal("it normalises over several axes, not over the channels alone", help)
+        help = (
+            "train the network with layer norms over the channels of each pixel, or with"
+            " batch norms"
+        )
+        raise OperatorRefusal("it normalizes over several axes, not only over the channels", help)
     return convert_channel_norm(node, axis)
 
 
 def convert_channel_norm(node: OnnxNode, axis: int | None = None) -> View:
-    """Convert normalisation along one axis, which must be the channels."""
+    """Convert normalization along one axis, which must be the channels."""
     x = node.get_view()
     rank = len(x.shape)
     axis = int(node.get_attribute("axis", -1)) % rank if axis is None else axis
-    # ConvNeXt transposes to channels last, normalises the last axis and transposes back: as a view
-    # that is a normalisation of channels, without a transposition.
+    # ConvNeXt transposes to channels last, normalizes the last axis and transposes back. As a view
+    # this is a normalization of channels, without a transposition.
     if rank > 2 and axis == rank - 1:
         is_channel_axis = find_channels_last_pixels(x) is not None
     else:
         is_channel_axis = x.is_materialized and axis == 1
     if not is_channel_axis:
-        raise OperatorRefusal("it normalises over other axes than the channels")
+        raise OperatorRefusal("its axis is not the channels")
     c = (x.type.shape[0], *(1 for _ in x.type.shape[1:]))
-    # A norm without weights (`elementwise_affine=False`) was fused without any.
+    # A norm without weights (`elementwise_affine=False`) was fused without weight inputs.
     weight = node.get_weights(1).reshape(c) if node.has_input(1) else np.ones(c, np.float32)
     bias = node.get_weights(2).reshape(c) if node.has_input(2) else np.zeros(c, np.float32)
     op = LayerNorm(round_to_shortest(node.get_attribute("epsilon", 1e-5)))
@@ -234,13 +239,13 @@ def convert_channel_norm(node: OnnxNode, axis: int | None = None) -> View:
 
 
 def add_scale_shift(node: OnnxNode, x: View, weight: Array, bias: Array) -> View:
-    """Return a value times one constant per channel plus another, both shaped to broadcast.
+    """Return a value times one constant per channel plus another; both broadcast.
 
     Args:
-        node: The node that asks for it.
+        node: The node to convert.
         x: A value of maps or vectors.
         weight: (channels, 1, 1) for maps, (features,) for vectors.
-        bias: Likewise.
+        bias: The same shape.
     """
     value = node.builder.emit(node.name, ScaleShift(), [x.value], [weight, bias])
     return x.replace_value(value, node.builder.get_type(value))

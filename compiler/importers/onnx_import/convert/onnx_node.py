@@ -1,4 +1,4 @@
-"""One ONNX node to be converted, with what its inputs have become."""
+"""One ONNX node to convert, with its converted inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Operand = View | Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxNode:
-    """An ONNX node; `name` is what its step is called."""
+    """An ONNX node; `name` is the preferred name of its step."""
 
     origin: gs.Node
     inputs: tuple[Operand | None, ...]
@@ -39,20 +39,20 @@ class OnnxNode:
         return operand
 
     def get_view(self, position: int = 0) -> View:
-        """Return an input that the network computes, as a value of its own where possible."""
+        """Return a computed input, materialized if possible."""
         operand = self.get_operand(position)
         if not isinstance(operand, View):
             raise OperatorRefusal(f"its input {position} is a constant, not a value of the network")
         return self.builder.materialize(operand)
 
     def get_materialized(self, position: int = 0) -> View:
-        """Return an input that is a map or a vector as the language knows them."""
+        """Return a computed input that is a map or a vector of the graph."""
         view = self.get_view(position)
         if not view.is_materialized:
             shape = "x".join(map(str, view.shape[1:]))
             raise OperatorRefusal(
-                f"its input is a reshaped or transposed value of {shape}",
-                "reshapes are understood where they flatten, shuffle or choose channels",
+                f"its input is a reshaped or transposed value of shape {shape}",
+                "use reshapes only to flatten, shuffle or select channels",
             )
         return view
 
@@ -60,18 +60,18 @@ class OnnxNode:
         """Return an input that is a feature map."""
         view = self.get_materialized(position)
         if len(view.type.shape) != 3:
-            raise OperatorRefusal("it works on one-dimensional data; images have height and width")
+            raise OperatorRefusal("its input is not a feature map with height and width")
         return view
 
     def has_input(self, position: int) -> bool:
-        """Whether an optional input is given."""
+        """Whether an optional input is present."""
         return position < len(self.inputs) and self.inputs[position] is not None
 
     def get_weights(self, position: int) -> NDArray[np.float32]:
-        """Return an input that is constant, as float32, in the shape that the file has it in.
+        """Return a constant input as float32, with its shape in the file.
 
         Raises:
-            OperatorRefusal: It is computed, or holds no floats.
+            OperatorRefusal: It is computed, or not floating point.
         """
         operand = self.get_operand(position)
         if isinstance(operand, View):
@@ -87,59 +87,57 @@ class OnnxNode:
         return self.origin.attrs.get(name, default)
 
     def get_pair(self, name: str, default: Pair = (1, 1)) -> Pair:
-        """Return an attribute that is one number per spatial axis."""
+        """Return an attribute with one number per spatial axis."""
         numbers = tuple(int(n) for n in self.origin.attrs.get(name, default))
         if len(numbers) != 2:
-            raise OperatorRefusal(
-                f"`{name}` has {len(numbers)} numbers; images have height and width"
-            )
+            raise OperatorRefusal(f"`{name}` has {len(numbers)} numbers, not 2 (height, width)")
         return numbers
 
     def get_argument(self, name: str, position: int) -> Array | None:
-        """Return an attribute that later opsets take as an input."""
+        """Return an attribute that is an input in later opsets."""
         return get_argument(self.origin, name, position)
 
     def get_integers(self, name: str, position: int) -> tuple[int, ...] | None:
-        """Return whole numbers that are an attribute or, in later opsets, an input."""
+        """Return integers that are an attribute or, in later opsets, an input."""
         return get_integers(self.origin, name, position)
 
     def get_scalar(self, name: str, position: int, default: float) -> float:
-        """Return one number that is an attribute or, in later opsets, an input.
+        """Return a scalar that is an attribute or, in later opsets, an input.
 
         Args:
-            name: What older opsets call the attribute.
-            position: Which input it is in later ones.
-            default: What stands for it where it is not given.
+            name: Name of the attribute in older opsets.
+            position: Position of the input in later ones.
+            default: Value if it is missing.
         """
         return get_scalar(self.origin, name, position, default)
 
     # -- results ----------------------------------------------------------------------------
 
     def emit(self, op: Op, *views: View, weights: Sequence[Array] = ()) -> View:
-        """Add a step on values as they are.
+        """Add a step on materialized values.
 
         Args:
-            op: What the step computes.
-            views: What it reads: maps or vectors, as `settled` gives them.
+            op: Op of the step.
+            views: Its inputs: maps or vectors, as `get_materialized` returns them.
             weights: Its tensors, in the order and the shapes of `op.params`.
 
         Returns:
-            The step's value, in the layout of the language.
+            The step's value, materialized.
         """
         value = self.builder.emit(self.name, op, [view.value for view in views], weights)
         return self.builder.make_view(value)
 
     def emit_elementwise(self, op: Op, view: View) -> View:
-        """Add a step that works on each element by itself, however they are arranged.
+        """Add an element-wise step on a view with any element order.
 
-        The value that `view` shows goes through it, and the result is shown in the same way: a
-        reshape or a transposition around an activation needs no steps.
+        The step is applied to the value of the view, and the result is the same view of the new
+        value. A reshape or transposition around an activation needs no steps.
         """
         value = self.builder.emit(self.name, op, [view.value])
         return view.replace_value(value, self.builder.get_type(value))
 
     def emit_join(self, op: Op, *views: View) -> View:
-        """Add a step that joins values which are arranged in the same way."""
+        """Add a step that joins views with the same element order."""
         value = self.builder.emit(self.name, op, [view.value for view in views])
         return views[0].replace_value(value, self.builder.get_type(value))
 
@@ -148,13 +146,13 @@ def get_padding(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
     """Return the padding of a convolution or pool: top, left, bottom, right.
 
     Args:
-        node: One with ONNX's `pads`, which lists all starts before all ends, or `auto_pad`.
+        node: A node with ONNX's `pads`, which lists all starts before all ends, or `auto_pad`.
         size: The input's height and width.
-        window: The kernel's, with the gaps that dilation puts between its taps.
-        stride: From one window to the next, down and across.
+        window: Height and width of the kernel, including the gaps of dilation.
+        stride: Vertical and horizontal stride.
 
     Raises:
-        OperatorRefusal: The padding is negative, or not of two axes.
+        OperatorRefusal: The padding is negative, or not for two axes.
     """
     auto = node.get_attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
@@ -162,12 +160,10 @@ def get_padding(node: OnnxNode, size: Pair, window: Pair, stride: Pair) -> Quad:
         if auto == "VALID":
             padding = (0, 0, 0, 0)
         if len(padding) != 4 or min(padding) < 0:
-            raise OperatorRefusal(
-                f"its padding is {list(padding)}; four numbers from 0 on are needed"
-            )
+            raise OperatorRefusal(f"its padding is {list(padding)}, not four numbers of at least 0")
         return padding
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
-        raise OperatorRefusal(f"`auto_pad` is {auto}")
+        raise OperatorRefusal(f"`auto_pad` is {auto}, which is not supported")
     total = [
         max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, window, stride, strict=True)
     ]

@@ -76,12 +76,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert {text.splitlines()[0].split(":")[0] for text in refusals.values()} == {"error[E0510]"}
     assert "the checkpoint is damaged" in refusals["damaged"]
     assert "the checksum of " in refusals["damaged"]
-    assert "its entries are compressed" in refusals["compressed"]
-    assert "the archive's directory is missing: the file was cut" in refusals["cut"]
+    assert "its zip entries are compressed" in refusals["compressed"]
+    assert "the archive's directory is missing: the file is truncated" in refusals["cut"]
     assert "it is a pickle, but not one that `torch.save` wrote" in refusals["a pickle of numbers"]
-    assert "the checkpoint holds no state dict" in refusals["no tensors"]
+    assert "the checkpoint contains no state dict" in refusals["no tensors"]
     assert "its keys are epoch, loss" in refusals["no tensors"]
-    assert "save it anew: `torch.save(model.state_dict(), path)`" in refusals["text"]
+    assert "save it again: `torch.save(model.state_dict(), path)`" in refusals["text"]
     assert "cannot read the checkpoint" in catch_refusal(tmp_path / "none.pth", make_twin_graph())
     assert "cannot read the checkpoint" in catch_refusal(tmp_path, make_twin_graph())
 

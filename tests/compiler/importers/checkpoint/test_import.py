@@ -148,12 +148,12 @@ def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
     text = catch_refusal(save_state(tmp_path, {**state, **copied_tensors}), graph)
     # net.0 net.1 net.2 net.3 again.0 again.1 may run as 0 1 2 3 or as 2 3 0 1.
     assert text == (
-        "error[E0512]: it is not certain which module of the checkpoint is which of 4 layers\n"
+        "error[E0512]: 4 layers match several modules of the checkpoint\n"
         "  --> net.pth\n"
-        "   = copies of modules stand in more than one order\n"
+        "   = copies of modules appear in more than one order\n"
         "   = weight 4x4x1x1, bias 4: net.0, net.2 <-> a, b\n"
         "   = weight 4, bias 4, mean 4, var 4: net.1, net.3 <-> a_bn, b_bn\n"
-        "   = help: a rule file (`--rules`) settles it; once it names enough of these, order does"
+        "   = help: name some of these in a rule file (`--rules`); the order then decides"
         " the rest"
     )
 
@@ -165,13 +165,14 @@ def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
     aux = [k for k in state if k.startswith("net.6.")]
     assert len(aux) == 2
     assert catch_refusal(save_state(tmp_path, state), graph) == (
-        "error[E0511]: 1 modules of the checkpoint match no layer, 1 layers no module\n"
+        "error[E0511]: 1 modules of the checkpoint have no layer, 1 layers have no module\n"
         "  --> net.pth\n"
-        "   = first net.5 (weight 7x16, bias 7) where fc (weight 5x16, bias 5) runs\n"
+        "   = first difference: net.5 (weight 7x16, bias 7) in the checkpoint, fc (weight 5x16, bias 5)"
+        " in the graph\n"
         "   = weight 5x16, bias 5: 0 in the checkpoint, 1 in the graph: none <-> fc\n"
         "   = weight 7x16, bias 7: 1 in the checkpoint, 0 in the graph: net.5 <-> none\n"
-        "   = help: other parameters of the spec (`--set`)? What is only for training is left out"
-        " by a rule file: `rules: [{ignore: aux.**}]`"
+        "   = help: check the parameters of the spec (`--set`); exclude train-only modules with"
+        " a rule file: `rules: [{ignore: aux.**}]`"
     )
 
 
@@ -179,7 +180,7 @@ def test_a_missing_tensor_is_refused(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     del state["net.3.running_var"]
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
-    assert "1 modules of the checkpoint match no layer, 1 layers no module" in text
+    assert "1 modules of the checkpoint have no layer, 1 layers have no module" in text
     assert "weight 4, bias 4, mean 4: 1 in the checkpoint, 0 in the graph: net.3 <-> none" in text
 
 
@@ -188,13 +189,14 @@ def test_an_order_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
     order = ["b", "b_bn", "a", "a_bn", "c", "c_bn"]
     path = save_state(tmp_path, make_state(graph, order=order))
     assert catch_refusal(path, graph) == (
-        "error[E0512]: it is not certain which module of the checkpoint is which of 5 layers\n"
+        "error[E0512]: 5 layers match several modules of the checkpoint\n"
         "  --> net.pth\n"
-        "   = the modules' order is not that of the layers: first net.2 (weight 4x4x1x1, bias 4)"
-        " where a (weight 4x4x3x3, bias 4) runs\n"
+        "   = the modules are not in the order of the layers: first difference:"
+        " net.2 (weight 4x4x1x1, bias 4) in the checkpoint,"
+        " a (weight 4x4x3x3, bias 4) in the graph\n"
         "   = weight 4, bias 4, mean 4, var 4: net.3, net.1, net.5 <-> a_bn, b_bn, c_bn\n"
         "   = weight 4x4x1x1, bias 4: net.2, net.4 <-> b, c\n"
-        "   = help: a rule file (`--rules`) settles it; once it names enough of these, order does"
+        "   = help: name some of these in a rule file (`--rules`); the order then decides"
         " the rest"
     )
 
@@ -255,11 +257,11 @@ def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> Non
     path = tmp_path / "net.pth"
     save_file({k: v.numpy() for k, v in make_state(graph, names).items()}, path)
     expected = (
-        "error[E0512]: it is not certain which module of the checkpoint is which of 3 layers\n"
+        "error[E0512]: 3 layers match several modules of the checkpoint\n"
         "  --> net.pth\n"
-        "   = the file keeps no order of its modules\n"
+        "   = the file does not store the order of its modules\n"
         "   = weight 4x4, bias 4: attention.k, attention.q, attention.v <-> query, value, key\n"
-        "   = help: a rule file (`--rules`) settles it; once it names enough of these, order does"
+        "   = help: name some of these in a rule file (`--rules`); the order then decides"
         " the rest"
     )
     assert catch_refusal(path, graph) == expected
@@ -274,7 +276,7 @@ def test_values_that_are_not_finite_name_the_layer(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     state["net.1.running_mean"] = torch.tensor([0, float("nan"), 1, 1])
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
-    assert text.startswith("error[E0506]: a_bn.mean has 1 of 4 values that are not finite")
+    assert text.startswith("error[E0506]: 1 of 4 values of a_bn.mean are not finite")
 
 
 def test_tensors_of_other_kinds_are_left_out(tmp_path: Path) -> None:
@@ -324,4 +326,4 @@ def test_the_authors_checkpoint_of_other_classes_is_refused(shared: Path, root: 
     path = shared / "data" / "ddsnet_checkpoints" / "Sipak_DDS_0.0064.pth"
     graph = load(root / "spec" / "ddsnet.yaml").graph
     text = catch_refusal(path, graph)
-    assert "first net.12 (weight 5x248, bias 5) where linear (weight 6x248, bias 6) runs" in text
+    assert "net.12 (weight 5x248, bias 5) in the checkpoint, linear (weight 6x248, bias 6)" in text

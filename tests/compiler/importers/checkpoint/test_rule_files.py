@@ -113,21 +113,21 @@ def test_a_pipe_of_rules_is_not_waited_for(tmp_path: Path) -> None:
 
 
 BAD_RULES = {
-    "rules:\n  - {from: net.9, to: a}\n": "E0514 2 no module of the checkpoint fits `net.9`",
+    "rules:\n  - {from: net.9, to: a}\n": "E0514 2 no module of the checkpoint matches `net.9`",
     "rules:\n  - {from: net.0, to: aa}\n": "E0514 2 no layer is called `aa`",
-    "rules:\n  - {from: net.0, to: b}\n": "E0514 2 net.0 cannot be b",
-    "rules:\n  - {from: 'net.*', to: b}\n": "E0514 2 net.0 cannot be b",
-    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules become c",
-    "rules:\n  - {from: net.0, to: 'a{1}'}\n": "E0513 2 {1} has no star to stand for",
-    "rules:\n  - {from: '*.0', to: 'a{1+1}'}\n": "E0513 2 {1+1} needs a number",
+    "rules:\n  - {from: net.0, to: b}\n": "E0514 2 the shapes of net.0 and b differ",
+    "rules:\n  - {from: 'net.*', to: b}\n": "E0514 2 the shapes of net.0 and b differ",
+    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules with different values become c",
+    "rules:\n  - {from: net.0, to: 'a{1}'}\n": "E0513 2 {1} has no matching star in the pattern",
+    "rules:\n  - {from: '*.0', to: 'a{1+1}'}\n": "E0513 2 {1+1} needs a star that matches a number",
     "rules:\n  - {from: 'n*t*.0', to: a}\n": (
-        "E0513 2 a pattern has one `*` in a part and one `**` at most"
+        "E0513 2 a pattern can have one `*` per part and one `**` in total"
     ),
     "rules:\n  - {form: net.0, to: a}\n": "E0513 2 a rule has no key `form`",
-    "rules:\n  - net.0\n": "E0513 2 this is not a rule",
-    "rules:\n  - {from: [net.0], to: a}\n": "E0513 2 `from` takes a name",
-    "rules: {from: net.0, to: a}\n": "E0513 1 a rule file holds `rules:` and a list",
-    "ruls: []\n": "E0513 1 a rule file holds `rules:` and a list",
+    "rules:\n  - net.0\n": "E0513 2 not a valid rule",
+    "rules:\n  - {from: [net.0], to: a}\n": "E0513 2 `from` needs a name as its value",
+    "rules: {from: net.0, to: a}\n": "E0513 1 a rule file must contain `rules:` with a list",
+    "ruls: []\n": "E0513 1 a rule file must contain `rules:` with a list",
     "rules: [\n": "E0102 1 ",
     "": "E0106 ",
 }

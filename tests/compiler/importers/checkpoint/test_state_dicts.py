@@ -52,8 +52,8 @@ def test_of_raw_and_averaged_weights_it_says_which_it_took(tmp_path: Path, name:
     path = save_state(tmp_path, RAW[name](make_state(graph)))
     imported = import_checkpoint(path, graph)
     assert_complete(imported, graph)
-    assert imported.notes[0].startswith("took the weights of `")
-    title = imported.notes[0].partition("others are in `")[2].partition("`")[0]
+    assert imported.notes[0].startswith("imported the weights of `")
+    title = imported.notes[0].partition("other entries: `")[2].partition("`")[0]
     assert title.split(".")[-1] in (name, "shadow")
     averaged = import_checkpoint(path, graph, entry_name=title)
     for weight, values in imported.weights.items():
@@ -102,7 +102,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         "aux.fc.weight": torch.ones(2, 2),
     }
     imported = import_checkpoint(save_state(tmp_path, state), make_twin_graph())
-    assert imported.notes == ("ignored, since only training uses it: criterion, aux.fc",)
+    assert imported.notes == ("ignored, because only training uses them: criterion, aux.fc",)
     ignored_names = [
         row.source for row in imported.rows if row.how == "ignored" and "num_b" not in row.source
     ]
@@ -112,7 +112,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
 def test_what_no_name_excuses_is_refused(tmp_path: Path) -> None:
     state = {**make_state(make_twin_graph()), "attention.weight": torch.ones(5)}
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
-    assert "1 modules of the checkpoint match no layer, 0 layers no module" in text
+    assert "1 modules of the checkpoint have no layer, 0 layers have no module" in text
     assert "attention <-> none" in text
 
 
@@ -133,16 +133,16 @@ def test_several_entries_are_told_apart_by_the_user_alone(tmp_path: Path) -> Non
         tmp_path, {"generator": average_weights(state), "discriminator": state, "epoch": 1}
     )
     assert catch_refusal(path, graph) == (
-        "error[E0515]: several entries of the checkpoint hold weights\n"
+        "error[E0515]: several entries of the checkpoint contain weights\n"
         "  --> net.pth\n"
         "   = `generator`, `discriminator`\n"
-        "   = help: say which one to take: `--entry NAME`"
+        "   = help: choose one of them: `--entry NAME`"
     )
     assert_complete(import_checkpoint(path, graph, entry_name="discriminator"), graph)
     with pytest.raises(UserError) as caught:
         import_checkpoint(path, graph, entry_name="generater")
     assert "no entry is called `generater`" in str(caught.value)
-    assert "weights are in: `generator`, `discriminator`" in str(caught.value)
+    assert "entries with weights: `generator`, `discriminator`" in str(caught.value)
     path = save_state(
         tmp_path,
         {**add_prefix("student.", state), **add_prefix("teacher.", average_weights(state))},
@@ -191,7 +191,7 @@ def test_known_names_need_no_order(tmp_path: Path, order: str, prefix: str) -> N
     imported = import_checkpoint(save_state(tmp_path, {name: state[name] for name in names}), graph)
     assert_complete(imported, graph)
     assert set(count_methods(imported)) == {"names", "ignored"}
-    assert imported.notes[-1] == "the names are those of resnet of torchvision and timm"
+    assert imported.notes[-1] == "the module names are those of resnet of torchvision and timm"
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "net.safetensors")
     assert_complete(import_checkpoint(tmp_path / "net.safetensors", graph), graph)
 
@@ -227,7 +227,7 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
     part = {name: value for name, value in full_state.items() if not name.startswith("net.3.")}
     imported = import_checkpoint(save_state(tmp_path, part), graph)
     assert imported.notes == (
-        "the checkpoint has no side and what else only training uses (2 tensors); it starts anew",
+        "the checkpoint has no side: 2 train-only tensors are initialized at random",
     )
     assert set(imported.weights) == set(graph.params)
     reimported = import_checkpoint(save_state(tmp_path, part), graph)
@@ -253,4 +253,4 @@ def test_tensors_that_are_no_floats_are_named_where_a_layer_lacks_them(
     name = next(name for name in state if name.endswith(".weight"))
     text = catch_refusal(save_state(tmp_path, {**state, name: change(state[name])}), graph)
     assert text.startswith("error[E0511]")
-    assert f"not read, since weights are plain floats: {name} ({kind})\n" in text
+    assert f"not imported, because they are not floating point: {name} ({kind})\n" in text

@@ -27,8 +27,8 @@ def convert_crossed(call):
 
 FAULTY_CONVERTERS = {
     "AveragePool": convert_counting_padding,
-    "Relu": lambda call: call.emit_elementwise(Relu6(), call.view()),
-    "LeakyRelu": lambda call: call.emit_elementwise(LeakyRelu(0.02), call.view()),
+    "Relu": lambda call: call.emit_elementwise(Relu6(), call.get_view()),
+    "LeakyRelu": lambda call: call.emit_elementwise(LeakyRelu(0.02), call.get_view()),
     "Gemm": convert_crossed,
     "GlobalMaxPool": pools.convert_global_avg_pool,
 }
@@ -81,14 +81,14 @@ def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.message) == (
         "E0920",
-        "the spec would not compute what the file does",
+        "the imported spec does not compute the same values as the file",
     )
     assert diagnostic.at.file.startswith(f"{path}: node `{LOCATIONS[name]}")
     assert diagnostic.label.startswith(f"the step for this {op_type} differs by ")
 
 
 def test_outputs_that_never_change_are_pointed_out(hidden, imported):
-    note = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
+    note = "the outputs hardly change between the test inputs; the check relies on single operators"
     assert imported(hidden("classes")).notes == (note,)
     assert imported(hidden("saturated")).notes == ()
 
@@ -96,8 +96,8 @@ def test_outputs_that_never_change_are_pointed_out(hidden, imported):
 @pytest.mark.parametrize(
     ("end", "label"),
     [
-        ("Softmax <axis = 1> (f)", "its output `y` before its softmax differs by 0.0099 of the largest"),
-        ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of the largest"),
+        ("Softmax <axis = 1> (f)", "its output `y` before its softmax differs by 0.0099 of its largest value"),
+        ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of its largest value"),
     ],
 )  # fmt: skip
 def test_what_enters_the_activation_is_compared(written, end, label):

@@ -52,7 +52,7 @@ def test_an_invalid_graph(written):
     model.graph.node[0].input[0] = "nowhere"
     onnx.save(model, path)
     diagnostic = read_refusal(path)
-    assert (diagnostic.code, diagnostic.message) == ("E0902", "this is no valid ONNX model")
+    assert (diagnostic.code, diagnostic.message) == ("E0902", "this is not a valid ONNX model")
     assert "nowhere" in diagnostic.label
 
 
@@ -76,7 +76,7 @@ def test_a_hang(network, monkeypatch):
 
 def test_a_crash(network, monkeypatch):
     monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
-    assert read_refusal(network).message == "this is no valid ONNX model"
+    assert read_refusal(network).message == "this is not a valid ONNX model"
 
 
 def test_a_library_that_divides_by_zero(written):
@@ -86,10 +86,10 @@ def test_a_library_that_divides_by_zero(written):
     refusal, warning = caught.value.diagnostics
     assert (refusal.code, refusal.message) == (
         "E0911",
-        "Conv: its stride is (0, 1); 1 is the least",
+        "Conv: its stride is (0, 1); the minimum is 1",
     )
     assert warning.message.startswith(
-        "onnxsim could not simplify the file, which is taken as it is: "
+        "onnxsim could not simplify the file; it is imported without this step: "
     )
 
 
@@ -104,7 +104,7 @@ def test_without_cleaning(written):
     )
     assert imported.difference < 1e-6
     assert imported.notes == (
-        "onnxsim could not simplify the file, which is taken as it is: SomeError: no",
+        "onnxsim could not simplify the file; it is imported without this step: SomeError: no",
     )
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_run_is_refused(written):
     diagnostic = read_refusal(path)
     assert (diagnostic.code, diagnostic.at.file) == ("E0921", str(path))
     assert diagnostic.message == (
-        "ONNX Runtime cannot run this file, so nothing shows that a spec computes the same"
+        "ONNX Runtime cannot run this file, so the spec cannot be compared with it"
     )
     assert "padding values must be non-negative" in diagnostic.label
 

@@ -59,19 +59,19 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     ("paper", "raised", "safe", "agreement", "winner", "reason"),
     [
         (0.9999, 0.999, 0.998, 1.0, PAPER, ""),
-        (0.9, 0.9999, 0.998, 1.0, RAISED, f"`{PAPER}` loses more than `{RAISED}`: 1.0e-01, not 1."),
-        (0.9, 0.99801, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses more than `{MINMAX_NAME}`: 1.0e-01, not 2.0e"),
-        (0.9, 0.91, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses more than `{MINMAX_NAME}`: 1.0e-01, not 2.0e-03"),
-        (0.998, 0.998, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses as much as `{MINMAX_NAME}`: 2.0e-03"),
-        (0.9999, 0.999, 0.998, 0.5, MINMAX_NAME, f"`{PAPER}` loses the least, but changes more decisions"),
-        # Once told as "loses more ... (7.6e-06, not 8.0e-06)".
+        (0.9, 0.9999, 0.998, 1.0, RAISED, f"`{PAPER}` has a larger loss than `{RAISED}`: 1.0e-01 against 1."),
+        (0.9, 0.99801, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` has a larger loss than `{MINMAX_NAME}`: 1.0e-01 against 2.0e"),
+        (0.9, 0.91, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` has a larger loss than `{MINMAX_NAME}`: 1.0e-01 against 2.0e-03"),
+        (0.998, 0.998, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` has the same loss as `{MINMAX_NAME}`: 2.0e-03"),
+        (0.9999, 0.999, 0.998, 0.5, MINMAX_NAME, f"`{PAPER}` has the smallest loss, but changes more decisions"),
+        # A smaller loss was once reported as a larger one.
         (
             1 - 7.6e-6, 1 - 7.7e-6, 1 - 8.0e-6, 1.0, MINMAX_NAME,
-            f"`{PAPER}` loses less than `{MINMAX_NAME}` (7.6e-06, not 8.0e-06), but not less than 90% of",
+            f"`{PAPER}` has a smaller loss than `{MINMAX_NAME}` (7.6e-06 against 8.0e-06), but not below 90% of",
         ),
         (
             1 - 8.01e-6, 1 - 8.1e-6, 1 - 8.0e-6, 1.0, MINMAX_NAME,
-            f"`{PAPER}` loses more than `{MINMAX_NAME}`: 8.01e-06, not 8.00e-06",
+            f"`{PAPER}` has a larger loss than `{MINMAX_NAME}`: 8.01e-06 against 8.00e-06",
         ),
     ],
 )  # fmt: skip

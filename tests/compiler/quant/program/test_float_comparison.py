@@ -184,18 +184,18 @@ QUALITY = make_class_quality(10, 0.97, 0.8)
 @pytest.mark.parametrize(
     ("floor", "broken"),
     [
-        (AccuracyFloor(), ("the mean cosine of `logits` is 0.970000, not 0.98",)),
+        (AccuracyFloor(), ("the mean cosine of `logits` is 0.970000; the floor is 0.98",)),
         (AccuracyFloor(0.9), ()),
         (AccuracyFloor(0.9, 0.2), ()),
         (
             AccuracyFloor(0.9, 0.1),
-            ("20.0% of the images change their class of `logits`, not 10.0%",),
+            ("20.0% of the images change their class of `logits`; the limit is 10.0%",),
         ),
         (
             AccuracyFloor(0.99, 0.0),
             (
-                "the mean cosine of `logits` is 0.970000, not 0.99",
-                "20.0% of the images change their class of `logits`, not 0.0%",
+                "the mean cosine of `logits` is 0.970000; the floor is 0.99",
+                "20.0% of the images change their class of `logits`; the limit is 0.0%",
             ),
         ),
     ],

@@ -119,7 +119,7 @@ def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) 
         "  |\n"
         "9 |   - conv: {filters: 8}\n"
         "  |     ^^^^ this layer's output\n"
-        "   = help: calibrate again, with images that the network is meant for"
+        "   = help: calibrate again with images of the kind that the network is used for"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: 
         model, replace(calibration, rounded={"stem": replace(rounded_layer, scale=wrong)})
     )
     assert text.startswith(
-        "error[E0801]: a weight scale of `stem` is no normal number\n --> net.yaml:7:5"
+        "error[E0801]: a weight scale of `stem` is below 8.7e-19 or not finite\n --> net.yaml:7:5"
     )
     assert "this layer's weights" in text
 
@@ -155,7 +155,7 @@ def test_a_sum_that_could_overflow_is_refused_by_its_layer() -> None:
         assert text.startswith(
             "error[E0802]: the sums of `head` could overflow 32 bits\n --> net.yaml:9:5"
         )
-        assert "they may reach 2,147,483,648" in text
+        assert "they can reach 2,147,483,648, and the limit is 2,147,483,647" in text
 
 
 @given(
