@@ -117,7 +117,7 @@ class DirectConv(Kernel):
             case GatherMode.NONE:
                 return self.window.choose_band(channels, 0.0, kind, parts)
             case _:
-                assert_never(self.gathered)
+                assert_never(self.gather_mode)
 
     @property
     def layout(self) -> Layout:

@@ -322,7 +322,7 @@ def _count_gathered(kernel: DirectConv, pixels: int) -> int:
         case GatherMode.NONE:
             return 0
         case _:
-            assert_never(kernel.gathered)
+            assert_never(kernel.gather_mode)
 
 
 def _classify_loops(kernel: DirectConv) -> str:
@@ -338,7 +338,7 @@ def _classify_loops(kernel: DirectConv) -> str:
         case GatherMode.NONE | GatherMode.TILE:
             return "gathered"
         case _:
-            assert_never(kernel.gathered)
+            assert_never(kernel.gather_mode)
 
 
 MIN_SAVED_SHARE = 0.1

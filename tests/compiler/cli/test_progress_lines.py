@@ -14,7 +14,7 @@ def _soon(monkeypatch):
 
 
 def report_stages(report, seconds=0.5):
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         stages("images", 0, 40)
         stages("images", 10, 40)
         time.sleep(seconds)

@@ -88,7 +88,7 @@ class TestClassMaps:
         assert grad.heat == pytest.approx(expected, abs=1e-6)
         assert grad.logits == pytest.approx(raw, abs=1e-5)
         assert (
-            class_maps.compute_gradcam(net.model, "scores", value, tensor, None).shown
+            class_maps.compute_gradcam(net.model, "scores", value, tensor, None).class_index
             == raw.argmax()
         )
 

@@ -119,7 +119,7 @@ def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
     assert not paper.mask.inside[30, 40:60].any()
     assert wide.mask.inside[25:50, 38:62].all()
     assert wide.mask.inside[20:50, 10:30].all()
-    assert paper.lost == pytest.approx(1 - 625 / wide.mask.inside.sum())
+    assert paper.lost_share == pytest.approx(1 - 625 / wide.mask.inside.sum())
     assert wide.lost == 0
 
 

@@ -142,7 +142,7 @@ def build(kernel: DirectConv, symbol: str) -> Any:
             case GatherMode.NONE:
                 _emit_in_place(kernel, memory, scratch)
             case _:
-                assert_never(kernel.gathered)
+                assert_never(kernel.gather_mode)
 
     return tir.build_function(symbol, spaces, emit_body)
 
