@@ -1,8 +1,9 @@
-/* Calls kernels with arguments from a file, and writes their results into another.
+/* Calls kernels with arguments from a file, and writes their results to another file.
  *
- * A record is: which kernel, how many arguments, and for each its kind, its size in bytes, and its
- * bytes unless it is blank. The last argument is the result. Each lies alone, as close to the end
- * of its pages as vectors may begin; the page behind it can neither be read nor written.
+ * A record has the kernel's index, the number of arguments, and for each argument its kind, its
+ * size in bytes, and its bytes unless it is blank. The last argument is the result. Each argument
+ * has its own pages, and ends as close to their end as the alignment of vectors allows. The page
+ * after it can be neither read nor written.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -10,19 +11,19 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MOST = 24, VECTOR = 16, MARK = 0xa5 };
-enum { GIVEN, BLANK };
+enum { MAX_ARGUMENTS = 24, VECTOR = 16, MARK = 0xa5 };
+enum { INPUT, BLANK };
 
 typedef struct {
     unsigned char *start, *data;
-    uint64_t nbytes, room, mapped;
+    uint64_t nbytes, usable_bytes, mapped;
     uint32_t kind;
     unsigned char *copy;
 } argument;
 
 typedef int (*body)(int task, void *environment, void *data);
 
-static int launch(body run, void *data, int tasks)
+static int run_tasks(body run, void *data, int tasks)
 {
     struct { void *handle; int tasks; } environment = {0, TASKS};
     int status = 0;
@@ -31,28 +32,28 @@ static int launch(body run, void *data, int tasks)
         status |= run(task, &environment, data);
     return status;
 }
-int (*LAUNCH)(body, void *, int) = launch;
+int (*LAUNCH)(body, void *, int) = run_tasks;
 
-static void need(int fine, const char *what)
+static void require(int condition, const char *message)
 {
-    if (!fine) {
-        fprintf(stderr, "%s\n", what);
+    if (!condition) {
+        fprintf(stderr, "%s\n", message);
         exit(1);
     }
 }
 
-static void get(void *to, size_t size, FILE *file)
+static void read_bytes(void *to, size_t size, FILE *file)
 {
-    need(fread(to, 1, size, file) == size, "the calls end early");
+    require(fread(to, 1, size, file) == size, "the calls end early");
 }
 
-#ifdef __SANITIZE_ADDRESS__ /* which itself keeps away from what is around memory */
-static void lay(argument *a)
+#ifdef __SANITIZE_ADDRESS__ /* which protects memory around allocations itself */
+static void allocate_argument(argument *a)
 {
-    a->room = a->nbytes;
-    need(!posix_memalign((void **)&a->start, VECTOR, a->nbytes), "no memory");
+    a->usable_bytes = a->nbytes;
+    require(!posix_memalign((void **)&a->start, VECTOR, a->nbytes), "no memory");
     a->data = a->start;
-    memset(a->start, MARK, a->room);
+    memset(a->start, MARK, a->usable_bytes);
 }
 
 static void release(argument *a)
@@ -60,16 +61,16 @@ static void release(argument *a)
     free(a->start);
 }
 #else
-static void lay(argument *a)
+static void allocate_argument(argument *a)
 {
     uint64_t page = 4096;
-    a->room = (a->nbytes + VECTOR + page - 1) / page * page;
-    a->mapped = a->room + page;
+    a->usable_bytes = (a->nbytes + VECTOR + page - 1) / page * page;
+    a->mapped = a->usable_bytes + page;
     a->start = mmap(NULL, a->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    need(a->start != MAP_FAILED, "no memory");
-    need(!mprotect(a->start + a->room, page, PROT_NONE), "no guard");
-    memset(a->start, MARK, a->room);
-    a->data = a->start + (a->room - a->nbytes) / VECTOR * VECTOR;
+    require(a->start != MAP_FAILED, "no memory");
+    require(!mprotect(a->start + a->usable_bytes, page, PROT_NONE), "no guard");
+    memset(a->start, MARK, a->usable_bytes);
+    a->data = a->start + (a->usable_bytes - a->nbytes) / VECTOR * VECTOR;
 }
 
 static void release(argument *a)
@@ -78,35 +79,36 @@ static void release(argument *a)
 }
 #endif
 
-static argument taken(FILE *calls)
+static argument read_argument(FILE *calls)
 {
     argument a = {0};
-    get(&a.kind, sizeof a.kind, calls);
-    get(&a.nbytes, sizeof a.nbytes, calls);
-    lay(&a);
-    if (a.kind == GIVEN) {
-        get(a.data, a.nbytes, calls);
+    read_bytes(&a.kind, sizeof a.kind, calls);
+    read_bytes(&a.nbytes, sizeof a.nbytes, calls);
+    allocate_argument(&a);
+    if (a.kind == INPUT) {
+        read_bytes(a.data, a.nbytes, calls);
         a.copy = malloc(a.nbytes + 1);
-        need(a.copy != NULL, "no memory");
+        require(a.copy != NULL, "no memory");
         memcpy(a.copy, a.data, a.nbytes);
     }
     return a;
 }
 
-/* Whether nothing around an argument was written, nor what is read alone. */
-static int whole(const argument *a)
+/* Whether the memory around an argument, and an input itself, are unchanged. */
+static int is_untouched(const argument *a)
 {
-    for (const unsigned char *at = a->start; at < a->data; at++)
-        if (*at != MARK)
+    for (const unsigned char *byte = a->start; byte < a->data; byte++)
+        if (*byte != MARK)
             return 0;
-    for (const unsigned char *at = a->data + a->nbytes; at < a->start + a->room; at++)
-        if (*at != MARK)
+    const unsigned char *end = a->start + a->usable_bytes;
+    for (const unsigned char *byte = a->data + a->nbytes; byte < end; byte++)
+        if (*byte != MARK)
             return 0;
     return a->kind == BLANK || !memcmp(a->copy, a->data, a->nbytes);
 }
 
-#define P(i) (void *)given[i].data
-static int call(int (*kernel)(), const argument *given)
+#define P(i) (void *)arguments[i].data
+static int call_kernel(int (*kernel)(), const argument *arguments)
 {
     return ((int (*)(void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
                      void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
@@ -117,25 +119,25 @@ static int call(int (*kernel)(), const argument *given)
 
 int main(int count, char **paths)
 {
-    need(count == 3, "usage: calls CALLS RESULTS");
+    require(count == 3, "usage: calls CALLS RESULTS");
     FILE *calls = fopen(paths[1], "rb"), *results = fopen(paths[2], "wb");
-    need(calls && results, "a file cannot be opened");
+    require(calls && results, "a file cannot be opened");
     uint32_t head[2];
     while (fread(head, sizeof head, 1, calls) == 1) {
-        argument given[MOST] = {{0}};
-        need(head[1] >= 1 && head[1] <= MOST, "too many arguments");
+        argument arguments[MAX_ARGUMENTS] = {{0}};
+        require(head[1] >= 1 && head[1] <= MAX_ARGUMENTS, "too many arguments");
         for (uint32_t i = 0; i < head[1]; i++)
-            given[i] = taken(calls);
-        uint32_t status = call(kernels[head[0]], given) ? 1 : 0;
+            arguments[i] = read_argument(calls);
+        uint32_t status = call_kernel(kernels[head[0]], arguments) ? 1 : 0;
         for (uint32_t i = 0; i < head[1]; i++)
-            status |= whole(&given[i]) ? 0 : 2;
-        const argument *result = &given[head[1] - 1];
-        need(fwrite(&status, sizeof status, 1, results) == 1, "a result cannot be written");
-        need(fwrite(result->data, 1, result->nbytes, results) == result->nbytes,
+            status |= is_untouched(&arguments[i]) ? 0 : 2;
+        const argument *result = &arguments[head[1] - 1];
+        require(fwrite(&status, sizeof status, 1, results) == 1, "a result cannot be written");
+        require(fwrite(result->data, 1, result->nbytes, results) == result->nbytes,
              "a result cannot be written");
         for (uint32_t i = 0; i < head[1]; i++) {
-            free(given[i].copy);
-            release(&given[i]);
+            free(arguments[i].copy);
+            release(&arguments[i]);
         }
     }
     return fclose(results) ? 1 : 0;

@@ -155,7 +155,7 @@ def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
         (np.zeros((3, 8, 3), np.uint8), "E1450", "first or last"),
         (np.zeros((8, 8, 4), np.uint8), "E1450", "fourth channel"),
         (np.zeros((8, 8, 5), np.uint8), "E1450", "one image, or a list"),
-        (np.zeros((0, 8, 3), np.uint8), "E1450", "no pixel"),
+        (np.zeros((0, 8, 3), np.uint8), "E1450", "which is empty"),
         (np.zeros((8, 8, 3), bool), "E1450", "bool"),
         ([7], "E1450", "builtins.int"),
         (Image.new("I;16", (8, 8)), "E0705", "8 bits"),

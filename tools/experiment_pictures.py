@@ -26,12 +26,12 @@ DARK = (0, 56, 112)
 """The colour of a cell that holds all images of its class: one hue, told apart by lightness."""
 LIGHT_FROM = 0.65
 """The share from which white has more contrast than the texts' colour."""
-CAPTION = "Images by class, and what they were taken for"
+CAPTION = "Confusion matrices (rows: true class, columns: predicted class)"
 
 
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:
-    """Images by their class, a row, and the one taken, a column; both in the classes' order."""
+    """Number of images by true class (rows) and predicted class (columns)."""
 
     title: str
     classes: Sequence[str]
@@ -40,7 +40,7 @@ class ConfusionMatrix:
     @property
     def label_width(self) -> int:
         """Pixels of the longest class."""
-        return max(map(DETAIL.measure_width, (*self.classes, "taken for"))) + 8
+        return max(map(DETAIL.measure_width, (*self.classes, "predicted"))) + 8
 
     @property
     def column(self) -> int:
@@ -80,13 +80,13 @@ def draw_experiment(experiment: Experiment, figures: ExperimentResults) -> Mappi
     ]
     if networks:
         scenes["cosines"] = build_bar_chart(
-            "Cosine of int8 and float outputs", networks, MIN_COSINE
+            "Cosine of int8 and fp32 outputs", networks, MIN_COSINE
         )
     for table, table_row in table_rows:
         int8_figures = table_row.runs[0].integers
         if table_row.row.name in table.layers and int8_figures and int8_figures.layers:
             bars = [Bar(name, cosine) for name, cosine in int8_figures.layers.items()]
-            title = f"{table_row.row.name}, {table.data}: cosine of int8 and float values, by layer"
+            title = f"{table_row.row.name}, {table.data}: cosine of int8 and fp32 values, by layer"
             scenes[f"layers-{table.data}"] = build_bar_chart(title, bars, MIN_COSINE)
     return scenes
 
@@ -126,7 +126,7 @@ def _make_labels(matrix: ConfusionMatrix, start: int) -> list[Label]:
     foot = TOP + CELL * len(matrix.classes) + 16
     labels = [
         Label(TextLine(matrix_left, TOP - 14, matrix.title, TITLE), parse_rgb(TEXT)),
-        Label(TextLine(start, foot, "taken for", SHAPE), parse_rgb(FAINT)),
+        Label(TextLine(start, foot, "predicted", SHAPE), parse_rgb(FAINT)),
     ]
     middles = [
         matrix_left + n * matrix.column + matrix.column // 2 for n in range(len(matrix.classes))

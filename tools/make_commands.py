@@ -1,9 +1,9 @@
-"""Write what `tcc COMMAND --help` prints, with all options, into docs/commands.md.
+"""Write the help of every command, with all options, into docs/commands.md.
 
     python tools/make_commands.py [--check]
 
-`--check` writes nothing and fails when the file is out of date. What stands between the printed
-parts is written by hand; a command without a section gets one at the end.
+`--check` writes nothing and fails when the file is out of date. The text between the generated
+parts is written by hand; a new command gets a section at the end.
 """
 
 import io
@@ -22,15 +22,17 @@ from tcc.compiler.cli.option_table import MAIN
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 WIDTH = 88
-"""Columns of the printed help."""
+"""Number of columns of the printed help."""
 
 
 def update_page(page: str) -> str:
-    """Return the file with every printed help brought up to date."""
+    """Return the page with the current help of every command."""
     helps = {name: _render_help(name) for name in list_commands()}
     gone = set(re.findall(r"<!-- tcc (.+?): generated -->", page)) - set(helps)
     if gone:
-        raise SystemExit(f"{PATH.name} has sections of no command: {', '.join(sorted(gone))}")
+        raise SystemExit(
+            f"{PATH.name} has sections of commands that do not exist: {', '.join(sorted(gone))}"
+        )
     for name, printed in helps.items():
         begin, end = f"<!-- tcc {name}: generated -->", f"<!-- tcc {name}: end -->"
         if begin not in page:
@@ -41,7 +43,7 @@ def update_page(page: str) -> str:
 
 
 def list_commands() -> list[str]:
-    """Return the words after `tcc` of every command, those of a group after the group's."""
+    """Return the words after `tcc` of every command, subcommands after their group."""
     return _list_subcommands(typer.main.get_command(app), ())
 
 
@@ -59,7 +61,7 @@ def _list_subcommands(group: Any, prefix: tuple[str, ...]) -> list[str]:
 
 
 def _render_help(name: str) -> str:
-    """Return a command's help with all its options, on a screen of WIDTH columns."""
+    """Return a command's help with all its options, in WIDTH columns."""
     os.environ["COLUMNS"] = str(WIDTH)
     printed = io.StringIO()
     with redirect_stdout(printed):

@@ -61,7 +61,7 @@ _ALIASES = {"File": "str | PathLike[str]"}
 
 
 def update_page(page: str) -> str:
-    """Return the page with its reference brought up to date."""
+    """Return the page with the current reference."""
     head, text_below = page.split(BEGIN)
     return f"{head}{BEGIN}\n{_render_reference()}{END}{text_below.split(END)[1]}"
 

@@ -64,7 +64,7 @@ class Arm:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu if it is needed to run programs here."""
         tools: tuple[Tool, ...] = (
-            Tool("apache-tvm", "make kernels", installed_version("apache-tvm")),
+            Tool("apache-tvm", "compile kernels", installed_version("apache-tvm")),
             Tool("ziglang", "compile and link", installed_version("ziglang")),
         )
         if self.signer:

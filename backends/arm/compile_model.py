@@ -159,12 +159,12 @@ def _build_substitutions(
     source, upper = network.program.graph.inputs[0], name.upper()
     input_declaration = f"    static {name}_input input[{upper}_INPUT_SIZE]; /* yours */"
     run_call = f"{name}_run(net, input, output);\n        if (status == {upper}_OK)\n"
-    run_call += f"            status = {name}_decide(output, taken)"
+    run_call += f"            status = {name}_decide(output, decisions)"
     if source.preprocess is not None:
         _, height, width = source.type.shape
         size = f"{height} * {width} * 3"
         input_declaration = f"    static unsigned char rgb[{size}]; /* rows of an image */"
-        run_call = f"{name}_predict(net, rgb, {width}, {height}, output, taken)"
+        run_call = f"{name}_predict(net, rgb, {width}, {height}, output, decisions)"
     return {
         # First, because it contains other placeholders.
         "SIGNED": _SIGNED if machine.signer else "",

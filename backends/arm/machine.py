@@ -12,10 +12,10 @@ from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import UnhandledError
 
 FP32_DIRECT = Precision("fp32-direct", "fp32 without Winograd's method, which rounds more often")
-INT8 = Precision("int8", "the int8 model with float outputs", Arithmetic.INTEGER)
+INT8 = Precision("int8", "int8 model with float outputs", Arithmetic.INTEGER)
 INT8_I8 = Precision(
     "int8-i8",
-    "int8 with 8-bit quantized inputs and outputs, which are dequantized last",
+    "the same with 8-bit inputs and outputs; a last step dequantizes the outputs",
     Arithmetic.INTEGER,
     float_io=False,
 )

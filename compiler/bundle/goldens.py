@@ -41,6 +41,7 @@ def build_goldens(model: Model, precision: Precision = FP32) -> tuple[Goldens, M
     """
     cases = _build_inputs(model.graph.inputs[0])
     # From the graph before any pass, so that the goldens check passes and target together
+    # (docs/decisions/0011-reference-executors.md).
     outputs = float_program.run(model, [case.tensor for case in cases])
     problems = tuple(p for case_outputs in outputs for p in _find_nonfinite(model, case_outputs))
     if problems:

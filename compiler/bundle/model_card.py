@@ -40,7 +40,7 @@ def _iterate_lines(manifest: Manifest, training: TrainingRecord | None) -> Itera
     yield from _render_section(
         "Evaluation", [*_describe_accuracy(manifest, training), *_describe_calibration(manifest)]
     )
-    yield from _render_section("Proof", _describe_goldens(manifest))
+    yield from _render_section("Verification", _describe_goldens(manifest))
     yield from _render_section("Caveats", _list_caveats(manifest, training))
 
 
@@ -228,7 +228,7 @@ def _describe_measured(measured: Measured | None) -> list[str]:
             "lowest cosine": quality.least_cosine,
             "correlation": quality.correlation,
             "relative error": quality.error,
-            "same decision": quality.agreement,
+            "equal decisions": quality.agreement,
         }
         figure_list = ", ".join(
             f"{metric} {figure:.4f}" for metric, figure in figures.items() if figure is not None
@@ -248,7 +248,8 @@ def _describe_goldens(manifest: Manifest) -> list[str]:
         else "bit for bit"
     )
     return [
-        f"{len(goldens.cases)} goldens from {goldens.executor}, to be reproduced {allowed}: "
+        f"{len(goldens.cases)} goldens from the reference executor `{goldens.executor}`, to be"
+        f" reproduced {allowed}: "
         f"{tolerance.reason}",
         "`tcc verify` replays them and checks every file against `manifest.json`",
     ]

@@ -82,7 +82,9 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
     package_log = bundle.model / LOG_FILE
     if log is None and not has_log(bundle):
         message = f"this machine cannot run what is built for {device.name}"
-        help = f"run `sh {bundle.model}/build.sh` on a machine with docker; pass its log by --logs"
+        help = (
+            f"run `sh {bundle.model}/build.sh` on a machine with docker, then give its log: --logs"
+        )
         raise fail("E0657", message, source, help=help)
     shapes = {contract.name: contract.shape for contract in bundle.manifest.outputs}
     tool_results = packager.read_tool_results(device.target, shapes, log or package_log)

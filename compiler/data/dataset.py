@@ -193,7 +193,9 @@ def check_dataset(dataset: DataSet, source: Input) -> DataSet:
         if dataset.array.shape[1:] != source.type.shape:
             message = f"the network takes tensors of {source.type}"
             actual_shape = "x".join(map(str, dataset.array.shape[1:])) or "single numbers"
-            raise fail("E0713", message, span, label=f"this file has {actual_shape}")
+            label = f"this file has {actual_shape}"
+            help = "preprocess the tensors as the spec defines, with channels first"
+            raise fail("E0713", message, span, label=label, help=help)
     elif source.preprocess is None:
         raise build_image_error(source.name, source.type.shape, span)
     return dataset

@@ -162,6 +162,7 @@ def _convert_errors(content: bytes, name: str) -> Iterator[None]:
                 "the image is damaged",
                 make_file_span(name),
                 label=image_files.describe_error(error),
+                help="copy or export it again",
             ) from None
 
 

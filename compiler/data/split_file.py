@@ -144,7 +144,8 @@ def _parse_line(cells: list[str], at: Span) -> SplitLine:
     elif len(cells[4]) != 64 or not _HEX.issuperset(cells[4]):
         problem = "its last cell is not a SHA-256"
     if problem:
-        raise fail("E1217", "this line of the run's split is damaged", at, label=problem)
+        help = "restore the file that `tcc train` wrote"
+        raise fail("E1217", "this line of the run's split is damaged", at, label=problem, help=help)
     file, label, group, split, digest = cells
     return SplitLine(file, label, group, split, digest, at.line)
 

@@ -349,4 +349,5 @@ def _find_invalid(name: str, node: Node, weights: Weights) -> Iterator[Diagnosti
         # The square root of a negative sum would be NaN; a sum of zero gives an infinite factor.
         if low + node.op.eps <= 0:
             label = f"the smallest is {low:g}, and eps is {node.op.eps:g}"
-            yield Diagnostic("E0507", f"{name} has invalid variances", node.at, label)
+            help = "check how the file was created, and import it again"
+            yield Diagnostic("E0507", f"{name} has invalid variances", node.at, label, help=help)

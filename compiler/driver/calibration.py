@@ -223,7 +223,7 @@ def read_cosines(
     )
     if cosines:
         return cosines
-    message = "this has no cosine of int8 and fp32 outputs"
+    message = "no cosine of int8 and fp32 outputs is stored here"
     help = "calibrate with more images, so that some are held out, or give an int8 bundle"
     raise fail("E1280", message, make_file_span(str(path)), help=help)
 

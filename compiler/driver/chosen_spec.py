@@ -182,7 +182,7 @@ def rename_network(spec: "Spec", name: str | None) -> "Spec":
     if name is None:
         return spec
     if not re.fullmatch(NETWORK_NAME, name):
-        help = "start with a letter, then use letters, digits, `_`, `.` and `-`, 64 in all"
+        help = "start with a letter, then letters, digits, `_`, `.` and `-`; at most 64 characters"
         message = f"`{name[:80]}` is not a valid network name"
         raise fail("E0629", message, make_command_span(f"--name {name}"), help=help)
     return replace(spec, name=name, graph=replace(spec.graph, name=name))

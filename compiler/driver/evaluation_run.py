@@ -44,7 +44,7 @@ class EvaluationReport:
     """Results of a network on labelled images; `subject` describes the network for JSON.
 
     `stored_bundle` is the bundle that the operating point was stored in. `saturation` is how often
-    values are clipped, if requested. `warnings` list what the operating point misses on these
+    values are saturated, if requested. `warnings` list what the operating point misses on these
     images.
     """
 
@@ -103,7 +103,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class SaturationReport:
-    """Counts of clipped values on images that cannot be scored.
+    """Counts of saturated values on images that cannot be scored.
 
     `subject` describes the network for JSON. `refusal` is why the classes of the images are
     unknown.
@@ -250,7 +250,7 @@ def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path
 
 
 def _find_refusal(error: UserError, request: EvaluationRequest) -> "Diagnostic":
-    """Return why the classes of the images are unknown, if clipped values can still be counted.
+    """Return why the classes of the images are unknown, if saturated values can still be counted.
 
     Raises:
         UserError: It is another error, or the classes are needed.
@@ -313,7 +313,7 @@ def count_saturated(
     calibration: Path | None,
     dataset: "DataSet",
 ) -> "Saturation":
-    """Count the clipped values of a spec's int8 model, in the reference executor.
+    """Count the saturated values of a spec's int8 model, in the reference executor.
 
     Args:
         stages: Receives the progress.

@@ -56,7 +56,7 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
     location = make_file_span(str(images.path))
     output = images.output
     if raw is None or output.kind == "regression":
-        message = f"`{output.name}` is a regression output, so no temperature or threshold fits it"
+        message = f"`{output.name}` is a regression output, so there is nothing to fit"
         if raw is None:
             message = f"{len(images.dataset):,} images are too many for fitting"
         raise fail("E1263", message, location, help="use fewer images" if raw is None else "")

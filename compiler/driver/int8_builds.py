@@ -376,7 +376,7 @@ def _describe_comparison(
          f"{layer.saturated:.3%}")
         for layer in comparison.layers
     ]  # fmt: skip
-    columns = ("layer", "op", "cosine", "SNR dB", "error, LSB", "clipped")
+    columns = ("layer", "op", "cosine", "SNR dB", "max. error, LSB", "saturated")
     yield "full", "\n".join(format_table(columns, rows))
     if quality_table.is_cosine_idle(quality, min_cosine):
         text = "`min_cosine` has no effect on an output of one value: use `min_correlation`"

@@ -79,7 +79,7 @@ def from_file(
     )
     if images is None:
         return CalibrationSource(document, str(path))
-    # The calibration used none of these images, so all of them can evaluate it.
+    # Other images than the calibration's: all of them evaluate it.
     if not document.data.is_prefix_of(images):
         description = "other than the calibration's"
         return CalibrationSource(document, str(path), images, images, description, user_images=True)

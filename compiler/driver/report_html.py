@@ -21,7 +21,7 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:t
 caption{text-align:left;color:var(--dim);padding:.4rem .6rem}
 th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 thead th{position:sticky;top:0;background:var(--back)}
-td.n,th.n{text-align:right;white-space:nowrap}
+td.n,th.n{text-align:right}td.n{white-space:nowrap}
 tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
 ul{margin:.5rem 0;padding-left:1.4rem}
 .bar{display:block;height:.5rem;min-width:1px;background:var(--bar)}.room{width:6rem}
@@ -32,7 +32,7 @@ code{font-size:.85em;overflow-wrap:anywhere}
 html{font-size:9pt}
 body{max-width:none;padding:0;font-size:1rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 h2{break-after:avoid}tr,li,.drawn{break-inside:avoid}thead{display:table-header-group}
-thead th{position:static}td.n,th.n{white-space:normal}td,th{overflow-wrap:anywhere}
+thead th{position:static}td.n{white-space:normal}td,th{overflow-wrap:anywhere}
 .box{overflow:visible;max-height:none;border:0}
 .drawn img{max-width:100%;max-height:24cm}}
 """
@@ -102,7 +102,8 @@ def _render_row(
     row: Sequence[str], right_aligned: frozenset[int], html_indices: frozenset[int]
 ) -> str:
     def iterate_cells() -> Iterator[str]:
-        yield f'<th scope="row">{escape_text(row[0])}</th>'
+        # Paths break after slashes.
+        yield f'<th scope="row">{escape_text(row[0]).replace("/", "/<wbr>")}</th>'
         for index, cell in enumerate(row[1:], 1):
             html = cell if index in html_indices else escape_text(cell)
             yield f"<td{_format_class(index, right_aligned)}>{html}</td>"
@@ -136,7 +137,7 @@ def render_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     heads = "".join(f'<th scope="col" style="{cell}">{escape_text(label)}</th>' for label in labels)
     return (
         '<div style="overflow:auto"><table style="border-collapse:collapse;width:auto">\n'
-        "<caption>images by true class (rows) and predicted class "
+        "<caption>confusion matrix: images by true class (rows) and predicted class "
         f"(columns)</caption>\n<thead><tr><td></td>{heads}</tr></thead>\n"
         f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
     )

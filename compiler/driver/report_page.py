@@ -162,7 +162,9 @@ def _render_classes(bundle_manifest: Manifest, training: TrainingRecord | None) 
     worst = render_table(
         ("true class", "predicted class", "images"), rows, "most frequent mistakes", numbers=(2,)
     )
-    intro = "<p>On the test images of the training, in float32.</p>\n"
+    intro = (
+        "<p>On the test images of the training, in float32, with 95 % confidence intervals.</p>\n"
+    )
     return f"{intro}{matrix}<ul>\n{list_html}</ul>\n{worst if rows else ''}"
 
 
@@ -273,7 +275,14 @@ def _render_measured(contents: BundleContents) -> str:
         )
         for name, q in calibration.measured.outputs.items()
     ]
-    head = ("output", "mean cosine", "lowest cosine", "correlation", "error", "same decision")
+    head = (
+        "output",
+        "mean cosine",
+        "lowest cosine",
+        "correlation",
+        "relative error",
+        "equal decisions",
+    )
     images = max((q.images for q in calibration.measured.outputs.values()), default=0)
     caption = f"over {images:,} images {calibration.measured.where}"
     return render_table(head, rows, caption, numbers=range(1, 6))
@@ -296,7 +305,13 @@ def _render_expected(contents: BundleContents) -> str:
     ]
     if not rows:
         return "<p>The calibration had too few images to estimate the loss on others.</p>\n"
-    head = ("output", "mean loss", "95 % interval", "exceeded by at most 1 in 100", "images")
+    head = (
+        "output",
+        "mean loss",
+        "95 % confidence interval",
+        "exceeded by at most 1 in 100 images",
+        "images",
+    )
     return render_table(head, rows, "expected loss on unseen images", numbers=range(1, 5))
 
 
@@ -313,8 +328,9 @@ def _render_layers(layers: Sequence[Mapping[str, Any]]) -> str:
         )
         for layer in layers
     ]
-    head = ("layer", "op", "cosine", "signal to noise, dB", "error, LSB", "clipped", "")
-    return render_table(head, rows, "by layer, in order", numbers=range(2, 6), html_columns=(6,))
+    head = ("layer", "op", "cosine", "SNR, dB", "max. error, LSB", "saturated", "")
+    caption = "int8 against fp32 by layer, in execution order; the bar shows the SNR up to 60 dB"
+    return render_table(head, rows, caption, numbers=range(2, 6), html_columns=(6,))
 
 
 def _render_bar(snr: float | None) -> str:
@@ -328,8 +344,8 @@ def _render_cost(graph: Graph) -> str:
         ("layers", f"{len(costs.rows):,}"),
         ("parameters", f"{costs.params:,}"),
         ("multiply-accumulates for one image", f"{costs.macs:,}"),
-        ("bytes of weights in float32", f"{costs.weight_bytes:,}"),
-        ("most bytes of activations at once in float32", f"{costs.peak_bytes:,}"),
+        ("weight memory in float32, bytes", f"{costs.weight_bytes:,}"),
+        ("peak activation memory in float32, bytes", f"{costs.peak_bytes:,}"),
     ]
     return render_table(("", ""), rows, "of the network as written", numbers=(1,))
 
@@ -343,7 +359,10 @@ def _render_goldens(bundle_manifest: Manifest) -> str:
         if tolerance.relative
         else "bit for bit"
     )
-    caption = f"by {goldens.executor}; to be reproduced {allowed}: {tolerance.reason}"
+    caption = (
+        f"from the reference executor {goldens.executor}; to be reproduced {allowed}:"
+        f" {tolerance.reason}"
+    )
     return render_table(("golden", "source", "outputs"), rows, caption)
 
 

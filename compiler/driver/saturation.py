@@ -1,4 +1,4 @@
-"""Count how often the values of an int8 model clip, by layer, compared with the calibration images.
+"""Count an int8 model's saturated values by layer, compared with the calibration images.
 
 A value outside the range of its calibration is stored as the largest or smallest integer of its
 type. Counting needs no float values, so it works wherever the program runs. A deviation
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 REPORT = "report/saturation.json"
 """The calibration's counts in a bundle, for pages that do not read the calibration."""
 MIN_SHARE = 1e-4
-"""A smaller share of clipped values never counts as more than the calibration's: it changes no
+"""A smaller share of saturated values never counts as more than the calibration's: it changes no
 output that matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsualShare:
-    """Shares of a layer's clipped values on the calibration images.
+    """Shares of a layer's saturated values on the calibration images.
 
     `mean` is over all `images`, `largest` the share of the worst image. `images` is 0 if the file
     of an older version does not have them.
@@ -54,7 +54,7 @@ class UsualShare:
 
 @dataclass(frozen=True, slots=True)
 class LayerSaturation:
-    """Share of a layer's clipped values for each image.
+    """Share of a layer's saturated values for each image.
 
     `usual` is None if the calibration file does not have it.
     """
@@ -79,7 +79,7 @@ class LayerSaturation:
 
     @property
     def above(self) -> int | None:
-        """Number of images with more clipping than any calibration image; None if unknown."""
+        """Number of images that saturate more than any calibration image; None if unknown."""
         if self.usual is None or not self.usual.images:
             return None
         limit = max(self.usual.largest, MIN_SHARE)
@@ -126,7 +126,7 @@ class Saturation:
 def measure_artifact(
     bundle: Bundle, device: Device, dataset: DataSet, progress: Progress
 ) -> Saturation:
-    """Count how often the values of a bundle's artifact clip.
+    """Count the saturated values of a bundle's artifact.
 
     Args:
         bundle: The bundle.
@@ -141,7 +141,7 @@ def measure_artifact(
     manifest = bundle.manifest
     location = make_file_span(str(bundle.folder))
     if manifest.calibration is None:
-        message = f"this bundle computes in float ({manifest.precision}), so no value clips"
+        message = f"this bundle computes in float ({manifest.precision}), so no value saturates"
         raise fail("E1267", message, location, help="build it with --precision int8")
     if device.quantized_value_reader is None:
         message = f"layer outputs of a bundle for {device.name} cannot be read here"
@@ -156,7 +156,7 @@ def measure_artifact(
     assert layer_values is not None
     counted = _count_saturation(layer_values, signed, len(dataset), progress)
     if not counted.layers:
-        message = "this artifact has floats between its layers, so clipping cannot be counted"
+        message = "this artifact has floats between its layers, so nothing saturates there"
         raise fail("E1267", message, location, help="build it with --precision int8")
     return add_usual_shares(counted, get_usual_shares(document))
 
@@ -164,7 +164,7 @@ def measure_artifact(
 def measure_program(
     program: Model, document: CalibrationDocument, dataset: DataSet, progress: Progress
 ) -> Saturation:
-    """Count how often the values of an integer program clip, in the reference executor.
+    """Count the saturated values of an integer program, in the reference executor.
 
     Args:
         program: The integer program.
@@ -195,7 +195,7 @@ def create_files(document: CalibrationDocument) -> Mapping[str, bytes]:
 
 
 def get_usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
-    """Return the clipped shares on the calibration images, by value name."""
+    """Return the shares of saturated values on the calibration images, by value name."""
     largest, images = document.usual_largest, document.usual_images
     return {
         name: UsualShare(mean, largest[name], images) if name in largest else UsualShare(mean)

@@ -56,7 +56,7 @@ def _average_channels(
     ):  # pointwise filters: one row of channel weights per filter
         float_weights = float_weights[:, :, 0, 0][None]
         int8_weights = None if int8_weights is None else int8_weights[:, :, 0, 0][None]
-        return LayerMaps(f"{name}, by channels", float_weights, int8_weights)
+        return LayerMaps(f"{name}, filters x channels", float_weights, int8_weights)
     means = [
         None if filters is None else filters.mean(axis=1)
         for filters in (float_weights, int8_weights)

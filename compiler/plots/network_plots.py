@@ -274,7 +274,7 @@ def plot_confusion(evaluation: Evaluated, name: str, notice: str | None) -> Figu
         help = "`tcc eval` reports sensitivity and specificity of each label"
         raise fail("E1284", message, make_file_span(str(evaluation.images.path)), help=help)
     title = (
-        f"Confusion matrix of {drawing.trim_label(name)}\n"
+        f"Confusion matrix\n{drawing.trim_label(name, 44)}\n"
         f"accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,} images)"
     )
     labels = evaluation.images.labels

@@ -117,11 +117,11 @@ def _get_main_cost(cost: "RunCost") -> float:
 
 
 def _describe_memory(memory: "MemoryUse") -> str:
-    parts = [f"{format_bytes(memory.files)} to install"]
+    parts = [f"files {format_bytes(memory.files)}"]
     if memory.program is not None:
-        parts.append(f"{format_bytes(memory.program)} as loaded")
+        parts.append(f"loaded {format_bytes(memory.program)}")
     if memory.arena is not None:
-        bound = f" (at least {format_bytes(memory.arena_bound)})" if memory.arena_bound else ""
+        bound = f" (lower bound {format_bytes(memory.arena_bound)})" if memory.arena_bound else ""
         parts.append(f"arena {format_bytes(memory.arena)}{bound}")
     if memory.peak is not None:
         parts.append(f"peak {format_bytes(memory.peak)}")

@@ -301,7 +301,7 @@ def _check_same(evaluations: Sequence[EvaluationReport]) -> None:
             raise fail("E1266", message, at, label=label, help=help)
 
 
-TIES = "the largest output, of equal ones the first"
+TIES = "the class with the largest output; the first of equal ones"
 
 
 def encode_evaluation(

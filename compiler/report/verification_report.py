@@ -64,7 +64,7 @@ def print_bundles(
         if verified.missing:
             tool = verified.missing
             print_problem(
-                f"error: {tool.name} is needed to {tool.needed_for}, and is not installed\n"
+                f"error: {tool.name} is needed to {tool.needed_for}, but it is not installed\n"
                 f"  --> {verified.bundle.folder}\n   = help: install it: {tool.install}"
             )
 

@@ -1,1 +1,1 @@
-"""Whole slides: what is tissue, and what a network says of each patch of it."""
+"""Whole-slide images: tissue detection, and classification of tissue patches by a network."""

@@ -1,4 +1,4 @@
-"""Polygons of a file and their classes, in arrays: a file of millions of vertices stays small."""
+"""Polygons of a file and their classes, in arrays, so that millions of vertices fit in memory."""
 
 from array import array
 from collections.abc import Collection, Iterable
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_BYTES = 1 << 26
-"""Largest file that is read."""
+"""Maximum file size in bytes."""
 MAX_VERTICES = 1 << 21
-"""Most vertices of a file that is read."""
+"""Maximum number of vertices in a file."""
 MAX_POLYGONS = 1 << 18
-"""Most polygons of a file that is read."""
+"""Maximum number of polygons in a file."""
 MAX_COORDINATE = 1e9
-"""Bound of a coordinate, in pixels of level 0."""
+"""Maximum magnitude of a coordinate, in pixels of level 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnAreas:
-    """Polygons, each of one ring or more.
+    """Polygons, each with one or more rings.
 
     Args:
         names: The class of each polygon.
         ring_polygons: The polygon of each ring (rings,), in ascending order.
-        ring_ends: The place after the last vertex of each ring (rings,).
+        ring_ends: The index after the last vertex of each ring (rings,).
         vertices: Columns and rows of level 0 (vertices, 2), ring by ring.
     """
 
@@ -37,7 +37,7 @@ class DrawnAreas:
     vertices: NDArray[np.float64]
 
     def select(self, names: Collection[str]) -> "DrawnAreas":
-        """Return the polygons whose class, in small letters, is one of these."""
+        """Return the polygons with one of these case-folded class names."""
         selected = np.array([name.casefold() in names for name in self.names], np.bool_)
         rings = selected[self.ring_polygons]
         counts = np.diff(self.ring_ends, prepend=0)
@@ -65,7 +65,7 @@ class AreaCollector:
         self._ring_polygons, self._ring_ends, self._vertices = array("q"), array("q"), array("d")
 
     def add(self, name: str, rings: Iterable[NDArray[np.float64]]) -> None:
-        """Add a polygon of a class; each ring is of vertices (n, 2), float64.
+        """Add a polygon of a class; each ring has vertices (n, 2), float64.
 
         Raises:
             ValueError: A ring has fewer than three vertices.
@@ -73,21 +73,21 @@ class AreaCollector:
         """
         if len(self._names) == MAX_POLYGONS:
             raise TooMuchError(f"there are more than {MAX_POLYGONS:,} polygons")
-        # Names are shared: a file has few classes and many polygons.
+        # Share the names, because a file has few classes and many polygons.
         self._names.append(self._shared_names.setdefault(name, name))
         for ring in rings:
             if len(ring) < 3:
-                raise ValueError("a ring is a list of three [x, y] or more")
+                raise ValueError("a ring must be a list of at least three [x, y]")
             self._vertices.frombytes(ring.tobytes())
             self._ring_polygons.append(len(self._names) - 1)
             self._ring_ends.append(len(self._vertices) // 2)
         check_count(len(self._vertices) // 2)
 
     def build_areas(self) -> DrawnAreas:
-        """Return what was collected.
+        """Return the collected polygons.
 
         Raises:
-            ValueError: A vertex is too far away.
+            ValueError: A coordinate is out of range.
         """
         areas = DrawnAreas(
             tuple(self._names),
@@ -101,30 +101,30 @@ class AreaCollector:
             x, y = areas.vertices[vertex].tolist()
             location = f"polygon {areas.locate(vertex) + 1} has the corner ({x:g}, {y:g})"
             raise ValueError(
-                f"{location}, and coordinates are between -{MAX_COORDINATE:g} and "
+                f"{location}, but coordinates must be between -{MAX_COORDINATE:g} and "
                 f"{MAX_COORDINATE:g}"
             )
         return areas
 
 
 class TooMuchError(ValueError):
-    """A file has more of something than is read."""
+    """A file exceeds a limit."""
 
 
 def check_size(count: int) -> None:
-    """Refuse a file of more bytes than are read (TooMuchError)."""
+    """Check the number of bytes of a file (TooMuchError)."""
     if count > MAX_BYTES:
         raise TooMuchError(f"the file is larger than {MAX_BYTES >> 20} MiB")
 
 
 def check_count(vertices: int) -> None:
-    """Refuse more vertices than are read (TooMuchError)."""
+    """Check the number of vertices of a file (TooMuchError)."""
     if vertices > MAX_VERTICES:
         raise TooMuchError(f"there are more than {MAX_VERTICES:,} vertices")
 
 
 def build_size_error(path: Path, error: TooMuchError) -> UserError:
-    """Return the error of a file that has too much (E1323)."""
-    message = "these outlines are too large to be read"
-    help = "simplify the outlines, or leave out those that are neither tumour nor tissue"
+    """Return the error of a file that exceeds a limit (E1323)."""
+    message = "these outlines are too large"
+    help = "simplify the outlines, or remove those that are neither tumour nor tissue"
     return fail("E1323", message, make_file_span(str(path)), label=str(error)[:200], help=help)

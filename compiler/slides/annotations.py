@@ -1,4 +1,4 @@
-"""Areas that somebody drew on a slide: GeoJSON as QuPath writes it, XML as ASAP does (CAMELYON)."""
+"""Read annotated areas of a slide: GeoJSON from QuPath, and XML from ASAP (CAMELYON)."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 AREA_TYPES = ("Polygon", "Rectangle", "Spline")
-"""ASAP's kinds of annotations that have an area."""
+"""ASAP's annotation types that have an area."""
 MAX_ELEMENTS = 1 << 20
-"""Most elements of a file beside the corners of its annotations."""
+"""Maximum number of elements in a file, not counting the corners of annotations."""
 MAX_DEPTH = 64
-"""Most elements within each other."""
+"""Maximum nesting depth of elements."""
 CHUNK_BYTES = 1 << 16
-"""Bytes of a part that is parsed at a time; the parser holds a tag of several parts as a whole."""
+"""Bytes that are parsed at a time; the parser buffers a tag that spans several chunks."""
 MAX_TAG_BYTES = 1 << 18
-"""Most bytes of a tag or comment."""
+"""Maximum length of a tag or comment in bytes."""
 
 
 def read_asap(path: Path) -> DrawnAreas:
-    """Return the areas of a file with the groups that they are part of.
+    """Return the areas of an ASAP file; their class names are the groups.
 
     Raises:
-        UserError: It cannot be read (E1314), or has more than is read (E1323).
+        UserError: The file cannot be read (E1314), or exceeds a limit (E1323).
     """
     reader, parser = _AsapReader(), expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = reader.handle_start, reader.handle_end
-    # Entities, and so bombs of them, can be declared in a document type alone.
+    # Only a document type can declare entities, and so entity bombs.
     parser.StartDoctypeDeclHandler = reader.refuse
     try:
         with regular_files.open_file(path) as file:
@@ -61,7 +61,7 @@ def read_asap(path: Path) -> DrawnAreas:
 
 
 def _parse_file(parser: Any, file: "BinaryIO") -> None:
-    """Parse a file part by part; what a part does not end is bounded, since it is parsed again."""
+    """Parse a file in chunks; limit incomplete tags, because each chunk parses them again."""
     byte_count = 0
     while chunk := file.read(CHUNK_BYTES):
         byte_count += len(chunk)
@@ -73,7 +73,7 @@ def _parse_file(parser: Any, file: "BinaryIO") -> None:
 
 
 class _AsapReader:
-    """Collects areas while a file is parsed."""
+    """Collects the areas while a file is parsed."""
 
     def __init__(self) -> None:
         self.collector = AreaCollector()
@@ -84,13 +84,13 @@ class _AsapReader:
     def handle_start(self, element: str, attributes: Mapping[str, str]) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} elements are within each other")
+            raise ValueError(f"elements are nested more than {MAX_DEPTH} levels deep")
         if element == "Coordinate" and self._class_name is not None:
             self._add_vertex(attributes)
             return
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
-            raise TooMuchError(f"there are more than {MAX_ELEMENTS:,} elements beside corners")
+            raise TooMuchError(f"there are more than {MAX_ELEMENTS:,} elements, without corners")
         if element == "Annotation":
             self._begin_annotation(attributes)
 
@@ -104,11 +104,11 @@ class _AsapReader:
             self._class_name = None
 
     def refuse(self, *_: object) -> None:
-        raise ValueError("it declares a document type, which annotations have no need of")
+        raise ValueError("document type declarations are not supported; remove the DOCTYPE")
 
     def _begin_annotation(self, attributes: Mapping[str, str]) -> None:
         if self._class_name is not None:
-            raise ValueError("an annotation is within another")
+            raise ValueError("an annotation is nested in another")
         kind = attributes.get("Type", "Polygon")
         if kind not in AREA_TYPES:
             raise ValueError(f"an annotation of type {kind[:40]} has no area")
@@ -126,42 +126,42 @@ class _AsapReader:
 def _get_coordinate(attributes: Mapping[str, str], axis: str) -> str:
     if axis not in attributes:
         raise ValueError(f"a coordinate has no {axis}")
-    return attributes[axis].replace(",", ".", 1)  # ASAP writes the comma of some languages
+    return attributes[axis].replace(",", ".", 1)  # ASAP writes decimal commas in some locales
 
 
 def _check_order(number: int) -> int:
     if abs(number) >= 1 << 62:
-        raise ValueError("an Order is out of its range")
+        raise ValueError("the attribute Order is out of range")
     return number
 
 
 def _build_error(path: Path, label: str) -> UserError:
     message = "these annotations cannot be read"
-    help = "give XML as ASAP writes it, or GeoJSON as QuPath does"
+    help = "give an XML file from ASAP, or a GeoJSON file from QuPath"
     return fail("E1314", message, make_file_span(str(path)), label=label, help=help)
 
 
 SUFFIXES = (".geojson", ".xml")
 TUMOUR_CLASSES = TUMOUR_LABELS | {"_0", "_1", "metastases"}
-"""Classes of tumour; `_0` and `_1` are groups of CAMELYON16, `metastases` one of CAMELYON17."""
+"""Classes of tumour; `_0` and `_1` are groups of CAMELYON16, `metastases` is one of CAMELYON17."""
 NON_TUMOUR_CLASSES = frozenset({"_2", "exclusion", "normal", "tissue"})
-"""Classes that are none; `_2` are the parts of CAMELYON16 that are cut out of its tumours."""
+"""Classes that are not tumour; `_2` are the areas of CAMELYON16 that are cut out of its tumours."""
 CUT_OUT_CLASSES = NON_TUMOUR_CLASSES - {"tissue"}
-"""Those that are cut out of the tumours around them."""
+"""Classes that are cut out of the surrounding tumours."""
 MAX_OVERSHOOT = 0.01
-"""Share of a slide's side by which a hand may draw beyond its edge."""
+"""Share of a slide's side by which annotations may extend beyond its edge."""
 
 
 @dataclass(frozen=True, slots=True)
 class AreaClasses:
-    """The classes, in small letters, that are tumour, and those that are not."""
+    """Case-folded names of the classes that are tumour, and of those that are not."""
 
     tumour: frozenset[str]
     non_tumour: frozenset[str]
 
 
 def build_area_classes(tumour: Sequence[str], non_tumour: Sequence[str]) -> AreaClasses:
-    """Return what classes mean: what is named here, and for the rest what they are known for."""
+    """Return the known classes, overridden by the given names of tumour and other classes."""
     tumour_names = frozenset(name.casefold() for name in tumour)
     non_tumour_names = frozenset(name.casefold() for name in non_tumour)
     return AreaClasses(
@@ -171,7 +171,7 @@ def build_area_classes(tumour: Sequence[str], non_tumour: Sequence[str]) -> Area
 
 
 def find_annotations_file(slide: Path, folder: Path | None) -> Path | None:
-    """Return the annotations of a slide, in a folder or beside it; None where there are none."""
+    """Return the annotations file of a slide, or None; `folder` defaults to the slide's folder."""
     paths = [(folder or slide.parent) / f"{slide.stem}{ending}" for ending in SUFFIXES]
     return next((path for path in paths if path.is_file()), None)
 
@@ -179,18 +179,18 @@ def find_annotations_file(slide: Path, folder: Path | None) -> Path | None:
 def rasterize_tumour(
     path: Path, slide: SlideExtent, side: int, area_classes: AreaClasses
 ) -> NDArray[np.bool_]:
-    """Return the squares of a slide, `side` pixels of level 0 wide, that lie in a tumour.
+    """Return the squares of a slide, `side` pixels of level 0 wide, that are in a tumour.
 
     Raises:
-        UserError: The file cannot be read (E1306, E1314), is too large (E1323, E1324), has a class
-            that is not known (E1315), or areas that reach beyond the slide (E1320).
+        UserError: The file cannot be read (E1306, E1314), is too large (E1323, E1324), has an
+            unknown class (E1315), or has areas outside the slide (E1320).
     """
     areas = read_asap(path) if path.suffix.lower() == ".xml" else geojson.read_areas(path)
     _check_extent(path, areas, slide)
     for name in dict.fromkeys(areas.names):
         if name.casefold() not in area_classes.tumour | area_classes.non_tumour:
-            message = f"is class `{name[:80]}` of these annotations tumour?"
-            help = "say so with --tumour, or with --other that it is not"
+            message = f"it is unknown whether class `{name[:80]}` of these annotations is tumour"
+            help = "name it with --tumour if it is tumour, or with --other if it is not"
             raise fail("E1315", message, make_file_span(str(path)), help=help)
     inside = mask_files.rasterize_areas(areas.select(area_classes.tumour), path, slide, side)
     return inside & ~mask_files.rasterize_areas(
@@ -199,7 +199,7 @@ def rasterize_tumour(
 
 
 def _check_extent(path: Path, areas: DrawnAreas, slide: SlideExtent) -> None:
-    """Refuse an area that reaches beyond the slide, as those of another slide do (E1320)."""
+    """Reject areas outside the slide, such as those of another slide (E1320)."""
     size = np.array((slide.width, slide.height))
     is_outside = (areas.vertices < -size * MAX_OVERSHOOT) | (
         areas.vertices > size * (1 + MAX_OVERSHOOT)
@@ -208,7 +208,7 @@ def _check_extent(path: Path, areas: DrawnAreas, slide: SlideExtent) -> None:
         vertex = int(is_outside.any(axis=1).argmax())
         x, y = areas.vertices[vertex].tolist()
         number = areas.locate(vertex) + 1
-        message = f"area {number} of these annotations reaches column {x:g}, row {y:g}"
-        label = f"the slide is {slide.width} x {slide.height}"
+        message = f"area {number} of these annotations has a corner at column {x:g}, row {y:g}"
+        label = f"the slide has {slide.width} x {slide.height} pixels"
         help = "give the annotations of this slide, in pixels of its level 0"
         raise fail("E1320", message, make_file_span(str(path)), label=label, help=help)

@@ -1,7 +1,8 @@
-"""Regions of a raster as polygons along its pixels' edges.
+"""Convert the regions of a raster to polygons along the pixels' edges.
 
-A ring is an array of (x, y), the last of which is the first; around a region it turns as RFC 7946
-has it, around a hole the other way. Pixels that share a corner alone are two regions.
+A ring is an array of (x, y); its last point equals the first. The orientation of rings follows RFC
+7946: rings of holes have the opposite orientation. Pixels that share only a corner are in different
+regions.
 """
 
 from dataclasses import dataclass
@@ -23,19 +24,19 @@ _CONVEX = (
     (NORTH_WEST, MOVE_DOWN, MOVE_LEFT),
     (NORTH_EAST, MOVE_LEFT, MOVE_UP),
 )
-"""Where around a corner the pixel lies whose corner it is, with the directions in which the ring
-arrives and leaves, the pixel on its right."""
+"""For each convex corner: the quadrant of its pixel, and the directions in which the ring arrives
+and leaves. The pixel is to the right of the ring."""
 _CONCAVE = (
     (SOUTH_EAST, MOVE_LEFT, MOVE_DOWN),
     (SOUTH_WEST, MOVE_UP, MOVE_LEFT),
     (NORTH_WEST, MOVE_RIGHT, MOVE_UP),
     (NORTH_EAST, MOVE_DOWN, MOVE_RIGHT),
 )
-"""The same where the one of four pixels that is not inside lies there."""
+"""The same for concave corners: the quadrant of the one pixel that is not inside."""
 
 
 def find_polygons(inside: Inside) -> list[list[Ring]]:
-    """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
+    """Return the regions of a raster: the outer ring and the rings of holes of each, in pixels."""
     ndimage: Any = slide_file.load_module("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
@@ -49,26 +50,26 @@ def find_polygons(inside: Inside) -> list[list[Ring]]:
 
 
 def count_corners(inside: Inside) -> int:
-    """Return how many corners the rings of a raster have together."""
+    """Return the total number of corners of a raster's rings."""
     neighbours = _get_neighbours(inside)
     total = sum(int(np.count_nonzero(mask)) for mask in _find_convex_corners(neighbours))
     return total + sum(int(np.count_nonzero(mask)) for mask in _find_concave_corners(neighbours))
 
 
 def compute_area(ring: Ring) -> int:
-    """Return twice the area of a ring, below zero where it turns the other way."""
+    """Return twice the signed area of a ring; it is negative for rings of holes."""
     (x0, y0), (x1, y1) = ring[:-1].T, ring[1:].T
     return int((x0 * y1 - x1 * y0).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class _Corners:
-    """Corners of rings: their places, directions, and a pixel inside that each lies along.
+    """Corners of rings, each with its directions and an adjacent pixel of the region.
 
     Args:
         points: Column and row of the vertex (corners, 2).
-        arrives: The direction of the edge that ends there.
-        leaves: That of the edge that begins there.
+        arrives: The direction of the edge that ends at the corner.
+        leaves: The direction of the edge that starts at the corner.
         pixels: Row and column of the pixel (corners, 2).
         forks: Whether it is the second corner of a vertex that two regions share.
     """
@@ -81,23 +82,23 @@ class _Corners:
 
 
 def _get_neighbours(inside: Inside) -> tuple[Inside, ...]:
-    """Return the four pixels around each vertex, in the order of `NORTH_WEST` and so on."""
+    """Return the four pixels around each vertex, in the order of the quadrant constants."""
     padded = np.pad(inside, 1)
     return padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
 
 
 def _find_convex_corners(neighbours: tuple[Inside, ...]) -> list[Inside]:
-    """Return the vertices that are a corner of a pixel, neither of whose neighbours is inside."""
+    """Return the vertices with a pixel inside, and with both adjacent pixels not inside."""
     masks = []
     for quadrant, _, _ in _CONVEX:
-        # Of four numbers, 3 - n is opposite n, and the two others are beside it.
+        # Quadrant 3 - n is opposite n; the two other quadrants are adjacent.
         adjacent = [n for n in range(4) if n not in (quadrant, 3 - quadrant)]
         masks.append(neighbours[quadrant] & ~neighbours[adjacent[0]] & ~neighbours[adjacent[1]])
     return masks
 
 
 def _find_concave_corners(neighbours: tuple[Inside, ...]) -> list[Inside]:
-    """Return the vertices around which one pixel alone is not inside."""
+    """Return the vertices at which exactly one of the four pixels is not inside."""
     masks = []
     for quadrant, _, _ in _CONCAVE:
         inside_pixels = [neighbours[n] for n in range(4) if n != quadrant]
@@ -111,7 +112,7 @@ def _find_corners(inside: Inside) -> _Corners:
     convex = zip(_find_convex_corners(neighbours), _CONVEX, strict=True)
     concave = zip(_find_concave_corners(neighbours), _CONCAVE, strict=True)
     corner_kinds = [(mask, quadrant, directions) for mask, (quadrant, *directions) in convex]
-    # Of the three pixels, the one opposite the missing one.
+    # Use the pixel that is opposite the missing one.
     corner_kinds += [(mask, 3 - quadrant, directions) for mask, (quadrant, *directions) in concave]
     for mask, quadrant, (arriving, leaving) in corner_kinds:
         rows, columns = np.nonzero(mask)
@@ -130,11 +131,11 @@ def _find_corners(inside: Inside) -> _Corners:
 
 
 def _find_next(corners: _Corners) -> NDArray[np.int64]:
-    """Return the corner that follows each on its ring."""
+    """Return the next corner on its ring for each corner."""
     following = np.empty(len(corners.points), np.int64)
     x, y = corners.points.T
     for direction in range(4):
-        # Along a line edges of one direction do not overlap: the nth begins and ends as the nth.
+        # Edges of one direction do not overlap on a line: the nth start belongs to the nth end.
         along, line = (x, y) if direction in (MOVE_RIGHT, MOVE_LEFT) else (y, x)
         start_corners, end_corners = (
             np.flatnonzero(directions == direction)

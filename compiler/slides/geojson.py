@@ -1,11 +1,11 @@
-"""Polygons as QuPath reads and writes them: GeoJSON in pixels of level 0.
+"""Read and write QuPath's polygons: GeoJSON in pixels of level 0.
 
-QuPath's form: a feature has an `objectType`, a `classification` of a name and a colour, and
+In QuPath's format, a feature has an `objectType`, a `classification` with a name and a colour, and
 `measurements` by name (qupath.readthedocs.io, "Exporting annotations").
 
-Files are parsed in one pass that keeps vertices in arrays and drops what is not used: `json.loads`
-takes 50 times the size of a file of points. The grammar is that of RFC 8259, with bounds on depth,
-on the number of values and on a number's digits.
+The parser works in one pass, keeps vertices in arrays and drops unused values, because `json.loads`
+needs 50 times the size of a file of points. The grammar is that of RFC 8259, with limits on the
+depth, the number of values and the digits of a number.
 """
 
 import json
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_DEPTH = 64
-"""Most lists and objects within each other."""
+"""Maximum nesting depth of lists and objects."""
 MAX_VALUES = 1 << 21
-"""Most values of a file: lists, objects, texts and numbers that are not a vertex's."""
+"""Maximum number of values: lists, objects, strings, and numbers outside vertices."""
 KEPT_KEYS = frozenset(
     ("type", "features", "geometry", "coordinates", "properties", "classification", "name")
 )
-"""Keys whose values are kept; all others are checked and dropped."""
+"""Keys with values that are kept; the values of other keys are validated and dropped."""
 RUN = 4096
-"""Vertices that are converted at a time."""
+"""Number of vertices that are converted at a time."""
 
 _SPACE = rb"[ \t\n\r]*+"
 _MAX_DIGITS = 40
@@ -65,12 +65,12 @@ _LITERALS = {b"true": True, b"false": False, b"null": None}
 
 
 class GeoJsonParser:
-    """Parses the text of a file; hands over each feature of it as soon as it is whole.
+    """Parses a file and passes each feature to a callback as soon as it is complete.
 
     Args:
-        encode_features: The file, in UTF-8.
-        take: Gets each feature: objects with the keys of `KEPT_KEYS` alone, lists, and arrays (n,
-            2) in place of lists of vertices.
+        text: The file, in UTF-8.
+        handle_feature: Receives each feature, as objects with only the keys of `KEPT_KEYS`, lists,
+            and arrays (n, 2) in place of lists of vertices.
     """
 
     def __init__(self, text: bytes, handle_feature: Callable[[Any], None]) -> None:
@@ -81,8 +81,9 @@ class GeoJsonParser:
         """Parse the file to its end.
 
         Raises:
-            ValueError: It is no JSON, or `take` refuses a feature; says at which byte.
-            TooMuchError: There is too much of it.
+            ValueError: The file is not JSON, or `handle_feature` rejects a feature; the message has
+                the byte offset.
+            TooMuchError: The file exceeds a limit.
         """
         try:
             self._parse_root()
@@ -91,7 +92,7 @@ class GeoJsonParser:
 
     def _parse_root(self) -> None:
         self._skip_space()
-        if self._text.startswith(b"[", self._offset):  # as QuPath writes it without a collection
+        if self._text.startswith(b"[", self._offset):  # QuPath's export without a FeatureCollection
             self._offset += 1
             self._parse_list(1, self._handle_feature)
         else:
@@ -100,10 +101,10 @@ class GeoJsonParser:
                 self._handle_feature(root)
         self._skip_space()
         if self._offset < len(self._text):
-            raise ValueError("something follows the end of the JSON")
+            raise ValueError("there is extra data after the end of the JSON")
 
     def _parse_value(self, depth: int, handle_feature: Callable[[Any], None] | None = None) -> Any:
-        """Parse a value; `handle_feature` gets each element of an object's list `features`."""
+        """Parse a value; pass each element of an object's list `features` to `handle_feature`."""
         self._values += 1
         if self._values > MAX_VALUES:
             raise TooMuchError(f"there are more than {MAX_VALUES:,} values")
@@ -116,7 +117,7 @@ class GeoJsonParser:
             case "word":
                 return _LITERALS[token[0]]
         if depth >= MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} lists or objects are within each other")
+            raise ValueError(f"lists or objects are nested more than {MAX_DEPTH} levels deep")
         if token[0] == b"[":
             return self._parse_list(depth + 1)
         if token[0] == b"{":
@@ -132,7 +133,7 @@ class GeoJsonParser:
         while True:
             key = self._read_key()
             if key in members:
-                raise ValueError(f"the key `{key}` is there twice")
+                raise ValueError(f"the key `{key}` appears twice")
             if key == "features" and handle_feature and self._skip_mark(b"["):
                 self._parse_list(depth + 1, handle_feature)
                 members[key] = _HANDED_OVER
@@ -146,7 +147,7 @@ class GeoJsonParser:
         return members
 
     def _parse_list(self, depth: int, handle_feature: Callable[[Any], None] | None = None) -> Any:
-        """Parse what follows the bracket; return a list of vertices alone as an array."""
+        """Parse a list after its bracket; return a list of only vertices as an array."""
         elements: list[Any] = []
         runs: list[NDArray[np.float64]] = []
         if self._skip_mark(b"]"):
@@ -164,7 +165,7 @@ class GeoJsonParser:
             if not self._skip_mark(b","):
                 break
         self._require_mark(b"]")
-        # Of a list that mixes vertices with other values none is a ring.
+        # A list that mixes vertices with other values is not a ring.
         return np.concatenate(runs) if runs and not elements else elements
 
     def _convert(self, run: bytes) -> NDArray[np.float64]:
@@ -176,7 +177,7 @@ class GeoJsonParser:
     def _read_key(self) -> str:
         token = self._read_token()
         if token.lastgroup != "text" or not self._skip_mark(b":"):
-            raise ValueError('an object is of members "key": value')
+            raise ValueError('an object must have members of the form "key": value')
         return _decode_text(token[0])
 
     def _require_mark(self, mark: bytes) -> None:
@@ -188,7 +189,9 @@ class GeoJsonParser:
         token = _TOKEN.match(self._text, self._offset)
         if token is None:
             raise ValueError(
-                "this is no JSON" if self._offset < len(self._text) else "it is cut short"
+                "this is not valid JSON"
+                if self._offset < len(self._text)
+                else "the file ends too early"
             )
         self._offset = token.end()
         return token
@@ -205,12 +208,12 @@ class GeoJsonParser:
 
 
 _HANDED_OVER = object()
-"""Stands for the features of a collection, which are not kept."""
+"""Placeholder for the features of a collection, which are not kept."""
 
 
 def _decode_text(token: bytes) -> str:
     text: str = json.loads(token)
-    return text.encode(errors="replace").decode()  # half of a pair of surrogates is no text
+    return text.encode(errors="replace").decode()  # replace unpaired surrogates
 
 
 def build_feature(
@@ -220,14 +223,14 @@ def build_feature(
     colour: tuple[int, int, int],
     measurements: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return a feature of one or more polygons.
+    """Return a feature with one or more polygons.
 
     Args:
-        polygons: Each its outer ring and those of its holes.
-        object_type: What it is for QuPath: an `annotation` or a `tile`.
-        name: Its class.
+        polygons: The outer ring and the rings of holes of each polygon.
+        object_type: QuPath's object type, `annotation` or `tile`.
+        name: The class.
         colour: The colour of the class.
-        measurements: Numbers of it by name.
+        measurements: Measurements by name.
     """
     is_single = len(polygons) == 1
     rings = [[ring.tolist() for ring in polygon] for polygon in polygons]
@@ -244,7 +247,7 @@ def build_feature(
 
 
 def encode_features(features: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a file of features, one a line."""
+    """Return a GeoJSON file of features, one per line."""
     buffer, encoder = BytesIO(), json.JSONEncoder(allow_nan=False)
     buffer.write(b'{"type": "FeatureCollection", "features": [\n')
     for number, feature in enumerate(features):
@@ -258,8 +261,8 @@ def read_areas(path: Path) -> DrawnAreas:
     """Return the polygons of a file with their classes.
 
     Raises:
-        UserError: It cannot be read, or holds something else than polygons (E1306), or more than is
-            read (E1323).
+        UserError: The file cannot be read or contains other geometries than polygons (E1306), or
+            exceeds a limit (E1323).
     """
     collector, count = AreaCollector(), 0
 
@@ -284,13 +287,13 @@ def read_areas(path: Path) -> DrawnAreas:
 
 
 def _add_feature(collector: AreaCollector, feature: Any, number: int) -> None:
-    """Add the polygons of a feature; of a geometry without a feature, its own."""
+    """Add the polygons of a feature, or of a geometry without a feature."""
     geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
     coordinates = geometry.get("coordinates") if isinstance(geometry, dict) else None
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(coordinates, list):
-        reason = f"it is of type `{str(kind)[:40]}`" if kind else "it has no geometry"
-        raise ValueError(f"feature {number} is no polygon: {reason}")
+        reason = f"its type is `{str(kind)[:40]}`" if kind else "it has no geometry"
+        raise ValueError(f"feature {number} is not a polygon: {reason}")
     for polygon in [coordinates] if kind == "Polygon" else coordinates:
         if not isinstance(polygon, list) or not polygon:
             raise ValueError(f"feature {number} has a polygon without rings")
@@ -304,12 +307,12 @@ def _check_ring(ring: Any) -> NDArray[np.float64]:
     import numpy as np
 
     if not isinstance(ring, np.ndarray):
-        raise ValueError("a ring is a list of three [x, y] or more")  # noqa: TRY004 - of a file
+        raise ValueError("a ring must be a list of at least three [x, y]")  # noqa: TRY004 - a file
     return ring
 
 
 def _read_class(feature: Any) -> str:
-    """Return the name of a feature's class as QuPath has it; nothing where it has none."""
+    """Return a feature's class name in QuPath's format; empty if it has none."""
     properties = feature.get("properties")
     classification = properties.get("classification") if isinstance(properties, dict) else None
     name = classification.get("name") if isinstance(classification, dict) else None
@@ -317,6 +320,6 @@ def _read_class(feature: Any) -> str:
 
 
 def _build_error(path: Path, label: str) -> UserError:
-    help = "give polygons in pixels of level 0, as `tcc slide mask` and QuPath write them"
-    message = "this is no GeoJSON of polygons"
+    help = "give polygons in pixels of level 0, in the form that `tcc slide mask` and QuPath write"
+    message = "this is not a GeoJSON file of polygons"
     return fail("E1306", message, make_file_span(str(path)), label=label, help=help)

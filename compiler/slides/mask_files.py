@@ -1,8 +1,8 @@
-"""Masks that can be edited: a picture, a pixel for each of the mask's, or polygons.
+"""Read and write editable masks: images, or polygons.
 
-Polygons become rasters by the places where their edges cross rows of pixel centres. The cost is
-bounded by the number of crossings and of pixels, however many polygons lie over each other: all
-polygons are filled together, a band of rows at a time.
+Polygons are rasterized by the crossings of their edges with rows of pixel centres. All polygons are
+filled together, in bands of rows. The cost therefore depends only on the number of crossings and
+pixels, even if many polygons overlap.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 BAND = 1 << 21
-"""Crossings that are sorted at a time; a row may have more."""
+"""Number of crossings that are sorted at a time; a row may have more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class PolygonEdges:
 
     Args:
         shape: Rows and columns.
-        polygons: The number of the polygon of each edge.
-        start_points: Column and row where each begins (edges, 2); centres of pixels are whole
-            numbers.
-        end_points: Where each ends.
-        first_rows: The first row of centres that each crosses.
-        last_rows: The row after the last.
+        polygons: The index of each edge's polygon.
+        start_points: Column and row of each edge's start (edges, 2); pixel centres have integer
+            coordinates.
+        end_points: Column and row of each edge's end (edges, 2).
+        first_rows: The first row of pixel centres that each edge crosses.
+        last_rows: The row after the last one that each edge crosses.
     """
 
     shape: tuple[int, int]
@@ -48,11 +48,11 @@ class PolygonEdges:
 
     @property
     def crossing_count(self) -> int:
-        """How many rows of centres all edges cross together."""
+        """The total number of crossings of edges with rows of pixel centres."""
         return int((self.last_rows - self.first_rows).sum())
 
     def select_rows(self, top: int, bottom: int) -> "PolygonEdges":
-        """Return the edges that cross some of the rows, with these rows alone."""
+        """Return the edges that cross the rows `top` to `bottom`, limited to these rows."""
         first_rows, last_rows = np.maximum(self.first_rows, top), np.minimum(self.last_rows, bottom)
         is_crossing = first_rows < last_rows
         return PolygonEdges(
@@ -66,18 +66,18 @@ class PolygonEdges:
 
 
 def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:
-    """Return the edges of areas whose vertices are in pixels of a raster.
+    """Return the edges of areas on a raster.
 
     Args:
-        areas: Polygons and their holes.
+        areas: Polygons and their holes, with vertices in pixels of the raster.
         shape: Rows and columns of the raster.
     """
     points = areas.vertices - 0.5
     counts = np.diff(areas.ring_ends, prepend=0)
     next_indices = np.arange(1, len(points) + 1)
-    next_indices[areas.ring_ends - 1] = areas.ring_ends - counts  # each ring is closed
+    next_indices[areas.ring_ends - 1] = areas.ring_ends - counts  # close each ring
     next_points = points[next_indices]
-    # Without the larger end: a vertex on a row of centres counts for one of its two edges.
+    # Exclude the larger end, so that a vertex on a row of centres counts for one of its edges.
     first_rows = np.clip(np.ceil(np.minimum(points[:, 1], next_points[:, 1])), 0, shape[0])
     last_rows = np.clip(np.ceil(np.maximum(points[:, 1], next_points[:, 1])), 0, shape[0])
     polygons = np.repeat(areas.ring_polygons, counts)
@@ -92,9 +92,9 @@ def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:
 
 
 def fill_polygons(edges: PolygonEdges) -> NDArray[np.bool_]:
-    """Return the pixels whose centre is within one of the polygons.
+    """Return the pixels with a centre inside one of the polygons.
 
-    Within a polygon, rings are joined by the even-odd rule.
+    The rings of a polygon are combined by the even-odd rule.
     """
     rows, columns = edges.shape
     inside = np.zeros((rows, columns), np.bool_)
@@ -104,7 +104,7 @@ def fill_polygons(edges: PolygonEdges) -> NDArray[np.bool_]:
 
 
 def _iterate_bands(edges: PolygonEdges) -> Iterator[tuple[int, int]]:
-    """Yield ranges of rows with about `BAND` crossings and at most `BAND` pixels, or of one row."""
+    """Yield ranges of rows with at most `BAND` crossings and pixels in total, or single rows."""
     rows, columns = edges.shape
     changes = np.bincount(edges.first_rows, minlength=rows + 1) - np.bincount(
         edges.last_rows, minlength=rows + 1
@@ -127,7 +127,7 @@ def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> NDArray[np.bool_]:
     (x0, y0), (x1, y1) = edges.start_points[edge].T, edges.end_points[edge].T
     column = np.ceil(x0 + (row - y0) / (y1 - y0) * (x1 - x0))
     column = np.clip(column, 0, columns).astype(np.int64)
-    # In this order, by row, polygon and column, crossings enter and leave a polygon in turn: a
+    # Sorted by row, polygon and column, crossings alternately enter and leave a polygon, because a
     # closed ring crosses each row an even number of times.
     polygon_count = int(edges.polygons.max(initial=0)) + 1
     keys = ((row - top) * polygon_count + edges.polygons[edge]) * (columns + 1) + column
@@ -142,25 +142,25 @@ def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> NDArray[np.bool_]:
 SUFFIXES = (".png", ".geojson")
 GREY = (150, 150, 150)
 MAX_CROSSINGS = 1 << 25
-"""Most rows of squares that the edges of all polygons cross: some seconds of one core."""
+"""Maximum number of crossings of edges with rows of squares: a few seconds on one core."""
 
 
 MAX_CORNERS = 1 << 22
-"""Most corners of all outlines of a mask: those of the rawest mask of the largest slide."""
+"""Maximum number of corners of a mask's outlines; enough for the noisiest mask of a large slide."""
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file of another kind (E1307)."""
+    """Check the suffix of a mask file (E1307)."""
     if path.suffix.lower() not in SUFFIXES:
-        message = "a mask is a .png or a .geojson file"
+        message = "a mask must be a .png or .geojson file"
         raise fail("E1307", message, make_file_span(str(path)))
 
 
 def encode_mask(path: Path, slide: Slide, mask: TissueMask) -> bytes:
-    """Return a mask as a file of the kind that a name asks for.
+    """Return a mask as a file in the format of `path`.
 
     Raises:
-        UserError: It is of no such kind (E1307).
+        UserError: The format is not supported (E1307).
     """
     check_name(path)
     if path.suffix.lower() == ".png":
@@ -181,17 +181,17 @@ def compute_outlines(slide: SlideExtent, mask: TissueMask) -> list[list[Ring]]:
 def scale_polygons(
     polygons: list[list[Ring]], side: int, width: int, height: int
 ) -> list[list[Ring]]:
-    """Return polygons in pixels of level 0, of whose squares the last may be narrower."""
+    """Return polygons of squares in pixels of level 0, clipped to the slide."""
     return [[np.minimum(ring * side, (width, height)) for ring in rings] for rings in polygons]
 
 
 def check_outlines(path: Path, mask: TissueMask) -> None:
-    """Refuse a mask of so many corners that its outlines take all memory (E1324)."""
+    """Reject a mask with too many corners, because its outlines need too much memory (E1324)."""
     corners = contours.count_corners(mask.inside)
     if corners > MAX_CORNERS:
         message = f"the outlines of this tissue have {corners:,} corners"
-        label = f"at most {MAX_CORNERS:,} are written; tissue has few, noise has many"
-        help = "leave out specks with --least-region and --fill-holes, or take a larger --mask-mpp"
+        label = f"the limit is {MAX_CORNERS:,}; many corners are a sign of noise"
+        help = "remove specks with --least-region and --fill-holes, or use a larger --mask-mpp"
         raise fail("E1324", message, make_file_span(str(path)), label=label, help=help)
 
 
@@ -199,13 +199,13 @@ def read_mask(path: Path, slide: SlideExtent, side: int) -> TissueMask:
     """Return the mask in a file.
 
     Args:
-        path: A picture whose bright pixels are tissue, or polygons in pixels of level 0.
+        path: An image with bright pixels for tissue, or polygons in pixels of level 0.
         slide: The slide.
-        side: What a pixel of the mask is wide, of polygons; a picture's size tells it.
+        side: The width of a mask pixel, for polygons; for an image, its size determines the width.
 
     Raises:
-        UserError: It cannot be read, or is no mask of this slide (E1306, E1307), or has too many
-            outlines (E1323, E1324).
+        UserError: The file cannot be read or is not a mask of this slide (E1306, E1307), or has too
+            many outlines (E1323, E1324).
     """
     check_name(path)
     if path.suffix.lower() == ".png":
@@ -216,26 +216,26 @@ def read_mask(path: Path, slide: SlideExtent, side: int) -> TissueMask:
 def rasterize_areas(
     areas: DrawnAreas, path: Path, slide: SlideExtent, side: int
 ) -> NDArray[np.bool_]:
-    """Return the squares of a slide whose middle is within polygons in pixels of level 0.
+    """Return the squares of a slide with a centre inside one of the polygons.
 
     Args:
-        areas: The polygons.
-        path: The file that they are of, for errors.
+        areas: The polygons, in pixels of level 0.
+        path: The polygons' file, for errors.
         slide: The slide.
-        side: How wide a square is.
+        side: The width of a square in pixels of level 0.
 
     Raises:
         UserError: Their edges cross too many rows of squares (E1324).
     """
     rows, columns = tissue_mask.compute_shape(slide, side)
-    # The last squares may reach beyond the slide.
+    # The last squares may extend beyond the slide.
     is_beyond = areas.vertices >= (slide.width, slide.height)
     vertices = np.where(is_beyond, np.array((columns, rows), np.float64), areas.vertices / side)
     edges = find_edges(replace(areas, vertices=vertices), (rows, columns))
     if edges.crossing_count > MAX_CROSSINGS:
         message = f"the edges of these polygons cross {edges.crossing_count:,} rows of squares"
-        label = f"at most {MAX_CROSSINGS:,} are filled, at {side} pixels of level 0 a square"
-        help = "simplify them, or leave out those that lie over each other"
+        label = f"the limit is {MAX_CROSSINGS:,}; a square has {side} pixels of level 0 a side"
+        help = "simplify the polygons, or remove those that overlap"
         raise fail("E1324", message, make_file_span(str(path)), label=label, help=help)
     return fill_polygons(edges)
 
@@ -245,8 +245,8 @@ def _read_image(path: Path, slide: SlideExtent) -> TissueMask:
     rows, columns = pixels.shape[:2]
     side = tissue_mask.compute_min_side(slide, rows, columns)
     if tissue_mask.compute_shape(slide, side) != (rows, columns):
-        message = f"this mask of {columns} x {rows} pixels is not of this slide"
-        label = f"the slide is {slide.width} x {slide.height}"
-        help = "a mask keeps the size that `tcc slide mask` writes it in"
+        message = f"this mask of {columns} x {rows} pixels does not match this slide"
+        label = f"the slide has {slide.width} x {slide.height} pixels"
+        help = "keep the size of the mask that `tcc slide mask` writes"
         raise fail("E1307", message, make_file_span(str(path)), label=label, help=help)
     return TissueMask(side, pixels.mean(axis=2) >= 128)

@@ -1,7 +1,7 @@
-"""Patches of a slide on a grid, and the weight of the tissue in each (equations 1 to 4).
+"""Patches of a slide on a grid, and the tissue weight of each (equations 1 to 4).
 
-All lengths are whole pixels of level 0. The grid's first patch begins in the slide's corner, so
-that grids of one slide lie upon each other; the last patches may reach beyond its edge.
+All lengths are integers, in pixels of level 0. The first patch starts in the slide's corner, so
+that grids of one slide are aligned. The last patches may extend beyond the slide's edge.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 MAX_PATCHES = 1 << 24
-"""Most places of a grid."""
+"""Maximum number of patches of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatchGrid:
-    """Patches `span` wide, one every `stride`: `rows` x `columns` of them cover the slide."""
+    """Grid of patches that are `span` wide and start every `stride` pixels, over the slide."""
 
     width: int
     height: int
@@ -33,21 +33,21 @@ class PatchGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """The number of rows and columns."""
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
     @property
     def cell(self) -> int:
-        """The side of what a patch stands for: its middle, so that no two cells overlap."""
+        """The side of a patch's cell: its central part, so that cells do not overlap."""
         return min(self.span, self.stride)
 
     @property
     def inset(self) -> int:
-        """How far a patch's cell begins within it."""
+        """The offset of a patch's cell in the patch."""
         return (self.span - self.cell) // 2
 
     def compute_corner(self, row: int, column: int) -> tuple[int, int]:
-        """Return the column and row of level 0 at which a patch begins."""
+        """Return the column and row of level 0 at which a patch starts."""
         return column * self.stride, row * self.stride
 
 
@@ -55,19 +55,19 @@ def build_grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     """Return the grid of a slide.
 
     Raises:
-        UserError: It has too many places (E1304).
+        UserError: The grid has too many patches (E1304).
     """
     patch_grid = PatchGrid(slide.width, slide.height, span, stride)
     rows, columns = patch_grid.shape
     if rows * columns > MAX_PATCHES:
-        message = f"this grid has {rows:,} x {columns:,} patches, at most {MAX_PATCHES:,} are cut"
+        message = f"this grid has {rows:,} x {columns:,} patches, the limit is {MAX_PATCHES:,}"
         source = make_file_span(str(slide.path))
-        raise fail("E1304", message, source, help="take larger patches, or a coarser --at")
+        raise fail("E1304", message, source, help="use larger patches, or a coarser --at")
     return patch_grid
 
 
 def compute_cell_areas(patch_grid: PatchGrid) -> NDArray[np.int64]:
-    """Return the pixels of level 0 that each patch stands for, within the slide."""
+    """Return the number of level 0 pixels of each patch's cell, within the slide."""
     sides = []
     for count, pixels in zip(patch_grid.shape, (patch_grid.height, patch_grid.width), strict=True):
         edges = np.minimum(np.arange(count + 1) * patch_grid.stride + patch_grid.inset, pixels)
@@ -76,10 +76,9 @@ def compute_cell_areas(patch_grid: PatchGrid) -> NDArray[np.int64]:
 
 
 def find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
-    """Return the rows and columns of the grid that each region's bounding rectangle is cut into.
+    """Return the grid rows and columns of each region's bounding rectangle.
 
-    A rectangle is padded to where a patch begins: the last one from which a patch that overlaps
-    others reaches as far before the region as the others do. From there it has
+    A rectangle starts at the first patch that overlaps the region. It has
     `(MAX - MIN) / stride + 1` rows and columns, by equations 1 and 2.
     """
     return [
@@ -89,7 +88,7 @@ def find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> list[tuple[slice
 
 
 def _find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
-    """Return the first row and the one after the last, and such columns, of each region."""
+    """Return the start and end rows and columns of each region (regions, 4)."""
     bounds = [(r.start, r.stop, c.start, c.stop) for r, c in mask.regions]
     regions = np.array(bounds, np.int64).reshape(-1, 2, 2)
     slide_size = np.array((patch_grid.height, patch_grid.width))
@@ -103,7 +102,7 @@ def _find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int6
 
 
 def compute_tissue_weights(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
-    """Return how many pixels of level 0 of each patch are tissue: equation 3."""
+    """Return the number of level 0 tissue pixels of each patch: equation 3."""
     rows, columns = patch_grid.shape
     tops, lefts = (
         np.arange(count, dtype=np.int64) * patch_grid.stride for count in (rows, columns)
@@ -122,7 +121,7 @@ def compute_tissue_weights(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[n
 
 
 def _sum_rows(numbers: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
-    """Return the sums of the rows before each one, and of all."""
+    """Return cumulative sums of rows: row n is the sum of the first n rows."""
     sums = np.zeros((len(numbers) + 1, numbers.shape[1]), dtype)
     for row, row_numbers in enumerate(numbers):  # numpy's cumsum takes eight times as long
         np.add(sums[row], row_numbers, out=sums[row + 1])
@@ -132,7 +131,7 @@ def _sum_rows(numbers: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
 def _interpolate_row_sums(
     sums: NDArray[Any], offsets: NDArray[np.int64], side: int, end: int
 ) -> NDArray[np.int64]:
-    """Return sums of all rows up to places within them; between two rows they grow evenly."""
+    """Return cumulative row sums at pixel offsets, with linear interpolation between rows."""
     positions = np.minimum(offsets, end)
     full_rows, remainder = positions // side, positions % side
     next_rows = np.minimum(full_rows + 1, len(sums) - 1)
@@ -143,23 +142,23 @@ def _interpolate_row_sums(
 
 
 def count_tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
-    """Return how many pixels of level 0 of a slide are tissue."""
+    """Return the number of level 0 tissue pixels of a slide."""
     rows, columns = mask.inside.shape
     down = np.minimum(np.arange(1, rows + 1) * mask.side, height)
     across = np.minimum(np.arange(1, columns + 1) * mask.side, width)
     heights, widths = np.diff(down, prepend=0), np.diff(across, prepend=0)
-    # All columns but the last are as wide as the first.
+    # All columns except the last have the same width.
     full_columns = np.count_nonzero(mask.inside[:, :-1], axis=1)
     return int(heights @ (full_columns * widths[0] + mask.inside[:, -1] * widths[-1]))
 
 
 def select_patches(patch_grid: PatchGrid, mask: TissueMask, min_share: float) -> NDArray[np.bool_]:
-    """Return the patches that are classified: equation 4 with a share of `min_share` for 1/2.
+    """Return the patches to classify: equation 4 with `min_share` in place of 1/2.
 
-    They are of the regions' rectangles; outside these no patch has any tissue.
+    Only patches in the regions' rectangles are selected; other patches have no tissue.
     """
     rows, columns = patch_grid.shape
-    # Rectangles of many regions lie over each other: their corners are summed instead.
+    # Rectangles of many regions may overlap: accumulate their corners to mark all at once.
     depth = np.zeros((rows + 1, columns + 1), np.int32)
     top, bottom, first_column, end_column = _find_rectangles(patch_grid, mask).T
     for row, column, step in (
@@ -178,18 +177,18 @@ def select_patches(patch_grid: PatchGrid, mask: TissueMask, min_share: float) ->
 
 
 BLOCK_SIDE = 2048
-"""Pixels of a level, a side, between the first and the last patch of a block."""
+"""Maximum distance between the first and the last patch of a block, in pixels of the level."""
 MAX_BLOCK_BYTES = 1 << 25
-"""Most bytes of the patches of a block."""
+"""Maximum size of the patches of a block in bytes."""
 MAX_PATCH_SIDE = 8192
-"""Most pixels of a level that a patch is made of, a side."""
+"""Maximum side of a patch in pixels of the level that is read."""
 
 GridCell = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class PatchReader:
-    """Reads patches of `size` pixels; in the file they are `source_side` wide, at a level."""
+    """Reads patches and scales them from `source_side` pixels of a level to `size` pixels."""
 
     slide: Slide
     grid: PatchGrid
@@ -197,41 +196,40 @@ class PatchReader:
 
     @property
     def level(self) -> int:
-        """The level that is read: the smallest that is no coarser than the patches."""
+        """The level to read: the smallest one that is not coarser than the patches."""
         return self.slide.find_level(self.grid.span / self.size)
 
     @property
     def source_side(self) -> int:
-        """Pixels of the level, a side, that a patch is made of."""
+        """The side of a patch in pixels of the level."""
         return max(1, round(self.grid.span / self.slide.levels[self.level].scale))
 
     def check(self) -> None:
-        """Refuse patches that are finer than the slide, or that far coarser (E1308)."""
+        """Reject patches that are finer than the slide, or far coarser than its levels (E1308)."""
         source = make_file_span(str(self.slide.path))
         if self.grid.span < self.size * 0.99:
-            message = "the slide is coarser than the patches that are asked for"
-            help = "what was not scanned cannot be seen: take a slide of higher resolution"
+            message = "the slide's resolution is lower than that of the requested patches"
+            help = "use a slide with a higher resolution; check --at and --mpp"
             raise fail("E1308", message, source, help=help)
         if self.source_side > MAX_PATCH_SIDE:
-            message = f"a patch would be made of {self.source_side:,} pixels a side"
-            label = (
-                f"at most {MAX_PATCH_SIDE:,} are read; the slide has no level near this resolution"
-            )
-            raise fail("E1308", message, source, label=label)
+            message = f"a patch would need {self.source_side:,} pixels a side of the slide"
+            label = f"the limit is {MAX_PATCH_SIDE:,}; the slide has no level near this resolution"
+            help = "use a slide with more levels; check --at and --mpp"
+            raise fail("E1308", message, source, label=label, help=help)
 
     def read_patches(self, cells: tuple[GridCell, ...]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the patches of a block, RGB uint8 (size, size, 3), from one part of the slide.
+        """Yield the patches of a block, RGB uint8 (size, size, 3), with one read of the slide.
 
         Args:
             cells: Rows and columns of the grid.
 
         Raises:
-            UserError: The slide is damaged there (E1302).
+            UserError: The slide is damaged in this region (E1302).
         """
         return self.crop_patches(cells, self.read_region(cells))
 
     def read_region(self, cells: tuple[GridCell, ...]) -> NDArray[np.uint8]:
-        """Return the part of the slide that the patches of a block lie in, as `read`."""
+        """Return the region of the slide that contains the patches of a block; may raise E1302."""
         first_column, first_row = self._find_block_corner(cells)
         offsets = self._compute_offsets(cells)
         width, height = (
@@ -242,17 +240,17 @@ class PatchReader:
     def crop_patches(
         self, cells: tuple[GridCell, ...], pixels: NDArray[np.uint8]
     ) -> Iterator[NDArray[np.uint8]]:
-        """Yield the patches of a block from the part of the slide that `region` gives."""
+        """Yield the patches of a block from the pixels that `read_region` returns."""
         for x, y in self._compute_offsets(cells):
             yield self._resize(pixels[y : y + self.source_side, x : x + self.source_side])
 
     def _find_block_corner(self, cells: tuple[GridCell, ...]) -> tuple[int, int]:
-        """Return the column and row of level 0 at which a block begins."""
+        """Return the column and row of level 0 at which a block starts."""
         corners = [self.grid.compute_corner(*cell) for cell in cells]
         return min(x for x, _ in corners), min(y for _, y in corners)
 
     def _compute_offsets(self, cells: tuple[GridCell, ...]) -> list[tuple[int, int]]:
-        """Return where each patch of a block begins in it, in pixels of the level."""
+        """Return the offset of each patch in its block, in pixels of the level."""
         first_column, first_row = self._find_block_corner(cells)
         scale = self.slide.levels[self.level].scale
         return [
@@ -270,9 +268,9 @@ class PatchReader:
 def split_into_blocks(
     reader: PatchReader, selected: NDArray[np.bool_]
 ) -> list[tuple[GridCell, ...]]:
-    """Return the kept patches in squares of neighbours, from the slide's corner on."""
+    """Return the selected patches in square blocks of neighbours."""
     step = max(1, int(BLOCK_SIDE * reader.slide.levels[reader.level].scale) // reader.grid.stride)
-    # Patches that overlap are many more pixels than the part of the slide that they lie in.
+    # Limit the bytes too: overlapping patches have many more pixels than their region.
     step = min(step, max(1, isqrt(MAX_BLOCK_BYTES // (3 * reader.size**2))))
     rows, columns = selected.shape
     cell_blocks = []

@@ -1,4 +1,4 @@
-"""Which patches of a slide are asked for, and what of it is tissue."""
+"""Requests for the patches and the tissue mask of a slide."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +18,28 @@ RULES = ("any", "wide", "paper")
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """How the tissue of a slide is found, or the file that says what is tissue."""
+    """How to find the tissue of a slide, or the file with its mask."""
 
     choices: "TissueChoices"
     file: Path | None = None
 
     @property
     def origin(self) -> TissueRule | Literal["file"]:
-        """What says what is tissue, as a result records it: a rule, or `file`."""
+        """The origin of the mask, as recorded in results: a rule, or `file`."""
         return "file" if self.file else self.choices.rule
 
 
 @dataclass(frozen=True)
 class PatchRequest:
-    """Which patches of a slide are wanted.
+    """Parameters of a slide's patches.
 
-    They are `size` pixels wide and one begins every `stride`, in pixels of `at` micrometres; a
-    share of `min_tissue` is tissue. `mpp` is the slide's resolution, where the user says it.
+    Attributes:
+        mask: How to find the tissue.
+        mpp: The slide's resolution if the user gives it, in micrometres per pixel.
+        at: The resolution of the patches in micrometres per pixel.
+        size: The side of a patch in pixels of `at`.
+        stride: The distance between patches in pixels of `at`.
+        min_tissue: The minimum share of tissue in a patch.
     """
 
     mask: MaskRequest
@@ -48,7 +53,8 @@ class PatchRequest:
         """Return the grid of a slide.
 
         Raises:
-            UserError: It has no resolution (E1301), or the grid too many places (E1304).
+            UserError: The slide has no resolution (E1301), or the grid has too many patches
+                (E1304).
         """
         scale = self.at / slide_file.get_resolution(slide)
         span = max(1, round(self.size * scale))
@@ -56,11 +62,11 @@ class PatchRequest:
 
 
 def resolve_stride(size: int, stride: int | None) -> int:
-    """Return from where to where patches of a size lie; no farther than they are wide (E0601)."""
+    """Return the distance between patches; by default, and at most, their size (E0601)."""
     if (stride or size) > size:
         raise fail(
             "E0601",
-            "--stride is at most --patch: nothing is left out",
+            f"--stride must be at most --patch ({size}), so that no tissue is skipped",
             make_command_span("--stride"),
         )
     return stride or size
@@ -69,44 +75,44 @@ def resolve_stride(size: int, stride: int | None) -> int:
 def build_tissue_choices(
     mpp: float, rule: str, min_area: float, fill: float, grow: float
 ) -> "TissueChoices":
-    """Return how tissue is found, as the options say.
+    """Return the tissue options.
 
     Raises:
-        UserError: There is no such rule (E0601).
+        UserError: The rule is unknown (E0601).
     """
     match rule:
         case "any" | "wide" | "paper":
             return TissueChoices(mpp, rule, min_area, fill, grow)
         case _:
-            help = f"rules are {', '.join(RULES)}"
+            help = f"the rules are {', '.join(RULES)}"
             message = f"there is no rule `{rule[:40]}`"
             raise fail("E0601", message, make_command_span("--rule"), help=help)
 
 
 def check_stems(slides: Sequence[Path]) -> None:
-    """Refuse slides of the same name, whose results would lie in one place (E0601)."""
+    """Reject slides with the same name, because their results would have the same path (E0601)."""
     stems = [path.stem for path in slides]
     duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
     if duplicates:
         message = (
-            f"two slides are called {duplicates[0]}, and their results would lie in one folder"
+            f"two slides are named {duplicates[0]}, so their results would be in the same folder"
         )
         raise fail(
             "E0601",
             message,
             make_command_span(duplicates[0]),
-            help="run them with another --output each",
+            help="rename one of them, or run them separately with different --output folders",
         )
 
 
 def find_mask(
     report: Report, stages: Stages, slide: "Slide", request: MaskRequest
 ) -> "tuple[TissueMask, TissueSteps | None]":
-    """Return the mask of a slide, and the steps to it where no file has it.
+    """Return the mask of a slide, and its steps unless it is from a file.
 
     Raises:
-        UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
-            of it (E1306, E1307), or outlines are too many (E1323, E1324).
+        UserError: The slide is damaged (E1302) or has no resolution (E1301), the file is not a mask
+            of this slide (E1306, E1307), or there are too many outlines (E1323, E1324).
     """
     mpp = slide_file.get_resolution(slide)
     if request.file:
@@ -118,23 +124,22 @@ def find_mask(
     mask_files.check_outlines(slide.path, tissue_steps.mask)
     if tissue_steps.lost_share > tissue_mask.MAX_LOST_SHARE:
         report.warn_text(
-            f"{slide.path.name}: `--rule {request.choices.rule}` leaves out "
-            f"{tissue_steps.lost_share:.0%} of what "
-            f"the default, `{tissue_mask.DEFAULT_RULE}`, takes for tissue: look at the mask, and "
-            "edit it or take the default"
+            f"{slide.path.name}: `--rule {request.choices.rule}` omits "
+            f"{tissue_steps.lost_share:.0%} of the tissue that the default rule, "
+            f"`{tissue_mask.DEFAULT_RULE}`, finds; check the mask, then edit it or use the default"
         )
     return tissue_steps.mask, tissue_steps
 
 
 def write_steps(folder: Path, pictures: Mapping[str, bytes]) -> None:
-    """Write the pictures of steps into a folder of their own, which replaces one of such.
+    """Write the images of the steps into a folder; an earlier folder of them is replaced.
 
     Raises:
-        UserError: Something else is there (E0602).
+        UserError: The path contains other files (E0602).
     """
 
     def check_overwrite(path: Path) -> str | None:
         is_image_folder = path.is_dir() and all(child.suffix == ".png" for child in path.iterdir())
-        return None if is_image_folder else "it is no folder of pictures of steps"
+        return None if is_image_folder else "it is not a folder of step images"
 
     atomic_files.write_tree(folder, pictures, frozenset(), check_overwrite)

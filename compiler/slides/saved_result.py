@@ -1,6 +1,6 @@
-"""The result of a slide in a folder: the record of its `summary.json`, and what is read back.
+"""Read a slide's result folder: `summary.json` and `patches.csv`.
 
-One record gives the summary's form, its check and its reader.
+One record defines the summary's format, validation and reader.
 """
 
 import csv
@@ -31,7 +31,7 @@ Inside = NDArray[np.bool_]
 VERSION = 1
 SUMMARY = "summary.json"
 MAX_BYTES = 1 << 24
-"""Largest summary that is read."""
+"""Maximum size of a summary in bytes."""
 DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 _Length = Annotated[int, Meta(ge=1, le=(1 << 24) - 1)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_PATCHES)]
@@ -41,7 +41,7 @@ _Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class SlideSize(Record, frozen=True):
-    """A slide: its file's name, its pixels and their side in micrometres."""
+    """A slide: its file name, its size in pixels, and its resolution."""
 
     name: str
     width: _Length
@@ -50,7 +50,7 @@ class SlideSize(Record, frozen=True):
 
 
 class BundleName(Record, frozen=True):
-    """What classified it."""
+    """The bundle that classified the slide."""
 
     network: str
     target: str
@@ -60,7 +60,7 @@ class BundleName(Record, frozen=True):
 
 
 class GridSize(Record, frozen=True):
-    """How patches were cut, in pixels of level 0; a patch has `patch` pixels a side."""
+    """The grid of patches, in pixels of level 0; the network's input has `patch` pixels a side."""
 
     rows: _Length
     columns: _Length
@@ -71,14 +71,14 @@ class GridSize(Record, frozen=True):
 
 
 class TumourDecision(Record, frozen=True):
-    """Which classes are tumour, and from which probability on; without one, the class taken."""
+    """The tumour classes, and the threshold; without a threshold, the predicted class decides."""
 
     classes: _Names
     threshold: _Share | None
 
 
 class SlideSummary(Record, frozen=True):
-    """The figures of a slide's result, and what they depend on."""
+    """The figures of a slide's result, and the parameters that they depend on."""
 
     tcc_slide: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     notice: str
@@ -97,25 +97,25 @@ class SlideSummary(Record, frozen=True):
     mean_probability: _Share | None
     highest_probability: _Share | None
     tissue_rule: OmitDefault[TissueRule | Literal["file"] | None] = None
-    """The rule that found the tissue, or `file`; None in results of before it was recorded."""
+    """The rule that found the tissue, or `file`; None in results from before it was recorded."""
 
     @property
     def patch_grid(self) -> PatchGrid:
-        """The grid that the patches lie on."""
+        """The grid of the patches."""
         return PatchGrid(self.slide.width, self.slide.height, self.grid.span, self.grid.stride)
 
 
 def encode_summary(summary: SlideSummary) -> bytes:
-    """Return the file of a summary."""
+    """Return a summary as the contents of its file."""
     document = json_records.encode(summary)
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def decode_summary(text: bytes) -> SlideSummary:
-    """Return the summary in a file's bytes.
+    """Return the summary from a file's bytes.
 
     Raises:
-        ValueError: It is none, or its figures contradict each other.
+        ValueError: The bytes are not a summary, or its figures contradict each other.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{SUMMARY} is larger than {MAX_BYTES >> 20} MiB")
@@ -123,7 +123,8 @@ def decode_summary(text: bytes) -> SlideSummary:
     version = document.get("tcc_slide") if isinstance(document, dict) else None
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
-            f"`tcc_slide` of {SUMMARY} is `{str(version)[:40]}`, this tcc reads {VERSION}"
+            f"`tcc_slide` of {SUMMARY} is `{str(version)[:40]}`, "
+            f"but this version of tcc reads {VERSION}"
         )
     try:
         summary = json_records.decode(SlideSummary, document)
@@ -138,20 +139,20 @@ def _check_grid(summary: SlideSummary) -> None:
     grid_size, grid = summary.grid, summary.patch_grid
     if grid_size.stride > grid_size.span:
         raise ValueError(
-            f"grid of {SUMMARY}: stride {grid_size.stride} is larger than {grid_size.span}"
+            f"grid of {SUMMARY}: stride {grid_size.stride} is larger than span {grid_size.span}"
         )
     rows, columns = grid.shape
     if rows * columns > MAX_PATCHES:
         raise ValueError(f"grid of {SUMMARY}: it has more than {MAX_PATCHES:,} patches")
     if (grid_size.rows, grid_size.columns, grid_size.inset) != (rows, columns, grid.inset):
-        label = f"{rows} rows, {columns} columns and an inset of {grid.inset}"
-        raise ValueError(f"grid of {SUMMARY}: the slide's size and the patches' make {label}")
+        label = f"{rows} rows, {columns} columns and inset {grid.inset}"
+        raise ValueError(f"grid of {SUMMARY}: the sizes of slide and patches require {label}")
 
 
 def _check_summary(summary: SlideSummary) -> None:
     for names in (summary.classes, summary.tumour.classes):
         if len(set(names)) < len(names):
-            raise ValueError(f"{SUMMARY}: a class is there twice")
+            raise ValueError(f"{SUMMARY}: a class is listed twice")
     unknown = set(summary.tumour.classes) - set(summary.classes)
     if unknown:
         raise ValueError(f"tumour of {SUMMARY}: there is no class `{min(unknown)[:40]}`")
@@ -159,8 +160,8 @@ def _check_summary(summary: SlideSummary) -> None:
     if summary.patches + summary.damaged + summary.left_out != rows * columns:
         raise ValueError(
             f"{SUMMARY}: patches, damaged and left_out add up to "
-            f"{summary.patches + summary.damaged + summary.left_out:,}, the grid has "
-            f"{rows * columns:,}"
+            f"{summary.patches + summary.damaged + summary.left_out:,}, but the grid has "
+            f"{rows * columns:,} patches"
         )
     slide = summary.slide
     area = slide.width * slide.height * (slide.micrometres_per_pixel / 1000) ** 2
@@ -170,23 +171,28 @@ def _check_summary(summary: SlideSummary) -> None:
 
 PATCHES = "patches.csv"
 MAX_NUMBERS = 1 << 25
-"""Most numbers of a table that is read: 256 MiB."""
+"""Maximum number of values in a table: 256 MiB."""
 ROUNDING_ERROR = 1e-6
-"""How far a figure may be from that of the table, whose probabilities have six digits."""
+"""Tolerance between summary and table, because probabilities in the table have six digits."""
 _INTEGER, _NUMBER = rb"[0-9]{1,8}", rb"[0-9](?:\.[0-9]{1,20})?(?:[eE]-[0-9]{1,3})?"
 LEADING_COLUMNS, TRAILING_COLUMNS = (
     ("row", "column", "x", "y", "side", "tissue"),
     ("probability", "tumour"),
 )
-"""The columns of the table before and after those of the classes."""
+"""The columns of the table before and after the class columns."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredResult:
-    """The patches of a slide, in the order of the grid.
+    """The result of a slide; patches are in the order of the grid.
 
-    `cells` are their rows and columns (patches, 2), `numbers` the share of tissue, the probability
-    of each class and of tumour (patches, 2 + classes), `is_positive` which are tumour.
+    Attributes:
+        summary: The summary.
+        grid: The grid of the patches.
+        cells: Row and column of each patch (patches, 2).
+        numbers: Share of tissue, and probability of each class and of tumour (patches, 2 +
+            classes).
+        is_positive: Whether each patch is tumour.
     """
 
     summary: SlideSummary
@@ -197,38 +203,37 @@ class StoredResult:
 
     @property
     def tumour(self) -> FloatArray:
-        """How likely each patch is tumour."""
+        """The tumour probability of each patch."""
         return self.numbers[:, -1]
 
     @property
     def mpp(self) -> float:
-        """Micrometres of a pixel of level 0."""
+        """Micrometres per pixel of level 0."""
         return self.summary.slide.micrometres_per_pixel
 
     @property
     def name(self) -> str:
-        """The slide's file, without its folder and ending."""
+        """The slide's file name, without folder and suffix."""
         return Path(self.summary.slide.name).stem
 
     def compute_center(self, row: int, column: int) -> tuple[int, int]:
-        """Return the column and row of level 0 of the middle of a patch, within the slide."""
+        """Return the column and row of level 0 of a patch's centre, within the slide."""
         grid = self.grid
         x, y = (n + grid.inset + grid.cell // 2 for n in grid.compute_corner(row, column))
         return min(x, grid.width - 1), min(y, grid.height - 1)
 
     def to_raster(self) -> FloatArray:
-        """Return how likely tumour is at each place of the grid, NaN where nothing was seen."""
+        """Return the tumour probability at each grid cell, NaN where no patch was classified."""
         heat_map = np.full(self.grid.shape, np.nan)
         heat_map[self.cells[:, 0], self.cells[:, 1]] = self.tumour
         return heat_map
 
 
 def read_result(folder: Path) -> StoredResult:
-    """Return what a run wrote into a slide's folder.
+    """Return the result in a slide's folder.
 
     Raises:
-        UserError: It is no such folder, or was edited so that its files contradict each other
-            (E1313).
+        UserError: The folder has no valid result, or its files contradict each other (E1313).
     """
     try:
         with regular_files.open_file(folder / SUMMARY) as file:
@@ -241,17 +246,17 @@ def read_result(folder: Path) -> StoredResult:
 
 
 def _read_table(file: "BinaryIO", summary: SlideSummary) -> FloatArray:
-    """Return the numbers of each patch's line (patches, columns)."""
+    """Return the numbers of all lines (patches, columns)."""
     names = [*LEADING_COLUMNS, *(f"p({label})" for label in summary.classes), *TRAILING_COLUMNS]
     header = StringIO()
     csv.writer(header, lineterminator="\n").writerow(names)
     header_bytes = header.getvalue().encode()
     if file.read(len(header_bytes)).replace(b"\r", b"") != header_bytes:
-        raise ValueError(f"the columns of {PATCHES} are not {', '.join(names)[:100]}")
+        raise ValueError(f"the columns of {PATCHES} must be {', '.join(names)[:100]}")
     if summary.patches * len(names) > MAX_NUMBERS:
         raise ValueError(f"{PATCHES} has more than {MAX_NUMBERS:,} numbers")
     table = np.empty((summary.patches, len(names)))
-    # Whole numbers, then shares and probabilities, then yes or no.
+    # Integers, then shares and probabilities, then 0 or 1.
     columns = (
         [_INTEGER] * (len(LEADING_COLUMNS) - 1)
         + [_NUMBER] * (len(summary.classes) + 2)
@@ -262,11 +267,11 @@ def _read_table(file: "BinaryIO", summary: SlideSummary) -> FloatArray:
     while line_bytes := file.readline(max_line_bytes):
         if line_count == summary.patches or not line_pattern.fullmatch(line_bytes):
             raise ValueError(_explain_line(line_count, line_bytes, summary.patches))
-        table[line_count] = np.fromstring(line_bytes, sep=",")  # the line is checked
+        table[line_count] = np.fromstring(line_bytes, sep=",")  # the line is validated
         line_count += 1
     if line_count < summary.patches:
         raise ValueError(
-            f"{PATCHES} has {line_count:,} of the {summary.patches:,} patches of {SUMMARY}"
+            f"{PATCHES} has {line_count:,} patches, but {SUMMARY} has {summary.patches:,}"
         )
     return table
 
@@ -274,26 +279,26 @@ def _read_table(file: "BinaryIO", summary: SlideSummary) -> FloatArray:
 def _explain_line(number: int, text: bytes, patches: int) -> str:
     location = f"line {number + 2} of {PATCHES}"
     if number == patches:
-        return f"{location} is one more than the {patches:,} patches of {SUMMARY}"
-    return f"{location} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
+        return f"{location} exceeds the {patches:,} patches of {SUMMARY}"
+    return f"{location} is invalid: `{text[:60].decode(errors='replace').strip()}`"
 
 
 def _join(summary: SlideSummary, table: FloatArray) -> StoredResult:
-    """Return a result whose table and summary agree."""
+    """Return the result of a table and a summary, if they agree."""
     grid = summary.patch_grid
     cells = table[:, :2].astype(np.int64)
     rows, columns = grid.shape
-    _refuse_lines((cells >= (rows, columns)).any(axis=1), "lies outside the grid")
+    _refuse_lines((cells >= (rows, columns)).any(axis=1), "is outside the grid")
     corners = cells[:, ::-1] * grid.stride
     is_misplaced = (table[:, 2:4] != corners).any(axis=1) | (table[:, 4] != grid.span)
-    _refuse_lines(is_misplaced, "has another place than its row and column")
+    _refuse_lines(is_misplaced, "has a position that does not match its row and column")
     numbers = table[:, len(LEADING_COLUMNS) - 1 : -1]
     _refuse_lines((numbers > 1).any(axis=1), "has a share or probability above 1")
     index = cells[:, 0] * columns + cells[:, 1]
     order = np.argsort(index, kind="stable")
     is_duplicate = np.zeros(len(index), np.bool_)
     is_duplicate[order[1:]] = np.diff(index[order]) == 0
-    _refuse_lines(is_duplicate, "is of a patch that an earlier line has")
+    _refuse_lines(is_duplicate, "repeats the patch of an earlier line")
     positive = table[:, -1] == 1
     _check_figures(summary, cells, numbers[:, -1], positive)
     return StoredResult(summary, grid, cells[order], numbers[order], positive[order])
@@ -307,7 +312,7 @@ def _refuse_lines(is_wrong: NDArray[np.bool_] | np.bool_, reason: str) -> None:
 def _check_figures(
     summary: SlideSummary, cells: NDArray[np.int64], tumour: FloatArray, positive: Inside
 ) -> None:
-    """Refuse figures of a summary that are not those of its table."""
+    """Check that the figures of a summary match its table."""
     areas = patch_grid.compute_cell_areas(summary.patch_grid)[cells[:, 0], cells[:, 1]]
     mm2 = (summary.slide.micrometres_per_pixel / 1000) ** 2
     mean = float(tumour.mean()) if len(tumour) else None
@@ -325,12 +330,11 @@ def _check_figures(
             is_same = isclose(summary_figure, table_figure, rel_tol=1e-6, abs_tol=ROUNDING_ERROR)
         if not is_same:
             raise ValueError(
-                f"`{name}` of {SUMMARY} is {summary_figure}, {PATCHES} has {table_figure}"
+                f"`{name}` of {SUMMARY} is {summary_figure}, but {PATCHES} gives {table_figure}"
             )
 
 
 def _build_error(folder: Path, label: str) -> UserError:
-    help = "name a folder that `tcc slide run` wrote of one slide"
-    return fail(
-        "E1313", "this is no result of a slide", make_file_span(str(folder)), label=label, help=help
-    )
+    help = "give the folder that `tcc slide run` wrote for one slide"
+    message = "this is not a valid result of a slide"
+    return fail("E1313", message, make_file_span(str(folder)), label=label, help=help)

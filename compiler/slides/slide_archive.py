@@ -1,6 +1,6 @@
-"""Many slides: each is a `tcc slide run` of its own, so that none can end the others.
+"""Run many slides, each as its own `tcc slide run`, so that a failure affects only one slide.
 
-A table says what became of all, each with the place of its result.
+A table lists the state of each slide and the folder of its result.
 """
 
 import json
@@ -22,12 +22,12 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_f
 from tcc.compiler.support.task_runners import LostTask, TaskLocation
 
 MAX_TRIES = 3
-"""How often a slide is begun whose process is killed; what is finished of it is not repeated."""
+"""Maximum number of attempts if a slide's process is killed; finished patches are not repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlideTask:
-    """The words of a command, after `tcc`, and its slide: by a whole path, and as it was typed."""
+    """The arguments of `tcc` for a slide, its absolute path, and its path as typed."""
 
     arguments: tuple[str, ...]
     path: str
@@ -36,7 +36,7 @@ class SlideTask:
 
 @dataclass(frozen=True, slots=True)
 class SlideOutcome:
-    """What a slide came to: its document, or what is wrong; `warnings` are warnings."""
+    """The outcome of a slide: its document, or its errors; `warnings` is the warning text."""
 
     document: Mapping[str, Any] | None
     problems: tuple[Diagnostic, ...] = ()
@@ -45,23 +45,23 @@ class SlideOutcome:
 
 
 def run_task(task: SlideTask) -> SlideOutcome:
-    """Run a slide, again where its process was killed."""
+    """Run a slide, and repeat it if its process is killed."""
     for _ in range(MAX_TRIES):
         process_end = task_runners.run_command(task.arguments, task_runners.ONE_THREAD)
         if process_end.code >= 0:
             return _parse_outcome(task, process_end)
     name = signal.Signals(-process_end.code).name
-    message = f"what ran this slide was ended by {name}, {MAX_TRIES} times"
-    help = "where memory ran out, take fewer --workers; else the slide's file is to blame"
+    message = f"the process of this slide was killed by {name} in all {MAX_TRIES} attempts"
+    help = "if memory ran out, use fewer --workers; otherwise check the slide's file"
     return SlideOutcome(
         None, (Diagnostic("E1310", message, make_file_span(task.typed_path), help=help),), 1
     )
 
 
 def build_lost_outcome(task: SlideTask, reason: str) -> SlideOutcome:
-    """Return the end of a slide that nothing brought to one."""
-    message = "what was to run this slide did not come to an end"
-    help = "run the command again: what is finished is not repeated"
+    """Return the outcome of a slide without a result."""
+    message = "the process of this slide ended without a result"
+    help = "run the command again; finished slides and patches are not repeated"
     diagnostic = Diagnostic(
         "E1318", message, make_file_span(task.typed_path), label=reason[:300], help=help
     )
@@ -96,15 +96,15 @@ def _parse_diagnostic(task: SlideTask, document: Mapping[str, Any]) -> Diagnosti
 SLIDE_SUFFIXES = (
     ".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu",
 )  # fmt: skip
-"""Ends of names of what is taken for a slide in a folder; plain images there are mostly labels and
-thumbnails, and a DICOM slide is many files: these are named one by one."""
+"""Suffixes of slides in a folder. Other slides must be named on the command line: plain images in
+folders are mostly labels and thumbnails, and a DICOM slide consists of many files."""
 MAX_FILES = 100_000
-"""Most files of folders that are looked at."""
+"""Maximum number of files in the searched folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedSlide:
-    """A slide's file, and the folder that its result is to lie in."""
+    """A slide's file, and the folder of its result."""
 
     path: Path
     result_folder: Path
@@ -112,7 +112,7 @@ class ArchivedSlide:
 
 @dataclass
 class Archive:
-    """What was named: slides, other files of folders, and what is wrong with folders."""
+    """Slides, other files in the searched folders, and problems of these folders."""
 
     slides: list[ArchivedSlide] = field(default_factory=list)
     other_files: list[Path] = field(default_factory=list)
@@ -120,13 +120,14 @@ class Archive:
 
 
 def list_slides(paths: Sequence[Path], out: Path) -> Archive:
-    """Return the slides among files, and those in folders and what is below these.
+    """Return the given slides, and those in the given folders and their subfolders.
 
-    A slide of a folder has its result at the same place below `out`. What is hidden is left out, as
-    are results, and whatever else lies in `out`. Links are followed, a folder is looked into once.
+    The result of a folder's slide has the same relative path in `out`. Hidden files, results and
+    the contents of `out` are skipped. Links are followed, but each folder is searched only once.
 
     Raises:
-        UserError: There is no slide (E1316), or two would have one result (E0601).
+        UserError: A folder has no slide (E1316), or two slides would have the same result folder
+            (E0601).
     """
     archive = Archive()
     for path in paths:
@@ -137,7 +138,7 @@ def list_slides(paths: Sequence[Path], out: Path) -> Archive:
         _FolderSearch(archive, path, out).search()
         if len(archive.slides) == slide_count and not archive.problems:
             suffixes = ", ".join(SLIDE_SUFFIXES)
-            help = f"slides of a folder end in {suffixes}; others are named themselves"
+            help = f"slides in a folder must end in {suffixes}; give other slides by their paths"
             raise fail(
                 "E1316", "there is no slide in this folder", make_file_span(str(path)), help=help
             )
@@ -147,7 +148,7 @@ def list_slides(paths: Sequence[Path], out: Path) -> Archive:
 
 @dataclass
 class _FolderSearch:
-    """Looks through a folder, whose slides' results are to lie in `results_root`."""
+    """Searches a folder for slides; their results go to `results_root`."""
 
     archive: Archive
     root: Path
@@ -162,11 +163,11 @@ class _FolderSearch:
             real_path = os.path.realpath(folder)
             if real_path in self.visited or slide_results.check_overwrite(folder) is None:
                 continue
-            self.visited.add(real_path)  # by its one name, so that links in a circle end
+            self.visited.add(real_path)  # the real path, so that circular links end
             folders += reversed(list(self._list_folders(folder)))
 
     def _list_folders(self, folder: Path) -> Iterator[Path]:
-        """Note the files of a folder, and yield the folders in it, by their names."""
+        """Record the files of a folder, and yield its subfolders in the order of their names."""
         try:
             names = sorted(os.listdir(folder))
         except OSError as error:
@@ -181,8 +182,9 @@ class _FolderSearch:
             else:
                 self.archive.other_files.append(path)
         if len(self.archive.slides) + len(self.archive.other_files) > MAX_FILES:
-            message = f"more than {MAX_FILES:,} files are looked at in no folder"
-            raise fail("E1316", message, make_file_span(str(self.root)), help="name parts of it")
+            message = f"this folder has more than {MAX_FILES:,} files"
+            help = "give its subfolders or slides separately"
+            raise fail("E1316", message, make_file_span(str(self.root)), help=help)
 
 
 def _list_diagnostics(error: OSError, folder: Path) -> Iterable[Diagnostic]:
@@ -193,13 +195,13 @@ def _list_diagnostics(error: OSError, folder: Path) -> Iterable[Diagnostic]:
 
 
 def _check_results(slides: Sequence[ArchivedSlide]) -> None:
-    """Refuse slides of which one's result would lie in, or in place of, that of another."""
+    """Check that no slide's result folder equals or contains that of another slide."""
     slide_by_folder: dict[Path, Path] = {}
     for slide in slides:
         if slide.result_folder in slide_by_folder:
             other_path = slide_by_folder[slide.result_folder]
             message = (
-                f"two slides are called {slide.path.stem}, and their results would lie in one "
+                f"two slides are named {slide.path.stem}, so their results would be in the same "
             )
             label = f"the other is {other_path}"
             raise _build_conflict_error(f"{message}folder", slide.path, label)
@@ -207,25 +209,25 @@ def _check_results(slides: Sequence[ArchivedSlide]) -> None:
     for slide in slides:
         for parent in slide.result_folder.parents:
             if parent in slide_by_folder:
-                message = "the result of this slide would lie in the result of another"
+                message = "the result of this slide would be inside the result of another slide"
                 raise _build_conflict_error(
-                    message, slide.path, f"that of {slide_by_folder[parent]}"
+                    message, slide.path, f"the other is {slide_by_folder[parent]}"
                 )
 
 
 def _build_conflict_error(message: str, path: Path, label: str) -> UserError:
-    help = "rename one, or run them with another --output each"
+    help = "rename one of them, or run them separately with different --output folders"
     return fail("E0601", message, make_file_span(str(path)), label=label[:300], help=help)
 
 
 OTHER_RUN_CODE = "E1309"
 COUNT_COLUMNS, AREA_COLUMNS = ("patches", "positive", "damaged"), ("positive_mm2", "tissue_mm2")
-"""What of a summary is in the table."""
+"""Columns of the table from the summary."""
 
 
 @dataclass
 class ArchiveOutcome:
-    """What became of slides: documents and problems, by the slides' numbers."""
+    """The outcome of all slides: documents and problems, by the slides' indices."""
 
     slides: "Sequence[ArchivedSlide]"
     documents: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -235,16 +237,16 @@ class ArchiveOutcome:
     has_internal_error: bool = False
 
     def describe_state(self, number: int) -> str:
-        """Return what became of a slide, in a word or two."""
+        """Return the state of a slide in a word or two."""
         if number in self.documents:
             return "done before" if self.documents[number]["finished_before"] else "done"
         codes = [diagnostic.code for diagnostic in self.problems.get(number, ())]
         if not codes:
-            return "not begun"
+            return "not started"
         return "another run" if codes == [OTHER_RUN_CODE] else f"failed: {codes[0]}"
 
     def add_outcome(self, number: int, outcome: SlideOutcome) -> None:
-        """Take in what a slide came to."""
+        """Record the outcome of a slide."""
         if outcome.document is not None:
             self.documents[number] = {
                 **outcome.document,
@@ -256,7 +258,7 @@ class ArchiveOutcome:
 
 
 def _print_outcome(report: Report, outcome: ArchiveOutcome) -> None:
-    """Print what became of each slide."""
+    """Print a table with the state of each slide."""
     rows = []
     for number, slide in enumerate(outcome.slides):
         document = outcome.documents.get(number)
@@ -269,16 +271,16 @@ def _print_outcome(report: Report, outcome: ArchiveOutcome) -> None:
 
 FULL_DISK_CODE = "E0604"
 POLL_SECONDS = 2.0
-"""Seconds between two looks at how far the slides are."""
+"""Interval of progress updates."""
 ARRIVAL_SECONDS = 60.0
-"""Seconds after which this machine sees what another wrote."""
+"""Maximum delay until files from another machine are visible."""
 MAX_SHOWN_NAMES = 5
-"""Most names that a note lists."""
+"""Maximum number of names that a note lists."""
 
 
 @dataclass(frozen=True)
 class ArchiveRequest:
-    """What is done to each slide, the words that say so, and where: by how many processes."""
+    """The request for each slide, its command-line arguments, and where it runs."""
 
     slide_request: SlideRequest
     arguments: tuple[str, ...]
@@ -308,19 +310,19 @@ def run_alone(
 def run(
     report: Report, stages: Stages, request: ArchiveRequest, archive: Archive
 ) -> ArchiveOutcome:
-    """Run the slides that are not finished; one that fails does not stop the others.
+    """Run the slides that are not finished; a failed slide does not stop the others.
 
-    A full disk does: none would find room.
+    Only a full disk stops all slides.
 
     Raises:
-        UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
+        UserError: The Dask cluster does not respond, or Slurm rejects jobs (E1317).
         MissingTool: Dask or submitit is not installed.
     """
     outcome = ArchiveOutcome(
         archive.slides, folder_problems=archive.problems, left_out=archive.other_files
     )
     if archive.other_files:
-        report.print_note(f"left out, as no slides by their names: {_list_names(archive)}")
+        report.print_note(f"skipped files that are not slides by suffix: {_list_names(archive)}")
     _update_finished(outcome, request)
     open_numbers = [n for n in range(len(archive.slides)) if n not in outcome.documents]
     if outcome.documents:
@@ -341,7 +343,7 @@ def run(
 
 @dataclass
 class _ArchiveProgress:
-    """How far slides are, the numbers of which are `open_numbers`, by the sizes of their files."""
+    """Progress of the slides with the indices `open_numbers`, weighted by file size."""
 
     outcome: ArchiveOutcome
     open_numbers: Sequence[int]
@@ -349,11 +351,11 @@ class _ArchiveProgress:
     ended_numbers: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Look sizes up, once."""
+        """Read the file sizes once."""
         self.sizes = {n: _get_size(self.outcome.slides[n].path) for n in self.open_numbers}
 
     def compute_share(self) -> float:
-        """Return how much of the work is done, from 0 to 1."""
+        """Return the share of the work that is done, from 0 to 1."""
         done_bytes = 0.0
         for number, size in self.sizes.items():
             if number in self.ended_numbers:
@@ -365,7 +367,7 @@ class _ArchiveProgress:
         return done_bytes / sum(self.sizes.values())
 
     def estimate_remaining(self) -> str:
-        """Say how long it will take, if all goes on as until now."""
+        """Return the estimated remaining time as text, from the speed so far."""
         share = self.compute_share()
         seconds = (time.monotonic() - self.start_time) * (1 - share) / share if share else 0.0
         minutes = round(seconds / 60)
@@ -375,7 +377,7 @@ class _ArchiveProgress:
 def _run_tasks(
     report: Report, stages: Stages, request: ArchiveRequest, archive_progress: _ArchiveProgress
 ) -> None:
-    """Run slides, and take in what they come to."""
+    """Run the open slides, and record and report their outcomes."""
     outcome = archive_progress.outcome
     is_remote = request.task_place.is_remote
     task_count = min(request.workers, len(archive_progress.open_numbers))
@@ -418,7 +420,7 @@ def _build_task(request: ArchiveRequest, slide: ArchivedSlide, workers: int) -> 
 def _wait_for_result(
     request: ArchiveRequest, slide: ArchivedSlide, task: SlideTask, slide_outcome: SlideOutcome
 ) -> SlideOutcome:
-    """Return the end of a slide that another machine ran, whose result has to be seen here."""
+    """Wait until the result of another machine is visible here, and return the outcome."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
     request_digest = request.slide_request.compute_digest(slide.path)
     while (
@@ -428,7 +430,10 @@ def _wait_for_result(
         is None
     ):
         if time.monotonic() > deadline:
-            reason = "its result is not here: do all machines see this folder, and have one tcc?"
+            reason = (
+                "its result is not visible on this machine; check that all machines share this "
+                "folder and have the same version of tcc"
+            )
             return build_lost_outcome(task, reason)
         time.sleep(POLL_SECONDS / 10)
     return slide_outcome
@@ -437,7 +442,7 @@ def _wait_for_result(
 def _update_finished(
     outcome: ArchiveOutcome, request: ArchiveRequest, numbers: Sequence[int] | None = None
 ) -> None:
-    """Take in which slides are finished; all, or those of some numbers."""
+    """Record the finished slides, among all slides or those with the given indices."""
     for number in range(len(outcome.slides)) if numbers is None else numbers:
         slide = outcome.slides[number]
         summary = slide_processing.find_finished_summary(
@@ -453,7 +458,7 @@ def _update_finished(
 
 
 def _sort_by_size(archive: Archive, numbers: Sequence[int]) -> list[int]:
-    """Return slides in the order in which they are begun, so that the last ones are short."""
+    """Return slides by descending size, so that the last ones to start are short."""
     return sorted(numbers, key=lambda n: -_get_size(archive.slides[n].path))
 
 
@@ -466,7 +471,7 @@ def _get_size(path: Path) -> int:
 
 @contextmanager
 def _show_progress(stages: Stages, archive_progress: _ArchiveProgress) -> Iterator[None]:
-    """Show how far all slides are while somebody looks on."""
+    """Show the progress of all slides, if it is displayed."""
     stop_event = threading.Event()
 
     def show_progress() -> None:
@@ -499,7 +504,7 @@ def _report_outcome(
     number: int,
     slide_outcome: SlideOutcome,
 ) -> None:
-    """Say what a slide came to, as it comes: a night's log is read in the morning."""
+    """Report the outcome of a slide as soon as it ends, for logs of long runs."""
     printed_notices = {
         f"warning: {notice}" for notice in request.slide_request.bundle.manifest.notices
     }

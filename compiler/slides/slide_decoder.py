@@ -1,6 +1,6 @@
-"""What a confined process does with a slide: it opens one, and reads parts of it by OpenSlide.
+"""Slide decoder for a sandboxed process: opens a slide and reads regions with OpenSlide.
 
-Plain images are slides of one level.
+Plain images are slides with one level.
 """
 
 import math
@@ -23,49 +23,49 @@ from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_TILE = 1 << 26
-"""Most pixels of a tile, which is decoded whole for each part of it that is read."""
+"""Maximum number of pixels in a tile, because reading any part decodes the complete tile."""
 MIN_MPP, MAX_MPP = 0.01, 100.0
-"""Micrometres of a pixel, beyond which no microscope sees."""
+"""Plausible range of micrometres per pixel for a microscope."""
 TIFF_LAYOUTS = {
     (mark, version): form
     for mark in (b"II", b"MM")
     for version, form in ((42, (4, 2, 12, 4)), (43, (8, 8, 20, 8)))
 }
-"""By the first bytes of TIFF and BigTIFF: where the first page's place is, and the bytes of a
-page's number of fields, of a field, and of the place of the next page."""
+"""Layout of TIFF and BigTIFF, by byte order and version: the position of the first page's offset,
+and the sizes in bytes of a page's field count, of a field, and of a page offset."""
 MAX_PAGES = 1 << 16
-"""Most pages that are looked for."""
+"""Maximum number of pages that are checked."""
 MAX_ASPECT_DIFFERENCE = 0.02
-"""How much of their length the sides of a pixel may differ by."""
+"""Maximum relative difference of a pixel's width and height."""
 
 
 def check_depth(path: Path, file_kind: str) -> None:
-    """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word (E1303)."""
+    """Reject samples that do not have 8 bits, because OpenSlide truncates them silently (E1303)."""
     library: Any = slide_file.load_module("tifffile")
     depth: Any = 8
-    with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
+    with suppress(Exception), library.TiffFile(path) as file:  # most formats are not TIFF
         depth = file.pages[0].bitspersample
     if depth != 8:
         bits = "1 bit" if depth == 1 else f"{depth} bits"
-        message = f"this {file_kind}'s samples have {bits}, and 8 are read"
-        help = "convert it to 8 bits, choosing which values are black and white"
+        message = f"this {file_kind} has samples of {bits}, but only 8 bits are supported"
+        help = "convert it to 8 bits per sample and choose the black and white values"
         raise fail("E1303", message, make_file_span(str(path)), help=help)
 
 
 def check_complete(path: Path, file_kind: str) -> None:
-    """Refuse a TIFF file that ends before the last of its pages begins (E1300)."""
+    """Reject a TIFF file that ends before the start of its last page (E1300)."""
     with regular_files.open_file(path) as file:
         size = file.seek(0, 2)
         missing_offset = _find_missing_page(file, size)
     if missing_offset is not None:
-        message = f"this {file_kind}'s file was cut short"
-        label = f"it has {size:,} bytes, and goes on at byte {missing_offset:,}"
+        message = f"the file of this {file_kind} is truncated"
+        label = f"it has {size:,} bytes, but a page is at byte {missing_offset:,}"
         source = make_file_span(str(path))
         raise fail("E1300", message, source, label=label, help="copy or export it again")
 
 
 def _find_missing_page(file: BinaryIO, size: int) -> int | None:
-    """Return where a TIFF or BigTIFF file says that a page is, and has none."""
+    """Return the offset of the first page outside a TIFF or BigTIFF file, or None."""
     file.seek(0)
     header = file.read(16).ljust(16, b"\0")
     order: Literal["little", "big"] = "little" if header[:2] == b"II" else "big"
@@ -91,18 +91,18 @@ def _find_missing_page(file: BinaryIO, size: int) -> int | None:
 
 
 def check_tiles(path: Path, properties: Mapping[str, str], levels: int) -> None:
-    """Refuse tiles that memory has to be found for before their contents are known (E1304)."""
+    """Reject large tiles (E1304), because their memory is allocated before they are decoded."""
     for level in range(levels):
         names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
         pixels = math.prod(parse_int(properties[name]) for name in names if name in properties)
         if pixels > MAX_TILE:
-            message = f"a tile of this slide has {pixels:,} pixels, at most {MAX_TILE:,} are read"
-            help = "write it anew with tiles of, say, 512 x 512 pixels"
+            message = f"a tile of this slide has {pixels:,} pixels, the limit is {MAX_TILE:,}"
+            help = "convert the slide to smaller tiles, such as 512 x 512 pixels"
             raise fail("E1304", message, make_file_span(str(path)), help=help)
 
 
 def read_mpp(properties: Mapping[str, str]) -> float | None:
-    """Return what a file says of its resolution; None where it is nothing that can be meant."""
+    """Return the resolution from a file's properties; None if it is missing or implausible."""
     resolutions = []
     for name in ("openslide.mpp-x", "openslide.mpp-y"):
         with suppress(KeyError, ValueError):
@@ -119,16 +119,16 @@ def read_mpp(properties: Mapping[str, str]) -> float | None:
 
 
 MAX_CACHE_BYTES = 1 << 26
-"""What OpenSlide keeps of decoded tiles."""
+"""Size of OpenSlide's cache of decoded tiles in bytes."""
 _OPEN_SLIDES: list[Slide] = []
-"""The slide that is open in this process; none or one."""
+"""The open slide of this process, if any."""
 
 
 def answer(request: dict[str, Any], payload: bytes) -> Reply:  # noqa: ARG001 - a slide is a path
-    """Open a slide and return its levels, read a part of the one that is open, or close it.
+    """Open a slide and return its levels, read a region of the open slide, or close it.
 
     Raises:
-        UserError: As `slide_file.opened` and `Slide.read`.
+        UserError: As `slide_file.open_slide` and `Slide.read_pixels`.
     """
     match request["do"]:
         case "open":
@@ -154,7 +154,7 @@ def _release_slides() -> None:
 
 
 def open_slide(path: Path, mpp: float | None, file_kind: str) -> Slide:
-    """Open a slide in this process; errors are those of `slide_file.opened`."""
+    """Open a slide in this process; errors are those of `slide_file.open_slide`."""
     location = make_file_span(str(path))
     library: Any = slide_file.load_module("openslide")
     try:
@@ -201,7 +201,7 @@ class _OpenSlideFile:
             rgba = np.asarray(self.file.read_region((left, top), level, size))
         except self.library.OpenSlideError as error:
             self.file.close()
-            self.file = self._open_file()  # it reads nothing more of a file after an error
+            self.file = self._open_file()  # OpenSlide cannot read from a file after an error
             self._locate_damage(level, left, top, size)
             message = f"the slide is damaged near column {left}, row {top} of level 0"
             source, label = make_file_span(str(self.path)), str(error)[:200]
@@ -209,16 +209,16 @@ class _OpenSlideFile:
         colours, alpha = rgba[:, :, :3], rgba[:, :, 3:]
         if alpha.min() == 255:
             rgb = np.empty(colours.shape, np.uint8)
-            for channel in range(3):  # a sixth of the time that three of four bytes take
+            for channel in range(3):  # takes a sixth of the time of copying three of four bytes
                 rgb[:, :, channel] = rgba[:, :, channel]
             return rgb
-        if alpha.max() == 0:  # the tiles that a scanner left out
+        if alpha.max() == 0:  # tiles that the scanner omitted
             return np.full(colours.shape, 255, np.uint8)
         blended = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
         return np.asarray((blended + 127) // 255, np.uint8)
 
     def _locate_damage(self, level: int, left: int, top: int, size: tuple[int, int]) -> None:
-        """Read a quarter after the other, so that the error names the first that is damaged."""
+        """Read the quarters in order, so that the error names the first damaged one."""
         if max(size) <= MIN_DAMAGE_SIDE:
             return
         width, height = (-(-n // 2) for n in size)
@@ -239,7 +239,7 @@ class _PlainImage:
 
     def read_pixels(
         self,
-        level: int,  # noqa: ARG002 - there is one
+        level: int,  # noqa: ARG002 - there is only one
         left: int,
         top: int,
         size: tuple[int, int],

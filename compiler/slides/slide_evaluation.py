@@ -1,9 +1,9 @@
-"""Results of slides against what is known of them: by patch, by slide and by lesion.
+"""Evaluate results of slides against the ground truth, by patch, by slide and by lesion.
 
-Lesions are as CAMELYON16 has them (its `Evaluation_FROC.py`): the tumour is grown by half of 75
-micrometres, which joins what lies closer than that; holes are filled; what is then connected, by
-sides or corners, is a lesion. Lesions whose major axis is below 275 micrometres, isolated tumour
-cells of at most 200, are not counted, and what is detected in them is neither right nor wrong.
+Lesions are defined as in CAMELYON16 (`Evaluation_FROC.py`): the tumour is grown by half of 75
+micrometres, which joins areas that are closer than that; holes are filled; each 8-connected
+component is a lesion. Lesions with a major axis below 275 micrometres (isolated tumour cells of at
+most 200) are not counted. Detections in them are neither true nor false positives.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ Inside = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class LesionRule:
-    """What is a lesion, and what a detection: lengths in micrometres.
+    """Definition of lesions and detections; lengths in micrometres.
 
     Args:
-        join: What lies closer is one lesion; CAMELYON16 has 75.
-        shortest: A lesion with a shorter major axis is not counted; it has 275.
-        apart: How far detections lie from likelier ones.
-        least: The least probability of a detection.
+        join: Areas that are closer are one lesion; 75 in CAMELYON16.
+        shortest: Lesions with a shorter major axis are not counted; 275 in CAMELYON16.
+        apart: Minimum distance of detections.
+        least: Minimum probability of a detection.
     """
 
     join: float
@@ -55,11 +55,11 @@ class Lesions:
     """The lesions of a slide.
 
     Args:
-        labels: The number of the lesion, from 1 on, of each square of the slide (rows, columns).
-        side: Pixels of level 0 that a square is wide.
-        major_axes: The major axis of each in micrometres.
-        is_counted: Whether each is long enough.
-        centers: Column and row of level 0 of the middle of each.
+        labels: The lesion number, from 1, of each square of the slide (rows, columns).
+        side: The width of a square in pixels of level 0.
+        major_axes: The major axis of each lesion in micrometres.
+        is_counted: Whether each lesion is long enough.
+        centers: Column and row of level 0 of each lesion's centre.
     """
 
     labels: NDArray[np.int32]
@@ -71,9 +71,9 @@ class Lesions:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A place of a slide, in pixels of level 0, that is likely tumour.
+    """A position on a slide, in pixels of level 0, that is likely tumour.
 
-    `lesion` is the number of the one that it lies in, 0 where it lies in none.
+    `lesion` is the number of its lesion, or 0 if it is not in a lesion.
     """
 
     x: int
@@ -86,10 +86,10 @@ def find_lesions(inside: Inside, side: int, mpp: float, rule: LesionRule) -> Les
     """Return the lesions of a slide.
 
     Args:
-        inside: Which squares are tumour.
-        side: Pixels of level 0 that a square is wide.
-        mpp: Micrometres of such a pixel.
-        rule: What is one lesion, and which are counted.
+        inside: Whether each square is tumour.
+        side: The width of a square in pixels of level 0.
+        mpp: Micrometres per pixel of level 0.
+        rule: The definition of lesions.
     """
     ndimage: Any = slide_file.load_module("scipy.ndimage")
     micrometres_per_square = side * mpp
@@ -112,11 +112,11 @@ def find_lesions(inside: Inside, side: int, mpp: float, rule: LesionRule) -> Les
 
 
 def compute_major_axis(squares: NDArray[np.int64]) -> float:
-    """Return the major axis of the ellipse that has the second moments of a set of squares.
+    """Return the major axis of the ellipse with the second moments of a set of squares.
 
-    It is 4 sqrt(l), l the larger eigenvalue of the covariance of their points: that of their
-    middles (n, 2), and 1/12 for those within each (scikit-image, `regionprops`, has the same but
-    for the 1/12: a hundredth of a pixel where a lesion is ten wide).
+    It is 4 sqrt(l), where l is the larger eigenvalue of the covariance of the squares' points: the
+    covariance of their centres (n, 2), plus 1/12 for the points within each square. scikit-image's
+    `regionprops` omits the 1/12, a difference of 0.01 pixels for a lesion that is 10 pixels wide.
     """
     covariance = np.cov(squares.T.astype(np.float64), bias=True) + np.eye(2) / 12
     return float(4 * np.sqrt(np.linalg.eigvalsh(covariance)[-1]))
@@ -125,11 +125,11 @@ def compute_major_axis(squares: NDArray[np.int64]) -> float:
 def find_detections(
     slide_result: StoredResult, slide_lesions: Lesions, rule: LesionRule
 ) -> list[Detection]:
-    """Return the local maxima of a heat map, the likeliest first.
+    """Return the local maxima of a heat map, by descending probability.
 
-    The likeliest patch is one, of equal ones the first by rows; its place is the middle of its
-    cell. Patches whose middle lies less than `apart` from it are passed over, and so on with the
-    rest, as long as it is at least as likely as `least`.
+    The most probable patch is a detection, at the centre of its cell; ties go to the first by rows.
+    Patches with a centre closer than `apart` are then discarded. This repeats with the remaining
+    patches, down to the probability `least`.
     """
     grid, heat = slide_result.grid, slide_result.to_raster()
     min_distance = max(rule.apart / slide_result.mpp / grid.stride, 0.5)
@@ -137,7 +137,7 @@ def find_detections(
     across = np.arange(-radius, radius + 1)
     is_near = across[:, None] ** 2 + across**2 < min_distance**2
     is_open = np.where(np.isnan(heat), -1.0, heat) >= rule.least
-    # np.nonzero goes by rows, and a stable sort keeps that order within equal ones.
+    # np.nonzero is in row order, and the stable sort preserves this order for ties.
     rows, columns = is_open.nonzero()
     order = np.argsort(-heat[rows, columns], kind="stable")
     local_maxima = []
@@ -156,21 +156,21 @@ def find_detections(
 
 LABELS = ("normal", "tumour")
 MIN_TUMOUR_SHARE = 0.5
-"""The share of a patch from which on it is tumour: equation 4 of Xiao et al., for every patch."""
+"""Minimum share of tumour in a tumour patch: equation 4 of Xiao et al., for every patch."""
 MAX_WIDTH_DIFFERENCE = 0.02
-"""How much the width of patches may differ between slides, as resolutions are rounded."""
+"""Maximum relative difference of patch widths between slides, because resolutions are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedSlide:
-    """A slide, its result and what is known of it.
+    """A slide's result with its ground truth.
 
     Args:
-        slide_result: What a run wrote.
-        shares: The share of each patch that is tumour, in the result's order.
-        has_tumour: Whether any of the slide is.
-        lesions: Its lesions.
-        detections: The places that the result calls likely tumour.
+        slide_result: The result of a run.
+        shares: The share of tumour in each patch, in the result's order.
+        has_tumour: Whether the slide has any tumour.
+        lesions: The lesions of the slide.
+        detections: The detections of the result.
     """
 
     slide_result: StoredResult
@@ -181,11 +181,11 @@ class EvaluatedSlide:
 
     @property
     def probability(self) -> float:
-        """How likely the slide is of tumour: its likeliest patch; 0 where it has none."""
+        """The slide's tumour probability: that of its most probable patch; 0 without patches."""
         return float(self.slide_result.tumour.max(initial=0.0))
 
     def find_lesion_probability(self, lesion: int) -> float:
-        """Return the probability of a lesion's likeliest detection, NaN where none lies in it."""
+        """Return the highest probability of a lesion's detections; NaN if it has none."""
         probabilities = (
             detection.probability for detection in self.detections if detection.lesion == lesion
         )
@@ -193,14 +193,14 @@ class EvaluatedSlide:
 
     @property
     def false_positives(self) -> tuple[Detection, ...]:
-        """The detections that lie in no lesion."""
+        """The detections outside all lesions."""
         return tuple(detection for detection in self.detections if not detection.lesion)
 
     def build_froc_slide(self, normal_only: bool) -> FrocSlide:
-        """Return what the slide adds to the curve: its lesions that are counted.
+        """Return the slide's data for the FROC curve.
 
         Args:
-            normal_only: Whether false positives of slides with tumour are not counted.
+            normal_only: Whether to ignore false positives on slides with tumour.
         """
         numbers = [n for n, counted in enumerate(self.lesions.is_counted, 1) if counted]
         lesion_probabilities = np.array(
@@ -216,19 +216,19 @@ class EvaluatedSlide:
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedSlides:
-    """Slides that one bundle classified in one way."""
+    """Slides that were classified by one bundle with the same settings."""
 
     slides: tuple[EvaluatedSlide, ...]
 
     def evaluate_patches(self) -> ClassEvaluation:
-        """Return what all patches were taken for, against equation 4: half of one is tumour."""
+        """Return the evaluation of all patches; patches with at least half tumour are tumour."""
         is_tumour = np.concatenate([slide.shares >= MIN_TUMOUR_SHARE for slide in self.slides])
         is_positive = np.concatenate([slide.slide_result.is_positive for slide in self.slides])
         probabilities = np.concatenate([slide.slide_result.tumour for slide in self.slides])
         true_classes, predicted_classes = (
             np.stack([~is_class, is_class], axis=1) for is_class in (is_tumour, is_positive)
         )
-        # Any number that grows with the probability gives the same areas.
+        # Any score that increases with the probability gives the same areas under curves.
         return classification_metrics.evaluate_exclusive_classes(
             LABELS,
             true_classes,
@@ -238,21 +238,21 @@ class EvaluatedSlides:
 
     @property
     def mixed(self) -> int:
-        """How many patches are of both, which no network can be right about wholly."""
+        """The number of patches that are partly tumour, where either class is inexact."""
         return sum(int(((slide.shares > 0) & (slide.shares < 1)).sum()) for slide in self.slides)
 
     def compute_auc(self) -> tuple[float | None, Bounds | None]:
-        """Return the area under the ROC curve of slides, and its interval."""
+        """Return the area under the slides' ROC curve, and its confidence interval."""
         has_tumour = np.array([slide.has_tumour for slide in self.slides], np.bool_)
         probabilities = np.array([slide.probability for slide in self.slides], np.float64)
         auc, count = roc_curve.compute_auc(probabilities, has_tumour), int(has_tumour.sum())
         return auc, confidence_intervals.compute_auc_interval(auc, count, len(has_tumour) - count)
 
     def compute_froc(self, *, normal_only: bool = False) -> FrocFigures | None:
-        """Return how many lesions are found at how many false positives a slide.
+        """Return the FROC figures: detected lesions against false positives per slide.
 
         Args:
-            normal_only: Whether these are counted on slides without tumour alone.
+            normal_only: Whether to count false positives only on slides without tumour.
         """
         return froc_curve.compute_froc(
             [slide.build_froc_slide(normal_only) for slide in self.slides]
@@ -262,13 +262,13 @@ class EvaluatedSlides:
 def evaluate_slide(
     slide_result: StoredResult, side: int, inside: NDArray[np.bool_], rule: LesionRule
 ) -> EvaluatedSlide:
-    """Return a result beside what is known of its slide.
+    """Return a result with its slide's ground truth.
 
     Args:
-        slide_result: What a run wrote.
-        side: How many pixels of level 0 the squares of `inside` are wide.
-        inside: Which of them are tumour.
-        rule: What is a lesion, and what a detection.
+        slide_result: The result of a run.
+        side: The width of the squares of `inside` in pixels of level 0.
+        inside: Whether each square is tumour.
+        rule: The definition of lesions and detections.
     """
     grid = slide_result.grid
     weights = patch_grid.compute_tissue_weights(grid, TissueMask(side, inside)) / grid.span**2
@@ -279,22 +279,22 @@ def evaluate_slide(
 
 
 def check_comparable(slide_results: Sequence[tuple[Path, StoredResult]]) -> None:
-    """Refuse results of one slide, or of different bundles or patches (E1322)."""
+    """Reject results of different bundles or patches, or several results of one slide (E1322)."""
     for (first_path, first_result), (result_path, second_result) in pairwise(slide_results):
         if not _is_comparable(first_result, second_result):
-            message = "these results are not of one bundle and one way of cutting patches"
+            message = "these results have different bundles or settings"
             label = f"{first_path} differs in bundle, classes, threshold or patches"
-            help = "judge them apart: figures of several networks together are of none"
+            help = "evaluate them separately; combined figures would not describe one network"
             raise fail("E1322", message, make_file_span(str(result_path)), label=label, help=help)
     path_by_name: dict[str, Path] = {}
     for result_path, slide_result in slide_results:
         if slide_result.name in path_by_name:
             message = (
-                f"slide {slide_result.name} is there twice: {path_by_name[slide_result.name]} "
+                f"slide {slide_result.name} is given twice: {path_by_name[slide_result.name]} "
                 f"and {result_path}"
             )
             raise fail(
-                "E1322", message, make_file_span(str(result_path)), help="name each slide once"
+                "E1322", message, make_file_span(str(result_path)), help="give each slide once"
             )
         path_by_name[slide_result.name] = result_path
 

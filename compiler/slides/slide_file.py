@@ -1,7 +1,7 @@
-"""Slides, a part at a time: what OpenSlide opens, and plain images.
+"""Read regions of slides: all formats of OpenSlide, and plain images.
 
-Colours are those of the file, without its colour profile. What a scanner left out is white. A tile
-whose bytes are damaged so that its decoder does not notice has wrong pixels, here as in any viewer.
+Colours are those of the file, without its colour profile. Areas that the scanner omitted are white.
+If a damaged tile can still be decoded, its pixels are wrong, as in any viewer.
 """
 
 import os
@@ -32,15 +32,15 @@ from tcc.compiler.support.progress import Progress
 Indices = NDArray[np.int64]
 
 PACKAGES = {"openslide": "openslide-python", "scipy": "scipy", "tifffile": "tifffile"}
-"""Packages by their modules."""
+"""Package names by module."""
 PURPOSE = "work with slides"
 
 
 def require_modules(*modules: str) -> None:
-    """Refuse to go on without some of them.
+    """Check that the packages of modules are installed.
 
     Raises:
-        MissingTool: One is not here.
+        MissingTool: A package is not installed.
     """
     for name in modules:
         if find_spec(name) is None:
@@ -48,29 +48,29 @@ def require_modules(*modules: str) -> None:
 
 
 def load_module(module: str) -> Any:
-    """Return a module of one of them.
+    """Import a module of one of `PACKAGES`.
 
     Raises:
-        MissingTool: It is not here.
+        MissingTool: The package is not installed.
     """
     require_modules(module.partition(".")[0])
     return import_module(module)
 
 
 MAX_SIDE = 1 << 20
-"""Largest height or width of a slide, in pixels."""
-DAMAGED_HELP = "copy the slide anew; `tcc slide run --skip-damaged` leaves out the patches there"
+"""Maximum height or width of a slide in pixels."""
+DAMAGED_HELP = "copy the slide again, or skip damaged patches with `tcc slide run --skip-damaged`"
 MIN_DAMAGE_SIDE = 64
-"""Pixels of a side below which a damaged square is not looked at in parts."""
+"""Side in pixels at which a damaged square is not divided further."""
 MAX_SECONDS = 300.0
-"""How long a part of a slide may take: a block of the slowest format takes some ten."""
+"""Time limit for reading a region: a block of the slowest format takes about ten seconds."""
 DECODERS = DecoderPool("tcc.compiler.slides.slide_decoder", 4 << 30, "slide")
-"""Processes that read slides: each keeps OpenSlide's tiles and the part that is read."""
+"""Decoder processes, with memory for OpenSlide's tile cache and the region."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlideLevel:
-    """One size at which a slide is stored; a pixel is `scale` pixels of level 0 wide."""
+    """One stored resolution of a slide; a pixel is `scale` pixels of level 0 wide."""
 
     width: int
     height: int
@@ -78,28 +78,29 @@ class SlideLevel:
 
 
 class SlideExtent(Protocol):
-    """What has the size of a slide: one that is open, or its grid of patches."""
+    """The size of a slide; an open slide, or a grid of patches."""
 
     @property
     def width(self) -> int:
-        """Pixels of a row of level 0."""
+        """Width in pixels of level 0."""
         ...
 
     @property
     def height(self) -> int:
-        """Pixels of a column of level 0."""
+        """Height in pixels of level 0."""
         ...
 
 
 class PixelSource(Protocol):
-    """What gives pixels of a slide."""
+    """Source of a slide's pixels."""
 
     def read_pixels(
         self, level: int, left: int, top: int, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
+        """Return RGB pixels (height, width, 3) of a level's region.
 
-        `size` is (width, height), in pixels of the level. Beyond the slide's edge all is white.
+        The corner is in pixels of level 0; `size` is (width, height) in pixels of the level. Pixels
+        beyond the slide's edge are white.
         """
         ...
 
@@ -110,9 +111,14 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True)
 class Slide:
-    """An open slide: `mpp` is the side of a pixel of level 0 in micrometres, None if unknown.
+    """An open slide.
 
-    `skips_damaged` says that what is damaged is shown white.
+    Attributes:
+        path: The file.
+        levels: The levels, the largest first.
+        mpp: Micrometres per pixel of level 0; None if unknown.
+        source: The source of pixels.
+        skips_damaged: Whether damaged areas are shown in white.
     """
 
     path: Path
@@ -123,40 +129,40 @@ class Slide:
 
     @property
     def width(self) -> int:
-        """Pixels of a row of level 0."""
+        """Width in pixels of level 0."""
         return self.levels[0].width
 
     @property
     def height(self) -> int:
-        """Pixels of a column of level 0."""
+        """Height in pixels of level 0."""
         return self.levels[0].height
 
     def find_level(self, scale: float) -> int:
         """Return the smallest level whose pixels are at most `scale` pixels of level 0 wide."""
-        # Sizes of levels are rounded, so that their scales are a little off.
+        # With a tolerance, because the sizes of levels are rounded.
         fine_levels = [n for n, level in enumerate(self.levels) if level.scale <= scale * 1.01]
         return max(fine_levels, key=lambda n: self.levels[n].scale, default=0)
 
     def read_pixels(
         self, level: int, left: int, top: int, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
+        """Return RGB pixels (height, width, 3) of a level's region.
 
         Args:
-            level: Its number.
+            level: The level's index.
             left: The first column, in pixels of level 0.
             top: The first row, in pixels of level 0.
             size: (width, height), in pixels of the level.
 
         Raises:
-            UserError: The pixels there are damaged (E1302).
+            UserError: The region is damaged (E1302).
         """
         return self.source.read_pixels(level, left, top, size)
 
     def read_for_display(
         self, level: int, left: int, top: int, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        """Return the same for a picture, in which damaged squares may be white."""
+        """Return pixels as `read_pixels`; with `skips_damaged`, damaged squares are white."""
         try:
             return self.read_pixels(level, left, top, size)
         except UserError as error:
@@ -185,13 +191,13 @@ def open_slide(
 
     Args:
         path: The file.
-        mpp: Micrometres of a pixel, for what the file says of it.
-        skips_damaged: Show what is damaged white.
-        file_kind: What it is called in errors.
+        mpp: Micrometres per pixel; overrides the file's value.
+        skips_damaged: Whether to show damaged areas in white.
+        file_kind: The word for the file in errors.
 
     Raises:
-        UserError: It cannot be read (E1300), has no 8-bit samples (E1303) or is too large (E1304);
-            as a plain image, as `images.read` has it.
+        UserError: The slide cannot be read (E1300), does not have 8-bit samples (E1303) or is too
+            large (E1304); for plain images, as `images.read_image`.
         MissingTool: OpenSlide is not installed.
     """
     require_modules(*PACKAGES)
@@ -201,47 +207,48 @@ def open_slide(
         try:
             slide = replace(source.open(mpp, file_kind), skips_damaged=skips_damaged)
             if max(slide.width, slide.height) > MAX_SIDE:
-                label = f"it is {slide.width} x {slide.height}"
-                message = f"a slide has at most {MAX_SIDE:,} pixels a side"
-                raise fail("E1304", message, make_file_span(str(path)), label=label)
+                label = f"it has {slide.width} x {slide.height} pixels"
+                message = f"this slide is too large: the limit is {MAX_SIDE:,} pixels a side"
+                help = "cut the slide into parts"
+                raise fail("E1304", message, make_file_span(str(path)), label=label, help=help)
             yield slide
         finally:
             source.close()
 
 
 def get_resolution(slide: Slide) -> float:
-    """Return the micrometres of a pixel of level 0.
+    """Return the micrometres per pixel of level 0.
 
     Raises:
-        UserError: Neither the file nor anybody says so (E1301).
+        UserError: The resolution is neither in the file nor given (E1301).
     """
     if slide.mpp is not None:
         return slide.mpp
-    message = "this slide does not say how many micrometres a pixel is wide"
-    help = "say it with --mpp: about 0.25 for scans at 40x, 0.5 at 20x"
+    message = "this slide's file does not contain its resolution in micrometres per pixel"
+    help = "give it with --mpp: about 0.25 for scans at 40x, 0.5 at 20x"
     raise fail("E1301", message, make_file_span(str(slide.path)), help=help)
 
 
 def check_exists(path: Path) -> None:
-    """Refuse a slide that does not exist (E1300)."""
+    """Check that a slide's file exists (E1300)."""
     if not path.is_file():
         source = make_file_span(str(path))
-        raise fail("E1300", "there is no such slide", source, help="name a slide's file")
+        raise fail("E1300", "there is no such slide", source, help="give the file of a slide")
 
 
 def is_damage(error: UserError) -> bool:
-    """Whether an error is that of pixels that cannot be decoded."""
+    """Whether an error is due to damaged pixels."""
     return error.diagnostics[0].code == "E1302"
 
 
 class _ConfinedSlide:
-    """A slide that a confined process has open; threads may read it in turn."""
+    """A slide that is open in a sandboxed process; thread-safe."""
 
     def __init__(self, path: Path, decoder: ConfinedProcess) -> None:
         self.path, self.decoder, self._lock = path, decoder, threading.Lock()
 
     def open(self, mpp: float | None, file_kind: str) -> Slide:
-        """Return the slide as the process describes it."""
+        """Open the slide in the process and return it."""
         request = {"do": "open", "path": str(self.path), "folder": os.getcwd(), "mpp": mpp}
         reply, _ = self._send_request(request | {"what": file_kind}, 0)
         try:
@@ -250,7 +257,9 @@ class _ConfinedSlide:
         except (KeyError, TypeError, ValueError):
             levels, slide_mpp = (), None
         if not levels:
-            raise make_decoder_error(str(self.path), DECODERS.noun, "it answers what is no slide")
+            raise make_decoder_error(
+                str(self.path), DECODERS.noun, "its reply contains no valid slide"
+            )
         return Slide(self.path, levels, slide_mpp, self)
 
     def read_pixels(
@@ -260,7 +269,8 @@ class _ConfinedSlide:
         request = {"do": "read", "level": level, "left": left, "top": top, "size": size}
         pixels = self._send_request(request, 3 * width * height)[1]
         if len(pixels) != 3 * width * height:
-            raise make_decoder_error(str(self.path), DECODERS.noun, "it answers what are no pixels")
+            reason = "its reply contains no valid pixels"
+            raise make_decoder_error(str(self.path), DECODERS.noun, reason)
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
     def close(self) -> None:
@@ -281,21 +291,21 @@ def _read_level(description: Any) -> SlideLevel:
 
 def _check_scale(number: Any) -> float:
     if type(number) not in (int, float) or not (isfinite(number) and number > 0):
-        raise ValueError("a length is none")
+        raise ValueError("a length is not a positive number")
     return float(number)
 
 
 READ_SIDE = 2048
-"""Pixels of a level, a side, that are read at a time."""
+"""Side in pixels of the regions that are read at a time."""
 MAX_LEVEL_PIXELS = 1 << 36
-"""Most pixels of a level that are read: an hour's work, and no scanner's."""
+"""Maximum number of pixels to read from a level: about an hour; scanners write smaller levels."""
 
 
 def compute_block_means(slide: Slide, side: int, progress: Progress) -> NDArray[np.uint8]:
     """Return the mean colour of squares of `side` pixels of level 0, uint8 (rows, columns, 3).
 
-    They are computed from the smallest level that has a pixel or more for each; the last row and
-    column are of what is left of the slide there.
+    They are computed from the smallest level with at least one pixel per square. Squares in the
+    last row and column are cut off at the slide's edge.
 
     Raises:
         UserError: The slide is damaged (E1302), or has no level that is small enough (E1304).
@@ -304,10 +314,10 @@ def compute_block_means(slide: Slide, side: int, progress: Progress) -> NDArray[
     level = slide.levels[number]
     if level.width * level.height > MAX_LEVEL_PIXELS:
         message = (
-            f"{level.width * level.height:,} pixels would have to be read, at most "
-            f"{MAX_LEVEL_PIXELS:,} are"
+            f"a level with {level.width * level.height:,} pixels would have to be read, the limit "
+            f"is {MAX_LEVEL_PIXELS:,}"
         )
-        help = "write it anew with smaller levels"
+        help = "convert the slide to a pyramid with smaller levels"
         raise fail("E1304", message, make_file_span(str(slide.path)), help=help)
     rows = _compute_edges(slide.height, side, level.height)
     columns = _compute_edges(slide.width, side, level.width)
@@ -328,7 +338,7 @@ def compute_block_means(slide: Slide, side: int, progress: Progress) -> NDArray[
 
 
 def _compute_edges(pixels: int, side: int, level_pixels: int) -> Indices:
-    """Return where squares begin in a level of `level_pixels` pixels, and where they end."""
+    """Return the edges of squares in a level of `level_pixels` pixels along one axis."""
     count = -(-pixels // side)
     positions = np.minimum(np.arange(count + 1, dtype=np.int64) * side, pixels)
     max_edges = np.r_[np.full(count, level_pixels - 1), level_pixels]
@@ -337,7 +347,7 @@ def _compute_edges(pixels: int, side: int, level_pixels: int) -> Indices:
 
 
 def _compute_means(pixels: NDArray[np.uint8], down: Indices, across: Indices) -> NDArray[np.uint8]:
-    """Return the rounded mean of each square; one that is less than a pixel has that pixel."""
+    """Return the rounded mean of each square; a square below one pixel gets that pixel."""
     heights, widths = (np.maximum(np.diff(edges), 1) for edges in (down, across))
     tops, lefts = (
         np.minimum(edges[:-1] - edges[0], length - 1)
@@ -347,8 +357,8 @@ def _compute_means(pixels: NDArray[np.uint8], down: Indices, across: Indices) ->
     if means.shape == pixels.shape and heights.max() == widths.max() == 1:
         return pixels
     counts = widths[:, None] * heights
-    # With half of their number, the sum of a square of `WIDEST` pixels a side, each 255, is just
-    # below 2**32; most squares are small.
+    # uint32 holds the largest sum, including half of the count for rounding; most squares are small
+    # enough for uint16.
     dtype = np.uint16 if counts.max() <= 256 else np.uint32
     for channel in range(3):
         rows = _sum_runs(np.ascontiguousarray(pixels[:, :, channel]), tops, heights, dtype)
@@ -361,13 +371,13 @@ def _compute_means(pixels: NDArray[np.uint8], down: Indices, across: Indices) ->
 def _sum_runs(
     lines: NDArray[Any], starts: Indices, lengths: Indices, dtype: type[Any]
 ) -> NDArray[Any]:
-    """Return the sum of each run of lines: whole lines are added, of all runs at once.
+    """Return the sum of each run of lines, computed for all runs at once.
 
     Args:
         lines: (lines, numbers).
-        starts: Where each run begins.
-        lengths: How many lines each has.
-        dtype: The type of sums.
+        starts: The first line of each run.
+        lengths: The number of lines of each run.
+        dtype: The type of the sums.
     """
     sums = lines[starts].astype(dtype)
     for number in range(1, int(lengths.max())):

@@ -1,4 +1,4 @@
-"""Pixels as PNG files, and the pictures of how a mask and its patches come about."""
+"""Encode images, downscale slides, and render the steps of a tissue mask."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,33 +15,35 @@ from tcc.compiler.slides.tissue_mask import TissueSteps
 from tcc.compiler.support.progress import Progress
 
 MAX_IMAGE_SIDE = 2048
-"""Most pixels of a side of a picture that is only looked at."""
+"""Maximum side of a preview image in pixels."""
 RLE_STRATEGY = 3
 """zlib's Z_RLE."""
 REGION_COLOUR, PATCH_COLOUR, BACKGROUND_BRIGHTNESS = (31, 119, 180), (214, 39, 40), 0.35
-"""Colours of rectangles, and what is left of the brightness of what is no tissue."""
+"""Colours of rectangles, and the weight of background pixels when they are blended with white."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlideImage:
-    """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
+    """A downscaled slide, RGB (rows, columns, 3); a pixel is `side` pixels of level 0 wide."""
 
     side: int
     pixels: NDArray[np.uint8]
 
 
 def downscale_slide(slide: Slide, progress: Progress) -> SlideImage:
-    """Return a thumbnail of a slide, at least half of `MAX_IMAGE_SIDE` pixels a side if it can.
+    """Return a thumbnail of a slide; its longer side has at most `MAX_IMAGE_SIDE` pixels.
+
+    It also has at least half of that, if the slide is large enough.
 
     Args:
         slide: The slide.
-        progress: Told of the picture's rows.
+        progress: Receives the number of finished rows.
 
     Raises:
         UserError: The slide is damaged (E1302).
     """
     min_scale = -(-max(slide.width, slide.height) // MAX_IMAGE_SIDE)
-    # Of what is stored at about this size no means are taken, which cost more than to read it.
+    # Prefer a stored level of about this size: computing means costs more than reading it.
     level_scales = [round(level.scale) for level in slide.levels]
     side = min(
         (scale for scale in level_scales if min_scale <= scale < 2 * min_scale), default=min_scale
@@ -56,22 +58,22 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Return a PNG file of grey (height, width) or RGB (height, width, 3) pixels."""
     buffer = BytesIO()
     if pixels.ndim == 3:
-        # What was photographed is hardly smaller at higher levels, which take twice as long.
+        # Higher compression levels take twice as long, and photographs hardly become smaller.
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)
-    else:  # areas of one grey: looking for runs alone takes half the time
+    else:  # uniform areas: run-length matching takes half the time
         Image.fromarray(pixels).save(buffer, "PNG", compress_type=RLE_STRATEGY)
     return buffer.getvalue()
 
 
 def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a JPEG file of RGB (height, width, 3) pixels, colours at half the size."""
+    """Return a JPEG file of RGB (height, width, 3) pixels, with 4:2:0 chroma subsampling."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85, subsampling="4:2:0")
     return buffer.getvalue()
 
 
 def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of what `encode_jpeg` wrote."""
+    """Return the pixels of a file from `encode_jpeg`."""
     with Image.open(BytesIO(content), formats=("JPEG",)) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -79,12 +81,12 @@ def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
 def render_steps(
     tissue_steps: TissueSteps, grid: PatchGrid | None, min_tissue: float
 ) -> Mapping[str, bytes]:
-    """Return a picture of each step, by file name.
+    """Return an image of each step, by file name.
 
     Args:
-        tissue_steps: The steps to a mask.
-        grid: The patches, None where only the mask is wanted.
-        min_tissue: The share of tissue from which a patch is kept.
+        tissue_steps: The steps of a mask.
+        grid: The patches; None for only the mask.
+        min_tissue: The minimum share of tissue of a selected patch.
     """
     shrink = -(-max(tissue_steps.image.shape[:2]) // MAX_IMAGE_SIDE)
     image = tissue_steps.image[::shrink, ::shrink]
@@ -104,7 +106,7 @@ def render_steps(
 def _render_patches(
     tissue_steps: TissueSteps, grid: PatchGrid, min_tissue: float, shrink: int
 ) -> bytes:
-    """Draw each region's rectangle, and the patches of it that are kept."""
+    """Draw each region's rectangle, and the selected patches."""
     image = Image.fromarray(tissue_steps.image[::shrink, ::shrink])
     scale = max(1, -(-800 // max(image.size)))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)

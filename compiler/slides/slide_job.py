@@ -1,7 +1,7 @@
-"""A slide's patches through a bundle: blocks of them, each of which is done once.
+"""Classify the patches of a slide with a bundle, in blocks that are computed once.
 
-What a block gives is a file of a working folder, written whole. A run that was killed leaves the
-folder, and the next one goes on from it, if bundle, slide, grid and tissue are the same.
+Each block's outputs are written atomically to a file in a working folder. If a run is killed, the
+next run resumes from the folder, if bundle, slide, grid and tissue are the same.
 """
 
 import hashlib
@@ -44,14 +44,23 @@ from tcc.compiler.support.progress import Progress
 Patches = list[NDArray[np.uint8] | None]
 
 BATCH_SIZE = 32
-"""Patches that the artifact is handed at a time."""
+"""Number of patches per call of the artifact."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlideJob:
-    """What is done to a slide: `selected` of the grid's patches, `size` pixels each, to an output.
+    """The classification of a slide's patches.
 
-    With `skips_damaged`, patches that cannot be decoded are left out.
+    Attributes:
+        path: The slide.
+        mpp: Micrometres per pixel of level 0.
+        grid: The grid of patches.
+        size: The side of a patch in pixels of the network's input.
+        selected: The patches to classify, bool (rows, columns).
+        bundle: The bundle.
+        device: The device that runs it.
+        output: The output to read.
+        skips_damaged: Whether to skip patches that cannot be decoded.
     """
 
     path: Path
@@ -66,7 +75,7 @@ class SlideJob:
 
     @cached_property
     def digest(self) -> str:
-        """What tells jobs apart whose blocks give other values, in hex."""
+        """A hex digest of everything that affects the blocks' values."""
         file = self.path.stat()
         settings = {
             "slide": [self.path.name, file.st_size, file.st_mtime_ns],
@@ -83,14 +92,14 @@ class SlideJob:
 
 
 def locate_block_file(folder: Path, number: int) -> Path:
-    """Return where a block's raw outputs lie."""
+    """Return the path of a block's raw outputs."""
     return folder / f"{number:07}.npy"
 
 
 def load_block(
     path: Path, job: SlideJob, block: tuple[GridCell, ...]
 ) -> NDArray[np.float32] | None:
-    """Return what a block gave, (patches, values); None where it is not there, whole."""
+    """Return a block's outputs (patches, values); None if the file is missing or incomplete."""
     try:
         outputs = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -100,21 +109,21 @@ def load_block(
 
 
 class BlockWorker:
-    """Classifies blocks of a job with an open slide."""
+    """Classifies blocks of a job, with an open slide."""
 
     def __init__(self, job: SlideJob, slide: Slide, folder: Path) -> None:
         self.job, self.slide, self.folder = job, slide, folder
         self.reader = PatchReader(slide, job.grid, job.size)
 
     def run_blocks(self, numbered_blocks: list[tuple[int, tuple[GridCell, ...]]]) -> Iterator[int]:
-        """Classify blocks, and yield the number of each; the next is read meanwhile.
+        """Classify blocks and yield the number of each; the next block is read in parallel.
 
         Args:
-            numbered_blocks: PatchBlocks with their numbers.
+            numbered_blocks: Blocks with their numbers.
 
         Raises:
-            UserError: The slide is damaged (E1302), the bundle cannot run, or gives no finite
-                numbers (E0720).
+            UserError: The slide is damaged (E1302), or the bundle cannot run or returns values that
+                are not finite (E0720).
         """
         with ThreadPoolExecutor(1) as threads:
             next_read: Future[Patches] | None = None
@@ -128,12 +137,12 @@ class BlockWorker:
                 yield number
 
     def run_block(self, number: int, block: tuple[GridCell, ...]) -> int:
-        """Classify a block, and return its number; errors as for `work`."""
+        """Classify a block and return its number; errors are those of `run_blocks`."""
         self._store(number, self._classify_patches(self._read_block(block)))
         return number
 
     def _read_block(self, block: tuple[GridCell, ...]) -> Patches:
-        """Return a block's patches; None for those that cannot be decoded, where these may be."""
+        """Return a block's patches; None for damaged ones, if the job skips them."""
         try:
             return list(self.reader.read_patches(block))
         except UserError as error:
@@ -150,7 +159,7 @@ class BlockWorker:
         return patches
 
     def _classify_patches(self, patches: Patches) -> NDArray[np.float32]:
-        """Return raw outputs (patches, values); NaN of what could not be decoded."""
+        """Return raw outputs (patches, values), with NaN for damaged patches."""
         job = self.job
         outputs = np.full((len(patches), *job.output.shape), np.nan, np.float32)
         readable = [n for n, patch in enumerate(patches) if patch is not None]
@@ -162,7 +171,8 @@ class BlockWorker:
             outputs[batch] = [answer[job.output.name] for answer in answers]
         if not np.isfinite(outputs[readable]).all():
             message = f"output `{job.output.name}` is not finite for a patch of this slide"
-            raise fail("E0720", message, make_file_span(str(job.path)))
+            help = "check the magnitudes of the weights, and the preprocessing's `mean` and `std`"
+            raise fail("E0720", message, make_file_span(str(job.path)), help=help)
         return outputs
 
     def _store(self, number: int, outputs: NDArray[np.float32]) -> None:
@@ -174,12 +184,12 @@ class BlockWorker:
 def collect_outputs(
     job: SlideJob, folder: Path, blocks: Mapping[int, tuple[GridCell, ...]]
 ) -> NDArray[np.float32]:
-    """Return the raw outputs (rows, columns, values) of all blocks, NaN where nothing is."""
+    """Return the raw outputs of all blocks (rows, columns, values), NaN where there are none."""
     outputs = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
     for number, block in blocks.items():
         block_outputs = load_block(locate_block_file(folder, number), job, block)
         if block_outputs is None:
-            message = "a finished block is gone from the working folder"
+            message = "a finished block is missing in the working folder"
             raise fail("E1309", message, make_file_span(str(folder)), help="run the command again")
         rows, columns = np.array(block).T
         outputs[rows, columns] = block_outputs
@@ -187,10 +197,10 @@ def collect_outputs(
 
 
 def list_blocks(job: SlideJob, slide: Slide) -> dict[int, tuple[GridCell, ...]]:
-    """Return a job's patches in blocks, by their numbers.
+    """Return the blocks of a job's patches, by number.
 
     Raises:
-        UserError: The slide is too coarse, or has no level near this resolution (E1308).
+        UserError: The slide is too coarse, or has no level near the patches' resolution (E1308).
     """
     reader = PatchReader(slide, job.grid, job.size)
     reader.check()
@@ -202,24 +212,24 @@ PatchBlocks = Mapping[int, tuple[GridCell, ...]]
 
 
 MAX_TRIES = 3
-"""How often processes that are killed are replaced."""
+"""Maximum number of attempts with several processes if processes are killed."""
 
 
 def classify(
     job: SlideJob, slide: Slide, folder: Path, blocks: PatchBlocks, workers: int, progress: Progress
 ) -> int:
-    """Classify what is not done yet of a job; return how many patches were done before.
+    """Classify the unfinished blocks of a job; return the number of patches finished before.
 
     Args:
-        job: What is done.
-        slide: The slide, open.
-        folder: Where finished blocks are.
-        blocks: All of the job's, by their numbers.
-        workers: How many processes share them, of which this is one.
-        progress: Told of patches.
+        job: The job.
+        slide: The open slide.
+        folder: The folder of finished blocks.
+        blocks: All blocks of the job, by number.
+        workers: The number of processes, including this one.
+        progress: Receives the number of finished patches.
 
     Raises:
-        UserError: As for `BlockWorker.work`.
+        UserError: As for `BlockWorker.run_blocks`.
     """
     worker = BlockWorker(job, slide, folder)
     unfinished = _select_unfinished(worker, blocks)
@@ -233,7 +243,7 @@ def classify(
 
 
 def _select_unfinished(worker: BlockWorker, blocks: PatchBlocks) -> PatchBlocks:
-    """Return those of blocks that are not finished."""
+    """Return the blocks that are not finished."""
     return {
         number: block
         for number, block in blocks.items()
@@ -242,9 +252,9 @@ def _select_unfinished(worker: BlockWorker, blocks: PatchBlocks) -> PatchBlocks:
 
 
 def _iterate_finished(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
-    """Yield the numbers of blocks as they are finished; where a process is killed, others go on."""
+    """Yield the numbers of blocks as they are finished; replace killed processes."""
     unfinished = dict(blocks)
-    # At the end this process by itself: where memory runs out, it may have enough.
+    # Finally only this process: its memory may suffice if it ran out with several.
     for processes in (*[workers] * MAX_TRIES, 1):
         try:
             for number in _run_shared(worker, _select_unfinished(worker, unfinished), processes):
@@ -253,7 +263,7 @@ def _iterate_finished(worker: BlockWorker, blocks: PatchBlocks, workers: int) ->
             break
         except BrokenProcessPool:
             continue
-    yield from unfinished  # those of killed processes that nobody heard of
+    yield from unfinished  # finished by killed processes, but not reported
 
 
 def _run_shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
@@ -262,7 +272,7 @@ def _run_shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Itera
     if extra_workers < 1:
         yield from worker.run_blocks(list(blocks.items()))
         return
-    # Not forked: a process with threads, such as those of runtimes, may not be.
+    # Spawn, because forking a process with threads (such as a runtime's) is not safe.
     context, start_arguments = get_context("spawn"), (worker.job, worker.folder)
     with (
         ProcessPoolExecutor(extra_workers, context, _start_process, start_arguments) as pool,
@@ -275,7 +285,7 @@ def _run_shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Itera
         running: dict[Future[int], tuple[Executor, BlockTask]] = {}
         remaining_blocks = iter(blocks.items())
         while True:
-            # A block for each that has none: more would leave the others idle at the end.
+            # One block per idle worker: longer queues would leave other workers idle at the end.
             for worker_task, numbered_block in zip(idle_workers, remaining_blocks, strict=False):
                 running[worker_task[0].submit(worker_task[1], *numbered_block)] = worker_task
             if not running:
@@ -286,7 +296,7 @@ def _run_shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Itera
 
 
 class _ProcessState:
-    """What a process of several keeps open until it ends."""
+    """State of a worker process, open until the process ends."""
 
     stack = ExitStack()
     worker: BlockWorker | None = None
@@ -299,7 +309,7 @@ def _start_process(job: SlideJob, folder: Path) -> None:
 
 
 def _exit_with_parent() -> None:
-    """End this process when the one that began it has, even if that was killed."""
+    """End this process when its parent ends, even if the parent was killed."""
     parent = parent_process()
     if parent:
         parent.join()

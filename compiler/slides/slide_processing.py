@@ -1,4 +1,4 @@
-"""A whole slide through a bundle: what is asked for, and what is told of it."""
+"""Run a bundle on a slide and report the result."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from tcc.compiler.support.progress import Progress
 
 @dataclass(frozen=True)
 class SlideRequest:
-    """What is done to each slide."""
+    """The processing of each slide."""
 
     bundle: "Bundle"
     device: "Device"
@@ -42,7 +42,7 @@ class SlideRequest:
     steps_folder: Path | None
 
     def compute_digest(self, slide: Path) -> str | None:
-        """Return what tells results apart that are of this and of others; None without a slide."""
+        """Return a digest of everything that affects a slide's result; None if it is unreadable."""
         rule, patches, mask_file = self.rule, self.patches, self.patches.mask.file
         settings = [
             patches.mpp,
@@ -61,7 +61,7 @@ class SlideRequest:
             manifest_bytes = manifest.encode(self.bundle.manifest)
             return slide_record.compute_digest(slide, manifest_bytes, [*settings, mask_digest])
         except OSError:
-            return None  # whoever opens it says what is wrong
+            return None  # opening the slide reports the error
 
 
 def run(
@@ -72,18 +72,19 @@ def run(
     result_folder: Path,
     workers: int,
 ) -> dict[str, Any]:
-    """Run a slide, unless it is finished, and tell of it; return its document.
+    """Run a slide unless it is finished, print its summary, and return its document.
 
     Args:
-        report: Where it is told.
-        stages: Told how far it is.
-        request: What is done.
+        report: Receives results and warnings.
+        stages: Receives the progress.
+        request: The processing of the slide.
         path: The slide.
         result_folder: The folder of its result.
-        workers: How many processes classify.
+        workers: The number of processes for the classification.
 
     Raises:
-        UserError: The slide, the mask or the options are wrong, or another run works on it (E1309).
+        UserError: The slide, the mask or the options are invalid, or another run is working on the
+            slide (E1309).
         MachineError: The disk is full.
     """
     slide_record.check_name(result_folder)
@@ -99,7 +100,7 @@ def run(
         ):
             finished_summary = find_finished_summary(
                 request, result_folder, request_digest
-            )  # by who had the lease before
+            )  # by the previous owner of the lease
             summary = finished_summary or _classify_slide(
                 report, stages, _RunContext(request, result_folder, lease, workers), slide
             )
@@ -114,7 +115,7 @@ def run(
 def find_finished_summary(
     request: SlideRequest, result_folder: Path, request_digest: str | None
 ) -> dict[str, Any] | None:
-    """Return the summary of a slide that is finished; None where there is something to do."""
+    """Return the summary of a finished slide; None if the slide is to be run."""
     return (
         slide_record.read_finished_summary(result_folder, request_digest)
         if request_digest and not request.steps_folder
@@ -125,7 +126,7 @@ def find_finished_summary(
 def build_document(
     result_folder: Path, summary: Mapping[str, Any], *, was_finished: bool
 ) -> dict[str, Any]:
-    """Return what is said of a slide's result."""
+    """Return the document of a slide's result, for JSON output."""
     return {"folder": str(result_folder), "finished_before": was_finished, **summary}
 
 
@@ -140,7 +141,7 @@ class _RunContext:
 def _classify_slide(
     report: Report, stages: Stages, run_context: _RunContext, slide: "Slide"
 ) -> dict[str, Any]:
-    """Write a slide's result, and return its summary."""
+    """Classify a slide, write its result and return its summary."""
     request, result_folder = run_context.request, run_context.result_folder
     job, mask = _build_job(report, stages, request, slide)
     blocks = slide_job.list_blocks(job, slide)
@@ -163,7 +164,7 @@ def _classify_slide(
 
 
 def _create_progress(stages: Stages, lease: "SlideLease", path: Path) -> "Progress":
-    """Return what tells stages, and all who look at the lease, of patches; a lost one stops it."""
+    """Return a progress callback for stages and lease; it fails if the lease is lost."""
 
     def report_progress(what: str, done: int, total: int, /) -> None:
         stages(what, done, total)
@@ -177,7 +178,7 @@ def _create_progress(stages: Stages, lease: "SlideLease", path: Path) -> "Progre
 def _build_job(
     report: Report, stages: Stages, request: SlideRequest, slide: "Slide"
 ) -> "tuple[SlideJob, TissueMask]":
-    """Return what is done to a slide, with its mask."""
+    """Return the job of a slide, and its mask."""
     mpp, patches = slide_file.get_resolution(slide), request.patches
     mask, tissue_steps = patch_request.find_mask(report, stages, slide, patches.mask)
     grid = patches.build_grid(slide)
@@ -196,18 +197,21 @@ def _build_job(
 def print_summary(
     report: Report, result_folder: Path, summary: Mapping[str, Any], *, was_finished: bool
 ) -> None:
-    """Print what a slide's result says.
+    """Print the summary of a slide's result.
 
     Args:
-        report: Where.
-        result_folder: Its folder.
-        summary: Its summary.
-        was_finished: Whether it was finished before.
+        report: Receives the text.
+        result_folder: The folder of the result.
+        summary: The summary.
+        was_finished: Whether the slide was finished before this run.
     """
     suffix = "; finished before" if was_finished else ""
     tissue, background = summary["tissue_mm2"], summary["background_share"]
     if not summary["patches"]:
-        report.print_text(f"{result_folder}: no patch is tissue ({tissue:.2f} mm2 in all){suffix}")
+        report.print_text(
+            f"{result_folder}: no patch was classified ({tissue:.2f} mm2 of tissue in the slide)"
+            f"{suffix}"
+        )
         return
     report.print_text(
         f"{result_folder}: {summary['positive']:,} of {summary['patches']:,} patches are tumour, "
@@ -215,6 +219,4 @@ def print_summary(
         f"{background:.1%} is background{suffix}"
     )
     if summary["damaged"]:
-        report.warn_text(
-            f"{result_folder}: {summary['damaged']:,} patches are damaged, and left out"
-        )
+        report.warn_text(f"{result_folder}: {summary['damaged']:,} damaged patches are skipped")

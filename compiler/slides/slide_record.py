@@ -1,16 +1,18 @@
-"""What is known of a slide's run beside its result: whether it is finished, and who works on it.
+"""State of a slide's run: whether it is finished, and which run is working on it.
 
-It lies in a hidden folder beside the results. The result itself holds no times, so that it is the
-same wherever it was made; whether a slide's file is the one that it was made of is told by them.
+The state is in a hidden folder next to the results. Its digest includes the times of the slide's
+file, to detect a changed slide. The result itself contains no times, so that it is reproducible.
 
-Of all runs that share a folder of results, one works on a slide. What a run makes of a slide is the
-same whoever makes it, and is written whole: a lease saves work that would be done twice, and no
-result rests on it. On one machine the kernel's lock of the lease tells whether its holder lives.
-Machines that share a disk may not see each other's locks: so its holder writes into it every
-`HEARTBEAT_SECONDS` seconds, and where somebody else has seen no change for `STALE_SECONDS` seconds
-by a clock of his own, the holder is dead, or cut off. Assumed is that what one machine wrote and
-closed, another reads within `STALE_SECONDS` less a beat, as NFS has it; clocks need not agree. Who
-was taken for dead and is not finds another's name in his lease, and stops.
+Only one run of those that share a results folder works on a slide. Results are reproducible and are
+written atomically: the lease only avoids duplicate work, and correctness does not depend on it.
+
+On one machine, the kernel's lock on the lease shows whether its owner is alive. Machines that share
+a disk may not see each other's locks. The owner therefore writes a heartbeat to the lease every
+`HEARTBEAT_SECONDS` seconds. If another machine sees no change for `STALE_SECONDS` seconds by its
+own clock, it assumes that the owner is dead or disconnected. This assumes that a file that one
+machine wrote and closed is visible to others within `STALE_SECONDS` minus one heartbeat, as with
+NFS; clocks need not agree. An owner that was wrongly assumed dead finds another token in its lease,
+and stops.
 """
 
 import errno
@@ -35,39 +37,39 @@ from tcc.compiler.version import __version__
 WORK_FOLDER = ".tcc-slides"
 RECORD = "finished.json"
 MAX_NAME_BYTES = 230
-"""Bytes of a result's name: file systems take 255, and while it is written it has a longer one."""
+"""Maximum bytes of a result's name: file systems allow 255, and temporary names are longer."""
 MAX_RECORD_BYTES = 1 << 24
-"""Bytes of a record, and of a summary, that are read."""
+"""Maximum size of a record or summary in bytes."""
 
 
 def check_name(result_folder: Path) -> None:
-    """Refuse a name that leaves no room for what it is called while it is written (E0603)."""
+    """Check that a result's name is short enough for temporary names (E0603)."""
     if len(os.fsencode(result_folder.name)) > MAX_NAME_BYTES:
         error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         raise atomic_files.explain(error, result_folder, "write this")
 
 
 def get_work_folder(result_folder: Path) -> Path:
-    """Return where that of a slide lies whose result is to lie at a place."""
+    """Return the folder of the state and the unfinished work of a slide."""
     name = hashlib.sha256(os.fsencode(result_folder.name)).hexdigest()[:16]
     return result_folder.parent / WORK_FOLDER / name
 
 
 def get_block_folder(result_folder: Path, digest: str) -> Path:
-    """Return where the finished blocks of a job lie."""
+    """Return the folder of a job's finished blocks."""
     return get_work_folder(result_folder) / f"blocks-{digest}"
 
 
 def compute_digest(slide: Path, bundle: bytes, settings: Sequence[object]) -> str:
-    """Return what tells runs apart whose results differ, in hex.
+    """Return a hex digest of everything that affects a slide's result.
 
     Args:
-        slide: Its file: one that was touched is another.
+        slide: The slide's file; its size and times are included.
         bundle: The bundle's manifest.
-        settings: What else decides.
+        settings: All other parameters.
 
     Raises:
-        OSError: There is no such slide.
+        OSError: The slide does not exist.
     """
     file = slide.stat()
     file_state: list[Any] = [os.fsencode(slide.name).hex(), file.st_size]
@@ -76,7 +78,7 @@ def compute_digest(slide: Path, bundle: bytes, settings: Sequence[object]) -> st
 
 
 def read_finished_summary(result_folder: Path, request_digest: str) -> dict[str, Any] | None:
-    """Return the summary of the result at a place, if it is whole and what is asked for."""
+    """Return the summary of a result, if it is complete and matches the request."""
     with suppress(OSError, ValueError, RecursionError):
         with regular_files.open_file(get_work_folder(result_folder) / RECORD) as file:
             record = json.loads(file.read(MAX_RECORD_BYTES))
@@ -90,7 +92,7 @@ def read_finished_summary(result_folder: Path, request_digest: str) -> dict[str,
 
 
 def mark_finished(result_folder: Path, request_digest: str) -> None:
-    """Note that a result is finished, and clear away what it was made of."""
+    """Record that a result is finished, and remove its blocks."""
     work_folder = get_work_folder(result_folder)
     record = {"request": request_digest, "result": _compute_result_digest(result_folder)}
     atomic_files.write_file(work_folder / RECORD, json.dumps(record).encode())
@@ -99,7 +101,10 @@ def mark_finished(result_folder: Path, request_digest: str) -> None:
 
 
 def _compute_result_digest(result_folder: Path) -> str:
-    """Return what tells a result from one that files were taken from, or that is another."""
+    """Return a digest that changes if files of the result are removed or changed.
+
+    It covers names, sizes and the summary.
+    """
     sizes = sorted(
         (path.name, path.stat().st_size) for path in result_folder.iterdir() if path.is_file()
     )
@@ -111,17 +116,17 @@ def _compute_result_digest(result_folder: Path) -> str:
 
 HEARTBEAT_SECONDS, STALE_SECONDS = 5.0, 60.0
 LOCK_WAIT_SECONDS = 3.0
-"""Seconds that the lock of a process that was just killed may take to be gone."""
+"""Maximum delay until the lock of a killed process is released."""
 POLL_SECONDS = 0.2
-"""Seconds between two looks at a lease that another holds."""
+"""Interval for polling the lease of another run."""
 LEASE_NAME = "lease"
 MAX_LEASE_BYTES = 4096
-"""Bytes of a lease that are read."""
+"""Maximum size of a lease in bytes."""
 
 
 @dataclass(eq=False)
 class SlideLease:
-    """A slide that is ours: the progress of its patches is told to whoever looks."""
+    """This run's lease of a slide; it publishes the progress of the patches."""
 
     path: Path
     token: str
@@ -129,13 +134,13 @@ class SlideLease:
     lost_event: threading.Event = field(default_factory=threading.Event)
 
     def check(self, slide: Path) -> None:
-        """Stop where another took the slide over meanwhile (E1309)."""
+        """Stop if another run has taken over the slide (E1309)."""
         if self.lost_event.is_set():
-            raise _build_conflict_error(slide, "it took this run for dead")
+            raise _build_conflict_error(slide, "it took over, because it saw no sign of this run")
 
     def send_heartbeat(self) -> None:
-        """Say that we live, unless the lease is another's by now."""
-        with suppress(OSError):  # a disk that is away for a while is no reason to stop
+        """Write a heartbeat, unless another run owns the lease by now."""
+        with suppress(OSError):  # a temporary failure of the disk is no reason to stop
             content = _read_lease(self.path)
             if content and _parse_lease(content).get("token") != self.token:
                 self.lost_event.set()
@@ -149,23 +154,23 @@ class SlideLease:
             "pid": os.getpid(),
         }
         document |= {"host": platform.node(), "beat": time.monotonic(), "patches": self.patches}
-        # In place, opened and closed: other machines see what is closed, and keep the file.
+        # Write in place, and close: other machines see closed files, and keep the same file open.
         with self.path.open("r+b") as file:
             file.write(json.dumps(document).encode())
             file.truncate()
 
     def send_heartbeats(self, stop_event: threading.Event) -> None:
-        """Go on saying so until it is ended."""
+        """Write heartbeats until the event is set."""
         while not stop_event.wait(HEARTBEAT_SECONDS):
             self.send_heartbeat()
 
 
 @contextmanager
 def lock_slide(folder: Path, slide: Path) -> Iterator[SlideLease]:
-    """Give the lease of a slide, which lies in the folder of its unfinished work.
+    """Acquire the lease of a slide, in the folder of its unfinished work.
 
     Raises:
-        UserError: Another run has it, and lives (E1309), or the folder cannot be written.
+        UserError: Another live run owns the lease (E1309), or the folder is not writable.
     """
     path = folder / LEASE_NAME
     try:
@@ -189,7 +194,7 @@ def lock_slide(folder: Path, slide: Path) -> Iterator[SlideLease]:
 
 
 def read_progress(folder: Path) -> tuple[int, int] | None:
-    """Return how many patches of how many whoever holds a lease has done; None if nobody says."""
+    """Return the finished and total patches of a lease's owner; None if they are unknown."""
     with suppress(OSError, TypeError, ValueError, KeyError):
         done_count, total = _parse_lease(_read_lease(folder / LEASE_NAME))["patches"]
         return (done_count, total) if type(done_count) is type(total) is int else None
@@ -197,7 +202,7 @@ def read_progress(folder: Path) -> tuple[int, int] | None:
 
 
 def _wait_for_lease(path: Path, descriptor: int, slide: Path) -> SlideLease:
-    """Return a lease that nobody alive holds."""
+    """Acquire a lease that no live run owns."""
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while (is_exact := atomic_files.lock(descriptor)) is None:
         if time.monotonic() > deadline:
@@ -213,7 +218,7 @@ def _wait_for_lease(path: Path, descriptor: int, slide: Path) -> SlideLease:
 
 
 def _wait_for_dead_owner(path: Path, slide: Path, *, exact: bool) -> None:
-    """Wait until it is clear that a lease's holder is dead; one of this kernel had the lock."""
+    """Wait until the lease's owner is known to be dead; an owner on this kernel held the lock."""
     old_content = _read_lease(path)
     if not old_content or (exact and _parse_lease(old_content).get("kernel") == _read_boot_id()):
         return
@@ -228,7 +233,7 @@ def _wait_for_dead_owner(path: Path, slide: Path, *, exact: bool) -> None:
 
 
 def _read_lease(path: Path) -> bytes:
-    # Opened anew each time: that is when a shared disk is asked for what others wrote.
+    # Open the file each time: NFS checks for changes of other machines when a file is opened.
     with path.open("rb") as file:
         return file.read(MAX_LEASE_BYTES)
 
@@ -241,7 +246,7 @@ def _parse_lease(content: bytes) -> dict[str, Any]:
 
 
 def _read_boot_id() -> str:
-    """Return what tells the running kernel from any other, and from itself before it was booted."""
+    """Return an identifier of the running kernel that changes with every boot."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return os.urandom(8).hex()
@@ -251,11 +256,11 @@ def _describe_owner(path: Path) -> str:
     with suppress(OSError):
         document = _parse_lease(_read_lease(path))
         if "host" in document:
-            return f"process {document.get('pid')} of {document['host']}"[:100]
+            return f"process {document.get('pid')} on {document['host']}"[:100]
     return ""
 
 
 def _build_conflict_error(slide: Path, label: str) -> UserError:
-    help = "its patches are not lost: run the command again when that run has ended"
-    message = "another run works on this slide"
+    help = "run the command again when that run has ended; finished patches are kept"
+    message = "another run is working on this slide"
     return fail("E1309", message, make_file_span(str(slide)), label=label, help=help)

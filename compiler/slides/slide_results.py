@@ -1,4 +1,4 @@
-"""What a run says of a slide, as files."""
+"""Write the files of a slide's result."""
 
 import csv
 import hashlib
@@ -44,10 +44,15 @@ TUMOUR_COLOUR, NORMAL_COLOUR, TISSUE_COLOUR = (200, 0, 0), (0, 150, 60), (150, 1
 
 @dataclass(frozen=True, eq=False)
 class SlideResult:
-    """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
+    """The outputs of a job, and everything that its files contain.
 
-    `image` is the slide made small, as `slide_images` returns it; `tissue_rule` is what
-    the mask was found by, or `file`.
+    Attributes:
+        job: The job.
+        rule: The rule for tumour.
+        mask: The tissue mask.
+        image: The downscaled slide.
+        tissue_rule: The rule that found the mask, or `file`.
+        raw_outputs: Raw outputs (rows, columns, classes), NaN where nothing was classified.
     """
 
     job: SlideJob
@@ -59,12 +64,12 @@ class SlideResult:
 
     @property
     def is_classified(self) -> NDArray[np.bool_]:
-        """Which patches were classified."""
+        """Whether each patch was classified, bool (rows, columns)."""
         return np.asarray(~np.isnan(self.raw_outputs).any(axis=2), np.bool_)
 
 
 def encode_files(slide_result: SlideResult) -> dict[str, bytes]:
-    """Return the files of a result by name: the same bytes for the same slide, bundle, options."""
+    """Return the files of a result by name; they depend only on slide, bundle and options."""
     is_classified = slide_result.is_classified
     class_probabilities = slide_result.rule.compute_probabilities(
         slide_result.raw_outputs[is_classified]
@@ -100,18 +105,18 @@ def encode_files(slide_result: SlideResult) -> dict[str, bytes]:
 
 
 def check_overwrite(path: Path) -> str | None:
-    """Say why a folder is not replaced by a result; None where it is one itself."""
+    """Return the reason not to replace a folder by a result; None if it is a result."""
     try:
         with regular_files.open_file(path / SUMMARY) as file:
             document = json_records.parse(file.read(MAX_BYTES))
     except (OSError, ValueError):
-        return "it is not what a run wrote of a slide"
+        return "it is not a result folder of a slide"
     is_result = isinstance(document, dict) and document.get("tcc_slide") == VERSION
-    return None if is_result else "it is not what a run wrote of a slide"
+    return None if is_result else "it is not a result folder of a slide"
 
 
 def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the figures of files that `files` gave."""
+    """Return the summary from the files of `encode_files`."""
     figures: dict[str, Any] = json.loads(files[SUMMARY])
     return figures
 
@@ -119,18 +124,18 @@ def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
 def build_summary(
     slide_result: SlideResult, tumour: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> SlideSummary:
-    """Return the figures of a result.
+    """Return the summary of a result.
 
     Args:
-        slide_result: What the patches gave.
-        tumour: How likely each is tumour, NaN where nothing was classified.
-        positive: Which are.
+        slide_result: The result.
+        tumour: The tumour probability of each patch, NaN where nothing was classified.
+        positive: Whether each patch is tumour.
     """
     job, rule, is_classified = slide_result.job, slide_result.rule, slide_result.is_classified
     grid, manifest = job.grid, job.bundle.manifest
     mm2 = (job.mpp / 1000) ** 2
     tissue = patch_grid.count_tissue_pixels(slide_result.mask, grid.width, grid.height)
-    # Bytes that are no text are shown as such.
+    # Replace bytes that are invalid UTF-8.
     name = job.path.name.encode(errors="replace").decode()
     precision, weights = manifest.precision, manifest.weights
     return SlideSummary(
@@ -169,13 +174,13 @@ def _encode_npy(probabilities: NDArray[np.float32]) -> bytes:
 def _encode_ome_tiff(
     slide_result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
 ) -> bytes:
-    """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
+    """Return the grid as OME-TIFF: one channel for each class, and the last for all tumour."""
     library: Any = slide_file.load_module("tifffile")
     job, buffer = slide_result.job, BytesIO()
     stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
     side = job.grid.stride * job.mpp
     planes = np.ascontiguousarray(np.moveaxis(stack, 2, 0))
-    # Of the contents, so that the same grid has the same bytes.
+    # Derived from the contents, so that the file is reproducible.
     grid_uuid = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(planes.tobytes()).hexdigest())
     metadata = {
         "axes": "CYX",
@@ -194,7 +199,7 @@ def _encode_ome_tiff(
 def _stack_columns(
     slide_result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what `_list_columns` names of each classified patch, in the order of the grid."""
+    """Return the columns of `_list_columns` for each classified patch, in the grid's order."""
     is_classified = slide_result.is_classified
     shares = (
         patch_grid.compute_tissue_weights(slide_result.job.grid, slide_result.mask)[is_classified]
@@ -212,7 +217,7 @@ def _list_columns(slide_result: SlideResult) -> list[str]:
 def _iterate_rows(
     slide_result: SlideResult, numbers: NDArray[np.float64]
 ) -> Iterator[tuple[int, int, list[float]]]:
-    """Yield row, column and rounded numbers of each classified patch: of all they would be many."""
+    """Yield row, column and rounded numbers of each classified patch, to save memory."""
     for (row, column), row_numbers in zip(
         np.argwhere(slide_result.is_classified), numbers, strict=True
     ):
@@ -237,7 +242,7 @@ def _encode_csv(
 def _iterate_tiles(
     slide_result: SlideResult, numbers: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> Iterator[dict[str, Any]]:
-    """Yield each patch's cell as a tile of QuPath, with its numbers."""
+    """Yield each patch's cell as a QuPath tile, with its measurements."""
     grid, names = slide_result.job.grid, _list_columns(slide_result)
     inset, cell = grid.inset, grid.cell
     for row, column, row_numbers in _iterate_rows(slide_result, numbers):
@@ -253,7 +258,7 @@ def _iterate_tiles(
 
 
 def _encode_regions(slide_result: SlideResult, positive: NDArray[np.bool_]) -> bytes:
-    """Return outlines of what is tumour, and of the tissue."""
+    """Return the outlines of tumour and tissue as GeoJSON."""
     grid = slide_result.job.grid
     features = []
     for rings in contours.find_polygons(positive):

@@ -1,6 +1,6 @@
-"""What is known of slides, in a folder: a file of each, by which results of them are judged.
+"""Read the ground truth of slides from a folder with one file per slide.
 
-Masks may be as large as their slides, such as CAMELYON's: of a TIFF pyramid one level is read.
+Masks may be as large as their slides, such as CAMELYON's: only one level of a TIFF pyramid is read.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,30 +30,32 @@ Pixels = NDArray[np.uint8]
 PYRAMID_SUFFIXES = (".tif", ".tiff")
 BLACK, WHITE = 0, 255
 MIN_WHITE_MEAN = 128
-"""The mean from which on a square is white by half."""
+"""Minimum mean of a square that is at least half white."""
 
 
 def read_pyramid(
     path: Path, slide: SlideExtent, side: int, is_white: Callable[[int], bool]
 ) -> TissueMask:
-    """Return which squares of a slide a mask calls white, by half or more of each.
+    """Return the squares of a slide that are at least half white in a mask.
 
     Args:
-        path: A TIFF file, a grey value for each pixel of the slide or for squares of them.
+        path: A TIFF file, with a grey value for each pixel of the slide or for squares of them.
         slide: The slide.
-        side: About how many pixels of level 0 a square is wide, at most.
-        is_white: Whether a value between black and white stands for white; it may refuse.
+        side: The approximate maximum width of a square in pixels of level 0.
+        is_white: Whether a value between black and white counts as white; it may raise an error.
 
     Raises:
-        UserError: It cannot be read (E1300, E1302, E1303, E1304), is not of this slide, or is in
-            colour (E1307).
+        UserError: The mask cannot be read (E1300, E1302, E1303, E1304), does not match the slide,
+            or is in colour (E1307).
     """
     with slide_file.open_slide(path, file_kind="mask") as mask:
         mask_side = tissue_mask.compute_min_side(slide, mask.height, mask.width)
         if tissue_mask.compute_shape(slide, mask_side) != (mask.height, mask.width):
-            message = f"this mask of {mask.width} x {mask.height} pixels is not of this slide"
-            label = f"the slide is {slide.width} x {slide.height}"
-            help = "a mask has a pixel for each of the slide's, or for each square of them"
+            message = f"this mask of {mask.width} x {mask.height} pixels does not match this slide"
+            label = f"the slide has {slide.width} x {slide.height} pixels"
+            help = (
+                "give a mask with one pixel for each pixel, or each square of pixels, of the slide"
+            )
             raise fail("E1307", message, make_file_span(str(path)), label=label, help=help)
         number, scale = _find_level(mask, max(1, side // mask_side))
         level = mask.levels[number]
@@ -65,9 +67,9 @@ def read_pyramid(
 
 
 def _find_level(mask: Slide, max_scale: int) -> tuple[int, int]:
-    """Return the smallest level with square pixels up to `max_scale` wide, and their width.
+    """Return the smallest level with an integer scale up to `max_scale`, and this scale.
 
-    Of others OpenSlide mixes neighbours, which for a mask are other values.
+    For other levels OpenSlide interpolates neighbours, which changes the values of a mask.
     """
     best_level = (0, 1)
     for number, level in enumerate(mask.levels):
@@ -80,7 +82,7 @@ def _find_level(mask: Slide, max_scale: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _MaskLevel:
-    """A level of a mask as a slide of its own, which is white where the mask says so."""
+    """A level of a mask as a black and white slide."""
 
     path: Path
     source: PixelSource
@@ -88,7 +90,7 @@ class _MaskLevel:
     scale: int
     is_white: Callable[[int], bool]
 
-    def read_pixels(self, level: int, left: int, top: int, size: tuple[int, int]) -> Pixels:  # noqa: ARG002 - there is one
+    def read_pixels(self, level: int, left: int, top: int, size: tuple[int, int]) -> Pixels:  # noqa: ARG002 - there is only one
         pixels = self.source.read_pixels(self.number, left * self.scale, top * self.scale, size)
         grey_values = pixels[:, :, 0]
         if (grey_values != pixels[:, :, 1]).any() or (grey_values != pixels[:, :, 2]).any():
@@ -106,23 +108,27 @@ class _MaskLevel:
 
 
 def _build_colour_error(path: Path) -> UserError:
-    message = "a mask of a slide's tumours is black and white, or grey, and this is in colour"
-    help = "a slide itself is none; give SLIDE_mask.tif"
+    message = "a tumour mask must be black and white or grey, but this file is in colour"
+    help = "give SLIDE_mask.tif, not the slide itself"
     return fail("E1307", message, make_file_span(str(path)), help=help)
 
 
 SUFFIXES = (*annotations.SUFFIXES, ".png", *PYRAMID_SUFFIXES)
 MASK_SUFFIX = "_mask"
-"""What CAMELYON puts behind a slide's name for that of its mask."""
+"""CAMELYON's suffix for the names of masks."""
 OUTLINE_MPP = 4.0
-"""Micrometres of the squares that outlines become."""
+"""Side in micrometres of the squares for rasterizing outlines."""
 
 
 @dataclass(frozen=True)
 class TruthFolder:
-    """A folder with the tumours of slides: by a slide's name the one file that has them.
+    """A folder with the ground truth of slides.
 
-    `allows_missing` says that slides without a file are free of tumour.
+    Attributes:
+        path: The folder.
+        files: The truth file of each slide, by the slide's name.
+        classes: The classes of areas that are tumour, and those that are not.
+        allows_missing: Whether slides without a file are free of tumour.
     """
 
     path: Path
@@ -132,16 +138,16 @@ class TruthFolder:
 
     @property
     def has_class_names(self) -> bool:
-        """Whether some file names classes of areas, as a black and white mask does not."""
+        """Whether a file can name classes of areas, unlike a black and white mask."""
         return any(path.suffix.lower() != ".png" for path in self.files.values())
 
     def rasterize_tumour(self, slide_result: StoredResult) -> tuple[int, NDArray[np.bool_]]:
-        """Return which squares of a slide are tumour, and how many pixels wide they are.
+        """Return the width of squares in pixels, and whether each square of a slide is tumour.
 
         Raises:
-            UserError: There is no file of this slide (E1314), it cannot be read (E1300, E1302 to
-                E1304, E1306, E1314), is of another slide (E1307, E1320), or has a class that is not
-                known (E1315).
+            UserError: There is no file for this slide (E1314), it cannot be read (E1300, E1302 to
+                E1304, E1306, E1314), is of another slide (E1307, E1320), or has an unknown class
+                (E1315).
         """
         extent = slide_result.grid
         side = tissue_mask.choose_side(extent, slide_result.mpp, OUTLINE_MPP)
@@ -149,8 +155,8 @@ class TruthFolder:
         if path is None:
             if self.allows_missing:
                 return side, np.zeros(tissue_mask.compute_shape(extent, side), np.bool_)
-            message = f"nothing here says what of slide {slide_result.name} is tumour"
-            help = "with --normal slides without a file are free of tumour"
+            message = f"this folder has no ground truth for slide {slide_result.name}"
+            help = "add its file, or use --normal if slides without a file are free of tumour"
             raise fail("E1314", message, make_file_span(str(self.path)), help=help)
         if path.suffix.lower() in PYRAMID_SUFFIXES:
             pyramid_mask = read_pyramid(
@@ -159,36 +165,38 @@ class TruthFolder:
             return pyramid_mask.side, pyramid_mask.inside
         if path.suffix.lower() != ".png":
             return side, annotations.rasterize_tumour(path, extent, side, self.classes)
-        # A picture of the slide itself would be taken for a mask, of whatever is bright.
+        # Reject other images: an image of the slide would be read as a mask of its bright areas.
         if not set(np.unique(confined_images.read_image(path)).tolist()) <= {0, 255}:
-            message = "a mask of a slide's tumours is black and white alone"
-            help = "white is tumour; `tcc slide mask` writes masks of that form"
+            message = "a tumour mask in PNG format must contain only black and white pixels"
+            help = "use white (255) for tumour and black (0) for the rest of the slide"
             raise fail("E1307", message, make_file_span(str(path)), help=help)
         mask = mask_files.read_mask(path, extent, side)
         return mask.side, mask.inside
 
     def _is_tumour(self, path: Path, grey_value: int) -> bool:
-        """Return whether a mask's value, taken for the name of a class, is tumour."""
+        """Return whether a mask's value, interpreted as a class name, is tumour."""
         if str(grey_value) not in self.classes.tumour | self.classes.non_tumour:
             # In some masks 1 is tumour, in others it is normal tissue.
-            message = f"is the value {grey_value} of this mask tumour?"
-            help = f"say so with --tumour {grey_value}, or with --other {grey_value} that it is not"
+            message = f"it is unknown whether the value {grey_value} of this mask is tumour"
+            help = (
+                f"use --tumour {grey_value} if it is tumour, or --other {grey_value} if it is not"
+            )
             raise fail("E1315", message, make_file_span(str(path)), help=help)
         return str(grey_value) in self.classes.tumour
 
 
 def list_truth_folder(path: Path, classes: AreaClasses, *, allows_missing: bool) -> TruthFolder:
-    """Return the files of a folder that say what of slides is tumour.
+    """Return the ground truth files of a folder.
 
     Raises:
-        UserError: There is no such folder, or two files are of one slide (E1314).
+        UserError: There is no such folder, or a slide has two files (E1314).
     """
     try:
         paths = sorted(path.iterdir())
     except OSError as error:
         label = (error.strerror or str(error))[:200]
-        message = "this is no folder of slides' tumours"
-        help = "name one with SLIDE.geojson, SLIDE.xml, SLIDE.png or SLIDE_mask.tif"
+        message = "cannot read this folder of ground truth"
+        help = "give a folder with SLIDE.geojson, SLIDE.xml, SLIDE.png or SLIDE_mask.tif"
         raise fail("E1314", message, make_file_span(str(path)), label=label, help=help) from None
     file_by_slide: dict[str, Path] = {}
     for child in paths:
@@ -196,19 +204,19 @@ def list_truth_folder(path: Path, classes: AreaClasses, *, allows_missing: bool)
             continue
         is_tiff = child.suffix.lower() in PYRAMID_SUFFIXES
         if is_tiff and not child.stem.endswith(MASK_SUFFIX):
-            continue  # the slide itself, where truth lies beside it
+            continue  # the slide itself, if it is in the same folder
         name = child.stem.removesuffix(MASK_SUFFIX) if is_tiff else child.stem
         if name in file_by_slide:
-            message = f"{file_by_slide[name].name} and {child.name} are both of slide {name}"
-            raise fail("E1314", message, make_file_span(str(child)), help="leave one of them there")
+            message = f"{file_by_slide[name].name} and {child.name} are both for slide {name}"
+            raise fail("E1314", message, make_file_span(str(child)), help="remove one of them")
         file_by_slide[name] = child
     return TruthFolder(path, file_by_slide, classes, allows_missing)
 
 
 def check_all_evaluated(truth: TruthFolder, slide_results: Sequence[StoredResult]) -> None:
-    """Refuse results that leave out slides whose truth is known (E1321).
+    """Check that all slides with ground truth have results (E1321).
 
-    Those on which a run failed would be left out, and the figures be of the easier ones.
+    Otherwise slides on which a run failed would be missing, and the figures would be too good.
     """
     evaluated_names = {slide_result.name for slide_result in slide_results}
     missing_names = sorted(set(truth.files) - evaluated_names)
@@ -216,6 +224,6 @@ def check_all_evaluated(truth: TruthFolder, slide_results: Sequence[StoredResult
         listed_names = ", ".join(missing_names[:4]) + (
             f" and {len(missing_names) - 4} more" if len(missing_names) > 4 else ""
         )
-        message = f"truth is there of slides that have no result: {listed_names}"
-        help = "name their results too; --subset judges by the others alone"
+        message = f"slides with ground truth have no result: {listed_names}"
+        help = "give their results too, or use --subset to evaluate only the given results"
         raise fail("E1321", message, make_file_span(str(truth.files[missing_names[0]])), help=help)

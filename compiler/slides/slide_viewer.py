@@ -1,7 +1,7 @@
-"""A slide and its heat map as a page that works without a server, and as one pyramidal image.
+"""Write a slide with its heat map as a web page without a server, and as a pyramidal image.
 
-A slide becomes square tiles in levels, each of half the size of the next. Each part of it is
-decoded once: the tiles of a level are the means of the next one's.
+A slide is cut into square tiles at several levels; each level is half the size of the next. Each
+part of the slide is decoded once, because a level's tiles are means of the next level's.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ JPEG, YCBCR, CENTIMETRES = 7, 6, 3
 
 
 class TiledTiff:
-    """Writes a BigTIFF file of levels, the largest first; tiles of the same bytes are kept once.
+    """Writes a BigTIFF file of levels, the largest first; identical tiles are stored once.
 
-    The form is that of TIFF 6.0 with its Technical Note 2 (JPEG), in BigTIFF's 64-bit words.
-    Written here since tifffile asks for one package more to hold JPEG tiles that are made already.
+    The format is TIFF 6.0 with Technical Note 2 (JPEG), with BigTIFF's 64-bit offsets. tifffile is
+    not used, because it needs another package to store encoded JPEG tiles.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -53,11 +53,11 @@ class TiledTiff:
         """Write a level.
 
         Args:
-            width: Its pixels in a row.
-            height: Its pixels in a column.
+            width: The width in pixels.
+            height: The height in pixels.
             tile: The side of a tile, a multiple of 16.
-            micrometres: How wide a pixel is.
-            tiles: JPEG files of whole tiles, row after row, whose colours are halved both ways.
+            micrometres: The width of a pixel in micrometres.
+            tiles: JPEG files of complete tiles with 4:2:0 chroma subsampling, row by row.
         """
         offsets, sizes = [], []
         for content in tiles:
@@ -82,7 +82,7 @@ class TiledTiff:
         self._directory_link = directory_offset + len(directory)
 
     def _seek_end(self) -> int:
-        """Go to an even place at the end, and return it."""
+        """Seek to the end, padded to an even offset, and return the offset."""
         end_offset = self._file.seek(0, 2)
         self._file.write(bytes(end_offset % 2))
         return end_offset + end_offset % 2
@@ -95,7 +95,7 @@ class TiledTiff:
         return self._offset_by_digest[key]
 
     def _encode_field(self, tag: int, field_type: int, numbers: list[int]) -> bytes:
-        """Return a field of a directory, whose values lie elsewhere if they are many."""
+        """Return a directory field; values of more than 8 bytes are written separately."""
         letters = FORMATS[field_type]
         count = len(numbers) // len(letters)
         encoded = struct.pack(f"<{letters[0] * len(numbers)}", *numbers)
@@ -107,9 +107,9 @@ class TiledTiff:
 
 
 TILE_SIDE = 512
-"""Pixels of a tile, a side."""
+"""Side of a tile in pixels."""
 MAX_TILES = 1 << 18
-"""Most tiles of a pyramid."""
+"""Maximum number of tiles of a pyramid's largest level."""
 
 TileIndex = tuple[int, int, int]
 """The level, column and row of a tile."""
@@ -117,7 +117,7 @@ TileIndex = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class TilePyramid:
-    """Levels 0 to `depth`; a pixel of the last is `side` pixels of the slide wide."""
+    """Levels 0 to `depth`; a pixel of the last level is `side` pixels of the slide wide."""
 
     width: int
     height: int
@@ -125,12 +125,12 @@ class TilePyramid:
 
     @property
     def depth(self) -> int:
-        """The number of the largest level; the smallest, 0, is one tile."""
+        """The index of the largest level; level 0 has one tile."""
         longest = max(self._compute_size(self.side))
         return max(0, (-(-longest // TILE_SIDE) - 1).bit_length())
 
     def compute_scale(self, level: int) -> int:
-        """Return how many pixels of the slide a pixel of a level is wide."""
+        """Return the width of a level's pixel in pixels of the slide."""
         return self.side << (self.depth - level)
 
     def compute_size(self, level: int) -> tuple[int, int]:
@@ -138,12 +138,12 @@ class TilePyramid:
         return self._compute_size(self.compute_scale(level))
 
     def count_tiles(self, level: int) -> tuple[int, int]:
-        """Return the columns and rows of tiles of a level."""
+        """Return the number of columns and rows of tiles of a level."""
         width, height = self.compute_size(level)
         return -(-width // TILE_SIDE), -(-height // TILE_SIDE)
 
     def compute_tile_shape(self, tile_index: TileIndex) -> tuple[int, int]:
-        """Return the width and height of a tile; the last ones of a level are smaller."""
+        """Return the width and height of a tile; the last tiles of a level may be smaller."""
         level, column, row = tile_index
         width, height = self.compute_size(level)
         return min(TILE_SIDE, width - column * TILE_SIDE), min(TILE_SIDE, height - row * TILE_SIDE)
@@ -153,18 +153,18 @@ class TilePyramid:
 
 
 def build_pyramid(slide: Slide, max_scale: float) -> TilePyramid:
-    """Return the pyramid of a slide whose pixels are at most `max_scale` pixels of the slide wide.
+    """Return the pyramid of a slide, with pixels of at most `max_scale` pixels of the slide.
 
     Raises:
-        UserError: It has too many tiles (E1304).
+        UserError: The pyramid has too many tiles (E1304).
     """
     tile_pyramid = TilePyramid(
         slide.width, slide.height, 1 << max(0, int(max_scale).bit_length() - 1)
     )
     columns, rows = tile_pyramid.count_tiles(tile_pyramid.depth)
     if columns * rows > MAX_TILES:
-        message = f"this view has {columns * rows:,} tiles, at most {MAX_TILES:,} are written"
-        raise fail("E1304", message, make_file_span(str(slide.path)), help="take a coarser --at")
+        message = f"this view has {columns * rows:,} tiles, the limit is {MAX_TILES:,}"
+        raise fail("E1304", message, make_file_span(str(slide.path)), help="use a coarser --at")
     return tile_pyramid
 
 
@@ -187,7 +187,7 @@ def iterate_tiles(
 def _iterate_subtiles(
     slide: Slide, tile_pyramid: TilePyramid, tile_index: TileIndex
 ) -> Iterator[IndexedTile]:
-    """Yield a tile after all those that it is made of."""
+    """Yield a tile, after all tiles that it is computed from."""
     level, column, row = tile_index
     if level == tile_pyramid.depth:
         yield tile_index, _read_tile(slide, tile_pyramid, tile_index)
@@ -214,7 +214,7 @@ def _iterate_subtiles(
 
 
 def _downsample(pixels: Pixels) -> Pixels:
-    """Return the rounded means of squares of four; a last row or column counts twice."""
+    """Return the rounded means of 2 x 2 pixels; an odd last row or column is duplicated."""
     height, width = pixels.shape[:2]
     padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(np.uint16)
     square_sums = padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
@@ -241,7 +241,7 @@ OPACITY = 0.45
 GREEN, YELLOW, RED = (0, 150, 60), (250, 220, 60), (210, 20, 30)
 BLUE, PALE, VERMILION = (0, 90, 181), (240, 240, 235), (220, 80, 10)
 MAPS = {"overlay": (GREEN, YELLOW, RED), "overlay-colour-blind": (BLUE, PALE, VERMILION)}
-"""The colours of 0, 1/2 and 1 of each map: the paper's, and one that the colour-blind can read."""
+"""The colours for 0, 1/2 and 1 of each map: the paper's, and a colour-blind safe one."""
 
 
 def draw_overlay(
@@ -252,15 +252,15 @@ def draw_overlay(
     name: str,
     corner: tuple[int, int] = (0, 0),
 ) -> NDArray[np.uint8]:
-    """Return a slide, or a part of it, with the probabilities over it.
+    """Return a slide, or a part of it, with the heat map blended over it.
 
     Args:
-        image: The slide made small, RGB (rows, columns, 3).
-        side: Pixels of level 0 that a pixel of it is wide.
+        image: The downscaled slide, RGB (rows, columns, 3).
+        side: The width of an image pixel in pixels of level 0.
         grid: The patches; each colours its cell.
-        tumour: The probability of each, NaN where nothing was classified.
+        tumour: The tumour probability of each patch, NaN where nothing was classified.
         name: One of `MAPS`.
-        corner: The column and row of level 0 at which the part begins.
+        corner: The column and row of level 0 at which the part starts.
     """
     downwards = corner[1] + np.arange(image.shape[0], dtype=np.int64) * side
     across = corner[0] + np.arange(image.shape[1], dtype=np.int64) * side
@@ -279,7 +279,7 @@ def draw_overlay(
 def _find_cells(
     grid: PatchGrid, middles: NDArray[np.int64], count: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the row or column of cells under the middle of each pixel, and whether one is."""
+    """Return the cell row or column at the centre of each pixel, and whether there is a cell."""
     middle = np.minimum(middles, end - 1) - grid.inset
     cell = middle // grid.stride
     is_inside = (middle >= 0) & (cell < count)
@@ -287,13 +287,13 @@ def _find_cells(
 
 
 def _build_blend_table(name: str) -> NDArray[np.uint8]:
-    """Return what 256 levels of a map make of 256 of a slide: (3, levels of it, of the slide)."""
+    """Return the blended colours, (3, 256 map values, 256 slide values)."""
     map_colours = _build_colour_table(name).T[:, :, None]
     return np.rint(np.arange(256) * (1 - OPACITY) + map_colours * OPACITY).astype(np.uint8)
 
 
 def _build_colour_table(name: str) -> NDArray[np.float64]:
-    """Return 256 colours of a map."""
+    """Return the 256 colours of a map (256, 3)."""
     low, middle, high = MAPS[name]
     indices = np.arange(256)
     channels = [
@@ -318,7 +318,7 @@ LIBRARY_FILES = {
     "openseadragon.min.js": "openseadragon.min.js",
     "LICENSE.txt": "LICENSE-openseadragon.txt",
 }
-"""What the library's files are called in a page."""
+"""File names of the library in a page."""
 MAP_TITLES = {
     "overlay": "Green to red",
     "overlay-colour-blind": "Blue to orange (colour-blind safe)",
@@ -327,7 +327,7 @@ MAP_TITLES = {
 
 @dataclass(frozen=True)
 class SlideView:
-    """A slide, what a run said of it, and the tiles that are shown."""
+    """A slide, its result, and the tiles to show."""
 
     slide: Slide
     slide_result: StoredResult
@@ -339,17 +339,18 @@ def build_view(slide: Slide, slide_result: StoredResult, finest_mpp: float | Non
 
     Args:
         slide: The slide.
-        slide_result: What a run said of it.
-        finest_mpp: Micrometres of the finest pixel shown; None for those of the patches.
+        slide_result: The result of a run.
+        finest_mpp: Micrometres per pixel of the largest level; None for the patches' resolution.
 
     Raises:
-        UserError: The result is of another slide (E1313), or the view too large (E1304).
+        UserError: The result is of another slide (E1313), or the view is too large (E1304).
     """
     grid, summary = slide_result.grid, slide_result.summary
     if (grid.width, grid.height) != (slide.width, slide.height):
-        message = f"the result is of a slide of {grid.width} x {grid.height} pixels"
-        label = f"this one has {slide.width} x {slide.height}"
-        raise fail("E1313", message, make_file_span(str(slide.path)), label=label)
+        message = f"the result is for a slide of {grid.width} x {grid.height} pixels"
+        label = f"this slide has {slide.width} x {slide.height} pixels"
+        help = "give the slide that the result was computed from"
+        raise fail("E1313", message, make_file_span(str(slide.path)), label=label, help=help)
     max_scale = finest_mpp / slide_result.mpp if finest_mpp else grid.span / summary.grid.patch
     return SlideView(slide, slide_result, build_pyramid(slide, max_scale))
 
@@ -359,7 +360,7 @@ def write_page(folder: Path, slide_view: SlideView, progress: Progress) -> None:
 
     Raises:
         UserError: The slide is damaged (E1302).
-        MissingTool: OpenSeadragon is not here.
+        MissingTool: OpenSeadragon is not available.
     """
     for name, content in LIBRARY.load_files().items():
         (folder / LIBRARY_FILES[name]).write_bytes(content)
@@ -376,9 +377,9 @@ def write_page(folder: Path, slide_view: SlideView, progress: Progress) -> None:
 
 
 def check_overwrite(path: Path) -> str | None:
-    """Say why a folder is not replaced by a view; None where it is one itself."""
+    """Return the reason not to replace a folder by a view; None if it is a view."""
     is_page = (path / RESULT_FILE).is_file() and (path / OVERLAY_FILE).is_file()
-    return None if is_page else "it is no page of a slide"
+    return None if is_page else "it is not the page of a slide"
 
 
 def _locate_tile(folder: Path, tile_index: TileIndex) -> Path:
@@ -387,7 +388,7 @@ def _locate_tile(folder: Path, tile_index: TileIndex) -> Path:
 
 
 def _encode_result(slide_view: SlideView) -> bytes:
-    """Return what the page shows, as JSON."""
+    """Return the data of the page as JSON."""
     slide_result, grid, summary = (
         slide_view.slide_result,
         slide_view.slide_result.grid,
@@ -422,7 +423,7 @@ def _encode_result(slide_view: SlideView) -> bytes:
         },
         "facts": _list_facts(slide_view),
     }
-    # In a script of its own, so that no text of it can end the page's.
+    # For a separate script file, so that no text in it can end the page's script element.
     return json.dumps(document, allow_nan=False).encode()
 
 
@@ -434,7 +435,7 @@ def _list_facts(slide_view: SlideView) -> list[tuple[str, str]]:
         ("pixel", f"{slide_view.slide_result.mpp:g} µm"),
         ("network", f"{summary.bundle.network}, {summary.bundle.precision}"),
         ("tumour is", " or ".join(rule.classes)),
-        ("threshold", "the class taken" if rule.threshold is None else f"{rule.threshold:g}"),
+        ("threshold", "the predicted class" if rule.threshold is None else f"{rule.threshold:g}"),
         ("patches", f"{summary.patches:,}, {summary.positive:,} of them tumour"),
         ("tissue", f"{summary.tissue_mm2:.2f} mm²"),
         ("tumour", f"{summary.positive_mm2:.2f} mm²"),
@@ -447,7 +448,7 @@ def _encode_base64(numbers: NDArray[Any], dtype: str) -> str:
 
 
 def _write_overlay(folder: Path, slide_view: SlideView) -> None:
-    """Write the slide with its heat map as a pyramid, which slide viewers open."""
+    """Write the slide with its heat map as a pyramidal TIFF for slide viewers."""
     pyramid, heat = slide_view.pyramid, slide_view.slide_result.to_raster()
     with (folder / OVERLAY_FILE).open("w+b") as file:
         tiff = TiledTiff(file)
@@ -460,7 +461,7 @@ def _write_overlay(folder: Path, slide_view: SlideView) -> None:
 def _encode_tiles(
     folder: Path, slide_view: SlideView, level: int, heat: NDArray[np.float64]
 ) -> Iterator[bytes]:
-    """Yield the tiles of a level with the heat map over them, whole, as JPEG files."""
+    """Yield the complete tiles of a level with the heat map, as JPEG files."""
     columns, rows = slide_view.pyramid.count_tiles(level)
     side = slide_view.pyramid.compute_scale(level)
     for row in range(rows):

@@ -1,12 +1,12 @@
-"""What of a slide is tissue, by the three steps of Xiao et al. (IEEE IoT Journal 2023, III.B).
+"""Find the tissue of a slide by the three steps of Xiao et al. (IEEE IoT Journal 2023, III.B).
 
-RGB: what Otsu's thresholds of red, green and blue call dark. HSV: what Otsu's threshold of the
-saturation calls coloured; the paper does not name the channel, and the saturation is what the
-programs use that its authors build on (NCRF's `tissue_mask.py`). Range: what has red, green and
-blue from 50 to 240. A rule says how the three are joined.
+RGB: dark pixels, by Otsu's thresholds of red, green and blue. HSV: coloured pixels, by Otsu's
+threshold of the saturation. The paper does not name the channel; the saturation is used in the
+programs that its authors build on (NCRF's `tissue_mask.py`). Range: pixels with red, green and blue
+from 50 to 240. A rule defines how the three are combined.
 
-Otsu's threshold (N. Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979) is the
-level that splits values so that the variance between the two classes is largest.
+Otsu's threshold (N. Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979) splits
+values into two classes with the largest variance between the classes.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ from tcc.compiler.support.progress import Progress
 Inside = NDArray[np.bool_]
 
 CHUNK_SIZE = 1 << 16
-"""Values that are counted at a time, which bounds the memory."""
+"""Number of values that are counted at a time, to bound the memory."""
 
 
 def find_threshold(pixels: NDArray[np.uint8]) -> int | None:
-    """Return the largest value of the lower class; None where all values are the same.
+    """Return the largest value of the lower class; None if all values are equal.
 
-    Of thresholds that are equally good it is the lowest.
+    Ties go to the lowest threshold.
     """
     counts = _count_values(pixels.reshape(-1)).tolist()
     total, total_moment = sum(counts), sum(level * count for level, count in enumerate(counts))
@@ -40,8 +40,8 @@ def find_threshold(pixels: NDArray[np.uint8]) -> int | None:
         lower_count += count
         lower_moment += level * count
         if 0 < lower_count < total:
-            # Otsu's equation 18, times what is the same for every level. In fractions, since of
-            # equal ones the lowest is taken: rounded, equal ones may differ.
+            # Otsu's equation 18, times a constant factor. In exact fractions, because rounding
+            # would break ties.
             variance = Fraction(
                 (lower_moment * total - total_moment * lower_count) ** 2,
                 lower_count * (total - lower_count),
@@ -52,7 +52,7 @@ def find_threshold(pixels: NDArray[np.uint8]) -> int | None:
 
 
 def compute_contrast(pixels: NDArray[np.uint8], level: int) -> float:
-    """Return how far the means of the two classes are apart that a threshold makes."""
+    """Return the difference of the means of a threshold's two classes."""
     counts = _count_values(pixels.reshape(-1))
     levels = np.arange(len(counts))
     lower_counts, upper_counts = (counts * (levels <= level), counts * (levels > level))
@@ -62,47 +62,47 @@ def compute_contrast(pixels: NDArray[np.uint8], level: int) -> float:
 
 
 def _count_values(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how often each value is there."""
+    """Return the count of each value (256,)."""
     counts = np.zeros(256, np.int64)
-    for start in range(0, len(pixels), CHUNK_SIZE):  # each is made eight times as wide
+    for start in range(0, len(pixels), CHUNK_SIZE):  # bincount converts to 8 bytes per value
         counts += np.bincount(pixels[start : start + CHUNK_SIZE], minlength=256)
     return counts
 
 
 COLOURS = ("red", "green", "blue")
 MIN_INTENSITY, MAX_INTENSITY = 50, 240
-"""The paper's range of red, green and blue, both ends in it."""
+"""The paper's range of red, green and blue, inclusive."""
 MAX_PIXELS = 1 << 24
-"""Most pixels of a mask."""
+"""Maximum number of pixels of a mask."""
 MAX_SIDE = 4096
-"""Most pixels of level 0 that a mask's pixel is wide."""
+"""Maximum width of a mask pixel in pixels of level 0."""
 
 TissueRule = Literal["any", "wide", "paper"]
-"""How the three steps are joined, from the rule that keeps most to the one that keeps least:
+"""How to combine the three steps, from the rule that keeps most to the one that keeps least:
 
-- `any`: dark in one of the three colours or coloured, and in the range in one of them.
-- `wide`: dark in one of the three colours, coloured, and in the range in one of them.
-- `paper`: dark in all three colours, coloured, and in the range in all of them: the paper's.
+- `any`: dark in any of the three colours or coloured, and in the range in any colour.
+- `wide`: dark in any of the three colours, coloured, and in the range in any colour.
+- `paper`: dark in all three colours, coloured, and in the range in all colours, as in the paper.
 """
 DEFAULT_RULE: TissueRule = "any"
-"""The rule that misses least of drawn tissue and takes no more glass: tools/tissue_rules.py."""
+"""The rule that misses least annotated tissue and includes no more glass: tools/tissue_rules.py."""
 MIN_CONTRAST = 8.0
-"""Levels between the means of two classes, of 256, below which they are one: glass and its noise.
-The default rule asks for more, since what one channel says is enough for it."""
+"""Minimum difference of the two classes' means, of 256, for the default rule. Below it, the classes
+are glass and its noise. Only the default rule needs this, because one channel suffices for it."""
 MAX_LOST_SHARE = 0.05
-"""Share of the default rule's tissue beyond which it is worth saying that another leaves it out."""
+"""Share of the default rule's tissue; if another rule omits more, a warning is reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class TissueMask:
-    """Which squares of `side` pixels of level 0 are tissue: `inside` (rows, columns)."""
+    """Tissue mask: `inside` (rows, columns) has a value for each square of `side` pixels."""
 
     side: int
     inside: Inside
 
     @property
     def regions(self) -> list[tuple[slice, slice]]:
-        """The rows and columns of each connected region's bounding rectangle."""
+        """The bounding rectangle of each connected region, as slices of rows and columns."""
         ndimage: Any = slide_file.load_module("scipy.ndimage")
         labels, _ = ndimage.label(self.inside)
         return list(ndimage.find_objects(labels))
@@ -110,10 +110,14 @@ class TissueMask:
 
 @dataclass(frozen=True, slots=True)
 class TissueChoices:
-    """How tissue is found, lengths in micrometres.
+    """Options for finding tissue.
 
-    `mpp` is the side of a mask's pixel. Regions smaller than `min_area` square micrometres are left
-    out, holes up to `fill` are filled, and then what is left grows by `grow`.
+    Attributes:
+        mpp: The side of a mask pixel in micrometres.
+        rule: How to combine the steps.
+        min_area: Smaller regions, in square micrometres, are removed.
+        fill: Holes up to this area, in square micrometres, are filled.
+        grow: The tissue is finally dilated by this length in micrometres.
     """
 
     mpp: float = 4.0
@@ -125,9 +129,14 @@ class TissueChoices:
 
 @dataclass(frozen=True, eq=False)
 class TissueSteps:
-    """Each step on the way to a mask, by name, and the thresholds that Otsu's method found.
+    """The steps of a mask.
 
-    `lost_share` is the share of the default rule's tissue that the rule leaves out.
+    Attributes:
+        image: The downscaled slide.
+        masks: The mask of each step, by name.
+        thresholds: Otsu's threshold of each channel; None if there is none.
+        mask: The tissue mask.
+        lost_share: The share of the default rule's tissue that this rule omits.
     """
 
     image: NDArray[np.uint8]
@@ -138,9 +147,10 @@ class TissueSteps:
 
 
 def choose_side(slide: SlideExtent, mpp: float, mask_mpp: float) -> int:
-    """Return the pixels of level 0 that a pixel of a mask is wide, where `mask_mpp` mpp are asked.
+    """Return the width of a mask pixel in pixels of level 0, for a resolution of `mask_mpp`.
 
-    Of those with the same number of rows and columns it is the least, so that a mask's size tells.
+    It is the smallest width with the same number of rows and columns, so that it can be derived
+    from a mask's size.
     """
     side = min(max(1, round(mask_mpp / mpp)), MAX_SIDE)
     while -(-slide.width // side) * -(-slide.height // side) > MAX_PIXELS:
@@ -149,32 +159,32 @@ def choose_side(slide: SlideExtent, mpp: float, mask_mpp: float) -> int:
 
 
 def compute_shape(slide: SlideExtent, side: int) -> tuple[int, int]:
-    """Return the rows and columns of a mask whose pixels are `side` of level 0 wide."""
+    """Return the rows and columns of a mask with pixels of `side` level 0 pixels."""
     return -(-slide.height // side), -(-slide.width // side)
 
 
 def compute_min_side(slide: SlideExtent, rows: int, columns: int) -> int:
-    """Return the least width of pixels of which a mask has at most so many rows and columns."""
+    """Return the smallest pixel width for a mask of at most `rows` rows and `columns` columns."""
     return max(-(-slide.height // rows), -(-slide.width // columns))
 
 
 def find_tissue(
     slide: Slide, mpp: float, choices: TissueChoices, progress: Progress
 ) -> TissueSteps:
-    """Return the mask of a slide, and the steps to it.
+    """Return the mask of a slide with its steps.
 
     Args:
         slide: The slide.
-        mpp: Micrometres of a pixel of level 0.
-        choices: How tissue is found.
-        progress: Told of the rows that are looked at.
+        mpp: Micrometres per pixel of level 0.
+        choices: The options for finding tissue.
+        progress: Receives the number of processed rows.
 
     Raises:
         UserError: The slide is damaged (E1302).
     """
     side = choose_side(slide, mpp, choices.mpp)
     image = compute_block_means(slide, side, progress)
-    # A colour after the other in memory: comparing takes a third of the time.
+    # Store the colours as planes: comparisons take a third of the time.
     planes = np.stack([image[:, :, n] for n in range(3)]).transpose(1, 2, 0)
     colour = compute_saturation(planes)
     thresholds = _find_thresholds(planes, colour)
@@ -197,8 +207,8 @@ def find_tissue(
 
 
 def compute_saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the saturation of HSV, 0 to 255, halves up."""
-    # By channel: a reduction along an axis of three takes ten times as long.
+    """Return the HSV saturation, 0 to 255, rounded half up."""
+    # By channel, because a reduction along an axis of length three takes ten times as long.
     red, green, blue = (image[:, :, n] for n in range(3))
     brightest = np.maximum(np.maximum(red, green), blue)
     darkest = np.minimum(np.minimum(red, green), blue)
@@ -210,7 +220,7 @@ def compute_saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _find_thresholds(image: NDArray[np.uint8], colour: NDArray[np.uint8]) -> dict[str, int | None]:
-    """Return what Otsu's method finds for each channel; None where it has one value."""
+    """Return Otsu's threshold for each channel; None for a channel with only one value."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
     return {
         name: find_threshold(channel)
@@ -223,7 +233,7 @@ def _remove_weak(
     colour: NDArray[np.uint8],
     thresholds: Mapping[str, int | None],
 ) -> dict[str, int | None]:
-    """Return thresholds without those that split one colour: Otsu's method splits noise too."""
+    """Return thresholds without those of low contrast, because Otsu's method also splits noise."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)} | {"saturation": colour}
     return {
         name: None
@@ -234,7 +244,7 @@ def _remove_weak(
 
 
 def _join_masks(masks: Mapping[str, Inside], rule: TissueRule) -> Inside:
-    """Return what the three steps call tissue together."""
+    """Return the combined tissue mask of the three steps."""
     stained = masks["rgb"] | masks["hsv"] if rule == "any" else masks["rgb"] & masks["hsv"]
     return np.asarray(stained & masks["range"])
 
@@ -245,13 +255,13 @@ def _build_masks(
     thresholds: Mapping[str, int | None],
     rule: TissueRule,
 ) -> dict[str, Inside]:
-    """Return what each of the paper's steps calls tissue; nothing, where all has one value.
+    """Return the mask of each of the paper's steps; a channel without threshold adds no pixels.
 
     Args:
-        image: The slide made small.
+        image: The downscaled slide.
         colour: Its saturation.
-        thresholds: What Otsu's method found.
-        rule: Whether all colours have to agree.
+        thresholds: Otsu's threshold of each channel.
+        rule: The rule; it defines whether all colours have to agree.
     """
     join: Any = np.logical_and if rule == "paper" else np.logical_or
     channels = [image[:, :, n] for n in range(3)]
@@ -269,7 +279,7 @@ def _build_masks(
 
 
 def _clean_mask(tissue: Inside, choices: TissueChoices, pixel_area: float) -> Inside:
-    """Return a mask without small regions, without holes, and grown; `pixel_area` is an area."""
+    """Remove small regions, fill small holes and dilate; `pixel_area` is in square micrometres."""
     mask = tissue
     if choices.min_area > 0:
         mask = mask & ~_find_small_regions(mask, choices.min_area / pixel_area)
@@ -281,9 +291,9 @@ def _clean_mask(tissue: Inside, choices: TissueChoices, pixel_area: float) -> In
 
 
 def _find_small_regions(mask: Inside, pixels: float, *, is_hole: bool = False) -> Inside:
-    """Return the connected regions of few pixels, or only those that do not touch the edge."""
+    """Return connected regions of few pixels; for holes, only those that do not touch the edge."""
     ndimage: Any = slide_file.load_module("scipy.ndimage")
-    # Tissue is connected by sides, and what is around it by corners too.
+    # Tissue is 4-connected, so its background is 8-connected.
     labels, count = ndimage.label(mask, np.ones((3, 3)) if is_hole else None)
     region_sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
     is_small = region_sizes <= pixels if is_hole else region_sizes < pixels
@@ -295,7 +305,7 @@ def _find_small_regions(mask: Inside, pixels: float, *, is_hole: bool = False) -
 
 
 def _dilate(inside: Inside, radius: float) -> Inside:
-    """Return what lies at most `radius` pixels from the tissue."""
+    """Return the pixels within `radius` pixels of the tissue."""
     ndimage: Any = slide_file.load_module("scipy.ndimage")
     if not inside.any():
         return inside

@@ -1,4 +1,4 @@
-"""Patches of slides to train on: which are tumour, which are normal, and a sample of both."""
+"""Cut training patches from slides: label them tumour or normal, and sample both equally."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ INDEX_COLUMNS = ("file", "label", "group")
 
 @dataclass(frozen=True, eq=False)
 class LabelledGrid:
-    """The patches of a slide that can be trained on, by label: rows and columns of the grid."""
+    """The usable training patches of a slide; `cells` has their grid cells by label."""
 
     path: Path
     mpp: float
@@ -35,26 +35,26 @@ def label_patches(
     slide: Slide, mpp: float, grid: PatchGrid, tissue: TissueMask, inside: NDArray[np.bool_],
     min_share: float,
 ) -> LabelledGrid:  # fmt: skip
-    """Return the patches of a slide with a label, by the weights of two regions (equation 4).
+    """Return the labelled patches of a slide, by their share of two regions (equation 4).
 
-    Tumour is what was drawn around, normal the rest of the tissue. A patch is tumour where a share
-    of `min_share` of it lies in the one; it is normal where that lies in the other and nothing of
-    it in a tumour, since a patch of both would teach neither.
+    Annotated areas are tumour; the rest of the tissue is normal. A patch is tumour if at least
+    `min_share` of it is tumour. It is normal if at least `min_share` of it is normal tissue and it
+    has no tumour. Other patches are ambiguous and not used.
 
     Args:
         slide: The slide.
-        mpp: Micrometres of its pixels.
-        grid: Its patches.
-        tissue: What is tissue.
-        inside: What lies in a tumour, squares as those of the mask.
-        min_share: The share of a patch from which on it is of a region.
+        mpp: Micrometres per pixel of the slide.
+        grid: The grid of patches.
+        tissue: The tissue mask.
+        inside: Whether each square of the mask is in a tumour.
+        min_share: The minimum share of a region in a patch.
     """
     tumour = TissueMask(tissue.side, inside)
     normal = TissueMask(tissue.side, tissue.inside & ~inside)
     is_clean = patch_grid.compute_tissue_weights(grid, tumour) == 0
     rows, columns = grid.shape
     row_offsets, column_offsets = np.arange(rows) * grid.stride, np.arange(columns) * grid.stride
-    # Whole patches alone: what lies beyond the slide's edge is white, and no tissue is.
+    # Only complete patches: pixels beyond the slide's edge are white, unlike tissue.
     is_complete = (row_offsets + grid.span <= grid.height)[:, None] & (
         column_offsets + grid.span <= grid.width
     )
@@ -72,14 +72,14 @@ def label_patches(
 def sample_balanced_patches(
     grids: Sequence[LabelledGrid], max_patches: int | None, seed: int
 ) -> list[LabelledGrid]:
-    """Return as many patches of one label as of the other, spread evenly over slides.
+    """Return equally many patches of both labels, spread evenly over the slides.
 
-    Which ones does not depend on the order of the slides.
+    The selection does not depend on the order of the slides.
 
     Args:
-        grids: What there is.
-        max_patches: Most patches of a label.
-        seed: Another one gives another sample.
+        grids: The labelled patches of all slides.
+        max_patches: The maximum number of patches per label; None for no limit.
+        seed: The seed of the sample.
     """
     counts = [sum(len(labelled_grid.cells[label]) for labelled_grid in grids) for label in LABELS]
     count = min([*counts, *([max_patches] if max_patches else [])])
@@ -114,10 +114,10 @@ def _hash_patch(seed: int, labelled_grid: LabelledGrid, cell: GridCell) -> bytes
 def iterate_images(
     slide: Slide, labelled_grid: LabelledGrid, size: int
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the name of each patch's file, below the table's folder, and the file: a PNG.
+    """Yield the file name, relative to the table's folder, and the PNG file of each patch.
 
     Raises:
-        UserError: The slide is damaged (E1302), or has no such resolution (E1308).
+        UserError: The slide is damaged (E1302), or does not have this resolution (E1308).
     """
     reader = PatchReader(slide, labelled_grid.grid, size)
     reader.check()
@@ -131,7 +131,7 @@ def iterate_images(
 
 
 def write_patches(folder: Path, grids: Sequence[LabelledGrid], size: int) -> None:
-    """Fill an empty folder with the patches, `size` pixels each, and their table.
+    """Fill an empty folder with the patches of `size` pixels a side, and their table.
 
     Raises:
         UserError: As for `iterate_images`.
@@ -146,12 +146,12 @@ def write_patches(folder: Path, grids: Sequence[LabelledGrid], size: int) -> Non
 
 
 def build_file_name(labelled_grid: LabelledGrid, label: str, cell: GridCell) -> str:
-    """Return a patch's file."""
+    """Return the file name of a patch."""
     return f"{label}/{labelled_grid.path.stem}_{cell[0]}_{cell[1]}.png"
 
 
 def encode_index(grids: Sequence[LabelledGrid]) -> bytes:
-    """Return the table for `tcc train`, whose groups are slides, so that it splits by slide."""
+    """Return the table for `tcc train`; its groups are the slides, so that it splits by slide."""
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
@@ -165,7 +165,7 @@ def encode_index(grids: Sequence[LabelledGrid]) -> bytes:
 
 
 def check_overwrite(path: Path) -> str | None:
-    """Say why a folder is not replaced by patches; None where it holds some itself."""
+    """Return the reason not to replace a folder by patches; None if it is a folder of patches."""
     names = {child.name for child in path.iterdir()} if path.is_dir() else {""}
     is_patch_folder = INDEX_FILE in names and names <= {INDEX_FILE, *LABELS}
-    return None if is_patch_folder else "it is no folder of patches"
+    return None if is_patch_folder else "it is not a folder of patches"

@@ -1,4 +1,4 @@
-"""Which of a network's classes are tumour, and how likely a patch is one of them."""
+"""Tumour classes of a network, and the tumour probability of patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint
 
 TUMOUR_LABELS = frozenset({"cancer", "malignant", "metastasis", "tumor", "tumour"})
-"""Labels that name a tumour whatever the network."""
+"""Labels that mean tumour for any network."""
 
 
 @dataclass(frozen=True, slots=True)
 class TumourRule:
-    """When a patch is tumour.
+    """Rule for deciding whether a patch is tumour.
 
-    `classes` are those of the output; `threshold` is the probability from which on it is one, None
-    where the class that it is taken for says so. `is_user_named` is whether the user named the
-    classes.
+    Attributes:
+        output: The output with the classes.
+        labels: The labels of the output.
+        classes: The indices of the tumour classes.
+        threshold: The minimum probability of tumour; None if the predicted class decides.
+        point: The output's operating point, if any.
+        is_user_named: Whether the user named the classes.
     """
 
     output: OutputContract
@@ -36,7 +40,7 @@ class TumourRule:
     is_user_named: bool
 
     def compute_probabilities(self, raw_outputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of each class, of raw outputs (patches, classes)."""
+        """Return the probability of each class for raw outputs (patches, classes)."""
         temperature = self.point.temperature if self.point else 1.0
         probabilities: NDArray[np.float64] = apply_activation(
             self.output.activation, raw_outputs.T, temperature
@@ -44,7 +48,7 @@ class TumourRule:
         return probabilities
 
     def sum_tumour_probabilities(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how likely each patch is tumour: a sum of classes, the largest of decisions."""
+        """Return each patch's tumour probability: the sum over classes, or the maximum decision."""
         class_probabilities = probabilities[:, list(self.classes)]
         is_exclusive = self.output.activation == "softmax"
         return np.asarray(
@@ -56,11 +60,11 @@ class TumourRule:
     def classify_patches(
         self, raw_outputs: NDArray[np.float32], tumour: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Return which patches are tumour.
+        """Return whether each patch is tumour.
 
         Args:
             raw_outputs: Raw outputs (patches, classes).
-            tumour: How likely each is.
+            tumour: The tumour probability of each patch.
         """
         if self.threshold is not None:
             return tumour >= self.threshold
@@ -74,17 +78,17 @@ class TumourRule:
 def build_rule(
     manifest: Manifest, tumour_names: Sequence[str], threshold: float | None, bundle_path: str
 ) -> TumourRule:
-    """Return when a patch is tumour for a bundle.
+    """Return the tumour rule of a bundle.
 
     Args:
         manifest: The bundle's manifest.
-        tumour_names: The classes that the user calls so; none, where the labels tell.
-        threshold: The probability from which on a patch is one, if the user says it.
+        tumour_names: The tumour classes that the user names; if empty, labels are recognized.
+        threshold: The minimum probability of a tumour patch, if the user gives it.
         bundle_path: The bundle's folder, for errors.
 
     Raises:
-        UserError: The network gives no probabilities of classes (E1311), no label names a tumour
-            (E1312), or there is no such class (E1312).
+        UserError: The network has no class probabilities (E1311), no label is recognized as tumour
+            (E1312), or a named class does not exist (E1312).
     """
     output = _select_output(manifest, bundle_path)
     labels = output.labels or tuple(map(str, range(output.shape[0])))
@@ -93,8 +97,8 @@ def build_rule(
     else:
         classes = tuple(n for n, label in enumerate(labels) if label.casefold() in TUMOUR_LABELS)
     if not classes:
-        message = "which of this network's classes are tumour?"
-        help = f"say it with --tumour, once or more often: classes are {', '.join(labels)[:200]}"
+        message = "it is unknown which of this network's classes are tumour"
+        help = f"name each with --tumour; the classes are {', '.join(labels)[:200]}"
         raise fail("E1312", message, make_file_span(bundle_path), help=help)
     point = manifest.find_operating_point(output.name)
     return TumourRule(output, labels, classes, threshold, point, bool(tumour_names))
@@ -109,8 +113,8 @@ def _select_output(manifest: Manifest, bundle_path: str) -> OutputContract:
     class_outputs = [output for output in rows if output.kind == "classes" and output.shape[0] > 1]
     decisions = [output for output in rows if output.kind == "decisions"]
     if not class_outputs + decisions:
-        message = "this network gives no probabilities of classes"
-        help = "an output with `activation: softmax` or `sigmoid` does"
+        message = "this network has no output with class probabilities"
+        help = "use a network with an output with `activation: softmax` or `sigmoid`"
         raise fail("E1311", message, make_file_span(bundle_path), help=help)
     return (class_outputs + decisions)[0]
 
@@ -120,6 +124,6 @@ def _find_class(name: str, labels: tuple[str, ...], bundle_path: str) -> int:
     if name.casefold() in index_by_name:
         return index_by_name[name.casefold()]
     suggestion = find_nearest_name(name, set(labels))
-    class_list = f"classes are {', '.join(labels)[:200]}"
+    class_list = f"the classes are {', '.join(labels)[:200]}"
     help = f"did you mean `{suggestion}`? {class_list}" if suggestion else class_list
     raise fail("E1312", f"there is no class `{name[:80]}`", make_file_span(bundle_path), help=help)

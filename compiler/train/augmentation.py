@@ -1,9 +1,9 @@
-"""Training images changed at random, as a recipe says: `augment:`.
+"""Random augmentation of training images, as configured in a recipe's `augment:`.
 
-Levels stay 8-bit, as the contract's arithmetic gets them when deployed: a network never learns from
-values that no image has. All numbers are drawn by seed, epoch and sample alone, and no operation
-lets one image of a batch touch another: order, size of batches, threads and a resume change
-nothing. The order is: flips and turns, one warp, blur, colours, curves, noise, erasing.
+Pixels stay 8-bit, as in deployment: the network never trains on values that no image has. Random
+numbers depend only on seed, epoch and sample, and images of a batch do not affect each other. The
+result is therefore independent of the order, the batch size, the threads and a resume. The order
+is: flips and turns, one warp, blur, colours, curves, noise, erasing.
 """
 
 import math
@@ -25,15 +25,15 @@ def augment(
     epoch: int,
     color: str = "rgb",
 ) -> Tensor:
-    """Return changed levels, uint8 (N, C, H, W) as they came, on the same device.
+    """Return augmented images, uint8 (N, C, H, W), on the same device.
 
     Args:
-        augmentation: What may happen.
-        images: The images.
-        samples: int64 (N,), what each is called in its data set.
-        seed: The run's.
-        epoch: Which time they are seen.
-        color: The contract's order of channels.
+        augmentation: The changes to apply.
+        images: The images, uint8 (N, C, H, W).
+        samples: The images' indices in their dataset, int64 (N,).
+        seed: The run's seed.
+        epoch: The epoch.
+        color: The contract's channel order.
     """
     random = counter_random.create_random(samples.to(images.device), seed, "augment", epoch)
     images = apply_flips_and_turns(augmentation, images, random)
@@ -46,13 +46,13 @@ def augment(
 
 
 BORDER_MODES = {"mirror": "reflection", "edge": "border", "black": "zeros"}
-"""What PyTorch calls what lies beyond the edges."""
+"""PyTorch's padding modes, by border name."""
 
 
 def apply_flips_and_turns(
     augmentation: Augmentation, images: Tensor, random: CounterRandom
 ) -> Tensor:
-    """Return images mirrored and turned by quarters, without any arithmetic."""
+    """Return flipped images, rotated by multiples of 90 degrees, without any arithmetic."""
     flips_x = random.sample_chance("horizontal flip", augmentation.horizontal_flip)
     flips_y = random.sample_chance("vertical flip", augmentation.vertical_flip)
     quarter_turns = (random.sample_uniform("turns")[:, 0] * 4).long()
@@ -61,7 +61,7 @@ def apply_flips_and_turns(
     quarter_turns = torch.where(
         random.sample_chance("turns", augmentation.quarter_turns), quarter_turns, 0
     )
-    # A quarter turn is a transposition and one mirroring, a half turn both mirrorings.
+    # A quarter turn is a transposition and one flip; a half turn is both flips.
     is_transposed = quarter_turns % 2 == 1
     flips_x, flips_y = (
         flips_x ^ (quarter_turns >= 2),
@@ -81,10 +81,10 @@ def _select_images(mask: Tensor, changed: Tensor, unchanged: Tensor) -> Tensor:
 
 
 def apply_warp(augmentation: Augmentation, images: Tensor, random: CounterRandom) -> Tensor:
-    """Return images after one bilinear map, which is `warp` and `crop` together.
+    """Return images after one bilinear resampling, which combines `warp` and `crop`.
 
-    The grid is made of single multiplications and sums, since a matrix product's last bits depend
-    on the size of the batch.
+    The grid is computed with elementwise products and sums, because the last bits of a matrix
+    product depend on the batch size.
     """
     if augmentation.warp is None and augmentation.crop is None:
         return images
@@ -101,8 +101,7 @@ def apply_warp(augmentation: Augmentation, images: Tensor, random: CounterRandom
         x, y = _transform_grid(augmentation.warp, x, y, width / height, random)
         border = augmentation.warp.border
     shape = (len(images), height, width)
-    # In float64 until here, and rounded once; grid_sample
-    # wants the grid in the type of the image.
+    # In float64 until here, and rounded once: grid_sample requires a grid of the image's type.
     grid = torch.stack((x.float().expand(shape), y.float().expand(shape)), -1)
     sampled = functional.grid_sample(
         images.float(), grid, "bilinear", BORDER_MODES[border], align_corners=False
@@ -111,9 +110,9 @@ def apply_warp(augmentation: Augmentation, images: Tensor, random: CounterRandom
 
 
 def _crop_grid(crop: Crop, x: Tensor, y: Tensor, random: CounterRandom) -> tuple[Tensor, Tensor]:
-    """Return where the pixels of a part lie in the image, in halves of its sides."""
+    """Return the image coordinates of a crop's pixels, from -1 to 1 along each side."""
     area = random.sample_range("crop area", *crop.area)
-    # Even in the logarithm: twice as wide is as likely as twice as high.
+    # Uniform in the logarithm: twice as wide is as likely as twice as high.
     aspect = (random.sample_range("crop aspect", -1, 1) * math.log(crop.aspect)).exp()
     width, height = ((area * a).sqrt().clamp(max=1) for a in (aspect, 1 / aspect))
     x_offset, y_offset = random.sample_uniform("crop place", 2).T * 2 - 1
@@ -126,16 +125,16 @@ def _crop_grid(crop: Crop, x: Tensor, y: Tensor, random: CounterRandom) -> tuple
 def _transform_grid(
     warp: Warp, x: Tensor, y: Tensor, aspect: float, random: CounterRandom
 ) -> tuple[Tensor, Tensor]:
-    """Return where pixels come from; angles are those of the pixels, whatever the image's shape."""
+    """Return the pixels' source coordinates; angles are in pixel space, for any aspect ratio."""
     is_applied = random.sample_chance("warp", warp.probability)
     angle = random.sample_range("rotation", -1, 1) * math.radians(warp.degrees)
     shear = (random.sample_range("shear", -1, 1) * math.radians(warp.shear)).tan()
-    # Even in the logarithm, as for a crop: twice as large is as likely as half.
+    # Uniform in the logarithm, as for a crop: twice as large is as likely as half as large.
     low, high = map(math.log, warp.scale)
     scale = random.sample_range("scale", low, high).exp()
     angle, shear = (torch.where(is_applied, v, 0.0) for v in (angle, shear))
     scale = torch.where(is_applied, scale, 1.0)
-    # Places run from -1 to 1, so that a share of the side is twice as many units.
+    # Coordinates run from -1 to 1, so that a shift by a share of the side is twice that number.
     shifts = random.sample_uniform("shift", 2).T * (4 * warp.shift) - 2 * warp.shift
     x_shift, y_shift = torch.where(is_applied, shifts, 0.0)
     cos, sin = angle.cos() / scale, angle.sin() / scale
@@ -158,9 +157,9 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 def apply_colors(
     augmentation: Augmentation, images: Tensor, random: CounterRandom, color: str
 ) -> Tensor:
-    """Return images of other brightness, contrast, saturation and hue, or without colour.
+    """Return images with changed brightness, contrast, saturation and hue, or in grey.
 
-    A pixel becomes matrix x pixel + offset, in single products and sums.
+    Each pixel becomes matrix x pixel + offset, in elementwise products and sums.
     """
     changes = (
         augmentation.brightness,
@@ -173,7 +172,7 @@ def apply_colors(
     matrix, offset = _build_color_matrix(augmentation, images, random, color)
     channels = [images[:, c].float() for c in range(images.shape[1])]
     output = torch.empty_like(images)
-    # Not as a matrix product, whose order of sums is the library's and depends on the batch.
+    # Not as a matrix product: its summation order depends on the library and the batch.
     for row in range(len(channels)):
         total = channels[0] * _broadcast_to_pixels(matrix[row][0])
         for column, channel in enumerate(channels[1:], 1):
@@ -189,12 +188,12 @@ ColorMatrix = list[list[Tensor]]
 def _build_color_matrix(
     augmentation: Augmentation, images: Tensor, random: CounterRandom, color: str
 ) -> tuple[ColorMatrix, Tensor]:
-    """Return the rows and columns of each image's matrix, and its offset, all float64 (N,)."""
+    """Return each image's colour matrix, by row and column, and its offset, all float64 (N,)."""
     brightness, contrast = (
         _sample_factor(n, augmentation, random) for n in ("brightness", "contrast")
     )
     pixel_count = images.shape[2] * images.shape[3]
-    means = images.sum((2, 3)).double() / pixel_count  # of whole numbers, so in any order
+    means = images.sum((2, 3)).double() / pixel_count  # sums of integers are exact in any order
     if images.shape[1] == 1:
         return [[brightness * contrast]], brightness * (1 - contrast) * means[:, 0]
     luma = LUMA_WEIGHTS[::-1] if color == "bgr" else LUMA_WEIGHTS
@@ -206,7 +205,7 @@ def _build_color_matrix(
 
 
 def _sample_factor(name: str, augmentation: Augmentation, random: CounterRandom) -> Tensor:
-    """Return 1 +- the amount of a change, 1 where it does not happen; float64 (N,)."""
+    """Return a factor within 1 +- the change's amount, 1 where it is not applied; float64 (N,)."""
     change: Change | None = getattr(augmentation, name)
     if change is None:
         return torch.ones_like(random.keys, dtype=torch.float64)
@@ -231,9 +230,9 @@ def _build_saturation_matrix(
 def _build_hue_matrix(
     change: Change, luma: tuple[float, ...], random: CounterRandom
 ) -> ColorMatrix:
-    """Return rotations of colours about the grey axis, which keep a pixel's grey (luma).
+    """Return colour rotations about the grey axis that preserve a pixel's luma.
 
-    Rodrigues' formula about (1, 1, 1); what that moves luma by is taken from all channels.
+    Uses Rodrigues' formula about (1, 1, 1), and subtracts the change in luma from all channels.
     """
     angle = random.sample_range("hue", -1, 1) * math.radians(change.amount)
     angle = torch.where(random.sample_chance("hue", change.probability), angle, 0.0)
@@ -260,7 +259,7 @@ def _compute_product(matrix_a: ColorMatrix, matrix_b: ColorMatrix) -> ColorMatri
 
 
 def apply_curves(augmentation: Augmentation, images: Tensor, random: CounterRandom) -> Tensor:
-    """Return images after gamma and changes of stain, by a table of 256 levels for each channel."""
+    """Return images after gamma and stain changes, with a table of 256 values for each channel."""
     if augmentation.gamma is None and augmentation.stain is None:
         return images
     count, channels = images.shape[:2]
@@ -273,11 +272,11 @@ def apply_curves(augmentation: Augmentation, images: Tensor, random: CounterRand
             random.sample_chance("gamma", augmentation.gamma.probability), exponents, 1.0
         )[:, None]
     if augmentation.stain is not None:
-        # Beer and Lambert: light that passes is light to the power of the stain's density
+        # Beer-Lambert law: transmitted light is a power function with the stain's density
         exponents = random.sample_uniform("stain", channels) * (2 * augmentation.stain.amount)
         is_applied = random.sample_chance("stain", augmentation.stain.probability)[:, None]
         power *= torch.where(is_applied, exponents + (1 - augmentation.stain.amount), 1.0)
-    # A power is dear and there are only 256 levels: one for each level, not for each pixel.
+    # Powers are expensive: compute one for each of the 256 values, not for each pixel.
     intensities = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     table = (intensities ** power[:, :, None] * 255).round().clamp(0, 255).to(torch.uint8)
     indices = images.flatten(2).long()
@@ -285,20 +284,20 @@ def apply_curves(augmentation: Augmentation, images: Tensor, random: CounterRand
 
 
 def apply_blur(augmentation: Augmentation, images: Tensor, random: CounterRandom) -> Tensor:
-    """Return images after a Gaussian blur, edges repeated; one tap after the other."""
+    """Return images after a Gaussian blur with replicated edges, computed tap by tap."""
     if augmentation.blur is None or not augmentation.blur.amount:
         return images
     (indices,) = random.sample_chance("blur", augmentation.blur.probability).nonzero(as_tuple=True)
     sigma = random.sample_range("blur", 0, augmentation.blur.amount).clamp(min=1e-3)[indices]
-    # Beyond three deviations a Gaussian has a quarter of a percent: one reach for the whole batch,
-    # by the largest deviation that is drawn.
+    # A quarter of a percent of a Gaussian is beyond three deviations. One radius serves all images,
+    # from the largest deviation.
     radius = math.ceil(3 * augmentation.blur.amount)
     offsets = torch.arange(radius + 1, dtype=torch.float64, device=images.device)
     kernel = (-((offsets / sigma[:, None]) ** 2) / 2).exp()
     kernel = kernel / (kernel.sum(1, keepdim=True) * 2 - 1)
-    # Only images that are blurred are made floats.
+    # Convert only the images that are blurred to float.
     pixels = images[indices].float()
-    # A Gaussian is a product: a row of taps across, then down, in place of a square of them.
+    # A Gaussian is separable: filter along rows, then along columns.
     for axis in (3, 2):
         pixels = _sum_neighbors(pixels, kernel.float(), axis)
     output = images.clone()
@@ -307,7 +306,7 @@ def apply_blur(augmentation: Augmentation, images: Tensor, random: CounterRandom
 
 
 def _sum_neighbors(pixels: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """Return sums of neighbours along an axis by taps, float32 (N, reach + 1)."""
+    """Return weighted sums of neighbours along an axis; `kernel` is float32 (N, radius + 1)."""
     radius, size = kernel.shape[1] - 1, pixels.shape[axis]
     padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
     padded = functional.pad(pixels, padding, "replicate")
@@ -317,7 +316,7 @@ def _sum_neighbors(pixels: Tensor, kernel: Tensor, axis: int) -> Tensor:
         preceding, following = (
             padded.narrow(axis, radius + step, size) for step in (-offset, offset)
         )
-        # Taps are symmetric: neighbours at one distance are added first, and multiplied once.
+        # The kernel is symmetric: add the two neighbours at one distance, then multiply once.
         torch.add(preceding, following, out=neighbors)
         total += neighbors.mul_(kernel[:, offset, None, None, None])
     return total
@@ -326,8 +325,8 @@ def _sum_neighbors(pixels: Tensor, kernel: Tensor, axis: int) -> Tensor:
 def add_noise(augmentation: Augmentation, images: Tensor, random: CounterRandom) -> Tensor:
     """Return images with noise in every pixel and channel.
 
-    It is the sum of four bytes, which is Gaussian up to 3.4 deviations and, made of whole numbers,
-    the same everywhere.
+    The noise is the sum of four random bytes. It is Gaussian up to 3.4 deviations, and identical on
+    every machine because it is computed from integers.
     """
     if augmentation.noise is None or not augmentation.noise.amount:
         return images
@@ -350,7 +349,7 @@ def add_noise(augmentation: Augmentation, images: Tensor, random: CounterRandom)
         .sub_(510)[:, :count]
         .view(selected.shape)
     )
-    # The deviation of the sum of four bytes: each is uniform, of variance (256^2 - 1) / 12.
+    # The deviation of the sum of four uniform bytes, each with the variance (256^2 - 1) / 12.
     byte_sum_deviation = math.sqrt(4 * (256**2 - 1) / 12)
     noise *= (deviation / byte_sum_deviation).float()[:, None, None, None]
     output = images.clone()
@@ -359,12 +358,12 @@ def add_noise(augmentation: Augmentation, images: Tensor, random: CounterRandom)
 
 
 def apply_erasing(augmentation: Augmentation, images: Tensor, random: CounterRandom) -> Tensor:
-    """Return images of which a rectangle is painted over."""
+    """Return images with a rectangle filled with one colour."""
     erase = augmentation.erase
     if erase is None:
         return images
-    # Random Erasing (Zhong et al., arXiv 1708.04896): area and aspect of the rectangle are drawn,
-    # the aspect evenly in its logarithm.
+    # Random Erasing (Zhong et al., arXiv 1708.04896): random area and aspect ratio, the latter
+    # uniform in the logarithm.
     area = random.sample_range("erased area", *erase.area)
     aspect = (random.sample_range("erased aspect", -1, 1) * math.log(erase.aspect)).exp()
     positions = random.sample_uniform("erased place", 2).T
@@ -388,25 +387,26 @@ def _compute_fill(fill: str, images: Tensor) -> Tensor:
 def apply_mixup(
     mixup: Mixup, tensors: Tensor, targets: Tensor, seed: int, epoch: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Return a batch mixed with itself in another order, new or, where nothing is mixed, as given.
+    """Return a batch mixed with a permutation of itself, and its mixed targets.
+
+    A batch that is not mixed is returned unchanged.
 
     Args:
-        mixup: How.
-        tensors: What the network takes, float32 (N, ...); cutmix needs (N, C, H, W).
+        mixup: The mixup and cutmix settings.
+        tensors: The network's inputs, float32 (N, ...); cutmix needs (N, C, H, W).
         targets: The share of each class, float32 (N, K).
-        seed: The run's.
-        epoch: Which it is.
-        step: Which of its batches.
+        seed: The run's seed.
+        epoch: The epoch.
+        step: The batch's index in the epoch.
     """
     import numpy as np
 
-    # A generator of its own for each step, by its place in the run: a training that is resumed
-    # draws the same.
+    # Each step has its own generator, so that a resumed training draws the same numbers.
     random = np.random.default_rng(
         np.random.Philox(counter_random.hash_words(seed, "mixup", epoch, step))
     )
     is_applied, coin = random.random() < mixup.probability, random.random()
-    # Half of the batches each, where both are asked for.
+    # If both are enabled, each is applied to half of the batches.
     cutmix = mixup.cutmix > 0 and (mixup.alpha == 0 or coin < 0.5)
     shape = mixup.cutmix if cutmix else mixup.alpha
     if not is_applied or not shape:
@@ -422,7 +422,7 @@ def apply_mixup(
     x_start, x_end = _place_interval(width, weight, random.random())
     mixed = tensors.clone()
     mixed[:, :, y_start:y_end, x_start:x_end] = tensors[partners, :, y_start:y_end, x_start:x_end]
-    # By the pixels that were really pasted: a rectangle is cut to whole pixels.
+    # Weight by the pixels that were pasted, because the rectangle is rounded to pixels.
     area_weight = 1 - (y_end - y_start) * (x_end - x_start) / (height * width)
     return mixed, _blend_tensors(targets, targets[partners], area_weight)
 
@@ -432,7 +432,7 @@ def _blend_tensors(tensor: Tensor, partner: Tensor, weight: float) -> Tensor:
 
 
 def _place_interval(size: int, weight: float, position: float) -> tuple[int, int]:
-    """Return a stretch of a side, of length sqrt(1 - share), that lies within it."""
+    """Return the start and end of an interval within a side, of length sqrt(1 - weight)."""
     length = min(size, round((1 - weight) ** 0.5 * size))
     start = int(position * (size - length + 1))
     return start, start + length

@@ -1,8 +1,8 @@
-"""The state of a training in one file, from which it goes on to the bit.
+"""Checkpoints: the state of a training in one file, for bit-exact resumption.
 
-The file is safetensors: weights, what the optimiser remembers, the average and the best weights so
-far, and the losses of the epoch that runs. Its metadata hold the position, sealed JSON that has the
-tensors' digest. Nothing in it is ever run.
+The safetensors file contains the weights, the optimiser state, the averaged and the best weights so
+far, and the losses of the current epoch. Its metadata contain the position, as sealed JSON with the
+tensors' digest. Reading the file does not execute code.
 """
 
 import json
@@ -29,7 +29,7 @@ VERSION = 1
 
 
 class TrainingIdentity(Record, frozen=True):
-    """What a training depends on: with the same, and the same torch and threads, the same bytes."""
+    """All inputs of a training: equal inputs, PyTorch and threads give identical weights."""
 
     network: str
     start: str
@@ -41,7 +41,7 @@ class TrainingIdentity(Record, frozen=True):
 
 
 class TrainingPosition(Record, frozen=True):
-    """Training progress: `step` steps of `epoch` are done, after `completed_epochs` epochs."""
+    """Training progress: `completed_epochs`, and the first `step` steps of `epoch`, are done."""
 
     tcc_checkpoint: int
     identity: TrainingIdentity
@@ -63,15 +63,15 @@ DOCUMENT_KIND = DocumentKind(
     VERSION,
     "E1230",
     "a training's checkpoint",
-    "train again from the beginning, into another folder",
+    "train again from the beginning, with another output folder",
 )
 BestWeights = Mapping[str, NDArray[np.float32]]
-"""The best weights so far, by name; empty where there are none."""
+"""The best weights so far, by name; empty if there are none."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """A position and its tensors, those of the trainer aside: the epoch's losses, the best."""
+    """A position with the epoch's losses and the best weights; `Trainer` has the other tensors."""
 
     position: TrainingPosition
     losses: NDArray[np.float32]
@@ -79,7 +79,7 @@ class TrainingState:
 
 
 def write_checkpoint(path: Path, trainer: Trainer, state: TrainingState) -> None:
-    """Write the state whole, in the place of the one before.
+    """Replace the checkpoint with the current state, atomically.
 
     Raises:
         UserError: The file cannot be written.
@@ -88,17 +88,17 @@ def write_checkpoint(path: Path, trainer: Trainer, state: TrainingState) -> None
     tensors = {name: to_array(tensor) for name, tensor in _iterate_tensors(trainer)}
     tensors |= {f"best/{name}": best_array for name, best_array in state.best.items()}
     tensors["losses"] = state.losses
-    # The position says whose it is: a file put together of two states does not pass.
+    # The digest detects files that combine two states.
     position = replace(state.position, tensors=weights.digest(tensors))
     position_json = json.dumps(json.loads(DOCUMENT_KIND.encode(position)))
     write_file(path, weights.encode(tensors, {"position": position_json}))
 
 
 def read_position(path: Path) -> TrainingPosition:
-    """Return how far a training has come, of which the tensors are not read.
+    """Return the progress of a training without reading its tensors.
 
     Raises:
-        UserError: It cannot be read (E0501), or does not say so (E1230).
+        UserError: The file cannot be read (E0501), or has no valid position (E1230).
     """
     return _decode_position(safetensors_file.open_safetensors(path))
 
@@ -108,15 +108,15 @@ def _decode_position(file: TensorFile) -> TrainingPosition:
 
 
 def read_checkpoint(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
-    """Return the state of a file, and the tensors that `restore` takes.
+    """Return the state of a checkpoint, and the tensors for `restore`.
 
     Raises:
-        UserError: It cannot be read (E0501), or is no whole checkpoint (E1230).
+        UserError: The file cannot be read (E0501), or is not a complete checkpoint (E1230).
     """
     file = safetensors_file.open_safetensors(path)
     position = _decode_position(file)
     if any(part.dtype != "F32" for part in file.parts.values()):
-        raise DOCUMENT_KIND.make_damage_error(str(path), "it holds other numbers than float32")
+        raise DOCUMENT_KIND.make_damage_error(str(path), "it has tensors that are not float32")
     tensors = {name: file.read_tensor(name) for name in file.parts}
     if weights.digest(tensors) != position.tensors or "losses" not in tensors:
         raise DOCUMENT_KIND.make_damage_error(str(path), "its tensors do not match their digest")
@@ -129,12 +129,12 @@ def read_checkpoint(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.
 
 
 def resolve_thread_count(path: Path, thread_count: int | None) -> int:
-    """Return how many threads to train with: as many as a training had that goes on.
+    """Return the number of threads for a training; a resumed training keeps its number.
 
     Raises:
         UserError: As for `read_position`.
     """
-    # Another number of threads adds in another order: the training would end with other bytes.
+    # Another number of threads changes the summation order, and so the trained weights.
     if thread_count is None and path.exists():
         return read_position(path).threads
     return thread_count or arithmetic.get_thread_count()
@@ -142,10 +142,10 @@ def resolve_thread_count(path: Path, thread_count: int | None) -> int:
 
 @torch.no_grad()
 def restore(path: Path, trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Set a trainer to the tensors of a checkpoint of the same training.
+    """Set a trainer's state to the tensors of a checkpoint.
 
     Raises:
-        UserError: They are not those of this network and recipe (E1230).
+        UserError: The tensors do not match this network and recipe (E1230).
     """
     _create_optimizer_state(trainer, tensors)
     for name, tensor in _iterate_tensors(trainer):
@@ -157,7 +157,7 @@ def restore(path: Path, trainer: Trainer, tensors: Mapping[str, NDArray[np.float
 
 def _build_tensor_error(path: Path, name: str) -> UserError:
     return DOCUMENT_KIND.make_damage_error(
-        str(path), f"it has no such tensor `{name}` as this training has"
+        str(path), f"its tensor `{name}` is missing or has another size than in this training"
     )
 
 
@@ -168,20 +168,20 @@ def _iterate_tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in trainer.average.tensors.items() if trainer.average else ():
         yield f"average/{name}", tensor
     for name, tensor in trainer.trainable_tensors.items():
-        # Sorted, as PyTorch fills them in the order of its own code.
+        # Sorted, because PyTorch's order depends on its implementation.
         for role, state_tensor in sorted(trainer.optimizer.state.get(tensor, {}).items()):
             if state_tensor is not None:
                 yield f"optimizer/{role}/{name}", state_tensor
 
 
 def _create_optimizer_state(trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Make the tensors that the optimiser has after a step; they lie in memory as it lays them."""
+    """Create the tensors that the optimiser has after a step, with its memory layout."""
     for key in tensors:
         kind, _, suffix = key.partition("/")
         role, _, name = suffix.partition("/")
         if kind == "optimizer" and name in trainer.trainable_tensors:
             tensor = trainer.trainable_tensors[name]
-            # PyTorch keeps Adam's count of steps as a tensor without dimensions on the CPU.
+            # PyTorch stores Adam's step count as a scalar tensor on the CPU.
             state_tensor = (
                 torch.zeros((), dtype=torch.float32) if role == "step" else torch.empty_like(tensor)
             )

@@ -1,4 +1,4 @@
-"""Which outputs of a network are trained, to what, and those for training alone."""
+"""Select the outputs of a network to train, with their targets, and its train-only outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,21 @@ from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import Targets, TrainingTarget, build_untrainable_error
 
 AUXILIARY_LOSS_WEIGHT = 0.3
-"""The share of a train-only output's loss where the recipe gives none: GoogLeNet's, 2014."""
+"""Default loss weight of a train-only output, as in GoogLeNet (2014)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassOutputs:
-    """The outputs that are judged, what they learn, the share of each loss, and the image input.
+    """Outputs to train, with their targets and loss weights, and the image input.
 
-    `target_indices` has the place in `targets` of what each output learns, those for training alone
-    as well; the first output of each target is the one that is judged. `is_multi_label` says that
-    labels name more than one class. `target_rows`, float32 (kinds, columns), is what each kind of
-    image should give, the targets' columns side by side.
+    Attributes:
+        targets: The training targets; the first output of each target is scored.
+        target_indices: The index in `targets` of each output's target, also of train-only outputs.
+        loss_weights: The loss weight of each output.
+        source: The image input.
+        is_multi_label: Whether labels can name more than one class.
+        target_rows: The expected values for each kind of image, float32 (kinds, columns), with the
+            columns of all targets in order.
     """
 
     targets: Targets
@@ -37,7 +41,7 @@ class ClassOutputs:
 
     @property
     def scored_outputs(self) -> tuple[str, ...]:
-        """The output of each target that is judged."""
+        """The scored output of each target."""
         return tuple(target.outputs[0] for target in self.targets)
 
     def split_targets(self, columns: Tensor) -> tuple[Tensor, ...]:
@@ -50,25 +54,25 @@ class ClassOutputs:
 
 
 def find_scored_outputs(graph: Graph, at: Span) -> tuple[Output, ...]:
-    """Return the outputs that are judged: rows of classes and decisions, else a row of numbers.
+    """Return the outputs to score: rows of classes and decisions, or else the first row of values.
 
     Raises:
-        UserError: There is none, or the network takes no single image (E1226).
+        UserError: There is no such output, or the network does not take a single image (E1226).
     """
     if len(graph.inputs) != 1:
-        raise build_untrainable_error(at, "it does not take one image")
+        raise build_untrainable_error(at, "it does not have exactly one input")
     source = graph.inputs[0]
     if source.preprocess is None:
         advice = advise_preprocess(source.name, source.type.shape) or ""
         raise build_untrainable_error(
-            at, f"nothing says how an image becomes its input `{source.name}`", advice
+            at, f"its input `{source.name}` has no `preprocess` for images", advice
         )
     if not any(param.trainable for param in graph.params.values()):
         raise build_untrainable_error(at, "it has no weights to train")
     rows = [o for o in graph.outputs if not o.train_only and _count_units(graph, o)]
     classes = [o for o in rows if o.meaning == "classes"]
     decisions = [o for o in rows if o.meaning == "decisions"]
-    # Numbers of a network that says nothing of classes are taken for them, in its first such row.
+    # If no output has a meaning, treat the first row of values as classes.
     if scored_outputs := (*classes, *decisions) or tuple(rows[:1]):
         return scored_outputs
     raise build_untrainable_error(at, "it has no output that is a row of classes")
@@ -77,38 +81,37 @@ def find_scored_outputs(graph: Graph, at: Span) -> tuple[Output, ...]:
 def find_untrained_outputs(
     graph: Graph, scored_outputs: Sequence[Output], at: Span
 ) -> tuple[Diagnostic, ...]:
-    """Return the warning of outputs that a device will have, and that learn nothing here."""
+    """Return the warning about outputs of the deployed network that are not trained."""
     untrained_names = [
         o.name for o in graph.outputs if not o.train_only and o not in scored_outputs
     ]
     if not untrained_names:
         return ()
     message = (
-        "nothing says what these outputs are to give, and they are not trained: "
+        f"these outputs are not trained, because they have no targets: "
         f"{join_names(untrained_names)}"
     )
     return (Diagnostic("E1226", message, at, severity="warning"),)
 
 
 def _count_units(graph: Graph, output: Output) -> int:
-    """Return how many values a row has; 0 where it is none."""
+    """Return the number of values of an output row; 0 if the output is not a row."""
     shape = graph.types[output.value].shape
     return shape[0] if len(shape) == 1 else 0
 
 
 def plan_outputs(graph: Graph, loss: Loss, classes: tuple[str, ...], at: Span) -> ClassOutputs:
-    """Return what of a network is trained for kinds of images.
+    """Return the outputs of a network to train, with their targets.
 
     Args:
         graph: The network.
-        loss: The recipe's.
-        classes: The classes, or, of a network with more to say, the labels as `targets` writes
-            them.
-        at: Where the network is from.
+        loss: The recipe's loss.
+        classes: The classes; for a multi-label network, the labels as `targets` writes them.
+        at: The network's location.
 
     Raises:
-        UserError: The network is not for them (E1226), or the recipe's loss names classes or
-            outputs that are not there (E1225).
+        UserError: The network does not fit the classes (E1226), or the recipe's loss names unknown
+            classes or outputs (E1225).
     """
     scored_outputs = find_scored_outputs(graph, at)
     label_targets = targets.build_targets(graph, scored_outputs, at)
@@ -126,7 +129,7 @@ def plan_outputs(graph: Graph, loss: Loss, classes: tuple[str, ...], at: Span) -
         o.name: loss.auxiliary.get(o.name, AUXILIARY_LOSS_WEIGHT) for o in auxiliary_outputs
     }
     if label_targets:
-        # Once more, since a spec that takes the labels over may have fewer values than these name.
+        # Normalize again, because a spec that adopts the labels may have fewer values.
         canonical_labels = targets.normalize_labels(classes, label_targets, at)
         target_rows = torch.tensor(
             [targets.encode_label(canonical_labels[kind], label_targets) for kind in classes]
@@ -146,16 +149,16 @@ def plan_outputs(graph: Graph, loss: Loss, classes: tuple[str, ...], at: Span) -
 def _build_class_target(
     graph: Graph, scored_outputs: Sequence[Output], classes: tuple[str, ...], at: Span
 ) -> TrainingTarget:
-    """Return the only target, of classes.
+    """Return the target of a network with one row of classes.
 
     Raises:
-        UserError: The output has another number of them (E1226).
+        UserError: The output has another number of values than there are classes (E1226).
     """
     units = _count_units(graph, scored_outputs[0])
-    # One value tells two classes apart by its sign.
+    # A single value distinguishes two classes by its sign.
     if units != len(classes) and (units, len(classes)) != (1, 2):
         reason = (
-            f"output `{scored_outputs[0].name}` has {units} values, and there are "
+            f"output `{scored_outputs[0].name}` has {units} values, but the images have "
             f"{len(classes)} classes"
         )
         raise build_untrainable_error(
@@ -171,10 +174,10 @@ def _find_auxiliary_target(
     scored_outputs: Sequence[Output],
     at: Span,
 ) -> int:
-    """Return the place of what an output for training alone learns.
+    """Return the index of a train-only output's target.
 
     Raises:
-        UserError: No target has as many values, or several have (E1226).
+        UserError: No target, or several targets, have as many values (E1226).
     """
     units = {o.name: _count_units(graph, o) for o in (*scored_outputs, output)}
     fitting_indices = [
@@ -185,8 +188,8 @@ def _find_auxiliary_target(
     ] or fitting_indices
     if len(matching_indices) != 1:
         subject = "several outputs have" if matching_indices else "no output has"
-        reason = f"{subject} as many values as `{output.name}`, which is for training alone"
-        help = "give it the labels of the output that it helps" if matching_indices else ""
+        reason = f"{subject} as many values as the train-only output `{output.name}`"
+        help = "give it the labels of the output that it supports" if matching_indices else ""
         raise build_untrainable_error(at, reason, help)
     return matching_indices[0]
 
@@ -194,7 +197,7 @@ def _find_auxiliary_target(
 def _check_loss(
     loss: Loss, output_targets: Targets, auxiliary_names: tuple[str, ...], at: Span
 ) -> None:
-    """Refuse a loss that names what is not there (E1225)."""
+    """Reject a loss that names unknown classes or outputs (E1225)."""
     names = tuple(name for target in output_targets for name in target.labels)
     problems = [
         *_find_unknown_names("class_weights", loss.class_weights, names, at),
@@ -203,8 +206,9 @@ def _check_loss(
     ]
     has_multiclass = any(target.exclusive and len(target.labels) != 2 for target in output_targets)
     if loss.alpha is not None and not loss.positive and has_multiclass:
-        message = "`alpha` is for positive classes, and the recipe's loss names none"
-        problems.append(Diagnostic("E1225", message, at, help="say `positive: [NAME]`"))
+        message = "`alpha` needs positive classes, and the recipe's loss names none"
+        help = "add `positive: [NAME]` to the loss"
+        problems.append(Diagnostic("E1225", message, at, help=help))
     if problems:
         raise UserError(tuple(problems))
 
@@ -215,6 +219,6 @@ def _find_unknown_names(
     names = [name for name in settings if name not in valid_names]
     if not names:
         return []
-    message = f"the recipe's `{key}` names what is not there: {join_names(names)}"
-    help = f"there are {join_names(valid_names)}" if valid_names else "this network has none"
+    message = f"the recipe's `{key}` has unknown names: {join_names(names)}"
+    help = f"known names: {join_names(valid_names)}" if valid_names else "this network has none"
     return [Diagnostic("E1225", message, at, help=help)]

@@ -1,9 +1,9 @@
-"""Random numbers that are a function of what they are for: none depends on how many were drawn.
+"""Counter-based random numbers: each is a function of its purpose, not of earlier draws.
 
-So a run that was resumed, or has other workers, draws what it would have drawn anyway. Those of a
-batch are vectorised. Each is SplitMix64's output for a key and a counter (Steele, Lea, Flood: Fast
-Splittable Pseudorandom Number Generators, OOPSLA 2014), in whole numbers alone: so neither the
-device, nor the batch that a sample is in, has a say.
+A resumed run, or a run with other workers, therefore draws the same numbers. The numbers of a batch
+are vectorised. Each is SplitMix64's output for a key and a counter (Steele, Lea, Flood: Fast
+Splittable Pseudorandom Number Generators, OOPSLA 2014). The integer arithmetic makes them
+independent of the device and of a sample's batch.
 """
 
 import hashlib
@@ -12,48 +12,48 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# 2**64 over the golden ratio, odd: the step that the paper takes. The other two are David
-# Stafford's variant 13 of MurmurHash3's finaliser, which the paper's generator uses as well.
+# The paper's increment: 2**64 over the golden ratio, rounded to an odd number. The multipliers are
+# David Stafford's variant 13 of MurmurHash3's finaliser, as in the paper.
 _INCREMENT = 0x9E3779B97F4A7C15
 _MULTIPLIER_1, _MULTIPLIER_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 @dataclass(frozen=True, eq=False)
 class CounterRandom:
-    """The random numbers of some samples: `keys` is int64 (N,), one of each sample."""
+    """Random numbers for N samples; `keys` is int64 (N,), one for each sample."""
 
     keys: Tensor
 
     def sample_bits(self, name: str, count: int) -> Tensor:
-        """Return 64 random bits for each of `count` places of each sample, int64 (N, count)."""
+        """Return `count` values of 64 random bits for each sample, int64 (N, count)."""
         counters = torch.arange(count, device=self.keys.device)
         keys = _hash_bits(self.keys + _to_signed(hash_words(name)))
         return _hash_bits(keys[:, None] + counters * _to_signed(_INCREMENT))
 
     def sample_uniform(self, name: str, count: int = 1) -> Tensor:
-        """Return numbers from 0 to below 1, float64 (N, count)."""
-        # 53 bits: as many as a float64 holds, so that nothing is rounded and 1 never comes out.
+        """Return numbers in [0, 1), float64 (N, count)."""
+        # 53 bits, the precision of float64: no value is rounded up to 1.
         return _shift_right(self.sample_bits(name, count), 11).to(torch.float64) * 2.0**-53
 
     def sample_range(self, name: str, low: float, high: float) -> Tensor:
-        """Return numbers between two, float64 (N,)."""
+        """Return numbers in [low, high), float64 (N,)."""
         return self.sample_uniform(name)[:, 0] * (high - low) + low
 
     def sample_chance(self, name: str, probability: float) -> Tensor:
-        """Return whether each sample is one of a share, bool (N,)."""
+        """Return True with the given probability for each sample, bool (N,)."""
         return self.sample_uniform(f"chance of {name}")[:, 0] < probability
 
 
 def create_random(samples: Tensor, *words: str | int) -> CounterRandom:
-    """Return the random numbers of samples, int64 (N,), that belong to some words and numbers."""
+    """Return the random numbers of samples, int64 (N,), for a purpose named by `words`."""
     return CounterRandom(
         _hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_words(*words)))
     )
 
 
 def hash_words(*words: str | int) -> int:
-    """Return the 64 bits, as a number from 0 on, that belong to some words and numbers."""
-    # Not `hash`, which is another in each process.
+    """Return a 64-bit hash of words and numbers, as an unsigned integer."""
+    # Not `hash`, which differs between processes.
     text = ":".join(map(str, words)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
@@ -65,8 +65,8 @@ def _hash_bits(bits: Tensor) -> Tensor:
 
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """Shift to the right with zeros coming in, as unsigned numbers are."""
-    # PyTorch has no unsigned 64-bit shift; its own brings copies of the sign in.
+    """Return bits shifted right as unsigned numbers (logical shift)."""
+    # PyTorch has only an arithmetic 64-bit shift, which copies the sign bit.
     return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
@@ -75,10 +75,10 @@ def _to_signed(unsigned: int) -> int:
 
 
 def derive_seed(*words: str | int) -> int:
-    """Return the seed, below 2 ** 63, that belongs to words and numbers."""
+    """Return a seed below 2 ** 63 for words and numbers."""
     return hash_words(*words) >> 1
 
 
 def create_generator(*words: str | int) -> torch.Generator:
-    """Return a generator on the CPU with that seed."""
+    """Return a CPU generator with the seed of `words`."""
     return torch.Generator().manual_seed(derive_seed(*words))

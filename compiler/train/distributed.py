@@ -1,8 +1,8 @@
-"""Several processes that train one network: torchrun starts them, each learns from its share.
+"""Train one network in several processes that torchrun starts.
 
-A batch is cut into equal parts. Gradients are averaged by PyTorch's DistributedDataParallel; batch
-norms take their statistics over the whole batch, by sums that gradients flow through, so that the
-result is that of one process but for the rounding of sums. SyncBatchNorm does so on GPUs alone.
+Each batch is cut into equal parts. PyTorch's DistributedDataParallel averages the gradients. Batch
+norms compute their statistics over the complete batch, with differentiable sums, so that the result
+equals that of one process except for rounding. PyTorch's SyncBatchNorm supports only GPUs.
 """
 
 import os
@@ -23,7 +23,7 @@ CPU_DEVICE = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which process this is, of how many, and where it computes."""
+    """The rank of this process, the number of processes, and the device."""
 
     rank: int = 0
     size: int = 1
@@ -31,7 +31,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def slice_batch(self, samples: Tensor) -> Tensor:
@@ -40,20 +40,20 @@ class World:
         return samples[self.rank * count : (self.rank + 1) * count]
 
     def reduce_sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of the processes' values."""
+        """Return the sum of the values of all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             distributed.all_reduce(tensor)
         return tensor
 
     def broadcast_flag(self, flag: bool) -> bool:
-        """Return whether the first process says so."""
-        # NCCL sends what lies on a GPU, and nothing else.
+        """Return the first process's flag."""
+        # The tensor must be on the device, because NCCL supports only GPU tensors.
         flag_tensor = torch.tensor(float(flag and self.is_main), device=self.device)
         return bool(self.reduce_sum(flag_tensor))
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             distributed.barrier()
 
@@ -63,13 +63,13 @@ SINGLE_PROCESS = World()
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[World]:
-    """Join the processes that torchrun has started; without it, this one is alone.
+    """Join the processes that torchrun started; without torchrun, yield a single process.
 
     Args:
-        device: Where each computes; of several GPUs, each process takes one.
+        device: The device of each process; each process takes one of several GPUs.
 
     Raises:
-        UserError: Its settings are no numbers (E1231).
+        UserError: torchrun's environment variables are missing or not numbers (E1231).
     """
     if "WORLD_SIZE" not in os.environ:
         yield World(device=device)
@@ -80,7 +80,7 @@ def join_processes(device: torch.device) -> Iterator[World]:
     except (KeyError, ValueError):
         help = "start the processes by `torchrun --no-python tcc train ...`"
         at = make_file_span("RANK and WORLD_SIZE")
-        raise fail("E1231", "these do not say which process this is", at, help=help) from None
+        raise fail("E1231", "these variables are missing or not numbers", at, help=help) from None
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(local_rank)
@@ -92,20 +92,20 @@ def join_processes(device: torch.device) -> Iterator[World]:
 
 
 def wrap_module(module: nn.Module, world: World, *, uses_all_weights: bool = True) -> nn.Module:
-    """Return a module whose gradients and statistics are those of all processes together.
+    """Return a module that combines the gradients and statistics of all processes.
 
     Args:
         module: The network.
         world: The processes.
-        uses_all_weights: Whether all of its weights take part in each step.
+        uses_all_weights: Whether each step uses all of its weights.
     """
     if world.size == 1:
         return module
     for child in module.children():
         if isinstance(child, RunningStatistics):
-            # The class alone: optimiser and average hold the parameters of this very object.
+            # Change only the class: optimiser and average refer to this object's parameters.
             child.__class__ = ExactBatchNorm
-    # Statistics need no broadcast: every process has computed the same ones.
+    # Statistics need no broadcast, because they are equal in all processes.
     return nn.parallel.DistributedDataParallel(
         module, broadcast_buffers=False, find_unused_parameters=not uses_all_weights
     )
@@ -120,24 +120,22 @@ class ExactBatchNorm(RunningStatistics):
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised: by the statistics of the whole batch, or in evaluation its own."""
+        """Return x normalised by the complete batch's statistics; in evaluation by running ones."""
         if not self.training:
             statistics = (self.mean, self.var, self.weight, self.bias)
             return functional.batch_norm(x, *statistics, training=False, eps=self.eps)
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        # In bfloat16 sums of squares would lose what the variance is the difference of.
+        # In float32: the variance is a small difference of sums, which bfloat16 would lose.
         float_input = x.float()
         count = float_input.numel() // float_input.shape[1] * distributed.get_world_size()
-        # Sums of values and of squares travel together: one message a layer, not two that wait for
-        # each other.
+        # Send the sums of values and of squares in one message per layer, to avoid a second wait.
         partial_sums = torch.stack([float_input.sum(axes), (float_input * float_input).sum(axes)])
         sums: Tensor = all_reduce(partial_sums)  # type: ignore[no-untyped-call]
         mean = sums[0] / count
         var = sums[1] / count - mean * mean
         with torch.no_grad():
-            # What PyTorch's own batch norm does: it normalises by the biased variance, and keeps
-            # the unbiased.
+            # As in PyTorch's batch norm: normalise by the biased variance, and store the unbiased.
             unbiased = var * (count / max(count - 1, 1))
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(unbiased, self.momentum)

@@ -1,4 +1,4 @@
-"""How a network does on images that it does not learn from."""
+"""Evaluate a network on validation and test images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,9 +30,9 @@ from tcc.compiler.train.trainer import (
 
 
 def evaluate_network(trainer: Trainer, store: PixelStore) -> EvaluationMetrics:
-    """Return how a network does on images, in evaluation mode and the recipe's precision."""
+    """Return a network's metrics on images, in evaluation mode and the recipe's precision."""
     plan, images = trainer.plan, len(store.classes)
-    # Batches of one size: a last one that is shorter may be summed in another order.
+    # All batches have one size, because another size may change the summation order.
     batches = _build_fixed_batches(images, plan.recipe.batch)
     store_device = store.classes.device
     inputs = (
@@ -66,9 +66,9 @@ def evaluate_network(trainer: Trainer, store: PixelStore) -> EvaluationMetrics:
 
 
 def _build_fixed_batches(images: int, batch: int) -> Tensor:
-    """Return all images in order, int64 (batches, batch); the last batch ends with repeated ones.
+    """Return the indices of all images, int64 (batches, batch).
 
-    There are as many batches as needed, and the first `images` entries are what counts.
+    The last image is repeated to fill the last batch; only the first `images` entries count.
     """
     count = -(-images // batch) * batch
     return torch.arange(count).clamp_max(images - 1).reshape(-1, batch)
@@ -77,11 +77,11 @@ def _build_fixed_batches(images: int, batch: int) -> Tensor:
 def compute_scores(
     outputs: ClassOutputs, logits: Sequence[Tensor], target_columns: Sequence[Tensor]
 ) -> list[Scores]:
-    """Return the figures of each judged output.
+    """Return the scores of each scored output.
 
     Args:
-        outputs: What is judged.
-        logits: What each gave, raw, float (images, values).
+        outputs: The outputs and their targets.
+        logits: The logits of each scored output, float (images, values).
         target_columns: The columns of each target, float (images, columns).
     """
     triples = zip(outputs.targets, logits, target_columns, strict=True)
@@ -106,17 +106,17 @@ def _compute_output_scores(
 
 
 def compute_mean_f1(output_scores: Sequence[Scores]) -> float:
-    """Return the mean over the outputs of their macro F1."""
+    """Return the mean macro F1 of the outputs."""
     return sum(scores.macro.f1 for scores in output_scores) / len(output_scores)
 
 
 def evaluate_test_images(
     plan: TrainingPlan, tensors: Weights, store: PixelStore, progress: Progress
 ) -> TestScores | None:
-    """Return how weights do on the test images, one by one; None where there are none."""
+    """Return the scores of weights on the test images; None if there are no test images."""
     if not len(store):
         return None
-    # Not the module: what is reported last is what the deployed network's own reference says.
+    # Use the reference executor of the deployed network, not the training module.
     run = float_program.create_runner(Model(plan.graph, tensors))
     rows_by_output: list[list[torch.Tensor]] = [[] for _ in plan.outputs.scored_outputs]
     progress("test", 0, len(store))

@@ -1,9 +1,9 @@
-"""A network in training that computes what its integer program will: to the bit.
+"""Quantization-aware training, bit-exact with the integer program of the int8 model.
 
-Each forward pass goes the way of a build: the spec's weights go through the passes and are rounded
-to nearest into the integer program of a fixed calibration, whose operations run on levels in torch.
-The parameters are the spec's, in float, and gradients reach them through the passes
-themselves. Batch norms are folded with the statistics that they have, and stay as they are.
+Each forward pass repeats a build: it applies the passes to the float weights and rounds them to
+nearest into the integer program of a fixed calibration. PyTorch runs the program's operations on
+quantized values. Gradients flow through the passes to the spec's float parameters. Batch norms are
+folded with their current statistics, which do not change.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ from tcc.compiler.train.traced_arrays import TracedArray
 
 @dataclass(frozen=True, slots=True)
 class DifferentiableProgram:
-    """An integer program, its weights as tensors, and the convolutions whose sums are wide."""
+    """An integer program, its weights as tensors, and its convolutions that need float64 sums."""
 
     model: Model
     weights: Mapping[str, Tensor]
@@ -50,22 +50,22 @@ class DifferentiableProgram:
 
 
 class FakeQuantizedNetwork(TorchNetwork):
-    """The module of a graph as its integer program computes it, with gradients.
+    """A graph's module that computes the results of its integer program, with gradients.
 
     State dict and parameters are those of the float module. Train-only outputs and dropout are
-    left out, as in the program. Inputs are the float module's, of which grey levels are made again,
-    or uint8 grey levels.
+    omitted, as in the program. Inputs are uint8 pixels, or the float module's normalised inputs,
+    which are converted back to pixels.
     """
 
     def __init__(self, graph: Graph, weights: Weights, calibration: Calibration) -> None:
         super().__init__(graph, weights)
         self.calibration = calibration
-        # Calibration has no ranges for what is there in training alone.
+        # The calibration has no ranges for train-only nodes.
         self._inference_graph = extract_inference_graph(graph)
         self._ready: tuple[Weights, DifferentiableProgram] | None = None
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Return the outputs by name, float32 (N, *shape), of inputs (N, *shape)."""
+        """Return the outputs by name, float32 (N, *shape), for inputs (N, *shape)."""
         program = self._build_program(inputs[0].device)
         graph = program.model.graph
         tensors = {
@@ -74,10 +74,10 @@ class FakeQuantizedNetwork(TorchNetwork):
                 inputs, self.graph.inputs, graph.inputs, strict=True
             )
         }
-        # Rounded to bfloat16, sums would be no integers any more.
+        # No autocast, because sums rounded to bfloat16 would not be exact integers.
         with torch.autocast(inputs[0].device.type, enabled=False):
             output_values = (output.value for output in graph.outputs)
-            # Each level takes four bytes here: a value is let go once nothing reads it.
+            # Each quantized value takes four bytes here: free a tensor after its last use.
             dead_names_by_node = find_last_uses(
                 (node.inputs for node in graph.nodes), output_values
             )
@@ -88,12 +88,12 @@ class FakeQuantizedNetwork(TorchNetwork):
         return {output.name: tensors[output.value] for output in graph.outputs}
 
     def compute_calibration(self) -> Calibration:
-        """Return the calibration with the integer weights of the weights as they are."""
+        """Return the calibration with the rounded values of the current weights."""
         with torch.no_grad():
             return self._round_weights(self._lower_model(self._copy_weights()))[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the program out, which is made again."""
+        """Return the state without the cached program."""
         return {**self.__dict__, "_ready": None}
 
     def _run_node(
@@ -105,7 +105,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         weights = tuple(program.weights[name] for name in node.params)
         is_integer_op = not node.op.moves and isinstance(node.op, ExactIntegerOp)
         if is_integer_op and any(kind.dtype is not DType.F32 for kind in (*types, node.type)):
-            # CUDA's kernels may transform what they multiply, which rounds float32.
+            # CUDA kernels may transform their operands, which rounds float32.
             wide = node.name in program.wide or (operands[0].is_cuda and not self.training)
             return integer_layers.run_integer_op(node.op, types, operands, weights, wide=wide)
         float_layer = create_layer(graph, node).eval()
@@ -116,12 +116,12 @@ class FakeQuantizedNetwork(TorchNetwork):
         return output
 
     def _build_program(self, device: torch.device) -> DifferentiableProgram:
-        """Return the program of the weights as they are: made anew where gradients are wanted."""
+        """Return the program of the current weights; it is rebuilt if gradients are enabled."""
         if torch.is_grad_enabled():
             traced_weights = {name: TracedArray(t) for name, t in self.named_weights().items()}
             return self._build_traced_program(self._lower_model(traced_weights), device)
         arrays = self._copy_weights()
-        # By the numbers themselves: tensors change in place, and come in each other's memory.
+        # Compare values, because tensors change in place and reuse each other's memory.
         if (
             self._ready
             and self._ready[1].device == device
@@ -136,14 +136,14 @@ class FakeQuantizedNetwork(TorchNetwork):
         return {n: t.detach().float().cpu().numpy().copy() for n, t in self.named_weights().items()}
 
     def _lower_model(self, weights: Mapping[str, Any]) -> Model:
-        """Return the ready model of weights, traced or not."""
+        """Return the lowered model of weights, traced or not."""
         inference_model = Model(
             self._inference_graph, {name: weights[name] for name in self._inference_graph.params}
         )
         return reduce(lambda model, step: step(model), passes.INT8, inference_model)
 
     def _round_weights(self, lowered_model: Model) -> tuple[Model, Calibration]:
-        """Return a ready model with its channels equalised, and the rounded weights with ranges."""
+        """Return a lowered model with equalised channels, and the calibration with its weights."""
         equalized_model = equalize_model(lowered_model, self.calibration.factors)
         rounded = round_nearest(_detach_model(equalized_model), self.calibration.ranges)
         return equalized_model, replace(self.calibration, rounded=rounded)
@@ -167,14 +167,14 @@ class FakeQuantizedNetwork(TorchNetwork):
 def build_trained_calibration(
     network: FakeQuantizedNetwork, document: CalibrationDocument
 ) -> CalibrationDocument:
-    """Return the calibration file's words for a network that was trained after it.
+    """Return the calibration document of a network after quantization-aware training.
 
-    With it and the network's weights a build makes the very integers that the network computes in
-    evaluation mode. What was judged before the training is left out: the build is to judge anew.
+    A build with this document and the network's weights is bit-exact with the network in evaluation
+    mode. The document omits evaluations from before the training: the build evaluates again.
 
     Args:
         network: The trained network.
-        document: The document that its calibration came from.
+        document: The document of the network's calibration.
 
     Raises:
         UserError: A weight is not finite (E0506), or a sum could overflow (E0802).
@@ -191,7 +191,7 @@ def _has_equal_weights(cached_weights: Weights, weights: Weights) -> bool:
 
 
 def _detach_model(model: Model) -> Model:
-    """Return a model whose weights are numbers alone."""
+    """Return a model with plain arrays as weights, without gradients."""
     return Model(model.graph, {name: _to_array(array) for name, array in model.weights.items()})
 
 
@@ -207,7 +207,7 @@ def _to_array(array: Any) -> NDArray[np.float32]:
 def _build_traced_weights(
     lowered_model: Model, equalized_model: Model, program: Model, calibration: Calibration
 ) -> dict[str, Tensor]:
-    """Return the program's weights that come from traced ones: their numbers, with gradients."""
+    """Return the program's weights that are computed from traced weights, with gradients."""
     clamps = find_fused_clamps(lowered_model.graph)
     lowered_nodes = {node.name: node for node in lowered_model.graph.nodes}
     traced_weights: dict[str, Tensor] = {}
@@ -235,7 +235,7 @@ def _build_traced_weights(
 
 
 def _is_wide(program: Model, node: Node) -> bool:
-    """Whether a sum of products could pass what float32 holds exactly."""
+    """Whether a sum of products could exceed the exact integer range of float32."""
     match node.op:
         case QConv() | RealConv():
             weight, _, bias = (program.weights[name] for name in node.params)
@@ -246,7 +246,7 @@ def _is_wide(program: Model, node: Node) -> bool:
 
 
 def _quantize_input(tensor: Tensor, float_input: Input, source: Input) -> Tensor:
-    """Return what the program reads: of a normalised image its grey levels."""
+    """Return the program's input: the pixel values, if the input is a normalised image."""
     if source.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
         return tensor.to(torch.float32)
     preprocess = float_input.preprocess

@@ -1,15 +1,15 @@
-"""What a network learns from, what chooses among its states, and what it is judged by.
+"""Split a dataset into training, validation and test images.
 
-A data set for training is
+A dataset for training is
 
-- a folder with the folders `train`, `val` and `test`, each of class folders;
+- a folder with the folders `train`, `val` and `test`, each with class folders;
 - a folder of class folders, which is split by a seed;
-- either of these, or a folder of images in any order, with an `index.csv` (`image_table`), whose
-  lines say label, group and, if wanted, side;
+- either of these, or a folder of images in any layout, with an `index.csv` (`image_table`) of
+  labels, groups and optionally splits;
 - an `.npz` file with `labels`, which is split by a seed.
 
-Images of one group, a patient or a slide, are never on two sides, nor is one and the same file.
-What has been split by hand is checked for both.
+Images of one group (a patient or a slide) are always in one split, and so are identical files. Both
+are also checked for splits made by hand.
 """
 
 from collections import Counter, defaultdict
@@ -27,21 +27,25 @@ from tcc.compiler.train.seeded_split import SplitShares
 from tcc.compiler.train.targets import Targets
 
 MIN_CLASS_IMAGES = 10
-"""Images of a class below which training is warned of."""
+"""Number of images of a class below which a warning is reported."""
 MAX_NAMED = 5
-"""Images or groups that a message names."""
+"""Maximum number of images or groups that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """How images without sides are split: by what seed, and which shares train, val and test get.
+    """How to split images that are not split yet.
 
-    `labels` are the network's, in its order: the images have these classes and no others. Where it
-    names none, classes are in the order of their names. `settable` says that `--set labels=` gives
-    it others. `targets` are those of a network that tells more than
-    one class. `previous_splits` has the sides, by the images' digests, of the training that the
-    weights are
-    from: they are kept where the images have none, unless `ignores_previous`.
+    Attributes:
+        seed: The seed of the split.
+        shares: The shares of train, val and test.
+        labels: The network's classes in order, which the images must match. If empty, the classes
+            are the images', in the order of their names.
+        targets: The targets of a multi-label network; otherwise empty.
+        settable: Whether `--set labels=` can change the network's classes.
+        previous_splits: The splits, by image digest, of the training that the weights come from.
+            They are reused for images without splits.
+        ignores_previous: Whether `previous_splits` are not reused.
     """
 
     seed: int = 0
@@ -55,11 +59,18 @@ class SplitOptions:
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Three data sets, of which `test` may be empty, and the classes that their labels name.
+    """The training, validation and test images.
 
-    They lie at `path`. Where the network tells more than one class, `targets` says what, and
-    `classes` are the labels that occur. `groups` has the group of each item by its name where
-    groups are known. `warnings` say what was passed over or chosen.
+    Attributes:
+        path: The folder or `.npz` file of the images.
+        train: The training images.
+        val: The validation images.
+        test: The test images; may be empty.
+        classes: The classes; for a multi-label network, the labels that occur.
+        groups: The known groups of items, by item name.
+        warnings: Skipped files and default choices.
+        targets: The targets of a multi-label network; otherwise empty.
+        is_presplit: Whether the dataset has the splits `train` and `val`, so that no shares apply.
     """
 
     path: Path
@@ -71,15 +82,14 @@ class ImageSplit:
     warnings: tuple[Diagnostic, ...] = ()
     targets: Targets = ()
     is_presplit: bool = False
-    """Whether the images come on the sides `train` and `val`, so that no share splits them."""
 
     @property
     def datasets(self) -> Mapping[str, DataSet]:
-        """The data sets by what they are called."""
+        """The datasets by split name."""
         return dict(zip(SPLITS, (self.train, self.val, self.test), strict=True))
 
     def select_items(self, names: Mapping[str, Collection[str]]) -> "ImageSplit":
-        """Return the split with those items of each side alone that are named."""
+        """Return the split with only the named items of each dataset."""
         train, val, test = (
             replace(dataset, items=tuple(item for item in dataset.items if item.name in kept_names))
             for dataset, kept_names in (
@@ -93,9 +103,9 @@ def read_split(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     """Return the split of a folder or an `.npz` file.
 
     Raises:
-        UserError: It is no data set (E0710 to E0712), not in a form that is known (E1200), its
-            table is wrong (E1201, E1202), a group or an image is on two sides (E1203, E1204), too
-            few images are there to be split (E1206), or classes do not fit (E1207).
+        UserError: The path is not a dataset (E0710 to E0712) or has an unknown layout (E1200); its
+            table is invalid (E1201, E1202); a group or an image is in two splits (E1203, E1204);
+            there are too few images to split (E1206); or the classes do not match (E1207).
     """
     options = options or SplitOptions()
     files = read_labelled_files(path)
@@ -125,10 +135,10 @@ def read_split(path: Path, options: SplitOptions | None = None) -> ImageSplit:
 def _resolve_classes(
     files: LabelledFiles, options: SplitOptions
 ) -> tuple[tuple[str, ...], Mapping[str, str], Targets]:
-    """Return the classes, the class of each label that images have, and what they are to outputs.
+    """Return the classes, the class of each image label, and the network's targets.
 
     Raises:
-        UserError: They are not those of the network (E1207).
+        UserError: The classes do not match the network's (E1207).
     """
     if not options.targets:
         return *match_classes(files, options.labels, options.settable), ()
@@ -138,7 +148,7 @@ def _resolve_classes(
 
 
 def _rename_labels(dataset: DataSet, names: Mapping[str, str]) -> DataSet:
-    """Return a data set whose labels are written as the network's classes are."""
+    """Return a dataset with the labels replaced by the network's class names."""
     items = tuple(replace(item, label=names[item.label or ""]) for item in dataset.items)
     return replace(dataset, items=items, warnings=())
 
@@ -150,9 +160,9 @@ def _select_items(dataset: DataSet, names: Sequence[str], by_name: Mapping[str, 
 def _assign_splits(
     files: LabelledFiles, items_by_name: Mapping[str, Item], options: SplitOptions
 ) -> tuple[Mapping[str, str], list[Diagnostic]]:
-    """Return the side of each image by its name, given or by seed, and what was chosen."""
+    """Return the split of each image by name, given or by seed, and warnings about choices."""
     at = make_file_span(str(files.path))
-    # Equal files count as one group: else a copy would be judged that was learned by heart.
+    # Equal files count as one group: otherwise a copy of a training image could be a test image.
     units = seeded_split.group_units(items_by_name, files.groups)
     labels: Mapping[str, str] = {name: item.label or "" for name, item in items_by_name.items()}
     if options.targets:
@@ -165,7 +175,7 @@ def _assign_splits(
             raise UserError(tuple(problems))
         return seeded_split.split_images(labels, units, options.shares, options.seed), warnings
     if "train" not in splits.values():
-        raise fail("E1200", "nothing is to be learned from: no image is in `train`", at)
+        raise fail("E1200", "there are no training images: no image is in `train`", at)
     if "val" not in splits.values():
         train_labels = {
             name: labels[name] for name, split_name in splits.items() if split_name == "train"
@@ -176,19 +186,18 @@ def _assign_splits(
             raise UserError(tuple(problems))
         splits |= seeded_split.split_images(train_labels, units, shares, options.seed)
         count = sum(split_name == "val" for split_name in splits.values())
-        message = f"there is no `val`: {count:,} images of `train` are taken for it, by the seed"
+        message = f"there is no `val`: {count:,} images of `train` are used for it, by the seed"
         warnings.append(_build_warning("E1209", message, files.path))
     if "test" not in splits.values():
-        message = "there is no `test`: the network is judged by nothing that it has not seen"
-        # Choosing the best of many epochs by `val` fits `val`; what is left over is the optimism
-        # that a test set is for.
-        help = "figures of `val` are too good: the network's state is chosen by them"
+        message = "there is no `test`: the accuracy on unseen images will not be measured"
+        # Choosing the best of many epochs by `val` fits `val`. Only a test set is unbiased.
+        help = "metrics on `val` can be too optimistic, because they select the checkpoint"
         warnings.append(_build_warning("E1209", message, files.path, help=help))
     return splits, warnings
 
 
 def _reuse_splits(items_by_name: Mapping[str, Item], options: SplitOptions) -> dict[str, str]:
-    """Return the sides that a training before had, if it had all of the images."""
+    """Return the splits of the previous training, if it contained all images."""
     previous_splits = {
         name: options.previous_splits.get(item.digest) for name, item in items_by_name.items()
     }
@@ -198,22 +207,25 @@ def _reuse_splits(items_by_name: Mapping[str, Item], options: SplitOptions) -> d
 
 
 def _check_learned_images(split: ImageSplit, options: SplitOptions) -> Iterator[Diagnostic]:
-    """Yield a warning of test images from which the weights have learned already (E1224)."""
+    """Yield a warning about test images that the initial weights were trained on (E1224)."""
     learned_items = [
         i for i in split.test.items if options.previous_splits.get(i.digest, "test") != "test"
     ]
     if learned_items:
         count = f"{len(learned_items):,} test images" if len(learned_items) > 1 else "1 test image"
-        message = f"the weights that this starts from have learned from {count}"
-        help = "give the images that their run had, without `--split`, or begin without weights"
+        message = f"the initial weights were trained or selected on {count}"
+        help = "use the images and the split of their run (no `--split`), or start without weights"
         notes = tuple(item.name for item in learned_items[1:MAX_NAMED])
-        at, label = make_file_span(learned_items[0].name), "the figures of `test` are too good"
+        at, label = (
+            make_file_span(learned_items[0].name),
+            "metrics on `test` are too optimistic",
+        )
         yield Diagnostic("E1224", message, at, label, notes, help, "warning")
 
 
 def _warn_no_groups(files: LabelledFiles) -> Diagnostic:
-    message = "nothing says which images are of one patient or slide"
-    label = "if some are on two sides, the network will seem better than it is"
+    message = "it is not known which images are of the same patient or slide"
+    label = "if such images are in two splits, the measured accuracy is too high"
     help = "add an `index.csv` with the columns file, label and group"
     if files.path.is_file():
         help = "give a folder with an `index.csv`, with the columns file, label and group"
@@ -221,7 +233,7 @@ def _warn_no_groups(files: LabelledFiles) -> Diagnostic:
 
 
 def _check_groups(files: LabelledFiles, splits: Mapping[str, str]) -> None:
-    """Refuse a group on two sides (E1203)."""
+    """Reject a group in two splits (E1203)."""
     members: dict[str, dict[str, str]] = defaultdict(dict)
     for name, group in files.groups.items():
         members[group].setdefault(splits[name], name)
@@ -229,27 +241,27 @@ def _check_groups(files: LabelledFiles, splits: Mapping[str, str]) -> None:
     for group, names_by_split in sorted(members.items()):
         if len(names_by_split) > 1:
             message = (
-                f"group `{group}` is on {len(names_by_split)} sides: "
+                f"group `{group}` is in {len(names_by_split)} splits: "
                 f"{join_names(list(names_by_split))}"
             )
             notes = tuple(f"{split_name}: {name}" for split_name, name in names_by_split.items())
-            help = "let all images of a patient be on one side, or leave out the column `split`"
+            help = "put all images of a group into one split, or remove the column `split`"
             at = files.spans.get(list(names_by_split.values())[-1], make_file_span(str(files.path)))
             problems.append(Diagnostic("E1203", message, at, notes=notes, help=help))
     _raise_if(problems)
 
 
 def _check_contents(datasets: Mapping[str, DataSet]) -> None:
-    """Refuse files of the same contents on two sides (E1204)."""
+    """Reject files with the same contents in two splits (E1204)."""
     first_by_digest: dict[str, tuple[str, Item]] = {}
     problems = []
     for split_name, dataset in datasets.items():
         for item in dataset.items:
             other_split, other_item = first_by_digest.setdefault(item.digest, (split_name, item))
             if other_split != split_name and not _is_empty(item):
-                message = f"one and the same image is in `{other_split}` and in `{split_name}`"
+                message = f"the same image is in `{other_split}` and in `{split_name}`"
                 notes = (f"{other_split}: {other_item.name}", f"{split_name}: {item.name}")
-                help = "leave it on one side alone"
+                help = "keep it in only one split"
                 at = make_file_span(item.name)
                 problems.append(Diagnostic("E1204", message, at, notes=notes, help=help))
     _raise_if(problems)
@@ -265,10 +277,10 @@ def _raise_if(problems: list[Diagnostic]) -> None:
 
 
 def _check_labels(split: ImageSplit) -> Iterator[Diagnostic]:
-    """Yield what must be known of classes and labels.
+    """Yield warnings about classes and labels.
 
     Raises:
-        UserError: Nothing is there to learn a class from (E1206).
+        UserError: A class has no training images (E1206).
     """
     path = split.path
     counts = {
@@ -277,24 +289,24 @@ def _check_labels(split: ImageSplit) -> Iterator[Diagnostic]:
     names = targets.list_all_answers(split.targets) or split.classes
     absent_classes = [name for name in names if not counts["train"][name]]
     if absent_classes:
-        message = f"no image to learn these classes from: {join_names(absent_classes)}"
+        message = f"these classes have no training images: {join_names(absent_classes)}"
         raise fail(
-            "E1206", message, make_file_span(str(path)), help="put images of them in `train`"
+            "E1206", message, make_file_span(str(path)), help="add images of them to `train`"
         )
     rare_classes = [name for name in names if counts["train"][name] < MIN_CLASS_IMAGES]
     if rare_classes:
         class_counts = join_names([f"{name} ({counts['train'][name]})" for name in rare_classes])
-        yield _build_warning("E1213", f"few images to learn from: {class_counts}", path)
+        yield _build_warning("E1213", f"few training images: {class_counts}", path)
     for split_name in ("val", "test"):
         missing = [name for name in names if not counts[split_name][name]]
         if missing and len(split.datasets[split_name]):
             message = f"`{split_name}` has no image of {join_names(missing)}"
-            yield _build_warning("E1213", message, path, "its figures say nothing of them")
+            yield _build_warning("E1213", message, path, "its metrics do not cover them")
     yield from _find_contradictions(split)
 
 
 def _count_answers(split: ImageSplit, dataset: DataSet) -> Counter[str]:
-    """Return how many images say what: a class, or of decisions yes or no."""
+    """Return the number of images for each answer: a class, or yes or no for a decision."""
     labels = Counter(item.label or "" for item in dataset.items)
     if not split.targets:
         return labels
@@ -310,7 +322,7 @@ def _find_contradictions(split: ImageSplit) -> Iterator[Diagnostic]:
         for item in dataset.items:
             other_item = items_by_digest.setdefault(item.digest, item)
             if other_item.label != item.label and not _is_empty(item):
-                message = f"one and the same image is `{other_item.label}` and `{item.label}`"
+                message = f"the same image has the labels `{other_item.label}` and `{item.label}`"
                 yield replace(_build_warning("E1214", message, item.path), notes=(other_item.name,))
 
 

@@ -1,8 +1,8 @@
-"""`index.csv`, the table beside images that says what each of them shows and whom it is of.
+"""Read `index.csv`, the table of an image folder with labels, groups and splits.
 
-Its first line names the columns: `file`, below the table's folder; `label`; `group`, the patient
-or slide whose images must stay together; `split`, one of train, val and test. All but `file` may
-be left out, and others are passed over. Commas, semicolons or tabs lie between them.
+The first line names the columns: `file`, relative to the table's folder; `label`; `group`, the
+patient or slide, because its images must stay in one split; `split`, one of train, val and test.
+Only `file` is required. Other columns are ignored. The separator is a comma, semicolon or tab.
 """
 
 import csv
@@ -24,15 +24,15 @@ from tcc.compiler.support.diagnostics import (
 
 NAME = image_folders.TABLE
 MAX_BYTES, MAX_LINES = 1 << 26, 1 << 20
-"""Largest table, in bytes and in lines."""
+"""Maximum size of a table in bytes, and in lines."""
 COLUMNS = ("file", "label", "group", "split")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What the three parts of a split are called in tables and folders, whatever the case."""
+"""Split names in tables and folders (case-insensitive), and the splits that they mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLine:
-    """What one line says; `None` for a column that the table does not have."""
+    """One line of the table; None for columns that the table does not have."""
 
     file: str
     label: str | None
@@ -42,11 +42,11 @@ class ImageLine:
 
 
 def read_table(path: Path) -> tuple[ImageLine, ...]:
-    """Return the lines of a table, each of another file.
+    """Return the lines of a table, one for each file.
 
     Raises:
-        UserError: It cannot be read, is too large, or a line of it says nothing that can be used
-            (E1201); it names a file twice (E1202).
+        UserError: The table cannot be read, is too large or has an invalid line (E1201), or lists a
+            file twice (E1202).
     """
     text = _read_text(path)
     if len(lines := text.split("\n")) > MAX_LINES:
@@ -64,7 +64,7 @@ def read_table(path: Path) -> tuple[ImageLine, ...]:
                 _add_line(_parse_line(cells, columns, at), lines_by_file, mistakes)
     except csv.Error as error:
         at = Span(str(path), reader.line_num, 1, _get_line(lines, reader.line_num))
-        raise fail("E1201", "this line cannot be read as a table's", at, label=str(error)) from None
+        raise fail("E1201", "this line is not valid CSV", at, label=str(error)) from None
     if mistakes:
         raise mistakes.make_error()
     return tuple(lines_by_file.values())
@@ -84,8 +84,8 @@ def _read_text(path: Path) -> str:
     if len(content) > MAX_BYTES:
         raise fail("E1201", f"this table is larger than {MAX_BYTES >> 20} MiB", at)
     try:
-        # Spreadsheet programs on Windows begin UTF-8 with a byte order mark, which would be part of
-        # `file`.
+        # Spreadsheet programs on Windows start UTF-8 files with a byte order mark, which would
+        # become part of `file`.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -94,57 +94,56 @@ def _read_text(path: Path) -> str:
         raise fail("E1201", message, Span(str(path), line, 1), help=help) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise fail("E1201", "this table holds a NUL character", Span(str(path), line, 1))
-    # Line ends of any system, so that lines are counted as editors show them.
+        raise fail("E1201", "this table contains a NUL character", Span(str(path), line, 1))
+    # Normalize line ends, so that line numbers match an editor's.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _find_separator(text: str) -> str:
     header = text.partition("\n")[0]
-    # Where the comma is the decimal sign, spreadsheet programs separate by semicolons.
+    # Spreadsheet programs use semicolons in locales with a decimal comma.
     return max(",;\t", key=header.count)
 
 
 def _parse_columns(header: list[str], at: Span) -> Mapping[str, int]:
-    """Return the place of each column that is known."""
+    """Return the index of each known column, and under "" the number of columns."""
     names = [name.strip().casefold() for name in header]
     duplicates = [name for name in COLUMNS if names.count(name) > 1]
     if duplicates:
         raise fail("E1201", f"this table has two columns `{duplicates[0]}`", at)
     if "file" not in names:
-        help = f"the first line names the columns: {', '.join(COLUMNS)}; `file` must be there"
+        help = f"the first line names the columns: {', '.join(COLUMNS)}; only `file` is required"
         raise fail("E1201", "this table has no column `file`", at, help=help)
     return {name: names.index(name) for name in COLUMNS if name in names} | {"": len(names)}
 
 
 def _parse_line(cells: list[str], columns: Mapping[str, int], at: Span) -> ImageLine | Diagnostic:
-    """Return what a line says, or what is wrong with it."""
+    """Return a parsed line, or its error."""
     count = columns[""]
     if len(cells) != count:
-        message = f"this line has {len(cells)} cells, the table {count} columns"
-        return Diagnostic("E1201", message, at, help="put a cell that holds a comma in quotes")
+        message = f"this line has {len(cells)} cells, but the table has {count} columns"
+        return Diagnostic("E1201", message, at, help="quote cells that contain the separator")
     fields = {name: cells[index].strip() for name, index in columns.items() if name}
     empty = [name for name, cell in fields.items() if not cell]
     if empty:
         return Diagnostic("E1201", f"this line has no {empty[0]}", at)
     if "split" in fields and fields["split"].casefold() not in SPLIT_NAMES:
-        message = f"`{fields['split']}` is no part of a split"
-        return Diagnostic("E1201", message, at, help="write train, val or test")
+        message = f"`{fields['split']}` is not a split"
+        return Diagnostic("E1201", message, at, help="use train, val or test")
     file = _normalize_path(fields["file"])
     if file is None:
-        message = "a file is named by its path below the table's folder"
-        return Diagnostic("E1201", message, at, help="leave out drives, `..` and a `/` in front")
+        message = "`file` must be a path inside the table's folder"
+        return Diagnostic("E1201", message, at, help="remove drives, `..` and a leading `/`")
     split = SPLIT_NAMES[fields["split"].casefold()] if "split" in fields else None
     return ImageLine(file, fields.get("label"), fields.get("group"), split, at)
 
 
 def _normalize_path(name: str) -> str | None:
-    """Return a path below the table's folder in one way of writing it; None if it is not below."""
+    """Return a normalized path inside the table's folder; None if the path is outside."""
     windows = PureWindowsPath(name)
     if windows.drive or windows.root:
         return None
-    # Tables are made on Windows and read elsewhere; a path that leaves the folder could name any
-    # file.
+    # Tables from Windows are read on other systems. A path outside the folder could name any file.
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "/".join(parts) if parts and ".." not in parts else None
 
@@ -157,17 +156,18 @@ def _add_line(
         return
     earlier_line = lines_by_file.setdefault(line.file, line)
     if earlier_line is not line:
-        message = f"`{line.file}` has a line already"
-        label = f"its first is line {earlier_line.at.line}"
-        mistakes.add([Diagnostic("E1202", message, line.at, label=label, help="keep one of them")])
+        message = f"`{line.file}` is listed twice"
+        label = f"it is first listed in line {earlier_line.at.line}"
+        help = "keep only one of the lines"
+        mistakes.add([Diagnostic("E1202", message, line.at, label=label, help=help)])
 
 
 def find_mismatches(
     path: Path, lines: tuple[ImageLine, ...], images: tuple[str, ...]
 ) -> Iterator[Diagnostic]:
-    """Yield what the table says of no image, and the images of which it says nothing."""
+    """Yield errors for lines without an image, and for images without a line."""
     image_names = set(images)
-    # Windows does not tell case apart, and tables that were made there need not either.
+    # File names in tables from Windows may differ in case.
     folded = {name.casefold(): name for name in images}
     absent_by_class: dict[str, list[ImageLine]] = {}
     for line in lines:
@@ -191,19 +191,19 @@ def find_mismatches(
             f"{subject} no line in this table",
             make_file_span(str(path)),
             notes=(*missing[:10], *remainder),
-            help="add their lines, or take the images out of the folder",
+            help="add lines for them, or remove the images from the folder",
         )
 
 
 def _get_class(line: ImageLine) -> str:
-    """Return the class that a line says, or else the folder of its file; or nothing."""
+    """Return a line's class: its label, or else the name of its file's folder."""
     return line.label or PurePosixPath(line.file).parent.name
 
 
 def _report_missing(label: str, lines: list[ImageLine]) -> Iterator[Diagnostic]:
-    """Yield what is to be said of images of a class that are not there."""
+    """Yield the errors for missing images of a class."""
     if len(lines) < MIN_GROUP_SIZE:
-        help = "leave the line out, or bring the image"
+        help = "remove the line, or add the image"
         for line in lines:
             yield Diagnostic("E1202", f"there is no image `{line.file}`", line.at, help=help)
         return
@@ -216,15 +216,15 @@ def _report_missing(label: str, lines: list[ImageLine]) -> Iterator[Diagnostic]:
         notes=(*names, f"and {len(lines) - MIN_GROUP_SIZE:,} more")
         if len(lines) > MIN_GROUP_SIZE
         else tuple(names),
-        help="leave their lines out, or bring the images",
+        help="remove their lines, or add the images",
     )
 
 
 def check_table(path: Path, lines: tuple[ImageLine, ...], images: tuple[str, ...]) -> None:
-    """Refuse a table that does not fit the images beside it.
+    """Check that a table matches the images of its folder.
 
     Raises:
-        UserError: A line names an image that is not there, or an image has no line (E1202).
+        UserError: A line names a missing image, or an image has no line (E1202).
     """
     mistakes = Mistakes()
     mistakes.add(find_mismatches(path, lines, images))

@@ -1,8 +1,8 @@
-"""The operations of an integer program in PyTorch: the reference's levels, and gradients.
+"""Operations of an integer program in PyTorch: bit-exact with the reference, with gradients.
 
-Levels are float32 tensors of whole numbers. Every sum is exact, as float32 or float64 holds it, and
-is rounded as `ops.integer_arithmetic` says. Backwards, a rounding counts as the identity where its
-result was not clamped (Bengio et al., arXiv 1308.3432, called straight-through).
+Quantized values are float32 tensors of integers. Every sum is exact in float32 or float64, and is
+rounded as in `ops.integer_arithmetic`. The gradient of a rounding is that of the identity where the
+result was not clipped (straight-through estimator; Bengio et al., arXiv 1308.3432).
 """
 
 from collections.abc import Callable
@@ -40,28 +40,28 @@ Tensors = tuple[Tensor, ...]
 
 
 class Rounding(Function):
-    """rint, kept within two bounds."""
+    """Round to the nearest integer and clip to two bounds."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
-        """Return whole numbers in [low, high]."""
+        """Return integers in [low, high]."""
         rounded = torch.round(x)
         ctx.save_for_backward((rounded >= low) & (rounded <= high))
-        return rounded.clamp_(low, high).add_(0.0)  # no integer is -0
+        return rounded.clamp_(low, high).add_(0.0)  # turn -0 into 0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient where nothing was clamped."""
+        """Return the gradient where nothing was clipped."""
         (inside,) = ctx.saved_tensors
         return grad * inside, None, None
 
 
 class ValueReplacement(Function):
-    """Given numbers in the place of others; backwards, these times `slope`."""
+    """Replace a tensor's values by given numbers; the gradient is multiplied by `slope`."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, numbers: Tensor, slope: Tensor) -> Tensor:
-        """Return the value."""
+        """Return the numbers."""
         ctx.save_for_backward(slope)
         ctx.shape = source.shape
         return numbers.clone()
@@ -74,14 +74,13 @@ class ValueReplacement(Function):
 
 
 class FixedPointSum(Function):
-    """The sum of `QAdd`, in int32."""
+    """The fixed-point sum of `QAdd`, in int32."""
 
     @staticmethod
     def forward(ctx: Any, op: QAdd, types: Types, *xs: Tensor) -> Tensor:
-        """Return the levels."""
+        """Return the quantized values."""
         factors, shift = op.compute_fixed_point(*types)
-        # In whole numbers: products of 8-bit levels and the factors pass what float32 holds
-        # exactly.
+        # In int32, because the products exceed the exact integer range of float32.
         total = sum(x.to(torch.int32) * m for x, m in zip(xs, factors, strict=True))
         quantized = (torch.as_tensor(total) + (1 << (shift - 1))) >> shift
         ctx.save_for_backward((quantized >= op.low) & (quantized <= op.high))
@@ -91,7 +90,7 @@ class FixedPointSum(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        """Return each input's share, summed where it was broadcast."""
+        """Return each input's gradient, summed where the input was broadcast."""
         (inside,) = ctx.saved_tensors
         masked_grad = grad * inside
         shares = zip(ctx.shares, ctx.shapes, strict=True)
@@ -99,20 +98,20 @@ class FixedPointSum(Function):
 
 
 class TableLookup(Function):
-    """An entry of a table; backwards, its slope."""
+    """Look up values in a table; the gradient is multiplied by the function's slope."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: Tensor, slopes: Tensor, low: int) -> Tensor:
-        """Return the entries of levels from `low` on."""
+        """Return the table entries of quantized values; the first entry is for `low`."""
         index = (x - low).to(torch.int64)
-        # A quarter of the memory of the float levels, which are kept for every table until the
-        # gradient is back.
+        # uint8 takes a quarter of the memory of float32; each table saves it until the backward
+        # pass.
         ctx.save_for_backward(index.to(torch.uint8), slopes)
         return table[index]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        """Return the gradient by the function's slope at each level."""
+        """Return the gradient times the function's slope at each quantized value."""
         index, slopes = ctx.saved_tensors
         return grad * slopes[index.to(torch.int64)], None, None, None
 
@@ -122,9 +121,9 @@ def run_integer_op(op: Op, types: Types, xs: Tensors, weights: Tensors, *, wide:
 
     Args:
         op: The operation.
-        types: Those of its inputs, with their scales.
+        types: The types of its inputs, with their scales.
         xs: The inputs (N, *shape).
-        weights: Its weights in order, whole numbers in float32 where they are integers.
+        weights: Its weights in order; integer weights as float32.
         wide: Whether sums of products need float64 to be exact.
     """
     x = xs[0]
@@ -165,12 +164,12 @@ def run_integer_op(op: Op, types: Types, xs: Tensors, weights: Tensors, *, wide:
 
 
 def replace_values(source: Tensor, array: NDArray[Any], slope: NDArray[Any] | float) -> Tensor:
-    """Return numbers that stand in a float tensor's place, whose gradient is theirs times `slope`.
+    """Return quantized numbers in place of a float tensor; its gradient is multiplied by `slope`.
 
     Args:
-        source: The float tensor that they were rounded from.
-        array: The numbers, of any shape of as many elements.
-        slope: What the source's numbers are multiplied by before they are rounded.
+        source: The float tensor that the numbers were rounded from.
+        array: The numbers, with as many elements as `source`.
+        slope: The factor that the source was multiplied by before rounding.
     """
     numbers = torch.tensor(np.asarray(array, np.float32), device=source.device)
     slope_tensor = torch.tensor(np.asarray(slope, np.float32), device=source.device)
@@ -183,12 +182,13 @@ def _apply_function(function: Callable[..., Any], *arguments: Any) -> Tensor:
 
 
 def _create_scalar(number: float, like: Tensor) -> Tensor:
-    # A tensor on the device: by a plain number, CUDA multiplies with its rounded inverse.
+    # A tensor on the device: to divide by a Python number, CUDA multiplies with its rounded
+    # inverse.
     return torch.tensor(number, dtype=torch.float32, device=like.device)
 
 
 def round_straight_through(x: Tensor, low: int, high: int) -> Tensor:
-    """Return rint(x) within [low, high], whose gradient is that of x where nothing was clamped."""
+    """Return x rounded and clipped to [low, high], with the gradient of x where not clipped."""
     return _apply_function(Rounding.apply, x, low, high)
 
 
@@ -205,8 +205,8 @@ def _run_convolution(conv: Conv, x: Tensor, weights: Tensors, wide: bool) -> Ten
 
 
 def _sum_pixels(x: Tensor) -> Tensor:
-    # The sum of 8-bit levels is exact in float64 for any map; it is rounded to float32 once, as the
-    # reference does.
+    # The sum of 8-bit values is exact in float64, and is rounded to float32 once, as in the
+    # reference.
     return x.sum((2, 3), keepdim=True, dtype=torch.float64).to(torch.float32)
 
 
@@ -226,7 +226,7 @@ def _apply_table(x: Tensor, kind: TensorType, table: Tensor, op: Table) -> Tenso
     real = (np.arange(256) + min_input) * np.float64(kind.scale or 0)
     scaled = op.function.evaluate(real) / np.float64(op.scale)
     inside = (np.rint(scaled) >= op.low) & (np.rint(scaled) <= op.high)
-    # Differences between entries before they are rounded: after it, most would be 0 or 1.
+    # Slopes from the entries before rounding: afterwards, most differences would be 0 or 1.
     slopes = torch.as_tensor(np.gradient(scaled) * inside, dtype=torch.float32, device=x.device)
     min_output = op.infer(kind).limits[0]
     return _apply_function(TableLookup.apply, x, table + min_output, slopes, min_input)

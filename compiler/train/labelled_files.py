@@ -1,4 +1,4 @@
-"""The images of a data set for training, as folders, a table or an array have them, and classes."""
+"""Read the labelled images of a training dataset from folders, a table or an array."""
 
 import json
 import shlex
@@ -25,10 +25,7 @@ from tcc.compiler.train.image_table import ImageLine
 
 @dataclass(frozen=True, eq=False)
 class LabelledFiles:
-    """Images with labels; their sides and groups by their items' names, where any are given.
-
-    `spans` has the lines of the table that speak of them.
-    """
+    """Labelled images, with their splits, groups and table lines, where known, by item name."""
 
     path: Path
     dataset: DataSet
@@ -40,7 +37,7 @@ class LabelledFiles:
 
 @dataclass(frozen=True, slots=True)
 class _FileAnnotation:
-    """What is said of one file."""
+    """The label, split, group and table line of one file."""
 
     file: Path
     label: str
@@ -50,11 +47,11 @@ class _FileAnnotation:
 
 
 def read_labelled_files(path: Path) -> LabelledFiles:
-    """Return what is at a path.
+    """Return the labelled images of a folder or an `.npz` file.
 
     Raises:
-        UserError: It is no data set (E0710 to E0712), not in a form that is known (E1200), or its
-            table is wrong (E1201, E1202), or there is one class or too many (E1207).
+        UserError: The path is not a dataset (E0710 to E0712) or has an unknown layout (E1200), its
+            table is invalid (E1201, E1202), or there is one class or too many (E1207).
     """
     if not path.is_dir():
         return _read_array_file(path)
@@ -102,37 +99,37 @@ def _read_array_file(path: Path) -> LabelledFiles:
     labelled_images = dataset.read_dataset(path)
     bare = sum(item.label is None for item in labelled_images.items)
     if bare:
-        help = "save `labels` beside `images` or `tensors`: class names or indices"
+        help = "add the array `labels` with class names or indices to the file"
         raise fail("E1200", "these images have no labels", make_file_span(str(path)), help=help)
     _check_count(Counter(item.label or "" for item in labelled_images.items), path)
     return LabelledFiles(path, labelled_images, warnings=labelled_images.warnings)
 
 
 def _label_by_folders(path: Path, image_listing: ImageListing) -> list[_FileAnnotation]:
-    """Return what the folders say: `side/class/...` or `class/...`."""
+    """Return the annotations from folder names: `split/class/...` or `class/...`."""
     at = make_file_span(str(path))
     parts = {file: file.relative_to(path).parts for file in image_listing.images}
     tops = Counter(p[0] for p in parts.values() if len(p) > 1)
     loose = [p[0] for p in parts.values() if len(p) == 1]
     if loose:
-        message = f"{len(loose):,} images lie in no class folder"
-        help = f"put each into a folder named as its class, or write an {image_table.NAME}"
+        message = f"{len(loose):,} images are not in a class folder"
+        help = f"put each into a folder with the name of its class, or add an {image_table.NAME}"
         raise fail("E1200", message, at, label=f"such as {loose[0]}", help=help)
-    # Without regard to case: `Train` and `TEST` are written as often.
+    # Ignoring case: `Train` and `TEST` are as common.
     split_folders = {top for top in tops if top.casefold() in image_table.SPLIT_NAMES}
     if not _has_split_folders(split_folders):
         return [_FileAnnotation(file, p[0]) for file, p in parts.items()]
     other_folders = sorted(set(tops) - split_folders)
     if other_folders:
         message = (
-            f"beside {join_names(sorted(split_folders))}, these folders have images: "
+            f"besides {join_names(sorted(split_folders))}, these folders contain images: "
             f"{join_names(other_folders)}"
         )
-        help = "put them into one of train, val and test, or elsewhere"
+        help = "move them into train, val or test, or out of this folder"
         raise fail("E1200", message, at, help=help)
     flat = [p for p in parts.values() if len(p) == 2]
     if flat:
-        message = f"{len(flat):,} images of `{flat[0][0]}` lie in no class folder"
+        message = f"{len(flat):,} images of `{flat[0][0]}` are not in a class folder"
         raise fail("E1200", message, at, label=f"such as {'/'.join(flat[0])}")
     return [
         _FileAnnotation(f, p[1], image_table.SPLIT_NAMES[p[0].casefold()]) for f, p in parts.items()
@@ -140,12 +137,12 @@ def _label_by_folders(path: Path, image_listing: ImageListing) -> list[_FileAnno
 
 
 def _has_split_folders(names: set[str]) -> bool:
-    """Whether folders that are called as sides are are sides: a class may be called `test`."""
+    """Whether folders with split names are splits; without `train`, they may be classes."""
     return "train" in {image_table.SPLIT_NAMES[name.casefold()] for name in names}
 
 
 def _label_by_table(path: Path, table: Path, image_listing: ImageListing) -> list[_FileAnnotation]:
-    """Return what the table says, and the folders where it says nothing of label or side."""
+    """Return the annotations of the table, completed by the folders' labels and splits."""
     files = {file.relative_to(path).as_posix(): file for file in image_listing.images}
     lines = image_table.read_table(table)
     image_table.check_table(table, lines, tuple(files))
@@ -167,7 +164,7 @@ def _label_by_table(path: Path, table: Path, image_listing: ImageListing) -> lis
 def _try_folders(
     path: Path, image_listing: ImageListing, first_line: ImageLine
 ) -> list[_FileAnnotation]:
-    """Return what the folders say; nothing, if the table has labels and the folders none."""
+    """Return the folders' annotations; none if only the table has labels."""
     try:
         return _label_by_folders(path, image_listing)
     except UserError:
@@ -185,9 +182,9 @@ def _merge_annotation(
 
 
 def _check_folders(path: Path, annotations: list[_FileAnnotation], first_line: ImageLine) -> None:
-    """Refuse a table that says another label or side than the folder that a file lies in."""
-    # Data sets come with both a table and folders; where the two disagree one is wrong, and no rule
-    # of ours could tell which.
+    """Reject a table with other labels or splits than the files' folders."""
+    # Some datasets have both a table and folders. If they disagree, one is wrong, but we cannot
+    # know which.
     labels = {annotation.label.casefold() for annotation in annotations}
     problems = []
     for annotation in annotations:
@@ -196,21 +193,21 @@ def _check_folders(path: Path, annotations: list[_FileAnnotation], first_line: I
         folder_label = next((f for f in folders if f.casefold() in labels), annotation.label)
         assert annotation.at is not None
         if first_line.label is not None and folder_label.casefold() != annotation.label.casefold():
-            message = f"the table says `{annotation.label}`, the file lies in `{folder_label}`"
+            message = f"the label is `{annotation.label}`, but the file is in `{folder_label}`"
             problems.append(
-                Diagnostic("E1202", message, annotation.at, help="let both say the same")
+                Diagnostic("E1202", message, annotation.at, help="change the line or move the file")
             )
         elif first_line.split is not None and folder_split not in (None, annotation.split):
-            message = f"the table says `{annotation.split}`, the file lies in `{folders[0]}`"
+            message = f"the split is `{annotation.split}`, but the file is in `{folders[0]}`"
             problems.append(
-                Diagnostic("E1202", message, annotation.at, help="let both say the same")
+                Diagnostic("E1202", message, annotation.at, help="change the line or move the file")
             )
     if problems:
         raise UserError(tuple(problems))
 
 
 def _check_class_folders(path: Path, image_listing: ImageListing) -> None:
-    """Refuse a folder in the place of a class in which there is no image, or that is a link."""
+    """Reject class folders that are empty or links (E1206)."""
     filled_folders = {file.parent for file in image_listing.images}
     # A folder of folders with images is not empty.
     filled_folders |= {folder for file in filled_folders for folder in file.parents}
@@ -227,31 +224,36 @@ def _check_class_folders(path: Path, image_listing: ImageListing) -> None:
         and not folder.name.startswith((".", "__"))
     ]
     if empty and any(file.parent != path for file in image_listing.images):
-        reason = "a link, which is not followed" if empty[0].is_symlink() else "no image is in it"
+        reason = (
+            "this is a link, and links are not followed"
+            if empty[0].is_symlink()
+            else "there is no image in it"
+        )
         message = f"{len(empty):,} class folder{'s have' if len(empty) > 1 else ' has'} no images"
-        help = "put images into it, or take it out"
+        help = "add images to it, or remove it"
         raise fail("E1206", message, make_file_span(str(empty[0])), label=reason, help=help)
 
 
 MAX_CLASSES = 1024
-"""Most classes."""
+"""Maximum number of classes."""
 
 
 def match_classes(
     files: LabelledFiles, labels: Sequence[str], settable: bool = False
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the classes in the network's order, and the class of each label that images have.
+    """Return the classes in the network's order, and the class of each image label.
 
-    Where the network has no labels, the classes are those of the images: by name, or by number
-    where all are numbers.
+    If the network has no labels, the classes are the images', sorted by name, or by number if all
+    are numbers.
 
     Args:
         files: The images.
         labels: The network's classes in order, if it names them.
-        settable: Whether `--set labels=` gives the network others, which a message then suggests.
+        settable: Whether `--set labels=` can change the network's classes; messages then suggest
+            it.
 
     Raises:
-        UserError: Two classes differ by case alone, or they are not those of the network (E1207).
+        UserError: Two classes differ only by case, or do not match the network's (E1207).
     """
     span = make_file_span(str(files.path))
     counts = Counter(item.label or "" for item in files.dataset.items)
@@ -260,10 +262,10 @@ def match_classes(
         names_by_case[name.casefold()].append(name)
     duplicates = [names for names in names_by_case.values() if len(names) > 1]
     if duplicates:
-        message = f"these classes differ by case alone: {join_names(duplicates[0])}"
+        message = f"these classes differ only by case: {join_names(duplicates[0])}"
         raise fail("E1207", message, span, help="put their images into one folder")
     if not labels:
-        # Folders 0 to 10: by name, 10 would come before 2 and stand for another class.
+        # Sort folders 0 to 10 as numbers: by name, 10 would precede 2 and become another class.
         return _sort_classes(counts), {name: name for name in counts}
     item_labels = (item.label or "" for item in files.dataset.items)
     indices_by_label = dict(zip(item_labels, get_class_indices(files.dataset, labels), strict=True))
@@ -278,18 +280,18 @@ def match_classes(
 
 
 def _check_count(counts: Counter[str], path: Path) -> None:
-    """Refuse one class alone, and too many (E1207); `counts` has the images of each."""
+    """Reject a single class, and too many classes (E1207); `counts` has the images of each."""
     at = make_file_span(str(path))
     if len(counts) == 1:
         (name,) = counts
-        message = f"there is one class alone, `{name}`: nothing can be told from it"
-        help = "give the folder that holds a folder for each class"
+        message = f"there is only one class, `{name}`; training needs at least two"
+        help = "give the folder that contains a folder for each class"
         raise fail("E1207", message, at, help=help)
     if len(counts) > MAX_CLASSES:
-        message = f"there are {len(counts):,} classes, at most {MAX_CLASSES:,} are learned"
+        message = f"there are {len(counts):,} classes, the limit is {MAX_CLASSES:,}"
         median_count = sorted(counts.values())[len(counts) // 2]
-        label = f"most have {median_count:,} image{'s' * (median_count != 1)}"
-        help = "if these folders are patients, name them as groups in an `index.csv`"
+        label = f"the median class has {median_count:,} image{'s' * (median_count != 1)}"
+        help = "if these folders are patients, list them as groups in an `index.csv`"
         raise fail("E1207", message, at, label=label, help=help)
 
 
@@ -301,23 +303,23 @@ def _sort_classes(names: Collection[str]) -> tuple[str, ...]:
 def _find_mismatch(
     counts: Counter[str], classes: Mapping[str, str], labels: Sequence[str], *, settable: bool
 ) -> Diagnostic | None:
-    """Return how the images' classes differ from the network's (E1207); None if they do not."""
+    """Return the error of image classes that differ from the network's (E1207), or None."""
     extra = sorted(set(counts) - set(classes))
     missing = [label for label in labels if label not in classes.values()]
     parts = []
     if extra:
         parts.append(f"the network has no class {join_names([f'`{name[:80]}`' for name in extra])}")
     if missing:
-        parts.append(f"there is no image of the network's classes {join_names(missing)}")
+        parts.append(f"there are no images of the network's classes {join_names(missing)}")
     if not parts:
         return None
     suggestion = find_nearest_name(extra[0], labels) if extra else None
-    help = f"its classes are {join_names(list(labels))}: name the folders so"
+    help = f"rename the folders to the network's classes, {join_names(list(labels))}"
     if settable:
-        # A YAML list in JSON's form, quoted for a shell: the setting can be copied as it is.
+        # A YAML list in JSON syntax, quoted for a shell, so that it can be copied.
         setting = f"labels={json.dumps(_sort_classes(counts), ensure_ascii=False)}"
         help += f", or train and build with `--set {shlex.quote(setting)}`"
     else:
-        help += ", or write the images' classes into the spec's labels"
+        help += ", or change the spec's labels to the images' classes"
     label = f"did you mean `{suggestion}`?" if suggestion else ""
     return Diagnostic("E1207", ", and ".join(parts), make_file_span(""), label, help=help)

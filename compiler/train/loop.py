@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, a judgement after each, and a state that can be resumed."""
+"""The training loop: epochs of steps, with a validation after each epoch, and checkpoints."""
 
 import time
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from tcc.compiler.train.trainer import StepResult, Trainer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchPlan:
-    """How `images` are cut into batches; with fewer than a batch, they are repeated to fill one.
+    """How `images` are split into batches; fewer than a batch are repeated to fill one.
 
-    With `classes`, int64 (images,), each class that is there has an equal share of each epoch:
-    images of small ones come several times, of large ones some not at all.
+    With `classes`, int64 (images,), each class gets an equal share of each epoch: images of small
+    classes are repeated, and some images of large classes are skipped.
     """
 
     images: int
@@ -38,17 +38,17 @@ class BatchPlan:
 
     @property
     def steps(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in an epoch."""
         match self.last_batch:
             case "drop":
                 return max(1, self.images // self.batch)
             case "wrap":
                 return -(-self.images // self.batch)
             case _:
-                assert_never(self.last)
+                assert_never(self.last_batch)
 
     def build_batches(self, epoch: int) -> Tensor:
-        """Return the images of an epoch, int64 (steps, batch)."""
+        """Return the image indices of an epoch, int64 (steps, batch)."""
         generator = counter_random.create_generator(self.seed, "order", epoch)
         sample_count = self.steps * self.batch
         if self.classes is None:
@@ -56,7 +56,7 @@ class BatchPlan:
                 -1, self.batch
             )
         class_ids = self.classes.bincount().nonzero()[:, 0]
-        # Shuffled, so that it is not always the first classes that get what the division leaves.
+        # Shuffle the classes, so that the remainder does not always go to the first ones.
         class_ids = class_ids[torch.randperm(len(class_ids), generator=generator)]
         class_counts = [
             sample_count // len(class_ids) + (n < sample_count % len(class_ids))
@@ -66,26 +66,26 @@ class BatchPlan:
             _sample_repeated((self.classes == class_id).nonzero()[:, 0], class_count, generator)
             for class_id, class_count in zip(class_ids, class_counts, strict=True)
         ]
-        # Once more, or a batch would be of one class.
+        # Shuffle again, because otherwise batches would have one class.
         return _sample_repeated(torch.cat(class_samples), sample_count, generator).view(
             -1, self.batch
         )
 
 
 def _sample_repeated(images: Tensor, sample_count: int, generator: torch.Generator) -> Tensor:
-    """Return so many of some images, shuffled, each as often as another or once more."""
+    """Return `sample_count` shuffled images; the counts of any two images differ by at most one."""
     shuffled = images[torch.randperm(len(images), generator=generator)]
     return shuffled.repeat(-(-sample_count // len(images)))[:sample_count]
 
 
 CHECKPOINT_SECONDS = 15.0
-"""How often the state is written; it is also written at the end."""
+"""Interval between checkpoints; a checkpoint is also written at the end."""
 LOSS_CHECK_STEPS = 50
-"""Steps of an accelerator between two looks at the losses, each of which waits for it."""
+"""Steps between two checks of the losses on an accelerator, because each check waits for it."""
 
 
 class TrainingRun:
-    """A training from its beginning, or from where it was resumed."""
+    """A new or resumed training."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class TrainingRun:
         """Prepare a training.
 
         Args:
-            trainer: What is trained.
-            stores: What is learned from, `train`, and what is judged by, `val`, which may be empty.
-            start: The state to begin with.
-            path: Where the state is written.
-            deadline: The time, as `time.monotonic` has it, at which to end.
+            trainer: The trainer.
+            stores: The images of `train` and `val`; `val` may be empty.
+            start: The initial state.
+            path: The path of the checkpoint.
+            deadline: The time to stop, in terms of `time.monotonic`.
         """
         recipe, device = trainer.plan.recipe, trainer.plan.device
         self.trainer, self.train, self.val = trainer, stores["train"], stores["val"]
@@ -114,17 +114,17 @@ class TrainingRun:
         )
         self.position, self.best = start.position, start.best
         self._target_rows = trainer.plan.outputs.target_rows.to(device)
-        # On the device: reading each loss would make it wait for the CPU at every step.
+        # On the device, because reading each loss would synchronize with the CPU at every step.
         self._losses = torch.zeros(self.batch_plan.steps, device=device)
         self._losses[: len(start.losses)] = torch.from_numpy(start.losses)
         self._hits = torch.tensor(start.position.hits, device=device)
         self._checkpoint_time = time.monotonic()
 
     def run(self, observer: TrainingObserver) -> None:
-        """Train to the end, or until the time is over; the state is written then.
+        """Train to the end or until the deadline, and write the checkpoint.
 
         Raises:
-            UserError: The loss is not finite (E1228), or the state cannot be written.
+            UserError: The loss is not finite (E1228), or the checkpoint cannot be written.
         """
         while not self.is_finished and not self._is_time_over():
             self._run_epoch(observer)
@@ -140,7 +140,7 @@ class TrainingRun:
         return self.position.epoch == self.trainer.plan.recipe.epochs
 
     def _run_epoch(self, observer: TrainingObserver) -> None:
-        """Train the rest of the epoch, or as much of it as there is time for."""
+        """Train the rest of the epoch, or until the deadline."""
         steps, epoch = self.batch_plan.steps, self.position.epoch
         total, order = steps * self.trainer.plan.recipe.epochs, self.batch_plan.build_batches(epoch)
         for step in range(self.position.step, steps):
@@ -151,8 +151,7 @@ class TrainingRun:
             observer.report_step(epoch * steps + step + 1, total)
             if self._is_time_over():
                 break
-            # By time and not by steps: how much a kill loses is the same for small and large
-            # networks.
+            # By time, not by steps: the work that a kill loses is then independent of the network.
             if time.monotonic() - self._checkpoint_time > CHECKPOINT_SECONDS:
                 self._write_checkpoint()
         if self.position.step == steps:
@@ -161,7 +160,7 @@ class TrainingRun:
     def _run_step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
         plan = self.trainer.plan
         recipe, number = plan.recipe, epoch * self.batch_plan.steps + step
-        # Of several processes each takes its part of one batch, in one order for all.
+        # Each of several processes takes its part of the batch; all use the same order.
         local_samples = plan.world.slice_batch(samples)
         pixels, classes = self.train.gather_batch(local_samples.to(self.train.classes.device))
         pixels, classes = pixels.to(plan.device), classes.to(plan.device)
@@ -171,7 +170,7 @@ class TrainingRun:
                 recipe.augment, pixels, local_samples, plan.seed, epoch, contract.color
             )
         images = self.train.to_inputs(pixels)
-        # Shares of classes and not indices: mixed images have two.
+        # Shares of classes, not indices, because mixed images have two classes.
         targets = self._target_rows[classes]
         if recipe.mixup:
             images, targets = apply_mixup(recipe.mixup, images, targets, plan.seed, epoch, step)
@@ -181,13 +180,13 @@ class TrainingRun:
         return self.trainer.step(images, targets, learning_rate, number)
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Judge what an epoch has come to, and begin the next."""
+        """Evaluate the network after an epoch, and start the next epoch."""
         self._check_losses()
         plan, steps = self.trainer.plan, self.batch_plan.steps
         final_rate = compute_learning_rate(
             plan.recipe.learning_rate, (epoch + 1) * steps - 1, steps, plan.recipe.epochs
         )
-        # In float64: a sum of float32 would depend on the order of its terms.
+        # In float64, because a float32 sum would depend on the order of its terms.
         loss = float(self._losses.double().mean())
         accuracy = int(self._hits) / (steps * self.batch_plan.batch)
         metrics = EpochMetrics(
@@ -207,12 +206,12 @@ class TrainingRun:
         self._hits.zero_()
 
     def _select_best(self, metrics: EpochMetrics) -> int | None:
-        """Return the epoch that did best so far, and keep its weights, where the best are kept."""
+        """Return the best epoch so far, and keep its weights if the recipe keeps the best."""
         if self.trainer.plan.recipe.keep == "last" or metrics.val is None:
             return self.position.best
         number = self.position.best
         best_validation = self.position.completed_epochs[number - 1].val if number else None
-        # Of equal accuracy the smaller loss; of equal both the earlier epoch.
+        # Ties in accuracy: the smaller loss is better, then the earlier epoch.
         if best_validation and (best_validation.accuracy, -best_validation.loss) >= (
             metrics.val.accuracy,
             -metrics.val.loss,
@@ -234,12 +233,12 @@ class TrainingRun:
     def _is_time_over(self) -> bool:
         if self.deadline is None:
             return False
-        # Clocks of processes differ: all end at the same step, or those that go on would wait for
-        # ever.
+        # The processes' clocks differ. All must stop at the same step, because a process that goes
+        # on would wait forever.
         return self.trainer.plan.world.broadcast_flag(time.monotonic() >= self.deadline)
 
     def _check_periodically(self, step: int) -> None:
-        """Look whether losses are finite: each where that is cheap, and else now and then."""
+        """Check whether losses are finite: at each step on a CPU, otherwise at intervals."""
         if self._losses.device.type == "cpu" or step % LOSS_CHECK_STEPS == 0:
             self._check_losses()
 
@@ -252,21 +251,21 @@ class TrainingRun:
 
     def _build_nonfinite_error(self, quantity: str) -> UserError:
         path = self.path
-        label = "no state was written before it"
+        label = "there is no checkpoint from before it"
         if path.exists():
             good_position = checkpoint.read_checkpoint(path)[0].position
             label = (
-                f"the last good state, after step {good_position.step} of epoch "
+                f"the last good checkpoint is from step {good_position.step} of epoch "
                 f"{good_position.epoch + 1}"
             )
-        help = "lower the learning rate's `peak`, lengthen `warmup_epochs`, or say `clip_norm: 1`"
+        help = "lower the learning rate's `peak`, raise `warmup_epochs`, or add `clip_norm: 1`"
         return fail(
             "E1228", f"{quantity} is not finite", make_file_span(str(path)), label=label, help=help
         )
 
     def _write_checkpoint(self) -> None:
         self._check_losses()
-        # A state that is not finite would replace the last good one.
+        # A checkpoint that is not finite must not replace the last good one.
         if not all(tensor.isfinite().all() for tensor in self.trainer.tensors.values()):
             raise self._build_nonfinite_error(f"a weight after step {self.position.step}")
         if not self.trainer.plan.world.is_main:
@@ -288,10 +287,10 @@ def compute_learning_rate(record: LearningRate, step: int, epoch_steps: int, epo
         epochs: Epochs of the whole run.
     """
     total = epoch_steps * epochs
-    # At most half: a recipe of many epochs is tried with few, which must learn at its peak too.
+    # At most half of the run, so that a short trial of a long recipe also trains at its peak.
     warmup_steps = min(record.warmup_epochs * epoch_steps, total / 2)
     if step < warmup_steps:
-        # Neither 0, which would waste the first step, nor yet the peak, which is the next one's.
+        # From above 0, which would waste the first step, to below the peak of the next step.
         return record.peak * (step + 1) / (warmup_steps + 1)
     return record.peak * _compute_rate_factor(
         record, step // epoch_steps, (step - warmup_steps) / (total - warmup_steps)
@@ -299,7 +298,7 @@ def compute_learning_rate(record: LearningRate, step: int, epoch_steps: int, epo
 
 
 def _compute_rate_factor(record: LearningRate, epoch: int, progress: float) -> float:
-    """Return the rate's share of the peak; `progress` runs from 0 to 1 after the warm-up."""
+    """Return the rate as a share of the peak; `progress` runs from 0 to 1 after the warm-up."""
     match record.schedule:
         case "constant":
             return 1.0

@@ -1,15 +1,15 @@
-"""Losses of classes: what a network's logits cost against the classes that images have.
+"""Losses for class logits and decisions.
 
-A loss is the sum over classes of target * weight * f(p) * -log p, with the target's share of each
-class, its weight, and p the softmax of the logits. f is
+A loss is the sum over classes of target * weight * f(p) * -log p, where target is the share of the
+class, weight is its weight, and p is the softmax of the logits. f is
 
 - cross-entropy: 1;
 - focal (Lin et al., arXiv 1708.02002): (1 - p) ** gamma;
 - attention (Xiao et al., IEEE IoT J. 2023, eq. 7): 1 - p ** gamma.
 
-For two classes these are the paper's equations 5 to 7: p of the one class is 1 - p of the other.
-So they are for a decision, whose classes are no and yes with p the sigmoid: cross-entropy is then
-the binary one. Several decisions have the mean of their losses.
+For two classes these are the paper's equations 5 to 7, because p of one class is 1 - p of the
+other. A decision has the classes no and yes, and p is the sigmoid: cross-entropy becomes binary
+cross-entropy. The loss of several decisions is the mean of their losses.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import TrainingTarget
 
 MIN_COMPLEMENT = 1e-12
-"""Smallest 1 - p that is raised to a power, whose slope at 0 would be infinite."""
+"""Lower bound of 1 - p before the power, because the slope at 0 would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassLoss:
-    """A loss for certain classes; `weights` are theirs (classes,), or by rows of them."""
+    """A loss for classes; `weights` has the shape (classes,), or (rows, classes)."""
 
     record: Loss
     weights: Tensor
@@ -48,11 +48,11 @@ class ClassLoss:
         return self.compute_row_losses(expand_two_classes(logits.float()), targets)
 
     def compute_cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of the images' cross-entropy, without weights or smoothing."""
+        """Return the mean cross-entropy of the images, without weights or smoothing."""
         return functional.cross_entropy(expand_two_classes(logits), targets.argmax(dim=1))
 
     def compute_row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the losses of rows of classes, the last axis of logits and targets."""
+        """Return the losses of rows of classes; classes are the last axis of both arguments."""
         log_p = torch.log_softmax(logits, dim=-1)
         smooth = self.record.label_smoothing
         if smooth:
@@ -65,8 +65,7 @@ class ClassLoss:
             case "cross_entropy":
                 return torch.ones_like(log_p)
             case "focal":
-                # 1 - p by way of its logarithm: where p is near 1, a difference would have no
-                # digits left.
+                # Compute 1 - p from log p, because the difference loses precision for p near 1.
                 return (-torch.expm1(log_p)).clamp_min(MIN_COMPLEMENT) ** gamma
             case "attention":
                 return -torch.expm1(gamma * log_p)
@@ -76,7 +75,7 @@ class ClassLoss:
 
 @dataclass(frozen=True, slots=True)
 class DecisionLoss:
-    """A loss for decisions; to `row_loss` each is two classes, no and yes."""
+    """A loss for decisions; `row_loss` treats each decision as the two classes no and yes."""
 
     row_loss: ClassLoss
 
@@ -89,7 +88,7 @@ class DecisionLoss:
 
         Args:
             logits: float (batch, decisions).
-            targets: How much each holds, float32 (batch, decisions).
+            targets: The share of yes for each decision, float32 (batch, decisions).
         """
         float_logits = logits.float()
         # The softmax of (0, z) is the sigmoid of z.
@@ -98,16 +97,16 @@ class DecisionLoss:
         return self.row_loss.compute_row_losses(row_logits, row_targets).mean(dim=-1)
 
     def compute_cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of the images' binary cross-entropy, without weights or smoothing."""
+        """Return the mean binary cross-entropy of the images, without weights or smoothing."""
         return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 OutputLoss = ClassLoss | DecisionLoss
-"""What an output's values cost against the columns of its target."""
+"""The loss of an output's values, given the columns of its target."""
 
 
 def expand_two_classes(logits: Tensor) -> Tensor:
-    """Return logits of two classes for those of a single unit, and all others as they are."""
+    """Return two-class logits for a single unit; return all other logits unchanged."""
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax (0, z) is sigmoid z
@@ -117,8 +116,8 @@ def build_class_loss(record: Loss, counts: Mapping[str, int]) -> ClassLoss:
     """Return the loss for classes.
 
     Args:
-        record: What the recipe says; the classes that it names are among these.
-        counts: How many training images each class has, in the network's order.
+        record: The recipe's loss; the classes that it names are keys of `counts`.
+        counts: The number of training images of each class, in the network's order.
     """
     weights = _compute_class_weights(record, counts)
     positive = record.positive or tuple(counts)[1:2]
@@ -135,9 +134,9 @@ def build_output_loss(
     """Return the loss of an output.
 
     Args:
-        record: What the recipe says; its names are among those of the targets.
-        target: What the output learns.
-        totals: How many training images each answer of the target has.
+        record: The recipe's loss; the names in it are names of the targets.
+        target: The output's target.
+        totals: The number of training images of each answer of the target.
     """
     if target.exclusive:
         return build_class_loss(_filter_positive(record, target.labels), totals)
@@ -154,14 +153,14 @@ def build_output_loss(
 
 
 def _filter_positive(record: Loss, names: tuple[str, ...]) -> Loss:
-    """Return a loss of which `positive` speaks of these names; without any there is no `alpha`."""
+    """Return a loss with only these names in `positive`; if none is left, without `alpha`."""
     positive = tuple(name for name in record.positive if name in names)
     alpha = None if record.positive and not positive else record.alpha
     return replace(record, positive=positive, alpha=alpha)
 
 
 def _compute_class_weights(record: Loss, counts: Mapping[str, int]) -> list[float]:
-    """Return the classes' weights, whose mean over the images is 1."""
+    """Return the class weights, scaled so that their mean over the images is 1."""
     weights = [record.class_weights.get(name, 1.0) for name in counts]
     if record.balanced:
         weights = [w / max(count, 1) for w, count in zip(weights, counts.values(), strict=True)]

@@ -1,7 +1,7 @@
-"""Every image of a data set, decoded once to the grey levels that its contract divides.
+"""Decode every image of a dataset once, to the network's 8-bit input pixels.
 
-They are held in memory or, beyond a bound, in a file of the run's that is mapped into it. That
-file has no name any more once it is mapped: what is killed leaves nothing behind.
+The pixels are in memory or, above a limit, in a memory-mapped file. The file is unlinked after it
+is mapped, so that a killed process leaves no file behind.
 """
 
 import os
@@ -33,17 +33,21 @@ from tcc.compiler.support.diagnostics import (
 from tcc.compiler.support.progress import Progress, silent
 
 MAX_MEMORY_BYTES = 1 << 31
-"""Most bytes of levels that are held in memory, unless an option says otherwise."""
+"""Default limit of pixels in memory, in bytes."""
 CorruptPolicy = Literal["skip", "refuse"]
-"""What is done about images that do not decode."""
+"""Handling of damaged images: skip them, or reject the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How a set is decoded: by how many threads, and where it lies.
+    """Options for decoding a dataset.
 
-    Levels of more than `max_memory_bytes` go to a file in the folder `scratch`. `split` is what the
-    set is called in messages, where it is a part of others.
+    Attributes:
+        scratch: The folder for a temporary file of the pixels.
+        corrupt: The handling of damaged images.
+        threads: The number of decoder threads.
+        max_memory_bytes: The size in bytes above which pixels go to a file.
+        split: The name of the split in messages; empty if there is none.
     """
 
     scratch: Path
@@ -55,11 +59,15 @@ class DecodeOptions:
 
 @dataclass(frozen=True, eq=False)
 class PixelStore:
-    """Levels and classes of N images, in the order of the data set.
+    """Pixels and classes of N images, in the order of the dataset.
 
-    `pixels` is uint8 (N, C, H, W) where `contract` is what is left to be done with it; without
-    one it is what the network takes, float32 (N, ...). `classes` is int64 (N,). `checksums`, uint32
-    (N,), tell different levels apart. `warnings` name the images that were skipped.
+    Attributes:
+        pixels: uint8 (N, C, H, W) with a contract; otherwise network inputs, float32 (N, ...).
+        classes: Class indices, int64 (N,).
+        names: The images' names in messages.
+        contract: The contract that normalizes the pixels; None if they are network inputs.
+        checksums: Checksums of the pixels, uint32 (N,).
+        warnings: Warnings about skipped images.
     """
 
     pixels: Tensor
@@ -70,15 +78,15 @@ class PixelStore:
     warnings: tuple[Diagnostic, ...] = ()
 
     def __len__(self) -> int:
-        """Return how many images there are."""
+        """Return the number of images."""
         return len(self.names)
 
     def gather_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the levels and classes of some images by their places, int64 (B,)."""
+        """Return the pixels and classes of images by their indices, int64 (B,)."""
         return self.pixels.index_select(0, indices), self.classes.index_select(0, indices)
 
     def to_inputs(self, pixels: Tensor) -> Tensor:
-        """Return what the network takes, float32, of levels such as `batch` gives."""
+        """Return network inputs, float32, for pixels from `gather_batch`."""
         return normalize_pixels(self.contract, pixels) if self.contract else pixels
 
 
@@ -89,11 +97,12 @@ def decode_images(
     options: DecodeOptions,
     progress: Progress = silent,
 ) -> PixelStore:
-    """Decode all images of a data set whose labels are among `classes`.
+    """Decode all images of a dataset; their labels must be in `classes`.
 
     Raises:
-        UserError: An image is damaged or does not fit the network (E0701 to E0707), and none is to
-            be skipped; none is left of a class (E1210); the levels do not fit on the disk (E1211).
+        UserError: An image is damaged or does not fit the network (E0701 to E0707), unless such
+            images are skipped; a class has no images left (E1210); or the pixels do not fit on the
+            disk (E1211).
     """
     if not len(images):
         return _create_empty_store(source)
@@ -128,10 +137,10 @@ def _create_empty_store(source: Input) -> PixelStore:
 
 
 def _allocate_pixels(images: DataSet, source: Input, options: DecodeOptions) -> Tensor:
-    """Return room for the levels of all images.
+    """Allocate memory or a mapped file for the pixels of all images.
 
     Raises:
-        UserError: There is none on the disk (E1211).
+        UserError: The disk is full (E1211).
     """
     is_float = images.array is not None and images.array.dtype != np.uint8
     kind = torch.float32 if is_float else torch.uint8
@@ -139,26 +148,27 @@ def _allocate_pixels(images: DataSet, source: Input, options: DecodeOptions) -> 
     size = int(np.prod(shape)) * kind.itemsize
     if size <= options.max_memory_bytes:
         return torch.empty(shape, dtype=kind)
-    # A name of its own: two trainings may share a folder for temporary files.
+    # A unique name, because two trainings may share a folder for temporary files.
     path = options.scratch / f"levels-{os.urandom(6).hex()}"
     try:
         with path.open("xb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a hole would end in SIGBUS on a full disk
+            # A sparse file would cause SIGBUS on a full disk.
+            os.posix_fallocate(file.fileno(), 0, size)
         flat = torch.from_file(str(path), shared=True, size=size // kind.itemsize, dtype=kind)
     except OSError as error:
-        message = f"no room for {size >> 20:,} MiB of decoded images"
+        message = f"no space for {size >> 20:,} MiB of decoded images"
         label = error.strerror or ""
-        help = "free some of the disk, or name another folder by TMPDIR"
+        help = "free disk space, or set TMPDIR to another folder"
         at = make_file_span(str(options.scratch))
         raise fail("E1211", message, at, label=label, help=help) from None
     finally:
-        # Mapped, it lives without a name, and is gone with the process however that ends.
+        # The mapping stays valid, and the system frees the file when the process ends.
         path.unlink(missing_ok=True)
     return flat.reshape(shape)
 
 
 class _ImageDecoder:
-    """Images of a set on their way into levels, several at a time."""
+    """Decodes the images of a dataset in several threads."""
 
     def __init__(
         self, images: DataSet, source: Input, pixels: "NDArray[np.uint8]", options: DecodeOptions
@@ -169,18 +179,17 @@ class _ImageDecoder:
         self._stopped, self._lock, self._done_count = Event(), Lock(), 0
 
     def run(self, progress: Progress) -> None:
-        """Write the levels of every image that decodes, and the errors of the others."""
+        """Store the pixels of every valid image, and the errors of the others."""
         count = self.options.threads
         progress("images decoded", 0, len(self.images))
-        # Threads, not processes: decoders release the interpreter's lock, and levels are written
-        # where they stay.
+        # Threads, not processes: decoders release the GIL, and threads write to the shared array.
         with ThreadPoolExecutor(count) as pool:
             try:
                 for future in [
                     pool.submit(self._run_worker, worker, progress) for worker in range(count)
                 ]:
                     future.result()
-            finally:  # an interrupt, too, ends the others
+            finally:  # also after an interrupt, so that the other threads stop
                 self._stopped.set()
 
     def _run_worker(self, worker: int, progress: Progress) -> None:
@@ -199,25 +208,25 @@ class _ImageDecoder:
             if error.diagnostics[0].code not in DAMAGED_CODES:
                 raise
             self.problems[index] = error
-            # Enough to name: a folder of a million other files is not read to its end.
+            # Enough to list: do not read the rest of a folder of a million wrong files.
             if self.options.corrupt == "refuse" and len(self.problems) > MAX_LISTED:
                 self._stopped.set()
             return
         self.pixels[index] = pixels.transpose(2, 0, 1) if pixels.dtype == np.uint8 else pixels
-        # A CRC only finds candidates: `same_levels` compares the levels themselves.
+        # The CRC only finds candidates; `find_duplicate_images` compares the pixels.
         self.checksums[index] = zlib.crc32(self.pixels[index])
 
 
 def _build_refusal(problems: Sequence[UserError]) -> UserError:
     diagnostics = [d for error in problems for d in error.diagnostics]
     *earlier, final = diagnostics[:MAX_LISTED]
-    final = final.add_notes("mend or remove such images, or leave them out by `--corrupt skip`")
+    final = final.add_notes("fix or remove such images, or skip them with `--corrupt skip`")
     omitted_count = max(0, len(diagnostics) - MAX_LISTED)
     return UserError((*earlier, final), omitted_count, is_truncated=omitted_count > 0)
 
 
 def _warn_skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
-    """Return the warning that names the images which are left out."""
+    """Return the warning that lists the skipped images."""
     if not problems:
         return ()
     diagnostics = [problems[index].diagnostics[0] for index in sorted(problems)]
@@ -234,7 +243,7 @@ def _warn_skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
 
 
 def _check_remaining(images: DataSet, problems: Mapping[int, UserError], split: str) -> None:
-    """Refuse a set of which the damaged images were all that had a label (E1210)."""
+    """Reject a dataset in which all images of a class are damaged (E1210)."""
     remaining_labels = {
         item.label for index, item in enumerate(images.items) if index not in problems
     }
@@ -244,18 +253,18 @@ def _check_remaining(images: DataSet, problems: Mapping[int, UserError], split: 
             continue
         count = sum(other_item.label == item.label for other_item in images.items)
         which = f"all {count:,} images" if count > 1 else "the only image"
-        location = f" on the side `{split}`" if split else ""
-        message = f"{which} of `{item.label}`{location} cannot be read: skipped, none is left"
+        location = f" in `{split}`" if split else ""
+        message = f"{which} of `{item.label}`{location} cannot be read, so the class has no images"
         cause = error.diagnostics[0]
-        help = "bring images of it that can be read, or take its folder away to train without it"
+        help = "replace its images, or remove its folder to train without this class"
         label = f"{cause.message} ({cause.code})"
         raise fail("E1210", message, make_file_span(item.name), label=label, help=help)
 
 
 def find_duplicate_images(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic, ...]:
-    """Return a warning of images on two sides that are the same to the network.
+    """Return a warning about images in two splits with the same input pixels.
 
-    Images of one level alone, such as black ones, do not count.
+    Images with a single pixel value, such as black images, are ignored.
     """
     images_by_checksum: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for split_name, store in stores.items():
@@ -276,20 +285,20 @@ def find_duplicate_images(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic,
                 )
     if not pairs:
         return ()
-    message = f"{len(pairs):,} image{'s of one side are' if len(pairs) > 1 else ' of one side is'}"
-    message += " the same as one of another, to the network"
+    message = f"{len(pairs):,} image{'s have' if len(pairs) > 1 else ' has'}"
+    message += " the same input pixels as an image of another split"
     remainder = (f"and {len(pairs) - MAX_LISTED:,} more",) if len(pairs) > MAX_LISTED else ()
-    help = "leave them on one side alone, or give them one group in an `index.csv`"
+    help = "keep them in one split, or give them the same group in an `index.csv`"
     span = make_file_span(pairs[0].partition(": ")[2].partition(", ")[0])
     notes = (*pairs[:MAX_LISTED], *remainder)
     return (Diagnostic("E1205", message, span, notes=notes, help=help, severity="warning"),)
 
 
 def normalize_pixels(contract: Preprocess, pixels: Tensor) -> Tensor:
-    """Return (levels / scale - mean) / std as float32 (N, C, H, W), of uint8 or float levels.
+    """Return (pixels / scale - mean) / std as float32 (N, C, H, W), for uint8 or float pixels.
 
-    Where the contract divides by an image's maximum, it is that of these levels: what a device
-    would divide by, were this the image that it is given.
+    If the contract divides by an image's maximum, it is the maximum of these (augmented) pixels, as
+    a device would use for this image.
     """
     output = pixels.to(torch.float32, copy=True)
     if contract.raw:

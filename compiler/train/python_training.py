@@ -1,4 +1,4 @@
-"""`tcc.train`: what `tcc train` does, for who calls it from Python."""
+"""Implementation of `tcc.train`, the Python counterpart of `tcc train`."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -19,35 +19,41 @@ if TYPE_CHECKING:
 
 
 class PythonReport(Report):
-    """Says by Python's warnings what a command says on standard error."""
+    """A report that issues Python warnings instead of writing to standard error."""
 
     def warn_text(self, text: str, code: str = "") -> None:
-        """Warn."""
+        """Issue a warning with an optional error code."""
         warnings.warn(f"{code}: {text}" if code else text, stacklevel=2)
 
     def warn(self, diagnostic: Diagnostic | DiagnosticGroup) -> None:
-        """Warn."""
+        """Issue a diagnostic as a warning."""
         warnings.warn(str(diagnostic), stacklevel=2)
 
     def print_note(self, text: str) -> None:
-        """Say nothing."""
+        """Discard a note."""
 
 
 class _SilentObserver:
-    """Hears how far a training is, and tells nobody."""
+    """An observer that ignores the progress of a training."""
 
     def report_step(self, completed_steps: int, total: int) -> None:
-        """Hear it."""
+        """Ignore a step."""
 
     def report_epoch(self, metrics: "EpochMetrics", epochs: int) -> None:
-        """Hear it."""
+        """Ignore an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """The images, the folder to write, the seed, weights to begin with, and PyTorch's threads.
+    """Options of `tcc.train`.
 
-    With `resume`, the folder's training goes on.
+    Attributes:
+        data_path: The images.
+        folder: The run folder.
+        seed: The seed.
+        weights: The initial weights; None for random weights.
+        threads: The number of PyTorch threads; None for the default.
+        resume: Whether to resume the training in `folder`.
     """
 
     data_path: Path
@@ -59,11 +65,11 @@ class TrainingOptions:
 
 
 def train(spec: "Spec", recipe: "Recipe", training_options: TrainingOptions) -> "TrainingReport":
-    """Train a network on the CPU, and write the run's folder.
+    """Train a network on the CPU and write the run folder.
 
     Raises:
-        UserError: As for `session.train`, or the images are wrong, or the folder is not empty, or
-            has nothing to resume.
+        UserError: As for `session.train`; or the images are invalid, the folder is not empty, or
+            there is no training to resume.
     """
     from tcc.compiler.driver import pipeline
     from tcc.compiler.train import checkpoint, run_folder, session
@@ -83,7 +89,7 @@ def train(spec: "Spec", recipe: "Recipe", training_options: TrainingOptions) -> 
     )
     chosen_spec, image_split = train_data.split_images(report, stages, chosen_spec, options)
     stores = train_data.decode_splits(report, stages, chosen_spec.spec, image_split, "refuse")
-    # A file of weights, or random ones: a trained network's own are asked for by their file.
+    # A weights file, or random weights; the weights of a zoo network must be given as a file.
     start = pipeline.load_weights(chosen_spec.spec, training_options.weights, training_options.seed)
     request = TrainingRequest(
         chosen_spec.spec,
@@ -99,7 +105,7 @@ def train(spec: "Spec", recipe: "Recipe", training_options: TrainingOptions) -> 
 
 
 def _list_settings(spec: "Spec") -> tuple[str, ...]:
-    """Return the parameters that are not as the spec's text has them, as `--set` takes them."""
+    """Return the parameters that differ from the spec's defaults, in the form of `--set`."""
     from tcc.compiler.driver.pipeline import describe_network
 
     defaults = describe_network(spec.recompile({})).params

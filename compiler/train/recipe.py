@@ -1,6 +1,6 @@
-"""A recipe: how a network is trained, as a YAML file says it.
+"""Read and write recipes: YAML files with the settings of a training.
 
-The records are its whole definition: the schema, the reader and docs/training.md are made of them.
+The records define the format. The schema, the reader and docs/training.md are generated from them.
 """
 
 import builtins
@@ -36,14 +36,14 @@ from tcc.compiler.train.recipe_records import (
 from tcc.compiler.zoo import shipped
 
 MAX_BYTES = 1 << 16
-"""Largest recipe that is read."""
+"""Maximum size of a recipe in bytes."""
 
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
-"""The types of plain fields, in JSON Schema's words."""
+"""JSON Schema types of plain fields."""
 
 
 def build_schema() -> dict[str, Any]:
-    """Return the JSON Schema of recipes; what may be left out is left out, and never null."""
+    """Return the JSON Schema of recipes; optional keys are omitted, never null."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tcc recipe"}
     return head | _build_object_schema(Recipe)
 
@@ -72,8 +72,7 @@ def _build_type_schema(hint: Any) -> dict[str, Any]:
         case typing.Literal:
             return {"enum": list(arguments)}
         case types.UnionType | typing.Union:
-            # A record's `None` means that a key is left out; `augment: null` would be a second way
-            # to say so.
+            # A record's `None` means an omitted key; `augment: null` would be a second spelling.
             return _build_type_schema(arguments[0])
         case builtins.tuple:
             return {"type": "array", "items": _build_type_schema(arguments[0])}
@@ -82,14 +81,14 @@ def _build_type_schema(hint: Any) -> dict[str, Any]:
 
 
 def find_recipe(name: str, at: Span) -> Path:
-    """Return the file that a user calls `name`: a path, or the name of a recipe of the package.
+    """Return the recipe file for a path or the name of a recipe of the package.
 
     Raises:
-        UserError: There is none (E1220).
+        UserError: There is no such recipe (E1220).
     """
     path = Path(name)
     shipped_recipes = shipped.list_recipes()
-    # A null in a name would be an error of the operating system's, without a place.
+    # A NUL character in a name would cause an error of the operating system, without a location.
     if name not in shipped_recipes and "\0" not in name and not path.is_dir() and path.exists():
         return path
     if name in shipped_recipes:
@@ -102,34 +101,41 @@ def read_recipe(path: Path) -> Recipe:
     """Return the recipe of a file.
 
     Raises:
-        UserError: It cannot be read (E0603), is no YAML (E01..), or does not say a recipe (E1220
-            to E1223), every mistake located.
+        UserError: The file cannot be read (E0603), is not YAML (E01..), or is not a valid recipe
+            (E1220 to E1223). All errors are reported, each with its location.
     """
     content = regular_files.read_file(path, "read the recipe", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise fail("E1220", "the recipe is too large", Span(str(path), 0, 0))
+        raise fail(
+            "E1220", f"the recipe is larger than {MAX_BYTES >> 10} KiB", Span(str(path), 0, 0)
+        )
     return parse_recipe(content, str(path))
 
 
 def parse_recipe(text: str | bytes, file: str) -> Recipe:
-    """Return the recipe that a text says; `file` names it in errors.
+    """Return the recipe of a YAML text; `file` is its name in errors.
 
     Raises:
         UserError: As for `read_recipe`.
     """
     tree = yaml.parse(text, file)
     if not isinstance(tree, yaml.Mapping):
-        raise fail("E1220", "a recipe is a mapping of keys", tree.span, help="begin: tcc_recipe: 1")
+        raise fail(
+            "E1220",
+            "a recipe must be a mapping of keys",
+            tree.span,
+            help="start with `tcc_recipe: 1`",
+        )
     document = yaml.to_plain(tree)
     problems = [
         d for b in find_violations(document, build_schema(), {}) for d in explain_breach(tree, b)
     ]
     problems += [*_find_nonfinite(tree), *find_unused_keys(tree)]
     if problems:
-        # One key may break several rules of the schema by the same mistake.
+        # One mistake in a key may violate several rules of the schema.
         unique = {(d.code, d.at): d for d in problems}
         raise UserError(tuple(sorted(unique.values(), key=lambda d: (d.at.line, d.at.column))))
-    # Not strictly: to the schema 1.0 is an integer.
+    # Not strict, because 1.0 is an integer for the schema.
     recipe = msgspec.convert(document, Recipe, strict=False)
     if bound_problems := tuple(_check_augmentation(tree, recipe)):
         raise UserError(bound_problems)
@@ -137,7 +143,7 @@ def parse_recipe(text: str | bytes, file: str) -> Recipe:
 
 
 def _check_augmentation(tree: yaml.Mapping, recipe: Recipe) -> Iterator[Diagnostic]:
-    """Yield an error for each change of images that is out of bounds (E1215)."""
+    """Yield an error for each augmentation that is out of bounds (E1215)."""
     if recipe.augment is None:
         return
     for keys, message, help in recipe_records.find_out_of_bounds(recipe.augment):
@@ -158,18 +164,17 @@ def _find_nonfinite(tree: yaml.Tree) -> Iterator[Diagnostic]:
 
 
 def render_json(recipe: Recipe) -> str:
-    """Return a recipe as JSON, which YAML is too: every key that means something, with its value.
+    """Return a recipe as JSON, with the values of all keys that have an effect.
 
-    The same recipe gives the same text, and `parse_recipe` gives the recipe again.
+    The text is canonical. JSON is valid YAML, so `parse_recipe` reads it back.
     """
     document = json_records.encode(recipe)
-    if recipe.sampling == "shuffled":  # as in recipes of before it could be chosen
+    if recipe.sampling == "shuffled":  # as in recipes from before this key existed
         del document["sampling"]
     for section, keys in CONDITIONAL_KEYS.items():
         for key, (selector, choices) in keys.items():
             if document[section][selector] not in choices:
-                # What means nothing is not written, so that recipes that train alike have one
-                # digest.
+                # Omit keys without effect, so that equivalent recipes have the same digest.
                 del document[section][key]
     return json.dumps(_remove_nulls(document), indent=1, ensure_ascii=False) + "\n"
 
@@ -180,7 +185,7 @@ def _remove_nulls(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest(recipe: Recipe) -> str:
-    """Return the SHA-256 of what a recipe says."""
+    """Return the SHA-256 of a recipe's canonical JSON."""
     return hashlib.sha256(render_json(recipe).encode()).hexdigest()
 
 
@@ -203,21 +208,21 @@ CONDITIONAL_KEYS: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "positive": ("kind", ("focal", "attention")),
     },
 }
-"""Keys of sections that mean something for some choices of another key alone."""
+"""Keys that have an effect only for some values of another key, by section."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "learning_rate": get_args(Schedule),
     "optimizer": get_args(OptimizerKind),
     "loss": get_args(LossKind),
 }
-"""What that other key may choose."""
+"""The possible values of that other key."""
 DEFAULT_CHOICES = {
     "learning_rate": LearningRate().schedule,
     "optimizer": Optimizer().kind,
     "loss": Loss().kind,
 }
-"""What is chosen where it is left out."""
+"""Its default value."""
 _KINDS = {
-    "integer": "a whole number",
+    "integer": "an integer",
     "number": "a number",
     "string": "text",
     "boolean": "true or false",
@@ -233,7 +238,7 @@ _BOUNDS = {
 
 
 def explain_breach(tree: MappingTree, breach: SchemaViolation) -> Iterator[Diagnostic]:
-    """Yield what a breach of the schema means (E1221, E1222)."""
+    """Yield the errors for a violation of the schema (E1221, E1222)."""
     path = breach.path
     name = next((str(p) for p in reversed(path) if isinstance(p, str)), "this")
     span = find_span(tree, path)
@@ -254,7 +259,7 @@ def explain_breach(tree: MappingTree, breach: SchemaViolation) -> Iterator[Diagn
             yield Diagnostic("E1222", message, span, help=help)
         case "const":
             message = f"`{name}` must be {breach.rules['const']}"
-            help = "this tcc reads version 1 of recipes"
+            help = f"this version of tcc reads recipes of version {breach.rules['const']}"
             yield Diagnostic("E1222", message, span, help=help)
         case "minItems" | "maxItems":
             count = breach.rules[breach.keyword]
@@ -283,13 +288,13 @@ def _explain_unknown_keys(
 
 
 def find_unused_keys(tree: MappingTree) -> Iterator[Diagnostic]:
-    """Yield an error for each key that what is chosen beside it has no use for (E1223)."""
+    """Yield an error for each key without effect (E1223)."""
     for section, keys in CONDITIONAL_KEYS.items():
         inner = tree.get(section)
         for key, (selector, choices) in keys.items() if isinstance(inner, MappingTree) else ():
             assert isinstance(inner, MappingTree)
             selector_node = inner.get(selector)
-            # What the recipe leaves out is chosen too: by its default.
+            # An omitted key has its default value.
             choice = (
                 selector_node.value
                 if isinstance(selector_node, Scalar)
@@ -297,7 +302,7 @@ def find_unused_keys(tree: MappingTree) -> Iterator[Diagnostic]:
             )
             key_node = inner.get_key(key)
             if key_node is not None and choice in CHOICES[section] and choice not in choices:
-                message = f"`{key}` means nothing where `{selector}` is {str(choice)[:40]}"
+                message = f"`{key}` has no effect if `{selector}` is {str(choice)[:40]}"
                 help = (
                     f"it is for {' and '.join(choices)}; remove it, or choose another `{selector}`"
                 )

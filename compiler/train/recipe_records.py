@@ -1,4 +1,4 @@
-"""What a recipe may say: its records, which the schema, the reader and docs are made from."""
+"""Records of a recipe; its schema, reader and documentation are generated from them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ MAX_EPOCHS, MAX_BATCH = 100_000, 65_536
 
 
 def define_setting(default: Any, description: str, /, **rules: Any) -> Any:
-    """Return the field of a key, with its default and rules of JSON Schema."""
+    """Return the field of a key, with its default, description and JSON Schema rules."""
     return field(default=default, metadata={**rules, "description": description})
 
 
@@ -21,7 +21,7 @@ def _define_share(default: float, text: str) -> Any:
 
 
 def _define_probability(default: float) -> Any:
-    return _define_share(default, "The share of images that it happens to.")
+    return _define_share(default, "The share of images that it is applied to.")
 
 
 def _define_amount(default: Any, text: str, maximum: float) -> Any:
@@ -38,7 +38,7 @@ def _define_shape(default: float, text: str) -> Any:
 
 
 Schedule = Literal["constant", "cosine", "exponential", "steps"]
-"""What the learning rate does after its warm-up."""
+"""Schedule of the learning rate after the warm-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,27 @@ class LearningRate:
     peak: float = define_setting(0.1, "The highest rate, after the warm-up.", exclusiveMinimum=0)
     schedule: Schedule = define_setting(
         "cosine",
-        "`cosine` falls to `final` in half a wave, `exponential` by `decay` "
-        "each epoch, `steps` by `decay` at each of `at_epochs`, `constant` stays.",
+        "`cosine` decays to `final` along half a cosine wave; `exponential` multiplies by `decay` "
+        "after each epoch, `steps` at each of `at_epochs`; `constant` does not change.",
     )
     warmup_epochs: float = define_setting(
         0.0,
-        "Epochs in which the rate rises from 0 in a line; of a run that is "
-        "shorter than twice as many, half.",
+        "Epochs in which the rate rises linearly from 0; at most half of the run.",
         minimum=0,
     )
-    final: float = define_setting(0.0, "The last share of `peak` (cosine).", minimum=0, maximum=1)
+    final: float = define_setting(
+        0.0, "The final rate as a share of `peak` (cosine).", minimum=0, maximum=1
+    )
     decay: float = define_setting(
-        0.1, "What the rate is multiplied by (exponential, steps).", exclusiveMinimum=0, maximum=1
+        0.1, "The factor of the rate (exponential, steps).", exclusiveMinimum=0, maximum=1
     )
     at_epochs: tuple[int, ...] = define_setting(
-        (), "The epochs, from 0, before which the rate falls (steps)."
+        (), "The epochs, counted from 0, at whose start the rate decays (steps)."
     )
 
 
 OptimizerKind = Literal["sgd", "adam", "adamw"]
-"""Which optimiser."""
+"""Name of an optimiser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +76,38 @@ class Optimizer:
     """The recipe's `optimizer:`."""
 
     kind: OptimizerKind = define_setting(
-        "sgd", "`adam` adds the decay to the gradient, `adamw` takes it off the weights."
+        "sgd", "`adam` adds the decay to the gradient; `adamw` subtracts it from the weights."
     )
     momentum: float = define_setting(0.9, "The momentum (sgd).", minimum=0, exclusiveMaximum=1)
-    nesterov: bool = define_setting(True, "Whether it looks a step ahead (sgd).")
+    nesterov: bool = define_setting(True, "Whether to use Nesterov momentum (sgd).")
     beta1: float = define_setting(
         0.9, "The decay of the mean of gradients (adam, adamw).", minimum=0, exclusiveMaximum=1
     )
     beta2: float = define_setting(
         0.999,
-        "The decay of the mean of their squares (adam, adamw).",
+        "The decay of the mean of squared gradients (adam, adamw).",
         minimum=0,
         exclusiveMaximum=1,
     )
     weight_decay: float = define_setting(
         0.0005,
-        "The decay of tensors of two and more dimensions: of kernels and "
-        "matrices, not of biases and batch norms.",
+        "The decay of tensors with two or more dimensions: kernels and matrices, but not biases "
+        "and batch norms.",
         minimum=0,
     )
 
 
 LossKind = Literal["cross_entropy", "focal", "attention"]
-"""Which loss."""
+"""Name of a loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
     """The recipe's `loss:`."""
 
-    kind: LossKind = define_setting("cross_entropy", "Which function of the logits.")
+    kind: LossKind = define_setting("cross_entropy", "The loss function.")
     label_smoothing: float = define_setting(
-        0.0, "The share of each target that is spread over all classes.", minimum=0, maximum=0.9
+        0.0, "The share of each target to spread over all classes.", minimum=0, maximum=0.9
     )
     gamma: float = define_setting(
         2.0, "The exponent (focal, attention).", exclusiveMinimum=0, maximum=100
@@ -118,60 +119,62 @@ class Loss:
         maximum=1000,
     )
     positive: tuple[str, ...] = define_setting(
-        (), "The positive classes; of two classes, the second by default."
+        (), "The positive classes; with two classes, by default the second."
     )
     balanced: bool = define_setting(
-        False, "Weigh classes so that each counts as much as any other."
+        False, "Weight the classes so that all have the same total weight."
     )
     class_weights: Mapping[str, float] = field(
         default_factory=dict,
         metadata={
-            "description": "Weights by the classes' names; others have 1. What counts is their "
-            "ratio: they are scaled so that the mean over the training images is 1."
+            "description": "Weights by class name; 1 for other classes. They are scaled so that "
+            "their mean over the training images is 1."
         },
     )
     auxiliary: Mapping[str, float] = field(
         default_factory=dict,
-        metadata={
-            "description": "Shares of the losses of train-only outputs, by name; 0.3 by default."
-        },
+        metadata={"description": "Loss weights of train-only outputs, by name; 0.3 by default."},
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Mixup:
-    """How batches are mixed; where both numbers are above 0, each batch is mixed in one way."""
+    """Mixup and cutmix of batches; if both are enabled, each batch uses one of them."""
 
-    alpha: float = _define_shape(0.2, "Shape of mixup's Beta distribution; 0: none.")
-    cutmix: float = _define_shape(0.0, "Shape of cutmix's Beta distribution; 0: none.")
-    probability: float = define_setting(1.0, "The share of batches.", minimum=0, maximum=1)
+    alpha: float = _define_shape(0.2, "Shape of mixup's Beta distribution; 0 disables mixup.")
+    cutmix: float = _define_shape(0.0, "Shape of cutmix's Beta distribution; 0 disables cutmix.")
+    probability: float = define_setting(
+        1.0, "The share of batches that are mixed.", minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Warp:
-    """One affine map about the centre, bilinear; `border` is what comes in from outside."""
+    """A bilinear affine map about the centre; `border` fills the area outside the image."""
 
     probability: float = _define_probability(1.0)
-    degrees: float = _define_amount(0.0, "Rotation, to either side.", 180)
-    scale: tuple[float, ...] = _define_pair(
-        (1.0, 1.0), "How many times as large, least and most.", 0, 10
+    degrees: float = _define_amount(0.0, "Maximum rotation in either direction, in degrees.", 180)
+    scale: tuple[float, ...] = _define_pair((1.0, 1.0), "Minimum and maximum scale factor.", 0, 10)
+    shift: float = _define_amount(
+        0.0, "Maximum translation along each axis, as a share of the side.", 1
     )
-    shift: float = _define_amount(0.0, "Translation along each axis, as a share of the side.", 1)
-    shear: float = _define_amount(0.0, "Shear along x, in degrees.", 60)
+    shear: float = _define_amount(0.0, "Maximum shear along x, in degrees.", 60)
     border: Literal["mirror", "edge", "black"] = define_setting(
-        "mirror", "What lies beyond the image's edges."
+        "mirror", "Padding outside the image: its mirror image, its edge pixels, or black."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of the image, scaled to all of it (random resized crop)."""
+    """A part of the image, scaled to the size of the image (random resized crop)."""
 
     probability: float = _define_probability(1.0)
-    area: tuple[float, ...] = _define_pair((0.5, 1.0), "Share of the area, least and most.", 0, 1)
+    area: tuple[float, ...] = _define_pair(
+        (0.5, 1.0), "Minimum and maximum share of the image's area.", 0, 1
+    )
     aspect: float = define_setting(
         1.0,
-        "Most times that the part is wider, or higher, than the image's shape.",
+        "Maximum ratio of the part's aspect ratio to the image's, or of its inverse.",
         minimum=1,
         maximum=10,
     )
@@ -179,158 +182,172 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of the pixels: how much at most, and how often."""
+    """A change of the pixels: its maximum amount and its probability."""
 
     amount: float = field(
-        metadata={"minimum": 0, "maximum": 255, "description": "The most that is drawn."}
+        metadata={"minimum": 0, "maximum": 255, "description": "The maximum amount."}
     )
     probability: float = _define_probability(1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """A rectangle that is painted over (cutout, random erasing)."""
+    """A rectangle that is filled with one colour (cutout, random erasing)."""
 
     probability: float = _define_probability(0.5)
-    area: tuple[float, ...] = _define_pair((0.02, 0.2), "Share of the area, least and most.", 0, 1)
-    aspect: float = define_setting(3.0, "Most times wider, or higher.", minimum=1, maximum=10)
+    area: tuple[float, ...] = _define_pair(
+        (0.02, 0.2), "Minimum and maximum share of the image's area.", 0, 1
+    )
+    aspect: float = define_setting(
+        3.0, "Maximum ratio of the rectangle's aspect ratio to the image's, or of its inverse.",
+        minimum=1, maximum=10,
+    )  # fmt: skip
     fill: Literal["mean", "black"] = define_setting("mean", "The image's mean colour, or black.")
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """All changes; what a recipe leaves out does not happen."""
+    """All augmentations; omitted ones are not applied."""
 
-    horizontal_flip: float = _define_share(0.0, "Share mirrored left to right.")
-    vertical_flip: float = _define_share(0.0, "Share mirrored top to bottom.")
+    horizontal_flip: float = _define_share(0.0, "Share of images flipped left to right.")
+    vertical_flip: float = _define_share(0.0, "Share of images flipped top to bottom.")
     quarter_turns: float = _define_share(
-        0.0, "Share turned by 0, 90, 180 or 270 degrees; if not square, by 0 or 180."
+        0.0, "Share of images rotated by 0, 90, 180 or 270 degrees; if not square, by 0 or 180."
     )
     warp: Warp | None = define_setting(
         None, "Rotation, scale, translation and shear, as one affine map."
     )
-    crop: Crop | None = define_setting(None, "A part, scaled to the whole; one map with `warp`.")
+    crop: Crop | None = define_setting(
+        None, "Random resized crop, combined with `warp` into one map."
+    )
     blur: Change | None = define_setting(
         None, "Gaussian blur; `amount` is sigma in pixels, at most 8."
     )
-    brightness: Change | None = define_setting(None, "Levels times 1 +- amount, at most 1.")
+    brightness: Change | None = define_setting(
+        None, "Multiply the pixels by 1 +- amount; amount at most 1."
+    )
     contrast: Change | None = define_setting(
-        None, "Distance from the image's mean grey times 1 +- amount."
+        None, "Multiply the distance from the image's mean grey by 1 +- amount; at most 1."
     )
     saturation: Change | None = define_setting(
-        None, "Distance from the pixel's grey times 1 +- amount."
+        None, "Multiply the distance from the pixel's grey by 1 +- amount; at most 1."
     )
-    hue: Change | None = define_setting(None, "Turn about the grey axis by up to `amount` degrees.")
-    grey: float = _define_share(0.0, "Share that loses its colour.")
-    gamma: Change | None = define_setting(None, "Levels to the power of (1 + amount) ** (-1 to 1).")
+    hue: Change | None = define_setting(
+        None, "Rotate about the grey axis by up to `amount` degrees."
+    )
+    grey: float = _define_share(0.0, "Share of images converted to grey.")
+    gamma: Change | None = define_setting(
+        None, "Raise the pixels to the power of (1 + amount) ** (-1 to 1)."
+    )
     stain: Change | None = define_setting(
-        None, "Optical density of each channel times 1 +- amount, at most 1."
+        None, "Multiply each channel's optical density by 1 +- amount; amount at most 1."
     )
     noise: Change | None = define_setting(
-        None, "Gaussian noise; `amount` is its deviation in levels."
+        None, "Gaussian noise; `amount` is its maximum deviation in pixel values of 0 to 255."
     )
-    erase: Erase | None = define_setting(None, "A rectangle painted over.")
+    erase: Erase | None = define_setting(None, "A rectangle filled with one colour.")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a recipe says; what it leaves out has the defaults that stand here."""
+    """All settings of a recipe, with their defaults."""
 
     tcc_recipe: int = field(
-        metadata={"const": VERSION, "description": "The version of this language, 1."}
+        metadata={"const": VERSION, "description": "The version of the recipe format, 1."}
     )
     doc: str = define_setting("", "What the recipe is for.")
     initial_weights: Literal["he"] | None = define_setting(
         None,
-        "What a training without `--weights` begins with. `he` keeps a signal's "
-        "size through ReLU: for networks without batch norm, which hardly learn with what "
-        "PyTorch's layers begin with, and what is taken where this is left out.",
+        "The initialization of a training without `--weights`. By default, it is PyTorch's. `he` "
+        "preserves a signal's magnitude through ReLU. Use it for networks without batch norm, "
+        "which hardly learn with PyTorch's initialization.",
     )
     epochs: int = define_setting(
         100,
-        "How often each training image is seen; `--epochs` goes before it.",
+        "The number of passes over the training images; `--epochs` overrides it.",
         minimum=1,
         maximum=MAX_EPOCHS,
     )
     batch: int = define_setting(
-        64, "Images of a step, over all processes together.", minimum=1, maximum=MAX_BATCH
+        64, "The number of images per step, over all processes.", minimum=1, maximum=MAX_BATCH
     )
     sampling: Literal["shuffled", "balanced"] = define_setting(
         "shuffled",
-        "Whether an epoch has each image once, or as many images of each class: "
-        "those of small classes then come several times, of large ones some not at all.",
+        "`shuffled` uses each image once per epoch. `balanced` uses as many images of each class: "
+        "it repeats images of small classes and skips some of large classes.",
         default="shuffled",
     )
     last_batch: Literal["drop", "wrap"] = define_setting(
         "drop",
-        "What becomes of the images that fill no batch: an epoch leaves them "
-        "out, or fills up with its first ones. Where all fill none, they are repeated.",
+        "Handling of an incomplete last batch: drop it, or fill it with the epoch's first images. "
+        "If there are fewer images than a batch, they are repeated.",
     )
     augment: Augmentation | None = define_setting(
-        None, "How training images are changed, each time another way."
+        None, "Random augmentation of the training images."
     )
-    mixup: Mixup | None = define_setting(
-        None, "How images of a batch are blended, with their classes."
+    mixup: Mixup | None = define_setting(None, "Mixing of the images and classes of a batch.")
+    loss: Loss = define_setting(Loss(), "The loss to minimize.")
+    optimizer: Optimizer = define_setting(Optimizer(), "The optimiser.")
+    learning_rate: LearningRate = define_setting(
+        LearningRate(), "The learning rate and its schedule."
     )
-    loss: Loss = define_setting(Loss(), "What is made small.")
-    optimizer: Optimizer = define_setting(Optimizer(), "How the weights follow the gradients.")
-    learning_rate: LearningRate = define_setting(LearningRate(), "How far they go in a step.")
     clip_norm: float | None = define_setting(
-        None, "The largest norm of all gradients together.", exclusiveMinimum=0
+        None, "The maximum norm of all gradients together.", exclusiveMinimum=0
     )
     average: float | None = define_setting(
         None,
-        "The decay in a step of the weights' moving average (EMA), which is "
-        "judged and kept in their place.",
+        "The decay per step of the weights' moving average (EMA), which is evaluated and saved "
+        "instead of the weights.",
         minimum=0,
         exclusiveMaximum=1,
     )
     precision: Literal["auto", "fp32", "bf16"] = define_setting(
         "auto",
-        "The type of the layers' arithmetic where PyTorch's autocast has it; "
-        "weights, norms and losses stay float32. `auto` is bf16 where the processor "
-        "multiplies it, else fp32.",
+        "The type of the layers' arithmetic, by PyTorch's autocast; weights, norms and losses stay "
+        "float32. `auto` is bf16 if the processor has instructions for it, otherwise fp32.",
     )
-    channels_last: bool = define_setting(True, "Whether channels lie innermost in memory.")
+    channels_last: bool = define_setting(True, "Whether to use the channels-last memory layout.")
     keep: Literal["last", "best"] = define_setting(
         "last",
-        "Which weights are kept: the last, or those of the epoch that did best "
-        "on the validation images.",
+        "The weights to save: those of the last epoch, or of the best epoch on the validation "
+        "images.",
     )
 
 
-# All changes share one record, whose schema can only hold the largest of these.
+# All changes share one record, so the schema has only the largest of these limits.
 MAX_AMOUNTS = {"blur": 8.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 180.0,
           "gamma": 4.0, "stain": 1.0, "noise": 128.0}  # fmt: skip
-"""The most that `amount` may be, by the change's name."""
+"""Maximum `amount` of each change."""
 COLOR_CHANGES = ("saturation", "hue", "grey")
 
 
 def check_augmentation(augmentation: Augmentation, source: Input, at: Span) -> None:
-    """Refuse changes that a network's input cannot have; `at` is the network's place.
+    """Check that the augmentations apply to a network's input; `at` is the network's location.
 
     Raises:
-        UserError: It takes no image, or a grey one that cannot change its colour (E1215).
+        UserError: The network takes no image, or it takes grey images and a change needs colour
+            (E1215).
     """
     if source.preprocess is None:
-        help = "leave `augment` out of the recipe"
-        raise fail("E1215", "only images can be augmented; this network takes none", at, help=help)
+        help = "remove `augment` from the recipe"
+        message = "this network does not take images, so they cannot be augmented"
+        raise fail("E1215", message, at, help=help)
     color_changes = [name for name in COLOR_CHANGES if getattr(augmentation, name)]
     if color_changes and source.preprocess.color == "gray":
-        message = f"this network takes grey images, which have no `{color_changes[0]}`"
-        raise fail("E1215", message, at, help="leave it out of the recipe's `augment`")
+        message = f"`{color_changes[0]}` needs colour images, but this network takes grey images"
+        raise fail("E1215", message, at, help="remove it from the recipe's `augment`")
 
 
 def find_out_of_bounds(augmentation: Augmentation) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield the keys of what no network can have, what is wrong with it, and what would help."""
+    """Yield the keys, message and help for each augmentation that is out of bounds."""
     for name, limit in MAX_AMOUNTS.items():
         change = getattr(augmentation, name)
         if change is not None and change.amount > limit:
-            message = f"`augment: {name}` changes at most by {limit:g}"
-            yield (name, "amount"), message, f"`amount: {change.amount:g}` is more"
+            message = f"the `amount` of `augment: {name}` must be at most {limit:g}"
+            yield (name, "amount"), message, f"lower `amount: {change.amount:g}` to {limit:g}"
     for keys, pair in _list_pairs(augmentation):
         if len(pair) != 2 or pair[0] > pair[1]:
-            message = f"`augment: {': '.join(keys)}` takes two numbers, the smaller first"
+            message = f"`augment: {': '.join(keys)}` must be two numbers, the smaller first"
             yield keys, message, ""
 
 

@@ -1,15 +1,15 @@
-"""The folder of a training: what is written there, and what it says of itself.
+"""The run folder: the files that a training writes.
 
-- `weights.safetensors`: what `tcc build --weights` takes;
-- `metrics.jsonl`: a line an epoch;
-- `split.csv`: on which side each image was (`split_file`);
-- `recipe.json`: the recipe as used, which `--recipe` takes again;
-- `report.json`: all that the weights depend on, and what they are worth;
-- `calibration.json`: the scales, where the network was trained as its integer program;
-- `checkpoint.safetensors`: the state of a training that is not at its end.
+- `weights.safetensors`: the weights, for `tcc build --weights`;
+- `metrics.jsonl`: the metrics, one line per epoch;
+- `split.csv`: the split of each image (`split_file`);
+- `recipe.json`: the recipe as used, for `--recipe`;
+- `report.json`: all inputs of the training, and its results;
+- `calibration.json`: the scales, after quantization-aware training;
+- `checkpoint.safetensors`: the state of an unfinished training.
 
-The same training gives the same bytes: no time is in them, and no path but the images' own below
-their folder.
+The same training writes identical files. They contain no times, and no paths except those of the
+images relative to their folder.
 """
 
 import json
@@ -31,17 +31,17 @@ from tcc.compiler.support.value_views import ValueView, count
 
 
 class OutputMetrics(Record, frozen=True):
-    """How one of several outputs does."""
+    """Metrics of one of several outputs."""
 
     accuracy: float
     macro_f1: float
 
 
 class EvaluationMetrics(Record, frozen=True):
-    """How the network does on images that it does not learn from; `loss` is without smoothing.
+    """Metrics on images that the network is not trained on; `loss` is without smoothing.
 
-    Where it tells more than one class, an image counts as correct where all that it tells is. Of
-    several outputs, `loss` is the sum, `macro_f1` the mean, and `outputs` has each.
+    For a multi-label network, an image counts as correct if all its labels are. With several
+    outputs, `loss` is the sum, `macro_f1` is the mean, and `outputs` has the metrics of each.
     """
 
     images: int
@@ -52,9 +52,9 @@ class EvaluationMetrics(Record, frozen=True):
 
 
 class EpochMetrics(Record, frozen=True):
-    """One epoch, counted from 1: its last learning rate, and means over its steps.
+    """Metrics of one epoch, counted from 1: its last learning rate, and means over its steps.
 
-    `accuracy` is of the augmented images, each at the moment when it was learned from.
+    `accuracy` is that of the augmented images during training.
     """
 
     epoch: int
@@ -71,7 +71,7 @@ VERSION = 1
 
 
 class TrainedData(Record, frozen=True):
-    """The images: the digest of each side, how many images each class has there, and the seed."""
+    """The images: the digest and the class counts of each split, and the seed."""
 
     classes: tuple[str, ...]
     digests: Mapping[str, str]
@@ -80,7 +80,7 @@ class TrainedData(Record, frozen=True):
 
 
 class DecisionCounts(Record, frozen=True):
-    """Images of which a decision holds, of which it does not, and how many of each are told so."""
+    """Counts of a decision's positive and negative images, and of the correct ones of each."""
 
     positives: int = field(name="holds")
     true_positives: int = field(name="told_holds")
@@ -89,7 +89,7 @@ class DecisionCounts(Record, frozen=True):
 
 
 class OutputScores(Record, frozen=True):
-    """The final judgement of one output; `decisions` are those of an output that has some."""
+    """Final scores of one output; `decisions` has the counts of each decision, if any."""
 
     labels: tuple[str, ...]
     correct: int
@@ -101,10 +101,10 @@ class OutputScores(Record, frozen=True):
 
 
 class TestScores(ValueView, Record, frozen=True):
-    """The final judgement, in floats by the reference executor, on images of no other use.
+    """Final scores of the fp32 model on the test images, computed by the reference executor.
 
-    `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
-    image counts as correct where all is told right, and `outputs` has each output.
+    `interval` is the exact 95% confidence interval of the accuracy. For a multi-label network, an
+    image counts as correct if all its labels are, and `outputs` has the scores of each output.
     """
 
     images: int
@@ -120,9 +120,10 @@ class TestScores(ValueView, Record, frozen=True):
 
 
 class TrainingReport(ValueView, Record, frozen=True):
-    """All that `report.json` says; `weights` is the digest of the tensors that were kept.
+    """The contents of `report.json`.
 
-    `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
+    `weights` is the digest of the saved tensors, and `kept` is their epoch. `finished` is false if
+    the training reached its time limit.
     """
 
     tcc_training: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -143,7 +144,7 @@ class TrainingReport(ValueView, Record, frozen=True):
 
     def _summarize(self) -> Iterator[str]:
         images = count(sum(self.data.images.get("train", ())), "training image")
-        state = "" if self.finished else ", NOT FINISHED: the time was over"
+        state = "" if self.finished else ", NOT FINISHED: reached the time limit"
         yield (
             f"Training of {self.network.name}: {count(self.epochs, 'epoch')}, weights of epoch "
             f"{self.kept}, {images}{state}"
@@ -151,27 +152,28 @@ class TrainingReport(ValueView, Record, frozen=True):
         if self.val:
             images = count(self.val.images, "image")
             yield f"validation: accuracy {self.val.accuracy:.1%} of {images}"
-        test = str(self.test) if self.test else "no images were kept apart, accuracy is not known"
+        test = str(self.test) if self.test else "no images were held out, so accuracy is unknown"
         yield f"test: {test}"
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds another training, or none to be resumed, before any work.
+    """Check that a folder can be used for a new or, with `resume`, an existing training.
 
     Raises:
-        UserError: E1229.
+        UserError: It contains a training already, contains other files, or has no training to
+            resume (E1229).
     """
     at = make_file_span(str(folder))
     begun = any((folder / name).exists() for name in (CHECKPOINT, REPORT))
     if begun and not resume:
-        help = "`--resume` goes on with it; else choose another folder with -o"
-        raise fail("E1229", "this folder holds a training already", at, help=help)
-    # Files of another kind would be mixed with ours, and `--resume` could not tell whose they are.
+        help = "resume it with `--resume`, or choose another folder with -o"
+        raise fail("E1229", "this folder already contains a training", at, help=help)
+    # Do not mix other files with ours: `--resume` could not distinguish them.
     if not begun and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        help = "choose a folder that is empty, or not there yet, with -o"
-        raise fail("E1229", "this holds something else than a training", at, help=help)
+        help = "choose an empty or new folder with -o"
+        raise fail("E1229", "this is neither an empty folder nor a training", at, help=help)
     if resume and not begun:
-        help = "leave out `--resume` to begin"
+        help = "remove `--resume` to start a new training"
         raise fail("E1229", "there is no training to resume here", at, help=help)
 
 
@@ -186,7 +188,7 @@ def write_metrics(folder: Path, epochs: Sequence[EpochMetrics]) -> None:
 
 
 def write_report(folder: Path, report: TrainingReport) -> None:
-    """Write what the training says of itself.
+    """Write `report.json`.
 
     Raises:
         UserError: The file cannot be written.
@@ -196,15 +198,15 @@ def write_report(folder: Path, report: TrainingReport) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a folder holds a training that is at its end: a report, and no state to go on."""
+    """Whether a folder contains a finished training: a report, and no checkpoint."""
     return (folder / REPORT).exists() and not (folder / CHECKPOINT).exists()
 
 
 def read_report(folder: Path) -> TrainingReport:
-    """Return what the report of a finished training says.
+    """Return the report of a finished training.
 
     Raises:
-        UserError: It cannot be read, or is no report of this version (E1229).
+        UserError: The report cannot be read, or is not of this version (E1229).
     """
     path, document = folder / REPORT, None
     try:
@@ -213,7 +215,7 @@ def read_report(folder: Path) -> TrainingReport:
         raise atomic_files.explain(error, path, "read the report") from error
     except ValueError:
         pass
-    help = "train again, into another folder"
+    help = "train again, with another folder"
     if not isinstance(document, dict) or not document.get("finished"):
         raise fail(
             "E1229", "there is no training to resume here", make_file_span(str(path)), help=help
@@ -222,34 +224,34 @@ def read_report(folder: Path) -> TrainingReport:
         if document["tcc_training"] == VERSION:
             report: TrainingReport = json_records.decode(TrainingReport, document)
             return report
-    message = "this is no report of a training of this version"
+    message = "this is not a training report of this version of tcc"
     raise fail("E1229", message, make_file_span(str(path)), help=help)
 
 
 def build_mismatch_error(folder: Path, changed: Sequence[str]) -> UserError:
-    """Return the error of a training that is resumed with other things than it began with."""
+    """Return the error of a training that is resumed with changed inputs."""
     changed_names = ", ".join(changed)
-    message = f"the training here was begun with another {changed_names}"
-    help = "resume it with what it was begun with, or begin another one with -o"
+    message = f"the training in this folder was started with different inputs: {changed_names}"
+    help = "resume it with the original inputs, or start another training with -o"
     return fail("E1229", message, make_file_span(str(folder)), help=help)
 
 
 class TrainingObserver(Protocol):
-    """Told how far a training is."""
+    """Receives the progress of a training."""
 
     def report_step(self, completed_steps: int, total: int) -> None:
-        """Hear that so many steps of the whole run are done."""
+        """Receive the number of completed steps of the run."""
 
     def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
-        """Hear how an epoch went."""
+        """Receive the metrics of a completed epoch."""
 
 
 EVENTS = "tensorboard"
-"""The folder of TensorBoard's events, which hold the time and so are never the same twice."""
+"""The folder of TensorBoard's events; they contain times, so they differ between runs."""
 
 
 class MetricsLog:
-    """Hears of a training, writes down each epoch, and tells another observer."""
+    """An observer that writes the metrics of each epoch, and forwards them to another observer."""
 
     def __init__(
         self,
@@ -266,11 +268,11 @@ class MetricsLog:
         )
 
     def report_step(self, completed_steps: int, total: int) -> None:
-        """Hear that so many steps of the whole run are done."""
+        """Forward the number of completed steps of the run."""
         self._observer.report_step(completed_steps, total)
 
     def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
-        """Hear how an epoch went."""
+        """Write and forward the metrics of a completed epoch."""
         self._completed_epochs.append(metrics)
         write_metrics(self._folder, self._completed_epochs)
         for name, scalar in _iterate_scalars(metrics) if self._events else ():
@@ -293,7 +295,7 @@ def _iterate_scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def open_event_writer(folder: Path, epochs: int, *, is_enabled: bool) -> Iterator[Any]:
-    """Give what writes TensorBoard's events after so many epochs; None where it is not wanted."""
+    """Yield a TensorBoard event writer, which continues after `epochs`; None if not enabled."""
     if not is_enabled:
         yield None
         return
@@ -305,10 +307,10 @@ def open_event_writer(folder: Path, epochs: int, *, is_enabled: bool) -> Iterato
 
 
 def require_tensorboard(*, tensorboard: bool) -> None:
-    """Refuse to go on without TensorBoard where it is wanted.
+    """Check that TensorBoard is installed if it is enabled.
 
     Raises:
-        MissingTool: It is not installed.
+        MissingTool: TensorBoard is not installed.
     """
     if tensorboard and find_spec("tensorboard") is None:
         raise MissingTool(Tool("tensorboard", "write its events", None))

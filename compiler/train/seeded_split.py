@@ -1,7 +1,7 @@
-"""Images onto three sides by a seed, so that what belongs together stays together.
+"""Split images into train, val and test by a seed, and keep groups together.
 
-Which side an image gets depends on the seed, on what the images are and on their groups, not on
-the names of files or their order. Each class is split by the shares, as nearly as groups allow.
+The split depends on the seed, on the images' contents and on their groups, but not on file names or
+their order. Each class is split by the shares, as closely as the groups allow.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import Diagnostic, Span, fail
 
 Units = Mapping[str, str]
-"""What each image belongs to, by the image's name."""
+"""The unit that each image belongs to, by the image's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitShares:
-    """How much of each class is to learn from, to choose by and to be judged by."""
+    """The shares of each class for training, validation and test."""
 
     train: float = 0.7
     val: float = 0.15
@@ -37,11 +37,10 @@ class SplitShares:
 
 
 def parse_shares(text: str, at: Span) -> SplitShares:
-    """Return the shares that an option such as `70,15,15` or `0.8,0.2,0` writes.
+    """Return the shares of an option such as `70,15,15` or `0.8,0.2,0`.
 
     Raises:
-        UserError: They are no three numbers, or leave nothing to learn from or to choose by
-            (E1212).
+        UserError: The text is not three numbers, or the share of train or val is 0 (E1212).
     """
     try:
         train, val, test = (parse_float(part.strip()) for part in text.split(","))
@@ -49,13 +48,13 @@ def parse_shares(text: str, at: Span) -> SplitShares:
         train = val = test = -1.0
     fits = all(0 <= share <= 1e6 for share in (train, val, test))
     if not fits or min(train, val) == 0:
-        help = "write the shares of train, val and test, such as 70,15,15; only test may be 0"
-        raise fail("E1212", f"`{text[:80]}` is no split into three", at, help=help)
+        help = "give the shares of train, val and test, such as 70,15,15; only test may be 0"
+        raise fail("E1212", f"`{text[:80]}` is not a valid split", at, help=help)
     return SplitShares(train, val, test)
 
 
 def group_units(items_by_name: Mapping[str, Item], groups: Mapping[str, str]) -> Units:
-    """Return the unit of each image: its group, joined with others that hold the same file."""
+    """Return the unit of each image: its group, merged with other groups that share a file."""
     parents: dict[str, str] = {}
 
     def find_root(key: str) -> str:
@@ -64,8 +63,8 @@ def group_units(items_by_name: Mapping[str, Item], groups: Mapping[str, str]) ->
             key = parent
         return key
 
-    # In the order of contents, and the smaller root leads: neither names nor their order have a say
-    # in what a unit is called, by which it is shuffled.
+    # Units are shuffled by their names. Sorting by contents and taking the smaller root make these
+    # independent of file names and their order.
     for name, item in sorted(items_by_name.items(), key=lambda pair: pair[1].digest):
         keys = [f"image {item.digest}"]
         if name in groups:
@@ -79,13 +78,13 @@ def group_units(items_by_name: Mapping[str, Item], groups: Mapping[str, str]) ->
 def find_shortages(
     labels: Mapping[str, str], units: Units, shares: SplitShares, at: Span
 ) -> Iterator[Diagnostic]:
-    """Yield the classes with too few images, or groups, to be on every side (E1206).
+    """Yield an error for each class with too few images or groups for every split (E1206).
 
     Args:
         labels: The class of each image by its name.
-        units: What each image belongs to.
-        shares: How much of each class each side is to get.
-        at: The place of the images in errors.
+        units: The unit of each image.
+        shares: The shares of the splits.
+        at: The images' location in errors.
     """
     split_count = len(shares.by_split)
     by_class: dict[str, set[str]] = defaultdict(set)
@@ -99,18 +98,18 @@ def find_shortages(
             if len(class_units) < count and any(unit.startswith("group ") for unit in class_units):
                 subject += f" of {len(class_units)} group{'s' * (len(class_units) != 1)}"
             elif len(class_units) < count:
-                subject += f", of which {len(class_units)} differ{'s' * (len(class_units) == 1)}"
-            message = f"class `{label}` has {subject}: too few for a split into {split_count}"
-            help = "add images, leave the class out, or split by hand into train, val and test"
+                subject += f", only {len(class_units)} of them distinct"
+            message = f"class `{label}` has {subject}: too few for {split_count} splits"
+            help = "add images, remove the class, or split by hand into train, val and test"
             yield Diagnostic("E1206", message, at, help=help)
 
 
 def merge_rare_labels(
     labels: Mapping[str, str], units: Units, shares: SplitShares
 ) -> Mapping[str, str]:
-    """Return labels of which those too rare for every side are one; it may be too rare as well.
+    """Return labels with those too rare for every split merged into one, which may be rare too.
 
-    Of many decisions most combinations are rare, and it is no mistake that one is on no side.
+    With many decisions, most combinations are rare. It is no error if a split lacks one.
     """
     split_count = len(shares.by_split)
     by_label: dict[str, set[str]] = defaultdict(set)
@@ -118,7 +117,7 @@ def merge_rare_labels(
         by_label[label].add(units[name])
     rare = {label for label, label_units in by_label.items() if len(label_units) < split_count}
     pool = {unit for label in rare for unit in by_label[label]}
-    if len(pool) < split_count:  # beside the most frequent
+    if len(pool) < split_count:  # also merge the most frequent label
         rare |= {max(sorted(by_label), key=lambda label: len(by_label[label]))}
     pooled_label = min(rare)
     return {name: pooled_label if label in rare else label for name, label in labels.items()}
@@ -127,16 +126,17 @@ def merge_rare_labels(
 def split_images(
     labels: Mapping[str, str], units: Units, shares: SplitShares, seed: int
 ) -> Mapping[str, str]:
-    """Return the side of each image by its name.
+    """Return the split of each image by its name.
 
-    Units come in an order that the seed shuffles, those of many images first; each goes where
-    its classes lack most. A class gets onto every side before any gets more than its share.
+    Units are processed by descending size, in random order among equal sizes. Each goes to the
+    split with the largest shortfall of its classes. A class reaches every split before any split
+    gets more than its share.
 
     Args:
         labels: The class of each image by its name.
-        units: What each image belongs to, as `group_units` says.
-        shares: How much of each class each side gets.
-        seed: What the order of units follows from.
+        units: The unit of each image, from `group_units`.
+        shares: The shares of the splits.
+        seed: The seed of the units' order.
     """
     share_by_split = shares.by_split
     members: dict[str, Counter[str]] = defaultdict(Counter)
@@ -145,8 +145,8 @@ def split_images(
     totals = Counter(labels.values())
     assigned_counts = {split_name: Counter[str]() for split_name in share_by_split}
     split_by_unit: dict[str, str] = {}
-    # Large units first: a patient of many images fits nowhere once the shares are nearly full,
-    # single images fill the gaps that are left.
+    # Large units first: a patient with many images fits nowhere once the shares are nearly full.
+    # Single images fill the remaining gaps.
     for unit in sorted(members, key=lambda unit: (-members[unit].total(), _hash_unit(unit, seed))):
 
         def compute_shortfall(
@@ -154,8 +154,8 @@ def split_images(
         ) -> tuple[float, float]:
             share = share_by_split[split_name]
             missing = sum(
-                # Missing as a share of what the side is to get, or the largest side would take all
-                # at first.
+                # Relative to the split's share, because otherwise the largest split would get all
+                # of the first units.
                 count * (share - assigned_counts[split_name][label] / totals[label]) / share
                 for label, count in counts.items()
             )

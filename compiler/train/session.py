@@ -1,4 +1,4 @@
-"""A training as a whole: from a spec, images and a recipe to a run's folder."""
+"""Run a training: from a spec, images and a recipe to a run folder."""
 
 from dataclasses import replace
 
@@ -39,14 +39,14 @@ from tcc.compiler.train.training_request import TrainingRequest
 def train(
     request: TrainingRequest, observer: TrainingObserver, progress: Progress
 ) -> TrainingReport:
-    """Train, or go on with what the folder's checkpoint has, and write the folder's files.
+    """Start or resume a training, and write the files of the run folder.
 
-    Of a folder that holds a finished training, only its report is read.
+    If the folder's training is finished, only return its report.
 
     Raises:
-        UserError: The network is not for these classes (E1226), the recipe not for the network
-            (E1225), the folder's training is another one (E1229), its checkpoint damaged (E1230),
-            or the loss is not finite (E1228).
+        UserError: The network does not fit the classes (E1226), the recipe does not fit the network
+            (E1225), the folder's training has other inputs (E1229), its checkpoint is damaged
+            (E1230), or the loss is not finite (E1228).
         MachineError: The disk is full or broken.
     """
     if run_folder.is_finished(request.folder):
@@ -65,27 +65,29 @@ def train(
         ) as events:
             log = MetricsLog(request.folder, completed_epochs, events, observer)
             run.run(log if request.world.is_main else observer)
-        # Where nothing was ever judged, or the recipe keeps the last, there is no best.
+        # There are no best weights without a validation, or if the recipe keeps the last.
         kept_weights = run.best if run.best else trainer.export_weights()
         return _write_run(request, plan, run, kept_weights, progress)
 
 
 def _resolve_precision(request: TrainingRequest) -> TrainingRequest:
-    """Return the request with the precision that `auto` is: the one begun with, or the quicker.
+    """Return the request with `auto` precision resolved: the checkpoint's, or else the faster.
 
     Raises:
-        UserError: The batch is not for so many processes (E1231).
+        UserError: The batch size is not a multiple of the number of processes (E1231).
     """
     recipe, path = request.recipe, request.folder / run_folder.CHECKPOINT
     if recipe.batch % request.world.size:
         at = make_file_span(str(request.spec.path))
-        message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
-        raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
+        size = request.world.size
+        message = f"a batch of {recipe.batch} cannot be split equally among {size} processes"
+        help = f"set the recipe's `batch` to a multiple of {size}"
+        raise fail("E1231", message, at, help=help)
     if recipe.precision != "auto":
         return request
     bf16_recipe, fp32_recipe = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
     if path.exists():
-        # Another processor goes on with the same arithmetic, or it were another training.
+        # A resumed training keeps its precision on any processor.
         begun_digest = checkpoint.read_position(path).identity.recipe
         return replace(
             request,
@@ -96,10 +98,10 @@ def _resolve_precision(request: TrainingRequest) -> TrainingRequest:
 
 
 def build_plan(request: TrainingRequest) -> TrainingPlan:
-    """Return what is trained.
+    """Return the plan of a training.
 
     Raises:
-        UserError: The network is not for these classes, or the recipe not for the network.
+        UserError: The network does not fit the classes, or the recipe does not fit the network.
     """
     graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
     at = make_file_span(str(request.spec.path))
@@ -124,7 +126,7 @@ def build_plan(request: TrainingRequest) -> TrainingPlan:
 
 
 def _build_losses(recipe: Recipe, outputs: ClassOutputs, counts: Tensor) -> tuple[OutputLoss, ...]:
-    """Return the loss of each target, of how many training images there are of each kind."""
+    """Return the loss of each target; `counts` has the number of training images of each kind."""
     parts = outputs.split_targets(outputs.target_rows.long())
     totals = [(part * counts[:, None]).sum(dim=0).tolist() for part in parts]
     images = int(counts.sum())
@@ -135,10 +137,10 @@ def _build_losses(recipe: Recipe, outputs: ClassOutputs, counts: Tensor) -> tupl
 
 
 def _load_calibration(request: TrainingRequest) -> Calibration | None:
-    """Return what the network's integers are to be, where it is trained as its integer program.
+    """Return the calibration of a quantization-aware training, or None.
 
     Raises:
-        UserError: It is another network's, or of other weights (E0731 to E0733).
+        UserError: The calibration is of another network or of other weights (E0731 to E0733).
     """
     if request.qat is None:
         return None
@@ -151,7 +153,7 @@ def _load_calibration(request: TrainingRequest) -> Calibration | None:
 def _write_calibration(
     request: TrainingRequest, trainer: Trainer, kept_weights: weights.Weights
 ) -> None:
-    """Write the calibration of the kept weights, where the network was trained as integers."""
+    """Write the calibration of the saved weights after quantization-aware training."""
     network = trainer.module
     if request.qat is None or not isinstance(network, FakeQuantizedNetwork):
         return
@@ -170,7 +172,7 @@ def _write_calibration(
 
 
 def _initialize_state(request: TrainingRequest, trainer: Trainer) -> TrainingState:
-    """Return the state to begin with: the checkpoint's, or that of no step."""
+    """Return the initial state: the checkpoint's, or that of a new training."""
     identity = training_request.build_identity(request)
     path = request.folder / run_folder.CHECKPOINT
     if not path.exists():
@@ -200,7 +202,7 @@ def _write_run(
     kept_weights: weights.Weights,
     progress: Progress,
 ) -> TrainingReport:
-    """Write the files of a training that has ended, or whose time is over."""
+    """Write the files of a training that finished or reached its time limit."""
     folder, completed_epochs = request.folder, run.position.completed_epochs
     tensors = weights.check_weights(kept_weights, plan.graph)
     kept_epoch = run.position.best or len(completed_epochs)
@@ -234,7 +236,7 @@ def _write_run(
     run_folder.write_metrics(folder, completed_epochs)
     run_folder.write_report(folder, report)
     if run.is_finished:
-        # It is several times as large as the weights, and nothing goes on from the end.
+        # The checkpoint is several times as large as the weights, and not needed any more.
         (folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
     return report
 

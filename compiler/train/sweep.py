@@ -1,4 +1,6 @@
-"""A sweep: every combination of some spec parameters, recipe keys and seeds, as trainings.
+"""Sweeps: one training for each combination of spec parameters, recipe keys and seeds.
+
+Example of a sweep file:
 
 tcc_sweep: 1
 set: {growth: [16, 32]}                     # parameters of the spec, as with --set
@@ -28,9 +30,9 @@ KEYS = ("tcc_sweep", "set", "recipe", "seeds")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One training of a sweep: what it is called, its spec's settings, its recipe, its seed.
+    """One training of a sweep: its name, spec settings, recipe and seed.
 
-    `varied_settings` has what is varied, by key, as text.
+    `varied_settings` has the varied values as text, by key.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """A key that is varied, and its values with their places."""
+    """A varied key, and its values with their locations."""
 
     section: str
     key: str
@@ -53,7 +55,8 @@ def read_sweep(path: Path, base: Recipe) -> tuple[Trial, ...]:
     """Return the trials of a sweep file, in the order of its keys and values.
 
     Raises:
-        UserError: It cannot be read, is no sweep (E1232), or a recipe is wrong (E1232).
+        UserError: The file cannot be read, is not a sweep (E1232), or yields an invalid recipe
+            (E1232).
     """
     content = regular_files.read_file(path, "read the sweep", recipes.MAX_BYTES + 1)
     tree = yaml.parse(content[: recipes.MAX_BYTES], str(path))
@@ -63,9 +66,9 @@ def read_sweep(path: Path, base: Recipe) -> tuple[Trial, ...]:
         count *= len(axis.options)
     if count > MAX_TRIALS:
         raise _build_error(
-            f"these are {count:,} trainings, at most {MAX_TRIALS:,} are run", tree.span
+            f"this sweep has {count:,} trainings, the limit is {MAX_TRIALS:,}", tree.span
         )
-    # Names of one length, so that folders sort in the order of the sweep.
+    # All names have the same length, so that folders sort in the order of the sweep.
     width = len(str(count))
     combinations = enumerate(product(*(axis.options for axis in axes)), 1)
     return tuple(
@@ -75,11 +78,11 @@ def read_sweep(path: Path, base: Recipe) -> tuple[Trial, ...]:
 
 def _parse_axes(tree: yaml.Tree) -> Iterator[_Axis]:
     if not isinstance(tree, yaml.Mapping):
-        raise _build_error("a sweep is a mapping of keys", tree.span)
+        raise _build_error("a sweep must be a mapping of keys", tree.span)
     version = tree.get("tcc_sweep")
     if not isinstance(version, yaml.Scalar) or version.value != VERSION:
         at = version.span if version else tree.span
-        raise _build_error("a sweep begins with `tcc_sweep: 1`", at)
+        raise _build_error("a sweep must contain `tcc_sweep: 1`", at)
     for key, node in tree.items:
         match key.value, node:
             case "tcc_sweep", _:
@@ -90,19 +93,19 @@ def _parse_axes(tree: yaml.Tree) -> Iterator[_Axis]:
             case "seeds", _:
                 yield _Axis("seeds", "seed", tuple(_parse_seeds(node)))
             case _:
-                raise _build_error(f"a sweep has no such `{str(key.value)[:80]}`", key.span)
+                raise _build_error(f"`{str(key.value)[:80]}` is unknown or not a mapping", key.span)
 
 
 def _parse_values(name: str, tree: yaml.Tree) -> tuple[tuple[Any, Span], ...]:
     if not isinstance(tree, yaml.Sequence) or not tree.items:
-        raise _build_error(f"`{name}` takes a list of what it is to be", tree.span)
+        raise _build_error(f"`{name}` must be a list of values", tree.span)
     return tuple((yaml.to_plain(item), item.span) for item in tree.items)
 
 
 def _parse_seeds(tree: yaml.Tree) -> Iterator[tuple[Any, Span]]:
     for seed, at in _parse_values("seeds", tree):
         if type(seed) is not int or seed < 0:
-            raise _build_error("a seed is a whole number from 0 on", at)
+            raise _build_error("a seed must be an integer of at least 0", at)
         yield seed, at
 
 
@@ -129,10 +132,10 @@ def _build_trial(
 
 
 def _update_recipe(base: Recipe, changes: Mapping[str, tuple[Any, Span]]) -> Recipe:
-    """Return a recipe with other values of some keys.
+    """Return a recipe with changed values of some keys.
 
     Raises:
-        UserError: It is none then (E1232).
+        UserError: The result is not a valid recipe (E1232).
     """
     document = json.loads(recipes.render_json(base))
     for key, (option, at) in changes.items():
@@ -141,13 +144,13 @@ def _update_recipe(base: Recipe, changes: Mapping[str, tuple[Any, Span]]) -> Rec
         for section in sections:
             holder = holder.setdefault(section, {})
             if not isinstance(holder, dict):
-                raise _build_error(f"`{key}`: `{section}` is no section of a recipe", at)
+                raise _build_error(f"`{key}`: `{section}` is not a section of a recipe", at)
         holder[leaf_key] = option
     for section, keys in recipe.CONDITIONAL_KEYS.items():
         for key, (selector, choices) in keys.items():
             section_keys = document.get(section, {})
             if section_keys.get(selector) not in choices and f"{section}.{key}" not in changes:
-                section_keys.pop(key, None)  # the base's own, for another choice
+                section_keys.pop(key, None)  # the base's value is for another choice
     try:
         return recipes.parse_recipe(json.dumps(document), "recipe.json")
     except UserError as error:
@@ -160,13 +163,13 @@ def _update_recipe(base: Recipe, changes: Mapping[str, tuple[Any, Span]]) -> Rec
 
 
 def _build_error(message: str, at: Span) -> UserError:
-    help = f"keys are {', '.join(KEYS)}; docs/training.md has an example"
+    help = f"the keys are {', '.join(KEYS)}; see the example in docs/training.md"
     return fail("E1232", message, at, help=help)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialCommand:
-    """The words of a training, after `tcc`, and its folder, which all machines see."""
+    """The arguments of `tcc` for a training, and its folder, which all machines share."""
 
     arguments: tuple[str, ...]
     folder: str
@@ -174,17 +177,16 @@ class TrialCommand:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a training ended: its report as plain data, or None and what it said."""
+    """The result of a training: its report as plain data, or None and its error text."""
 
     report: Any
     error_text: str
 
 
 def run_trial(command: TrialCommand) -> TrialOutcome:
-    """Train, or go on with what was begun; what is finished is not run again."""
+    """Start or resume a training; a finished training is not run again."""
     folder = Path(command.folder)
-    # A sweep that was stopped is begun again as a whole: what is done or half done is known by its
-    # folder.
+    # A stopped sweep starts all trainings again; the folders show which are finished or begun.
     begun = any((folder / name).exists() for name in (run_folder.CHECKPOINT, run_folder.REPORT))
     ended_process = task_runners.run_command([*command.arguments, *(["--resume"] if begun else [])])
     if ended_process.code:

@@ -1,8 +1,8 @@
-"""What a label says that outputs are to be, of networks with more to say than one class.
+"""Training targets from labels, for networks with several class outputs or decisions.
 
-An output of classes is to find one of them; of decisions any may hold of an image. A label names
-all that holds, with `+` between names, `none` where nothing does: `tcc eval` reads it alike. A
-single decision is the only one that takes other words: what is not its name, or `1`, is no.
+An output of classes predicts exactly one of them; any number of decisions can be true. A label
+lists all true names, joined with `+`, or is `none`; `tcc eval` reads labels in the same way. For a
+network with a single decision, the decision's name and `1` mean yes, and any other label means no.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ from tcc.compiler.support.diagnostics import (
 )
 
 LABEL_SEPARATOR, NO_LABEL, POSITIVE_LABEL = "+", "none", "1"
-"""Between names that hold, where none does, and where the only decision does."""
+"""Separator of names, the label of no true name, and the label yes of a single decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTarget:
-    """What outputs of the same labels learn: which of classes, or which decisions hold."""
+    """The target of outputs with the same labels: one class if `exclusive`, else decisions."""
 
     outputs: tuple[str, ...]
     labels: tuple[str, ...]
@@ -34,13 +34,13 @@ class TrainingTarget:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """All that can be said: the classes, or of each decision yes and no."""
+        """All possible answers: the classes, or yes and no for each decision."""
         if self.exclusive:
             return self.labels
         return tuple(answer for name in self.labels for answer in (name, f"not {name}"))
 
     def count_answers(self, label_counts: Sequence[int], images: int) -> Mapping[str, int]:
-        """Return how many images each answer is right of, of those that each label holds of."""
+        """Return the number of images of each answer, given the number of each label."""
         if self.exclusive:
             return dict(zip(self.labels, label_counts, strict=True))
         counts = [
@@ -55,17 +55,17 @@ Targets = tuple[TrainingTarget, ...]
 
 
 def build_targets(graph: Graph, outputs: Sequence[Output], at: Span) -> Targets:
-    """Return what outputs learn; those with the same labels learn the same.
+    """Return the targets of outputs; outputs with the same labels share one.
 
-    Nothing where there is a single row of classes, or a decision without a name: their classes are
-    whatever the images have.
+    Empty for a single row of classes, or a single unnamed decision: their classes come from the
+    images.
 
     Raises:
-        UserError: Labels could not tell which output a name is meant for (E1226).
+        UserError: A name in a label would not identify its output (E1226).
     """
     outputs_by_labels: dict[tuple[bool, tuple[str, ...]], list[Output]] = {}
     for output in outputs:
-        # Numbers that nothing is said of are taken for classes, of which images have one.
+        # Outputs without a meaning are treated as classes.
         exclusive = output.meaning != "decisions"
         outputs_by_labels.setdefault((exclusive, _get_labels(graph, output)), []).append(output)
     targets = tuple(
@@ -89,8 +89,8 @@ def _get_labels(graph: Graph, output: Output) -> tuple[str, ...]:
 def _check_targets(targets: Targets, outputs: Sequence[Output], at: Span) -> None:
     bare = [o.name for o in outputs if not o.labels]
     if bare and len(targets) > 1:
-        label = f"without `labels` a folder's name could not say what `{bare[0]}` is to give"
-        raise build_untrainable_error(at, label, "give each output labels of its own")
+        label = f"output `{bare[0]}` has no `labels`, so that image labels cannot refer to it"
+        raise build_untrainable_error(at, label, "give each output its own labels")
     target_by_label: dict[str, TrainingTarget] = {}
     for target in targets:
         for name in target.labels:
@@ -100,28 +100,28 @@ def _check_targets(targets: Targets, outputs: Sequence[Output], at: Span) -> Non
                     f"outputs `{earlier_target.outputs[0]}` and `{target.outputs[0]}` both "
                     f"have `{name}`"
                 )
-                raise build_untrainable_error(at, label, "give each output labels of its own")
+                raise build_untrainable_error(at, label, "give each output its own labels")
             if LABEL_SEPARATOR in name or name.casefold() == NO_LABEL:
                 label = f"output `{target.outputs[0]}` has a label `{name}`"
                 help = (
-                    f"`{LABEL_SEPARATOR}` stands between names that hold, and `{NO_LABEL}` "
-                    "for none of them"
+                    f"rename it: in image labels, `{LABEL_SEPARATOR}` separates names, and "
+                    f"`{NO_LABEL}` means that no name is true"
                 )
                 raise build_untrainable_error(at, label, help)
 
 
 def build_untrainable_error(at: Span, reason: str, help: str = "") -> UserError:
-    """Return the error of a network that cannot learn what images show."""
-    message = "this network cannot be trained to tell these classes"
+    """Return the error of a network that cannot be trained on the images' classes."""
+    message = "this network cannot be trained on these classes"
     return UserError((Diagnostic("E1226", message, at, label=reason, help=help),))
 
 
 def normalize_labels(labels: Sequence[str], targets: Targets, at: Span) -> Mapping[str, str]:
-    """Return each label as it is written here, its names in the network's order.
+    """Return the canonical form of each label, with its names in the network's order.
 
     Raises:
-        UserError: A label names what the network does not have, or not one class of each output of
-            classes; or no image tells an answer from the others (E1207).
+        UserError: A label has an unknown name, or does not name exactly one class of each class
+            output; or no image has one of the answers (E1207).
     """
     if _has_single_label(targets):
         label_texts = {label: label for label in labels}
@@ -130,8 +130,8 @@ def normalize_labels(labels: Sequence[str], targets: Targets, at: Span) -> Mappi
     known_answers = {answer for label in label_texts for answer in list_answers(label, targets)}
     missing = [answer for answer in list_all_answers(targets) if answer not in known_answers]
     if missing:
-        message = f"no image is {join_names([f'`{name[:80]}`' for name in missing])}"
-        help = "add such images, or take what is not to be learned out of the spec"
+        message = f"no image has the label {join_names([f'`{name[:80]}`' for name in missing])}"
+        help = "add such images, or remove the labels from the spec"
         raise fail("E1207", message, at, help=help)
     return label_texts
 
@@ -141,16 +141,16 @@ def _has_single_label(targets: Targets) -> bool:
 
 
 def _normalize_label(label: str, targets: Targets, at: Span) -> str:
-    """Return a label's names in the network's order.
+    """Return a label with its names in the network's order.
 
     Raises:
-        UserError: They are none of the network's, or too many or few (E1207).
+        UserError: A name is unknown, or an output has too many or too few names (E1207).
     """
     names = [name for target in targets for name in target.labels]
     columns = _parse_columns(label, targets)
     unknown_names = [part for part, column in columns.items() if column is None]
     if unknown_names:
-        message = f"the network has nothing called `{unknown_names[0][:80]}`"
+        message = f"the network has no label `{unknown_names[0][:80]}`"
         suggestion = find_nearest_name(unknown_names[0], names)
         hint = (
             f"did you mean `{suggestion}`?"
@@ -158,8 +158,8 @@ def _normalize_label(label: str, targets: Targets, at: Span) -> str:
             else f"an image is labelled `{label[:80]}`"
         )
         help = (
-            f"it has {join_names(names)}; of several that hold, write `{LABEL_SEPARATOR}` "
-            "between them, of none"
+            f"it has {join_names(names)}; join several true names with `{LABEL_SEPARATOR}`, and "
+            "if none is true, use"
         )
         raise fail("E1207", message, at, label=hint, help=f"{help} `{NO_LABEL}`")
     named_columns = {column for column in columns.values() if column is not None}
@@ -179,14 +179,14 @@ def _compute_offsets(targets: Targets) -> Iterator[int]:
 
 
 def _parse_columns(label: str, targets: Targets) -> Mapping[str, int | None]:
-    """Return the columns that a label's parts name; None of one that is not known."""
+    """Return the column of each part of a label; None for unknown names."""
     names = [name for target in targets for name in target.labels]
     by_name = {name.casefold(): column for column, name in enumerate(names)}
     if label.casefold() == NO_LABEL:
         return {}
     columns: dict[str, int | None] = {}
     for part in (part.strip() for part in label.split(LABEL_SEPARATOR)):
-        # A number means a decision of the only output, as `tcc eval` has it.
+        # If there is only one target, a number is an index of its labels, as in `tcc eval`.
         column = (
             find_class_index(part, by_name) if len(targets) == 1 else by_name.get(part.casefold())
         )
@@ -195,7 +195,7 @@ def _parse_columns(label: str, targets: Targets) -> Mapping[str, int | None]:
 
 
 def encode_label(label: str, targets: Targets) -> list[float]:
-    """Return 1 for each column that a label, as written here, holds of, and 0 for the others."""
+    """Return the columns of a canonical label: 1 for true names, 0 for the others."""
     if _has_single_label(targets):
         return [
             float(label == POSITIVE_LABEL or label.casefold() == targets[0].labels[0].casefold())
@@ -205,7 +205,7 @@ def encode_label(label: str, targets: Targets) -> list[float]:
 
 
 def list_answers(label: str, targets: Targets) -> tuple[str, ...]:
-    """Return what a label says: the classes, and of each decision yes or no."""
+    """Return the answers of a label: its classes, and yes or no for each decision."""
     flags = iter(encode_label(label, targets))
     return tuple(
         name if is_positive else f"not {name}"
@@ -216,5 +216,5 @@ def list_answers(label: str, targets: Targets) -> tuple[str, ...]:
 
 
 def list_all_answers(targets: Targets) -> tuple[str, ...]:
-    """Return all that labels can say."""
+    """Return all possible answers of the targets."""
     return tuple(answer for target in targets for answer in target.answers)

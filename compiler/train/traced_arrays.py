@@ -1,7 +1,7 @@
-"""Arrays of PyTorch in numpy's clothes, so that the passes over weights can be differentiated.
+"""PyTorch tensors with NumPy's array protocols, to differentiate the passes over weights.
 
-Passes compute weights from weights by a handful of numpy's functions. What they are given here is a
-tensor that answers these functions by torch's, so that one definition serves builds and gradients.
+Passes compute weights with a few NumPy functions. A traced array dispatches these functions to
+PyTorch, so that builds and gradients use the same passes.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class TracedArray(NDArrayOperatorsMixin):
-    """A tensor as numpy's functions take one, after NEP 13 and NEP 18."""
+    """A tensor that NumPy functions accept, by NEP 13 and NEP 18."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -34,11 +34,11 @@ class TracedArray(NDArrayOperatorsMixin):
         return self.tensor.numel()
 
     def astype(self, dtype: Any) -> "TracedArray":
-        """Return the same in float32 or float64."""
+        """Return the array as float32 or float64."""
         return TracedArray(self.tensor.to(DTYPES[np.dtype(dtype).name]))
 
     def reshape(self, *shape: Any) -> "TracedArray":
-        """Return the same in another shape."""
+        """Return the array with another shape."""
         return TracedArray(self.tensor.reshape(*shape))
 
     def sum(self, axis: tuple[int, ...]) -> "TracedArray":
@@ -60,14 +60,13 @@ class TracedArray(NDArrayOperatorsMixin):
         return len(self.tensor)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        """Refuse to become numbers without their gradients."""
-        # numpy would turn it into an array of numbers in silence, and the gradient would be gone.
+        """Raise an error: the conversion to an array would lose the gradient."""
+        # Without this method, NumPy would convert silently.
         raise UnhandledError("use of a traced array", "its numbers")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """Do an operation element by element."""
-        # A short list that refuses all else: a function that torch means otherwise would give wrong
-        # weights.
+        """Apply an elementwise function."""
+        # Only listed functions: one with other semantics in PyTorch would give wrong weights.
         if method != "__call__" or options or ufunc not in UFUNCS:
             raise UnhandledError("operation on traced arrays", ufunc.__name__)
         return TracedArray(UFUNCS[ufunc](*(self._to_tensor(operand) for operand in inputs)))
@@ -79,7 +78,7 @@ class TracedArray(NDArrayOperatorsMixin):
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
     ) -> Any:
-        """Do a function of whole arrays."""
+        """Apply an array function."""
         if function not in FUNCTIONS:
             raise UnhandledError("function of traced arrays", function.__name__)
         tensors = (
@@ -98,7 +97,7 @@ class TracedArray(NDArrayOperatorsMixin):
 
 
 def _compute_tensordot(a: Tensor, b: Tensor, axes: int) -> Tensor:
-    # numpy computes in the wider of two types; torch refuses to mix them.
+    # NumPy promotes to the wider of two types; PyTorch rejects mixed types.
     kind = torch.promote_types(a.dtype, b.dtype)
     product: Tensor = torch.tensordot(a.to(kind), b.to(kind), dims=axes)
     return product

@@ -1,4 +1,4 @@
-"""The images of `tcc train`: onto three sides, the spec's classes made theirs, and decoded."""
+"""Prepare the images of `tcc train`: split them, set the spec's classes, and decode them."""
 
 import json
 import shlex
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from tcc.compiler.train.pixel_store import CorruptPolicy, PixelStore
 
 LABELS_PARAM = "labels"
-"""The parameter by which specs take the names of their classes."""
+"""The spec parameter with the class names."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What the command line says of the images: where, which seed and shares, which settings.
+    """The command line's options for the images.
 
-    `weights` are those that are learned further: their run's split holds, unless there are shares.
+    Attributes:
+        path: The images; None for the project's.
+        seed: The seed of the split.
+        shares: The shares of the split, as text; None for the default.
+        settings: The spec's settings (`--set`).
+        weights: The initial weights. The split of their run is reused, unless `shares` is given.
     """
 
     path: Path | None
@@ -40,20 +45,19 @@ class DataOptions:
 def split_images(
     report: Report, stages: Stages, chosen_spec: ChosenSpec, options: DataOptions
 ) -> "tuple[ChosenSpec, ImageSplit]":
-    """Return the split of the images, and the spec with their classes where it names none.
+    """Return the split of the images, and the spec with their classes if it names none.
 
-    The classes that a spec names lead, also by a default: images of others are refused. Where it
-    names none, its `labels` parameter, unless somebody set it, takes the folders' names.
+    If the spec names classes, also by a default, images of other classes are rejected. If it names
+    none, its `labels` parameter is set to the folders' names, unless the user has set it.
 
     Args:
-        report: Where results and warnings are told.
-        stages: Told of each stage.
-        chosen_spec: The spec as the user named it.
-        options: The folder, and how it is split.
+        report: Receives results and warnings.
+        stages: Receives the progress.
+        chosen_spec: The spec that the user chose.
+        options: The images, and how to split them.
 
     Raises:
-        UserError: There are no images that can be learned from, or their classes are not those of
-            the spec.
+        UserError: There are no usable training images, or their classes do not match the spec's.
     """
     from tcc.compiler.train import class_outputs, image_split, seeded_split, targets
     from tcc.compiler.train.image_split import SplitOptions
@@ -65,8 +69,8 @@ def split_images(
     report.warn_grouped(class_outputs.find_untrained_outputs(spec.graph, scored_outputs, at))
     data_path = options.path or project.data
     if data_path is None:
-        help = "give labelled images with --data: a folder of class folders"
-        raise fail("E0616", "train on which images?", make_command_span("--data"), help=help)
+        help = "give labelled images with --data, such as a folder of class folders"
+        raise fail("E0616", "no training images are given", make_command_span("--data"), help=help)
     stages("data", 0, 1)
     params = {
         **(project.params if chosen_spec.is_project_spec else {}),
@@ -97,13 +101,13 @@ def split_images(
         for split_name, d in image_sets.datasets.items()
         for i in d.items
     ):
-        report.print_note(f"the split is that of {run_split.path.parent}")
+        report.print_note(f"the split of {run_split.path.parent} is reused")
     if output_targets or labels or not settable or LABELS_PARAM in params:
         return chosen_spec, image_sets
     text = json.dumps(image_sets.classes, ensure_ascii=False)
     setting = shlex.quote(f"{LABELS_PARAM}={text}")
     report.warn_text(
-        f"the spec names no classes, and learns the folders': build with --set {setting}"
+        f"the spec names no classes, so the folders' names are used: build with --set {setting}"
     )
     return replace(
         chosen_spec, spec=spec.recompile({**params, LABELS_PARAM: text}), changed=True
@@ -113,20 +117,20 @@ def split_images(
 def decode_splits(
     report: Report, stages: Stages, spec: "Spec", split: "ImageSplit", corrupt: str
 ) -> "Mapping[str, PixelStore]":
-    """Return the decoded images of each side.
+    """Return the decoded images of each split.
 
     Args:
-        report: Where results and warnings are told.
-        stages: Told of each stage.
-        spec: The network that they are for.
-        split: The images of each side.
-        corrupt: `skip` or `refuse`: what is done about images that do not decode.
+        report: Receives results and warnings.
+        stages: Receives the progress.
+        spec: The network that takes the images.
+        split: The images of each split.
+        corrupt: `skip` or `refuse`, the handling of damaged images.
 
     Returns:
-        The decoded images by side: `train`, `val`, `test`.
+        The decoded images by split: `train`, `val`, `test`.
 
     Raises:
-        UserError: Images are damaged and not to be skipped, or do not fit the network or the disk.
+        UserError: Images are damaged and not skipped, or do not fit the network or the disk.
     """
     from tcc.compiler.support import atomic_files
     from tcc.compiler.train import pixel_store
@@ -153,4 +157,4 @@ def _parse_corrupt_policy(policy: str) -> "CorruptPolicy":
             return "refuse"
         case "skip":
             return "skip"
-    raise fail("E0601", "say refuse or skip", make_command_span(f"--corrupt {policy}"))
+    raise fail("E0601", "use refuse or skip", make_command_span(f"--corrupt {policy}"))

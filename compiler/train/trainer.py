@@ -1,4 +1,4 @@
-"""A network in training: its module, optimiser and average, and what a step does to them."""
+"""The state of a network in training (module, optimiser, average), and the training step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,9 @@ from tcc.compiler.train.targets import Targets, TrainingTarget
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlan:
-    """What is trained and how; `initial_weights` are the weights that it begins with.
+    """The network to train, and all settings of its training.
 
-    `losses` are those of the outputs' targets.
-
-    With a calibration the network is trained as its integer program.
+    `losses` has the loss of each target. With a calibration, the training is quantization-aware.
     """
 
     graph: Graph
@@ -45,20 +43,19 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The mean loss of a step's images, and how many of them were told right, as tensors."""
+    """The mean loss of a step's images, and the number of correct ones, as tensors."""
 
     loss: Tensor
     hits: Tensor
 
 
 class Trainer:
-    """The state of a training, and its step."""
+    """The state of a training; `step` trains on one batch."""
 
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan = plan
         recipe = plan.recipe
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        # With a calibration the network is trained as its integer program.
         self.module: TorchNetwork = (
             create_module(plan.graph, plan.initial_weights)
             if plan.calibration is None
@@ -67,10 +64,9 @@ class Trainer:
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
-        # Before the optimiser is made, whose tensors must be those that gradients come to.
-        uses_all_weights = (
-            plan.calibration is None
-        )  # an integer program has no heads for training alone
+        # Wrap before creating the optimiser, which needs the tensors that receive the gradients. An
+        # integer program has no train-only heads.
+        uses_all_weights = plan.calibration is None
         self._wrapped_module = distributed.wrap_module(
             self.module, plan.world, uses_all_weights=uses_all_weights
         )
@@ -88,20 +84,20 @@ class Trainer:
 
     @property
     def evaluated_tensors(self) -> Mapping[str, Tensor]:
-        """The weights that are judged and kept: the average, or else those of the last step."""
+        """The weights to evaluate and save: the average, or else those of the last step."""
         return self.average.tensors if self.average else self.tensors
 
     def step(self, images: Tensor, targets: Tensor, rate: float, number: int) -> StepResult:
-        """Learn from a batch: step `number` of the whole run, at a learning rate.
+        """Train on one batch.
 
         Args:
             images: The network's input, float32 (batch, C, H, W).
             targets: Shares of classes and decisions, float32 (batch, columns).
             rate: The learning rate.
-            number: Counts from 0; it seeds dropout.
+            number: The step in the run, from 0; it seeds dropout.
         """
-        # Seeded anew each step, so that a training that goes on drops what an unbroken one would
-        # have; with the rank, since each process has images of its own.
+        # Seed each step, so that dropout in a resumed training is the same. Include the rank,
+        # because each process has other images.
         torch.manual_seed(
             counter_random.derive_seed(self.plan.seed, "dropout", number, self.plan.world.rank)
         )
@@ -135,7 +131,7 @@ class Trainer:
             .compute_losses(outputs[name], target_columns[target_indices[name]])
             .mean()
             for name, loss_weight in plan.outputs.loss_weights.items()
-            if name in outputs  # an integer program has none for training alone
+            if name in outputs  # an integer program has no train-only outputs
         ]
         loss = torch.stack(losses).sum()
         logits = [outputs[name].detach() for name in plan.outputs.scored_outputs]
@@ -146,46 +142,44 @@ class Trainer:
         return torch.autocast(self.plan.device.type, dtype=torch.bfloat16, enabled=low)
 
     def predict_batches(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-        """Yield what is given for batches of images, by the weights that are judged.
+        """Yield the logits of each scored output, float32 (batch, values), for batches of images.
 
-        They are the raw values of each target's judged output, float32 (batch, values).
+        Uses `evaluated_tensors`.
         """
         self.module.eval()
         try:
             for images in batches:
                 with torch.no_grad(), self._enable_autocast():
                     inputs = (images.contiguous(memory_format=self._layout),)
-                    # The average takes the place of the weights for this call alone: nothing is
-                    # copied back and forth.
+                    # Use the averaged weights for this call only, without copying them.
                     outputs = torch.func.functional_call(
                         self.module, dict(self.evaluated_tensors), inputs
                     )
-                # bfloat16 has 8 bits: of many classes several would be equal, and the first be
-                # taken.
+                # In float32: with the 8 bits of bfloat16, several classes could tie.
                 yield tuple(outputs[name].float() for name in self.plan.outputs.scored_outputs)
         finally:
             self.module.train()
 
     def export_weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return what is kept, as float32 arrays by the graph's names."""
+        """Return the weights to save, as float32 arrays by the graph's names."""
         return {name: to_array(tensor) for name, tensor in self.evaluated_tensors.items()}
 
 
 def to_array(tensor: Tensor) -> NDArray[np.float32]:
-    """Return a tensor's values, row by row, in memory of their own."""
+    """Return a copy of a tensor's values as a contiguous array."""
     copied: NDArray[np.float32] = tensor.detach().cpu().contiguous().clone().numpy()
     return copied
 
 
 def predict_classes(target: TrainingTarget, logits: Tensor) -> Tensor:
-    """Return what images are taken for: their class, or which decisions hold.
+    """Return the predictions for images: their classes, or their decisions.
 
-    The class is that of the largest value, of equal ones the first; a decision holds from 0 on, and
-    of a single unit it is the second class.
+    The class is that of the largest value; ties go to the first. A decision is yes for values of at
+    least 0, and so is the second class of a single unit.
 
     Args:
-        target: What the values are to tell.
-        logits: Raw ones, float (images, values).
+        target: The target of the output.
+        logits: The output's logits, float (images, values).
 
     Returns:
         int64 (images, 1), or bool (images, decisions).
@@ -199,12 +193,12 @@ def predict_classes(target: TrainingTarget, logits: Tensor) -> Tensor:
 def count_hits(
     targets: Targets, logits: Sequence[Tensor], target_columns: Sequence[Tensor]
 ) -> Tensor:
-    """Return how many images are told right by all judged outputs.
+    """Return the number of images for which all scored outputs are correct.
 
     Args:
-        targets: What each is to tell.
-        logits: What each gave, raw, float (images, values).
-        target_columns: The columns of each, float (images, columns).
+        targets: The targets.
+        logits: The logits of each scored output, float (images, values).
+        target_columns: The columns of each target, float (images, columns).
     """
     is_correct = [
         (predict_classes(target, output_logits) == decode_labels(target, part)).all(dim=1)
@@ -214,15 +208,15 @@ def count_hits(
 
 
 def decode_labels(target: TrainingTarget, columns: Tensor) -> Tensor:
-    """Return what images are, as `predict_classes` has it, of the shares of a target's columns."""
+    """Return the labels of images in the form of `predict_classes`, from a target's columns."""
     return columns.argmax(dim=1, keepdim=True) if target.exclusive else columns >= 0.5
 
 
 class WeightAverage:
-    """Averages of tensors by name; the statistics of batch norms are among them.
+    """Moving averages of tensors by name, including batch norm statistics.
 
-    The decay grows to its value as (1 + n) / (10 + n) over n steps, so that the random weights of
-    the start are soon forgotten.
+    The decay rises to its value as (1 + n) / (10 + n) over n steps, so that the random initial
+    weights quickly lose their influence.
     """
 
     def __init__(self, decay: float, tensors: Mapping[str, Tensor]) -> None:
@@ -231,16 +225,16 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Take in the tensors after a step, counted from 0."""
+        """Update the averages with the tensors after a step, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current_tensors = [tensors[name].detach() for name in self.tensors]
         torch._foreach_lerp_(list(self.tensors.values()), current_tensors, 1 - decay)
 
 
 def make_optimizer(record: Optimizer, weights: Mapping[str, Tensor]) -> optim.Optimizer:
-    """Return the optimiser of weights by name, in two groups: those that decay, and the others.
+    """Return the optimiser, with two groups of weights: with and without weight decay.
 
-    The learning rate is set before each step, and is 0 until then.
+    The learning rate is 0 until it is set before each step.
     """
     matrices = [tensor for tensor in weights.values() if tensor.dim() >= 2]
     vectors = [tensor for tensor in weights.values() if tensor.dim() < 2]

@@ -1,4 +1,4 @@
-"""What a training is asked to do."""
+"""The request for a training, and its comparison with an existing run."""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from tcc.compiler.train.run_folder import TrainingReport
 
 @dataclass(frozen=True, eq=False)
 class TrainingRequest:
-    """What to train, with what, and where to; `deadline` is a time of `time.monotonic`."""
+    """All inputs of a training, and its folder; `deadline` is a time of `time.monotonic`."""
 
     spec: Spec
     initial_weights: WeightSource
@@ -41,16 +41,16 @@ class TrainingRequest:
     qat: CalibrationDocument | None = None
 
 
-NETWORK, START, SCALES, RECIPE = "network", "weights to start from", "calibration (--qat)", "recipe"
-IMAGES = {"train": "images to learn from", "val": "validation images", "test": "test images"}
+NETWORK, START, SCALES, RECIPE = "network", "initial weights", "calibration (--qat)", "recipe"
+IMAGES = {"train": "training images", "val": "validation images", "test": "test images"}
 CLASSES, SEED = "classes", "seed"
 
 
 def check_identity(folder: Path, previous: TrainingIdentity, current: TrainingIdentity) -> None:
-    """Refuse to go on with another training than was begun.
+    """Check that a resumed training has the inputs that it started with.
 
     Raises:
-        UserError: E1229.
+        UserError: An input differs (E1229).
     """
     old_parts, new_parts = _list_parts(previous), _list_parts(current)
     if changed := [
@@ -60,7 +60,7 @@ def check_identity(folder: Path, previous: TrainingIdentity, current: TrainingId
 
 
 def _list_parts(identity: TrainingIdentity) -> dict[str, object]:
-    """Return what a training depends on, by what it is called."""
+    """Return the inputs of a training by their names in messages."""
     return {
         NETWORK: identity.network,
         START: identity.start[:DIGEST_LENGTH],
@@ -74,14 +74,14 @@ def _list_parts(identity: TrainingIdentity) -> dict[str, object]:
 
 
 DIGEST_LENGTH = 64
-"""Digits of a SHA-256: those of the weights, which those of a calibration may follow."""
+"""Digits of a SHA-256: the weights' digest, optionally followed by a calibration's seal."""
 
 
 def read_finished_report(request: TrainingRequest) -> TrainingReport:
-    """Return the report of the folder's finished training, if it is the one that is asked for.
+    """Return the report of the folder's finished training, if it has the requested inputs.
 
     Raises:
-        UserError: It is another one, or it is no report of this version (E1229), or its calibration
+        UserError: An input differs, the report is not of this version (E1229), or the calibration
             cannot be read (E0730).
     """
     report = run_folder.read_report(request.folder)
@@ -91,7 +91,7 @@ def read_finished_report(request: TrainingRequest) -> TrainingReport:
 
 
 def _find_changes(request: TrainingRequest, report: TrainingReport) -> list[str]:
-    """Return, in words, in what a finished training is another than the one that is asked for."""
+    """Return the names of the inputs in which a finished training differs from the request."""
     digests = {split_name: dataset.digest for split_name, dataset in request.split.datasets.items()}
     matches = {
         NETWORK: report.network == pipeline.describe_network(request.spec),
@@ -109,14 +109,14 @@ def _find_changes(request: TrainingRequest, report: TrainingReport) -> list[str]
 
 
 def _list_possible_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
-    """Return the recipes that one may have become: `auto` is whichever was the quicker there."""
+    """Return the recipes with each precision that `auto` may have been resolved to."""
     if recipe.precision != "auto":
         return (recipe,)
     return replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
 
 
 def _has_same_scales(request: TrainingRequest) -> bool:
-    """Whether a finished training was of the integers that are asked for, or of floats alike."""
+    """Whether a finished training had the requested calibration, or neither has one."""
     path = request.folder / run_folder.CALIBRATION
     if request.qat is None or not path.exists():
         return request.qat is None and not path.exists()
@@ -124,18 +124,17 @@ def _has_same_scales(request: TrainingRequest) -> bool:
 
 
 def _get_scales(document: CalibrationDocument) -> tuple[object, ...]:
-    # All else becomes another by the training: the weights and how they are rounded, what was
-    # judged, and with them the seal.
+    # The training changes all other fields: the weights, their rounding, the evaluation, the seal.
     return document.values, document.factors, document.in_float, document.data, document.passes
 
 
 def build_identity(request: TrainingRequest) -> TrainingIdentity:
-    """Return what a training depends on."""
-    # Of the graph, not of the file: a comment or another spelling is the same network.
+    """Return the identity of a training."""
+    # Hash the graph, not the file: comments and spelling do not change the network.
     text = printer.print_graph(request.spec.graph)
     return TrainingIdentity(
         network=hashlib.sha256(text.encode()).hexdigest(),
-        # Other scales make another training, though the weights be the same.
+        # With other scales it is another training, even if the weights are equal.
         start=request.initial_weights.origin.digest + (request.qat.seal if request.qat else ""),
         recipe=recipes.digest(request.recipe),
         train=_digest(request.stores["train"]),
@@ -146,7 +145,7 @@ def build_identity(request: TrainingRequest) -> TrainingIdentity:
 
 
 def _digest(store: PixelStore) -> str:
-    """Return the SHA-256 of the levels' checksums and the classes, in their order."""
+    """Return the SHA-256 of the pixels' checksums and the classes, in order."""
     hasher = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
     hasher.update(store.classes.numpy().astype("<i8").tobytes())
     return hasher.hexdigest()

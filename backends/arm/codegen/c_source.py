@@ -32,7 +32,7 @@ COUNTER_FUNCTIONS = ("layer_saturation", "reset_saturation")
 """Functions of an instrumented library, which counts saturated values."""
 ISA_FUNCTIONS = ("set_isa", "isa")
 """Functions of a library that chooses among instruction sets."""
-_SATURATION_KINDS = {DType.I8: "SIGNED_ENDS", DType.U8: "UNSIGNED_ENDS"}
+_SATURATION_KINDS = {DType.I8: "SIGNED_SATURATION", DType.U8: "UNSIGNED_SATURATION"}
 TABLES = ("outputs", "layers")
 """Tables that the libraries export. As for `FUNCTIONS`, each name has the model's prefix."""
 _SCALES = {"255": "BY_255", "max": "BY_MAX"}
@@ -240,8 +240,9 @@ def _generate_counts(network: Network) -> Iterator[str]:
         for step in steps
     ]
     yield f"enum {{ COUNTS_AT = {network.arena.offsets[COUNTS_BUFFER]} }};"
-    yield "enum { UNSIGNED_ENDS = 1, SIGNED_ENDS = 2 };"
-    yield f"static const unsigned char layer_ends[] = {{{', '.join([*saturation_kinds, '0'])}}};"
+    yield "enum { UNSIGNED_SATURATION = 1, SIGNED_SATURATION = 2 };"
+    kinds = ", ".join([*saturation_kinds, "0"])
+    yield f"static const unsigned char saturation_kinds[] = {{{kinds}}};"
 
 
 def _generate_steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
@@ -252,14 +253,14 @@ def _generate_steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
         # Plain calls in order: a reviewer reads the network from top to bottom, and the device
         # interprets no table.
         lines.append(f"    {_generate_statement(network, weights, step)}")
-        lines.append(f"    tell(instance, {number});")
+        lines.append(f"    notify_watcher(instance, {number});")
         if isinstance(step, KernelCall):
             kinds = ["void *" if isinstance(a, Scratch) else "const void *" for a in step.arguments]
             symbol = network.symbols[step.kernel]
             declared[symbol] = f"int {symbol}({', '.join([*kinds, 'void *'])});"
     yield from declared.values()
     yield ""
-    yield "static void tell(const model_instance *instance, int layer);"
+    yield "static void notify_watcher(const model_instance *instance, int layer);"
     yield ""
     yield "/* Compute all values, including the outputs; returns 0 on success. */"
     yield "static int steps(const model_instance *instance, unsigned char *values)"

@@ -1,17 +1,17 @@
-/* A plugin of qemu's user mode: how often each block of a program's instructions ran.
+/* A plugin for qemu's user mode that counts how often each block of a program's instructions runs.
  *
  *     qemu-arm -plugin ./count.so,out=FILE PROGRAM
  *
- * FILE gets lines of words:
+ * FILE has these lines:
  *
- *     mark clock|open|end     the program asked for the time, opened a file, or ended
- *     INDEX COUNT             behind a mark: how often a block ran since the mark before it
- *     heap BYTES              behind the last mark: the most memory that the program asked for
- *     block INDEX INSTRUCTIONS HEX    and what each block is
+ *     mark clock|open|end     the program read the clock, opened a file, or on_program_exit
+ *     INDEX COUNT             after a mark: the runs of a block since the previous mark
+ *     heap BYTES              after the last mark: the peak of the program's requested memory
+ *     block INDEX INSTRUCTIONS HEX    at the end: the code of each block
  *
- * So nothing in the program is there for the sake of being counted. qemu ships no header for its
- * plugins: what is used of its API is declared here. API is 1 up to qemu 8, 2 from 9 on.
- * Only programs of one thread are counted exactly.
+ * The program itself needs no changes to be counted. qemu ships no header for its plugins: the
+ * parts of its API that are used are declared here. API is 1 up to qemu 8, and 2 from 9 on. Counts
+ * are exact only for programs with one thread.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -30,7 +30,7 @@ typedef struct {
     struct {
         int min, cur;
     } version;
-    /* more follows */
+    /* more fields follow */
 } plugin_info;
 
 typedef void (*translated_call)(plugin_id, struct qemu_plugin_tb *);
@@ -55,12 +55,12 @@ typedef size_t (*data_from_3)(const struct qemu_plugin_insn *, void *, size_t);
 
 EXPORT int qemu_plugin_version = API;
 
-/* The numbers of the system's calls that matter, on 32-bit ARM and on all newer architectures. */
+/* The numbers of the relevant system calls, on 32-bit ARM and on all newer architectures. */
 typedef struct {
     const char *target;
     int64_t clock, clock64, open, openat, brk, mmap, munmap;
 } calls;
-static const calls known[] = {
+static const calls known_targets[] = {
     {"arm", 263, 403, 5, 322, 45, 192, 91},
     {"aarch64", 113, 113, 56, 56, 214, 222, 215},
     {"x86_64", 228, 228, 2, 257, 12, 9, 11},
@@ -78,17 +78,17 @@ static block *blocks;
 static uint32_t block_count;
 static FILE *out;
 static int version;
-/* what the program asked for: the first and last end of its heap, and its maps */
-static uint64_t heap_start, heap_end, mapped, most, asked;
-static int64_t asking;
+/* the memory of the program: start and end of its heap, and the size of its maps */
+static uint64_t heap_start, heap_end, mapped, peak, requested_bytes;
+static int64_t pending_call;
 
-static void ran(unsigned cpu, void *data)
+static void count_block(unsigned cpu, void *data)
 {
     (void)cpu;
     ((block *)data)->count++;
 }
 
-static void copy(const struct qemu_plugin_insn *from, void *to, size_t size)
+static void copy_code(const struct qemu_plugin_insn *from, void *to, size_t size)
 {
     if (version >= 3)
         ((data_from_3)qemu_plugin_insn_data)(from, to, size);
@@ -96,76 +96,78 @@ static void copy(const struct qemu_plugin_insn *from, void *to, size_t size)
         memcpy(to, ((data_until_2)qemu_plugin_insn_data)(from), size);
 }
 
-static void translated(plugin_id id, struct qemu_plugin_tb *from)
+static void on_translate(plugin_id id, struct qemu_plugin_tb *from)
 {
     (void)id;
     size_t count = qemu_plugin_tb_n_insns(from), size = 0;
     for (size_t i = 0; i < count; i++)
         size += qemu_plugin_insn_size(qemu_plugin_tb_get_insn(from, i));
-    block *made = calloc(1, sizeof *made + size);
-    if (!made)
+    block *basic_block = calloc(1, sizeof *basic_block + size);
+    if (!basic_block)
         abort();
-    unsigned char *to = made->code;
+    unsigned char *to = basic_block->code;
     for (size_t i = 0; i < count; i++) {
-        const struct qemu_plugin_insn *each = qemu_plugin_tb_get_insn(from, i);
-        copy(each, to, qemu_plugin_insn_size(each));
-        to += qemu_plugin_insn_size(each);
+        const struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(from, i);
+        copy_code(instruction, to, qemu_plugin_insn_size(instruction));
+        to += qemu_plugin_insn_size(instruction);
     }
-    made->index = block_count++;
-    made->instructions = (uint32_t)count;
-    made->bytes = (uint32_t)size;
-    made->next = blocks;
-    blocks = made;
-    qemu_plugin_register_vcpu_tb_exec_cb(from, ran, 0, made);
+    basic_block->index = block_count++;
+    basic_block->instructions = (uint32_t)count;
+    basic_block->bytes = (uint32_t)size;
+    basic_block->next = blocks;
+    blocks = basic_block;
+    qemu_plugin_register_vcpu_tb_exec_cb(from, count_block, 0, basic_block);
 }
 
-static void mark(const char *what)
+static void mark(const char *name)
 {
-    fprintf(out, "mark %s\n", what);
-    for (block *each = blocks; each; each = each->next) {
-        if (each->count)
-            fprintf(out, "%" PRIu32 " %" PRIu64 "\n", each->index, each->count);
-        each->count = 0;
+    fprintf(out, "mark %s\n", name);
+    for (block *basic_block = blocks; basic_block; basic_block = basic_block->next) {
+        if (basic_block->count)
+            fprintf(out, "%" PRIu32 " %" PRIu64 "\n", basic_block->index, basic_block->count);
+        basic_block->count = 0;
     }
 }
 
-static void called(plugin_id id, unsigned cpu, int64_t number, uint64_t a, uint64_t b, uint64_t c,
-                   uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+static void on_syscall(plugin_id id, unsigned cpu, int64_t number, uint64_t a, uint64_t b,
+                       uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h)
 {
     (void)id, (void)cpu, (void)a, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
     if (number == numbers->clock || number == numbers->clock64)
         mark("clock");
     else if (number == numbers->open || number == numbers->openat)
         mark("open");
-    asking = number;
-    asked = b;
+    pending_call = number;
+    requested_bytes = b;
 }
 
-static void returned(plugin_id id, unsigned cpu, int64_t number, int64_t result)
+static void on_syscall_return(plugin_id id, unsigned cpu, int64_t number, int64_t result)
 {
     (void)id, (void)cpu;
     if (number == numbers->brk && result > 0) {
         if (!heap_start)
             heap_start = (uint64_t)result;
         heap_end = (uint64_t)result;
-    } else if (number == numbers->mmap && asking == number && (result < -4095 || result > 0)) {
-        mapped += asked;
-    } else if (number == numbers->munmap && asking == number && result == 0) {
-        mapped -= asked < mapped ? asked : mapped;
+    } else if (number == numbers->mmap && pending_call == number &&
+               (result < -4095 || result > 0)) {
+        mapped += requested_bytes;
+    } else if (number == numbers->munmap && pending_call == number && result == 0) {
+        mapped -= requested_bytes < mapped ? requested_bytes : mapped;
     }
-    uint64_t now = mapped + (heap_end > heap_start ? heap_end - heap_start : 0);
-    most = now > most ? now : most;
+    uint64_t in_use = mapped + (heap_end > heap_start ? heap_end - heap_start : 0);
+    peak = in_use > peak ? in_use : peak;
 }
 
-static void ended(plugin_id id, void *unused)
+static void on_program_exit(plugin_id id, void *unused)
 {
     (void)id, (void)unused;
     mark("end");
-    fprintf(out, "heap %" PRIu64 "\n", most);
-    for (block *each = blocks; each; each = each->next) {
-        fprintf(out, "block %" PRIu32 " %" PRIu32 " ", each->index, each->instructions);
-        for (uint32_t i = 0; i < each->bytes; i++)
-            fprintf(out, "%02x", each->code[i]);
+    fprintf(out, "heap %" PRIu64 "\n", peak);
+    for (block *basic_block = blocks; basic_block; basic_block = basic_block->next) {
+        fprintf(out, "block %" PRIu32 " %" PRIu32 " ", basic_block->index,
+                basic_block->instructions);
+        for (uint32_t i = 0; i < basic_block->bytes; i++)
+            fprintf(out, "%02x", basic_block->code[i]);
         fputc('\n', out);
     }
     fclose(out);
@@ -173,18 +175,18 @@ static void ended(plugin_id id, void *unused)
 
 EXPORT int qemu_plugin_install(plugin_id id, const plugin_info *info, int count, char **arguments)
 {
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(info->target_name, known[i].target))
-            numbers = &known[i];
+    for (size_t i = 0; i < sizeof known_targets / sizeof *known_targets; i++)
+        if (!strcmp(info->target_name, known_targets[i].target))
+            numbers = &known_targets[i];
     if (!numbers || count != 1 || strncmp(arguments[0], "out=", 4))
         return 1;
     out = fopen(arguments[0] + 4, "w");
     if (!out)
         return 1;
     version = info->version.cur;
-    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
-    qemu_plugin_register_vcpu_syscall_cb(id, called);
-    qemu_plugin_register_vcpu_syscall_ret_cb(id, returned);
-    qemu_plugin_register_atexit_cb(id, ended, NULL);
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
+    qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);
+    qemu_plugin_register_vcpu_syscall_ret_cb(id, on_syscall_return);
+    qemu_plugin_register_atexit_cb(id, on_program_exit, NULL);
     return 0;
 }

@@ -1,9 +1,9 @@
-/* How raw outputs are read: at the temperature and by the thresholds that `tcc eval --fit` writes
- * into `fitted`, which model.c defines before it includes this.
+/* Decisions from raw outputs, with the temperature and thresholds that `tcc eval --fit` writes into
+ * `fitted`. model.c defines `fitted` before it includes this file.
  *
- * Decisions are the same in C, Python and JavaScript, bit for bit: compiler/reference/decision_odds.py
- * has the same operations on float64 in the same order. The C library's exp and log are not used for
- * them, since implementations differ in the last bit.
+ * Decisions are the same in C, Python and JavaScript, bit for bit:
+ * compiler/reference/decision_odds.py has the same float64 operations in the same order. The C
+ * library's exp and log are not used, because implementations differ in the last bit.
  */
 #ifndef MODEL_DECISION_H
 #define MODEL_DECISION_H
@@ -11,16 +11,17 @@
 #include <math.h>
 #include <stddef.h>
 
-/* What was fitted of an output; where nothing was, the temperature is 1 and there is no threshold. */
+/* The fitted values of an output. Without fitted values, temperature is 1 and there are no
+   thresholds. */
 typedef struct {
-    double temperature; /* raw values are divided by it */
-    long positive;      /* the class that the threshold is for; -1: each has its own, or none */
-    size_t count;       /* thresholds */
-    const volatile double *thresholds; /* log-odds: what reaches one is yes */
+    double temperature; /* divisor of raw values */
+    long positive;      /* the class with the threshold; -1: one threshold per class, or none */
+    size_t count;       /* number of thresholds */
+    const volatile double *thresholds; /* log-odds; yes if they are reached */
 } operating_point;
 
-/* Return what was fitted of an output: its record is room, temperature, positive, count, thresholds,
- * behind the checksum of its name. */
+/* Return the fitted values of an output. Its record: checksum of its name, capacity for thresholds,
+ * temperature, positive class, number of thresholds, thresholds. */
 static operating_point fitted_point(int output)
 {
     const volatile double *record = fitted.values + 1;
@@ -35,7 +36,7 @@ static operating_point fitted_point(int output)
     return point;
 }
 
-/* Return e to the power of a number that is not positive; 0 below -700. */
+/* Return e to the power of a number of at most 0; 0 below -700. */
 static double portable_exp(double x)
 {
     static const double terms[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0,
@@ -44,14 +45,14 @@ static double portable_exp(double x)
     if (x < -700.0)
         return 0.0;
     double halvings = floor(0.5 - x * 1.4426950408889634);
-    double rest = x + halvings * 0.6931471803691238 + halvings * 1.9082149292705877e-10;
+    double remainder = x + halvings * 0.6931471803691238 + halvings * 1.9082149292705877e-10;
     double power = terms[0];
     for (int i = 1; i < 14; i++)
-        power = power * rest + terms[i];
+        power = power * remainder + terms[i];
     return ldexp(power, -(int)halvings);
 }
 
-/* Return the natural logarithm of a number that is 1 or more. */
+/* Return the natural logarithm of a number of at least 1. */
 static double portable_log(double x)
 {
     double doublings = 0.0, sum = 0.0;
@@ -65,26 +66,26 @@ static double portable_log(double x)
     return doublings * 0.6931471805599453 + 2.0 * ratio * sum;
 }
 
-/* Return the log-odds of an element of a row. */
+/* Return the log-odds of one element of an output. */
 static double log_odds(const model_output *about, const float *raw, size_t index,
                        double temperature)
 {
-    double own = (double)raw[index] / temperature, top = -INFINITY, total = 0.0;
+    double class_logit = (double)raw[index] / temperature, top = -INFINITY, total = 0.0;
     if (about->activation != MODEL_SOFTMAX || about->size < 2)
-        return own;
+        return class_logit;
     for (size_t i = 0; i < about->size; i++)
         if (i != index && (double)raw[i] / temperature > top)
             top = (double)raw[i] / temperature;
     for (size_t i = 0; i < about->size; i++)
         if (i != index)
             total += portable_exp((double)raw[i] / temperature - top);
-    return own - top - portable_log(total);
+    return class_logit - top - portable_log(total);
 }
 
-/* Say of each class of a row whether it is taken: by a threshold, and else the largest, of equal ones
- * the first. */
+/* Decide on one class: the one with a threshold if it is reached, else the largest of the others,
+ * of equal ones the first. */
 static void decide_class(const model_output *about, const float *raw, const operating_point *point,
-                         unsigned char *taken)
+                         unsigned char *decisions)
 {
     long positive = point->count ? point->positive : -1;
     size_t best = positive == 0 && about->size > 1;
@@ -94,31 +95,32 @@ static void decide_class(const model_output *about, const float *raw, const oper
     if (positive >= 0 && log_odds(about, raw, (size_t)positive, point->temperature) >=
                              point->thresholds[0])
         best = (size_t)positive;
-    taken[best] = 1;
+    decisions[best] = 1;
 }
 
-/* Say of each decision whether it is yes: by its threshold, and else from probability 0.5 on. */
+/* Decide on each class: yes if its threshold is reached, without thresholds from probability 0.5
+   on. */
 static void decide_each(const model_output *about, const float *raw, const operating_point *point,
-                        unsigned char *taken)
+                        unsigned char *decisions)
 {
     for (size_t i = 0; i < about->size; i++)
-        taken[i] = (double)raw[i] / point->temperature >=
+        decisions[i] = (double)raw[i] / point->temperature >=
                    (point->count ? point->thresholds[i] : 0.0);
 }
 
-/* Say what each element of an output is taken for. */
-static void decide_output(int output, const float *raw, unsigned char *taken)
+/* Write the decision on each element of an output. */
+static void decide_output(int output, const float *raw, unsigned char *decisions)
 {
     const model_output *about = &model_outputs[output];
     const operating_point point = fitted_point(output);
     for (size_t i = 0; i < about->size; i++)
-        taken[i] = 0;
+        decisions[i] = 0;
     if (about->rank != 1)
         return;
     if (about->kind == MODEL_CLASSES)
-        decide_class(about, raw, &point, taken);
+        decide_class(about, raw, &point, decisions);
     else if (about->kind == MODEL_DECISIONS)
-        decide_each(about, raw, &point, taken);
+        decide_each(about, raw, &point, decisions);
 }
 
 #endif

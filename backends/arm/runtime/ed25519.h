@@ -1,5 +1,5 @@
-/* SHA-512 (FIPS 180-4), and with it Ed25519 (RFC 8032): Monocypher has the curve alone, since its
- * own signatures use another hash.
+/* SHA-512 (FIPS 180-4), and Ed25519 (RFC 8032) with it. Monocypher's own signatures use another
+ * hash, so only its curve is used.
  */
 #ifndef MODEL_ED25519_H
 #define MODEL_ED25519_H
@@ -23,7 +23,7 @@ static const uint64_t sha512_start[8] = {
     0x510e527fade682d1ULL, 0x9b05688c2b3e6c1fULL, 0x1f83d9abfb41bd6bULL, 0x5be0cd19137e2179ULL,
 };
 
-/* The same of the cube roots of the first 80 primes (4.2.3). */
+/* The first 64 bits of the fractional parts of the cube roots of the first 80 primes (4.2.3). */
 static const uint64_t sha512_round[80] = {
     0x428a2f98d728ae22ULL, 0x7137449123ef65cdULL, 0xb5c0fbcfec4d3b2fULL, 0xe9b5dba58189dbbcULL,
     0x3956c25bf348b538ULL, 0x59f111f1b605d019ULL, 0x923f82a4af194f9bULL, 0xab1c5ed5da6d8118ULL,
@@ -59,21 +59,21 @@ static void sha512_compress(sha512_state *state)
             w[t] = w[t] << 8 | state->block[8 * t + i];
     }
     for (int t = 16; t < 80; t++) {
-        uint64_t near = w[t - 2], far = w[t - 15];
+        uint64_t w2 = w[t - 2], w15 = w[t - 15];
         w[t] = w[t - 16] + w[t - 7]
-             + (rotate_right(near, 19) ^ rotate_right(near, 61) ^ near >> 6)
-             + (rotate_right(far, 1) ^ rotate_right(far, 8) ^ far >> 7);
+             + (rotate_right(w2, 19) ^ rotate_right(w2, 61) ^ w2 >> 6)
+             + (rotate_right(w15, 1) ^ rotate_right(w15, 8) ^ w15 >> 7);
     }
     memcpy(v, state->hash, sizeof v);
     for (int t = 0; t < 80; t++) {
         uint64_t a = v[0], e = v[4];
-        uint64_t first = v[7] + sha512_round[t] + w[t] + ((e & v[5]) ^ (~e & v[6]))
+        uint64_t t1 = v[7] + sha512_round[t] + w[t] + ((e & v[5]) ^ (~e & v[6]))
                        + (rotate_right(e, 14) ^ rotate_right(e, 18) ^ rotate_right(e, 41));
-        uint64_t second = ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]))
+        uint64_t t2 = ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]))
                         + (rotate_right(a, 28) ^ rotate_right(a, 34) ^ rotate_right(a, 39));
         memmove(v + 1, v, 7 * sizeof v[0]);
-        v[4] += first;
-        v[0] = first + second;
+        v[4] += t1;
+        v[0] = t1 + t2;
     }
     for (int i = 0; i < 8; i++)
         state->hash[i] += v[i];
@@ -94,7 +94,8 @@ static void sha512_add(sha512_state *state, const uint8_t *bytes, size_t count)
     }
 }
 
-/* Pad to a whole block, whose last 16 bytes are the count of bits (5.1.2), and give the digest. */
+/* Pad to a full block that ends with the number of bits in 16 bytes (5.1.2), and write the
+   digest. */
 static void sha512_end(sha512_state *state, uint8_t digest[SHA512_BYTES])
 {
     uint8_t bits[16] = {0};
@@ -109,7 +110,7 @@ static void sha512_end(sha512_state *state, uint8_t digest[SHA512_BYTES])
         digest[i] = (uint8_t)(state->hash[i / 8] >> (56 - 8 * (i % 8)));
 }
 
-/* Whether a signature of a message holds by a public key (RFC 8032, 5.1.7). */
+/* Whether a signature of a message is valid for a public key (RFC 8032, 5.1.7). */
 static int ed25519_holds(const uint8_t signature[64], const uint8_t public_key[32],
                          const uint8_t *message, size_t size)
 {

@@ -1,6 +1,6 @@
-/* The functions of model.h, on top of what is particular to a model, which model.c defines
- * before it includes this: `steps`, `takes_image`, `contract`, INPUT_AT, SCRATCH_AT, SCRATCH_SIZE,
- * FLOAT_INPUT, `output_at`, `levels_at`, `layer_at`, `fitted`, `too_large`, `too_costly`.
+/* The functions of model.h. model.c defines the model's own parts before it includes this file:
+ * `steps`, `takes_image`, `contract`, INPUT_AT, SCRATCH_AT, SCRATCH_SIZE, FLOAT_INPUT, `output_at`,
+ * `levels_at`, `layer_at`, `fitted`, `too_large`, `too_costly`.
  */
 #ifndef MODEL_FUNCTIONS_H
 #define MODEL_FUNCTIONS_H
@@ -10,9 +10,9 @@
 
 #include "decision.h"
 
-/* Lies at the start of the arena, at a multiple of ALIGNMENT. */
+/* At the start of the arena, aligned to ALIGNMENT. */
 struct model_instance {
-    const void *network; /* whose it is: two libraries of one prefix have different weights */
+    const void *network; /* its weights: two libraries with the same prefix have different ones */
     unsigned char *values;
     model_watcher *watcher;
     void *user;
@@ -22,7 +22,7 @@ struct model_instance {
 
 typedef char model_instance_fits[sizeof(model_instance) <= INSTANCE_SIZE ? 1 : -1];
 
-/* Begin a call; each that begins well must end with `leave`. */
+/* Begin a call; after MODEL_OK it must end with `leave`. */
 static int enter(model_instance *instance)
 {
     if (!instance || instance->network != model_weights)
@@ -37,31 +37,31 @@ static int leave(model_instance *instance, int status)
 }
 
 #ifdef MODEL_COUNTS
-static model_saturation *counts(const model_instance *instance)
+static model_saturation *get_counts(const model_instance *instance)
 {
     return (model_saturation *)(void *)(instance->values + COUNTS_AT);
 }
 
-/* Count the levels of a layer that are the last ones. */
+/* Count the saturated values of a layer. */
 static void count(const model_instance *instance, int layer)
 {
     const unsigned char *levels = instance->values + layer_at[layer];
-    size_t size = model_layers[layer].size, found = 0;
-    if (!layer_ends[layer])
+    size_t size = model_layers[layer].size, saturated = 0;
+    if (!saturation_kinds[layer])
         return;
-    if (layer_ends[layer] == SIGNED_ENDS)
+    if (saturation_kinds[layer] == SIGNED_SATURATION)
         for (size_t i = 0; i < size; i++)
-            found += levels[i] == 0x7f || levels[i] == 0x80;
+            saturated += levels[i] == 0x7f || levels[i] == 0x80;
     else
         for (size_t i = 0; i < size; i++)
-            found += levels[i] == 0xff;
-    counts(instance)[layer].at_end += found;
-    counts(instance)[layer].count += size;
+            saturated += levels[i] == 0xff;
+    get_counts(instance)[layer].at_end += saturated;
+    get_counts(instance)[layer].count += size;
 }
 
 #endif
-/* Tell whoever watches of a layer that has ended; -1: none has. */
-static void tell(const model_instance *instance, int layer)
+/* Call the watcher after a layer; -1: before the first one. */
+static void notify_watcher(const model_instance *instance, int layer)
 {
 #ifdef MODEL_COUNTS
     if (layer >= 0)
@@ -84,7 +84,7 @@ static int all_finite(const float *values, size_t count)
     return worst < 0x7f800000;
 }
 
-/* Compute the outputs of the input that lies in the arena, and leave them there. */
+/* Compute the outputs from the input in the arena, and keep them there. */
 static int compute(model_instance *instance)
 {
 #if FLOAT_INPUT
@@ -92,13 +92,13 @@ static int compute(model_instance *instance)
         return MODEL_NOT_FINITE;
 #endif
     pool_current = &instance->pool;
-    tell(instance, -1);
+    notify_watcher(instance, -1);
     int status = steps(instance, instance->values) ? MODEL_FAILED : MODEL_OK;
     pool_current = NULL;
     return status;
 }
 
-/* Run the network on the input that lies in the arena. */
+/* Run the network on the input in the arena. */
 static int run_in_place(model_instance *instance, float *output)
 {
     int status = compute(instance);
@@ -126,15 +126,16 @@ static int preprocess_checked(model_instance *instance, const uint8_t *rgb, int 
 static void softmax(float *values, size_t channels, size_t pixels, double temperature)
 {
     for (size_t p = 0; p < pixels; p++) {
-        float *first = values + p, largest = *first;
+        float *logits = values + p, largest = *logits;
         double total = 0.0;
         for (size_t c = 1; c < channels; c++)
-            largest = first[c * pixels] > largest ? first[c * pixels] : largest;
+            largest = logits[c * pixels] > largest ? logits[c * pixels] : largest;
         double top = (double)largest / temperature;
         for (size_t c = 0; c < channels; c++)
-            total += exp((double)first[c * pixels] / temperature - top);
+            total += exp((double)logits[c * pixels] / temperature - top);
         for (size_t c = 0; c < channels; c++)
-            first[c * pixels] = (float)(exp((double)first[c * pixels] / temperature - top) / total);
+            logits[c * pixels] =
+                (float)(exp((double)logits[c * pixels] / temperature - top) / total);
     }
 }
 
@@ -155,10 +156,10 @@ static void activate(float *output)
     }
 }
 
-static void decide(const float *output, unsigned char *taken)
+static void decide(const float *output, unsigned char *decisions)
 {
     for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
-        decide_output(i, output + model_outputs[i].offset, taken + model_outputs[i].offset);
+        decide_output(i, output + model_outputs[i].offset, decisions + model_outputs[i].offset);
 }
 
 model_instance *model_create(void *arena, size_t size)
@@ -172,13 +173,13 @@ model_instance *model_create(void *arena, size_t size)
     pool_open(&instance->pool);
     instance->network = model_weights;
 #ifdef MODEL_COUNTS
-    memset(counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
+    memset(get_counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
 #endif
     return instance;
 }
 
 #undef model_create
-/* Under its own name too, for those who look it up by name. */
+/* Also under its plain name, for programs that look it up by name. */
 model_instance *model_create(void *arena, size_t size)
 {
     return MODEL_CREATE(arena, size);
@@ -239,11 +240,11 @@ int model_activate(float *output)
     return MODEL_OK;
 }
 
-int model_decide(const float *output, unsigned char *taken)
+int model_decide(const float *output, unsigned char *decisions)
 {
-    if (!output || !taken)
+    if (!output || !decisions)
         return MODEL_BAD_ARGUMENT;
-    decide(output, taken);
+    decide(output, decisions);
     return MODEL_OK;
 }
 
@@ -252,9 +253,9 @@ int model_has_thresholds(int output)
     return output >= 0 && output < MODEL_OUTPUT_COUNT && fitted_point(output).count > 0;
 }
 
-/* Predict, and decide where `taken` is not NULL. */
+/* Predict, and decide if `decisions` is not NULL. */
 static int predict(model_instance *instance, const uint8_t *rgb, int width, int height,
-                   float *probabilities, unsigned char *taken)
+                   float *probabilities, unsigned char *decisions)
 {
     int status = enter(instance);
     if (status)
@@ -262,8 +263,8 @@ static int predict(model_instance *instance, const uint8_t *rgb, int width, int 
     status = preprocess_checked(instance, rgb, width, height, instance->values + INPUT_AT);
     if (status == MODEL_OK)
         status = run_in_place(instance, probabilities);
-    if (status == MODEL_OK && taken)
-        decide(probabilities, taken);
+    if (status == MODEL_OK && decisions)
+        decide(probabilities, decisions);
     if (status == MODEL_OK)
         activate(probabilities);
     return leave(instance, status);
@@ -278,15 +279,15 @@ int model_classify(model_instance *instance, const uint8_t *rgb, int width, int 
 }
 
 int model_predict(model_instance *instance, const uint8_t *rgb, int width, int height,
-                  float *probabilities, unsigned char *taken)
+                  float *probabilities, unsigned char *decisions)
 {
-    if (!rgb || !probabilities || !taken)
+    if (!rgb || !probabilities || !decisions)
         return MODEL_BAD_ARGUMENT;
-    return predict(instance, rgb, width, height, probabilities, taken);
+    return predict(instance, rgb, width, height, probabilities, decisions);
 }
 
 #ifdef MODEL_ISAS
-/* Of the micro-kernels, in a file of their own. */
+/* From the micro-kernels' dispatcher, another object file. */
 int micro_isa_choose(const char *name);
 const char *micro_isa_name(void);
 
@@ -321,14 +322,14 @@ int model_watch(model_instance *instance, model_watcher *watcher, void *user)
 }
 
 #ifdef MODEL_COUNTS
-int model_layer_saturation(model_instance *instance, int layer, model_saturation *found)
+int model_layer_saturation(model_instance *instance, int layer, model_saturation *saturation)
 {
-    if (layer < 0 || layer >= MODEL_LAYER_COUNT || !found)
+    if (layer < 0 || layer >= MODEL_LAYER_COUNT || !saturation)
         return MODEL_BAD_ARGUMENT;
     int status = enter(instance);
     if (status)
         return status;
-    *found = counts(instance)[layer];
+    *saturation = get_counts(instance)[layer];
     return leave(instance, MODEL_OK);
 }
 
@@ -337,7 +338,7 @@ int model_reset_saturation(model_instance *instance)
     int status = enter(instance);
     if (status)
         return status;
-    memset(counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
+    memset(get_counts(instance), 0, MODEL_LAYER_COUNT * sizeof(model_saturation));
     return leave(instance, MODEL_OK);
 }
 
@@ -347,11 +348,11 @@ const char *model_message(int status)
     switch (status) {
     case MODEL_OK: return "done";
     case MODEL_BAD_ARGUMENT: return "an argument is missing or out of range";
-    case MODEL_BAD_SIZE: return "the image does not have a size that the network takes";
-    case MODEL_NOT_FINITE: return "the input or an output holds NaN or infinity";
+    case MODEL_BAD_SIZE: return "the network does not support this image size";
+    case MODEL_NOT_FINITE: return "the input or an output contains NaN or infinity";
     case MODEL_NO_IMAGE: return "this network does not take an image";
-    case MODEL_NO_THREADS: return "the system gives no more threads";
-    case MODEL_BUSY: return "another call is at work";
+    case MODEL_NO_THREADS: return "the system cannot start more threads";
+    case MODEL_BUSY: return "another call is using this instance";
     case MODEL_TOO_LARGE: return too_large;
     case MODEL_TOO_COSTLY: return too_costly;
     default: return "a kernel failed";

@@ -1,4 +1,4 @@
-# @NAME@::@NAME@ is the static library, @NAME@::shared the shared one.
+# @NAME@::@NAME@ is the static library, @NAME@::shared the shared library.
 if(NOT TARGET @NAME@::@NAME@)
   foreach(kind IN ITEMS @NAME@ shared)
     if(kind STREQUAL "shared")

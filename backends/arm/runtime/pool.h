@@ -1,9 +1,9 @@
-/* Threads that share the iterations of a loop, and sleep between loops: a pool of its own for each
- * instance of a network, so that instances have nothing in common that two threads could touch.
+/* A pool of threads that share the iterations of a loop, and sleep between loops. Each instance of
+ * a network has its self pool, so that instances share no data between threads.
  *
- * TVM's kernels call `pool_launch` through a function pointer, with the body of a loop that is to
- * run once for each of `tasks` task numbers. Whose loop it is, they cannot say: the thread that
- * runs a network knows its pool.
+ * TVM's kernels call `pool_launch` through a function pointer, with the body of a loop that runs
+ * once for each of `tasks` task numbers. The call does not name a pool: the thread that runs a
+ * network stores its pool in `pool_current`.
  */
 #ifndef MODEL_POOL_H
 #define MODEL_POOL_H
@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Bytes of a thread's stack: kernels gather up to 128 KiB on it, and bands of up to 64. */
+/* Bytes of a thread's stack: kernels gather up to 128 KiB on it, and bands of up to 64 KiB. */
 #define POOL_STACK (512 * 1024)
 
 /* TVM's TVMParallelGroupEnv. */
@@ -20,7 +20,7 @@ typedef struct {
     int32_t tasks;
 } pool_environment;
 
-/* TVM's FTVMParallelLambda: 0 is success. */
+/* TVM's FTVMParallelLambda; returns 0 on success. */
 typedef int (*pool_body)(int task, pool_environment *environment, void *data);
 
 struct pool;
@@ -28,15 +28,15 @@ struct pool;
 typedef struct {
     struct pool *pool;
     pthread_t thread;
-    int number;     /* its task in each loop; the caller's is 0 */
-    unsigned since; /* the last round that it knows of */
+    int number;     /* its task in each loop; the caller has task 0 */
+    unsigned since; /* the last round that it has seen */
 } pool_worker;
 
 typedef struct pool {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
-    unsigned round; /* goes up with every loop */
-    int count;      /* workers: threads besides the caller's */
+    unsigned round; /* incremented with every loop */
+    int count;      /* workers, without the caller's thread */
     int pending;    /* workers that have not finished this round */
     int stop, status;
     pool_body body;
@@ -45,105 +45,105 @@ typedef struct pool {
     pool_worker workers[MODEL_MAX_THREADS - 1];
 } pool;
 
-/* The pool of the network that this thread runs. In the thread's own block from the start: other
- * models of thread-local memory may allocate at the first use in each thread. */
+/* The pool of the network that this thread runs. In the initial TLS block: other TLS models may
+ * allocate at the first use in each thread. */
 static __thread pool *pool_current __attribute__((tls_model("initial-exec")));
 
-static void pool_open(pool *own)
+static void pool_open(pool *self)
 {
-    pthread_mutex_init(&own->lock, NULL);
-    pthread_cond_init(&own->work, NULL);
-    pthread_cond_init(&own->done, NULL);
-    own->round = 0;
-    own->count = own->stop = 0;
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->work, NULL);
+    pthread_cond_init(&self->done, NULL);
+    self->round = 0;
+    self->count = self->stop = 0;
 }
 
 static void *pool_work(void *argument)
 {
     pool_worker *worker = argument;
-    pool *own = worker->pool;
-    pthread_mutex_lock(&own->lock);
+    pool *self = worker->pool;
+    pthread_mutex_lock(&self->lock);
     for (;;) {
-        while (own->round == worker->since && !own->stop)
-            pthread_cond_wait(&own->work, &own->lock);
-        if (own->stop)
+        while (self->round == worker->since && !self->stop)
+            pthread_cond_wait(&self->work, &self->lock);
+        if (self->stop)
             break;
-        worker->since = own->round;
-        pthread_mutex_unlock(&own->lock);
-        int status = own->body(worker->number, &own->environment, own->data);
-        pthread_mutex_lock(&own->lock);
-        own->status |= status;
-        if (--own->pending == 0)
-            pthread_cond_signal(&own->done);
+        worker->since = self->round;
+        pthread_mutex_unlock(&self->lock);
+        int status = self->body(worker->number, &self->environment, self->data);
+        pthread_mutex_lock(&self->lock);
+        self->status |= status;
+        if (--self->pending == 0)
+            pthread_cond_signal(&self->done);
     }
-    pthread_mutex_unlock(&own->lock);
+    pthread_mutex_unlock(&self->lock);
     return NULL;
 }
 
 static int pool_launch(pool_body body, void *data, int tasks)
 {
-    pool *own = pool_current;
-    (void)tasks; /* 0: as many as there are threads */
-    if (!own || own->count == 0) {
+    pool *self = pool_current;
+    (void)tasks; /* TVM passes 0: one task per thread */
+    if (!self || self->count == 0) {
         pool_environment alone = {NULL, 1};
         return body(0, &alone, data);
     }
-    pthread_mutex_lock(&own->lock);
-    own->body = body;
-    own->data = data;
-    own->environment = (pool_environment){NULL, own->count + 1};
-    own->pending = own->count;
-    own->status = 0;
-    own->round++;
-    pthread_cond_broadcast(&own->work);
-    pthread_mutex_unlock(&own->lock);
-    int status = body(0, &own->environment, data);
-    pthread_mutex_lock(&own->lock);
-    while (own->pending)
-        pthread_cond_wait(&own->done, &own->lock);
-    status |= own->status;
-    pthread_mutex_unlock(&own->lock);
+    pthread_mutex_lock(&self->lock);
+    self->body = body;
+    self->data = data;
+    self->environment = (pool_environment){NULL, self->count + 1};
+    self->pending = self->count;
+    self->status = 0;
+    self->round++;
+    pthread_cond_broadcast(&self->work);
+    pthread_mutex_unlock(&self->lock);
+    int status = body(0, &self->environment, data);
+    pthread_mutex_lock(&self->lock);
+    while (self->pending)
+        pthread_cond_wait(&self->done, &self->lock);
+    status |= self->status;
+    pthread_mutex_unlock(&self->lock);
     return status;
 }
 
-static void pool_stop(pool *own)
+static void pool_stop(pool *self)
 {
-    pthread_mutex_lock(&own->lock);
-    own->stop = 1;
-    pthread_cond_broadcast(&own->work);
-    pthread_mutex_unlock(&own->lock);
-    for (int i = 0; i < own->count; i++)
-        pthread_join(own->workers[i].thread, NULL);
-    own->count = own->stop = 0;
+    pthread_mutex_lock(&self->lock);
+    self->stop = 1;
+    pthread_cond_broadcast(&self->work);
+    pthread_mutex_unlock(&self->lock);
+    for (int i = 0; i < self->count; i++)
+        pthread_join(self->workers[i].thread, NULL);
+    self->count = self->stop = 0;
 }
 
-/* Return whether there are that many threads now; if not, there is one. */
-static int pool_start(pool *own, int threads)
+/* Start threads; return whether there are now that many. If not, only the caller's is left. */
+static int pool_start(pool *self, int threads)
 {
     pthread_attr_t attributes;
-    pool_stop(own);
+    pool_stop(self);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK);
-    while (own->count + 1 < threads) {
-        pool_worker *worker = &own->workers[own->count];
-        *worker = (pool_worker){.pool = own, .number = own->count + 1, .since = own->round};
+    while (self->count + 1 < threads) {
+        pool_worker *worker = &self->workers[self->count];
+        *worker = (pool_worker){.pool = self, .number = self->count + 1, .since = self->round};
         if (pthread_create(&worker->thread, &attributes, pool_work, worker))
             break;
-        own->count++;
+        self->count++;
     }
     pthread_attr_destroy(&attributes);
-    if (own->count + 1 == threads)
+    if (self->count + 1 == threads)
         return 1;
-    pool_stop(own);
+    pool_stop(self);
     return 0;
 }
 
-static void pool_close(pool *own)
+static void pool_close(pool *self)
 {
-    pool_stop(own);
-    pthread_cond_destroy(&own->done);
-    pthread_cond_destroy(&own->work);
-    pthread_mutex_destroy(&own->lock);
+    pool_stop(self);
+    pthread_cond_destroy(&self->done);
+    pthread_cond_destroy(&self->work);
+    pthread_mutex_destroy(&self->lock);
 }
 
 #endif

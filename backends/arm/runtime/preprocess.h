@@ -1,10 +1,10 @@
-/* From RGB pixels to the network's input, equal to tcc's preprocess.py (and so to Pillow's
- * bilinear resize) to the bit. Compile without contracting multiply-adds: -ffp-contract=off.
+/* From RGB pixels to the network's input, bit-exact with tcc's preprocess.py (and so with Pillow's
+ * bilinear resize). Compile without contracting multiply-adds: -ffp-contract=off.
  *
- * Only the pixels that the input shows are computed: rows of the image in turn, colours first, then
- * the horizontal and the vertical pass of the resize, each rounded to 8 bits. Where rows sum up,
- * the sums lie in the input itself, if that is of floats. What each of the 256 levels is as
- * a float, divided and normalised, is in a table for each channel. All else is in scratch memory.
+ * Only pixels that contribute to the input are computed, row by row of the image: colours first,
+ * then the horizontal and the vertical pass of the resize, each rounded to 8 bits. Sums of rows are
+ * in the input itself, if that is float. A table per channel has the float value of each of the 256
+ * pixel values, divided and normalized. Everything else is in scratch memory.
  */
 #ifndef MODEL_PREPROCESS_H
 #define MODEL_PREPROCESS_H
@@ -20,63 +20,63 @@ typedef struct {
     int color;         /* PREPROCESS_RGB... */
     int resize;        /* PREPROCESS_KEEP... */
     int size[2];       /* height and width to resize to */
-    int crop;          /* whether the centre is taken after that */
+    int crop;          /* whether the centre is cropped after that */
     int input[3];      /* channels, height, width of the network's input */
     int scale;         /* PREPROCESS_BY_255... */
     float mean[3], std[3];
-    int bytes;         /* whether the input's elements are bytes, the levels themselves */
+    int bytes;         /* whether the input's elements are the 8-bit pixel values themselves */
 } preprocess_contract;
 
-/* Memory that parts are taken from. */
+/* Memory to allocate from. */
 typedef struct {
     unsigned char *next;
-    size_t left;
+    size_t remaining;
 } preprocess_memory;
 
-/* Sums in fixed point, in memory that may hold floats before and after. */
+/* Fixed-point sums, in memory that can contain floats before and after. */
 typedef int32_t __attribute__((may_alias)) preprocess_sum;
 
-/* The source pixels that one result reads. */
+/* The source pixels of one result. */
 typedef struct {
     int start, count;
 } preprocess_span;
 
-/* Along one axis: which stretch of the source is scaled to how many pixels, which of these are
- * computed, and where in the input they go. */
+/* One axis: the source length and the scaled length, the part of the scaled axis that is computed,
+ * and its position in the input. */
 typedef struct {
     int source, scaled; /* lengths before and after scaling */
-    int first, count;   /* the stretch of the scaled axis that is computed */
-    int target;         /* where the stretch begins in the input */
-    int taps;           /* most source pixels that one result reads */
-    preprocess_span *spans; /* what each of `count` reads, if the axis is scaled */
-    double *totals;     /* the sum of the weights of each of these */
-    int32_t *factors;   /* along x: `taps` for each, with PREPROCESS_BITS fraction bits */
+    int first, count;   /* the part of the scaled axis that is computed */
+    int target;         /* the start of that part in the input */
+    int taps;           /* most source pixels of one result */
+    preprocess_span *spans; /* source pixels of each of `count` results, if the axis is scaled */
+    double *totals;     /* the sum of the weights of each result */
+    int32_t *factors;   /* along x: `taps` per result, with PREPROCESS_BITS fraction bits */
 } preprocess_axis;
 
-/* An image on its way. */
+/* The preprocessing of one image. */
 typedef struct {
     const preprocess_contract *contract;
     const uint8_t *rgb;
     preprocess_axis y, x;
     uint8_t *gray;        /* a row of the image */
-    uint8_t *line;        /* a row of the result: a stretch for each channel */
-    float *table;         /* 256 values for each channel */
+    uint8_t *line;        /* a row of the result, one part per channel */
+    float *table;         /* 256 values per channel */
     preprocess_sum *sums; /* channels, height, width */
-    void *input;          /* the same, as floats or bytes */
+    void *input;          /* channels, height, width, as floats or bytes */
 } preprocess_job;
 
 #define PREPROCESS_BITS 22
 #define PREPROCESS_HALF (1 << (PREPROCESS_BITS - 1))
 
-/* Return memory of that size, NULL where there is less. */
-static void *preprocess_take(preprocess_memory *memory, size_t size)
+/* Return memory of that size, or NULL if not enough is remaining. */
+static void *preprocess_allocate(preprocess_memory *memory, size_t size)
 {
     void *start = memory->next;
     size = (size + 7) / 8 * 8;
-    if (size > memory->left)
+    if (size > memory->remaining)
         return NULL;
     memory->next += size;
-    memory->left -= size;
+    memory->remaining -= size;
     return start;
 }
 
@@ -87,24 +87,24 @@ static uint8_t preprocess_pixel(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* Return where the middle of result i lies in the source. */
-static double preprocess_middle(const preprocess_axis *axis, int i)
+/* Return the position of the centre of result i in the source. */
+static double preprocess_center(const preprocess_axis *axis, int i)
 {
     return (axis->first + i + 0.5) * ((double)axis->source / axis->scaled);
 }
 
-/* Return how many source pixels on either side of its middle a result reads. */
+/* Return the number of source pixels on each side of its centre that a result reads. */
 static double preprocess_support(const preprocess_axis *axis)
 {
     double scale = (double)axis->source / axis->scaled;
     return scale < 1.0 ? 1.0 : scale;
 }
 
-/* Return the weight of source pixel `at` in the result whose middle is given. */
-static double preprocess_weight(double middle, double per_source, int at)
+/* Return the weight of source pixel `pixel` in the result with this centre. */
+static double preprocess_weight(double center, double per_source, int pixel)
 {
-    double reach = (at - middle + 0.5) * per_source;
-    double weight = 1.0 - (reach < 0 ? -reach : reach);
+    double distance = (pixel - center + 0.5) * per_source;
+    double weight = 1.0 - (distance < 0 ? -distance : distance);
     return weight > 0.0 ? weight : 0.0;
 }
 
@@ -113,22 +113,22 @@ static int32_t preprocess_factor(double weight, double total)
     return (int32_t)(weight / total * (1 << PREPROCESS_BITS) + 0.5);
 }
 
-/* Fill the spans of an axis that is scaled, as Pillow does. Returns 0 without memory. */
+/* Compute the spans of a scaled axis, like Pillow. Returns 0 without enough memory. */
 static int preprocess_spans(preprocess_axis *axis, preprocess_memory *memory)
 {
     double support = preprocess_support(axis), per_source = 1.0 / support;
-    axis->spans = preprocess_take(memory, (size_t)axis->count * sizeof *axis->spans);
-    axis->totals = preprocess_take(memory, (size_t)axis->count * sizeof *axis->totals);
+    axis->spans = preprocess_allocate(memory, (size_t)axis->count * sizeof *axis->spans);
+    axis->totals = preprocess_allocate(memory, (size_t)axis->count * sizeof *axis->totals);
     if (!axis->spans || !axis->totals)
         return 0;
     axis->taps = 0;
     for (int i = 0; i < axis->count; i++) {
-        double middle = preprocess_middle(axis, i), total = 0.0;
-        int start = (int)(middle - support + 0.5), end = (int)(middle + support + 0.5);
+        double center = preprocess_center(axis, i), total = 0.0;
+        int start = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
         start = start < 0 ? 0 : start;
         end = end > axis->source ? axis->source : end;
-        for (int at = start; at < end; at++)
-            total += preprocess_weight(middle, per_source, at);
+        for (int pixel = start; pixel < end; pixel++)
+            total += preprocess_weight(center, per_source, pixel);
         axis->spans[i] = (preprocess_span){start, end - start};
         axis->totals[i] = total;
         axis->taps = end - start > axis->taps ? end - start : axis->taps;
@@ -136,37 +136,37 @@ static int preprocess_spans(preprocess_axis *axis, preprocess_memory *memory)
     return 1;
 }
 
-/* Fill the factors of the horizontal axis. Returns 0 without memory. */
+/* Compute the factors of the horizontal axis. Returns 0 without enough memory. */
 static int preprocess_factors(preprocess_axis *x, preprocess_memory *memory)
 {
     double per_source = 1.0 / preprocess_support(x);
-    x->factors = preprocess_take(memory, (size_t)x->count * (size_t)x->taps * sizeof(int32_t));
+    x->factors = preprocess_allocate(memory, (size_t)x->count * (size_t)x->taps * sizeof(int32_t));
     if (!x->factors)
         return 0;
     for (int i = 0; i < x->count; i++) {
-        double middle = preprocess_middle(x, i);
+        double center = preprocess_center(x, i);
         for (int t = 0; t < x->spans[i].count; t++) {
-            double weight = preprocess_weight(middle, per_source, x->spans[i].start + t);
+            double weight = preprocess_weight(center, per_source, x->spans[i].start + t);
             x->factors[(size_t)i * x->taps + t] = preprocess_factor(weight, x->totals[i]);
         }
     }
     return 1;
 }
 
-/* Describe one axis (0: height, 1: width) of an image of that length. Returns 0 where the
- * result would not have the input's length. */
+/* Plan one axis (0: height, 1: width) of an image of that length. Returns 0 if the result would not
+ * have the input's length. */
 static int preprocess_plan(const preprocess_contract *contract, int axis, int length,
                            const int scaled[2], preprocess_axis *plan)
 {
-    int wanted = contract->input[1 + axis];
-    int kept = contract->resize == PREPROCESS_COVER ? contract->size[axis] : scaled[axis];
-    if (!contract->crop && kept != wanted)
+    int output_length = contract->input[1 + axis];
+    int cropped_length = contract->resize == PREPROCESS_COVER ? contract->size[axis] : scaled[axis];
+    if (!contract->crop && cropped_length != output_length)
         return 0;
-    int both = kept < wanted ? kept : wanted;
+    int overlap = cropped_length < output_length ? cropped_length : output_length;
     *plan = (preprocess_axis){.source = length, .scaled = scaled[axis]};
-    plan->first = (scaled[axis] - kept) / 2 + (kept - both) / 2;
-    plan->count = both;
-    plan->target = (wanted - both) / 2;
+    plan->first = (scaled[axis] - cropped_length) / 2 + (cropped_length - overlap) / 2;
+    plan->count = overlap;
+    plan->target = (output_length - overlap) / 2;
     return 1;
 }
 
@@ -200,7 +200,7 @@ static void preprocess_scale1(const preprocess_axis *x, const uint8_t *row, uint
     }
 }
 
-/* Make the line of a row of the image: its colours, scaled along x. */
+/* Compute a row of the image: its colours, scaled along x. */
 static void preprocess_line(const preprocess_job *job, int number)
 {
     static const int orders[2][3] = {{0, 1, 2}, {2, 1, 0}};
@@ -227,7 +227,7 @@ static void preprocess_line(const preprocess_job *job, int number)
             job->line[(size_t)c * x->count + i] = row[i * 3 + order[c]];
 }
 
-/* Fill the table with (level / largest - mean) / std, or with the levels themselves. */
+/* Fill the table with (value / largest - mean) / std, or with the pixel values themselves. */
 static void preprocess_table(const preprocess_job *job, int largest)
 {
     const preprocess_contract *contract = job->contract;
@@ -240,13 +240,13 @@ static void preprocess_table(const preprocess_job *job, int largest)
                     : ((float)level / scale - contract->mean[c]) / contract->std[c];
 }
 
-/* Return the number of pixels of a channel of the input. */
+/* Return the number of pixels per channel of the input. */
 static size_t preprocess_plane(const preprocess_contract *contract)
 {
     return (size_t)contract->input[1] * (size_t)contract->input[2];
 }
 
-/* Fill the input with level 0, for what the image does not cover. */
+/* Fill the input with pixel value 0, where the image does not cover it. */
 static void preprocess_clear(const preprocess_job *job)
 {
     size_t plane = preprocess_plane(job->contract);
@@ -258,25 +258,25 @@ static void preprocess_clear(const preprocess_job *job)
     }
 }
 
-/* Put the line into a row of the input. */
-static void preprocess_put(const preprocess_job *job, int row)
+/* Write the line to a row of the input. */
+static void preprocess_write_row(const preprocess_job *job, int row)
 {
     const preprocess_contract *contract = job->contract;
     size_t plane = preprocess_plane(contract), count = (size_t)job->x.count;
-    size_t at = (size_t)row * contract->input[2] + job->x.target;
-    for (int c = 0; c < contract->input[0]; c++, at += plane) {
+    size_t offset = (size_t)row * contract->input[2] + job->x.target;
+    for (int c = 0; c < contract->input[0]; c++, offset += plane) {
         const uint8_t *line = job->line + c * count;
         const float *table = job->table + c * 256;
         if (contract->bytes)
-            memcpy((uint8_t *)job->input + at, line, count);
+            memcpy((uint8_t *)job->input + offset, line, count);
         else
             for (size_t i = 0; i < count; i++)
-                ((float *)job->input)[at + i] = table[line[i]];
+                ((float *)job->input)[offset + i] = table[line[i]];
     }
 }
 
-/* Make the input of an image that is not scaled. */
-static void preprocess_kept(const preprocess_job *job)
+/* Compute the input from an image that is not scaled. */
+static void preprocess_unscaled(const preprocess_job *job)
 {
     const preprocess_contract *contract = job->contract;
     const preprocess_axis *y = &job->y;
@@ -292,7 +292,7 @@ static void preprocess_kept(const preprocess_job *job)
         preprocess_clear(job);
     for (int row = 0; row < y->count; row++) {
         preprocess_line(job, y->first + row);
-        preprocess_put(job, y->target + row);
+        preprocess_write_row(job, y->target + row);
     }
 }
 
@@ -310,7 +310,7 @@ static void preprocess_add(const preprocess_job *job, int i, int32_t factor)
     }
 }
 
-/* Make the input of the sums. */
+/* Compute the input from the sums. */
 static void preprocess_finish(const preprocess_job *job)
 {
     const preprocess_contract *contract = job->contract;
@@ -334,32 +334,32 @@ static void preprocess_finish(const preprocess_job *job)
     }
 }
 
-/* Make the input of an image that is scaled: each row of it goes into all rows of the result that
+/* Compute the input from an image that is scaled: each row is added to all rows of the result that
  * read it. */
-static void preprocess_resized(const preprocess_job *job, int first, int last)
+static void preprocess_resized(const preprocess_job *job, int first_row, int end_row)
 {
     const preprocess_axis *y = &job->y;
     double per_source = 1.0 / preprocess_support(y);
     size_t count = preprocess_plane(job->contract) * job->contract->input[0];
     for (size_t i = 0; i < count; i++)
-        job->sums[i] = PREPROCESS_HALF; /* level 0 where nothing is added */
-    for (int row = first, oldest = 0; row < last; row++) {
+        job->sums[i] = PREPROCESS_HALF; /* pixel value 0 if nothing is added */
+    for (int row = first_row, oldest = 0; row < end_row; row++) {
         preprocess_line(job, row);
         if (!y->spans) {
-            preprocess_add(job, row - first, 1 << PREPROCESS_BITS);
+            preprocess_add(job, row - first_row, 1 << PREPROCESS_BITS);
             continue;
         }
         while (y->spans[oldest].start + y->spans[oldest].count <= row)
             oldest++;
         for (int i = oldest; i < y->count && y->spans[i].start <= row; i++) {
-            double weight = preprocess_weight(preprocess_middle(y, i), per_source, row);
+            double weight = preprocess_weight(preprocess_center(y, i), per_source, row);
             preprocess_add(job, i, preprocess_factor(weight, y->totals[i]));
         }
     }
     preprocess_finish(job);
 }
 
-/* The lengths that an image (height, width) is scaled to. */
+/* Compute the lengths that an image (height, width) is scaled to. */
 static void preprocess_scaled(const preprocess_contract *contract, const int source[2],
                               int scaled[2])
 {
@@ -377,27 +377,28 @@ static void preprocess_scaled(const preprocess_contract *contract, const int sou
     }
 }
 
-/* Take the memory that a job needs. Returns 0 where there is less. */
+/* Allocate the memory of a job. Returns 0 if not enough is remaining. */
 static int preprocess_prepare(preprocess_job *job, preprocess_memory *memory)
 {
     const preprocess_contract *contract = job->contract;
     size_t count = preprocess_plane(contract) * contract->input[0];
-    int scaled = 0, fine = 1;
-    job->line = preprocess_take(memory, (size_t)contract->input[2] * contract->input[0]);
-    job->table = contract->bytes ? NULL : preprocess_take(memory, 256 * 4 * contract->input[0]);
-    fine = job->line && (job->table || contract->bytes);
-    if (fine && job->y.scaled != job->y.source)
-        fine = preprocess_spans(&job->y, memory), scaled = 1;
-    if (fine && job->x.scaled != job->x.source) {
+    int scaled = 0, is_ready = 1;
+    job->line = preprocess_allocate(memory, (size_t)contract->input[2] * contract->input[0]);
+    job->table = contract->bytes ? NULL : preprocess_allocate(memory, 256 * 4 * contract->input[0]);
+    is_ready = job->line && (job->table || contract->bytes);
+    if (is_ready && job->y.scaled != job->y.source)
+        is_ready = preprocess_spans(&job->y, memory), scaled = 1;
+    if (is_ready && job->x.scaled != job->x.source) {
         if (contract->color == PREPROCESS_GRAY)
-            job->gray = preprocess_take(memory, (size_t)job->x.source);
-        fine = (job->gray || contract->color != PREPROCESS_GRAY) &&
+            job->gray = preprocess_allocate(memory, (size_t)job->x.source);
+        is_ready = (job->gray || contract->color != PREPROCESS_GRAY) &&
                preprocess_spans(&job->x, memory) && preprocess_factors(&job->x, memory);
         scaled = 1;
     }
-    if (fine && scaled)
-        job->sums = contract->bytes ? preprocess_take(memory, count * sizeof(int32_t)) : job->input;
-    return fine && (job->sums || !scaled);
+    if (is_ready && scaled)
+        job->sums = contract->bytes ? preprocess_allocate(memory, count * sizeof(int32_t))
+                                    : job->input;
+    return is_ready && (job->sums || !scaled);
 }
 
 static int preprocess(const preprocess_contract *contract, const uint8_t *rgb, int width,
@@ -412,19 +413,19 @@ static int preprocess(const preprocess_contract *contract, const uint8_t *rgb, i
         return MODEL_BAD_SIZE;
     if (!preprocess_prepare(&job, &memory))
         return MODEL_FAILED;
-    int first = job.y.first, last = first + job.y.count; /* the rows that are read */
+    int first_row = job.y.first, end_row = first_row + job.y.count; /* the rows that are read */
     if (job.y.spans) {
         preprocess_span end = job.y.spans[job.y.count - 1];
-        first = job.y.spans[0].start;
-        last = end.start + end.count;
+        first_row = job.y.spans[0].start;
+        end_row = end.start + end.count;
     }
-    if ((uint64_t)(last - first) * (uint64_t)job.x.count * contract->input[0] >
+    if ((uint64_t)(end_row - first_row) * (uint64_t)job.x.count * contract->input[0] >
         MODEL_MAX_ROWS_BYTES)
         return MODEL_TOO_COSTLY;
     if (job.sums)
-        preprocess_resized(&job, first, last);
+        preprocess_resized(&job, first_row, end_row);
     else
-        preprocess_kept(&job);
+        preprocess_unscaled(&job);
     return MODEL_OK;
 }
 

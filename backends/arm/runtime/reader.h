@@ -1,4 +1,4 @@
-/* Reading the inputs of model-run from files, with an end to the program on any mistake. */
+/* Reads the inputs of model-run from files; every error ends the program. */
 #ifndef MODEL_READER_H
 #define MODEL_READER_H
 
@@ -12,7 +12,7 @@
 
 enum { FAULT = 1, BAD_INPUT = 2 };
 
-/* The network, and its input from the file that was read last. */
+/* The network, and its input from the file read last. */
 static unsigned char arena[MODEL_ARENA_SIZE];
 static model_instance *instance;
 static model_input input[MODEL_INPUT_SIZE];
@@ -25,15 +25,15 @@ static double now(void)
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
-/* Say what is wrong, and end. */
-_Noreturn static void fail(int code, const char *what, const char *why)
+/* Print an error, and end the program. */
+_Noreturn static void fail(int code, const char *subject, const char *reason)
 {
     fflush(stdout);
-    fprintf(stderr, "model-run: %s: %s\n", what, why);
+    fprintf(stderr, "model-run: %s: %s\n", subject, reason);
     exit(code);
 }
 
-static FILE *opened(const char *path)
+static FILE *open_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
     if (!file)
@@ -41,23 +41,25 @@ static FILE *opened(const char *path)
     return file;
 }
 
-/* Read exactly `size` bytes, after which the file must end. */
+/* Read exactly `size` bytes, and check that the file then ends. */
 static void read_rest(FILE *file, const char *path, void *bytes, size_t size)
 {
-    size_t got = fread(bytes, 1, size, file);
-    char why[128] = "";
+    size_t count = fread(bytes, 1, size, file);
+    char reason[128] = "";
     if (ferror(file))
         fail(BAD_INPUT, path, strerror(errno));
-    if (got < size)
-        snprintf(why, sizeof why, "the file ends after %zu of %zu bytes of data", got, size);
+    if (count < size)
+        snprintf(reason, sizeof reason, "the file ends after %zu of %zu bytes of data", count,
+                 size);
     else if (fgetc(file) != EOF)
-        snprintf(why, sizeof why, "the file has more than the %zu bytes of data expected", size);
-    if (*why)
-        fail(BAD_INPUT, path, why);
+        snprintf(reason, sizeof reason, "the file has more than the expected %zu bytes of data",
+                 size);
+    if (*reason)
+        fail(BAD_INPUT, path, reason);
     fclose(file);
 }
 
-/* Return the next number of a PPM header, past white space and comments. */
+/* Return the next number of a PPM header, after white space and comments. */
 static int header_number(FILE *file, const char *path)
 {
     int c = fgetc(file), digits = 0;
@@ -72,7 +74,7 @@ static int header_number(FILE *file, const char *path)
     for (; c >= '0' && c <= '9' && digits < 9; c = fgetc(file), digits++)
         value = value * 10 + (c - '0');
     if (!digits || !(c == ' ' || c == '\t' || c == '\n' || c == '\r'))
-        fail(BAD_INPUT, path, "the header is not that of a binary PPM (P6)");
+        fail(BAD_INPUT, path, "the header is not a binary PPM header (P6)");
     return (int)value;
 }
 
@@ -90,7 +92,7 @@ static void check(const char *path, int status)
     }
 }
 
-/* Refuse the size of an image, before any memory is taken for it. */
+/* Check the size of an image before memory is allocated for it. */
 static void check_size(const char *path, int width, int height)
 {
     if (width < 1 || height < 1)
@@ -99,46 +101,46 @@ static void check_size(const char *path, int width, int height)
         check(path, MODEL_TOO_LARGE);
 }
 
-/* Say of an image that nothing resizes which size it has, and which it should have. */
-static void wrong_size(const char *path, int width, int height)
+/* Report the wrong size of an image for a network that does not resize. */
+static void fail_size(const char *path, int width, int height)
 {
     static const int shape[] = MODEL_INPUT_SHAPE;
     const int *end = shape + MODEL_INPUT_RANK;
-    char why[128];
-    snprintf(why, sizeof why, "the image is %dx%d pixels, but the network takes %dx%d", width,
+    char reason[128];
+    snprintf(reason, sizeof reason, "the image is %dx%d pixels, but the network takes %dx%d", width,
              height, end[-1], end[-1 - (MODEL_INPUT_RANK > 1)]);
-    fail(BAD_INPUT, path, why);
+    fail(BAD_INPUT, path, reason);
 }
 
-/* Milliseconds that the last image took to become the input. */
+/* Time in milliseconds of the last image's preprocessing. */
 static double preprocessing;
 
-/* Make the input of the pixels in the rest of a file. */
+/* Read the pixels from the rest of a file, and preprocess them to the input. */
 static void read_pixels(FILE *file, const char *path, int width, int height)
 {
     check_size(path, width, height);
     size_t size = (size_t)width * (size_t)height * 3;
     uint8_t *rgb = malloc(size);
     if (!rgb)
-        fail(FAULT, path, "there is no memory for the image");
+        fail(FAULT, path, "not enough memory for the image");
     read_rest(file, path, rgb, size);
     double start = now();
     int status = model_preprocess(instance, rgb, width, height, input);
     preprocessing = now() - start;
     if (status == MODEL_BAD_SIZE)
-        wrong_size(path, width, height);
+        fail_size(path, width, height);
     check(path, status);
     free(rgb);
 }
 
 static void read_ppm(const char *path)
 {
-    FILE *file = opened(path);
+    FILE *file = open_file(path);
     if (fgetc(file) != 'P' || fgetc(file) != '6')
         fail(BAD_INPUT, path, "this is not a binary PPM image (P6)");
     int width = header_number(file, path), height = header_number(file, path);
     if (header_number(file, path) != 255)
-        fail(BAD_INPUT, path, "a PPM image needs 8 bits a sample (a maximum of 255)");
+        fail(BAD_INPUT, path, "the PPM image must have 8 bits per sample (a maximum of 255)");
     read_pixels(file, path, width, height);
 }
 

@@ -1,4 +1,4 @@
-/* What model-run prints: classes, and what the program is. */
+/* The reports of model-run: classes, and the description of the program. */
 #ifndef MODEL_REPORT_H
 #define MODEL_REPORT_H
 
@@ -8,14 +8,14 @@
 #include "model.h"
 #include "reader.h"
 
-/* A class, its raw and its activated value, to be sorted. */
+/* A class with its raw and its activated value, for sorting. */
 typedef struct {
     size_t index;
     float raw, value;
 } class_value;
 
-/* The largest raw value first, of equal ones the first class: different ones may be activated to
- * one value. */
+/* Sort by raw value, largest first, then by class: different raw values can have the same activated
+ * value. */
 static int best_first(const void *a, const void *b)
 {
     const class_value *x = a, *y = b;
@@ -24,18 +24,18 @@ static int best_first(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-/* Print the best classes of an output, `top` of them; 0 is all. */
+/* Print the best `top` classes of an output; 0: all. */
 static void print_classes(const model_output *about, const float *raw, const float *values,
                           long top)
 {
     class_value *classes = malloc(about->size * sizeof *classes);
     if (!classes)
-        fail(FAULT, about->name, "there is no memory to sort the classes");
+        fail(FAULT, about->name, "not enough memory to sort the classes");
     for (size_t i = 0; i < about->size; i++)
         classes[i] = (class_value){i, raw[i], values[i]};
     qsort(classes, about->size, sizeof *classes, best_first);
-    size_t shown = top && (size_t)top < about->size ? (size_t)top : about->size;
-    for (size_t i = 0; i < shown; i++) {
+    size_t shown_count = top && (size_t)top < about->size ? (size_t)top : about->size;
+    for (size_t i = 0; i < shown_count; i++) {
         size_t index = classes[i].index;
         if (index < about->label_count)
             printf("  %-24s %.6f\n", about->labels[index], (double)classes[i].value);
@@ -45,29 +45,29 @@ static void print_classes(const model_output *about, const float *raw, const flo
     free(classes);
 }
 
-static void print_label(const model_output *about, size_t index, const char *before)
+static void print_label(const model_output *about, size_t index, const char *prefix)
 {
     if (index < about->label_count)
-        printf("%s%s", before, about->labels[index]);
+        printf("%s%s", prefix, about->labels[index]);
     else
-        printf("%s%zu", before, index);
+        printf("%s%zu", prefix, index);
 }
 
-/* Print what a row is taken for. */
-static void print_decision(const model_output *about, const unsigned char *taken)
+/* Print the decision on an output. */
+static void print_decision(const model_output *about, const unsigned char *decisions)
 {
-    const char *before = ": ";
+    const char *prefix = ": ";
     printf("  decision");
     for (size_t i = 0; i < about->size; i++)
-        if (taken[i]) {
-            print_label(about, i, before);
-            before = ", ";
+        if (decisions[i]) {
+            print_label(about, i, prefix);
+            prefix = ", ";
         }
-    printf(*before == ':' ? ": none\n" : "\n");
+    printf(*prefix == ':' ? ": none\n" : "\n");
 }
 
 static void print_output(int number, const float *raw, const float *values,
-                         const unsigned char *taken, long top)
+                         const unsigned char *decisions, long top)
 {
     const model_output *about = &model_outputs[number];
     if (MODEL_OUTPUT_COUNT > 1)
@@ -75,7 +75,7 @@ static void print_output(int number, const float *raw, const float *values,
     if (about->rank == 1) {
         print_classes(about, raw, values, top);
         if (model_has_thresholds(number))
-            print_decision(about, taken);
+            print_decision(about, decisions);
         return;
     }
     float low = values[0], high = values[0];
@@ -106,13 +106,13 @@ static void print_numbers(size_t count, const size_t *numbers)
     putchar(']');
 }
 
-static void print_field(const char *before, const char *text)
+static void print_field(const char *prefix, const char *text)
 {
-    printf("%s", before);
+    printf("%s", prefix);
     print_json(text);
 }
 
-/* Print what this program takes, gives and needs, as JSON. */
+/* Print this program's input, outputs, memory and layers as JSON. */
 static void describe(void)
 {
     static const size_t shape[] = MODEL_INPUT_SHAPE;

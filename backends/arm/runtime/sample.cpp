@@ -1,4 +1,4 @@
-// The network in C++: its memory, its instance and its errors as an object's.
+// The network as a C++ class, which owns its memory and throws its errors.
 //
 // c++ -I. sample.cpp lib@NAME@.a -lpthread -lm -o sample
 #include <cstddef>
@@ -18,7 +18,7 @@ public:
         check(@NAME@_set_threads(instance_.get(), threads));
     }
 
-    // Raw outputs of an input of @UPPER@_INPUT_SIZE elements.
+    // Return the raw outputs for an input of @UPPER@_INPUT_SIZE elements.
     std::vector<float> run(const std::vector<@NAME@_input> &input)
     {
         std::vector<float> output(@UPPER@_OUTPUT_SIZE);
@@ -28,24 +28,24 @@ public:
         return output;
     }
 
-    // What raw outputs are taken for: 1 for each class that is decided on, by what is fitted.
+    // Return the decisions from raw outputs: 1 for each class that is decided on.
     static std::vector<unsigned char> decide(const std::vector<float> &output)
     {
-        std::vector<unsigned char> taken(@UPPER@_OUTPUT_SIZE);
-        check(output.size() == taken.size() ? @NAME@_decide(output.data(), taken.data())
+        std::vector<unsigned char> decisions(@UPPER@_OUTPUT_SIZE);
+        check(output.size() == decisions.size() ? @NAME@_decide(output.data(), decisions.data())
                                             : @UPPER@_BAD_ARGUMENT);
-        return taken;
+        return decisions;
     }
 
-    // Activated outputs of an image: red, green and blue of each pixel, row by row. `taken` becomes
-    // what it is taken for.
+    // Return the activated outputs for an image: red, green and blue of each pixel, row by row.
+    // `decisions` gets the decisions.
     std::vector<float> predict(const std::vector<std::uint8_t> &rgb, int width, int height,
-                               std::vector<unsigned char> &taken)
+                               std::vector<unsigned char> &decisions)
     {
         std::vector<float> output(@UPPER@_OUTPUT_SIZE);
-        taken.resize(@UPPER@_OUTPUT_SIZE);
+        decisions.resize(@UPPER@_OUTPUT_SIZE);
         check(@NAME@_predict(instance_.get(), rgb.data(), width, height, output.data(),
-                             taken.data()));
+                             decisions.data()));
         return output;
     }
 
@@ -64,10 +64,10 @@ int main()
 {
     Network network;
     std::vector<float> output = network.run(std::vector<@NAME@_input>(@UPPER@_INPUT_SIZE));
-    std::vector<unsigned char> taken = Network::decide(output);
+    std::vector<unsigned char> decisions = Network::decide(output);
     const @NAME@_output &first = @NAME@_outputs[0];
     std::printf("%s\n", first.name);
     for (std::size_t i = 0; i < first.size; i++)
-        if (taken[i])
-            std::printf("  %s\n", i < first.label_count ? first.labels[i] : "class without a name");
+        if (decisions[i])
+            std::printf("  %s\n", i < first.label_count ? first.labels[i] : "unnamed class");
 }

@@ -1,5 +1,5 @@
-/* The signature without which model-run does not start: Ed25519, by the key in signer.h, of the
- * program as it lies on the disk, with weights, labels and what was fitted in it.
+/* The signature that model-run needs to start: Ed25519, by the key in signer.h, of the program
+ * file, which contains the weights, labels and fitted values.
  */
 #ifndef MODEL_SIGNATURE_H
 #define MODEL_SIGNATURE_H
@@ -20,35 +20,36 @@
 
 enum { UNSIGNED = 3, SIGNATURE_BYTES = 64 };
 
-/* What is signed: a line of what this is, one of the network, and one of the program. */
+/* The signed text: a line with the format's name, one with the network, and one with the
+   program. */
 static char signed_text[2048];
 static size_t signed_size;
 
 __attribute__((format(printf, 1, 2))) static void add_signed(const char *format, ...)
 {
-    size_t room = sizeof signed_text - signed_size;
+    size_t space_left = sizeof signed_text - signed_size;
     va_list words;
     va_start(words, format);
-    int size = vsnprintf(signed_text + signed_size, room, format, words);
+    int size = vsnprintf(signed_text + signed_size, space_left, format, words);
     va_end(words);
-    if (size < 0 || (size_t)size >= room)
-        fail(FAULT, SIGNATURE_FILE, "there is no room for what is signed");
+    if (size < 0 || (size_t)size >= space_left)
+        fail(FAULT, SIGNATURE_FILE, "the signed text is too long");
     signed_size += (size_t)size;
 }
 
-/* Add this program, as it lies on the disk. */
+/* Add the line of this program's file. */
 static void add_signed_program(void)
 {
     static const char path[] = "/proc/self/exe";
-    static uint8_t part[1 << 16];
+    static uint8_t chunk[1 << 16];
     unsigned long long size = 0;
     sha512_state hash;
     sha512_begin(&hash);
     FILE *file = fopen(path, "rb");
     if (!file)
         fail(UNSIGNED, path, strerror(errno));
-    for (size_t got; (got = fread(part, 1, sizeof part, file)) > 0; size += got)
-        sha512_add(&hash, part, got);
+    for (size_t count; (count = fread(chunk, 1, sizeof chunk, file)) > 0; size += count)
+        sha512_add(&hash, chunk, count);
     if (ferror(file))
         fail(UNSIGNED, path, strerror(errno));
     fclose(file);
@@ -65,15 +66,15 @@ static void read_signature(const char *path, uint8_t signature[SIGNATURE_BYTES])
     uint8_t bytes[SIGNATURE_BYTES + 1];
     FILE *file = fopen(path, "rb");
     if (!file)
-        fail(UNSIGNED, path, "this program starts only beside its signature, which is not here");
+        fail(UNSIGNED, path, "the signature is missing: this program starts only with it");
     size_t size = fread(bytes, 1, sizeof bytes, file);
     if (ferror(file) || size != SIGNATURE_BYTES)
-        fail(UNSIGNED, path, "this is no signature: it has to be 64 bytes");
+        fail(UNSIGNED, path, "the file is not a signature: it must have 64 bytes");
     fclose(file);
     memcpy(signature, bytes, SIGNATURE_BYTES);
 }
 
-/* End the program unless a signature beside it holds for it. */
+/* End the program unless its signature next to it is valid. */
 static void check_signature(void)
 {
     static char path[4096];
@@ -88,7 +89,7 @@ static void check_signature(void)
     add_signed("tcc runner signature 1\nnetwork " NAME_AS_TEXT(model_create) "\n");
     add_signed_program();
     if (!ed25519_holds(signature, signer, (const uint8_t *)signed_text, signed_size))
-        fail(UNSIGNED, path, "this signature does not hold for this program");
+        fail(UNSIGNED, path, "the signature is not valid for this program");
 }
 
 #endif

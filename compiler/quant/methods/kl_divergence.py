@@ -105,17 +105,17 @@ def _compute_entropy(counts: Counts) -> Reals:
 
 @lru_cache(maxsize=4)
 def _compute_bin_ends(bins: int, max_quantized: int) -> NDArray[np.int32]:
-    """Return the end bin of each quantized value, (thresholds, levels + 2); the first is 0.
+    """Return the end bin of each quantized value, (thresholds, n + 2); the first is 0.
 
-    With a threshold of t bins, a step is t / levels bins. Bin j has its middle at j + 1/2, and the
-    quantized value rint((j + 1/2) * levels / t), half to even.
+    With n = `max_quantized` and a threshold of t bins, a step is t / n bins. Bin j has its middle
+    at j + 1/2, and the quantized value rint((j + 1/2) * n / t), half to even.
     """
     threshold = np.arange(max_quantized + 1, bins + 1)[:, None]
     level = np.arange(-1, max_quantized + 1)
-    # (j + 1/2) * levels / threshold < level + 1/2 in integers: (2j + 1) * levels < edge
+    # (j + 1/2) * n / threshold < level + 1/2 in integers: (2j + 1) * n < edge
     edge = (2 * level + 1) * threshold
-    # ceil(edge / levels) // 2 numbers 2j + 1 are less than edge / levels. On a tie, bin j belongs
-    # to the even one of the two.
+    # ceil(edge / n) // 2 numbers 2j + 1 are less than edge / n. On a tie, bin j belongs to the even
+    # one of the two.
     below = (-(-edge // max_quantized)) // 2
     tied = (edge % max_quantized == 0) & (edge // max_quantized % 2 == 1) & (level % 2 == 0)
     bin_ends: NDArray[np.int32] = np.clip(below + tied, 0, threshold).astype(np.int32)

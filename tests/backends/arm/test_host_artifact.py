@@ -163,13 +163,13 @@ def test_what_the_program_says_of_itself(built: Built) -> None:
 
 FULL = 3 * 20 * 24 * 4
 BAD: dict[str, tuple[list[str], bytes, str]] = {
-    "no input": ([], b"", "no input: name an image or a tensor; see --help"),
-    "no such option": (["--fast", "x"], b"", "--fast: there is no such option; see --help"),
-    "no value": (["--top"], b"", "--top: not an option, or one that takes a value; see --help"),
-    "not a number": (["--top", "x"], b"", "--top: takes a whole number from 0 to 1073741824"),
-    "too many threads": (["--threads", "99"], b"", "--threads: takes a whole number from 1 to 16"),
-    "no threads": (["--threads", "0"], b"", "--threads: takes a whole number from 1 to 16"),
-    "raw twice": (["--raw", "F.1", "--raw", "F.2"], b"", "--raw: can be given once"),
+    "no input": ([], b"", "no input: give an image or a tensor; see --help"),
+    "no such option": (["--fast", "x"], b"", "--fast: unknown option; see --help"),
+    "no value": (["--top"], b"", "--top: unknown option, or its value is missing; see --help"),
+    "not a number": (["--top", "x"], b"", "--top: needs an integer from 0 to 1073741824"),
+    "too many threads": (["--threads", "99"], b"", "--threads: needs an integer from 1 to 16"),
+    "no threads": (["--threads", "0"], b"", "--threads: needs an integer from 1 to 16"),
+    "raw twice": (["--raw", "F.1", "--raw", "F.2"], b"", "--raw: can be used only once"),
     "raw nowhere": (["--raw", "none/F"], b"", "none/F: No such file or directory"),
     "not there": (["F.none"], b"", "F.none: No such file or directory"),
     "a folder": (["--tensor", "/"], b"", "/: Is a directory"),
@@ -181,42 +181,42 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
     ),
     "long tensor": (
         ["--tensor", "F"], bytes(FULL + 1),
-        f"F: the file has more than the {FULL} bytes of data expected",
+        f"F: the file has more than the expected {FULL} bytes of data",
     ),
     "NaN": (
         ["--tensor", "F"], b"\0\0\xc0\x7f" + bytes(FULL - 4),
-        "F: the input or an output holds NaN or infinity",
+        "F: the input or an output contains NaN or infinity",
     ),
     "infinity": (
         ["--tensor", "F"], bytes(FULL - 4) + b"\0\0\x80\xff",
-        "F: the input or an output holds NaN or infinity",
+        "F: the input or an output contains NaN or infinity",
     ),
     "not a PPM": (["F"], b"\x89PNG\r\n", "F: this is not a binary PPM image (P6)"),
     "text PPM": (["F"], b"P3\n1 1\n255\n0 0 0\n", "F: this is not a binary PPM image (P6)"),
-    "no size": (["F"], b"P6\nx", "F: the header is not that of a binary PPM (P6)"),
-    "header cut off": (["F"], b"P6\n10", "F: the header is not that of a binary PPM (P6)"),
-    "endless comment": (["F"], b"P6 #" + bytes(500), "F: the header is not that of a binary PPM (P6)"),
+    "no size": (["F"], b"P6\nx", "F: the header is not a binary PPM header (P6)"),
+    "header cut off": (["F"], b"P6\n10", "F: the header is not a binary PPM header (P6)"),
+    "endless comment": (["F"], b"P6 #" + bytes(500), "F: the header is not a binary PPM header (P6)"),
     "16 bits": (
         ["F"], b"P6 1 1 65535\n" + bytes(6),
-        "F: a PPM image needs 8 bits a sample (a maximum of 255)",
+        "F: the PPM image must have 8 bits per sample (a maximum of 255)",
     ),
-    "no pixels": (["F"], b"P6 0 5 255\n", "F: the image does not have a size that the network takes"),
+    "no pixels": (["F"], b"P6 0 5 255\n", "F: the network does not support this image size"),
     "too wide": (["F"], b"P6 65537 1 255\n", f"F: {TOO_LARGE}"),
     "too large": (["F"], b"P6 60000 60000 255\n", f"F: {TOO_LARGE}"),
     "too long": (["F"], b"P6 1 67108864 255\n", f"F: {TOO_LARGE}"),
     "too large a size": (["--size", "1x67108864", "--rgb", "F"], b"", f"F: {TOO_LARGE}"),
     "cut off": (["F"], b"P6 5 5 255\n" + bytes(74), "F: the file ends after 74 of 75 bytes of data"),
-    "pixels without size": (["--rgb", "F"], b"", "F: give the size as --size WxH before --rgb"),
+    "pixels without size": (["--rgb", "F"], b"", "F: set --size WxH before --rgb"),
     "bad size": (
-        ["--size", "5by5", "--rgb", "F"], bytes(75), "--size: give the size as --size WxH before --rgb",
+        ["--size", "5by5", "--rgb", "F"], bytes(75), "--size: set --size WxH before --rgb",
     ),
     "size with more": (
         ["--size", "5x5x3", "--rgb", "F"], bytes(75),
-        "--size: give the size as --size WxH before --rgb",
+        "--size: set --size WxH before --rgb",
     ),
     "negative size": (
         ["--size", "-5x5", "--rgb", "F"], bytes(75),
-        "F: the image does not have a size that the network takes",
+        "F: the network does not support this image size",
     ),
 }  # fmt: skip
 
@@ -240,7 +240,7 @@ def test_a_bad_tensor_is_the_users_error(built: Built) -> None:
         ARM.infer(HOST, built.folder, built.source, [make_tensor(built), bad])
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0653"
-    assert diagnostic.label == "input 1: the input or an output holds NaN or infinity"
+    assert diagnostic.label == "input 1: the input or an output contains NaN or infinity"
 
 
 def test_a_folder_without_a_program_is_the_users_error(built: Built, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_others_link_it(library: str, language: str, built: Built, tmp_path: Pat
     )
     assert completed.stdout.splitlines() == [
         "logits 0 4", "mask 4 0",
-        f"{LABELS[1]}; the image does not have a size that the network takes",
+        f"{LABELS[1]}; the network does not support this image size",
     ]  # fmt: skip
     assert completed.returncode == 0
 

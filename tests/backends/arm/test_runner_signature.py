@@ -90,7 +90,7 @@ def test_another_operating_point_is_refused_until_it_is_signed(signed):
     folder, _ = signed
     store_point(make_device("host"), folder, 2.5)
     for options in ((), ("--help",), ("--describe",), ("--version",)):
-        assert_refused(run(signed, *options), "does not hold")
+        assert_refused(run(signed, *options), "is not valid for this program")
     sign(folder)
     assert run(signed).returncode == 0
 
@@ -102,15 +102,15 @@ def flip_bit(data, at, bit=1):
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda data: flip_bit(data, 0), "does not hold"),
-        (lambda data: flip_bit(data, 31, 0x80), "does not hold"),
-        (lambda data: flip_bit(data, 32), "does not hold"),
-        (lambda data: flip_bit(data, 63, 0x20), "does not hold"),
+        (lambda data: flip_bit(data, 0), "is not valid for this program"),
+        (lambda data: flip_bit(data, 31, 0x80), "is not valid for this program"),
+        (lambda data: flip_bit(data, 32), "is not valid for this program"),
+        (lambda data: flip_bit(data, 63, 0x20), "is not valid for this program"),
         (lambda data: data[:-1], "64 bytes"),
         (lambda data: data + b"\n", "64 bytes"),
         (lambda data: b"", "64 bytes"),
-        (lambda data: bytes(64), "does not hold"),
-        (lambda data: data[:32] + (int.from_bytes(data[32:], "little") + ORDER).to_bytes(32, "little"), "does not hold"),
+        (lambda data: bytes(64), "is not valid for this program"),
+        (lambda data: data[:32] + (int.from_bytes(data[32:], "little") + ORDER).to_bytes(32, "little"), "is not valid for this program"),
     ],
     ids=["first", "sign of R", "S", "top of S", "short", "long", "empty", "zeros", "S + L"],
 )  # fmt: skip
@@ -123,9 +123,9 @@ def test_a_spoiled_signature_is_refused(signed, spoil, why):
 def test_a_missing_signature_and_one_by_another_key_are_refused(signed):
     folder, _ = signed
     sign(folder, OTHER_KEY)
-    assert_refused(run(signed), "does not hold")
+    assert_refused(run(signed), "is not valid for this program")
     (folder / SIGNATURE).unlink()
-    assert_refused(run(signed), "which is not here")
+    assert_refused(run(signed), "the signature is missing")
     (folder / SIGNATURE).mkdir()
     assert_refused(run(signed), SIGNATURE)
 
@@ -138,10 +138,10 @@ def change_program(folder, change):
 def test_a_program_that_grows_or_changes_is_refused(signed):
     folder, _ = signed
     change_program(folder, lambda data: data + b"\0")
-    assert_refused(run(signed), "does not hold")
+    assert_refused(run(signed), "is not valid for this program")
     # A label in it: all the rest runs as before.
     change_program(folder, lambda data: data[:-1].replace(b"adipose", b"stroma "))
-    assert_refused(run(signed), "does not hold")
+    assert_refused(run(signed), "is not valid for this program")
     sign(folder)
     assert "stroma " in run(signed).stdout
 
@@ -151,9 +151,9 @@ def test_the_signature_of_another_network_is_refused(signed, built):
     folder, _ = signed
     message = runner_signature.find(folder).message
     (folder / SIGNATURE).write_bytes(KEY.sign(message.replace(b"_create_", b"_create_0")))
-    assert_refused(run(signed), "does not hold")
+    assert_refused(run(signed), "is not valid for this program")
     (folder / SIGNATURE).write_bytes(KEY.sign(message.replace(b"signature 1", b"signature 2")))
-    assert_refused(run(signed), "does not hold")
+    assert_refused(run(signed), "is not valid for this program")
 
 
 def test_tcc_says_how_to_sign_what_does_not_start(signed):

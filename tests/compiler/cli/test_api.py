@@ -206,7 +206,7 @@ def test_weights_that_are_none_are_not_saved(home):
     with pytest.raises(tcc.UserError, match=r"E0516.*one network from a spec, not 0"):
         tcc.save_weights(torch.nn.Linear(2, 2), "w.safetensors")
     network = tcc.torch("tiny.yaml")
-    with pytest.raises(tcc.UserError, match=r"E0516.*holds 2 networks"):
+    with pytest.raises(tcc.UserError, match=r"E0516.*one network from a spec, not 2"):
         tcc.save_weights(torch.nn.ModuleList([network, tcc.torch("tiny.yaml")]), "w.safetensors")
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)

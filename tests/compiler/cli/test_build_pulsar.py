@@ -148,7 +148,7 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
         outcome = tcc(args[0], "build/odd-ax620-int8", *args[1:])
         assert outcome.code == 2
         assert "error[E0657]: this machine cannot run what is built for ax620" in outcome.err
-    assert "build.sh` where docker is, and give its log with --logs" in outcome.err
+    assert "build.sh` on a machine with docker, then give its log: --logs" in outcome.err
 
 
 def test_only_packages_have_logs(tcc, built):

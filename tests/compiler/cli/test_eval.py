@@ -204,7 +204,7 @@ class TestWhatIsWrong:
         assert outcome.code == 2
         assert "error[E0714]: these images have no labels" in outcome.err
         assert f"--> {images}" in outcome.err
-        assert "25 of 25 have none" in outcome.err
+        assert "25 of 25; the first is" in outcome.err
         assert "a folder for each class" in outcome.err
 
     def test_an_array_without_labels(self, tcc, home):
@@ -224,7 +224,7 @@ class TestWhatIsWrong:
                 f"error[E0715]: the network has no class `cow`\n  --> {images}/cow" in outcome.err
             )
             assert f"error[E0715]: the network has no class `3`\n  --> {images}/3" in outcome.err
-            assert "12 images of it" in outcome.err
+            assert "12 images have this label" in outcome.err
             assert "help: its classes are cat, dog, owl" in outcome.err
 
     def test_names_where_the_classes_have_none(self, tcc, images):
@@ -256,7 +256,7 @@ class TestWhatIsWrong:
         )
         outcome = tcc(*EVAL, images)
         assert outcome.code == 2
-        assert "error[E0716]: this network has no output that is a row of classes" in outcome.err
+        assert "error[E0716]: this network has no output with classes or decisions" in outcome.err
 
     def test_outputs_that_are_not_finite(self, tcc, built, images, monkeypatch):
         def run(self, target, folder, pictures):

@@ -77,7 +77,7 @@ def test_data_without_a_name_is_told_apart(tcc, home, stored):
 
 def test_what_has_no_cosine_is_refused(tcc, home, built, picture):
     for args, code, message in (
-        ([str(built)], "E1280", "this has no cosine"),
+        ([str(built)], "E1280", "no cosine of int8 and fp32"),
         (["none.json"], "E0603", "none.json"),
         (["one.png"], "E0730", "one.png"),
         (["build"], "E0620", "build"),

@@ -11,7 +11,7 @@ BUILD = (
     "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
     "--floor", "min_cosine=0", "--report", "--data",
 )  # fmt: skip
-EMPTY = {"meta", "img"}
+EMPTY = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):

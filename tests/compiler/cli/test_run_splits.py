@@ -238,7 +238,7 @@ def test_training_further_keeps_the_split(home):
     args = ("train", "net.yaml", "--data", "set", "--recipe", "own.yaml", "--epochs", "1")
     outcome = tcc(*args, *WEIGHTS, "--seed", "5", "--threads", "1", "-o", "more")
     assert outcome.exit_code == 0, outcome.stderr
-    assert "the split is that of run" in outcome.stderr
+    assert "the split of run is reused" in outcome.stderr
     assert (home / "more/split.csv").read_bytes() == (home / "run/split.csv").read_bytes()
 
 

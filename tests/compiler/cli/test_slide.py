@@ -41,7 +41,7 @@ def test_pale_tissue_that_is_lost_is_told(tcc, home):
     )
     outcome = tcc("slide", "mask", "s.tif", "--rule", "paper")
     assert outcome.code == 0
-    assert "s.tif: `--rule paper` leaves out 50% of what the default, `any`, takes" in outcome.err
+    assert "s.tif: `--rule paper` omits 50% of the tissue that the default rule" in outcome.err
     assert "leaves out" not in tcc("slide", "mask", "s.tif", "--rule", "wide").err
     assert "leaves out" not in tcc("slide", "mask", "s.tif").err
 

@@ -99,7 +99,7 @@ def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, hom
     outcome = tcc(*(arg for arg in args if arg != "-q"))
     assert outcome.code == 0, outcome.err
     assert "3 of 4 slides are finished" in outcome.err
-    assert "left out, as no slides by their names: scans/notes.txt" in outcome.err
+    assert "skipped files that are not slides by suffix: scans/notes.txt" in outcome.err
     rows = [re.split("  +", line)[:2] for line in outcome.out.splitlines()]
     assert rows == [
         ["slide", "state"],
@@ -123,9 +123,9 @@ def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
     write(archive / "deep er.tif", draw_pixels(64, 64))
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS)
     assert outcome.code == 2
-    assert "the result of this slide would lie in the result of another" in outcome.err
+    assert "the result of this slide would be inside the result of another" in outcome.err
     (archive / "deep er.tif").rename(archive / "b.svs")
-    assert "two slides are called b" in tcc("slide", "run", bundle, "scans", *SLIDE_ARGS).err
+    assert "two slides are named b" in tcc("slide", "run", bundle, "scans", *SLIDE_ARGS).err
     (archive / "b.svs").unlink()
     args = [arg for arg in SLIDE_ARGS if arg not in ("--rule", "wide")]
     outcome = tcc("slide", "run", bundle, "scans", *args, "--mask", "mask.png")
@@ -162,10 +162,10 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
     sizes = [Path(task.path).stat().st_size for task in tasks]
     assert sizes == sorted(sizes, reverse=True)
     for task in tasks:
-        assert task.path == str(home / task.typed)
+        assert task.path == str(home / task.typed_path)
         fixed = ("--at=0.5", "--patch=32", "--rule=wide", "--tumour=tumour", "--skip-damaged")
         assert set(task.words) >= {*fixed, "--mpp=0.5", "--workers=2", "--json", "--quiet"}
-        assert f"--output={(home / 'slides' / Path(task.typed).relative_to('scans')).parent}" in (
+        assert f"--output={(home / 'slides' / Path(task.typed_path).relative_to('scans')).parent}" in (
             task.words
         )
 
@@ -216,7 +216,7 @@ def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
     beats.start()
     with pytest.raises(slide_record.UserError, match="another run") as error_info, lease():
         pass
-    assert error_info.value.diagnostics[0].label == "process 7 of far"
+    assert error_info.value.diagnostics[0].label == "process 7 on far"
     beats.join()
 
 
@@ -234,7 +234,7 @@ def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
         own_lease.send_heartbeat()
         write_remote_lease(tmp_path / "work", 0)
         own_lease.send_heartbeat()
-        with pytest.raises(slide_record.UserError, match="another run works on this slide"):
+        with pytest.raises(slide_record.UserError, match="another run is working on this slide"):
             own_lease.check(tmp_path / "s.tif")
     assert slide_record.read_progress(tmp_path / "work") == (3, 4)
 

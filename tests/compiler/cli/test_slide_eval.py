@@ -158,8 +158,8 @@ def test_values_of_masks_are_not_guessed(tcc, judged, truth, results):
     write_mask_pyramid(truth / "a_mask.tif", 1)
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 2
-    assert "error[E1315]: is the value 1 of this mask tumour?" in outcome.err
-    assert "--tumour 1, or with --other 1" in outcome.err
+    assert "error[E1315]: it is unknown whether the value 1 of this mask is tumour" in outcome.err
+    assert "use --tumour 1 if it is tumour, or --other 1" in outcome.err
     assert judged(*results, "--truth", "truth", "--tumour", "1") == expected_document
     assert judged(*results, "--truth", "truth", "--other", "1")["slides"]["tumour"] == 0
     write_mask_pyramid(truth / "a_mask.tif", 2, around=1)  # background, tissue, tumour
@@ -170,15 +170,15 @@ def test_values_of_masks_are_not_guessed(tcc, judged, truth, results):
 def test_a_mask_of_another_slide_and_a_slide(tcc, truth, results, home):
     write_mask_pyramid(truth / "a_mask.tif")
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "error[E1314]: a.geojson and a_mask.tif are both of slide a" in outcome.err
+    assert "error[E1314]: a.geojson and a_mask.tif are both for slide a" in outcome.err
     (truth / "a.geojson").unlink()
     write_mask_pyramid(truth / "a_mask.tif", size=(2000, 999))
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
-    assert "error[E1307]: this mask of 2000 x 999 pixels is not of this slide" in outcome.err
+    assert "error[E1307]: this mask of 2000 x 999 pixels does not match this slide" in outcome.err
     write(truth / "a_mask.tif", draw_pixels(*SIZE))
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert "error[E1307]" in outcome.err
-    assert "this is in colour" in outcome.err
+    assert "this file is in colour" in outcome.err
     (truth / "a_mask.tif").write_bytes(b"II")
     assert tcc("slide", "eval", *results, "--truth", "truth").code == 2
 
@@ -190,12 +190,12 @@ def test_a_mask_of_another_depth_is_no_slide_of_it(tcc, truth, results):
     write(truth / "a_mask.tif", np.zeros(SIZE[::-1], np.uint16), mpp=None)
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 2
-    assert "error[E1303]: this mask's samples have 16 bits, and 8 are read" in outcome.err
+    assert "error[E1303]: this mask has samples of 16 bits, but only 8 bits" in outcome.err
     with tifffile.TiffWriter(truth / "a_mask.tif") as file:
         file.write(np.zeros(SIZE[::-1], bool), tile=(64, 64), metadata=None)
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 2
-    assert "error[E1303]: this mask's samples have 1 bit, and 8 are read" in outcome.err
+    assert "error[E1303]: this mask has samples of 1 bit, but only 8 bits" in outcome.err
     assert "convert it to 8 bits" in outcome.err
     assert "slide's" not in outcome.err
     assert "networks" not in outcome.err
@@ -250,26 +250,26 @@ def test_slides_without_truth(tcc, judged, truth, results):
     (truth / "b.geojson").unlink()
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 2
-    assert "error[E1314]: nothing here says what of slide b is tumour" in outcome.err
+    assert "error[E1314]: this folder has no ground truth for slide b" in outcome.err
     assert judged(*results, "--truth", "truth", "--normal") == expected_document
 
 
 @pytest.mark.parametrize(
     ("name", "text", "code", "said"),
     [
-        ("c.geojson", "[]", "E1321", "of slides that have no result: c"),
-        ("a.xml", "", "E1314", "a.geojson and a.xml are both of slide a"),
+        ("c.geojson", "[]", "E1321", "slides with ground truth have no result: c"),
+        ("a.xml", "", "E1314", "a.geojson and a.xml are both for slide a"),
         (
             "a.geojson",
             json.dumps([make_area("Tumor", 0, 0, 2100, 90)]),
             "E1320",
-            "reaches column 2100, row 0",
+            "has a corner at column 2100, row 0",
         ),
         (
             "a.geojson",
             json.dumps([make_area("Lesion", 0, 0, 90, 90)]),
             "E1315",
-            "is class `Lesion`",
+            "whether class `Lesion`",
         ),
         ("a.geojson", "{", "E1306", "a.geojson"),
     ],
@@ -286,8 +286,8 @@ def test_truth_that_does_not_fit(tcc, truth, results, name, text, code, said):
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [
-        (np.zeros((251, 500), np.uint8), "is not of this slide"),
-        (np.full((1000, 2000), 190, np.uint8), "black and white alone"),
+        (np.zeros((251, 500), np.uint8), "does not match this slide"),
+        (np.full((1000, 2000), 190, np.uint8), "only black and white pixels"),
         (np.zeros((1000, 2000, 3), np.uint8) + np.array([255, 0, 7], np.uint8), "black and white"),
     ],
     ids=["other size", "grey", "the slide itself"],
@@ -314,20 +314,20 @@ def test_results_that_cannot_be_judged_together(tcc, truth, results, home, more)
     write_result(home / "more/b", "b.tif", SIZE, SPAN, {(0, 0): 0.5}, **more)
     outcome = tcc("slide", "eval", "results/a", "more/b", "--truth", "truth")
     assert outcome.code == 2
-    assert "error[E1322]: these results are not of one bundle" in outcome.err
+    assert "error[E1322]: these results have different bundles" in outcome.err
 
 
 def test_a_slide_that_is_there_twice(tcc, truth, results, home):
     write_result(home / "more/other", "a.svs", SIZE, SPAN, {(0, 0): 0.5})
     outcome = tcc("slide", "eval", "results/a", "more/other", "--truth", "truth", "--subset")
     assert outcome.code == 2
-    assert "error[E1322]: slide a is there twice" in outcome.err
+    assert "error[E1322]: slide a is given twice" in outcome.err
 
 
 def test_no_folder_of_truth(tcc, results):
     outcome = tcc("slide", "eval", *results, "--truth", "nowhere")
     assert outcome.code == 2
-    assert "error[E1314]: this is no folder of slides' tumours" in outcome.err
+    assert "error[E1314]: cannot read this folder of ground truth" in outcome.err
 
 
 @pytest.mark.slow

@@ -99,18 +99,18 @@ def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
     ("name", "text", "code", "said"),
     [
         ("s.txt", "", "E1314", "s.geojson and s.xml do not exist"),
-        ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "declares a document type"),
+        ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "document type declarations"),
         ("s.xml", ASAP[:200], "E1314", "line "),
         ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "`nan` is not a decimal number"),
         ("s.xml", ASAP.replace('"Polygon"', '"Dot"'), "E1314", "type Dot has no area"),
-        ("s.xml", ASAP.replace('"_0"', '"Lesion"', 1), "E1315", "is class `Lesion`"),
+        ("s.xml", ASAP.replace('"_0"', '"Lesion"', 1), "E1315", "whether class `Lesion`"),
         (
             "s.geojson",
             format_geojson(make_polygon("Necrosis", *CANCER)),
             "E1315",
-            "is class `Necrosis`",
+            "whether class `Necrosis`",
         ),
-        ("s.geojson", format_geojson(make_polygon("", *CANCER)), "E1315", "is class ``"),
+        ("s.geojson", format_geojson(make_polygon("", *CANCER)), "E1315", "whether class ``"),
         ("s.geojson", "[", "E1306", "GeoJSON"),
     ],
 )

@@ -295,7 +295,7 @@ def test_damaged_tiles(run, home):
     assert not (home / "slides/bad").exists()
     outcome = run(*args, "--skip-damaged", slides=("bad.tif",))
     assert outcome.code == 0, outcome.err
-    assert "4 patches are damaged, and left out" in outcome.err
+    assert "4 damaged patches are skipped" in outcome.err
     expected_heat, heat = (np.load(home / f"slides/{n}/probabilities.npy") for n in ("s", "bad"))
     hole = np.zeros(expected_heat.shape[:2], bool)
     hole[8:10, 6:8] = True
@@ -307,7 +307,7 @@ def test_a_slide_without_tissue_has_a_result(run, home):
     Image.new("RGB", (1, 1), (240, 240, 240)).save(home / "one.png")
     outcome = run("--mpp", 0.5, slides=("one.png",))
     assert outcome.code == 0, outcome.err
-    assert "no patch is tissue (0.00 mm2 in all)" in outcome.out
+    assert "no patch was classified (0.00 mm2 of tissue" in outcome.out
     assert np.isnan(np.load(home / "slides/one/probabilities.npy")).all()
     assert read_table(home / "slides/one") == []
 
@@ -318,10 +318,10 @@ def test_a_slide_without_tissue_has_a_result(run, home):
         (["--tumour", "cancer"], "E1312", "classes are normal, tumour"),
         (["--tumour", "normla"], "E1312", "did you mean `normal`?"),
         (["--at", 0.25], "E1308", "coarser"),
-        (["--stride", 33], "E0601", "--stride is at most --patch"),
+        (["--stride", 33], "E0601", "--stride must be at most --patch"),
         (["--mask", "none.png"], "E0701", "none.png"),
-        (["-o", "taken"], "E0602", "not what a run wrote"),
-        (["s.tif"], "E0601", "two slides are called s"),
+        (["-o", "taken"], "E0602", "it is not a result folder"),
+        (["s.tif"], "E0601", "two slides are named s"),
     ],
     ids=str,
 )
@@ -338,7 +338,7 @@ def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
     write(home / "s.tif", PIXELS)
     outcome = tcc("slide", "run", built, "s.tif", "--at", 0.5)
     assert outcome.code == 2
-    assert "error[E1312]: which of this network's classes are tumour?" in outcome.err
+    assert "error[E1312]: it is unknown which of this network's classes are tumour" in outcome.err
     assert "classes are cat, dog, owl" in outcome.err
 
 
@@ -348,8 +348,8 @@ def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
     with slide_record.lock_slide(folder, home / "s.tif"):
         outcome = run()
         assert outcome.code == 2
-        assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in outcome.err
-        assert f"= process {os.getpid()} of " in outcome.err
+        assert "error[E1309]: another run is working on this slide\n  --> s.tif\n" in outcome.err
+        assert f"= process {os.getpid()} on " in outcome.err
     assert run().code == 0
     assert json.loads((folder / "finished.json").read_text())
     slide_report = run("--json").document["slides"][0]

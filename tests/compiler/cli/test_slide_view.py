@@ -106,7 +106,7 @@ def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
     (home / "own/file").write_text("mine")
     outcome = tcc("serve", "slides/s", "s.tif", "-o", "own")
     assert outcome.code == 2
-    assert "it is no page of a slide" in outcome.err
+    assert "it is not the page of a slide" in outcome.err
     coarse = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--at", 2.1, "--json").document
     assert coarse["micrometres_per_pixel"] == 2
 
@@ -199,7 +199,7 @@ def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, h
     outcome = tcc(*command.split(), "slides/s", *args)
     assert outcome.code == 2
     assert "error[E1313]" in outcome.err
-    assert "line 4 of patches.csv is of a patch that an earlier line has" in outcome.err
+    assert "line 4 of patches.csv repeats the patch of an earlier line" in outcome.err
 
 
 def test_a_line_too_many_or_too_few(tcc, result, library):

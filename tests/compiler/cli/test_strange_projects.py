@@ -152,7 +152,7 @@ def test_it_is_named_where_it_chooses(tcc, home):
     stderr_text = tcc(
         "build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime"
     ).err
-    assert f"{name} chooses {parameters}\n" in stderr_text
+    assert f"{name} sets {parameters}\n" in stderr_text
     assert "the output" not in stderr_text
     assert "the weights" not in stderr_text.replace("warning: the weights", "")
 

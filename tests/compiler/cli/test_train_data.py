@@ -52,7 +52,7 @@ def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder
     outcome = run("-o", "run")
     assert outcome.exit_code == 2
     assert "error[E1207]: the network has no class `Hoch's 'Ä'`, `low grade`, and" in outcome.stderr
-    assert "there is no image of the network's classes yes, no" in outcome.stderr
+    assert "there are no images of the network's classes yes, no" in outcome.stderr
     assert not (folder / "run").exists()
     setting = outcome.stderr.partition("train and build with `")[2].partition("`\n")[0]
     assert shlex.split(setting) == ["--set", SETTING]
@@ -71,7 +71,7 @@ def test_one_class_more_or_less_is_refused(folder, labels):
     assert outcome.exit_code == 2
     assert "error[E1207]" in outcome.stderr
     assert ("no class `low grade`" in outcome.stderr) == ("more" not in labels)
-    assert ("no image of the network's classes more" in outcome.stderr) == ("more" in labels)
+    assert ("no images of the network's classes more" in outcome.stderr) == ("more" in labels)
 
 
 def test_the_order_and_the_case_of_folders_do_not_matter(folder):
@@ -97,8 +97,8 @@ def test_a_spec_that_names_no_classes_learns_the_folders(folder):
     ("words", "code", "said"),
     [
         (["--set", "labels=[low grade, high]"], "E1207", "no class `Hoch's 'Ä'`"),
-        (["--split", "1,0,0"], "E1212", "`1,0,0` is no split into three"),
-        (["--set", SETTING, "--corrupt", "mend"], "E0601", "say refuse or skip"),
+        (["--split", "1,0,0"], "E1212", "`1,0,0` is not a valid split"),
+        (["--set", SETTING, "--corrupt", "mend"], "E0601", "use refuse or skip"),
         (["--data", "none"], "E0710", "not a dataset"),
     ],
 )

@@ -264,7 +264,7 @@ def test_float64_beyond_float32_is_found(tmp_path: Path) -> None:
 def test_other_types_are_refused(tmp_path: Path, kind: type) -> None:
     path = write_file(tmp_path, bn__bias=np.ones(2, kind))
     type_name = {"int32": "I32", "uint8": "U8", "bool": "BOOL", "int64": "I64"}[np.dtype(kind).name]
-    assert read_refusal(path).splitlines()[0] == f"error[E0505]: bn.bias holds {type_name} numbers"
+    assert read_refusal(path).splitlines()[0] == f"error[E0505]: bn.bias has the type {type_name}"
 
 
 def encode_raw(header: object, data: bytes = b"") -> bytes:

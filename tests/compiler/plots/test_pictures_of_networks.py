@@ -195,6 +195,20 @@ def test_labels_lie_apart(name):
         assert min(box.y0 for box in boxes) > -2
 
 
+def test_axes_and_colour_bars_are_labelled():
+    figure = drawing.draw_styled(FIGURES["one class"])
+    axes, bar = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert bar.get_ylabel() == "fraction of true class"
+    for name in FIGURES:
+        figure = drawing.draw_styled(FIGURES[name])
+        assert figure.dpi >= 150
+        # A page shows figures at 838 pixels: at 9.2 inches, text of 8 points has 10 pixels.
+        assert figure.get_figwidth() < 9.2 or name in ("many classes", "points")
+        for axes in (axes for axes in figure.axes if axes.axison):
+            assert axes.get_ylabel()
+
+
 def test_errors_of_many_layers_show_the_worst():
     losses = [create_loss(f"layer_{i}", float(i)) for i in range(int8_plots.MAX_LAYERS + 9)]
     figure = drawing.draw_styled(lambda: int8_plots.draw_errors(losses, "net"))

@@ -120,7 +120,7 @@ def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
     assert wide.mask.inside[25:50, 38:62].all()
     assert wide.mask.inside[20:50, 10:30].all()
     assert paper.lost_share == pytest.approx(1 - 625 / wide.mask.inside.sum())
-    assert wide.lost == 0
+    assert wide.lost_share == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (300, 5)])
@@ -241,13 +241,13 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ("", "E1306", "byte 0: it is cut short"),
-        ("[" * 100_000, "E1306", "more than 64 lists or objects are within each other"),
-        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type `Point`"),
+        ("", "E1306", "byte 0: the file ends too early"),
+        ("[" * 100_000, "E1306", "lists or objects are nested more than 64 levels deep"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "its type is `Point`"),
         ("[3]", "E1306", "it has no geometry"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "E1306", "feature 1"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, "0"]] * 4]}), "E1306", "feature 1"),
-        ('{"type": "Polygon", "coordinates": [[[0,0],[NaN,1],[1,1]]]}', "E1306", "no JSON"),
+        ('{"type": "Polygon", "coordinates": [[[0,0],[NaN,1],[1,1]]]}', "E1306", "not valid JSON"),
     ],
     ids=range(7),
 )
@@ -265,7 +265,7 @@ def test_what_is_no_mask(tmp_path, text, code, said):
 def test_a_mask_of_another_size(tmp_path):
     _, slide, mask = write_mask(tmp_path, "mask.png")
     Image.new("L", (66, 61)).save(tmp_path / "other.png")
-    with pytest.raises(UserError, match="66 x 61 pixels is not of this slide"):
+    with pytest.raises(UserError, match="66 x 61 pixels does not match this slide"):
         mask_files.read_mask(tmp_path / "other.png", slide, mask.side)
 
 

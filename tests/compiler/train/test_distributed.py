@@ -95,4 +95,5 @@ def test_a_batch_that_cannot_be_cut(train, monkeypatch):
     monkeypatch.setattr(World, "wait", lambda _: None)
     completed = train("-o", "run")
     assert completed.exit_code == 2
-    assert "error[E1231]: a batch of 8 cannot be cut into 3 equal parts" in completed.stderr
+    message = "error[E1231]: a batch of 8 cannot be split equally among 3 processes"
+    assert message in completed.stderr

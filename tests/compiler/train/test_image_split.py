@@ -99,7 +99,7 @@ def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
     assert 9 <= len(image_split.val) <= 12
     assert len(image_split.test) == 60
     assert list_codes(image_split) == ["E1208", "E1209"]
-    assert f"{len(image_split.val)} images of `train` are taken for it, by the seed" in str(
+    assert f"{len(image_split.val)} images of `train` are used for it, by the seed" in str(
         image_split.warnings[1]
     )
 
@@ -187,25 +187,25 @@ BAD_TABLES = {
     "no file column": ("name,label\na/0.png,a\n", "E1201", "no column `file`", (1, 1)),
     "empty": ("", "E1201", "no column `file`", (1, 1)),
     "two columns of a name": ("file,label,Label\n", "E1201", "two columns `label`", (1, 1)),
-    "cells": ("file,label\na/0.png\n", "E1201", "1 cells, the table 2 columns", (2, 1)),
+    "cells": ("file,label\na/0.png\n", "E1201", "1 cells, but the table has 2 columns", (2, 1)),
     "empty group": ("file,label,group\na/0.png,a,\n", "E1201", "no group", (2, 1)),
-    "side": ("file,split\na/0.png,dev\n", "E1201", "write train, val or test", (2, 1)),
-    "absolute": ("file,label\n/a/0.png,a\n", "E1201", "below the table's folder", (2, 1)),
-    "above": ("file,label\na/../0.png,a\n", "E1201", "below the table's folder", (2, 1)),
-    "drive": ("file,label\nC:\\0.png,a\n", "E1201", "below the table's folder", (2, 1)),
-    "quote": ('file,label\n"a/0.png,a\n', "E1201", "cannot be read as a table's", (2, 1)),
+    "side": ("file,split\na/0.png,dev\n", "E1201", "use train, val or test", (2, 1)),
+    "absolute": ("file,label\n/a/0.png,a\n", "E1201", "inside the table's folder", (2, 1)),
+    "above": ("file,label\na/../0.png,a\n", "E1201", "inside the table's folder", (2, 1)),
+    "drive": ("file,label\nC:\\0.png,a\n", "E1201", "inside the table's folder", (2, 1)),
+    "quote": ('file,label\n"a/0.png,a\n', "E1201", "not valid CSV", (2, 1)),
     "NUL": ("file,label\na/0\0.png,a\n", "E1201", "NUL", (2, 1)),
     "long cell": (f"file,label\n{'a' * 200_000},a\n", "E1201", "field larger", (2, 1)),
-    "twice": ("file,label\na/0.png,a\na/./0.png,a\n", "E1202", "its first is line 2", (3, 1)),
+    "twice": ("file,label\na/0.png,a\na/./0.png,a\n", "E1202", "first listed in line 2", (3, 1)),
     "absent": ("file,label\na/9.png,a\n", "E1202", "no image `a/9.png`", (2, 1)),
     "case": ("file,label\nA/0.PNG,a\n", "E1202", "there is `a/0.png`", (2, 1)),
     "a group on two sides": (
         "file,split,group\na/0.png,train,p\na/1.png,val,q\nb/0.png,train,r\nb/1.png,val,p\n",
-        "E1203", "group `p` is on 2 sides: train, val", (5, 1),
+        "E1203", "group `p` is in 2 splits: train, val", (5, 1),
     ),
     "label and folder": (
         "file,label\na/0.png,a\na/1.png,a\nb/0.png,a\nb/1.png,b\n",
-        "E1202", "the table says `a`, the file lies in `b`", (4, 1),
+        "E1202", "the label is `a`, but the file is in `b`", (4, 1),
     ),
     "latin": ("file,label\na/0.png,caf\udce9\n", "E1201", "UTF-8", (2, 1)),
 }  # fmt: skip
@@ -238,7 +238,7 @@ def test_a_table_of_another_side_than_the_folder(tmp_path):
     write_split_set(tmp_path, 1, "ab", ("train", "val"))
     write_table(tmp_path, "train/a/0.png,train", "train/b/0.png,val", "val/a/0.png,val", "val/b/0.png,val",
           head="file,split")  # fmt: skip
-    assert_fails(tmp_path, "E1202", "the table says `val`, the file lies in `train`", at=(3, 1))
+    assert_fails(tmp_path, "E1202", "the split is `val`, but the file is in `train`", at=(3, 1))
 
 
 def _write_two_images(folder):
@@ -274,24 +274,24 @@ def _write_unlisted_image(folder):
 
 HOSTILE = {
     "nothing": (lambda f: None, "E0711", "no image"),
-    "loose images": (lambda f: (write_flat_set(f, 3, "ab"), write_images(f, "0.png")), "E1200", "in no class folder"),
+    "loose images": (lambda f: (write_flat_set(f, 3, "ab"), write_images(f, "0.png")), "E1200", "not in a class folder"),
     "loose images of a side": (
         lambda f: (write_split_set(f, 3, "ab"), write_images(f, "val/0.png")), "E1200", "such as val/0.png",
     ),
-    "a folder beside the sides": (_write_unlisted_image, "E1200", "these folders have images: more"),
+    "a folder beside the sides": (_write_unlisted_image, "E1200", "these folders contain images: more"),
     "two images of a class": (_write_two_images, "E1206", "class `c` has 2 images: too few"),
-    "groups of a class": (_write_few_groups, "E1206", "has 6 images of 2 groups: too few for a split into 3"),
-    "one class": (lambda f: write_flat_set(f, 6, "a"), "E1207", "one class alone, `a`"),
-    "an empty class folder": (lambda f: (write_flat_set(f, 6), (f / "d").mkdir()), "E1206", "no image is in it"),
+    "groups of a class": (_write_few_groups, "E1206", "has 6 images of 2 groups: too few for 3 splits"),
+    "one class": (lambda f: write_flat_set(f, 6, "a"), "E1207", "only one class, `a`"),
+    "an empty class folder": (lambda f: (write_flat_set(f, 6), (f / "d").mkdir()), "E1206", "there is no image in it"),
     "an empty class folder of a side": (
         lambda f: (write_split_set(f), (f / "val" / "d").mkdir()), "E1206", "val/d",
     ),
-    "a class that is a link": (_link_class, "E1206", "a link, which is not followed"),
-    "classes by case": (lambda f: write_flat_set(f, 4, ("Cat", "cat", "dog")), "E1207", "by case alone: Cat, cat"),
+    "a class that is a link": (_link_class, "E1206", "links are not followed"),
+    "classes by case": (lambda f: write_flat_set(f, 4, ("Cat", "cat", "dog")), "E1207", "only by case: Cat, cat"),
     "the same file on two sides": (_copy_across_splits, "E1204", "in `train` and in `test`", "copy.jpg"),
     "a link to another side": (_link_across_splits, "E1204", "in `train` and in `val`", "link.png"),
     "no class to learn": (
-        lambda f: (write_split_set(f, 3, "ab"), write_images(f, "test/c/0.png")), "E1206", "learn these classes from: c",
+        lambda f: (write_split_set(f, 3, "ab"), write_images(f, "test/c/0.png")), "E1206", "these classes have no training images: c",
     ),
 }  # fmt: skip
 
@@ -312,7 +312,7 @@ def test_ten_thousand_classes(tmp_path):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "0.png").write_bytes(data)
     assert_fails(
-        tmp_path, "E1207", "10,000 classes, at most 1,024", "if these folders are patients"
+        tmp_path, "E1207", "10,000 classes, the limit is 1,024", "if these folders are patients"
     )
 
 
@@ -361,7 +361,7 @@ def test_classes_are_those_of_the_network(tmp_path):
     assert_fails(
         tmp_path,
         "E1207",
-        "no image of the network's classes bird",
+        "no images of the network's classes bird",
         options=SplitOptions(labels=("cat", "bird", "dog")),
     )
 
@@ -373,7 +373,7 @@ def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
     image_split = read_split(tmp_path)
     assert list_codes(image_split) == ["E1208", "E1209", "E1213", "E1213", "E1214"]
     warnings_text = "\n".join(map(str, image_split.warnings))
-    assert "few images to learn from: a (3), b (4), c (1)" in warnings_text
+    assert "few training images: a (3), b (4), c (1)" in warnings_text
     assert "`val` has no image of c" in warnings_text
 
 

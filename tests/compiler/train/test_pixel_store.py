@@ -149,7 +149,7 @@ def test_a_class_of_damaged_images_alone(folder, options):
     for file in (folder / "a").iterdir():
         file.write_bytes(b"")
     with pytest.raises(
-        UserError, match="all 10 images of `a` cannot be read: skipped, none is left"
+        UserError, match="all 10 images of `a` cannot be read, so the class has no images"
     ):
         decode_images(
             dataset.read_dataset(folder),
@@ -158,7 +158,7 @@ def test_a_class_of_damaged_images_alone(folder, options):
             replace(options, corrupt="skip"),
         )
     val_options = replace(options, corrupt="skip", split="val")
-    with pytest.raises(UserError, match="all 10 images of `a` on the side `val` cannot be read"):
+    with pytest.raises(UserError, match="all 10 images of `a` in `val` cannot be read"):
         decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), val_options)
 
 
@@ -208,7 +208,7 @@ def test_images_that_are_the_same_to_the_network(tmp_path, options):
     }
     (warning,) = find_duplicate_images(stores)
     assert warning.code == "E1205"
-    assert "2 images of one side" in warning.message
+    assert "2 images have the same input pixels" in warning.message
     assert all(f"{n}.png" in str(warning) and f"{n}.bmp" in str(warning) for n in (1, 2))
     assert "black" not in str(warning)
     assert find_duplicate_images({"train": stores["train"]}) == ()

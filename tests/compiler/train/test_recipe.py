@@ -21,13 +21,13 @@ HEAD = "tcc_recipe: 1\n"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[1]", ("E1220", 1, 1, "a recipe is a mapping of keys")),
+        ("[1]", ("E1220", 1, 1, "a recipe must be a mapping of keys")),
         ("epochs: 3", ("E1222", 1, 1, "a recipe needs `tcc_recipe`")),
         ("tcc_recipe: 2", ("E1222", 1, 13, "`tcc_recipe` must be 1")),
         (HEAD + "epoch: 3", ("E1221", 2, 1, "a recipe has no key `epoch`")),
         (HEAD + "epochs: 0", ("E1222", 2, 9, "`epochs` must be at least 1")),
-        (HEAD + "epochs: 1.5", ("E1222", 2, 9, "`epochs` must be a whole number")),
-        (HEAD + "batch: true", ("E1222", 2, 8, "`batch` must be a whole number")),
+        (HEAD + "epochs: 1.5", ("E1222", 2, 9, "`epochs` must be an integer")),
+        (HEAD + "batch: true", ("E1222", 2, 8, "`batch` must be an integer")),
         (HEAD + "average: 1", ("E1222", 2, 10, "`average` must be less than 1")),
         (HEAD + "average: .nan", ("E1222", 2, 10, "this must be a finite number")),
         (HEAD + "initial_weights: she", ("E1222", 2, 18, "`initial_weights` must be one of he")),
@@ -45,27 +45,27 @@ HEAD = "tcc_recipe: 1\n"
         ),
         (
             HEAD + "loss: {gamma: 1}",
-            ("E1223", 2, 8, "`gamma` means nothing where `kind` is cross_entropy"),
+            ("E1223", 2, 8, "`gamma` has no effect if `kind` is cross_entropy"),
         ),
         (
             HEAD + "optimizer:\n  nesterov: true\n  kind: adamw",
-            ("E1223", 3, 3, "`nesterov` means nothing where `kind` is adamw"),
+            ("E1223", 3, 3, "`nesterov` has no effect if `kind` is adamw"),
         ),
         (
             HEAD + "learning_rate: {decay: 0.5, schedule: constant}",
-            ("E1223", 2, 17, "`decay` means nothing where `schedule` is constant"),
+            ("E1223", 2, 17, "`decay` has no effect if `schedule` is constant"),
         ),
         (
             HEAD + "augment: {blur: {amount: 9}}",
-            ("E1215", 2, 26, "`augment: blur` changes at most by 8"),
+            ("E1215", 2, 26, "the `amount` of `augment: blur` must be at most 8"),
         ),
         (
             HEAD + "augment:\n  warp: {scale: [2, 1]}",
-            ("E1215", 3, 17, "`augment: warp: scale` takes two numbers, the smaller first"),
+            ("E1215", 3, 17, "`augment: warp: scale` must be two numbers, the smaller first"),
         ),
         (
             HEAD + "augment: {crop: {area: [0.5, 0.2]}}",
-            ("E1215", 2, 24, "`augment: crop: area` takes two numbers, the smaller first"),
+            ("E1215", 2, 24, "`augment: crop: area` must be two numbers, the smaller first"),
         ),
     ],
 )

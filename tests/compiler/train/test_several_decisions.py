@@ -230,22 +230,22 @@ def test_rare_combinations_are_split_together(trained, made):
 @pytest.mark.parametrize(
     ("spec", "labels", "code", "words"),
     [
-        (DECISIONS, ("none", "red", "gren"), "E1207", "nothing called `gren`(.|\n)*did you mean `green`"),
-        (DECISIONS, ("none", "red", "blue"), "E1207", "no image is `green`"),
-        (DECISIONS, ("red", "red+green", "red+blue"), "E1207", "no image is `not red`"),
+        (DECISIONS, ("none", "red", "gren"), "E1207", "no label `gren`(.|\n)*did you mean `green`"),
+        (DECISIONS, ("none", "red", "blue"), "E1207", "no image has the label `green`"),
+        (DECISIONS, ("red", "red+green", "red+blue"), "E1207", "no image has the label `not red`"),
         (OUTPUTS, ("dark+light", "dark", "light+red"), "E1207", "`dark.light` names 2 classes of output `depth`"),
         (OUTPUTS, ("red", "dark+blue", "light"), "E1207", "`red` names no class of output `depth`"),
         (OUTPUTS.replace("softmax, labels: [dark, light]", "softmax"), ("red", "blue"), "E1226",
-         "without `labels` a folder's name could not say what `depth`"),
+         "output `depth` has no `labels`"),
         (OUTPUTS.replace("[dark, light]", "[dark, red]"), ("red", "blue"), "E1226",
          "outputs `depth` and `colours` both have `red`"),
         (DECISIONS.replace("green", "none"), ("red", "blue"), "E1226", "has a label `none`"),
         (DECISIONS.replace("green", "a+b"), ("red", "blue"), "E1226", r"has a label `a\+b`"),
         (OUTPUTS.replace("  - {linear: {units: 2}, from: shared, as: side}", "  - {linear: {units: 5}, from: shared, as: side}")
          .replace(", activation: sigmoid, labels: [red, blue]}\n", "}\n").replace("from: tint}", "from: tint, activation: sigmoid, labels: [red, blue]}"),
-         ("dark+red", "light+blue"), "E1226", "no output has as many values as `helper`"),
+         ("dark+red", "light+blue"), "E1226", "no output has as many values as the train-only output `helper`"),
         (OUTPUTS.replace("train_only: true, activation: sigmoid, labels: [red, blue]", "train_only: true"),
-         ("dark+red", "light+blue"), "E1226", "several outputs have as many values as `helper`"),
+         ("dark+red", "light+blue"), "E1226", "several outputs have as many values as the train-only output `helper`"),
     ],
 )  # fmt: skip
 def test_what_labels_cannot_mean(train, home, made, spec, labels, code, words):
@@ -262,8 +262,8 @@ def test_an_output_that_nothing_teaches_is_named(trained):
         "output: {", "output: {middle: {from: shared}, "
     )
     _, completed = trained(spec, ("red", "green"))
-    assert "warning[E1226]: nothing says what these outputs are to give" in completed.stderr
-    assert "they are not trained: middle" in completed.stderr
+    assert "warning[E1226]: these outputs are not trained" in completed.stderr
+    assert "they have no targets: middle" in completed.stderr
 
 
 def test_the_loss_of_decisions_is_binary_cross_entropy():
@@ -300,8 +300,7 @@ def test_a_combination_of_damaged_images_alone_is_named(train, home, made):
     completed = train(*arguments, spec="net.yaml", data=home / "set")
     assert completed.exit_code == 2
     assert (
-        "error[E1210]: the only image of `red+blue` on the side `train` cannot be read"
-        in completed.output
+        "error[E1210]: the only image of `red+blue` in `train` cannot be read" in completed.output
     )
     assert "set/red+blue/0.png" in completed.output
     shutil.rmtree(home / "set/red+blue")

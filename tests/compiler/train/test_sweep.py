@@ -45,15 +45,15 @@ def test_every_combination(trials):
     ("text", "line", "column", "words"),
     [
         ("[1]", 1, 1, "a mapping of keys"),
-        ("seeds: [1]", 1, 1, "begins with `tcc_sweep: 1`"),
-        ("tcc_sweep: 1\nsede: [1]", 2, 1, "no such `sede`"),
-        ("tcc_sweep: 1\nseeds: 3", 2, 8, "takes a list"),
-        ("tcc_sweep: 1\nseeds: [1, -1]", 2, 12, "a whole number from 0"),
-        ("tcc_sweep: 1\nset: {growth: 8}", 2, 15, "takes a list"),
+        ("seeds: [1]", 1, 1, "must contain `tcc_sweep: 1`"),
+        ("tcc_sweep: 1\nsede: [1]", 2, 1, "`sede` is unknown"),
+        ("tcc_sweep: 1\nseeds: 3", 2, 8, "must be a list"),
+        ("tcc_sweep: 1\nseeds: [1, -1]", 2, 12, "an integer of at least 0"),
+        ("tcc_sweep: 1\nset: {growth: 8}", 2, 15, "must be a list"),
         ("tcc_sweep: 1\nrecipe: {loss.kind: [focl]}", 2, 22, "loss.kind: focl, `kind` must be"),
-        ("tcc_sweep: 1\nrecipe: {epochs.x: [1]}", 2, 21, "`epochs` is no section"),
+        ("tcc_sweep: 1\nrecipe: {epochs.x: [1]}", 2, 21, "`epochs` is not a section"),
         ("tcc_sweep: 1\nrecipe: {epochs: [2, 0]}", 2, 22, "epochs: 0, `epochs` must be at least"),
-        (f"tcc_sweep: 1\nseeds: {list(range(1001))}", 1, 1, "1,001 trainings, at most 1,000"),
+        (f"tcc_sweep: 1\nseeds: {list(range(1001))}", 1, 1, "1,001 trainings, the limit is 1,000"),
     ],
 )  # fmt: skip
 def test_what_is_no_sweep(trials, text, line, column, words):

@@ -118,7 +118,7 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
         assert completed.exit_code == 0, completed.output
         arguments = ("--resume",)
         ended = json.loads((home / "parts/report.json").read_text())["finished"]
-        assert ended or "--resume goes on" in completed.stderr
+        assert ended or "continue with --resume" in completed.stderr
     assert read_contents(home / "parts") == reference
 
 
@@ -135,7 +135,7 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     interruptions = iter([False] * 7)  # in the middle of an epoch
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(interruptions, True))
-        assert "--resume goes on" in train("-o", "parts", recipe="drawn.yaml").stderr
+        assert "continue with --resume" in train("-o", "parts", recipe="drawn.yaml").stderr
     assert train("-o", "parts", "--resume", recipe="drawn.yaml").exit_code == 0
     assert read_contents(home / "parts") == read_contents(home / "whole")
 
@@ -217,27 +217,27 @@ def test_a_finished_run_is_not_begun_again(train, home, reference):
 @pytest.mark.parametrize(
     ("words", "changed"),
     [
-        (("--seed", 1), "weights to start from, seed"),
+        (("--seed", 1), "initial weights, seed"),
         (("--epochs", 3), "recipe"),
         (("--set", "drop=0"), "network"),
     ],
 )
 def test_a_finished_run_is_asked_for_in_the_same_words(train, home, reference, words, changed):
     assert_refused(
-        train("-o", "whole", "--resume", *words), "E1229", f"begun with another {changed}$"
+        train("-o", "whole", "--resume", *words), "E1229", f"different inputs: {changed}$"
     )
     assert read_contents(home / "whole") == reference
 
 
 @pytest.mark.parametrize(
     ("side", "changed"),
-    [("train", "images to learn from"), ("val", "validation images"), ("test", "test images")],
+    [("train", "training images"), ("val", "validation images"), ("test", "test images")],
 )
 def test_a_finished_run_was_of_the_same_images(train, home, pictures, reference, side, changed):
     shutil.copytree(pictures, home / "other")
     draw(home / "other" / side / "red" / "0.png", "red", 999)
     completed = train("-o", "whole", "--resume", data=home / "other")
-    assert_refused(completed, "E1229", f"begun with another {changed}$")
+    assert_refused(completed, "E1229", f"different inputs: {changed}$")
 
 
 def assert_refused(completed, code, pattern):
@@ -250,7 +250,7 @@ def test_what_cannot_be_trained(train, home):
     (home / "many.yaml").write_text(
         SPEC.replace("units: 2", "units: 3").replace(", labels: [blue, red]", "")
     )
-    assert_refused(train(spec="many.yaml"), "E1226", "3 values, and there are 2 classes")
+    assert_refused(train(spec="many.yaml"), "E1226", "3 values, but the images have 2 classes")
     (home / "map.yaml").write_text(
         re.sub(r"  - global(.|\n)*?output", "output", SPEC).replace(", labels: [blue, red]", "")
     )
@@ -260,9 +260,9 @@ def test_what_cannot_be_trained(train, home):
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        ("{class_weights: {green: 2}}", "`class_weights` names what is not there: green"),
-        ("{kind: focal, positive: [rot]}", "`positive` names what is not there: rot"),
-        ("{auxiliary: {side: 0.3}}", "`auxiliary` names what is not there: side"),
+        ("{class_weights: {green: 2}}", "`class_weights` has unknown names: green"),
+        ("{kind: focal, positive: [rot]}", "`positive` has unknown names: rot"),
+        ("{auxiliary: {side: 0.3}}", "`auxiliary` has unknown names: side"),
     ],
 )
 def test_a_loss_for_another_network(train, home, loss, words):
@@ -271,9 +271,9 @@ def test_a_loss_for_another_network(train, home, loss, words):
 
 
 def test_folders_that_are_taken(train, home, reference):
-    assert_refused(train("-o", "whole"), "E1229", "holds a training already")
+    assert_refused(train("-o", "whole"), "E1229", "already contains a training")
     assert_refused(train("-o", "none", "--resume"), "E1229", "no training to resume")
-    assert_refused(train("-o", home), "E1229", "something else than a training")
+    assert_refused(train("-o", home), "E1229", "neither an empty folder nor a training")
 
 
 def test_resuming_with_other_things(train, home, monkeypatch):
@@ -283,9 +283,13 @@ def test_resuming_with_other_things(train, home, monkeypatch):
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train("-o", "run").exit_code == 0
     assert_refused(
-        train("-o", "run", "--resume", "--seed", 1), "E1229", "another weights to start from, seed"
+        train("-o", "run", "--resume", "--seed", 1),
+        "E1229",
+        "different inputs: initial weights, seed",
     )
-    assert_refused(train("-o", "run", "--resume", "--epochs", 9), "E1229", "another recipe")
+    assert_refused(
+        train("-o", "run", "--resume", "--epochs", 9), "E1229", "different inputs: recipe"
+    )
     path = home / "run/checkpoint.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
@@ -330,7 +334,7 @@ def test_what_is_no_time(train, text):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_here(train, home):
     assert_refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
-    assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "say auto, cpu or cuda")
+    assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "must be auto, cpu or cuda")
     assert not (home / "run").exists()
 
 

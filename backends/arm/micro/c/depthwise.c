@@ -1,20 +1,20 @@
-/* A depthwise convolution of one channel, whose levels are widened to 16 bits.
+/* A depthwise convolution of one channel, with 8-bit values widened to 16 bits.
  *
- * A band of the map's rows is copied with its border, as int16, its columns dealt into as many
- * phases as the stride is: then each tap reads neighbours. Two rows of the output share what they
- * read.
+ * A band of the map's rows is copied with its border as int16. Its columns are split into as many
+ * phases as the stride, so that each tap reads consecutive elements. Two rows of the output share
+ * their loads.
  */
 #include "requantize.h"
 
-enum { PIXELS = 8, MOST_TAPS = 28 };
+enum { PIXELS = 8, MAX_TAPS = 28 };
 
-/* Where a band's elements lie. */
+/* The layout of a band. */
 typedef struct {
-    int phases, columns; /* of a row; phases * columns elements */
+    int phases, columns; /* per row; phases * columns elements */
     int rows;
 } band_form;
 
-static band_form form_of(const micro_window *w)
+static band_form compute_form(const micro_window *w)
 {
     band_form form;
     int wide = (w->out_width + PIXELS - 1) / PIXELS * PIXELS;
@@ -30,7 +30,7 @@ static inline int16x8_t band_eight(uint8x8_t levels, int flip)
     return flip ? vreinterpretq_s16_u16(vmovl_u8(levels)) : vmovl_s8(vreinterpret_s8_u8(levels));
 }
 
-/* Eight neighbours or more; the last vector overlaps the one before. */
+/* Widen eight or more consecutive values; the last vector overlaps the one before. */
 static inline void band_neighbours(const uint8_t *from, int flip, int count, int16_t *to)
 {
     const uint8_t *last = from + count - PIXELS;
@@ -39,7 +39,8 @@ static inline void band_neighbours(const uint8_t *from, int flip, int count, int
     vst1q_s16(to - (from - last), band_eight(vld1_u8(last), flip));
 }
 
-/* More than eight, two apart; the last vector begins a byte earlier, as none may be read behind. */
+/* Widen every second of more than eight values. The last vector begins a byte earlier, because
+ * bytes after the values must not be read. */
 static inline void band_seconds(const uint8_t *from, int flip, int count, int16_t *to)
 {
     const uint8_t *last = from + 2 * (count - PIXELS);
@@ -50,10 +51,10 @@ static inline void band_seconds(const uint8_t *from, int flip, int count, int16_
 
 static const uint8_t band_keep[2 * PIXELS] = {255, 255, 255, 255, 255, 255, 255, 255};
 
-/* Widen levels by vectors, and return how many are done. Up to eight need as many bytes behind
- * `from`, and room for eight. */
+/* Widen values in vectors; return how many were widened. Up to eight values need as many readable
+ * bytes as a full vector, and space for eight. */
 static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int room, int16_t *to)
+                               int capacity, int16_t *to)
 {
     if (step > 2)
         return 0;
@@ -66,7 +67,7 @@ static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, i
             band_seconds(from, flip, count, to);
         return count;
     }
-    if (room < PIXELS || bytes < step * PIXELS)
+    if (capacity < PIXELS || bytes < step * PIXELS)
         return 0;
     uint8x8_t levels = step == 1 ? vld1_u8(from) : vld2_u8(from).val[0];
     levels = vand_u8(levels, vld1_u8(band_keep + PIXELS - count));
@@ -75,45 +76,45 @@ static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, i
 }
 #endif
 
-/* Widen every `step`th level, `count` of them, of `bytes` that may be read. What is left of `room`
- * elements is 0, and may be written. */
+/* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
+ * `capacity` elements is 0, and may be written. */
 static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int room, int16_t *to)
+                               int capacity, int16_t *to)
 {
-    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed level */
+    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
 #if defined(__ARM_NEON)
-    p = band_vectors(from, bytes, step, flip, count, room, to);
+    p = band_vectors(from, bytes, step, flip, count, capacity, to);
 #else
-    (void)bytes, (void)room;
+    (void)bytes, (void)capacity;
 #endif
     for (; p < count; p++)
         to[p] = (int16_t)((from[p * step] ^ sign) - sign);
 }
 
-/* Which elements of a phase are levels of the map: element p is its column
+/* The elements of a phase that are values of the map: element p is its column
  * p * stride + phase - left. */
 typedef struct {
     int first, count, column;
 } band_span;
 
-static band_span span_of(const micro_window *w, const band_form *form, int phase)
+static band_span compute_span(const micro_window *w, const band_form *form, int phase)
 {
     int shift = w->left - phase, step = w->stride_x;
     int first = shift > 0 ? (shift + step - 1) / step : 0;
     int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
-    return (band_span){first, micro_most(0, micro_least(last, form->columns) - first),
+    return (band_span){first, micro_max(0, micro_min(last, form->columns) - first),
                        first * step - shift};
 }
 
-/* Write the rows of a band whose first is the map's row `top`; what is beside a row's levels is 0
- * already. */
+/* Write the rows of a band that begins at the map's row `top`; the elements before and after a
+ * row's values are already 0. */
 static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
                       int16_t *band)
 {
     const uint8_t *end = map + (ptrdiff_t)w->height * w->width;
     int line = form->phases * form->columns;
     for (int phase = 0; phase < form->phases; phase++) {
-        band_span span = span_of(w, form, phase);
+        band_span span = compute_span(w, form, phase);
         int16_t *to = band + phase * form->columns + span.first;
         for (int i = 0; i < form->rows && span.count; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + span.column;
@@ -126,28 +127,28 @@ static void band_rows(const uint8_t *map, const micro_window *w, const band_form
     }
 }
 
-/* Two rows of eight sums. */
+/* Sums of eight columns of two rows. */
 #if defined(__ARM_NEON)
 typedef struct {
-    int32x4_t of[2][2];
+    int32x4_t values[2][2];
 } pair;
 
 typedef struct {
-    int16x4_t of[MOST_TAPS / 4];
+    int16x4_t values[MAX_TAPS / 4];
 } taps;
 
 static inline void taps_read(taps *all, const int16_t *weights, int count)
 {
     UNROLL
     for (int i = 0; 4 * i < count; i++)
-        all->of[i] = vld1_s16(weights + 4 * i);
+        all->values[i] = vld1_s16(weights + 4 * i);
 }
 
 #if defined(__aarch64__)
 #define MULTIPLY(sum, half, x, four, lane) \
     sum = vmlal_lane_s16(sum, vget_##half##_s16(x), four, lane)
 #else
-/* compilers repeat each lane in a register of its own, and run out of these */
+/* compilers broadcast each lane to a register, and run out of registers */
 #define low_half "e"
 #define high_half "f"
 #define MULTIPLY(sum, half, x, four, lane) \
@@ -156,9 +157,9 @@ static inline void taps_read(taps *all, const int16_t *weights, int count)
 #endif
 #define ADD(row, x, tap) \
     do { \
-        int16x4_t four = weights->of[((tap) & 31) / 4]; \
-        MULTIPLY(s->of[row][0], low, x, four, (tap) & 3); \
-        MULTIPLY(s->of[row][1], high, x, four, (tap) & 3); \
+        int16x4_t four = weights->values[((tap) & 31) / 4]; \
+        MULTIPLY(s->values[row][0], low, x, four, (tap) & 3); \
+        MULTIPLY(s->values[row][1], high, x, four, (tap) & 3); \
     } while (0)
 #define READ(x, from) int16x8_t x = vld1q_s16(from)
 
@@ -166,67 +167,67 @@ static inline void pair_start(pair *s, int32_t bias)
 {
     UNROLL
     for (int i = 0; i < 4; i++)
-        s->of[i / 2][i % 2] = vdupq_n_s32(bias);
+        s->values[i / 2][i % 2] = vdupq_n_s32(bias);
 }
 
 static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weight)
 {
     int16x8_t x = vld1q_s16(from);
-    s->of[row][0] = vmlal_n_s16(s->of[row][0], vget_low_s16(x), weight);
-    s->of[row][1] = vmlal_n_s16(s->of[row][1], vget_high_s16(x), weight);
+    s->values[row][0] = vmlal_n_s16(s->values[row][0], vget_low_s16(x), weight);
+    s->values[row][1] = vmlal_n_s16(s->values[row][1], vget_high_s16(x), weight);
 }
 
 /* Write both rows, the second before the first. */
-static inline void pair_write(const pair *s, const requantization *how, uint8_t *first,
+static inline void pair_write(const pair *s, const requantization *requant, uint8_t *first,
                               uint8_t *second)
 {
     uint8x8_t levels[2];
-    requantize_sixteen(s->of[0][0], s->of[0][1], s->of[1][0], s->of[1][1], how->factor, how->factor,
-                       how->low, how->high, levels);
+    requantize_sixteen(s->values[0][0], s->values[0][1], s->values[1][0], s->values[1][1],
+                       requant->factor, requant->factor, requant->low, requant->high, levels);
     vst1_u8(second, levels[1]);
     vst1_u8(first, levels[0]);
 }
 #else
 typedef struct {
-    int32_t of[2][PIXELS];
+    int32_t values[2][PIXELS];
 } pair;
 
 typedef struct {
-    int16_t of[MOST_TAPS];
+    int16_t values[MAX_TAPS];
 } taps;
 
 static inline void taps_read(taps *all, const int16_t *weights, int count)
 {
-    memcpy(all->of, weights, sizeof *weights * (size_t)count);
+    memcpy(all->values, weights, sizeof *weights * (size_t)count);
 }
 
-#define ADD(row, x, tap) pair_add(s, row, x, weights->of[(tap) & 31])
+#define ADD(row, x, tap) pair_add(s, row, x, weights->values[(tap) & 31])
 #define READ(x, from) const int16_t *x = from
 
 static inline void pair_start(pair *s, int32_t bias)
 {
     for (int u = 0; u < PIXELS; u++)
-        s->of[0][u] = s->of[1][u] = bias;
+        s->values[0][u] = s->values[1][u] = bias;
 }
 
 static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weight)
 {
     for (int u = 0; u < PIXELS; u++)
-        s->of[row][u] += from[u] * weight;
+        s->values[row][u] += from[u] * weight;
 }
 
 /* Write both rows, the second before the first. */
-static inline void pair_write(const pair *s, const requantization *how, uint8_t *first,
+static inline void pair_write(const pair *s, const requantization *requant, uint8_t *first,
                               uint8_t *second)
 {
     for (int u = 0; u < PIXELS; u++)
-        second[u] = requantize_one(s->of[1][u], how->factor, how->low, how->high);
+        second[u] = requantize_one(s->values[1][u], requant->factor, requant->low, requant->high);
     for (int u = 0; u < PIXELS; u++)
-        first[u] = requantize_one(s->of[0][u], how->factor, how->low, how->high);
+        first[u] = requantize_one(s->values[0][u], requant->factor, requant->low, requant->high);
 }
 #endif
 
-/* One tap of row i of the band, which is row i of the first window and i - stride of the second. */
+/* One tap of row i of the band: row i of the first window, and row i - stride of the second. */
 #define TAP(x, i, j, size, stride) \
     do { \
         if ((i) < (size)) \
@@ -234,7 +235,7 @@ static inline void pair_write(const pair *s, const requantization *how, uint8_t 
         if ((i) >= (stride)) \
             ADD(1, x, ((i) - (stride)) * (size) + (j)); \
     } while (0)
-/* A row reads all its taps first, so that none waits for memory. */
+/* Load all taps of a row first, so that no product waits for memory. */
 #define ROW2(i, stride, odd) \
     do { \
         const int16_t *from = at + (i) * line; \
@@ -268,7 +269,7 @@ static inline void pair_write(const pair *s, const requantization *how, uint8_t 
         TAP(x4, i, 4, 5, stride); \
     } while (0)
 
-/* `at` is where the first window begins in the band, `line` the length of a row. */
+/* `at` is the start of the first window in the band, `line` the length of a row. */
 static inline void add_2x2_s2(pair *s, const taps *weights, const int16_t *at, int line)
 {
     int odd = line / 2;
@@ -318,7 +319,7 @@ static inline void add_5x5_s2(pair *s, const taps *weights, const int16_t *at, i
     ROW5(6, 2, odd);
 }
 
-/* Any window, a tap after another. */
+/* Any window, one tap after another. */
 static void add_any(pair *s, const int16_t *weights, const int16_t *at, int line,
                     const micro_window *w, const band_form *form)
 {
@@ -328,17 +329,18 @@ static void add_any(pair *s, const int16_t *weights, const int16_t *at, int line
             const int16_t *from = at + i * w->dilation_y * line;
             from += across % form->phases * form->columns + across / form->phases;
             pair_add(s, 0, from, *weights);
-            if (w->band > 1) /* a band of one row has nothing for a second */
+            if (w->band > 1) /* a band of one row has no second row */
                 pair_add(s, 1, from + w->stride_y * line, *weights);
         }
 }
 
-static int kind_of(const micro_window *w)
+static int get_kind(const micro_window *w)
 {
     int size = w->kernel_height, stride = w->stride_y;
     int square = w->kernel_width == size && w->stride_x == stride;
-    int plain = square && w->dilation_x == 1 && w->dilation_y == 1 && stride <= 2 && w->band > 1;
-    return plain ? 10 * size + stride : 0;
+    int is_supported = square && w->dilation_x == 1 && w->dilation_y == 1 && stride <= 2 &&
+                       w->band > 1;
+    return is_supported ? 10 * size + stride : 0;
 }
 
 typedef struct {
@@ -349,37 +351,37 @@ typedef struct {
     int low, high;
 } channel;
 
-/* Rows of fewer than eight levels. */
-static void strip_narrow(const channel *c, const pair *s, const requantization *how, uint8_t *first,
-                         uint8_t *second)
+/* Write rows of fewer than eight values. */
+static void strip_narrow(const channel *c, const pair *s, const requantization *requant,
+                         uint8_t *first, uint8_t *second)
 {
     uint8_t rows[2][PIXELS];
     size_t count = (size_t)c->window->out_width;
-    pair_write(s, how, rows[0], rows[1]);
+    pair_write(s, requant, rows[0], rows[1]);
     memcpy(second, rows[1], count);
     memcpy(first, rows[0], count);
 }
 
-/* Write two rows of levels, tile by tile; the last overlaps the one before it. The second row goes
- * to `second`, which is `first` where there is none: it is written before. */
+/* Write two rows of values, tile by tile; the last tile overlaps the one before it. The second row
+ * goes to `second`. If there is none, `second` is `first`, which is written last. */
 #define STRIP(name, add, size) \
     static void name(const channel *c, const band_form *form, const int16_t *band, uint8_t *first, \
                      uint8_t *second) \
     { \
         int width = c->window->out_width, line = form->phases * form->columns; \
         int32_t bias = c->bias; \
-        requantization how = requantization_of(c->factor, c->low, c->high); \
-        taps own; \
-        taps_read(&own, c->weights, (size) * (size)); \
+        requantization requant = requantization_of(c->factor, c->low, c->high); \
+        taps tap_weights; \
+        taps_read(&tap_weights, c->weights, (size) * (size)); \
         for (int x = 0; x < width; x += PIXELS) { \
-            int at = micro_most(0, micro_least(x, width - PIXELS)); \
+            int at = micro_max(0, micro_min(x, width - PIXELS)); \
             pair s; \
             pair_start(&s, bias); \
-            add(&s, &own, band + at, line); \
+            add(&s, &tap_weights, band + at, line); \
             if (width >= PIXELS) \
-                pair_write(&s, &how, first + at, second + at); \
+                pair_write(&s, &requant, first + at, second + at); \
             else \
-                strip_narrow(c, &s, &how, first, second); \
+                strip_narrow(c, &s, &requant, first, second); \
         } \
     }
 STRIP(strip_2x2_s2, add_2x2_s2, 2)
@@ -392,24 +394,24 @@ static void strip_any(const channel *c, const band_form *form, const int16_t *ba
                       uint8_t *second)
 {
     int width = c->window->out_width, line = form->phases * form->columns;
-    requantization how = requantization_of(c->factor, c->low, c->high);
+    requantization requant = requantization_of(c->factor, c->low, c->high);
     for (int x = 0; x < width; x += PIXELS) {
-        int at = micro_most(0, micro_least(x, width - PIXELS));
+        int at = micro_max(0, micro_min(x, width - PIXELS));
         pair s;
         pair_start(&s, c->bias);
         add_any(&s, c->weights, band + at, line, c->window, form);
         if (width >= PIXELS)
-            pair_write(&s, &how, first + at, second + at);
+            pair_write(&s, &requant, first + at, second + at);
         else
-            strip_narrow(c, &s, &how, first, second);
+            strip_narrow(c, &s, &requant, first, second);
     }
 }
 
 typedef void (*strip)(const channel *, const band_form *, const int16_t *, uint8_t *, uint8_t *);
 
-static strip strip_of(const micro_window *w)
+static strip select_strip(const micro_window *w)
 {
-    switch (kind_of(w)) {
+    switch (get_kind(w)) {
     case 22:
         return strip_2x2_s2;
     case 31:
@@ -425,12 +427,12 @@ static strip strip_of(const micro_window *w)
     }
 }
 
-/* Windows of one tap: a plane without rows. */
+/* Windows of one tap: a plane without bands. */
 static void points(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, flip = c->window->flip, p = 0;
 #if defined(__ARM_NEON)
-    requantization how = requantization_of(c->factor, c->low, c->high);
+    requantization requant = requantization_of(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
     for (; p + 2 * PIXELS <= pixels; p += 2 * PIXELS) {
@@ -441,8 +443,8 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
         requantize_sixteen(vmlal_s16(bias, vget_low_s16(x), weight),
                            vmlal_s16(bias, vget_high_s16(x), weight),
                            vmlal_s16(bias, vget_low_s16(z), weight),
-                           vmlal_s16(bias, vget_high_s16(z), weight), how.factor, how.factor,
-                           how.low, how.high, to);
+                           vmlal_s16(bias, vget_high_s16(z), weight), requant.factor,
+                           requant.factor, requant.low, requant.high, to);
         vst1_u8(y + p, to[0]);
         vst1_u8(y + p + PIXELS, to[1]);
     }
@@ -454,18 +456,18 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
 }
 
 #if defined(__ARM_NEON)
-/* Whether windows are means of two by two levels inside of the map. */
+/* Whether windows are means of 2x2 values inside of the map. */
 static int is_halving(const channel *c)
 {
     const micro_window *w = c->window;
     const int16_t *k = c->weights;
-    return kind_of(w) == 22 && w->top == 0 && w->left == 0 && 2 * w->out_height <= w->height &&
+    return get_kind(w) == 22 && w->top == 0 && w->left == 0 && 2 * w->out_height <= w->height &&
            2 * w->out_width <= w->width && w->out_width >= PIXELS && k[0] == k[1] &&
            k[0] == k[2] && k[0] == k[3];
 }
 
-/* The sums of eight windows of two by two. */
-static inline int16x8_t halved(const uint8_t *from, int width, int flip)
+/* Return the sums of eight 2x2 windows. */
+static inline int16x8_t sum_2x2(const uint8_t *from, int width, int flip)
 {
     uint8x16_t a = vld1q_u8(from), b = vld1q_u8(from + width);
     if (flip)
@@ -473,32 +475,32 @@ static inline int16x8_t halved(const uint8_t *from, int width, int flip)
     return vpadalq_s8(vpaddlq_s8(vreinterpretq_s8_u8(a)), vreinterpretq_s8_u8(b));
 }
 
-/* Such a plane, from where its levels lie, two rows at once. */
-static void halve(const channel *c, const uint8_t *map, uint8_t *y)
+/* Compute such a plane without a band, two rows at once. */
+static void halve_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int width = c->window->width, out = c->window->out_width, rows = c->window->out_height;
     int flip = c->window->flip;
-    requantization how = requantization_of(c->factor, c->low, c->high);
+    requantization requant = requantization_of(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
     for (int r = 0; r < rows; r += 2, map += 4 * width, y += 2 * out) {
-        int second = r + 1 < rows; /* else both are the same */
+        int second = r + 1 < rows; /* otherwise both rows are the same */
         for (int x = 0; x < out; x += PIXELS) {
-            int at = micro_least(x, out - PIXELS);
-            int16x8_t above = halved(map + 2 * at, width, flip);
-            int16x8_t below = halved(map + 2 * (at + second * width), width, flip);
+            int at = micro_min(x, out - PIXELS);
+            int16x8_t above = sum_2x2(map + 2 * at, width, flip);
+            int16x8_t below = sum_2x2(map + 2 * (at + second * width), width, flip);
             pair s = {{{vmlal_s16(bias, vget_low_s16(above), weight),
                         vmlal_s16(bias, vget_high_s16(above), weight)},
                        {vmlal_s16(bias, vget_low_s16(below), weight),
                         vmlal_s16(bias, vget_high_s16(below), weight)}}};
-            pair_write(&s, &how, y + at, y + at + second * out);
+            pair_write(&s, &requant, y + at, y + at + second * out);
         }
     }
 }
 #endif
 
-/* Write the levels of one filter's plane. Weights are int16, filled up with zeros to whole fours;
- * `band` is memory for the window's band, of an even number of rows or of one. */
+/* Write the quantized values of one filter's plane. Weights are int16, padded with zeros to full
+ * quads; `band` is memory for the window's band, which has one row or an even number of rows. */
 int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const int32_t *bias,
                                const float *factor, uint8_t *y, const int32_t *window,
                                int16_t *band, int low, int high)
@@ -512,13 +514,13 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
     }
 #if defined(__ARM_NEON)
     if (is_halving(&c)) {
-        halve(&c, map, y);
+        halve_plane(&c, map, y);
         return 0;
     }
 #endif
-    band_form form = form_of(w);
+    band_form form = compute_form(w);
     int line = form.phases * form.columns, step = w->band > 1 ? 2 : 1;
-    strip write = strip_of(w);
+    strip write = select_strip(w);
     memset(band, 0, sizeof *band * (size_t)(form.rows * line));
     for (int top = 0; top < w->out_height; top += w->band) {
         band_rows(map, w, &form, top * w->stride_y - w->top, band);

@@ -1,16 +1,17 @@
-/* Planes of a depthwise convolution where a processor has products of bytes.
+/* Planes of a depthwise convolution, for processors with 8-bit dot products.
  *
- * A band holds unsigned levels, signed ones as x + 128. Vectors are made of the four levels from each
- * pixel on, which are multiplied with four taps of a row at once; two rows of the output share them.
+ * A band has unsigned values; signed ones are stored as x + 128. Vectors contain, for each pixel,
+ * the four values from it on, which are multiplied with four taps of a row at once. Two rows of the
+ * output share them.
  */
 #ifndef DEPTHWISE_BYTES_H
 #define DEPTHWISE_BYTES_H
 
-enum { MOST_QUADS = MOST_SIDE * 2 };
+enum { MAX_QUADS = MAX_SIDE * 2 };
 
 typedef struct {
     const micro_window *window;
-    int quads[MOST_QUADS]; /* four taps each, row after row */
+    int quads[MAX_QUADS]; /* four taps each, row by row */
     int pitch, bias;
     float factor, low, high;
 } plane_form;
@@ -20,14 +21,14 @@ static inline vector plane_sign(const micro_window *w)
     return OF(set1_epi8)((char)(w->flip ^ 0x80));
 }
 
-/* Copy levels, signed ones as x + 128. */
+/* Copy values, signed ones as x + 128. */
 static inline void plane_row(const uint8_t *from, int count, vector sign, uint8_t *to)
 {
 #if defined(__AVX512BW__)
     for (int u = 0; u < count; u += 64) {
-        __mmask64 some = ~0ull >> (64 - micro_least(count - u, 64));
-        __m512i x = _mm512_maskz_loadu_epi8(some, from + u);
-        _mm512_mask_storeu_epi8(to + u, some, _mm512_xor_si512(x, sign));
+        __mmask64 mask = ~0ull >> (64 - micro_min(count - u, 64));
+        __m512i x = _mm512_maskz_loadu_epi8(mask, from + u);
+        _mm512_mask_storeu_epi8(to + u, mask, _mm512_xor_si512(x, sign));
     }
 #else
     int u = 0;
@@ -40,13 +41,13 @@ static inline void plane_row(const uint8_t *from, int count, vector sign, uint8_
 #endif
 }
 
-/* Write the rows of a band whose first is the map's row `top`; what is beside a row's levels is
- * there already. */
+/* Write the rows of a band that begins at the map's row `top`; the elements before and after a
+ * row's values are already set. */
 static void plane_band(const uint8_t *map, const plane_form *f, int rows, int top, uint8_t *band)
 {
     const micro_window *w = f->window;
     vector sign = plane_sign(w);
-    int count = micro_least(w->width, f->pitch - w->left);
+    int count = micro_min(w->width, f->pitch - w->left);
     for (int i = 0; i < rows && count > 0; i++) {
         uint8_t *to = band + i * f->pitch + w->left;
         if (top + i >= 0 && top + i < w->height)
@@ -56,19 +57,20 @@ static void plane_band(const uint8_t *map, const plane_form *f, int rows, int to
     }
 }
 
-/* The four levels from each of LANES pixels on, which are `stride` levels apart. */
+/* Return the four values from each of LANES pixels on, with pixels `stride` values apart. */
 static inline vector plane_quads(const uint8_t *from, int stride)
 {
-    __m128i near = _mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
-    __m128i apart = _mm_setr_epi8(0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7, 8, 9);
+    __m128i stride_1 = _mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
+    __m128i stride_2 = _mm_setr_epi8(0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7, 8, 9);
 #if defined(__AVX512BW__)
-    __m512i each = stride == 1 ? _mm512_setr_epi32(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6)
-                               : _mm512_setr_epi32(0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7, 8, 9);
-    __m512i x = _mm512_permutexvar_epi32(each, _mm512_loadu_si512(from));
-    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(stride == 1 ? near : apart));
+    __m512i indices = stride == 1
+                          ? _mm512_setr_epi32(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6)
+                          : _mm512_setr_epi32(0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7, 8, 9);
+    __m512i x = _mm512_permutexvar_epi32(indices, _mm512_loadu_si512(from));
+    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(stride == 1 ? stride_1 : stride_2));
 #else
     __m256i x = _mm256_loadu2_m128i((const __m128i *)(from + 4 * stride), (const __m128i *)from);
-    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(stride == 1 ? near : apart));
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(stride == 1 ? stride_1 : stride_2));
 #endif
 }
 
@@ -81,40 +83,40 @@ static inline vector plane_added(vector sum, vector x, int quad)
 #endif
 }
 
-/* The levels of LANES sums, or the first `count` of them. */
+/* Write the quantized values of LANES sums, or the first `count` of them. */
 static inline void plane_write(const plane_form *f, vector sum, uint8_t *y, int count)
 {
     reals factor = OF(set1_ps)(f->factor), low = OF(set1_ps)(f->low), high = OF(set1_ps)(f->high);
 #if defined(__AVX512BW__)
-    __mmask16 some = (__mmask16)(0xFFFF >> (LANES - micro_least(count, LANES)));
-    _mm_mask_storeu_epi8(y, some, _mm512_cvtepi32_epi8(requantized_sums(sum, factor, low, high)));
+    __mmask16 mask = (__mmask16)(0xFFFF >> (LANES - micro_min(count, LANES)));
+    _mm_mask_storeu_epi8(y, mask, _mm512_cvtepi32_epi8(requantized_sums(sum, factor, low, high)));
 #else
-    uint8_t part[LANES];
-    write_levels(sum, factor, low, high, count < LANES ? part : y);
+    uint8_t partial[LANES];
+    write_levels(sum, factor, low, high, count < LANES ? partial : y);
     if (count < LANES)
-        memcpy(y, part, (size_t)count);
+        memcpy(y, partial, (size_t)count);
 #endif
 }
 
-/* Two rows of the output from where the first begins in the band; the second goes to `second`, which
- * is `first` where there is none: it is written before. `side` and `stride` are constants of each
- * call. */
+/* Write two rows of the output; `band` is the start of the first one. The second row goes to
+ * `second`. If there is none, `second` is `first`, which is written last. `side` and `stride` are
+ * constants of each call. */
 ALWAYS_INLINE void plane_strip(const plane_form *f, const uint8_t *band, uint8_t *first,
                                uint8_t *second, int side, int stride)
 {
-    int width = f->window->out_width, each = (side + 3) / 4;
+    int width = f->window->out_width, quads_per_row = (side + 3) / 4;
     for (int x = 0; x < width; x += LANES) {
-        int from = micro_most(0, micro_least(x, width - LANES)); /* the last tile overlaps */
+        int from = micro_max(0, micro_min(x, width - LANES)); /* the last tile overlaps */
         vector above = OF(set1_epi32)(f->bias), below = above;
         UNROLL
         for (int i = 0; i < side + stride; i++)
             UNROLL
-            for (int j = 0; j < each; j++) {
+            for (int j = 0; j < quads_per_row; j++) {
                 vector x = plane_quads(band + i * f->pitch + from * stride + 4 * j, stride);
                 if (i < side)
-                    above = plane_added(above, x, f->quads[i * each + j]);
+                    above = plane_added(above, x, f->quads[i * quads_per_row + j]);
                 if (i >= stride)
-                    below = plane_added(below, x, f->quads[(i - stride) * each + j]);
+                    below = plane_added(below, x, f->quads[(i - stride) * quads_per_row + j]);
             }
         plane_write(f, below, second + from, width - from);
         plane_write(f, above, first + from, width - from);
@@ -134,8 +136,8 @@ PLANE(plane_5x5_s2, 5, 2)
 
 typedef void (*plane_kind)(const plane_form *, const uint8_t *, uint8_t *, uint8_t *);
 
-/* NULL: windows that have no code here. */
-static plane_kind plane_of(const micro_window *w)
+/* Return the function for a window; NULL if there is none. */
+static plane_kind select_plane(const micro_window *w)
 {
     switch (square_kind(w)) {
     case 22:
@@ -153,14 +155,14 @@ static plane_kind plane_of(const micro_window *w)
     }
 }
 
-/* What is the same for all of a filter's plane; `weights` are the taps of rows. */
+/* Set the constants of a filter's plane; `weights` are the taps row by row. */
 static void plane_weights(plane_form *f, const int16_t *weights)
 {
-    int side = f->window->kernel_width, each = (side + 3) / 4, sum = 0;
-    int8_t taps[MOST_QUADS][4] = {{0}};
+    int side = f->window->kernel_width, quads_per_row = (side + 3) / 4, sum = 0;
+    int8_t taps[MAX_QUADS][4] = {{0}};
     for (int i = 0; i < side; i++)
         for (int j = 0; j < side; j++) {
-            taps[i * each + j / 4][j % 4] = (int8_t)weights[i * side + j];
+            taps[i * quads_per_row + j / 4][j % 4] = (int8_t)weights[i * side + j];
             sum += weights[i * side + j];
         }
     memcpy(f->quads, taps, sizeof taps);
@@ -168,7 +170,7 @@ static void plane_weights(plane_form *f, const int16_t *weights)
         f->bias -= 0x80 * sum;
 }
 
-/* Write a filter's plane. */
+/* Write the plane of one filter. */
 static void plane_levels(plane_kind write, const channel *c, const uint8_t *map, uint8_t *y,
                          uint8_t *band)
 {

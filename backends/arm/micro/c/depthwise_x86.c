@@ -1,27 +1,27 @@
-/* A depthwise convolution of one channel for x86-64, whose levels are widened to 16 bits.
+/* A depthwise convolution of one channel for x86-64, with 8-bit values widened to 16 bits.
  *
- * A band of the map's rows is laid out as in depthwise.c. pmaddwd multiplies two neighbours with two
- * taps and adds them: read from a column on, it gives the sums of every second pixel, and read from
- * the next column on, those in between. Two rows of the output share what they read. Where there are
- * products of bytes, levels are not widened: see depthwise_bytes.h.
+ * A band has the same layout as in depthwise.c. pmaddwd multiplies two adjacent values with two
+ * taps and adds the products: read from one column on, it gives the sums of even pixels, and from
+ * the next column on, those of odd ones. Two rows of the output share their loads. Processors with
+ * 8-bit dot products do not widen the values: see depthwise_bytes.h.
  */
 #include "levels_x86.h"
 #include "requantize.h"
 
 enum {
-    PIXELS = SHORT_BYTES / 2, /* of a tile */
+    PIXELS = SHORT_BYTES / 2, /* per tile */
     EIGHT = 8,
-    MOST_SIDE = 5, /* of windows that have code of their own */
-    MOST_PAIRS = MOST_SIDE * 3,
+    MAX_SIDE = 5, /* of windows with specialized code */
+    MAX_PAIRS = MAX_SIDE * 3,
 };
 
-/* Where a band's elements lie. */
+/* The layout of a band. */
 typedef struct {
-    int phases, columns; /* of a row; phases * columns elements */
+    int phases, columns; /* per row; phases * columns elements */
     int rows;
 } band_form;
 
-static band_form form_of(const micro_window *w)
+static band_form compute_form(const micro_window *w)
 {
     int wide = (w->out_width + EIGHT - 1) / EIGHT * EIGHT;
     return (band_form){
@@ -36,7 +36,7 @@ static inline __m128i widened(__m128i levels, int flip)
     return flip ? _mm_cvtepu8_epi16(levels) : _mm_cvtepi8_epi16(levels);
 }
 
-/* The even bytes of sixteen, or the odd ones. */
+/* Return the even bytes of sixteen; `odds` returns the odd ones. */
 static inline __m128i evens(__m128i levels, int flip)
 {
     return flip ? _mm_and_si128(levels, _mm_set1_epi16(0xFF))
@@ -57,12 +57,12 @@ static inline __m128i load_sixteen(const uint8_t *from)
     return _mm_loadu_si128((const __m128i *)from);
 }
 
-/* Widen every `step`th level, `count` of them, of `bytes` that may be read. What is left of `room`
- * elements is 0, and may be written. */
+/* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
+ * `capacity` elements is 0, and may be written. */
 static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int room, int16_t *to)
+                               int capacity, int16_t *to)
 {
-    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed level */
+    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
     if (step == 1 && count >= EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
             store_eight(to + p, widened(_mm_loadu_si64(from + p), flip));
@@ -73,11 +73,11 @@ static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, i
     if (step == 2 && count > EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
             store_eight(to + p, evens(load_sixteen(from + 2 * p), flip));
-        p = count - EIGHT; /* and begins a byte earlier, as none may be read behind */
+        p = count - EIGHT; /* it also begins a byte earlier: no byte after the values may be read */
         store_eight(to + p, odds(load_sixteen(from + 2 * p - 1), flip));
         return;
     }
-    if (step <= 2 && room >= EIGHT && bytes >= EIGHT * step) {
+    if (step <= 2 && capacity >= EIGHT && bytes >= EIGHT * step) {
         __m128i keep = _mm_loadu_si128((const __m128i *)(band_keep + EIGHT - count));
         __m128i levels = step == 1 ? widened(_mm_loadu_si64(from), flip)
                                    : evens(load_sixteen(from), flip);
@@ -88,8 +88,8 @@ static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, i
         to[p] = (int16_t)((from[p * step] ^ sign) - sign);
 }
 
-/* Write the rows of a band whose first is the map's row `top`; element p of a phase is the map's
- * column p * stride + phase - left. What is beside a row's levels is 0 already. */
+/* Write the rows of a band that begins at the map's row `top`. Element p of a phase is the map's
+ * column p * stride + phase - left. The elements before and after a row's values are already 0. */
 static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
                       int16_t *band)
 {
@@ -98,7 +98,7 @@ static void band_rows(const uint8_t *map, const micro_window *w, const band_form
     for (int phase = 0; phase < form->phases; phase++) {
         int shift = w->left - phase, first = shift > 0 ? (shift + step - 1) / step : 0;
         int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
-        int count = micro_least(last, form->columns) - first;
+        int count = micro_min(last, form->columns) - first;
         int16_t *to = band + phase * form->columns + first;
         for (int i = 0; i < form->rows && count > 0; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + (first * step - shift);
@@ -119,17 +119,17 @@ typedef struct {
     int low, high;
 } channel;
 
-/* The sums of a row's pixels of even places, and of odd ones. */
+/* The sums of a row's even pixels, and of its odd ones. */
 typedef struct {
-    short_vector of[2];
+    short_vector values[2];
 } tile_row;
 
 static inline void add_pair(tile_row *s, const int16_t *at, short_vector weights)
 {
     short_vector even = SHORT_BITS(loadu)((const short_vector *)at);
     short_vector odd = SHORT_BITS(loadu)((const short_vector *)(at + 1));
-    s->of[0] = OF_SHORT(add_epi32)(s->of[0], OF_SHORT(madd_epi16)(even, weights));
-    s->of[1] = OF_SHORT(add_epi32)(s->of[1], OF_SHORT(madd_epi16)(odd, weights));
+    s->values[0] = OF_SHORT(add_epi32)(s->values[0], OF_SHORT(madd_epi16)(even, weights));
+    s->values[1] = OF_SHORT(add_epi32)(s->values[1], OF_SHORT(madd_epi16)(odd, weights));
 }
 
 static inline short_vector both_weights(int16_t first, int16_t second)
@@ -145,13 +145,13 @@ static inline short_vector requantized(short_vector sum, const channel *c)
     return OF_SHORT(cvtps_epi32)(OF_SHORT(min_ps)(real, OF_SHORT(set1_ps)((float)c->high)));
 }
 
-/* Write the levels of a tile, or the first `count` of them. */
+/* Write the quantized values of a tile, or the first `count` of them. */
 static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, int count)
 {
-    short_vector even = SHORT_BITS(and)(requantized(s->of[0], c), OF_SHORT(set1_epi32)(0xFF));
-    short_vector odd = SHORT_BITS(and)(requantized(s->of[1], c), OF_SHORT(set1_epi32)(0xFF));
+    short_vector even = SHORT_BITS(and)(requantized(s->values[0], c), OF_SHORT(set1_epi32)(0xFF));
+    short_vector odd = SHORT_BITS(and)(requantized(s->values[1], c), OF_SHORT(set1_epi32)(0xFF));
     short_vector both = SHORT_BITS(or)(even, OF_SHORT(slli_epi32)(odd, 8));
-    uint8_t part[PIXELS], *to = count < PIXELS ? part : y;
+    uint8_t partial[PIXELS], *to = count < PIXELS ? partial : y;
 #if defined(__AVX2__)
     __m128i levels = _mm_packus_epi32(_mm256_castsi256_si128(both),
                                       _mm256_extracti128_si256(both, 1));
@@ -161,21 +161,21 @@ static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, in
 #endif
     if (count < PIXELS)
         for (int u = 0; u < count; u++)
-            y[u] = part[u];
+            y[u] = partial[u];
 }
 
-/* Two rows of the output from where the first begins in the band; the second goes to `second`, which
- * is `first` where there is none: it is written before. `side` and `stride` are constants of each
- * call. */
+/* Write two rows of the output; `band` is the start of the first one. The second row goes to
+ * `second`. If there is none, `second` is `first`, which is written last. `side` and `stride` are
+ * constants of each call. */
 ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second,
                          int side, int stride)
 {
     int width = c->window->out_width, columns = c->form.columns;
-    int each = side == 2 ? 2 : (side + 1) / 2; /* pairs of a row, phase after phase */
-    short_vector pairs[MOST_PAIRS], bias = OF_SHORT(set1_epi32)(c->bias);
+    int pairs_per_row = side == 2 ? 2 : (side + 1) / 2; /* pairs per row, phase by phase */
+    short_vector pairs[MAX_PAIRS], bias = OF_SHORT(set1_epi32)(c->bias);
     UNROLL
     for (int i = 0; i < side; i++) {
-        int at = i * each;
+        int at = i * pairs_per_row;
         UNROLL
         for (int phase = 0; phase < stride; phase++)
             UNROLL
@@ -184,7 +184,7 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
                                          j + stride < side ? c->weights[i * side + j + stride] : 0);
     }
     for (int x = 0; x < width; x += PIXELS) {
-        int from = micro_most(0, micro_least(x, width - PIXELS)); /* the last tile overlaps */
+        int from = micro_max(0, micro_min(x, width - PIXELS)); /* the last tile overlaps */
         tile_row above = {{bias, bias}}, below = above;
         UNROLL
         for (int i = 0; i < side + stride; i++) {
@@ -196,9 +196,9 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
                 for (int j = phase; j < side; j += 2 * stride, at++) {
                     const int16_t *read = row + phase * columns + j / stride;
                     if (i < side)
-                        add_pair(&above, read, pairs[i * each + at]);
+                        add_pair(&above, read, pairs[i * pairs_per_row + at]);
                     if (i >= stride)
-                        add_pair(&below, read, pairs[(i - stride) * each + at]);
+                        add_pair(&below, read, pairs[(i - stride) * pairs_per_row + at]);
                 }
         }
         write_row(c, &below, second + from, width - from);
@@ -217,13 +217,13 @@ STRIP(strip_3x3_s2, 3, 2)
 STRIP(strip_5x5_s1, 5, 1)
 STRIP(strip_5x5_s2, 5, 2)
 
-/* Any window, a tap after another. */
+/* Any window, one tap after another. */
 static void row_any(const channel *c, const int16_t *band, uint8_t *y)
 {
     const micro_window *w = c->window;
     int width = w->out_width, line = c->form.phases * c->form.columns;
     for (int x = 0; x < width; x += PIXELS) {
-        int at = micro_most(0, micro_least(x, width - PIXELS));
+        int at = micro_max(0, micro_min(x, width - PIXELS));
         const int16_t *weights = c->weights;
         short_vector bias = OF_SHORT(set1_epi32)(c->bias);
         tile_row s = {{bias, bias}};
@@ -247,7 +247,7 @@ static void strip_any(const channel *c, const int16_t *band, uint8_t *first, uin
 
 typedef void (*strip_kind)(const channel *, const int16_t *, uint8_t *, uint8_t *);
 
-/* Ten times the side of a square window, and its stride; 0 for those that have no code of their own. */
+/* Return ten times the side of a square window plus its stride; 0 without specialized code. */
 static inline int square_kind(const micro_window *w)
 {
     int size = w->kernel_height, stride = w->stride_y;
@@ -257,7 +257,7 @@ static inline int square_kind(const micro_window *w)
     return 10 * size + stride;
 }
 
-static strip_kind strip_of(const micro_window *w)
+static strip_kind select_strip(const micro_window *w)
 {
     switch (square_kind(w)) {
     case 22:
@@ -291,7 +291,7 @@ static inline vector widened_to_sums(const uint8_t *from, int flip)
     return flip ? OF(cvtepu8_epi32)(levels) : OF(cvtepi8_epi32)(levels);
 }
 
-/* Windows of one tap: a plane without rows. */
+/* Windows of one tap: a plane without bands. */
 static void points(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, p = 0;
@@ -308,29 +308,29 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
                               c->high);
 }
 
-/* Write the levels of one filter's plane. Weights are int16, filled up with zeros to whole fours;
- * `band` is memory for the window's band, of an even number of rows or of one, and for a tile and
- * one more behind it, of which anything may be read. */
+/* Write the quantized values of one filter's plane. Weights are int16, padded with zeros to full
+ * quads; `band` is memory for the window's band, which has one row or an even number of rows. After
+ * it there is a tile and one more element, which may be read but are not used. */
 int32_t micro_depthwise_x86_levels(const uint8_t *map, const int16_t *weights, const int32_t *bias,
                                    const float *factor, uint8_t *y, const int32_t *window,
                                    int16_t *band, int low, int high)
 {
     const micro_window *w = (const micro_window *)window;
-    channel c = {w, weights, form_of(w), *factor, *bias, low, high};
+    channel c = {w, weights, compute_form(w), *factor, *bias, low, high};
     if (w->kernel_height * w->kernel_width * w->stride_y * w->stride_x == 1 &&
         w->out_height == w->height && w->out_width == w->width) {
         points(&c, map, y);
         return 0;
     }
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-    plane_kind plane = plane_of(w);
+    plane_kind plane = select_plane(w);
     if (plane) {
         plane_levels(plane, &c, map, y, (uint8_t *)band);
         return 0;
     }
 #endif
     int line = c.form.phases * c.form.columns, step = w->band > 1 ? 2 : 1;
-    strip_kind write = strip_of(w);
+    strip_kind write = select_strip(w);
     memset(band, 0, sizeof *band * (size_t)(c.form.rows * line + PIXELS + 1));
     for (int top = 0; top < w->out_height; top += w->band) {
         band_rows(map, w, &c.form, top * w->stride_y - w->top, band);

@@ -1,7 +1,7 @@
 /* Depthwise convolutions of floats for 32-bit NEON: windows of 3x3 and 5x5, two rows of outputs at
- * once, so that what both read is loaded once.
+ * once, which share their loads.
  *
- * vmla reads weights by lane, which a compiler has only where it may round as it likes.
+ * vmla reads weights by lane. Compilers use that only with relaxed floating-point rules.
  */
 #include "float_rows.h"
 #include "float_three_neon.h"
@@ -9,17 +9,17 @@
 #define DEPTHWISE(what) micro_float_depthwise_neon_##what
 
 enum {
-    BAND = 8192, /* numbers of a band: rows of the map with their border */
-    NEAR = 4096, /* that lie well in a first cache beside the rest */
-    BESIDE = 3,  /* numbers of a row that may be written beside it */
-    BEHIND = 32, /* numbers behind a band that are read or written, and not used */
-    MOST_WEIGHTS = 7, /* vectors of a window's weights */
+    BAND = 8192, /* floats in a band: rows of the map with their border */
+    L1_BAND = 4096, /* floats in a band that stay in the first-level cache */
+    ROW_PADDING = 3,  /* floats after a row that may be written */
+    BAND_PADDING = 32, /* floats after a band that are read or written, but not used */
+    MAX_WEIGHTS = 7, /* vectors of a window's weights */
 };
 
-/* What becomes of sums. */
+/* Flags for the results. */
 enum {
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
+    LOWER_BOUND = 2, /* clamp to at least bounds[0] */
+    UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
 typedef float32x4_t four;
@@ -27,10 +27,10 @@ typedef float32x4_t four;
 typedef struct {
     const micro_window *window;
     const float *weights, *bias, *bounds;
-    int columns; /* of a band's row, or of each of two that it is dealt into */
+    int columns; /* per row of a band, or per phase of two */
 } depthwise_plane;
 
-/* Weights of a window, by lane. */
+/* The weights of a window, by lane. */
 #define V0 "%e[w0][0]"
 #define V1 "%e[w0][1]"
 #define V2 "%f[w0][0]"
@@ -61,9 +61,10 @@ typedef struct {
 #define ABOVE(q, w) "vmla.f32 %q[above], q" #q ", " w "\n"
 #define BELOW(q, w) "vmla.f32 %q[below], q" #q ", " w "\n"
 #define BOTH(q, w, v) ABOVE(q, w) BELOW(q, v)
-/* The vector at hand, and then by how many bytes the next one lies behind it. */
+/* Load the current vector, and advance by a number of bytes. */
 #define LOAD(q, by) "vld1.32 {q" #q "}, [%[at]], %[" #by "]\n"
-/* A row's vectors are loaded two steps ahead: columns 0 to 4, or dealt 0, 2, 4, 1, 3. */
+/* A row's vectors are loaded two steps ahead: columns 0 to 4, or with stride 2 columns 0, 2, 4, 1,
+   3. */
 #define FIVE_BEGIN LOAD(8, one) LOAD(9, one)
 #define FIVE(a, b, c, d, e) \
     a LOAD(10, turn) b LOAD(11, one) c LOAD(12, next) d LOAD(8, one) e LOAD(9, one)
@@ -105,8 +106,8 @@ typedef struct {
               [w6] "t"(weights[6]) \
             : "q8", "q9", "q10", "q11", "q12", "memory")
 
-/* Bytes from some vectors of a band to the next in turn: where columns are dealt or end; where a
- * row ends; and from the last to the first four columns further on. */
+/* Distances in bytes between vectors of a band: at the end of a phase or of the columns, at the end
+ * of a row, and from the last vector to the next four columns. */
 typedef struct {
     int turn, next, back;
 } band_steps;
@@ -119,8 +120,8 @@ static band_steps steps_of(int stride, int columns)
     return (band_steps){row - 8, row - 4, 12 - last - row};
 }
 
-/* Add the products of four columns to the sums of two rows, and step to the next four; `stride` is a
- * constant of each call. */
+/* Add the products of four columns to the sums of two rows, and advance to the next four; `stride`
+ * is a constant of each call. */
 ALWAYS_INLINE void add_products(const four *weights, const float **at, const band_steps *s,
                                 four *sums, int stride)
 {
@@ -131,26 +132,26 @@ ALWAYS_INLINE void add_products(const four *weights, const float **at, const ban
 }
 
 ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *above, float *below,
-                            int stride, int how)
+                            int stride, int flags)
 {
     int width = p->window->out_width;
     band_steps steps = steps_of(stride, p->columns);
-    four weights[MOST_WEIGHTS], bias = vdupq_n_f32(*p->bias);
+    four weights[MAX_WEIGHTS], bias = vdupq_n_f32(*p->bias);
     four least = vdupq_n_f32(p->bounds[0]), most = vdupq_n_f32(p->bounds[1]);
     UNROLL
-    for (int v = 0; v < MOST_WEIGHTS; v++)
+    for (int v = 0; v < MAX_WEIGHTS; v++)
         weights[v] = vld1q_f32(p->weights + 4 * v);
     for (int x = 0;;) {
         four sums[] = {bias, bias};
         add_products(weights, &band, &steps, sums, stride);
         UNROLL
         for (int i = 0; i < 2; i++) {
-            if (how & LEAST)
+            if (flags & LOWER_BOUND)
                 sums[i] = vmaxq_f32(sums[i], least);
-            if (how & MOST)
+            if (flags & UPPER_BOUND)
                 sums[i] = vminq_f32(sums[i], most);
         }
-        /* where there is no second row, both are the same */
+        /* without a second row, both pointers are the same */
         vst1q_f32(below + x, sums[1]);
         vst1q_f32(above + x, sums[0]);
         x += 4;
@@ -163,8 +164,8 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
     }
 }
 
-/* Rows of a band one after another, in pairs; `add` computes a pair. Rows of fewer columns than are
- * written go another way. */
+/* Compute the rows of a band in pairs; `add` computes one pair. Rows with fewer columns than `add`
+ * writes go through a buffer. */
 #define VARIANT(name, most, add) \
     static __attribute__((noinline)) void name(const depthwise_plane *p, const float *band, \
                                                float *y, int rows) \
@@ -186,28 +187,28 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
     }
 #define FIVE_ROWS(name, stride) \
     VARIANT(name##_any, 4, sum_rows(p, band, above, below, stride, 0)) \
-    VARIANT(name##_least, 4, sum_rows(p, band, above, below, stride, LEAST)) \
-    VARIANT(name##_both, 4, sum_rows(p, band, above, below, stride, LEAST | MOST))
+    VARIANT(name##_least, 4, sum_rows(p, band, above, below, stride, LOWER_BOUND)) \
+    VARIANT(name##_both, 4, sum_rows(p, band, above, below, stride, LOWER_BOUND | UPPER_BOUND))
 FIVE_ROWS(five, 1)
-FIVE_ROWS(five_dealt, 2)
+FIVE_ROWS(five_stride2, 2)
 
-/* A row of a band has all that eight columns read, where there are fewer too. */
+/* A row of a band always has the elements that eight columns read. */
 #define ROWS_OF(form, of) \
     form(p->weights, p->bias, p->bounds, band, above, below, \
-         (of) * p->columns * (int)sizeof(float), micro_most(width, 8))
+         (of) * p->columns * (int)sizeof(float), micro_max(width, 8))
 #define ROWS_OF_THREE(name, plain, of) \
     VARIANT(name##_any, 8, ROWS_OF(plain##_any, of)) \
     VARIANT(name##_least, 8, ROWS_OF(plain##_least, of)) \
     VARIANT(name##_both, 8, ROWS_OF(plain##_both, of))
 ROWS_OF_THREE(three, plain, 1)
-ROWS_OF_THREE(three_dealt, dealt, 2)
+ROWS_OF_THREE(three_stride2, dealt, 2)
 
 typedef void (*some_rows)(const depthwise_plane *, const float *, float *, int);
 #define FORMS(name) {name##_any, name##_least, name##_both}
-static const some_rows forms[2][2][3] = {{FORMS(three), FORMS(three_dealt)},
-                                         {FORMS(five), FORMS(five_dealt)}};
+static const some_rows forms[2][2][3] = {{FORMS(three), FORMS(three_stride2)},
+                                         {FORMS(five), FORMS(five_stride2)}};
 
-/* Copy rows of at least four columns, with a zero to their left and at least one to their right. */
+/* Copy rows of at least four columns, with a zero on the left and at least one on the right. */
 static void copy_between(const float *row, int width, int rows, int columns, float *to)
 {
     four zeros = vdupq_n_f32(0);
@@ -230,8 +231,9 @@ static void copy_between(const float *row, int width, int rows, int columns, flo
     }
 }
 
-/* Deal rows of twice as many columns as there are pairs, at least four, with a zero to their left. */
-static void deal_behind(const float *row, int pairs, int rows, int columns, float *to)
+/* Split rows of 2 * `pairs` columns, at least eight, into even and odd ones, with a zero on the
+   left. */
+static void split_padded(const float *row, int pairs, int rows, int columns, float *to)
 {
     for (; rows > 0; rows--, row += 2 * pairs, to += 2 * columns) {
         const float *from = row;
@@ -247,7 +249,7 @@ static void deal_behind(const float *row, int pairs, int rows, int columns, floa
                     :
                     : "q8", "q9", "q10", "q11", "cc", "memory");
         for (; left > 0; left -= 4, from += 8, odd += 4, even += 4) {
-            int back = micro_least(0, left - 4);
+            int back = micro_min(0, left - 4);
             float32x4x2_t both = vld2q_f32(from + 2 * back);
             vst1q_f32(odd + back, both.val[0]);
             vst1q_f32(even + back, both.val[1]);
@@ -255,11 +257,11 @@ static void deal_behind(const float *row, int pairs, int rows, int columns, floa
     }
 }
 
-/* Rows of the map from `y` on that rows of the output read, with their border. */
+/* Copy `rows` rows of the map from `y` on, with their border, to the band. */
 static void read_band(const micro_window *w, const float *plane, int y, int rows, int columns,
                       float *band)
 {
-    int stride = w->stride_x, size = columns - BESIDE;
+    int stride = w->stride_x, size = columns - ROW_PADDING;
     for (int i = 0; i < rows; i++, y++, band += stride * columns) {
         const float *row = plane + (ptrdiff_t)y * w->width;
         if (y < 0 || y >= w->height)
@@ -267,41 +269,41 @@ static void read_band(const micro_window *w, const float *plane, int y, int rows
         else if (stride == 1)
             copy_row(row, w->width, -w->left, size, band);
         else
-            deal_row(row, w->width, -w->left, size, band, band + columns);
+            split_row(row, w->width, -w->left, size, band, band + columns);
     }
 }
 
-/* The same for a border that is as wide as a window of 3x3 wants for results of the map's size, or of
- * half of it. */
+/* Like `read_band`, for the usual border of a 3x3 window: the output has the map's size, or half of
+ * it. */
 static void read_usual_band(const micro_window *w, const float *plane, int y, int rows, int columns,
                             float *band)
 {
-    int pitch = w->stride_x * columns, first = micro_least(micro_most(0, -y), rows);
-    int last = micro_most(first, micro_least(rows, w->height - y));
+    int pitch = w->stride_x * columns, first = micro_min(micro_max(0, -y), rows);
+    int last = micro_max(first, micro_min(rows, w->height - y));
     fill_zeros(band, 0, first * pitch);
     plane += (ptrdiff_t)(y + first) * w->width;
     if (w->stride_x == 1)
         copy_between(plane, w->width, last - first, columns, band + first * pitch);
     else
-        deal_behind(plane, w->out_width, last - first, columns, band + first * pitch);
+        split_padded(plane, w->out_width, last - first, columns, band + first * pitch);
     fill_zeros(band, last * pitch, rows * pitch);
 }
 
-/* One filter's plane. Weights: the window's, filled up to whole vectors. */
+/* One filter's plane. Weights: those of the window, padded to full vectors. */
 int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bias,
-                         const float *bounds, float *y, const int32_t *window, int how)
+                         const float *bounds, float *y, const int32_t *window, int flags)
 {
     const micro_window *w = (const micro_window *)window;
     int side = w->kernel_width, stride = w->stride_x;
     int usual = side == 3 && w->left == 1 && w->width == stride * w->out_width && w->out_width >= 4;
     depthwise_plane p = {.window = w, .weights = weights, .bias = bias, .bounds = bounds};
-    p.columns = micro_most(w->out_width, side == 3 ? 8 : 4) + (side - 1) / stride + BESIDE;
-    /* two rows of the output at least */
-    int fit = NEAR / (stride * p.columns) - side, height = micro_most(2, fit / stride / 2 * 2);
-    float band[BAND + BEHIND];
-    some_rows form = forms[side == 5][stride == 2][how == 0 ? 0 : how == LEAST ? 1 : 2];
+    p.columns = micro_max(w->out_width, side == 3 ? 8 : 4) + (side - 1) / stride + ROW_PADDING;
+    /* at least two rows of the output */
+    int fit = L1_BAND / (stride * p.columns) - side, height = micro_max(2, fit / stride / 2 * 2);
+    float band[BAND + BAND_PADDING];
+    some_rows form = forms[side == 5][stride == 2][flags == 0 ? 0 : flags == LOWER_BOUND ? 1 : 2];
     for (int top = 0; top < w->out_height; top += height) {
-        int rows = micro_least(height, w->out_height - top), from = top * stride - w->top;
+        int rows = micro_min(height, w->out_height - top), from = top * stride - w->top;
         int read = (rows + 1) / 2 * 2 * stride + side - stride;
         if (usual)
             read_usual_band(w, map, from, read, p.columns, band);

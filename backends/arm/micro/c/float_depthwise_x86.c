@@ -1,21 +1,21 @@
 /* Depthwise convolutions of floats for x86-64: windows of 3x3 and 5x5, two rows of outputs at once,
- * so that what both read is loaded once.
+ * which share their loads.
  */
 #include "float_x86.h"
 
 #define DEPTHWISE(what) micro_float_depthwise_x86_##what
 
 enum {
-    BAND = 8192, /* numbers of a band: rows of the map with their border */
-    NEAR = 4096, /* that lie well in a first cache beside the rest */
+    BAND = 8192, /* floats in a band: rows of the map with their border */
+    L1_BAND = 4096, /* floats in a band that stay in the first-level cache */
 };
 
 typedef struct {
     const micro_window *window;
     const float *weights, *bounds;
     float bias;
-    int columns; /* of a band's row, or of each of two that it is dealt into */
-    int how;
+    int columns; /* per row of a band, or per phase of two */
+    int flags;
 } depthwise_plane;
 
 static inline void store_some(float *to, vector x, int count)
@@ -29,7 +29,8 @@ static inline void store_some(float *to, vector x, int count)
     copy_floats(to, all, count);
 }
 
-/* `side` and `stride` are constants of each call. Where there is no second row, both are the same. */
+/* `side` and `stride` are constants of each call. Without a second row, both pointers are the
+   same. */
 ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *above, float *below,
                             int side, int stride)
 {
@@ -46,8 +47,8 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
                 if (i >= stride)
                     second = added(second, v, repeated(p->weights[(i - stride) * side + j]));
             }
-        store_some(below + x, bounded(second, p->bounds, p->how), width - x);
-        store_some(above + x, bounded(first, p->bounds, p->how), width - x);
+        store_some(below + x, bounded(second, p->bounds, p->flags), width - x);
+        store_some(above + x, bounded(first, p->bounds, p->flags), width - x);
     }
 }
 
@@ -58,15 +59,15 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
         sum_rows(p, band, above, below, side, stride); \
     }
 VARIANT(three, 3, 1)
-VARIANT(three_dealt, 3, 2)
+VARIANT(three_stride2, 3, 2)
 VARIANT(five, 5, 1)
-VARIANT(five_dealt, 5, 2)
+VARIANT(five_stride2, 5, 2)
 
 typedef void (*pair_of_rows)(const depthwise_plane *, const float *, float *, float *);
-static const pair_of_rows pairs_of_rows[2][2] = {{three, three_dealt}, {five, five_dealt}};
+static const pair_of_rows pairs_of_rows[2][2] = {{three, three_stride2}, {five, five_stride2}};
 
-/* Rows of the map from `y` on that rows of the output read, with their border; columns are dealt
- * into as many rows as the stride is. */
+/* Copy `rows` rows of the map from `y` on, with their border, to the band; with stride 2 the
+ * columns are split into even and odd ones. */
 static void read_band(const depthwise_plane *p, const float *plane, int y, int rows, float *band)
 {
     const micro_window *w = p->window;
@@ -78,24 +79,24 @@ static void read_band(const depthwise_plane *p, const float *plane, int y, int r
         else if (stride == 1)
             read_columns(row, w->width, -w->left, 1, columns, band);
         else
-            deal_columns(row, w->width, -w->left, columns, band, band + columns);
+            split_columns(row, w->width, -w->left, columns, band, band + columns);
     }
 }
 
-/* One filter's plane. Weights: the window's. */
+/* One filter's plane. Weights: those of the window. */
 int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bias,
-                         const float *bounds, float *y, const int32_t *window, int how)
+                         const float *bounds, float *y, const int32_t *window, int flags)
 {
     const micro_window *w = (const micro_window *)window;
     int side = w->kernel_width, stride = w->stride_x;
-    depthwise_plane p = {w, weights, bounds, *bias, 0, how};
+    depthwise_plane p = {w, weights, bounds, *bias, 0, flags};
     p.columns = (w->out_width + LANES - 1) / LANES * LANES + (side - 1) / stride;
-    /* two rows of the output at least */
-    int fit = NEAR / (stride * p.columns) - side, height = micro_most(2, fit / stride / 2 * 2);
+    /* at least two rows of the output */
+    int fit = L1_BAND / (stride * p.columns) - side, height = micro_max(2, fit / stride / 2 * 2);
     float band[BAND];
     pair_of_rows form = pairs_of_rows[side == 5][stride == 2];
     for (int top = 0; top < w->out_height; top += height) {
-        int rows = micro_least(height, w->out_height - top);
+        int rows = micro_min(height, w->out_height - top);
         read_band(&p, map, top * stride - w->top, (rows + 1) / 2 * 2 * stride + side - stride, band);
         for (int r = 0; r < rows; r += 2) {
             float *above = y + (ptrdiff_t)(top + r) * w->out_width;

@@ -1,8 +1,9 @@
-/* Products of floats for 64-bit NEON: FILTERS filters by four, eight or twelve pixels, where FILTERS is
- * four or eight.
+/* Products of floats for 64-bit NEON: FILTERS filters by four, eight or twelve pixels, where
+ * FILTERS is four or eight.
  *
- * fmla reads weights by lane. Sums of eight filters take 24 of 32 registers, so that a compiler has
- * no reason to spill them, and four taps a turn leave little but products: .29 instructions each.
+ * fmla reads weights by lane. Sums of eight filters need 24 of 32 registers, so that a compiler
+ * does not spill them. With four taps per iteration, most instructions are products: .29
+ * instructions each.
  */
 #ifndef FLOAT_FMLA_PRODUCTS_H
 #define FLOAT_FMLA_PRODUCTS_H
@@ -10,7 +11,7 @@
 #include "micro.h"
 #include <arm_neon.h>
 
-/* Without loops over filters and vectors, which compilers unroll after they have chosen what lies in
+/* No loops over filters and vectors: compilers unroll them after they have assigned arrays to
  * memory. `filters` and `vectors` are constants of each call. */
 #define FMLA_VECTOR(i, v, w, lane) \
     if (vectors > (v)) \
@@ -22,7 +23,7 @@
         FMLA_VECTOR(i, 2, w, lane); \
     } while (0)
 
-/* Weights: for each tap one of each filter. */
+/* Weights: for each tap, one per filter. */
 ALWAYS_INLINE void fmla_tap(const float *panel, const float *weights, float32x4_t (*sums)[3],
                             int filters, int vectors)
 {

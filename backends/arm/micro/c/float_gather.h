@@ -1,14 +1,14 @@
-/* What the tiles of a convolution of floats read, gathered into panels.
+/* Gathers the input of the tiles of a float convolution into panels.
  *
- * A kernel's file defines before it includes this:
+ * A kernel's file defines before it includes this file:
  *
- *   FLOATS(what)      its functions' names
- *   PIXELS            numbers of a panel for each tap: what the windows of as many pixels read
+ *   FLOATS(what)      the names of its functions
+ *   PIXELS            floats in a panel per tap: the input of that many pixels' windows
  *
- * and, where it has a faster way for some windows, GATHERED(w, map, panel, first, channels), which
- * writes a whole tile and tells whether it did.
+ * and, if it has a faster way for some windows, FAST_GATHER(w, map, panel, first, channels), which
+ * writes a full tile and returns whether it did.
  *
- * Taps are counted through channels, rows and columns of the window.
+ * Taps are ordered by channel, row and column of the window.
  */
 #ifndef FLOAT_GATHER_H
 #define FLOAT_GATHER_H
@@ -17,40 +17,40 @@
 
 #include <arm_neon.h>
 
-/* What taps of some channels read for some pixels: numbers `stride` apart in planes. */
+/* The input of the taps of some channels for some pixels: floats `stride` apart in planes. */
 typedef struct {
     const float *from;
     float *to;
     ptrdiff_t plane, step;
     int channels, stride;
-} float_taps;
+} float_source;
 
-/* Vectors that cover `count` numbers, four at least; the last overlaps the one before it. */
+/* Vectors that cover `count` floats, at least four; the last overlaps the one before it. */
 #define VECTORS(u, count) \
-    for (int u = 0, more = 1; more; more = u < (count) - 4, u = micro_least(u + 4, (count) - 4))
+    for (int u = 0, more = 1; more; more = u < (count) - 4, u = micro_min(u + 4, (count) - 4))
 
-static inline void float_single(float_taps t, int count)
+static inline void float_copy_scalar(float_source t, int count)
 {
     for (; t.channels; t.channels--, t.from += t.plane, t.to += t.step)
         for (int u = 0; u < count; u++)
             t.to[u] = t.from[u * t.stride];
 }
 
-static inline void float_near(float_taps t, int count)
+static inline void float_copy_contiguous(float_source t, int count)
 {
     for (; t.channels; t.channels--, t.from += t.plane, t.to += t.step)
         VECTORS(u, count) vst1q_f32(t.to + u, vld1q_f32(t.from + u));
 }
 
-/* Reads one number behind the last. */
-static inline void float_second(float_taps t, int count)
+/* Reads one float after the last. */
+static inline void float_copy_stride_2(float_source t, int count)
 {
     for (; t.channels; t.channels--, t.from += t.plane, t.to += t.step)
         VECTORS(u, count) vst1q_f32(t.to + u, vld2q_f32(t.from + 2 * u).val[0]);
 }
 
-/* A tap and the one after it. */
-static inline void float_both(float_taps t, int count)
+/* Copy the input of a tap and of the one after it. */
+static inline void float_copy_pairs(float_source t, int count)
 {
     for (; t.channels; t.channels--, t.from += t.plane, t.to += t.step)
         VECTORS(u, count)
@@ -61,27 +61,28 @@ static inline void float_both(float_taps t, int count)
         }
 }
 
-#define WHOLE(copied, t, count) (count) == PIXELS ? copied(t, PIXELS) : copied(t, count)
+#define FULL_OR_PARTIAL(copied, t, count) (count) == PIXELS ? copied(t, PIXELS) : copied(t, count)
 
-/* `last`: whether what is behind the last channel's last number is no memory of the map. */
-static void float_copied(float_taps t, int count, int last)
+/* `at_map_end`: whether the last float of the last channel is also the last one of the map. */
+static void float_copy(float_source t, int count, int at_map_end)
 {
     if (count < 4 || t.stride > 2) {
-        float_single(t, count);
+        float_copy_scalar(t, count);
     } else if (t.stride == 1) {
-        WHOLE(float_near, t, count);
+        FULL_OR_PARTIAL(float_copy_contiguous, t, count);
     } else {
-        t.channels -= last;
-        WHOLE(float_second, t, count);
+        t.channels -= at_map_end;
+        FULL_OR_PARTIAL(float_copy_stride_2, t, count);
         t.from += t.channels * t.plane;
         t.to += t.channels * t.step;
-        t.channels = last;
-        float_single(t, count);
+        t.channels = at_map_end;
+        float_copy_scalar(t, count);
     }
 }
 
-/* Write what a row of the window reads for a run in the map's row `y`; what lies outside stays. */
-static void float_row(const micro_window *w, const gather_run *run, float_taps t, int ends)
+/* Write the input of one row of the window for a run, in the map's row `y`; positions outside keep
+ * their values. */
+static void float_row(const micro_window *w, const gather_run *run, float_source t, int at_map_end)
 {
     const float *row = t.from;
     float *panel = t.to;
@@ -89,21 +90,21 @@ static void float_row(const micro_window *w, const gather_run *run, float_taps t
         int x = run->x + j * w->dilation_x, first = 0, last = run->count;
         if (!run->inside) {
             first = x < 0 ? (-x + t.stride - 1) / t.stride : 0;
-            last = x < w->width ? micro_least(last, (w->width - 1 - x) / t.stride + 1) : 0;
+            last = x < w->width ? micro_min(last, (w->width - 1 - x) / t.stride + 1) : 0;
         }
         t.from = row + (x + first * t.stride);
         t.to = panel + j * PIXELS + first;
         if (run->inside && t.stride == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width &&
             last >= 4) {
-            WHOLE(float_both, t, last);
+            FULL_OR_PARTIAL(float_copy_pairs, t, last);
             j++;
         } else if (last > first) {
-            float_copied(t, last - first, ends && x + (last - 1) * t.stride == w->width - 1);
+            float_copy(t, last - first, at_map_end && x + (last - 1) * t.stride == w->width - 1);
         }
     }
 }
 
-/* Write what `count` pixels of the output from `first` on read of some channels. */
+/* Write the input of `count` pixels of the output, from `first` on, for some channels. */
 int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, int first, int count,
                        int channel, int channels)
 {
@@ -111,8 +112,8 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
     gather_run runs[PIXELS];
     int found = gather_runs(w, first, count, runs), within = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
-#ifdef GATHERED
-    if (within && GATHERED(w, map + (ptrdiff_t)channel * plane, panel, first, channels))
+#ifdef FAST_GATHER
+    if (within && FAST_GATHER(w, map + (ptrdiff_t)channel * plane, panel, first, channels))
         return 0;
 #endif
     for (int r = 0; r < found; r++)
@@ -124,7 +125,7 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
             int y = runs[r].y + i * w->dilation_y;
             if (y < 0 || y >= w->height)
                 continue;
-            float_taps t = {
+            float_source t = {
                 .from = map + (ptrdiff_t)channel * plane + (ptrdiff_t)y * w->width,
                 .to = panel + i * w->kernel_width * PIXELS + runs[r].at,
                 .plane = plane,

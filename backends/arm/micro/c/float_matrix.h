@@ -1,32 +1,32 @@
-/* A convolution of floats as a product of matrices: tiles of up to twelve pixels by FILTERS filters.
+/* A float convolution as a matrix product: tiles of up to twelve pixels by FILTERS filters.
  *
- * A kernel's file defines before it includes this:
+ * A kernel's file defines before it includes this file:
  *
- *   FLOATS(what)      its functions' names
- *   FILTERS           filters of a block
+ *   FLOATS(what)      the names of its functions
+ *   FILTERS           filters per block
  *   multiply_4, _8, _12(...)   add the products of some taps to the sums of 4, 8 or 12 pixels
  *
- * A panel holds twelve numbers for each tap, what the windows of twelve pixels read; taps are counted
- * through channels, rows and columns of the window. Weights are blocks of FILTERS, each (taps,
- * FILTERS), biases one a filter; both are filled up with zeros to whole blocks.
+ * A panel has twelve floats per tap, the input of twelve pixels' windows. Taps are ordered by
+ * channel, row and column of the window. Weights are blocks of FILTERS filters, each (taps,
+ * FILTERS); there is one bias per filter. Both are padded with zeros to full blocks.
  */
 enum { PIXELS = 12 };
 
 #include "float_gather.h"
 
-/* What becomes of sums. */
+/* Flags for sums. */
 enum {
-    ADDS = 1,  /* they begin with what is in the result, not with the bias */
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
+    ADDS = 1,  /* start from the result's values, not from the bias */
+    LOWER_BOUND = 2, /* clamp to at least bounds[0] */
+    UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
 typedef struct {
     const float *panel, *weights, *bias, *bounds;
-    int pitch, taps, how;
+    int pitch, taps, flags;
 } float_block;
 
-/* Some vectors of pixels of a whole block; `vectors` is a constant of each call. */
+/* Some vectors of pixels of a full block; `vectors` is a constant of each call. */
 ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, int vectors)
 {
     float32x4_t sums[FILTERS][3];
@@ -34,7 +34,8 @@ ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
     for (int i = 0; i < FILTERS; i++)
         UNROLL
         for (int v = 0; v < vectors; v++)
-            sums[i][v] = b->how & ADDS ? vld1q_f32(y + i * plane + 4 * v) : vdupq_n_f32(b->bias[i]);
+            sums[i][v] = b->flags & ADDS ? vld1q_f32(y + i * plane + 4 * v)
+                                         : vdupq_n_f32(b->bias[i]);
     switch (vectors) {
     case 1:
         multiply_4(b->panel, b->pitch, b->weights, b->taps, sums);
@@ -45,13 +46,13 @@ ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
     default:
         multiply_12(b->panel, b->pitch, b->weights, b->taps, sums);
     }
-    if (b->how & LEAST)
+    if (b->flags & LOWER_BOUND)
         UNROLL
         for (int i = 0; i < FILTERS; i++)
             UNROLL
             for (int v = 0; v < vectors; v++)
                 sums[i][v] = vmaxq_f32(sums[i][v], vdupq_n_f32(b->bounds[0]));
-    if (b->how & MOST)
+    if (b->flags & UPPER_BOUND)
         UNROLL
         for (int i = 0; i < FILTERS; i++)
             UNROLL
@@ -64,12 +65,12 @@ ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
             vst1q_f32(y + i * plane + 4 * v, sums[i][v]);
 }
 
-/* A block that is cut off at the last filter or pixel. */
-static void float_rest(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
+/* A partial block, at the last filter or pixel. */
+static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
 {
     float block[FILTERS][PIXELS] = {{0}};
     size_t size = sizeof *y * (size_t)count;
-    if (b->how & ADDS)
+    if (b->flags & ADDS)
         for (int i = 0; i < filters; i++)
             memcpy(block[i], y + i * plane, size);
     if (count <= 4)
@@ -82,21 +83,20 @@ static void float_rest(const float_block *b, float *y, ptrdiff_t plane, int filt
         memcpy(y + i * plane, block[i], size);
 }
 
-/* Sum some taps of `filters` filters for the first `count` pixels of a panel, whose taps are `pitch`
- * numbers apart. A filter's plane is `plane` numbers behind the one before it, a block's weights
- * `block` numbers. */
+/* Sum some taps of `filters` filters for the first `count` pixels of a panel. Taps of the panel are
+ * `pitch` floats apart, planes of filters `plane` floats, weights of blocks `block` floats. */
 int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const float *bias,
                      const float *bounds, float *y, int taps, int block, int filters, int plane,
-                     int count, int how)
+                     int count, int flags)
 {
-    float_block b = {panel, weights, bias, bounds, pitch, taps, how};
+    float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
     for (int f = 0; f < filters; f += FILTERS, b.weights += block, b.bias += FILTERS) {
-        int rest = micro_least(FILTERS, filters - f);
+        int rest = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
         if (rest == FILTERS && count == PIXELS)
             float_sums(&b, to, plane, 3);
         else
-            float_rest(&b, to, plane, rest, count);
+            float_partial(&b, to, plane, rest, count);
     }
     return 0;
 }

@@ -1,13 +1,13 @@
 /* Matrix products of floats for 32-bit NEON: six filters by eight pixels.
  *
- * A panel holds eight numbers for each tap. Weights are blocks of six filters, each (taps, 6), biases
- * one a filter; both are filled up with zeros to whole blocks. Of a block that is cut off, two or four
- * filters are multiplied.
+ * A panel has eight floats per tap. Weights are blocks of six filters, each (taps, 6); there is one
+ * bias per filter. Both are padded with zeros to full blocks. A partial block multiplies two or
+ * four filters.
  *
- * Sums take twelve of sixteen registers, pixels two and weights one and a half: 7 loads for 48
- * products, of 4x12 it were 8. In assembly because a compiler has vmla by lane only where it may round
- * as it likes, and then spills the sums. No product waits for what it reads: that is loaded while
- * those of the tap before it are computed.
+ * Sums need twelve of sixteen registers, pixels two and weights one and a half: 7 loads for 48
+ * products, where 4x12 would need 8. In assembly, because compilers use vmla by lane only with
+ * relaxed floating-point rules, and then spill the sums. No product waits for a load: the next tap
+ * is loaded while the products of the current one are computed.
  */
 #define FLOATS(what) micro_float_neon_##what
 enum { FILTERS = 6, PIXELS = 8 };
@@ -15,21 +15,22 @@ enum { FILTERS = 6, PIXELS = 8 };
 #include "micro.h"
 #include <arm_neon.h>
 
-/* What eight pixels in steps of two read of three taps of a row: seventeen numbers. */
-static inline void float_three(const float *from, float32x4_t (*taps)[2])
+/* Load the input of eight pixels with stride 2 for three taps of a row: seventeen floats. */
+static inline void float_load_3(const float *from, float32x4_t (*taps)[2])
 {
-    float32x4x2_t near = vld2q_f32(from), far = vld2q_f32(from + 8);
-    float32x4_t last = vld1q_dup_f32(from + 16);
+    float32x4x2_t low_pairs = vld2q_f32(from), high_pairs = vld2q_f32(from + 8);
+    float32x4_t tail = vld1q_dup_f32(from + 16);
     for (int j = 0; j < 2; j++) {
-        taps[j][0] = near.val[j];
-        taps[j][1] = far.val[j];
+        taps[j][0] = low_pairs.val[j];
+        taps[j][1] = high_pairs.val[j];
     }
-    taps[2][0] = vextq_f32(near.val[0], far.val[0], 1);
-    taps[2][1] = vextq_f32(far.val[0], last, 1);
+    taps[2][0] = vextq_f32(low_pairs.val[0], high_pairs.val[0], 1);
+    taps[2][1] = vextq_f32(high_pairs.val[0], tail, 1);
 }
 
-/* Write them one after another. A compiler has each address wait for the one before it. */
-static inline void float_whole(const float *from, float *to)
+/* Write it tap by tap. In assembly, because compilers make each address wait for the one before
+   it. */
+static inline void float_copy_full(const float *from, float *to)
 {
     float *behind = to + 12;
     __asm__("vld2.32 {d16-d19}, [%[from]]\n vld2.32 {d20-d23}, [%[far]]\n"
@@ -43,71 +44,71 @@ static inline void float_whole(const float *from, float *to)
             : "q8", "q9", "q10", "q11", "q12", "q13", "q14", "memory");
 }
 
-/* The same where `here` pixels, fewer than eight, read from there, and those behind them from `rest`
- * on; writes seven numbers too many. */
-static inline void float_parted(const float *from, const float *rest, int here, float *to)
+/* Like `float_copy_full` for a tile that spans two rows: the first `split` pixels, fewer than
+ * eight, read from `from`, the others from `next_row`. Writes seven floats too many. */
+static inline void float_copy_split(const float *from, const float *next_row, int split, float *to)
 {
     float32x4_t begin[3][2], end[3][2];
-    float_three(from, begin);
-    float_three(rest, end);
+    float_load_3(from, begin);
+    float_load_3(next_row, end);
     UNROLL
     for (int j = 0; j < 3; j++, to += 8) {
         vst1q_f32(to, begin[j][0]);
         vst1q_f32(to + 4, begin[j][1]);
-        vst1q_f32(to + here, end[j][0]);
-        vst1q_f32(to + here + 4, end[j][1]);
+        vst1q_f32(to + split, end[j][0]);
+        vst1q_f32(to + split + 4, end[j][1]);
     }
 }
 
-/* Write a tile of windows of 3x3 in steps of two, all of which lie in the map, in one row of the output
- * or in two; return whether it is one. */
-static inline int float_threes(const micro_window *w, const float *map, float *panel, int first,
+/* Write a tile of 3x3 windows with stride 2 that are all inside of the map, in one or two rows of
+ * the output; return whether the tile is of that kind. */
+static inline int float_gather_3x3(const micro_window *w, const float *map, float *panel, int first,
                                int channels)
 {
-    int x = first % w->out_width, here = w->out_width - x, parted = here < 8;
+    int x = first % w->out_width, split = w->out_width - x, is_split = split < 8;
     int top = first / w->out_width * 2 - w->top, left = x * 2 - w->left;
     if (w->kernel_height != 3 || w->kernel_width != 3 || w->stride_y != 2 || w->stride_x != 2 ||
         w->dilation_y != 1 || w->dilation_x != 1)
         return 0;
-    if (top < 0 || left < 0 || top + 3 + 2 * parted > w->height)
+    if (top < 0 || left < 0 || top + 3 + 2 * is_split > w->height)
         return 0;
-    if (parted ? w->left || w->width < 17 || 2 * w->out_width >= w->width : left + 17 > w->width)
+    if (is_split ? w->left || w->width < 17 || 2 * w->out_width >= w->width : left + 17 > w->width)
         return 0;
     const float *from = map + (ptrdiff_t)top * w->width + left;
     ptrdiff_t width = w->width, next = (ptrdiff_t)w->height * width - 2 * width;
-    for (; !parted && channels; channels--, from += next, panel += 72) {
-        float_whole(from, panel);
-        float_whole(from += width, panel + 24);
-        float_whole(from += width, panel + 48);
+    for (; !is_split && channels; channels--, from += next, panel += 72) {
+        float_copy_full(from, panel);
+        float_copy_full(from += width, panel + 24);
+        float_copy_full(from += width, panel + 48);
     }
     for (; channels; channels--, from += next + 2 * width)
         for (int i = 0; i < 3; i++, panel += 24) {
-            const float *row = from + i * width, *rest = row - left + 2 * width;
+            const float *row = from + i * width, *next_row = row - left + 2 * width;
             float last[32];
             int end = channels == 1 && i == 2;
-            float_parted(row, rest, here, end ? last : panel);
+            float_copy_split(row, next_row, split, end ? last : panel);
             if (end)
                 memcpy(panel, last, 24 * sizeof *last);
         }
     return 1;
 }
 
-#define GATHERED float_threes
+#define FAST_GATHER float_gather_3x3
 #include "float_gather.h"
 
-/* What becomes of sums. */
+/* Flags for sums. */
 enum {
-    ADDS = 1,  /* they begin with what is in the result, not with the bias */
-    LEAST = 2, /* they are at least bounds[0], which is not negative */
-    MOST = 4,  /* they are at most bounds[1] */
+    ADDS = 1,  /* start from the result's values, not from the bias */
+    LOWER_BOUND = 2, /* clamp to at least bounds[0], which is not negative */
+    UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
 typedef struct {
     const float *panel, *weights, *bias, *bounds;
-    int pitch, taps, how;
+    int pitch, taps, flags;
 } float_block;
 
-/* What is done to the sums of two filters: two vectors each, or of four pixels one. */
+/* Apply `what` to the sums of two filters: two vectors each, or one for four pixels. */
 #define PAIR_1(what) what(q4, q5, d4[0]) what(q6, q7, d4[1])
 #define PAIR_2(what) what(q8, q9, d5[0]) what(q10, q11, d5[1])
 #define PAIR_3(what) what(q12, q13, d6[0]) what(q14, q15, d6[1])
@@ -121,8 +122,8 @@ typedef struct {
 #define BEGIN_4(a, b, w) "vdup.32 " #a ", " #w "\n"
 #define READ_8(a, b, w) "vld1.32 {" #a ", " #b "}, [%[from]], %[plane]\n"
 #define READ_4(a, b, w) "vld1.32 {" #a "}, [%[from]], %[plane]\n"
-/* Numbers below zero are so as integers too, whose comparisons take half the time of floats'; what is
- * not a number is the one of NEON, above all of them. */
+/* Floats below zero are also below zero as integers, and integer comparisons take half the time.
+ * NaN is NEON's default NaN, which is above all numbers. */
 #define LEAST_8(a, b, w) "vmax.s32 " #a ", " #a ", q0\n vmax.s32 " #b ", " #b ", q0\n"
 #define LEAST_4(a, b, w) "vmax.s32 " #a ", " #a ", q0\n"
 #define MOST_8(a, b, w) "vmin.f32 " #a ", " #a ", q1\n vmin.f32 " #b ", " #b ", q1\n"
@@ -139,7 +140,8 @@ typedef struct {
 #define WEIGHTS_6 "vld1.32 {d4-d6}, [%[weights]]!\n"
 #define WEIGHT(d) "vld1.32 {" #d "}, [%[weights]]!\n"
 
-/* The products of a tap, while the next tap's pixels and weights are loaded; of the last tap. */
+/* The products of a tap, while the next tap's pixels and weights are loaded; and of the last
+   tap. */
 #define TAP_8_2 MORE PAIR_1(LEFT) NEXT COUNT PAIR_1(RIGHT) WEIGHTS_2
 #define TAP_8_4 PAIR_1(LEFT) MORE PAIR_2(LEFT) NEXT COUNT PAIR_1(RIGHT) PAIR_2(RIGHT) WEIGHTS_4
 #define TAP_8_6 \
@@ -161,20 +163,20 @@ typedef struct {
         const float *panel = b->panel, *weights = b->weights, *bias = b->bias, *from = y; \
         int taps = b->taps; \
         __asm__ volatile( \
-            "tst %[how], #1\n bne 1f\n" \
+            "tst %[flags], #1\n bne 1f\n" \
             "vld1.32 {d4-d6}, [%[bias]]\n" FILTERS_##n(BEGIN_##p) "b 2f\n" \
             "1:\n" FILTERS_##n(READ_##p) \
             "2:\n" FIRST_##p WEIGHTS_##n COUNT "beq 4f\n" \
             "3:\n" TAP_##p##_##n "bne 3b\n" \
             "4:\n" LAST_##p(n) \
-            "tst %[how], #2\n beq 5f\n" \
+            "tst %[flags], #2\n beq 5f\n" \
             "vld1.32 {d0[], d1[]}, [%[bounds]]\n" FILTERS_##n(LEAST_##p) \
-            "5:\n tst %[how], #4\n beq 6f\n add %[from], %[bounds], #4\n" \
+            "5:\n tst %[flags], #4\n beq 6f\n add %[from], %[bounds], #4\n" \
             "vld1.32 {d2[], d3[]}, [%[from]]\n" FILTERS_##n(MOST_##p) \
             "6:\n" FILTERS_##n(WRITE_##p) \
             : [panel] "+r"(panel), [weights] "+r"(weights), [taps] "+r"(taps), [from] "+r"(from), \
               [to] "+r"(y) \
-            : [bias] "r"(bias), [how] "r"(b->how), [bounds] "r"(b->bounds), \
+            : [bias] "r"(bias), [flags] "r"(b->flags), [bounds] "r"(b->bounds), \
               [plane] "r"(plane * 4), [rest] "r"(b->pitch * 4 - (p == 8 ? 16 : 0)), \
               [block] "r"(FILTERS * 4) \
             : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", \
@@ -197,13 +199,13 @@ BLOCK(4, 2)
             block_##p##_2(b, y, plane); \
     } while (0)
 
-/* A block that is cut off at the last filter or pixel. */
-static __attribute__((noinline)) void float_rest(const float_block *b, float *y, ptrdiff_t plane,
+/* A partial block, at the last filter or pixel. */
+static __attribute__((noinline)) void float_partial(const float_block *b, float *y, ptrdiff_t plane,
                                                  int filters, int count)
 {
     float block[FILTERS][PIXELS] = {{0}};
     size_t size = sizeof *y * (size_t)count;
-    if (b->how & ADDS)
+    if (b->flags & ADDS)
         for (int i = 0; i < filters; i++)
             memcpy(block[i], y + i * plane, size);
     if (count <= 4)
@@ -214,14 +216,13 @@ static __attribute__((noinline)) void float_rest(const float_block *b, float *y,
         memcpy(y + i * plane, block[i], size);
 }
 
-/* Sum some taps of `filters` filters for the first `count` pixels of a panel, whose taps are `pitch`
- * numbers apart. A filter's plane is `plane` numbers behind the one before it, a block's weights
- * `block` numbers. */
+/* Sum some taps of `filters` filters for the first `count` pixels of a panel. Taps of the panel are
+ * `pitch` floats apart, planes of filters `plane` floats, weights of blocks `block` floats. */
 int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const float *bias,
                      const float *bounds, float *y, int taps, int block, int filters, int plane,
-                     int count, int how)
+                     int count, int flags)
 {
-    float_block b = {panel, weights, bias, bounds, pitch, taps, how};
+    float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
     int whole = count == PIXELS;
     for (; filters >= FILTERS && whole; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
         block_8_6(&b, y, plane);
@@ -234,7 +235,7 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
         block_8_2(&b, y, plane);
     else
         for (; filters > 0; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
-            float_rest(&b, y, plane, micro_least(FILTERS, filters), count);
+            float_partial(&b, y, plane, micro_min(FILTERS, filters), count);
             b.weights += block;
             b.bias += FILTERS;
         }

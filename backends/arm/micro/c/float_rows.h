@@ -1,6 +1,7 @@
-/* Rows of a map of floats with zeros beside them, columns of stride 2 dealt into two rows.
+/* Copies rows of a map of floats with zeros around them; with stride 2, columns are split into even
+ * and odd ones.
  *
- * Up to three numbers behind what is asked for are written as well.
+ * Up to three floats after the requested ones are also written.
  */
 #ifndef FLOAT_ROWS_H
 #define FLOAT_ROWS_H
@@ -14,11 +15,11 @@ static inline void fill_zeros(float *to, int from, int end)
         vst1q_f32(to + from, vdupq_n_f32(0));
 }
 
-/* Copy `size` numbers of a row from column `x` on, with zeros for those that lie outside. */
+/* Copy `size` floats of a row from column `x` on, with zeros for columns outside. */
 static inline void copy_row(const float *row, int width, int x, int size, float *to)
 {
-    int first = micro_least(micro_most(0, -x), size);
-    int last = micro_most(micro_least(size, width - x), first), k = first;
+    int first = micro_min(micro_max(0, -x), size);
+    int last = micro_max(micro_min(size, width - x), first), k = first;
     row += x;
     fill_zeros(to, 0, first);
     for (; k + 8 <= last; k += 8) {
@@ -38,16 +39,16 @@ static inline void copy_row(const float *row, int width, int x, int size, float 
     fill_zeros(to, last, size);
 }
 
-/* Deal 2 * `size` numbers so: every second one from column `x` on, and those in between. */
-static inline void deal_row(const float *row, int width, int x, int size, float *even, float *odd)
+/* Split 2 * `size` floats from column `x` on into every second one, and those in between. */
+static inline void split_row(const float *row, int width, int x, int size, float *even, float *odd)
 {
-    /* pairs that lie in the map, both of them */
-    int first = micro_least(x < 0 ? (1 - x) / 2 : 0, size);
-    int last = micro_most(micro_least(size, (width - x) >> 1), first), k = first;
+    /* pairs with both floats inside of the map */
+    int first = micro_min(x < 0 ? (1 - x) / 2 : 0, size);
+    int last = micro_max(micro_min(size, (width - x) >> 1), first), k = first;
     row += x;
     fill_zeros(even, 0, first);
     fill_zeros(odd, 0, first);
-    for (int more = last - first >= 4; more; more = k < last, k = micro_least(k, last - 4)) {
+    for (int more = last - first >= 4; more; more = k < last, k = micro_min(k, last - 4)) {
         float32x4x2_t both = vld2q_f32(row + 2 * k);
         vst1q_f32(even + k, both.val[0]);
         vst1q_f32(odd + k, both.val[1]);

@@ -1,8 +1,8 @@
 /* Depthwise windows of 3x3 for 32-bit NEON: eight columns of two rows at once.
  *
- * A row's ten columns lie in five doublewords. Those of the last tap are read there, of the one in
- * between made by vext, which is half a load. A row is loaded while the products of the one before it
- * are computed; the first one of the next eight columns before these are stored.
+ * A row's ten columns are in five doublewords. The last tap reads them directly. The middle tap
+ * needs vext, which costs half a load. A row is loaded while the products of the row before it are
+ * computed, and the first row of the next eight columns before the results are stored.
  *
  *   q0 to d4   weights, by lane           q3          the bias
  *   q4, q5     columns of the first tap   q7, q8      of the second; with stride 2 of the last
@@ -32,8 +32,9 @@
 #define W8 "d4[0]"
 
 #define BEGIN "vmov q9, q3\n vmov q10, q3\n vmov q11, q3\n vmov q12, q3\n"
-/* Eight columns further on or, where fewer are left, to the last eight; `step` is how many bytes. Between
- * products, since what is simple takes no time behind one, and so that no address waits for one. */
+/* Advance by eight columns or, if fewer are left, to the last eight; `step` is in bytes. Placed
+ * between products, where simple instructions cost no time, and so that no address waits for
+ * another one. */
 #define FURTHER_1 "sub %[columns], %[columns], #8\n"
 #define FURTHER_2 "lsl %[step], %[columns], #2\n"
 #define FURTHER_3 "cmp %[columns], #8\n"
@@ -41,15 +42,15 @@
 #define FURTHER_5 "movlt %[columns], #8\n"
 #define FURTHER_6 "add %[at], %[at], %[back]\n"
 #define FURTHER_7 "add %[at], %[at], %[step]\n"
-/* As in float_neon.c, comparisons with zero are those of integers. */
+/* As in float_neon.c, comparisons with zero are integer comparisons. */
 #define AT_LEAST(q) "vmax.s32 " #q ", " #q ", q14\n"
 #define AT_MOST(q) "vmin.f32 " #q ", " #q ", q15\n"
-/* In an order in which none waits for a product or a comparison. */
+/* In an order in which no instruction waits for a product or a comparison. */
 #define LEAST_OF_ALL AT_LEAST(q9) AT_LEAST(q10) AT_LEAST(q11) AT_LEAST(q12)
 #define BOTH_OF_ALL \
     AT_LEAST(q9) AT_LEAST(q10) AT_MOST(q9) AT_LEAST(q11) AT_LEAST(q12) AT_MOST(q11) AT_MOST(q12) \
     AT_MOST(q10)
-/* Where there is no second row, both are the same. */
+/* Without a second row, both pointers are the same. */
 #define WRITE \
     "vst1.32 {d22-d25}, [%[below]], %[step]\n vst1.32 {d18-d21}, [%[above]], %[step]\n" \
     "cmp %[step], #0\n bne 1b\n"
@@ -71,7 +72,8 @@
     VMLA(d23, d10, W8) FURTHER_4 VMLA(d24, d11, W8) FURTHER_6 VMLA(d25, d12, W8) FURTHER_7 \
     ROW_1 VMLA(q11, q7, W7) FURTHER_5 ROW_2 VMLA(q12, q8, W7)
 
-/* Columns that were dealt: the first tap's, then the last one's, and the second one's behind them. */
+/* Split columns: those of the first tap, then of the last one; those of the second one follow
+   them. */
 #define FIRST "vld1.32 {d8-d11}, [%[at]], %[four]\n"
 #define THIRD "vld1.32 {d14-d17}, [%[at]], %[turn]\n"
 #define ODD_1 "vld1.32 {d12-d13}, [%[at]]!\n"
@@ -90,7 +92,7 @@
     PAIR_B(q4, q5, W6) ODD_1 VMLA(q11, q7, W8) ODD_2 VMLA(q12, q8, W8) FURTHER_6 FURTHER_7 \
     FIRST PAIR_B(q6, q13, W7) THIRD
 
-/* Two rows of a result of eight columns or more; rows of the band are `pitch` bytes apart. */
+/* Two rows of a result of at least eight columns; rows of the band are `pitch` bytes apart. */
 #define THREE_ROWS(name, form, finish, rows, ahead, after) \
     static inline void name(const float *weights, const float *bias, const float *bounds, \
                             const float *at, float *above, float *below, int pitch, int columns) \

@@ -1,6 +1,7 @@
 /* Matrix products of floats for x86-64: eight filters by up to 48 pixels.
  *
- * Panels, weights and biases are as in float_matrix.h, but for the numbers of pixels and filters.
+ * Panels, weights and biases are as in float_matrix.h, except for the numbers of pixels and
+ * filters.
  */
 #include "float_x86.h"
 #include "gather.h"
@@ -10,17 +11,17 @@
 enum {
     PIXELS = 48,
     FILTERS = 8,
-    MOST_PIECES = 341,         /* taps of a window whose panel has room: `MAX_FLOAT_PANELS` */
-    WIDE = LANES == 4 ? 2 : 3, /* vectors of pixels, and filters, whose sums are in registers */
+    MAX_PIECES = 341,         /* largest number of taps with a panel: `MAX_FLOAT_PANELS` */
+    WIDE = LANES == 4 ? 2 : 3, /* vectors of pixels, and filters, with sums in registers */
     HIGH = LANES == 16 ? 8 : 4,
 };
 
-/* What a tap reads for some pixels of one channel, or a tap and the one after it. */
+/* The input of a tap for some pixels of one channel, or of a tap and the one after it. */
 typedef struct {
     int from, to, count, both;
 } float_piece;
 
-/* Find what a row of the window reads for a run, from column 0 of the map's row on. */
+/* Find the input of one row of the window for a run, from column 0 of the map's row on. */
 static int row_pieces(const micro_window *w, const gather_run *run, int from, int to,
                       float_piece *pieces)
 {
@@ -29,7 +30,7 @@ static int row_pieces(const micro_window *w, const gather_run *run, int from, in
         int x = run->x + j * w->dilation_x, first = 0, last = run->count, both = 0;
         if (!run->inside) {
             first = x < 0 ? (-x + step - 1) / step : 0;
-            last = x < w->width ? micro_least(last, (w->width - 1 - x) / step + 1) : 0;
+            last = x < w->width ? micro_min(last, (w->width - 1 - x) / step + 1) : 0;
         } else {
             both = step == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width;
         }
@@ -46,7 +47,7 @@ static inline void copy_piece(const float_piece *p, const float *map, float *pan
     map += p->from;
     panel += p->to;
     if (p->both) {
-        deal(panel, panel + PIXELS, map, p->count);
+        split_pairs(panel, panel + PIXELS, map, p->count);
     } else if (stride == 1 && p->count == PIXELS) {
         UNROLL
         for (int u = 0; u < PIXELS; u += LANES)
@@ -56,7 +57,7 @@ static inline void copy_piece(const float_piece *p, const float *map, float *pan
     }
 }
 
-/* Write what `count` pixels of the output from `first` on read of some channels. */
+/* Write the input of `count` pixels of the output, from `first` on, for some channels. */
 int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, int first, int count,
                        int channel, int channels)
 {
@@ -69,7 +70,7 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
     if (!whole)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
     for (int r = 0; r < found; r++) {
-        float_piece pieces[MOST_PIECES];
+        float_piece pieces[MAX_PIECES];
         int count = 0;
         for (int i = 0; i < w->kernel_height; i++) {
             int y = runs[r].y + i * w->dilation_y;
@@ -88,10 +89,11 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
 
 typedef struct {
     const float *panel, *weights, *bias, *bounds;
-    int pitch, taps, how;
+    int pitch, taps, flags;
 } float_block;
 
-/* `high` filters from `f` on for `wide` vectors of pixels from `p` on, constants of each call. */
+/* `high` filters from `f` on for `wide` vectors of pixels from `p` on; both are constants of each
+   call. */
 ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p, int high,
                               int wide)
 {
@@ -102,7 +104,8 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
     for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++)
-            sums[i][v] = b->how & ADDS ? load(y + i * plane + v * LANES) : repeated(b->bias[f + i]);
+            sums[i][v] = b->flags & ADDS ? load(y + i * plane + v * LANES)
+                                         : repeated(b->bias[f + i]);
     for (int k = 0; k < b->taps; k++, panel += b->pitch, weights += FILTERS) {
         vector x[WIDE];
         UNROLL
@@ -121,11 +124,11 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
     for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++) {
-            store(y + i * plane + v * LANES, bounded(sums[i][v], b->bounds, b->how));
+            store(y + i * plane + v * LANES, bounded(sums[i][v], b->bounds, b->flags));
         }
 }
 
-/* A whole block of filters, for pixels that are whole vectors. */
+/* A full block of filters, for full vectors of pixels. */
 static inline void float_sums(const float_block *b, float *y, ptrdiff_t plane, int count)
 {
     int p = 0;
@@ -139,12 +142,12 @@ static inline void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
         float_tile(b, y, plane, 0, p, FILTERS, 1);
 }
 
-/* A block that is cut off at the last filter or pixel. */
-static void float_rest(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
+/* A partial block, at the last filter or pixel. */
+static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
 {
     float block[FILTERS][PIXELS];
     int vectors = (count + LANES - 1) / LANES * LANES;
-    if (b->how & ADDS)
+    if (b->flags & ADDS)
         for (int i = 0; i < FILTERS; i++) {
             fill_zeros(block[i], vectors);
             if (i < filters)
@@ -155,21 +158,20 @@ static void float_rest(const float_block *b, float *y, ptrdiff_t plane, int filt
         copy_floats(y + i * plane, block[i], count);
 }
 
-/* Sum some taps of `filters` filters for the first `count` pixels of a panel, whose taps are `pitch`
- * numbers apart. A filter's plane is `plane` numbers behind the one before it, a block's weights
- * `block` numbers. */
+/* Sum some taps of `filters` filters for the first `count` pixels of a panel. Taps of the panel are
+ * `pitch` floats apart, planes of filters `plane` floats, weights of blocks `block` floats. */
 int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const float *bias,
                      const float *bounds, float *y, int taps, int block, int filters, int plane,
-                     int count, int how)
+                     int count, int flags)
 {
-    float_block b = {panel, weights, bias, bounds, pitch, taps, how};
+    float_block b = {panel, weights, bias, bounds, pitch, taps, flags};
     for (int f = 0; f < filters; f += FILTERS, b.weights += block, b.bias += FILTERS) {
-        int rest = micro_least(FILTERS, filters - f);
+        int rest = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
         if (rest == FILTERS && count == PIXELS)
             float_sums(&b, to, plane, PIXELS);
         else
-            float_rest(&b, to, plane, rest, count);
+            float_partial(&b, to, plane, rest, count);
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Vectors of floats as wide as the processor's, for x86-64. */
+/* Vectors of floats with the processor's full width, for x86-64. */
 #ifndef FLOAT_X86_H
 #define FLOAT_X86_H
 
@@ -26,7 +26,7 @@ static inline void store(float *to, vector x) { *(loose *)to = x; }
 
 static inline vector repeated(float x) { return x - (vector){0}; }
 
-/* sum + x * y, rounded once where the processor can. */
+/* sum + x * y, rounded once if the processor has FMA. */
 static inline vector added(vector sum, vector x, vector y)
 {
 #if defined(__FMA__)
@@ -36,34 +36,34 @@ static inline vector added(vector sum, vector x, vector y)
 #endif
 }
 
-/* Vectors stay in the registers where they are: a compiler that may move them spills some. */
+/* Keep vectors in their registers: otherwise the compiler moves them and spills some. */
 #define STAYS(vectors, count) \
     UNROLL \
     for (int stays = 0; stays < count; stays++) \
     __asm__("" : "+v"(vectors[stays]))
 
-/* At least, and at most: of what is not a number, instructions give the second. */
+/* Clamp from below and above. If an operand is NaN, the instructions return the second one. */
 static inline vector at_least(vector x, vector low) { return OF_VECTORS(max)(low, x); }
 
 static inline vector at_most(vector x, vector high) { return OF_VECTORS(min)(high, x); }
 
-/* What becomes of sums. */
+/* Flags for sums. */
 enum {
-    ADDS = 1,  /* they begin with what is in the result, not with the bias */
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
+    ADDS = 1,  /* start from the result's values, not from the bias */
+    LOWER_BOUND = 2, /* clamp to at least bounds[0] */
+    UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
-static inline vector bounded(vector x, const float *bounds, int how)
+static inline vector bounded(vector x, const float *bounds, int flags)
 {
-    if (how & LEAST)
+    if (flags & LOWER_BOUND)
         x = at_least(x, repeated(bounds[0]));
-    if (how & MOST)
+    if (flags & UPPER_BOUND)
         x = at_most(x, repeated(bounds[1]));
     return x;
 }
 
-/* Copy some numbers. Not memcpy: most are few, and a call takes longer. */
+/* Copy some floats. Not memcpy: most copies are short, and a call takes longer. */
 static inline void copy_floats(float *to, const float *from, int count)
 {
     int u = 0;
@@ -94,7 +94,7 @@ static inline void copy_floats(float *to, const float *from, int count)
 #define EVERY_SECOND(a, b, i) __builtin_shufflevector(a, b, i, i + 2, i + 4, i + 6)
 #endif
 
-/* Copy every second number; none behind the last is read. */
+/* Copy every second float; none after the last is read. */
 static inline void copy_seconds(float *to, const float *from, int count)
 {
     int u = 0;
@@ -103,7 +103,7 @@ static inline void copy_seconds(float *to, const float *from, int count)
         store(to + u, EVERY_SECOND(a, b, 0));
     }
     if (count > LANES) {
-        /* from the number before the first of these, which is one of those that are skipped */
+        /* start one float before the first of these; that float is not copied */
         from += 2 * (count - LANES) - 1;
         vector a = load(from), b = load(from + LANES);
         store(to + count - LANES, EVERY_SECOND(a, b, 1));
@@ -113,11 +113,11 @@ static inline void copy_seconds(float *to, const float *from, int count)
         to[u] = from[2 * u];
 }
 
-/* Deal 2 * `count` numbers: every second one, and those behind them. */
-static inline void deal(float *even, float *odd, const float *from, int count)
+/* Split 2 * `count` floats into every second one, and those after them. */
+static inline void split_pairs(float *even, float *odd, const float *from, int count)
 {
     int u = 0;
-    for (int more = count >= LANES; more; more = u < count, u = micro_least(u, count - LANES)) {
+    for (int more = count >= LANES; more; more = u < count, u = micro_min(u, count - LANES)) {
         vector a = load(from + 2 * u), b = load(from + 2 * u + LANES);
         store(even + u, EVERY_SECOND(a, b, 0));
         store(odd + u, EVERY_SECOND(a, b, 1));
@@ -146,26 +146,26 @@ static inline void fill_zeros(float *to, int count)
         to[u] = 0;
 }
 
-/* Copy every `step`-th number of a row from column `x` on, with zeros for those that lie outside. */
+/* Copy every `step`-th float of a row from column `x` on, with zeros for columns outside. */
 static inline void read_columns(const float *row, int width, int x, int step, int count, float *to)
 {
-    int first = micro_least(x < 0 ? (-x + step - 1) / step : 0, count);
-    int last = micro_most(first, x < width ? micro_least(count, (width - 1 - x) / step + 1) : 0);
+    int first = micro_min(x < 0 ? (-x + step - 1) / step : 0, count);
+    int last = micro_max(first, x < width ? micro_min(count, (width - 1 - x) / step + 1) : 0);
     fill_zeros(to, first);
     copy_every(to + first, row + (x + first * step), last - first, step);
     fill_zeros(to + last, count - last);
 }
 
-/* Deal 2 * `count` numbers of a row from column `x` on, with zeros for those that lie outside. */
-static inline void deal_columns(const float *row, int width, int x, int count, float *even,
+/* Split 2 * `count` floats of a row from column `x` on, with zeros for columns outside. */
+static inline void split_columns(const float *row, int width, int x, int count, float *even,
                                 float *odd)
 {
-    /* pairs that lie in the map, both of them */
-    int first = micro_least(x < 0 ? (1 - x) / 2 : 0, count);
-    int last = micro_most(first, micro_least(count, (width - x) >> 1));
+    /* pairs with both floats inside of the map */
+    int first = micro_min(x < 0 ? (1 - x) / 2 : 0, count);
+    int last = micro_max(first, micro_min(count, (width - x) >> 1));
     fill_zeros(even, first);
     fill_zeros(odd, first);
-    deal(even + first, odd + first, row + (x + 2 * first), last - first);
+    split_pairs(even + first, odd + first, row + (x + 2 * first), last - first);
     fill_zeros(even + last, count - last);
     fill_zeros(odd + last, count - last);
     if (first > 0 && x + 2 * first - 1 >= 0 && x + 2 * first - 1 < width)
@@ -174,7 +174,7 @@ static inline void deal_columns(const float *row, int width, int x, int count, f
         even[last] = row[x + 2 * last];
 }
 
-/* Four numbers from each of LANES / 4 places that are `step` apart. */
+/* Load four floats from each of LANES / 4 addresses that are `step` apart. */
 static inline vector load_fours(const float *from, ptrdiff_t step)
 {
 #if defined(__AVX512F__)
@@ -199,7 +199,7 @@ static inline void store_fours(float *to, ptrdiff_t step, vector x)
         *(loose_four *)to = *(const loose_four *)(all + i);
 }
 
-/* Number 4 * l + j of x[i] and number 4 * l + i of x[j] change places. */
+/* Exchange element 4 * l + j of x[i] with element 4 * l + i of x[j]. */
 static inline void turn_fours(vector *x)
 {
     vector a = OF_VECTORS(unpacklo)(x[0], x[1]), b = OF_VECTORS(unpackhi)(x[0], x[1]);

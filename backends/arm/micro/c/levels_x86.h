@@ -1,5 +1,5 @@
-/* Vectors of whole numbers for x86-64: `vector` as wide as the processor's, `short_vector` of at most
- * 32 bytes. */
+/* Vectors of integers for x86-64: `vector` with the processor's full width, `short_vector` with at
+ * most 32 bytes. */
 #ifndef LEVELS_X86_H
 #define LEVELS_X86_H
 
@@ -40,8 +40,8 @@ typedef __m128 short_reals;
 #define SHORT_BITS(what) _mm_##what##_si128
 #endif
 
-/* The levels of sums. Bounds are whole numbers, so that rounding cannot leave them; what is not yet
- * clamped may be out of an int32's reach. */
+/* Return the quantized values of sums. Bounds are integers, so rounding cannot leave them. Before
+ * the clamp, values may exceed an int32. */
 static inline vector requantized_sums(vector sum, reals factor, reals low, reals high)
 {
     reals real = OF(mul_ps)(OF(cvtepi32_ps)(sum), factor);

@@ -1,8 +1,8 @@
-/* What the pixels of a tile read, as a panel whose quads are four channels of one tap.
+/* Panels with quads of four channels of one tap.
  *
- * Fours of channels are interleaved once, with the border that windows reach over; a tap of a row is
- * then the same quads from another column on. Taps are counted through fours of channels, rows and
- * columns of the window.
+ * Groups of four channels are interleaved once, with the border that windows reach. The input of a
+ * tap of a row is then the same quads, from another column on. Taps are ordered by group of
+ * channels, row and column of the window.
  */
 #ifndef MATRIX_CHANNELS_H
 #define MATRIX_CHANNELS_H
@@ -11,33 +11,34 @@
 
 enum { SIXTEEN = 16 };
 
-/* Rows and columns that windows reach over, and quads from a four of channels to the next. */
+/* Rows and columns that windows reach, and the distance in quads between groups of four
+   channels. */
 typedef struct {
     int height, width;
     ptrdiff_t four;
-} dealt_size;
+} interleaved_size;
 
-static dealt_size dealt_size_of(const micro_window *w)
+static interleaved_size interleaved_size_of(const micro_window *w)
 {
     int height = (w->out_height - 1) * w->stride_y + (w->kernel_height - 1) * w->dilation_y + 1;
     int width = (w->out_width - 1) * w->stride_x + (w->kernel_width - 1) * w->dilation_x + 1;
-    return (dealt_size){height, width, (ptrdiff_t)height * width + SIXTEEN};
+    return (interleaved_size){height, width, (ptrdiff_t)height * width + SIXTEEN};
 }
 
-static inline __m128i deal_sign(const micro_window *w)
+static inline __m128i interleave_sign(const micro_window *w)
 {
-    return _mm_set1_epi8((char)(w->flip ^ 0x80)); /* x + 128 of signed levels, 0 too */
+    return _mm_set1_epi8((char)(w->flip ^ 0x80)); /* x + 128 for signed values, and for zeros */
 }
 
-static inline __m128i deal_read(const uint8_t *from, __m128i sign)
+static inline __m128i interleave_load(const uint8_t *from, __m128i sign)
 {
     return _mm_xor_si128(_mm_loadu_si128((const __m128i *)from), sign);
 }
 
-/* Interleave `count` levels of a row of four channels, whose last has `left` bytes that may be read;
- * whole sixteens are written. */
-static inline void deal_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t left, int count,
-                            __m128i sign, uint32_t *dealt)
+/* Interleave `count` values of a row of four channels; `left` bytes of the last channel are
+ * readable. Writes full groups of sixteen. */
+static inline void interleave_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t left, int count,
+                            __m128i sign, uint32_t *interleaved)
 {
     for (int x = 0; x < count; x += SIXTEEN, row += SIXTEEN, left -= SIXTEEN) {
         uint8_t copy[4][SIXTEEN];
@@ -49,11 +50,12 @@ static inline void deal_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t left,
             from = copy[0];
             next = SIXTEEN;
         }
-        __m128i a = deal_read(from, sign), b = deal_read(from + next, sign);
-        __m128i c = deal_read(from + 2 * next, sign), d = deal_read(from + 3 * next, sign);
+        __m128i a = interleave_load(from, sign), b = interleave_load(from + next, sign);
+        __m128i c = interleave_load(from + 2 * next, sign);
+        __m128i d = interleave_load(from + 3 * next, sign);
         __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
         __m128i more = _mm_unpacklo_epi8(c, d), last = _mm_unpackhi_epi8(c, d);
-        __m128i *to = (__m128i *)(dealt + x);
+        __m128i *to = (__m128i *)(interleaved + x);
         _mm_storeu_si128(to, _mm_unpacklo_epi16(low, more));
         _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(low, more));
         _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high, last));
@@ -61,35 +63,37 @@ static inline void deal_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t left,
     }
 }
 
-static inline void deal_nothing(uint32_t *dealt, int count, uint32_t nothing)
+static inline void fill_quads(uint32_t *interleaved, int count, uint32_t zero_quad)
 {
     for (int x = 0; x < count; x++)
-        dealt[x] = nothing;
+        interleaved[x] = zero_quad;
 }
 
-/* Interleave four channels, from the first one's plane on; `left` bytes may be read from there. Rows
- * are written in turn, as whole sixteens reach over what follows them. */
-static void deal_four(const uint8_t *map, ptrdiff_t left, const micro_window *w, uint32_t *dealt)
+/* Interleave four channels, from the first one's plane on, with `left` readable bytes. Rows are
+ * written in order, because full groups of sixteen also write the elements after a row. */
+static void interleave_four(const uint8_t *map, ptrdiff_t left, const micro_window *w,
+                            uint32_t *interleaved)
 {
-    dealt_size size = dealt_size_of(w);
+    interleaved_size size = interleaved_size_of(w);
     ptrdiff_t plane = (ptrdiff_t)w->height * w->width;
-    __m128i sign = deal_sign(w);
-    uint32_t nothing = (uint32_t)_mm_cvtsi128_si32(sign);
-    int first = micro_least(w->left, size.width), count = micro_least(w->width, size.width - first);
-    for (int i = 0; i < size.height; i++, dealt += size.width) {
+    __m128i sign = interleave_sign(w);
+    uint32_t zero_quad = (uint32_t)_mm_cvtsi128_si32(sign);
+    int first = micro_min(w->left, size.width), count = micro_min(w->width, size.width - first);
+    for (int i = 0; i < size.height; i++, interleaved += size.width) {
         int y = i - w->top, last = first;
         if (y >= 0 && y < w->height) {
             ptrdiff_t at = (ptrdiff_t)y * w->width;
-            deal_row(map + at, plane, left - 3 * plane - at, count, sign, dealt + first);
+            interleave_row(map + at, plane, left - 3 * plane - at, count, sign,
+                           interleaved + first);
             last += count;
         }
-        deal_nothing(dealt, first, nothing);
-        deal_nothing(dealt + last, size.width - last, nothing);
+        fill_quads(interleaved, first, zero_quad);
+        fill_quads(interleaved + last, size.width - last, zero_quad);
     }
 }
 
-/* Every `step`th quad; `step` is a constant of each call. */
-static inline vector dealt_vector(const uint32_t *from, int step)
+/* Load every `step`th quad; `step` is a constant of each call. */
+static inline vector interleaved_vector(const uint32_t *from, int step)
 {
     vector a = BITS(loadu)((const vector *)from);
     if (step == 1)
@@ -106,8 +110,9 @@ static inline vector dealt_vector(const uint32_t *from, int step)
 #endif
 }
 
-/* What a panel's quads of any tap are copied from: the first `whole` pieces by whole vectors, which
- * reach over what later ones write, the others without what lies behind the panel. */
+/* The pieces of a panel that are copied for any tap. The first `whole` ones are copied as full
+ * vectors, which also write what later pieces overwrite; the others do not write after the
+ * panel. */
 typedef struct {
     int whole, count;
     struct {
@@ -118,7 +123,7 @@ typedef struct {
 static void panel_pieces_of(const micro_window *w, int first, int count, panel_pieces *p)
 {
     gather_run runs[PIXELS];
-    int found = gather_runs(w, first, count, runs), width = dealt_size_of(w).width;
+    int found = gather_runs(w, first, count, runs), width = interleaved_size_of(w).width;
     int most = w->stride_x > 2 ? 1 : LANES;
     p->whole = p->count = 0;
     for (int r = 0; r < found; r++) {
@@ -126,23 +131,23 @@ static void panel_pieces_of(const micro_window *w, int first, int count, panel_p
         for (int u = 0; u < runs[r].count; u += most, p->count++) {
             p->of[p->count].to = runs[r].at + u;
             p->of[p->count].from = from + u * w->stride_x;
-            p->of[p->count].count = micro_least(most, runs[r].count - u);
+            p->of[p->count].count = micro_min(most, runs[r].count - u);
             p->whole += most == LANES && runs[r].at + u + LANES <= PIXELS;
         }
     }
 }
 
-/* Copy a tap's quads. */
+/* Copy the quads of a tap. */
 ALWAYS_INLINE void copy_tap(const uint32_t *from, const panel_pieces *p, int step, uint32_t *to)
 {
     int i = 0;
     for (; i < p->whole; i++)
-        BITS(storeu)((vector *)(to + p->of[i].to), dealt_vector(from + p->of[i].from, step));
+        BITS(storeu)((vector *)(to + p->of[i].to), interleaved_vector(from + p->of[i].from, step));
     for (; i < p->count; i++) {
 #if defined(__AVX512BW__)
         __mmask16 some = (__mmask16)((1u << p->of[i].count) - 1);
         _mm512_mask_storeu_epi32(to + p->of[i].to, some,
-                                 dealt_vector(from + p->of[i].from, step));
+                                 interleaved_vector(from + p->of[i].from, step));
 #else
         for (int u = 0; u < p->of[i].count; u++)
             to[p->of[i].to + u] = from[p->of[i].from + u * step];
@@ -150,51 +155,53 @@ ALWAYS_INLINE void copy_tap(const uint32_t *from, const panel_pieces *p, int ste
     }
 }
 
-ALWAYS_INLINE void copy_taps(const uint32_t *dealt, const micro_window *w, const panel_pieces *p,
-                             int step, uint32_t *to)
+ALWAYS_INLINE void copy_taps(const uint32_t *interleaved, const micro_window *w,
+                             const panel_pieces *p, int step, uint32_t *to)
 {
-    dealt_size size = dealt_size_of(w);
+    interleaved_size size = interleaved_size_of(w);
     int below = w->dilation_y * size.width;
-    for (int c = 0; c < w->channels; c += 4, dealt += size.four)
+    for (int c = 0; c < w->channels; c += 4, interleaved += size.four)
         for (int i = 0; i < w->kernel_height; i++)
             for (int j = 0; j < w->kernel_width; j++, to += PIXELS)
-                copy_tap(dealt + i * below + j * w->dilation_x, p, step, to);
+                copy_tap(interleaved + i * below + j * w->dilation_x, p, step, to);
 }
 
-/* Interleave one of the `fours` of channels. Quads of a four have room for sixteen more behind them,
- * which are written, and those of the last for as many again, which are read. */
-int32_t MATRIX(deal)(const uint8_t *map, uint32_t *dealt, const int32_t *window, int four, int fours)
+/* Interleave one of the `fours` groups of four channels. After the quads of a group there is space
+ * for sixteen more, which are written; after the last group for another sixteen, which are read. */
+int32_t MATRIX(deal)(const uint8_t *map, uint32_t *interleaved, const int32_t *window, int four,
+                     int fours)
 {
     const micro_window *w = (const micro_window *)window;
     ptrdiff_t four_planes = 4 * (ptrdiff_t)w->height * w->width;
-    deal_four(map + four * four_planes, (fours - four) * four_planes, w,
-              dealt + four * dealt_size_of(w).four);
+    interleave_four(map + four * four_planes, (fours - four) * four_planes, w,
+              interleaved + four * interleaved_size_of(w).four);
     return 0;
 }
 
-/* Write the panel of `count` pixels of the output from `first` on, of interleaved channels. */
-int32_t MATRIX(copy)(const uint32_t *dealt, int8_t *panel, const int32_t *window, int first,
+/* Write the panel of `count` pixels of the output, from `first` on, from interleaved channels. */
+int32_t MATRIX(copy)(const uint32_t *interleaved, int8_t *panel, const int32_t *window, int first,
                      int count)
 {
     const micro_window *w = (const micro_window *)window;
     panel_pieces pieces;
     panel_pieces_of(w, first, count, &pieces);
     if (w->stride_x == 2)
-        copy_taps(dealt, w, &pieces, 2, (uint32_t *)panel);
+        copy_taps(interleaved, w, &pieces, 2, (uint32_t *)panel);
     else
-        copy_taps(dealt, w, &pieces, 1, (uint32_t *)panel);
+        copy_taps(interleaved, w, &pieces, 1, (uint32_t *)panel);
     return 0;
 }
 
-/* Interleave some pixels of 1x1 windows, which lie in rows already. */
-static void matrix_some(const uint8_t *map, int8_t *panel, const micro_window *w, int first,
-                        int count)
+/* Interleave some pixels of 1x1 windows, which are already in rows. */
+static void matrix_gather_partial(const uint8_t *map, int8_t *panel, const micro_window *w,
+                                  int first, int count)
 {
     uint32_t *to = (uint32_t *)panel;
     ptrdiff_t plane = w->width;
     map += first;
     for (int c = 0; c < w->channels; c += 4, map += 4 * plane, to += PIXELS)
-        deal_row(map, plane, (w->channels - c - 3) * plane - first, count, deal_sign(w), to);
+        interleave_row(map, plane, (w->channels - c - 3) * plane - first, count,
+                       interleave_sign(w), to);
 }
 
 #endif

@@ -1,7 +1,7 @@
 #include <arm_neon.h>
 #include <stdint.h>
 
-/* A quad's panel: four taps of each pixel, pixel after pixel. */
+/* Write the panel of a quad: four taps per pixel, pixel by pixel. */
 static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
                               const uint8_t *d, int flip, uint8_t *panel)
 {

@@ -1,7 +1,7 @@
-/* What the pixels of a tile read, as a panel: see matrix.h.
+/* Gathers the input of a tile's pixels into a panel: see matrix.h.
  *
- * A kernel's file defines before it includes this: MATRIX(what), PIXELS, and interleave(...), which
- * writes four rows of a byte a pixel into the next quad of a panel.
+ * A kernel's file defines before it includes this file: MATRIX(what), PIXELS, and interleave(...),
+ * which writes four rows with one byte per pixel to the next quad of a panel.
  */
 #ifndef MATRIX_GATHER_H
 #define MATRIX_GATHER_H
@@ -9,23 +9,23 @@
 #include "gather.h"
 
 enum {
-    PITCH = 2 * PIXELS, /* of a row for one tap: its bytes, and as many as a run may reach beyond */
+    PITCH = 2 * PIXELS, /* bytes per row of one tap, and as many that a run may write after it */
     ROWS = 128,  /* taps that are gathered before they are interleaved */
-    REACH = 256, /* most bytes of a row that a tile's windows and a vector reach over */
+    REACH = 256, /* largest width in bytes of a tile's windows and a vector in a row */
 };
 
 static const uint8_t gather_nothing[REACH] = {0};
 
-/* Copy `size` bytes of a row from column `x` on, with zeros for those that lie outside. */
+/* Copy `size` bytes of a row from column `x` on, with zeros for columns outside. */
 static void gather_bordered(const uint8_t *row, int width, int x, int size, uint8_t *copy)
 {
-    int first = micro_most(0, -x), last = micro_least(size, width - x);
+    int first = micro_max(0, -x), last = micro_min(size, width - x);
     memset(copy, 0, (size_t)size);
     if (last > first)
         memcpy(copy + first, row + x + first, (size_t)(last - first));
 }
 
-/* Return where row `y` of a channel begins for a run: in the map, or copied with its border. */
+/* Return the start of a channel's row `y` for a run: in the map, or in a copy with its border. */
 static inline const uint8_t *gather_row(const uint8_t *map, const micro_window *w,
                                         const gather_run *run, int channel, int y, uint8_t *copy)
 {
@@ -53,7 +53,7 @@ static inline void gather_seconds(const uint8_t *from, uint8_t *to)
 }
 #endif
 
-/* Write, for each tap of a row of the window, every `stride`th byte from where it begins. */
+/* Write every `stride`th byte of a row for each tap of a row of the window. */
 static inline void gather_taps(const uint8_t *from, const micro_window *w, uint8_t *to)
 {
     int step = w->stride_x, next = w->dilation_x;
@@ -90,7 +90,7 @@ static uint8_t *matrix_flush(uint8_t (*rows)[PITCH], int quads, int flip, uint8_
     return panel;
 }
 
-/* Taps of 1x1 windows lie in rows already. */
+/* Write the panel of 1x1 windows, whose taps are already in rows. */
 static void matrix_rows(const uint8_t *map, uint8_t *panel, const micro_window *w, int first)
 {
     ptrdiff_t plane = (ptrdiff_t)w->height * w->width;
@@ -107,11 +107,11 @@ static void matrix_rows(const uint8_t *map, uint8_t *panel, const micro_window *
 }
 
 #if defined(__x86_64__)
-static void matrix_some(const uint8_t *map, int8_t *panel, const micro_window *w, int first,
-                        int count); /* of matrix_channels.h */
+static void matrix_gather_partial(const uint8_t *map, int8_t *panel, const micro_window *w,
+                                  int first, int count); /* in matrix_channels.h */
 #endif
 
-/* Write the panel of `count` pixels of the output from `first` on. */
+/* Write the panel of `count` pixels of the output, from `first` on. */
 int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window, int first,
                        int count)
 {
@@ -124,7 +124,7 @@ int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window,
 #if defined(__x86_64__)
     if (single && w->height == 1 && w->left == 0 && w->out_width == w->width &&
         w->channels % 4 == 0) {
-        matrix_some(map, panel, w, first, count);
+        matrix_gather_partial(map, panel, w, first, count);
         return 0;
     }
 #endif

@@ -1,8 +1,8 @@
 /* Matrix products for 32-bit NEON: four filters by eight pixels, in pairs of taps.
  *
- * vmull.s8 and vmlal.s8 multiply two taps of four pixels each, where |x| <= 128 and |w| <= 127 leave
- * the sum of two products within 16 bits; vpadal.s16 adds the two taps to the sums. In assembly
- * because compilers spill the sums: 0.29 instructions a product against 0.45 with intrinsics.
+ * vmull.s8 and vmlal.s8 multiply two taps of four pixels each. With |x| <= 128 and |w| <= 127, the
+ * sum of two products fits in 16 bits. vpadal.s16 adds the two taps to the sums. In assembly,
+ * because compilers spill the sums: 0.29 instructions per product, with intrinsics 0.45.
  */
 #define MATRIX(what) micro_matrix_neon_##what
 #include "matrix_neon_pairs.h"
@@ -14,9 +14,9 @@ typedef struct {
     int32x4_t row[FILTERS][2];
 } sums;
 
-/* Two filters, whose weights of taps 0 and 1 d6 and d7 repeat: lanes i and j of d5 hold those of taps
- * 2 and 3. A register is filled anew two products before it is read, so that none waits for it:
- * BEGIN leaves d6 and d7 to END, between whose parts others may be filled. */
+/* Two filters. d6 and d7 repeat their weights of taps 0 and 1; lanes i and j of d5 have those of
+ * taps 2 and 3. A register is loaded two products before it is read, so that no product waits.
+ * BEGIN leaves d6 and d7 to END, which can load others between its products. */
 #define BEGIN(i, j) \
     "vmull.s8 q4, d0, d6\n vmull.s8 q5, d1, d6\n vdup.16 d6, d5[" #i "]\n" \
     "vmull.s8 q6, d0, d7\n vmull.s8 q7, d1, d7\n vdup.16 d7, d5[" #j "]\n"
@@ -28,7 +28,7 @@ typedef struct {
     "vpadal.s16 %q[" #a "], q4\n vpadal.s16 %q[" #b "], q5\n" \
     "vpadal.s16 %q[" #c "], q6\n vpadal.s16 %q[" #d "], q7\n"
 
-/* Weights: for each quad four filters' taps 0 and 1, then their taps 2 and 3. */
+/* Weights: for each quad, taps 0 and 1 of four filters, then their taps 2 and 3. */
 static inline sums multiply(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                             int quads)
 {

@@ -1,7 +1,7 @@
 #include <arm_neon.h>
 #include <stdint.h>
 
-/* A quad's panel: pairs of taps 0 and 1 of eight pixels, then of taps 2 and 3. */
+/* Write the panel of a quad: pairs of taps 0 and 1 of eight pixels, then of taps 2 and 3. */
 static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
                               const uint8_t *d, int flip, uint8_t *panel)
 {

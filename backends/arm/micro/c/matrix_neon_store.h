@@ -1,4 +1,4 @@
-/* Levels of a block of sums in NEON registers. */
+/* Write the quantized values of a block of sums in NEON registers. */
 static inline void store(const sums *found, const float *factor, uint8_t *y, ptrdiff_t plane,
                          int low, int high)
 {

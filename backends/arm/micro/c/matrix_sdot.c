@@ -1,4 +1,4 @@
-/* Matrix products for 64-bit NEON with dot products of four bytes: eight filters by eight pixels. */
+/* Matrix products for 64-bit NEON with 8-bit dot products: eight filters by eight pixels. */
 #define MATRIX(what) micro_matrix_sdot_##what
 #include "matrix_fours.h"
 #include "requantize.h"
@@ -15,7 +15,7 @@ typedef struct {
         a.row[i][1] = vdotq_laneq_s32(a.row[i][1], x1, weights, lane); \
     } while (0)
 
-/* Weights: for each quad eight filters' four taps. */
+/* Weights: for each quad, four taps of eight filters. */
 static inline sums multiply(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                             int quads)
 {

@@ -1,10 +1,10 @@
 /* Matrix products for 64-bit NEON without dot products: four filters by eight pixels, in pairs of
  * quads.
  *
- * smull and smlal multiply four taps of two pixels each with those of one filter, where |x| <= 128 and
- * |w| <= 127 leave the sum of two products within 16 bits; sadalp adds neighbours to the sums, two for
- * each pixel until the end. In assembly because compilers spill the sums: .25 instructions a product
- * against .37 with intrinsics.
+ * smull and smlal multiply four taps of two pixels each with those of one filter. With |x| <= 128
+ * and |w| <= 127, the sum of two products fits in 16 bits. sadalp adds adjacent products to the
+ * sums; each pixel has two sums until the end. In assembly, because compilers spill the sums: .25
+ * instructions per product, with intrinsics .37.
  */
 #define MATRIX(what) micro_matrix_smull_##what
 #include "matrix_fours.h"
@@ -27,7 +27,7 @@ typedef struct {
 #define SUMS(i, a, b, c, d) \
     [a] "+w"(p[i][0]), [b] "+w"(p[i][1]), [c] "+w"(p[i][2]), [d] "+w"(p[i][3])
 
-/* The last quad of an odd number. */
+/* The last quad, if their number is odd. */
 static inline void multiply_last(const int8_t *panel, const int8_t *weights, int32x4_t (*p)[PAIRS])
 {
     int8x16_t x0 = vld1q_s8(panel), x1 = vld1q_s8(panel + 16);
@@ -45,7 +45,7 @@ static inline void multiply_last(const int8_t *panel, const int8_t *weights, int
     }
 }
 
-/* Weights: for each quad four filters' four taps. */
+/* Weights: for each quad, four taps of four filters. */
 static inline sums multiply(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                             int quads)
 {

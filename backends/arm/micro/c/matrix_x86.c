@@ -1,9 +1,9 @@
-/* Matrix products for x86-64: eight filters by up to 32 pixels, in fours of taps or channels.
+/* Matrix products for x86-64: eight filters by up to 32 pixels, in quads of taps or channels.
  *
- * Panels hold unsigned levels, for each quad of taps those of a pixel side by side. With VNNI one
- * instruction multiplies them with signed weights and adds the four; without, both are widened to
- * 16 bits, taps 0 and 2 apart from 1 and 3, as the products of 8-bit pairs would saturate. Every
- * form takes the same panels and weights, and gives the same bits.
+ * Panels have unsigned values; the values of a quad of one pixel are adjacent. With VNNI, one
+ * instruction multiplies them with signed weights and adds the four products. Without VNNI, both
+ * are widened to 16 bits, taps 0 and 2 separately from 1 and 3, because sums of 8-bit products
+ * would saturate. Every variant uses the same panels and weights, and gives the same bits.
  */
 #define MATRIX(what) micro_matrix_x86_##what
 #include "levels_x86.h"
@@ -13,19 +13,20 @@ enum {
     FILTERS = 8,
 };
 
-/* Vectors of pixels, and filters, whose sums are in registers. */
+/* Vectors of pixels, and filters, with sums in registers. */
 enum {
     WIDE = 2,
     HIGH = LANES == 16 ? 8 : 4,
 };
 
-/* A quad's panel: four taps of the first pixel, of the second, and so on, in rows. */
+/* Load a row of values for a quad's panel: four taps of the first pixel, of the second, and so
+   on. */
 static inline short_vector row_read(const uint8_t *from, short_vector sign)
 {
     return SHORT_BITS(xor)(SHORT_BITS(loadu)((const short_vector *)from), sign);
 }
 
-/* Write four vectors; where each half was dealt by itself, first halves come first. */
+/* Write four vectors; with AVX2, unpacking works per half, so first halves are written first. */
 static inline void rows_write(short_vector a, short_vector b, short_vector c, short_vector d,
                               uint8_t *panel)
 {
@@ -46,7 +47,7 @@ static inline void rows_write(short_vector a, short_vector b, short_vector c, sh
 static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
                               const uint8_t *d, int flip, uint8_t *panel)
 {
-    short_vector sign = OF_SHORT(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 of signed levels */
+    short_vector sign = OF_SHORT(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 for signed values */
     for (int u = 0; u < PIXELS; u += SHORT_BYTES, panel += 4 * SHORT_BYTES) {
         short_vector first = row_read(a + u, sign), second = row_read(b + u, sign);
         short_vector third = row_read(c + u, sign), fourth = row_read(d + u, sign);
@@ -69,7 +70,8 @@ typedef struct {
     int quads, low, high;
 } matrix_block;
 
-/* Quads of pixels' taps, or of a filter's, ready to be multiplied, and a block's weights for a quad. */
+/* Quads of pixels or of a filter, prepared for multiplication, and a block's weights for one
+   quad. */
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 typedef vector quads;
 typedef struct {
@@ -78,8 +80,8 @@ typedef struct {
 
 static inline quads quads_of_levels(vector x) { return x; }
 
-/* As they lie. */
-static inline const block_quads *ready(const int8_t *w, int count, block_quads *room)
+/* Return the weights unchanged. */
+static inline const block_quads *prepare_weights(const int8_t *w, int count, block_quads *room)
 {
     (void)count, (void)room;
     return (const block_quads *)w;
@@ -113,7 +115,7 @@ static inline quads quads_of_levels(vector x)
     return (quads){BITS(and)(x, OF(set1_epi16)(0xFF)), OF(srli_epi16)(x, 8)};
 }
 
-static const block_quads *ready(const int8_t *w, int count, block_quads *room)
+static const block_quads *prepare_weights(const int8_t *w, int count, block_quads *room)
 {
     for (int k = 0; k < count; k++)
         for (int f = 0; f < FILTERS; f += SHORT_BYTES / 4, w += SHORT_BYTES) {
@@ -137,7 +139,7 @@ static inline vector added(vector sum, quads x, quads w)
 }
 #endif
 
-/* Some quads of a block, whose weights are made ready once for all pixels. */
+/* Some quads of a block, whose weights are prepared once for all pixels. */
 enum { CHUNK = 128 };
 
 typedef struct {
@@ -146,22 +148,22 @@ typedef struct {
     int count, begins, ends;
     const block_quads *weights;
     block_quads room[CHUNK];
-    int32_t sums[FILTERS][PIXELS]; /* so far, where there are more */
+    int32_t sums[FILTERS][PIXELS]; /* partial sums, if there are several chunks */
 } matrix_chunk;
 
-static void make_ready(matrix_chunk *c, const matrix_block *b, int first)
+static void prepare_chunk(matrix_chunk *c, const matrix_block *b, int first)
 {
     const int8_t *weights = b->weights + 4 * FILTERS * first;
     c->block = b;
     c->panel = b->panel + 4 * PIXELS * first;
-    c->count = micro_least(CHUNK, b->quads - first);
+    c->count = micro_min(CHUNK, b->quads - first);
     c->begins = first == 0;
     c->ends = first + CHUNK >= b->quads;
-    c->weights = ready(weights, c->count, c->room);
+    c->weights = prepare_weights(weights, c->count, c->room);
 }
 
-/* The sums of filters `f` to `f` + HIGH, for pixels `p` to `p` + wide * LANES; `wide` is a constant
- * of each call. Returns whether they are whole; else they are kept. */
+/* Compute the sums of filters `f` to `f` + HIGH for pixels `p` to `p` + wide * LANES; `wide` is a
+ * constant of each call. Returns whether they are complete; otherwise they are stored. */
 ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*sums)[WIDE])
 {
     const int8_t *panel = c->panel + 4 * p;
@@ -229,14 +231,14 @@ ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, 
     }
 }
 
-/* A whole block of filters, for pixels that are whole vectors. */
+/* A full block of filters, for full vectors of pixels. */
 #define BLOCK(name, tile, type) \
     static void name(const matrix_block *b, type *y, ptrdiff_t plane, int count) \
     { \
         matrix_chunk chunk; \
         for (int first = 0; first < b->quads; first += CHUNK) { \
             int p = 0; \
-            make_ready(&chunk, b, first); \
+            prepare_chunk(&chunk, b, first); \
             for (; p + WIDE * LANES <= count; p += WIDE * LANES) \
                 for (int f = 0; f < FILTERS; f += HIGH) \
                     tile(&chunk, y, plane, f, p, WIDE); \
@@ -248,16 +250,16 @@ ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, 
 BLOCK(level_block, level_tile, uint8_t)
 BLOCK(real_block, real_tile, float)
 
-/* All blocks, of which one may be cut off at the last filter or pixel. A block goes over all panels
- * before the next one does: planes may lie as far apart as lines of a cache that share a set. */
+/* All blocks; the last one may be partial, at the last filter or pixel. A block processes all
+ * panels before the next block, because planes may map to the same cache sets. */
 #define BLOCKS(block, type) \
     do { \
         for (int f = 0; f < filters; f += FILTERS) { \
-            int rest = micro_least(FILTERS, filters - f); \
+            int rest = micro_min(FILTERS, filters - f); \
             type *to = y + (ptrdiff_t)f * plane; \
             b.panel = panel; \
             for (int p = 0; p < count; p += PIXELS, to += PIXELS, b.panel += 4 * PIXELS * quads) { \
-                int some = micro_least(PIXELS, count - p); \
+                int some = micro_min(PIXELS, count - p); \
                 if (rest == FILTERS && some == PIXELS) { \
                     block(&b, to, plane, PIXELS); \
                     continue; \
@@ -273,8 +275,8 @@ BLOCK(real_block, real_tile, float)
         } \
     } while (0)
 
-/* Write the levels of `filters` filters for the first `count` pixels of panels that lie one behind
- * another; a filter's plane is `plane` bytes behind the one before it. */
+/* Write the quantized values of `filters` filters for the first `count` pixels of consecutive
+ * panels; planes of filters are `plane` bytes apart. */
 int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                        const float *factor, uint8_t *y, int quads, int filters, int plane,
                        int count, int low, int high)
@@ -284,7 +286,7 @@ int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t
     return 0;
 }
 
-/* The same as real numbers, sum * factor. */
+/* Write the dequantized values, sum * factor. */
 int32_t MATRIX(reals)(const int8_t *panel, const int8_t *weights, const int32_t *bias,
                       const float *factor, float *y, int quads, int filters, int plane, int count)
 {

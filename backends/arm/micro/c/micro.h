@@ -1,10 +1,10 @@
-/* What all micro-kernels share.
+/* Shared definitions of all micro-kernels.
  *
- * A micro-kernel is a C function that TVM's loops call; it allocates nothing, keeps nothing, and
+ * A micro-kernel is a C function that TVM's loops call. It allocates no memory, has no state, and
  * returns 0.
- * Activations are levels, one byte each: unsigned ones where `flip` is 0x80, signed ones where it is
- * 0, so that (int8_t)(x ^ flip) is x - 128 or x. Zero is level 0. Planes lie channel after channel,
- * row after row, without a border.
+ * Activations are 8-bit quantized values, unsigned if `flip` is 0x80, signed if it is 0, so that
+ * (int8_t)(x ^ flip) is x - 128 or x. Zero is value 0. Planes are stored channel by channel, row by
+ * row, without a border.
  */
 #ifndef MICRO_H
 #define MICRO_H
@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A window that slides over a map, with the channels that one sum takes in. */
+/* A window that slides over a map, with the channels of one sum. */
 typedef struct {
     int32_t channels, height, width; /* of the map */
     int32_t out_height, out_width;
@@ -22,14 +22,14 @@ typedef struct {
     int32_t band; /* rows of the output that a depthwise kernel computes at once */
 } micro_window;
 
-/* Before a loop of a fixed count: what it works on is to stay in registers. */
+/* Before a loop with a constant count: its variables stay in registers. */
 #define UNROLL _Pragma("GCC unroll 32")
 
-/* Of functions that are told constants: each call is to be code of its own. */
+/* For functions with constant arguments: each call gets its own code. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-static inline int micro_least(int a, int b) { return a < b ? a : b; }
+static inline int micro_min(int a, int b) { return a < b ? a : b; }
 
-static inline int micro_most(int a, int b) { return a > b ? a : b; }
+static inline int micro_max(int a, int b) { return a > b ? a : b; }
 
 #endif

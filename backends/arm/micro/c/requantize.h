@@ -1,6 +1,7 @@
-/* From sums to levels: clamp(rint((float)sum * factor), low, high), both steps in float32.
+/* From sums to quantized values: clamp(rint((float)sum * factor), low, high), both steps in
+ * float32.
  *
- * Every form gives the same bits. Nothing here may be contracted into one rounding.
+ * Every variant gives the same bits. Nothing here may be contracted into one rounding.
  */
 #ifndef REQUANTIZE_H
 #define REQUANTIZE_H
@@ -10,7 +11,7 @@
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
 
-/* Four levels before the clamp, saturated to 16 bits. */
+/* Return four quantized values before the clamp, saturated to 16 bits. */
 static inline int16x4_t requantize_four(int32x4_t sum, float32x4_t factor)
 {
     float32x4_t real = vcvtq_f32_s32(sum);
@@ -18,15 +19,15 @@ static inline int16x4_t requantize_four(int32x4_t sum, float32x4_t factor)
     return vqmovn_s32(vcvtnq_s32_f32(vmulq_f32(real, factor)));
 #else
     /* ARMv7 has no rounding to nearest. 3 * 2**22 leaves no bits for a fraction: adding it rounds,
-     * ties to even. vmla rounds the product before it adds, unlike vfma. What is too large for this
-     * leaves the exponent, in order, so that the difference saturates on the right side. */
+     * ties to even. vmla rounds the product before it adds, unlike vfma. Values that are too large
+     * change the exponent; their order stays, so the difference saturates on the right side. */
     float32x4_t placed = vdupq_n_f32(12582912.0f);
     __asm__("vmla.f32 %q0, %q1, %q2" : "+w"(placed) : "w"(real), "w"(factor));
     return vqmovn_s32(vqsubq_s32(vreinterpretq_s32_f32(placed), vdupq_n_s32(0x4B400000)));
 #endif
 }
 
-/* Eight levels as bytes. */
+/* Return eight quantized values as bytes. */
 static inline uint8x8_t requantize_eight(int32x4_t a, int32x4_t b, float32x4_t factor,
                                          int16x8_t low, int16x8_t high)
 {
@@ -34,7 +35,7 @@ static inline uint8x8_t requantize_eight(int32x4_t a, int32x4_t b, float32x4_t f
     return vreinterpret_u8_s8(vmovn_s16(vminq_s16(vmaxq_s16(both, low), high)));
 }
 
-/* What is done to all sums of a filter. */
+/* The requantization of a filter's sums. */
 typedef struct {
     float32x4_t factor;
     int16x8_t low, high;
@@ -46,8 +47,8 @@ static inline requantization requantization_of(float factor, int low, int high)
                             vdupq_n_s16((int16_t)high)};
 }
 
-/* Eight levels of a and b and eight of c and d, whose factors may differ, in `to`. Each step of four
- * vectors is in a row, so that none waits for the step before. */
+/* Write eight quantized values of a and b and eight of c and d, with two factors, to `to`. Each
+ * step of four vectors is consecutive, so that none waits for the step before. */
 static inline void requantize_sixteen(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d,
                                       float32x4_t first, float32x4_t second, int16x8_t low,
                                       int16x8_t high, uint8x8_t *to)
@@ -78,7 +79,7 @@ static inline void requantize_sixteen(int32x4_t a, int32x4_t b, int32x4_t c, int
 #endif
 }
 #else
-/* What is done to all sums of a filter. */
+/* The requantization of a filter's sums. */
 typedef struct {
     float factor;
     int low, high;
@@ -92,8 +93,8 @@ static inline requantization requantization_of(float factor, int low, int high)
 
 static inline uint8_t requantize_one(int32_t sum, float factor, int low, int high)
 {
-    /* the bounds are whole numbers, so that rounding cannot leave them; it needs no library where
-     * 3 * 2**22, which leaves no bits for a fraction, is added and taken away */
+    /* The bounds are integers, so rounding cannot leave them. Adding and subtracting 3 * 2**22,
+     * which leaves no bits for a fraction, rounds without a library. */
     float real = (float)sum * factor;
     real = real > (float)low ? real : (float)low;
     real = real < (float)high ? real : (float)high;

@@ -1,7 +1,7 @@
-/* A product of a matrix and a vector: a linear layer, with vectors along what is summed.
+/* A matrix-vector product: a linear layer, with vectors along the inputs.
  *
- * Weights come in blocks of four filters, each (steps of 16 inputs, filter, 16), filled up with
- * zeros; biases and factors one a filter, filled up to whole blocks.
+ * Weights are in blocks lanes four filters, each (steps lanes 16 inputs, filter, 16), padded with
+ * zeros. There is one bias and one factor per filter, padded to full blocks.
  */
 #include "requantize.h"
 
@@ -9,7 +9,7 @@ enum { FILTERS = 4, STEP = 16 };
 
 #if defined(__ARM_NEON)
 typedef struct {
-    int32x4_t of[FILTERS];
+    int32x4_t lanes[FILTERS];
 } vector_sums;
 
 static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
@@ -20,71 +20,71 @@ static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t
     for (int i = 0; i < FILTERS; i++) {
         int8x16_t w = vld1q_s8(weights + i * STEP);
         int16x8_t pairs = vmlal_s8(vmull_s8(low, vget_low_s8(w)), high, vget_high_s8(w));
-        sums->of[i] = vpadalq_s16(sums->of[i], pairs);
+        sums->lanes[i] = vpadalq_s16(sums->lanes[i], pairs);
     }
 }
 
-static inline int32_t vector_total(const vector_sums *sums, int i)
+static inline int32_t vector_sum_lanes(const vector_sums *sums, int i)
 {
-    int32x2_t half = vadd_s32(vget_low_s32(sums->of[i]), vget_high_s32(sums->of[i]));
+    int32x2_t half = vadd_s32(vget_low_s32(sums->lanes[i]), vget_high_s32(sums->lanes[i]));
     return vget_lane_s32(vpadd_s32(half, half), 0);
 }
 #else
 typedef struct {
-    int32_t of[FILTERS];
+    int32_t lanes[FILTERS];
 } vector_sums;
 
 static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
 {
     for (int i = 0; i < FILTERS; i++)
         for (int k = 0; k < STEP; k++)
-            sums->of[i] += (int8_t)(x[k] ^ flip) * weights[i * STEP + k];
+            sums->lanes[i] += (int8_t)(x[k] ^ flip) * weights[i * STEP + k];
 }
 
-static inline int32_t vector_total(const vector_sums *sums, int i) { return sums->of[i]; }
+static inline int32_t vector_sum_lanes(const vector_sums *sums, int i) { return sums->lanes[i]; }
 #endif
 
 static inline void vector_block(const uint8_t *x, const int8_t *weights, const int32_t *bias,
-                                int inputs, int flip, int32_t *found)
+                                int inputs, int flip, int32_t *totals)
 {
     vector_sums sums = {0};
     int k = 0;
     for (; k + STEP <= inputs; k += STEP, weights += FILTERS * STEP)
         vector_step(&sums, x + k, weights, flip);
     if (k < inputs) {
-        uint8_t last[STEP] = {0};
-        memcpy(last, x + k, (size_t)(inputs - k));
-        vector_step(&sums, last, weights, flip);
+        uint8_t padded_input[STEP] = {0};
+        memcpy(padded_input, x + k, (size_t)(inputs - k));
+        vector_step(&sums, padded_input, weights, flip);
     }
     for (int i = 0; i < FILTERS; i++)
-        found[i] = (int32_t)((uint32_t)vector_total(&sums, i) + (uint32_t)bias[i]);
+        totals[i] = (int32_t)((uint32_t)vector_sum_lanes(&sums, i) + (uint32_t)bias[i]);
 }
 
-/* Write the levels of `filters` filters. */
+/* Write the quantized values lanes `filters` filters. */
 int32_t micro_vector_levels(const uint8_t *x, const int8_t *weights, const int32_t *bias,
                              const float *factor, uint8_t *y, int inputs, int filters, int flip,
                              int low, int high)
 {
     ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
     for (int f = 0; f < filters; f += FILTERS, weights += block) {
-        int32_t found[FILTERS];
-        vector_block(x, weights, bias + f, inputs, flip, found);
-        for (int i = 0; i < micro_least(FILTERS, filters - f); i++)
-            y[f + i] = requantize_one(found[i], factor[f + i], low, high);
+        int32_t sums[FILTERS];
+        vector_block(x, weights, bias + f, inputs, flip, sums);
+        for (int i = 0; i < micro_min(FILTERS, filters - f); i++)
+            y[f + i] = requantize_one(sums[i], factor[f + i], low, high);
     }
     return 0;
 }
 
-/* The same as real numbers, sum * factor. */
+/* Write the dequantized values, sum * factor. */
 int32_t micro_vector_reals(const uint8_t *x, const int8_t *weights, const int32_t *bias,
                             const float *factor, float *y, int inputs, int filters, int flip)
 {
     ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
     for (int f = 0; f < filters; f += FILTERS, weights += block) {
-        int32_t found[FILTERS];
-        vector_block(x, weights, bias + f, inputs, flip, found);
-        for (int i = 0; i < micro_least(FILTERS, filters - f); i++)
-            y[f + i] = (float)found[i] * factor[f + i];
+        int32_t sums[FILTERS];
+        vector_block(x, weights, bias + f, inputs, flip, sums);
+        for (int i = 0; i < micro_min(FILTERS, filters - f); i++)
+            y[f + i] = (float)sums[i] * factor[f + i];
     }
     return 0;
 }

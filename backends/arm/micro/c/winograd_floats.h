@@ -1,27 +1,28 @@
-/* Winograd's convolution of floats: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps.
+/* Winograd's convolution for floats: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps.
  *
- * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names, and
- * multiply_4, _8 and _12, which add products as in float_matrix.h, with FILTERS of winograd_tiles.h;
- * or, in their place, ADD_POINT, which does as add_point. Where it has a faster way to transform 3x3
- * taps of stride 1, THREE_TAPS does that for a channel.
+ * A kernel's file defines before it includes this file: WINOGRAD(what), the names of its functions,
+ * and multiply_4, _8 and _12, which add products as in float_matrix.h, with FILTERS of
+ * winograd_tiles.h. It can define ADD_POINT instead, which does the same as add_point. If it has a
+ * faster transform for 3x3 taps with stride 1, THREE_TAPS does that for one channel.
  *
- * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap s * i + u of
- * a filter is tap i of its phase u, which reads every s-th pixel. With r taps a side, n = r + 3
- * points and n * n products do for the 16 outputs of a tile and channel, which else take 16 * r * r.
- * Of 3x3 taps of stride 2 phases are not summed, but have points of their own: 81 products do for 144.
+ * A filter with stride 2 is four filters with stride 1, one per phase of rows and columns: tap s *
+ * i + u of a filter is tap i of its phase u, which reads every s-th pixel. With r taps per side
+ * there are n = r + 3 points, and n * n products replace 16 * r * r for the 16 outputs of a tile
+ * and channel. Phases of 3x3 taps with stride 2 are not summed, but have separate points: 81
+ * products replace 144.
  */
 #include "float_rows.h"
 #include "winograd_tiles.h"
 
 enum {
-    AT_ONCE = 32 * 49, /* points of phases of channels whose weights are transformed at once */
-    MOST_PHASES = 2, /* of rows, and of columns */
+    AT_ONCE = 32 * 49, /* points of phases of channels with weights transformed at once */
+    MAX_PHASES = 2, /* of rows, and of columns */
 };
 
-/* What becomes of results. */
+/* Flags for results. */
 enum {
-    LEAST = 2, /* they are at least bounds[0] */
-    MOST = 4,  /* they are at most bounds[1] */
+    LOWER_BOUND = 2, /* clamp to at least bounds[0] */
+    UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
 typedef float32x4_t four, vector;
@@ -36,22 +37,26 @@ static inline four repeated(float x) { return vdupq_n_f32(x); }
 
 static inline four times(four a, float c) { return vmulq_n_f32(a, c); }
 
-/* a + b * c, in one instruction: of vmlaq_n_f32 the compiler makes two. */
+/* a + b * c, in one instruction: compilers make two of vmlaq_n_f32. */
 static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_n_f32(c)); }
 
 #include "winograd_points.h"
 
-/* ---- what tiles read */
+/* ---- input of tiles */
 
-/* Points of a side, and phases of rows, or of columns, that are summed. */
+/* Return the points per side. */
 static inline int points_of(const micro_window *w)
 {
     return taps_of(w) == 2 ? DEALT_POINTS : taps_of(w) + SIDE - 1;
 }
 
-static inline int summed(const micro_window *w) { return taps_of(w) == 2 ? 1 : w->stride_x; }
+/* Return the phases of rows, or of columns, that are summed. */
+static inline int count_summed_phases(const micro_window *w)
+{
+    return taps_of(w) == 2 ? 1 : w->stride_x;
+}
 
-/* Points of a row or a column of four tiles, of `points` pixels. */
+/* Transform a row or a column of four tiles, of `points` pixels. */
 ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
 {
     if (points == DEALT_POINTS)
@@ -60,8 +65,8 @@ ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
         points_of_pixels(d, t, points);
 }
 
-/* Four tiles of a row; `step` numbers lie between two points' results. `odd` are the columns between
- * those of `rows` where phases are not summed. */
+/* Transform four tiles of a row; results of points are `step` floats apart. If phases are not
+ * summed, `odd` has the columns between those of `rows`. */
 ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS], float *to,
                                     ptrdiff_t step, int points)
 {
@@ -90,11 +95,12 @@ ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS
     }
 }
 
-/* Write what a run reads of the rows of phase `u`: the phases of columns one after another. */
+/* Load the input of a run for the rows of phase `u`: one phase of columns after another. */
 static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
                       float (*rows)[DEALT_POINTS][COLUMNS])
 {
-    int stride = w->stride_x, points = points_of(w), step = summed(w), left = run->x * stride - w->left;
+    int stride = w->stride_x, points = points_of(w), step = count_summed_phases(w);
+    int left = run->x * stride - w->left;
     int columns = (run->count + 3) / 4 * 16 + 4;
     for (int i = 0; i < points; i++) {
         int y = run->y * stride + i * step + u - w->top;
@@ -105,27 +111,27 @@ static void read_rows(const micro_window *w, const float *plane, const tile_run 
         else if (stride == 1)
             copy_row(row, w->width, left, columns, rows[0][i]);
         else
-            deal_row(row, w->width, left, columns, rows[0][i], rows[1][i]);
+            split_row(row, w->width, left, columns, rows[0][i], rows[1][i]);
     }
 }
 
-/* Write the points of one channel of `tiles` tiles from `first` on: for each point and phase of a
- * channel, `pitch` numbers, at least three more than tiles. */
+/* Write the points of one channel of `tiles` tiles from `first` on: `pitch` floats per point and
+ * phase of a channel, at least three more than tiles. */
 int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int first, int tiles,
                          int channel, int pitch)
 {
     const micro_window *w = (const micro_window *)window;
     const float *plane = map + (ptrdiff_t)channel * w->height * w->width;
-    int side = summed(w), points = points_of(w), phases = side * side;
+    int side = count_summed_phases(w), points = points_of(w), phases = side * side;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * pitch;
-    float rows[MOST_PHASES][DEALT_POINTS][COLUMNS];
+    float rows[MAX_PHASES][DEALT_POINTS][COLUMNS];
     to += (ptrdiff_t)channel * phases * pitch;
     for (int at = 0; at < tiles;) {
         tile_run run = run_at(w, first, at, tiles);
         for (int u = 0; u < side; u++) {
             read_rows(w, plane, &run, u, rows);
             for (int v = 0; v < side; v++)
-                /* what the last four of a row have too many, the next row's overwrite */
+                /* the last four of a row may write too many; the next row overwrites these */
                 for (int k = 0; k < run.count; k += 4) {
                     float(*from)[COLUMNS] = (float(*)[COLUMNS])(rows[v][0] + k * SIDE);
                     float(*odd)[COLUMNS] = (float(*)[COLUMNS])(rows[1][0] + k * SIDE);
@@ -193,10 +199,10 @@ static void add_point(const float *pixels, int pitch, const float *weights, int 
 typedef struct {
     const micro_window *window;
     const float *bounds;
-    int how;
+    int flags;
 } winograd_result;
 
-/* Four tiles of a row: those numbers of them that the output has. */
+/* Write four tiles of a row, without columns outside of the output. */
 ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrdiff_t step,
                                float bias, float *plane, int y, int x, int columns, int points)
 {
@@ -208,7 +214,7 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrd
             m[i] = vld1q_f32(sums + (i * points + j) * step);
         outputs_of_points(m, between[j], points);
     }
-    int rows = micro_least(SIDE, r->window->out_height - y);
+    int rows = micro_min(SIDE, r->window->out_height - y);
     float *to = plane + (ptrdiff_t)y * r->window->out_width + x;
     for (int i = 0; i < rows; i++, to += r->window->out_width) {
         four m[DEALT_POINTS];
@@ -220,9 +226,9 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrd
         UNROLL
         for (int k = 0; k < SIDE; k++) {
             found.val[k] = vaddq_f32(found.val[k], vdupq_n_f32(bias));
-            if (r->how & LEAST)
+            if (r->flags & LOWER_BOUND)
                 found.val[k] = vmaxq_f32(found.val[k], vdupq_n_f32(r->bounds[0]));
-            if (r->how & MOST)
+            if (r->flags & UPPER_BOUND)
                 found.val[k] = vminq_f32(found.val[k], vdupq_n_f32(r->bounds[1]));
         }
         if (columns == 4 * SIDE) {
@@ -235,7 +241,7 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const float *sums, ptrd
     }
 }
 
-/* Each with registers of its own, which a function that has all of them would spill. */
+/* Separate functions: with all of them in one function, a compiler spills registers. */
 #define WRITE_TILES(points) \
     static __attribute__((noinline)) void write_tiles_##points( \
         const winograd_result *r, const float *sums, ptrdiff_t step, float bias, float *plane, \
@@ -247,7 +253,7 @@ WRITE_TILES(6)
 WRITE_TILES(7)
 WRITE_TILES(9)
 
-/* Transform the weights of some phases of channels of a block, `step` numbers between two points. */
+/* Transform the weights of some phases of channels of a block; points are `step` floats apart. */
 static void transform_block(const micro_window *w, const float *weights, int first, int count,
                             float *to, ptrdiff_t step)
 {
@@ -269,28 +275,29 @@ static void transform_block(const micro_window *w, const float *weights, int fir
     transform_weights(w, weights, first, count, to, step);
 }
 
-/* Compute `tiles` tiles from `first` on of a block of filters, of which the result has `filters`,
- * from what `pixels` wrote. Weights: for each channel and tap one of each filter. */
+/* Compute `tiles` tiles from `first` on for a block of filters, from the output of `pixels`. The
+ * result has `filters` of these filters. Weights: for each channel and tap, one per filter. */
 int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *bias,
                         const float *bounds, float *y, const int32_t *window, int first, int tiles,
-                        int pitch, int filters, int how)
+                        int pitch, int filters, int flags)
 {
     const micro_window *w = (const micro_window *)window;
-    winograd_result result = {w, bounds, how};
-    int points = points_of(w), all = w->channels * summed(w) * summed(w);
-    int own = points == DEALT_POINTS ? DEALT_WEIGHTS : points;
-    float sums[MOST_POINTS * MOST_POINTS * FILTERS * (TILES + 4)];
+    winograd_result result = {w, bounds, flags};
+    int points = points_of(w), all = w->channels * count_summed_phases(w) * count_summed_phases(w);
+    int weighted_points = points == DEALT_POINTS ? DEALT_WEIGHTS : points;
+    float sums[MAX_POINTS * MAX_POINTS * FILTERS * (TILES + 4)];
     float transformed[AT_ONCE * FILTERS];
-    int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (own * own);
-    int rounds = (all + fit - 1) / fit, each = (all + rounds - 1) / rounds;
-    for (int channel = 0; channel < all; channel += each) {
-        int count = micro_least(each, all - channel);
+    int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (weighted_points * weighted_points);
+    int rounds = (all + fit - 1) / fit, channels_per_round = (all + rounds - 1) / rounds;
+    for (int channel = 0; channel < all; channel += channels_per_round) {
+        int count = micro_min(channels_per_round, all - channel);
         transform_block(w, weights, channel, count, transformed, count * FILTERS);
         const float *from = pixels + (ptrdiff_t)channel * pitch;
         float *to = sums;
         for (int i = 0; i < points; i++)
             for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
-                int n = micro_least(i, own - 1) * own + micro_least(j, own - 1);
+                int n = micro_min(i, weighted_points - 1) * weighted_points +
+                        micro_min(j, weighted_points - 1);
                 ADD_POINT(from, pitch, transformed + n * count * FILTERS, count, channel == 0, to,
                           plane, tiles);
             }
@@ -300,8 +307,8 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
             tile_run run = run_at(w, first, at, tiles);
             for (int k = 0; k < run.count; k += 4) {
                 const float *from = sums + f * plane + at + k;
-                int x = run.x + k * SIDE, end = micro_least(run.x + run.count * SIDE, w->out_width);
-                int columns = micro_least(4 * SIDE, end - x);
+                int x = run.x + k * SIDE, end = micro_min(run.x + run.count * SIDE, w->out_width);
+                int columns = micro_min(4 * SIDE, end - x);
                 if (points == 6)
                     write_tiles_6(&result, from, FILTERS * plane, bias[f], y, run.y, x, columns);
                 else if (points == 7)

@@ -1,4 +1,4 @@
-/* Winograd's convolution of floats for 64-bit NEON. */
+/* Winograd's convolution for floats, on 64-bit NEON. */
 #include "winograd_tiles.h"
 
 #include "float_fmla_products.h"

@@ -1,58 +1,60 @@
-/* Winograd's convolution of levels, to the bit.
+/* Winograd's convolution for 8-bit quantized values, bit-exact.
  *
- * A kernel's file defines before it includes this: WINOGRAD(what), its functions' names;
- * multiply_4, _8 and _12(pixels, pitch, weights, next, channels, sums), which add to the sums of as many
- * tiles the products of channels, whole fours, whose weights lie `next` numbers apart, or in their
- * place ADD_POINT, which does as add_point; plus_times and times, products of whole numbers. Where it
- * has a faster way to transform nine taps of stride 1, or of stride 2, NINE_TAPS does that.
+ * A kernel's file defines before it includes this file: WINOGRAD(what), the names of its functions;
+ * multiply_4, _8 and _12(pixels, pitch, weights, next, channels, sums), which add the products of
+ * channels to the sums of 4, 8 or 12 tiles, where channels are a multiple of four and their weights
+ * are `next` elements apart; plus_times and times, products of integers. It can define ADD_POINT
+ * instead of the former, which does the same as add_point. If it has a faster transform for nine
+ * taps with stride 1 or 2, NINE_TAPS does that.
  *
- * A filter of stride 2 is four of stride 1, one for each phase of rows and columns: tap 2 * i + u of
- * a filter is tap i of its phase u, which reads every second pixel. Phases are summed as channels are.
- * With three taps a side, points are 0, 1, -1, 2, -2 and infinity, as for floats, and tiles have 4x4
- * outputs; with four the same points do for 3x3. Of 3x3 taps of stride 2 a side has two of the first
- * phase, for which points 0, 1, -1, 2 and infinity give four outputs, and one of the second, whose
- * products are outputs: in all 9 points, of which the last four have one weight, and no phases.
+ * A filter with stride 2 is four filters with stride 1, one per phase of rows and columns: tap 2 *
+ * i + u of a filter is tap i of its phase u, which reads every second pixel. Phases are summed like
+ * channels. With three taps per side, points are 0, 1, -1, 2, -2 and infinity, as for floats, and
+ * tiles have 4x4 outputs; with four taps, the same points give 3x3 outputs. 3x3 taps with stride 2
+ * have two taps per side in the first phase, for which points 0, 1, -1, 2 and infinity give four
+ * outputs, and one tap in the second phase, whose products are outputs: 9 points in all, of which
+ * the last four share one weight, and no sum over phases.
  *
- * The rows of the weights' transform are multiplied by what makes them whole, so that everything is
- * whole numbers, and outputs are 24 * 24 times the sums, of 9 points 6 * 6 times. They are computed
- * modulo 2^32, in which 9 has an inverse; what is left is 64 or 4 times the sums, exact where those
- * are within 2^25 or 2^29, however large what lies between is. Who calls sees to it, by summing some
- * channels after others. Levels from -128 to 255 leave pixels' points within 17,340, and weights of
- * 127 theirs within 15 * 15 * 127, so that both have room in 16 bits.
+ * The rows of the weights' transform are scaled to integers, so that everything is an integer.
+ * Outputs are 24 * 24 times the sums, or 6 * 6 times with 9 points. They are computed modulo 2^32,
+ * where 9 has an inverse; the result is 64 or 4 times the sums. It is exact if the sums are within
+ * 2^25 or 2^29, however large intermediate values are. The caller ensures that by summing channels
+ * in several passes. With values from -128 to 255, points of pixels are within 17,340, and with
+ * weights up to 127, theirs are within 15 * 15 * 127: both fit in 16 bits.
  */
 #include "requantize.h"
 #include "winograd_tiles.h"
 
 enum {
-    MOST_POINTS = 9, /* of a side */
-    WEIGHTS = 6,     /* of them with weights of their own */
+    MAX_POINTS = 9, /* per side */
+    WEIGHTS = 6,     /* of them with separate weights */
     AREA = WEIGHTS * WEIGHTS,
     TAPS = 9,
-    SUMS = MOST_POINTS * MOST_POINTS * 32 * FILTERS, /* as many tiles of 9 points are 28, and a vector */
-    CHANNELS = 64,      /* whose weights are transformed at once */
+    SUMS = MAX_POINTS * MAX_POINTS * 32 * FILTERS, /* for 28 tiles of 9 points, and a vector */
+    CHANNELS = 64,      /* channels with weights transformed at once */
     NINTH = 0x38E38E39, /* 9 * NINTH is 1 modulo 2^32 */
 };
 
-/* Before a loop of few turns whose numbers registers have room for in one turn alone. */
+/* Before a loop that must not be unrolled: registers hold the values of one iteration only. */
 #define ROLLED _Pragma("GCC unroll 1")
 
-/* What follows from the taps of a phase's side: 2 are those of 3x3 taps of stride 2. */
+/* Return the taps per side of a phase; 2 stands for 3x3 taps with stride 2. */
 static inline int taps_of(const micro_window *w)
 {
     return (w->kernel_width + w->stride_x - 1) / w->stride_x;
 }
 
-static inline int points_of(int taps) { return taps == 2 ? MOST_POINTS : WEIGHTS; }
+static inline int points_of(int taps) { return taps == 2 ? MAX_POINTS : WEIGHTS; }
 
 static inline int side_of(int taps) { return taps == 4 ? 3 : SIDE; }
 
-/* Phases of a channel that are summed: those of rows are as many as those of columns. */
+/* Return the phases of rows that are summed per channel; columns have as many. */
 static inline int phases_of(const micro_window *w, int taps)
 {
     return taps == 2 ? 1 : w->stride_x;
 }
 
-/* ---- what tiles read */
+/* ---- input of tiles */
 
 ALWAYS_INLINE void points_of_pixels(const int16x8_t *d, int16x8_t *t, int taps)
 {
@@ -81,11 +83,11 @@ ALWAYS_INLINE void points_of_pixels(const int16x8_t *d, int16x8_t *t, int taps)
     t[5] = vsubq_s16(vsubq_s16(d[5], d[3]), wide);
 }
 
-/* Write `size` levels of a row from column `x` on in 16 bits, with zeros for those that lie outside. */
+/* Write `size` values of a row from column `x` on as 16 bits, with zeros for columns outside. */
 static inline void widen_row(const micro_window *w, const uint8_t *row, int x, int size, int16_t *to)
 {
-    int first = micro_least(micro_most(0, -x), size);
-    int last = micro_most(micro_least(size, w->width - x), first), k = first;
+    int first = micro_min(micro_max(0, -x), size);
+    int last = micro_max(micro_min(size, w->width - x), first), k = first;
     int16x8_t up = vdupq_n_s16((int16_t)w->flip);
     uint8x8_t flip = vdup_n_u8((uint8_t)w->flip);
     row += x;
@@ -96,7 +98,7 @@ static inline void widen_row(const micro_window *w, const uint8_t *row, int x, i
         vst1q_s16(to + k + 8, vaddw_s8(up, vreinterpret_s8_u8(b)));
     }
     for (int more = k < last && last - first >= 8; more; more = k < last) {
-        k = micro_least(k, last - 8);
+        k = micro_min(k, last - 8);
         uint8x8_t a = veor_u8(vld1_u8(row + k), flip);
         vst1q_s16(to + k, vaddw_s8(up, vreinterpret_s8_u8(a)));
         k += 8;
@@ -106,7 +108,7 @@ static inline void widen_row(const micro_window *w, const uint8_t *row, int x, i
     memset(to + last, 0, sizeof *to * (size_t)(size - last));
 }
 
-/* Write what `columns` of each phase read of a row of the map; columns are whole eights. */
+/* Load `columns` columns of each phase of a row of the map; `columns` is a multiple of eight. */
 static void read_row(const micro_window *w, const uint8_t *plane, int y, int x, int columns,
                      int16_t *even, int16_t *odd)
 {
@@ -128,11 +130,11 @@ static void read_row(const micro_window *w, const uint8_t *plane, int y, int x, 
     }
 }
 
-/* Columns of rows become columns of their points. */
+/* Replace the columns of rows by the columns of their points. */
 ALWAYS_INLINE void transform_columns(int16_t (*rows)[COLUMNS], int columns, int taps)
 {
     for (int x = 0; x < columns; x += 8) {
-        int16x8_t d[MOST_POINTS], t[MOST_POINTS];
+        int16x8_t d[MAX_POINTS], t[MAX_POINTS];
         UNROLL
         for (int i = 0; i < points_of(taps); i++)
             d[i] = vld1q_s16(rows[i] + x);
@@ -143,7 +145,7 @@ ALWAYS_INLINE void transform_columns(int16_t (*rows)[COLUMNS], int columns, int 
     }
 }
 
-/* What eight tiles read of a row, `odd` being its second phase. */
+/* Load the input of eight tiles from a row; `odd` is its second phase. */
 ALWAYS_INLINE void load_tiles(const int16_t *even, const int16_t *odd, int16x8_t *d, int taps)
 {
     if (taps == 4) {
@@ -186,7 +188,7 @@ ALWAYS_INLINE void write_points(const winograd_channel *c, int taps)
     const int points = points_of(taps), side = side_of(taps);
     int phases = phases_of(w, taps), stride = w->stride_x;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * phases * c->pitch;
-    int16_t rows[2][MOST_POINTS][COLUMNS];
+    int16_t rows[2][MAX_POINTS][COLUMNS];
     for (int at = 0; at < c->tiles;) {
         tile_run run = run_of(w, c->first, at, c->tiles, side);
         int columns = (run.count + 7) / 8 * 8 * side + 8;
@@ -197,11 +199,11 @@ ALWAYS_INLINE void write_points(const winograd_channel *c, int taps)
             for (int v = 0; v < stride; v++)
                 transform_columns(rows[v], columns, taps);
             for (int v = 0; v < phases; v++)
-                /* what the last eight of a row have too many, the next row's overwrite */
+                /* the last eight of a row may write too many; the next row overwrites these */
                 for (int k = 0; k < run.count; k += 8) {
                     int16_t *tile = c->to + (u * phases + v) * c->pitch + at + k;
                     for (int i = 0; i < points; i++) {
-                        int16x8_t d[MOST_POINTS], t[MOST_POINTS];
+                        int16x8_t d[MAX_POINTS], t[MAX_POINTS];
                         load_tiles(rows[v][i] + k * side, rows[1][i] + k * side, d, taps);
                         points_of_pixels(d, t, taps);
                         UNROLL
@@ -214,8 +216,8 @@ ALWAYS_INLINE void write_points(const winograd_channel *c, int taps)
     }
 }
 
-/* Write the points of one channel of `tiles` tiles from `first` on: for each point and phase of a
- * channel `pitch` numbers, at least seven more than tiles. */
+/* Write the points of one channel of `tiles` tiles from `first` on: `pitch` elements per point and
+ * phase of a channel, at least seven more than tiles. */
 int32_t WINOGRAD(pixels)(const uint8_t *map, int16_t *to, const int32_t *window, int first,
                          int tiles, int channel, int pitch)
 {
@@ -260,7 +262,7 @@ ALWAYS_INLINE void points_of_taps(const int16x4_t *g, int16x4_t *t, int taps)
     t[4] = vsub_s16(wide, twice);
 }
 
-/* Those of one phase of a channel, zero where the filter has none. */
+/* Load the taps of one phase of a channel, zero where the filter has none. */
 static void load_phase(const micro_window *w, const int8_t *weights, int phase, int16x4_t (*g)[4])
 {
     int stride = w->stride_x;
@@ -306,7 +308,7 @@ static void transform_phase(const micro_window *w, const int8_t *weights, int ph
 #ifndef NINE_TAPS
 #define NINE_TAPS transform_nine
 
-/* Nine taps of a channel, as they lie. */
+/* Load nine adjacent taps of a channel. */
 static inline void load_nine(const int8_t *weights, int16x4_t (*g)[4])
 {
     int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + 16);
@@ -334,7 +336,8 @@ static void transform_nine(const int8_t *weights, int16_t *to, int channels, int
 
 #endif
 
-/* Transform the weights of some phases of channels of a block, and zeros up to a whole four. */
+/* Transform the weights of some phases of channels of a block, padded with zeros to a multiple of
+   four. */
 static void transform_weights(const micro_window *w, const int8_t *weights, int first, int count,
                               int16_t *to)
 {
@@ -356,7 +359,8 @@ static void transform_weights(const micro_window *w, const int8_t *weights, int 
 #ifndef ADD_POINT
 #define ADD_POINT add_point
 
-/* Some vectors of tiles of one point; `vectors` is a constant of each call. Channels are whole fours. */
+/* Some vectors of tiles of one point; `vectors` is a constant of each call. Channels are a multiple
+ * of four. */
 ALWAYS_INLINE void add_products(const int16_t *pixels, int pitch, const int16_t *weights,
                                 int channels, int begins, int32_t *to, int plane, int vectors)
 {
@@ -399,7 +403,7 @@ static void add_point(const int16_t *pixels, int pitch, const int16_t *weights, 
 
 /* ---- results */
 
-/* 24 times the outputs, of 9 points 6 times. */
+/* Compute 24 times the outputs, with 9 points 6 times. */
 ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
 {
     if (taps == 2) {
@@ -422,12 +426,12 @@ ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
         y[3] = plus_times(vsubq_s32(vshlq_n_s32(far, 3), odd), m[5], 24);
 }
 
-/* The sums of four tiles, each added to *bias. */
+/* Compute the sums of four tiles, and add *bias to each. */
 ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32_t *bias,
                                     int32x4_t (*found)[SIDE], int taps)
 {
     const int count = points_of(taps), side = side_of(taps);
-    int32x4_t between[MOST_POINTS][SIDE];
+    int32x4_t between[MAX_POINTS][SIDE];
 #ifdef TILE_SUMS_3
     if (taps == 3) {
         TILE_SUMS_3(points, 4 * step, bias, found[0]);
@@ -441,7 +445,7 @@ ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32
     int32x4_t start = vdupq_n_s32(*bias);
     ROLLED
     for (int i = 0; i < count; i++) {
-        int32x4_t m[MOST_POINTS];
+        int32x4_t m[MAX_POINTS];
         UNROLL
         for (int j = 0; j < count; j++)
             m[j] = vld1q_s32(points + (i * count + j) * step);
@@ -449,7 +453,7 @@ ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32
     }
     ROLLED
     for (int k = 0; k < side; k++) {
-        int32x4_t m[MOST_POINTS], column[SIDE];
+        int32x4_t m[MAX_POINTS], column[SIDE];
         UNROLL
         for (int i = 0; i < count; i++)
             m[i] = between[i][k];
@@ -465,35 +469,37 @@ ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32
 typedef struct {
     const micro_window *window;
     const int32_t *bias;
-    requantization how;
-    int plane; /* from the sums of a filter to the next one's */
+    requantization requant;
+    int plane; /* distance between the sums of two filters */
 } winograd_result;
 
-/* Add the sums of some channels to those that are kept, for each output of a tile FILTERS planes. */
-ALWAYS_INLINE void keep_sums(const int32_t *points, int32_t *kept, int begins, int plane, int tiles,
-                             int taps)
+/* Add the sums of some channels to the stored sums, in FILTERS planes per output of a tile. */
+ALWAYS_INLINE void store_sums(const int32_t *points, int32_t *partial_sums, int begins, int plane,
+                              int tiles, int taps)
 {
     const int side = side_of(taps);
     int32_t nothing = 0;
     ptrdiff_t step = FILTERS * plane;
-    for (int f = 0; f < FILTERS; f++, points += plane, kept += plane)
+    for (int f = 0; f < FILTERS; f++, points += plane, partial_sums += plane)
         for (int at = 0; at < tiles; at += 4) {
             int32x4_t found[SIDE][SIDE];
             outputs_of_tiles(points + at, step, &nothing, found, taps);
             for (int i = 0; i < side * side; i++) {
-                int32_t *own = kept + at + i * step;
-                int32x4_t more = found[i / side][i % side];
-                vst1q_s32(own, begins ? more : vaddq_s32(vld1q_s32(own), more));
+                int32_t *stored = partial_sums + at + i * step;
+                int32x4_t addend = found[i / side][i % side];
+                vst1q_s32(stored, begins ? addend : vaddq_s32(vld1q_s32(stored), addend));
             }
         }
 }
 
-/* Write the levels of four tiles' row, of tiles of three outputs twelve more than these. */
-ALWAYS_INLINE void write_row(const requantization *how, const int32x4_t *row, uint8_t *to, int side)
+/* Write the quantized values of a row of four tiles; tiles of three outputs write twelve bytes
+   more. */
+ALWAYS_INLINE void write_row(const requantization *requant, const int32x4_t *row, uint8_t *to,
+                             int side)
 {
     uint8x8_t levels[2];
-    requantize_sixteen(row[0], row[2], row[1], row[side - 1], how->factor, how->factor, how->low,
-                       how->high, levels);
+    requantize_sixteen(row[0], row[2], row[1], row[side - 1], requant->factor, requant->factor,
+                       requant->low, requant->high, levels);
     if (side == 3) {
         uint8x8x3_t three = {{levels[0], levels[1], vext_u8(levels[0], levels[0], 4)}};
         vst3_u8(to, three);
@@ -505,72 +511,74 @@ ALWAYS_INLINE void write_row(const requantization *how, const int32x4_t *row, ui
     vst1q_u8(to, vcombine_u8(vreinterpret_u8_u16(fours.val[0]), vreinterpret_u8_u16(fours.val[1])));
 }
 
-/* Four tiles of a row: those levels of them that the output has. `kept` may be NULL. */
-ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points, const int32_t *kept,
-                               uint8_t *plane, int y, int x, int columns, int taps)
+/* Write four tiles of a row, without columns outside of the output. `partial_sums` may be NULL. */
+ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points,
+                               const int32_t *partial_sums, uint8_t *plane, int y, int x,
+                               int columns, int taps)
 {
     const int side = side_of(taps);
     ptrdiff_t step = FILTERS * r->plane;
     int32x4_t found[SIDE][SIDE];
     outputs_of_tiles(points, step, r->bias, found, taps);
-    for (int i = 0; kept && i < side * side; i++, kept += step)
-        found[i / side][i % side] = vaddq_s32(found[i / side][i % side], vld1q_s32(kept));
-    int rows = micro_least(side, r->window->out_height - y), width = r->window->out_width;
-    /* what is written beside a row's tiles is that of those behind them, which come later */
-    int room = side == 3 ? x + 8 * side <= width : columns == 4 * side;
-    uint8_t *to = plane + (ptrdiff_t)y * width + x, some[32];
+    for (int i = 0; partial_sums && i < side * side; i++, partial_sums += step)
+        found[i / side][i % side] = vaddq_s32(found[i / side][i % side], vld1q_s32(partial_sums));
+    int rows = micro_min(side, r->window->out_height - y), width = r->window->out_width;
+    /* bytes written after a row's tiles belong to tiles that are written later */
+    int has_room = side == 3 ? x + 8 * side <= width : columns == 4 * side;
+    uint8_t *to = plane + (ptrdiff_t)y * width + x, partial[32];
     for (int i = 0; i < rows; i++, to += width) {
-        write_row(&r->how, found[i], room ? to : some, side);
-        if (!room)
-            memcpy(to, some, (size_t)columns);
+        write_row(&r->requant, found[i], has_room ? to : partial, side);
+        if (!has_room)
+            memcpy(to, partial, (size_t)columns);
     }
 }
 
-/* The levels of a filter. */
-ALWAYS_INLINE void write_filter(const winograd_result *r, const int32_t *sums, const int32_t *kept,
-                                uint8_t *y, int first, int tiles, int taps)
+/* Write the quantized values of a filter. */
+ALWAYS_INLINE void write_filter(const winograd_result *r, const int32_t *sums,
+                                const int32_t *partial_sums, uint8_t *y, int first, int tiles,
+                                int taps)
 {
     const micro_window *w = r->window;
     const int side = side_of(taps);
     for (int at = 0; at < tiles;) {
         tile_run run = run_of(w, first, at, tiles, side);
-        int end = micro_least(run.x + run.count * side, w->out_width);
+        int end = micro_min(run.x + run.count * side, w->out_width);
         for (int k = 0; k < run.count; k += 4) {
             int x = run.x + k * side;
-            write_tiles(r, sums + at + k, kept ? kept + at + k : NULL, y, run.y, x,
-                        micro_least(4 * side, end - x), taps);
+            write_tiles(r, sums + at + k, partial_sums ? partial_sums + at + k : NULL, y, run.y, x,
+                        micro_min(4 * side, end - x), taps);
         }
         at += run.count;
     }
 }
 
-/* Compute the levels of `tiles` tiles from `first` on of a block of filters, of which the result has
- * `filters`, from what `pixels` wrote; up to three rows behind it may be read. Sums of `part` phases
- * of channels, a multiple of CHANNELS, are computed at once. Weights: for each channel and tap one
- * of each filter. */
+/* Compute the quantized values of `tiles` tiles from `first` on for a block of filters, from the
+ * output of `pixels`, of which up to three rows after the last may be read. The result has
+ * `filters` of these filters. Sums of `part` phases of channels, a multiple of CHANNELS, are
+ * computed at once. Weights: for each channel and tap, one per filter. */
 int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int32_t *bias,
                         const float *factor, uint8_t *y, const int32_t *window, int first,
                         int tiles, int pitch, int filters, int part, int low, int high)
 {
     const micro_window *w = (const micro_window *)window;
-    int32_t sums[SUMS], kept[SIDE * SIDE * FILTERS * (TILES + 4)];
+    int32_t sums[SUMS], partial_sums[SIDE * SIDE * FILTERS * (TILES + 4)];
     int16_t transformed[CHANNELS * AREA * FILTERS];
     int taps = taps_of(w), points = points_of(taps), plane = (tiles + 3) / 4 * 4 + 4;
     int all = w->channels * phases_of(w, taps) * phases_of(w, taps);
     for (int channel = 0; channel < all; channel += CHANNELS) {
-        int count = micro_least(CHANNELS, all - channel), begins = channel % part == 0;
+        int count = micro_min(CHANNELS, all - channel), begins = channel % part == 0;
         if (channel && begins && taps == 2)
-            keep_sums(sums, kept, channel == part, plane, tiles, 2);
+            store_sums(sums, partial_sums, channel == part, plane, tiles, 2);
         else if (channel && begins && taps == 3)
-            keep_sums(sums, kept, channel == part, plane, tiles, 3);
+            store_sums(sums, partial_sums, channel == part, plane, tiles, 3);
         else if (channel && begins)
-            keep_sums(sums, kept, channel == part, plane, tiles, 4);
+            store_sums(sums, partial_sums, channel == part, plane, tiles, 4);
         transform_weights(w, weights, channel, count, transformed);
         const int16_t *from = pixels + (ptrdiff_t)channel * pitch;
         int32_t *to = sums;
         for (int i = 0; i < points; i++)
             for (int j = 0; j < points; j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
-                int n = micro_least(j, WEIGHTS - 1) * WEIGHTS + micro_least(i, WEIGHTS - 1);
+                int n = micro_min(j, WEIGHTS - 1) * WEIGHTS + micro_min(i, WEIGHTS - 1);
                 ADD_POINT(from, pitch, transformed + n * FILTERS, (count + 3) / 4 * 4, begins, to,
                           plane, tiles);
             }
@@ -578,13 +586,14 @@ int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int3
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width) {
         winograd_result result = {w, bias + f, requantization_of(factor[f], low, high),
                                   plane};
-        const int32_t *own = sums + f * plane, *before = all > part ? kept + f * plane : NULL;
+        const int32_t *channel_sums = sums + f * plane;
+        const int32_t *earlier_sums = all > part ? partial_sums + f * plane : NULL;
         if (taps == 2)
-            write_filter(&result, own, before, y, first, tiles, 2);
+            write_filter(&result, channel_sums, earlier_sums, y, first, tiles, 2);
         else if (taps == 3)
-            write_filter(&result, own, before, y, first, tiles, 3);
+            write_filter(&result, channel_sums, earlier_sums, y, first, tiles, 3);
         else
-            write_filter(&result, own, before, y, first, tiles, 4);
+            write_filter(&result, channel_sums, earlier_sums, y, first, tiles, 4);
     }
     return 0;
 }

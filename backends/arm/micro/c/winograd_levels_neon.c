@@ -1,4 +1,4 @@
-/* Winograd's convolution of levels for 32-bit NEON. */
+/* Winograd's convolution for 8-bit quantized values, on 32-bit NEON. */
 #include "winograd_tiles.h"
 #include "winograd_sums_neon.h"
 #include <arm_neon.h>
@@ -9,7 +9,7 @@
 #define WEIGHTS(d) "vld1.16 {" d "}, [%[weights]], %[next]\n"
 #define PIXELS(d) "vld1.16 {" d "}, [%[pixels]], %[pitch]\n"
 #define COUNT(n) "subs %[channels], %[channels], #" #n "\n"
-/* Two or four channels a turn, so that none waits for what is read. */
+/* Two or four channels per iteration, so that no product waits for a load. */
 #define VECTOR(a, b, c, d, x, w) ADD(a, x, w[0]) ADD(b, x, w[1]) ADD(c, x, w[2]) ADD(d, x, w[3])
 #define FIRST(x, w) VECTOR(q8, q9, q10, q11, x, w)
 #define PRODUCTS_4 \
@@ -25,7 +25,7 @@
 #define PRODUCTS_12 \
     "3:\n" WEIGHTS("d6") WEIGHTS("d7") PIXELS("d0-d2") PIXELS("d3-d5") COUNT(2) \
     ALL(d0, d1, d2, d6) ALL(d3, d4, d5, d7) "bne 3b\n"
-/* Of a channel's weights, 36 points of a block: winograd_levels.h. */
+/* Distance of a channel's weights, the 36 points of a block: winograd_levels.h. */
 #define NEXT "r"(2 * 36 * FILTERS)
 ADD_PRODUCTS(4, int16_t, int32_t, 2 * pitch, NEXT)
 ADD_PRODUCTS(8, int16_t, int32_t, 2 * pitch, NEXT)
@@ -37,7 +37,7 @@ ADD_POINTS(int16_t, int32_t)
     "vshl.i16 d31, " #c ", #2\n vadd.i16 d30, " #a ", " #c "\n vadd.i16 d29, " #b ", " #b "\n" \
     "vadd.i16 d31, " #a ", d31\n vadd.i16 " #r ", d30, " #b "\n vsub.i16 " #s ", d30, " #b "\n" \
     "vadd.i16 " #t ", d31, d29\n vsub.i16 " #u ", d31, d29\n"
-/* Of 3x3 taps of stride 2: of the first and the last, and six times the second. */
+/* For 3x3 taps with stride 2: points of the first and the last tap, and six times the second. */
 #define POINTS_2(a, b, c, r, s, t, u) \
     "vadd.i16 " #r ", " #a ", " #c "\n vadd.i16 d30, " #b ", " #b "\n" \
     "vsub.i16 " #s ", " #a ", " #c "\n vshl.i16 d31, " #b ", #2\n" \
@@ -50,8 +50,8 @@ ADD_POINTS(int16_t, int32_t)
     POINTS_3(a, b, c, d25, d26, d27, d28) STORE(a, d25, d26, d27, d28, c, at)
 #define COLUMN_2(a, b, c, at) \
     POINTS_2(a, b, c, d25, d26, d27, d28) STORE(a, d25, d26, d27, c, d28, at)
-/* Write the points of nine taps of some channels of a block. In assembly because all of it fits into
- * registers, where a compiler spills, and because no address waits for the one before it. */
+/* Write the points of nine taps of some channels of a block. In assembly, because everything fits
+ * into registers but compilers spill, and because no address waits for the one before it. */
 #define TRANSFORM(name, taps, fifth, sixth) \
     static inline void name(const int8_t *weights, int16_t *to, int channels) \
     { \
@@ -83,8 +83,8 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
 
 #define POINT(q) "vld1.32 {" #q "}, [%[points]], %[step]\n"
 #define ROW POINT(q0) POINT(q1) POINT(q2) POINT(q3) POINT(q4) POINT(q5)
-/* The outputs of a side from the points of q0 to q5: 24, 12, 6 and 6 times, of four taps the last one
- * is not there. q6 is 6. */
+/* The outputs of one side from the points in q0 to q5: 24, 12, 6 and 6 times; with four taps the
+ * last one is missing. q6 is 6. */
 #define SUMS_OF_PAIRS \
     "vadd.i32 q8, q1, q2\n vsub.i32 q9, q1, q2\n vadd.i32 q10, q3, q4\n vsub.i32 q11, q3, q4\n" \
     "vshl.i32 q12, q8, #2\n vshl.i32 q13, q9, #1\n"
@@ -100,7 +100,7 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
     GET(0, 0, at) GET(1, 8, at) GET(2, 64, at) GET(3, 72, at) GET(4, 128, at) GET(5, 136, at) \
     GET(6, 192, at) GET(7, 200, at) GET(8, 256, at) GET(9, 264, at) GET(10, 320, at) \
     GET(11, 328, at)
-/* An output of a column, whose factor without 9 is 2^shift. */
+/* An output of a column; its factor without 9 is 2^shift. */
 #define NINTH_OF(q) "vmul.i32 " #q ", " #q ", q7\n"
 #define SHIFTED(q, shift) "vshr.s32 " #q ", " #q ", #" #shift "\n"
 #define BIASED(q) "vadd.i32 " #q ", " #q ", q8\n"
@@ -116,8 +116,9 @@ static inline void transform_nine(const int8_t *weights, int16_t *to, int channe
     COLUMN(at) OUTPUTS_4 BIAS NINTH_OF(q13) NINTH_OF(q14) NINTH_OF(q12) \
     SHIFTED(q13, s) SHIFTED(q14, t) SHIFTED(q12, r) BIASED(q13) BIASED(q14) BIASED(q12) \
     PUT(d26, d27, 64, at) PUT(d28, d29, 128, at) PUT(d24, d25, 0, at)
-/* The sums of four tiles, each added to *bias, from points that lie `step` bytes apart. In assembly
- * because a compiler keeps an address for each point, and has each step wait for the one before it. */
+/* Compute the sums of four tiles and add *bias, from points that are `step` bytes apart. In
+ * assembly, because compilers use an address per point, and make each step wait for the one before
+ * it. */
 #define TILE_SUMS(name, taps, last) \
     static void name(const int32_t *points, int step, const int32_t *bias, int32x4_t *found) \
     { \
@@ -137,7 +138,7 @@ TILE_SUMS(sums_of_four, 4, "")
 #define TILE_SUMS_3 sums_of_three
 #define TILE_SUMS_4 sums_of_four
 
-/* a + b * c. In assembly because compilers multiply both halves of a difference. */
+/* a + b * c. In assembly, because compilers multiply both halves of a difference. */
 static inline int32x4_t plus_times(int32x4_t a, int32x4_t b, int32_t c)
 {
     __asm__("vmla.i32 %q0, %q1, %q2" : "+w"(a) : "w"(b), "w"(vdupq_n_s32(c)));

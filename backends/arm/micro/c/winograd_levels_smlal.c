@@ -1,4 +1,4 @@
-/* Winograd's convolution of levels for 64-bit NEON. */
+/* Winograd's convolution for 8-bit quantized values, on 64-bit NEON. */
 #include "winograd_tiles.h"
 #include <arm_neon.h>
 

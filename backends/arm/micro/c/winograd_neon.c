@@ -1,11 +1,11 @@
-/* Winograd's convolution of floats for 32-bit NEON. */
+/* Winograd's convolution for floats, on 32-bit NEON. */
 #include "winograd_sums_neon.h"
 #include <arm_neon.h>
 
 #define WINOGRAD(what) micro_winograd_neon_##what
 
-/* The points of a column of three numbers, whose places in turn are `row` bytes apart; `b` becomes
- * `twice`. No instruction waits for the one before it. */
+/* The points of a column of three floats, written `row` bytes apart; `b` becomes `twice`. No
+ * instruction waits for the one before it. */
 #define POINTS_OF_COLUMN(a, b, c, twice) \
     "vadd.f32 q12, " #a ", " #c "\n vmov q13, " #a "\n vst1.32 {" #a "}, [%[at]], %[row]\n" \
     "vadd.f32 q14, q12, " #b "\n vmla.f32 q13, " #c ", q15\n vsub.f32 q12, q12, " #b "\n" \
@@ -15,8 +15,8 @@
     "vst1.32 {q14}, [%[at]], %[row]\n vst1.32 {q13}, [%[at]], %[row]\n" \
     "vst1.32 {" #c "}, [%[at]]\n mov %[at], %[to]\n"
 
-/* Write the points of 3x3 taps of a block, `step` numbers apart. In assembly because all of it fits into registers, where
- * a compiler spills: 90 cycles a filter and channel, 120 before. */
+/* Write the points of 3x3 taps of a block, `step` floats apart. In assembly, because everything
+ * fits into registers but compilers spill: 90 cycles per filter and channel, before 120. */
 static inline void transform_three(const float *weights, float *to, ptrdiff_t step)
 {
     float *at = to;
@@ -24,7 +24,7 @@ static inline void transform_three(const float *weights, float *to, ptrdiff_t st
             POINTS_OF_COLUMN(q0, q3, q6, q9)
             "add %[at], %[at], %[row]\n sub %[at], %[at], %[step], lsl #1\n"
             "sub %[to], %[to], %[step]\n" POINTS_OF_COLUMN(q2, q5, q8, q9)
-            /* the first with the last taken four times, and with it */
+            /* the first plus four times the last, and the first plus the last */
             "vmov q9, q0\n vmov q10, q3\n vmov q11, q6\n"
             "vmla.f32 q9, q2, q15\n vmla.f32 q10, q5, q15\n vmla.f32 q11, q8, q15\n"
             "vadd.f32 q0, q0, q2\n vadd.f32 q3, q3, q5\n vadd.f32 q6, q6, q8\n"
@@ -47,7 +47,7 @@ static inline void transform_three(const float *weights, float *to, ptrdiff_t st
 #define TILE(q) "vld1.32 {" #q "}, [%[pixels]], %[pitch]\n"
 #define WEIGHTS(d) "vld1.32 {" #d "}, [%[weights]]!\n"
 #define COUNT "subs %[channels], %[channels], #1\n"
-/* Products of a channel; those of four or eight tiles while the next channel's numbers are loaded. */
+/* Products of a channel; for four or eight tiles the next channel's values are loaded meanwhile. */
 #define FOUR(x, u, v, load, more, count) \
     ADD(q8, x, u[0]) load ADD(q9, x, u[1]) more ADD(q10, x, v[0]) count ADD(q11, x, v[1])
 #define EVEN_4 FOUR(q0, d4, d5, TILE(q1), WEIGHTS(q3), )

@@ -1,11 +1,12 @@
-/* The transforms of Winograd's method, of vectors of floats: 4x4 outputs, filters of 3x3 or 4x4 taps.
+/* The transforms of Winograd's method on vectors of floats: 4x4 outputs, filters of 3x3 or 4x4
+ * taps.
  *
- * A file defines before it includes this: the type `vector` of LANES numbers, which are transformed
- * side by side; load, store and repeated; plus(a, b, c), which is a + b * c, and times(a, c), where
- * c is a number.
- * With r taps a side there are n = r + 3 points: 0, 1, -1, 2, -2, for n = 7 also 1/2, and infinity;
- * Lavin and Gray, arXiv 1509.09308. Of 3x3 taps of stride 2 a side has 9: 0, 1, -1, 2 and infinity of
- * the first phase's two taps, and the second phase's products of one tap, which are outputs.
+ * A file defines before it includes this file: the type `vector` of LANES floats, which are
+ * transformed in parallel; load, store and repeated; plus(a, b, c), which is a + b * c, and
+ * times(a, c), where c is a scalar. With r taps per side there are n = r + 3 points: 0, 1, -1, 2,
+ * -2, for n = 7 also 1/2, and infinity; Lavin and Gray, arXiv 1509.09308. 3x3 taps with stride 2
+ * have 9 per side: 0, 1, -1, 2 and infinity for the two taps of the first phase, and the products
+ * of the second phase's tap, which are outputs.
  */
 #ifndef WINOGRAD_POINTS_H
 #define WINOGRAD_POINTS_H
@@ -13,10 +14,10 @@
 #include "winograd_tiles.h"
 
 enum {
-    MOST_TAPS = 4,
-    MOST_POINTS = 7,
+    MAX_TAPS = 4,
+    MAX_POINTS = 7,
     DEALT_POINTS = 9,
-    DEALT_WEIGHTS = 6, /* of them with weights of their own: the second phase has one */
+    DEALT_WEIGHTS = 6, /* of them with separate weights: the second phase has one */
 };
 
 static inline int taps_of(const micro_window *w)
@@ -28,12 +29,12 @@ static inline void points_of_pixels(const vector *d, vector *t, int points)
 {
     if (points == 6) {
         vector even = plus(d[4], d[2], -4), odd = plus(d[3], d[1], -4);
-        vector near = times(d[4] - d[2], 1 / 24.f), far = d[3] - d[1];
+        vector d42 = times(d[4] - d[2], 1 / 24.f), d31 = d[3] - d[1];
         t[0] = plus(plus(d[0], d[2], -1.25f), d[4], .25f);
         t[1] = times(even + odd, -1 / 6.f);
         t[2] = times(even - odd, -1 / 6.f);
-        t[3] = plus(near, far, 1 / 12.f);
-        t[4] = plus(near, far, -1 / 12.f);
+        t[3] = plus(d42, d31, 1 / 12.f);
+        t[4] = plus(d42, d31, -1 / 12.f);
         t[5] = plus(plus(d[5], d[3], -5), d[1], 4);
     } else {
         vector p0 = plus(plus(d[4], d[2], -5), d[0], 4), p1 = plus(plus(d[5], d[3], -5), d[1], 4);
@@ -76,7 +77,7 @@ static inline void points_of_dealt_taps(const vector *g, vector *t)
 static inline void points_of_taps(const vector *g, vector *t, int points)
 {
     if (points == 6) {
-        /* Pixels have the factors: there are more filters than tiles where this is dear. */
+        /* The pixels' transform has the factors: where it is expensive, filters outnumber tiles. */
         vector ends = g[0] + g[2], wide = plus(g[0], g[2], 4);
         t[0] = g[0];
         t[1] = ends + g[1];
@@ -97,27 +98,28 @@ static inline void points_of_taps(const vector *g, vector *t, int points)
     }
 }
 
-/* LANES filters' taps of a phase, those beyond the filter zero; `stride` and `points` are constants. */
+/* Transform a phase's taps of LANES filters, zero outside of the filter; `stride` and `points` are
+ * constants of each call. */
 ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, int phase, float *to,
                                   ptrdiff_t step, int stride, int points)
 {
     int u = phase / stride, v = phase % stride, taps = points - SIDE + 1;
     int width = stride == 1 ? taps : w->kernel_width;
-    vector between[MOST_TAPS][MOST_POINTS];
+    vector between[MAX_TAPS][MAX_POINTS];
     UNROLL
     for (int i = 0; i < taps; i++) {
-        vector g[MOST_TAPS];
+        vector g[MAX_TAPS];
         UNROLL
         for (int j = 0; j < taps; j++) {
             int y = i * stride + u, x = j * stride + v;
-            int there = stride == 1 || (y < w->kernel_height && x < width);
-            g[j] = there ? load(weights + (y * width + x) * FILTERS) : repeated(0);
+            int is_inside = stride == 1 || (y < w->kernel_height && x < width);
+            g[j] = is_inside ? load(weights + (y * width + x) * FILTERS) : repeated(0);
         }
         points_of_taps(g, between[i], points);
     }
     UNROLL
     for (int j = 0; j < points; j++) {
-        vector g[MOST_TAPS], t[MOST_POINTS];
+        vector g[MAX_TAPS], t[MAX_POINTS];
         UNROLL
         for (int i = 0; i < taps; i++)
             g[i] = between[i][j];
@@ -128,7 +130,7 @@ ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, i
     }
 }
 
-/* The same of 3x3 taps of stride 2. */
+/* Transform 3x3 taps with stride 2. */
 static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff_t step)
 {
     vector between[3][DEALT_WEIGHTS];
@@ -147,8 +149,8 @@ static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff
     }
 }
 
-/* Transform the weights of some phases of channels of a block: for each point, `step` numbers apart,
- * and phase FILTERS. */
+/* Transform the weights of some phases of channels of a block: FILTERS floats per phase and point,
+ * with points `step` floats apart. */
 static void transform_weights(const micro_window *w, const float *weights, int first, int count,
                               float *to, ptrdiff_t step)
 {

@@ -1,15 +1,15 @@
 /* Sums of some tiles of a point and a block of four filters, in registers of 32-bit NEON.
  *
- * Who includes this has PRODUCTS_4, _8 and _12, in assembly: they add to the registers that EACH_n
- * names the products of `channels` numbers from `pixels` and `weights` on. q0 to q3, and for twelve
- * tiles `from`, are theirs. Not in C because compilers spill the sums.
+ * A file that includes this defines PRODUCTS_4, _8 and _12 in assembly. They add the products of
+ * `channels` values from `pixels` and `weights` to the registers of EACH_n. They may use q0 to q3,
+ * and `from` for twelve tiles. Not in C, because compilers spill the sums.
  */
 #ifndef WINOGRAD_SUMS_NEON_H
 #define WINOGRAD_SUMS_NEON_H
 
 #include "micro.h"
 
-/* What is done to the sums of each filter: of four, eight or twelve tiles. */
+/* Apply `what` to the sums of each filter: of four, eight or twelve tiles. */
 #define EACH_4(what) what(q8) what(q9) what(q10) what(q11)
 #define EACH_8(what) what(q8, q9) what(q10, q11) what(q12, q13) what(q14, q15)
 #define EACH_12(what) what(q4, q5, q6) what(q7, q8, q9) what(q10, q11, q12) what(q13, q14, q15)
@@ -23,8 +23,9 @@
 #define WRITE_8(a, b) "vst1.32 {" #a ", " #b "}, [%[to]], %[plane]\n"
 #define WRITE_12(a, b, c) "vstm %[to], {" #a "-" #c "}\n add %[to], %[to], %[plane]\n"
 
-/* Some tiles of one point: products of some channels, added to `to` or, where they begin, written.
- * `step`, in bytes, and `ahead`, an operand, are what pixels and weights go on by. */
+/* Some tiles of one point: products of some channels are added to `to`, or written if these are the
+ * first. `step` (bytes) and `ahead` (an operand) are the distances between channels of pixels and
+ * weights. */
 #define ADD_PRODUCTS(n, number, sum, step, ahead) \
     static inline void add_products_##n(const number *pixels, int pitch, const number *weights, \
                                         int channels, int begins, sum *to, int plane) \

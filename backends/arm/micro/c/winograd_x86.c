@@ -1,9 +1,9 @@
-/* Winograd's convolution of floats for x86-64: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps, those
- * of stride 2 as phases (winograd_floats.h).
+/* Winograd's convolution for floats, on x86-64: tiles of 4x4 outputs, filters of 3x3 or 4x4 taps,
+ * with stride 2 as phases (winograd_floats.h).
  *
- * Vectors hold channels of what pixels give, and filters of what weights and sums give, so that maps
- * of few tiles fill them too. All forms write the same: for each point and tile the phases of
- * channels, whole GROUPs.
+ * Vectors of points of pixels are along channels, vectors of weights and sums along filters, so
+ * that maps with few tiles also fill them. All variants write the same: for each point and tile,
+ * the phases of channels, padded to full GROUPs.
  */
 #include "float_x86.h"
 #define FILTERS 16
@@ -18,13 +18,13 @@ static inline vector plus(vector a, vector b, float c) { return added(a, b, repe
 #include "winograd_points.h"
 
 enum {
-    LINE = 16,  /* numbers of a line of a cache */
-    GROUP = 16, /* phases of channels of which a call writes the points */
+    LINE = 16,  /* floats per cache line */
+    GROUP = 16, /* phases of channels per call that writes points */
     WIDE = FILTERS / LANES,
-    TOGETHER = LANES == 16 ? 12 : LANES == 8 ? 6 : 2, /* tiles whose sums are in registers */
+    TOGETHER = LANES == 16 ? 12 : LANES == 8 ? 6 : 2, /* tiles with sums in registers */
     AREA = 36,
-    SUMS = AREA * (TILES + 1) * FILTERS,  /* numbers of a band's sums */
-    TRANSFORMED = AREA * 33 * FILTERS,    /* numbers of weights that are transformed at once */
+    SUMS = AREA * (TILES + 1) * FILTERS,  /* floats of a band's sums */
+    TRANSFORMED = AREA * 33 * FILTERS,    /* floats of weights transformed at once */
 };
 
 static inline int phases_of(const micro_window *w)
@@ -32,19 +32,19 @@ static inline int phases_of(const micro_window *w)
     return w->channels * w->stride_x * w->stride_x;
 }
 
-/* From one tile's phases to the next one's. */
+/* Return the distance between the phases of two tiles. */
 static inline ptrdiff_t tile_size(const micro_window *w)
 {
     return (phases_of(w) + GROUP - 1) / GROUP * GROUP;
 }
 
-/* From one point's numbers to the next one's, for `lines` lines: an odd number,
- * as those that a power of two apart share few sets of a cache. */
-static inline ptrdiff_t apart(ptrdiff_t lines) { return (lines | 1) * LINE; }
+/* Return the distance between the floats of two points, for `lines` cache lines: an odd number of
+ * lines, because distances of a power of two map to few cache sets. */
+static inline ptrdiff_t point_distance(ptrdiff_t lines) { return (lines | 1) * LINE; }
 
-/* ---- what tiles read */
+/* ---- input of tiles */
 
-/* Write `columns` numbers that a phase reads of its row `row` from its column `x` on. */
+/* Write `columns` floats of a phase's row `row`, from its column `x` on. */
 static inline void read_row(const micro_window *w, const float *map, int phase, int row, int x,
                             int columns, float *to)
 {
@@ -58,12 +58,12 @@ static inline void read_row(const micro_window *w, const float *map, int phase, 
     read_columns(map, w->width, x * stride + phase % stride - w->left, stride, columns, to);
 }
 
-/* Write the points of LANES phases from `phase` on of the tiles of a run. */
+/* Write the points of LANES phases from `phase` on, for the tiles of a run. */
 ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int phase,
                                  const tile_run *run, float *to, ptrdiff_t step, int points)
 {
     float rows[LANES][COLUMNS];
-    vector band[COLUMNS][MOST_POINTS];
+    vector band[COLUMNS][MAX_POINTS];
     int columns = (run->count + 1) * SIDE;
     for (int i = 0; i < points; i++) {
         for (int l = 0; l < LANES; l++)
@@ -78,7 +78,7 @@ ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int ph
         }
     }
     for (int x = 0; x < run->count * SIDE + points - SIDE; x++) {
-        vector t[MOST_POINTS];
+        vector t[MAX_POINTS];
         points_of_pixels(band[x], t, points);
         UNROLL
         for (int i = 0; i < points; i++)
@@ -86,7 +86,7 @@ ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int ph
     }
     for (int k = 0; k < run->count; k++, to += tile_size(w))
         for (int i = 0; i < points; i++) {
-            vector d[MOST_POINTS], t[MOST_POINTS];
+            vector d[MAX_POINTS], t[MAX_POINTS];
             UNROLL
             for (int j = 0; j < points; j++)
                 d[j] = band[k * SIDE + j][i];
@@ -97,13 +97,13 @@ ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int ph
         }
 }
 
-/* Write the points of a group of phases of `tiles` tiles from `first` on; `pitch` tiles have room
- * for each point. */
+/* Write the points of a group of phases of `tiles` tiles from `first` on; there is space for
+ * `pitch` tiles per point. */
 int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int first, int tiles,
                          int group, int pitch)
 {
     const micro_window *w = (const micro_window *)window;
-    ptrdiff_t size = tile_size(w), step = apart(pitch * size / LINE);
+    ptrdiff_t size = tile_size(w), step = point_distance(pitch * size / LINE);
     for (int phase = group * GROUP; phase < (group + 1) * GROUP; phase += LANES)
         for (int at = 0; at < tiles;) {
             tile_run run = run_at(w, first, at, tiles);
@@ -119,7 +119,7 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 
 /* ---- products */
 
-/* Sum some phases of `tiles` tiles, a constant of each call; those of the next lie `size` further on. */
+/* Sum some phases of `tiles` tiles, a constant of each call; tiles are `size` floats apart. */
 ALWAYS_INLINE void add_tiles(const float *pixels, ptrdiff_t size, const float *weights, int phases,
                              int begins, float *to, int tiles)
 {
@@ -168,34 +168,34 @@ static void add_point(const float *pixels, ptrdiff_t size, const float *weights,
 typedef struct {
     const micro_window *window;
     const float *bias, *bounds;
-    int how, filters;
+    int flags, filters;
 } winograd_result;
 
-/* Write LANES filters from `f` on of the tile whose first output is (y, x). */
+/* Write LANES filters from `f` on, for the tile whose first output is (y, x). */
 ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdiff_t step, int f,
                               float *planes, int y, int x, int points)
 {
     const micro_window *w = r->window;
-    vector between[MOST_POINTS][SIDE], bias = load(r->bias + f);
+    vector between[MAX_POINTS][SIDE], bias = load(r->bias + f);
     for (int j = 0; j < points; j++) {
-        vector m[MOST_POINTS];
+        vector m[MAX_POINTS];
         UNROLL
         for (int i = 0; i < points; i++)
             m[i] = load(sums + f + (i * points + j) * step);
         outputs_of_points(m, between[j], points);
     }
-    int rows = micro_least(SIDE, w->out_height - y), columns = micro_least(SIDE, w->out_width - x);
+    int rows = micro_min(SIDE, w->out_height - y), columns = micro_min(SIDE, w->out_width - x);
     ptrdiff_t plane = (ptrdiff_t)w->out_height * w->out_width;
     float *to = planes + f * plane + (ptrdiff_t)y * w->out_width + x;
     for (int i = 0; i < rows; i++, to += w->out_width) {
-        vector m[MOST_POINTS], found[SIDE];
+        vector m[MAX_POINTS], found[SIDE];
         UNROLL
         for (int j = 0; j < points; j++)
             m[j] = between[j][i];
         outputs_of_points(m, found, points);
         UNROLL
         for (int k = 0; k < SIDE; k++)
-            found[k] = bounded(found[k] + bias, r->bounds, r->how);
+            found[k] = bounded(found[k] + bias, r->bounds, r->flags);
         turn_fours(found);
         if (columns == SIDE && f + LANES <= r->filters) {
             UNROLL
@@ -205,30 +205,31 @@ ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdi
             float some[LANES][SIDE];
             for (int k = 0; k < SIDE; k++)
                 store_fours(some[k], 4 * SIDE, found[k]);
-            for (int l = 0; l < micro_least(LANES, r->filters - f); l++)
+            for (int l = 0; l < micro_min(LANES, r->filters - f); l++)
                 copy_floats(to + l * plane, some[l], columns);
         }
     }
 }
 
-/* Compute `tiles` tiles from `first` on of a block of filters, of which the result has `filters`,
- * from what `pixels` wrote. Weights: for each channel and tap one of each filter. */
+/* Compute `tiles` tiles from `first` on for a block of filters, from the output of `pixels`. The
+ * result has `filters` of these filters. Weights: for each channel and tap, one per filter. */
 int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *bias,
                         const float *bounds, float *y, const int32_t *window, int first, int tiles,
-                        int pitch, int filters, int how)
+                        int pitch, int filters, int flags)
 {
     const micro_window *w = (const micro_window *)window;
-    winograd_result result = {w, bias, bounds, how, filters};
+    winograd_result result = {w, bias, bounds, flags, filters};
     int points = taps_of(w) + SIDE - 1, area = points * points, all = phases_of(w);
     int most = (TRANSFORMED / FILTERS / area - 1) | 1;
-    ptrdiff_t size = tile_size(w), pixels_step = apart(pitch * size / LINE), step = apart(tiles);
+    ptrdiff_t size = tile_size(w), pixels_step = point_distance(pitch * size / LINE);
+    ptrdiff_t step = point_distance(tiles);
     float sums[SUMS], transformed[TRANSFORMED];
     for (int phase = 0; phase < all; phase += most) {
-        int count = micro_least(most, all - phase);
-        transform_weights(w, weights, phase, count, transformed, apart(count));
+        int count = micro_min(most, all - phase);
+        transform_weights(w, weights, phase, count, transformed, point_distance(count));
         for (int p = 0; p < area; p++)
-            add_point(pixels + p * pixels_step + phase, size, transformed + p * apart(count), count,
-                      phase == 0, sums + p * step, tiles);
+            add_point(pixels + p * pixels_step + phase, size, transformed + p * point_distance(count),
+                      count, phase == 0, sums + p * step, tiles);
     }
     for (int at = 0; at < tiles;) {
         tile_run run = run_at(w, first, at, tiles);
