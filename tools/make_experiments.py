@@ -141,7 +141,8 @@ def _describe_training(row: TableRow) -> str:
     """Return how far a network came with the images that it learned from."""
     runs, name = row.runs, row.row.name
     return (
-        f"{name} told {_format_share([run.training for run in runs])} of its training images right"
+        f"{name} classified {_format_share([run.training for run in runs])}"
+        " of its training images correctly"
     )
 
 

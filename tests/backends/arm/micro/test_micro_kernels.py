@@ -244,7 +244,7 @@ MATRICES = [
     Case(make_window(3, (21, 19), 7, stride=(2, 2)), 12),
     Case(make_window(3, (5, 33), 7, stride=(2, 2)), 4),
     Case(make_window(5, (6, 14), 3), 8, 0, 255, extreme=True),
-    Case(make_window(6, (7, 7), 3, signed=True), 6, -128, 127),
+    Case(make_window(6, (7, 7), 3, is_signed=True), 6, -128, 127),
     Case(make_window(2, (1, 3), 3), 3),
     Case(make_window(4, (9, 2), 5, stride=(3, 1)), 4),
     Case(make_window(20, (5, 5), 5, stride=(1, 3), dilation=(2, 3)), 4),
@@ -252,13 +252,13 @@ MATRICES = [
     Case(MicroWindow(513, (2, 5), (2, 5), (1, 1), (1, 1), (1, 1), (0, 0)), 3),
     Case(MicroWindow(2, (30, 130), (1, 8), (3, 100)), 4),
     Case(make_window(8, (7, 7), 3), 9, extreme=True),
-    Case(make_window(4, (5, 37), 3, signed=True), 8, -128, 127),
-    Case(make_window(12, (15, 33), 3, stride=(2, 2), signed=True), 5, -128, 127),
+    Case(make_window(4, (5, 37), 3, is_signed=True), 8, -128, 127),
+    Case(make_window(12, (15, 33), 3, stride=(2, 2), is_signed=True), 5, -128, 127),
     Case(make_window(8, (9, 70), 5, stride=(2, 2)), 3),
-    Case(make_window(4, (1, 2), 3, signed=True), 3, -128, 127),
+    Case(make_window(4, (1, 2), 3, is_signed=True), 3, -128, 127),
     Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), is_signed=True), 4, -128, 127),
     Case(MicroWindow(8, (6, 9), (2, 3), (3, 2), (2, 3), (1, 2)), 8),
-    Case(make_window(68, (3, 19), 1, stride=(1, 2), signed=True), 8, -128, 127, extreme=True),
+    Case(make_window(68, (3, 19), 1, stride=(1, 2), is_signed=True), 8, -128, 127, extreme=True),
 ]
 VECTORS = [
     Case(MicroWindow(160, (1, 1), (1, 1)), 12),
@@ -268,7 +268,7 @@ VECTORS = [
 ]
 BANDS = [
     Case(
-        make_window(1, size, kernel, stride=(stride, stride), signed=signed, band=band), 1, *bounds
+        make_window(1, size, kernel, stride=(stride, stride), is_signed=signed, band=band), 1, *bounds
     )
     for (kernel, stride, size, band, signed), bounds in zip(
         [
@@ -295,12 +295,12 @@ BANDS = [
 ] + [
     Case(make_window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
     Case(make_window(1, (6, 18), 3, band=2), 1, extreme=True),
-    Case(make_window(1, (5, 9), 5, band=6, signed=True), 1, -128, 127, extreme=True),
+    Case(make_window(1, (5, 9), 5, band=6, is_signed=True), 1, -128, 127, extreme=True),
     Case(
         MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, is_signed=True), 1, -128, 127
     ),
     Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
-    Case(make_window(1, (5, 7), 1, band=6, signed=True), 1, -128, 127),
+    Case(make_window(1, (5, 7), 1, band=6, is_signed=True), 1, -128, 127),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
     Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
     Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
