@@ -97,7 +97,7 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
     assert table_lines[0].split(",") == head
     assert {line[1] for line in lines} == set(CELLS)
     options = image_split.SplitOptions(labels=tuple(CELLS))
-    split = image_split.read(tmp_path / "photos", options)
+    split = image_split.read_split(tmp_path / "photos", options)
     assert {name: len(side) for name, side in split.sides.items()} == {
         "train": 6, "val": 3, "test": 3,
     }  # fmt: skip

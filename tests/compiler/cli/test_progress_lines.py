@@ -18,7 +18,7 @@ def report_stages(report, seconds=0.5):
         stages("images", 0, 40)
         stages("images", 10, 40)
         time.sleep(seconds)
-        stages.end()
+        stages.finish_stage()
 
 
 def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
