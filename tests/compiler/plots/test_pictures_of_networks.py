@@ -88,7 +88,7 @@ class TestClassMaps:
         assert grad.heat == pytest.approx(expected, abs=1e-6)
         assert grad.logits == pytest.approx(raw, abs=1e-5)
         assert (
-            class_maps.compute_gradcam(net.model, "scores", value, tensor, None).shown
+            class_maps.compute_gradcam(net.model, "scores", value, tensor, None).class_index
             == raw.argmax()
         )
 
@@ -193,6 +193,20 @@ def test_labels_lie_apart(name):
         assert len(boxes) == len({(round(box.x0), round(box.y0)) for box in boxes})
         assert max(box.x1 for box in boxes) < width + 2
         assert min(box.y0 for box in boxes) > -2
+
+
+def test_axes_and_colour_bars_are_labelled():
+    figure = drawing.draw_styled(FIGURES["one class"])
+    axes, bar = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert bar.get_ylabel() == "fraction of true class"
+    for name in FIGURES:
+        figure = drawing.draw_styled(FIGURES[name])
+        assert figure.dpi >= 150
+        # A page shows figures at 838 pixels: at 9.2 inches, text of 8 points has 10 pixels.
+        assert figure.get_figwidth() < 9.2 or name in ("many classes", "points")
+        for axes in (axes for axes in figure.axes if axes.axison):
+            assert axes.get_ylabel()
 
 
 def test_errors_of_many_layers_show_the_worst():

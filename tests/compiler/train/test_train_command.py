@@ -118,7 +118,7 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
         assert completed.exit_code == 0, completed.output
         arguments = ("--resume",)
         ended = json.loads((home / "parts/report.json").read_text())["finished"]
-        assert ended or "--resume goes on" in completed.stderr
+        assert ended or "continue with --resume" in completed.stderr
     assert read_contents(home / "parts") == reference
 
 
@@ -135,7 +135,7 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     interruptions = iter([False] * 7)  # in the middle of an epoch
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(interruptions, True))
-        assert "--resume goes on" in train("-o", "parts", recipe="drawn.yaml").stderr
+        assert "continue with --resume" in train("-o", "parts", recipe="drawn.yaml").stderr
     assert train("-o", "parts", "--resume", recipe="drawn.yaml").exit_code == 0
     assert read_contents(home / "parts") == read_contents(home / "whole")
 

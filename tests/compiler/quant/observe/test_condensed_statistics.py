@@ -60,7 +60,7 @@ def test_parts_that_are_left_add_up_and_others_are_refused():
     assert kept_sums.products[0] == pytest.approx(recomputed.products[0])
     assert list(moments.select_images((3, 1)).parts) == [(1,), (0,)]
     joined = condensed_statistics.TapMoments({(0, 1): moments.sums})
-    with pytest.raises(ValueError, match="whole parts"):
+    with pytest.raises(ValueError, match="complete parts"):
         joined.select_images((0,))
 
 
