@@ -255,7 +255,7 @@ class TrainingRun:
         if path.exists():
             good_position = checkpoint.read_checkpoint(path)[0].position
             label = (
-                f"the last good checkpoint is from step {good_position.step} of epoch "
+                f"the last good checkpoint was written after step {good_position.step} of epoch "
                 f"{good_position.epoch + 1}"
             )
         help = "lower the learning rate's `peak`, raise `warmup_epochs`, or add `clip_norm: 1`"
