@@ -98,7 +98,7 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
     assert {line[1] for line in lines} == set(CELLS)
     options = image_split.SplitOptions(labels=tuple(CELLS))
     split = image_split.read_split(tmp_path / "photos", options)
-    assert {name: len(side) for name, side in split.sides.items()} == {
+    assert {name: len(dataset) for name, dataset in split.datasets.items()} == {
         "train": 6, "val": 3, "test": 3,
     }  # fmt: skip
     augment = recipe.parse_recipe(find_blocks(PART, "yaml")[0], "augment.yaml")
