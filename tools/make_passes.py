@@ -26,7 +26,8 @@ Look up which passes rewrite a network between its spec and an artifact. Each pa
 returns one that computes the same: bit for bit (exact), or within a bound relative to the outputs'
 largest magnitude. Any order is correct, but some orders find more to rewrite. `tcc dev passes`
 lists the passes. `tcc show` and `tcc build` run other ones with `--passes`. `--verify-passes` runs
-the graph before and after each pass on a random input, and compares every value that keeps its name.
+the graph before and after each pass on a random input, and compares each value that keeps its
+name.
 
 `tools/make_passes.py` writes this file.
 

@@ -268,7 +268,9 @@ VECTORS = [
 ]
 BANDS = [
     Case(
-        make_window(1, size, kernel, stride=(stride, stride), is_signed=signed, band=band), 1, *bounds
+        make_window(1, size, kernel, stride=(stride, stride), is_signed=signed, band=band),
+        1,
+        *bounds,
     )
     for (kernel, stride, size, band, signed), bounds in zip(
         [
