@@ -144,7 +144,10 @@ def test_markdown_has_the_columns_of_the_paper(study):
             "`X`: the networks are VGG16, GoogLeNet, ResNet34",
         ),
         (("--data", "data", "--network", "B"), "`B` is not NAME=VALUE"),
-        (("--data", "data", "--network", "B=bright.yaml,classes=1"), "no output with classes or decisions"),
+        (
+            ("--data", "data", "--network", "B=bright.yaml,classes=1"),
+            "no output with classes or decisions",
+        ),
     ],
     ids=str,
 )

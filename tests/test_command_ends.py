@@ -108,7 +108,7 @@ def test_little_memory_is_called_that(run, each):
 
 
 ABORTING = """
-import os, signal
+import os, signal, time
 from tcc.compiler.cli import app
 from importlib import import_module
 import_module("tcc.compiler.cli.app").create_minimal_application = lambda words: {action}
@@ -173,7 +173,9 @@ def test_an_error_that_a_signal_became_is_not_told(tmp_path):
 
 
 def test_a_signal_is_handed_on_under_a_limit(tmp_path):
-    program = ABORTING.format(action="lambda: (print('here', flush=True), signal.pause())")
+    # Short sleeps: a signal that comes just before `signal.pause` would never end it.
+    waiting = "[time.sleep(0.01) for _ in range(6000)]"
+    program = ABORTING.format(action=f"lambda: (print('here', flush=True), {waiting})")
     with subprocess.Popen(
         [*limit_memory(MUCH), sys.executable, "-c", program, "targets"], stdout=subprocess.PIPE,
         text=True, cwd=tmp_path,

@@ -151,66 +151,65 @@ def is_of_set(node):
 
 YES_OR_NO = {
     "whether there is an activation": {"activation none", "activation softmax, sigmoid"},
-    "what an activation makes impossible, or a paper counts": {
+    "what an activation rules out, or a paper counts": {
         "activation sigmoid", "activation softmax",
     },
-    "what softmax does not see": {"meaning classes", "kind classes"},
-    "whether an output decides at all": {"meaning regression"},
+    "what a softmax ignores": {"meaning classes", "kind classes"},
+    "whether an output gives a decision": {"meaning regression"},
     "whether the accuracy on a card is of this precision": {"precision int8"},
     "whether signatures are required from now on": {"switch Switch.ON"},
-    "whether a fuzzed project file stays as it was": {"change none"},
-    "whether outputs decide each by itself": {"kind decisions", "meaning decisions"},
-    "whether many units are measured together, of which one may hide another": {"kind regression"},
-    "whether there are levels, and signs": {
+    "whether a fuzzed project file is unchanged": {"change none"},
+    "whether each output is a decision": {"kind decisions", "meaning decisions"},
+    "whether many units are measured together, so that one can hide another": {"kind regression"},
+    "whether values are quantized, and signed": {
         "dtype DType.F32", "dtype DType.I8, DType.U8", "dtype DType.I8", "dtype DType.U8", "dtype int8",
     },
     "whether the spec resizes": {"mode none"},
-    "what nearest resizing asks of sizes, or somebody else's file may say": {
+    "what nearest resizing requires of sizes, or an imported file may contain": {
         "mode nearest", "policy stretch",
     },
-    "whether pixels are levels as they are, or those that somebody's weights know": {
+    "whether pixels are used unscaled, or as imported weights expect them": {
         "scale 255", "color rgb", "color rgb, bgr",
     },
-    "whether a border is a word": {"v same", "padding same"},
-    "what a kind of argument takes besides, or what is said of it": {
+    "whether padding is a keyword": {"v same", "padding same"},
+    "what else a kind of argument accepts, or how it is described": {
         "kind Kind.LIST", "kind Kind.ENUM", "kind Kind.STRING", "kind Kind.PADDING",
         "kind Kind.NAMES", "kind Kind.BOOL", "kind Kind.INT", "kind Kind.INT, Kind.PAIR, Kind.PADDING", "kind Kind.PAIR, Kind.PADDING",
         "k Kind.ANY",
     },
-    "whether an option fits what is shown": {
+    "whether an option applies to the shown stage": {
         "format GraphFormat.TEXT", "format GraphFormat.ONNX", "format TableFormat.TEXT", "stage Stage.INT8",
         "stage Stage.SPEC",
     },
-    "whether names of a sequence are its own, or those of one that may be run": {
-        "form SequenceRole.CHOICE", "form SequenceRole.OWN",
+    "whether a sequence has names of its own, or those of one alternative": {
+        "role SequenceRole.CHOICE", "role SequenceRole.ISOLATED",
     },
     "what is printed beside a paper's figure": {
         "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
-    "whether files, whose colours are RGB or grey, hold them in the network's order": {
+    "whether files, which are RGB or grey, have the network's order of colors": {
         "color bgr", "color gray", "CONTRACT['color'] gray", "CONTRACT['color'] bgr",
     },
-    "whether outputs are scaled integers": {"data_type DataType.INT16"},
-    "whether a kernel has room for its gathered taps": {"gathered Gathered.MAP"},
-    "whether each image has a scale of its own": {"scale max"},
-    "what a Cortex-A7 starts beside another instruction, or before its sum is read": {
+    "whether a kernel has space for the gathered taps of a map": {"gather_mode GatherMode.MAP"},
+    "whether each image has its own scale": {"scale max"},
+    "what a Cortex-A7 issues with another instruction, or before its sum is read": {
         "kind InstructionKind.ALU", "kind InstructionKind.FLOAT_ACCUMULATE, InstructionKind.LONG_MULTIPLY",
     },
-    "which of the two forms that peers have is measured": {"form fp32", "form int8"},
+    "which of the two builds of a peer is measured": {"form fp32", "form int8"},
 }  # fmt: skip
-"""Comparisons with a name whose other answer is right for every other name, by what they ask. Any
-other is a `match` that ends in `assert_never` or raises `UnhandledError`."""
+"""Comparisons that treat all other names alike, by the question that they answer. Any other
+comparison must be a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
-    "backends/arm/measure/instructions.py": "what takes one turn, as all but three kinds do",
-    "compiler/frontend/argument_values.py": "what is taken as it stands; all else is an expression",
-    "backends/pulsar/rewrite.py": "a node that it does not rewrite stays as it is",
-    "compiler/passes/fuse_clamps.py": "a range that is not known is all numbers",
+    "backends/arm/measure/instructions.py": "what takes one cycle, as all but three kinds do",
+    "compiler/frontend/argument_values.py": "what is used unchanged; all else is an expression",
+    "backends/pulsar/rewrite.py": "a node that it does not rewrite is unchanged",
+    "compiler/passes/fuse_clamps.py": "an unknown range is all numbers",
 }
 """Matches that may leave names out."""
 
 
 def format_question(node):
-    """What a comparison asks: the last name of what is compared, and with which names."""
+    """Return the last name of the compared expression, and the names that it is compared with."""
     operands = (node.left, *node.comparators)
     names = [
         operand

@@ -18,7 +18,7 @@ MISH = '''\
 class Mish(ScalarFunction):
     """x * tanh(log(1 + exp(x)))."""
 
-    word: ClassVar[str] = "mish"
+    keyword: ClassVar[str] = "mish"
     onnx_operator: ClassVar[str] = "Mish"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:

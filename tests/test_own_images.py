@@ -14,7 +14,7 @@ from page_commands import create_environment, find_blocks, list_commands, run, w
 from PIL import Image
 from shared_folders import fill_once
 
-from tcc.backends.web.backend import RUNTIME
+from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.train import image_split, recipe
 
@@ -97,8 +97,8 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
     assert table_lines[0].split(",") == head
     assert {line[1] for line in lines} == set(CELLS)
     options = image_split.SplitOptions(labels=tuple(CELLS))
-    split = image_split.read(tmp_path / "photos", options)
-    assert {name: len(side) for name, side in split.sides.items()} == {
+    split = image_split.read_split(tmp_path / "photos", options)
+    assert {name: len(dataset) for name, dataset in split.datasets.items()} == {
         "train": 6, "val": 3, "test": 3,
     }  # fmt: skip
     augment = recipe.parse_recipe(find_blocks(PART, "yaml")[0], "augment.yaml")
@@ -147,9 +147,9 @@ def test_the_web_page_is_built_verified_and_served(project):
     if not shutil.which("node"):
         pytest.skip("needs Node.js: apt-get install nodejs")
     try:
-        RUNTIME.files()
+        RUNTIME_PACKAGE.load_files()
     except MissingTool as error:
-        pytest.skip(f"{error} {error.why}")
+        pytest.skip(f"{error} {error.reason}")
     folder, environment = project
     *lines, serve = list_commands(SECTIONS["A web page"])
     for line in lines:

@@ -32,7 +32,7 @@ def test_a_card_tells_groups_only_where_they_are_known(images):
     lines = [f"{file},{file.partition('/')[0]}" for file in files]
     (folder / "index.csv").write_text("\n".join(["file,group", *lines]))
     sentence = describe_groups(folder, report)
-    assert sentence == "The images are of 3 groups, none of which is on two sides."
+    assert sentence == "The images are of 3 groups; no group is in two splits."
 
 
 def test_a_card_is_of_the_images_that_were_trained_on(images):

@@ -79,9 +79,7 @@ def draw_experiment(experiment: Experiment, figures: ExperimentResults) -> Mappi
         if (cosines := [run.integers.cosine for run in table_row.runs if run.integers])
     ]
     if networks:
-        scenes["cosines"] = build_bar_chart(
-            "Cosine of int8 and fp32 outputs", networks, MIN_COSINE
-        )
+        scenes["cosines"] = build_bar_chart("Cosine of int8 and fp32 outputs", networks, MIN_COSINE)
     for table, table_row in table_rows:
         int8_figures = table_row.runs[0].integers
         if table_row.row.name in table.layers and int8_figures and int8_figures.layers:

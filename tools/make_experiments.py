@@ -125,8 +125,8 @@ def format_experiment_table(
         )
     if not all(table_row.beats_majority for table_row in table_rows):
         parts.append(
-            f"{MARK} **Not converged**: the interval of a seed contains the share of the most frequent"
-            " class, the accuracy of always answering that class. In the last epoch, "
+            f"{MARK} **Not converged**: the interval of a seed contains the share of the most"
+            " frequent class, the accuracy of always answering that class. In the last epoch, "
             + "; ".join(
                 _describe_training(table_row)
                 for table_row in table_rows
@@ -141,7 +141,8 @@ def _describe_training(row: TableRow) -> str:
     """Return how far a network came with the images that it learned from."""
     runs, name = row.runs, row.row.name
     return (
-        f"{name} told {_format_share([run.training for run in runs])} of its training images right"
+        f"{name} classified {_format_share([run.training for run in runs])}"
+        " of its training images correctly"
     )
 
 

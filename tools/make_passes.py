@@ -24,9 +24,10 @@ TEXT = """\
 
 Look up which passes rewrite a network between its spec and an artifact. Each pass takes a model and
 returns one that computes the same: bit for bit (exact), or within a bound relative to the outputs'
-largest magnitude. Any order is correct, but some orders find more to rewrite. `tcc dev passes` lists
-the passes. `tcc show` and `tcc build` run other ones with `--passes`. `--verify-passes` runs the
-graph before and after each pass on a random input, and compares every value that keeps its name.
+largest magnitude. Any order is correct, but some orders find more to rewrite. `tcc dev passes`
+lists the passes. `tcc show` and `tcc build` run other ones with `--passes`. `--verify-passes` runs
+the graph before and after each pass on a random input, and compares each value that keeps its
+name.
 
 `tools/make_passes.py` writes this file.
 
@@ -44,8 +45,8 @@ A pipeline is a list of names of passes or pipelines, separated by commas.
 
 The table has the operations and the millions of multiply-accumulates of each network at inference.
 `float` is the network as written, `fused` as devices run it in fp32, and `ready` is the lowered
-model that calibration uses. In `ready`, poolings by windows and the scales that no layer absorbs are
-depthwise convolutions, and are counted as such.
+model that calibration uses. In `ready`, poolings by windows and the scales that no layer absorbs
+are depthwise convolutions, and are counted as such.
 
 | network | ops: float | fused | ready | MACs (M): float | fused | ready |
 |---|---:|---:|---:|---:|---:|---:|

@@ -21,8 +21,8 @@ HEAD = """# Support
 
 See which network of the zoo runs on which target at which precision, its size, and how exact it is.
 Of {all} combinations, {built} are built and compared with the reference, and {refused} are refused.
-{taken} are `not built`: `tcc check` accepts them, but they are not measured yet. They have neither a
-size nor a comparison.
+{taken} are `not built`: `tcc check` accepts them, but they are not measured yet. They have neither
+a size nor a comparison.
 
 A cell has the size of the target's files, the comparison of its outputs with the reference, and the
 commit that was measured. Networks of more than 10⁹ multiplications run on one synthetic image,

@@ -111,14 +111,14 @@ def serve(
                 lambda place: slide_viewer.write_page(place, view, stages),
                 slide_viewer.check_overwrite,
             )
-            stages.end()
+            stages.finish_stage()
             _report_page(report, view, output)
             return
         with atomic_files.create_scratch_folder() as scratch:
             page = scratch / "page"
             page.mkdir()
             slide_viewer.write_page(page, view, stages)
-            stages.end()
+            stages.finish_stage()
             paths = (path for path in page.rglob("*") if path.is_file())
             files = {path.relative_to(page).as_posix(): path for path in paths}
             with create_file_server(files, PAGE, host, port, inline_styles=True) as listening:

@@ -328,5 +328,5 @@ def remove_repeats(dataset: DataSet, repeats: Collection[str]) -> DataSet:
     item_by_digest = {
         item.digest: item for item in reversed(dataset.items) if item.digest not in repeats
     }
-    # Two reversals keep the order, and the first of several equal items.
+    # Two reversals keep the order and the first of equal items, which are adjacent.
     return replace(dataset, items=tuple(reversed(item_by_digest.values())))

@@ -96,7 +96,7 @@ def _check_unchanged(
         current_item = item_by_file.get(line.file)
         if current_item is not None and current_item.digest == line.digest:
             continue
-        change = "was removed" if current_item is None else "was changed"
+        change = "was removed or renamed" if current_item is None else "was changed"
         note = f"{run_split.path}:{line.line}: an image of split `{line.split}`"
         help = "restore the run's images, or train again with the current images"
         at = make_file_span(str(folder / line.file))

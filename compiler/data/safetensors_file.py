@@ -96,9 +96,9 @@ def open_safetensors(path: Path) -> TensorFile:
         raise fail("E0501", "cannot read the weights: this path is a folder", span) from None
     except OSError as error:
         raise _make_read_error(path, error) from None
-    except _FormatError as why:
+    except _FormatError as error:
         message = "not a valid safetensors file"
-        raise fail("E0501", message, span, label=str(why), help=HELP) from None
+        raise fail("E0501", message, span, label=str(error), help=HELP) from None
 
 
 def _read_header(start: bytes, size: int, file: Any) -> bytes:

@@ -60,7 +60,7 @@ class BundleName(Record, frozen=True):
 
 
 class GridSize(Record, frozen=True):
-    """The grid of patches, in pixels of level 0; the network's input has `patch` pixels a side."""
+    """The grid of patches, in pixels of level 0; patches are scaled to `patch` pixels a side."""
 
     rows: _Length
     columns: _Length

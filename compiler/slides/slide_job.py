@@ -55,7 +55,7 @@ class SlideJob:
         path: The slide.
         mpp: Micrometres per pixel of level 0.
         grid: The grid of patches.
-        size: The side of a patch in pixels of the network's input.
+        size: The side in pixels of the scaled patches that the bundle receives.
         selected: The patches to classify, bool (rows, columns).
         bundle: The bundle.
         device: The device that runs it.

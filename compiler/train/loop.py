@@ -45,7 +45,7 @@ class BatchPlan:
             case "wrap":
                 return -(-self.images // self.batch)
             case _:
-                assert_never(self.last)
+                assert_never(self.last_batch)
 
     def build_batches(self, epoch: int) -> Tensor:
         """Return the image indices of an epoch, int64 (steps, batch)."""
@@ -255,7 +255,7 @@ class TrainingRun:
         if path.exists():
             good_position = checkpoint.read_checkpoint(path)[0].position
             label = (
-                f"the last good checkpoint is from step {good_position.step} of epoch "
+                f"the last good checkpoint was written after step {good_position.step} of epoch "
                 f"{good_position.epoch + 1}"
             )
         help = "lower the learning rate's `peak`, raise `warmup_epochs`, or add `clip_norm: 1`"

@@ -229,7 +229,8 @@ def _run_command(
         stage = Path(out) / "stage.json"
         # fmt: off
         arguments = [stage, "slide", "run", bundle, slide, "--at", options.at,
-                     "--patch", options.patch, *tumour_options, *rule, "--workers", workers, *extra_options, "-q", "-o", out]
+                     "--patch", options.patch, *tumour_options, *rule,
+                     "--workers", workers, *extra_options, "-q", "-o", out]
         # fmt: on
         if mpp:
             arguments += ["--mpp", mpp]

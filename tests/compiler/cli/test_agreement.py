@@ -116,7 +116,10 @@ def test_a_missing_emulator_is_said(int8, monkeypatch):
     missing = [replace_version(tool) for tool in OnnxRuntime().tools(OnnxRuntime().targets[0])]
     monkeypatch.setattr(OnnxRuntime, "tools", lambda self, target: missing)
     first_target, second_target = int8("--json").document["agreement"]["targets"]
-    assert (first_target["unchecked"], first_target["holds"]) == ("onnxruntime is not installed", None)
+    assert (first_target["unchecked"], first_target["holds"]) == (
+        "onnxruntime is not installed",
+        None,
+    )
     assert second_target["holds"] is True
 
 

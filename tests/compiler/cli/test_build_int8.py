@@ -240,7 +240,9 @@ def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):
     # Only one of the two finds a processor without VNNI, as is said of it.
     flags = {"onnxruntime": {"avx2"}, "tflite": {"avx2", "avx_vnni"}}
     for runtime, found in flags.items():
-        monkeypatch.setattr(f"tcc.backends.{runtime}.backend.features", lambda found=found: found)
+        monkeypatch.setattr(
+            f"tcc.backends.{runtime}.backend.read_features", lambda found=found: found
+        )
     text = (home / "tiny.yaml").read_text()
     assert "- relu" in text
     (home / "tiny.yaml").write_text(text.replace("- relu", "- gelu", 1))

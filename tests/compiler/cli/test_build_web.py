@@ -93,7 +93,10 @@ def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
         in outcome.err
     )
     assert "help: install it: apt-get install nodejs" in outcome.err
-    assert tcc(*BUILD).out.splitlines()[2] == "  not compared with the reference: node is not installed"
+    assert (
+        tcc(*BUILD).out.splitlines()[2]
+        == "  not compared with the reference: node is not installed"
+    )
 
 
 def test_nothing_here_builds_it(tcc, home, monkeypatch):

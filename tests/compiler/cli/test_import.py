@@ -238,7 +238,8 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
     outcome = tcc("import", net, *WITH_HINTS)
     assert outcome.code == 0
     assert (
-        "the network begins with a scaling of its input, which may already apply mean and std" in outcome.err
+        "the network begins with a scaling of its input, which may already apply mean and std"
+        in outcome.err
     )
 
 
@@ -256,8 +257,14 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
     ("words", "message"),
     [
         (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
-        (("--labels", "a,,b"), "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words"),
-        (("--labels", "a,b,a"), "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words"),
+        (
+            ("--labels", "a,,b"),
+            "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words",
+        ),
+        (
+            ("--labels", "a,b,a"),
+            "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words",
+        ),
         (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
         (("--mean", "a"), "error[E0601]: `--mean` takes numbers, separated by commas"),
         (("--mean", "nan"), "error[E0601]: `--mean` takes numbers, separated by commas"),
@@ -265,7 +272,10 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
         (("--std", "0"), "error[E0601]: `--std` takes numbers above 0, separated by commas"),
         (("--color", "gray"), "error[E0905]: `gray` images do not fit the input"),
         (("--shape", "3,8"), "error[E0601]: a shape is three positive integers C,H,W"),
-        (("--shape", f"3,8,{'9' * 5000}"), "error[E0601]: a shape is three positive integers C,H,W"),
+        (
+            ("--shape", f"3,8,{'9' * 5000}"),
+            "error[E0601]: a shape is three positive integers C,H,W",
+        ),
         (("--shape", "3,8,9"), "error[E0905]: --shape differs from the input size of the file"),
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],

@@ -16,10 +16,10 @@ def faulty_pool(monkeypatch):
         rule = kernel_choice.RULES[op]
 
         def halved(op, site, rule=rule):
-            factor = type(op).factor
-            monkeypatch.setattr(type(op), "factor", lambda *args: factor(*args) / 2)
+            factor = type(op).compute_factor
+            monkeypatch.setattr(type(op), "compute_factor", lambda *args: factor(*args) / 2)
             call = rule(op, site)
-            monkeypatch.setattr(type(op), "factor", factor)
+            monkeypatch.setattr(type(op), "compute_factor", factor)
             return call
 
         monkeypatch.setitem(kernel_choice.RULES, op, halved)

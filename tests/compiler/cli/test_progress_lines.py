@@ -14,11 +14,11 @@ def _soon(monkeypatch):
 
 
 def report_stages(report, seconds=0.5):
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         stages("images", 0, 40)
         stages("images", 10, 40)
         time.sleep(seconds)
-        stages.end()
+        stages.finish_stage()
 
 
 def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):

@@ -84,7 +84,10 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, _: path.unlink(), "error[E1218]: this image was removed after the training"),
+        (
+            lambda path, _: path.unlink(),
+            "error[E1218]: this image was removed or renamed after the training",
+        ),
         (
             lambda path, other_image: shutil.copy(other_image, path),
             "this image was changed after the training",

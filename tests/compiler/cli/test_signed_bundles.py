@@ -139,7 +139,7 @@ def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
         in added.err
     )
     assert "still run" not in added.err
-    assert "are taken, except of tiny" in tcc("trust", "list").out
+    assert "are accepted, except those of tiny" in tcc("trust", "list").out
     outcome = tcc("run", built, picture)
     assert format_code(outcome) == "2 E1351"
     assert "you trust a key for `tiny`, so its bundles must be signed" in outcome.err

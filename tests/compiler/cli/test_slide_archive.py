@@ -164,9 +164,10 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
     for task in tasks:
         assert task.path == str(home / task.typed_path)
         fixed = ("--at=0.5", "--patch=32", "--rule=wide", "--tumour=tumour", "--skip-damaged")
-        assert set(task.words) >= {*fixed, "--mpp=0.5", "--workers=2", "--json", "--quiet"}
-        assert f"--output={(home / 'slides' / Path(task.typed_path).relative_to('scans')).parent}" in (
-            task.words
+        assert set(task.arguments) >= {*fixed, "--mpp=0.5", "--workers=2", "--json", "--quiet"}
+        assert (
+            f"--output={(home / 'slides' / Path(task.typed_path).relative_to('scans')).parent}"
+            in (task.arguments)
         )
 
 

@@ -113,7 +113,7 @@ def test_the_table(tcc, truth, results):
         "the intervals assume independent patches; patches of one slide are not independent",
         "slides: 2, 1 with tumour; ROC-AUC 1.0000",
         "lesions: 1\n",
-        "false positives per slide   0.25    0.5",
+        "false positives per slide  0.25    0.5",
         "a            1      1                1  0.9000",
         "b            0      0                2  0.7000",
     ):

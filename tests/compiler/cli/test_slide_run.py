@@ -317,7 +317,7 @@ def test_a_slide_without_tissue_has_a_result(run, home):
     [
         (["--tumour", "cancer"], "E1312", "classes are normal, tumour"),
         (["--tumour", "normla"], "E1312", "did you mean `normal`?"),
-        (["--at", 0.25], "E1308", "coarser"),
+        (["--at", 0.25], "E1308", "resolution is lower"),
         (["--stride", 33], "E0601", "--stride must be at most --patch"),
         (["--mask", "none.png"], "E0701", "none.png"),
         (["-o", "taken"], "E0602", "it is not a result folder"),

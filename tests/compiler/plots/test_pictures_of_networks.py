@@ -200,8 +200,8 @@ def test_axes_and_colour_bars_are_labelled():
     axes, bar = figure.axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert bar.get_ylabel() == "fraction of true class"
-    for name in FIGURES:
-        figure = drawing.draw_styled(FIGURES[name])
+    for name, request in FIGURES.items():
+        figure = drawing.draw_styled(request)
         assert figure.dpi >= 150
         # A page shows figures at 838 pixels: at 9.2 inches, text of 8 points has 10 pixels.
         assert figure.get_figwidth() < 9.2 or name in ("many classes", "points")
