@@ -386,8 +386,7 @@ def _run_training(report: Report, stages: Stages, request: "TrainingRequest") ->
     if request.recipe.precision == "bf16" and arithmetic.is_bf16_slow(request.world.device):
         report.warn_text(
             f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has "
-            "no bfloat16 instructions, so training is slow: use `precision: auto` in "
-            "the recipe"
+            "no bfloat16 instructions: use `precision: auto` in the recipe"
         )
     try:
         return session.train(request, ProgressObserver(report, stages), stages)
