@@ -51,7 +51,7 @@ def with_aciq(process, home, images):
 def test_help_and_mistakes_name_it(with_aciq):
     for command in ("calibrate", "build"):
         help_text = " ".join(with_aciq(command, "--help").out.split())
-        assert "minmax, percentile, mse, kl-cosine, aciq or best; without it, best." in help_text
+        assert "minmax, percentile, mse, kl-cosine, aciq or best. Default: best." in help_text
     calibrate_help = with_aciq("calibrate", "--help").out
     assert "    aciq         clipping for Laplace values, in closed form\n" in calibrate_help
     outcome = with_aciq("calibrate", "tiny.yaml", "--data", "set", "--method", "aciqq")

@@ -38,7 +38,7 @@ def test_wrong_names_are_said(images):
 
 
 def test_too_few_images_are_refused(images):
-    with pytest.raises(tcc.UserError, match="fewer than 25 different images"):
+    with pytest.raises(tcc.UserError, match="at least 25 different images"):
         tcc.calibrate("fastnet_block", images, method="minmax", min_images=25)
 
 

@@ -359,9 +359,9 @@ def create_input(contract):
 
 
 REFUSED = {
-    "no image": (Augmentation(), None, "takes none"),
-    "grey": (Augmentation(hue=Change(3)), Preprocess(color="gray"), "no `hue`"),
-    "no colour": (Augmentation(grey=0.1), Preprocess(color="gray"), "no `grey`"),
+    "no image": (Augmentation(), None, "does not take images"),
+    "grey": (Augmentation(hue=Change(3)), Preprocess(color="gray"), "`hue` needs colour images"),
+    "no colour": (Augmentation(grey=0.1), Preprocess(color="gray"), "`grey` needs colour images"),
 }
 
 

@@ -81,7 +81,7 @@ def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, m
         for arguments in (floats, other_arguments):
             completed = train(*arguments, "--resume", recipe="qat.yaml")
             assert completed.exit_code == 2, completed.output
-            assert "begun with another calibration (--qat)\n" in completed.stderr
+            assert "started with different inputs: calibration (--qat)\n" in completed.stderr
         assert train(*calibrated, "--resume", recipe="qat.yaml").exit_code == 0
         assert json.loads((home / "qat/report.json").read_text())["finished"], finished
 

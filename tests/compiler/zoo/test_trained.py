@@ -69,7 +69,7 @@ def test_other_settings_may_need_other_weights():
     diagnostic = caught.value.diagnostics[0]
     assert (diagnostic.code, diagnostic.help) == (
         "E0504",
-        "check that the weights were trained with these parameters of the spec",
+        "check that the weights were trained with these parameters of the spec (`--set`)",
     )
 
 
