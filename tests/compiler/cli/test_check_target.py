@@ -112,7 +112,10 @@ def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
     ("words", "said"),
     [
         (["--target", "ax62"], "error[E0605]: there is no target `ax62`"),
-        (["--target", "ax620", "--precision", "int4"], "error[E0606]: ax620 does not support precision `int4`"),
+        (
+            ["--target", "ax620", "--precision", "int4"],
+            "error[E0606]: ax620 does not support precision `int4`",
+        ),
         (["--target", "tflite,arm-a7,onnxruntim"], "did you mean `onnxruntime`?"),
     ],
 )
