@@ -133,7 +133,9 @@ def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
     """Return the agreement as plain data."""
     return {
         "targets": [_encode_target(compared) for compared in agreement.targets],
-        "pairs": [{**pair.comparison.to_json(), "why": pair.reason or None} for pair in agreement.pairs],
+        "pairs": [
+            {**pair.comparison.to_json(), "why": pair.reason or None} for pair in agreement.pairs
+        ],
         "holds": agreement.holds,
     }
 

@@ -46,9 +46,7 @@ class CounterRandom:
 
 def create_random(samples: Tensor, *key: str | int) -> CounterRandom:
     """Return the random numbers of samples, int64 (N,), for a purpose named by `key`."""
-    return CounterRandom(
-        _hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_key(*key)))
-    )
+    return CounterRandom(_hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_key(*key))))
 
 
 def hash_key(*key: str | int) -> int:
