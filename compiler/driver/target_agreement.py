@@ -38,8 +38,8 @@ class ComparedTarget(ValueView):
         match self.holds:
             case None:
                 return f"{name}: not compared with the reference: {self.unchecked}"
-            case bool(holds):
-                verdict = "agrees" if holds else "DISAGREES"
+            case bool(is_met):
+                verdict = "agrees" if is_met else "DISAGREES"
                 inputs = count(self.inputs, "input")
                 return f"{name} {verdict} with the reference on {inputs}; {self.bundle.folder}"
             case _:
@@ -94,10 +94,10 @@ class ComparedTarget(ValueView):
 
 @dataclass(frozen=True, slots=True)
 class TargetPair:
-    """An output of two targets compared; `why` is the reason why they need not be equal."""
+    """An output of two targets compared; `reason` is why they need not be equal."""
 
-    found: OutputPair
-    why: str
+    comparison: OutputPair
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -116,7 +116,7 @@ class BuildAgreement(ValueView):
     def holds(self) -> bool:
         """Whether nothing disagrees; targets that were not run do not count."""
         return all(target.holds is not False for target in self.targets) and all(
-            pair.found.holds for pair in self.pairs
+            pair.comparison.holds for pair in self.pairs
         )
 
     def _summarize(self) -> Iterator[str]:

@@ -133,7 +133,9 @@ def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
     """Return the agreement as plain data."""
     return {
         "targets": [_encode_target(compared) for compared in agreement.targets],
-        "pairs": [{**pair.found.to_json(), "why": pair.why or None} for pair in agreement.pairs],
+        "pairs": [
+            {**pair.comparison.to_json(), "why": pair.reason or None} for pair in agreement.pairs
+        ],
         "holds": agreement.holds,
     }
 
@@ -182,7 +184,7 @@ def _describe_largest(compared: "ComparedTarget") -> str:
 
 
 def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
-    comparison = pair.found
+    comparison = pair.comparison
     same_class = "-" if comparison.same is None else f"{comparison.same} of {comparison.inputs}"
     return (
         _get_target_name(comparison.first),
@@ -192,7 +194,7 @@ def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
         f"{comparison.differing:,}",
         f"{comparison.largest:.1e}",
         same_class,
-        pair.why if comparison.differing else "bit-exact",
+        pair.reason if comparison.differing else "bit-exact",
     )
 
 
