@@ -208,7 +208,7 @@ def create_file_server(
 
     try:
         return StaticServer(host, port, files, page, inline_styles=inline_styles)
-    except (OSError, TypeError, ValueError) as error:  # an invalid name raises one of these
+    except (OSError, TypeError, ValueError) as error:  # an invalid host name raises one of these
         reason = getattr(error, "strerror", None) or "it is not an address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"
         help = "choose another with --port, or --port 0 for a free one"

@@ -156,7 +156,7 @@ class BundleWriter:
             layers=contents.layers,
             uncompiled=contents.uncompiled,
             tool=_check_tool(bundle, device),
-            compared=compared.move_to(bundle),
+            compared=compared.with_bundle(bundle),
             simulated_file=compared.device.simulated_file,
             cached=("replay",) if compared.is_cached else (),
         )

@@ -45,13 +45,13 @@ BATCH_BYTES = 1 << 26
 class Evaluated(ValueView):
     """Results of a network for labelled images, in their order.
 
-    `raw` are its outputs (images, values); None if they would be more than `MAX_VALUES`. `taken`
-    marks the predicted classes (images, classes). `inputs` are hashes of the network's inputs.
-    `notices` are reasons to doubt the figures.
+    `raw` are its outputs (images, values); None if they would be more than `MAX_VALUES`.
+    `predicted` marks the predicted classes (images, classes). `inputs` are hashes of the network's
+    inputs. `notices` are reasons to doubt the figures.
     """
 
     images: LabelledImages
-    taken: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     raw: NDArray[np.float32] | None
     inputs: tuple[bytes, ...]
     notices: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Evaluated(ValueView):
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Mask of the images with a correct prediction (images,)."""
-        is_correct: NDArray[np.bool_] = (self.taken == self.images.truth).all(axis=1)
+        is_correct: NDArray[np.bool_] = (self.predicted == self.images.truth).all(axis=1)
         return is_correct
 
     @property
@@ -67,9 +67,9 @@ class Evaluated(ValueView):
         """Accuracy figures from the predictions."""
         truth = self.images.truth
         if not self.images.exclusive:
-            return classification_metrics.compute_decision_scores(truth, self.taken)
+            return classification_metrics.compute_decision_scores(truth, self.predicted)
         # Confusion matrix: truth transposed times predictions.
-        counts = truth.astype(np.int64).T @ self.taken
+        counts = truth.astype(np.int64).T @ self.predicted
         return classification_metrics.compute_scores(counts)
 
     def _summarize(self) -> Iterator[str]:

@@ -78,7 +78,7 @@ class EvaluationReport:
         evaluated = self.evaluated
         odds = evaluated.compute_log_odds(self.point.temperature if self.point else 1.0)
         return ClassEvaluation(
-            self.labels, evaluated.images.truth, evaluated.taken, odds, self.scores
+            self.labels, evaluated.images.truth, evaluated.predicted, odds, self.scores
         )
 
     def estimate_averages(self, resampling: Resampling) -> "dict[str, Bounds | None]":

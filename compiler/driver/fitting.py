@@ -172,7 +172,7 @@ def _fit_threshold(
     odds = decision_odds.compute_class_odds(
         images.output.activation, evaluated.raw, temperature, row
     )
-    is_taken = evaluated.taken[:, column]  # by the rule without a threshold
+    is_taken = evaluated.predicted[:, column]  # by the rule without a threshold
     if criterion.sensitivity is not None:
         # A threshold must not lose images that the default rule detects.
         min_sensitivity = max(criterion.sensitivity, float(is_taken[truth].mean()))

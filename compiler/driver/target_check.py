@@ -36,7 +36,7 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
 def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
     """Return the predicted classes without thresholds (images, classes)."""
     if evaluated.raw is None:
-        return evaluated.taken
+        return evaluated.predicted
     rows = [predict_classes(evaluated.images, row, None) for row in evaluated.raw]
     return np.stack(rows)
 
@@ -58,7 +58,7 @@ def _compute_log_losses(point: OperatingPoint, evaluated: Evaluated) -> tuple[fl
 def _check_threshold(
     target: float | None, evaluated: Evaluated, default: NDArray[np.bool_], column: int
 ) -> ThresholdCheck:
-    truth, is_taken = evaluated.images.truth[:, column], evaluated.taken[:, column]
+    truth, is_taken = evaluated.images.truth[:, column], evaluated.predicted[:, column]
     positives, detected = int(truth.sum()), int(is_taken[truth].sum())
     is_shown = None
     if target is not None:
