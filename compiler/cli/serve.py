@@ -108,7 +108,7 @@ def serve(
         if output:
             atomic_files.fill_folder(
                 output,
-                lambda place: slide_viewer.write_page(place, view, stages),
+                lambda folder_path: slide_viewer.write_page(folder_path, view, stages),
                 slide_viewer.check_overwrite,
             )
             stages.finish_stage()

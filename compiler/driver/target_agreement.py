@@ -40,8 +40,8 @@ class ComparedTarget(ValueView):
         match self.holds:
             case None:
                 return f"{name}: not compared with the reference: {self.unchecked}"
-            case bool(holds):
-                verdict = "agrees" if holds else "DISAGREES"
+            case bool(is_met):
+                verdict = "agrees" if is_met else "DISAGREES"
                 inputs = count(self.inputs, "input")
                 return f"{name} {verdict} with the reference on {inputs}; {self.bundle.folder}"
             case _:
@@ -96,9 +96,9 @@ class ComparedTarget(ValueView):
 
 @dataclass(frozen=True, slots=True)
 class TargetPair:
-    """One output of two targets; `reason` is why its values need not be equal."""
+    """An output of two targets compared; `reason` is why they need not be equal."""
 
-    output: OutputPair
+    comparison: OutputPair
     reason: str
 
 
@@ -118,7 +118,7 @@ class BuildAgreement(ValueView):
     def holds(self) -> bool:
         """Whether nothing disagrees; targets that were not run do not count."""
         return all(target.holds is not False for target in self.targets) and all(
-            pair.output.holds for pair in self.pairs
+            pair.comparison.holds for pair in self.pairs
         )
 
     def _summarize(self) -> Iterator[str]:

@@ -134,7 +134,7 @@ def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
     return {
         "targets": [_encode_target(compared) for compared in agreement.targets],
         "pairs": [
-            {**pair.output.to_json(), "why": pair.reason or None} for pair in agreement.pairs
+            {**pair.comparison.to_json(), "why": pair.reason or None} for pair in agreement.pairs
         ],
         "holds": agreement.holds,
     }
@@ -184,7 +184,7 @@ def _describe_largest(compared: "ComparedTarget") -> str:
 
 
 def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
-    comparison = pair.output
+    comparison = pair.comparison
     same_class = "-" if comparison.same is None else f"{comparison.same} of {comparison.inputs}"
     return (
         _get_target_name(comparison.first),

@@ -406,7 +406,7 @@ def apply_mixup(
 
     # Each step has its own generator, so that a resumed training draws the same numbers.
     random = np.random.default_rng(
-        np.random.Philox(counter_random.hash_words(seed, "mixup", epoch, step))
+        np.random.Philox(counter_random.hash_key(seed, "mixup", epoch, step))
     )
     is_applied, coin = random.random() < mixup.probability, random.random()
     # If both are enabled, each is applied to half of the batches.

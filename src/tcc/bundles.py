@@ -214,10 +214,11 @@ def run(
     folder = _find_bundle(bundle)
     arguments.check(run, call_arguments, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     if folder is not None:
-        found, device = _load_bundle(folder, trust)
-        artifact_runs.check_images(found)
-        names, pixels = memory_images.read_all(images, found.input)
-        outputs, notices = predict_by_artifact(found, device, pixels), found.manifest.notices
+        loaded_bundle, device = _load_bundle(folder, trust)
+        artifact_runs.check_images(loaded_bundle)
+        names, pixels = memory_images.read_all(images, loaded_bundle.input)
+        outputs = predict_by_artifact(loaded_bundle, device, pixels)
+        notices = loaded_bundle.manifest.notices
     else:
         spec = resolve_spec(cast("Spec | str", bundle))
         weight_source = pipeline.load_weights(spec, weights, seed)
@@ -228,7 +229,7 @@ def run(
         outputs = predict_by_reference(Model(spec.graph, weight_source.tensors), pixels)
         notices = (weight_source.origin.notice,) if weight_source.origin.notice else ()
     image_predictions = (
-        ImagePredictions(name, found) for name, found in zip(names, outputs, strict=True)
+        ImagePredictions(name, output) for name, output in zip(names, outputs, strict=True)
     )
     return Predictions(image_predictions, notices)
 

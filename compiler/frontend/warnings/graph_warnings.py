@@ -222,14 +222,13 @@ def find_implausible_statistics(source: Input, tree: Tree | None) -> Iterator[Di
         for at, value in _locate_numbers(steps.get(name), values):
             if not min_plausible <= value <= 1:
                 message = f"pixels between 0 and 1 cannot have the {name} {value:g}"
-                help = f"pixels are scaled to [0, 1] first: {_explain_scale(value)}"
+                fix = "measure it on such pixels"
+                if source.preprocess.scale == "255" and value <= 255:
+                    fix = f"write {value / 255:.4g}"
+                help = f"pixels are scaled to [0, 1] first: {fix}"
                 yield create_warning(
                     "pixel-statistics", message, at, help=help if value > 1 else ""
                 )
-
-
-def _explain_scale(value: float) -> str:
-    return f"write {value / 255:.4g}" if value <= 255 else "measure it on such pixels"
 
 
 def _locate_numbers(tree: Tree | None, values: tuple[float, ...]) -> Iterator[tuple[Span, float]]:
