@@ -95,7 +95,7 @@ def serve(
     DIR/index.html for any browser, and overlay.tif, a pyramidal image of slide and heat map for
     slide viewers.
     """
-    option_requirements.set_facts({SLIDE_PAGE: slide is not None})
+    option_requirements.report_facts({SLIDE_PAGE: slide is not None})
     if slide is None:
         _run_bundle_server(report, folder, host, port)
         return

@@ -233,7 +233,7 @@ def check_plans(
             has something else than a bundle.
         MissingTool: A build tool is not installed.
     """
-    int8_builds.require_targets(plans)
+    int8_builds.refuse_unused_options(plans)
     for plan in plans:
         if missing := plan.device.list_missing_build_tools():
             raise MissingTool(missing[0])

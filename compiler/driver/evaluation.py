@@ -170,7 +170,7 @@ def _collect_evaluation(
 ) -> Evaluated:
     """Collect the outputs and the prediction of each image."""
     total, width = len(images.dataset), images.output.shape[0]
-    is_taken = np.zeros((total, len(images.labels)), np.bool_)
+    is_predicted = np.zeros((total, len(images.labels)), np.bool_)
     raw = np.zeros((total, width), np.float32) if total * width <= MAX_VALUES else None
     inputs = []
     progress("images", 0, total)
@@ -180,7 +180,7 @@ def _collect_evaluation(
             # argmax would silently choose the class with NaN.
             if not np.isfinite(output_values).all():
                 raise _create_overflow_error(images, index)
-            is_taken[index] = predict_classes(images, output_values, point)
+            is_predicted[index] = predict_classes(images, output_values, point)
             inputs.append(digest)
             if raw is not None:
                 raw[index] = output_values
@@ -189,7 +189,7 @@ def _collect_evaluation(
         if error.diagnostics[0].code in DAMAGED_CODES:  # the first one: list all of them
             raise images.dataset.collect_errors(source) from None
         raise
-    return Evaluated(images, is_taken, raw, tuple(inputs))
+    return Evaluated(images, is_predicted, raw, tuple(inputs))
 
 
 def predict_classes(

@@ -71,8 +71,8 @@ class EvaluationReport:
         return self.evaluated.images.labels
 
     @cached_property
-    def judged_classes(self) -> "ClassEvaluation":
-        """The predictions, with truth and log-odds."""
+    def class_evaluation(self) -> "ClassEvaluation":
+        """The predictions with truth and log-odds, for metrics of each class."""
         from tcc.compiler.reference.classification_metrics import ClassEvaluation
 
         evaluated = self.evaluated
@@ -83,7 +83,7 @@ class EvaluationReport:
 
     def estimate_averages(self, resampling: Resampling) -> "dict[str, Bounds | None]":
         """Return bootstrap confidence intervals of the averages over classes."""
-        return self.judged_classes.estimate_average_intervals(resampling.count, resampling.seed)
+        return self.class_evaluation.estimate_average_intervals(resampling.count, resampling.seed)
 
     @property
     def log_loss(self) -> float | None:
