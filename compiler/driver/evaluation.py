@@ -142,13 +142,13 @@ def evaluate_reference(
     return _collect_evaluation(images, source, answers, progress, None)
 
 
-def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8]:
+def read_pixels(dataset: DataSet, index: int, network_input: Input) -> NDArray[np.uint8]:
     """Return the pixels of an item for a network, uint8 (height, width, 3).
 
     Args:
         dataset: The images.
         index: Index of the item.
-        source: The network's input.
+        network_input: The network's input.
 
     Raises:
         UserError: The image is damaged, or has a size that the network does not accept.
@@ -158,12 +158,12 @@ def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8
         image = confined_images.read_image(item.path)
     else:
         image = dataset.array[item.index or 0].astype(np.uint8, copy=False)
-    return check_image(image, source, item.name)
+    return check_image(image, network_input, item.name)
 
 
 def _collect_evaluation(
     images: LabelledImages,
-    source: Input,
+    network_input: Input,
     answers: Iterator[Answer],
     progress: Progress,
     point: OperatingPoint | None,
@@ -187,7 +187,7 @@ def _collect_evaluation(
             progress("images", index + 1, total)
     except UserError as error:
         if error.diagnostics[0].code in DAMAGED_CODES:  # the first one: list all of them
-            raise images.dataset.collect_errors(source) from None
+            raise images.dataset.collect_errors(network_input) from None
         raise
     return Evaluated(images, is_predicted, raw, tuple(inputs))
 

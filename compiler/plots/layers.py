@@ -211,10 +211,10 @@ def _remove_equalization(quantized: QuantizedNetwork, node: Node, weight: FloatA
     return weight
 
 
-def to_image(source: Input, tensor: FloatArray) -> NDArray[np.float32]:
+def to_image(network_input: Input, tensor: FloatArray) -> NDArray[np.float32]:
     """Return an input tensor as an RGB image, (height, width, 3), from 0 to 1."""
     image: NDArray[Any] = tensor.astype(np.float32)
-    contract = source.preprocess
+    contract = network_input.preprocess
     if contract is not None and contract.raw:
         image = image / 255
     elif contract is not None:

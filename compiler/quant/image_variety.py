@@ -224,14 +224,14 @@ SIZE_RATIO_LIMIT, ENLARGEMENT_LIMIT, SQUEEZE_LIMIT, CROPPED_SHARE_LIMIT = 4.0, 2
 side to that of the other, and cropped share of an image."""
 
 
-def collect_sizes(dataset: DataSet, source: Input) -> ImageSizes:
+def collect_sizes(dataset: DataSet, network_input: Input) -> ImageSizes:
     """Return the sizes of images before and after a network's preprocessing.
 
     Args:
         dataset: The images.
-        source: The network's input.
+        network_input: The network's input.
     """
-    preprocess, shape = source.preprocess, source.type.shape
+    preprocess, shape = network_input.preprocess, network_input.type.shape
     if preprocess is None or (dataset.array is not None and dataset.array.dtype != np.uint8):
         return ImageSizes((), None, "", (1, 1))
     if dataset.array is None:

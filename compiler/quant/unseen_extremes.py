@@ -83,9 +83,9 @@ def infer_value_bounds(model: Model) -> Mapping[str, Bounds]:
     return bounds
 
 
-def _infer_input_bounds(source: Input) -> Bounds:
+def _infer_input_bounds(network_input: Input) -> Bounds:
     """Return the bounds of an input: the pixel range after preprocessing, if it is an image."""
-    preprocess = source.preprocess
+    preprocess = network_input.preprocess
     if preprocess is None:
         return UNBOUNDED
     if preprocess.raw:
