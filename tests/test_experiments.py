@@ -185,7 +185,7 @@ def test_an_experiment_runs_end_to_end_and_resumes(experiment, root, tmp_path):
     def read_pages():
         return {path.name: path.read_bytes() for path in (tmp_path / "pages").iterdir()}
 
-    nothing = (1, "build/drawn-short: nothing to resume\n")
+    nothing = (1, "build/drawn-short: nothing to resume; run without --resume\n")
     command = [
         sys.executable,
         root / "tools/paper_experiments.py",
@@ -211,7 +211,10 @@ def test_an_experiment_runs_end_to_end_and_resumes(experiment, root, tmp_path):
     assert len(layers) > 1
     assert all(0 < cosine <= 1 for cosine in layers.values())
     assert "| bright | " in first_pages["drawn.md"].decode()
-    assert run() == (1, "build/drawn-short: begun: say --resume\n")
+    assert run() == (
+        1,
+        "build/drawn-short: a run is unfinished here: add --resume, or delete the folder\n",
+    )
     assert run("--resume") == (0, "")
     assert read_pages() == first_pages
     shutil.rmtree(tmp_path / "build")

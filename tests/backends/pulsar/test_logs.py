@@ -52,7 +52,7 @@ def test_layer_comparison_of_pulsar_is_read():
         ("features/conv1", 0.9999),
         ("logits", 0.9721),
     ]
-    assert [layer.name for layer in report.low_outputs] == ["logits"]
+    assert [layer.name for layer in report.inaccurate_outputs] == ["logits"]
     assert read_report(Toolchain.PULSAR, BOARD).on_cpu == ("axe",)
     assert read_report(Toolchain.PULSAR, FIRST_LOG + "part_0.neu part_1.onnx\n").on_cpu == (
         "part_1.onnx",
@@ -78,7 +78,8 @@ def test_the_end_of_a_log_is_reported():
 def test_a_nan_cosine_counts_as_low():
     text = FIRST_LOG.replace("0.9721", "nan")
     assert [
-        (layer.name, layer.cosine) for layer in read_report(Toolchain.PULSAR, text).low_outputs
+        (layer.name, layer.cosine)
+        for layer in read_report(Toolchain.PULSAR, text).inaccurate_outputs
     ] == [("logits", 0.0)]
     assert read_report(Toolchain.PULSAR2, NEW.replace("0.97993", "nan")).outputs[0].cosine == 0.0
 
@@ -99,12 +100,12 @@ def test_long_repetitive_logs_are_read_fast(piece):
 
 def test_tables_of_pulsar2_are_read_by_their_headings():
     old, new = (read_report(Toolchain.PULSAR2, text) for text in (OLD, NEW))
-    assert (old.version, old.on_cpu, old.low_outputs) == ("1.8-beta1", ("cpu_1",), ())
+    assert (old.version, old.on_cpu, old.inaccurate_outputs) == ("1.8-beta1", ("cpu_1",), ())
     assert [(layer.name, layer.cosine) for layer in old.layers] == [
         ("474", 0.999932050704956),
         ("logits", 0.98),
     ]
-    assert [(layer.name, layer.cosine) for layer in new.low_outputs] == [("logits", 0.97993)]
+    assert [(layer.name, layer.cosine) for layer in new.inaccurate_outputs] == [("logits", 0.97993)]
 
 
 WRONG = {

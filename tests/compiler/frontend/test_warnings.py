@@ -191,6 +191,17 @@ def test_warnings_have_kind_line_and_marked_text(
     assert list_warnings(load_spec_text(tmp_path, text)) == expected
 
 
+@pytest.mark.parametrize(
+    ("scale", "help"),
+    [("", "write 0.4863"), (", scale: max", "measure it on such pixels")],
+    ids=["255", "max"],
+)
+def test_advice_for_statistics_of_pixels(tmp_path: Path, scale: str, help: str) -> None:
+    image = IMAGE.replace("STATISTICS", f"mean: [124, 0.5, 0.5]{scale}")
+    (warning,) = load_spec_text(tmp_path, f"{image}\ngraph: [relu]").warnings
+    assert (warning.kind, warning.help.partition(": ")[2]) == ("pixel-statistics", help)
+
+
 @pytest.mark.parametrize(("text", "expected"), WARNED.values(), ids=WARNED.keys())
 def test_each_warning_kind_can_be_silenced(
     tmp_path: Path, text: str, expected: list[tuple[str, int, str]]

@@ -30,7 +30,7 @@ CONVOLUTIONS = {
     "a few pixels": make_conv_model(Conv(7, (3, 3), (3, 3), 1), (9, 6, 6), Relu()),
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
-SMALL = {"MAX_FLOAT_PANELS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
+SMALL = {"MAX_PANEL_FLOATS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
 
 
