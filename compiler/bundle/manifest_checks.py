@@ -23,11 +23,12 @@ from tcc.compiler.ir.operating_point import (
     MAX_TEMPERATURE,
     HeldOutCheck,
     OperatingPoint,
+    ThresholdCertificate,
     ThresholdCheck,
 )
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
-from tcc.compiler.reference import confidence_intervals
+from tcc.compiler.reference import confidence_intervals, decision_rule
 
 # With one input, an artifact with a constant output would reproduce all of its goldens.
 GOLDEN_COUNT = 2
@@ -95,7 +96,41 @@ def _find_point_problem(point: OperatingPoint, output: OutputContract | None) ->
     limit = 0 if output.kind == "decisions" else output.shape[0]
     if point.positive is not None and not 0 <= point.positive < limit:
         return f"the positive class {point.positive} does not exist"
-    return _find_judged_problem(point, point.judged) if point.judged else ""
+    judged_problem = _find_judged_problem(point, point.judged) if point.judged else ""
+    return judged_problem or _find_certificates_problem(point)
+
+
+def _find_certificates_problem(point: OperatingPoint) -> str:
+    if point.certificates and len(point.certificates) != len(point.thresholds):
+        return f"it has {len(point.certificates)} certificates, not {len(point.thresholds)}"
+    problems = (
+        (certificate, _find_certificate_problem(point, certificate))
+        for certificate in point.certificates
+    )
+    return next(
+        (
+            f"certificate of `{certificate.label[:40]}`: {problem}"
+            for certificate, problem in problems
+            if problem
+        ),
+        "",
+    )
+
+
+def _find_certificate_problem(point: OperatingPoint, certificate: ThresholdCertificate) -> str:
+    if point.target is None or not 0 < certificate.confidence < 1:
+        return "it has no target or no confidence"
+    counted = certificate.positives if certificate.cases is None else certificate.cases
+    if not 0 < counted <= certificate.positives:
+        return f"{counted} cases have {certificate.positives} images, which is impossible"
+    if not 0 <= certificate.rejected <= certificate.negatives:
+        return f"{certificate.rejected} of {certificate.negatives} images are rejected"
+    allowed = confidence_intervals.count_allowed_misses(
+        point.target, counted, certificate.confidence
+    )
+    if certificate.allowed_misses != allowed:
+        return f"{certificate.allowed_misses} misses are allowed, not {allowed}"
+    return ""
 
 
 def _find_judged_problem(point: OperatingPoint, judged_point: HeldOutCheck) -> str:
@@ -110,7 +145,10 @@ def _find_judged_problem(point: OperatingPoint, judged_point: HeldOutCheck) -> s
             return f"{check.detected} of {check.positives} images are detected, which is impossible"
         if check.reached != _is_target_reached(check):
             return f"`{check.label[:40]}`: `reached` contradicts its counts"
-    if any(check.reached is False for check in judged_point.thresholds) and not judged_point.notice:
+    is_missed = any(
+        decision_rule.is_target_missed(point, check) for check in judged_point.thresholds
+    )
+    if is_missed and not judged_point.notice:
         # The user must see that the bundle misses its target.
         return "it misses its target, but `notice` is empty"
     return ""

@@ -100,8 +100,19 @@ SensitivityOption = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="With --fit, the smallest sensitivity of the thresholds on the images that they "
-        "are fitted to. The test images check it. Default: maximize Youden's J.",
+        help="With --fit, the sensitivity that the thresholds must have on new images like those "
+        "that they are fitted to. The test images check it. Default: maximize Youden's J.",
+    ),
+]
+ConfidenceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=0.999999,
+        show_default=False,
+        help="With --sensitivity, the confidence of the certificate; 0 for a threshold that only "
+        "has the sensitivity on the images of the fit. Default: 0.95.",
     ),
 ]
 Bootstrap = Annotated[
@@ -149,6 +160,7 @@ def evaluate(
     carry: CarryOption = None,
     positive: PositiveOption = None,
     sensitivity: SensitivityOption = None,
+    confidence: ConfidenceOption = None,
     saturation: SaturationOption = False,
     calibration: IntegersOption = None,
     bootstrap: Bootstrap = None,
@@ -164,7 +176,7 @@ def evaluate(
     A spec runs at fp32 in the reference executor. The predicted class has the largest output, and
     the smallest index among equal ones. Several networks are compared with McNemar's test.
     """
-    criterion = _create_criterion(fit, positive, sensitivity)
+    criterion = _create_criterion(fit, positive, sensitivity, confidence)
     side_name = run_splits.parse_side(side)
     request = EvaluationRequest(
         data, weights.weights, weights.seed, settings, strict, criterion, carry, split, side_name,
@@ -218,8 +230,9 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
 
 
 def _create_criterion(
-    fit: bool, positive: str | None, sensitivity: float | None
+    fit: bool, positive: str | None, sensitivity: float | None, confidence: float | None
 ) -> "Criterion | None":
-    from tcc.compiler.driver.fitting import Criterion
+    from tcc.compiler.driver.fitting import DEFAULT_CONFIDENCE, Criterion
 
-    return Criterion(positive, sensitivity) if fit else None
+    used_confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
+    return Criterion(positive, sensitivity, used_confidence) if fit else None

@@ -186,6 +186,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--carry": (BUNDLES, ONE_NETWORK),
         "--positive": (RequiresAny(("--fit",)),),
         "--sensitivity": (RequiresAny(("--fit",)),),
+        "--confidence": (RequiresAny(("--sensitivity",)),),
         "--side": (ForbidsAll(("--fit",), "`--fit` uses `val` to fit and `test` to evaluate"),),
         "--saturation": (ONE_NETWORK,),
         "--calibration": (RequiresAny(("--saturation",)), SPECS),
@@ -289,7 +290,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "eval": (
         "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
-        "--saturation", "--trust",
+        "--confidence", "--saturation", "--trust",
     ),
     "import": (
         "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",

@@ -49,6 +49,11 @@ class RunSplit:
         return {line.digest: line.split for line in self.lines}
 
     @cached_property
+    def group_by_digest(self) -> Mapping[str, str]:
+        """The group of each image by digest, such as its patient; empty if it has none."""
+        return {line.digest: line.group for line in self.lines}
+
+    @cached_property
     def labels_by_digest(self) -> Mapping[str, frozenset[str]]:
         """The labels of each image by digest; several only if the labels contradict each other."""
         labels: dict[str, frozenset[str]] = {}

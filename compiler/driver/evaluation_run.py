@@ -184,10 +184,15 @@ def read_labelled_images(
 
     stages("data", 0, 1)
     judging_path, fitting_path = _find_folders(report, selection)
-    labelled_sets = [
-        labelled_images.label_images(_read_images(report, selection, side, path), outputs, path)
+    cases = selection.split.group_by_digest if selection.split else {}
+    image_sets = [
+        (_read_images(report, selection, side, path), path)
         for side, path in ((selection.side or "test", judging_path), ("val", fitting_path))
         if path is not None
+    ]
+    labelled_sets = [
+        labelled_images.add_cases(labelled_images.label_images(images, outputs, path), cases)
+        for images, path in image_sets
     ]
     return labelled_sets[0], labelled_sets[1] if fitting_path else None
 

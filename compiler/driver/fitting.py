@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.bundle_comparison import find_difference
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver.evaluation import Evaluated
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
+from tcc.compiler.ir.operating_point import FittingData, OperatingPoint, ThresholdCertificate
 from tcc.compiler.ir.types import OutputActivation
-from tcc.compiler.reference import decision_odds, decision_rule
+from tcc.compiler.reference import confidence_intervals, decision_odds, decision_rule
 from tcc.compiler.support.diagnostics import (
     Diagnostic,
     UserError,
@@ -20,22 +23,38 @@ from tcc.compiler.support.diagnostics import (
     make_file_span,
 )
 
+DEFAULT_CONFIDENCE = 0.95
+"""Confidence of a certified sensitivity."""
+ADVISED_FACTOR = 3
+"""So many times the needed images give a useful specificity: with just enough images the threshold
+is the smallest score of all of them."""
 MAX_LISTED = 10
 """Most images that are listed if they are in both splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """How thresholds are chosen: by Youden's J or a minimum `sensitivity`, and for which class."""
+    """How thresholds are chosen: by Youden's J or a minimum `sensitivity`, and for which class.
+
+    With a `confidence`, the sensitivity is certified for images like those of the fit. With 0, only
+    the images of the fit have it.
+    """
 
     positive: str | None = None
     sensitivity: float | None = None
+    confidence: float = DEFAULT_CONFIDENCE
+
+    @property
+    def certifies(self) -> bool:
+        """Whether the sensitivity is certified."""
+        return self.sensitivity is not None and self.confidence > 0
 
     def __str__(self) -> str:
         """Return the criterion as text."""
         if self.sensitivity is None:
             return "largest sensitivity + specificity (Youden's J)"
-        return f"sensitivity of {self.sensitivity:g} or more"
+        target = f"sensitivity of {self.sensitivity:g} or more"
+        return f"{target} with {self.confidence:.4g} confidence" if self.confidence else target
 
 
 def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> OperatingPoint:
@@ -65,13 +84,19 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
     _check_classes(evaluated)
     fitted_temperature = None
     if output.activation != "none":
-        fitted_temperature = _fit_temperature(output.activation, raw, truth)
+        used = _select_for_temperature(images, positive, threshold_criterion)
+        fitted_temperature = _fit_temperature(output.activation, raw[used], truth[used])
     # Thresholds apply to the probabilities after the temperature.
     temperature = fitted_temperature or 1.0
     columns = list_threshold_columns(images, positive)
     candidates = [
         _fit_threshold(evaluated, temperature, column, threshold_criterion) for column in columns
     ]
+    certificates = tuple(
+        _create_certificate(evaluated, temperature, column, threshold, threshold_criterion)
+        for column, threshold in zip(columns, candidates, strict=True)
+        if threshold is not None and threshold_criterion.certifies
+    )
     thresholds = tuple(threshold for threshold in candidates if threshold is not None)
     if len(thresholds) < len(candidates):  # no threshold does better: the largest output decides
         positive = None
@@ -86,8 +111,23 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
     fitting_data = FittingData(images.dataset.digest, len(images.dataset), program, before_after)
     target = threshold_criterion.sensitivity if thresholds else None
     return OperatingPoint(
-        output.name, temperature, positive, thresholds, criterion, fitting_data, target
-    )
+        output.name, temperature, positive, thresholds, criterion, fitting_data, target,
+        certificates=certificates,
+    )  # fmt: skip
+
+
+def _select_for_temperature(
+    images: LabelledImages, positive: int | None, criterion: Criterion
+) -> NDArray[np.bool_]:
+    """Return which images the temperature is fitted to (images,).
+
+    The temperature of three or more classes changes the order of the images. A certificate counts
+    images of its class in that order, so the order must not depend on them.
+    """
+    truth = images.truth
+    if positive is None or not criterion.certifies or truth.shape[1] < 3:
+        return np.ones(len(truth), np.bool_)
+    return ~truth[:, positive]
 
 
 def _fit_temperature(
@@ -167,16 +207,24 @@ def _fit_threshold(
         label = f"{int(truth.sum())} of {len(truth)} images have it"
         raise fail("E1263", message, location, label=label)
     assert evaluated.raw is not None
-    # The numbers that decide later; a single decision has one row, for "yes".
-    row = 0 if images.single else column
-    odds = decision_odds.compute_class_odds(
-        images.output.activation, evaluated.raw, temperature, row
-    )
+    odds = _compute_odds(evaluated, temperature, column)
     is_predicted = evaluated.predicted[:, column]  # by the rule without a threshold
     if criterion.sensitivity is not None:
         # A threshold must not lose images that the default rule detects.
-        min_sensitivity = max(criterion.sensitivity, float(is_predicted[truth].mean()))
-        return decision_rule.fit_sensitivity_threshold(odds, truth, min_sensitivity)
+        default_sensitivity = float(is_predicted[truth].mean())
+        if not criterion.certifies:
+            min_sensitivity = max(criterion.sensitivity, default_sensitivity)
+            return decision_rule.fit_sensitivity_threshold(odds, truth, min_sensitivity)
+        counted = _select_counted(images, column)
+        positives = int(truth[counted].sum())
+        allowed = _count_allowed_misses(images, name, positives, criterion)
+        # A lower threshold than a certified one has at least its sensitivity.
+        return min(
+            decision_rule.fit_sensitivity_threshold(
+                odds[counted], truth[counted], (positives - allowed) / positives
+            ),
+            decision_rule.fit_sensitivity_threshold(odds, truth, default_sensitivity),
+        )
     threshold = decision_rule.fit_youden_threshold(odds, truth)
     default = decision_rule.compute_youden(is_predicted, truth)
     if threshold is None and default <= decision_rule.CHANCE:
@@ -186,6 +234,84 @@ def _fit_threshold(
         return None
     gain = decision_rule.compute_youden(odds >= threshold, truth)
     return threshold if gain >= default - decision_rule.CHANCE else None
+
+
+def _compute_odds(evaluated: Evaluated, temperature: float, column: int) -> decision_rule.Float64:
+    """Return the log-odds of a class, the numbers that decide later (images,)."""
+    assert evaluated.raw is not None
+    # A single decision has one row, for "yes".
+    row = 0 if evaluated.images.single else column
+    return decision_odds.compute_class_odds(
+        evaluated.images.output.activation, evaluated.raw, temperature, row
+    )
+
+
+def _select_counted(images: LabelledImages, column: int) -> NDArray[np.bool_]:
+    """Return which images count for a certificate of a class (images,).
+
+    The images of a case are alike, so one of them counts for the class: that with the smallest
+    digest, a choice that does not depend on its score. Other images only place the threshold.
+    """
+    truth = images.truth[:, column]
+    if not images.cases:
+        return np.ones_like(truth)
+    first_by_case: dict[str, int] = {}
+    digests = [item.digest for item in images.dataset.items]
+    for index in sorted(np.flatnonzero(truth).tolist(), key=digests.__getitem__):
+        first_by_case.setdefault(images.cases[index], index)
+    is_counted = ~truth
+    is_counted[list(first_by_case.values())] = True
+    return is_counted
+
+
+def _count_allowed_misses(
+    images: LabelledImages, name: str, positives: int, criterion: Criterion
+) -> int:
+    """Return how many of the counted images the threshold may miss.
+
+    Raises:
+        UserError: There are too few images to certify the sensitivity (E1265).
+    """
+    assert criterion.sensitivity is not None
+    target, confidence = criterion.sensitivity, criterion.confidence
+    allowed = confidence_intervals.count_allowed_misses(target, positives, confidence)
+    if allowed is not None:
+        return allowed
+    needed = confidence_intervals.count_images_needed(target, 0, confidence)
+    unit = "cases" if images.cases else "images"
+    message = f"{positives:,} {unit} of `{name}` cannot certify a sensitivity of {target:g}"
+    help = "no number certifies a sensitivity of 1: request less"
+    if needed is not None:
+        help = (
+            f"fit to at least {needed:,} {unit} of the class, about {ADVISED_FACTOR * needed:,} for"
+            " a useful specificity; or request less, or use `--confidence 0` for a threshold"
+            " without a certificate"
+        )
+    label = f"with a confidence of {confidence:g}"
+    raise fail("E1265", message, make_file_span(str(images.path)), label=label, help=help)
+
+
+def _create_certificate(
+    evaluated: Evaluated,
+    temperature: float,
+    column: int,
+    threshold: float,
+    criterion: Criterion,
+) -> ThresholdCertificate:
+    """Return what a threshold promises, and its specificity on the images of the fit."""
+    images = evaluated.images
+    truth, counted = images.truth[:, column], _select_counted(images, column)
+    positives = int(truth[counted].sum())
+    below = _compute_odds(evaluated, temperature, column) < threshold
+    return ThresholdCertificate(
+        images.labels[column],
+        criterion.confidence,
+        int(truth.sum()),
+        positives if images.cases else None,
+        _count_allowed_misses(images, images.labels[column], positives, criterion),
+        int((~truth).sum()),
+        int(below[~truth].sum()),
+    )
 
 
 def check_apart(fitted: Evaluated, held_out: Evaluated) -> None:

@@ -7,8 +7,8 @@ or `none`. Names of classes of other outputs are ignored.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ NEGATIVE, POSITIVE = "0", "1"
 class LabelledImages(ValueView):
     """A dataset with the classes of each item, and its path.
 
-    Each item has one class, except for decisions. `labels` are the class names in reports.
+    Each item has one class, except for decisions. `labels` are the class names in reports. `cases`
+    names the case (patient, lesion, slide) of each item; empty if it is not known for all.
     """
 
     dataset: DataSet
@@ -37,6 +38,7 @@ class LabelledImages(ValueView):
     labels: tuple[str, ...]
     output: OutputContract
     path: Path
+    cases: tuple[str, ...] = ()
 
     def _summarize(self) -> Iterator[str]:
         yield f"{count(len(self.dataset), 'labelled image')} of {self.path}"
@@ -103,6 +105,12 @@ def label_images(dataset: DataSet, outputs: Sequence[OutputContract], path: Path
         raise UserError(_describe_unknown_labels(dataset, sets, output, path))
     labels = output.labels or tuple(map(str, range(output.shape[0])))
     return LabelledImages(dataset, class_sets, labels, output, path)
+
+
+def add_cases(images: LabelledImages, case_by_digest: Mapping[str, str]) -> LabelledImages:
+    """Return the images with their cases, if the case of each one is known."""
+    cases = tuple(case_by_digest.get(item.digest, "") for item in images.dataset.items)
+    return replace(images, cases=cases) if all(cases) else images
 
 
 def _collect_other_labels(

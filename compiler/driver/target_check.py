@@ -23,7 +23,9 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
     columns = list_threshold_columns(images, point.positive) if point.thresholds else ()
     default = _predict_by_default(evaluated)
     checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
-    notice = "; ".join(_describe_miss(check) for check in checks if check.reached is False)
+    notice = "; ".join(
+        _describe_miss(check) for check in checks if decision_rule.is_target_missed(point, check)
+    )
     return HeldOutCheck(
         images.dataset.digest,
         len(images.dataset),
@@ -108,7 +110,7 @@ def _list_misses(
 ) -> Iterator[Diagnostic]:
     location = make_file_span(path)
     for check in judged_point.thresholds:
-        if check.reached is False:
+        if decision_rule.is_target_missed(point, check):
             message, help = _describe_miss(check), _describe_remedy(check)
             yield Diagnostic("W0681", message, location, help=help, severity="warning")
         if _is_worse(check):
@@ -165,6 +167,20 @@ def _describe_remedy(check: ThresholdCheck) -> str:
         f"to confirm it with 95 % confidence you need {min_images:,} images of `{check.label}`, "
         f"all detected{suffix}. Fit and evaluate on more images, or request more than you need"
     )
+
+
+def describe_certificates(point: OperatingPoint) -> Iterator[str]:
+    """Yield one line for each certificate: the promise, what it rests on, and what it costs."""
+    for certificate in point.certificates:
+        unit = "images" if certificate.cases is None else "cases"
+        counted = certificate.positives if certificate.cases is None else certificate.cases
+        specificity = certificate.rejected / certificate.negatives
+        yield (
+            f"`{certificate.label}`: on images like these, the sensitivity is {point.target:g} or"
+            f" more with {certificate.confidence:.4g} confidence ({counted:,} {unit},"
+            f" {certificate.allowed_misses:,} of them may be missed); the specificity on these"
+            f" images is {specificity:.4f} ({certificate.rejected:,} of {certificate.negatives:,})"
+        )
 
 
 def describe(checks: Sequence[ThresholdCheck]) -> Iterator[str]:

@@ -24,6 +24,24 @@ class FittingData(Record, frozen=True):
     likelihood: tuple[float, float] | None
 
 
+class ThresholdCertificate(Record, frozen=True):
+    """What a threshold of class `label` promises on images like those that it was fitted to.
+
+    In a share `confidence` of all draws of such images, the sensitivity is at least the target. Of
+    `positives` images of the class, one of each of `cases` counts (None: the cases are unknown, so
+    each image counts), and the threshold may miss `allowed_misses` of those. Of `negatives` other
+    images, `rejected` are below the threshold: the specificity that the sensitivity costs.
+    """
+
+    label: str
+    confidence: float
+    positives: int
+    cases: int | None
+    allowed_misses: int
+    negatives: int
+    rejected: int
+
+
 class ThresholdCheck(Record, frozen=True):
     """How the threshold of class `label` performs on images that it was not fitted on.
 
@@ -67,7 +85,8 @@ class OperatingPoint(Record, frozen=True):
     positive. For exclusive classes there is one: class `positive` is chosen if its log-odds reach
     it, otherwise the best of the others. For decisions there is one each. Without thresholds, only
     the temperature applies. `criterion` is how they were chosen, and `target` the requested
-    sensitivity. `judged` is None in bundles of older versions.
+    sensitivity, which `certificates` promise, if there are any. `judged` is None in bundles of
+    older versions.
     """
 
     output: str
@@ -78,6 +97,7 @@ class OperatingPoint(Record, frozen=True):
     fitted: FittingData
     target: OmitDefault[float | None] = None
     judged: OmitDefault[HeldOutCheck | None] = None
+    certificates: OmitDefault[tuple[ThresholdCertificate, ...]] = ()
 
     @property
     def probabilities(self) -> tuple[float, ...]:

@@ -254,12 +254,48 @@ def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
     )
 
 
-def count_images_needed(sensitivity: float, missed: int) -> int | None:
+def is_contradicted(sensitivity: float, detected: int, positives: int) -> bool:
+    """Return whether so few detected images refute a sensitivity with 95 % confidence."""
+    # The probability of at least so many misses if the sensitivity is not smaller.
+    missed = positives - detected
+    return missed > 0 and 1 - _compute_tail(sensitivity, positives, missed - 1) <= RISK
+
+
+def count_allowed_misses(sensitivity: float, positives: int, confidence: float) -> int | None:
+    """Return how many positive images a threshold may miss so that a sensitivity is certified.
+
+    The largest m with P(Binomial(n, 1 - s) <= m) <= 1 - confidence. If the threshold is at most the
+    (m + 1)-th smallest score of n independent positive images, its sensitivity on images of the
+    same kind is at least s in a share `confidence` of all draws of these n images. The scores need
+    no distribution, and equal scores only increase the sensitivity (Wilks, Determination of Sample
+    Sizes for Setting Tolerance Limits, 1941).
+
+    Args:
+        sensitivity: From 0 to 1.
+        positives: Number of positive images.
+        confidence: From 0 to 1.
+
+    Returns:
+        The number; None if there are too few images.
+    """
+    risk = 1 - confidence
+    low, high = -1, positives  # the tail grows with the misses, and is 1 if all may be missed
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_allowed = _compute_tail(sensitivity, positives, middle) <= risk
+        low, high = (middle, high) if is_allowed else (low, middle)
+    return low if low >= 0 else None
+
+
+def count_images_needed(
+    sensitivity: float, missed: int, confidence: float = 1 - RISK
+) -> int | None:
     """Return the number of positive images that show a sensitivity with a number of misses.
 
     Args:
         sensitivity: From 0 to 1.
         missed: Number of images that are not detected.
+        confidence: From 0 to 1.
 
     Returns:
         The smallest number; None if no number is enough.
@@ -268,15 +304,16 @@ def count_images_needed(sensitivity: float, missed: int) -> int | None:
         return 0
     if sensitivity >= 1:
         return None
+    risk = 1 - confidence
     low, high = missed, missed + 1
-    while _compute_tail(sensitivity, high, missed) > RISK:
+    while _compute_tail(sensitivity, high, missed) > risk:
         low, high = high, 2 * high
         if high > MAX_IMAGES:
             return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (
-            (low, middle) if _compute_tail(sensitivity, middle, missed) <= RISK else (middle, high)
+            (low, middle) if _compute_tail(sensitivity, middle, missed) <= risk else (middle, high)
         )
     return high
 

@@ -10,9 +10,9 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.operating_point import MAX_TEMPERATURE, OperatingPoint
+from tcc.compiler.ir.operating_point import MAX_TEMPERATURE, OperatingPoint, ThresholdCheck
 from tcc.compiler.ir.types import OutputActivation
-from tcc.compiler.reference import decision_odds, roc_curve
+from tcc.compiler.reference import confidence_intervals, decision_odds, roc_curve
 
 Raw = NDArray[np.floating]
 Truth = NDArray[np.bool_]
@@ -61,6 +61,16 @@ def predict_decisions(raw: Raw, operating_point: OperatingPoint | None) -> Truth
     return np.asarray(
         raw.astype(np.float64) / operating_point.temperature >= np.array(operating_point.thresholds)
     )
+
+
+def is_target_missed(point: OperatingPoint, check: ThresholdCheck) -> bool:
+    """Return whether images that a threshold was not fitted to speak against its target.
+
+    Without a certificate, they do not confirm it. With one, they contradict it.
+    """
+    if check.target is None or not point.certificates:
+        return check.reached is False
+    return confidence_intervals.is_contradicted(check.target, check.detected, check.positives)
 
 
 def compute_negative_log_likelihood(

@@ -91,6 +91,8 @@ def render_figure(figure: float | None, bounds: "Bounds | None") -> str:
 
 def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     """Print the operating point: temperature and thresholds, and how they were fitted."""
+    from tcc.compiler.driver import target_check
+
     point = evaluation.point
     if point is None:
         return
@@ -115,6 +117,8 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
         named_thresholds = zip(names, point.probabilities, strict=True)
         text = ", ".join(f"`{name}` at {p:.6g} or more" for name, p in named_thresholds)
         report.print_text(f"probability thresholds: {text}; criterion: {point.criterion}")
+    for line in target_check.describe_certificates(point):
+        report.print_text(line)
     _print_checks(report, point)
     if evaluation.stored_bundle:
         report.print_text(f"stored in {evaluation.stored_bundle}")

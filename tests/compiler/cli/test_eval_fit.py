@@ -88,7 +88,8 @@ def compute_owl_log_odds(point, shade):
 
 def test_verify_and_run_follow_what_is_stored(tcc, built, splits, picture):
     plain_output = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
-    fit = ("eval", built, "--data", splits, "--fit", "--positive", "dog", "--sensitivity", "0.95")
+    fit = ("eval", built, "--data", splits, "--fit", "--positive", "dog", "--sensitivity", "0.95",
+           "--confidence", 0)  # fmt: skip
     assert tcc(*fit).code == 0
     assert tcc("verify", built).code == 0
     point = json.loads((built / "manifest.json").read_text())["operating_points"][0]
@@ -112,7 +113,7 @@ def compute_shy_owl_logits(shade):
     return [5.0, 0.0, shade / 10]
 
 
-FIT_OWL = ("--fit", "--positive", "OWL", "--json", "--sensitivity")
+FIT_OWL = ("--fit", "--positive", "OWL", "--json", "--confidence", 0, "--sensitivity")
 
 
 def test_the_sensitivity_that_is_asked_for_and_never_less_than_without(tcc, built, splits, answers):
@@ -231,7 +232,15 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
              "--allow-few")  # fmt: skip
     assert tcc(*build).code == 0
     int8_bundle = "build/tiny-onnxruntime-int8"
-    fit = ("--fit", "--positive", "owl", "--sensitivity", "0.6")  # weights are random
+    fit = (
+        "--fit",
+        "--positive",
+        "owl",
+        "--sensitivity",
+        "0.6",
+        "--confidence",
+        0,
+    )  # random weights
     floats = tcc("eval", built, "--data", splits, *fit, "--json").document["operating_point"]
     carried = tcc("eval", int8_bundle, "--data", splits, "--carry", built, "--json")
     assert carried.code == 0, carried.err
@@ -436,6 +445,11 @@ class TestWhatIsWrong:
             ),
             (("--positive", "owl"), "E0601", "`--positive` has no effect: it needs `--fit`"),
             (("--sensitivity", ".9"), "E0601", "`--sensitivity` has no effect: it needs `--fit`"),
+            (
+                ("--fit", "--confidence", ".9"),
+                "E0601",
+                "`--confidence` has no effect: it needs `--sensitivity`",
+            ),
         ],
     )
     def test_options(self, tcc, built, splits, answers, words, code, said):

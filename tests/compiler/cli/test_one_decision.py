@@ -37,7 +37,7 @@ def fitted(tcc, home):
     draw(home / "set/test", 1)
     assert tcc("build", "tiny.yaml", "--target", "host", "-q").code == 0
     bundle = home / "build/tiny-host-fp32"
-    fit = ("--fit", "--positive", "owl", "--sensitivity", "0.5")
+    fit = ("--fit", "--positive", "owl", "--sensitivity", "0.5", "--confidence", 0)
     outcome = tcc("eval", bundle, "--data", "set", *fit, "--json")
     assert outcome.code == 0, outcome.err
     assert "libraries and program contain the fitted values" in outcome.err

@@ -302,3 +302,33 @@ def test_multi_label_decisions():
         0.5,
     )
     assert (second_class.rates.f1, second_class.specificity, second_class.support) == (1, 1, 2)
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 300), st.floats(0.01, 0.999))
+def test_allowed_misses_are_the_most_that_the_binomial_tail_allows(share, count, confidence):
+    def tail(missed):
+        return sum(
+            comb(count, k) * (1 - share) ** k * share ** (count - k) for k in range(missed + 1)
+        )
+
+    allowed = confidence_intervals.count_allowed_misses(share, count, confidence)
+    risk = 1 - confidence
+    if allowed is not None:
+        assert tail(allowed) <= risk + 1e-9
+    assert tail(0 if allowed is None else allowed + 1) >= risk - 1e-9
+
+
+def test_a_certified_sensitivity_is_reached_in_nearly_all_draws():
+    """Scores of positives are uniform, so the true sensitivity of a threshold t is 1 - t."""
+    rng = np.random.default_rng(0)
+    for share, count in ((0.9, 29), (0.9, 75), (0.95, 200), (0.8, 40)):
+        allowed = confidence_intervals.count_allowed_misses(share, count, 0.95)
+        draws = np.sort(rng.uniform(size=(4000, count)))
+        broken = (1 - draws[:, allowed] < share).mean()
+        assert broken <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+def test_one_of_many_misses_contradicts_no_sensitivity():
+    assert not confidence_intervals.is_contradicted(0.9, 45, 50)
+    assert confidence_intervals.is_contradicted(0.9, 30, 50)
+    assert not confidence_intervals.is_contradicted(0.9, 0, 0)
