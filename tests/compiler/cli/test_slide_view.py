@@ -286,10 +286,12 @@ def test_the_page_in_chromium(place, request, tmp_path):
         _check_keyboard(browser)
         browser.look(390, 844, "dark", tmp_path / "phone.png")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-        urls = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+        urls = [
+            request["request"]["url"] for request in browser.get_events("Network.requestWillBeSent")
+        ]
         assert {url.split(":")[0] for url in urls} <= {url.partition(":")[0], "data"}
-        assert browser.told("Log.entryAdded") == []
-        assert browser.told("Runtime.exceptionThrown") == []
+        assert browser.get_events("Log.entryAdded") == []
+        assert browser.get_events("Runtime.exceptionThrown") == []
 
 
 def _locate_patch(browser, row, column):
