@@ -107,7 +107,7 @@ def test_tiles_that_save_nothing_or_fall_apart_are_left_out(search, second, kept
 
 def test_what_no_sample_has_is_told(search) -> None:
     kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
-    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+    with pytest.raises(SystemExit, match="vector: no sample has the amounts outputs"):
         kernel.fit_costs({"one": 3.0})
 
 

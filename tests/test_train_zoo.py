@@ -38,5 +38,5 @@ def test_a_card_tells_groups_only_where_they_are_known(images):
 def test_a_card_is_of_the_images_that_were_trained_on(images):
     folder, report = images
     draw(folder / "val" / "red" / "0.png", "red", 99)
-    with pytest.raises(SystemExit, match="the images of `val` are not those of the training"):
+    with pytest.raises(SystemExit, match="the images of `val` differ from those of the training"):
         describe_groups(folder, report)
