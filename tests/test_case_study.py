@@ -95,14 +95,14 @@ def test_sizes_are_a_half_and_a_quarter_of_fp32(table, home):
         assert forms[name]["of_fp32"] == forms[name]["bytes"] / forms["fp32"]["bytes"]
 
 
-def test_images_that_calibrate_do_not_judge(table):
+def test_calibration_images_are_not_used_for_accuracy(table):
     document = json.loads(table.stdout)
     assert document["images"] == {"judge": 4, "calibration": 12}
     assert document["networks"][0]["weights"] == "random"
     assert "warning: V: random weights, so its accuracies are meaningless; give" in table.stderr
 
 
-def test_accuracies_are_those_of_the_weights(study, home):
+def test_accuracies_depend_on_the_weights(study, home):
     """A network that answers with the brightness is right about dark and bright images."""
     graph = load(home / "bright.yaml").graph
     random_weights = weights.initialize_random(graph, 0)
@@ -154,14 +154,14 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ],
     ids=str,
 )
-def test_what_is_wrong(study, words, said):
+def test_wrong_arguments_are_refused(study, words, said):
     completed = study(*words, code=2)
     assert said in completed.stderr
     assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.nightly
-def test_a_network_whose_size_the_paper_prints(study):
+def test_compression_ratios_of_googlenet_match_the_paper(study):
     """The one of most layers for its weights; on small images, as weights take the bytes."""
     arguments = ("--data", "data", "--images", "1", "--format", "json")
     completed = study(*arguments, "--network", "GoogLeNet=googlenet,cam=1024,size=80")

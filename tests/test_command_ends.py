@@ -71,7 +71,7 @@ def run(copy):
 @pytest.mark.slow
 @pytest.mark.parametrize("each", RUNS, ids=str)
 @pytest.mark.parametrize("place", [150, 900])
-def test_a_signal_ends_a_command_with_its_code(run, copy, each, place):
+def test_a_signal_ends_a_command_with_its_exit_code(run, copy, each, place):
     """While the command line is imported, and where it imports so much, what the command needs."""
     (copy.folder / "signalled").unlink(missing_ok=True)
     end = run(each, SIGNALLED, [str(place)])
@@ -84,7 +84,7 @@ def test_a_signal_ends_a_command_with_its_code(run, copy, each, place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("each", RUNS, ids=str)
-def test_a_reader_that_leaves_ends_no_command(run, each):
+def test_a_closed_output_pipe_fails_no_command(run, each):
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -98,7 +98,7 @@ def test_a_reader_that_leaves_ends_no_command(run, each):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("each", RUNS, ids=str)
-def test_little_memory_is_called_that(run, each):
+def test_out_of_memory_is_reported_as_such(run, each):
     end = run(each, before=limit_memory(LITTLE))
     if end.code:
         assert (end.code, "error[E1402]: there is not enough memory" in end.err) == (1, True), end
@@ -128,7 +128,7 @@ main()
         ("lambda: os.kill(os.getpid(), signal.SIGKILL)", -9),
     ],
 )
-def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
+def test_library_aborts_under_a_memory_limit_are_reported(tmp_path, action, code):
     completed = subprocess.run(
         [*limit_memory(MUCH), sys.executable, "-c", ABORTING.format(action=action), "targets", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -139,7 +139,7 @@ def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
     assert "8,192 MiB" in completed.stderr or code != 1
 
 
-def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path):
+def test_a_signal_during_native_code_ends_a_command(tmp_path):
     program = (
         "import ctypes, os, signal\n"
         "from tcc.compiler.support import process_setup\n"
@@ -153,7 +153,7 @@ def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path
     assert completed.returncode == 143
 
 
-def test_an_error_that_a_signal_became_is_not_told(tmp_path):
+def test_an_import_error_caused_by_a_signal_is_not_reported(tmp_path):
     """Where native code is imported, what a handler raises becomes an ImportError."""
     program = (
         "import os, signal\n"
@@ -172,7 +172,7 @@ def test_an_error_that_a_signal_became_is_not_told(tmp_path):
     assert (completed.returncode, completed.stderr) == (143, "")
 
 
-def test_a_signal_is_handed_on_under_a_limit(tmp_path):
+def test_a_signal_is_forwarded_under_a_memory_limit(tmp_path):
     # Short sleeps: a signal that comes just before `signal.pause` would never end it.
     waiting = "[time.sleep(0.01) for _ in range(6000)]"
     program = ABORTING.format(action=f"lambda: (print('here', flush=True), {waiting})")

@@ -35,26 +35,26 @@ def known():
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a7", "host", "web")),
     ],
 )
-def test_nothing_changed(small, known, target):
+def test_outputs_equal_the_record(small, known, target):
     if target not in here:
         pytest.skip(f"{target} does not run here")
     assert list(changes(small, known, [target])) == []
 
 
 @pytest.mark.slow
-def test_a_whole_network():
+def test_outputs_of_a_zoo_network_equal_the_record():
     record = json.loads(TOOL["get_record_path"]("ddsnet-blood").read_text())
     assert list(changes(TOOL["load_network"]("ddsnet-blood"), record, ["onnxruntime"])) == []
 
 
-def test_each_record_has_its_reason_and_is_small():
+def test_each_record_is_small_and_has_a_reason():
     for name in TOOL["NETWORKS"]:
         path = TOOL["get_record_path"](name)
         assert json.loads(path.read_text())["reason"]
         assert path.stat().st_size < 64_000
 
 
-def test_reference_and_artifacts_that_change_together(small, known):
+def test_a_change_of_reference_and_artifacts_is_reported(small, known):
     """Weights of one layer: what every target is made from, so that none disagrees."""
     programs = {}
     for program_kind, program in small.programs.items():
@@ -72,7 +72,7 @@ def test_reference_and_artifacts_that_change_together(small, known):
     assert all("`conv_3` gives" in line for line in reported_changes)
 
 
-def test_floats_that_change(small, known):
+def test_a_change_of_float_outputs_is_reported(small, known):
     weights = {k: v * np.float32(1.01) for k, v in small.floats.weights.items()}
     scaled_network = replace(small, floats=Model(small.floats.graph, weights))
     reported_changes = list(changes(scaled_network, known, ["onnxruntime"]))
@@ -83,7 +83,7 @@ def test_floats_that_change(small, known):
     ]
 
 
-def test_integers_between_floats_that_change(small, known, monkeypatch):
+def test_a_change_of_qdq_outputs_is_reported(small, known, monkeypatch):
     """What is held against the reference itself, which the record holds."""
     original_infer = OnnxRuntime.infer
 
@@ -113,26 +113,26 @@ def shown(monkeypatch):
     return change
 
 
-def test_a_target_that_changes_alone(small, known, shown):
+def test_a_change_of_one_target_is_reported(small, known, shown):
     shown(lambda found: {**found, "max_pool": found["max_pool"] ^ 1})
     found = list(changes(small, known, ["onnxruntime"]))
     assert len(found) == 3
     assert all("onnxruntime: `max_pool` gives" in line for line in found)
 
 
-def test_a_target_that_shows_nothing(small, known, shown):
+def test_a_target_without_layer_outputs_is_reported(small, known, shown):
     shown(lambda found: {})
     found = list(changes(small, known, ["onnxruntime"]))
     assert [line.partition(": ")[2] for line in found] == ["none of its layers is shown"] * 3
 
 
 @pytest.mark.parametrize("part", ["layers", "outputs"])
-def test_an_emptied_record(small, known, part):
+def test_an_empty_record_is_reported(small, known, part):
     emptied = copy.deepcopy(known)
     emptied["int8"][part] = {}
     assert list(changes(small, emptied, []))
 
 
-def test_a_record_without_floats(small, known):
+def test_a_record_without_floats_is_reported(small, known):
     del known["fp32"]["outputs"]["logits"]
     assert list(changes(small, known, []))

@@ -60,7 +60,7 @@ def run_program(folder):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.7, 900.0])
-def test_the_program_prints_the_probabilities_of_a_temperature(made, fitted, temperature):
+def test_the_program_applies_the_temperature(made, fitted, temperature):
     completed = run_program(fitted(make_point(temperature)))
     probabilities = apply_activation("softmax", made[1], temperature)
     lines = completed.stdout.splitlines()[2:6]
@@ -72,7 +72,7 @@ def test_the_program_prints_the_probabilities_of_a_temperature(made, fitted, tem
 
 
 @pytest.mark.parametrize("positive", range(4))
-def test_the_program_decides_as_tcc_does_up_to_the_last_bit(made, fitted, positive):
+def test_the_program_and_tcc_decide_the_same(made, fitted, positive):
     folder, raw = made
     unfitted_output = run_program(folder).stdout
     for temperature in (1.0, 2.3):
@@ -96,7 +96,7 @@ def map_labels(text, raw):
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
 
 
-def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted, tmp_path):
+def test_a_loaded_library_uses_the_operating_point(made, fitted, tmp_path):
     _, raw = made
     fitted_point = make_point(2.3, 2, (-90.0,))
     copy = tmp_path / "fitted.so"  # a name that this process has not loaded yet
@@ -127,7 +127,7 @@ def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted,
     assert library.small_decide(None, decisions) == 1
 
 
-def test_nothing_fitted_is_the_library_as_it_was_built(made, fitted):
+def test_removing_the_operating_point_restores_the_library(made, fitted):
     folder, _ = made
     original_files = {name: (folder / name).read_bytes() for name in FILES}
     fitted(make_point(1.5, 2, (0.25,)))
@@ -154,7 +154,7 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
         Device(ARM, HOST).encode_operating_points(folder, (make_point(1.5),))
 
 
-def test_a_bundle_of_an_older_version_has_a_file_of_text(made, tmp_path):
+def test_older_bundles_store_the_operating_point_as_text(made, tmp_path):
     (tmp_path / "small.h").write_text((made[0] / "small.h").read_text())
     for name in FILES:
         (tmp_path / name).write_bytes(b"no records")

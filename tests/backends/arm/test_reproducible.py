@@ -30,7 +30,7 @@ def made() -> str:
 
 
 @pytest.mark.nightly  # tests/compiler/cli/test_same_bytes.py has all targets, small
-def test_another_process_makes_the_same_bytes() -> None:
+def test_another_process_builds_the_same_bytes() -> None:
     tests_folder = str(Path(__file__).parent)
     path = os.pathsep.join([tests_folder, *(p for p in sys.path if p)])
     other_process = subprocess.run(

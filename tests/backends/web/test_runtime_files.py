@@ -46,14 +46,14 @@ def catch_missing():
     return caught.value
 
 
-def test_nothing_is_here(place):
+def test_missing_npm_is_reported(place):
     assert RUNTIME_PACKAGE.find_tool().version is None
     assert catch_missing().reason == "npm, which can fetch it, is not installed"
     install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` into ~/.cache/tcc/"
     assert install_hint in catch_missing().tool.install
 
 
-def test_no_network(place):
+def test_a_failed_download_is_reported(place):
     write_npm(
         place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1"
     )
@@ -71,7 +71,7 @@ def test_no_network(place):
     [b"", b"no archive", make_archive({}), make_archive(dict.fromkeys(NAMES, b"x"))],
     ids=["empty", "no archive", "without files", "other files"],
 )
-def test_an_archive_of_something_else(place, data):
+def test_a_wrong_archive_is_refused(place, data):
     (place / RUNTIME_PACKAGE.archive).write_bytes(data)
     assert catch_missing().reason == "npm, which can fetch it, is not installed"
     (place / "other.tgz").write_bytes(data)
@@ -80,7 +80,7 @@ def test_an_archive_of_something_else(place, data):
     assert not (place / RUNTIME_PACKAGE.version).exists()
 
 
-def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
+def test_a_local_archive_is_used_and_cached_files_are_checked(place, runtime, monkeypatch):
     (place / RUNTIME_PACKAGE.archive).write_bytes(make_archive(runtime))
     assert RUNTIME_PACKAGE.load_files() == runtime
     write_npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME_PACKAGE.archive}")

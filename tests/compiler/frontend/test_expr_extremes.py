@@ -36,7 +36,7 @@ def check(text: str, answer: object) -> None:
 
 
 @pytest.mark.parametrize("left", HOSTILE)
-def test_no_operand_is_beyond_an_answer(left: str) -> None:
+def test_extreme_operands_give_a_value_or_an_error(left: str) -> None:
     assert_answered(f"-{left}")
     assert_answered(f"not {left}")
     assert_answered(f"{left}[{left}]")
@@ -51,7 +51,7 @@ def test_no_operand_is_beyond_an_answer(left: str) -> None:
         assert_answered(f"{name}({left}, 1, {left})")
 
 
-def test_a_result_beyond_all_floats_is_too_large() -> None:
+def test_a_result_beyond_the_float_range_is_refused() -> None:
     text = "divisible(1e308, 8)"
     with pytest.raises(UserError) as caught:
         evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope())

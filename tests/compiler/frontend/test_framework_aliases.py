@@ -65,7 +65,7 @@ def read_diagnostics(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagn
 
 
 @pytest.mark.parametrize("ours", THERE)
-def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) -> None:
+def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, ours: str) -> None:
     names = THERE[ours].split()
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names)
@@ -79,7 +79,7 @@ def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) ->
         assert target[1] == ours, name
 
 
-def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
+def test_unsupported_operations_are_reported_as_such(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[:50])
     )
@@ -92,7 +92,7 @@ def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
         assert "did you mean" not in diagnostic.help
 
 
-def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
+def test_help_for_common_names_of_other_frameworks(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
     assert [d.help for d in diagnostics] == [
         "not supported: `linear` multiplies by learned weights, and `mul` is element by element; "
@@ -130,7 +130,7 @@ ARGUMENTS = (
 
 
 @pytest.mark.parametrize(("step", "wrong"), ARGUMENTS, ids=[step for step, _ in ARGUMENTS])
-def test_an_argument_of_another_framework_leads_to_ours(
+def test_arguments_of_other_frameworks_suggest_the_argument(
     tmp_path: Path, step: str, wrong: dict[str, str]
 ) -> None:
     diagnostics = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
@@ -153,7 +153,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_of_another_format_leads_to_ours(tmp_path: Path, key: str) -> None:
+def test_keys_of_other_formats_suggest_the_key(tmp_path: Path, key: str) -> None:
     (diagnostic,) = read_diagnostics(tmp_path, f"graph: [relu]\n{key}: [x]\n")
     assert (diagnostic.message, diagnostic.at.line, diagnostic.at.column) == (
         f"a spec has no key `{key}`",
@@ -176,14 +176,14 @@ VALUES = (
 
 
 @pytest.mark.parametrize(("step", "help"), VALUES, ids=[step for step, _ in VALUES])
-def test_a_value_of_another_framework_leads_to_ours(tmp_path: Path, step: str, help: str) -> None:
+def test_values_of_other_frameworks_suggest_the_value(tmp_path: Path, step: str, help: str) -> None:
     (diagnostic,) = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
     assert (diagnostic.code, diagnostic.at.line) == ("E0213", 6)
     assert diagnostic.at.column == 5 + step.rindex(": ") + 2
     assert diagnostic.help.startswith(help), diagnostic
 
 
-def test_every_entry_leads_to_a_word_that_there_is() -> None:
+def test_every_alias_leads_to_an_existing_keyword() -> None:
     arguments = {p.name for op in OPS_BY_NAME.values() for p in list_parameters(op)}
     keys = {
         "graph",
@@ -211,7 +211,7 @@ def test_every_entry_leads_to_a_word_that_there_is() -> None:
     assert len(names) == len(set(names)), "a name stands in two entries"
 
 
-def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) -> None:
+def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
     """Every name of the table leads where its entry says, whatever it resembles."""
     for entry in list_aliases("op"):
         for name in entry.names:

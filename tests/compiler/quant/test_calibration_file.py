@@ -52,7 +52,7 @@ def assert_refused(code, run, *fragments):
         assert fragment in str(diagnostic)
 
 
-def test_what_is_written_is_read_to_the_bit(made, tmp_path):
+def test_calibration_files_round_trip_exactly(made, tmp_path):
     model, outcome, document = made
     path = tmp_path / "c.json"
     path.write_bytes(encode(document))
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_to_the_bit(made, tmp_path):
     calibration_file.check(reread, NETWORK, WEIGHTS, "c.json")
 
 
-def test_it_says_what_it_depends_on(made):
+def test_a_calibration_file_records_its_inputs(made):
     json_document = json.loads(encode(made[2]))
     assert json_document["tcc_calibration"] == 3
     assert json_document["data"]["images"] == 8
@@ -105,7 +105,7 @@ def change_document(document, *path, to):
     return json.dumps(json_document).encode()
 
 
-def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
+def test_a_file_of_the_previous_version_is_read_unchanged(made):
     model, outcome, document = made
     json_document = json_records.encode(document) | {"tcc_calibration": 2}
     for value in json_document["values"].values():
@@ -135,13 +135,13 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
         (("method",), None, "method: expected `str`, got `null`"),
     ],
 )
-def test_what_is_no_calibration_is_refused(made, path, to, words):
+def test_files_that_are_no_calibration_are_refused(made, path, to, words):
     assert_refused(
         "E0730", lambda: decode(change_document(made[2], *path, to=to), "c.json"), words, "c.json"
     )
 
 
-def test_edited_truncated_and_other_files_are_refused(made, tmp_path):
+def test_edited_truncated_and_unrelated_files_are_refused(made, tmp_path):
     data = encode(made[2])
     scale = next(iter(made[2].values.values())).scale
     edited = data.replace(repr(scale).encode(), repr(scale * 2).encode(), 1)
@@ -162,7 +162,7 @@ def test_edited_truncated_and_other_files_are_refused(made, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, 1e-40, 0.1])
-def test_a_scale_that_is_no_normal_float32_is_refused(made, scale):
+def test_an_invalid_scale_is_refused(made, scale):
     model, _, document = made
     name = model.graph.nodes[-1].name
     decoded = decode(change_document(document, "values", name, "scale", to=scale), "c.json")
@@ -173,7 +173,7 @@ def test_a_scale_that_is_no_normal_float32_is_refused(made, scale):
     )
 
 
-def test_members_of_a_group_with_two_scales_are_refused(made):
+def test_two_scales_in_one_group_are_refused(made):
     model, _, document = made
     decoded = decode(change_document(document, "values", "concat", "scale", to=0.5), "c.json")
     assert_refused(
@@ -243,7 +243,7 @@ def test_another_spec_and_other_weights_are_refused(made):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(place=st.integers(0, 10**9), byte=st.integers(0, 255))
-def test_a_changed_byte_is_a_located_error_or_no_change(made, place, byte):
+def test_a_changed_byte_gives_a_located_error_or_no_change(made, place, byte):
     data = bytearray(encode(made[2]))
     place %= len(data)
     data[place] = byte

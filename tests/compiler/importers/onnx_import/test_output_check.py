@@ -70,7 +70,7 @@ def hidden(written):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
+def test_a_wrong_step_is_detected(hidden, imported, monkeypatch, name):
     path = hidden(name)
     model = onnx.load(path)
     assert imported(path).difference < 1e-5
@@ -87,7 +87,7 @@ def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
     assert diagnostic.label.startswith(f"the step for this {op_type} differs by ")
 
 
-def test_outputs_that_never_change_are_pointed_out(hidden, imported):
+def test_constant_outputs_are_reported(hidden, imported):
     note = "the outputs hardly change between the test inputs; the check relies on single operators"
     assert imported(hidden("classes")).notes == (note,)
     assert imported(hidden("saturated")).notes == ()
@@ -100,7 +100,7 @@ def test_outputs_that_never_change_are_pointed_out(hidden, imported):
         ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of its largest value"),
     ],
 )  # fmt: skip
-def test_what_enters_the_activation_is_compared(written, end, label):
+def test_values_before_the_activation_are_compared(written, end, label):
     """As where the spec's text came out wrong: each step by itself is right."""
     huge = np.float32(1e4).reshape(())
     path = written(

@@ -54,14 +54,14 @@ def unfit(refused, written):
 
 
 class TestFiles:
-    def test_no_file(self, refused, tmp_path):
+    def test_a_missing_file(self, refused, tmp_path):
         (diagnostic,) = refused(tmp_path / "no.onnx")
         assert (diagnostic.code, diagnostic.message) == (
             "E0901", "cannot read the model: No such file or directory"
         )  # fmt: skip
 
     @pytest.mark.parametrize("kind", ["a pipe", "a device"])
-    def test_what_might_never_end(self, refused, tmp_path, kind):
+    def test_a_pipe_or_device(self, refused, tmp_path, kind):
         path = Path("/dev/zero")
         if kind == "a pipe":
             path = tmp_path / "pipe"
@@ -71,7 +71,7 @@ class TestFiles:
             "E0901", f"cannot read the model: it is {kind}, not a file"
         )  # fmt: skip
 
-    def test_a_name_in_any_encoding(self, imported, written):
+    def test_a_file_name_in_any_encoding(self, imported, written):
         path = written("y = Relu (x)")
         model = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
         assert "doc: Imported from ??.onnx.\n" in model.text
@@ -91,7 +91,7 @@ class TestFiles:
         assert (diagnostic.code, diagnostic.message) == ("E0902", "this is not an ONNX model")
 
     @pytest.mark.parametrize("name", MISTAKEN)
-    def test_files_for_other_commands(self, refused, tmp_path, name):
+    def test_files_of_other_commands(self, refused, tmp_path, name):
         head, file_kind, command = MISTAKEN[name]
         path = tmp_path / name
         path.write_bytes(head)
@@ -149,7 +149,7 @@ class TestWeightsInOtherFiles:
 
         return run
 
-    def test_are_read(self, outside, imported):
+    def test_external_weights_are_read(self, outside, imported):
         values = make_random_weights(4, 4, 3, 3)
         path = outside(b"****" + values.tobytes(), offset=4, length=4 * 144)
         np.testing.assert_array_equal(imported(path).weights["conv.weight"], values)
@@ -171,14 +171,14 @@ class TestWeightsInOtherFiles:
             ({"offset": 4}, "`w.bin` is too short for it"),
         ],
     )
-    def test_stay_in_the_folder(self, outside, refused, tmp_path, place, label):
+    def test_external_weights_must_be_in_the_folder(self, outside, refused, tmp_path, place, label):
         secret = tmp_path.parent / "secret"
         secret.write_bytes(bytes(4 * 144))
         (tmp_path / "link").symlink_to(secret)
         (diagnostic,) = refused(outside(**place))
         assert (diagnostic.code, diagnostic.label) == ("E0903", label)
 
-    def test_are_bounded(self, outside, refused):
+    def test_external_weights_are_bounded(self, outside, refused):
         path = outside()
         model = onnx.load(path, load_external_data=False)
         model.graph.initializer[0].dims[:] = [1 << 40, 4, 3, 3]
@@ -203,7 +203,7 @@ class TestDamagedWeights:
         return run
 
     @pytest.mark.parametrize("dims", [[4, 4, 3], [1 << 40, 4, 3, 3], [-4, -4, 3, 3], [], [0]])
-    def test_of_another_shape(self, damaged, dims):
+    def test_wrong_shape(self, damaged, dims):
         diagnostic = damaged(lambda tensor: tensor.dims.__setitem__(slice(None), dims))
         assert (diagnostic.code, diagnostic.message) == (
             "E0902",
@@ -213,7 +213,7 @@ class TestDamagedWeights:
         assert diagnostic.label.startswith(f"`w` of shape {shape}: ")
 
     @pytest.mark.parametrize("kind", [0, 8, 11, 99])
-    def test_of_another_type(self, damaged, kind):
+    def test_wrong_type(self, damaged, kind):
         diagnostic = damaged(lambda tensor: setattr(tensor, "data_type", kind))
         assert (diagnostic.code, diagnostic.message) == (
             "E0902",
@@ -221,14 +221,14 @@ class TestDamagedWeights:
         )
 
     @pytest.mark.parametrize("size", [0, 575, 577, 580])
-    def test_of_another_length(self, damaged, size):
+    def test_wrong_length(self, damaged, size):
         diagnostic = damaged(lambda tensor: setattr(tensor, "raw_data", bytes(size)))
         assert (diagnostic.code, diagnostic.message) == (
             "E0902",
             "weights of the model are damaged",
         )
 
-    def test_that_are_sparse(self, written, refused):
+    def test_sparse_weights(self, written, refused):
         path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
         model = onnx.load(path)
         model.graph.sparse_initializer.add().values.CopyFrom(model.graph.initializer[0])
@@ -264,7 +264,7 @@ class TestInputs:
              "`x` is 4x?x?"),
         ],
     )  # fmt: skip
-    def test_other_inputs(self, written, refused, dims, elem, message, label):
+    def test_unsupported_inputs(self, written, refused, dims, elem, message, label):
         (diagnostic,) = refused(self.model(written, dims, elem))
         assert (diagnostic.code, diagnostic.message, diagnostic.label) == ("E0905", message, label)
 
@@ -274,13 +274,13 @@ class TestInputs:
         assert diagnostic.message == "the graph must have one input, an image"
         assert diagnostic.label == "its inputs: `x`, `z`"
 
-    def test_an_open_size_is_given(self, written, imported, refused):
+    def test_an_open_size_can_be_set(self, written, imported, refused):
         path = self.model(written, ["N", 4, "H", "W"])
         assert imported(path, shape=(4, 7, 5)).spec.graph.inputs[0].type.shape == (4, 7, 5)
         (diagnostic,) = refused(path, shape=(3, 7, 5))
         assert diagnostic.label == "in the file 4x?x?, with --shape 3x7x5"
 
-    def test_weights_may_be_listed_as_inputs(self, written, imported):
+    def test_weights_listed_as_inputs_are_no_inputs(self, written, imported):
         path = written("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
         model = onnx.load(path)
         model.graph.input.append(helper.make_tensor_value_info("w", 1, [4, 4, 3, 3]))
@@ -289,7 +289,7 @@ class TestInputs:
 
 
 class TestOperators:
-    def test_all_are_named_together(self, refused, written):
+    def test_all_unsupported_operators_are_reported_together(self, refused, written):
         text = (
             "a = Sin (x) b = Sin (a) c = Elu (b) d = Relu (c)"
             " e = Conv <dilations = [2, 2]> (x, v) f = Add (d, e) y = Softplus (f)"
@@ -341,7 +341,7 @@ class TestOperators:
             ),
         ],
     )
-    def test_causes(self, unfit, text, message, help):
+    def test_causes_of_unsupported_operators(self, unfit, text, message, help):
         weights = {
             "four": make_random_weights(4),
             "token": make_random_weights(1, 1, 6, 6),
@@ -371,17 +371,17 @@ class TestOperators:
         assert "use a convolutional network" in attention.help
         assert addition.message == "Add: its constant is not the same for all pixels"
 
-    def test_every_operator_has_a_cause_or_the_list_of_those_known(self):
+    def test_every_known_operator_has_a_cause(self):
         """No operator of ONNX that is known is said to be missing."""
         operators = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
         assert not CAUSES.keys() & CONVERTERS.keys()
         assert not CAUSES.keys() - operators
 
-    def test_what_depends_on_the_refused_is_not(self, refused, written):
+    def test_operators_after_a_refused_one_are_not_reported(self, refused, written):
         diagnostics = refused(written("a = Sin (x) b = Elu (x) y = Add (a, b)"))
         assert [d.message.partition(":")[0] for d in diagnostics] == ["Sin", "Elu"]
 
-    def test_equal_refusals_are_one(self, refused, written):
+    def test_equal_refusals_are_reported_once(self, refused, written):
         text = " ".join(f"a{i} = Sin (x)" for i in range(12))
         total = "y = Sum (" + ", ".join(f"a{i}" for i in range(12)) + ")"
         (diagnostic,) = refused(written(f"{text} {total}"))
@@ -389,7 +389,7 @@ class TestOperators:
             "also `Sin_1`, `Sin_2`, `Sin_3`, `Sin_4`, `Sin_5`, `Sin_6`, `Sin_7` and 4 more",
         )
 
-    def test_a_foreign_domain(self, refused, tmp_path):
+    def test_a_custom_domain(self, refused, tmp_path):
         node = helper.make_node("Relu", ["x"], ["y"], "mine", domain="com.acme")
         tensors = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
         graph = helper.make_graph([node], "net", tensors[:1], tensors[1:])
@@ -459,7 +459,7 @@ class TestOperators:
             ),
         ],
     )
-    def test_forms(self, unfit, text, message):
+    def test_unsupported_forms_of_operators(self, unfit, text, message):
         weights = {
             "w": make_random_weights(4, 4, 3, 3),
             "zero": np.float32(0).reshape(()),
@@ -483,7 +483,7 @@ class TestOperators:
         assert diagnostic.code == "E0911"
         assert diagnostic.message.partition(": ")[2] == message
 
-    def test_weights_that_are_not_finite(self, refused, written):
+    def test_non_finite_weights(self, refused, written):
         weights = {"w": np.full((4, 4, 3, 3), np.nan, np.float32)}
         (diagnostic,) = refused(written("y = Conv (x, w)", weights))
         assert (diagnostic.code, diagnostic.message) == (
@@ -494,7 +494,7 @@ class TestOperators:
 
 class TestOutputs:
     @pytest.mark.parametrize("axis", [2, 3, 4])
-    def test_whose_first_axis_is_not_the_batch(self, refused, written, axis):
+    def test_an_output_without_a_batch_axis(self, refused, written, axis):
         path = written(f"r = Relu (x) y = Flatten <axis = {axis}> (r)", outputs={"y": 2})
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == (
@@ -503,7 +503,7 @@ class TestOutputs:
         )
 
     @pytest.mark.parametrize("axis", [2, 3])
-    def test_rows_that_are_not_images(self, unfit, axis):
+    def test_a_linear_layer_on_rows_that_are_not_images(self, unfit, axis):
         n = 6 ** (4 - axis)
         diagnostic = unfit(
             f"f = Flatten <axis = {axis}> (x) y = Gemm (f, w)",
@@ -515,20 +515,20 @@ class TestOutputs:
             "Gemm: its input is neither a vector nor the channels of each pixel",
         )
 
-    def test_what_is_no_map_and_no_vector(self, unfit):
+    def test_an_output_that_is_neither_map_nor_vector(self, unfit):
         diagnostic = unfit("y = Transpose <perm = [0, 2, 3, 1]> (x)")
         assert (diagnostic.code, diagnostic.message) == (
             "E0906",
             "the output `y` is not a feature map or a vector",
         )
 
-    def test_nothing_done(self, unfit):
+    def test_a_network_without_operators(self, unfit):
         assert (
             unfit("y = Identity (x)").message
             == "the network has no operators that change its input"
         )
 
-    def test_cut_before_what_is_unknown(self, refused, imported, written):
+    def test_an_import_can_stop_before_unknown_operators(self, refused, imported, written):
         path = written("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
         assert [d.code for d in refused(path)] == ["E0910"]
         model = imported(path, until=("bent", "a"))
@@ -539,7 +539,7 @@ class TestOutputs:
             "did you mean `bent`?",
         )
 
-    def test_labels_are_one_for_each_class(self, refused, imported, written):
+    def test_labels_must_match_the_number_of_classes(self, refused, imported, written):
         text = "g = GlobalAveragePool (x) y = Flatten (g)"
         path = written(text, outputs={"y": 2})
         model = imported(path, labels=("a", "1", "no", "a d"))
@@ -562,7 +562,7 @@ class TestNames:
             ("x" * 99, "x" * 60),
         ],
     )
-    def test_are_made_identifiers(self, written, imported, theirs, ours):
+    def test_names_become_identifiers(self, written, imported, theirs, ours):
         path = written("y = Relu (x)")
         model = onnx.load(path)
         model.graph.input[0].name = model.graph.node[0].input[0] = theirs
@@ -572,14 +572,14 @@ class TestNames:
         assert graph.inputs[0].name == (f"{ours}_2" if ours != "image" else ours)
         assert graph.outputs[0].name == (ours if ours != "image" else "output")
 
-    def test_that_are_no_text(self, refused, written):
+    def test_names_that_are_no_text(self, refused, written):
         path = written("y = Relu (x)")
         path.write_bytes(path.read_bytes().replace(b"Relu", b"R\xff\xfeu"))
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == ("E0902", "this is not an ONNX model")
 
 
-def test_more_than_the_language_holds(refused, written, monkeypatch):
+def test_networks_beyond_the_language_limits(refused, written, monkeypatch):
     from tcc.compiler.frontend import expansion
 
     monkeypatch.setattr(expansion, "MAX_NODES", 2)

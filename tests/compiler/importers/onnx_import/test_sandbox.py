@@ -35,7 +35,7 @@ def network(written):
     return written(text, weights, outputs={"y": 2})
 
 
-def test_cleans_and_compares(network, tmp_path, monkeypatch):
+def test_the_sandbox_simplifies_and_compares(network, tmp_path, monkeypatch):
     """What lies in the working folder does not pass for a library."""
     monkeypatch.chdir(tmp_path)
     for library in ("onnx", "onnxsim", "numpy"):
@@ -46,7 +46,7 @@ def test_cleans_and_compares(network, tmp_path, monkeypatch):
     assert imported.difference < 1e-6
 
 
-def test_an_invalid_graph(written):
+def test_an_invalid_graph_is_refused(written):
     path = written("y = Relu (x)")
     model = onnx.load(path)
     model.graph.node[0].input[0] = "nowhere"
@@ -69,17 +69,17 @@ def test_a_constant_much_larger_than_the_file_is_not_computed(written):
     assert model.ByteSize() < 10_000
 
 
-def test_a_hang(network, monkeypatch):
+def test_a_hanging_library_is_stopped(network, monkeypatch):
     monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 0.001)
     assert read_refusal(network).label == "it took longer than 0.001 s"
 
 
-def test_a_crash(network, monkeypatch):
+def test_a_crashing_library_is_reported(network, monkeypatch):
     monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
     assert read_refusal(network).message == "this is not a valid ONNX model"
 
 
-def test_a_library_that_divides_by_zero(written):
+def test_a_division_by_zero_in_a_library_is_reported(written):
     path = written("y = Conv <strides = [0, 1]> (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
     with pytest.raises(UserError) as caught:
         import_onnx(path, ImportOptions())
@@ -93,7 +93,7 @@ def test_a_library_that_divides_by_zero(written):
     )
 
 
-def test_without_cleaning(written):
+def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(written):
     """Where onnxsim fails, the file is taken as it is, and that is said."""
 
     def clean(model):
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_run_is_refused(written):
     assert "padding values must be non-negative" in diagnostic.label
 
 
-def test_why_cleaning_failed_is_said_with_a_refusal(written):
+def test_a_refusal_reports_why_simplifying_failed(written):
     path = written("s = Shape (x) y = Reshape (x, s)")
 
     def clean(model):
@@ -134,7 +134,7 @@ def test_why_cleaning_failed_is_said_with_a_refusal(written):
     assert "SomeError: no" in warning.message
 
 
-def test_a_huge_constant(written):
+def test_a_huge_constant_is_not_computed(written):
     """Computing it would take a terabyte."""
     path = written(
         "c = ConstantOfShape (size) m = ReduceMean <keepdims = 0> (c) y = Add (x, m)",
@@ -143,7 +143,7 @@ def test_a_huge_constant(written):
     assert read_refusal(path).code == "E0910"
 
 
-def test_functions_of_the_file_are_unfolded(tmp_path):
+def test_onnx_functions_are_inlined(tmp_path):
     body = [helper.make_node("Relu", ["a"], ["b"])]
     twice = helper.make_function("mine", "twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
     node = helper.make_node("twice", ["x"], ["y"], domain="mine")

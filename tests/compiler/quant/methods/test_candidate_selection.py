@@ -81,7 +81,7 @@ def compute_loss(model, calibration, data) -> float:
     )
 
 
-def test_moments_come_nearer_than_rounding_to_nearest(known):
+def test_moment_rounding_beats_rounding_to_nearest(known):
     model, data, statistics, ranges = known
     nearest_loss = compute_loss(model, Calibration(ranges, round_nearest(model, ranges)), data)
     moments_loss = compute_loss(
@@ -90,7 +90,7 @@ def test_moments_come_nearer_than_rounding_to_nearest(known):
     assert moments_loss < 0.7 * nearest_loss
 
 
-def test_threads_and_blocks_of_taps(known, monkeypatch):
+def test_threads_and_tap_blocks_do_not_change_weights(known, monkeypatch):
     model, data, statistics, ranges = known
     single_threaded = round_by_moments(model, ranges, statistics.moments, {}, threads=1)
     many = round_by_moments(model, ranges, statistics.moments, {}, threads=4)
@@ -141,7 +141,7 @@ def compute_mean_offsets(model, calibration, data) -> float:
     return float(np.mean(off))
 
 
-def test_sequential_correction_makes_good_the_means(known):
+def test_sequential_bias_correction_restores_the_means(known):
     model, data, _, ranges = known
     # Biased weights: each rounded down.
     rounded = {
@@ -160,7 +160,7 @@ def test_sequential_correction_makes_good_the_means(known):
     assert all(np.array_equal(rounded[n].weight, corrected.rounded[n].weight) for n in rounded)
 
 
-def test_a_correct_network_is_hardly_corrected(known):
+def test_a_correct_network_gets_little_correction(known):
     model, data, statistics, ranges = known
     uncorrected = Calibration(ranges, round_by_moments(model, ranges, statistics.moments, {}))
     corrected = SequentialCorrection(model, data).correct_biases(uncorrected, data.digests)
@@ -194,7 +194,7 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     assert expected.worst > expected.loss
 
 
-def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, monkeypatch):
+def test_candidates_are_evaluated_on_held_out_images(known, monkeypatch):
     model, data, *_ = known
     fit_records = []
     judged_records = []
@@ -246,7 +246,7 @@ def spoilt(known, monkeypatch):
     return known
 
 
-def test_minmax_wins_where_nothing_is_better(spoilt):
+def test_minmax_is_chosen_if_nothing_is_better(spoilt):
     model, data, statistics, _ = spoilt
     images = CalibrationSplit(data, statistics, data)
     selection = select_best(model, images, (MINMAX,), RunOptions())
@@ -254,7 +254,7 @@ def test_minmax_wins_where_nothing_is_better(spoilt):
     assert not selection.expected  # nothing was held out
 
 
-def test_minmax_learns_from_every_image_when_it_wins(spoilt):
+def test_minmax_uses_every_image_when_chosen(spoilt):
     model, data, statistics, _ = spoilt
     selection = Best((MINMAX,)).find(model, data, RunOptions())
     assert (selection.used, selection.held_out) == ("minmax", 0)
@@ -263,7 +263,7 @@ def test_minmax_learns_from_every_image_when_it_wins(spoilt):
     assert next(iter(selection.expected.values())).images == len(data)
 
 
-def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
+def test_the_loss_estimate_uses_images_outside_the_selection(known, monkeypatch):
     """Errors of a part have no say in what is taken for it."""
     model, data, *_ = known
     requests = []
@@ -286,7 +286,7 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
     assert len(fit_images) == sum(len(everything[0] - fit_errors) for fit_errors, _ in folds)
 
 
-def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch):
+def test_biases_are_corrected_with_the_fit_set(known, monkeypatch):
     model, data, _, ranges = known
     read_digests = []
     tensor = DataSet.read_tensor
@@ -344,11 +344,11 @@ def create_errors(seed, **changes):
         ([create_errors(1, i3=0.5, i5=0.5, i7=0.5, i9=0.5), create_errors(2)], 1),
     ],
 )
-def test_which_candidate_is_chosen(errors, winner):
+def test_the_best_candidate_is_chosen(errors, winner):
     assert choose_candidate(errors) == winner
 
 
-def test_a_candidate_says_what_it_is(known):
+def test_a_candidate_describes_itself(known):
     model, data, statistics, _ = known
     (candidate,) = list_equalizing_builders(model, data)
     calibrated = candidate.build_candidate(statistics)
@@ -360,7 +360,7 @@ def test_a_candidate_says_what_it_is(known):
         assert trace.shown == pytest.approx(max(-trace.low, trace.high) / trace.reach)
 
 
-def test_a_large_network_has_one_part_that_judges(known, monkeypatch):
+def test_a_large_network_has_one_held_out_part(known, monkeypatch):
     model, data, statistics, _ = known
     monkeypatch.setattr(cross_fitting, "MAX_SMALL_WEIGHTS", 100)
     images = split_in_parts(model, data)
