@@ -109,7 +109,7 @@ def test_tiles_that_save_nothing_or_are_slow_on_some_shapes_are_omitted(
 
 def test_a_cost_term_without_samples_is_reported(search) -> None:
     kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
-    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+    with pytest.raises(SystemExit, match="vector: no sample has the amounts outputs"):
         kernel.fit_costs({"one": 3.0})
 
 
