@@ -14,15 +14,14 @@ from package_folders import ROOT
 import tcc as _  # noqa: F401
 from tcc.compiler.support import user_folders
 
-# Every run uses the same examples, so results are reproducible. None
-# is timed; `--hypothesis-profile=explore` tries others.
+# Every run uses the same examples without a deadline. `--hypothesis-profile=explore` tries others.
 settings.register_profile("same", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
 
 
-# Thousands of tests, and the libraries that they import, are objects that stay: whoever collects
-# garbage, as `tcc bench` does before it measures, walked over all of them, for seconds each time.
+# Thousands of tests and their libraries are permanent objects. A garbage collection, as `tcc bench`
+# does before it measures, would visit all of them for seconds each time.
 gc.disable()
 
 
