@@ -146,7 +146,7 @@ def test_several_targets_share_one_calibration(home, images):
         )
     assert [target_report.holds for target_report in build_set.targets] == [True, True, None]
     (pair,) = build_set.pairs
-    assert pair.found.values == agreement["pairs"][0]["values"] > 0
+    assert pair.comparison.values == agreement["pairs"][0]["values"] > 0
 
 
 def test_several_float_targets_and_an_empty_list(home):

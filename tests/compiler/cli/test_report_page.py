@@ -187,6 +187,8 @@ def test_report_fits_the_browser_window(page, tmp_path, width, scheme):
         nodes = browser("Accessibility.getFullAXTree")["nodes"]
         accessible_names = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
         assert {("heading", "Agreement"), ("region", "figure of the network")} <= accessible_names
-        sent = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+        sent = [
+            request["request"]["url"] for request in browser.get_events("Network.requestWillBeSent")
+        ]
         assert {url.split(":")[0] for url in sent} <= {"file", "data"}
-        assert browser.told("Log.entryAdded") == []
+        assert browser.get_events("Log.entryAdded") == []

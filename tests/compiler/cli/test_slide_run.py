@@ -443,7 +443,12 @@ def test_worked_example_of_the_page_runs(tcc, home, root, shared):
             browser.wait("document.documentElement?.dataset.ready === 'yes'")
             assert browser.evaluate("document.title") == "CMU-1-Small-Region.svs"
             urls = [
-                request["request"]["url"] for request in browser.told("Network.requestWillBeSent")
+                request["request"]["url"]
+                for request in browser.get_events("Network.requestWillBeSent")
             ]
             assert {url.split(":")[0] for url in urls} <= {"file", "data"}
-            assert browser.told("Runtime.exceptionThrown") == browser.told("Log.entryAdded") == []
+            assert (
+                browser.get_events("Runtime.exceptionThrown")
+                == browser.get_events("Log.entryAdded")
+                == []
+            )

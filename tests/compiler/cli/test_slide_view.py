@@ -287,10 +287,12 @@ def test_page_works_in_chromium(source, request, tmp_path):
         _check_keyboard(browser)
         browser.look(390, 844, "dark", tmp_path / "phone.png")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-        urls = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+        urls = [
+            request["request"]["url"] for request in browser.get_events("Network.requestWillBeSent")
+        ]
         assert {url.split(":")[0] for url in urls} <= {url.partition(":")[0], "data"}
-        assert browser.told("Log.entryAdded") == []
-        assert browser.told("Runtime.exceptionThrown") == []
+        assert browser.get_events("Log.entryAdded") == []
+        assert browser.get_events("Runtime.exceptionThrown") == []
 
 
 def _locate_patch(browser, row, column):
@@ -328,12 +330,12 @@ def _check_choice(browser):
     x, y = _locate_patch(browser, 4, 9)
     for kind in ("mousePressed", "mouseReleased"):
         browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-    expected_text = "Column 576, row 256: probability of tumour 75.0 %; taken for tumour."
+    expected_text = "Column 576, row 256: tumour probability 75.0 %, classified as tumour."
     browser.wait(f"{PATCH_TEXT_SCRIPT} === {json.dumps(expected_text)}", 10)
     classes = browser.evaluate("document.getElementById('classes').textContent")
     assert classes == "normal25.0 %tumour75.0 %tissue100.0 %"
     first_button = browser.evaluate("document.querySelector('#list button').textContent")
-    assert first_button == "100.0 % at column 512, row 320"
+    assert first_button == "Column 512, row 320: 100.0 %"
     browser.evaluate("document.querySelector('#list button').click()")
     assert "Column 512, row 320" in browser.evaluate(PATCH_TEXT_SCRIPT)
 
@@ -355,8 +357,8 @@ def _check_keyboard(browser):
     assert {"main", "heading", "status", "list", "application"} <= {
         role for role, _ in accessible_names
     }
-    for name in ("Nearer", "Farther", "Whole slide"):
+    for name in ("Zoom in", "Zoom out", "Show full slide"):
         assert ("button", name) in accessible_names
     sliders = [name for role, name in accessible_names if role == "slider"]
     assert len(sliders) == 2
-    assert all(re.match("Opacity|Least probability", name) for name in sliders)
+    assert all(re.match("Opacity|Minimum tumour probability", name) for name in sliders)

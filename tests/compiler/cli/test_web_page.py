@@ -151,13 +151,13 @@ def test_saturating_images_give_a_warning(opened, tmp_path):
 def test_page_sends_no_data(opened):
     opened.choose("#files", SAMPLES[:1])
     opened.wait(f"{CARDS} === 1")
-    urls = [request["request"]["url"] for request in opened.told("Network.requestWillBeSent")]
+    urls = [request["request"]["url"] for request in opened.get_events("Network.requestWillBeSent")]
     assert len(urls) > 10
     assert {url.split("/")[2] for url in urls if url.startswith("http")} == {
         opened.evaluate("location.host")
     }
-    assert opened.told("Log.entryAdded") == []
-    assert opened.told("Runtime.exceptionThrown") == []
+    assert opened.get_events("Log.entryAdded") == []
+    assert opened.get_events("Runtime.exceptionThrown") == []
     refused = opened.evaluate("fetch('https://example.org/').then(() => 'sent', () => 'refused')")
     assert refused == "refused"
     evaluated = opened(

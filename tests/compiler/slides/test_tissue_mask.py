@@ -189,7 +189,7 @@ def test_patch_weights_count_tissue_pixels(inside, side, less, lower):
     for span, stride in ((7, 7), (7, 3), (4, 9)):
         grid = PatchGrid(width, height, span, stride)
         weights, is_kept = (
-            patch_grid.compute_tissue_weights(grid, mask),
+            patch_grid.count_patch_pixels(grid, mask),
             patch_grid.select_patches(grid, mask, 0.5),
         )
         for row, column in np.ndindex(grid.shape):

@@ -335,8 +335,8 @@ def test_random_bits_match_splitmix64(sample, position, name):
         x = (x ^ (x >> 27)) * 0x94D049BB133111EB & mask
         return x ^ (x >> 31)
 
-    key = mixed((sample * step + counter_random.hash_words(name, 7)) & mask)
-    key = mixed((key + counter_random.hash_words("x")) & mask)
+    key = mixed((sample * step + counter_random.hash_key(name, 7)) & mask)
+    key = mixed((key + counter_random.hash_key("x")) & mask)
     assert int(bits) & mask == mixed((key + position * step) & mask)
 
 
