@@ -117,8 +117,8 @@ def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
         format_table(COLUMNS, [_build_agreement_row(compared) for compared in agreement.targets])
     )
     for compared in agreement.targets:
-        if compared.floats:
-            report.print_text(f"  {compared.device.name}: {compared.floats}")
+        if compared.float_notice:
+            report.print_text(f"  {compared.device.name}: {compared.float_notice}")
     if agreement.pairs:
         columns = (
             "target", "and", "output", "values", "differ", "max. difference", "same class", "",
@@ -217,6 +217,6 @@ def _encode_target(compared: "ComparedTarget") -> dict[str, Any]:
             "difference": max((output.difference for output in compared.outputs), default=None),
         },
         "layers": None if layers is None else encode_layers(layers),
-        "float": compared.floats or None,
+        "float": compared.float_notice or None,
         "holds": compared.holds,
     }

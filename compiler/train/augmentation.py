@@ -306,7 +306,10 @@ def apply_blur(augmentation: Augmentation, images: Tensor, random: CounterRandom
 
 
 def _sum_neighbors(pixels: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """Return weighted sums of neighbours along an axis; `kernel` is float32 (N, radius + 1)."""
+    """Return weighted sums of neighbours along an axis, in the memory of `pixels`.
+
+    `kernel` (N, radius + 1) has float32 weights for each image, by distance from the pixel.
+    """
     radius, size = kernel.shape[1] - 1, pixels.shape[axis]
     padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
     padded = functional.pad(pixels, padding, "replicate")

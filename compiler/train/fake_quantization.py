@@ -245,9 +245,9 @@ def _is_wide(program: Model, node: Node) -> bool:
             return False
 
 
-def _quantize_input(tensor: Tensor, float_input: Input, source: Input) -> Tensor:
+def _quantize_input(tensor: Tensor, float_input: Input, network_input: Input) -> Tensor:
     """Return the program's input: the pixel values, if the input is a normalised image."""
-    if source.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
+    if network_input.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
         return tensor.to(torch.float32)
     preprocess = float_input.preprocess
     assert preprocess is not None
