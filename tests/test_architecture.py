@@ -185,7 +185,7 @@ def list_functions():
 
 
 @pytest.mark.parametrize(
-    ("words", "needed"),
+    ("arguments", "needed"),
     [
         (["--help"], set()),
         (["help", "E0607"], set()),
@@ -194,15 +194,15 @@ def list_functions():
     ],
     ids=str,
 )
-def test_commands_load_no_heavy_library_that_they_do_not_need(words, needed):
+def test_commands_load_no_heavy_library_that_they_do_not_need(arguments, needed):
     """What makes a process slow to start is imported by the command that needs it."""
-    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*words)}
+    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*arguments)}
     assert HEAVY & loaded_libraries == needed
 
 
 def test_only_figures_load_plotting_libraries(tmp_path):
-    def find_drawing_modules(*words):
-        modules = list_loaded_modules("show", "squeezenet", *words)
+    def find_drawing_modules(*arguments):
+        modules = list_loaded_modules("show", "squeezenet", *arguments)
         return {m.rpartition(".")[2] for m in modules if m.startswith("tcc.compiler.figures.")}
 
     assert (
@@ -216,11 +216,11 @@ def test_only_figures_load_plotting_libraries(tmp_path):
     assert "export" in find_drawing_modules("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
 
 
-def list_loaded_modules(*words):
+def list_loaded_modules(*arguments):
     """The modules that a command has loaded when it ends."""
     program = (
         "import sys, tcc.compiler.cli\n"
-        f"try: tcc.compiler.cli.app({list(words)})\n"
+        f"try: tcc.compiler.cli.app({list(arguments)})\n"
         "except SystemExit as end: assert not end.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )

@@ -63,7 +63,7 @@ def test_trials_are_measured_once_and_reported(bench, root):
     arguments = ("run", "--draws", "2", "--images", "6", "--only", "minmax")
     completed = bench(*arguments)
     assert completed.returncode == 0, completed.stderr
-    assert "elsewhere: its weights are not here" in completed.stdout
+    assert "elsewhere: skipped, because its weights are missing" in completed.stdout
     assert completed.stdout.count("small minmax") == 2
     assert "small minmax" not in bench(*arguments).stdout
     report = json.loads(bench("report").stdout)
@@ -87,7 +87,7 @@ def test_trials_are_measured_once_and_reported(bench, root):
 def test_unknown_methods_are_named(bench):
     completed = bench("run", "--only", "median")
     assert completed.returncode == 1
-    assert "unknown: median" in completed.stderr
+    assert "unknown methods: median; the methods are minmax, " in completed.stderr
 
 
 def test_a_measured_process_reports_its_own_cost(root):

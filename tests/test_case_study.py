@@ -139,7 +139,7 @@ def test_markdown_has_the_columns_of_the_paper(study):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--data", "nowhere"), "error[E0710]: not a dataset"),
         (
@@ -154,9 +154,9 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ],
     ids=str,
 )
-def test_wrong_arguments_are_refused(study, words, said):
+def test_wrong_arguments_are_refused(study, words, message):
     completed = study(*words, code=2)
-    assert said in completed.stderr
+    assert message in completed.stderr
     assert "Traceback" not in completed.stderr
 
 

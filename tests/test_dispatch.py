@@ -46,15 +46,15 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("contract", "what"),
+    ("contract", "message"),
     [
         (Preprocess(color="cmyk"), "colour 'cmyk'"),
         (Preprocess(scale="mean"), "pixel scale 'mean'"),
         (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "resize mode 'contain'"),
     ],
 )
-def test_an_unsupported_input_contract_is_refused(contract, what):
-    with pytest.raises(UnhandledError, match=f"handle the {what}"):
+def test_an_unsupported_input_contract_is_refused(contract, message):
+    with pytest.raises(UnhandledError, match=f"handle the {message}"):
         preprocess.apply(contract, PIXELS, (3, 4, 4))
 
 
@@ -80,11 +80,11 @@ def test_an_unsupported_activation_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("family", "found"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
+    ("family", "expected_targets"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
 )
-def test_an_unsupported_host_processor_is_refused(monkeypatch, family, found):
+def test_an_unsupported_host_processor_is_refused(monkeypatch, family, expected_targets):
     monkeypatch.setattr(platform, "machine", lambda: family)
-    assert [host_machine.target.name for host_machine in machine._create_host()] == found
+    assert [host_machine.target.name for host_machine in machine._create_host()] == expected_targets
 
 
 def test_float_types_have_no_integer_limits():

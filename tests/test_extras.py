@@ -71,7 +71,7 @@ def test_every_command_runs_or_names_the_missing_package(session, built, tmp_pat
     copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
     outcomes = bare.run_all(
-        [use.words_again for use in RUNS], copy.folder, make_environment(copy.home)
+        [use.repeat_arguments for use in RUNS], copy.folder, make_environment(copy.home)
     )
     assert len(outcomes) == len(RUNS)
     failures = [

@@ -90,7 +90,7 @@ def fall():
     raise ValueError
 
 
-def say():
+def print_traceback():
     sys.stderr.write("Traceback (most recent call last)")
     sys.exit(2)
 
@@ -104,10 +104,10 @@ def say():
         (lambda: sys.exit("words"), "exit 1"),
         (lambda: os.kill(os.getpid(), 9), "exit -9"),
         (fall, "exit 1"),
-        (say, "traceback"),
+        (print_traceback, "traceback"),
         (burn, "0 s"),
         (fill, "MiB"),
-        (hang, "no end"),
+        (hang, "no exit"),
         (lambda: open("made", "w").close(), "made"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_killed_writer_is_detected(interleave):
 
 
 @pytest.mark.parametrize(
-    ("change", "number", "seen"),
+    ("change", "number", "expected_error"),
     [
         ((atomic_files, "_lock_folder", lambda _: nullcontext()), 1, "E0602"),
         ((atomic_files, "check_folder", check_target), 1, "E0602"),
@@ -44,7 +44,7 @@ def test_a_killed_writer_is_detected(interleave):
     ],
     ids=("swap without the lock", "look without the lock", "claim without a look"),
 )
-def test_a_broken_protocol_is_detected(interleave, monkeypatch, change, number, seen):
+def test_a_broken_protocol_is_detected(interleave, monkeypatch, change, number, expected_error):
     monkeypatch.setattr(*change)
     errors = find_errors(interleave, interleave.PLAYS[number], 5 if number == 3 else 31)
-    assert any(seen in reason for reason in errors)
+    assert any(expected_error in reason for reason in errors)

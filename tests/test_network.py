@@ -76,7 +76,7 @@ def test_every_command_is_in_the_session():
 @pytest.mark.slow
 @pytest.mark.parametrize("use", USES, ids=str)
 def test_commands_contact_no_other_machine(session, use):
-    end = session.ends[use.line]
+    end = session.outcomes[use.line]
     assert end.code == (143 if use.serves else 0), end.out + end.err
     assert find_attempts(session.log(use), loopback=use.loopback) == []
 
@@ -93,12 +93,14 @@ def test_a_session_writes_nothing_else_to_the_home_folder(session):
 
 
 @pytest.mark.parametrize(
-    "way", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
+    "attempt", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
 )
-def test_network_attempts_are_detected(tmp_path, way):
+def test_network_attempts_are_detected(tmp_path, attempt):
     (tmp_path / "send.py").write_text(SEND)
     log = tmp_path / "log"
-    subprocess.run(trace_command([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
+    subprocess.run(
+        trace_command([sys.executable, str(tmp_path / "send.py"), attempt], log), check=True
+    )
     assert find_attempts(log)
 
 
@@ -109,10 +111,10 @@ def test_loopback_is_reported_only_when_forbidden(tmp_path):
     assert len(find_attempts(log)) == 1
 
 
-@pytest.mark.parametrize("first", ["", "import tcc"])
-def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first):
+@pytest.mark.parametrize("first_import", ["", "import tcc"])
+def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first_import):
     """Without tcc it leaves an identifier of this machine in the home."""
-    program = f"{first}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
+    program = f"{first_import}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
     program += (
         "value = lambda name: helper.make_tensor_value_info(name, 1, [1])\n"
         "graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value('x')], [value('y')])\n"
@@ -124,7 +126,7 @@ def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first):
     command[1:1] = ["-e", "inject=connect,sendto,sendmsg,sendmmsg:error=ENETUNREACH"]
     subprocess.run(command, env=make_environment(tmp_path / "home"), check=True)
     leftover_files = list((tmp_path / "home").rglob("*"))
-    assert bool(leftover_files) == (not first), leftover_files
+    assert bool(leftover_files) == (not first_import), leftover_files
 
 
 def test_telemetry_is_off_in_child_processes(tmp_path):

@@ -148,7 +148,7 @@ def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "words"),
+    ("image", "code", "message"),
     [
         (np.zeros((8, 8, 3), np.float32), "E1450", "255 \\* array"),
         (np.zeros((3, 8, 8), np.uint8), "E1450", "transpose"),
@@ -162,8 +162,8 @@ def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path)
         (Image.new("F", (8, 8)), "E0705", "8 bits"),
     ],
 )
-def test_ambiguous_images_are_refused(values, image, code, words):
-    with pytest.raises(tcc.UserError, match=words) as caught:
+def test_ambiguous_images_are_refused(values, image, code, message):
+    with pytest.raises(tcc.UserError, match=message) as caught:
         tcc.run(values["bundle"], image)
     assert caught.value.diagnostics[0].code == code
 

@@ -88,7 +88,7 @@ def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, 
 
 
 @pytest.mark.parametrize(
-    ("second", "kept"),
+    ("second", "kept_tiles"),
     [
         ((0.97, 0.97, 4), {"4x8"}),  # better but for one shape, in which it is far worse
         ((0.9, 0.9), {"8x8"}),
@@ -98,18 +98,18 @@ def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, 
     ],
 )
 def test_tiles_that_save_nothing_or_are_slow_on_some_shapes_are_omitted(
-    search, second, kept
+    search, second, kept_tiles
 ) -> None:
     tile_kernels = [make_tile_kernel(search, "4x8", 1, 1), make_tile_kernel(search, "8x8", *second)]
     costs = search.kernel_fits.fit_worthwhile(tile_kernels)
-    assert {name.removeprefix("level_loops_") for name in costs} == kept
+    assert {name.removeprefix("level_loops_") for name in costs} == kept_tiles
     single_costs = search.kernel_fits.fit_worthwhile(tile_kernels[1:])
     assert list(single_costs) == [tile_kernels[1].name]
 
 
 def test_a_cost_term_without_samples_is_reported(search) -> None:
     kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
-    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+    with pytest.raises(SystemExit, match="vector: no sample has the amounts outputs"):
         kernel.fit_costs({"one": 3.0})
 
 

@@ -10,9 +10,9 @@ VARIANTS = {"first": 1, "second": 2, "third": 3}
 def run_looped(rotated):
     calls = {"quick": [], "slow": []}
 
-    @looped(TABLE, rotated=rotated, way=VARIANTS)
-    def test(case, way):
-        calls[kind].append((*case, way))
+    @looped(TABLE, rotated=rotated, argument=VARIANTS)
+    def test(case, argument):
+        calls[kind].append((*case, argument))
 
     (mark,) = test.pytestmark
     for parameter in mark.args[1]:

@@ -38,5 +38,5 @@ def test_a_model_card_lists_groups_only_if_known(images):
 def test_a_model_card_describes_the_training_images(images):
     folder, report = images
     draw(folder / "val" / "red" / "0.png", "red", 99)
-    with pytest.raises(SystemExit, match="the images of `val` are not those of the training"):
+    with pytest.raises(SystemExit, match="the images of `val` differ from those of the training"):
         describe_groups(folder, report)

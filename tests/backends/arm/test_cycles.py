@@ -33,9 +33,12 @@ def encode_block(codes: list[int]) -> bytes:
     return b"".join(code.to_bytes(4, "little") for code in codes)
 
 
-@pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
-def test_cycles_of_basic_blocks(words: list[int], expected: float) -> None:
-    assert instructions.estimate_cycles(encode_block(words), len(words)) == expected
+@pytest.mark.parametrize(("instruction_words", "expected"), BLOCKS.values(), ids=BLOCKS)
+def test_cycles_of_basic_blocks(instruction_words: list[int], expected: float) -> None:
+    assert (
+        instructions.estimate_cycles(encode_block(instruction_words), len(instruction_words))
+        == expected
+    )
 
 
 def test_thumb_and_arm_code_are_distinguished() -> None:

@@ -278,7 +278,7 @@ def test_preprocessing_accesses_only_its_memory(sources: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_artifact(
         tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, make_small_model())
     )
@@ -292,8 +292,8 @@ def tools() -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> None:
-    lines = [line[4:] for line in (beside / "README.txt").read_text().splitlines()
+def test_the_readme_example_builds_and_runs(small_artifact: Path, tmp_path: Path) -> None:
+    lines = [line[4:] for line in (small_artifact / "README.txt").read_text().splitlines()
              if line.startswith("    ") or not line]  # fmt: skip
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
@@ -301,7 +301,7 @@ def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> Non
     assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
-    shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(small_artifact, tmp_path, dirs_exist_ok=True)
     outputs = set()
     for command in shells:
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
@@ -333,7 +333,7 @@ def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("tools")
-def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
+def test_cmake_finds_both_libraries(small_artifact: Path, tmp_path: Path) -> None:
     source = '#include "small.h"\nint main(void) { return small_threads(0); }\n'
     (tmp_path / "main.c").write_text(source)
     (tmp_path / "CMakeLists.txt").write_text(
@@ -341,7 +341,7 @@ def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
         "add_executable(one main.c)\ntarget_link_libraries(one small::small)\n"
         "add_executable(two main.c)\ntarget_link_libraries(two small::shared)\n"
     )
-    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={beside}", "."], ["cmake", "--build", "."])
+    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={small_artifact}", "."], ["cmake", "--build", "."])
     for command in (*commands, ["./one"], ["./two"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 

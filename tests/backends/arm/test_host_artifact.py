@@ -221,9 +221,9 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
-    arguments, content, message = BAD[what]
+@pytest.mark.parametrize("case_name", BAD)
+def test_bad_input_is_refused(case_name: str, built: Built, tmp_path: Path) -> None:
+    arguments, content, message = BAD[case_name]
     (tmp_path / "F").write_bytes(content)
     completed = subprocess.run(
         [built.folder / "small-run", *arguments],

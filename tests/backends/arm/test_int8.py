@@ -181,9 +181,9 @@ def test_reads_out_of_bounds_are_detected(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("off", "seen"), [(1e-5, False), (1e-3, True)])
+@pytest.mark.parametrize(("off", "is_detected"), [(1e-5, False), (1e-3, True)])
 @pytest.mark.parametrize("in_turn", [False, True])
-def test_errors_of_float_layers_are_detected(off: float, seen: bool, in_turn: bool) -> None:
+def test_errors_of_float_layers_are_detected(off: float, is_detected: bool, in_turn: bool) -> None:
     """The frame of the tests itself: and in turn, what later layers make of it is right."""
     model = next(m for m in MODELS.values() if integer_program.find_inexact_nodes(m.graph))
     graph, source = model.graph, model.graph.inputs[0].name
@@ -201,7 +201,9 @@ def test_errors_of_float_layers_are_detected(off: float, seen: bool, in_turn: bo
         return {**propagated, layer: shifted_output} if in_turn else {layer: shifted_output}
 
     differences = count_differences(model, 1, run_layer, in_turn=in_turn)
-    assert {name for name, count in differences.items() if count} == ({layer} if seen else set())
+    assert {name for name, count in differences.items() if count} == (
+        {layer} if is_detected else set()
+    )
 
 
 def build_image_program(real_ends: bool) -> Model:

@@ -104,7 +104,7 @@ def damage_file(pattern: str, by: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (damage_file(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
         (damage_file(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
@@ -133,7 +133,7 @@ def damage_file(pattern: str, by: str) -> str:
     ],
 )
 def test_a_damaged_costs_file_is_reported_with_its_location(
-    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
@@ -142,7 +142,7 @@ def test_a_damaged_costs_file_is_reported_with_its_location(
     assert outcome.exit_code == 1
     error = outcome.stderr
     assert "error[E0604]" in error
-    assert said in error
+    assert message in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
     assert not Path("build").exists()
 

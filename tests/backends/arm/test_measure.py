@@ -150,7 +150,7 @@ TIMES = struct.pack("<6d", *[1.0] * 6)
 class Forged:
     """A program that says and writes what it likes."""
 
-    said: str = json.dumps(DESCRIBED)
+    facts_json: str = json.dumps(DESCRIBED)
     times: bytes = TIMES
     profile: str = ROWS
     description: str = "forged"
@@ -161,11 +161,11 @@ class Forged:
     def get_path(self, name: str) -> str:
         return name
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> ProcessOutcome:
-        return ProcessOutcome(0, self.said.encode(), b"")
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
+        return ProcessOutcome(0, self.facts_json.encode(), b"")
 
-    def read_file(self, name: str, most: int) -> bytes:
-        return {"times": self.times, "profile": self.profile.encode()}[name][:most]
+    def read_file(self, name: str, max_bytes: int) -> bytes:
+        return {"times": self.times, "profile": self.profile.encode()}[name][:max_bytes]
 
     def create_error(self, message: str, label: str = "") -> UserError:
         return fail("E0652", message, make_file_span("forged"), label=label)

@@ -100,7 +100,7 @@ def flip_bit(data, at, bit=1):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "expected_reason"),
     [
         (lambda data: flip_bit(data, 0), "is not valid for this program"),
         (lambda data: flip_bit(data, 31, 0x80), "is not valid for this program"),
@@ -114,10 +114,10 @@ def flip_bit(data, at, bit=1):
     ],
     ids=["first", "sign of R", "S", "top of S", "short", "long", "empty", "zeros", "S + L"],
 )  # fmt: skip
-def test_a_corrupted_signature_is_refused(signed, spoil, why):
+def test_a_corrupted_signature_is_refused(signed, spoil, expected_reason):
     folder, _ = signed
     (folder / SIGNATURE).write_bytes(spoil((folder / SIGNATURE).read_bytes()))
-    assert_refused(run(signed), why)
+    assert_refused(run(signed), expected_reason)
 
 
 def test_missing_and_foreign_signatures_are_refused(signed):

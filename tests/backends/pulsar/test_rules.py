@@ -23,7 +23,7 @@ class Case:
     attributes: dict = field(default_factory=dict)
     shape: tuple = INPUT_SHAPE
     constants: tuple = ()
-    before: str = ""
+    previous_kind: str = ""
     opset: int = 13
     outputs: int = 1
     dtype: int = TensorProto.FLOAT
@@ -88,8 +88,8 @@ PULSAR = {
         INPUT_SHAPE,
         (make_weights(16), make_weights(16), make_weights(16), make_weights(16)),
     ),
-    "hard_sigmoid.place": Case("HardSigmoid", before="Relu"),
-    "softplus.place": Case("Softplus", before="Sigmoid"),
+    "hard_sigmoid.place": Case("HardSigmoid", previous_kind="Relu"),
+    "softplus.place": Case("Softplus", previous_kind="Sigmoid"),
     "arg.place": Case("ArgMax", {"axis": 1}),
     "reduce.rank": Case("ReduceMean", {"axes": (1,)}, (1, 16)),
     "reshape.rank": Case("Reshape", {}, (1, 16), (make_ints(1, 4, 4),)),
@@ -179,8 +179,8 @@ PULSAR2 = {
 def make_model(case):
     """Return a file of one operator, or of one after another of another kind."""
     input_name, nodes = "x", []
-    if case.before:
-        nodes.append(helper.make_node(case.before, ["x"], ["b"], "before"))
+    if case.previous_kind:
+        nodes.append(helper.make_node(case.previous_kind, ["x"], ["b"], "before"))
         input_name = "b"
     names = [f"c{index}" for index in range(len(case.constants))]
     outputs = [f"y{index}" for index in range(case.outputs)]

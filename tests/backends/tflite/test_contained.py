@@ -42,18 +42,18 @@ def replace_op_code(data: bytes, op_name: str, *, old: bool) -> bytes:
     return pack_model(model)
 
 
-@pytest.mark.parametrize("word", FLOW)
-def test_unknown_operators_are_refused(data: bytes, word: str) -> None:
+@pytest.mark.parametrize("operator_name", FLOW)
+def test_unknown_operators_are_refused(data: bytes, operator_name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"it has the operator `{word}`, which tcc does not write"
+        ValueError, match=rf"it has the operator `{operator_name}`, which tcc does not write"
     ):
-        file_inspection.read_graph(replace_op_code(data, word, old=False))
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=False))
 
 
-@pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
-def test_unknown_operators_in_the_old_field_are_refused(data: bytes, word: str) -> None:
-    with pytest.raises(ValueError, match=rf"it has the operator `{word}`"):
-        file_inspection.read_graph(replace_op_code(data, word, old=True))
+@pytest.mark.parametrize("operator_name", ["WHILE", "IF", "CUSTOM"])
+def test_unknown_operators_in_the_old_field_are_refused(data: bytes, operator_name: str) -> None:
+    with pytest.raises(ValueError, match=rf"it has the operator `{operator_name}`"):
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=True))
 
 
 def test_additional_subgraphs_are_refused(data: bytes) -> None:

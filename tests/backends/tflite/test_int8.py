@@ -138,13 +138,15 @@ def test_convolutions_of_any_scales_match(
 
 
 @settings(max_examples=60)
-@given(data=st.data(), exponent=st.integers(-40, 12), near=st.booleans())
-def test_global_means_of_any_scales_match(data: st.DataObject, exponent: int, near: bool) -> None:
+@given(data=st.data(), exponent=st.integers(-40, 12), near_ties=st.booleans())
+def test_global_means_of_any_scales_match(
+    data: st.DataObject, exponent: int, near_ties: bool
+) -> None:
     size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
     count = size[0] * size[1]
     x = create_quantized_type((40, *size), 0.021, data.draw(signs))
     scale = 2.0**-exponent
-    if near:  # many sums lie in the middle between two levels, but for a last bit
+    if near_ties:  # many sums lie in the middle between two levels, but for a last bit
         scale = 0.021 * 2 * data.draw(st.integers(1, 2 * count)) / count
     y = create_quantized_type((), scale, data.draw(signs))
     op = QGlobalAvgPool(float(y.scale), y.dtype.value == "int8", *y.limits)
