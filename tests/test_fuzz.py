@@ -107,7 +107,7 @@ def print_traceback():
         (print_traceback, "traceback"),
         (burn, "0 s"),
         (fill, "MiB"),
-        (hang, "no end"),
+        (hang, "no exit"),
         (lambda: open("made", "w").close(), "made"),
     ],
 )

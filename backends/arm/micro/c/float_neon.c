@@ -16,7 +16,7 @@ enum { FILTERS = 6, PIXELS = 8 };
 #include <arm_neon.h>
 
 /* Load the input of eight pixels with stride 2 for three taps of a row: seventeen floats. */
-static inline void float_load_3(const float *from, float32x4_t (*taps)[2])
+static inline void load_three_taps(const float *from, float32x4_t (*taps)[2])
 {
     float32x4x2_t low_pairs = vld2q_f32(from), high_pairs = vld2q_f32(from + 8);
     float32x4_t tail = vld1q_dup_f32(from + 16);
@@ -49,8 +49,8 @@ static inline void float_copy_full(const float *from, float *to)
 static inline void float_copy_split(const float *from, const float *next_row, int split, float *to)
 {
     float32x4_t begin[3][2], end[3][2];
-    float_load_3(from, begin);
-    float_load_3(next_row, end);
+    load_three_taps(from, begin);
+    load_three_taps(next_row, end);
     UNROLL
     for (int j = 0; j < 3; j++, to += 8) {
         vst1q_f32(to, begin[j][0]);
@@ -62,8 +62,8 @@ static inline void float_copy_split(const float *from, const float *next_row, in
 
 /* Write a tile of 3x3 windows with stride 2 that are all inside of the map, in one or two rows of
  * the output; return whether the tile is of that kind. */
-static inline int float_gather_3x3(const micro_window *w, const float *map, float *panel, int first,
-                               int channels)
+static inline int gather_3x3_stride_2(const micro_window *w, const float *map, float *panel,
+                                      int first, int channels)
 {
     int x = first % w->out_width, split = w->out_width - x, is_split = split < 8;
     int top = first / w->out_width * 2 - w->top, left = x * 2 - w->left;
@@ -84,16 +84,16 @@ static inline int float_gather_3x3(const micro_window *w, const float *map, floa
     for (; channels; channels--, from += next + 2 * width)
         for (int i = 0; i < 3; i++, panel += 24) {
             const float *row = from + i * width, *next_row = row - left + 2 * width;
-            float last[32];
-            int end = channels == 1 && i == 2;
-            float_copy_split(row, next_row, split, end ? last : panel);
-            if (end)
-                memcpy(panel, last, 24 * sizeof *last);
+            float buffer[32];
+            int is_last = channels == 1 && i == 2;
+            float_copy_split(row, next_row, split, is_last ? buffer : panel);
+            if (is_last)
+                memcpy(panel, buffer, 24 * sizeof *buffer);
         }
     return 1;
 }
 
-#define FAST_GATHER float_gather_3x3
+#define FAST_GATHER gather_3x3_stride_2
 #include "float_gather.h"
 
 /* Flags for sums. */
@@ -200,8 +200,8 @@ BLOCK(4, 2)
     } while (0)
 
 /* A partial block, at the last filter or pixel. */
-static __attribute__((noinline)) void float_partial(const float_block *b, float *y, ptrdiff_t plane,
-                                                 int filters, int count)
+static __attribute__((noinline)) void sum_partial_block(const float_block *b, float *y,
+                                                        ptrdiff_t plane, int filters, int count)
 {
     float block[FILTERS][PIXELS] = {{0}};
     size_t size = sizeof *y * (size_t)count;
@@ -235,7 +235,7 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
         block_8_2(&b, y, plane);
     else
         for (; filters > 0; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
-            float_partial(&b, y, plane, micro_min(FILTERS, filters), count);
+            sum_partial_block(&b, y, plane, micro_min(FILTERS, filters), count);
             b.weights += block;
             b.bias += FILTERS;
         }
