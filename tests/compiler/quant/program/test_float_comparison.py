@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
-from tcc.compiler.quant.program.floor_program import compute_macs_share, search
+from tcc.compiler.quant.program.floor_program import compute_macs_share, search_float_layers
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import (
     float_program,
@@ -128,7 +128,7 @@ def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
     int8_comparison = compare_programs(model, bad, images)
     floor = AccuracyFloor(0.999)
     assert not floor.is_met(int8_comparison.quality)
-    mixed, steps = search(
+    mixed, steps = search_float_layers(
         model,
         bad,
         int8_comparison,
@@ -148,7 +148,7 @@ def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
 
 
 def test_an_unreachable_floor_is_reported(model, images, good):
-    mixed, steps = search(
+    mixed, steps = search_float_layers(
         model,
         good,
         compare_programs(model, good, images),
