@@ -1,4 +1,4 @@
-"""Integer programs for tests, run by ONNX Runtime and compared."""
+"""Integer programs in ONNX Runtime, compared with the reference."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ EXACT_LEVELS = MAKE_UNSIGNED if SATURATES else LEVELS
 def open_session(
     proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = SATURATES
 ) -> onnxruntime.InferenceSession:
-    """Return a session of one model; `exact` as where products saturate, which this may be."""
+    """Return a session of one model. `exact` avoids saturating products on this processor."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -40,16 +40,17 @@ def open_session(
 
 
 def to_onnx_values(x: Array) -> Array:
-    """Return levels as ONNX holds them: signed ones are unsigned with the zero point 128."""
+    """Return quantized values as stored in ONNX: signed ones as unsigned with zero point 128."""
     return (x.astype(np.int16) + 128).astype(np.uint8) if x.dtype == np.int8 else x
 
 
 def count_differing_elements(
     model: Model, x: Array, level: str = "ORT_ENABLE_ALL", threads: int = 1, opset: int = 17
 ) -> Mapping[str, int]:
-    """Return how many elements of each value differ from the reference executor's, where any do.
+    """Return how many elements of each value differ from the reference executor.
 
-    `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit.
+    `x` (C, H, W) is the float input. Every value of the graph is compared bit for bit. Values
+    without differences are omitted.
     """
     source = model.graph.inputs[0]
     (expected,) = integer_program.run(model, [x], keep_all=True)

@@ -1,4 +1,4 @@
-"""Random graphs and weights: any step of the language that fits, extreme scales, dead channels."""
+"""Random graphs and weights: any fitting op, extreme scales and dead channels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -69,7 +69,7 @@ FACTORS = (1.0, 1.0, 1.0, 0.0, 1e-9, 1e-4, 300.0)
 
 
 def draw_graph(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> Graph:
-    """Return a random graph; with `floats`, of operations too that integers cannot compute."""
+    """Return a random graph. `floats` also allows ops without an integer form."""
     size = st.integers(5, 12)
     add = NetBuilder(draw(st.integers(1, 4)), draw(size), draw(size))
     for i in range(draw(st.integers(1, 7))):
@@ -117,7 +117,7 @@ def _add_step(draw: Callable[..., Any], add: NetBuilder, name: str, maps: tuple[
 
 
 def draw_weights(draw: Callable[[st.SearchStrategy[T]], T], graph: Graph) -> Mapping[str, Array]:
-    """Return weights as after training, some tensors scaled far and some filters all zeros."""
+    """Return weights as after training, with some extreme tensors and some zero filters."""
     weights: dict[str, Array] = {}
     for name, tensor in sample_weights(graph).items():
         if name.endswith(".var"):

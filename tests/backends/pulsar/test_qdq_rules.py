@@ -1,4 +1,4 @@
-"""Each rule of levels between floats finds the file that breaks it, and no other rule does."""
+"""Each QDQ rule reports the file that breaks it, and no other rule does."""
 
 from types import SimpleNamespace
 
@@ -27,7 +27,7 @@ SOUND_FILE = {
 
 
 def make_settings(**changes):
-    """Return what a file is made of, changed."""
+    """Return changed settings of a file."""
     assert changes.keys() <= SOUND_FILE.keys()
     return SimpleNamespace(**SOUND_FILE | changes)
 
@@ -126,7 +126,7 @@ def test_valid_files_have_no_violations(name):
 
 
 def test_long_scale_vectors_are_checked():
-    """A wrong scale among 5,000, which no small constant is."""
+    """A wrong scale among 5,000, which are not in a small constant."""
     steps = np.full(5000, 0.5, F32)
     wide_file = make_settings(weights=np.ones((5000, 1, 1, 1), S8), steps=steps, offsets=np.zeros(5000, S8),
                    biases=np.zeros(5000, S32))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The target `tflite` in float: what it builds, refuses and computes."""
+"""The target `tflite` in float: built and refused models, and outputs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_clamps_are_fused_into_the_operator_before() -> None:
     graph = add.build(Output("y", both), Output("raw", "two"), Output("z", shared))
     model = Model(graph, sample_weights(graph))
     data = emit_tflite(model)
-    # the second convolution's sums are an output, so its clamp stays
+    # the sums of the second convolution are an output, so its clamp stays
     assert [name for name, _ in list_operators(data)] == [
         "CONV_2D", "MAX_POOL_2D", "PAD", "AVERAGE_POOL_2D", "CONV_2D", "RELU",
     ]  # fmt: skip

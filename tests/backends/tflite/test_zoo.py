@@ -1,4 +1,4 @@
-"""The networks of the zoo as TFLite files in float."""
+"""The zoo networks as float TFLite files."""
 
 import json
 from pathlib import Path

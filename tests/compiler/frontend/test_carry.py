@@ -102,7 +102,7 @@ def test_names_bound_in_an_iteration_end_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "own",
+    "local_step",
     [
         "seq: [{add: [[], a], as: a}]",
         "concat: [[{relu: , as: a}], []]",
@@ -111,12 +111,12 @@ def test_names_bound_in_an_iteration_end_with_it(tmp_path: Path) -> None:
         "same: {}",
     ],
 )
-def test_steps_with_local_names_carry_no_values(tmp_path: Path, own: str) -> None:
+def test_steps_with_local_names_carry_no_values(tmp_path: Path, local_step: str) -> None:
     text = f"""
         blocks: {{same: {{body: [{{relu: , as: a}}, mul: [[], a]]}}}}
         graph:
           - {{tanh: , as: a}}
-          - repeat: {{times: 2, body: [{own}]}}
+          - repeat: {{times: 2, body: [{local_step}]}}
           - {{sigmoid: , from: a, id: last}}
     """
     assert load_spec(tmp_path, text).graph.nodes[-1].inputs == ("tanh",)

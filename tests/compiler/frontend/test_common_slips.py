@@ -153,11 +153,11 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "code", "column", "help"), SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("input_text", "code", "column", "help"), SHAPES.values(), ids=SHAPES)
 def test_a_common_mistake_in_a_shape(
-    tmp_path: Path, given: str, code: str, column: int, help: str
+    tmp_path: Path, input_text: str, code: str, column: int, help: str
 ) -> None:
-    diagnostic = read_diagnostic(tmp_path, SHAPE.format(given))
+    diagnostic = read_diagnostic(tmp_path, SHAPE.format(input_text))
     assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
         diagnostic
     )
@@ -181,12 +181,12 @@ PIXELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "code", "column", "help"), PIXELS.values(), ids=PIXELS)
+@pytest.mark.parametrize(("input_text", "code", "column", "help"), PIXELS.values(), ids=PIXELS)
 def test_a_common_mistake_in_preprocessing(
-    tmp_path: Path, given: str, code: str, column: int, help: str
+    tmp_path: Path, input_text: str, code: str, column: int, help: str
 ) -> None:
     diagnostic = read_diagnostic(
-        tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{given}}}")
+        tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{input_text}}}")
     )
     assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
         diagnostic

@@ -324,7 +324,7 @@ def test_the_error_column_is_inside_the_scalar(line, text, column):
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("", "", "expected a value, found the end of the expression", ""),
         ("1 +", "", "expected a value, found the end of the expression", ""),
@@ -368,15 +368,15 @@ def test_the_error_column_is_inside_the_scalar(line, text, column):
         ),
     ],
 )
-def test_invalid_expressions_are_refused(text, where, message, help):
+def test_invalid_expressions_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0220", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("1 + growht", "growht", "unknown name `growht`", "did you mean `growth`?"),
         ("xyz", "xyz", "unknown name `xyz`", ""),
@@ -404,11 +404,11 @@ def test_invalid_expressions_are_refused(text, where, message, help):
         ),
     ],
 )
-def test_unknown_names_are_refused(text, where, message, help):
+def test_unknown_names_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0221", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_a_few_names_in_scope_are_listed():
@@ -418,7 +418,7 @@ def test_a_few_names_in_scope_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("1 + true", "true", "`+` needs numbers, found a Boolean: true"),
         ("(growth + act) * 2", "act", "`+` needs numbers, found a string: 'relu'"),
@@ -466,10 +466,10 @@ def test_a_few_names_in_scope_are_listed():
         ("height(gate)", "gate", "`gate` is a vector of 10 and has no height"),
     ],
 )
-def test_values_of_a_wrong_type_are_refused(text, where, message):
+def test_values_of_a_wrong_type_are_refused(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0222", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_infinite_variables_are_refused():
@@ -482,7 +482,7 @@ def test_infinite_variables_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("9 ** 9 ** 9", "9 ** 9 ** 9", "the result is too large"),
         ("2 ** 64", "2 ** 64", "the result is too large"),
@@ -504,10 +504,10 @@ def test_infinite_variables_are_refused():
         ),
     ],
 )
-def test_results_are_bounded(text, where, message):
+def test_results_are_bounded(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0223", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_results_within_the_bounds_are_computed():
@@ -524,18 +524,18 @@ def test_doubling_lists_stays_bounded():
 
 
 @pytest.mark.parametrize(
-    ("text", "most"),
+    ("text", "max_cost"),
     [
         ("[[1]] * 2048", 4147), ("len([[1]] * 2048)", 8264), ("[[]] * 4096", 4141),
         ("([[1, 2], [3]] * 99)[1:]", 1091), ("[[[1]]] * 100 + [[2]]", 695),
         ("[[1]] * 9 == [[1]] * 9", 211), ("[[]] * 9 == [[]] * 9", 172), ("[1, 2] == [1, 2]", 70),
     ],
 )  # fmt: skip
-def test_evaluation_costs_do_not_grow(text, most):
+def test_evaluation_costs_do_not_grow(text, max_cost):
     """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
     budget = Budget()
     evaluate_text(text, ExpressionScope(budget=budget))
-    assert 0 < MAX_WORK - budget.remaining <= most
+    assert 0 < MAX_WORK - budget.remaining <= max_cost
 
 
 def test_text_length_is_bounded():

@@ -144,7 +144,7 @@ def test_a_spec_is_formatted_canonically():
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("unformatted", "formatted"),
     [
         ("a:   1\n", "a: 1\n"),
         ("a: 1", "a: 1\n"),
@@ -194,12 +194,12 @@ def test_a_spec_is_formatted_canonically():
         ("a:\n  - &x\n    b: 1\n", "a:\n  - &x\n    b: 1\n"),
     ],
 )
-def test_small_formatting_rules(before, after):
-    if after is None:
+def test_small_formatting_rules(unformatted, formatted):
+    if formatted is None:
         with pytest.raises(UserError, match="a key must be a name"):
-            format_spec(before, "t.yaml")
+            format_spec(unformatted, "t.yaml")
     else:
-        assert format_checked(before) == after
+        assert format_checked(unformatted) == formatted
 
 
 def test_long_lines_are_written_as_blocks():

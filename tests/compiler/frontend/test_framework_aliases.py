@@ -64,9 +64,9 @@ def read_diagnostics(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagn
     return caught.value.diagnostics
 
 
-@pytest.mark.parametrize("ours", THERE)
-def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, ours: str) -> None:
-    names = THERE[ours].split()
+@pytest.mark.parametrize("tcc_name", THERE)
+def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, tcc_name: str) -> None:
+    names = THERE[tcc_name].split()
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names)
     )
@@ -76,7 +76,7 @@ def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, ours: str) -> 
     for name, diagnostic in zip(names, diagnostics, strict=True):
         target = TARGET.match(diagnostic.help)
         assert target is not None, diagnostic
-        assert target[1] == ours, name
+        assert target[1] == tcc_name, name
 
 
 def test_unsupported_operations_are_reported_as_such(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "known", "close"),
+    ("misspelling", "known_names", "nearest"),
     [
         ("rellu", ("relu", "gelu"), "relu"),
         ("conv_tranpose", ("conv", "conv_transpose"), "conv_transpose"),
@@ -238,5 +238,7 @@ def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
         ("depth", ("width",), None),
     ],
 )
-def test_only_slips_are_misspellings(word: str, known: tuple[str, ...], close: str | None) -> None:
-    assert find_nearest_name(word, known) == close
+def test_only_slips_are_misspellings(
+    misspelling: str, known_names: tuple[str, ...], nearest: str | None
+) -> None:
+    assert find_nearest_name(misspelling, known_names) == nearest

@@ -41,7 +41,7 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ("last", "read"),
+    ("final_step", "input_names"),
     [
         ("{concat: , from: ys}", CONVS),
         ("concat: [ys]", CONVS),
@@ -59,11 +59,11 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
     ],
 )
 def test_nodes_that_read_a_list_get_all_its_values(
-    tmp_path: Path, last: str, read: tuple[str, ...]
+    tmp_path: Path, final_step: str, input_names: tuple[str, ...]
 ) -> None:
     block = "blocks: {both: {inputs: [a, b], body: [concat: [b, a]]}}\n"
-    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {last}]\n")
-    assert built.graph.nodes[-1].inputs == read
+    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {final_step}]\n")
+    assert built.graph.nodes[-1].inputs == input_names
 
 
 def test_each_collects_the_last_value_of_every_iteration(tmp_path: Path) -> None:
@@ -135,11 +135,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("last", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize(
+    ("final_step", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys()
+)
 def test_wrong_uses_of_a_list_are_reported(
-    tmp_path: Path, last: str, code: str, pointed: str, message: str | None
+    tmp_path: Path, final_step: str, code: str, pointed: str, message: str | None
 ) -> None:
-    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {last}]\n"
+    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {final_step}]\n"
     (diagnostic,) = read_errors(tmp_path, text)
     assert (diagnostic.code, diagnostic.at.line) == (code, 6)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)

@@ -56,18 +56,18 @@ STEP_POSITIONS = {
 }
 
 
-@pytest.mark.parametrize("place", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
+@pytest.mark.parametrize("template", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
 @pytest.mark.parametrize(("step", "code", "pointed"), WRONG.values(), ids=WRONG.keys())
 def test_errors_for_all_parameter_values_are_reported(
-    tmp_path: Path, place: str, step: str, code: str, pointed: str | None
+    tmp_path: Path, template: str, step: str, code: str, pointed: str | None
 ) -> None:
-    text = place.replace("HALF", HALF).replace("STEP", step)
-    if "image" in step and "b: {params" in place:
+    text = template.replace("HALF", HALF).replace("STEP", step)
+    if "image" in step and "b: {params" in template:
         text = text.replace("b: {params", "b: {inputs: [image], params")
     (diagnostic,) = read_errors(tmp_path, text)
     assert diagnostic.code == code
     assert pointed is None or diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
-    assert diagnostic.at.line == (5 if "b: {" in place else text.count("\n") + 5)
+    assert diagnostic.at.line == (5 if "b: {" in template else text.count("\n") + 5)
 
 
 def test_errors_in_unreached_steps_are_located(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ DECLARED = {
 
 
 @pytest.mark.parametrize(
-    "where",
+    "template",
     [
         "params: {p: P}\ngraph: [relu]",
         "blocks: {b: {params: {p: P}, body: [relu]}}\ngraph: [b: {p: GIVEN}]",
@@ -181,12 +181,12 @@ DECLARED = {
 )
 @pytest.mark.parametrize(("declared", "code", "pointed"), DECLARED.values(), ids=DECLARED.keys())
 def test_a_contract_that_no_value_meets_is_refused(
-    tmp_path: Path, where: str, declared: str, code: str, pointed: str
+    tmp_path: Path, template: str, declared: str, code: str, pointed: str
 ) -> None:
     """Whether or not its default is taken."""
     setting = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
-    text = where.replace("P}", f"{declared}}}").replace("GIVEN", setting)
-    settings = {} if "blocks" in where else {"p": setting}
+    text = template.replace("P}", f"{declared}}}").replace("GIVEN", setting)
+    settings = {} if "blocks" in template else {"p": setting}
     (diagnostic,) = read_errors(tmp_path, text, **settings)
     assert (diagnostic.code, diagnostic.at.line) == (code, 5)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)

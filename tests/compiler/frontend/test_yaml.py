@@ -709,10 +709,10 @@ def test_the_type_of_a_scalar_follows_from_its_text():
     ]
 
 
-@pytest.mark.parametrize("before", ["", "a: 1\n...\n"])
-def test_the_number_of_directives_is_bounded(before):
+@pytest.mark.parametrize("prefix", ["", "a: 1\n...\n"])
+def test_the_number_of_directives_is_bounded(prefix):
     tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
-    row = 101 + before.count("\n")
+    row = 101 + prefix.count("\n")
     message = "more than 100 lines start with `%`, as YAML directives do"
-    assert summarize_errors(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
+    assert summarize_errors(f"{prefix}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
     assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")

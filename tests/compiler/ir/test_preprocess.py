@@ -339,20 +339,20 @@ def test_the_reference_images_give_the_reference_input(shared):
 
 
 @pytest.mark.parametrize(
-    ("pre", "shape", "most"),
+    ("pre", "shape", "max_megabytes"),
     [
         (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
         (Preprocess("gray", PixelResize((224, 224))), (3000, 3000), 100),
         (Preprocess(resize=PixelResize((224, 224), "cover")), (1, 65536), 60),
     ],
 )
-def test_memory_is_bounded_by_rows_and_a_strip(pre, shape, most):
+def test_memory_is_bounded_by_rows_and_a_strip(pre, shape, max_megabytes):
     image = np.broadcast_to(np.uint8([3, 90, 7]), (*shape, 3))
     tracemalloc.start()
     apply(pre, image, (pre.channels, 224, 224))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < most << 20
+    assert peak < max_megabytes << 20
 
 
 def test_the_strip_size_does_not_change_pixels(monkeypatch):

@@ -156,11 +156,11 @@ def copy_by_file(network):
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("way", [copy_by_pickle, copy_by_file])
-def test_a_module_can_be_saved_and_loaded(way):
+@pytest.mark.parametrize("copy_module", [copy_by_pickle, copy_by_file])
+def test_a_module_can_be_saved_and_loaded(copy_module):
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    restored = way(network)
+    restored = copy_module(network)
     assert restored.graph == graph
     for name, y in network(create_image(graph)).items():
         assert torch.equal(restored(create_image(graph))[name], y)

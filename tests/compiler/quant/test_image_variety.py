@@ -105,7 +105,7 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
 
 
 @pytest.mark.parametrize(
-    ("contract", "sides", "said"),
+    ("contract", "sides", "message_parts"),
     [
         (PixelResize((8, 8)), [(8, 8), (10, 9)], ()),
         (
@@ -124,7 +124,7 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
         (None, [LARGE], ("the network only reads the centre of 1 of 1 images (40 x 40)",)),
     ],
 )
-def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, said, tmp_path):
+def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, message_parts, tmp_path):
     for number, size in enumerate(sides):
         image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
@@ -134,8 +134,8 @@ def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, said,
     add("gap", GlobalAvgPool())
     size_report = collect_sizes(read_dataset(tmp_path), add.inputs[0])
     notices = list(size_report.collect_notices())
-    assert len(notices) == len(said)
-    for notice, part in zip(notices, said, strict=True):
+    assert len(notices) == len(message_parts)
+    for notice, part in zip(notices, message_parts, strict=True):
         assert part in notice
 
 

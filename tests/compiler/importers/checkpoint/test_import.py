@@ -109,8 +109,8 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clone", [False, True])
-@pytest.mark.parametrize("place", ["first", "last"])
-def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, place: str) -> None:
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, position: str) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     copies = {
@@ -118,7 +118,7 @@ def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, plac
         for k, v in state.items()
         if k.startswith(("net.0.", "net.1."))
     }
-    both = {**copies, **state} if place == "first" else {**state, **copies}
+    both = {**copies, **state} if position == "first" else {**state, **copies}
     imported = import_checkpoint(save_state(tmp_path, both), graph)
     assert_complete(imported, graph)
     assert count_methods(imported) == {"order": len(graph.params), "duplicate": 6, "ignored": 4}

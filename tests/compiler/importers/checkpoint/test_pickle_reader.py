@@ -252,10 +252,10 @@ def tag_parameter(value: torch.Tensor) -> torch.nn.Parameter:
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("how", VIEWS)
-def test_tensors_of_every_layout_are_read(tmp_path: Path, how: str, old: bool) -> None:
+@pytest.mark.parametrize("layout", VIEWS)
+def test_tensors_of_every_layout_are_read(tmp_path: Path, layout: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = VIEWS[how](make_state(graph))
+    state = VIEWS[layout](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     imported = import_checkpoint(path, graph)
     floats = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]

@@ -85,10 +85,10 @@ WRAPPERS: dict[str, Callable[[State], object]] = {
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("what", WRAPPERS)
-def test_wrappers_of_training_programs_are_removed(tmp_path: Path, what: str, old: bool) -> None:
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_of_training_programs_are_removed(tmp_path: Path, wrapper: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = WRAPPERS[what](make_state(graph))
+    state = WRAPPERS[wrapper](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     assert_complete(import_checkpoint(path, graph), graph)
 

@@ -152,9 +152,9 @@ def test_factors_equalize_the_channel_ranges(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("net", "most"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
+    ("net", "max_ratio"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
 )
-def test_equalization_reduces_the_int8_error(net, most, tmp_path):
+def test_equalization_reduces_the_int8_error(net, max_ratio, tmp_path):
     """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
     model = scale_filters(make_lowered_model(net(), INT8))
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
@@ -187,7 +187,7 @@ def test_equalization_reduces_the_int8_error(net, most, tmp_path):
         )
     )
     assert equalized_loss < 1.5 * minmax_loss + 1e-6
-    assert moments < most * minmax_loss
+    assert moments < max_ratio * minmax_loss
     mixed = Calibration(ranges, round_nearest(equalized_model, ranges), channel_factors)
     names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
     assert loss(replace(mixed, in_float=names)) < 0.01

@@ -54,10 +54,10 @@ def test_the_cost_is_the_mean_squared_output_error(seed):
 
 
 @settings(max_examples=30)
-@given(seed=seeds, alone=st.booleans())
-def test_the_best_scale_is_found_and_ties_take_the_larger(seed, alone):
+@given(seed=seeds, diagonal=st.booleans())
+def test_the_best_scale_is_found_and_ties_take_the_larger(seed, diagonal):
     weight = create_weights(seed)
-    given_moments = np.diag(create_moments(seed)) if alone else create_moments(seed)
+    given_moments = np.diag(create_moments(seed)) if diagonal else create_moments(seed)
     best = find_best_scale(weight, given_moments)
     best_cost = compute_cost(round_to_nearest(weight, best), best, weight, given_moments)
     for part in np.linspace(0.6, 1.0, 21):
