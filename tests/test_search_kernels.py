@@ -70,7 +70,7 @@ def test_every_cost_term_occurs_in_a_sample(search, machine: Machine) -> None:
 
 
 SIZES = [(1, 9), (2, 7), (3, 5), (9, 1), (7, 2), (5, 4)]
-"""Products of samples, and of all else that costs of plain loops are of."""
+"""Products of samples, and other cost terms of plain loops."""
 
 
 def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *apart: int):

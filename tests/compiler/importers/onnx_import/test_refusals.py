@@ -27,7 +27,7 @@ MISTAKEN = {
     "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
     "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
 }
-"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+"""First bytes of other file types by name, the type, and a command that reads it."""
 
 
 @pytest.fixture
