@@ -1,4 +1,4 @@
-"""Likely slips: each message says at its place what to write instead."""
+"""Common mistakes: each message has the location and the correct form."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is said of a wrong spec: code, place, caret, chain of calls, help."""
+"""Errors of wrong specs: code, location, caret, call chain and help."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -276,7 +276,7 @@ def test_independent_errors_are_reported_together(tmp_path: Path) -> None:
 
 
 def test_one_mistake_is_reported_once(tmp_path: Path) -> None:
-    """What follows from an error is not an error of its own."""
+    """Follow-on errors are suppressed."""
     diagnostics = read_errors(
         tmp_path,
         """

@@ -1,7 +1,7 @@
-"""Names of other frameworks lead to the operation that they mean, or are said not to be there.
+"""Names of other frameworks suggest the op in tcc, or are reported as unsupported.
 
-The lists here are written for themselves, from PyTorch's, Keras's and ONNX's documentation, not
-from the table.
+The lists here are independent of the table. They come from the documentation of PyTorch, Keras and
+ONNX.
 """
 
 import re
@@ -212,7 +212,7 @@ def test_every_alias_leads_to_an_existing_keyword() -> None:
 
 
 def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
-    """Every name of the table leads where its entry says, whatever it resembles."""
+    """Every name of the table gives the help of its entry, even if it resembles another name."""
     for entry in list_aliases("op"):
         for name in entry.names:
             if name in RESERVED_NAMES:

@@ -1,4 +1,4 @@
-"""Text that no value of the parameters brings into the graph is checked as far as it can be."""
+"""Steps that no parameter value reaches are checked as far as possible."""
 
 from pathlib import Path
 
@@ -183,7 +183,7 @@ DECLARED = {
 def test_a_contract_that_no_value_meets_is_refused(
     tmp_path: Path, template: str, declared: str, code: str, pointed: str
 ) -> None:
-    """Whether or not its default is taken."""
+    """With and without its default."""
     setting = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
     text = template.replace("P}", f"{declared}}}").replace("GIVEN", setting)
     settings = {} if "blocks" in template else {"p": setting}

@@ -1,4 +1,4 @@
-"""What is warned about: kinds and places; what is not; how it is silenced."""
+"""Warnings: their kinds and locations, code without warnings, and silencing."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def list_warnings(built: Spec) -> list[tuple[str, int, str]]:
-    """The kind, line and pointed text of each warning."""
+    """Return the kind, line and marked text of each warning."""
     assert all(w.severity == "warning" for w in built.warnings)
     return [
         (w.kind, w.at.line, w.at.text[w.at.column - 1 : w.at.column - 1 + w.at.width])
@@ -29,7 +29,7 @@ IMAGE = "input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}, 
 CLASSIFIER_END = "global_avg_pool, flatten, linear: {units: 2}"
 
 WARNED = {
-    # parts that no output needs
+    # unused parts
     "a side": (
         "graph: [side: {as: aux, body: [conv: {filters: 3, kernel: 1}, relu]}, tanh]",
         [("unused-branch", 5, "aux")],
@@ -60,7 +60,7 @@ WARNED = {
     "a name of something dead is one warning": (
         "graph: [{relu: , as: a}, {silu: , as: b}, {tanh: , from: a}]", [("unused-branch", 5, "b")],
     ),
-    # names that nothing reads
+    # unread names
     "as": ("graph: [{relu: , as: a}, tanh]", [("unused-value", 5, "a")]),
     "collect": (
         "graph: [repeat: {times: 2, collect: ys, body: [conv: {filters: 2, kernel: 1}]}]", [("unused-value", 5, "ys")],
@@ -294,7 +294,7 @@ def test_shipped_specs_have_no_warnings(path: Path) -> None:
 
 
 def test_shipped_blocks_have_no_warnings(tmp_path: Path) -> None:
-    """Of what it reads: a spec that uses nothing but the library of all."""
+    """The spec uses only the library of all shipped blocks."""
     names = sorted(f"blocks/{p.name}" for p in ROOT.glob("spec/blocks/*.yaml"))
     built = load_spec_text(tmp_path, f"use: [{', '.join(names)}]\ngraph: [relu]\n")
     assert {kind for kind, _, _ in list_warnings(built)} == {"unused-library"}

@@ -1,4 +1,4 @@
-"""What each pass does to small networks, as `PASS.txt` beside this file shows it."""
+"""The effect of each pass on small networks, as in `PASS.txt` next to this file."""
 
 import pass_snapshots
 import pytest

@@ -1,4 +1,4 @@
-"""Whole integer programs: the reference executor gives what ONNX Runtime gives, to the bit."""
+"""Complete integer programs: the reference executor equals ONNX Runtime bit for bit."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_onnx_runtime_is_not_affected_by_saturating_products(
     assert {n.op.keyword for n in lowered_models[0].graph.nodes if isinstance(n.op, QConv)} == {
         op_name
     }
-    if op_name == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
+    if op_name == "unsigned_qconv" or not SATURATES:  # another processor cannot be tested here
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 

@@ -1,4 +1,4 @@
-"""Every spec goes to ONNX and comes back, with equal outputs."""
+"""Every spec round-trips through ONNX with equal outputs."""
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}
 SPECS = [
     pytest.param(path, id=name, marks=MARKS.get(name, pytest.mark.slow))
     for name, path in shipped.list_specs().items()
-    if name != "vgg11"  # the steps of vgg16_bn_gap, with weights that take a minute
+    if name != "vgg11"  # same steps as vgg16_bn_gap; its weights take a minute
 ]
 
 
