@@ -16,7 +16,7 @@ from tcc.compiler.support.diagnostics import make_file_span
 
 ONNX = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8u8", "int8-qdq")
 TFLITE = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8")
-CHANGED = "differs from the network: layer"
+DIFFERENCE_MESSAGE = "differs from the network: layer"
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def verify_changed(tcc, folder: Path, *args: str) -> str:
     assert "weights and scales not compared: to compare them, give --spec SPEC" in plain_outcome.out
     outcome = tcc("verify", folder, "--trust", *(args or ("--spec", "tiny.yaml")))
     assert outcome.code == 4, outcome.out
-    assert CHANGED in outcome.err
+    assert DIFFERENCE_MESSAGE in outcome.err
     return outcome.err
 
 

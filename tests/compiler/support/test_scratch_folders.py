@@ -15,7 +15,7 @@ import pytest
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.atomic_files import MachineError
 
-KILLED = """
+KILL_IN_STEP = """
 import os, signal
 from tcc.compiler.support import atomic_files
 with atomic_files.create_scratch_folder() as folder:
@@ -39,7 +39,7 @@ def list_names(folder: Path) -> list[str]:
 
 def run_killed(temporary: Path) -> Path:
     completed = subprocess.run(
-        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILL_IN_STEP], capture_output=True, text=True, check=False
     )
     assert completed.returncode == -signal.SIGKILL, completed.stderr
     return Path(completed.stdout.strip())

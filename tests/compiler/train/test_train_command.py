@@ -331,7 +331,7 @@ def test_invalid_max_time_is_refused(train, text):
     assert_refused(train("--max-time", text), "E0601", "this is not a time")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_missing_gpu_is_reported(train, home):
     assert_refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
     assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "must be auto, cpu or cuda")

@@ -36,7 +36,7 @@ from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4
-"""Largest difference of two outputs, as a part of the largest output."""
+"""Largest difference of two outputs, relative to the largest output."""
 ROLES = {"mean": "running_mean", "var": "running_var"}
 
 
