@@ -78,7 +78,7 @@ def build(folder, home, images, commands, settings):
     env = {**inherited, "HOME": str(folder / "home"), "TMPDIR": str(folder), **settings}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     env["XDG_CACHE_HOME"] = str(cache)  # downloads, and compiled parts of runtimes
-    # With the key of the cache. Earlier builds on this machine do not affect the result.
+    # Copy the key that seals the cache, but no record of earlier builds.
     shutil.copytree(user_folders.locate_key_file().parent, folder / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     completed = subprocess.run(

@@ -355,7 +355,7 @@ def test_synthetic_slide_is_detected_patch_by_patch(tcc, evaluate_results, home,
     assert document["patches"]["classes"][1]["support"] == 32
     assert (document["lesions"]["lesions"], document["lesions"]["short"]) == (2, 0)
     assert document["lesions"]["all_slides"]["sensitivities"] == [1] * 6
-    # Annotations of a rotated slide: no tumour is at its position.
+    # Mirrored annotations do not match the tumours.
     text = json.loads((home / "slides/large.geojson").read_text())
     for feature in text["features"]:
         for ring in feature["geometry"]["coordinates"]:

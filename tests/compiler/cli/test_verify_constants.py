@@ -133,7 +133,7 @@ def test_changed_tflite_weight_is_named(tcc, build, precision):
     change_tflite(folder / "model/model.tflite", scale=False)
     write_goldens(folder, "tflite")
     error = verify_changed(tcc, folder)
-    # The layer ends with a rectifier, in the file as in the program.
+    # The layer has the name of the rectifier at its end, in the file as in the program.
     assert "layer `relu`, tensor `" in error
     assert "`[3, 2, 2, 2] is" in error
 

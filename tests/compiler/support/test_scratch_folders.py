@@ -1,6 +1,4 @@
-"""Scratch folders are removed at the end of their step. Leftovers of a killed process go with the
-next step.
-"""
+"""Scratch folders are removed after their step, or by the next step if the process was killed."""
 
 import errno
 import os

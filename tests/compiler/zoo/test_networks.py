@@ -108,7 +108,7 @@ PAIRS = [
 
 
 def _list_marks(pair):
-    # Some have as many layers as vgg16_bn_gap, or a hundred million weights.
+    # vgg11 is nightly: it has a hundred million weights, and no more layers than vgg16_bn_gap.
     return [pytest.mark.nightly] * pair.nightly or [pytest.mark.slow] * pair.slow
 
 
