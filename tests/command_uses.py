@@ -91,11 +91,15 @@ class CommandUse:
 
 
 def use(
-    line: str, *needs: str, programs: str = "", output: str = "", **more: str | bool
+    line: str, *needs: str, programs: str = "", output: str = "", **extra_arguments: str | bool
 ) -> CommandUse:
     """Return a use that needs these extras. Programs and outputs are separated by spaces."""
     return CommandUse(
-        line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
+        line,
+        frozenset(needs),
+        tuple(programs.split()),
+        outputs=tuple(output.split()),
+        **extra_arguments,
     )
 
 

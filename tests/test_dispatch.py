@@ -140,8 +140,8 @@ def list_closed_names():
 def is_of_set(node):
     """Whether an expression is a name of a closed set, or a tuple with one."""
     match node:
-        case ast.Constant(value=str(word)):
-            return word in list_closed_names()
+        case ast.Constant(value=str(constant)):
+            return constant in list_closed_names()
         case ast.Attribute(value=ast.Name(id=name)):
             return name in list_enums()
         case ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.List(elts=parts):

@@ -36,13 +36,13 @@ IMAGES = 256
 Document = Mapping[str, Any]
 
 
-def run_tcc(*words: str | Path) -> Document:
+def run_tcc(*arguments: str | Path) -> Document:
     """Run a tcc command in its own process; return its JSON document.
 
     Raises:
         SystemExit: The command fails.
     """
-    line = ["tcc", *map(str, words), "--json"]
+    line = ["tcc", *map(str, arguments), "--json"]
     print("$", *line, file=sys.stderr)
     process = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode:

@@ -68,9 +68,9 @@ def sign(folder, key=KEY):
     (folder / signature_request.file).write_bytes(key.sign(signature_request.message))
 
 
-def run(signed, *words):
+def run(signed, *arguments):
     folder, emulator = signed
-    command = [*emulator, folder / "small-run", *(words or [folder / "a.ppm"])]
+    command = [*emulator, folder / "small-run", *(arguments or [folder / "a.ppm"])]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
