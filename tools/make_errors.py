@@ -22,7 +22,7 @@ AREAS = {
     "E04": "Limits",
     "E05": "Weights and checkpoints",
     "E06": "Commands, projects, bundles and artifacts",
-    "E07": "Images, data sets and calibrations",
+    "E07": "Images, datasets and calibrations",
     "E08": "Integer programs",
     "E09": "Import of ONNX files",
     "E12": "Training",

@@ -73,7 +73,7 @@ def describe_accuracy(classes: "ClassEvaluation", noun: str) -> str:
     scores, accuracy_bounds = classes.scores, classes.accuracy_bounds
     text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} {noun}"
     if accuracy_bounds:
-        text += f" (95% confidence interval {render_interval(accuracy_bounds)})"
+        text += f" (95 % confidence interval {render_interval(accuracy_bounds)})"
     return text
 
 
@@ -180,7 +180,7 @@ def _print_bounds(
             rows.append((label, sensitivity, specificity, render_figure(area, bounds)))
     report.print_text("")
     report.print_text(
-        f"95% confidence intervals: exact for shares of {noun}, bootstrap for averages"
+        f"95 % confidence intervals: exact for shares of {noun}, bootstrap for averages"
     )
     report.print_table(("class", "sensitivity", "specificity", "ROC-AUC"), rows)
     report.print_text("")
@@ -261,7 +261,7 @@ def print_comparison(
                 ),
             )
         )
-    images = f"{evaluations[0].scores.images:,} images, 95% confidence intervals"
+    images = f"{evaluations[0].scores.images:,} images, 95 % confidence intervals"
     report.print_text(images)
     report.print_table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
     pairs = [

@@ -61,7 +61,7 @@ def select_device(device_name: str, at: Span) -> torch.device:
             )
             help = "remove it to train on the CPU, or install PyTorch with CUDA (pytorch.org)"
             raise fail("E1234", "there is no GPU to train on", at, label=label, help=help)
-    raise fail("E0601", "the device must be auto, cpu or cuda", at)
+    raise fail("E0601", "`--device` must be auto, cpu or cuda", at)
 
 
 def describe_environment(device: torch.device) -> Mapping[str, str]:

@@ -103,7 +103,7 @@ class OutputScores(Record, frozen=True):
 class TestScores(ValueView, Record, frozen=True):
     """Final scores of the fp32 model on the test images, computed by the reference executor.
 
-    `interval` is the exact 95% confidence interval of the accuracy. For a multi-label network, an
+    `interval` is the exact 95 % confidence interval of the accuracy. For a multi-label network, an
     image counts as correct if all its labels are, and `outputs` has the scores of each output.
     """
 

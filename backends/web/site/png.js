@@ -21,7 +21,7 @@ export async function decodePng(bytes) {
   const samples = samplesOf(header, scans);
   const { data, transparent } = colours(header, samples, chunks);
   const remarks = [];
-  if (transparent) remarks.push('Transparency is ignored: transparent pixels get their stored color');
+  if (transparent) remarks.push('Transparency is ignored: transparent pixels get their stored colour');
   if (header.depth === 16) remarks.push('16-bit samples are reduced to 8 bits');
   const { height, width } = header;
   return { ...turned({ height, width, data }, turn), remarks };

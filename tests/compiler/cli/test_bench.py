@@ -61,7 +61,7 @@ def test_a_damaged_model_is_not_measured(tcc, built):
     assert "error[E0622]" in outcome.err
 
 
-SLOWER = "the int8 model is slower here than the float model"
+SLOWER = "the int8 model is slower here than the fp32 model"
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ class TestBuild:
     def test_a_seed_with_weights(self, tcc, trained):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
         assert outcome.code == 2
-        assert "use either --weights or --seed" in outcome.err
+        assert "--weights and --seed cannot be combined" in outcome.err
 
     @pytest.mark.parametrize("words", [",", "hots,ort,hots"])
     def test_what_is_wrong_with_a_target_is_said_once(self, tcc, words):

@@ -115,7 +115,10 @@ def test_a_picture_in_two_files_is_one_of_those_that_are_known(tcc, home, images
             "applies to kl-cosine, kl-cosine-literal",
         ),
         (["--data", "set", "--target", "ax62"], "did you mean `ax620`?"),
-        (["--data", "set", "--weights", "w", "--seed", "1"], "use either --weights or --seed"),
+        (
+            ["--data", "set", "--weights", "w", "--seed", "1"],
+            "--weights and --seed cannot be combined",
+        ),
     ],
 )
 def test_wrong_input_is_said_and_nothing_is_written(tcc, home, words, said):

@@ -194,7 +194,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether int8 `found` distinguishes images" in outcome.err
+        assert "whether `found` of the int8 model distinguishes images" in outcome.err
 
 
 def test_margins_explain_classes_that_change(tcc, home, pictures):

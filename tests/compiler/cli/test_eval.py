@@ -117,7 +117,7 @@ def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
     assert (dog["support"], dog["predicted"]) == (4, 5)
     assert (document["bundle"], document["target"]) == (str(built), "onnxruntime")
     text = tcc("eval", built, "--data", "data").out
-    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% confidence interval 24.49% to 91.48%)\n"
+    accuracy_line = "accuracy 62.50%, 5 of 8 images (95 % confidence interval 24.49% to 91.48%)\n"
     assert text.startswith(accuracy_line)
     assert "\nmacro average" in text
     assert "\ndog    1    3    0" in text

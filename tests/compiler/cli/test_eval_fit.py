@@ -400,7 +400,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% confidence intervals\n")
+        assert text.startswith("24 images, 95 % confidence intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):

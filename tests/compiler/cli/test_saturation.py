@@ -264,7 +264,7 @@ def seal_document(document):
     ("words", "code", "said"),
     [
         (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in float (fp32)"),
-        (("tiny.yaml",), "E1267", "a spec without a calibration has no int8 values to count"),
+        (("tiny.yaml",), "E1267", "a spec without a calibration has no quantized values to count"),
         (
             ("tiny.yaml", "tiny.yaml"),
             "E0601",

@@ -339,7 +339,7 @@ def test_the_caret_stands_inside_the_scalar(line, text, column):
         ("1 + not first", "not", "expected a value, found `not`", "put `not ...` in parentheses"),
         ("2x", "2x", "`2x` is not a number", "write `2 * x`"),
         ("1.2.3", "1.2.3", "`1.2.3` is not a number", ""),
-        ("007", "007", "a number starts with 0", "write 7"),
+        ("007", "007", "`007` starts with 0", "write 7"),
         ("a.b", ".", "`.` is not allowed in an expression", "there are no attributes"),
         ("a = 1", "=", "`=` is not allowed in an expression", "write `==`"),
         ("a && b", "&&", "`&&` is not allowed in an expression", "write `and`"),
