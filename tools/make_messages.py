@@ -32,11 +32,13 @@ SKIPPED_CALLS = {"Option", "Argument", "compile", "sub", "fullmatch", "match", "
 CODE_TEXT = re.compile(
     r"\w\[\w|\\[a-z(]|^\s*(#|/[/*]|\*|\.\w+ =|typedef|static|const |%|-----|from tcc\.)"
     r"|[;{]\s*$|\w\(\{|\) \{ return |^[\w.]+( \| [\w.]+)+$|^camera=|_run\(|NULL"
-    r"|^(mkdir|umask|chmod|trap|pulsar2?|onnx|default-src) "
+    r"|^(mkdir|umask|chmod|trap|pulsar2?|onnx|default-src|tcc (operating point|runner signature)) "
 )
 """Matches types of Python, patterns, and code and commands that tcc writes."""
 MARKUP = re.compile(r"<[a-zA-Z/][^<>]*>|\b[\w-]+=\"[^\"]*\"")
 """Matches tags of HTML and SVG, and their attributes."""
+SKIPPED_NAMES = {"_RULES", "SHORTAGE_PHRASES"}
+"""Constants with parts of the messages of libraries."""
 PLACEMENT = re.compile(r"outside( \w+){2}|([A-Z]\w+ ?)+")
 """Matches positions in a figure, and lists of operators."""
 TEXT = """\
@@ -70,8 +72,8 @@ class MessageReader(ast.NodeVisitor):
     messages: list[tuple[int, Message]] = field(default_factory=list)
     paired: set[int] = field(default_factory=set)
     """Strings that are part of a message with a code or a fix."""
-    variables: Mapping[str, ast.expr] = field(default_factory=dict)
-    """Strings of the current function and of the module that have a name."""
+    variables: Mapping[str, list[ast.expr]] = field(default_factory=dict)
+    """The values of names in the current function and in the module."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         """Visit a function, and resolve the names that it gives to strings."""
@@ -84,6 +86,16 @@ class MessageReader(ast.NodeVisitor):
         """Visit a module, and resolve its constants."""
         self.variables = find_variables(node.body)
         self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """Skip constants without messages."""
+        if getattr(node.target, "id", "") not in SKIPPED_NAMES:
+            self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Skip constants without messages."""
+        if not any(getattr(target, "id", "") in SKIPPED_NAMES for target in node.targets):
+            self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
         """Skip docstrings."""
@@ -128,11 +140,13 @@ class MessageReader(ast.NodeVisitor):
         self.paired |= {id(text), *map(id, fixes)}
 
     def _resolve(self, node: ast.expr) -> ast.expr:
-        return self.variables.get(node.id, node) if isinstance(node, ast.Name) else node
+        """Return the value of a name: the last one that is assigned before its use."""
+        values = self.variables.get(node.id, []) if isinstance(node, ast.Name) else []
+        return next((value for value in reversed(values) if value.lineno < node.lineno), node)
 
 
-def find_variables(nodes: Iterable[ast.AST]) -> Mapping[str, ast.expr]:
-    """Return the strings that are assigned to a name, which has no other value."""
+def find_variables(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
+    """Return the expressions that are assigned to each name, in the order of the text."""
     values_by_name: dict[str, list[ast.expr]] = {}
     for node in nodes:
         if isinstance(node, ast.Assign):
@@ -143,11 +157,9 @@ def find_variables(nodes: Iterable[ast.AST]) -> Mapping[str, ast.expr]:
                 for name, value in pairs:
                     if isinstance(name, ast.Name):
                         values_by_name.setdefault(name.id, []).append(value)
-    return {
-        name: values[0]
-        for name, values in values_by_name.items()
-        if len({*map(_read_text, values)}) == 1 and _read_text(values[0])
-    }
+    for values in values_by_name.values():
+        values.sort(key=lambda value: value.lineno)
+    return values_by_name
 
 
 def read_messages(source: str) -> list[Message]:

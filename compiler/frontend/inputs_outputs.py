@@ -295,7 +295,7 @@ def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTr
             "there must be one label for each class",
             labels_tree.span,
             label=f"{len(labels)} labels, the output is {kind}",
-            help="set the number of classes and the labels together",
+            help="write one label for each value of the output, or change the number of values",
         )
     # Reports could not distinguish two classes of one name.
     repeated = next((label for i, label in enumerate(labels) if label in labels[:i]), None)

@@ -218,7 +218,10 @@ def read_report(folder: Path) -> TrainingReport:
     help = "train again, with another folder"
     if not isinstance(document, dict) or not document.get("finished"):
         raise fail(
-            "E1229", "there is no training to resume here", make_file_span(str(path)), help=help
+            "E1229",
+            "this is no report of a finished training",
+            make_file_span(str(path)),
+            help=help,
         )
     with suppress(AttributeError, LookupError, TypeError, ValueError):
         if document["tcc_training"] == VERSION:

@@ -189,7 +189,11 @@ def _read_external(path: Path, tensor: TensorProto, max_bytes: int) -> bytes:
         raise _make_external_error(path, tensor, "its offset or length in that file is invalid")
     if size > max_bytes:
         raise fail(
-            "E0901", "the weights are too large", make_file_span(str(path)), label="over 2 GB"
+            "E0901",
+            "the weights are too large",
+            make_file_span(str(path)),
+            label="they have more than 2 GB",
+            help="export a smaller network",
         )
     source = _find_external_file(path, tensor, fields.get("location", ""))
     try:

@@ -263,7 +263,7 @@ def _find_scale_problems(model: Model, calibration: Calibration) -> Iterator[Dia
     for name, value_range in calibration.ranges.items():
         if not MIN_SCALE <= value_range.scale < np.inf:
             message = (
-                f"the scale of `{name}` is {value_range.scale:g}, but a scale must be finite and at "
+                f"the scale of `{name}` is {value_range.scale:g}, but it must be finite and at "
                 f"least {MIN_SCALE:.2g}"
             )
             at = span_by_node.get(name, make_file_span(model.graph.name))
