@@ -36,7 +36,7 @@ class Session:
     """A finished session: its folder, the user's home, and the end and log of each use."""
 
     root: Path
-    ends: Mapping[str, UseEnd]
+    outcomes: Mapping[str, UseEnd]
 
     @property
     def folder(self) -> Path:
@@ -73,7 +73,7 @@ def copy_session(session: Session, root: Path) -> Session:
         shutil.copytree(session.root / name, root / name, symlinks=True)
     for use in USES:
         remove_output(root / FOLDER, use)
-    return Session(root, session.ends)
+    return Session(root, session.outcomes)
 
 
 def remove_output(folder: Path, use: CommandUse) -> None:
@@ -102,7 +102,7 @@ def run_session(root: Path) -> None:
 
 
 def _run(root: Path, use: CommandUse) -> UseEnd:
-    command = trace_command([sys.executable, "-c", PROGRAM, *use.words], _log(root, use))
+    command = trace_command([sys.executable, "-c", PROGRAM, *use.arguments], _log(root, use))
     with subprocess.Popen(
         command,
         cwd=root / FOLDER,

@@ -62,7 +62,7 @@ class CommandUse:
     `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
     with 3. `loopback` says that its processes speak with each other, or with a browser, over this
     machine's own network; `serves`, that it runs until a signal ends it. `outputs`
-    are what it writes once, and does not replace; `again` is what the line ends with where it has
+    are what it writes once, and does not replace; `repeat_options` is what the line ends with where it has
     ended well before.
     """
 
@@ -72,17 +72,17 @@ class CommandUse:
     loopback: bool = False
     serves: bool = False
     outputs: tuple[str, ...] = ()
-    again: str = ""
+    repeat_options: str = ""
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """The command line's words."""
         return self.line.split()
 
     @property
-    def words_again(self) -> list[str]:
+    def repeat_arguments(self) -> list[str]:
         """The words with which it ends well once more."""
-        return [*self.words, *self.again.split()]
+        return [*self.arguments, *self.repeat_options.split()]
 
     def __str__(self) -> str:
         return self.line
@@ -103,12 +103,12 @@ USES = (
     use("check tiny.yaml"),
     use("check tiny.yaml --target arm-a7,host,tflite,web,onnxruntime,ax620 --precision int8"),
     use("show tiny.yaml --format onnx -o model.onnx"),
-    use("train tiny.yaml --data set --epochs 2 -o run", "train", again="--resume"),
+    use("train tiny.yaml --data set --epochs 2 -o run", "train", repeat_options="--resume"),
     use(
         "train tiny.yaml --data set --epochs 2 -o events --tensorboard",
         "train",
         "tensorboard",
-        again="--resume",
+        repeat_options="--resume",
     ),
     use(
         "train tiny.yaml --data set --epochs 1 -o swept --sweep sweep.yaml --dask local",

@@ -22,8 +22,8 @@ PAPER, PINK, PURPLE = (243, 243, 244), (205, 120, 170), (110, 60, 140)
 def draw_pixels(width, height, *areas):
     """Pixels of paper with rectangles of colour: (left, top, right, bottom, colour)."""
     pixels = np.full((height, width, 3), PAPER, np.uint8)
-    for left, top, right, bottom, colour in areas:
-        pixels[top:bottom, left:right] = colour
+    for x0, y0, x1, y1, colour in areas:
+        pixels[y0:y1, x0:x1] = colour
     return pixels
 
 

@@ -33,13 +33,15 @@ class Snapshot:
 
     title: str
     head: str
-    before: str
-    after: str
+    graph_before: str
+    graph_after: str
 
     @property
     def text(self) -> str:
         """The case as its file has it."""
-        return f"# {self.title}\n{self.head}-- before\n{self.before}-- after\n{self.after}"
+        return (
+            f"# {self.title}\n{self.head}-- before\n{self.graph_before}-- after\n{self.graph_after}"
+        )
 
 
 def generate_snapshots(step: Pass) -> Iterator[Snapshot]:

@@ -9,7 +9,7 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.target import Target
 from tcc.testing.op_cases import CASES, build_one_input_model
 
-LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
+REFUSED_OPS_FILE = Path(__file__).with_name("golden") / "refused_ops.txt"
 """The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
 
 
@@ -28,7 +28,7 @@ def run_target_passes(backend: GraphReader, target: Target, model: Model) -> Mod
 def is_refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
     """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
     refused_lines = format_refusals(backend, target, graph)
-    assert refused_lines <= set(LISTED.read_text().splitlines())
+    assert refused_lines <= set(REFUSED_OPS_FILE.read_text().splitlines())
     return bool(refused_lines)
 
 

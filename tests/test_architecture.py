@@ -26,7 +26,7 @@ HEAVY = {
 }  # fmt: skip
 
 
-def test_the_layers_hold():
+def test_import_layers_are_kept():
     """The contracts are in pyproject.toml, under `tool.importlinter`."""
     program = "from importlinter.cli import lint_imports_command as lint; lint()"
     completed = subprocess.run(
@@ -103,12 +103,12 @@ def test_no_files_import_each_other():
         ({"a": "from b import x", "b": "from c import x", "c": ""}, []),
     ],
 )
-def test_circles_are_found(files, expected):
+def test_find_circles_finds_import_cycles(files, expected):
     edges = {name: set(find_imports(name, ast.parse(text), files)) for name, text in files.items()}
     assert find_circles(edges) == expected
 
 
-def test_tests_lie_where_their_room_does():
+def test_test_folders_mirror_the_packages():
     """A folder of tests has the name of a folder of code, and every room has tests."""
     for top in ("compiler", "backends"):
         code = {path.parent.relative_to(ROOT) for path in (ROOT / top).rglob("*.py")}
@@ -148,7 +148,7 @@ def list_types(tree):
         )
 
 
-def test_a_class_alone_has_its_name():
+def test_class_names_are_unique():
     """In no other file is a class or an alias of a type called so, but for a command's options.
 
     What begins with `_` is a file's own. An alias may be there twice: `Array` is what it says.
@@ -185,7 +185,7 @@ def list_functions():
 
 
 @pytest.mark.parametrize(
-    ("words", "needed"),
+    ("arguments", "needed"),
     [
         (["--help"], set()),
         (["help", "E0607"], set()),
@@ -194,15 +194,15 @@ def list_functions():
     ],
     ids=str,
 )
-def test_commands_load_no_heavy_library_that_they_do_not_need(words, needed):
+def test_commands_load_no_heavy_library_that_they_do_not_need(arguments, needed):
     """What makes a process slow to start is imported by the command that needs it."""
-    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*words)}
+    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*arguments)}
     assert HEAVY & loaded_libraries == needed
 
 
-def test_only_pictures_load_what_draws(tmp_path):
-    def find_drawing_modules(*words):
-        modules = list_loaded_modules("show", "squeezenet", *words)
+def test_only_figures_load_plotting_libraries(tmp_path):
+    def find_drawing_modules(*arguments):
+        modules = list_loaded_modules("show", "squeezenet", *arguments)
         return {m.rpartition(".")[2] for m in modules if m.startswith("tcc.compiler.figures.")}
 
     assert (
@@ -216,11 +216,11 @@ def test_only_pictures_load_what_draws(tmp_path):
     assert "export" in find_drawing_modules("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
 
 
-def list_loaded_modules(*words):
+def list_loaded_modules(*arguments):
     """The modules that a command has loaded when it ends."""
     program = (
         "import sys, tcc.compiler.cli\n"
-        f"try: tcc.compiler.cli.app({list(words)})\n"
+        f"try: tcc.compiler.cli.app({list(arguments)})\n"
         "except SystemExit as end: assert not end.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
@@ -246,7 +246,7 @@ def list_tracked_files():
             yield path
 
 
-def test_no_text_names_one_machine():
+def test_no_file_contains_machine_specific_paths():
     """No home folder, drive or package host: the project builds anywhere."""
     machine = re.compile(
         r"(?<![\w.*-])/(home|root|work|Users|mnt)/\w|\b[A-Z]:\\\\|\bpypi\.org|pythonhosted"
@@ -262,7 +262,7 @@ def test_no_text_names_one_machine():
     assert matching_lines == []
 
 
-def test_temporary_files_have_one_place():
+def test_temporary_files_are_made_in_one_module():
     """What is made elsewhere, nobody sweeps when the process is killed."""
     file_names = [
         format_path(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())
@@ -272,13 +272,13 @@ def test_temporary_files_have_one_place():
     ]
 
 
-def test_no_work_is_left_marked():
+def test_no_todo_comments_remain():
     marks = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     marked_files = [format_path(p) for p in CODE if marks.search(p.read_text())]
     assert marked_files == []
 
 
-def test_no_pattern_has_a_possessive_group():
+def test_regexes_have_no_possessive_groups():
     """Python before 3.11.5 matches these wrongly (gh-106052): `(?:a|b)*+`, `(?>...)`."""
     possessive = re.compile(r"(?<!\\)\)[*+?]\+|\(\?>")
     texts = (

@@ -52,7 +52,7 @@ InnerProduct layer_6 1 1 b4 b5 0=2 1=1 2=8
 """
 
 
-def test_ncnn_gets_our_graph():
+def test_ncnn_files_contain_the_graph():
     import ncnn_file
 
     text, data = ncnn_file.write_files(make_network(), integers=False)
@@ -60,7 +60,7 @@ def test_ncnn_gets_our_graph():
     assert len(data) == 4 * (3 + (108 + 4) + (36 + 4) + (8 + 2))
 
 
-def test_ncnn_gets_integers():
+def test_ncnn_files_contain_int8_weights():
     import ncnn_file
 
     text, data = ncnn_file.write_files(make_network(), integers=True)
@@ -74,7 +74,7 @@ def test_ncnn_gets_integers():
     assert (np.abs(levels.astype(int)).max(1) == 127).all()
 
 
-def test_an_operation_that_ncnn_does_not_get_is_named():
+def test_operations_missing_in_ncnn_are_named():
     import ncnn_file
 
     graph = build_gated()
@@ -93,7 +93,7 @@ def test_published_times_are_described_by_a_factor_and_a_scatter():
 
 
 @pytest.mark.slow
-def test_a_published_time_is_within_the_model_s_word(root, shared):
+def test_cycle_model_predicts_a_published_time(root, shared):
     import arm_peers
     import arm_published
 
@@ -110,13 +110,13 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "shufflenet_v2"])
-def test_a_row_of_the_arenas_is_what_is_planned(root, name):
+def test_arena_table_matches_the_memory_plan(root, name):
     import arena_zoo
 
     assert arena_zoo.format_row(name) in (root / "docs/measuring.md").read_text().splitlines()
 
 
-def test_what_was_counted_is_written_beside_what_was_not(tmp_path, monkeypatch):
+def test_new_counts_are_merged_into_the_page(tmp_path, monkeypatch):
     import arm
     from arm_peers import BY_NAME, CountedRun
 

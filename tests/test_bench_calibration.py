@@ -59,11 +59,11 @@ def get_scores(report, name):
 
 
 @pytest.mark.slow
-def test_draws_are_measured_once_and_reported(bench, root):
+def test_trials_are_measured_once_and_reported(bench, root):
     arguments = ("run", "--draws", "2", "--images", "6", "--only", "minmax")
     completed = bench(*arguments)
     assert completed.returncode == 0, completed.stderr
-    assert "elsewhere: its weights are not here" in completed.stdout
+    assert "elsewhere: skipped, because its weights are missing" in completed.stdout
     assert completed.stdout.count("small minmax") == 2
     assert "small minmax" not in bench(*arguments).stdout
     report = json.loads(bench("report").stdout)
@@ -87,10 +87,10 @@ def test_draws_are_measured_once_and_reported(bench, root):
 def test_unknown_methods_are_named(bench):
     completed = bench("run", "--only", "median")
     assert completed.returncode == 1
-    assert "unknown: median" in completed.stderr
+    assert "unknown methods: median; the methods are minmax, " in completed.stderr
 
 
-def test_a_measured_process_says_its_own_cost(root):
+def test_a_measured_process_reports_its_own_cost(root):
     program = root / "tools/bench/calibration_guests/measured_process.py"
     work = "import sys; x = bytearray(60 << 20); sum(range(3_000_000)); sys.exit(3)"
     command = [sys.executable, "-S", "-E", str(program), sys.executable, "-S", "-c", work]
@@ -103,7 +103,7 @@ def test_a_measured_process_says_its_own_cost(root):
     assert 0.02 < measurements["cpu_s"] < 10
 
 
-def test_cases_name_sets_that_are_made_of_known_ones(root):
+def test_cases_refer_to_declared_image_sets(root):
     import tomllib
 
     cases = tomllib.loads((root / "tools/bench/calibration_cases.toml").read_text())["networks"]

@@ -23,7 +23,7 @@ def make_row(onnxruntime: float, tflite: float) -> dict[str, dict[str, float]]:
     return {"onnxruntime": {"ratio": onnxruntime}, "tflite": {"ratio": tflite}}
 
 
-def test_what_another_processor_took_stays() -> None:
+def test_columns_of_other_processors_are_kept() -> None:
     page = x86.update_page(PAGE, {"b": make_row(1.5, 0.5), "c": make_row(1.25, 1.75)}, "no VNNI")
     assert page.startswith("before\n")
     assert page.endswith("behind\n")

@@ -95,14 +95,14 @@ def test_sizes_are_a_half_and_a_quarter_of_fp32(table, home):
         assert forms[name]["of_fp32"] == forms[name]["bytes"] / forms["fp32"]["bytes"]
 
 
-def test_images_that_calibrate_do_not_judge(table):
+def test_calibration_images_are_not_used_for_accuracy(table):
     document = json.loads(table.stdout)
     assert document["images"] == {"judge": 4, "calibration": 12}
     assert document["networks"][0]["weights"] == "random"
-    assert "warning: V: its weights are random; its accuracies mean nothing" in table.stderr
+    assert "warning: V: random weights, so its accuracies are meaningless; give" in table.stderr
 
 
-def test_accuracies_are_those_of_the_weights(study, home):
+def test_accuracies_depend_on_the_weights(study, home):
     """A network that answers with the brightness is right about dark and bright images."""
     graph = load(home / "bright.yaml").graph
     random_weights = weights.initialize_random(graph, 0)
@@ -123,7 +123,10 @@ def test_accuracies_are_those_of_the_weights(study, home):
     assert head.split() == ["Opt.", "type", "B", "Acc.", "B", "MB"]
     assert [row[: len(name)] for row, name in zip(rows, ROWS, strict=False)] == ROWS
     assert [row.split()[-2] for row in rows[:4]] == ["100.0%"] * 4
-    assert "16 images of data; int8 calibrated with 16, 16 of which judge too" in completed.stdout
+    assert (
+        "16 images of data; int8 calibrated with 16, 16 of them are evaluation images too"
+        in completed.stdout
+    )
     assert "random" not in completed.stdout + completed.stderr
 
 
@@ -132,18 +135,18 @@ def test_markdown_has_the_columns_of_the_paper(study):
     lines = study("--data", "data", *arguments).stdout.splitlines()
     assert lines[:2] == ["| Opt. type | V* Acc. | V* MB |", "|---|---:|---:|"]
     assert [line.split("|")[1].strip() for line in lines[2:6]] == ROWS
-    assert lines[-1] == "* random weights: the accuracies mean nothing"
+    assert lines[-1] == "* random weights: the accuracies are meaningless"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--data", "nowhere"), "error[E0710]: not a dataset"),
         (
             ("--data", "data", "--weights", "X=x"),
-            "`X`: the networks are VGG16, GoogLeNet, ResNet34",
+            "the network `X`; the networks are VGG16, GoogLeNet, ResNet34",
         ),
-        (("--data", "data", "--network", "B"), "`B` is not NAME=VALUE"),
+        (("--data", "data", "--network", "B"), "`B` does not have the form NAME=VALUE"),
         (
             ("--data", "data", "--network", "B=bright.yaml,classes=1"),
             "no output with classes or decisions",
@@ -151,14 +154,14 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ],
     ids=str,
 )
-def test_what_is_wrong(study, words, said):
+def test_wrong_arguments_are_refused(study, words, message):
     completed = study(*words, code=2)
-    assert said in completed.stderr
+    assert message in completed.stderr
     assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.nightly
-def test_a_network_whose_size_the_paper_prints(study):
+def test_compression_ratios_of_googlenet_match_the_paper(study):
     """The one of most layers for its weights; on small images, as weights take the bytes."""
     arguments = ("--data", "data", "--images", "1", "--format", "json")
     completed = study(*arguments, "--network", "GoogLeNet=googlenet,cam=1024,size=80")

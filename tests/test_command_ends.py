@@ -13,7 +13,7 @@ from command_uses import USES
 from test_network import session  # noqa: F401 - a fixture
 
 PROGRAM = "from tcc.compiler.entry import main; main()"
-RUNS = [each for each in USES if not each.serves]
+RUNS = [command_use for command_use in USES if not command_use.serves]
 LITTLE, MUCH = 150_000 * 1024, 1 << 33
 """Bytes of address space, of which `ulimit -v 150000` gives the first."""
 SIGNALLED = """
@@ -56,10 +56,10 @@ def copy(session, tmp_path_factory):  # noqa: F811
 def run(copy):
     """Run a use in the folder of the session."""
 
-    def run(use, program=PROGRAM, arguments=(), before=(), **options):
+    def run(use, program=PROGRAM, arguments=(), command_prefix=(), **options):
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         completed = subprocess.run(
-            [*before, sys.executable, "-c", program, *arguments, *use.words_again], cwd=copy.folder,
+            [*command_prefix, sys.executable, "-c", program, *arguments, *use.repeat_arguments], cwd=copy.folder,
             env=make_environment(copy.home), stdin=subprocess.DEVNULL, text=True, check=False, **streams,
         )  # fmt: skip
         remove_output(copy.folder, use)
@@ -69,26 +69,26 @@ def run(copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-@pytest.mark.parametrize("place", [150, 900])
-def test_a_signal_ends_a_command_with_its_code(run, copy, each, place):
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+@pytest.mark.parametrize("module_count", [150, 900])
+def test_a_signal_ends_a_command_with_its_exit_code(run, copy, command_use, module_count):
     """While the command line is imported, and where it imports so much, what the command needs."""
     (copy.folder / "signalled").unlink(missing_ok=True)
-    end = run(each, SIGNALLED, [str(place)])
+    end = run(command_use, SIGNALLED, [str(module_count)])
     signalled = (copy.folder / "signalled").exists()
-    assert signalled or place == 900
+    assert signalled or module_count == 900
     assert end.code == (143 if signalled else 0), end.err
     assert "Traceback" not in end.err
     assert not signalled or not re.search(r"\berror[:\[]", end.err)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-def test_a_reader_that_leaves_ends_no_command(run, each):
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+def test_a_closed_output_pipe_fails_no_command(run, command_use):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        end = run(each, stdout=writer)
+        end = run(command_use, stdout=writer)
     finally:
         os.close(writer)
     assert end.code == 0, end.err
@@ -97,14 +97,21 @@ def test_a_reader_that_leaves_ends_no_command(run, each):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-def test_little_memory_is_called_that(run, each):
-    end = run(each, before=limit_memory(LITTLE))
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+def test_out_of_memory_is_reported_as_such(run, command_use):
+    end = run(command_use, command_prefix=limit_memory(LITTLE))
     if end.code:
         assert (end.code, "error[E1402]: there is not enough memory" in end.err) == (1, True), end
     assert "internal error" not in end.err
     assert "Traceback" not in end.err
-    assert end.code or each.words[0] not in {"train", "calibrate", "run", "eval", "verify", "bench"}
+    assert end.code or command_use.arguments[0] not in {
+        "train",
+        "calibrate",
+        "run",
+        "eval",
+        "verify",
+        "bench",
+    }
 
 
 ABORTING = """
@@ -128,7 +135,7 @@ main()
         ("lambda: os.kill(os.getpid(), signal.SIGKILL)", -9),
     ],
 )
-def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
+def test_library_aborts_under_a_memory_limit_are_reported(tmp_path, action, code):
     completed = subprocess.run(
         [*limit_memory(MUCH), sys.executable, "-c", ABORTING.format(action=action), "targets", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -139,7 +146,7 @@ def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
     assert "8,192 MiB" in completed.stderr or code != 1
 
 
-def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path):
+def test_a_signal_during_native_code_ends_a_command(tmp_path):
     program = (
         "import ctypes, os, signal\n"
         "from tcc.compiler.support import process_setup\n"
@@ -153,7 +160,7 @@ def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path
     assert completed.returncode == 143
 
 
-def test_an_error_that_a_signal_became_is_not_told(tmp_path):
+def test_an_import_error_caused_by_a_signal_is_not_reported(tmp_path):
     """Where native code is imported, what a handler raises becomes an ImportError."""
     program = (
         "import os, signal\n"
@@ -172,7 +179,7 @@ def test_an_error_that_a_signal_became_is_not_told(tmp_path):
     assert (completed.returncode, completed.stderr) == (143, "")
 
 
-def test_a_signal_is_handed_on_under_a_limit(tmp_path):
+def test_a_signal_is_forwarded_under_a_memory_limit(tmp_path):
     # Short sleeps: a signal that comes just before `signal.pause` would never end it.
     waiting = "[time.sleep(0.01) for _ in range(6000)]"
     program = ABORTING.format(action=f"lambda: (print('here', flush=True), {waiting})")

@@ -65,14 +65,14 @@ CHECK_NAMES = ("fp32-replay", "fp32-planted-fault", "fp32-preprocessing", "int8-
          "int8-saturation", "int8-random-0", "int8-op-conv", "fp32-op-conv", "fp32-unknown-op")  # fmt: skip
 
 
-def test_a_backend_that_is_right_passes_what_faults_fail():
+def test_a_correct_backend_passes_all_checks():
     names = {check.name.removeprefix("faulty-") for check in list_checks(Wrapped())}
     assert names >= set(CHECK_NAMES)
     passing = [name for name in CHECK_NAMES if name != "fp32-unknown-op"]
     assert find_failing_checks(Wrapped(), *passing, "fp32-same-bytes", "int8-op-avg_pool") == set()
 
 
-def test_what_is_skipped_is_reported_with_its_reason():
+def test_skipped_checks_are_reported_with_the_reason():
     report = check_backend(RefusesConv(), ops=["conv", "relu"], precisions=["fp32"])
     assert report.skipped["faulty-fp32-op-conv"] == "refused, E0607: no products here"
     assert "faulty-fp32-op-relu" in report.passed
@@ -98,7 +98,7 @@ class OffByOne(Wrapped):
         return super().emit(target, Model(model.graph, weights), precision)
 
 
-def test_one_op_that_is_off_by_one_is_caught():
+def test_an_op_off_by_one_is_caught():
     assert find_failing_checks(OffByOne(), "int8-op-conv", "int8-op-relu") == {"int8-op-conv"}
 
 
@@ -114,7 +114,7 @@ class HalfUpProgram(Wrapped):
         return super().emit(target, Model(model.graph, weights), precision)
 
 
-def test_rounding_ties_up_is_caught_by_the_ties_alone():
+def test_rounding_ties_up_is_caught_by_tie_inputs():
     names = ("int8-rounding", "int8-op-relu", "int8-op-max_pool")
     assert find_failing_checks(HalfUpProgram(), *names) == {"int8-rounding"}
 
@@ -153,7 +153,7 @@ class Counts(Wrapped):
         return Artifact({**artifact.files, "build.txt": str(next(self.counter)).encode()})
 
 
-def test_bytes_that_change_from_build_to_build_are_caught():
+def test_non_reproducible_bytes_are_caught():
     names = ("fp32-same-bytes", "fp32-replay", "fp32-op-relu")
     assert find_failing_checks(Counts(), *names) == {"fp32-same-bytes"}
 
@@ -172,7 +172,7 @@ class SimulatedIntegers(Wrapped):
         return super().emit(target, model, INT8_QDQ if precision is INT8 else precision)
 
 
-def test_lies_about_the_precision_are_caught():
+def test_a_wrong_declared_precision_is_caught():
     assert find_failing_checks(HalfWeights(), "fp32-op-conv", "fp32-op-relu") == {"fp32-op-conv"}
     assert find_failing_checks(SimulatedIntegers(), "int8-replay", "int8-op-relu") == {
         "int8-replay"
@@ -192,7 +192,7 @@ class Remembers(Wrapped):
         return self.first[key]
 
 
-def test_an_answer_that_does_not_come_from_the_artifact_is_caught():
+def test_outputs_not_computed_from_the_artifact_are_caught():
     names = ("fp32-replay", "fp32-planted-fault")
     assert find_failing_checks(Remembers(), *names) == {"fp32-planted-fault"}
 
@@ -211,7 +211,7 @@ class SaysNothing(Wrapped):
         return [Refusal(node, " ") for node in graph.nodes if isinstance(node.op, Relu)]
 
 
-def test_an_op_that_falls_through_or_is_refused_without_a_reason_is_caught():
+def test_unsupported_ops_without_a_refusal_are_caught():
     assert catch_failures(FallsThrough(), ops=["relu"])["faulty-fp32-op-relu"] == "KeyError: 'relu'"
     message = catch_failures(SaysNothing(), ops=["relu"], precisions=["fp32"])[
         "faulty-fp32-op-relu"
@@ -223,18 +223,18 @@ class NoTargets:
     targets: ClassVar = [Target("listed", "a list", (FP32,))]
 
 
-def test_what_is_no_backend_fails():
+def test_an_object_that_is_no_backend_fails():
     assert "is not a tuple of Target objects" in catch_failures(NoTargets())["interface"]
 
 
-def test_names_that_there_are_not_are_refused():
+def test_unknown_op_and_precision_names_are_refused():
     with pytest.raises(ValueError, match="there is no op `convolution`; known: "):
         list_checks(Wrapped(), ops=["convolution"])
     with pytest.raises(ValueError, match="there is no precision `int4`; known: fp32, int8"):
         list_checks(Wrapped(), precisions=["int4"])
 
 
-def test_ops_limit_the_cases():
+def test_the_ops_argument_limits_the_cases():
     names = [check.name for check in list_checks(Wrapped(), ops=["relu"], precisions=["fp32"])]
     assert names == [
         "interface", "faulty-fp32-tools", "faulty-fp32-op-relu", "faulty-fp32-op-relu-vector",
@@ -286,20 +286,20 @@ def run_pytest(folder, text, *words):
     )
 
 
-def test_the_plugin_makes_a_test_of_each_check(tmp_path):
+def test_the_pytest_plugin_makes_a_test_per_check(tmp_path):
     completed = run_pytest(tmp_path, PLUGIN_TEST)
     assert completed.returncode == 0, completed.stdout
     assert "test_it.py::test_target[onnxruntime-fp32-op-relu-vector] PASSED" in completed.stdout
     assert "5 passed" in completed.stdout
 
 
-def test_the_plugin_asks_for_a_backend(tmp_path):
+def test_the_pytest_plugin_requires_a_backend(tmp_path):
     completed = run_pytest(tmp_path, "def test_target(tcc_check):\n    tcc_check()\n")
     assert completed.returncode != 0
     assert "mark it with @pytest.mark.tcc_backend(BACKEND)" in completed.stdout + completed.stderr
 
 
-def test_the_plugin_loads_nothing_in_the_runs_of_others(tmp_path):
+def test_the_pytest_plugin_loads_nothing_when_unused(tmp_path):
     text = (
         "import sys\n\n\ndef test_others():\n    assert not {'tcc', 'numpy'} & set(sys.modules)\n"
     )

@@ -51,14 +51,14 @@ def test_pages_and_index_state_the_same_status(decisions, index_rows):
     assert sum(status is not None for status in from_pages.values()) >= 20
 
 
-def test_only_a_later_decision_changes_one(index_rows):
+def test_only_later_decisions_change_a_decision(index_rows):
     for row in index_rows:
         if status := parse_status(row):
             assert status[1], row
             assert min(status[1]) > int(LINK.match(row, 2)[1]), row
 
 
-def test_what_a_decision_replaces_names_it(decisions):
+def test_replaced_decisions_link_to_their_replacement(decisions):
     for number, page in decisions.items():
         for line in page.read_text().splitlines():
             if line.startswith("Replaces "):
@@ -68,7 +68,7 @@ def test_what_a_decision_replaces_names_it(decisions):
                     assert number in status[1]
 
 
-def test_a_status_is_on_top_alone(decisions):
+def test_the_status_is_only_at_the_top(decisions):
     for page in decisions.values():
         body = "\n".join(page.read_text().splitlines()[3:])
         assert not re.search(

@@ -36,7 +36,7 @@ FILES = ("compiler/**/*.py", "backends/**/*.py", "tools/**/*.py", "src/tcc/*.py"
 @pytest.mark.parametrize(
     "form", [partial(encode_onnx, opset=17), lambda model, kind: TfLite().emit(LITE, model, kind)]
 )
-def test_files_at_a_precision_that_is_not_written(form):
+def test_an_unsupported_precision_is_refused(form):
     graph = build_dense()
     with pytest.raises(KeyError, match="int4"):
         form(Model(graph, sample_weights(graph)), Precision("int4", "half of eight"))
@@ -46,19 +46,19 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("contract", "what"),
+    ("contract", "message"),
     [
         (Preprocess(color="cmyk"), "colour 'cmyk'"),
         (Preprocess(scale="mean"), "pixel scale 'mean'"),
         (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "resize mode 'contain'"),
     ],
 )
-def test_a_contract_that_is_not_written(contract, what):
-    with pytest.raises(UnhandledError, match=f"handle the {what}"):
+def test_an_unsupported_input_contract_is_refused(contract, message):
+    with pytest.raises(UnhandledError, match=f"handle the {message}"):
         preprocess.apply(contract, PIXELS, (3, 4, 4))
 
 
-def test_a_way_to_resize_that_is_not_written():
+def test_an_unsupported_resize_mode_is_refused():
     add = NetBuilder(3, 4, 4)
     add("resize", Resize((8, 8), mode="bicubic"))
     graph = add.build()
@@ -72,7 +72,7 @@ def test_a_way_to_resize_that_is_not_written():
             run()
 
 
-def test_an_activation_that_is_not_written():
+def test_an_unsupported_activation_is_refused():
     with pytest.raises(AssertionError, match="softplus"):
         output_activations.apply_activation("softplus", np.zeros(3))
     with pytest.raises(AssertionError, match="softplus"):
@@ -80,14 +80,14 @@ def test_an_activation_that_is_not_written():
 
 
 @pytest.mark.parametrize(
-    ("family", "found"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
+    ("family", "expected_targets"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
 )
-def test_a_processor_that_no_host_program_runs_on(monkeypatch, family, found):
+def test_an_unsupported_host_processor_is_refused(monkeypatch, family, expected_targets):
     monkeypatch.setattr(platform, "machine", lambda: family)
-    assert [host_machine.target.name for host_machine in machine._create_host()] == found
+    assert [host_machine.target.name for host_machine in machine._create_host()] == expected_targets
 
 
-def test_floats_have_no_limits():
+def test_float_types_have_no_integer_limits():
     with pytest.raises(UnhandledError, match="handle the 8-bit type 'float32'"):
         _ = TensorType((3,)).limits
     assert replace(TensorType((3,)), dtype=DType.I8).limits == (-128, 127)
@@ -222,7 +222,7 @@ def format_question(node):
     return f"{subject_name} {', '.join(ast.unparse(operand).strip(chr(39)) for operand in names)}"
 
 
-def test_every_comparison_with_a_name_asks_yes_or_no():
+def test_comparisons_with_enum_values_are_yes_or_no_questions():
     allowed_questions = {comparison for questions in YES_OR_NO.values() for comparison in questions}
     comparisons = [
         (f"{name}:{node.lineno}", format_question(node))
@@ -253,7 +253,7 @@ def iterate_blocks(tree):
                 yield block
 
 
-def test_every_match_of_names_is_total():
+def test_every_match_statement_is_total():
     open_ones = [
         (name, block[index].lineno)
         for name, tree in parse_sources().items()

@@ -63,7 +63,7 @@ def environment(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
+def test_readme_and_command_list_run(folder, monkeypatch):
     """In this process: it takes as long to start fifty as to run them."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
@@ -144,7 +144,7 @@ def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, enviro
 @pytest.mark.parametrize(
     "page", [README, *(pytest.param(p, marks=pytest.mark.slow) for p in (PYTHON, FROM_PYTORCH))]
 )
-def test_examples_of_python_run(page, folder, monkeypatch):
+def test_python_examples_run(page, folder, monkeypatch):
     if page == PYTHON:
         pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     monkeypatch.chdir(folder)
@@ -158,7 +158,7 @@ def test_examples_of_python_run(page, folder, monkeypatch):
     assert completed.returncode == 0, completed.stderr
 
 
-def test_the_commands_are_found():
+def test_shell_commands_are_extracted_from_pages():
     assert set(list_commands(README)) >= MAKE
     assert "tcc build spec/ddsnet.yaml --target arm-a7,onnxruntime" in list_commands(COMMANDS)
     for page in (README, COMMANDS):
@@ -172,12 +172,12 @@ def test_the_commands_are_found():
     [(README, "tiles"), (ROOT / "docs/examples/own-network.md", "own-network")],
     ids=["README", "own-network"],
 )
-def test_the_shown_specs_are_the_files(page, spec):
+def test_specs_in_pages_equal_the_files(page, spec):
     (spec_text,) = find_code_blocks(page, "yaml")
     assert (ROOT / f"docs/examples/{spec}.yaml").read_text() == spec_text
 
 
-def test_the_readme_shows_a_short_spec_and_its_picture(tmp_path, environment):
+def test_the_readme_shows_a_short_spec_and_its_figure(tmp_path, environment):
     (spec_text,) = find_code_blocks(README, "yaml")
     assert 12 <= len(spec_text.splitlines()) <= 20
     spec, picture = "docs/examples/tiles.yaml", tmp_path / "tiles.svg"
@@ -194,13 +194,13 @@ def find_links(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     paths = [(page.parent / link.partition("#")[0]).resolve() for link in find_links(page)]
     assert [str(path) for path in paths if not path.exists()] == []
     assert all(path.is_relative_to(ROOT) for path in paths)
 
 
-def test_every_page_is_reached_from_the_readme():
+def test_every_page_is_linked_from_the_readme():
     reached, new = set(), {README}
     while new:
         reached |= new
@@ -238,7 +238,7 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_site_holds_every_page_and_leads_nowhere_else(site):
+def test_the_site_contains_every_page_and_no_external_link(site):
     for page in PAGES:
         assert (site / page.relative_to(ROOT).with_suffix(".html")).exists(), page
     dead = []
@@ -251,7 +251,7 @@ def test_the_site_holds_every_page_and_leads_nowhere_else(site):
 
 
 @pytest.mark.slow
-def test_the_site_begins_with_the_spec_and_needs_no_network(site):
+def test_the_site_starts_with_the_spec_and_works_offline(site):
     text = (site / "index.html").read_text()
     assert "tiles.svg" in text
     assert "ds_conv" in text
@@ -260,7 +260,7 @@ def test_the_site_begins_with_the_spec_and_needs_no_network(site):
         assert [url for url in loaded if "://" in url] == []
 
 
-def test_what_contributing_adds_is_what_it_says(tmp_path):
+def test_code_in_contributing_works(tmp_path):
     """The code of an op, a pass, a method and a target, run as it stands there."""
     import numpy as np
 
@@ -300,7 +300,7 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_example_of_signatures_runs(tmp_path, environment):
+def test_the_signature_example_runs(tmp_path, environment):
     """Keys, a signed bundle, a key that is trusted, and a bundle that holds; then one that does not."""
     pytest.importorskip("cryptography", reason="needs the extra `sign`")
     signing, signed_program = find_code_blocks(ROOT / "docs/security.md", "sh")

@@ -12,7 +12,7 @@ DARK, BRIGHT = 130, 230
 """What the mean of the tumour's colours is below, and that of the paper's above."""
 
 
-def test_a_drawn_slide_has_the_truth_beside_it(tmp_path, root):
+def test_a_synthetic_slide_comes_with_its_ground_truth(tmp_path, root):
     from tcc.compiler.slides import annotations, patch_grid, tissue_mask
     from tcc.compiler.slides.slide_file import open_slide
     from tcc.compiler.slides.tissue_mask import TissueChoices

@@ -54,7 +54,7 @@ def tools(root, monkeypatch):
     )
 
 
-def test_what_is_declared_is_whole(tools):
+def test_declarations_are_complete(tools):
     pages, records = tools
     declaration_files = sorted(records.DECLARATIONS.glob("*.yaml"))
     assert [path.stem for path in declaration_files] == [
@@ -103,7 +103,7 @@ def render_page(tools, tmp_path, runs):
     return {path.name: text for path, text in page_files.items()}
 
 
-def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
+def test_a_page_shows_accuracies_with_exact_intervals(tools, tmp_path):
     files = render_page(tools, tmp_path, [((9, 1), (2, 8))])
     pictures = ["drawn-confusion.svg", "drawn-cosines.svg", "drawn-layers-tiles.svg"]
     assert sorted(files) == [*pictures, "drawn.md"]
@@ -128,7 +128,7 @@ def test_several_seeds_are_shown_with_their_spread(tools, tmp_path):
 
 
 @pytest.mark.parametrize("counts", [((10, 0), (10, 0)), ((6, 4), (5, 5))])
-def test_a_network_that_tells_nothing_is_marked(tools, tmp_path, counts):
+def test_an_unconverged_network_is_marked(tools, tmp_path, counts):
     text = render_page(tools, tmp_path, [counts])["drawn.md"]
     assert "| bright \u2020 |" in text
     assert "**Not converged**" in text
@@ -176,7 +176,7 @@ def experiment(tools, root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
+def test_an_experiment_runs_end_to_end_and_resumes(experiment, root, tmp_path):
     """What was finished is taken as it is, and gives the same bytes."""
     pytest.importorskip("torch", reason="needs the extra `train`")
     pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
@@ -185,7 +185,7 @@ def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
     def read_pages():
         return {path.name: path.read_bytes() for path in (tmp_path / "pages").iterdir()}
 
-    nothing = (1, "build/drawn-short: nothing to resume\n")
+    nothing = (1, "build/drawn-short: nothing to resume; run without --resume\n")
     command = [
         sys.executable,
         root / "tools/paper_experiments.py",
@@ -211,7 +211,10 @@ def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
     assert len(layers) > 1
     assert all(0 < cosine <= 1 for cosine in layers.values())
     assert "| bright | " in first_pages["drawn.md"].decode()
-    assert run() == (1, "build/drawn-short: begun: say --resume\n")
+    assert run() == (
+        1,
+        "build/drawn-short: a run is unfinished here: add --resume, or delete the folder\n",
+    )
     assert run("--resume") == (0, "")
     assert read_pages() == first_pages
     shutil.rmtree(tmp_path / "build")

@@ -30,7 +30,7 @@ RUNS = [use for use in USES if not use.serves]
 """Those that end by themselves."""
 
 
-def test_every_extra_is_tried():
+def test_every_extra_is_tested():
     extras = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "docs"}
     assert extras == SETS == {extra for use in USES for extra in use.needs}
 
@@ -48,7 +48,7 @@ def test_the_readme_names_the_commands_of_each_extra():
 
 
 @pytest.mark.slow
-def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path):  # noqa: F811
+def test_an_environment_contains_only_its_extra(built, tmp_path):  # noqa: F811
     (wheel,) = built.glob("*.whl")
     bare = create(tmp_path / "bare", wheel, "import")
     (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
@@ -65,13 +65,13 @@ def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", ["", *sorted(SETS)])
-def test_every_command_runs_or_says_what_to_install(session, built, tmp_path, extra):  # noqa: F811
+def test_every_command_runs_or_names_the_missing_package(session, built, tmp_path, extra):  # noqa: F811
     (wheel,) = built.glob("*.whl")
     # In a copy, as commands write, and other tests read what the session wrote.
     copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
     outcomes = bare.run_all(
-        [use.words_again for use in RUNS], copy.folder, make_environment(copy.home)
+        [use.repeat_arguments for use in RUNS], copy.folder, make_environment(copy.home)
     )
     assert len(outcomes) == len(RUNS)
     failures = [

@@ -24,7 +24,7 @@ QUICK = ("specs", "programs", "onnx", "checkpoints")
         pytest.param((), marks=pytest.mark.nightly, id="all"),
     ],
 )
-def test_hostile_inputs_get_an_answer(root, tmp_path, fronts):
+def test_hostile_inputs_are_handled(root, tmp_path, fronts):
     counts = tmp_path / "counts.json"
     program = [
         sys.executable,
@@ -44,7 +44,7 @@ def test_hostile_inputs_get_an_answer(root, tmp_path, fronts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_counted_is_said_when_it_is_stopped(root, tmp_path, number):
+def test_counts_are_reported_when_interrupted(root, tmp_path, number):
     counts, temporary = tmp_path / "counts.json", tmp_path / "tmp"
     temporary.mkdir()
     program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
@@ -90,7 +90,7 @@ def fall():
     raise ValueError
 
 
-def say():
+def print_traceback():
     sys.stderr.write("Traceback (most recent call last)")
     sys.exit(2)
 
@@ -104,14 +104,14 @@ def say():
         (lambda: sys.exit("words"), "exit 1"),
         (lambda: os.kill(os.getpid(), 9), "exit -9"),
         (fall, "exit 1"),
-        (say, "traceback"),
+        (print_traceback, "traceback"),
         (burn, "0 s"),
         (fill, "MiB"),
         (hang, "no end"),
         (lambda: open("made", "w").close(), "made"),
     ],
 )
-def test_what_is_no_answer_is_seen(root, monkeypatch, tmp_path, program, wrong):
+def test_crashes_and_hangs_are_detected(root, monkeypatch, tmp_path, program, wrong):
     monkeypatch.syspath_prepend(str(root / "tools/fuzz"))
     import case
     import child

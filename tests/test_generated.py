@@ -17,7 +17,7 @@ def run(tool, *words, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def test_there_are_generators():
+def test_generators_exist():
     names = {path.name for path in GENERATORS}
     assert names >= {"make_goldens.py", "make_passes.py", "make_reference.py", "make_errors.py"}
 
@@ -32,12 +32,12 @@ SLOW = ("make_goldens.py",)
         for path in GENERATORS
     ],
 )
-def test_generated_files_are_fresh(tool):
+def test_generated_files_are_up_to_date(tool):
     completed = run(tool, "--check")
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_what_is_stale_is_found_and_written_anew(tmp_path):
+def test_stale_files_are_detected_and_regenerated(tmp_path):
     """By the quickest of them; `--check` writes nothing."""
     for name in ("make_errors.py", "generated.py", "generate.py"):
         (tmp_path / "tools").mkdir(exist_ok=True)

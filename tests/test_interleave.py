@@ -22,13 +22,13 @@ def find_errors(interleave, play, every: int) -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_in_every_order_all_succeed(interleave, number):
+def test_all_writers_succeed_in_every_order(interleave, number):
     assert len(interleave.PLAYS) == 5
     play = interleave.PLAYS[number]
     assert find_errors(interleave, play, 29 if number > 2 else 211) == []
 
 
-def test_a_killed_writer_is_seen_as_one(interleave):
+def test_a_killed_writer_is_detected(interleave):
     """The third play kills between the two renames too: then nothing is in place for a moment."""
     play = interleave.PLAYS[2]
     moments = {tuple(interleave.run_order(play, (-step, 0))[1]) for step in range(1, 40)}
@@ -36,7 +36,7 @@ def test_a_killed_writer_is_seen_as_one(interleave):
 
 
 @pytest.mark.parametrize(
-    ("change", "number", "seen"),
+    ("change", "number", "expected_error"),
     [
         ((atomic_files, "_lock_folder", lambda _: nullcontext()), 1, "E0602"),
         ((atomic_files, "check_folder", check_target), 1, "E0602"),
@@ -44,7 +44,7 @@ def test_a_killed_writer_is_seen_as_one(interleave):
     ],
     ids=("swap without the lock", "look without the lock", "claim without a look"),
 )
-def test_a_broken_protocol_is_seen(interleave, monkeypatch, change, number, seen):
+def test_a_broken_protocol_is_detected(interleave, monkeypatch, change, number, expected_error):
     monkeypatch.setattr(*change)
     errors = find_errors(interleave, interleave.PLAYS[number], 5 if number == 3 else 31)
-    assert any(seen in reason for reason in errors)
+    assert any(expected_error in reason for reason in errors)

@@ -18,7 +18,7 @@ print(f"{count} images, {', '.join(choose('not one of these'))} left over")
 '''
 
 
-def test_messages_of_a_file_have_code_text_and_fix():
+def test_messages_have_a_code_a_text_and_a_fix():
     assert make_messages.read_messages(SOURCE) == [
         Message("the file has {...} rows of {name}", "E0607", "write the rows again"),
         Message("a text without any code"),
@@ -27,6 +27,6 @@ def test_messages_of_a_file_have_code_text_and_fix():
     ]
 
 
-def test_a_row_is_one_line_of_markdown():
+def test_a_table_row_is_one_markdown_line():
     row = Message("a | b\nof *c* [d]", "E0101", "").format_row()
     assert row == r"| E0101 | a \| b of \*c\* \[d\] |  |"

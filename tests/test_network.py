@@ -61,7 +61,7 @@ def session(tmp_path_factory):
     return read_session(fill_once(tmp_path_factory, "session", run_session))
 
 
-def test_every_command_is_in_use():
+def test_every_command_is_in_the_session():
     lines = [use.line for use in USES]
     assert len(set(lines)) == len(lines)
     used_commands = {
@@ -75,14 +75,14 @@ def test_every_command_is_in_use():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("use", USES, ids=str)
-def test_a_command_reaches_no_other_machine(session, use):
-    end = session.ends[use.line]
+def test_commands_contact_no_other_machine(session, use):
+    end = session.outcomes[use.line]
     assert end.code == (143 if use.serves else 0), end.out + end.err
     assert find_attempts(session.log(use), loopback=use.loopback) == []
 
 
 @pytest.mark.slow
-def test_a_session_leaves_nothing_else_in_the_home(session):
+def test_a_session_writes_nothing_else_to_the_home_folder(session):
     """ONNX Runtime's telemetry begins with a folder there, before it sends anything."""
     files = [
         path.relative_to(session.home).as_posix()
@@ -93,26 +93,28 @@ def test_a_session_leaves_nothing_else_in_the_home(session):
 
 
 @pytest.mark.parametrize(
-    "way", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
+    "attempt", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
 )
-def test_what_reaches_out_is_seen(tmp_path, way):
+def test_network_attempts_are_detected(tmp_path, attempt):
     (tmp_path / "send.py").write_text(SEND)
     log = tmp_path / "log"
-    subprocess.run(trace_command([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
+    subprocess.run(
+        trace_command([sys.executable, str(tmp_path / "send.py"), attempt], log), check=True
+    )
     assert find_attempts(log)
 
 
-def test_what_stays_here_is_seen_only_where_it_is_not_allowed(tmp_path):
+def test_loopback_is_reported_only_when_forbidden(tmp_path):
     log = tmp_path / "log"
     subprocess.run(trace_command([sys.executable, "-c", QUIET], log), check=True)
     assert find_attempts(log, loopback=True) == []
     assert len(find_attempts(log)) == 1
 
 
-@pytest.mark.parametrize("first", ["", "import tcc"])
-def test_the_runtime_s_telemetry_is_off_where_tcc_was_imported_first(tmp_path, first):
+@pytest.mark.parametrize("first_import", ["", "import tcc"])
+def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first_import):
     """Without tcc it leaves an identifier of this machine in the home."""
-    program = f"{first}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
+    program = f"{first_import}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
     program += (
         "value = lambda name: helper.make_tensor_value_info(name, 1, [1])\n"
         "graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value('x')], [value('y')])\n"
@@ -124,10 +126,10 @@ def test_the_runtime_s_telemetry_is_off_where_tcc_was_imported_first(tmp_path, f
     command[1:1] = ["-e", "inject=connect,sendto,sendmsg,sendmmsg:error=ENETUNREACH"]
     subprocess.run(command, env=make_environment(tmp_path / "home"), check=True)
     leftover_files = list((tmp_path / "home").rglob("*"))
-    assert bool(leftover_files) == (not first), leftover_files
+    assert bool(leftover_files) == (not first_import), leftover_files
 
 
-def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
+def test_telemetry_is_off_in_child_processes(tmp_path):
     program = (
         "import os, tcc; from tcc.compiler.support import bounded_process; from pathlib import Path;"
         "end = bounded_process.execute(['env'], Path(), 60, 1 << 20); print(end.out.decode())"
@@ -144,7 +146,7 @@ def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
     assert "ORT_DISABLE_TELEMETRY=1" in completed.stdout.splitlines()
 
 
-def test_no_tool_imports_the_runtime_before_tcc():
+def test_no_tool_imports_onnxruntime_before_tcc():
     """At a file's top the order of imports puts it first."""
     early = []
     for path in (ROOT / "tools").rglob("*.py"):

@@ -64,7 +64,7 @@ def test_the_target_is_listed_built_and_verified(site):
 
 
 @pytest.mark.slow
-def test_the_kit_passes(site):
+def test_the_conformance_kit_passes(site):
     arguments = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider")
     completed = run(site, *arguments)
     assert completed.returncode == 0, completed.stdout[-4000:]
@@ -73,7 +73,7 @@ def test_the_kit_passes(site):
     assert int(passed[1]) > 390
 
 
-def test_the_kit_passes_for_some_ops(site):
+def test_the_conformance_kit_passes_for_some_ops(site):
     test = "test_openvino.py::test_openvino"
     arguments = ("-m", "pytest", "-q", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-k")
     completed = run(site, *arguments, "op-scale or op-conv-1x1 or replay or planted or tools", test)

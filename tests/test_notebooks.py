@@ -20,7 +20,7 @@ def list_code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_is_one():
+def test_notebooks_exist():
     assert NOTEBOOKS
 
 

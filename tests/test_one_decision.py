@@ -125,7 +125,7 @@ def decide_in_c(library, activation, kind, raw, point, column):
     return np.flatnonzero(list(decisions)).tolist(), np.float64(odds).tobytes().hex()
 
 
-def test_c_decides_as_python(library):
+def test_c_and_python_decide_the_same(library):
     samples = list(generate_cases())
     classes = set()
     for activation, kind, raw, point, column in samples:
@@ -137,7 +137,7 @@ def test_c_decides_as_python(library):
 
 
 @needs_node
-def test_the_page_decides_as_python(tmp_path):
+def test_the_web_page_and_python_decide_the_same(tmp_path):
     samples = list(generate_cases())
     records = [
         {
@@ -164,7 +164,7 @@ def test_the_page_decides_as_python(tmp_path):
         assert decisions == decide_in_python(activation, kind, raw, point)
 
 
-def test_the_log_odds_are_those_of_any_other_computation():
+def test_log_odds_match_an_independent_computation():
     for activation, _, raw, point, column in generate_cases(300):
         actual = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)[
             0

@@ -140,7 +140,7 @@ def with_mish(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return Tree(tmp_path_factory.mktemp("mish"), OP)
 
 
-def test_an_op_is_a_word_of_the_language(with_mish: Tree) -> None:
+def test_a_new_op_is_a_keyword_of_the_language(with_mish: Tree) -> None:
     shown_spec = with_mish.tcc("show", "net.yaml")
     assert shown_spec.returncode == 0, shown_spec.stderr
     assert "mish" in shown_spec.stdout
@@ -152,7 +152,7 @@ def test_an_op_is_a_word_of_the_language(with_mish: Tree) -> None:
     assert "write `mish`" in refused_check.stderr
 
 
-def test_a_target_that_lacks_an_op_refuses_it_with_its_place(with_mish: Tree) -> None:
+def test_a_target_without_the_op_refuses_it_with_its_location(with_mish: Tree) -> None:
     completed = with_mish.tcc("build", "net.yaml", "--target", "arm-a7,tflite")
     assert completed.returncode == 2, completed.stderr
     for target in ("arm-a7", "tflite"):
@@ -162,7 +162,7 @@ def test_a_target_that_lacks_an_op_refuses_it_with_its_place(with_mish: Tree) ->
     assert not (with_mish.at / "build").exists()
 
 
-def test_what_is_generated_says_it(with_mish: Tree) -> None:
+def test_generated_files_list_the_new_op(with_mish: Tree) -> None:
     assert with_mish.run("tools/make_reference.py").returncode == 0
     reference = (with_mish.at / "spec/reference.md").read_text()
     assert "| `mish` | - | x * tanh(log(1 + exp(x))). |" in reference
@@ -171,7 +171,7 @@ def test_what_is_generated_says_it(with_mish: Tree) -> None:
 
 
 @pytest.mark.nightly
-def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
+def test_the_new_op_passes_the_tests_of_every_op(with_mish: Tree) -> None:
     """Torch and ONNX agree, it comes back from ONNX, its table is exact, targets list it."""
     write = "import refused_ops as r; r.LISTED.write_text(r.refused_ops())"
     program = f"import sys; sys.path.insert(0, 'tests'); {write}"
@@ -179,7 +179,7 @@ def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
     refused_lines = (with_mish.at / "tests/golden/refused_ops.txt").read_text().split("\n")
     assert {"arm-a7: mish", "tflite: mish"} <= set(refused_lines)
     with_mish.run_tests(
-        "mish or every_op_has_a_case or not_to_be",
+        "mish or every_op_has_a_case or reported_as_such",
         "tests/compiler/ops/test_activation.py",
         "tests/compiler/frontend/test_framework_aliases.py",
         *(
@@ -208,7 +208,7 @@ def with_pass(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return tree
 
 
-def test_a_pass_is_listed_and_runs(with_pass: Tree) -> None:
+def test_a_new_pass_is_listed_and_runs(with_pass: Tree) -> None:
     assert "drop_unit_scale" in with_pass.tcc("passes", "--quiet").stdout.split()
     spec_graph, rewritten_graph = (
         with_pass.tcc("show", "net.yaml", *options).stdout
@@ -223,11 +223,11 @@ def test_a_pass_is_listed_and_runs(with_pass: Tree) -> None:
 
 
 @pytest.mark.slow
-def test_a_pass_is_described_and_tested(with_pass: Tree) -> None:
+def test_a_new_pass_is_described_and_tested(with_pass: Tree) -> None:
     assert with_pass.run("tools/make_passes.py").returncode == 0
     row = "| `drop_unit_scale` | exact | Leave out what is scaled by one. |"
     assert row in (with_pass.at / "spec/passes.md").read_text()
     with_pass.run_tests(
-        "scale-vector or names or every_pass_says", "tests/compiler/passes/test_every_pass.py",
+        "scale-vector or names or every_pass_has", "tests/compiler/passes/test_every_pass.py",
         "tests/compiler/passes/test_pipelines.py", "tests/compiler/cli/test_passes.py",
     )  # fmt: skip

@@ -105,7 +105,7 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
     assert (augment.epochs, augment.augment.warp.degrees) == (30, 20)
 
 
-def test_every_command_is_in_a_section_that_a_test_runs():
+def test_every_tutorial_section_is_run_by_a_test():
     """Each section is named here, so that a new one gets a test."""
     assert [title for title, text in SECTIONS.items() if list_commands(text)] == [
         *TRAIN_AND_BUILD, "Verify and measure", "A program for a board", "A web page",
@@ -127,7 +127,7 @@ def test_the_int8_models_are_as_accurate_as_the_fp32_model(project):
 
 
 @pytest.mark.slow
-def test_the_program_for_a_board_prints_what_tcc_run_prints(project):
+def test_the_board_program_prints_the_output_of_tcc_run(project):
     if not shutil.which("qemu-aarch64"):
         pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
     folder, environment = project
@@ -165,7 +165,7 @@ def test_the_web_page_is_built_verified_and_served(project):
 
 
 @pytest.mark.slow
-def test_the_package_for_an_npu_is_written(project):
+def test_the_npu_package_is_written(project):
     checked, _, built = run_section("A package for an NPU", *project)
     assert "ax620 at int8: can run every layer" in checked
     assert "build/blood-ax620-int8" in built

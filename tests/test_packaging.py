@@ -77,7 +77,7 @@ def list_data_files():
                 yield path.relative_to(ROOT).as_posix()
 
 
-def test_the_wheel_holds_every_file_of_the_packages(built):
+def test_the_wheel_contains_every_package_file(built):
     (wheel,) = built.glob("tcc_compiler-*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
@@ -93,7 +93,7 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
     assert outside == {f"tcc_compiler-{read_version()}.dist-info"}
 
 
-def test_the_source_distribution_holds_the_same_and_the_licence(built):
+def test_the_source_distribution_contains_every_file_and_the_licence(built):
     (archive,) = built.glob("tcc_compiler-*.tar.gz")
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
@@ -147,7 +147,7 @@ def test_the_wheel_builds_for_a_device_and_runs(installed, tmp_path):
     assert "TUM" in run_tcc(installed, tmp_path, "run", bundle, sample)
 
 
-def test_links_are_links_in_a_clone():
+def test_git_stores_the_package_links_as_links():
     completed = subprocess.run(
         ["git", "ls-files", "-s", "src/tcc"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -160,7 +160,7 @@ def test_links_are_links_in_a_clone():
     assert all(os.readlink(ROOT / f"src/tcc/{f}") == f"../../{f}" for f in PACKAGED)
 
 
-def test_packages_are_free_of_links(built):
+def test_distributions_contain_no_links(built):
     (archive,) = built.glob("*.tar.gz")
     (wheel,) = built.glob("*.whl")
     with tarfile.open(archive) as file:
@@ -199,7 +199,7 @@ PIP = "-m pip --disable-pip-version-check --quiet install --no-index --no-build-
     ],
     ids=["build", "editable", "import", "pytest", "make"],
 )
-def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
+def test_a_checkout_without_links_is_reported(without_links, command):
     folder, kind = without_links
     completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     output = completed.stdout + completed.stderr
@@ -228,7 +228,7 @@ def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
         ),
     ],
 )
-def test_folders_that_are_nowhere_are_told_otherwise(tmp_path, files, expected):
+def test_missing_package_folders_are_reported_differently(tmp_path, files, expected):
     for name in files:
         (tmp_path / name).touch()
     (tmp_path / "src/tcc").mkdir(parents=True)
@@ -239,7 +239,7 @@ def test_folders_that_are_nowhere_are_told_otherwise(tmp_path, files, expected):
     assert (completed.returncode, completed.stderr) == (1, expected.format(tmp_path) + "\n")
 
 
-def test_an_old_python_is_told_what_is_needed(monkeypatch):
+def test_an_old_python_is_refused_with_the_needed_version(monkeypatch):
     make = runpy.run_path(str(ROOT / "tools/make_environment.py"))["main"]
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     assert make("nowhere") == (
@@ -272,7 +272,7 @@ def normalize_name(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
-def test_dependencies_are_what_is_imported():
+def test_declared_dependencies_match_the_imports():
     extras = PROJECT["optional-dependencies"]
     optional = {
         normalize_name(r) for extra in ("import", "plot", "sign", "train") for r in extras[extra]

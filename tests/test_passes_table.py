@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_ddsnet_multiplies_a_fifth_less_and_none_more_in_float() -> None:
+def test_passes_save_a_fifth_of_ddsnet_and_cost_no_network_more_in_float() -> None:
     text = (ROOT / "spec" / "passes.md").read_text()
     rows = [re.findall(r"[^| ]+", line) for line in text.splitlines() if line.count("|") == 8][2:]
     macs = {row[0]: [float(cell.replace(",", "")) for cell in row[4:]] for row in rows}

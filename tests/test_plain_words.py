@@ -69,7 +69,7 @@ def check(root, tmp_path, monkeypatch):
         "key = lambda found: 1",
     ],
 )
-def test_a_vague_name_is_refused_with_its_line_and_a_remedy(check, source):
+def test_a_vague_name_is_refused_with_line_and_fix(check, source):
     messages = check({"code/quant/scale.py": f'"""Scales."""\n\n{source}\n'})
     assert len(messages) == 1
     assert messages[0].startswith("code/quant/scale.py:")
@@ -77,7 +77,7 @@ def test_a_vague_name_is_refused_with_its_line_and_a_remedy(check, source):
     assert "is vague: say what it is, such as `missing_keys`" in messages[0]
 
 
-def test_the_line_is_that_of_the_name(check):
+def test_the_reported_line_is_the_line_of_the_name(check):
     messages = check({"code/a.py": "nodes = 1\nkeys = 2\nfound = 3\n"})
     assert messages == [
         "code/a.py:3: the name `found` is vague: say what it is, such as `missing_keys`"
@@ -88,17 +88,17 @@ def test_the_line_is_that_of_the_name(check):
     "source",
     ["found_nodes = 1", "print(found)", "report.found = 1", "open(found=1)", "from a import found"],
 )
-def test_other_names_and_names_of_others_are_allowed(check, source):
+def test_clear_names_and_imported_names_are_allowed(check, source):
     assert check({"code/a.py": source}) == []
 
 
-def test_a_listed_name_is_allowed_in_its_file_alone(check):
+def test_a_listed_exception_applies_to_its_file_only(check):
     files = {"code/a.py": "found = 1\n", "code/b.py": "found = 1\n"}
     allowed = {"allowed": {"code/a.py: found": "a key of calibration.json"}}
     assert [m[:12] for m in check(files, names=allowed)] == ["code/b.py:1:"]
 
 
-def test_an_exception_that_is_not_needed_is_reported(check):
+def test_an_unused_exception_is_reported(check):
     unused = {"allowed": {"code/a.py: found": "a key of calibration.json"}}
     prose = {"allowed": {"a.md: anew": "a title"}, "limits": {"b.md": 9}}
     messages = check({"code/a.py": "nodes = 1\n"}, names=unused, prose=prose)
@@ -147,24 +147,26 @@ def test_a_refused_word_is_reported_with_its_line(check):
         "<a id='anew'></a>\n",
     ],
 )
-def test_code_and_addresses_are_no_prose(check, page):
+def test_code_and_urls_are_not_checked(check, page):
     assert check({"a.md": page}) == []
 
 
-def test_text_behind_a_code_block_is_prose_again(check):
+def test_text_after_a_code_block_is_checked(check):
     page = "```sh\nanew\n```\n\nBuild it anew.\n"
     assert check({"a.md": page}) == ["a.md:5: 'anew': write again"]
 
 
-def test_a_page_with_too_many_words_of_the_list_is_refused(check):
+def test_a_page_with_too_many_listed_words_is_refused(check):
     page = "It says so.\n" * 3
     messages = check({"a.md": page, "b.md": "It says so.\n" * 2})
-    assert messages[0].startswith("a.md: 3 of 9 words, 333.3 of 1,000, are not plain; at most 4 ")
+    assert messages[0].startswith(
+        "a.md: 3 of 9 words are not plain (333.3 per 1,000); the limit is 4 per 1,000."
+    )
     assert messages[1:] == [f"  a.md:{line}: 'says': write shows" for line in (1, 2, 3)]
     assert check({"a.md": page}, prose={"limits": {"a.md": 334}}) == []
 
 
-def test_a_long_list_is_cut(check):
+def test_a_long_report_is_truncated(check):
     messages = check({"a.md": "It says so.\n" * 20})
     assert len(messages) == 14
     assert messages[-1] == "  and 8 more"
@@ -175,7 +177,7 @@ def test_terms_of_the_field_are_allowed(check):
     assert check({"a.md": "What is held is kept.\n" * 9}) != []
 
 
-def test_docstrings_and_messages_are_prose(check):
+def test_docstrings_and_messages_are_checked(check):
     source = '''"""Build anew."""
 
 

@@ -62,7 +62,7 @@ def values(tmp_path_factory):
     return returned_values
 
 
-def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(values):
+def test_values_have_short_text_and_safe_html(values):
     for name, value in values.items():
         lines = repr(value).splitlines()
         assert 1 <= len(lines) <= MAX_LINES, name
@@ -73,7 +73,7 @@ def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(
         assert all(source.startswith("data:") for source in page.split('src="')[1:]), name
 
 
-def test_summaries_say_what_one_wants_to_know(values):
+def test_summaries_contain_the_main_figures(values):
     text = {name: repr(value) for name, value in values.items()}
     assert f"{len(values['spec'].graph.nodes)} layers" in text["spec"]
     assert "the weights are random (seed 0): predictions mean nothing" in text["bundle"]
@@ -92,7 +92,7 @@ def test_summaries_say_what_one_wants_to_know(values):
     assert text["predictions"].endswith("and 5 more images")
 
 
-def test_notebooks_get_pictures_bars_and_matrices(values):
+def test_notebooks_show_figures_bars_and_matrices(values):
     for name in ("spec", "graph", "check", "floats", "integers"):
         assert "data:image/svg+xml;base64," in values[name]._repr_html_(), name
     bars = values["predictions"]._repr_html_()
@@ -103,7 +103,7 @@ def test_notebooks_get_pictures_bars_and_matrices(values):
         assert all(f">{label}</th>" in page for label in CLASSES)
 
 
-def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
+def test_nothing_is_reported_equal_without_a_comparison(values):
     from dataclasses import replace
 
     bare = replace(values["verified"], replayed=None, program=None, constants=None)
@@ -113,7 +113,7 @@ def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
     assert "not compared with the reference: it does not run here" in repr(unchecked)
 
 
-def test_a_file_a_pillow_image_and_an_array_give_the_same_bits(values, tmp_path):
+def test_file_pillow_image_and_array_give_the_same_outputs(values, tmp_path):
     file = sorted(SAMPLES.rglob("*.png"))[0]
     picture = Image.open(file)
     array = np.asarray(picture.convert("RGB"))
@@ -127,7 +127,7 @@ def test_a_file_a_pillow_image_and_an_array_give_the_same_bits(values, tmp_path)
             )
 
 
-def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
+def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path):
     """Turned by EXIF, grey, of a palette, with alpha, CMYK; the image itself stays as it is."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     colors = Image.fromarray(pixels)
@@ -148,7 +148,7 @@ def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "words"),
+    ("image", "code", "message"),
     [
         (np.zeros((8, 8, 3), np.float32), "E1450", "255 \\* array"),
         (np.zeros((3, 8, 8), np.uint8), "E1450", "transpose"),
@@ -162,13 +162,13 @@ def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
         (Image.new("F", (8, 8)), "E0705", "8 bits"),
     ],
 )
-def test_images_of_doubtful_meaning_are_refused(values, image, code, words):
-    with pytest.raises(tcc.UserError, match=words) as caught:
+def test_ambiguous_images_are_refused(values, image, code, message):
+    with pytest.raises(tcc.UserError, match=message) as caught:
         tcc.run(values["bundle"], image)
     assert caught.value.diagnostics[0].code == code
 
 
-def test_a_batch_is_one_array(values):
+def test_a_batch_gives_the_outputs_of_its_images(values):
     array = np.random.default_rng(1).integers(0, 256, (3, 40, 40, 3), np.uint8)
     predictions = tcc.run(values["bundle"], array)
     assert len(predictions) == 3
@@ -177,7 +177,7 @@ def test_a_batch_is_one_array(values):
         assert prediction["tissue"].raw.tobytes() == single_prediction["tissue"].raw.tobytes()
 
 
-def test_a_spec_runs_with_weights_and_a_bundle_takes_none(values, tmp_path):
+def test_a_spec_needs_weights_and_a_bundle_takes_none(values, tmp_path):
     from tcc.compiler.data import weights
 
     spec, path = values["spec"], tmp_path / "w.safetensors"
@@ -196,7 +196,7 @@ def test_a_spec_runs_with_weights_and_a_bundle_takes_none(values, tmp_path):
         tcc.run(spec, image, trust=True)
 
 
-def test_plots_come_with_the_package_and_load_nothing_before_they_draw():
+def test_plots_are_imported_lazily():
     program = (
         "import sys, tcc; assert 'plot' in dir(tcc);"
         "assert not {'tcc.plot', 'numpy', 'matplotlib'} & sys.modules.keys();"

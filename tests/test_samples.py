@@ -15,7 +15,7 @@ CLASSES = {
 SIDES = {"samples": 224, "cells": 128}
 
 
-def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
+def test_changed_missing_and_extra_tiles_are_stale(root, tmp_path):
     for name in CLASSES:
         shutil.copytree(root / "zoo" / name, tmp_path / name)
     samples = tmp_path / "samples"
@@ -31,7 +31,7 @@ def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_pictures_differ_and_stay_small(root, name):
+def test_samples_differ_and_are_small(root, name):
     files = sorted((root / "zoo" / name).rglob("*.png"))
     pixels = [read_image(path) for path in files]
     assert {p.shape for p in pixels} == {(SIDES[name], SIDES[name], 3)}
@@ -40,7 +40,7 @@ def test_pictures_differ_and_stay_small(root, name):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_folder_states_where_they_come_from(root, name):
+def test_the_folder_documents_the_origin_of_the_samples(root, name):
     text = (root / "zoo" / name / "SOURCE.md").read_text()
     assert "synthetic" in text
     assert all(f"`{label}`" in text for label in CLASSES[name])

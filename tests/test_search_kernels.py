@@ -26,7 +26,7 @@ def search(request: pytest.FixtureRequest):
         yield search_kernels
 
 
-def test_the_file_is_what_the_tool_writes(search) -> None:
+def test_the_costs_file_is_the_output_of_the_tool(search) -> None:
     assert search.format_costs(load_costs()) == FILE.read_text("utf-8")
 
 
@@ -36,7 +36,7 @@ def test_the_file_is_what_the_tool_writes(search) -> None:
         st.dictionaries(st.sampled_from(sorted(AMOUNTS)), st.floats(1e-9, 1e9), min_size=1),
     )
 )
-def test_what_is_written_is_read(search, kernel_costs) -> None:
+def test_written_costs_read_back(search, kernel_costs) -> None:
     costs = {
         core: core_costs.CoreCosts(
             "cycles",
@@ -53,7 +53,7 @@ def test_what_is_written_is_read(search, kernel_costs) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
-def test_each_thing_that_costs_is_in_a_sample(search, machine: Machine) -> None:
+def test_every_cost_term_occurs_in_a_sample(search, machine: Machine) -> None:
     """What is in none would cost nothing, and its kernel be chosen for it."""
     for levels in (False, True):
         for name in search.list_kernels(levels=levels):
@@ -88,7 +88,7 @@ def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, 
 
 
 @pytest.mark.parametrize(
-    ("second", "kept"),
+    ("second", "kept_tiles"),
     [
         ((0.97, 0.97, 4), {"4x8"}),  # better but for one shape, in which it is far worse
         ((0.9, 0.9), {"8x8"}),
@@ -97,23 +97,25 @@ def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, 
         ((0.3, 0.3, 4), {"8x8"}),  # it is called anyway, also where it should not be
     ],
 )
-def test_tiles_that_save_nothing_or_fall_apart_are_left_out(search, second, kept) -> None:
+def test_tiles_that_save_nothing_or_are_slow_on_some_shapes_are_omitted(
+    search, second, kept_tiles
+) -> None:
     tile_kernels = [make_tile_kernel(search, "4x8", 1, 1), make_tile_kernel(search, "8x8", *second)]
     costs = search.kernel_fits.fit_worthwhile(tile_kernels)
-    assert {name.removeprefix("level_loops_") for name in costs} == kept
+    assert {name.removeprefix("level_loops_") for name in costs} == kept_tiles
     single_costs = search.kernel_fits.fit_worthwhile(tile_kernels[1:])
     assert list(single_costs) == [tile_kernels[1].name]
 
 
-def test_what_no_sample_has_is_told(search) -> None:
+def test_a_cost_term_without_samples_is_reported(search) -> None:
     kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
-    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+    with pytest.raises(SystemExit, match="vector: no sample has the amounts outputs"):
         kernel.fit_costs({"one": 3.0})
 
 
 @settings(max_examples=40)
 @given(st.lists(st.floats(0, 100), min_size=3, max_size=3).filter(any), st.integers(0, 999))
-def test_costs_that_hold_exactly_are_found(search, costs: list[float], seed: int) -> None:
+def test_exact_costs_are_recovered(search, costs: list[float], seed: int) -> None:
     random = np.random.default_rng(seed)
     amounts = random.integers(1, 1000, (12, 3)).astype(float)
     counts = amounts @ np.array(costs)
@@ -134,7 +136,7 @@ def test_costs_are_never_negative(search) -> None:
 
 
 @pytest.mark.slow
-def test_choices_are_judged_by_counts_that_are_exact(search, monkeypatch) -> None:
+def test_choices_are_evaluated_by_reproducible_counts(search, monkeypatch) -> None:
     if shutil.which(A53.qemu) is None:
         pytest.skip(f"needs {A53.qemu}: apt-get install qemu-user")
     samples = {

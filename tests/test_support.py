@@ -44,7 +44,7 @@ def measure(tools, monkeypatch, commit, *words):
         pytest.param("host", "int8", False, marks=pytest.mark.slow),
     ],
 )
-def test_a_cell_is_measured(tools, record_file, monkeypatch, target, precision, differing):
+def test_a_support_cell_is_measured(tools, record_file, monkeypatch, target, precision, differing):
     _, _, record = tools
     (plan,) = (
         p for p in record.list_plans() if (p.device.name, p.precision.name) == (target, precision)
@@ -62,7 +62,7 @@ def test_a_cell_is_measured(tools, record_file, monkeypatch, target, precision, 
     assert bool(cell.differing) == differing
 
 
-def test_what_is_measured_again(tools, record_file, monkeypatch):
+def test_cells_are_measured_again_only_on_request(tools, record_file, monkeypatch):
     _, _, record = tools
     arguments = ("--targets", "onnxruntime", "--precisions", "int8")
     measure(tools, monkeypatch, "old", *arguments)
@@ -87,7 +87,7 @@ def test_the_oldest_commit_comes_first(tools, monkeypatch):
     ]
 
 
-def test_every_cell_agrees_and_names_its_commit(tools):
+def test_every_cell_is_within_its_bound_and_names_its_commit(tools):
     for cell in tools[2].read_record().values():
         assert cell.difference <= cell.allowed
         assert not (cell.differing and not cell.allowed)
@@ -96,7 +96,7 @@ def test_every_cell_agrees_and_names_its_commit(tools):
         assert cell.commit
 
 
-def test_the_page_says_what_the_record_does(tools, root):
+def test_the_page_matches_the_record(tools, root):
     make, _, record = tools
     cells = record.read_record()
     page = make.make_page(cells)
@@ -108,7 +108,7 @@ def test_the_page_says_what_the_record_does(tools, root):
     subprocess.run(command, check=True)
 
 
-def test_what_nobody_measured_fails_nothing(tools):
+def test_unmeasured_cells_are_shown_as_not_built(tools):
     """A new target, network or precision has no line yet."""
     make, _, record = tools
     cells = record.read_record()

@@ -10,9 +10,9 @@ VARIANTS = {"first": 1, "second": 2, "third": 3}
 def run_looped(rotated):
     calls = {"quick": [], "slow": []}
 
-    @looped(TABLE, rotated=rotated, way=VARIANTS)
-    def test(case, way):
-        calls[kind].append((*case, way))
+    @looped(TABLE, rotated=rotated, argument=VARIANTS)
+    def test(case, argument):
+        calls[kind].append((*case, argument))
 
     (mark,) = test.pytestmark
     for parameter in mark.args[1]:
@@ -22,7 +22,7 @@ def run_looped(rotated):
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-def test_every_case_is_tried_once_in_every_way(rotated):
+def test_every_case_runs_once_with_every_argument(rotated):
     calls = run_looped(rotated)
     expected = [(*case, variant) for case in TABLE.values() for variant in VARIANTS.values()]
     assert sorted(calls["quick"] + calls["slow"]) == sorted(expected)
@@ -33,7 +33,7 @@ def test_every_case_is_tried_once_in_every_way(rotated):
         )
 
 
-def test_one_case_in_some_is_no_slow_one():
+def test_one_case_in_n_is_not_slow():
     @looped({**TABLE, "c": ("c", 0)}, one_in=3)
     def test(case):
         pass
@@ -45,7 +45,7 @@ def test_one_case_in_some_is_no_slow_one():
     assert {name for name, p in parameters.items() if p.marks} == {"a-rest", "b-rest"}
 
 
-def test_all_that_fail_are_named():
+def test_all_failing_cases_are_named():
     reached = []
 
     @looped({"a-1": 1, "a-2": 2, "a-3": 3})
@@ -63,17 +63,17 @@ def test_all_that_fail_are_named():
     ]
 
 
-def test_an_empty_table_makes_no_test_that_passes():
+def test_an_empty_table_is_an_error():
     with pytest.raises(ValueError, match="no cases"):
         looped({})
 
 
-def test_what_ends_a_test_ends_the_loop():
+def test_a_skip_ends_the_loop():
     with pytest.raises(pytest.skip.Exception):
         run_trials({"a": lambda: pytest.skip("not here"), "b": lambda: None})
 
 
 @looped({"a-1": "one", "a-2": "two"})
-def test_each_case_has_a_folder(case, tmp_path):
+def test_each_case_has_its_own_folder(case, tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text(case)

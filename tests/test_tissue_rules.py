@@ -7,7 +7,7 @@ from tcc.compiler.slides import tissue_mask
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 
 
-def test_the_default_rule_misses_least_and_takes_no_glass(monkeypatch, root, tmp_path):
+def test_the_default_tissue_rule_misses_least_and_includes_no_glass(monkeypatch, root, tmp_path):
     monkeypatch.syspath_prepend(root / "tools")
     import tissue_rules
 

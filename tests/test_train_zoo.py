@@ -25,7 +25,7 @@ def images(tmp_path):
     return tmp_path, {"data": {"digests": digests}}
 
 
-def test_a_card_tells_groups_only_where_they_are_known(images):
+def test_a_model_card_lists_groups_only_if_known(images):
     folder, report = images
     assert describe_groups(folder, report).startswith("No groups, such as patients, are named")
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
@@ -35,8 +35,8 @@ def test_a_card_tells_groups_only_where_they_are_known(images):
     assert sentence == "The images are of 3 groups; no group is in two splits."
 
 
-def test_a_card_is_of_the_images_that_were_trained_on(images):
+def test_a_model_card_describes_the_training_images(images):
     folder, report = images
     draw(folder / "val" / "red" / "0.png", "red", 99)
-    with pytest.raises(SystemExit, match="the images of `val` are not those of the training"):
+    with pytest.raises(SystemExit, match="the images of `val` differ from those of the training"):
         describe_groups(folder, report)

@@ -62,13 +62,13 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            reply = self._read()
+            reply = self._read_reply()
             if reply.get("id") == self._number:
                 assert "error" not in reply, (method, reply["error"])
                 return reply["result"]
             self.events.append(reply)
 
-    def _read(self):
+    def _read_reply(self):
         while b"\0" not in self._rest:
             chunk = os.read(self._in, 1 << 20)
             assert chunk, "Chromium ended"
@@ -113,7 +113,7 @@ class Browser:
         screenshot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(screenshot["data"]))
 
-    def told(self, method):
+    def get_events(self, method):
         """What the protocol told by a method, oldest first."""
         self.evaluate("0")  # what is on its way arrives
         return [event["params"] for event in self.events if event.get("method") == method]

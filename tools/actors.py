@@ -1,8 +1,8 @@
-"""Threads that stand for processes, and go on one call to the system at a time.
+"""Simulate concurrent processes with threads that advance one system call at a time.
 
-A lock belongs to an open file, not to a process, so that threads compete for it as processes do.
-Each stops before every call that is about what it shares with others. A killed one loses its locks
-where it stands and does nothing more.
+A lock belongs to an open file, not to a process, so threads compete for it as processes do. Each
+thread pauses before every call on a shared path. A killed thread loses its locks at that point and
+does nothing more.
 """
 
 import fcntl
@@ -22,20 +22,20 @@ STOPS = {
     io: ("open",),
     time: ("sleep",),
 }
-"""The calls before which an actor stops, where they are about the folders that are shared."""
+"""The calls before which an actor pauses, if they concern the shared folders."""
 SILENT = {os: ("close", "fsync", "write")}
-"""Calls that a killed actor does not make either."""
+"""Calls that a killed actor skips as well."""
 MAX_STOPS = 10_000
-"""Stops after which an actor that still is not done goes round in circles."""
+"""An actor that has not finished after so many stops is in an endless loop."""
 
 
 class Killed(BaseException):
-    """Unwinds an actor that was killed, past whatever it would do as it ends."""
+    """Ends the thread of a killed actor without running its cleanup."""
 
 
 @dataclass
 class Actor:
-    """A thread that goes on one stop at a time."""
+    """A thread that advances one stop at a time."""
 
     work: Callable[[], None]
     stops: int = 0
@@ -48,7 +48,7 @@ class Actor:
     stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def start(self) -> None:
-        """Begin, up to the first stop."""
+        """Run up to the first stop."""
         threading.Thread(target=self._run, daemon=True).start()
         self.stopped.acquire()
 
@@ -66,23 +66,23 @@ class Actor:
             self.stopped.release()
 
     def stop(self, name: str) -> None:
-        """Wait until it is this actor's turn."""
+        """Pause until the scheduler resumes this actor."""
         self.stops += 1
         self.waits = name == "sleep"
         if self.stops > MAX_STOPS:
-            raise AssertionError("it never ends")
+            raise AssertionError(f"the actor did not finish within {MAX_STOPS} stops")
         self.stopped.release()
         self.go.acquire()
         if self.killed:
             raise Killed
 
     def step(self) -> None:
-        """Go on to the next stop."""
+        """Run up to the next stop."""
         self.go.release()
         self.stopped.acquire()
 
     def run_steps(self, count: int, *, until_it_waits: bool = False) -> None:
-        """Go on by so many stops at most."""
+        """Advance by at most `count` stops."""
         for _ in range(count):
             if self.finished:
                 return
@@ -91,7 +91,7 @@ class Actor:
                 return
 
     def kill(self, close_file: Callable[[int], None]) -> None:
-        """End it where it stands: its locks are dropped, and it does nothing more."""
+        """Kill the actor at its current stop: release its locks and run nothing more."""
         if self.finished:
             return
         self.killed = True
@@ -101,12 +101,12 @@ class Actor:
 
 
 ACTORS: dict[int, Actor] = {}
-"""The actors by the number of their thread."""
+"""The actors by thread identifier."""
 
 
 @contextmanager
 def patch_calls(base: Path) -> Iterator[Callable[[int], None]]:
-    """Have actors stop before calls about what lies in a folder; gives the real `close_file`."""
+    """Make actors pause before calls on paths in a folder; yield the original `os.close`."""
     close_file, originals = os.close, []
     patched_calls = [
         (module, name)
@@ -149,7 +149,7 @@ def _wrap_call(
 
 
 def _is_shared_call(name: str, arguments: Sequence[Any], options: Any, base: str) -> bool:
-    """Whether a call is about something that others see: in the folder, or one below it."""
+    """Return whether other actors see a call: it concerns the folder or one directly below it."""
     if name in ("flock", "sleep") or options.get("dir_fd") is not None:
         return True
     if not arguments or isinstance(arguments[0], int):
@@ -161,9 +161,9 @@ def _is_shared_call(name: str, arguments: Sequence[Any], options: Any, base: str
 def run_in_order(
     actors: Sequence[Actor], switches: Sequence[int], close_file: Callable[[int], None]
 ) -> None:
-    """Run actors: the first makes so many steps, then the next, and so on; at last all end.
+    """Run each actor in turn for the number of steps in `switches`, then run all to their end.
 
-    A negative number kills the actor after as many steps.
+    A negative number kills the actor after that many steps.
     """
     for actor in actors:
         actor.start()

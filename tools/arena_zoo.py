@@ -1,9 +1,9 @@
-"""How much memory the zoo's networks take on a Cortex-A7: the table of docs/measuring.md.
+"""Measure the zoo's memory use on a Cortex-A7, and update the table of docs/measuring.md.
 
     python tools/arena_zoo.py [NETWORK ...]
 
-Nothing is compiled: kernels are chosen, and their values placed. Rows of other networks than those
-named stay as they are.
+Nothing is compiled: kernels are selected and their buffers are allocated. If you name networks, the
+rows of the others do not change.
 """
 
 import sys
@@ -26,7 +26,7 @@ RULE = "|---|---|---|---|"
 
 
 def format_row(name: str) -> str:
-    """Return a network's row."""
+    """Return the table row of a network."""
     graph = load(shipped.list_specs()[name]).graph
     zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
     model = drop_train_only(passes.run(Model(graph, zeros), passes.INFERENCE))
@@ -37,7 +37,7 @@ def format_row(name: str) -> str:
 
 
 def main() -> None:
-    """Write the rows of networks into the page."""
+    """Update the rows of the page."""
     lines = PAGE.read_text("utf-8").splitlines()
     start = lines.index(HEAD) + 2
     end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))

@@ -1,12 +1,12 @@
-"""Show that artifacts keep their bytes: the SHA-256 of every file that networks are built into.
+"""Check that artifacts do not change: compare the SHA-256 of every file of every build.
 
     python tools/artifact_digests.py before.json         at one commit
     python tools/artifact_digests.py after.json          at another, on the same machine
     python tools/artifact_digests.py --compare before.json after.json
 
-Weights are random, of seed 0, and calibration sees sample images. What the file already holds
-is not built again, so that a run that was cut short goes on, and one with other `--targets` adds
-to it. Networks are taken from the least work to the most.
+Weights are random with seed 0, and calibration uses the sample images. Builds that are already in
+the file are skipped. So you can resume an interrupted run, or add other `--targets`. Networks are
+built in order of increasing multiply-accumulates.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from tcc.compiler.targets import devices
 ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")
 SAMPLES = str(ROOT / "zoo" / "samples")
-IMAGES = 4  # to calibrate with: enough that one is held out and three are observed
+IMAGES = 4  # for calibration: enough for one held-out image and three observed ones
 RUNNABLE = frozenset(device.name for device in devices.list_devices() if device.target.runs)
-"""The targets whose artifacts run here."""
-# Random weights may well lose more than a build allows; what is built is the same.
+"""The targets whose artifacts can run on this machine."""
+# Random weights may miss every accuracy floor. The built files are the same without it.
 NO_FLOOR = (
     "--floor=min_cosine=0",
     "--floor=max_drop=1",
@@ -43,11 +43,11 @@ NO_FLOOR = (
 
 
 class BuildError(Exception):
-    """A command of tcc did not end well."""
+    """A tcc command failed."""
 
 
 def run_tcc(*arguments: str) -> str:
-    """Run tcc; return what it printed."""
+    """Run tcc and return its standard output."""
     process = subprocess.run(
         [TCC, *arguments], check=False, capture_output=True, text=True, cwd="/"
     )
@@ -58,18 +58,18 @@ def run_tcc(*arguments: str) -> str:
 
 @dataclass
 class Digests:
-    """SHA-256 by name, in a file that is written after every build."""
+    """SHA-256 digests by path, in a file that is updated after every build."""
 
     path: Path
     digests: dict[str, str] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
     def has_digests(self, name: str) -> bool:
-        """Whether a file, or a folder with files, is there."""
+        """Return whether a file has a digest, or a folder has files with digests."""
         return any(path == name or path.startswith(f"{name}/") for path in self.digests)
 
     def add(self, folder: Path) -> None:
-        """Add every file below a folder, by its path from there."""
+        """Add every file below a folder, by its path relative to the folder."""
         files = [path for path in folder.rglob("*") if path.is_file()]
         new = {path.relative_to(folder).as_posix(): digest(path) for path in files}
         with self.lock:
@@ -87,15 +87,15 @@ def digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class BuildSelection:
-    """What to build: networks and targets, each with its precisions."""
+    """The networks and targets to build, and the precisions of each target."""
 
     networks: tuple[str, ...]
     targets: dict[str, tuple[str, ...]]
     scratch: Path
-    deadline: float  # on the clock `monotonic`
+    deadline: float  # in seconds of the clock `monotonic`
 
     def group_targets(self) -> dict[str, list[str]]:
-        """Return the targets by precision: one command builds for all of them."""
+        """Return the targets by precision: one command builds all targets of a precision."""
         by_precision: dict[str, list[str]] = defaultdict(list)
         for target, precisions in self.targets.items():
             for precision in precisions:
@@ -104,7 +104,7 @@ class BuildSelection:
 
 
 def select_builds(options: argparse.Namespace, scratch: Path) -> BuildSelection:
-    """Return what the options leave of all networks and targets."""
+    """Return the networks and targets that the options select."""
     models = sorted(
         json.loads(run_tcc("zoo", "--json"))["models"], key=lambda record: record["macs"]
     )
@@ -120,17 +120,17 @@ def select_builds(options: argparse.Namespace, scratch: Path) -> BuildSelection:
 
 
 def select_names(known_names: Sequence[str], names_option: str | None) -> tuple[str, ...]:
-    """Return the known names that are among the words, or all."""
+    """Return the known names that the option lists, or all without the option."""
     if names_option is None:
         return tuple(known_names)
     names = names_option.split(",")
     if unknown := sorted(set(names) - set(known_names)):
-        sys.exit(f"not known: {', '.join(unknown)}; known: {', '.join(known_names)}")
+        sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join(known_names)}")
     return tuple(name for name in known_names if name in names)
 
 
 def build(network: str, selection: BuildSelection, digests: Digests) -> Iterator[str]:
-    """Build a network for everything chosen; yield what failed or was left."""
+    """Build a network for the selected targets; yield each failed or skipped build."""
     with tempfile.TemporaryDirectory(dir=selection.scratch) as name:
         calibration_run = CalibrationRun(network, Path(name) / f"{network}.calibration.json")
         for precision, targets in selection.group_targets().items():
@@ -141,18 +141,18 @@ def build(network: str, selection: BuildSelection, digests: Digests) -> Iterator
                 continue
             title = f"{network} {','.join(missing_targets)} {precision}"
             if monotonic() > selection.deadline:
-                yield f"no time left for {title}"
+                yield f"skipped, no time left: {title}"
                 continue
             started = monotonic()
             folder = Path(name) / precision
             try:
                 command = ["build", network, "--seed=0", "--precision", precision]
                 command += ["--target", ",".join(missing_targets), "--quiet"]
-                if RUNNABLE.intersection(missing_targets):  # elsewhere nothing is replayed
+                if RUNNABLE.intersection(missing_targets):  # other targets have no replay
                     command += ["--no-replay"]
                 if precision.startswith("int"):
                     command += ["--calibration", calibration_run.prepare_file(digests), *NO_FLOOR]
-                if not RUNNABLE.issuperset(missing_targets):  # packages of NPUs hold images
+                if not RUNNABLE.issuperset(missing_targets):  # NPU packages contain images
                     command += ["--data", SAMPLES]
                 run_tcc(*command, "--output", str(folder))
             except BuildError as error:
@@ -164,7 +164,7 @@ def build(network: str, selection: BuildSelection, digests: Digests) -> Iterator
 
 
 def remove_files(folder: Path) -> None:
-    """Remove the files of a folder: those of all builds together are some GB."""
+    """Remove the files of a folder. The files of all builds take several GB."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.unlink()
@@ -172,13 +172,13 @@ def remove_files(folder: Path) -> None:
 
 @dataclass
 class CalibrationRun:
-    """One calibration, which all integer builds of a network take."""
+    """A calibration that all int8 builds of a network share."""
 
     network: str
     path: Path
 
     def prepare_file(self, digests: Digests) -> str:
-        """Return the calibration file; write it first where it is not there yet."""
+        """Return the calibration file; create it if it does not exist."""
         if not self.path.exists():
             folder = self.path.with_suffix("")
             samples = ["--images", str(IMAGES), "--data", SAMPLES]
@@ -197,7 +197,7 @@ class CalibrationRun:
 
 
 def collect(options: argparse.Namespace) -> int:
-    """Write digests into the file; return the exit code."""
+    """Write the digests to the file; return the exit code."""
     digests = Digests(options.files[0])
     if digests.path.exists():
         digests.digests = json.loads(digests.path.read_text())
@@ -207,12 +207,12 @@ def collect(options: argparse.Namespace) -> int:
         problems = [line for lines in runs for line in lines]
     for line in problems:
         print(line, file=sys.stderr)
-    print(f"{len(digests.digests)} files, {len(problems)} builds failed or left")
+    print(f"{len(digests.digests)} files, {len(problems)} builds failed or skipped")
     return int(bool(problems))
 
 
 def compare(old_path: Path, new_path: Path) -> int:
-    """Print what differs between two files of digests; return the exit code."""
+    """Print the differences between two digest files; return the exit code."""
     old, new = (json.loads(path.read_text()) for path in (old_path, new_path))
     unchanged = [name for name in old.keys() & new.keys() if old[name] == new[name]]
     for name in sorted(old.keys() | new.keys()):
@@ -223,22 +223,34 @@ def compare(old_path: Path, new_path: Path) -> int:
         elif old[name] != new[name]:
             print(f"differs: {name}")
     different = len(old.keys() | new.keys()) - len(unchanged)
-    print(f"{len(unchanged)} files are the same, {different} are not")
+    print(f"{len(unchanged)} files are equal, {different} differ")
     return int(different > 0 or not unchanged)
 
 
 def main() -> int:
-    """Collect or compare, as the command line asks."""
+    """Collect or compare digests."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="digests, as JSON")
-    parser.add_argument("--compare", action="store_true", help="compare two files")
-    parser.add_argument("--networks", metavar="N[,N...]", help="of `tcc zoo`; all")
-    parser.add_argument("--targets", metavar="T[,T...]", help="of `tcc targets`; all that build")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="networks at a time")
-    parser.add_argument("--minutes", type=float, default=120, help="start no build after so many")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON files of digests")
+    parser.add_argument("--compare", action="store_true", help="compare two digest files")
+    parser.add_argument(
+        "--networks",
+        metavar="N[,N...]",
+        help="names from `tcc zoo`, separated by commas; default: all",
+    )
+    parser.add_argument(
+        "--targets",
+        metavar="T[,T...]",
+        help="names from `tcc targets`, separated by commas; default: all that build",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of networks built in parallel"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=120, help="start no build after so many minutes"
+    )
     options = parser.parse_args()
     if len(options.files) != 1 + options.compare:
-        parser.error("give one file to write, or --compare and two")
+        parser.error("give one file to write, or --compare and two files")
     return compare(*options.files) if options.compare else collect(options)
 
 

@@ -1,15 +1,16 @@
-"""The quantisation study's Table 2 anew: accuracy and size of its networks in every TFLite form.
+"""Reproduce Table 2 of the quantisation study: accuracy and size of each TFLite form.
 
     python tools/case_study.py --data DIR [--weights NAME=FILE ...] [--calibrate-with DIR]
         [--images N] [--network NAME=SPEC[,PARAMETER=VALUE...] ...] [--format text]
 
-`--data` are labelled images: a folder of class folders, whose sorted names are the classes, in the
-order that the weights have them, or an .npz file with `labels`. Every form is judged by its own
-file, run by LiteRT, on the same images. int8 is calibrated with other images: `--calibrate-with`,
-or else three in four of the data, and then all forms are judged by the fourth. Networks without
-weights get random ones, which is said and marked; their sizes are right, their accuracies mean
-nothing. A size is that of the file, in MB of 10^6 bytes. The networks are those that the paper's
-text describes, unless `--network` names others: `VGG16=vgg16_bn_gap,cam=1024` has its printed size.
+`--data` is a folder of class folders, or an .npz file with `labels`. The sorted folder names are
+the classes, and must have the order of the weights. LiteRT runs the file of every form on the same
+images. int8 is calibrated with other images: those of `--calibrate-with`, or three in four of the
+data. In the second case, the remaining fourth evaluates all forms. Networks without weights get
+random ones, with a warning and a mark in the table. Their sizes are right, their accuracies are
+meaningless. A size is the file size in MB of 10^6 bytes. The default networks are those that the
+paper's text describes; `--network` selects others. `VGG16=vgg16_bn_gap,cam=1024` has the printed
+size.
 """
 
 import argparse
@@ -44,13 +45,13 @@ FORMS = {
     "fp16": "Half-Precision (FP16)",
     "int8": "Full-Integer (INT8)",
 }
-"""The table's rows, in its order."""
+"""The rows of the table, in the paper's order."""
 HERE = make_file_span("command line")
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A file of one form: how many images it gets right, and its bytes."""
+    """A file of one form: its accuracy, the number of correct images and its size in bytes."""
 
     accuracy: float
     correct: int
@@ -59,7 +60,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network's column: its forms, and the origin of its weights."""
+    """A network's column: its forms and the origin of its weights."""
 
     name: str
     spec: str
@@ -69,7 +70,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The images: those that judge, those that int8 is calibrated with, the classes as settings."""
+    """The evaluation images, the calibration images and the classes as settings of the spec."""
 
     path: Path
     held_out_images: DataSet
@@ -86,7 +87,9 @@ def main() -> None:
     if unknown_names := sorted(set(weights) - set(networks)):
         known_ones = ", ".join(networks)
         raise fail(
-            "E0601", f"--weights for `{unknown_names[0]}`: the networks are {known_ones}", HERE
+            "E0601",
+            f"--weights names the network `{unknown_names[0]}`; the networks are {known_ones}",
+            HERE,
         )
     image_sets = read_study(options.data, options.calibrate_with, options.images)
     report.warn_grouped(
@@ -99,7 +102,10 @@ def main() -> None:
         for name, spec in networks.items():
             columns.append(measure_network(name, spec, weights.get(name), image_sets, stages))
             if columns[-1].weights == "random":
-                report.warn_text(f"{name}: its weights are random; its accuracies mean nothing")
+                report.warn_text(
+                    f"{name}: random weights, so its accuracies are meaningless; "
+                    f"give --weights {name}=FILE"
+                )
         stages.finish_stage()
     print(FORMATTERS[options.format](columns, image_sets))
 
@@ -109,7 +115,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--calibrate-with", type=Path, metavar="DIR")
-    parser.add_argument("--images", type=int, metavar="N", help="take N of each set of images")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="use the first N images of each set"
+    )
     parser.add_argument("--network", action="append", default=[], metavar="NAME=SPEC[,P=VALUE...]")
     parser.add_argument("--format", choices=sorted(FORMATTERS), default="text")
     return parser.parse_args()
@@ -118,15 +126,15 @@ def _parse_arguments() -> argparse.Namespace:
 def _split_setting(text: str) -> tuple[str, str]:
     name, equals, setting = text.partition("=")
     if not equals:
-        raise fail("E0601", f"`{text}` is not NAME=VALUE", HERE)
+        raise fail("E0601", f"`{text}` does not have the form NAME=VALUE", HERE)
     return name, setting
 
 
 def read_study(path: Path, calibration: Path | None, images: int | None) -> Study:
-    """Return the images that judge, those that calibrate, and the classes as settings.
+    """Return the evaluation images, the calibration images and the classes as settings.
 
     Raises:
-        UserError: They are no data sets.
+        UserError: A path is not a dataset.
     """
     data_set = read_dataset(path)
     fit_images, held_out_images = (
@@ -155,7 +163,7 @@ def measure_network(
     )
     labelled_images.label_images(
         image_sets.held_out_images, manifest.build_output_contracts(network.graph), image_sets.path
-    )  # before any work
+    )  # check the labels before the slow steps
     if weights:
         weight_source = pipeline.read_weights(Path(weights), network.graph)
     else:
@@ -169,7 +177,7 @@ def measure_network(
 def _measure_form(
     form: str, spec: Spec, weight_source: WeightSource, image_sets: Study, stages: Stages
 ) -> Form:
-    """Build a form and judge its file."""
+    """Build one form and evaluate its file."""
     device = devices.find("tflite", HERE)
     plan = Plan(device, device.get_precision(form))
     integers = (
@@ -193,7 +201,7 @@ def _measure_form(
 def _build_int8(
     spec: Spec, weight_source: WeightSource, image_sets: Study, stages: Stages
 ) -> Int8Programs:
-    """Return the integer program, whatever it loses: that is what the table shows."""
+    """Return the integer program at any accuracy drop: the table reports that drop."""
     request = pipeline.CalibrationRequest(
         int8_program.ANY_TARGET, DEFAULT, RunOptions(progress=stages)
     )
@@ -223,7 +231,7 @@ def format_markdown(networks: Sequence[Network], image_sets: Study) -> str:
 
 
 def format_json(networks: Sequence[Network], image_sets: Study) -> str:
-    """Return all figures."""
+    """Return all results as JSON."""
     images = {
         "judge": len(image_sets.held_out_images),
         "calibration": len(image_sets.calibration_images),
@@ -268,10 +276,14 @@ def _list_notes(networks: Sequence[Network], image_sets: Study) -> list[str]:
     notes = [
         f"{len(image_sets.held_out_images)} images of {image_sets.path}; int8 calibrated "
         f"with {len(image_sets.calibration_images)}"
-        + (f", {len(shared_images)} of which judge too" if shared_images else " others")
+        + (
+            f", {len(shared_images)} of them are evaluation images too"
+            if shared_images
+            else " others"
+        )
     ]
     if any(network.weights == "random" for network in networks):
-        notes.append("* random weights: the accuracies mean nothing")
+        notes.append("* random weights: the accuracies are meaningless")
     return notes
 
 

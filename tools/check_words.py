@@ -1,9 +1,9 @@
 """Check that names and prose use plain words: `python tools/check_words.py`.
 
-`tools/plain_words.toml` lists the words, what to write instead, and the exceptions. It checks:
+`tools/plain_words.toml` lists the words, their replacements and the exceptions. The checks are:
 
-- names that Python code binds: a name such as `found` does not say what was found;
-- functions: how many of a package begin with a verb;
+- names that Python code binds: a name such as `found` does not describe its value;
+- functions: how many in a package begin with a verb;
 - prose of pages, docstrings and messages: words that a reader has to look up.
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LOCATIONS = 12
-"""How many locations a message about a page or package lists."""
+"""The maximum number of locations that a message about a page or package lists."""
 MIN_MESSAGE_WORDS = 4
 """A string constant with fewer words is a key or an option, not a sentence."""
 MIN_OCCURRENCES = 2
-"""So many words of the list are allowed on every page, however short."""
+"""Every page may have so many words of the list, however short it is."""
 
 Location = tuple[Path, int, str]
 """A file, a line, and the name or word there."""
@@ -40,11 +40,11 @@ _NAME_FIELDS: dict[type[ast.AST], str] = {
     ast.arg: "arg",
     ast.alias: "asname",
 }
-"""Where the nodes of Python's syntax tree that bind a name have it."""
+"""The field with the name, by the type of syntax tree node that binds one."""
 _NOUN_DECORATORS = {"property", "cached_property", "setter", "fixture"}
 _WORD = re.compile(r"[A-Za-z][a-z']*")
 _QUOTED = re.compile(r"``[^`]+``|`[^`]+`|\]\([^)]*\)|<[^>]+>|https?://\S+")
-"""Parts of a line that are no prose: code, the addresses of links, HTML."""
+"""Parts of a line that are not prose: code, link addresses, HTML."""
 
 
 @dataclass
@@ -88,13 +88,13 @@ def _get_bound_name(node: ast.AST) -> str | None:
     if isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Store):
         return None
     if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") != "self":
-        return None  # an attribute of somebody else's object
+        return None  # an attribute of another object
     name: str | None = getattr(node, _NAME_FIELDS[type(node)])
     return name
 
 
 def _is_noun(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return whether a function is used like a field, or has a name that Python fixes."""
+    """Return whether a function is used like a field, or Python prescribes its name."""
     decorators = (d.func if isinstance(d, ast.Call) else d for d in function.decorator_list)
     names = {getattr(d, "id", getattr(d, "attr", "")) for d in decorators}
     return function.name.startswith("__") or bool(names & _NOUN_DECORATORS)
@@ -126,7 +126,7 @@ class WordCheck:
     rules: dict[str, Any]
 
     def run(self) -> list[str]:
-        """Return a message for each place that breaks a rule."""
+        """Return a message for each violation of a rule."""
         sources = {
             path: read_source(path.read_text())
             for folder in self.rules["names"]["folders"]
@@ -167,8 +167,8 @@ class WordCheck:
             if len(nouns) > (1 - share) * len(functions):
                 yield (
                     f"{package}: {len(nouns)} of {len(functions)} functions do not begin with a "
-                    f"verb, at most {1 - share:.0%} may: begin the name with what the function "
-                    "does (get, find, compute, create, check, is, has, to), or make it a property; "
+                    f"verb; the limit is {1 - share:.0%}. Begin the name with what the function "
+                    "does (get, find, compute, create, check, is, has, to), or make it a property. "
                     "tools/plain_words.toml lists the verbs. These are in the newest files:"
                 )
                 yield from self._list_locations(nouns)
@@ -188,9 +188,9 @@ class WordCheck:
             old = [(p, n, f"'{w}': write {counted[w]}") for p, n, w in words if w in counted]
             if len(old) > max(MIN_OCCURRENCES, limit * len(words) / 1000):
                 yield (
-                    f"{unit}: {len(old)} of {len(words)} words, {1000 * len(old) / len(words):.1f} "
-                    f"of 1,000, are not plain; at most {limit} of 1,000 may be. These are in the "
-                    "newest files:"
+                    f"{unit}: {len(old)} of {len(words)} words are not plain "
+                    f"({1000 * len(old) / len(words):.1f} per 1,000); the limit is {limit} per "
+                    "1,000. These are in the newest files:"
                 )
                 yield from self._list_locations(old)
         yield from _report_unused("prose.allowed", prose["allowed"].keys() - used)
@@ -232,16 +232,16 @@ class WordCheck:
 
 def _report_unused(table: str, keys: Iterable[str]) -> Iterator[str]:
     for key in sorted(keys):
-        yield f"tools/plain_words.toml: [{table}]: {key!r} is not needed any more: remove the line"
+        yield f"tools/plain_words.toml: [{table}]: {key!r} is unused: remove the line"
 
 
 def _index_remedies(groups: list[dict[str, str]]) -> dict[str, str]:
-    """Return what to write instead of each word."""
+    """Return the replacement of each word."""
     return {word: group["instead"] for group in groups for word in group["words"].split()}
 
 
 def main() -> int:
-    """Print what breaks a rule; return 1 if anything does."""
+    """Print the violations; return 1 if there are any."""
     rules = tomllib.loads((ROOT / "tools/plain_words.toml").read_text())
     messages = WordCheck(ROOT, rules).run()
     for message in messages:

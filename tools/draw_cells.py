@@ -1,8 +1,8 @@
-"""Drawings of stained blood cells as a smear shows them: platelets, red and white cells.
+"""Draw synthetic images of stained blood cells: platelets, red cells and white cells.
 
-Nothing here comes from a patient or a data set. Cells are discs with edges bent by noise, in the
-colours of a Giemsa stain. As in `make_samples.py`, only operations that IEEE 754 rounds exactly
-are used, so that every machine draws the same pixels.
+No image comes from a patient or a dataset. Cells are discs in the colours of a Giemsa stain, and
+noise deforms their edges. As in `make_samples.py`, only operations that IEEE 754 rounds exactly are
+used, so every machine draws the same pixels.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ ROW_GRID, COLUMN_GRID = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
 
 
 class Smear:
-    """One picture: what light comes through, and the noise that it is drawn with."""
+    """One image: the transmitted light and the random generator."""
 
     def __init__(self, seed: tuple[int, ...]) -> None:
         self.rng = np.random.default_rng(seed)
@@ -28,15 +28,15 @@ class Smear:
         self.light = background + 10 * (self.make_noise(60)[:, :, None] - 0.5)
 
     def sample_uniform(self, low: float, high: float) -> float:
-        """Return a random number."""
+        """Return a random number from `low` to `high`."""
         return low + (high - low) * float(self.rng.random())
 
     def make_noise(self, size: float) -> Field:
-        """Return smooth noise in [0, 1] whose features are `size` pixels large."""
+        """Return smooth noise in [0, 1] with features of `size` pixels."""
         return interpolate_lattice(self.rng.random((64, 64)), COLUMN_GRID / size, ROW_GRID / size)
 
     def sample_colour(self, colour: Colour, spread: float) -> Colour:
-        """Return a colour near another, brighter or darker as a whole above all."""
+        """Return a random colour near another one; mostly the brightness varies."""
         brightness_shift = self.sample_uniform(-spread, spread)
         red, green, blue = (
             part + brightness_shift + 0.5 * self.sample_uniform(-spread, spread) for part in colour
@@ -44,7 +44,7 @@ class Smear:
         return red, green, blue
 
     def sample_point(self, low: float, high: float) -> tuple[float, float]:
-        """Return a place (x, y) between two distances from the middle, in any direction."""
+        """Return a point (x, y) at a random distance from the centre, in a random direction."""
         t, distance = self.sample_uniform(-1, 1), self.sample_uniform(low, high)
         side = 1 if self.rng.random() < 0.5 else -1
         c, s = side * (1 - t * t) / (1 + t * t), 2 * side * t / (1 + t * t)
@@ -53,7 +53,7 @@ class Smear:
     def make_disc(
         self, centre: tuple[float, float], radius: float, bend: float, soft: float
     ) -> Field:
-        """Return 1 inside a disc, 0 outside; `bend` pixels of noise move its edge."""
+        """Return a mask, 1 inside a disc and 0 outside; noise moves its edge by `bend` pixels."""
         centre_x, centre_y = centre
         stretch = self.sample_uniform(0.88, 1.12)
         distance = np.sqrt(
@@ -65,12 +65,12 @@ class Smear:
         return inside
 
     def add_colour(self, mask: Field, colour: Colour, grain: float = 0, size: float = 4) -> None:
-        """Lay a colour over what is there; `grain` is how much it differs within."""
+        """Blend a colour into the image where the mask is set; `grain` is its variation."""
         flat = np.array(colour) + grain * 2 * (self.make_noise(size)[:, :, None] - 0.5)
         self.light += mask[:, :, None] * (flat - self.light)
 
     def draw_red_cell(self, centre: tuple[float, float]) -> None:
-        """Draw a red cell: a disc with a darker rim, most often paler in the middle."""
+        """Draw a red cell: a disc with a darker rim, usually paler in the middle."""
         radius, colour = self.sample_uniform(33, 45), self.sample_colour((194, 152, 146), 10)
         self.add_colour(self.make_disc(centre, radius, 3, 4), colour, 4, 12)
         red, green, blue = colour
@@ -85,7 +85,7 @@ class Smear:
             )
 
     def render(self) -> NDArray[np.uint8]:
-        """Return the picture as a camera takes it, a little blurred, uint8 (SIDE, SIDE, 3)."""
+        """Return the image, slightly blurred like a camera's, uint8 (SIDE, SIDE, 3)."""
         wide = np.pad(self.light, ((1, 1), (1, 1), (0, 0)), "edge")
         soft = wide[:-2] + 2 * wide[1:-1] + wide[2:]
         soft = (soft[:, :-2] + 2 * soft[:, 1:-1] + soft[:, 2:]) / 16
@@ -96,7 +96,7 @@ class Smear:
 
 
 def draw_platelet(smear: Smear) -> None:
-    """A small violet cell without a nucleus between red cells."""
+    """Draw a platelet, a small violet cell without a nucleus, between red cells."""
     for _ in range(int(smear.sample_uniform(1, 4))):
         smear.draw_red_cell(smear.sample_point(70, 92))
     for centre in [
@@ -111,14 +111,14 @@ def draw_platelet(smear: Smear) -> None:
 
 
 def draw_red_cell(smear: Smear) -> None:
-    """A red cell among others."""
+    """Draw a red cell among others."""
     for _ in range(int(smear.sample_uniform(1, 4))):
         smear.draw_red_cell(smear.sample_point(66, 90))
     smear.draw_red_cell(smear.sample_point(0, 6))
 
 
 def draw_white_cell(smear: Smear) -> None:
-    """A white cell: pale violet, its dark nucleus of one to four lobes."""
+    """Draw a white cell: pale violet, with a dark nucleus of one to four lobes."""
     for _ in range(int(smear.sample_uniform(0, 4))):
         smear.draw_red_cell(smear.sample_point(84, 98))
     cell_centre = smear.sample_point(0, 5)
@@ -150,14 +150,14 @@ CLASSES: dict[str, Callable[[Smear], None]] = {
 
 
 def draw(label: str, number: int) -> NDArray[np.uint8]:
-    """Return one picture, uint8 (SIDE, SIDE, 3)."""
+    """Return one image, uint8 (SIDE, SIDE, 3)."""
     smear = Smear((*label.encode(), number))
     CLASSES[label](smear)
     return smear.render()
 
 
 def generate_cells() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield every picture by its place in the folder, `<class>/<number>.png`."""
+    """Yield every image with its path in the folder, `<class>/<number>.png`."""
     for label in CLASSES:
         for number in range(1, CELLS + 1):
             yield f"{label}/{number}.png", draw(label, number)

@@ -1,8 +1,8 @@
-"""Draw a large slide whose tumours are known: SLIDE.tif, and SLIDE.geojson with what is tumour.
+"""Draw a large synthetic slide, SLIDE.tif, with its tumour outlines, SLIDE.geojson.
 
-`python tools/draw_slide.py SLIDE.tif --side 100000` has 100,000 x 100,000 pixels of half a
-micrometre. Its tiles are few and stand in many places, so that the file is small; each is one of
-paper, tissue and tumour, at all levels.
+`python tools/draw_slide.py SLIDE.tif --side 100000` draws 100,000 x 100,000 pixels of half a
+micrometre. The slide repeats a few distinct tiles, so the file is small. Each tile is paper, tissue
+or tumour, at all levels.
 """
 
 import argparse
@@ -22,7 +22,7 @@ MPP = 0.5
 
 
 def make_tile_kinds(side: int) -> NDArray[np.uint8]:
-    """Return what each tile of a slide is: two pieces of tissue, with three tumours in them."""
+    """Return the kind of each tile: two pieces of tissue with three tumours."""
     count = -(-side // TILE)
     down, across = (np.mgrid[:count, :count] + 0.5) / count
     tile_kinds = np.zeros((count, count), np.uint8)
@@ -38,7 +38,7 @@ def make_tile_kinds(side: int) -> NDArray[np.uint8]:
 
 
 def write(path: Path, side: int) -> None:
-    """Write a slide, and beside it what of it is tumour."""
+    """Write a slide and, next to it, the outlines of its tumours."""
     tile_kinds = make_tile_kinds(side)
     noise = np.random.default_rng(0).normal(0, 8, (len(COLOURS), TILE, TILE, 3))
     textures = np.clip(noise + np.array(COLOURS)[:, None, None], 0, 255)
@@ -63,7 +63,7 @@ def write(path: Path, side: int) -> None:
 def _generate_tiles(
     tile_kinds: NDArray[np.uint8], textures: NDArray[np.float64], level: int
 ) -> Iterator[bytes]:
-    """Yield the tiles of a level, of which each of the largest level's is a small square."""
+    """Yield the tiles of a level; each tile of the largest level shrinks to a small square."""
     step, small = 1 << level, TILE >> level
     blocks = textures.reshape(len(COLOURS), small, step, small, step, 3).mean(axis=(2, 4))
     encoded_tiles: dict[bytes, bytes] = {}
@@ -80,10 +80,10 @@ def _generate_tiles(
 
 
 def main() -> None:
-    """Draw what the command line asks for."""
+    """Draw the slide."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("slide", type=Path, help="the file, a .tif")
-    parser.add_argument("--side", type=int, default=100_000, help="pixels a side")
+    parser.add_argument("slide", type=Path, help="the .tif file to write")
+    parser.add_argument("--side", type=int, default=100_000, help="pixels per side")
     options = parser.parse_args()
     write(options.slide, options.side)
 

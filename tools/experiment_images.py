@@ -1,4 +1,4 @@
-"""The images of an experiment: where a run has them, and which of those at hand they are."""
+"""Copy the images of an experiment: where a run finds them, and which ones it uses."""
 
 import csv
 import shutil
@@ -21,23 +21,23 @@ class ExperimentSetup:
     threads: int
 
     def get_image_folder(self, data_set_name: str) -> Path:
-        """Return the folder of a data set as this form sees it."""
+        """Return the image folder of a dataset in this form."""
         return self.folder / "data" / data_set_name
 
     def get_calibration_folder(self, data_set_name: str) -> Path:
-        """Return those of its training images that integers are calibrated with."""
+        """Return the folder of the training images that calibrate int8."""
         return self.folder / CALIBRATION / data_set_name
 
 
 def gather(name: str, source: ImageSource, data_root: Path, setup: ExperimentSetup) -> None:
-    """Copy a data set's images, as many as the form has and evenly chosen, and whom they are of.
+    """Copy an evenly spaced subset of a dataset's images, with the table of their groups.
 
     Raises:
-        SystemExit: They are not there.
+        SystemExit: The dataset has no folder for a split.
     """
     folder = data_root / source.folder
     if not all((folder / split_name).is_dir() for split_name in SPLITS):
-        sys.exit(f"{folder}: there is no {', '.join(SPLITS)}")
+        sys.exit(f"{folder}: a folder of {', '.join(SPLITS)} is missing")
     class_folders = {
         class_folder.name: (class_folder.name,)
         for class_folder in (folder / "train").iterdir()
@@ -79,7 +79,7 @@ def gather(name: str, source: ImageSource, data_root: Path, setup: ExperimentSet
 
 
 def read_groups(folder: Path) -> Mapping[str, str]:
-    """Return the groups of a data set's images by their files, where its table says any."""
+    """Return the groups of a dataset's images by file, as far as its table lists them."""
     table = folder / image_table.NAME
     lines = image_table.read_table(table) if table.exists() else ()
     return {line.file: line.group for line in lines if line.group}

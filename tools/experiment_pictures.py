@@ -1,4 +1,4 @@
-"""The pictures of an experiment: confusion matrices, and cosines by network and by layer."""
+"""Draw the plots of an experiment: confusion matrices, and cosines by network and by layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from tcc.compiler.figures.scene import (
 from tcc.compiler.ir.target import MIN_COSINE
 
 CELL, GAP, TOP = 44, 24, 84
-"""Pixels of a matrix's cell, between matrices, and above them; a column is as wide as its name."""
+"""Pixels of a cell, between matrices and above them. A column is as wide as its name."""
 DARK = (0, 56, 112)
-"""The colour of a cell that holds all images of its class: one hue, told apart by lightness."""
+"""The colour of a cell with all images of its class: one hue, with varying lightness."""
 LIGHT_FROM = 0.65
-"""The share from which white has more contrast than the texts' colour."""
+"""From this share on, white text has more contrast than dark text."""
 CAPTION = "Confusion matrices (rows: true class, columns: predicted class)"
 
 
@@ -39,26 +39,26 @@ class ConfusionMatrix:
 
     @property
     def label_width(self) -> int:
-        """Pixels of the longest class."""
+        """The width of the longest class name in pixels."""
         return max(map(DETAIL.measure_width, (*self.classes, "predicted"))) + 8
 
     @property
     def column(self) -> int:
-        """Pixels of a column."""
+        """The width of a column in pixels."""
         return max(CELL, self.label_width)
 
     @property
     def width(self) -> int:
-        """Pixels of the matrix, its classes and its title."""
+        """The width of the matrix, its class names and its title in pixels."""
         return self.label_width + max(
             self.column * len(self.classes), TITLE.measure_width(self.title)
         )
 
 
 def draw_experiment(experiment: Experiment, figures: ExperimentResults) -> Mapping[str, Scene]:
-    """Return the pictures of an experiment by their kind; there are those that it has figures for.
+    """Return the plots of an experiment by kind, as far as it has results for them.
 
-    Matrices are of the first seed, cosines of the least.
+    Matrices show the first seed, cosines the least of all seeds.
     """
     scenes = {}
     table_rows = list(list_measured_rows(experiment, figures))
@@ -90,7 +90,7 @@ def draw_experiment(experiment: Experiment, figures: ExperimentResults) -> Mappi
 
 
 def draw_matrices(matrices: Sequence[ConfusionMatrix]) -> Scene:
-    """Return the picture of some matrices."""
+    """Return the plot of some matrices."""
     starts = list(accumulate((matrix.width + GAP for matrix in matrices), initial=GAP))
     rects = tuple(
         rect

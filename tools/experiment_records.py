@@ -1,6 +1,6 @@
-"""What an experiment of a paper is, and what came out of it: the files that both lie in.
+"""Define and read the declarations and the results of a paper's experiments.
 
-A declaration is a file of `tools/experiments`; its results lie in `docs/experiments`, as JSON.
+Declarations are YAML files in `tools/experiments`. Results are JSON files in `docs/experiments`.
 """
 
 import json
@@ -20,24 +20,24 @@ DECLARATIONS = ROOT / "tools" / "experiments"
 RESULT_FOLDER = ROOT / "docs" / "experiments"
 SPLITS = ("train", "val", "test")
 CALIBRATION = "calibration"
-"""The part of the training images that integers are calibrated with."""
+"""The subset of the training images that calibrates int8."""
 FORMS = {
     "fp32": "float32",
     "dynamic": "dynamic range",
     "fp16": "half precision",
     "int8": "full integer",
 }
-"""The files of LiteRT that a network is written as, and what the page calls them."""
+"""The LiteRT files of a network, and their names on the page."""
 INTEGERS = ("int8 right", "int8 accuracy", "cosine")
 """The columns that need the integer program."""
 
 
 class ExperimentForm(Record, frozen=True):
-    """How much is trained: the recipe's epochs, the spec's size and all images where 0 or none.
+    """The amount of training. By default: the recipe's epochs, the spec's size, all images.
 
-    `images` is how many of a class are taken at most, by side; `without` are the titles of tables
-    that are not measured; `recipe` are keys of all recipes, `rows` of those of single rows, by
-    their names.
+    `images` limits the number per class, by split. `without` lists the titles of tables that are
+    not measured. `recipe` has keys of all recipes. `rows` has keys of the recipes of single rows,
+    by row name.
     """
 
     seeds: tuple[int, ...]
@@ -50,7 +50,7 @@ class ExperimentForm(Record, frozen=True):
 
 
 class ImageSource(Record, frozen=True):
-    """A folder of images, below that of all data; `classes` names those that make up a class."""
+    """An image folder below the data folder; `classes` lists the subfolders of each class."""
 
     folder: str
     about: str
@@ -58,9 +58,9 @@ class ImageSource(Record, frozen=True):
 
 
 class ExperimentRow(Record, frozen=True):
-    """A network of a table: its spec and settings, keys of the recipe, and what the paper prints.
+    """A network of a table: its spec, settings, recipe keys and the paper's figures.
 
-    A key of the recipe has dots between sections, and YAML for a value.
+    A recipe key has dots between sections and a value in YAML.
     """
 
     name: str
@@ -73,9 +73,9 @@ class ExperimentRow(Record, frozen=True):
 class ExperimentTable(Record, frozen=True):
     """A table: its images, columns and rows.
 
-    `printed` heads the paper's own figures, `positive` is the class of precision, recall and F1,
-    without which they are weighted averages; `confusion` are the rows whose matrices are drawn,
-    `layers` those whose cosines are drawn layer by layer.
+    `printed` are the headings of the paper's own figures. `positive` is the class of precision,
+    recall and F1; without it, they are weighted averages. `confusion` lists the rows with a plotted
+    confusion matrix, `layers` the rows with a plot of the cosine by layer.
     """
 
     title: str
@@ -90,7 +90,7 @@ class ExperimentTable(Record, frozen=True):
 
 
 class Experiment(Record, frozen=True):
-    """An experiment: what its page says first, its images, its two forms, its tables."""
+    """An experiment: the introduction of its page, its images, its two forms and its tables."""
 
     title: str
     about: str
@@ -103,7 +103,7 @@ class Experiment(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRun:
-    """A training of an experiment, and which figures beyond accuracy are measured."""
+    """A training run of an experiment, and the figures beyond accuracy that it measures."""
 
     row: ExperimentRow
     recipe: str
@@ -115,14 +115,14 @@ class ExperimentRun:
 
     @property
     def key(self) -> str:
-        """What tells it from others, as a path."""
+        """A unique key of the run, as a path."""
         return f"{make_run_path(self.row, self.recipe, self.data)}/seed-{self.seed}"
 
 
 class IntegerResult(Record, frozen=True):
-    """The integer program: images by class and class taken, and the outputs' mean cosine.
+    """The int8 model: its confusion matrix (true class by predicted class) and mean cosine.
 
-    `layers` are all values that integers keep, with their cosines over the test images.
+    `layers` has the cosine of every integer value over the test images.
     """
 
     confusion: tuple[tuple[int, ...], ...]
@@ -131,14 +131,14 @@ class IntegerResult(Record, frozen=True):
 
 
 class FormResult(Record, frozen=True):
-    """A file of one form: how many test images it gets right, and its bytes."""
+    """A file of one form: the number of correct test images and the size in bytes."""
 
     correct: int
     bytes: int
 
 
 class RunResult(Record, frozen=True):
-    """What came out of a training; shares of images in training and validation, counts in test."""
+    """The result of a training: accuracies in training and validation, counts in test."""
 
     parameters: int
     epochs: int
@@ -150,7 +150,7 @@ class RunResult(Record, frozen=True):
 
 
 class ImageCounts(Record, frozen=True):
-    """The images that an experiment saw: classes, how many of each on each side, digests."""
+    """The images of an experiment: classes, number per class and split, digests."""
 
     classes: tuple[str, ...]
     images: Mapping[str, tuple[int, ...]]
@@ -158,7 +158,7 @@ class ImageCounts(Record, frozen=True):
 
 
 class ExperimentResults(Record, frozen=True):
-    """All figures of an experiment, by the key of their run."""
+    """All figures of an experiment, by the key of the run."""
 
     form: str
     made_with: Mapping[str, str]
@@ -168,7 +168,7 @@ class ExperimentResults(Record, frozen=True):
 
 
 def make_run_path(row: ExperimentRow, recipe: str, data: str) -> str:
-    """Return what a row's runs have in common, as a path."""
+    """Return the common part of the keys of a row's runs, as a path."""
     settings = (f"{key}={setting}" for key, setting in {**row.settings, **row.recipe}.items())
     plainly = re.sub(r"[^\w.=-]+", "-", "-".join([Path(row.spec).stem, recipe, *settings]))
     return f"{data}/{plainly.strip('-')}"
@@ -188,7 +188,7 @@ def _apply_form(row: ExperimentRow, form: ExperimentForm) -> ExperimentRow:
 
 
 def list_runs(experiment: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
-    """Yield the trainings that the tables need, each once."""
+    """Yield the training runs that the tables need, each once."""
     run_keys = set()
     for table in list_tables(experiment, form):
         integers = any(column in INTEGERS for column in table.columns)
@@ -212,7 +212,7 @@ def read_declaration(path: Path) -> Experiment:
 
 
 def read_results(path: Path) -> ExperimentResults:
-    """Return the figures of a file."""
+    """Return the figures in a file."""
     figures: ExperimentResults = json_records.decode(
         ExperimentResults, json.loads(path.read_text())
     )
@@ -220,5 +220,5 @@ def read_results(path: Path) -> ExperimentResults:
 
 
 def format_record(record: object) -> str:
-    """Return the text of a file of figures."""
+    """Return a record as the text of its file."""
     return json.dumps(json_records.encode(record), indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""The rows of an experiment's tables as they were measured: what pages and pictures are of."""
+"""Read the measured rows of an experiment's tables, for pages and plots."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from tcc.compiler.reference.classification_metrics import Rates, Scores, compute
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row as measured: a run for each seed, and the judged figures of each."""
+    """A measured row: a run for each seed, and the scores of each run."""
 
     row: ExperimentRow
     runs: Sequence[RunResult]
@@ -39,14 +39,14 @@ class TableRow:
 
     @property
     def middle(self) -> Scores:
-        """The figures of the seed in the middle, by images that are right."""
+        """The scores of the median seed by number of correct images."""
         return sorted(self.seed_scores, key=lambda run_scores: run_scores.correct)[
             (len(self.seed_scores) - 1) // 2
         ]
 
     @property
     def beats_majority(self) -> bool:
-        """Whether each seed is better than the most frequent class, as far as images can tell."""
+        """Whether each seed's confidence interval is above the most frequent class's share."""
         for run_scores in self.seed_scores:
             bounds = confidence_intervals.compute_share_interval(
                 run_scores.correct, run_scores.images
@@ -58,7 +58,7 @@ class TableRow:
 
 
 def score_confusion(confusion: Sequence[Sequence[int]]) -> Scores:
-    """Return the figures of a matrix."""
+    """Return the scores of a confusion matrix."""
     return compute_scores(np.array(confusion))
 
 
@@ -70,7 +70,7 @@ def get_form(experiment: Experiment, figures: ExperimentResults) -> ExperimentFo
 def list_rows(
     experiment: Experiment, table: ExperimentTable, figures: ExperimentResults
 ) -> list[TableRow]:
-    """Return the rows of a table with what was measured of them."""
+    """Return the rows of a table with their measurements."""
     form = get_form(experiment, figures)
     classes = figures.data[table.data].classes
     positive = classes.index(table.positive) if table.positive else None
@@ -89,7 +89,7 @@ def list_rows(
 def list_measured_rows(
     experiment: Experiment, figures: ExperimentResults
 ) -> Iterator[tuple[ExperimentTable, TableRow]]:
-    """Yield each row of all tables that were measured, with its table."""
+    """Yield each row of all measured tables, with its table."""
     for table in list_tables(experiment, get_form(experiment, figures)):
         for row in list_rows(experiment, table, figures):
             yield table, row

@@ -1,9 +1,9 @@
-"""Write every file that is made from other ones: `make generate`.
+"""Regenerate every derived file: `make generate`.
 
     python tools/generate.py [--check]
 
-Each `make_*.py` beside this file is a generator: it writes files that lie in the repository, and
-with `--check` writes nothing and fails when one is out of date. To add one: its file.
+Each `make_*.py` in this folder is a generator: it writes files of the repository. With `--check` it
+writes nothing and fails if a file is out of date. To add a generator, add such a file.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 EXCLUDED = {"make_environment.py"}
-"""Tools of the name of a generator that make nothing for the repository."""
+"""Tools with the name of a generator that write no file of the repository."""
 
 
 def list_generators() -> list[Path]:
@@ -21,7 +21,7 @@ def list_generators() -> list[Path]:
 
 
 def main() -> int:
-    """Run every generator; return how many fail, or say that their files are out of date."""
+    """Run every generator, or with `--check` compare its files; return the number of failures."""
     options = sys.argv[1:]
     exit_codes = [subprocess.call([sys.executable, path, *options]) for path in list_generators()]
     return sum(code != 0 for code in exit_codes)

@@ -1,4 +1,4 @@
-"""What every generator ends with: its files are written, or with `--check` only compared."""
+"""Write or check the files of a generator."""
 
 import sys
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def write_or_check(text_by_path: Mapping[Path, str]) -> int:
-    """Write the files whose text is another one, and say so; return the exit code.
+    """Write and report the files that differ from their new text; return the exit code.
 
-    With `--check` nothing is written, and what is out of date fails.
+    With `--check`, write nothing and fail if a file is out of date.
     """
     stale = [
         path for path, text in text_by_path.items() if not path.exists() or path.read_text() != text

@@ -1,16 +1,17 @@
-"""Hold integer programs on processors against the reference, step by step and to the bit.
+"""Check int8 programs on processors against the reference, step by step and bit for bit.
 
-    python tools/int8_steps.py                                 the whole zoo on this machine
+    python tools/int8_steps.py                                 the zoo on this machine
     python tools/int8_steps.py --targets arm-a7,arm-a53        under qemu
     python tools/int8_steps.py --networks ddsnet --seed 7      with other weights and another image
     python tools/int8_steps.py --random 1000                   random graphs, from `--seed` on
-    python tools/int8_steps.py --artifacts                     whole programs, 1 and 4 threads
+    python tools/int8_steps.py --artifacts                     complete programs, 1 and 4 threads
 
-Each kernel call of a network reads what is right, lies at the end of its pages, and gives a result
-whose bytes are compared; a whole program's layers read what those before gave, and so does the
-reference. Weights and inputs are random. What the reference calls inexact may differ by 1e-4 of a
-layer's largest number, or by one level where it ends in levels. Exit 1 where any byte differs, or
-those by more.
+By default, each kernel call gets the reference's inputs in buffers at the end of their memory
+pages, and its output bytes are compared. In a complete program, a layer reads the outputs of the
+layers before it, and so does the reference. Weights and inputs are random. Steps that the reference
+classifies as inexact may differ by 1e-4 of a layer's largest value, or by one quantized value if
+the output is quantized. Exit 1 if a byte of another step differs, or an inexact step exceeds its
+bound.
 """
 
 import argparse
@@ -33,18 +34,18 @@ sys.path.append(str(ROOT / "tests"))
 arm_calls, arm_int8, quantised = map(import_module, ("arm_calls", "arm_int8", "quantised"))
 
 TOGETHER = 25
-"""Random graphs whose kernels are in one program."""
+"""Number of random graphs that share one program."""
 
 
 def load_int8_network(name: str, seed: int) -> Model:
-    """Return the integer program of a network of the zoo with random weights."""
+    """Return the integer program of a zoo network with random weights."""
     graph = load(shipped.list_specs()[name]).graph
     int8_model: Model = quantised.int8(graph, weights.initialize_random(graph, seed), seed)
     return int8_model
 
 
 def group_models(names: Sequence[str], random: int, seed: int) -> Iterator[dict[str, Model]]:
-    """Yield programs by name, those together whose kernels shall be in one program."""
+    """Yield integer programs by name, in groups that share one compiled program."""
     for start in range(seed, seed + random, TOGETHER):
         end = min(start + TOGETHER, seed + random)
         yield {f"random graph {n}": arm_int8.build_random_program(n) for n in range(start, end)}
@@ -53,7 +54,7 @@ def group_models(names: Sequence[str], random: int, seed: int) -> Iterator[dict[
 
 
 def compare_steps(models: Mapping[str, Model], machine: Machine, tasks: int, seed: int) -> int:
-    """Print what differs of programs on a machine; return how many steps do."""
+    """Print the steps that differ on a machine; return their number."""
     wrong = steps = floats = 0
     with tempfile.TemporaryDirectory() as folder:
         calls, plans = arm_calls.call_program(list(models.values()), machine, Path(folder), tasks)
@@ -71,7 +72,7 @@ def compare_steps(models: Mapping[str, Model], machine: Machine, tasks: int, see
             bad = {step: count for step, count in counts_by_step.items() if count}
             wrong += len(bad)
             for step, count in bad.items():
-                print(f"{machine.target.name}: {name}: {step}: {count} numbers differ")
+                print(f"{machine.target.name}: {name}: {step}: {count} values differ")
     title = (
         next(iter(models))
         if len(models) == 1
@@ -86,7 +87,7 @@ def compare_steps(models: Mapping[str, Model], machine: Machine, tasks: int, see
 
 
 def compare_artifact(name: str, model: Model, machine: Machine, seed: int) -> int:
-    """Print which layers of a whole program differ, with 1 and 4 threads; return how many do."""
+    """Print the differing layers of a program, with 1 and 4 threads; return their number."""
     image = quantised.picture(model.graph, seed)
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,11 +118,15 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--targets", default="host")
-    parser.add_argument("--networks", help="names with commas; the whole zoo, unless --random")
+    parser.add_argument(
+        "--networks", help="names, separated by commas; default: the zoo, or none with --random"
+    )
     parser.add_argument("--random", type=int, default=0, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", type=int, default=4, help="into how many parts loops are cut")
-    parser.add_argument("--artifacts", action="store_true", help="run what `tcc build` makes")
+    parser.add_argument(
+        "--parts", type=int, default=4, help="number of parts that loops are split into"
+    )
+    parser.add_argument("--artifacts", action="store_true", help="run the artifacts of `tcc build`")
     options = parser.parse_args()
     network_names = sorted(shipped.list_specs())
     names = (

@@ -1,11 +1,11 @@
-"""Force those who write and read one folder into every order that a few switches between them make.
+"""Run concurrent writers and readers of one folder in every order of a few context switches.
 
     python tools/interleave.py                every case: all orders of two switches, with kills
-    python tools/interleave.py --only 2,17,9  one order of all cases, to look into
-    python tools/interleave.py --random 2000  as many orders of up to six switches, drawn
+    python tools/interleave.py --only 2,17,9  one order of all cases, to debug it
+    python tools/interleave.py --random 2000  so many random orders of up to six switches
 
-Whatever the order, all that are not killed succeed, what was there stays until something new is
-there whole, and the next one leaves nothing behind but what it wrote.
+In every order, all actors that are not killed succeed. The old files stay until the new ones are
+complete. The next run leaves only what it wrote.
 """
 
 import argparse
@@ -28,7 +28,7 @@ OLD = {"manifest": b"old", "z": b"0"}
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder."""
+    """Return the contents of a folder's files by path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -37,9 +37,9 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def check_tree(folder: Path) -> str | None:
-    """Refuse, as for a bundle, what is not one of the trees."""
+    """Return why a folder is not one of the known trees, or None; used as a bundle check."""
     files = read_tree(folder)
-    return None if files in (*TREES, OLD) else f"it holds {sorted(files)}"
+    return None if files in (*TREES, OLD) else f"unexpected files: {sorted(files)}"
 
 
 def _make_writer(base: Path, number: int) -> Callable[[], None]:
@@ -61,14 +61,14 @@ def _make_scratch_user(base: Path, _: int) -> Callable[[], None]:
                 raise AssertionError(folder)
             (folder / "x").write_bytes(b"1")
             if (folder / "x").read_bytes() != b"1":
-                raise AssertionError("somebody else was in it")
+                raise AssertionError("another actor changed the scratch folder")
 
     return use
 
 
 @dataclass(frozen=True)
 class Play:
-    """What two actors do, what is there before, and what must hold: while they run, and after."""
+    """A test case of two actors: the initial files, and what must be true during and after it."""
 
     name: str
     actor: Callable[[Path, int], Callable[[], None]]
@@ -79,7 +79,7 @@ class Play:
 
 PLAYS = (
     Play("two writers of a new folder", _make_writer, False, False, frozenset({"b"})),
-    Play("two writers of a folder that is there", _make_writer, True, False, frozenset({"b"})),
+    Play("two writers of an existing folder", _make_writer, True, False, frozenset({"b"})),
     Play("two writers, the first killed", _make_writer, True, True, frozenset({"b"})),
     Play("two writers of a file", _make_file_writer, False, True, frozenset({"f"})),
     Play("two scratch folders", _make_scratch_user, False, True, frozenset()),
@@ -87,7 +87,7 @@ PLAYS = (
 
 
 def run_order(play: Play, switches: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-    """Play one order; return what is wrong with it, and how many stops each actor made."""
+    """Run one order; return the violation, if any, and the number of stops of each actor."""
     memory_folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     base = Path(tempfile.mkdtemp(dir=memory_folder))
     previous_tempdir, tempfile.tempdir = tempfile.tempdir, str(base)
@@ -124,7 +124,7 @@ def _find_violation(play: Play, actors: Sequence[Actor], base: Path) -> str:
 
 
 def list_orders(play: Play) -> Iterator[tuple[int, ...]]:
-    """Yield every order of two switches, and where one is killed, each place of that."""
+    """Yield every order of two switches, and for plays with a kill, every place of the kill."""
     _, (first_stops, second_stops) = run_order(play, ())
     for a, b in product(range(first_stops + 1), range(second_stops + 6)):
         yield (a, b)
@@ -134,7 +134,7 @@ def list_orders(play: Play) -> Iterator[tuple[int, ...]]:
 
 
 def sample_orders(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]]:
-    """Yield orders of up to six switches."""
+    """Yield random orders of up to six switches."""
     numbers = Random(f"{play.name} {seed}")
     for _ in range(count):
         order = [numbers.randint(0, 12) for _ in range(numbers.randint(2, 6))]
@@ -144,12 +144,12 @@ def sample_orders(play: Play, count: int, seed: int) -> Iterator[tuple[int, ...]
 
 
 def main() -> int:
-    """Try all plays in the orders that the command line asks for."""
+    """Run the orders that the command line selects."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--random", type=int, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=1, help="leave out all but one of so many")
-    parser.add_argument("--only", help="numbers of steps, with commas between")
+    parser.add_argument("--every", type=int, default=1, help="run only one in so many orders")
+    parser.add_argument("--only", help="step counts, separated by commas")
     options = parser.parse_args()
     failed = 0
     for play in PLAYS:
@@ -168,7 +168,7 @@ def main() -> int:
                 if wrong <= 5:
                     print(f"{play.name}: --only={','.join(map(str, order))}: {reason}")
         failed += wrong
-        print(f"{play.name}: {count} orders, {wrong} wrong", flush=True)
+        print(f"{play.name}: {count} orders, {wrong} failed", flush=True)
     return int(failed > 0)
 
 

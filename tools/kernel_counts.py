@@ -1,4 +1,4 @@
-"""What convolutions cost on a core with kernels that are asked for: counted, or timed."""
+"""Measure what convolutions cost on a core with selected kernels: counted or timed."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,45 +20,48 @@ from tcc.compiler.ir.measurement import RunCost, Workload
 from tcc.compiler.ir.types import Pair
 
 TILES: tuple[Pair, ...] = ((4, 8), (2, 16))
-"""Tiles of plain loops that are tried: of filters by pixels. Those of 8x8 save up to 6 % where
-their sums stay in registers; in other shapes they cost up to 17 times as much."""
+"""The tiles of plain loops to measure, as filters by pixels.
+
+8x8 tiles are not measured. They save up to 6 % if their sums stay in registers, but cost up to 17
+times as much in other shapes.
+"""
 MICRO = {
     False: ("winograd", "float_matrix", "float_depthwise"),
     True: ("level_winograd", "matrix", "channel_matrix", "vector", "depthwise"),
 }
-"""The kernels that may compute convolutions, of levels or not, beside plain loops."""
+"""The convolution kernels besides plain loops, by whether values are quantized."""
 RUNS, ROUNDS = 20, 5
-"""Times are the lower quartile of as many runs, in the best of as many rounds."""
+"""A time is the lower quartile of RUNS runs, in the best of ROUNDS rounds."""
 Counts = Mapping[str, float]
 
 
 def list_kernels(*, levels: bool) -> tuple[str, ...]:
-    """Return what kernels there are, plain loops with each tile."""
+    """Return the names of the kernels; plain loops have one for each tile."""
     loops = "level_loops" if levels else "loops"
     return (*MICRO[levels], *(f"{loops}_{rows}x{pixels}" for rows, pixels in TILES))
 
 
 def get_cost_unit(machine: Machine) -> str:
-    """Return what costs are counted in."""
+    """Return the unit of the costs."""
     if machine.native:
         return "microseconds"
     return "cycles" if machine.has_cycle_model else "instructions"
 
 
 def make_uniform_machine(machine: Machine, tile: Pair = TILES[0]) -> Machine:
-    """Return a machine of which nothing is known: all kernels cost the same."""
+    """Return a machine without cost data: all kernels cost the same."""
     kernel_names = (*list_kernels(levels=False), *list_kernels(levels=True))
     ones = {name: dict.fromkeys(AMOUNTS[get_kind(name)], 1.0) for name in kernel_names}
     return replace(machine, cost_override=CoreCosts(get_cost_unit(machine), tile, ones))
 
 
 def select_kernel(machine: Machine, name: str) -> Machine:
-    """Return a machine that has a kernel compute whatever it can."""
+    """Return a machine that uses a kernel for every layer that it supports."""
     return replace(machine, cost_override=machine.costs.clear_kernel_cost(name))
 
 
 def map_kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
-    """Return what computes each convolution and linear layer, by the name of its result."""
+    """Return the kernel of each convolution and linear layer, by the name of its output."""
     steps = build_program(model.graph, model.weights, machine).steps
     calls = (step for step in steps if isinstance(step, KernelCall))
     return {
@@ -69,10 +72,10 @@ def map_kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
 def count_layers(
     models: Mapping[str, Model], machines: Mapping[str, Machine]
 ) -> Mapping[str, Counts]:
-    """Return what each layer of each model costs, on the machine of the same name.
+    """Return the cost of each layer of each model, on the machine with the model's name.
 
-    What is timed is timed in rounds, so that other work beside it meets all models alike, and
-    costs what it took in its best round.
+    Timed models are measured in interleaved rounds, so that other load on the machine affects all
+    models equally. A layer's cost is that of its best round.
     """
     costs_by_model: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""Costs of kernels, fitted to what was counted of them."""
+"""Fit the costs of kernels to their counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,31 +10,34 @@ from tcc.backends.arm.micro.core_costs import AMOUNTS, LOOP_NAME, get_kind
 from tcc.backends.arm.schedule.kernel_candidates import MIN_SAVED_SHARE
 
 COMPETES = 2 / 3
-"""Share of a kernel's cost that the cheapest takes where it competes with that."""
+"""A kernel competes in a sample if the cheapest kernel costs at least this share of its cost."""
 WORTH = 0.001
-"""What a tile of plain loops has to save in the mean, as a share of what the samples cost."""
+"""The least mean saving of a useful tile of plain loops, as a share of the samples' costs."""
 Counts = Mapping[str, float]
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CountedKernel:
-    """What a kernel cost in each sample that it computes, and how much of what there was of it."""
+    """The cost of a kernel and its amounts of work, for each sample that it computes."""
 
     name: str
     amounts: Mapping[str, Counts]
     counts: Counts
 
     def fit_costs(self, cheapest: Counts) -> Counts:
-        """Return its costs; `cheapest` is what the cheapest kernel of each sample costs.
+        """Return the kernel's costs; `cheapest` is the cost of each sample's cheapest kernel.
 
-        The nearer a kernel is to being the cheapest, the more its costs are held to a sample.
+        A sample weighs more if the kernel's cost is near to the cheapest one.
         """
         keys = AMOUNTS[get_kind(self.name)]
         measured = np.array([self.counts[sample] for sample in self.amounts])
         rows = np.array([[a.get(key, 0) for key in keys] for a in self.amounts.values()])
         if missing := [key for key, column in zip(keys, rows.T, strict=True) if not column.any()]:
-            raise SystemExit(f"{self.name}: no sample has {', '.join(missing)}")
+            raise SystemExit(
+                f"{self.name}: no sample has the amounts {', '.join(missing)}: "
+                "add one to kernel_samples.py"
+            )
         shares = np.array([cheapest[sample] for sample in self.amounts]) / measured
         costs = fit_nonnegative(rows / measured[:, None], shares)
         fitted_costs = {key: float(f"{cost:.4g}") for key, cost in zip(keys, costs, strict=True)}
@@ -42,7 +45,7 @@ class CountedKernel:
         return fitted_costs
 
     def compute_errors(self, costs: Counts) -> Numbers:
-        """Return by what share its cost is another one than was counted, for each sample."""
+        """Return the relative error of the fitted cost for each sample."""
         return np.array(
             [
                 abs(
@@ -58,9 +61,9 @@ class CountedKernel:
         competing_errors = errors[shares >= COMPETES]
         worst = list(self.amounts)[int((errors * shares).argmax())]
         print(
-            f"  {self.name}: {len(errors)} samples within {_format_rms(errors)}, the "
-            f"{len(competing_errors)} in which it "
-            f"competes within {_format_rms(competing_errors)}, {worst} "
+            f"  {self.name}: RMS error {_format_rms(errors)} over {len(errors)} samples, "
+            f"{_format_rms(competing_errors)} over the {len(competing_errors)} "
+            f"in which it competes; worst: {worst}, "
             f"{errors[(errors * shares).argmax()]:.0%}",
             flush=True,
         )
@@ -75,9 +78,9 @@ def _compute_rms(errors: Numbers) -> float:
 
 
 def fit_nonnegative(rows: Numbers, shares: Numbers) -> Numbers:
-    """Return the weights, none negative, with which each row's sum is nearest to 1.
+    """Return the non-negative weights that bring each row's sum nearest to 1.
 
-    What a sum is off counts by the row's share.
+    `shares` weights the error of each row.
     """
     rows = rows * shares[:, None]
     scale = np.abs(rows).max(axis=0)
@@ -94,7 +97,7 @@ def fit_nonnegative(rows: Numbers, shares: Numbers) -> Numbers:
 
 
 def compute_cheapest(kernels: Sequence[CountedKernel]) -> Counts:
-    """Return what the cheapest kernel of each sample costs."""
+    """Return the cost of each sample's cheapest kernel."""
     kernel_by_sample = {sample: kernel for kernel in kernels for sample in kernel.amounts}
     return {
         s: min(kernel.counts[s] for kernel in kernels if s in kernel.amounts)
@@ -103,11 +106,11 @@ def compute_cheapest(kernels: Sequence[CountedKernel]) -> Counts:
 
 
 def fit_worthwhile(kernels: Sequence[CountedKernel]) -> dict[str, Counts]:
-    """Return the costs of kernels, without tiles of plain loops that save nothing, or do harm.
+    """Return the costs of kernels, without the tiles of plain loops that save nothing or cost more.
 
-    What compilers make of a tile falls apart in some shapes, where sums no longer fit in registers:
-    it costs up to five times as much as amounts say. What counts is the kernels that would be
-    called for the samples, with the tile and without.
+    Compilers generate slow code for a tile in some shapes, where sums no longer fit in registers.
+    Such a tile costs up to five times as much as its amounts predict. So the comparison uses the
+    kernels that would be selected for the samples, with and without the tile.
     """
     cheapest = compute_cheapest(kernels)
     costs = {kernel.name: kernel.fit_costs(cheapest) for kernel in kernels}
@@ -120,10 +123,10 @@ def fit_worthwhile(kernels: Sequence[CountedKernel]) -> dict[str, Counts]:
         }
         if not (idle := [tile for tile in tiles if saved[tile] < WORTH]):
             break
-        # Samples are few: what fits worst may do more harm elsewhere.
+        # There are few samples: the tile with the worst fit may cost more in other shapes.
         worst = max(idle, key=lambda tile: _compute_rms(errors[tile]))
         print(
-            f"  {worst} is left out: it saves {saved[worst]:.2%} of {current_cost:.2%} of the least"
+            f"  {worst} is removed: it saves {saved[worst]:.2%} of {current_cost:.2%} of the least"
         )
         del costs[worst]
     return costs
@@ -132,7 +135,7 @@ def fit_worthwhile(kernels: Sequence[CountedKernel]) -> dict[str, Counts]:
 def compute_choice_cost(
     kernels: Sequence[CountedKernel], names: Collection[str], costs: Mapping[str, Counts]
 ) -> float:
-    """Return what the kernels cost that are called for samples, of the least: the mean share."""
+    """Return the mean cost of the selected kernels, relative to each sample's least cost."""
     called: dict[str, tuple[float, float]] = {}
     for kernel in kernels:
         if kernel.name in names:

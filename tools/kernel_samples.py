@@ -1,7 +1,7 @@
-"""The convolutions whose costs `search_kernels.py` counts, as networks.
+"""The convolutions that `search_kernels.py` measures, as networks.
 
-None is there because the zoo has it: sizes lie on either side of where kernels' costs cross, and
-each thing that costs are of is large in some and small in others.
+They are not copied from zoo networks. Their sizes are on both sides of the points where another
+kernel becomes cheaper. Each amount that costs depend on is large in some and small in others.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from tcc.testing.nets import NetBuilder
 from tcc.testing.op_cases import sample_weights as trained_weights
 
 Sample = tuple[Conv, tuple[int, int]]
-"""A convolution of a square map: its channels and its side."""
+"""A convolution of a square feature map: its channels and its side length."""
 CHANNELS, SIDE = 256, 112
 SIDES = {(SIDE - 1) // step + 1: step for step in range(SIDE, 0, -1)}
-"""The sides of maps that there are, and in what steps pixels are taken for them."""
+"""The side lengths of feature maps, with the pixel step that produces each from the input."""
 
 
 def _make_conv(filters: int, side: int, stride: int = 1, groups: int = 1) -> Conv:
@@ -82,14 +82,14 @@ MEANS: Mapping[str, Sample] = {
     f"mean_{c}_{n}": (_make_depthwise(c, 2, 2), (c, n))
     for c, n in ((16, 14), (8, 28), (4, 56), (6, 19))
 }
-"""Depthwise convolutions whose weights are all the same, as average pooling has them."""
+"""Depthwise convolutions with equal weights, such as lowered average poolings."""
 EVERY: Mapping[str, Sample] = {
     **THREE, **STRIDED, **POINTWISE, **FEW_PIXELS, **GROUPS, **DEPTHWISE, **MEANS,
 }  # fmt: skip
 
 
 def build_sample_network(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
-    """Return a network in which each sample reads its part of the input, then ReLU follows."""
+    """Return a network in which each sample reads its part of the input; a ReLU follows it."""
     add = NetBuilder(CHANNELS, SIDE, SIDE, name="samples")
     outputs = []
     for name in names:
@@ -104,7 +104,7 @@ def build_sample_network(names: "tuple[str, ...] | list[str]", *, levels: bool) 
 
 
 def build_loop_network() -> Model:
-    """Return a network of what only plain loops compute, whose tile is the core's."""
+    """Return a network of layers that only plain loops compute, with the core's tile."""
     add = NetBuilder(16, 28, 28, name="loops")
     add("most", MaxPool((3, 3), (2, 2), 1), "image")
     mean = add("mean", AvgPool((3, 3), (1, 1), 1))
@@ -124,7 +124,7 @@ def _build_model(graph: Graph, *, levels: bool) -> Model:
 
 
 def load_network(name: str, *, levels: bool) -> Model:
-    """Return a network of the zoo with random weights, as it is built."""
+    """Return a zoo network with random weights, lowered as in a build."""
     graph = load(shipped.list_specs()[name]).graph
     random = weights.initialize_random(graph, 0)
     if levels:

@@ -1,9 +1,9 @@
-"""Write the help of every command, with all options, into docs/commands.md.
+"""Write the help of every command, with all options, to docs/commands.md.
 
     python tools/make_commands.py [--check]
 
-`--check` writes nothing and fails when the file is out of date. The text between the generated
-parts is written by hand; a new command gets a section at the end.
+With `--check`, write nothing and fail if the file is out of date. The text between the generated
+parts is written by hand. A new command gets a section at the end.
 """
 
 import io
@@ -31,7 +31,7 @@ def update_page(page: str) -> str:
     gone = set(re.findall(r"<!-- tcc (.+?): generated -->", page)) - set(helps)
     if gone:
         raise SystemExit(
-            f"{PATH.name} has sections of commands that do not exist: {', '.join(sorted(gone))}"
+            f"{PATH.name} has sections of unknown commands: {', '.join(sorted(gone))}; remove them"
         )
     for name, printed in helps.items():
         begin, end = f"<!-- tcc {name}: generated -->", f"<!-- tcc {name}: end -->"

@@ -1,6 +1,7 @@
-"""Make a virtual environment, or say what is missing: make_environment.py FOLDER.
+"""Create a virtual environment, or report what is missing: make_environment.py FOLDER.
 
-Runs on Pythons older than the project's own, so that these get a message and no syntax error.
+This file must also run on Pythons older than the project requires, to report that instead of a
+syntax error.
 """
 
 import subprocess
@@ -10,17 +11,18 @@ OLDEST = (3, 11)
 
 
 def main(folder: str) -> str:
-    """Make the environment; return why it cannot be made, or nothing."""
+    """Create the environment; return an error message, or None."""
     if sys.version_info[:2] < OLDEST:
         version = ".".join(map(str, sys.version_info[:2]))
         min_version = ".".join(map(str, OLDEST))
         return (
-            f"tcc needs Python {min_version} or newer, and this is {version}: make "
+            f"tcc needs Python {min_version} or newer, but this is {version}; run make "
             f"PYTHON=python{min_version}"
         )
     exit_code = subprocess.call([sys.executable, "-m", "venv", "--clear", folder])
-    return "Python's venv does not work here; on Debian: apt-get install python3-venv" * bool(
-        exit_code
+    return (
+        "Python's venv module does not work here; on Debian, run apt-get install python3-venv"
+        * bool(exit_code)
     )
 
 

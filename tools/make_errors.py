@@ -1,8 +1,8 @@
-"""Write docs/errors.md: every error code and warning, from the table beside the diagnostics.
+"""Write docs/errors.md: every error code and warning, from compiler/support/error_codes.toml.
 
     python tools/make_errors.py [--check]
 
-`--check` writes nothing and fails when the file is out of date.
+With `--check`, write nothing and fail if the file is out of date.
 """
 
 import sys
@@ -16,9 +16,9 @@ from tcc.compiler.support.error_codes import ErrorCode, complete_spec, load_erro
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 AREAS = {
-    "E01": "The text of a spec",
-    "E02": "What a spec says",
-    "E03": "What an operation takes",
+    "E01": "Syntax of a spec",
+    "E02": "Content of a spec",
+    "E03": "Arguments of an operation",
     "E04": "Limits",
     "E05": "Weights and checkpoints",
     "E06": "Commands, projects, bundles and artifacts",
@@ -26,31 +26,36 @@ AREAS = {
     "E08": "Integer programs",
     "E09": "Import of ONNX files",
     "E12": "Training",
-    "E13": "Slides and trust",
+    "E13": "Slides and signatures",
     "W05": "Warnings about a spec",
 }
-"""What the first digits of a code are about."""
+"""The topic of a code, by its first digits."""
 TEXT = """\
 # Errors and warnings
 
-Each mistake has a code, which keeps its meaning: `tcc help E0607` prints its entry here. Commands
-end with 0 (done), 1 (tcc or the machine failed), 2 (the input is wrong), 3 (a tool is missing) or
-4 (what was built is wrong, and is not written).
+Look up an error code or a warning. `tcc help E0607` prints the entry of a code, and a code never
+changes its meaning. The exit codes of commands are:
 
-Where an example is a part of a spec, `net.yaml` holds what it leaves out as here:
+- 0: the command succeeded;
+- 1: tcc or the machine failed;
+- 2: the input is wrong;
+- 3: a tool is missing;
+- 4: the build is wrong, so it is not written.
+
+If an example shows only a part of a spec, `net.yaml` has these other parts:
 
 ```yaml
 {rest}```
 
 Commands run in a folder with that file, an image `image.png`, and class folders of images in
-`images`. This page is written by `tools/make_errors.py`.
+`images`. `tools/make_errors.py` writes this page.
 
 {areas}
 """
 
 
 def make_page() -> str:
-    """Return the whole page."""
+    """Return the text of the page."""
     return TEXT.format(rest=complete_spec(""), areas="\n\n".join(_format_areas()))
 
 

@@ -1,8 +1,8 @@
-"""Write the pages of docs/experiments, and their pictures, from the figures beside them.
+"""Write the pages and plots of docs/experiments from the JSON results in that folder.
 
     python tools/make_experiments.py [--check]
 
-`paper_experiments.py` measures the figures, which are JSON; what is measured is declared in
+`paper_experiments.py` measures the results. The declarations of the experiments are in
 `tools/experiments`.
 """
 
@@ -94,11 +94,11 @@ COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
     "cosine": _format_cosine,
     **{name: _make_form_column(name) for name in FORMS},
 }
-"""What a column shows of a row."""
+"""The cell of each column for a row."""
 
 
 def format_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table."""
+    """Return a Markdown table."""
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
@@ -106,7 +106,7 @@ def format_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def format_experiment_table(
     experiment: Experiment, table: ExperimentTable, figures: ExperimentResults
 ) -> str:
-    """Return a table of the page, with what has to be said of it."""
+    """Return a table of the page, with its notes."""
     table_rows = list_rows(experiment, table, figures)
     head = ["network", *table.columns, *(f"paper: {name}" for name in table.printed)]
     lines = []
@@ -116,7 +116,7 @@ def format_experiment_table(
         lines[-1] += table_row.row.printed
     parts = [f"## {table.title}", format_table([FORMS.get(name, name) for name in head], lines)]
     if table.recipe:
-        parts.append(f"The recipe here is `{table.recipe}`.")
+        parts.append(f"The recipe of this table is `{table.recipe}`.")
     if table.positive:
         parts.append(f"Precision, recall and F1 are of `{table.positive}`.")
     elif "precision" in table.columns:
@@ -138,7 +138,7 @@ def format_experiment_table(
 
 
 def _describe_training(row: TableRow) -> str:
-    """Return how far a network came with the images that it learned from."""
+    """Return the training accuracy of a network."""
     runs, name = row.runs, row.row.name
     return (
         f"{name} classified {_format_share([run.training for run in runs])}"
@@ -147,7 +147,7 @@ def _describe_training(row: TableRow) -> str:
 
 
 def describe_images(experiment: Experiment, figures: ExperimentResults) -> Iterator[str]:
-    """Yield what the images are, and how many there were of each class."""
+    """Yield a description of each dataset, with the number of images per class."""
     for name, image_counts in figures.data.items():
         source = experiment.data[name]
         lines = [[side, *map(str, image_counts.images[side])] for side in image_counts.images]
@@ -157,7 +157,7 @@ def describe_images(experiment: Experiment, figures: ExperimentResults) -> Itera
 
 
 def describe_form(experiment: Experiment, figures: ExperimentResults, name: str) -> str:
-    """Return what the page says of how it was made."""
+    """Return the paragraph about how the results were measured."""
     form = get_form(experiment, figures)
     epochs = sorted({run.epochs for run in figures.runs.values()})
     versions = "; ".join(f"{key} {setting}" for key, setting in figures.made_with.items())
@@ -183,19 +183,19 @@ def describe_form(experiment: Experiment, figures: ExperimentResults, name: str)
     return (
         f"This is the **{figures.form} form**: {'; '.join(conditions)}. `python "
         "tools/paper_experiments.py"
-        f" {name} --data DIR{option}` made it, with {versions}.{full_note}"
+        f" {name} --data DIR{option}` generated it, with {versions}.{full_note}"
     )
 
 
 def make_pages(experiment: Experiment, figures: ExperimentResults, stem: Path) -> dict[Path, str]:
-    """Return the page of an experiment and its pictures; `stem` is their path without suffix."""
+    """Return the page of an experiment and its plots; `stem` is their path without suffix."""
     files, links = {}, []
     for kind, picture in experiment_pictures.draw_experiment(experiment, figures).items():
         path = stem.with_name(f"{stem.name}-{kind}.svg")
         files[path] = svg.render_scene(picture, f"{experiment.title}: {kind}")
         links.append(f"![{experiment.title}: {kind}]({path.name})")
     spread = (
-        "One seed was trained: another seed gives other figures."
+        "One seed was trained; another seed gives other figures."
         if len({key.rpartition("-")[2] for key in figures.runs}) == 1
         else "Shares are means over the seeds, with the least and the largest. An interval is that"
         " of the median seed."
@@ -203,9 +203,9 @@ def make_pages(experiment: Experiment, figures: ExperimentResults, stem: Path) -
     parts = [
         f"# {experiment.title}",
         experiment.about.strip(),
-        "**The images are not the paper's, so the figures differ**: do not read a column `paper` as"
-        " a target, and do not rank networks by so few images. Intervals are exact 95 % confidence"
-        f" intervals (Clopper, Pearson). {spread}",
+        "**The images are not the paper's, so the figures differ**: do not treat a column `paper`"
+        " as a target, and do not rank networks by so few images. Intervals are exact 95 %"
+        f" confidence intervals (Clopper, Pearson). {spread}",
         describe_form(experiment, figures, stem.name),
         "\n".join(describe_images(experiment, figures)).strip(),
         *(

@@ -1,11 +1,9 @@
-"""Write the printed graphs of every spec that comes with tcc, as they should be at each stage.
-
-And the list of the ops that a target has no rule for, which shrinks or grows for a reason alone.
+"""Write the golden graphs of every shipped spec at each stage, and the ops that targets refuse.
 
     python tools/make_goldens.py [--check]
 
-`--check` writes nothing and fails when one differs. Regenerate only for a reason, which the
-commit gives.
+With `--check`, write nothing and fail if a file differs. Give the reason for new goldens in the
+commit message.
 """
 
 import sys
@@ -31,8 +29,8 @@ GOLDEN = ROOT / "tests" / "golden"
 def print_stages(spec: Path) -> dict[str, str]:
     """Return the printed graph by stage.
 
-    `float` is as written, `fused` as devices run it, `ready` as calibration finds it,
-    `quantize_negative` the integer program where every value lies between -1 and 1.
+    `float` is the graph of the spec, `fused` the graph that fp32 targets run, `ready` the lowered
+    model for calibration, and `int8` the integer program if every value is in [-1, 1].
     """
     graph = load(spec).graph
     model = Model(graph, make_placeholders(graph))
@@ -49,7 +47,7 @@ def print_stages(spec: Path) -> dict[str, str]:
 
 
 def quantize_negative(fused: Model) -> Graph:
-    """Return the integer program of a model whose weights are negative, as some always are."""
+    """Return the integer program of a model with negative weights, as some always are."""
     negative = Model(fused.graph, {name: -weight for name, weight in fused.weights.items()})
     lowered_model = run(negative, INT8)
     bounds = dict.fromkeys(list_unfused_values(lowered_model.graph), (-1.0, 1.0))
@@ -67,7 +65,7 @@ def generate_goldens() -> Iterator[tuple[Path, str]]:
 
 
 def list_specs() -> list[Path]:
-    """Return the specs, in order."""
+    """Return the specs, sorted."""
     return sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")])
 
 

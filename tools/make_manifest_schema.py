@@ -1,4 +1,4 @@
-"""Write the JSON Schema of a bundle's manifest, which is made of its records.
+"""Write the JSON Schema of a bundle's manifest from its record classes.
 
 python tools/make_manifest_schema.py [--check]
 """

@@ -1,10 +1,10 @@
-"""Draw docs/pictures/map.svg: the rooms of the source, and which reads which.
+"""Draw docs/pictures/map.svg: the packages of tcc and their imports.
 
     python tools/make_map.py [--check]
 
-`--check` writes nothing and fails when the file is out of date. Rooms and arrows are those of the
-import graph, what a room is stands in its docstring. An arrow that other arrows imply is left out;
-every arrow points down, or there is a circle and nothing is drawn.
+With `--check`, write nothing and fail if the file is out of date. Packages and arrows come from the
+import graph, descriptions from the packages' docstrings. Arrows that other arrows imply are
+omitted. Every arrow points down; an import cycle is an error.
 """
 
 import ast
@@ -22,27 +22,27 @@ from generated import write_or_check
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "docs" / "pictures" / "map.svg"
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 190, 62, 16, 34, 16
-"""Of a room, of the gaps between rooms, and of the border, in pixels."""
+"""Of a package's box, of the gaps between boxes, and of the border, in pixels."""
 LANE = 12
-"""The width of an arrow that passes a row."""
+"""The width of an arrow that passes a row, in pixels."""
 CHARACTERS = 33
-"""On a line below a room's name."""
+"""The maximum length of a line below a package's name."""
 SWEEPS = 24
-"""How often the rows are put in order by their neighbours' places."""
+"""The number of passes that sort the rows by the positions of their neighbours."""
 STYLE = """\
 text{font-family:Helvetica,Arial,'DejaVu Sans',sans-serif;font-size:10px;fill:#24292f}
 .t{font-size:12px;font-weight:bold}rect{fill:#ddf4ff;stroke:#54aeff}
 .backends{fill:#dafbe1;stroke:#4ac26b}path{fill:none;stroke:#6e7781;stroke-width:1.2}"""
 
 PackageRows = list[list[str]]
-"""Rooms from the top down; an arrow that passes a row stands there as `from>to`."""
+"""Rows of packages from top to bottom; `from>to` is an arrow that passes the row."""
 
 
 def build_package_graph() -> "nx.DiGraph[str]":
-    """Return the rooms as `compiler/ir`, with an edge to each room that one imports.
+    """Return the packages, such as `compiler/ir`, with an edge to each imported package.
 
     Raises:
-        networkx.NetworkXUnfeasible: Rooms import each other.
+        networkx.NetworkXUnfeasible: Packages import each other.
     """
     imports = grimp.build_graph("tcc")
     package_graph: nx.DiGraph[str] = nx.DiGraph()
@@ -61,14 +61,14 @@ def build_package_graph() -> "nx.DiGraph[str]":
 
 
 def find_package(module: str) -> str | None:
-    """Return the room of a module; what lies beside the rooms has none."""
+    """Return the package of a module, or None for a module outside the packages."""
     path_parts = module.split(".")[1:3]
     folder = ROOT.joinpath(*path_parts)
     return "/".join(path_parts) if len(path_parts) == 2 and folder.is_dir() else None
 
 
 def arrange_rows(graph: "nx.DiGraph[str]") -> PackageRows:
-    """Return each room's row, below whatever imports it, and order the rows for few crossings."""
+    """Return the rows, each package below its importers, ordered to have few crossings."""
     depth = dict.fromkeys(graph, 0)
     for name in nx.topological_sort(graph):
         for below in graph.successors(name):
@@ -88,7 +88,7 @@ def arrange_rows(graph: "nx.DiGraph[str]") -> PackageRows:
 
 
 def _list_waypoints(edge: tuple[str, str], depth: Mapping[str, int]) -> list[str]:
-    """Return what an arrow passes, from its first room to its last."""
+    """Return the nodes that an arrow passes, from its first package to its last."""
     a, b = edge
     return [a, *[f"{a}>{b}"] * (depth[b] - depth[a] - 1), b]
 
@@ -96,7 +96,7 @@ def _list_waypoints(edge: tuple[str, str], depth: Mapping[str, int]) -> list[str
 def _sort_rows(
     package_rows: PackageRows, segments: Iterable[tuple[str, str]], *, down: bool
 ) -> None:
-    """Sort each row by the mean place of its neighbours in the row before."""
+    """Sort each row by the mean position of its neighbours in the previous row."""
     pairs = list(segments)
     for fixed_row, row in pairwise(package_rows if down else package_rows[::-1]):
         positions = {name: index / len(fixed_row) for index, name in enumerate(fixed_row)}
@@ -115,7 +115,7 @@ def _sort_rows(
 
 
 def draw_map(graph: "nx.DiGraph[str]") -> str:
-    """Return the picture as the text of an SVG file."""
+    """Return the diagram as the text of an SVG file."""
     levels = arrange_rows(graph)
     lengths = [sum(_get_width(name) + ACROSS for name in row) - ACROSS for row in levels]
     width, height = max(lengths) + 2 * MARGIN, len(levels) * (HEIGHT + DOWN) - DOWN + 2 * MARGIN
@@ -131,7 +131,7 @@ def draw_map(graph: "nx.DiGraph[str]") -> str:
             "<!-- tools/make_map.py -->",
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
             f' viewBox="0 0 {width} {height}">',
-            "<title>The rooms of tcc: an arrow points to what a room reads</title>",
+            "<title>The packages of tcc: an arrow points to an imported package</title>",
             f"<style>\n{STYLE}\n</style>",
             '<marker id="a" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6"'
             ' orient="auto"><path d="M0 0L6 3L0 6z" style="fill:#6e7781;stroke:none"/></marker>',
@@ -148,7 +148,7 @@ def _get_width(name: str) -> int:
 
 
 def _draw_arrow(edge: tuple[str, str], centres: Mapping[tuple[str, int], tuple[int, int]]) -> str:
-    """Return a line from the foot of one room, past the rows between, to the head of another."""
+    """Return a line from the bottom of one box, past the rows between, to the top of another."""
     a, b = edge
     passed = sorted((y, x) for (name, _), (x, y) in centres.items() if name == f"{a}>{b}")
     (start,) = (at for (name, _), at in centres.items() if name == a)
@@ -181,7 +181,7 @@ def _draw_box(name: str, x: int, y: int) -> str:
 
 
 def read_summary(name: str) -> str:
-    """Return what a room's docstring says first."""
+    """Return the first sentence of a package's docstring."""
     package_path = ROOT / name
     path = (
         package_path / "__init__.py" if package_path.is_dir() else package_path.with_suffix(".py")
@@ -193,7 +193,7 @@ def read_summary(name: str) -> str:
 
 
 def main() -> int:
-    """Write or check the picture; return the exit code."""
+    """Write or check the diagram; return the exit code."""
     return write_or_check({PATH: draw_map(nx.transitive_reduction(build_package_graph()))})
 
 

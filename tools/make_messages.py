@@ -1,10 +1,10 @@
-"""Write docs/messages.md: the texts of the messages of tcc, by source file.
+"""Write docs/messages.md: the message texts of tcc, by source file.
 
     python tools/make_messages.py [--check]
 
-`--check` writes nothing and fails when the file is out of date. The texts are the strings of three
-words or more in the code, without docstrings, templates of several lines, and the help of options,
-which docs/commands.md has.
+With `--check`, write nothing and fail if the file is out of date. The texts are the strings of
+three words or more in the code. Docstrings, templates of several lines and the help of options are
+excluded; docs/commands.md has the help of options.
 """
 
 import ast
@@ -45,8 +45,8 @@ TEXT = """\
 # Messages
 
 Search here for a message to see which part of tcc writes it. If the message has a code,
-[errors](errors.md) explains it. `{{...}}` stands for a value. `tools/make_messages.py` writes this
-file from the source code, so that all messages can be reviewed together.
+[errors](errors.md) explains it. `{{...}}` is the place of a value. `tools/make_messages.py` writes
+this file from the source code, so that all messages can be reviewed together.
 
 {sections}
 """
@@ -170,7 +170,7 @@ def read_messages(source: str) -> list[Message]:
 
 
 def is_message(text: str) -> bool:
-    """Whether a string is a message or a part of one: no key, template, pattern or type."""
+    """Return whether a string is a message or a part of one: no key, template, pattern or type."""
     plain = MARKUP.sub("", text)
     words = re.findall(r"[A-Za-z][a-z']*", re.sub(r"\{\w+\}", "", plain))
     return (
@@ -182,7 +182,7 @@ def is_message(text: str) -> bool:
 
 
 def _read_text(node: Any) -> str:
-    """Return a string with the values of an f-string in braces; empty if the node is no string."""
+    """Return a string, with an f-string's values in braces; empty if the node is not a string."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else ""
     if not isinstance(node, ast.JoinedStr):
@@ -200,7 +200,7 @@ def _escape(text: str) -> str:
 
 
 def make_page() -> str:
-    """Return the whole page."""
+    """Return the text of the page."""
     sections = []
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         rows = [message.format_row() for message in read_messages(path.read_text())]

@@ -1,8 +1,8 @@
-"""Write spec/passes.md: the passes, the pipelines, and what they make of every network.
+"""Write spec/passes.md: the passes, the pipelines, and their effect on every network.
 
     python tools/make_passes.py [--check]
 
-`--check` writes nothing and fails when the file is out of date.
+With `--check`, write nothing and fail if the file is out of date.
 """
 
 import sys
@@ -55,7 +55,7 @@ are depthwise convolutions, and are counted as such.
 
 
 def make_page() -> str:
-    """Return the whole file."""
+    """Return the text of the file."""
     passes = (
         f"| `{p.name}` | {f'{p.bound:g}' if p.bound else 'exact'} | {p.doc} |" for p in PASSES
     )

@@ -1,8 +1,8 @@
-"""Draw what the pages show: the picture of the front page's spec.
+"""Draw the figures of the pages: the diagram of the spec on the front page.
 
     python tools/make_pictures.py [--check]
 
-`--check` writes nothing and fails when a picture is out of date.
+With `--check`, write nothing and fail if a figure is out of date.
 """
 
 import sys
@@ -15,17 +15,17 @@ from tcc.compiler.frontend.spec import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PICTURES = {DOCS / "pictures" / "tiles.svg": DOCS / "examples" / "tiles.yaml"}
-"""The pictures, and what each is a picture of."""
+"""The files of the figures, and their sources."""
 
 
 def draw_spec(path: Path) -> str:
-    """Return a spec's picture as `tcc show --format svg` draws it."""
+    """Return a spec's diagram as `tcc show --format svg` draws it."""
     spec = load(path)
     return draw(spec.graph, FigureOptions(), spec.doc)
 
 
 def main() -> int:
-    """Write or check the pictures; return the exit code."""
+    """Write or check the figures; return the exit code."""
     return write_or_check({picture: draw_spec(spec) for picture, spec in PICTURES.items()})
 
 

@@ -1,9 +1,10 @@
-"""Write the reference of the Python package, from its docstrings, into docs/python.md.
+"""Write the reference of the Python package from its docstrings to docs/python.md.
 
     python tools/make_python.py [--check]
 
-`--check` writes nothing and fails when the file is out of date. Docstrings are in Google style: a
-summary, paragraphs, and the sections of `LISTS`, `Returns` and `Example`. Another section fails.
+With `--check`, write nothing and fail if the file is out of date. Docstrings are in Google style: a
+summary, paragraphs, and the sections of `LISTS`, `Returns` and `Example`. Other sections are an
+error.
 """
 
 import inspect
@@ -54,10 +55,10 @@ ERRORS: tuple[type[object], ...] = (
     tcc.CalibrationWarning,
 )
 LISTS = {"Args": "Parameters", "Warns": "Warns", "Raises": "Raises"}
-"""Sections of docstrings that are lists of `name: text`, and their headings on the page."""
+"""Docstring sections that are lists of `name: text`, and their headings on the page."""
 _SECTION = re.compile(r"(Args|Returns|Warns|Raises|Example):\n")
 _ALIASES = {"File": "str | PathLike[str]"}
-"""Type aliases that only the modules know."""
+"""The types of aliases that only the modules of tcc define."""
 
 
 def update_page(page: str) -> str:
@@ -76,7 +77,7 @@ def _render_reference() -> str:
 
 
 def _render_function(module: str, function: Callable[..., object]) -> str:
-    """Return heading, summary, signature, paragraphs and sections of a function."""
+    """Return the heading, summary, signature, paragraphs and sections of a function."""
     name = f"{module}.{function.__name__}"
     summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
     signature = f"```text\n{_render_signature(name, function)}\n```"
@@ -129,7 +130,7 @@ def _render_entry(entry: str) -> str:
     """Return one `name: text` of a section as an entry of a list."""
     name, _, text = _join_lines(entry).partition(": ")
     if not text or " " in name:
-        raise SystemExit(f"no `name: text`: {entry}")
+        raise SystemExit(f"an entry must have the form `name: text`: {entry}")
     return f"- `{name}`: {text}"
 
 
@@ -154,7 +155,7 @@ def _render_block(block: str) -> str:
     if block.startswith("    "):
         return _render_code(textwrap.dedent(block))
     if re.match(r"[A-Z][a-z]+:\n", block):
-        raise SystemExit(f"unknown section: {block}")
+        raise SystemExit(f"unknown section in a docstring: {block}")
     return "\n".join(map(_join_lines, re.split(r"\n(?=- )", block)))
 
 

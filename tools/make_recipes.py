@@ -1,8 +1,8 @@
-"""Write what is generated of recipes: their JSON Schema, and the list of keys in docs/training.md.
+"""Write the JSON Schema of recipes, and the list of their keys in docs/training.md.
 
     python tools/make_recipes.py [--check]
 
-`--check` writes nothing and fails when a file is out of date.
+With `--check`, write nothing and fail if a file is out of date.
 """
 
 import json
@@ -28,7 +28,7 @@ LIMITS = {
 
 
 def update_page(page_text: str) -> str:
-    """Return the page with its lists brought up to date."""
+    """Return the page with current lists."""
     for name, lines in (("keys", _format_keys(build_schema())), ("recipes", _format_recipes())):
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
         head, text_below = page_text.split(begin)
@@ -40,7 +40,7 @@ def update_page(page_text: str) -> str:
 def _format_recipes() -> Iterator[str]:
     from tcc.compiler.train import recipe
 
-    yield "| recipe | for |\n|---|---|"
+    yield "| recipe | purpose |\n|---|---|"
     for name, path in shipped.list_recipes().items():
         yield f"| `{name}` | {recipe.read_recipe(path).doc} |"
 

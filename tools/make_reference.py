@@ -1,8 +1,8 @@
-"""Write what is generated from tables: the JSON Schema, the reference's lists.
+"""Write the JSON Schema of specs, and the lists of the reference, from the op tables.
 
     python tools/make_reference.py [--check]
 
-`--check` writes nothing and fails when a file is out of date.
+With `--check`, write nothing and fail if a file is out of date.
 """
 
 import json
@@ -24,16 +24,16 @@ NAMES = {
     "key": "Keys of a file",
     "value": "Values",
 }
-"""The kinds of foreign names, as the reference heads them."""
+"""The kinds of other frameworks' names, with their headings in the reference."""
 
 
 def make_schema() -> str:
-    """Return the JSON Schema as the file holds it."""
+    """Return the text of the JSON Schema file."""
     return json.dumps(build_schema(), indent=1) + "\n"
 
 
 def update_reference(page: str) -> str:
-    """Return the reference with its lists brought up to date."""
+    """Return the reference with current lists."""
     lists = {"ops": format_ops(), "names": format_names(), "warnings": format_warnings()}
     for name, text in lists.items():
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
@@ -43,8 +43,8 @@ def update_reference(page: str) -> str:
 
 
 def format_names() -> str:
-    """Return what other frameworks call things as a markdown table."""
-    rows = ["| there | here |", "|---|---|"]
+    """Return other frameworks' names and their equivalents as a Markdown table."""
+    rows = ["| other frameworks | tcc |", "|---|---|"]
     for kind, heading in NAMES.items():
         rows.append(f"| **{heading}** | |")
         rows += [
@@ -54,7 +54,7 @@ def format_names() -> str:
 
 
 def _format_meaning(foreign_name: FrameworkAlias, kind: str) -> str:
-    """Return what a diagnostic would say, without its first word."""
+    """Return the advice of the diagnostic, without a leading "write"."""
     meaning = (
         foreign_name.help if kind in ("op", "value") or foreign_name.ours else foreign_name.note
     )
@@ -62,13 +62,13 @@ def _format_meaning(foreign_name: FrameworkAlias, kind: str) -> str:
 
 
 def format_warnings() -> str:
-    """Return the list of warnings as a markdown table."""
+    """Return the list of warnings as a Markdown table."""
     rows = [f"| `{kind.name}` | {kind.code} | {kind.doc} |" for kind in WARNING_KINDS]
-    return "| kind | code | what is warned about |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    return "| kind | code | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def format_ops() -> str:
-    """Return the list of ops as a markdown table."""
+    """Return the list of ops as a Markdown table."""
     rows = [f"| `{op.keyword}` | {_format_arguments(op)} | {_get_summary(op)} |" for op in OPS]
     return "| op | arguments | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 

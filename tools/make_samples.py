@@ -3,12 +3,12 @@
 
     python tools/make_samples.py [ZOO] [--check]
 
-They lie in a folder a class. `--check` writes nothing and fails when an image has other pixels, or
-is not one of these. The cells are in `draw_cells.py`, the tiles here.
-Nothing here comes from a patient or a data set: tissue is noise, nuclei are ellipses, and two
-stain concentrations become colours. Only operations that IEEE 754 rounds exactly are used (no
-sine, no exponential, no sums in an order left to a library), so that every machine draws the
-same pixels.
+Each class has a folder. With `--check`, write nothing and fail if an image has other pixels or is
+not one of these. The cells are in `draw_cells.py`, the tiles in this file.
+
+No image comes from a patient or a dataset. Tissue is noise, nuclei are ellipses, and two stain
+concentrations become colours. Only operations that IEEE 754 rounds exactly are used, so every
+machine draws the same pixels: no sine, no exponential, no sum in an order that a library chooses.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TILES = 4
 WHITE = 246.0
 EOSIN = (0.06, 0.62, 0.30)
 HEMATOXYLIN = (1.05, 1.25, 0.42)
-"""How much of red, green and blue a unit of each stain takes away."""
+"""The absorbance of a unit of each stain in red, green and blue."""
 
 Field = NDArray[np.float64]
 ROW_GRID, COLUMN_GRID = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
@@ -35,7 +35,7 @@ ROW_GRID, COLUMN_GRID = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
 
 @dataclass(frozen=True)
 class Nuclei:
-    """A population of cells: radius in pixels, length over width, and how dark they are."""
+    """A population of nuclei: radius in pixels, ratio of length to width, and darkness."""
 
     count: int
     radius: tuple[float, float]
@@ -46,7 +46,7 @@ class Nuclei:
 
 
 class Tile:
-    """Stain concentrations of one tile, and the noise it is drawn with."""
+    """The stain concentrations of one tile, and its random generator."""
 
     def __init__(self, seed: tuple[int, ...]) -> None:
         self.rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ class Tile:
         self.hematoxylin = np.zeros((SIDE, SIDE))
 
     def sample_uniform(self, low: float, high: float) -> float:
-        """Return a random number."""
+        """Return a random number from `low` to `high`."""
         return low + (high - low) * float(self.rng.random())
 
     def sample_direction(self) -> tuple[float, float]:
@@ -65,7 +65,7 @@ class Tile:
     def make_noise(
         self, size: float, octaves: int = 3, u: Field = COLUMN_GRID, v: Field = ROW_GRID
     ) -> Field:
-        """Return smooth noise in [0, 1] whose largest features are `size` pixels of u and v."""
+        """Return smooth noise in [0, 1]; its largest features have `size` pixels of u and v."""
         total, weight, weights = np.zeros((SIDE, SIDE)), 1.0, 0.0
         for _ in range(octaves):
             lattice = self.rng.random((64, 64))
@@ -77,7 +77,7 @@ class Tile:
     def compute_axis_coordinates(
         self, axis: tuple[float, float], stretch: float, wave: float
     ) -> tuple[Field, Field]:
-        """Return coordinates along and across an axis, bent by up to `wave` pixels."""
+        """Return coordinates along and across an axis, displaced by up to `wave` pixels."""
         c, s = axis
         bent = wave * (self.make_noise(70, 2) - 0.5)
         return (c * COLUMN_GRID + s * ROW_GRID) / stretch, c * ROW_GRID - s * COLUMN_GRID + bent
@@ -85,7 +85,7 @@ class Tile:
     def scatter_points(
         self, cells: Nuclei, density: Field | None = None
     ) -> list[tuple[float, float]]:
-        """Return places (x, y) that keep apart, denser where `density` is near 1."""
+        """Return points (x, y) with a minimum distance, denser where `density` is near 1."""
         points: list[tuple[float, float]] = []
         gap = (cells.spacing * cells.radius[1]) ** 2
         for _ in range(cells.count * 30):
@@ -101,7 +101,7 @@ class Tile:
     def add_nuclei(
         self, cells: Nuclei, density: Field | None = None, axis: tuple[float, float] | None = None
     ) -> None:
-        """Draw nuclei, along an axis if one is given; each has chromatin and a darker rim."""
+        """Draw nuclei with chromatin and a darker rim, along an axis if one is given."""
         chromatin = self.make_noise(5, 2)
         for centre_x, centre_y in self.scatter_points(cells, density):
             c, s = self._sample_near_axis(axis) if axis else self.sample_direction()
@@ -126,7 +126,7 @@ class Tile:
         return c / norm, s / norm
 
     def render(self) -> NDArray[np.uint8]:
-        """Return the tile as light passes through it, uint8 (SIDE, SIDE, 3)."""
+        """Return the image of the light that passes through the tile, uint8 (SIDE, SIDE, 3)."""
         stains = zip(EOSIN, HEMATOXYLIN, strict=True)
         light = [
             WHITE / np.square(1 + 0.5 * (e * self.eosin + h * self.hematoxylin)) for e, h in stains
@@ -137,7 +137,7 @@ class Tile:
 
 
 def interpolate_lattice(lattice: Field, u: Field, v: Field) -> Field:
-    """Return a periodic lattice of random values at real coordinates, without edges."""
+    """Return a periodic lattice of random values, interpolated at real coordinates."""
     i, j = np.floor(u), np.floor(v)
     a, b = u - i, v - j
     a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
@@ -167,7 +167,7 @@ def _compute_border_distance(tile: Tile, cells: int) -> Field:
 
 
 def draw_adipose(tile: Tile) -> None:
-    """Fat: empty round cells between thin walls, a few flat nuclei in these."""
+    """Draw fat: empty round cells between thin walls, with a few flat nuclei in the walls."""
     border = _compute_border_distance(tile, 26)
     wall = 1 - _apply_threshold(border, tile.sample_uniform(3, 5), 3)
     tile.eosin += wall * (0.5 + 0.5 * tile.make_noise(12)) + 0.03 * tile.make_noise(30)
@@ -175,7 +175,7 @@ def draw_adipose(tile: Tile) -> None:
 
 
 def draw_mucus(tile: Tile) -> None:
-    """Mucus: pale lilac with streaks, and a few loose cells."""
+    """Draw mucus: pale lilac with streaks, and a few loose cells."""
     u, v = tile.compute_axis_coordinates(tile.sample_direction(), 4, 60)
     streaks = tile.make_noise(16, 4, u, v)
     cloud = tile.make_noise(60)
@@ -187,7 +187,7 @@ def draw_mucus(tile: Tile) -> None:
 
 
 def draw_muscle(tile: Tile) -> None:
-    """Smooth muscle: straight dense fibres, long nuclei between them."""
+    """Draw smooth muscle: straight dense fibres with long nuclei between them."""
     axis = tile.sample_direction()
     u, v = tile.compute_axis_coordinates(axis, 9, 14)
     fibres = tile.make_noise(14, 4, u, v)
@@ -198,7 +198,7 @@ def draw_muscle(tile: Tile) -> None:
 
 
 def draw_stroma(tile: Tile) -> None:
-    """Connective tissue: wavy loose collagen, spindle nuclei, gaps."""
+    """Draw connective tissue: wavy loose collagen, spindle nuclei, gaps."""
     axis = tile.sample_direction()
     u, v = tile.compute_axis_coordinates(axis, 5, 70)
     bundles = tile.make_noise(18, 4, u, v)
@@ -213,7 +213,7 @@ def draw_stroma(tile: Tile) -> None:
 
 
 def draw_nests(tile: Tile) -> None:
-    """Islands of tumour-like cells in connective tissue."""
+    """Draw islands of tumour-like cells in connective tissue."""
     draw_stroma(tile)
     island = _apply_threshold(tile.make_noise(75, 2), 0.54, 0.04)
     tile.eosin += island * (0.55 + 0.25 * tile.make_noise(9) - tile.eosin)
@@ -222,7 +222,7 @@ def draw_nests(tile: Tile) -> None:
 
 
 def draw_tumor(tile: Tile) -> None:
-    """Sheets of large crowded nuclei of uneven size and stain."""
+    """Draw sheets of large crowded nuclei of uneven size and stain."""
     sheet = _apply_threshold(tile.make_noise(60, 2), 0.34, 0.05)
     tile.eosin += 0.12 + sheet * (0.42 + 0.3 * tile.make_noise(10))
     tile.hematoxylin += 0.03 + sheet * (0.16 + 0.12 * tile.make_noise(20))
@@ -247,23 +247,23 @@ def draw(label: str, number: int) -> NDArray[np.uint8]:
 
 
 def generate_tiles() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield every tile by its place in the folder, `<class>/<number>.png`."""
+    """Yield every tile with its path in the folder, `<class>/<number>.png`."""
     for label in CLASSES:
         for number in range(1, TILES + 1):
             yield f"{label}/{number}.png", draw(label, number)
 
 
 def generate_sets() -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """Return the pictures of each folder of `zoo`."""
+    """Return the images of each folder of `zoo`."""
     from draw_cells import generate_cells
 
     return {"samples": dict(generate_tiles()), "cells": dict(generate_cells())}
 
 
 def find_stale_files(folder: Path, images: dict[str, NDArray[np.uint8]]) -> list[str]:
-    """Return the files of a folder that are not the pictures, and the pictures that are not there.
+    """Return the files of a folder that are missing, unexpected or different from the images.
 
-    Pixels are compared: the bytes of a PNG file depend on the version of zlib.
+    The comparison is of pixels, because the bytes of a PNG file depend on the version of zlib.
     """
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*.png")}
     outdated = [
@@ -275,7 +275,7 @@ def find_stale_files(folder: Path, images: dict[str, NDArray[np.uint8]]) -> list
 
 
 def main() -> int:
-    """Write or check the pictures; return the exit code."""
+    """Write or check the images; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("zoo", type=Path, nargs="?", default=ZOO)
     parser.add_argument("--check", action="store_true")

@@ -1,10 +1,10 @@
-"""Draw the picture of docs/slides.md: a drawn slide, what of it is tissue, and its heat map.
+"""Draw the figure of docs/slides.md: a synthetic slide, its tissue mask and its heat map.
 
     python tools/make_slide_picture.py [--check]
 
 The slide is that of `draw_slide.py`, with a square of pixels for each of its tiles. Mask, patches
-and heat map are made as `tcc slide run` makes them; in the place of a network stands the mean red
-of a patch. `--check` writes nothing and fails when the picture would have other pixels.
+and heat map are computed as in `tcc slide run`, but the mean red of a patch replaces the network's
+output. With `--check`, write nothing and fail if the figure would have other pixels.
 """
 
 import sys
@@ -26,18 +26,18 @@ from tcc.compiler.support.progress import silent
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/slide.png"
 TILES, PIXELS = 40, 16
-"""The slide's tiles, a side, and a tile's pixels."""
+"""The number of tiles per side of the slide, and the pixels per side of a tile."""
 MPP = draw_slide.MPP * draw_slide.TILE / PIXELS
 PATCH_SIDE = 12
 SCALE, GAP = 2, 12
-"""Pixels of the slide that one of the picture is wide, and those between its parts."""
+"""Slide pixels per figure pixel, and the gap between the figure's parts in pixels."""
 RED, DARK = draw_slide.COLOURS[draw_slide.TISSUE][0], draw_slide.COLOURS[draw_slide.TUMOUR][0]
 
 Pixels = NDArray[np.uint8]
 
 
 def draw_picture() -> Pixels:
-    """Return slide, mask with patches, and heat map with the tumours' outlines, side by side."""
+    """Return slide, mask with patches, and heat map with tumour outlines, side by side."""
     kinds = draw_slide.make_tile_kinds(TILES * draw_slide.TILE)
     colours = np.array(draw_slide.COLOURS, np.uint8)[kinds]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def _draw_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
 
 
 def main() -> int:
-    """Write or check the picture; return the exit code."""
+    """Write or check the figure; return the exit code."""
     picture = draw_picture()
     if PICTURE.exists():
         with Image.open(PICTURE) as picture_file:

@@ -2,7 +2,7 @@
 
     python tools/make_support.py [--check]
 
-What has no line there yet is `not built`.
+Combinations without a line in the record are `not built`.
 """
 
 import sys
@@ -46,7 +46,7 @@ accuracy of the trained networks on real images.
 
 
 def make_page(record: Mapping[Key, Cell]) -> str:
-    """Return the page."""
+    """Return the text of the page."""
     cells = [record.get(key, Cell(*key)) for key in support_record.list_keys()]
     built = sum(cell.bytes is not None for cell in cells)
     refused = sum(bool(cell.refused) for cell in cells)
@@ -76,7 +76,7 @@ def _format_target(device: Device, record: Mapping[Key, Cell]) -> str:
 
 
 def _find_usual_tolerance(cells: Sequence[Cell]) -> float:
-    """Return what most cells of a column may differ by."""
+    """Return the most frequent tolerance of a column's cells."""
     ((tolerance, _),) = Counter(cell.allowed for cell in cells if cell.goldens).most_common(1) or [
         (0, 0)
     ]

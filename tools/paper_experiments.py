@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Run an experiment of the papers anew on images at hand, and write its page.
+"""Reproduce an experiment of a paper on your images, and write its page.
 
     python tools/paper_experiments.py NAME --data DIR [--full] [--resume] [--add]
                                            [--threads N] [-o DIR]
 
-NAME is a declaration of `tools/experiments`, or a file like one; DIR has the folders of images that
-it names, each with `train`, `val` and `test`. The short form fits into an hour on two cores;
-`--full` is the papers': whole images, all epochs, three seeds. Trainings run in
-`build/experiments`; an interrupted run goes on with `--resume`. Figures go to `docs/experiments` as
-JSON, from which `make_experiments.py` makes the page. With `--add`, what that JSON has already is
-not trained again: for rows that are new, on the same images with the same versions.
+NAME is a declaration in `tools/experiments`, or a file of the same form. DIR has the image folders
+that the declaration names, each with `train`, `val` and `test`. The short form takes up to an hour
+on two cores. `--full` is the papers' form: full-size images, all epochs, three seeds. Trainings run
+in `build/experiments`, and `--resume` continues an interrupted run. Results go to
+`docs/experiments` as JSON, and `make_experiments.py` writes the page from them. `--add` trains only
+the rows that the JSON file does not have yet, on the same images with the same versions.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Before NumPy is loaded, as `tcc` itself does: sums in one order, whatever the processor has.
+# Set before NumPy loads, as `tcc` does: then sums have the same order on every processor.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import make_experiments
@@ -56,18 +56,18 @@ from tcc.compiler.zoo import shipped
 
 BUILD = ROOT / "build" / "experiments"
 LOSES = 4
-"""The exit code of integers that are not written."""
+"""The exit code of a build below its accuracy floor."""
 
 Document = Mapping[str, Any]
 
 
 def run_tcc(*words: str | Path, allowed_codes: Sequence[int] = ()) -> Document | None:
-    """Return the document of a `tcc` command; None if it ends with a code that it may.
+    """Return the JSON document of a `tcc` command; None if it exits with an allowed code.
 
-    It runs in this process: loading PyTorch takes as long as a short training.
+    The command runs in this process, because loading PyTorch takes as long as a short training.
 
     Raises:
-        SystemExit: It fails.
+        SystemExit: The command fails.
     """
     line = [*map(str, words), "--json"]
     print("$ tcc", *line, file=sys.stderr, flush=True)
@@ -92,7 +92,7 @@ def _run_app(line: list[str]) -> tuple[object, str]:
 
 
 def write_recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
-    """Write the recipe of a run, a known one with other keys; return the file."""
+    """Write the recipe of a run, a shipped recipe with changed keys; return the file."""
     recipe_tree: Any = to_plain(parse(shipped.list_recipes()[run.recipe].read_text(), run.recipe))
     epochs = {"epochs": str(form.epochs)} if form.epochs else {}
     for key, setting in {**epochs, **form.recipe, **run.row.recipe}.items():
@@ -108,7 +108,7 @@ def write_recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
 
 
 def make_settings(run: ExperimentRun, setup: ExperimentSetup) -> dict[str, str]:
-    """Return the spec's settings in a run."""
+    """Return the spec's settings for a run."""
     classes = sorted(
         class_folder.name for class_folder in (setup.get_image_folder(run.data) / "train").iterdir()
     )
@@ -118,7 +118,7 @@ def make_settings(run: ExperimentRun, setup: ExperimentSetup) -> dict[str, str]:
 
 
 def measure_run(run: ExperimentRun, setup: ExperimentSetup) -> RunResult:
-    """Train a network and judge it; what was trained before is not trained again."""
+    """Train and evaluate a network, or return the cached result."""
     folder, result_file = setup.folder / run.key, setup.folder / run.key / "result.json"
     if result_file.exists():
         cached_result: RunResult = json_records.decode(
@@ -157,7 +157,7 @@ def measure_run(run: ExperimentRun, setup: ExperimentSetup) -> RunResult:
 def measure_int8(
     run: ExperimentRun, setup: ExperimentSetup, network: Sequence[str | Path], folder: Path
 ) -> IntegerResult | None:
-    """Return what the integer program does, whatever it loses; None where it cannot be written."""
+    """Return the result of the int8 model at any accuracy drop; None if the build fails."""
     images, scales = setup.get_image_folder(run.data), folder / "calibration.json"
     run_tcc(
         "calibrate",
@@ -199,7 +199,7 @@ def measure_int8(
 def measure_forms(
     run: ExperimentRun, setup: ExperimentSetup, weights: Path
 ) -> Mapping[str, FormResult]:
-    """Return what the files of LiteRT do, and their bytes."""
+    """Return the accuracy and size of the LiteRT files."""
     size = {"size": str(setup.form.size)} if setup.form.size else {}
     spec_settings = (f"{n}={setting}" for n, setting in {**size, **run.row.settings}.items())
     images, network = setup.get_image_folder(run.data), ",".join([run.row.spec, *spec_settings])
@@ -214,7 +214,7 @@ def measure_forms(
 
 
 def read_image_counts(report: Document) -> ImageCounts:
-    """Return what a training says of its images."""
+    """Return the image counts in a training report."""
     image_figures = {key: report["data"][key] for key in ("classes", "images", "digests")}
     image_counts: ImageCounts = json_records.decode(ImageCounts, image_figures)
     return image_counts
@@ -223,16 +223,19 @@ def read_image_counts(report: Document) -> ImageCounts:
 def run_experiment(
     declared: Experiment, name: str, setup: ExperimentSetup, previous: ExperimentResults | None
 ) -> ExperimentResults:
-    """Run an experiment's trainings, one after the other; return all figures.
+    """Run an experiment's trainings one by one; return all results.
 
     Raises:
-        SystemExit: What is known is of other images, versions or threads than what is trained.
+        SystemExit: The earlier results are from other images, versions or threads.
     """
     run_results: dict[str, RunResult] = {}
     earlier = previous or ExperimentResults(name, {}, setup.threads, {}, {})
     image_counts, versions = dict(earlier.data), earlier.made_with
     if (earlier.form, earlier.threads) != (name, setup.threads):
-        sys.exit(f"what is known is of the form {earlier.form}, on {earlier.threads} threads")
+        sys.exit(
+            f"the earlier results are of the form {earlier.form}, on {earlier.threads} threads; "
+            "use the same, or run without --add"
+        )
     for run in list_runs(declared, setup.form):
         if run.key in earlier.runs:
             run_results[run.key] = earlier.runs[run.key]
@@ -244,28 +247,37 @@ def run_experiment(
             image_counts.setdefault(run.data, current_counts) != current_counts
             or (versions or report["made_with"]) != report["made_with"]
         ):
-            sys.exit("what is known is of other images or versions: run all anew, without --add")
+            sys.exit("the earlier results are from other images or versions: run without --add")
         versions = report["made_with"]
     return ExperimentResults(name, versions, setup.threads, image_counts, run_results)
 
 
 def prepare_folder(folder: Path, form: ExperimentForm, resume: bool) -> None:
-    """Make the folder of a run, or go on with it.
+    """Create the folder of a run, or check that it can be resumed.
 
     Raises:
-        SystemExit: It holds another one, or none.
+        SystemExit: The folder has another run, or nothing to resume.
     """
     form_file, form_text = folder / "form.json", format_record(form)
     if resume != form_file.exists():
-        sys.exit(f"{folder}: " + ("nothing to resume" if resume else "begun: say --resume"))
+        sys.exit(
+            f"{folder}: "
+            + (
+                "nothing to resume; run without --resume"
+                if resume
+                else "a run is unfinished here: add --resume, or delete the folder"
+            )
+        )
     if resume and form_file.read_text() != form_text:
-        sys.exit(f"{folder}: begun with other images, epochs or seeds: delete it, or restore them")
+        sys.exit(
+            f"{folder}: this run has other images, epochs or seeds: delete it, or restore them"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     form_file.write_text(form_text)
 
 
 def main() -> int:
-    """Run what is asked for; return the exit code."""
+    """Run the selected experiment; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name")
     parser.add_argument("--data", type=Path, required=True)
@@ -280,7 +292,7 @@ def main() -> int:
     path = path if path.suffix else DECLARATIONS / f"{options.name}.yaml"
     if not path.is_file():
         names = sorted(source.stem for source in DECLARATIONS.glob("*.yaml"))
-        sys.exit(f"there is no experiment {options.name}: there are {', '.join(names)}")
+        sys.exit(f"unknown experiment {options.name}; the experiments are {', '.join(names)}")
     declared, name = read_declaration(path), "full" if options.full else "short"
     form, folder = (
         declared.full if options.full else declared.short,

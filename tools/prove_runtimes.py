@@ -1,11 +1,11 @@
-"""Show which releases of runtimes compute what was recorded, each in an environment of its own.
+"""Check releases of runtimes against the recorded outputs, each in its own environment.
 
     python tools/prove_runtimes.py onnxruntime==1.31.1 ai-edge-litert==2.3.0
 
-pip puts each release into a folder that comes before all others; there `recorded_outputs.py` runs
-the target that the release is the runtime of, and what it says goes into the record that `tcc
-verify` reads. A release that cannot be had, or does not start, is told and not recorded. Exit 1:
-one computes otherwise.
+pip installs each release into a temporary folder that takes precedence. There,
+`recorded_outputs.py` runs the target that uses the release. The result goes to the record that `tcc
+verify` reads. A release that cannot be installed or does not start is reported, but not recorded.
+Exit 1: a release has different outputs.
 """
 
 import argparse
@@ -24,18 +24,18 @@ RECORD = ROOT / "compiler" / "support" / external_tools.PROVEN_RECORD
 TARGETS = {"onnxruntime": "onnxruntime", "ai-edge-litert": "tflite"}
 NETWORKS = "small,ddsnet-blood"
 HEAD = """\
-# Releases of runtimes that compute what tests/golden/outputs has, by tools/prove_runtimes.py.
-# `found` is what one computes otherwise.
+# Runtime releases compared with tests/golden/outputs, written by tools/prove_runtimes.py.
+# `found` lists a release's differences; it is empty if the recorded networks match.
 """
 
 
 def evaluate_release(package: str, version: str, networks: str) -> ProvenRelease | None:
-    """Return what a release computes; None where it cannot be had or does not start."""
+    """Return how a release compares; None if it cannot be installed or does not start."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         pip += ["--no-deps", "--target", folder, f"{package}=={version}"]
         if subprocess.run(pip, check=False).returncode:
-            print(f"{package} {version} cannot be had")
+            print(f"{package} {version}: pip cannot install it")
             return None
         path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
         env = {**os.environ, "PYTHONPATH": path}
@@ -49,7 +49,7 @@ def evaluate_release(package: str, version: str, networks: str) -> ProvenRelease
         )
         if version_process.stdout.strip() != version:
             raise SystemExit(
-                f"{package} {version_process.stdout.strip()} ran in place of {version}"
+                f"{package} {version_process.stdout.strip()} was imported instead of {version}"
             )
         run = [sys.executable, str(ROOT / "tools" / "recorded_outputs.py")]
         run += ["--networks", networks, "--targets", TARGETS[package]]
@@ -67,7 +67,7 @@ def evaluate_release(package: str, version: str, networks: str) -> ProvenRelease
 
 
 def format_record(releases: list[ProvenRelease]) -> str:
-    """Return the record."""
+    """Return the text of the record."""
     rows = [HEAD]
     for proven in sorted(
         releases, key=lambda release: (release.package, _parse_version(release.version))
@@ -83,7 +83,7 @@ def _parse_version(version: str) -> tuple[int, ...]:
 
 
 def main() -> int:
-    """Prove what the command line lists."""
+    """Check the releases that the command line lists."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("releases", nargs="+", metavar="PACKAGE==VERSION")
     parser.add_argument("--networks", default=NETWORKS, metavar="N[,N...]")
@@ -96,12 +96,14 @@ def main() -> int:
     for requirement in options.releases:
         package, _, version = requirement.partition("==")
         if package not in TARGETS or not version:
-            parser.error(f"{requirement}: one of {', '.join(TARGETS)}, `==`, and a version")
+            parser.error(
+                f"{requirement}: write PACKAGE==VERSION; the packages are {', '.join(TARGETS)}"
+            )
         if proven := evaluate_release(package, version, options.networks):
             proven_by_version[package, version] = proven
             wrong += not proven.is_exact
             RECORD.write_text(format_record(list(proven_by_version.values())))
-            print(f"{package} {version}: {proven.deviation or 'as recorded'}")
+            print(f"{package} {version}: {proven.deviation or 'matches the recorded outputs'}")
     return int(wrong > 0)
 
 

@@ -1,4 +1,4 @@
-"""The inputs of a package of AXERA's, looked into: what it calibrates with, goldens, numbers."""
+"""Check the inputs in an AXERA package: calibration images, goldens and preprocessing."""
 
 import io
 import json
@@ -26,27 +26,29 @@ import prototxt  # type: ignore[import-not-found]
 Array = NDArray[Any]
 Files = Mapping[str, bytes]
 SUFFIX = {Toolchain.PULSAR: ".bin", Toolchain.PULSAR2: ".npy"}
-"""What files of numbers end with."""
+"""The suffix of tensor files, by toolchain."""
 
 
 class PackageError(AssertionError):
-    """A package is not what it should be."""
+    """The content of a package is wrong."""
 
 
 def check_equal(noun: str, actual: object, expected: object) -> None:
-    """Refuse what is not the same.
+    """Check that two values are equal.
 
     Raises:
-        PackageError: It is not.
+        PackageError: They differ.
     """
     if actual != expected:
-        raise PackageError(f"{noun}: {str(actual)[:200]}, not {str(expected)[:200]}")
+        raise PackageError(
+            f"{noun}: the package has {str(actual)[:200]}, expected {str(expected)[:200]}"
+        )
 
 
 def check_pictures(
     files: Files, contents: BundleContents, chip: Chip, source: Input, data_set: DataSet
 ) -> None:
-    """Check the images of a package, and what its configuration makes of them."""
+    """Check a package's images and the preprocessing of its configuration."""
     pre = source.preprocess
     assert pre is not None
     packaged_images = [
@@ -55,9 +57,7 @@ def check_pictures(
     calibration_images = [
         tensor.transpose(1, 2, 0).astype(np.uint8) for tensor in _read_calibration(source, data_set)
     ]
-    check_equal(
-        "images to calibrate with", _to_bytes(packaged_images), _to_bytes(calibration_images)
-    )
+    check_equal("calibration images", _to_bytes(packaged_images), _to_bytes(calibration_images))
     mean, std = _read_statistics(files, chip, source.name)
     for number, case in enumerate(contents.manifest.goldens.cases, 1):
         image = _read_pixels(io.BytesIO(files[f"goldens/{number}.png"]), pre.color)
@@ -66,16 +66,18 @@ def check_pictures(
         expected = read_by_network(source, contents.files[case.image or ""])
         difference = float(np.abs(normalized.transpose(2, 0, 1) - expected).max())
         if not difference <= 1e-5:
-            raise PackageError(f"the configuration makes a golden {difference:.1e} off")
+            raise PackageError(
+                f"the configuration's preprocessing of golden {number} differs by {difference:.1e}"
+            )
 
 
 def check_numbers(
     files: Files, contents: BundleContents, chip: Chip, source: Input, data_set: DataSet
 ) -> None:
-    """Check the numbers of a package whose network takes no grey levels."""
+    """Check the tensors of a package, for a network without pixel inputs."""
     packaged_arrays = [_read_array(file_bytes, chip) for file_bytes in _read_archive(files)]
     check_equal(
-        "numbers to calibrate with",
+        "calibration tensors",
         _to_bytes(packaged_arrays),
         _to_bytes(_read_calibration(source, data_set)),
     )
@@ -85,7 +87,7 @@ def check_numbers(
         file_numbers = _read_array(
             files[f"goldens/{number}{SUFFIX[chip.toolchain]}"], chip
         ).tobytes()
-        check_equal("a golden's file", file_numbers, expected)
+        check_equal("a golden's tensor file", file_numbers, expected)
 
 
 def _read_archive(files: Files) -> Iterator[bytes]:
@@ -97,7 +99,7 @@ def _read_archive(files: Files) -> Iterator[bytes]:
 
 
 def _read_calibration(source: Input, data_set: DataSet) -> list[Array]:
-    """Return what the network is calibrated with."""
+    """Return the calibration tensors of the network."""
     fit_images, _ = data_set.split()
     return [
         fit_images.read_tensor(number, to_pixel_input(source)) for number in range(len(fit_images))
@@ -109,7 +111,7 @@ def _to_bytes(arrays: list[Array]) -> list[bytes]:
 
 
 def _read_array(content: bytes, chip: Chip) -> Array:
-    """Return the numbers of a file, as each tool reads them."""
+    """Return the tensor in a file, in the format of the chip's toolchain."""
     match chip.toolchain:
         case Toolchain.PULSAR:
             return np.frombuffer(content, "<f4")
@@ -120,14 +122,14 @@ def _read_array(content: bytes, chip: Chip) -> Array:
 
 
 def _read_pixels(stream: Any, color: str) -> Array:
-    """Return a picture's levels (height, width, channels) in the order of a network's colours."""
+    """Return an image's pixels (height, width, channels) in the network's channel order."""
     image = np.asarray(Image.open(stream))
     image = image[:, :, None] if image.ndim == 2 else image
     return image[:, :, ::-1] if color == "bgr" else image
 
 
 def read_by_network(source: Input, picture: bytes) -> Array:
-    """Return what a network reads of a picture."""
+    """Return the network's input tensor for an image."""
     assert source.preprocess
     channels, height, width = source.type.shape
     image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
@@ -135,7 +137,7 @@ def read_by_network(source: Input, picture: bytes) -> Array:
 
 
 def _read_statistics(files: Files, chip: Chip, name: str) -> tuple[Array, Array]:
-    """Return mean and deviation in grey levels, by the package's configuration read back."""
+    """Return the mean and standard deviation in pixel values from the package's configuration."""
     match chip.toolchain:
         case Toolchain.PULSAR:
             config = prototxt.read(files["config.prototxt"].decode())
@@ -150,7 +152,7 @@ def _read_statistics(files: Files, chip: Chip, name: str) -> tuple[Array, Array]
             levels, floats = (config_file["quant"]["input_configs"][0] for config_file in configs)
             check_equal("inputs", (levels["tensor_name"], floats["tensor_name"]), (name, name))
             mean, std = levels["calibration_mean"], levels["calibration_std"]
-            check_equal("numbers of grey levels", (set(mean), set(std)), ({0.0}, {1.0}))
+            check_equal("normalization of pixel inputs", (set(mean), set(std)), ({0.0}, {1.0}))
             return np.asarray(floats["calibration_mean"]), np.asarray(floats["calibration_std"])
         case _:
             assert_never(chip.toolchain)

@@ -1,19 +1,19 @@
-"""Write the second table of docs/pulsar.md: whole packages of every network, looked into.
+"""Write the second table of docs/pulsar.md: checks of the packages of every network.
 
     python tools/pulsar_packages.py [--check] [NETWORK ...]
 
-`--check` writes nothing and fails when a row is another one; networks that are named are looked at
-alone. Each network is calibrated with samples, of minimum and maximum, and built for the three
-chips as `tcc build` does it. Of each package every file is read back:
+With `--check`, write nothing and fail if a row differs. If you name networks, only these are
+checked. Each network is calibrated with sample images by minimum and maximum, and built for the
+three chips as in `tcc build`. Every file of each package is read back:
 
-- its configurations by their strict readers; the numbers in them make the goldens' images what
-  the network reads in training;
-- the images to calibrate with and the goldens, bit by bit those that the network sees;
-- the networks by the rules of the chip; the floats run in ONNX Runtime beside the goldens, the
-  integers layer by layer and as a whole beside the reference (see `pulsar_qdq.py`).
+- the configurations, by their strict readers; their preprocessing must turn the goldens' images
+  into the network's training inputs;
+- the calibration images and the goldens, bit for bit against the network's inputs;
+- the networks, by the rules of the chip. ONNX Runtime compares the fp32 model with the goldens, and
+  the int8 model with the reference, layer by layer and end to end (see `pulsar_qdq.py`).
 
-Weights are random, and let no value vanish: classes are near to each other, and likelier to change
-than with trained ones.
+Weights are random, chosen so that no value vanishes. Class scores are close together, so they
+change more often than with trained weights.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ HEAD = (
     "|---|---|---|---|---|---|---|---|",
 )
 IMAGES = 4
-"""Images that each network is calibrated with and run on."""
+"""The number of images that each network is calibrated with."""
 BOTH = {
     "README.txt", "build.sh", "calibration.tar", "compile.sh", "goldens/1.bin", "goldens/2.bin",
     "labels.json", "model.onnx", "runner/classify.cc", "runner/contract.h", "runner/network_io.h",
@@ -77,14 +77,14 @@ TOOLCHAIN_FILES = {
         "runner/classify.py", "runner/contract.json",
     },
 }  # fmt: skip
-"""The files of a package."""
+"""The files of a package that depend on the toolchain."""
 REFUSED = frozenset({Severity.REFUSED})
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class PackageRow:
-    """What is found in a network's packages."""
+    """The measurements of a network's packages."""
 
     megabytes: tuple[float, ...]
     max_difference: float
@@ -92,16 +92,16 @@ class PackageRow:
 
     @property
     def row(self) -> str:
-        """The row of the table, behind the network."""
+        """The row of the table after the network's name."""
         sizes = ", ".join(f"{size:.1f}" for size in self.megabytes)
         return f"{sizes} | {self.max_difference:.0e} | {self.integers.row}"
 
 
 def check_network(network: str) -> PackageRow:
-    """Return what is in a network's packages.
+    """Build and check a network's packages.
 
     Raises:
-        PackageError: Something in there is wrong.
+        PackageError: A package is wrong.
     """
     spec = load(list_specs()[network], {})
     data_set = read_dataset(get_samples_folder()).select_first(IMAGES)
@@ -121,7 +121,7 @@ def check_network(network: str) -> PackageRow:
             key = hashlib.sha256(qdq).digest()
             if key not in integers:
                 integers[key] = measure_difference(program, tensors, qdq)
-    (only,) = integers.values()  # both chips of Pulsar2 are given the same network
+    (only,) = integers.values()  # both Pulsar2 chips get the same network
     return PackageRow(tuple(sizes), max_difference, only)
 
 
@@ -137,10 +137,10 @@ def get_package_files(contents: BundleContents) -> Files:
 
 
 def check_package(contents: BundleContents, chip: Chip, spec: Spec, data_set: DataSet) -> float:
-    """Return how far a package's floats are from the network's.
+    """Check a package; return the largest relative difference of its fp32 outputs.
 
     Raises:
-        PackageError: Something in the package is wrong.
+        PackageError: The package is wrong.
     """
     files = get_package_files(contents)
     source = spec.graph.inputs[0]
@@ -154,12 +154,12 @@ def check_package(contents: BundleContents, chip: Chip, spec: Spec, data_set: Da
 
 
 def make_weights(spec: Spec) -> WeightSource:
-    """Return weights that let no value vanish."""
+    """Return random weights that keep every value from vanishing."""
     return replace(pipeline.create_random_weights(spec.graph), tensors=sample_weights(spec.graph))
 
 
 def build_packages(spec: Spec, data_set: DataSet) -> tuple[Int8Programs, Iterator[BundleContents]]:
-    """Return a network's integers, and its package for each chip as it is built."""
+    """Return a network's int8 programs, and its package for each chip."""
     at = make_file_span(spec.name)
     plans = devices.find_all(
         [(chip.target, at) for chip in CHIPS], (FP32.name, at), is_explicit=False
@@ -177,18 +177,18 @@ def build_packages(spec: Spec, data_set: DataSet) -> tuple[Int8Programs, Iterato
 
 
 def _check_files(files: Files, chip: Chip, suffix: str) -> None:
-    """Check that the files of a package are there, and that no network breaks a rule."""
+    """Check that a package has its files, and that its networks comply with the chip's rules."""
     goldens = {f"goldens/{number}{suffix}" for number in (1, 2)}
     check_equal("files", set(files), BOTH | TOOLCHAIN_FILES[chip.toolchain] | goldens)
     for path in (path for path in files if path.endswith(".onnx")):
         broken = [
             finding for finding in check_file(files[path], chip) if finding.severity in REFUSED
         ]
-        check_equal(f"{path}: broken rules", broken, [])
+        check_equal(f"{path}: violated rules", broken, [])
 
 
 def _measure_difference(model_bytes: bytes, spec: Spec, contents: BundleContents) -> float:
-    """Return how far the floats' outputs are from the network's, of each the largest number."""
+    """Return the difference of the fp32 outputs, relative to each output's largest value."""
     import onnxruntime  # after tcc, which switches its telemetry off
 
     session = onnxruntime.InferenceSession(model_bytes)
@@ -218,10 +218,10 @@ def format_row(network: str) -> str:
 
 
 def update_table(text: str, names: list[str]) -> str:
-    """Return a page with the rows of networks written anew; without names, of all."""
+    """Return a page with new rows for the named networks, or for all without names."""
     head = "\n".join(HEAD) + "\n"
     text_above, start, text_below = text.partition(head)
-    assert start, "the page has no table of packages"
+    assert start, f"{PAGE.name} has no table with the header {HEAD[0]}"
     lines = text_below.splitlines(keepends=True)
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].strip("| `"): line for line in lines[:count]}

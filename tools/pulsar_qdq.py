@@ -1,7 +1,7 @@
-"""How the integers that Pulsar2 is given differ from the reference's, in ONNX Runtime.
+"""Compare the int8 model for Pulsar2 with the reference, in ONNX Runtime.
 
-Each layer of the file by itself is fed with what the reference executor has in front of it, and the
-whole file runs from the input on. Differences are counted in steps of the integers.
+Each layer of the file runs separately on the reference executor's inputs, and the complete file
+runs from the input on. Differences are counted in quantization steps.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a file's integers differ from the reference's: by layer, and from the input on.
+    """The differences of a file from the reference: layer by layer, and end to end.
 
-    `max_layer_steps` is the largest difference in steps of a layer that has the reference's inputs,
-    and `real` that of real outputs, relative to their largest; `differing` of `level_count` differ
-    in the whole file, by `max_steps` steps at most; `changed` of `rows` rows of classes have
-    another first.
+    `max_layer_steps` is the largest difference of a layer on the reference's inputs, in
+    quantization steps. `real` is that of float outputs, relative to their largest value. In the
+    complete file, `differing` of `level_count` values differ, by at most `max_steps`, and `changed`
+    of `rows` predictions change.
     """
 
     layers: int
@@ -43,14 +43,14 @@ class Difference:
 
     @property
     def row(self) -> str:
-        """The row of the table, behind the network."""
+        """The row of the table after the network's name."""
         share = f"{self.differing / max(1, self.level_count):.3%}"
         classes = f"{self.changed} of {self.rows} change"
         return f"{self.layers} | {self.max_layer_steps} | {share} | {self.max_steps} | {classes} |"
 
 
 def measure_difference(program: Model, tensors: list[Array], model_bytes: bytes) -> Difference:
-    """Return how the file of an integer program differs from its reference over tensors."""
+    """Return the differences of an integer program's file from its reference on some tensors."""
     file = onnx.load_from_string(model_bytes)
     kinds = program.graph.types
     expected_values = integer_program.run(program, tensors, keep_all=True)
@@ -91,7 +91,7 @@ def _list_quantizers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _to_file_levels(levels: Array) -> Array:
-    """Return levels as the file has them: in uint8, signed ones with the zero point 128."""
+    """Return quantized values in the file's form: uint8, with zero point 128 for int8 values."""
     shift = 128 if levels.dtype == np.int8 else 0
     return (levels.astype(np.int16) + shift).astype(np.uint8)[None]
 
@@ -102,7 +102,7 @@ def _compare_layers(
     expected_values: Mapping[str, Array],
     outputs: Mapping[str, str],
 ) -> tuple[int, float]:
-    """Return the largest difference of layers that are fed by the reference, and of outputs."""
+    """Return the largest difference of layers on the reference's inputs, and of float outputs."""
     made_by = {name: node for node in file.graph.node for name in node.output}
     steps, real = 0, 0.0
     for name in [*cuts, *(o.name for o in file.graph.output)]:
@@ -133,7 +133,7 @@ def _extract_layer(
     cuts: Mapping[str, str],
     name: str,
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """Return the part of a file between cuts that makes a value, and the cuts that it reads."""
+    """Return the part of a file that computes a value from cuts, and the names of these cuts."""
     constants = {part.name: part for part in file.graph.initializer}
     nodes: dict[str, onnx.NodeProto] = {}
     inputs: dict[str, None] = {}
@@ -187,7 +187,7 @@ def _compare_network(
     expected_values: Mapping[str, Array],
     source: str,
 ) -> tuple[Array, Mapping[str, Array]]:
-    """Return the steps that each integer of the whole file is off, and its outputs."""
+    """Return the differences of the complete file's quantized values in steps, and its outputs."""
     probed_model = onnx.ModelProto()
     probed_model.CopyFrom(file)
     output_names = {part.name for part in file.graph.output}

@@ -1,12 +1,12 @@
-"""Write the table of docs/pulsar.md: every network of the zoo on every chip of AXERA's.
+"""Write the table of docs/pulsar.md: every network of the zoo on every AXERA chip.
 
     python tools/pulsar_zoo.py [--check] [NETWORK ...]
 
-`--check` writes nothing and fails when a row is another one; networks that are named are looked at
-alone. Each network is made ready for each toolchain and written; the rules of the chip read the
-file, and ONNX Runtime runs it, for two images, beside the network as its spec says it. Every value
-that both have is compared, relative to the largest number of that value, since what is wrong in an
-early layer may hardly show in an output.
+With `--check`, write nothing and fail if a row differs. If you name networks, only these are
+checked. Each network is lowered and written for each toolchain, and the file is checked against the
+rules of the chip. ONNX Runtime runs the file and the network of the spec on two images. Every
+common value is compared, relative to that value's largest magnitude, because an error in an early
+layer may hardly affect the outputs.
 """
 
 import sys
@@ -44,25 +44,25 @@ HEAD = (
 )
 SEEDS = (0, 1)
 BOUND = 1e-4
-"""What a pass may move; more is wrong."""
+"""The largest allowed difference that passes may cause."""
 
 BROKEN = frozenset({Severity.REFUSED})
 SMALL, VARIANCE, STATISTICS = 0.2, 2.0, frozenset({"var"})
-"""Bounds of offsets, and the middle of variances."""
+"""The bound of random offsets, the mean of random variances, and the roles of variances."""
 
 Tensor = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a chip's rules find in a network's file, and how far its values are from the spec's."""
+    """The rule violations in a network's file, and the difference of its values from the spec's."""
 
     findings: tuple[Finding, ...]
     max_difference: float
 
     @property
     def cell(self) -> str:
-        """Whether it builds, in a few words."""
+        """A short text that states whether the network builds."""
         broken = [finding for finding in self.findings if finding.severity in BROKEN]
         if broken:
             return f"refused: {broken[0]}"
@@ -71,13 +71,13 @@ class Answer:
         return f"builds, within 1e{ceil(log10(max(self.max_difference, 1e-7)))}"
 
     def count_slow_operators(self) -> str:
-        """Return how many operators break each rule of speed."""
+        """Return the number of operators that break each performance rule."""
         rules = (finding.rule.partition(":")[0].removeprefix("rule ") for finding in self.findings)
         return ", ".join(f"{count} {name}" for name, count in Counter(rules).items()) or "-"
 
 
 def sample_weights(graph: Graph) -> Weights:
-    """Return weights that are neither those of a beginning, nor let values vanish."""
+    """Return random weights that are not initial ones and keep every value from vanishing."""
     return {name: _sample_weight(name, param) for name, param in graph.params.items()}
 
 
@@ -96,13 +96,13 @@ def _sample_weight(name: str, param: Param) -> Tensor:
 
 
 def find_violations(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
-    """Return what the rules of a chip find in a network, whatever its weights."""
+    """Return the rule violations of a network, which do not depend on its weights."""
     model = Model(graph, make_placeholders(graph))
     return check(build_npu_onnx(passes.run(model, FLOAT_PASSES[chip.toolchain]), chip), chip)
 
 
 def check_network(name: str) -> Iterator[Answer]:
-    """Yield what each chip makes of a network."""
+    """Yield the result of a network on each chip."""
     graph = extract_inference_graph(load(list_specs()[name]).graph)
     model = Model(graph, sample_weights(graph))
     expected_by_seed = compute_values(model, SEEDS)
@@ -123,7 +123,7 @@ def check_network(name: str) -> Iterator[Answer]:
 
 
 def _list_probes(graph: Graph, expected: Mapping[str, Tensor]) -> Iterator[Output]:
-    """Yield the outputs of a graph, and each other value that is known as one."""
+    """Yield the outputs of a graph, and each other value that the spec's network has too."""
     yield from graph.outputs
     output_names = {name for output in graph.outputs for name in (output.name, output.value)}
     yield from (
@@ -134,7 +134,7 @@ def _list_probes(graph: Graph, expected: Mapping[str, Tensor]) -> Iterator[Outpu
 def _measure_difference(
     model_bytes: bytes, model: Model, expected_by_seed: list[Mapping[str, Tensor]]
 ) -> float:
-    """Return how far a file's values are from those of the network, of each the largest number."""
+    """Return the difference of a file's values from the network's, relative to the largest."""
     import onnxruntime  # after tcc, which switches its telemetry off
 
     session = onnxruntime.InferenceSession(model_bytes)
@@ -149,7 +149,7 @@ def _measure_difference(
 
 
 def _compute_difference(computed: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, of the largest number; infinite where one is no number."""
+    """Return the largest difference relative to the largest value; infinite if one is a NaN."""
     if computed.shape != expected.shape or not np.isfinite(computed).all():
         return inf
     largest = float(np.abs(expected).max())
@@ -157,7 +157,7 @@ def _compute_difference(computed: Tensor, expected: Tensor) -> float:
 
 
 def format_row(name: str) -> str:
-    """Return the line of a network."""
+    """Return the table row of a network."""
     chip_answers = tuple(check_network(name))
     return (
         f"| {name} | {' | '.join(answer.cell for answer in chip_answers)} | "
@@ -166,9 +166,9 @@ def format_row(name: str) -> str:
 
 
 def update_table(text: str, names: list[str]) -> str:
-    """Return a page with the rows of networks written anew."""
+    """Return a page with new rows for some networks."""
     text_above, start, text_below = text.partition(f"{HEAD[0]}\n{HEAD[1]}\n")
-    assert start, "the page has no table of networks"
+    assert start, f"{PAGE.name} has no table with the header {HEAD[0]}"
     lines = text_below.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].removeprefix("| "): line for line in lines[:count]}

@@ -1,16 +1,16 @@
-"""Hold what networks give against what was recorded once, layer by layer and target by target.
+"""Compare networks with their recorded outputs, layer by layer and target by target.
 
-    python tools/recorded_outputs.py                          all networks, all that runs here
+    python tools/recorded_outputs.py                          all networks and runnable targets
     python tools/recorded_outputs.py --networks small --targets onnxruntime,tflite
     python tools/recorded_outputs.py --networks small --record "QAdd rounds to even"
 
-Goldens of bundles are made anew by each build, so that a change of the reference and the targets
-together passes them; it does not pass these. Each target is held at each of its precisions.
-Of each layer of the integer program a hash and its
-first levels are recorded, so that the first that changes is named. Integers are compared by bytes,
-and so is fp32 under qemu-arm; other floats, which depend on the processor, within the tolerance of
-their precisions. Scales are fixed ones, or of a calibration in the zoo: none depends on a float
-that a processor computed. Exit 1: something changed. `--record` wants the reason, and keeps it.
+Each build generates its bundle's goldens again, so goldens miss a change that affects the reference
+and the targets alike. This comparison finds it. Each target is compared at each of its precisions.
+The record has a hash and the first values of each int8 layer, so the first changed layer is
+reported. Integer values are compared by bytes, and so is fp32 under qemu-arm. Other floats depend
+on the processor and are compared within the tolerance of their precision. Scales are constants or
+from a calibration in the zoo: none depends on floats that this processor computes. Exit 1: an
+output changed. `--record` takes the reason of a change and stores it.
 """
 
 import argparse
@@ -44,32 +44,32 @@ from tcc.compiler.zoo import trained
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "golden" / "outputs"
 NETWORKS = {"small": str(FOLDER / "small.yaml"), "ddsnet-blood": "ddsnet-blood"}
-"""What is recorded: a spec with random weights, or a trained network with its own calibration."""
+"""The recorded networks: a spec with random weights, and a trained network with its calibration."""
 VALUE_RANGE = 3.0
-"""The magnitude that each value of a network with random weights is taken to reach."""
+"""The magnitude to which the values of a network with random weights are calibrated."""
 MAX_SHOWN = 4
 BYTES = "arm-a7"
-"""The target whose floats are compared by bytes: qemu computes them the same on all processors."""
+"""The target with floats that are compared by bytes: under qemu, all processors agree."""
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RecordedNetwork:
-    """A network in floats and as its integer programs, by whether these end in real numbers."""
+    """A network in fp32 and as its integer programs, by whether the program has float I/O."""
 
     name: str
     floats: Model
     programs: Mapping[bool, Model]
 
     def get_emitted_model(self, device: Device, precision: Precision) -> Model:
-        """Return what a target is emitted from."""
+        """Return the model from which a target is emitted."""
         if precision.integer:
             return self.programs[precision.float_io]
         return passes.run(self.floats, device.passes(precision))
 
 
 def load_network(name: str) -> RecordedNetwork:
-    """Return a network by its name here."""
+    """Return a network by its name in `NETWORKS`."""
     spec = tcc.load(NETWORKS[name])
     weight_source = pipeline.load_weights(spec, None, None)
     lowered_model = pipeline.lower_for_int8(spec, weight_source)
@@ -94,7 +94,7 @@ def _set_float_io(scales: Calibration, *, real_ends: bool) -> Calibration:
 
 
 def record_outputs(recorded_network: RecordedNetwork) -> Record:
-    """Return what the reference gives for a network, as it is kept."""
+    """Return the record of the reference's outputs for a network."""
     integers = {}
     for float_io, program in recorded_network.programs.items():
         sample_values = _run_reference(program)
@@ -124,7 +124,7 @@ def _run_reference(program: Model) -> list[Mapping[str, Any]]:
 
 
 def _summarize_arrays(arrays: Sequence[Any]) -> list[Any]:
-    """Return a hash of values of all inputs, and the first of them."""
+    """Return a hash of the values for all inputs, and the first values."""
     raw = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
     shown_numbers = arrays[0].reshape(-1)[:MAX_SHOWN]
     return [
@@ -136,7 +136,7 @@ def _summarize_arrays(arrays: Sequence[Any]) -> list[Any]:
 def list_changes(
     recorded_network: RecordedNetwork, recorded_values: Record, targets: Sequence[str]
 ) -> Iterator[str]:
-    """Yield what a network gives otherwise than recorded: of the reference, and of targets."""
+    """Yield each difference of a network from its record: of the reference and of the targets."""
     current_record = record_outputs(recorded_network)
     for precision in ("int8", "int8-i8"):
         current_values = {
@@ -192,15 +192,15 @@ def _compare_artifact(
                 recorded_bits = recorded_values["fp32"].get(BYTES, {})
                 yield from _find_first_change({"outputs": recorded_bits}, bits, location)
                 if recorded_bits.keys() != bits.keys():
-                    yield f"{location}: its bytes are not recorded"
+                    yield f"{location}: the record has no output bytes; add them with --record"
             return
         if not precision.exact:
-            # Held against the reference itself, which is held against what is recorded.
+            # Compare with the reference, which is itself compared with the record.
             yield from _compare_simulated(
                 start, outputs_by_name, agreement.get_tolerance(precision).relative, location
             )
             return
-        # What tflite calls int8 has 8-bit ends: the program decides, not the word.
+        # The int8 precision of tflite has quantized I/O: decide by the program, not by the name.
         expected = recorded_values["int8" if precision.float_io else "int8-i8"]
         layers = _read_layers(device, start, folder, source)
         bits = {
@@ -232,7 +232,7 @@ def _write_artifact(device: Device, start: Model, precision: Precision, folder: 
 
 
 def _read_layers(device: Device, start: Model, folder: Path, source: Input) -> dict[str, list[Any]]:
-    """Return the layers that an artifact shows, as the graph types them, kept."""
+    """Return the summaries of the layers that an artifact exposes, in the graph's types."""
     reader = device.quantized_value_reader
     if reader is None:
         return {}
@@ -254,31 +254,31 @@ def _read_layers(device: Device, start: Model, folder: Path, source: Input) -> d
 def _find_first_change(
     recorded_values: Record, computed: Mapping[str, list[Any]], location: str
 ) -> Iterator[str]:
-    """Yield the first layer, in the program's order, whose bytes are others, and lost outputs."""
+    """Yield the first layer with other bytes, in the program's order, and missing outputs."""
     for part in ("layers", "outputs"):
         for name, recorded_summary in recorded_values.get(part, {}).items():
             if name in computed and computed[name] != recorded_summary:
                 yield (
-                    f"{location}: `{name}` gives {computed[name][1:]}, and gave "
+                    f"{location}: `{name}` gives {computed[name][1:]}, recorded: "
                     f"{recorded_summary[1:]}"
                 )
                 return
     if lost := recorded_values.get("outputs", {}).keys() - computed.keys():
-        yield f"{location}: there is no output `{min(lost)}`"
+        yield f"{location}: the output `{min(lost)}` is missing"
     layers = set(recorded_values.get("layers", {}))
     if layers and not layers & computed.keys():
         yield f"{location}: none of its layers is shown"
     if location.endswith(" reference") and (
         new := sorted(computed.keys() - layers - recorded_values["outputs"].keys())
     ):
-        yield f"{location}: `{new[0]}` was not there"
+        yield f"{location}: `{new[0]}` is not in the record; add it with --record"
 
 
 def _find_large_errors(
     recorded_values: Record, computed: Record, allowed: float, location: str
 ) -> Iterator[str]:
     if odd := sorted(recorded_values.keys() ^ computed.keys()):
-        yield f"{location}: output `{odd[0]}` is not in both"
+        yield f"{location}: the output `{odd[0]}` is missing, or is not in the record"
         return
     for name, recorded_numbers in recorded_values.items():
         expected, actual = (
@@ -293,18 +293,18 @@ def _find_large_errors(
             <= allowed
         ):
             yield (
-                f"{location}: `{name}` is off by {largest:.1e}, and gave "
+                f"{location}: `{name}` is off by {largest:.1e}, recorded: "
                 f"{recorded_numbers[0][:MAX_SHOWN]}"
             )
 
 
 def get_record_path(name: str) -> Path:
-    """Return the file of a network's record."""
+    """Return the path of a network's record."""
     return FOLDER / f"{name}.json"
 
 
 def list_runnable_targets() -> list[str]:
-    """Return the targets that run here, by name."""
+    """Return the names of the targets that can run on this machine."""
     return [
         device.name
         for device in devices.list_built_in_devices()
@@ -315,7 +315,7 @@ def list_runnable_targets() -> list[str]:
 
 
 def write_record(recorded_network: RecordedNetwork, reason: str) -> None:
-    """Write the record of a network anew."""
+    """Replace the record of a network."""
     recorded_values = record_outputs(recorded_network)
     device = devices.find(BYTES, make_file_span(BYTES))
     with tempfile.TemporaryDirectory() as name:
@@ -333,11 +333,15 @@ def write_record(recorded_network: RecordedNetwork, reason: str) -> None:
 
 
 def main() -> int:
-    """Compare or record, as the command line asks."""
+    """Compare or record outputs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="N[,N...]")
-    parser.add_argument("--targets", metavar="T[,T...]", help="all that run here")
-    parser.add_argument("--record", metavar="REASON", help="keep what is given now, and why")
+    parser.add_argument(
+        "--targets",
+        metavar="T[,T...]",
+        help="names separated by commas; default: all that run on this machine",
+    )
+    parser.add_argument("--record", metavar="REASON", help="replace the records, for this reason")
     options = parser.parse_args()
     targets = options.targets.split(",") if options.targets else list_runnable_targets()
     wrong = 0

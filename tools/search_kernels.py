@@ -1,12 +1,13 @@
-"""What kernels cost on each core: writes `backends/arm/micro/kernel_costs.toml`.
+"""Measure the costs of kernels on each core for `backends/arm/micro/kernel_costs.toml`.
 
     python tools/search_kernels.py search [TARGET ...] [--kernels NAME ...]
     python tools/search_kernels.py judge TARGET NETWORK ...      on networks that were not searched
 
-`search` builds small convolutions with each kernel that computes them, and counts them under qemu:
-modelled cycles where a core has a model, else instructions; this machine's are timed. A kernel's
-costs are fitted to its counts. `judge` builds whole networks once with each kernel wherever it can
-be, so that the best of each layer is known, and says how the choice by costs compares.
+`search` builds small convolutions with each kernel that supports them, and counts them under qemu:
+modelled cycles if the core has a model, otherwise instructions. On this machine's own core, they
+are timed. The costs of a kernel are fitted to its counts. `judge` builds complete networks with
+each kernel wherever possible. So the best kernel of each layer is known, and `judge` compares the
+selection by costs with it.
 """
 
 import argparse
@@ -41,7 +42,7 @@ OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / COSTS_FILE
 
 
 def search_core(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
-    """Return what is known of a core after it was searched, or `only` some of its kernels."""
+    """Return the costs of a core; `only` limits the search to some of its kernels."""
     costs: dict[str, Counts] = {}
     for levels in (False, True):
         counted_kernels = measure_samples(machine, only, levels=levels)
@@ -63,7 +64,7 @@ def search_core(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
 def measure_samples(
     machine: Machine, only: Collection[str] = (), *, levels: bool
 ) -> Sequence[CountedKernel]:
-    """Return what each kernel that a core has costs in the samples; as known but for `only`."""
+    """Return the measured samples of each kernel; kernels outside `only` keep their known costs."""
     amounts = {
         name: figures
         for name in list_kernels(levels=levels)
@@ -92,7 +93,7 @@ def measure_samples(
 
 
 def list_sample_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str, Counts]:
-    """Return how much of what costs there is of a kernel in the samples that it computes."""
+    """Return the cost amounts of a kernel for the samples that it computes."""
     sample_network = kernel_samples.build_sample_network(list(kernel_samples.EVERY), levels=levels)
     forced = map_kernels(sample_network, select_kernel(make_uniform_machine(machine), name))
     kernel_by_sample = {
@@ -104,20 +105,22 @@ def list_sample_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping
 
 
 def find_best_tile(machine: Machine) -> Pair:
-    """Return the tile of plain loops with which those that have no other kernel cost least."""
+    """Return the tile of plain loops that is cheapest for layers without another kernel."""
     tried = {f"{rows}x{pixels}": (rows, pixels) for rows, pixels in TILES}
     counts_by_tile = count_layers(
         dict.fromkeys(tried, kernel_samples.build_loop_network()),
         {name: make_uniform_machine(machine, tile) for name, tile in tried.items()},
     )
     totals = {name: sum(counts_by_tile[name].values()) for name in tried}
-    print("  " + ", ".join(f"loops of {name}: {total:.0f}" for name, total in totals.items()))
+    print("  " + ", ".join(f"{name} loops: {total:.0f}" for name, total in totals.items()))
     return tried[min(tried, key=lambda name: (totals[name], tried[name]))]
 
 
 def format_costs(costs: Mapping[str, CoreCosts]) -> str:
-    """Return the file's text."""
-    lines = ["# Written by tools/search_kernels.py: see it for what is measured."]
+    """Return the text of the file."""
+    lines = [
+        "# Costs of kernels by core. tools/search_kernels.py writes them and explains their units."
+    ]
     for core, costs_of_core in sorted(costs.items()):
         lines += [
             "",
@@ -136,10 +139,10 @@ def format_costs(costs: Mapping[str, CoreCosts]) -> str:
 
 @dataclass(frozen=True)
 class ChoiceQuality:
-    """How kernels that were chosen by costs compare with the best that there are.
+    """The costs of the selected kernels compared with the best ones.
 
-    `best` layers of `layers` have the best kernel; `worst` is what the least fortunate one costs
-    more, as a share of itself.
+    `best` of `layers` layers have the best kernel. `worst` is the largest excess of a layer over
+    its best kernel, as a share of the best kernel's cost.
     """
 
     network: str
@@ -153,7 +156,7 @@ class ChoiceQuality:
 
 
 def evaluate_choice(machine: Machine, network: str, model: Model, *, levels: bool) -> ChoiceQuality:
-    """Return how a core's choice fares on a network."""
+    """Compare a core's kernel selection for a network with the best one."""
     chosen_kernels = {
         layer: kernel_candidates.count_amounts(k)[0]
         for layer, k in map_kernels(model, machine).items()
@@ -177,11 +180,11 @@ def evaluate_choice(machine: Machine, network: str, model: Model, *, levels: boo
 
 
 EQUAL_COST_SHARE = 0.005
-"""Share by which kernels of the same cost may differ."""
+"""Kernels with a relative cost difference below this count as equal."""
 
 
 def measure_candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, Counts]:
-    """Return what each layer costs with each kernel that computes it."""
+    """Return the cost of each layer with each kernel that supports it."""
     forced = {
         name: select_kernel(make_uniform_machine(machine), name)
         for name in list_kernels(levels=levels)
@@ -204,7 +207,7 @@ def measure_candidates(machine: Machine, model: Model, *, levels: bool) -> Mappi
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     machines = {machine.target.name: machine for machine in MACHINES}
@@ -220,7 +223,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "search":
         if unknown := sorted(set(options.targets) - machines.keys()):
-            parser.error(f"no targets: {', '.join(unknown)}; there are {', '.join(machines)}")
+            parser.error(
+                f"unknown targets: {', '.join(unknown)}; the targets are {', '.join(machines)}"
+            )
         write_costs([machines[name] for name in options.targets or machines], options.kernels)
     else:
         _print_choices(
@@ -229,7 +234,7 @@ def main() -> None:
 
 
 def write_costs(machines: Sequence[Machine], only: Collection[str]) -> None:
-    """Search cores, and write what is known of all after each."""
+    """Search cores, and write the costs of all cores after each search."""
     costs = dict(load_costs()) if OUT.exists() else {}
     for machine in machines:
         print(machine.target.name, flush=True)
@@ -237,13 +242,13 @@ def write_costs(machines: Sequence[Machine], only: Collection[str]) -> None:
         costs[machine.core] = search_core(machine, only)
         OUT.write_text(format_costs(costs), "utf-8")
         print(
-            f"  {process_time() + measure_children_time() - start:.0f} s of processor time",
+            f"  {process_time() + measure_children_time() - start:.0f} s of CPU time",
             flush=True,
         )
 
 
 def measure_children_time() -> float:
-    """Return the seconds that programs which ended took."""
+    """Return the CPU time of finished child processes in seconds."""
     process_times = os.times()
     return process_times.children_user + process_times.children_system
 
@@ -261,8 +266,8 @@ def _print_choices(
             if not as_json:
                 print(
                     f"{choice.network} {choice.form}: {choice.best} of {choice.layers} layers have "
-                    f"the best kernel; all cost {choice.chosen / choice.least - 1:.2%} more than "
-                    f"with it, {choice.layer} {choice.worst:.0%}", flush=True,
+f"the best kernel; the selection costs {choice.chosen / choice.least - 1:.2%} more than "
+f"the best kernels, {choice.layer} {choice.worst:.0%} more", flush=True,
                 )  # fmt: skip
     if as_json:
         print(json.dumps(choices, indent=2))

@@ -1,13 +1,14 @@
 """Measure docs/support.jsonl: every network of the zoo on every target and precision.
 
-    python tools/support_matrix.py                     what the record lacks
+    python tools/support_matrix.py                     the cells that are missing
     python tools/support_matrix.py --again --networks ddsnet --targets host,web --precisions int8
-    make support MINUTES=480                           a night: what it lacks, then the oldest cells
+    make support MINUTES=480                           a night: missing cells, then the oldest ones
 
-All of it takes days on two cores. Each line is written once it is known, with the commit that was
-measured; `make_support.py` writes the page. Networks go from the least work to the most. Every
-target is first asked what it refuses; then artifacts are built, and run on golden outputs where
-this machine can run them. Untrained networks have random weights, of seed 0 with He's bounds.
+All cells take days on two cores. Each line is written as soon as it is measured, with the measured
+commit; `make_support.py` writes the page. Networks are ordered by increasing multiply-accumulates.
+For each target, the refusals are collected first. Then the artifacts are built, and run on golden
+outputs if this machine can run them. Untrained networks have random weights, of seed 0 with He's
+bounds.
 """
 
 import argparse
@@ -43,31 +44,31 @@ from tcc.compiler.support.progress import silent
 from tcc.compiler.zoo import shipped, trained
 
 IMAGES = 8
-"""Drawn images that a network without a calibration of its own is calibrated with."""
+"""The number of synthetic calibration images of a network without its own calibration."""
 ANY = AccuracyFloor(cosine=0, drop=1, correlation=0, error=1e9, images=0)
-"""No floor: random weights may well lose more than a build allows."""
+"""No accuracy floor, because random weights may miss every floor."""
 LARGE, GOLDENS = 1e9, 2
-"""Multiplications of a network that is run on one golden alone, and how many others are run on."""
+"""Networks with more multiplications run on one golden, the others on GOLDENS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network of the zoo with its weights, and what its integers are made with."""
+    """A network of the zoo with its weights and the source of its calibration."""
 
     spec: Spec
     _int8_programs: dict[bool, Int8Program] = field(default_factory=dict)
-    """The integer programs so far: one, or two by their ends, serve all precisions."""
+    """The integer programs that exist already: one or two by their I/O serve all precisions."""
 
     @cached_property
     def weight_source(self) -> WeightSource:
-        """Its weights: its own, or random ones of He's, by which no value vanishes on its way."""
+        """The network's own weights, or random ones with He's bounds, so that no value vanishes."""
         if trained.find_by_spec(self.spec):
             return pipeline.load_weights(self.spec, None, None)
         return pipeline.create_random_weights(self.spec.graph, he=True)
 
     @cached_property
     def calibration_source(self) -> CalibrationSource:
-        """Its calibration: its own, or one of drawn images."""
+        """The network's own calibration, or one of synthetic images."""
         trained_network = trained.find_by_spec(self.spec)
         if trained_network:
             return int8_program.from_trained(trained_network, self.spec, self.weight_source)
@@ -87,7 +88,7 @@ class Network:
         return {float_io: self._int8_programs[float_io] for float_io in io_forms} or None
 
     def measure_cells(self, plans: Sequence[Plan]) -> Iterator[Cell]:
-        """Yield what each plan gives; what a target refuses is not built."""
+        """Yield the result of each plan; refused plans are not built."""
         unbuilt_cells = {plan: self.check_support(plan) for plan in plans}
         able = tuple(plan for plan in plans if not unbuilt_cells[plan].refused)
         yield from (cell for cell in unbuilt_cells.values() if cell.refused)
@@ -100,7 +101,7 @@ class Network:
                 yield self._measure_bundle(plan, contents)
 
     def check_support(self, plan: Plan) -> Cell:
-        """Return what a target says of it before anything is built."""
+        """Return what a target refuses, before any build."""
         support = support_check.check_capability(self.spec.graph, plan)
         reasons = tuple(f"{error.code}: {error.message}: {error.label}" for error in support.errors)
         return Cell(self.spec.name, plan.device.name, plan.precision.name, reasons)
@@ -118,12 +119,14 @@ class Network:
         with tempfile.TemporaryDirectory() as name:
             folder = bundle_folder.write_bundle(contents, Path(name))
             replayed = replay.replay_goldens(Bundle(folder, manifest, trusted=True), device, count)
-            # What gives one answer to all images would be exact whatever its layers do.
+            # If all images had the same output, it would match even with wrong layers.
             assert not replayed.constant_outputs, cell
         agreements = replayed.agreement
         if not all(output_agreement.holds for output_agreement in agreements):
             tolerance = max(output_agreement.allowed for output_agreement in agreements)
-            reason = f"not written, exit 4: it is off the reference by more than {tolerance:g}"
+            reason = (
+                f"not written (exit 4): it differs from the reference by more than {tolerance:g}"
+            )
             return replace(cell, bytes=None, refused=(reason,))
         return replace(
             cell,
@@ -138,7 +141,7 @@ class Network:
 
 
 def _get_min_cosine(calibrated: Calibrated | None) -> float | None:
-    """Return the least cosine of an output, as far as another processor's floats give it too."""
+    """Return the least cosine of an output, rounded so that other processors give the same."""
     if calibrated is None or calibrated.measured is None:
         return None
     cosines = [output.cosine for output in calibrated.measured.outputs.values() if output.cosine]
@@ -146,7 +149,7 @@ def _get_min_cosine(calibrated: Calibrated | None) -> float | None:
 
 
 def _round_to_decade(difference: float) -> float:
-    """Return the power of ten that a difference of floats is within."""
+    """Return the smallest power of ten that bounds a float difference."""
     assert isfinite(difference)
     return float(f"1e{ceil(log10(max(difference, 1e-7)))}") if difference else 0.0
 
@@ -159,7 +162,7 @@ def load_network(name: str) -> Network:
 def _select_names(known_names: Sequence[str], names_option: str | None) -> list[str]:
     names = known_names if names_option is None else names_option.split(",")
     if unknown := sorted(set(names) - set(known_names)):
-        sys.exit(f"not known: {', '.join(unknown)}; known: {', '.join(known_names)}")
+        sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join(known_names)}")
     return [name for name in known_names if name in names]
 
 
@@ -170,9 +173,11 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="then measure what other commits measured, the oldest commit first",
+        help="then measure the cells of other commits again, the oldest commit first",
     )
-    parser.add_argument("--minutes", type=float, default=600, help="begin nothing after so many")
+    parser.add_argument(
+        "--minutes", type=float, default=600, help="start no cell after so many minutes"
+    )
     return parser.parse_args()
 
 
@@ -183,11 +188,11 @@ def _git(*words: str) -> str:
 
 
 def _measured_commit() -> str:
-    """Return the commit that is checked out; exit where files differ from it."""
+    """Return the commit that is checked out; exit if files differ from it."""
     changed = [line[3:] for line in _git("status", "--porcelain", "-uno").splitlines()]
     if changed_files := sorted(set(changed) - {"docs/support.jsonl", "docs/support.md"}):
         sys.exit(
-            f"{changed_files[0]} is not committed, and each cell names its commit: commit it first"
+            f"{changed_files[0]} is not committed: commit it first, because cells name their commit"
         )
     return _git("rev-parse", "--short=9", "HEAD").strip()
 
@@ -209,7 +214,7 @@ def _is_unmeasured(cell: Cell) -> bool:
 
 
 def main() -> int:
-    """Measure what the command line asks for."""
+    """Measure the selected cells."""
     options = _parse_options()
     deadline = monotonic() + 60 * options.minutes
     commit = _measured_commit()
@@ -230,7 +235,7 @@ def main() -> int:
         if target in targets and kind in kinds
     ]
     record = support_record.read_record()
-    # The last network stays: its calibration serves all cells that follow each other.
+    # Keep the last network: consecutive cells share its calibration.
     current = load_network(names[0])
     for key in _in_order(record, keys, commit, options.again):
         if monotonic() > deadline:

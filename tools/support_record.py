@@ -1,6 +1,6 @@
-"""The record `docs/support.jsonl`: one line for each network of the zoo, target and precision.
+"""Read and write `docs/support.jsonl`: one line per zoo network, target and precision.
 
-A new network, target or precision has no line until somebody measures it; nothing fails for that.
+A new network, target or precision has no line until somebody measures it; this fails no check.
 """
 
 import json
@@ -20,13 +20,13 @@ Key = tuple[str, str, str]
 
 
 class Cell(Record, frozen=True):
-    """One network on one target at one precision: why it is refused, or what was measured.
+    """One network on one target at one precision: why it is refused, or the measurements.
 
-    `bytes` is the size of the target's files, None where nobody has built them. They ran on
-    `goldens` test vectors, 0 where nothing runs them here: `differing` of `values` outputs have
+    `bytes` is the size of the target's files, or None if it was not built. The artifact ran on
+    `goldens` test vectors, 0 if this machine cannot run it. `differing` of `values` outputs have
     other bits than the reference's, by at most `difference` relative to the largest one; `allowed`
-    is the tolerance. `cosine` compares the int8 with the fp32 outputs, over images. `commit` is
-    the abbreviated commit that was measured.
+    is the tolerance. `cosine` compares the int8 with the fp32 outputs over images. `commit` is the
+    abbreviated commit that was measured.
     """
 
     network: str
@@ -49,7 +49,7 @@ class Cell(Record, frozen=True):
 
 
 def list_plans() -> tuple[Plan, ...]:
-    """Return every target of tcc at every precision that it is built at."""
+    """Return every target of tcc with every precision that it builds."""
     return tuple(
         Plan(device, kind)
         for device in devices.list_built_in_devices()
@@ -71,21 +71,21 @@ def load_networks() -> Mapping[str, Spec]:
 
 
 def list_keys() -> list[Key]:
-    """Return what there is to say something of, in order."""
+    """Return the keys of all cells, in order."""
     return [
         (name, p.device.name, p.precision.name) for name in load_networks() for p in list_plans()
     ]
 
 
 def read_record() -> dict[Key, Cell]:
-    """Return the record."""
+    """Return the cells in the record."""
     lines = RECORD.read_text().splitlines() if RECORD.exists() else []
     cells = (json_records.decode(Cell, json.loads(line)) for line in lines)
     return {cell.key: cell for cell in cells}
 
 
 def format_record(cells: Iterable[Cell]) -> str:
-    """Return the record as its file has it; what there is no more is left out."""
+    """Return the text of the record; cells of removed networks and targets are omitted."""
     by_key = {cell.key: cell for cell in cells}
     ordered_cells = (by_key[key] for key in list_keys() if key in by_key)
     return "".join(json.dumps(json_records.encode(cell)) + "\n" for cell in ordered_cells)

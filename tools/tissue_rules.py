@@ -1,10 +1,10 @@
-"""Compare rules of tissue on drawn slides, whose tissue is known to the pixel, and on real ones.
+"""Compare tissue detection rules on synthetic slides with known masks, and on real slides.
 
     python tools/tissue_rules.py [SLIDE...]
 
-Prints for each drawn slide and rule the share of tissue that the rule misses and the share of what
-it takes that is none. Of a slide that is named it prints what each rule takes, and what it leaves
-out of all that differs from the paper: of a real slide no mask is known.
+For each synthetic slide and rule, print the share of tissue that the rule misses and the share of
+its mask that is not tissue. A real slide has no known mask. For each named slide, print the share
+of the slide in each rule's mask, and the share of non-paper pixels outside it.
 """
 
 import argparse
@@ -47,19 +47,19 @@ SLIDES: dict[str, tuple[tuple[str, float], ...]] = {
     "little tissue": (("purple", 0.01), ("pink", 0.02), ("pale", 0.01)),
     "much tissue": (("purple", 0.3), ("pink", 0.4), ("pale", 0.2)),
 }
-"""Drawn slides: stains, and the share of the slide that each covers."""
+"""Synthetic slides: the share of the slide that each stain covers."""
 SIDE, CELL, MPP = 1024, 32, 1.0
 NOISE = 6.0
 """Standard deviation of a pixel's colour."""
 MIN_DIFFERENCE = 12
-"""Levels of a channel by which what is no paper differs from it: twice the noise of a scan."""
+"""The least difference of a channel from paper in pixel values: twice the noise of a scan."""
 
 
 def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Inside]:
-    """Return the pixels of a slide, and which of them are tissue.
+    """Return the pixels of a slide, and its tissue mask.
 
-    Each stain covers cells of a square grid, drawn with noise over paper that is a little darker
-    at its edge, as lamps make it.
+    Each stain covers cells of a square grid. They are drawn with noise over paper that is a little
+    darker at its edge, as under a lamp.
     """
     random = np.random.default_rng(seed)
     cell_order = random.permutation((SIDE // CELL) ** 2)
@@ -78,19 +78,19 @@ def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Insi
 
 
 def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str, float, float]]:
-    """Yield each rule with the share of tissue it misses, and the share of its own that is none."""
+    """Yield each rule with the share of tissue outside its mask, and of its mask outside tissue."""
     path = folder / "slide.png"
     path.write_bytes(slide_images.encode_png(pixels))
     for rule, steps in find_all(path, MPP):
         mask = steps.mask.inside
         side = steps.mask.side
-        expected = inside[::side, ::side]  # squares of the mask lie within the cells
+        expected = inside[::side, ::side]  # squares of the mask are within the cells
         missed = float((expected & ~mask).sum() / max(1, expected.sum()))
         yield rule, missed, float((mask & ~expected).sum() / max(1, mask.sum()))
 
 
 def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, TissueSteps]]:
-    """Yield each rule with the mask that it gives of a slide."""
+    """Yield each rule with its mask of a slide."""
     with slide_file.open_slide(path, mpp) as slide:
         for rule in get_args(TissueRule):
             choices = TissueChoices(rule=rule)
@@ -98,13 +98,13 @@ def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, Tissue
 
 
 def describe(path: Path) -> Iterator[tuple[str, float, float]]:
-    """Yield each rule with the share of a slide it takes, and of what is no paper it misses."""
+    """Yield each rule with its mask's share of a slide, and the share of non-paper outside it."""
     with slide_file.open_slide(path) as slide:
         pixel_size = slide.mpp
     for rule, steps in find_all(path, pixel_size or 0.5):
         mask = steps.mask.inside
         image = steps.image.astype(np.int64)
-        # Paper is the commonest bright colour of each channel.
+        # Paper is the most frequent bright value of each channel.
         paper = [
             128 + int(np.bincount(image[:, :, n].ravel(), minlength=256)[128:].argmax())
             for n in range(3)
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("slides", nargs="*", type=Path, help="slides without masks")
     options = parser.parse_args()
-    print("drawn slide; rule: missed tissue, and what is none of what is taken")
+    print("synthetic slide; rule: missed tissue, share of the mask that is not tissue")
     with tempfile.TemporaryDirectory() as folder:
         for seed, (name, stains) in enumerate(SLIDES.items()):
             rows = compare(*draw(stains, seed), Path(folder))

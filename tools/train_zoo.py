@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Train a network of `zoo/trained` anew: its weights, its calibration and its card.
+"""Train a network of `zoo/trained`, and write its weights, calibration and card.
 
     python tools/train_zoo.py NAME --data DIR [--threads N] [--card] [--emulated N]
 
-DIR has the images of `train`, `val` and `test`. The training runs in `build/trained/NAME` and goes
-on there where it was interrupted. The calibration is of the training images; what the card says is
-of the test images, which nothing else looks at. `--card` measures and writes the card alone.
-Programs of a Cortex-A7 run in QEMU, slowly, so that they judge N of the test images.
+DIR has the images of `train`, `val` and `test`. The training runs in `build/trained/NAME`, and an
+interrupted one continues there. The calibration uses the training images, the card the test images.
+No other step uses the test images. `--card` only evaluates the network and writes the card.
+Programs for a Cortex-A7 run slowly in QEMU, so they are evaluated on N of the test images.
 """
 
 import argparse
@@ -27,20 +27,20 @@ from tcc.compiler.zoo.trained import TrainedNetwork
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "build" / "trained"
 TARGETS = ("onnxruntime", "tflite")
-"""Those whose integers all test images judge; every target's are the same, to the bit."""
+"""The targets of the int8 evaluation on all test images; all targets agree bit for bit."""
 EMULATED = "arm-a7"
-"""That whose integers some of them judge."""
+"""The target of the int8 evaluation on some test images."""
 IMAGES = 256
-"""Most training images that calibrate."""
+"""The maximum number of calibration images."""
 
 Document = Mapping[str, Any]
 
 
 def run_tcc(*words: str | Path) -> Document:
-    """Return the document of a command, which runs as a user's does.
+    """Run a tcc command in its own process; return its JSON document.
 
     Raises:
-        SystemExit: It fails.
+        SystemExit: The command fails.
     """
     line = ["tcc", *map(str, words), "--json"]
     print("$", *line, file=sys.stderr)
@@ -52,7 +52,7 @@ def run_tcc(*words: str | Path) -> Document:
 
 
 def train(network: TrainedNetwork, data_folder: Path, threads: int, run: Path) -> None:
-    """Train the network, and take the weights over."""
+    """Train the network, and copy its weights to the zoo."""
     network_record = network.training
     settings = [
         w
@@ -90,7 +90,7 @@ def calibrate(network: TrainedNetwork, data_folder: Path) -> None:
 def evaluate_network(
     network: TrainedNetwork, data_folder: Path, run: Path, few: int
 ) -> dict[str, Document]:
-    """Return how floats and integers do on the test images; one target's, on `few` of them."""
+    """Return the fp32 and int8 evaluations on the test images; `few` limits those in QEMU."""
     targets = (*TARGETS, EMULATED) if few else TARGETS
     arguments = ("--target", ",".join(targets), "--precision", "int8")
     built = run_tcc("build", network.name, *arguments, "-o", run / "bundles")
@@ -113,7 +113,7 @@ def evaluate_network(
 
 
 def copy_images(test: DataSet, count: int, folder: Path) -> Path:
-    """Copy so many images, the first by digest, which is as good as at random, into a folder."""
+    """Copy the first `count` images by digest, practically a random subset, to a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     for image in test.select_first(count).items:
         label_folder = folder / str(image.label)
@@ -123,15 +123,17 @@ def copy_images(test: DataSet, count: int, folder: Path) -> Path:
 
 
 def describe_groups(data_folder: Path, report: Document) -> str:
-    """Return what is known of groups on the sides, after a look at every image.
+    """Return a sentence about the groups of images in the splits, after reading every image.
 
     Raises:
-        SystemExit: The training was of other images.
+        SystemExit: The network was trained on other images.
     """
-    split = image_split.read_split(data_folder)  # refuses a group on two sides
+    split = image_split.read_split(data_folder)  # fails if a group is in two splits
     for split_name, images in split.datasets.items():
         if images.digest != report["data"]["digests"][split_name]:
-            sys.exit(f"{data_folder}: the images of `{split_name}` are not those of the training")
+            sys.exit(
+                f"{data_folder}: the images of `{split_name}` differ from those of the training"
+            )
     if not split.groups:
         return "No groups, such as patients, are named: one may be in two splits."
     count = len(set(split.groups.values()))
@@ -141,7 +143,7 @@ def describe_groups(data_folder: Path, report: Document) -> str:
 def format_card(
     network: TrainedNetwork, report: Document, groups: str, evaluations: Mapping[str, Document]
 ) -> str:
-    """Return the card, Markdown; `groups` says what is known of them."""
+    """Return the card in Markdown; `groups` describes the groups of images."""
     network_record, data_summary = network.training, report["data"]
     settings = " ".join(
         f"--set '{name}={setting}'" for name, setting in network_record.settings.items()
@@ -221,7 +223,7 @@ def _format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def main() -> int:
-    """Make what is asked for; return the exit code."""
+    """Run the selected steps; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", choices=sorted(trained.read_networks()))
     parser.add_argument("--data", type=Path, required=True)

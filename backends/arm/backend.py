@@ -161,7 +161,7 @@ class Arm:
         )
 
     def infer(
-        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
         """Run the program in `folder` on preprocessed tensors; return raw outputs by name.
 
@@ -171,7 +171,7 @@ class Arm:
         """
         from tcc.backends.arm.execute import runner
 
-        return runner.infer(self._get_runnable_machine(target), folder, source, tensors)
+        return runner.infer(self._get_runnable_machine(target), folder, network_input, tensors)
 
     def run(
         self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
@@ -187,7 +187,7 @@ class Arm:
         return runner.run(self._get_runnable_machine(target), folder, images)
 
     def trace_quantized_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the program on tensors and yield the output values of each of its layers.
 
@@ -197,17 +197,19 @@ class Arm:
         """
         from tcc.backends.arm.execute import layer_trace
 
-        return layer_trace.trace_layers(self._get_runnable_machine(target), folder, source, tensors)
+        return layer_trace.trace_layers(
+            self._get_runnable_machine(target), folder, network_input, tensors
+        )
 
     def trace_float_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Yield the float values of each layer; errors as for `trace_quantized_values`."""
         from tcc.backends.arm.execute import layer_trace
 
         kinds = layer_trace.FLOAT_TYPES
         return layer_trace.trace_layers(
-            self._get_runnable_machine(target), folder, source, tensors, kinds
+            self._get_runnable_machine(target), folder, network_input, tensors, kinds
         )
 
     def encode_operating_points(
@@ -253,7 +255,7 @@ class Arm:
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
@@ -266,7 +268,7 @@ class Arm:
         from tcc.backends.arm.measure import measurement_modes
 
         return measurement_modes.measure_locally(
-            self._get_runnable_machine(target), folder, source, workload, progress
+            self._get_runnable_machine(target), folder, network_input, workload, progress
         )
 
     def is_counted(self, target: Target) -> bool:
@@ -277,7 +279,7 @@ class Arm:
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         task: BoardTask,
         progress: Progress = silent,
     ) -> "tuple[Measurement, list[dict[str, np.ndarray]] | None]":
@@ -288,7 +290,7 @@ class Arm:
         """
         from tcc.backends.arm.measure import measurement_modes
 
-        return measurement_modes.measure_on_board(folder, source, task, progress)
+        return measurement_modes.measure_on_board(folder, network_input, task, progress)
 
     def _get_runnable_machine(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run on this computer."""

@@ -143,10 +143,12 @@ _SIGNED = """
                  starts only with a valid @NAME@-run.sig by the key in @NAME@-run.pem"""
 
 
-def _render_texts(network: Network, machine: Machine, name: str, weights: int) -> dict[str, str]:
-    """Return the rendered templates by file name; `weights` is the size of the constants."""
+def _render_texts(
+    network: Network, machine: Machine, name: str, constant_bytes: int
+) -> dict[str, str]:
+    """Return the rendered templates by file name."""
     folder = files("tcc.backends.arm") / "runtime"
-    substitutions = _build_substitutions(network, machine, name, weights)
+    substitutions = _build_substitutions(network, machine, name, constant_bytes)
     return {
         to.format(name=name): _fill_template((folder / file).read_text("utf-8"), substitutions)
         for file, to in TEMPLATE_FILES.items()
@@ -154,8 +156,9 @@ def _render_texts(network: Network, machine: Machine, name: str, weights: int) -
 
 
 def _build_substitutions(
-    network: Network, machine: Machine, name: str, weights: int
+    network: Network, machine: Machine, name: str, constant_bytes: int
 ) -> Mapping[str, str]:
+    """Return the text for each placeholder of the templates; `name` is the C prefix."""
     source, upper = network.program.graph.inputs[0], name.upper()
     input_declaration = f"    static {name}_input input[{upper}_INPUT_SIZE]; /* yours */"
     run_call = f"{name}_run(net, input, output);\n        if (status == {upper}_OK)\n"
@@ -175,7 +178,7 @@ def _build_substitutions(
         "NUMBER": __version__,
         "GLIBC": GLIBC,
         "ARENA": f"{network.arena_size:,}",
-        "WEIGHTS": f"{weights:,}",
+        "WEIGHTS": f"{constant_bytes:,}",
         "INPUT": input_declaration,
         "RUN": run_call,
     }

@@ -139,7 +139,7 @@ class OnnxRuntime:
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         tensors: "Sequence[np.ndarray]",
     ) -> "list[dict[str, np.ndarray]]":
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
@@ -150,15 +150,15 @@ class OnnxRuntime:
         ort_session = _get_cached_session(folder / MODEL_FILE, _read_model(folder / MODEL_FILE))
         names = [output.name for output in ort_session.get_outputs()]
         # One image at a time: a batch may be summed in another order.
-        feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
+        feeds = (tensor[None].astype(network_input.type.dtype.value) for tensor in tensors)
         try:
-            runs = [ort_session.run(names, {source.name: feed}) for feed in feeds]
+            runs = [ort_session.run(names, {network_input.name: feed}) for feed in feeds]
             return [dict(zip(names, map(_remove_batch_axis, run), strict=True)) for run in runs]
         except Exception as error:  # the runtime has exception types of its own for each cause
             raise _create_error(folder / MODEL_FILE, "run", error) from error
 
     def trace_quantized_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors; yield the quantized values between its layers.
 
@@ -167,21 +167,21 @@ class OnnxRuntime:
         """
         from tcc.compiler.lower.onnx_inspection import INTEGERS
 
-        return _trace_values(folder / MODEL_FILE, source, tensors, INTEGERS)
+        return _trace_values(folder / MODEL_FILE, network_input, tensors, INTEGERS)
 
     def trace_float_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors; yield its float values. Errors as above."""
         from tcc.compiler.lower.onnx_inspection import FLOATS
 
-        return _trace_values(folder / MODEL_FILE, source, tensors, FLOATS)
+        return _trace_values(folder / MODEL_FILE, network_input, tensors, FLOATS)
 
     def measure(
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
@@ -197,14 +197,14 @@ class OnnxRuntime:
         if workload.threads != 1:
             message = "ONNX Runtime runs on one thread here; more threads would change the results"
             raise fail("E0601", message, make_file_span("--threads"), help="remove `--threads`")
-        feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
+        feed = {network_input.name: workload.tensor[None].astype(network_input.type.dtype.value)}
         path = folder / MODEL_FILE
         description = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
         try:
             return in_process.measure(
                 description,
                 path,
-                source,
+                network_input,
                 lambda: create_session(path),
                 lambda s: s.run(None, feed),
                 (workload, progress),
@@ -287,7 +287,7 @@ def _create_error(path: Path, action: str, error: Exception) -> UserError:
 
 
 def _trace_values(
-    path: Path, source: Input, tensors: "Iterable[np.ndarray]", kinds: tuple[int, ...]
+    path: Path, network_input: Input, tensors: "Iterable[np.ndarray]", kinds: tuple[int, ...]
 ) -> "Iterator[Mapping[str, np.ndarray]]":
     """Yield a file's values of some types for each tensor, without batch axes of size one."""
     from tcc.compiler.lower.onnx_inspection import add_inner_outputs
@@ -298,7 +298,7 @@ def _trace_values(
         raise _create_error(path, "load", error) from error
     ort_session = _create_checked_session(path, content)
     for tensor in tensors:
-        feed = {source.name: tensor[None].astype(source.type.dtype.value)}
+        feed = {network_input.name: tensor[None].astype(network_input.type.dtype.value)}
         try:
             inner_tensors = ort_session.run(list(names), feed)
         except Exception as error:  # the runtime has exception types of its own

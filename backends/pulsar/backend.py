@@ -36,7 +36,7 @@ class SimulatedPackage:
         return (Tool("onnxruntime", use, installed_version("onnxruntime"), builds=False),)
 
     def infer(
-        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
 
@@ -55,7 +55,7 @@ class SimulatedPackage:
             session = sessions.create_session(content, deterministic=True)
             names = [output.name for output in session.get_outputs()]
             # The NPU reads floats, even where an image has integer pixel values.
-            feeds = ({source.name: tensor[None].astype("float32")} for tensor in tensors)
+            feeds = ({network_input.name: tensor[None].astype("float32")} for tensor in tensors)
             runs = [session.run(names, feed) for feed in feeds]
         except Exception as error:  # the runtime has its own exception type for each cause
             raise _make_model_error(path, error) from error
@@ -184,12 +184,12 @@ class Pulsar:
             yield ConstantCheck(COMPILED, uncompared="the vendor toolchain wrote it")
 
     def pack_calibration_data(
-        self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
+        self, target: Target, network_input: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
         """Return the package's archive of samples, and how many samples it contains."""
         from tcc.backends.pulsar import calibration_data
 
-        return calibration_data.pack_samples(source, samples, self.toolchain)
+        return calibration_data.pack_samples(network_input, samples, self.toolchain)
 
     def read_tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path

@@ -21,12 +21,12 @@ MAX_ARCHIVE_BYTES = 1 << 28
 Tensor = NDArray[np.float32]
 
 
-def has_pixel_input(source: Input) -> bool:
+def has_pixel_input(network_input: Input) -> bool:
     """Whether the tools can compute the network's input from 8-bit pixels by mean and deviation.
 
     An input that is divided by its own maximum, or is not an image, is stored preprocessed.
     """
-    return source.preprocess is not None and source.preprocess.scale == "255"
+    return network_input.preprocess is not None and network_input.preprocess.scale == "255"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -51,20 +51,20 @@ def _encode_chunk(name: bytes, content: bytes) -> bytes:
     )
 
 
-def encode_image(source: Input, tensor: Tensor) -> bytes:
+def encode_image(network_input: Input, tensor: Tensor) -> bytes:
     """Return 8-bit pixel values (channels, height, width) in the network's colour order as PNG.
 
     PNG stores RGB only. Readers that want BGR swap the channels.
     """
     pixels = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8)
-    swapped = source.preprocess is not None and source.preprocess.color == "bgr"
+    swapped = network_input.preprocess is not None and network_input.preprocess.color == "bgr"
     return encode_png(np.ascontiguousarray(pixels[:, :, ::-1]) if swapped else pixels)
 
 
-def encode_sample(source: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[bytes, str]:
+def encode_sample(network_input: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[bytes, str]:
     """Return an input in the toolchain's format, and the suffix of its file."""
-    if has_pixel_input(source):
-        return encode_image(source, tensor), ".png"
+    if has_pixel_input(network_input):
+        return encode_image(network_input, tensor), ".png"
     match toolchain:
         case Toolchain.PULSAR:
             return _encode_floats(tensor), ".bin"
@@ -84,22 +84,22 @@ def _encode_floats(tensor: Tensor) -> bytes:
     return raw
 
 
-def encode_board_input(source: Input, tensor: Tensor) -> bytes:
+def encode_board_input(network_input: Input, tensor: Tensor) -> bytes:
     """Return an input's bytes on the board: pixel values, channels last, or float32 values."""
-    if not has_pixel_input(source):
+    if not has_pixel_input(network_input):
         return _encode_floats(tensor)
     pixels: bytes = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8).tobytes()
     return pixels
 
 
 def pack_samples(
-    source: Input, samples: Iterable[Tensor], toolchain: Toolchain
+    network_input: Input, samples: Iterable[Tensor], toolchain: Toolchain
 ) -> tuple[bytes, int]:
     """Return an archive of the first samples, and their count; file names are numbers only."""
     files: dict[str, bytes] = {}
     size = 0
     for number, tensor in enumerate(islice(samples, MAX_SAMPLES), 1):
-        content, suffix = encode_sample(source, tensor, toolchain)
+        content, suffix = encode_sample(network_input, tensor, toolchain)
         size += len(content)
         # Take at least one, however large: calibration needs an input.
         if size > MAX_ARCHIVE_BYTES and files:

@@ -21,17 +21,17 @@ MAX_COMPARED = 4
 EVALUATOR = "neuwizard.evaluator.error_measure_evaluator"
 
 
-def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
+def build_pulsar_config(network_input: Input, outputs: Sequence[str], samples: int) -> bytes:
     """Return `config.prototxt` of a network with one input and `samples` calibration inputs.
 
     The network gets the half of the NPU that boards leave to users. Ranges are per tensor: the
     manual warns that per-channel ranges may reduce accuracy.
     """
-    name, image = _quote(source.name), has_pixel_input(source)
+    name, image = _quote(network_input.name), has_pixel_input(network_input)
     # An input that is not an image keeps the default colour, the same on both sides.
     border = {"tensor_name": name}
-    if image and source.preprocess:
-        border["color_space"] = f"TENSOR_COLOR_SPACE_{get_color_name(source.preprocess)}"
+    if image and network_input.preprocess:
+        border["color_space"] = f"TENSOR_COLOR_SPACE_{get_color_name(network_input.preprocess)}"
     archive = {"path": _quote(ARCHIVE), "type": "DATASET_TYPE_TAR"}
     return "".join(_print_message({
         "input_type": "INPUT_TYPE_ONNX",
@@ -56,7 +56,7 @@ def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> 
             "operator_conf": {
                 "input_conf_items": {
                     "selector": {"op_name": name},
-                    "attributes": _build_input_attributes(source),
+                    "attributes": _build_input_attributes(network_input),
                 },
             },
             "dataset_conf_calibration": {
@@ -82,10 +82,10 @@ def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> 
     })).encode()  # fmt: skip
 
 
-def _build_input_attributes(source: Input) -> Mapping[str, Any]:
+def _build_input_attributes(network_input: Input) -> Mapping[str, Any]:
     """Return the steps from pixel values to the network's input, in the contract's order."""
-    pre = source.preprocess
-    if pre is None or not has_pixel_input(source):
+    pre = network_input.preprocess
+    if pre is None or not has_pixel_input(network_input):
         return {"type": "FLOAT32"}
     if pre.raw:
         return {}
@@ -126,15 +126,17 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: bool) -> bytes:
+def build_pulsar2_config(
+    network_input: Input, hardware: str, samples: int, *, quantized: bool
+) -> bytes:
     """Return the configuration of a network that Pulsar2 compiles.
 
     For `model_qdq.onnx`, which has tcc's scales, `check` and the bias type follow the vendor's
     configuration for such networks. For `model.onnx` the tool computes the scales.
     """
-    pre = source.preprocess if has_pixel_input(source) else None
+    pre = network_input.preprocess if has_pixel_input(network_input) else None
     input_config: dict[str, Any] = {
-        "tensor_name": source.name,
+        "tensor_name": network_input.name,
         "calibration_dataset": ARCHIVE,
         "calibration_format": "Image" if pre else "Numpy",
         "calibration_size": samples,
@@ -164,7 +166,7 @@ def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantize
         },
         "input_processors": [
             {
-                "tensor_name": source.name,
+                "tensor_name": network_input.name,
                 "tensor_format": color,
                 "src_format": color,
                 "src_dtype": "U8" if pre else "FP32",

@@ -21,9 +21,13 @@ def list_outputs(graph: Graph) -> tuple[Output, ...]:
     return tuple(output for output in graph.outputs if not output.train_only)
 
 
-def get_colors(source: Input) -> str:
+def get_colors(network_input: Input) -> str:
     """Return the contract's colours; empty where the input is not an image."""
-    return source.preprocess.color if source.preprocess and has_pixel_input(source) else ""
+    return (
+        network_input.preprocess.color
+        if network_input.preprocess and has_pixel_input(network_input)
+        else ""
+    )
 
 
 def get_color_name(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:

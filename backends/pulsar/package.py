@@ -90,13 +90,13 @@ def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -
     return files
 
 
-def _build_commands(source: Input, chip: Chip, goldens: int) -> list[str]:
+def _build_commands(network_input: Input, chip: Chip, goldens: int) -> list[str]:
     """Return the commands that compile a package in the container and run the goldens on it."""
     output_file, numbers = TOOLS[chip.toolchain].output_file, range(1, goldens + 1)
     folder = scripts.GOLDENS
     match chip.toolchain:
         case Toolchain.PULSAR:
-            suffix = ".png" if calibration_data.has_pixel_input(source) else ".bin"
+            suffix = ".png" if calibration_data.has_pixel_input(network_input) else ".bin"
             return [
                 "pulsar version",
                 f"pulsar build --input model.onnx --output {output_file} --config config.prototxt"
@@ -115,7 +115,7 @@ def _build_commands(source: Input, chip: Chip, goldens: int) -> list[str]:
                 f"onnx inspect -m -n -t {output_file}",
                 *(
                     f"mkdir -p sim/{number} && cp {folder}/{number}.bin"
-                    f" sim/{number}/{source.name}.bin"
+                    f" sim/{number}/{network_input.name}.bin"
                     for number in numbers
                 ),
                 f"pulsar2 run --model {output_file} --input_dir sim --output_dir gt"

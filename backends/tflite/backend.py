@@ -122,7 +122,7 @@ class TfLite:
         return runner.read_numbers(folder / FILE)
 
     def infer(
-        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
         """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
 
@@ -133,10 +133,10 @@ class TfLite:
         self._require_tools(target)
         from tcc.backends.tflite import runner
 
-        return runner.infer(folder / FILE, source, tensors)
+        return runner.infer(folder / FILE, network_input, tensors)
 
     def trace_quantized_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors; yield the quantized values between its layers.
 
@@ -150,7 +150,7 @@ class TfLite:
         return runner.run_with_inner_values(folder / FILE, tensors)
 
     def trace_float_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors; yield its float values. Errors as above."""
         self._require_tools(target)
@@ -162,7 +162,7 @@ class TfLite:
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
@@ -175,7 +175,7 @@ class TfLite:
         self._require_tools(target)
         from tcc.backends.tflite import runner
 
-        return runner.measure(folder / FILE, source, workload, progress)
+        return runner.measure(folder / FILE, network_input, workload, progress)
 
     @property
     def board_runner(self) -> str:
@@ -186,7 +186,7 @@ class TfLite:
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         task: BoardTask,
         progress: Progress = silent,
     ) -> tuple[Measurement, None]:

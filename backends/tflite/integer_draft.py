@@ -28,9 +28,9 @@ ROUNDING_CONSTANT = 1.5 * 2.0**23
 """Adding and subtracting it rounds a float32 below 2**22 to nearest, ties to even."""
 
 
-def get_zero_point(kind: TensorType) -> int:
+def get_zero_point(tensor_type: TensorType) -> int:
     """Return the stored int8 of zero."""
-    return MIN_INT8 - kind.limits[0]
+    return MIN_INT8 - tensor_type.limits[0]
 
 
 def to_file_shape(shape: Shape) -> Shape:
@@ -38,9 +38,9 @@ def to_file_shape(shape: Shape) -> Shape:
     return (1, *shape[1:], shape[0]) if len(shape) == 3 else (1, *shape)
 
 
-def build_quantization(kind: TensorType) -> Quantization:
+def build_quantization(tensor_type: TensorType) -> Quantization:
     """Return scale and zero point of a value's stored int8."""
-    return Quantization((float(np.float32(kind.scale)),), (get_zero_point(kind),))
+    return Quantization((float(np.float32(tensor_type.scale)),), (get_zero_point(tensor_type),))
 
 
 class IntegerDraft:
@@ -59,14 +59,14 @@ class IntegerDraft:
         """Return a node's weights."""
         return tuple(np.asarray(self.model.weights[name]) for name in node.params)
 
-    def add_value(self, name: str, kind: TensorType) -> str:
+    def add_value(self, name: str, tensor_type: TensorType) -> str:
         """Add the tensor of a value of the program; return its name."""
-        shape = to_file_shape(kind.shape)
-        if kind.scale is None:
-            tensor_name = self.add_tensor(name, shape, kind.dtype.value)
+        shape = to_file_shape(tensor_type.shape)
+        if tensor_type.scale is None:
+            tensor_name = self.add_tensor(name, shape, tensor_type.dtype.value)
         else:
             tensor_name = self.add_file_tensor(
-                FileTensor(name, shape, "int8", None, build_quantization(kind))
+                FileTensor(name, shape, "int8", None, build_quantization(tensor_type))
             )
         self.net.values[name] = tensor_name
         return tensor_name
@@ -221,15 +221,19 @@ class IntegerDraft:
             self.append_operator(code, (bounded_source, limit), bounded, {}, version)
         return output
 
-    def add_dequantized(self, source: str, name: str, kind: TensorType) -> str:
+    def add_dequantized(self, source: str, name: str, tensor_type: TensorType) -> str:
         """Add a value's quantized values as float32; return their name."""
-        stored_floats = self.add_tensor(f"{name}:stored", to_file_shape(kind.shape), "float32")
+        stored_floats = self.add_tensor(
+            f"{name}:stored", to_file_shape(tensor_type.shape), "float32"
+        )
         self.append_operator("CAST", (source,), stored_floats)
-        if not get_zero_point(kind):
+        if not get_zero_point(tensor_type):
             return stored_floats
-        shifted = self.add_tensor(f"{name}:level", to_file_shape(kind.shape), "float32")
+        shifted = self.add_tensor(f"{name}:level", to_file_shape(tensor_type.shape), "float32")
         return self.append_operator(
-            "SUB", (stored_floats, self.add_scalar(f"{name}/zero", get_zero_point(kind))), shifted
+            "SUB",
+            (stored_floats, self.add_scalar(f"{name}/zero", get_zero_point(tensor_type))),
+            shifted,
         )
 
     def add_rounding(self, source: str, output: str, y: TensorType, low: int, high: int) -> str:

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 STDERR = 2
 
 
-def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
+def infer(path: Path, network_input: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
     """Run a file on tensors in the graph's layout; return outputs by name in that layout.
 
     Raises:
@@ -34,7 +34,7 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
     """
     runner = _create_runner(path)
     try:
-        return [_run(runner, source, tensor) for tensor in tensors]
+        return [_run(runner, network_input, tensor) for tensor in tensors]
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
         raise build_run_error(path, error) from error
 
@@ -52,7 +52,9 @@ def read_numbers(path: Path) -> NumberTypes:
         raise build_run_error(path, error) from error
 
 
-def measure(path: Path, source: Input, workload: Workload, progress: Progress) -> Measurement:
+def measure(
+    path: Path, network_input: Input, workload: Workload, progress: Progress
+) -> Measurement:
     """Time a file, including the copies of inputs and outputs that every user needs.
 
     Raises:
@@ -62,7 +64,9 @@ def measure(path: Path, source: Input, workload: Workload, progress: Progress) -
     method = f"LiteRT {version('ai-edge-litert')} with XNNPACK, {count}"
     try:
         load = partial(_load_workload, path, workload)
-        return in_process.measure(method, path, source, load, _run_loaded, (workload, progress))
+        return in_process.measure(
+            method, path, network_input, load, _run_loaded, (workload, progress)
+        )
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
         raise build_run_error(path, error) from error
 
@@ -152,16 +156,16 @@ def build_run_error(path: Path, error: Exception) -> Exception:
     return fail("E0651", message, make_file_span(str(path)), label=lines[0][:160], help=help)
 
 
-def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
+def _run(runner: Any, network_input: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
     x = _to_channels_last(tensor)
-    expected_shape = tuple(int(n) for n in details[source.name]["shape"])
+    expected_shape = tuple(int(n) for n in details[network_input.name]["shape"])
     if x.shape != expected_shape:  # the runtime would resize the complete network
         raise ValueError(
             f"its input has shape {_describe_shape(expected_shape)},"
             f" but the tensor has {_describe_shape(x.shape)}"
         )
-    raw_outputs = runner(**{source.name: _quantize_input(x, details[source.name])})
+    raw_outputs = runner(**{network_input.name: _quantize_input(x, details[network_input.name])})
     outputs = runner.get_output_details()
     return {name: _to_float_output(raw_outputs[name], outputs[name]) for name in outputs}
 

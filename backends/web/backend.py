@@ -153,7 +153,7 @@ class Web:
         return tuple(name for name in names if name != MODEL_FILE)
 
     def infer(
-        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[dict[str, np.ndarray]]":
         """Run the page's code in Node on preprocessed tensors; return raw outputs by name.
 
@@ -164,7 +164,7 @@ class Web:
         self._require_node()
         from tcc.backends.web import headless
 
-        return headless.infer(folder, source, tensors)
+        return headless.infer(folder, network_input, tensors)
 
     def run(
         self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
@@ -181,7 +181,7 @@ class Web:
         return headless.run(folder, images)
 
     def trace_quantized_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the page's code in Node; yield the quantized values between the layers.
 
@@ -192,16 +192,16 @@ class Web:
         self._require_node()
         from tcc.backends.web import headless
 
-        return headless.trace_quantized_values(folder, source, tensors)
+        return headless.trace_quantized_values(folder, network_input, tensors)
 
     def trace_float_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the page's code in Node; yield the network's float values. Errors as above."""
         self._require_node()
         from tcc.backends.web import headless
 
-        return headless.trace_float_values(folder, source, tensors)
+        return headless.trace_float_values(folder, network_input, tensors)
 
     def _require_node(self) -> None:
         if _find_node().version is None:

@@ -1,5 +1,5 @@
-// Runs the code of a page on inputs without a window: `node headless.mjs FOLDER`. The folder has
-// task.json and inputs.bin. The outputs are written to outputs.bin, and their layout is printed.
+// Runs the code of a page on inputs without a window: `node headless.mjs FOLDER`. Reads task.json
+// and inputs.bin of the folder, writes the outputs to outputs.bin and prints their layout.
 
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,31 +7,31 @@ import { pathToFileURL } from 'node:url';
 
 const folder = process.argv[2];
 const task = JSON.parse(await readFile(join(folder, 'task.json'), 'utf8'));
-const own = (name) => import(pathToFileURL(join(task.page, name)).href);
-const bytes = async (name) => new Uint8Array(await readFile(join(task.page, name)));
-// bytes that add inner values as outputs: the page's levels.bin, or values.bin of the task
-const more = async () =>
-  task.levels ? await bytes('levels.bin')
+const importModule = (name) => import(pathToFileURL(join(task.page, name)).href);
+const readBytes = async (name) => new Uint8Array(await readFile(join(task.page, name)));
+// Return bytes that add inner values as outputs: levels.bin of the page or values.bin of the task.
+const readInnerValues = async () =>
+  task.levels ? await readBytes('levels.bin')
   : task.values ? new Uint8Array(await readFile(join(folder, 'values.bin')))
   : undefined;
-const { Network } = await own('network.js');
-const contracts = await own('contract.js');
+const { Network } = await importModule('network.js');
+const contract = await importModule('contract.js');
 
 const input = task.input ?? JSON.parse(await readFile(join(task.page, '../manifest.json'))).input;
 const network = await Network.open({
-  runtime: await bytes('onnxruntime/ort-wasm-simd-threaded.wasm'),
-  model: await bytes('model.onnx'),
-  levels: await more(),
+  runtime: await readBytes('onnxruntime/ort-wasm-simd-threaded.wasm'),
+  model: await readBytes('model.onnx'),
+  levels: await readInnerValues(),
   input,
 });
-const given = await readFile(join(folder, 'inputs.bin'));
+const inputBytes = await readFile(join(folder, 'inputs.bin'));
 const file = await open(join(folder, 'outputs.bin'), 'w');
 let outputs = [];
-let at = 0;
+let offset = 0;
 for (const size of task.inputs) {
-  const found = await network.run(size ? ofImage(size) : tensor());
-  outputs = found.map(({ name, dims, type }) => ({ name, dims, type }));
-  for (const { data } of found) {
+  const tensors = await network.run(size ? readImage(size) : readTensor());
+  outputs = tensors.map(({ name, dims, type }) => ({ name, dims, type }));
+  for (const { data } of tensors) {
     await file.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
 }
@@ -39,16 +39,16 @@ await file.close();
 process.stdout.write(JSON.stringify({ outputs }), () => process.exit(0));
 
 /** Return the next tensor of the file. */
-function tensor() {
+function readTensor() {
   const values = new Float32Array(input.shape.reduce((a, b) => a * b, 1));
-  new Uint8Array(values.buffer).set(given.subarray(at, at + values.byteLength));
-  at += values.byteLength;
+  new Uint8Array(values.buffer).set(inputBytes.subarray(offset, offset + values.byteLength));
+  offset += values.byteLength;
   return values;
 }
 
 /** Return the network input for the next image of the file. */
-function ofImage([height, width]) {
-  const data = given.subarray(at, at + 3 * height * width);
-  at += data.length;
-  return contracts.apply(input.preprocess, { height, width, data }, input.shape);
+function readImage([height, width]) {
+  const data = inputBytes.subarray(offset, offset + 3 * height * width);
+  offset += data.length;
+  return contract.apply(input.preprocess, { height, width, data }, input.shape);
 }

@@ -27,32 +27,36 @@ MAX_OUTPUT_BYTES = 1 << 30
 NUMPY_TYPES = {"float32": "<f4", "uint8": "u1", "int8": "i1"}
 
 
-def infer(folder: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
+def infer(folder: Path, network_input: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
     """Return the raw outputs for each tensor of the input's shape.
 
     Raises:
         UserError: The page's code fails (E0651).
     """
     return list(
-        _run_batches(folder, _build_task(source), _encode_tensors(source, tensors), MAX_BATCH)
+        _run_batches(
+            folder, _build_task(network_input), _encode_tensors(network_input, tensors), MAX_BATCH
+        )
     )
 
 
 def trace_quantized_values(
-    folder: Path, source: Input, tensors: Iterable[Array]
+    folder: Path, network_input: Input, tensors: Iterable[Array]
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the quantized values that the network computes for each tensor; errors as above."""
-    task = {**_build_task(source), "levels": True}
-    for outputs in _run_batches(folder, task, _encode_tensors(source, tensors), MAX_TRACE_BATCH):
+    task = {**_build_task(network_input), "levels": True}
+    for outputs in _run_batches(
+        folder, task, _encode_tensors(network_input, tensors), MAX_TRACE_BATCH
+    ):
         yield {name: array for name, array in outputs.items() if array.dtype.itemsize == 1}
 
 
 def trace_float_values(
-    folder: Path, source: Input, tensors: Iterable[Array]
+    folder: Path, network_input: Input, tensors: Iterable[Array]
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the float values that the network computes for each tensor; errors as above."""
-    task = {**_build_task(source), "values": True}
-    return _run_batches(folder, task, _encode_tensors(source, tensors), MAX_TRACE_BATCH)
+    task = {**_build_task(network_input), "values": True}
+    return _run_batches(folder, task, _encode_tensors(network_input, tensors), MAX_TRACE_BATCH)
 
 
 def run(folder: Path, images: Sequence[Array]) -> list[dict[str, Array]]:
@@ -61,16 +65,16 @@ def run(folder: Path, images: Sequence[Array]) -> list[dict[str, Array]]:
     return list(_run_batches(folder, {}, inputs, MAX_BATCH))
 
 
-def _build_task(source: Input) -> dict[str, Any]:
-    kind = source.type
-    return {"input": {"name": source.name, "shape": kind.shape, "dtype": kind.dtype.value}}
+def _build_task(network_input: Input) -> dict[str, Any]:
+    kind = network_input.type
+    return {"input": {"name": network_input.name, "shape": kind.shape, "dtype": kind.dtype.value}}
 
 
-def _encode_tensors(source: Input, tensors: Iterable[Array]) -> Iterator[tuple[Array, None]]:
+def _encode_tensors(network_input: Input, tensors: Iterable[Array]) -> Iterator[tuple[Array, None]]:
     for tensor in tensors:
-        if tensor.shape != source.type.shape:
+        if tensor.shape != network_input.type.shape:
             raise AssertionError(
-                f"the network needs the shape {source.type.shape}, not {tensor.shape}"
+                f"the network needs the shape {network_input.type.shape}, not {tensor.shape}"
             )
         yield np.ascontiguousarray(tensor, "<f4"), None
 

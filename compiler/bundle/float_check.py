@@ -149,14 +149,15 @@ def find_divergence(
     for case, tensor, layer_values in cases:
         expected = float_program.run_all_nodes(float_check.network, tensor)
         actual_by_node = _map_to_nodes(float_check.network.graph, layer_values)
-        golden_layer = replace(layer, values=0, largest=0.0).add_input(
+        # The agreement on this golden alone, relative to the largest magnitude over all of them.
+        golden_agreement = replace(layer, values=0, largest=0.0).add_input(
             expected[layer.name], actual_by_node[layer.name]
         )
-        if not golden_layer.holds:
+        if not golden_agreement.holds:
             actual = np.asarray(actual_by_node[layer.name], np.float32)
             source = float_check.network.graph.inputs[0].name
             return FloatDivergence(
-                golden_layer,
+                golden_agreement,
                 case.name,
                 {source: tensor, **expected},
                 actual,

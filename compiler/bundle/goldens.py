@@ -64,9 +64,9 @@ def build_exact_goldens(
     return _encode_goldens(cases, outputs, integer_program.NAME, tolerance)
 
 
-def list_input_tensors(source: Input) -> list[Tensor]:
+def list_input_tensors(network_input: Input) -> list[Tensor]:
     """Return the golden input tensors of an input, in order."""
-    return [case.tensor for case in _build_inputs(source)]
+    return [case.tensor for case in _build_inputs(network_input)]
 
 
 def _encode_goldens(
@@ -103,23 +103,23 @@ def _encode_tensor(tensor: Tensor, dtype: DType) -> bytes:
     return encoded
 
 
-def _build_inputs(source: Input) -> Sequence[GoldenInput]:
-    if source.preprocess is None:
-        return [_generate_noise_tensor(source, seed) for seed in range(GOLDEN_COUNT)]
-    channels, height, width = source.type.shape
+def _build_inputs(network_input: Input) -> Sequence[GoldenInput]:
+    if network_input.preprocess is None:
+        return [_generate_noise_tensor(network_input, seed) for seed in range(GOLDEN_COUNT)]
+    channels, height, width = network_input.type.shape
     return [
         GoldenInput(
             description,
             (f"image{Path(name).suffix}", content),
             preprocess.apply(
-                source.preprocess,
+                network_input.preprocess,
                 confined_images.decode(content, name),
                 (channels, height, width),
                 name,
             ),
-            source.type.dtype,
+            network_input.type.dtype,
         )
-        for description, name, content in _list_images(source.preprocess, height, width)
+        for description, name, content in _list_images(network_input.preprocess, height, width)
     ]
 
 
@@ -151,10 +151,12 @@ def _generate_noise_image(height: int, width: int, seed: int) -> bytes:
     return header + _generate_noise(seed, height * width * 3)
 
 
-def _generate_noise_tensor(source: Input, seed: int) -> GoldenInput:
-    noise_bytes = np.frombuffer(_generate_noise(seed, source.type.elements), np.uint8)
+def _generate_noise_tensor(network_input: Input, seed: int) -> GoldenInput:
+    noise_bytes = np.frombuffer(_generate_noise(seed, network_input.type.elements), np.uint8)
     tensor = (noise_bytes.astype(np.float32) / np.float32(127.5)) - np.float32(1)
-    return GoldenInput("noise", None, tensor.reshape(source.type.shape), source.type.dtype)
+    return GoldenInput(
+        "noise", None, tensor.reshape(network_input.type.shape), network_input.type.dtype
+    )
 
 
 def _generate_noise(seed: int, count: int) -> bytes:

@@ -98,8 +98,8 @@ def compare_goldens(
         for output_agreement in agreement
     )
     digests = {file.path: file.sha256 for file in bundle.manifest.files}
-    keys = [digests[case.image or case.tensor] for case in cases]
-    return GoldenReplay(bundle, agreement, dict(zip(keys, outputs, strict=True)))
+    input_digests = [digests[case.image or case.tensor] for case in cases]
+    return GoldenReplay(bundle, agreement, dict(zip(input_digests, outputs, strict=True)))
 
 
 def read_expected_output(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":

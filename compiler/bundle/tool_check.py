@@ -57,7 +57,7 @@ class ToolCheck:
         is_complete = not (self.report.stopped or self.missing_goldens)
         return (
             is_complete
-            and not self.report.low_outputs
+            and not self.report.inaccurate_outputs
             and all(golden.holds for golden in self.goldens)
         )
 

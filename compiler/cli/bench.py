@@ -157,7 +157,7 @@ def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     """Refuse typed options that have no effect for these bundles (E0601)."""
     timed = options.board_link is not None or not all(device.is_counted for device in devices)
     has_runner = any(device.needs_board_runner for device in devices)
-    option_requirements.set_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
+    option_requirements.report_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
 def _is_int8_slower(benched: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:

@@ -68,10 +68,12 @@ def check(
     from tcc.compiler.driver import spec_check
 
     checked = spec_check.check(loaded_spec, _find_plans(targets.targets or (), targets.precision))
-    costs, facts = checked.cost, checked.expectations
-    document = _build_document(loaded_spec, costs, facts) | _collect_support(checked.capabilities)
+    cost, expectations = checked.cost, checked.expectations
+    document = _build_document(loaded_spec, cost, expectations) | _collect_support(
+        checked.capabilities
+    )
     if not report.quiet:
-        _print(report, loaded_spec, costs, facts, ShownLayers(depth, layers_))
+        _print(report, loaded_spec, cost, expectations, ShownLayers(depth, layers_))
     for support in checked.capabilities:
         _report_support(report, support)
     if not checked.holds:
@@ -119,7 +121,7 @@ def _print(
     report: Report,
     spec: "Spec",
     costs: "Cost",
-    facts: "tuple[Expectation, ...]",
+    expectations: "tuple[Expectation, ...]",
     layer_options: ShownLayers,
 ) -> None:
     report.print_lines(
@@ -133,12 +135,14 @@ def _print(
         f"weights {format_bytes(costs.weight_bytes)} in float32, "
         f"activations at most {format_bytes(costs.peak_bytes)} at once"
     )
-    if facts:
-        report.print_text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} passed")
+    if expectations:
+        report.print_text(
+            f"tests: {sum(e.holds for e in expectations)} of {len(expectations)} passed"
+        )
 
 
 def _build_document(
-    spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]"
+    spec: "Spec", costs: "Cost", expectations: "tuple[Expectation, ...]"
 ) -> dict[str, Any]:
     return {
         "name": spec.name,
@@ -166,7 +170,7 @@ def _build_document(
                 "holds": f.holds,
                 "line": f.at.line,
             }
-            for f in facts
+            for f in expectations
         ],
     }
 

@@ -206,7 +206,7 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
         fits = any(
             bundles_on_disk.read_manifest(folder).operating_points for folder in folders if folder
         )
-    option_requirements.set_facts(
+    option_requirements.report_facts(
         {
             SPECS: not any(bundles),
             BUNDLES: all(bundles),

@@ -88,18 +88,18 @@ def _create_failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PL
         case UserError():
             limited = _limit_diagnostics(error)
             text = _format_groups(error)
-            found = error if isinstance(error, Rejected) else None
-            extra = {**(found.document if found else {}), "more": limited.omitted_count}
+            rejection = error if isinstance(error, Rejected) else None
+            extra = {**(rejection.document if rejection else {}), "more": limited.omitted_count}
             below = BELOW_FLOOR if isinstance(error, Mislabelled | TooFewImages) else INPUT
-            code = found.code if found else below
+            code = rejection.code if rejection else below
             return Failure(code, text, _summarize(limited), limited.diagnostics, extra)
-        case MissingTool(tool=tool, reason=why):
+        case MissingTool(tool=tool, reason=reason):
             text = f"error: {tool.name} is needed to {tool.needed_for}, but it is not installed"
-            text += f"\n   = note: {why}" if why else ""
+            text += f"\n   = note: {reason}" if reason else ""
             text += f"\n   = help: install it: {tool.install}"
             return Failure(TOOL, text, str(error), extra={"tool": asdict(tool)})
-        case MachineError(diagnostic=found):
-            return Failure(GENERAL_FAILURE, str(found), found.message, (found,))
+        case MachineError(diagnostic=diagnostic):
+            return Failure(GENERAL_FAILURE, str(diagnostic), diagnostic.message, (diagnostic,))
         case Disagreement():
             return _describe_disagreement(error)
         case BelowFloor():

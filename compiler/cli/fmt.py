@@ -39,7 +39,7 @@ def format_files(
 
     The meaning and the comments are kept. With --check, exit with 1 if a file would change.
     """
-    option_requirements.set_facts({FORMATTED_FILES: Path(STDIN) not in files})
+    option_requirements.report_facts({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
         _filter(check, is_only_file=len(files) == 1)
         return

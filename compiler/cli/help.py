@@ -45,7 +45,8 @@ def show_help(
 ) -> None:
     """Explain an error code, a kind of warning or a command."""
     root = context.find_root()
-    name_parts = takewhile(lambda word: not word.startswith("-"), find_present_name(topic or ()))
+    present_name = find_present_name(topic or ())
+    name_parts = takewhile(lambda argument: not argument.startswith("-"), present_name)
     command = _find_command(root, list(name_parts))
     if command is not None:
         report.print_text(command.get_help())

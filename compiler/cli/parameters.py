@@ -229,7 +229,7 @@ def collect_options(context: typer.Context) -> GivenOptions:
 
 
 def list_typed_options(context: typer.Context, without: Collection[str]) -> tuple[str, ...]:
-    """Return the typed options for use in another folder, with absolute paths.
+    """Return the options that the user set, as text; paths are absolute, for use elsewhere.
 
     Args:
         context: The context of the command.

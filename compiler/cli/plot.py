@@ -497,7 +497,9 @@ def plot(
             help=help,
         )
     if kind in OVERLAY_KINDS:
-        option_requirements.set_facts({UNNAMED_IMAGES: not request.extra_paths})
+        option_requirements.report_facts({UNNAMED_IMAGES: not request.extra_paths})
     elif kind == "features":
-        option_requirements.set_facts({UNNAMED_IMAGES: not (request.extra_paths and calibration)})
+        option_requirements.report_facts(
+            {UNNAMED_IMAGES: not (request.extra_paths and calibration)}
+        )
     plot_kind.draw(request, output or Path(f"{kind}.png"))

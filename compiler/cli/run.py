@@ -103,20 +103,20 @@ def _predict_images(
 
 
 def _iterate_batches(
-    report: Report, source: "Input", paths: Sequence[Path]
+    report: Report, network_input: "Input", paths: Sequence[Path]
 ) -> "Iterator[tuple[Sequence[Path], list[np.ndarray]]]":
     """Yield batches of image files with their pixels; batches of large images are smaller."""
     start = 0
     batch: list[np.ndarray] = []
     for end, path in enumerate(paths, 1):
-        batch.append(_read_image(report, source, path, paths[end : start + BATCH]))
+        batch.append(_read_image(report, network_input, path, paths[end : start + BATCH]))
         if end - start == BATCH or end == len(paths) or sum(a.nbytes for a in batch) > BATCH_BYTES:
             yield paths[start:end], batch
             start, batch = end, []
 
 
 def _read_image(
-    report: Report, source: "Input", path: Path, next_paths: Sequence[Path]
+    report: Report, network_input: "Input", path: Path, next_paths: Sequence[Path]
 ) -> "np.ndarray":
     """Return the pixels of an image file, and warn about lost information.
 
@@ -124,26 +124,26 @@ def _read_image(
         UserError: The errors of this image and of the others in its batch.
     """
     try:
-        return _decode_image(report, source, path)
+        return _decode_image(report, network_input, path)
     except UserError as error:
         problems = [*error.diagnostics]
     # Check the complete batch, so that a user can fix all broken images at once.
     for next_path in next_paths:
         try:
-            _decode_image(report, source, next_path)
+            _decode_image(report, network_input, next_path)
         except UserError as error:
             problems += error.diagnostics
     raise UserError(tuple(problems))
 
 
-def _decode_image(report: Report, source: "Input", path: Path) -> "np.ndarray":
+def _decode_image(report: Report, network_input: "Input", path: Path) -> "np.ndarray":
     from tcc.compiler.data import confined_images, image_files
     from tcc.compiler.data.dataset import check_image
     from tcc.compiler.support.image_folders import group_remarks
 
     # Read once: a pipe or a growing file would differ the second time.
     content = image_files.read_bytes(path)
-    pixels = check_image(confined_images.decode(content, str(path)), source, str(path))
+    pixels = check_image(confined_images.decode(content, str(path)), network_input, str(path))
     report.warn_grouped(group_remarks([(str(path), confined_images.collect_remarks(content))]))
     return pixels
 

@@ -95,7 +95,7 @@ def serve(
     DIR/index.html for any browser, and overlay.tif, a pyramidal image of slide and heat map for
     slide viewers.
     """
-    option_requirements.set_facts({SLIDE_PAGE: slide is not None})
+    option_requirements.report_facts({SLIDE_PAGE: slide is not None})
     if slide is None:
         _run_bundle_server(report, folder, host, port)
         return
@@ -108,7 +108,7 @@ def serve(
         if output:
             atomic_files.fill_folder(
                 output,
-                lambda place: slide_viewer.write_page(place, view, stages),
+                lambda folder_path: slide_viewer.write_page(folder_path, view, stages),
                 slide_viewer.check_overwrite,
             )
             stages.finish_stage()
@@ -208,7 +208,7 @@ def create_file_server(
 
     try:
         return StaticServer(host, port, files, page, inline_styles=inline_styles)
-    except (OSError, TypeError, ValueError) as error:  # an invalid name raises one of these
+    except (OSError, TypeError, ValueError) as error:  # an invalid host name raises one of these
         reason = getattr(error, "strerror", None) or "it is not an address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"
         help = "choose another with --port, or --port 0 for a free one"

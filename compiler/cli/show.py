@@ -113,7 +113,7 @@ def show(
     options.check()
     options.check_output(output)
     folder = find_bundle_folder(spec.spec)
-    option_requirements.set_facts({SPECS: folder is None})
+    option_requirements.report_facts({SPECS: folder is None})
     if folder:
         rendered = render_bundle(folder, options)
     else:

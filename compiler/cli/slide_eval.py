@@ -71,7 +71,7 @@ Shortest = Annotated[
         help="Smallest length of a lesion that is counted, after joining.",
     ),
 ]
-TIES = "of equal ones the first by rows"
+TIE_RULE = "of equal ones the first by rows"
 
 
 def evaluate(
@@ -98,7 +98,7 @@ def evaluate(
 
     area_classes = annotations.build_area_classes(drawing.tumour or (), drawing.other_classes or ())
     folder = slide_truth.list_truth_folder(truth, area_classes, allows_missing=drawing.normal)
-    option_requirements.set_facts({ANNOTATED_TRUTH: folder.has_class_names})
+    option_requirements.report_facts({ANNOTATED_TRUTH: folder.has_class_names})
     stored_results = [(path, saved_result.read_result(path)) for path in result_folders]
     slide_evaluation.check_comparable(stored_results)
     if not subset:
@@ -143,13 +143,13 @@ def _report_slides(report: Report, judged_slides: "EvaluatedSlides", rule: "Lesi
     )
 
 
-def _describe_patches(judged_classes: "ClassEvaluation", averages: Any) -> dict[str, Any]:
-    scores = judged_classes.scores
+def _describe_patches(class_evaluation: "ClassEvaluation", averages: Any) -> dict[str, Any]:
+    scores = class_evaluation.scores
     return {
         "patches": scores.images,
         "accuracy": scores.accuracy if scores.images else None,
         "correct": scores.correct,
-        **evaluation_tables.encode_figures(judged_classes, averages),
+        **evaluation_tables.encode_figures(class_evaluation, averages),
     }
 
 
@@ -202,7 +202,7 @@ def _print_lesions(
     return {
         "lesions": count,
         "short": short,
-        "rule": asdict(rule) | {"ties": TIES},
+        "rule": asdict(rule) | {"ties": TIE_RULE},
         "rates": list(RATES),
         "all_slides": _describe_froc(froc),
         "slides_without_tumour": _describe_froc(normal_froc),

@@ -120,7 +120,7 @@ def run(
     task_place = cluster.create_task_place(out / ".tcc-slides", workers)
     archive = slide_archive.list_slides(slides, out)
     many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)
-    option_requirements.set_facts({ONE_SLIDE: not many})
+    option_requirements.report_facts({ONE_SLIDE: not many})
     tissue_choices = tissue.choose()
     loaded_bundle, device, tumour_rule = _load_rule(
         report, bundle, tumour or (), threshold, trust=trust

@@ -81,7 +81,7 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
 
     folder = request.task_place.folder
     trials = sweeps.read_sweep(request.file, request.recipe)
-    option_requirements.set_facts(
+    option_requirements.report_facts(
         {FIXED_EPOCHS: all("epochs" not in trial.varied_settings for trial in trials)}
     )
     for settings in dict.fromkeys(trial.settings for trial in trials):

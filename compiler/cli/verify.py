@@ -120,7 +120,7 @@ def verify(
         loaded, refusals = _load_bundles(bundles, key, program)
         layered = logs is None and any(not device.packager for _, device in loaded)
         if loaded:
-            option_requirements.set_facts({LAYERED_BUNDLE: layered})
+            option_requirements.report_facts({LAYERED_BUNDLE: layered})
         verified_bundles = _verify_each(loaded, request, stages, refusals)
         stages.finish_stage()
     if not verified_bundles:

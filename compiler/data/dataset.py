@@ -112,19 +112,21 @@ class DataSet(ValueView):
         held_out_items = tuple(item for item in self.items if item.digest in held_out_digests)
         return replace(self, items=fit_items), replace(self, items=held_out_items)
 
-    def read_tensor(self, index: int, source: Input) -> Float32:
+    def read_tensor(self, index: int, network_input: Input) -> Float32:
         """Return item `index` as the network's input, float32 of the input's declared shape.
 
         Raises:
             UserError: The image is damaged, or the network does not accept its size.
         """
-        pixels = self.read_pixels(index, source)
+        pixels = self.read_pixels(index, network_input)
         if pixels.dtype == np.uint8:
-            assert source.preprocess is not None
-            return preprocess.normalize(source.preprocess, pixels.astype(np.uint8, copy=False))
+            assert network_input.preprocess is not None
+            return preprocess.normalize(
+                network_input.preprocess, pixels.astype(np.uint8, copy=False)
+            )
         return pixels.astype(np.float32, copy=False)
 
-    def read_pixels(self, index: int, source: Input) -> NDArray[np.uint8] | Float32:
+    def read_pixels(self, index: int, network_input: Input) -> NDArray[np.uint8] | Float32:
         """Return item `index` before normalization, uint8 (height, width, channels).
 
         Items of a tensor dataset are returned as `read_tensor` does, in float32.
@@ -137,23 +139,25 @@ class DataSet(ValueView):
             cached_pixels = self.pixel_cache.get(item.digest) if self.pixel_cache else None
             if cached_pixels is not None:
                 return cached_pixels
-            assert source.preprocess is not None
-            pixels = read_input_pixels(item.path, source.preprocess, _get_input_size(source))
+            assert network_input.preprocess is not None
+            pixels = read_input_pixels(
+                item.path, network_input.preprocess, _get_input_size(network_input)
+            )
             if self.pixel_cache:
                 self.pixel_cache.add(item.digest, pixels)
             return pixels
         raw_array = self.array[item.index or 0]
         if raw_array.dtype == np.uint8:
-            return _compute_pixels(raw_array.astype(np.uint8, copy=False), source, item.name)
+            return _compute_pixels(raw_array.astype(np.uint8, copy=False), network_input, item.name)
         floats = raw_array.astype(np.float32, copy=False)
-        return _to_raw(floats, source) if source.preprocess else floats
+        return _to_raw(floats, network_input) if network_input.preprocess else floats
 
-    def collect_errors(self, source: Input) -> UserError:
+    def collect_errors(self, network_input: Input) -> UserError:
         """Read every item and return all errors; call it after one item has failed."""
         diagnostics: list[Diagnostic] = []
         for index in range(len(self)):
             try:
-                self.read_tensor(index, source)
+                self.read_tensor(index, network_input)
             except UserError as error:
                 diagnostics += error.diagnostics
         unlisted_count = len(diagnostics) - MAX_LISTED
@@ -181,7 +185,7 @@ def read_dataset(path: Path) -> DataSet:
     raise fail("E0710", "not a dataset", span, label=label, help=help)
 
 
-def check_dataset(dataset: DataSet, source: Input) -> DataSet:
+def check_dataset(dataset: DataSet, network_input: Input) -> DataSet:
     """Return the dataset if the network accepts it.
 
     Raises:
@@ -190,14 +194,14 @@ def check_dataset(dataset: DataSet, source: Input) -> DataSet:
     """
     span = make_file_span(str(dataset.items[0].path))
     if dataset.array is not None and dataset.array.dtype != np.uint8:
-        if dataset.array.shape[1:] != source.type.shape:
-            message = f"the network takes tensors of {source.type}"
+        if dataset.array.shape[1:] != network_input.type.shape:
+            message = f"the network takes tensors of {network_input.type}"
             actual_shape = "x".join(map(str, dataset.array.shape[1:])) or "single numbers"
             label = f"this file has {actual_shape}"
             help = "preprocess the tensors as the spec defines, with channels first"
             raise fail("E0713", message, span, label=label, help=help)
-    elif source.preprocess is None:
-        raise build_image_error(source.name, source.type.shape, span)
+    elif network_input.preprocess is None:
+        raise build_image_error(network_input.name, network_input.type.shape, span)
     return dataset
 
 
@@ -280,35 +284,37 @@ def _sort_items(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda item: (item.digest, item.label or "")))
 
 
-def check_image(image: NDArray[np.uint8], source: Input, name: str) -> NDArray[np.uint8]:
+def check_image(image: NDArray[np.uint8], network_input: Input, name: str) -> NDArray[np.uint8]:
     """Return an image if the network accepts its size; independent of the target.
 
     Args:
         image: uint8 (height, width, 3).
-        source: The network's input, which takes images.
+        network_input: The network's input, which takes images.
         name: The image's name in error messages.
 
     Raises:
         UserError: It is too large (E0704), or the network does not accept its size (E0706).
     """
-    assert source.preprocess is not None
-    preprocess.plan(source.preprocess, image.shape, _get_input_size(source), name)
+    assert network_input.preprocess is not None
+    preprocess.plan(network_input.preprocess, image.shape, _get_input_size(network_input), name)
     return image
 
 
-def _compute_pixels(image: NDArray[np.uint8], source: Input, name: str) -> NDArray[np.uint8]:
-    assert source.preprocess is not None
-    return preprocess.prepare_pixels(source.preprocess, image, _get_input_size(source), name)
+def _compute_pixels(image: NDArray[np.uint8], network_input: Input, name: str) -> NDArray[np.uint8]:
+    assert network_input.preprocess is not None
+    return preprocess.prepare_pixels(
+        network_input.preprocess, image, _get_input_size(network_input), name
+    )
 
 
-def _get_input_size(source: Input) -> tuple[int, int, int]:
-    channels, height, width = source.type.shape
+def _get_input_size(network_input: Input) -> tuple[int, int, int]:
+    channels, height, width = network_input.type.shape
     return channels, height, width
 
 
-def _to_raw(tensor: Float32, source: Input) -> Float32:
+def _to_raw(tensor: Float32, network_input: Input) -> Float32:
     """Return a preprocessed tensor as the contract expects it: as 0 to 255 if it is raw."""
-    contract = source.preprocess
+    contract = network_input.preprocess
     assert contract is not None
     if not contract.raw:
         return tensor

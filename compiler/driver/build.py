@@ -156,7 +156,7 @@ class BundleWriter:
             layers=contents.layers,
             uncompiled=contents.uncompiled,
             tool=_check_tool(bundle, device),
-            compared=compared.move_to(bundle),
+            compared=compared.with_bundle(bundle),
             simulated_file=compared.device.simulated_file,
             cached=("replay",) if compared.is_cached else (),
         )
@@ -233,7 +233,7 @@ def check_plans(
             has something else than a bundle.
         MissingTool: A build tool is not installed.
     """
-    int8_builds.require_targets(plans)
+    int8_builds.refuse_unused_options(plans)
     for plan in plans:
         if missing := plan.device.list_missing_build_tools():
             raise MissingTool(missing[0])

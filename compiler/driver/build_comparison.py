@@ -80,12 +80,12 @@ class BuildComparison:
         return agreed, outputs
 
     def _compute_expected(
-        self, program: Model | None, dataset: DataSet, index: int, source: Input
+        self, program: Model | None, dataset: DataSet, index: int, network_input: Input
     ) -> TensorMap:
         """Return the reference outputs of an image: of the int8 model, or else the float model."""
         if program:
             return _select_outputs(
-                program, self._compute_values(program, dataset.read_tensor(index, source))
+                program, self._compute_values(program, dataset.read_tensor(index, network_input))
             )
         (graph_input,) = self.model.graph.inputs
         return float_program.run(self.model, [dataset.read_tensor(index, graph_input)])[0]

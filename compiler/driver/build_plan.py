@@ -143,10 +143,14 @@ def collect_package_sources(
     )
 
 
-def to_pixel_input(source: Input) -> Input:
+def to_pixel_input(network_input: Input) -> Input:
     """Return an input that takes raw pixel values, if its contract allows it."""
-    levels = preprocess.strip_normalization(source.preprocess) if source.preprocess else None
-    return replace(source, preprocess=levels) if levels else source
+    levels = (
+        preprocess.strip_normalization(network_input.preprocess)
+        if network_input.preprocess
+        else None
+    )
+    return replace(network_input, preprocess=levels) if levels else network_input
 
 
 def _lower_model(model: Model, passes: tuple[Pass, ...], lower: Lower) -> Model:

@@ -58,10 +58,10 @@ def collect_warnings(plan: Plan, start: Graph, program: Graph | None) -> tuple[B
 
 def _group_by_rule(remarks: Iterable[Remark]) -> Iterable[list[Remark]]:
     remarks_by_rule: dict[str, dict[str, Remark]] = {}
-    for each in remarks:
+    for remark in remarks:
         # By name, because the float and the integer graph give the same remarks.
-        remarks_by_rule.setdefault(each.rule, {}).setdefault(each.node.name, each)
-    return (list(each.values()) for each in remarks_by_rule.values())
+        remarks_by_rule.setdefault(remark.rule, {}).setdefault(remark.node.name, remark)
+    return (list(group.values()) for group in remarks_by_rule.values())
 
 
 def _create_warning(device: Device, remarks: list[Remark]) -> Diagnostic:
@@ -141,12 +141,12 @@ def _find_broken(accuracy: Accuracy, plan: Plan, start: Model) -> tuple[str, ...
     (source,) = start.graph.inputs
     tensors = [sample(source, seed, (seed + 1) / INPUT_COUNT) for seed in range(INPUT_COUNT)]
     rounded = [
-        approximator.compute_approximate_outputs(plan.device.target, start, each)
-        for each in tensors
+        approximator.compute_approximate_outputs(plan.device.target, start, tensor)
+        for tensor in tensors
     ]
     expected, actual = (
-        output_comparison.stack_outputs(start, each)
-        for each in (float_program.run(start, tensors), rounded)
+        output_comparison.stack_outputs(start, outputs)
+        for outputs in (float_program.run(start, tensors), rounded)
     )
     # Bounds that the spec does not set are off: the defaults are for int8 models.
     floor = AccuracyFloor(

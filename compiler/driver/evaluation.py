@@ -45,13 +45,13 @@ BATCH_BYTES = 1 << 26
 class Evaluated(ValueView):
     """Results of a network for labelled images, in their order.
 
-    `raw` are its outputs (images, values); None if they would be more than `MAX_VALUES`. `taken`
-    marks the predicted classes (images, classes). `inputs` are hashes of the network's inputs.
-    `notices` are reasons to doubt the figures.
+    `raw` are its outputs (images, values); None if they would be more than `MAX_VALUES`.
+    `predicted` marks the predicted classes (images, classes). `inputs` are hashes of the network's
+    inputs. `notices` are reasons to doubt the figures.
     """
 
     images: LabelledImages
-    taken: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     raw: NDArray[np.float32] | None
     inputs: tuple[bytes, ...]
     notices: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Evaluated(ValueView):
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Mask of the images with a correct prediction (images,)."""
-        is_correct: NDArray[np.bool_] = (self.taken == self.images.truth).all(axis=1)
+        is_correct: NDArray[np.bool_] = (self.predicted == self.images.truth).all(axis=1)
         return is_correct
 
     @property
@@ -67,9 +67,9 @@ class Evaluated(ValueView):
         """Accuracy figures from the predictions."""
         truth = self.images.truth
         if not self.images.exclusive:
-            return classification_metrics.compute_decision_scores(truth, self.taken)
+            return classification_metrics.compute_decision_scores(truth, self.predicted)
         # Confusion matrix: truth transposed times predictions.
-        counts = truth.astype(np.int64).T @ self.taken
+        counts = truth.astype(np.int64).T @ self.predicted
         return classification_metrics.compute_scores(counts)
 
     def _summarize(self) -> Iterator[str]:
@@ -142,13 +142,13 @@ def evaluate_reference(
     return _collect_evaluation(images, source, answers, progress, None)
 
 
-def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8]:
+def read_pixels(dataset: DataSet, index: int, network_input: Input) -> NDArray[np.uint8]:
     """Return the pixels of an item for a network, uint8 (height, width, 3).
 
     Args:
         dataset: The images.
         index: Index of the item.
-        source: The network's input.
+        network_input: The network's input.
 
     Raises:
         UserError: The image is damaged, or has a size that the network does not accept.
@@ -158,19 +158,19 @@ def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8
         image = confined_images.read_image(item.path)
     else:
         image = dataset.array[item.index or 0].astype(np.uint8, copy=False)
-    return check_image(image, source, item.name)
+    return check_image(image, network_input, item.name)
 
 
 def _collect_evaluation(
     images: LabelledImages,
-    source: Input,
+    network_input: Input,
     answers: Iterator[Answer],
     progress: Progress,
     point: OperatingPoint | None,
 ) -> Evaluated:
     """Collect the outputs and the prediction of each image."""
     total, width = len(images.dataset), images.output.shape[0]
-    is_taken = np.zeros((total, len(images.labels)), np.bool_)
+    is_predicted = np.zeros((total, len(images.labels)), np.bool_)
     raw = np.zeros((total, width), np.float32) if total * width <= MAX_VALUES else None
     inputs = []
     progress("images", 0, total)
@@ -180,16 +180,16 @@ def _collect_evaluation(
             # argmax would silently choose the class with NaN.
             if not np.isfinite(output_values).all():
                 raise _create_overflow_error(images, index)
-            is_taken[index] = predict_classes(images, output_values, point)
+            is_predicted[index] = predict_classes(images, output_values, point)
             inputs.append(digest)
             if raw is not None:
                 raw[index] = output_values
             progress("images", index + 1, total)
     except UserError as error:
         if error.diagnostics[0].code in DAMAGED_CODES:  # the first one: list all of them
-            raise images.dataset.collect_errors(source) from None
+            raise images.dataset.collect_errors(network_input) from None
         raise
-    return Evaluated(images, is_taken, raw, tuple(inputs))
+    return Evaluated(images, is_predicted, raw, tuple(inputs))
 
 
 def predict_classes(

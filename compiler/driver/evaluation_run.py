@@ -71,19 +71,19 @@ class EvaluationReport:
         return self.evaluated.images.labels
 
     @cached_property
-    def judged_classes(self) -> "ClassEvaluation":
-        """The predictions, with truth and log-odds."""
+    def class_evaluation(self) -> "ClassEvaluation":
+        """The predictions with truth and log-odds, for metrics of each class."""
         from tcc.compiler.reference.classification_metrics import ClassEvaluation
 
         evaluated = self.evaluated
         odds = evaluated.compute_log_odds(self.point.temperature if self.point else 1.0)
         return ClassEvaluation(
-            self.labels, evaluated.images.truth, evaluated.taken, odds, self.scores
+            self.labels, evaluated.images.truth, evaluated.predicted, odds, self.scores
         )
 
     def estimate_averages(self, resampling: Resampling) -> "dict[str, Bounds | None]":
         """Return bootstrap confidence intervals of the averages over classes."""
-        return self.judged_classes.estimate_average_intervals(resampling.count, resampling.seed)
+        return self.class_evaluation.estimate_average_intervals(resampling.count, resampling.seed)
 
     @property
     def log_loss(self) -> float | None:

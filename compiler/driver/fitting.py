@@ -172,13 +172,13 @@ def _fit_threshold(
     odds = decision_odds.compute_class_odds(
         images.output.activation, evaluated.raw, temperature, row
     )
-    is_taken = evaluated.taken[:, column]  # by the rule without a threshold
+    is_predicted = evaluated.predicted[:, column]  # by the rule without a threshold
     if criterion.sensitivity is not None:
         # A threshold must not lose images that the default rule detects.
-        min_sensitivity = max(criterion.sensitivity, float(is_taken[truth].mean()))
+        min_sensitivity = max(criterion.sensitivity, float(is_predicted[truth].mean()))
         return decision_rule.fit_sensitivity_threshold(odds, truth, min_sensitivity)
     threshold = decision_rule.fit_youden_threshold(odds, truth)
-    default = decision_rule.compute_youden(is_taken, truth)
+    default = decision_rule.compute_youden(is_predicted, truth)
     if threshold is None and default <= decision_rule.CHANCE:
         message = f"no threshold separates images of `{name}` from others better than chance"
         raise fail("E1263", message, location, help="train the network first")

@@ -384,10 +384,10 @@ def _describe_comparison(
         yield "warning", text
 
 
-def require_targets(plans: "Sequence[Plan]") -> None:
-    """Refuse options that no target of the build uses (E0601)."""
+def refuse_unused_options(plans: "Sequence[Plan]") -> None:
+    """Refuse options that have no effect for any target of the build (E0601)."""
     devices = [plan.device for plan in plans]
-    option_requirements.set_facts(
+    option_requirements.report_facts(
         {
             INT8_TARGET: any(plan.precision.calibrated for plan in plans),
             PACKAGE_TARGET: any(device.packager for device in devices),
@@ -403,7 +403,7 @@ def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
     shipped = calibrates and find_shipped(work) is not None
     has_images = work.options.data is not None or work.chosen_spec.project.data is not None
     reads = has_int8_plans and (not shipped if calibrates else has_images)
-    option_requirements.set_facts(
+    option_requirements.report_facts(
         {
             FRESH_CALIBRATION: calibrates and not shipped,
             JUDGED_BUILD: calibrates or has_images,

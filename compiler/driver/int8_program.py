@@ -79,9 +79,10 @@ def from_file(
     )
     if images is None:
         return CalibrationSource(document, str(path))
-    # Other images than the calibration's: all of them evaluate it.
+    # Another set than the calibration's: all of it evaluates the int8 model. The file has only one
+    # digest of its images, so images that are in both sets are not detected.
     if not document.data.is_prefix_of(images):
-        description = "other than the calibration's"
+        description = "from another set than the calibration's; shared images are not detected"
         return CalibrationSource(document, str(path), images, images, description, user_images=True)
     return replace(attach_images(document, images), name=str(path))
 

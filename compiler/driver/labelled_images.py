@@ -116,26 +116,31 @@ def _collect_other_labels(
 def _parse_labels(
     dataset: DataSet, output: OutputContract, other_labels: frozenset[str]
 ) -> tuple[frozenset[int] | None, ...]:
-    """Return the classes in each item's label; None if one of them is unknown."""
+    """Return the classes in each item's label; None if one of them is unknown.
+
+    `other_labels` are the classes of the network's other outputs, case-folded. They are ignored.
+    """
     by_name = {label.casefold(): index for index, label in enumerate(output.labels)}
-    several = output.kind == "decisions"
+    allows_several = output.kind == "decisions"
 
     def parse_label(label: str) -> frozenset[int] | None:
-        parts = {find_class_index(label, by_name)}
-        if parts == {None} and (several or other_labels):
-            if several and label.casefold() == NO_CLASS:
+        # Class names may contain the separator, so the whole label is looked up first.
+        found_indices = {find_class_index(label, by_name)}
+        if found_indices == {None} and (allows_several or other_labels):
+            if allows_several and label.casefold() == NO_CLASS:
                 return frozenset()
-            names = (part.strip() for part in label.split(CLASS_SEPARATOR))
-            parts = {
-                find_class_index(part, by_name)
-                for part in names
-                if part.casefold() not in other_labels
+            names = (name.strip() for name in label.split(CLASS_SEPARATOR))
+            found_indices = {
+                find_class_index(name, by_name)
+                for name in names
+                if name.casefold() not in other_labels
             }
         class_indices = frozenset(
-            part for part in parts if part is not None and part < output.shape[0]
+            index for index in found_indices if index is not None and index < output.shape[0]
         )
-        fits = several or len(class_indices) == 1
-        return class_indices if fits and len(class_indices) == len(parts) else None
+        has_valid_count = allows_several or len(class_indices) == 1
+        all_known = len(class_indices) == len(found_indices)
+        return class_indices if has_valid_count and all_known else None
 
     return tuple(parse_label(item.label or "") for item in dataset.items)
 

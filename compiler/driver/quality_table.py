@@ -83,13 +83,13 @@ def format_margins(qualities: "Qualities") -> Iterator[str]:
         if quality.margin is None or quality.moved is None:
             continue
         text = (
-            f"`{name}`: half of the fp32 model's decisions are less than {quality.margin:.3g} from a"
-            f" tie; the int8 model changes this distance by {quality.moved:.3g} (RMS)"
+            f"`{name}`: half of the fp32 model's decisions are less than {quality.margin:.3g} from "
+            f"a tie; the int8 model changes this distance by {quality.moved:.3g} (RMS)"
         )
         if quality.ties is not None:
             text += (
-                f"; {quality.ties:.0%} of the changed decisions were at most twice this change from a"
-                " tie"
+                f"; {quality.ties:.0%} of the changed decisions were at most twice this change "
+                "from a tie"
             )
         yield text
 

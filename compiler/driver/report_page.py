@@ -226,7 +226,7 @@ def _render_agreement(bundle_manifest: Manifest, compared: ComparedTarget) -> st
                 f"{off:,} of {sum(shown_layer.values for shown_layer in exact_layers):,}",
             )
         )
-    note = f"<p>{escape_text(compared.floats)}</p>\n" if compared.floats else ""
+    note = f"<p>{escape_text(compared.float_notice)}</p>\n" if compared.float_notice else ""
     file = compared.device.simulated_file
     subject = f"{file} in ONNX Runtime, not the NPU," if file else "the artifact"
     return render_table(("", ""), rows, f"{subject} against the reference executor") + note

@@ -126,10 +126,10 @@ class LayerSpecBuilder:
         self.rounded[name] = rounded_weights
 
 
-def _get_range(kind: TensorType) -> Range:
-    if kind.scale is None:
+def _get_range(tensor_type: TensorType) -> Range:
+    if tensor_type.scale is None:
         raise UnsupportedLayerError
-    return Range(kind.scale, kind.dtype is DType.I8)
+    return Range(tensor_type.scale, tensor_type.dtype is DType.I8)
 
 
 def _add_int8_inputs(

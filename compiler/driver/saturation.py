@@ -203,9 +203,9 @@ def get_usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
     }
 
 
-def iterate_tensors(dataset: DataSet, source: Input) -> Iterator[NDArray[Any]]:
+def iterate_tensors(dataset: DataSet, network_input: Input) -> Iterator[NDArray[Any]]:
     """Yield each item as an input tensor."""
-    return (dataset.read_tensor(index, source) for index in range(len(dataset)))
+    return (dataset.read_tensor(index, network_input) for index in range(len(dataset)))
 
 
 def add_usual_shares(counts: Saturation, usual: Mapping[str, UsualShare]) -> Saturation:

@@ -55,15 +55,16 @@ class SpecCheck(ValueView):
 
 
 def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:
-    """Check a network, and its support by each target.
+    """Check a network: its cost, its `tests:`, and its support by each target.
 
     Raises:
-        UserError: A test's settings are invalid, or a target cannot use the network at all.
+        UserError: The spec's `tests:` are invalid, or a target cannot use the network at all.
     """
-    costs, facts = compute_cost(spec.graph), check_expectations(spec)
-    planned = tuple(plans)
+    cost, expectations = compute_cost(spec.graph), check_expectations(spec)
+    targets = tuple(plans)
     # Without targets the check is quick, and does not import NumPy.
-    return SpecCheck(spec, costs, facts, _check_capabilities(spec, planned) if planned else ())
+    capabilities = _check_capabilities(spec, targets) if targets else ()
+    return SpecCheck(spec, cost, expectations, capabilities)
 
 
 def _check_capabilities(spec: Spec, plans: "Iterable[Plan]") -> "tuple[Capability, ...]":

@@ -17,10 +17,12 @@ from tcc.compiler.support.value_views import ValueView, count
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ComparedTarget(ValueView):
-    """One target of a build, compared over the goldens of its bundle and `images` of the user's.
+    """One target of a build, compared with the reference.
 
-    `unchecked` is why it was not run. `layers` is None if the artifact's layers cannot be read.
-    `floats` describes what is in float, and why it may differ.
+    The inputs are the goldens of its bundle, and `images` images of the user.
+    `unchecked` is the reason why it was not run; empty if it was run. `layers` is None if the
+    artifact's layers cannot be read. `float_notice` names the layers in
+    float, or gives the reason why outputs may differ.
     """
 
     device: Device
@@ -38,8 +40,8 @@ class ComparedTarget(ValueView):
         match self.holds:
             case None:
                 return f"{name}: not compared with the reference: {self.unchecked}"
-            case bool(holds):
-                verdict = "agrees" if holds else "DISAGREES"
+            case bool(is_met):
+                verdict = "agrees" if is_met else "DISAGREES"
                 inputs = count(self.inputs, "input")
                 return f"{name} {verdict} with the reference on {inputs}; {self.bundle.folder}"
             case _:
@@ -48,7 +50,7 @@ class ComparedTarget(ValueView):
     def _summarize(self) -> Iterator[str]:
         yield f"ComparedTarget {self.describe()}"
 
-    def move_to(self, bundle: Bundle) -> "ComparedTarget":
+    def with_bundle(self, bundle: Bundle) -> "ComparedTarget":
         """Return the same result for a bundle in another folder."""
         replayed = self.replayed and replace(self.replayed, bundle=bundle)
         return replace(self, bundle=bundle, replayed=replayed)
@@ -77,7 +79,7 @@ class ComparedTarget(ValueView):
         return all(output.holds for output in self.outputs) and self.wrong_layer is None
 
     @property
-    def floats(self) -> str:
+    def float_notice(self) -> str:
         """The layers in float, or why other outputs may differ from the reference."""
         manifest = self.bundle.manifest
         precision = self.device.get_precision(manifest.precision)
@@ -94,10 +96,10 @@ class ComparedTarget(ValueView):
 
 @dataclass(frozen=True, slots=True)
 class TargetPair:
-    """An output of two targets compared; `why` is the reason why they need not be equal."""
+    """An output of two targets compared; `reason` is why they need not be equal."""
 
-    found: OutputPair
-    why: str
+    comparison: OutputPair
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -116,7 +118,7 @@ class BuildAgreement(ValueView):
     def holds(self) -> bool:
         """Whether nothing disagrees; targets that were not run do not count."""
         return all(target.holds is not False for target in self.targets) and all(
-            pair.found.holds for pair in self.pairs
+            pair.comparison.holds for pair in self.pairs
         )
 
     def _summarize(self) -> Iterator[str]:
@@ -166,4 +168,4 @@ def _explain_difference(target: ComparedTarget, other_target: ComparedTarget) ->
     if kinds[0].float_io != kinds[1].float_io:
         integer_target = target if kinds[1].float_io else other_target
         return f"{integer_target.device.name} outputs the 8-bit quantized values of its last layer"
-    return target.floats or other_target.floats
+    return target.float_notice or other_target.float_notice

@@ -36,7 +36,7 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
 def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
     """Return the predicted classes without thresholds (images, classes)."""
     if evaluated.raw is None:
-        return evaluated.taken
+        return evaluated.predicted
     rows = [predict_classes(evaluated.images, row, None) for row in evaluated.raw]
     return np.stack(rows)
 
@@ -58,8 +58,8 @@ def _compute_log_losses(point: OperatingPoint, evaluated: Evaluated) -> tuple[fl
 def _check_threshold(
     target: float | None, evaluated: Evaluated, default: NDArray[np.bool_], column: int
 ) -> ThresholdCheck:
-    truth, is_taken = evaluated.images.truth[:, column], evaluated.taken[:, column]
-    positives, detected = int(truth.sum()), int(is_taken[truth].sum())
+    truth, is_predicted = evaluated.images.truth[:, column], evaluated.predicted[:, column]
+    positives, detected = int(truth.sum()), int(is_predicted[truth].sum())
     is_shown = None
     if target is not None:
         is_shown = confidence_intervals.is_shown(target, detected, positives)
@@ -69,7 +69,7 @@ def _check_threshold(
         positives,
         detected,
         int((~truth).sum()),
-        int((~is_taken[~truth]).sum()),
+        int((~is_predicted[~truth]).sum()),
         int(default[truth, column].sum()),
         int((~default[~truth, column]).sum()),
         confidence_intervals.compute_lower_bound(detected, positives),

@@ -92,6 +92,7 @@ def _merge_chain(run: Sequence[Box]) -> Box:
 
 
 def _merge_run(run: Sequence[Box]) -> Box:
+    """Return one box for equal neighbouring boxes: the last one, with the sizes of all of them."""
     return replace(
         run[-1],
         name=_name_run(run[0].name, run[-1].name),

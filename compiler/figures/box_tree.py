@@ -81,9 +81,11 @@ def summarize_op(node: Node) -> str:
     return f"{kind or node.op.keyword}{kernel}{step}"
 
 
-def format_type(kind: TensorType) -> str:
+def format_type(tensor_type: TensorType) -> str:
     """Return a type for edge labels; float32 is not named."""
-    return str(kind) if kind.dtype == "float32" else f"{kind.dtype} {kind}"
+    return (
+        str(tensor_type) if tensor_type.dtype == "float32" else f"{tensor_type.dtype} {tensor_type}"
+    )
 
 
 def _label_depthwise(node: Node) -> str:

@@ -57,22 +57,22 @@ class Sheet:
 
 
 def build_sheet(drawing: Drawing, heading: str, *, with_legend: bool = False) -> Sheet:
-    """Return the page of a drawing."""
+    """Return a page with a heading, a drawing, and a legend if needed."""
     title = TextLine(MARGIN, 30, clip_text(heading, 96), HEADING)
-    inner = max(
+    content_width = max(
         drawing.width, HEADING.measure_width(title.text), MIN_LEGEND_WIDTH if with_legend else 0
     )
-    width, height = inner + 2 * MARGIN, drawing.height + TOP + MARGIN
+    width, height = content_width + 2 * MARGIN, drawing.height + TOP + MARGIN
     drawing_x = (width - drawing.width) // 2
     if not with_legend:
         return Sheet(width, height, title, drawing, drawing_x, TOP)
-    legend, legend_height = _explain(drawing, inner, MARGIN, height)
+    legend, legend_height = _layout_legend(drawing, content_width, MARGIN, height)
     return Sheet(
         width, height + legend_height + MARGIN // 2, title, drawing, drawing_x, TOP, legend
     )
 
 
-def _explain(
+def _layout_legend(
     drawing: Drawing, width: int, origin_x: int, origin_y: int
 ) -> tuple[tuple[LegendEntry, ...], int]:
     """Return the legend entries of a drawing, wrapped to a width, and their height."""

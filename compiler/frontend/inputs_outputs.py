@@ -25,7 +25,7 @@ from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
 
-def check_kind(output: Output, kind: TensorType, kind_tree: Tree) -> None:
+def check_kind(output: Output, tensor_type: TensorType, kind_tree: Tree) -> None:
     """Refuse a `kind:` that contradicts the activation or shape of the output.
 
     Raises:
@@ -36,10 +36,10 @@ def check_kind(output: Output, kind: TensorType, kind_tree: Tree) -> None:
             return
         case "classes":
             # With one value, the class would always be the first.
-            if kind.shape[0] < 2:
+            if tensor_type.shape[0] < 2:
                 help = "for one value, write `kind: decisions` with `activation: sigmoid`"
                 raise _create_kind_error(
-                    output, kind_tree, f"the output is {kind}: one value", help
+                    output, kind_tree, f"the output is {tensor_type}: one value", help
                 )
         case "decisions":
             # Decisions need independent probabilities; those of a softmax depend on each other.
@@ -112,7 +112,7 @@ def _evaluate_argument(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
     return value
 
 
-def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preprocess:
+def _read_preprocess(tree: MappingTree, tensor_type: TensorType, env: StepScope) -> Preprocess:
     resize = tree.get("resize")
     pixel_resize = None
     if isinstance(resize, MappingTree):
@@ -129,7 +129,7 @@ def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Pre
         _evaluate_numbers(STD, tree, env),
         scale=_evaluate_argument(SCALE, tree, env),
     )
-    channels, *size = kind.shape
+    channels, *size = tensor_type.shape
     _check_statistics(tree, preprocess, channels)
     produced_channels = preprocess.channels
     output_shape = compute_output_shape(preprocess)
@@ -143,16 +143,16 @@ def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Pre
             "E0234",
             "preprocessing does not produce the shape of the input",
             tree.span,
-            label=f"it produces {produced_shape}, `shape` is {kind}",
-            help=_describe_shape_fix(preprocess.color, produced_channels, kind),
+            label=f"it produces {produced_shape}, `shape` is {tensor_type}",
+            help=_describe_shape_fix(preprocess.color, produced_channels, tensor_type),
         )
     return preprocess
 
 
-def _describe_shape_fix(color: str, produced_channels: int, kind: TensorType) -> str:
+def _describe_shape_fix(color: str, produced_channels: int, tensor_type: TensorType) -> str:
     """Return how to make the shape and the preprocessing match."""
-    channels, height, width = kind.shape
-    if corrected_shape := to_channels_first(kind.shape):
+    channels, height, width = tensor_type.shape
+    if corrected_shape := to_channels_first(tensor_type.shape):
         return f"channels come first: write `shape: {corrected_shape}`"
     if channels != produced_channels:
         other_color = "rgb" if channels == 3 else "gray"
@@ -286,15 +286,15 @@ def _find_source(
     return named_value if isinstance(named_value, GraphValue) else final
 
 
-def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTree) -> None:
+def _check_labels(labels: tuple[str, ...], tensor_type: TensorType, settings: MappingTree) -> None:
     labels_tree = settings.get("labels")
     assert labels_tree is not None
-    if kind.shape != (len(labels),):
+    if tensor_type.shape != (len(labels),):
         raise fail(
             "E0233",
             "there must be one label for each class",
             labels_tree.span,
-            label=f"{len(labels)} labels, the output is {kind}",
+            label=f"{len(labels)} labels, the output is {tensor_type}",
             help="write one label for each value of the output, or change the number of values",
         )
     # Reports could not distinguish two classes of one name.

@@ -164,11 +164,13 @@ def _create_length_check(keyword: str, kind: type, is_maximum: bool) -> "_Keywor
 
 
 def _create_bound_check(keyword: str, is_met: Callable[[Any, Any], bool]) -> "_Keyword":
+    """Return the check of a keyword that limits numbers; `is_met` compares value and bound."""
+
     def check_bound(
-        validator: _SchemaValidator, rule: float, value: Any, rules: Schema, path: Path
+        validator: _SchemaValidator, bound: float, value: Any, rules: Schema, path: Path
     ) -> None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and not is_met(value, rule):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not is_met(value, bound):
             validator.report_violation(keyword, value, rules, path)
 
     return check_bound

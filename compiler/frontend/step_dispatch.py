@@ -278,7 +278,7 @@ def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at:
                 f"`{block.name}` cannot be used like this: {reason}",
                 at,
                 label=f"`{text}` is false" + (f" ({arguments})" if arguments else ""),
-                help=f"choose arguments for which `{text}` is true",
+                help=f"choose arguments for which `{text}` is true" if text else "",
             )
         if not isinstance(condition, Unknown):
             raise fail("E0213", "a condition in `require` must be true or false", that.span)

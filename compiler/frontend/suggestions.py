@@ -65,7 +65,7 @@ def _explain_join(join_name: str, instance: object) -> str:
 
 
 def explain_join_key(join_name: str, key: str) -> str:
-    """Return the help for a key of a join that means its branches, empty for other keys."""
+    """Return the help for a join with its branches under a key; empty if the key is unrelated."""
     if key == "from":
         return (
             f"write `{join_name}: [[], earlier]`, where `[]` is the current value; "

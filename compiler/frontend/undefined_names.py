@@ -153,15 +153,15 @@ def _find_branch_bindings(body: Sequence) -> dict[str, Span]:
 
 
 def _iterate_bindings(steps: Sequence) -> Iterator[tuple[str, Span, str]]:
-    """Yield the name, location and kind of each binding by steps, without nested steps."""
+    """Yield the name, location and kind of each binding; those of nested steps are left out."""
     for step in steps.items:
         for key, args in step.items if isinstance(step, MappingTree) else ():
-            inner = args if isinstance(args, MappingTree) else None
-            if key.value == "let" and inner:
-                for name, _ in inner.items:
+            arguments = args if isinstance(args, MappingTree) else None
+            if key.value == "let" and arguments:
+                for name, _ in arguments.items:
                     yield str(name.value), name.span, "parameter"
             name_tree: Tree | None = args if key.value == "as" else None
-            if inner and key.value in ("side", "repeat", "each"):
-                name_tree = inner.get("as") if key.value == "side" else inner.get("collect")
+            if arguments and key.value in ("side", "repeat", "each"):
+                name_tree = arguments.get("as") if key.value == "side" else arguments.get("collect")
             if isinstance(name_tree, Scalar) and isinstance(name_tree.value, str):
                 yield name_tree.value, name_tree.span, "value"

@@ -136,13 +136,13 @@ class Packager(GraphReader, Protocol):
         ...
 
     def pack_calibration_data(
-        self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
+        self, target: Target, network_input: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
         """Return the package's archive of samples, and the number of samples in it.
 
         Args:
             target: One of the backend's.
-            source: The network's input.
+            network_input: The network's input.
             samples: Tensors of its shape (channels, height, width) or (features,).
         """
         ...
@@ -177,14 +177,14 @@ class Runner(Protocol):
     """A backend whose artifacts run on this machine."""
 
     def infer(
-        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
     ) -> "list[Outputs]":
         """Run the artifact in `folder` on preprocessed tensors of the input's shape.
 
         Args:
             target: One of the backend's.
             folder: The folder of the artifact's files.
-            source: The network's input.
+            network_input: The network's input.
             tensors: One for each run: float32 of the input's shape, without a batch axis.
 
         Returns:
@@ -251,7 +251,7 @@ class Measurer(Protocol):
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         workload: Workload,
         progress: Progress = silent,
     ) -> Measurement:
@@ -260,7 +260,7 @@ class Measurer(Protocol):
         Args:
             target: One of the backend's.
             folder: The folder of the artifact's files.
-            source: The network's input.
+            network_input: The network's input.
             workload: The input, the number of runs and the number of threads.
             progress: Receives how many runs are done.
 
@@ -282,7 +282,7 @@ class BoardMeasurer(Protocol):
         self,
         target: Target,
         folder: Path,
-        source: Input,
+        network_input: Input,
         task: BoardTask,
         progress: Progress = silent,
     ) -> "tuple[Measurement, list[Outputs] | None]":
@@ -293,7 +293,7 @@ class BoardMeasurer(Protocol):
         Args:
             target: One of the backend's.
             folder: The folder of the artifact's files on this machine.
-            source: The network's input.
+            network_input: The network's input.
             task: The board, the workload to measure, and the cases to answer.
             progress: Receives how many runs are done.
 
@@ -421,14 +421,14 @@ class QuantizedValueReader(Protocol):
     """A backend that can read the tensors inside its int8 artifacts while they run here."""
 
     def trace_quantized_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the artifact in `folder` on tensors; yield its quantized values for each.
 
         Args:
             target: One of the backend's.
             folder: The folder of the artifact's files.
-            source: The network's input.
+            network_input: The network's input.
             tensors: As for `Runner.infer`; each is read when it is needed.
 
         Yields:
@@ -447,7 +447,7 @@ class FloatValueReader(Protocol):
     """A backend that can read the tensors inside its float artifacts while they run here."""
 
     def trace_float_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+        self, target: Target, folder: Path, network_input: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the artifact in `folder` on tensors; yield the float tensors inside it.
 

@@ -207,7 +207,7 @@ class Device:
         return self.backend if isinstance(self.backend, FloatValueReader) else None
 
     def infer(
-        self, folder: Path, source: "Input", tensors: "Sequence[np.ndarray]"
+        self, folder: Path, network_input: "Input", tensors: "Sequence[np.ndarray]"
     ) -> "list[Outputs]":
         """Run the artifact in `folder` on preprocessed tensors of the input's shape.
 
@@ -218,9 +218,11 @@ class Device:
             MissingTool: The tool that runs the artifact is not installed.
             UserError: The artifact cannot run on these tensors, or not on this machine (E0657).
         """
-        return self._get_runner(folder).infer(self.target, folder, source, tensors)
+        return self._get_runner(folder).infer(self.target, folder, network_input, tensors)
 
-    def run(self, folder: Path, source: "Input", images: "Sequence[np.ndarray]") -> "list[Outputs]":
+    def run(
+        self, folder: Path, network_input: "Input", images: "Sequence[np.ndarray]"
+    ) -> "list[Outputs]":
         """Run the artifact on images, uint8 (height, width, 3), including preprocessing.
 
         Returns:
@@ -233,19 +235,21 @@ class Device:
         from tcc.compiler.ir import preprocess
 
         runner = self._get_runner(folder)
-        if source.preprocess is None:
-            raise build_image_error(source.name, source.type.shape, make_file_span(str(folder)))
+        if network_input.preprocess is None:
+            raise build_image_error(
+                network_input.name, network_input.type.shape, make_file_span(str(folder))
+            )
         # A program with its own preprocessing is tested with it; a runtime gets tensors from the
         # reference preprocessing.
         if isinstance(runner, ImageRunner):
             return runner.run(self.target, folder, images)
-        channels, height, width = source.type.shape
+        channels, height, width = network_input.type.shape
         shape = (channels, height, width)
-        tensors = [preprocess.apply(source.preprocess, image, shape) for image in images]
-        return runner.infer(self.target, folder, source, tensors)
+        tensors = [preprocess.apply(network_input.preprocess, image, shape) for image in images]
+        return runner.infer(self.target, folder, network_input, tensors)
 
     def measure(
-        self, folder: Path, source: "Input", workload: "Workload", progress: "Progress"
+        self, folder: Path, network_input: "Input", workload: "Workload", progress: "Progress"
     ) -> "Measurement":
         """Return the measured costs of the artifact in `folder`.
 
@@ -256,13 +260,13 @@ class Device:
         # An artifact that cannot run here gets the same error as from `tcc run`.
         self._get_runner(folder)
         if isinstance(self.backend, Measurer):
-            return self.backend.measure(self.target, folder, source, workload, progress)
+            return self.backend.measure(self.target, folder, network_input, workload, progress)
         message = f"this machine cannot measure what is built for {self.name}"
         help = "measure it on the target device"
         raise fail("E0657", message, make_file_span(str(folder)), help=help)
 
     def measure_on_board(
-        self, folder: Path, source: "Input", task: "BoardTask", progress: "Progress"
+        self, folder: Path, network_input: "Input", task: "BoardTask", progress: "Progress"
     ) -> "tuple[Measurement, list[Outputs] | None]":
         """Return the measured costs of the artifact in `folder` on a board, and its outputs.
 
@@ -270,7 +274,7 @@ class Device:
             UserError: From the backend, or the artifact cannot run on a board (E0657).
         """
         if isinstance(self.backend, BoardMeasurer):
-            return self.backend.measure_on_board(self.target, folder, source, task, progress)
+            return self.backend.measure_on_board(self.target, folder, network_input, task, progress)
         message = f"artifacts for {self.name} cannot run on a board"
         help = "remove `--ssh` or `--adb`"
         raise fail("E0657", message, make_file_span(str(folder)), help=help)

@@ -35,7 +35,7 @@ T = TypeVar("T")
 def measure(
     runtime: str,
     file: Path,
-    source: Input,
+    network_input: Input,
     load: Callable[[], T],
     run: Callable[[T], object],
     task: tuple[Workload, Progress],
@@ -45,7 +45,7 @@ def measure(
     Args:
         runtime: The name of the runtime.
         file: The model's file.
-        source: The network's input.
+        network_input: The network's input.
         load: Returns a new session each time.
         run: Runs a session once.
         task: The workload, and the receiver of progress.
@@ -57,7 +57,7 @@ def measure(
     session = load()
     network = measure_times(lambda: run(session), workload.runs, "time", progress)
     growth = _read_peak() - start_bytes if start_bytes else None
-    preprocessing = _measure_preprocessing(source, workload, progress)
+    preprocessing = _measure_preprocessing(network_input, workload, progress)
     memory = MemoryUse(file.stat().st_size, peak=growth)
     cost = RunCost(times=network)
     return Measurement(runtime, cost, RunCost(times=loading), preprocessing, memory)
@@ -86,13 +86,15 @@ def measure_times(
     return summarize_times(milliseconds[WARMUP_RUNS:], milliseconds[0])
 
 
-def _measure_preprocessing(source: Input, workload: Workload, progress: Progress) -> RunCost | None:
+def _measure_preprocessing(
+    network_input: Input, workload: Workload, progress: Progress
+) -> RunCost | None:
     # Here, preprocessing is not part of the model's file: it is timed separately, because the
     # device has to do it too.
-    image, contract = workload.image, source.preprocess
+    image, contract = workload.image, network_input.preprocess
     if image is None or contract is None:
         return None
-    channels, height, width = source.type.shape
+    channels, height, width = network_input.type.shape
 
     def run_preprocessing() -> "NDArray[np.float32]":
         return preprocess.apply(contract, image, (channels, height, width))

@@ -34,11 +34,11 @@ def _print_node(graph: Graph, node: Node) -> str:
     return f"%{node.name} = {node.op.keyword}({inputs}){braces}{shared} : {_print_type(node.type)}"
 
 
-def _print_type(kind: TensorType) -> str:
+def _print_type(tensor_type: TensorType) -> str:
     """Return an element type and the shape, with the scale of quantized integers."""
     # Nine digits distinguish all float32 numbers.
-    scale = "" if kind.scale is None else f" * {kind.scale:.9g}"
-    return f"{kind.dtype}[{kind}]{scale}"
+    scale = "" if tensor_type.scale is None else f" * {tensor_type.scale:.9g}"
+    return f"{tensor_type.dtype}[{tensor_type}]{scale}"
 
 
 def _print_output(output: Output) -> str:

@@ -49,9 +49,9 @@ class ToolReport(Record, frozen=True):
     stopped: OmitDefault[str] = ""
 
     @property
-    def low_outputs(self) -> tuple[LayerCosine, ...]:
-        """The outputs below the threshold."""
-        # Not `<`: a cosine of NaN, for example of an output of zeros, is low as well.
+    def inaccurate_outputs(self) -> tuple[LayerCosine, ...]:
+        """The outputs with a cosine to the reference below `MIN_COSINE`."""
+        # Not `<`: a cosine of NaN, for example of an output of zeros, is not accurate either.
         return tuple(output for output in self.outputs if not output.cosine >= MIN_COSINE)
 
     @property

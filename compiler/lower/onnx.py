@@ -222,17 +222,19 @@ def _iterate_unfilled_initializers(graph: Graph) -> Iterator[onnx.TensorProto]:
         )
 
 
-def create_value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.ValueInfoProto:
+def create_value_info(
+    name: str, tensor_type: TensorType, batch: int | None = None
+) -> onnx.ValueInfoProto:
     """Return a model's declaration of a value: its name and its type, with a batch axis.
 
     Args:
         name: The value's name in the file.
-        kind: Its type for one image.
+        tensor_type: Its type for one image.
         batch: The size of the batch axis; None leaves it open, called `N`.
     """
     element_type = helper.np_dtype_to_tensor_dtype(
-        np.dtype(ONNX_TYPES.get(kind.dtype, kind.dtype.value))
+        np.dtype(ONNX_TYPES.get(tensor_type.dtype, tensor_type.dtype.value))
     )
     # A named dimension, not an empty one: all values with that name have the same batch size.
     axis = "N" if batch is None else batch
-    return helper.make_tensor_value_info(name, element_type, [axis, *kind.shape])
+    return helper.make_tensor_value_info(name, element_type, [axis, *tensor_type.shape])

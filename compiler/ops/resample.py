@@ -108,26 +108,33 @@ class ConvTranspose(Op):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return ConvTranspose, after Pad if `output_padding` is the stride or more.
 
-        With a dilation, this is allowed here and in PyTorch, but not in ONNX Runtime. Then less is
-        cropped at the end; if there is nothing to crop, rows of zeros are added to the input.
+        With a dilation, PyTorch and this op allow such an `output_padding`, but ONNX Runtime does
+        not. It is replaced by less cropping at the end (`pads`); if there is nothing to crop, Pad
+        adds zeros at the end of the input.
         """
         axis_sizes = list(zip(self.padding, self.output_padding, self.stride, strict=True))
-        rows = [-(-max(q - p, 0) // s) if q >= s else 0 for p, q, s in axis_sizes]
+        # Zeros to add to the input; each adds `stride` to the output.
+        extra_sizes = [
+            -(-max(output_pad - pad, 0) // stride) if output_pad >= stride else 0
+            for pad, output_pad, stride in axis_sizes
+        ]
         end_pads = [
-            p + extra_rows * s - q if q >= s else p
-            for (p, q, s), extra_rows in zip(axis_sizes, rows, strict=True)
+            pad + extra_size * stride - output_pad if output_pad >= stride else pad
+            for (pad, output_pad, stride), extra_size in zip(axis_sizes, extra_sizes, strict=True)
         ]
         attributes = {
             "kernel_shape": [*self.kernel],
             "strides": [*self.stride],
             "pads": [*self.padding, *end_pads],
-            "output_padding": [q if q < s else 0 for _, q, s in axis_sizes],
+            "output_padding": [
+                output_pad if output_pad < stride else 0 for _, output_pad, stride in axis_sizes
+            ],
             "dilations": [*self.dilation],
             "group": self.groups,
         }
-        if not any(rows):
+        if not any(extra_sizes):
             return (Call("ConvTranspose", self._list_tensors(), attributes),)
-        widths = Const((*(0,) * 6, *rows))
+        widths = Const((*(0,) * 6, *extra_sizes))
         padded = Call("Pad", ("x0", widths, Const((0.0,), "float32", scalar=True)), output="room")
         return padded, Call("ConvTranspose", ("room", *self._list_tensors()[1:]), attributes)
 

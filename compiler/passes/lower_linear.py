@@ -63,20 +63,24 @@ def _can_run_on_maps(op: Op, maps: tuple[str, ...], context: RewriteContext) -> 
 
 
 def _build_convolution(
-    linear: Linear, node: Node, source: str | None, context: RewriteContext
+    linear: Linear, node: Node, source_map: str | None, context: RewriteContext
 ) -> Replacement:
-    weight, *bias = context.get_weights(node)
-    offsets = bias[0] if bias else np.zeros(linear.units, np.float32)
-    x = context.types[source or node.inputs[0]]
+    """Return a convolution for a linear layer, with its output flattened.
+
+    `source_map` is the feature map that the layer's input was flattened from, if any.
+    """
+    weight, *optional_bias = context.get_weights(node)
+    bias = optional_bias[0] if optional_bias else np.zeros(linear.units, np.float32)
+    x = context.types[source_map or node.inputs[0]]
     size = _get_map_size(x)
     conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
     # Flattening goes channel by channel, row by row, so the matrix's columns are in kernel order.
-    tensors = (weight.reshape(linear.units, x.shape[0], *size), offsets)
-    flat = ChainedOp(Flatten(), (), node.at)
-    if source is not None:
-        return Replacement(conv, (source,), tensors, node.at, (flat,))
+    tensors = (weight.reshape(linear.units, x.shape[0], *size), bias)
+    flatten = ChainedOp(Flatten(), (), node.at)
+    if source_map is not None:
+        return Replacement(conv, (source_map,), tensors, node.at, (flatten,))
     return Replacement(
-        Unflatten(), node.inputs, (), node.at, (ChainedOp(conv, tensors, node.at), flat)
+        Unflatten(), node.inputs, (), node.at, (ChainedOp(conv, tensors, node.at), flatten)
     )
 
 

@@ -38,9 +38,9 @@ def raw_input(model: Model) -> Model:
     return model
 
 
-def _make_input_raw(model: Model, source: Input, preprocess: Preprocess) -> Model:
-    scale, shift = _compute_normalization(preprocess, source.type.shape[0])
-    reader = model.graph.find_sole_reader(source.name)
+def _make_input_raw(model: Model, network_input: Input, preprocess: Preprocess) -> Model:
+    scale, shift = _compute_normalization(preprocess, network_input.type.shape[0])
+    reader = model.graph.find_sole_reader(network_input.name)
     if reader is not None and _can_normalize(reader.op, -shift / scale):
 
         def normalize_reader(node: Node, context: RewriteContext) -> Replacement | None:
@@ -51,9 +51,9 @@ def _make_input_raw(model: Model, source: Input, preprocess: Preprocess) -> Mode
 
         model = rewrite(model, normalize_reader)
     else:
-        model = _insert_normalization(model, source, scale, shift)
-    raw_source = replace(source, preprocess=replace(preprocess, raw=True))
-    inputs = tuple(raw_source if i.name == source.name else i for i in model.graph.inputs)
+        model = _insert_normalization(model, network_input, scale, shift)
+    raw_source = replace(network_input, preprocess=replace(preprocess, raw=True))
+    inputs = tuple(raw_source if i.name == network_input.name else i for i in model.graph.inputs)
     return Model(replace(model.graph, inputs=inputs), model.weights)
 
 
@@ -91,15 +91,15 @@ def _build_border(pads: Quad, gray_levels: Array) -> Op:
     return Pad(pads, fills[0]) if len(set(fills)) == 1 else Border(pads, fills)
 
 
-def _insert_normalization(model: Model, source: Input, scale: Array, shift: Array) -> Model:
+def _insert_normalization(model: Model, network_input: Input, scale: Array, shift: Array) -> Model:
     """Return a model that reads a normalized input instead of the input."""
     graph = model.graph
-    name = make_unused_name(f"{source.name}/normalized", graph.types)
-    normalization = make_node(name, ScaleShift(), (source.name,), (source.type,))
+    name = make_unused_name(f"{network_input.name}/normalized", graph.types)
+    normalization = make_node(name, ScaleShift(), (network_input.name,), (network_input.type,))
     assert normalization is not None
 
     def rename_input(value: str) -> str:
-        return name if value == source.name else value
+        return name if value == network_input.name else value
 
     nodes = tuple(replace(n, inputs=tuple(map(rename_input, n.inputs))) for n in graph.nodes)
     outputs = tuple(replace(o, value=rename_input(o.value)) for o in graph.outputs)

@@ -88,11 +88,11 @@ def compute_values(model: Model, seeds: Sequence[int]) -> list[TensorsByName]:
     ]
 
 
-def sample(source: Input, seed: int, brightness: float = 1.0) -> Tensor:
+def sample(network_input: Input, seed: int, brightness: float = 1.0) -> Tensor:
     """Return a random input; for an image, the pixels do not depend on the contract.
 
     Args:
-        source: The input.
+        network_input: The input.
         seed: The seed of the numbers.
         brightness: Its magnitudes, relative to the largest possible ones.
 
@@ -100,12 +100,14 @@ def sample(source: Input, seed: int, brightness: float = 1.0) -> Tensor:
         float32 of the input's shape.
     """
     generator = np.random.default_rng(seed)
-    if source.preprocess is None:
-        return generator.standard_normal(source.type.shape, np.float32) * np.float32(brightness)
-    channels, *size = source.type.shape
+    if network_input.preprocess is None:
+        return generator.standard_normal(network_input.type.shape, np.float32) * np.float32(
+            brightness
+        )
+    channels, *size = network_input.type.shape
     max_pixel = int(256 * brightness)
     return normalize(
-        source.preprocess, generator.integers(0, max_pixel, (*size, channels), np.uint8)
+        network_input.preprocess, generator.integers(0, max_pixel, (*size, channels), np.uint8)
     )
 
 

@@ -80,7 +80,7 @@ def _draw_maps(
     fig.suptitle(title, fontsize=10)
     subfigures = fig.subfigures(2 * len(layers), 1, squeeze=False, height_ratios=heights)[:, 0]
     for index, layer in enumerate(layers):
-        _draw_rows(
+        _draw_map_grid(
             subfigures[2 * index],
             f"{_build_title(layer)}, fp32",
             layer.float_maps,
@@ -91,7 +91,7 @@ def _draw_maps(
         if layer.int8_maps is None:
             subfigures[2 * index + 1].suptitle(f"{name}: not quantized", fontsize=9)
         else:
-            _draw_rows(subfigures[2 * index + 1], name, layer.int8_maps, layer, unit)
+            _draw_map_grid(subfigures[2 * index + 1], name, layer.int8_maps, layer, unit)
     return fig
 
 
@@ -102,7 +102,10 @@ def _build_title(layer: LayerMaps) -> str:
     )
 
 
-def _draw_rows(subfigure: Any, title: str, maps: FloatArray, layer: LayerMaps, unit: str) -> None:
+def _draw_map_grid(
+    subfigure: Any, title: str, maps: FloatArray, layer: LayerMaps, unit: str
+) -> None:
+    """Draw the first maps of a layer in a grid; `layer` gives the range of the colours."""
     subfigure.suptitle(title, fontsize=9)
     count = min(MAX_MAPS, len(layer.float_maps))
     columns = min(_COLUMNS, count)

@@ -101,12 +101,17 @@ def create_float_runner(model: Model, value_name: str) -> Callable[[FloatArray],
 def compute_int8_values(
     quantized: QuantizedNetwork, tensor: FloatArray
 ) -> Mapping[str, FloatArray]:
-    """Return every value of the int8 program, dequantized. The input is the lowered model's."""
-    (computed,) = integer_program.run(quantized.program, [tensor], keep_all=True)
+    """Return every value of the int8 program, dequantized.
+
+    Args:
+        quantized: The network.
+        tensor: An input of the lowered model, after preprocessing.
+    """
+    (quantized_values,) = integer_program.run(quantized.program, [tensor], keep_all=True)
     types = quantized.program.graph.types
     return {
         name: _dequantize(array, types[name].scale, quantized.calibration.factors.get(name))
-        for name, array in computed.items()
+        for name, array in quantized_values.items()
     }
 
 
@@ -207,10 +212,10 @@ def _remove_equalization(quantized: QuantizedNetwork, node: Node, weight: FloatA
     return weight
 
 
-def to_image(source: Input, tensor: FloatArray) -> NDArray[np.float32]:
+def to_image(network_input: Input, tensor: FloatArray) -> NDArray[np.float32]:
     """Return an input tensor as an RGB image, (height, width, 3), from 0 to 1."""
     image: NDArray[Any] = tensor.astype(np.float32)
-    contract = source.preprocess
+    contract = network_input.preprocess
     if contract is not None and contract.raw:
         image = image / 255
     elif contract is not None:

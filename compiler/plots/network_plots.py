@@ -323,17 +323,18 @@ def plot_layer_tsne(
 
 def _plot_tsne(
     labelled_images: LabelledImages,
-    rows: NDArray[np.floating],
+    features: NDArray[np.floating],
     title: str,
     seed: int,
     notice: str | None,
 ) -> FigureBuilder:
-    if len(rows) < MIN_TSNE_IMAGES:
-        message = f"t-SNE needs at least {MIN_TSNE_IMAGES} images, and got {len(rows)}"
+    """Return the t-SNE plot of features (images, features), with the images' classes."""
+    if len(features) < MIN_TSNE_IMAGES:
+        message = f"t-SNE needs at least {MIN_TSNE_IMAGES} images, and got {len(features)}"
         help = "choose a folder with more images, or raise --images"
         raise fail("E1284", message, make_file_span(str(labelled_images.path)), help=help)
-    points = compute_tsne(rows, seed)
-    text = f"{title}, {len(rows):,} images"
+    points = compute_tsne(features, seed)
+    text = f"{title}, {len(features):,} images"
     return lambda: draw_embedding(
         points, labelled_images.classes, labelled_images.labels, text, notice
     )

@@ -120,7 +120,7 @@ def load_network(
         message = f"`{purpose}` needs the layers of a spec, and this is a bundle"
         help = "give the spec that the bundle was built from, with the same --weights"
         raise fail("E1285", message, make_file_span(str(folder)), help=help)
-    option_requirements.set_facts({SOME_BUNDLE: bool(bundles)})
+    option_requirements.report_facts({SOME_BUNDLE: bool(bundles)})
     chosen_spec = request.chosen_spec
     return PlottedNetwork(
         chosen_spec.spec, load_weights(request.report, chosen_spec, request.weights, request.seed)
@@ -215,7 +215,7 @@ def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedN
     from tcc.compiler.driver import evaluation
 
     folder = find_bundle_folder(request.spec)
-    option_requirements.set_facts({SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    option_requirements.report_facts({SPECS: folder is None, SOME_BUNDLE: folder is not None})
     report = request.report
     with report.track_stages() as stages:
         if folder is None:

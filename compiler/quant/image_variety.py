@@ -224,15 +224,15 @@ SIZE_RATIO_LIMIT, ENLARGEMENT_LIMIT, SQUEEZE_LIMIT, CROPPED_SHARE_LIMIT = 4.0, 2
 side to that of the other, and cropped share of an image."""
 
 
-def collect_sizes(dataset: DataSet, source: Input) -> ImageSizes:
+def collect_sizes(dataset: DataSet, network_input: Input) -> ImageSizes:
     """Return the sizes of images before and after a network's preprocessing.
 
     Args:
         dataset: The images.
-        source: The network's input.
+        network_input: The network's input.
     """
-    contract, shape = source.preprocess, source.type.shape
-    if contract is None or (dataset.array is not None and dataset.array.dtype != np.uint8):
+    preprocess, shape = network_input.preprocess, network_input.type.shape
+    if preprocess is None or (dataset.array is not None and dataset.array.dtype != np.uint8):
         return ImageSizes((), None, "", (1, 1))
     if dataset.array is None:
         file_sizes = (
@@ -242,12 +242,12 @@ def collect_sizes(dataset: DataSet, source: Input) -> ImageSizes:
         original_sizes = tuple(size for size in file_sizes if size)
     else:
         original_sizes = ((dataset.array.shape[1], dataset.array.shape[2]),) * len(dataset)
-    resize = contract.resize
+    resize = preprocess.resize
     return ImageSizes(
         original_sizes,
         resize.size if resize else None,
         resize.mode if resize else "",
-        contract.crop or (shape[1], shape[2]),
+        preprocess.crop or (shape[1], shape[2]),
     )
 
 

@@ -31,7 +31,7 @@ MIN_SCALE = 2.0**-60
 is a bias's step, stays a normal float32."""
 
 Limits = Mapping[str, tuple[float, float]]
-"""Minimum and maximum of each unfused value, as real numbers."""
+"""Minimum and maximum of each unfused value (see `list_unfused_values`), as real numbers."""
 
 
 def find_fused_clamps(graph: Graph) -> Mapping[str, str]:
@@ -53,7 +53,10 @@ def find_fused_clamps(graph: Graph) -> Mapping[str, str]:
 
 
 def list_unfused_values(graph: Graph) -> tuple[str, ...]:
-    """Return the values that exist in the int8 program, the graph's input first."""
+    """Return the values that exist in the int8 program, the graph's input first.
+
+    The output of an operation that fuses a clamp is not among them, only that of the clamp.
+    """
     inside = set(find_fused_clamps(graph).values())
     return tuple(name for name in graph.types if name not in inside)
 
@@ -99,9 +102,9 @@ def find_non_negative(model: Model) -> frozenset[str]:
     """
     names: set[str] = set()
     for source in model.graph.inputs:
-        contract = source.preprocess
+        preprocess = source.preprocess
         # (pixel - mean) / std is not negative if no mean is above zero.
-        if contract is not None and (contract.raw or max(contract.mean) <= 0):
+        if preprocess is not None and (preprocess.raw or max(preprocess.mean) <= 0):
             names.add(source.name)
     for node in model.graph.nodes:
         if _is_non_negative(node, model, names):

@@ -83,17 +83,17 @@ def infer_value_bounds(model: Model) -> Mapping[str, Bounds]:
     return bounds
 
 
-def _infer_input_bounds(source: Input) -> Bounds:
+def _infer_input_bounds(network_input: Input) -> Bounds:
     """Return the bounds of an input: the pixel range after preprocessing, if it is an image."""
-    contract = source.preprocess
-    if contract is None:
+    preprocess = network_input.preprocess
+    if preprocess is None:
         return UNBOUNDED
-    if contract.raw:
+    if preprocess.raw:
         return 0.0, 255.0
     # `mean` and `std` have one number for all channels, or one per channel.
-    channels = max(len(contract.mean), len(contract.std))
+    channels = max(len(preprocess.mean), len(preprocess.std))
     means, stds = (
-        numbers * (channels // len(numbers)) for numbers in (contract.mean, contract.std)
+        numbers * (channels // len(numbers)) for numbers in (preprocess.mean, preprocess.std)
     )
     pairs = tuple(zip(means, stds, strict=True))
     return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)

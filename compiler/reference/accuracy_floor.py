@@ -189,24 +189,27 @@ class AccuracyFloor:
             yield from self._check_bounds(name, quality.kind, bounds[name])
 
     def _check_bounds(self, name: str, kind: OutputKind, bound: QualityBounds) -> Iterator[str]:
-        """Yield limits that unseen images may violate although the measured images meet them."""
+        """Yield a message for each limit that unseen images may violate.
+
+        The measured images meet all of them.
+        """
         floor = self.resolve_defaults(kind)
-        by = f"(95 % bound, estimated from {bound.images} images)"
+        source = f"(95 % bound, estimated from {bound.images} images)"
         cosine, correlation, error = bound.cosine, bound.correlation, bound.error
         if floor.cosine is not None and cosine is not None and not cosine >= floor.cosine:
-            figure = f"{_format(cosine, floor.cosine, '.6f')} {by}"
+            figure = f"{_format(cosine, floor.cosine, '.6f')} {source}"
             yield (
                 f"the mean cosine of `{name}` on unseen images may be as low as {figure};"
                 f" the floor is {floor.cosine:.9g}"
             )
         if correlation is not None and _is_below(correlation, self.correlation):
-            figure = f"{_format(correlation, self.correlation, '.3f')} {by}"
+            figure = f"{_format(correlation, self.correlation, '.3f')} {source}"
             yield (
                 f"the correlation of `{name}` with the fp32 model on unseen images may be as"
                 f" low as {figure}; the floor is {self.correlation:.9g}"
             )
         if floor.error is not None and error is not None and not error <= floor.error:
-            figure = f"{_format(error, floor.error, '.3g')} {by}"
+            figure = f"{_format(error, floor.error, '.3g')} {source}"
             yield (
                 f"the error of `{name}` on unseen images, relative to its standard deviation,"
                 f" may be as large as {figure}; the limit is {floor.error:.9g}"

@@ -101,13 +101,14 @@ def show_comparison(
 
 
 def _build_cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
+    """Return the cells of a cost: `TIMED_COLUMNS` if `timed`, else `COUNTED_COLUMNS`."""
     if not timed:
         return tuple("-" if n is None else n for n in (cost.instructions, cost.cycles))
     if not cost.times:
         return ("-",) * len(TIMED_COLUMNS)
-    t = cost.times
-    spread = f"{t.low:.3f} to {t.high:.3f}" if t.runs > 1 else "1 run"
-    return (f"{t.median:.3f}", spread, f"{t.first:.3f}")
+    times = cost.times
+    spread = f"{times.low:.3f} to {times.high:.3f}" if times.runs > 1 else "1 run"
+    return (f"{times.median:.3f}", spread, f"{times.first:.3f}")
 
 
 def _get_main_cost(cost: "RunCost") -> float:

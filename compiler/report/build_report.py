@@ -117,8 +117,8 @@ def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
         format_table(COLUMNS, [_build_agreement_row(compared) for compared in agreement.targets])
     )
     for compared in agreement.targets:
-        if compared.floats:
-            report.print_text(f"  {compared.device.name}: {compared.floats}")
+        if compared.float_notice:
+            report.print_text(f"  {compared.device.name}: {compared.float_notice}")
     if agreement.pairs:
         columns = (
             "target", "and", "output", "values", "differ", "max. difference", "same class", "",
@@ -133,7 +133,9 @@ def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
     """Return the agreement as plain data."""
     return {
         "targets": [_encode_target(compared) for compared in agreement.targets],
-        "pairs": [{**pair.found.to_json(), "why": pair.why or None} for pair in agreement.pairs],
+        "pairs": [
+            {**pair.comparison.to_json(), "why": pair.reason or None} for pair in agreement.pairs
+        ],
         "holds": agreement.holds,
     }
 
@@ -182,7 +184,7 @@ def _describe_largest(compared: "ComparedTarget") -> str:
 
 
 def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
-    comparison = pair.found
+    comparison = pair.comparison
     same_class = "-" if comparison.same is None else f"{comparison.same} of {comparison.inputs}"
     return (
         _get_target_name(comparison.first),
@@ -192,7 +194,7 @@ def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
         f"{comparison.differing:,}",
         f"{comparison.largest:.1e}",
         same_class,
-        pair.why if comparison.differing else "bit-exact",
+        pair.reason if comparison.differing else "bit-exact",
     )
 
 
@@ -215,6 +217,6 @@ def _encode_target(compared: "ComparedTarget") -> dict[str, Any]:
             "difference": max((output.difference for output in compared.outputs), default=None),
         },
         "layers": None if layers is None else encode_layers(layers),
-        "float": compared.floats or None,
+        "float": compared.float_notice or None,
         "holds": compared.holds,
     }

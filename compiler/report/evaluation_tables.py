@@ -52,14 +52,14 @@ def print_evaluation(
     report.print_text(_describe_accuracy(evaluation, accuracy_interval))
     if not report.quiet:
         _print_point(report, evaluation)
-        print_classes(report, evaluation.judged_classes, averages)
+        print_classes(report, evaluation.class_evaluation, averages)
     if evaluation.saturation:
         print_counts(report, evaluation.saturation)
     return encode_evaluation(evaluation, accuracy_interval, averages)
 
 
 def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interval | None") -> str:
-    text = describe_accuracy(evaluation.judged_classes, "images")
+    text = describe_accuracy(evaluation.class_evaluation, "images")
     if accuracy_interval:
         text += (
             f" ({accuracy_interval.level:.0%} bootstrap interval {accuracy_interval.low:.2%} "
@@ -247,7 +247,7 @@ def print_comparison(
     averages = [evaluation.estimate_averages(resampling) for evaluation in evaluations]
     rows = []
     for evaluation, bounds in zip(evaluations, averages, strict=True):
-        scores, accuracy_bounds = evaluation.scores, evaluation.judged_classes.accuracy_bounds
+        scores, accuracy_bounds = evaluation.scores, evaluation.class_evaluation.accuracy_bounds
         rows.append(
             (
                 evaluation.name,
@@ -257,7 +257,7 @@ def print_comparison(
                 render_figure(scores.macro.f1, bounds["macro_f1"]),
                 render_figure(scores.weighted.f1, bounds["weighted_f1"]),
                 render_figure(
-                    evaluation.judged_classes.compute_mean_area(False), bounds["macro_auc"]
+                    evaluation.class_evaluation.compute_mean_area(False), bounds["macro_auc"]
                 ),
             )
         )
@@ -301,7 +301,7 @@ def _check_same(evaluations: Sequence[EvaluationReport]) -> None:
             raise fail("E1266", message, at, label=label, help=help)
 
 
-TIES = "the class with the largest output; the first of equal ones"
+TIE_RULE = "the class with the largest output; the first of equal ones"
 
 
 def encode_evaluation(
@@ -332,13 +332,13 @@ def encode_evaluation(
                 "images": scores.images,
             },
             "output": inputs.output.name,
-            "ties": TIES,
+            "ties": TIE_RULE,
             "operating_point": _encode_point(evaluation),
             "accuracy": scores.accuracy,
             "correct": scores.correct,
             "interval": asdict(accuracy_interval) if accuracy_interval else None,
             "log_loss": evaluation.log_loss,
-            **encode_figures(evaluation.judged_classes, averages),
+            **encode_figures(evaluation.class_evaluation, averages),
         }
     )
 

@@ -66,7 +66,7 @@ def warn_about_tool(report: Report, folder: Path, tool_check: "ToolCheck") -> No
         )
     if not tool_report.parts:
         report.print_detail("the log does not list which parts run on the NPU and on the CPU")
-    for output in tool_report.low_outputs:
+    for output in tool_report.inaccurate_outputs:
         text = (
             f"the cosine of output `{output.name}` is {output.cosine:.4f}, below the minimum"
             f" {MIN_COSINE}"

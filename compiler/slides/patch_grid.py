@@ -101,8 +101,8 @@ def _find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int6
     return np.stack([padded, padded + count], axis=2).reshape(-1, 4)
 
 
-def compute_tissue_weights(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
-    """Return the number of level 0 tissue pixels of each patch: equation 3."""
+def count_patch_pixels(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
+    """Return the number of level 0 pixels of each patch that are inside a mask: equation 3."""
     rows, columns = patch_grid.shape
     tops, lefts = (
         np.arange(count, dtype=np.int64) * patch_grid.stride for count in (rows, columns)
@@ -142,11 +142,12 @@ def _interpolate_row_sums(
 
 
 def count_tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
-    """Return the number of level 0 tissue pixels of a slide."""
+    """Return the number of tissue pixels of a slide of `width` x `height`, at level 0."""
     rows, columns = mask.inside.shape
-    down = np.minimum(np.arange(1, rows + 1) * mask.side, height)
-    across = np.minimum(np.arange(1, columns + 1) * mask.side, width)
-    heights, widths = np.diff(down, prepend=0), np.diff(across, prepend=0)
+    # In pixels of level 0. The last row and column of the mask may extend beyond the slide.
+    row_ends = np.minimum(np.arange(1, rows + 1) * mask.side, height)
+    column_ends = np.minimum(np.arange(1, columns + 1) * mask.side, width)
+    heights, widths = np.diff(row_ends, prepend=0), np.diff(column_ends, prepend=0)
     # All columns except the last have the same width.
     full_columns = np.count_nonzero(mask.inside[:, :-1], axis=1)
     return int(heights @ (full_columns * widths[0] + mask.inside[:, -1] * widths[-1]))
@@ -171,7 +172,7 @@ def select_patches(patch_grid: PatchGrid, mask: TissueMask, min_share: float) ->
     inside = np.cumsum(np.cumsum(depth, axis=0), axis=1)[:-1, :-1] > 0
     min_weight = Fraction(min_share) * patch_grid.span**2
     return inside & (
-        compute_tissue_weights(patch_grid, mask)
+        count_patch_pixels(patch_grid, mask)
         >= max(1, -(-min_weight.numerator // min_weight.denominator))
     )
 

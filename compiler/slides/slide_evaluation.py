@@ -167,14 +167,14 @@ class EvaluatedSlide:
 
     Args:
         slide_result: The result of a run.
-        shares: The share of tumour in each patch, in the result's order.
+        tumour_shares: The share of tumour in each patch, in the result's order.
         has_tumour: Whether the slide has any tumour.
         lesions: The lesions of the slide.
         detections: The detections of the result.
     """
 
     slide_result: StoredResult
-    shares: NDArray[np.float64]
+    tumour_shares: NDArray[np.float64]
     has_tumour: bool
     lesions: Lesions
     detections: tuple[Detection, ...]
@@ -222,7 +222,9 @@ class EvaluatedSlides:
 
     def evaluate_patches(self) -> ClassEvaluation:
         """Return the evaluation of all patches; patches with at least half tumour are tumour."""
-        is_tumour = np.concatenate([slide.shares >= MIN_TUMOUR_SHARE for slide in self.slides])
+        is_tumour = np.concatenate(
+            [slide.tumour_shares >= MIN_TUMOUR_SHARE for slide in self.slides]
+        )
         is_positive = np.concatenate([slide.slide_result.is_positive for slide in self.slides])
         probabilities = np.concatenate([slide.slide_result.tumour for slide in self.slides])
         true_classes, predicted_classes = (
@@ -239,7 +241,10 @@ class EvaluatedSlides:
     @property
     def mixed(self) -> int:
         """The number of patches that are partly tumour, where either class is inexact."""
-        return sum(int(((slide.shares > 0) & (slide.shares < 1)).sum()) for slide in self.slides)
+        return sum(
+            int(((slide.tumour_shares > 0) & (slide.tumour_shares < 1)).sum())
+            for slide in self.slides
+        )
 
     def compute_auc(self) -> tuple[float | None, Bounds | None]:
         """Return the area under the slides' ROC curve, and its confidence interval."""
@@ -260,22 +265,26 @@ class EvaluatedSlides:
 
 
 def evaluate_slide(
-    slide_result: StoredResult, side: int, inside: NDArray[np.bool_], rule: LesionRule
+    slide_result: StoredResult, side: int, is_tumour: NDArray[np.bool_], rule: LesionRule
 ) -> EvaluatedSlide:
-    """Return a result with its slide's ground truth.
+    """Evaluate a result against its slide's ground truth.
 
     Args:
         slide_result: The result of a run.
-        side: The width of the squares of `inside` in pixels of level 0.
-        inside: Whether each square is tumour.
+        side: The width of the squares of `is_tumour` in pixels of level 0.
+        is_tumour: Whether each square is tumour.
         rule: The definition of lesions and detections.
     """
     grid = slide_result.grid
-    weights = patch_grid.compute_tissue_weights(grid, TissueMask(side, inside)) / grid.span**2
-    shares = weights[slide_result.cells[:, 0], slide_result.cells[:, 1]]
-    slide_lesions = find_lesions(inside, side, slide_result.mpp, rule)
+    tumour_pixels = patch_grid.count_patch_pixels(grid, TissueMask(side, is_tumour))
+    tumour_shares = (tumour_pixels / grid.span**2)[
+        slide_result.cells[:, 0], slide_result.cells[:, 1]
+    ]
+    slide_lesions = find_lesions(is_tumour, side, slide_result.mpp, rule)
     slide_detections = tuple(find_detections(slide_result, slide_lesions, rule))
-    return EvaluatedSlide(slide_result, shares, bool(inside.any()), slide_lesions, slide_detections)
+    return EvaluatedSlide(
+        slide_result, tumour_shares, bool(is_tumour.any()), slide_lesions, slide_detections
+    )
 
 
 def check_comparable(slide_results: Sequence[tuple[Path, StoredResult]]) -> None:

@@ -168,10 +168,10 @@ def _classify_slide(
 def _create_progress(stages: Stages, lease: "SlideLease", path: Path) -> "Progress":
     """Return a progress callback for stages and lease; it fails if the lease is lost."""
 
-    def report_progress(what: str, done: int, total: int, /) -> None:
-        stages(what, done, total)
-        if what == "patches":
-            lease.patches = (done, total)
+    def report_progress(stage: str, completed: int, total: int, /) -> None:
+        stages(stage, completed, total)
+        if stage == "patches":
+            lease.patches = (completed, total)
         lease.check(path)
 
     return report_progress

@@ -202,7 +202,7 @@ def _stack_columns(
     """Return the columns of `_list_columns` for each classified patch, in the grid's order."""
     is_classified = slide_result.is_classified
     shares = (
-        patch_grid.compute_tissue_weights(slide_result.job.grid, slide_result.mask)[is_classified]
+        patch_grid.count_patch_pixels(slide_result.job.grid, slide_result.mask)[is_classified]
         / slide_result.job.grid.span**2
     )
     return np.column_stack(

@@ -51,7 +51,7 @@ def label_patches(
     """
     tumour = TissueMask(tissue.side, inside)
     normal = TissueMask(tissue.side, tissue.inside & ~inside)
-    is_clean = patch_grid.compute_tissue_weights(grid, tumour) == 0
+    is_clean = patch_grid.count_patch_pixels(grid, tumour) == 0
     rows, columns = grid.shape
     row_offsets, column_offsets = np.arange(rows) * grid.stride, np.arange(columns) * grid.stride
     # Only complete patches: pixels beyond the slide's edge are white, unlike tissue.

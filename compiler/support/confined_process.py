@@ -178,6 +178,7 @@ class ConfinedProcess:
         return reply, self._read_bytes(payload_bytes, deadline)
 
     def _explain_exit(self) -> str:
+        """Close the process; return why it gave no answer."""
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(1)
             self.close()

@@ -150,7 +150,7 @@ def load_proven_releases() -> tuple[ProvenRelease, ...]:
 
 
 def describe_unproven_releases(tools: Iterable[Tool]) -> Iterator[str]:
-    """Yield a sentence for each tool whose release is not known to be exact."""
+    """Yield a sentence for each tool whose release is not known to give bit-exact outputs."""
     all_releases = load_proven_releases()
     for tool in tools:
         releases_by_version = {

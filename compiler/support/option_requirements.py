@@ -120,7 +120,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Requires a fact that the command finds out and reports with `set_facts`."""
+    """Requires a fact that the command finds out and reports with `report_facts`."""
 
     reason: str
     remedy: str
@@ -190,8 +190,8 @@ def check_options(options: GivenOptions) -> Iterator[None]:
         _OPTIONS.reset(token)
 
 
-def set_facts(facts: Mapping[Fact, bool]) -> None:
-    """Refuse typed options that have no effect given these facts.
+def report_facts(facts: Mapping[Fact, bool]) -> None:
+    """Record facts about the input, and refuse typed options that have no effect given them.
 
     Raises:
         UserError: There is such an option (E0601).

@@ -306,7 +306,10 @@ def apply_blur(augmentation: Augmentation, images: Tensor, random: CounterRandom
 
 
 def _sum_neighbors(pixels: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """Return weighted sums of neighbours along an axis; `kernel` is float32 (N, radius + 1)."""
+    """Return weighted sums of neighbours along an axis, in the memory of `pixels`.
+
+    `kernel` (N, radius + 1) has float32 weights for each image, by distance from the pixel.
+    """
     radius, size = kernel.shape[1] - 1, pixels.shape[axis]
     padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
     padded = functional.pad(pixels, padding, "replicate")
@@ -403,7 +406,7 @@ def apply_mixup(
 
     # Each step has its own generator, so that a resumed training draws the same numbers.
     random = np.random.default_rng(
-        np.random.Philox(counter_random.hash_words(seed, "mixup", epoch, step))
+        np.random.Philox(counter_random.hash_key(seed, "mixup", epoch, step))
     )
     is_applied, coin = random.random() < mixup.probability, random.random()
     # If both are enabled, each is applied to half of the batches.

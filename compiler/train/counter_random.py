@@ -27,7 +27,7 @@ class CounterRandom:
     def sample_bits(self, name: str, count: int) -> Tensor:
         """Return `count` values of 64 random bits for each sample, int64 (N, count)."""
         counters = torch.arange(count, device=self.keys.device)
-        keys = _hash_bits(self.keys + _to_signed(hash_words(name)))
+        keys = _hash_bits(self.keys + _to_signed(hash_key(name)))
         return _hash_bits(keys[:, None] + counters * _to_signed(_INCREMENT))
 
     def sample_uniform(self, name: str, count: int = 1) -> Tensor:
@@ -44,17 +44,15 @@ class CounterRandom:
         return self.sample_uniform(f"chance of {name}")[:, 0] < probability
 
 
-def create_random(samples: Tensor, *words: str | int) -> CounterRandom:
-    """Return the random numbers of samples, int64 (N,), for a purpose named by `words`."""
-    return CounterRandom(
-        _hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_words(*words)))
-    )
+def create_random(samples: Tensor, *key: str | int) -> CounterRandom:
+    """Return the random numbers of samples, int64 (N,), for a purpose named by `key`."""
+    return CounterRandom(_hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_key(*key))))
 
 
-def hash_words(*words: str | int) -> int:
-    """Return a 64-bit hash of words and numbers, as an unsigned integer."""
+def hash_key(*key: str | int) -> int:
+    """Return a 64-bit hash of a key of words and numbers, as an unsigned integer."""
     # Not `hash`, which differs between processes.
-    text = ":".join(map(str, words)).encode()
+    text = ":".join(map(str, key)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
 
@@ -74,11 +72,11 @@ def _to_signed(unsigned: int) -> int:
     return unsigned - (1 << 64) if unsigned >> 63 else unsigned
 
 
-def derive_seed(*words: str | int) -> int:
-    """Return a seed below 2 ** 63 for words and numbers."""
-    return hash_words(*words) >> 1
+def derive_seed(*key: str | int) -> int:
+    """Return a seed below 2 ** 63 for a key of words and numbers."""
+    return hash_key(*key) >> 1
 
 
-def create_generator(*words: str | int) -> torch.Generator:
-    """Return a CPU generator with the seed of `words`."""
-    return torch.Generator().manual_seed(derive_seed(*words))
+def create_generator(*key: str | int) -> torch.Generator:
+    """Return a CPU generator with the seed of `key`."""
+    return torch.Generator().manual_seed(derive_seed(*key))

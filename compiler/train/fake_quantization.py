@@ -62,7 +62,7 @@ class FakeQuantizedNetwork(TorchNetwork):
         self.calibration = calibration
         # The calibration has no ranges for train-only nodes.
         self._inference_graph = extract_inference_graph(graph)
-        self._ready: tuple[Weights, DifferentiableProgram] | None = None
+        self._prepared: tuple[Weights, DifferentiableProgram] | None = None
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name, float32 (N, *shape), for inputs (N, *shape)."""
@@ -94,7 +94,7 @@ class FakeQuantizedNetwork(TorchNetwork):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the cached program."""
-        return {**self.__dict__, "_ready": None}
+        return {**self.__dict__, "_prepared": None}
 
     def _run_node(
         self, program: DifferentiableProgram, node: Node, tensors: Mapping[str, Tensor]
@@ -123,13 +123,13 @@ class FakeQuantizedNetwork(TorchNetwork):
         arrays = self._copy_weights()
         # Compare values, because tensors change in place and reuse each other's memory.
         if (
-            self._ready
-            and self._ready[1].device == device
-            and _has_equal_weights(self._ready[0], arrays)
+            self._prepared
+            and self._prepared[1].device == device
+            and _has_equal_weights(self._prepared[0], arrays)
         ):
-            return self._ready[1]
+            return self._prepared[1]
         program = self._build_traced_program(self._lower_model(arrays), device)
-        self._ready = arrays, program
+        self._prepared = arrays, program
         return program
 
     def _copy_weights(self) -> dict[str, Any]:
@@ -245,9 +245,9 @@ def _is_wide(program: Model, node: Node) -> bool:
             return False
 
 
-def _quantize_input(tensor: Tensor, float_input: Input, source: Input) -> Tensor:
+def _quantize_input(tensor: Tensor, float_input: Input, network_input: Input) -> Tensor:
     """Return the program's input: the pixel values, if the input is a normalised image."""
-    if source.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
+    if network_input.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
         return tensor.to(torch.float32)
     preprocess = float_input.preprocess
     assert preprocess is not None

@@ -89,7 +89,7 @@ def _read_text(path: Path) -> str:
         raise fail("E1201", f"this table is larger than {MAX_BYTES >> 20} MiB", at)
     try:
         # Spreadsheet programs on Windows start UTF-8 files with a byte order mark, which would
-        # become part of `file`.
+        # become part of the first column's name.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1

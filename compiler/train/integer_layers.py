@@ -221,12 +221,12 @@ def _pad_channels(x: Tensor, op: QPad) -> Tensor:
     return _pad_zeros(x, op.padding) + border_mask * fill
 
 
-def _apply_table(x: Tensor, kind: TensorType, table: Tensor, op: Table) -> Tensor:
-    min_input, _ = kind.limits
-    real = (np.arange(256) + min_input) * np.float64(kind.scale or 0)
+def _apply_table(x: Tensor, tensor_type: TensorType, table: Tensor, op: Table) -> Tensor:
+    min_input, _ = tensor_type.limits
+    real = (np.arange(256) + min_input) * np.float64(tensor_type.scale or 0)
     scaled = op.function.evaluate(real) / np.float64(op.scale)
     inside = (np.rint(scaled) >= op.low) & (np.rint(scaled) <= op.high)
     # Slopes from the entries before rounding: afterwards, most differences would be 0 or 1.
     slopes = torch.as_tensor(np.gradient(scaled) * inside, dtype=torch.float32, device=x.device)
-    min_output = op.infer(kind).limits[0]
+    min_output = op.infer(tensor_type).limits[0]
     return _apply_function(TableLookup.apply, x, table + min_output, slopes, min_input)

@@ -92,7 +92,7 @@ class PixelStore:
 
 def decode_images(
     images: DataSet,
-    source: Input,
+    network_input: Input,
     classes: Sequence[str],
     options: DecodeOptions,
     progress: Progress = silent,
@@ -105,11 +105,11 @@ def decode_images(
             disk (E1211).
     """
     if not len(images):
-        return _create_empty_store(source)
-    dataset.check_dataset(images, source)
+        return _create_empty_store(network_input)
+    dataset.check_dataset(images, network_input)
     class_indices = {name: position for position, name in enumerate(classes)}
-    pixels = _allocate_pixels(images, source, options)
-    decoding = _ImageDecoder(images, source, pixels.numpy(), options)
+    pixels = _allocate_pixels(images, network_input, options)
+    decoding = _ImageDecoder(images, network_input, pixels.numpy(), options)
     decoding.run(progress)
     problems = decoding.problems
     if problems and options.corrupt == "refuse":
@@ -124,19 +124,19 @@ def decode_images(
         pixels[: len(kept_indices)],
         torch.tensor([class_indices[item.label or ""] for item in kept_items], dtype=torch.int64),
         tuple(item.name for item in kept_items),
-        source.preprocess if pixels.dtype == torch.uint8 else None,
+        network_input.preprocess if pixels.dtype == torch.uint8 else None,
         decoding.checksums[kept_indices],
         _warn_skipped(problems),
     )
 
 
-def _create_empty_store(source: Input) -> PixelStore:
-    kind = torch.uint8 if source.preprocess else torch.float32
-    pixels, classes = torch.zeros((0, *source.type.shape), dtype=kind), torch.zeros(0).long()
-    return PixelStore(pixels, classes, (), source.preprocess, np.zeros(0, np.uint32))
+def _create_empty_store(network_input: Input) -> PixelStore:
+    kind = torch.uint8 if network_input.preprocess else torch.float32
+    pixels, classes = torch.zeros((0, *network_input.type.shape), dtype=kind), torch.zeros(0).long()
+    return PixelStore(pixels, classes, (), network_input.preprocess, np.zeros(0, np.uint32))
 
 
-def _allocate_pixels(images: DataSet, source: Input, options: DecodeOptions) -> Tensor:
+def _allocate_pixels(images: DataSet, network_input: Input, options: DecodeOptions) -> Tensor:
     """Allocate memory or a mapped file for the pixels of all images.
 
     Raises:
@@ -144,7 +144,7 @@ def _allocate_pixels(images: DataSet, source: Input, options: DecodeOptions) -> 
     """
     is_float = images.array is not None and images.array.dtype != np.uint8
     kind = torch.float32 if is_float else torch.uint8
-    shape = (len(images), *source.type.shape)
+    shape = (len(images), *network_input.type.shape)
     size = int(np.prod(shape)) * kind.itemsize
     if size <= options.max_memory_bytes:
         return torch.empty(shape, dtype=kind)
@@ -171,9 +171,13 @@ class _ImageDecoder:
     """Decodes the images of a dataset in several threads."""
 
     def __init__(
-        self, images: DataSet, source: Input, pixels: "NDArray[np.uint8]", options: DecodeOptions
+        self,
+        images: DataSet,
+        network_input: Input,
+        pixels: "NDArray[np.uint8]",
+        options: DecodeOptions,
     ) -> None:
-        self.images, self.source, self.pixels, self.options = images, source, pixels, options
+        self.images, self.source, self.pixels, self.options = images, network_input, pixels, options
         self.checksums = np.zeros(len(images), np.uint32)
         self.problems: dict[int, UserError] = {}
         self._stopped, self._lock, self._done_count = Event(), Lock(), 0

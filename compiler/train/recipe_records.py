@@ -321,19 +321,19 @@ MAX_AMOUNTS = {"blur": 8.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.
 COLOR_CHANGES = ("saturation", "hue", "grey")
 
 
-def check_augmentation(augmentation: Augmentation, source: Input, at: Span) -> None:
+def check_augmentation(augmentation: Augmentation, network_input: Input, at: Span) -> None:
     """Check that the augmentations apply to a network's input; `at` is the network's location.
 
     Raises:
-        UserError: The network takes no image, or it takes grey images and a change needs colour
-            (E1215).
+        UserError: The network takes no image, or it takes grey images and an augmentation needs
+            colour (E1215).
     """
-    if source.preprocess is None:
+    if network_input.preprocess is None:
         help = "remove `augment` from the recipe"
         message = "this network does not take images, so they cannot be augmented"
         raise fail("E1215", message, at, help=help)
     color_changes = [name for name in COLOR_CHANGES if getattr(augmentation, name)]
-    if color_changes and source.preprocess.color == "gray":
+    if color_changes and network_input.preprocess.color == "gray":
         message = f"`{color_changes[0]}` needs colour images, but this network takes grey images"
         raise fail("E1215", message, at, help="remove it from the recipe's `augment`")
 

@@ -94,7 +94,7 @@ def split_images(
             ignores_previous=True,
         )
     image_sets = image_split.read_split(data_path, split_options)
-    option_requirements.set_facts({SHARES_USED: not image_sets.is_presplit})
+    option_requirements.report_facts({SHARES_USED: not image_sets.is_presplit})
     report.warn_grouped(image_sets.warnings)
     if run_split and all(
         previous_splits.get(i.digest) == split_name

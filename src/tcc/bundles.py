@@ -123,17 +123,21 @@ def build(
         bundle = tcc.build("ddsnet-blood", "onnxruntime", precision="int8")
         print(bundle.folder, bundle.manifest.notices)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments, programs
     from tcc.compiler.driver import pipeline
 
-    arguments.check(build, called)
+    arguments.check(build, call_arguments)
     resolved_spec = resolve_spec(spec)
     plans = programs.resolve_plans(
         [target] if isinstance(target, str) else target, precision, "tcc.build"
     )
     weight_source = pipeline.load_weights(resolved_spec, weights, seed)
-    arguments.check(build, called, programs.find_facts(resolved_spec, weight_source, plans, called))
+    arguments.check(
+        build,
+        call_arguments,
+        programs.find_int8_facts(resolved_spec, weight_source, plans, call_arguments),
+    )
     int8_request = programs.Int8Request(
         "tcc.build", calibration, data, method, floors, mixed, allow_few
     )
@@ -192,7 +196,7 @@ def run(
         (prediction,) = tcc.run("ddsnet-blood", "zoo/cells/WBC/1.png")
         print(prediction)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments, memory_images
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.driver import pipeline
@@ -208,12 +212,13 @@ def run(
     from tcc.compiler.support.option_requirements import SOME_BUNDLE, SPECS
 
     folder = _find_bundle(bundle)
-    arguments.check(run, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    arguments.check(run, call_arguments, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     if folder is not None:
-        found, device = _load_bundle(folder, trust)
-        artifact_runs.check_images(found)
-        names, pixels = memory_images.read_all(images, found.input)
-        outputs, notices = predict_by_artifact(found, device, pixels), found.manifest.notices
+        loaded_bundle, device = _load_bundle(folder, trust)
+        artifact_runs.check_images(loaded_bundle)
+        names, pixels = memory_images.read_all(images, loaded_bundle.input)
+        outputs = predict_by_artifact(loaded_bundle, device, pixels)
+        notices = loaded_bundle.manifest.notices
     else:
         spec = resolve_spec(cast("Spec | str", bundle))
         weight_source = pipeline.load_weights(spec, weights, seed)
@@ -224,7 +229,7 @@ def run(
         outputs = predict_by_reference(Model(spec.graph, weight_source.tensors), pixels)
         notices = (weight_source.origin.notice,) if weight_source.origin.notice else ()
     image_predictions = (
-        ImagePredictions(name, found) for name, found in zip(names, outputs, strict=True)
+        ImagePredictions(name, output) for name, output in zip(names, outputs, strict=True)
     )
     return Predictions(image_predictions, notices)
 
@@ -260,11 +265,11 @@ def verify(
         bundle = tcc.build("ddsnet-blood", "onnxruntime")
         print(tcc.verify(bundle).holds)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments
     from tcc.compiler.driver import bundle_program, verification
 
-    arguments.check(verify, called)
+    arguments.check(verify, call_arguments)
     loaded_bundle, device = _load_bundle(bundle, trust)
     resolved_spec = None if spec is None else resolve_spec(spec)
     weights_path = None if weights is None else Path(weights)
@@ -299,8 +304,9 @@ def evaluate(
 
     Returns:
         `scores` has the accuracy, the counts and rates of each class, averages and the confusion
-        matrix. `taken` (images, classes) marks the predicted classes, `raw` has the raw outputs.
-        `notices` lists reasons to doubt the figures, such as random weights or synthetic images.
+        matrix. `predicted` (images, classes) marks the predicted classes, `raw` has the raw
+        outputs. `notices` lists reasons to doubt the figures, such as random weights or synthetic
+        images.
 
     Raises:
         UserError: An image is damaged, the images have no labels or labels that the network does
@@ -311,7 +317,7 @@ def evaluate(
         evaluation = tcc.evaluate("ddsnet-blood", "zoo/cells")
         print(evaluation.scores.accuracy)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments
     from tcc.compiler.bundle import manifest
     from tcc.compiler.data import dataset
@@ -321,7 +327,9 @@ def evaluate(
     from tcc.compiler.support.progress import silent
 
     folder = _find_bundle(network)
-    arguments.check(evaluate, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    arguments.check(
+        evaluate, call_arguments, {SPECS: folder is None, SOME_BUNDLE: folder is not None}
+    )
     path, images = Path(data), dataset.read_dataset(Path(data))
     synthetic_notice = "these images are synthetic: the figures are no evidence about patients"
     synthetic = (synthetic_notice,) if weights_and_images.is_synthetic(images) else ()

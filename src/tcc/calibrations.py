@@ -51,7 +51,7 @@ def calibrate(
         document = tcc.calibrate("ddsnet-blood", "zoo/samples", method="minmax")
         print(document)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments, programs
     from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import calibration, pipeline
@@ -62,7 +62,7 @@ def calibrate(
     from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.targets import devices
 
-    arguments.check(calibrate, called)
+    arguments.check(calibrate, call_arguments)
     resolved_spec = resolve_spec(spec)
     span = make_file_span("tcc.calibrate")
     bound, range_method = (

@@ -20,13 +20,13 @@ ACCEPTED_FORM = "arrays of uint8 (height, width, 3), RGB from 0 to 255, or (heig
 
 
 def read_all(
-    images: "ImageLike | Sequence[ImageLike]", source: "Input"
+    images: "ImageLike | Sequence[ImageLike]", network_input: "Input"
 ) -> "tuple[list[str], list[NDArray[np.uint8]]]":
     """Return the name of each image, and its pixels, uint8 (height, width, 3).
 
     Args:
         images: One image or several.
-        source: The image input of the network.
+        network_input: The image input of the network.
 
     Raises:
         UserError: An image is damaged, the network does not take its size, or an array has another
@@ -42,7 +42,9 @@ def read_all(
     is_single = pixels_of_one or isinstance(images, str | PathLike) or is_picture(images)
     image_list = cast("Sequence[ImageLike]", [images] if is_single else images)
     named_images = [(_name_image(image, index), image) for index, image in enumerate(image_list)]
-    pixels = [check_image(_read_image(image, name), source, name) for name, image in named_images]
+    pixels = [
+        check_image(_read_image(image, name), network_input, name) for name, image in named_images
+    ]
     return [name for name, _ in named_images], pixels
 
 

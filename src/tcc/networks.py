@@ -88,14 +88,14 @@ def check(
         result = tcc.check("ddsnet", "tflite", precision="int8")
         print(result.cost.macs, result.errors)
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments
     from tcc.compiler.driver import spec_check
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.targets import devices
 
-    arguments.check(check, called)
+    arguments.check(check, call_arguments)
     span = make_file_span("tcc.check")
     names = [targets] if isinstance(targets, str) else targets
     requested_precision = (precision or FP32.name, span)
@@ -148,17 +148,21 @@ def lower(
         model = tcc.lower("ddsnet-blood", "tflite", precision="int8")
         print(len(model.graph.nodes), len(model.weights))
     """
-    called = locals()
+    call_arguments = locals()
     from tcc import arguments, programs
     from tcc.compiler import passes
     from tcc.compiler.driver import build_plan, pipeline
     from tcc.compiler.ir.graph import Model
 
-    arguments.check(lower, called)
+    arguments.check(lower, call_arguments)
     resolved_spec = resolve_spec(spec)
     plans = programs.resolve_plans([target], precision, "tcc.lower")
     weight_source = pipeline.load_weights(resolved_spec, weights, seed)
-    arguments.check(lower, called, programs.find_facts(resolved_spec, weight_source, plans, called))
+    arguments.check(
+        lower,
+        call_arguments,
+        programs.find_int8_facts(resolved_spec, weight_source, plans, call_arguments),
+    )
     int8_request = programs.Int8Request("tcc.lower", calibration, data, method, floors)
     source = programs.find_calibration_source(resolved_spec, weight_source, plans, int8_request)
     int8_programs = programs.build_int8_programs(
@@ -265,14 +269,14 @@ def torch(
         module = tcc.torch("ddsnet", seed=1)
         print(sum(parameter.numel() for parameter in module.parameters()))
     """
-    called = locals()
+    call_arguments = locals()
     _require_torch()
 
     from tcc import arguments
     from tcc.compiler.driver import pipeline
     from tcc.compiler.lower.torch import create_module
 
-    arguments.check(torch, called)
+    arguments.check(torch, call_arguments)
 
     resolved_spec = resolve_spec(spec)
     return create_module(

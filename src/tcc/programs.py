@@ -80,16 +80,19 @@ def resolve_plans(targets: Sequence[str], precision: str | None, caller: str) ->
     )
 
 
-def find_facts(
-    spec: "Spec", weights: "WeightSource", targets: "Sequence[Plan]", called: Mapping[str, object]
+def find_int8_facts(
+    spec: "Spec",
+    weights: "WeightSource",
+    targets: "Sequence[Plan]",
+    call_arguments: Mapping[str, object],
 ) -> "Mapping[Fact, bool]":
-    """Return the facts that decide whether int8 arguments have an effect.
+    """Return the facts that decide whether the arguments for int8 models have an effect.
 
     Args:
         spec: The network.
         weights: Its weights.
         targets: The targets and their precisions.
-        called: The arguments of the call, by name.
+        call_arguments: The arguments of the call, by name.
     """
     from tcc.compiler.support.option_requirements import (
         FRESH_CALIBRATION,
@@ -98,7 +101,7 @@ def find_facts(
     )
     from tcc.compiler.zoo import trained
 
-    has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
+    has_images, has_file = (call_arguments[name] is not None for name in ("data", "calibration"))
     shipped = weights.origin.origin == "zoo" and trained.find_by_spec(spec) is not None
     return {
         INT8_TARGET: any(target.precision.calibrated for target in targets),
@@ -201,11 +204,18 @@ def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
 def write_bundles(
     spec: "Spec",
     weight_source: "WeightSource",
-    targets: "Sequence[Plan]",
+    plans: "Sequence[Plan]",
     int8_programs: "Int8Programs | None",
     out: Path,
 ) -> "BuildAgreement":
     """Write the bundle of each target, and return how the targets agree.
+
+    Args:
+        spec: The network.
+        weight_source: Its weights.
+        plans: The targets and their precisions.
+        int8_programs: The int8 programs; None if no target needs one.
+        out: The parent folder of the bundles.
 
     Raises:
         UserError: A target does not support the network.
@@ -222,17 +232,18 @@ def write_bundles(
     from tcc.compiler.targets import devices
 
     model = Model(spec.graph, weight_source.tensors)
-    comparison = BuildComparison(model, int8_programs) if len(targets) > 1 else None
+    comparison = BuildComparison(model, int8_programs) if len(plans) > 1 else None
     cached_stages = build_cache.create_stages(StageCache(None), spec, weight_source, None)
     writer = BundleWriter(Stages(), True, cached_stages, model, int8_programs, comparison)
-    comparisons = []
+    compared_targets = []
     for plan, contents in zip(
-        targets, pipeline.build(spec, weight_source, targets, silent, int8_programs), strict=True
+        plans, pipeline.build(spec, weight_source, plans, silent, int8_programs), strict=True
     ):
-        compared = writer.write(contents, plan, out).compared
-        assert compared
+        compared_target = writer.write(contents, plan, out).compared
+        assert compared_target
+        # Read the bundle again, to check its files.
         reread_bundle = bundle_folder.read_bundle(
-            compared.bundle.folder, devices.find_precision, None
+            compared_target.bundle.folder, devices.find_precision, None
         )
-        comparisons.append(compared.move_to(reread_bundle))
-    return target_agreement.compare_targets(comparisons)
+        compared_targets.append(compared_target.with_bundle(reread_bundle))
+    return target_agreement.compare_targets(compared_targets)

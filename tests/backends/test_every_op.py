@@ -75,7 +75,7 @@ def try_build(model: Model, plan: Plan) -> str:
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_an_op_that_no_target_knows(plan):
+def test_an_op_unknown_to_every_target_is_refused(plan):
     assert try_build(Model(build_unknown_op(), sample_weights(build_unknown_op())), plan) in {
         "built",
         "refused",
@@ -84,6 +84,6 @@ def test_an_op_that_no_target_knows(plan):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_every_op(plan):
+def test_every_op_is_built_or_refused(plan):
     answers = {name: try_build(build_one_input_model(case), plan) for name, case in CASES.items()}
     assert "built" in answers.values()

@@ -164,15 +164,15 @@ def _generate_tables(program: Program, version: str) -> Iterator[str]:
     yield ""
 
 
-def _generate_contract(source: Input) -> Iterator[str]:
-    preprocess = source.preprocess
+def _generate_contract(network_input: Input) -> Iterator[str]:
+    preprocess = network_input.preprocess
     yield f"static const int takes_image = {int(preprocess is not None)};"
     yield f"static const char too_large[] = {to_string_literal(limits.TOO_LARGE)};"
     yield f"static const char too_costly[] = {to_string_literal(limits.TOO_COSTLY)};"
     if preprocess is None:
         yield "static const preprocess_contract contract = {0};"
         return
-    channels, height, width = source.type.shape
+    channels, height, width = network_input.type.shape
     mode = _MODES[preprocess.resize.mode if preprocess.resize else "none"]
     size = preprocess.resize.size if preprocess.resize else (0, 0)
     scale = "LEVELS" if preprocess.raw else _SCALES[preprocess.scale]
@@ -180,7 +180,7 @@ def _generate_contract(source: Input) -> Iterator[str]:
     yield f"    .color = PREPROCESS_{preprocess.color.upper()}, .resize = PREPROCESS_{mode},"
     yield f"    .size = {{{size[0]}, {size[1]}}}, .crop = {int(preprocess.crop is not None)},"
     yield f"    .input = {{{channels}, {height}, {width}}},"
-    yield f"    .scale = PREPROCESS_{scale}, .bytes = {int(source.type.dtype is DType.U8)},"
+    yield f"    .scale = PREPROCESS_{scale}, .bytes = {int(network_input.type.dtype is DType.U8)},"
     yield f"    .mean = {{{format_floats(preprocess.mean, channels)}}},"
     yield f"    .std = {{{format_floats(preprocess.std, channels)}}},"
     yield "};"

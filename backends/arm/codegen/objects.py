@@ -120,6 +120,7 @@ def _lower_kernel(symbol: str, kernel: Kernel, target: Any) -> Any:
 def _replace_buffers(function: Any) -> Any:
     """Return a function that takes pointers instead of buffers, and returns 0."""
     body = function.body
+    # Device type 1 is the CPU (`kDLCPU` of DLPack).
     for key, device_number in (("device_type", 1), ("device_id", 0)):
         body = tirx.AttrStmt(
             tvm.ir.StringImm("default"), key, tirx.IntImm("int32", device_number), body

@@ -35,7 +35,7 @@ class LayerDescription:
 def trace_layers(
     machine: Machine,
     folder: Path,
-    source: Input,
+    network_input: Input,
     tensors: "Iterable[np.ndarray]",
     kinds: frozenset[str] = QUANTIZED_TYPES,
 ) -> Iterator[Mapping[str, Array]]:
@@ -44,7 +44,7 @@ def trace_layers(
     Raises:
         UserError: The program fails, or its output does not match its description (E0652).
     """
-    kind = "u1" if source.type.dtype is DType.U8 else "<f4"
+    kind = "u1" if network_input.type.dtype is DType.U8 else "<f4"
     with atomic_files.create_scratch_folder() as temporary:
         program = runner.find_runnable(machine, folder, temporary)
         process = RunnerProcess(machine, program, temporary)

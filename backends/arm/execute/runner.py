@@ -38,14 +38,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def infer(
-    machine: Machine, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    machine: Machine, folder: Path, network_input: Input, tensors: "Sequence[np.ndarray]"
 ) -> "list[Outputs]":
     """Return the raw outputs for each tensor of the input's shape."""
-    shape = source.type.shape
+    shape = network_input.type.shape
     if any(t.shape != shape for t in tensors):
         raise AssertionError(f"the network needs inputs of shape {shape}")
     # Little-endian on every machine: the ARM programs are.
-    kind = "u1" if source.type.dtype is DType.U8 else "<f4"
+    kind = "u1" if network_input.type.dtype is DType.U8 else "<f4"
     encoded = (np.ascontiguousarray(t, kind).tobytes() for t in tensors)
     return _run_batches(machine, folder, ("--tensor",), ".bin", encoded)
 

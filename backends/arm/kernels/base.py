@@ -31,9 +31,9 @@ class Space:
         return self.elements * SIZES[self.dtype]
 
 
-def get_space(kind: TensorType) -> Space:
+def get_space(tensor_type: TensorType) -> Space:
     """Return the memory of a value."""
-    return Space(kind.elements, kind.dtype.value)
+    return Space(tensor_type.elements, tensor_type.dtype.value)
 
 
 class Kernel:

@@ -8,7 +8,7 @@ from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.micro import MIN_TASKS, MicroConvolution
 from tcc.backends.arm.micro.records import (
-    MAX_FLOAT_PANELS,
+    MAX_PANEL_FLOATS,
     QUAD,
     FloatDepthwise,
     FloatMatrix,
@@ -78,14 +78,14 @@ class MicroFloatMatrix(MicroConvolution):
 
     @property
     def tiles_per_round(self) -> int:
-        """Tiles that are gathered before weights are applied to them."""
+        """Number of tiles whose taps are gathered before they are multiplied by weights."""
         if self.weight_floats <= L1_FLOATS:
             return 1
         # Weights that fit in no cache are read from memory once per fifteen tiles
         # (docs/decisions/0030-float-products.md), not once per tile.
         if self.weight_floats > L2_FLOATS:
             return min(self.tiles, STREAMED_TILES)
-        fitting_tiles = MAX_FLOAT_PANELS // (self.window.taps * self.record.pixels)
+        fitting_tiles = MAX_PANEL_FLOATS // (self.window.taps * self.record.pixels)
         return max(1, min(fitting_tiles, self.tiles // MIN_TASKS))
 
     @property
@@ -93,7 +93,7 @@ class MicroFloatMatrix(MicroConvolution):
         """Channels that are summed at once: as many as the panels can store."""
         # All channels if they fit. Otherwise several passes, which read the partial sums from the
         # result.
-        fitting_channels = MAX_FLOAT_PANELS // (
+        fitting_channels = MAX_PANEL_FLOATS // (
             self.tiles_per_round * self.record.pixels * self.kernel_area
         )
         return max(1, min(self.window.channels, fitting_channels))

@@ -4,7 +4,7 @@
  *
  * FILE has these lines:
  *
- *     mark clock|open|end     the program read the clock, opened a file, or on_program_exit
+ *     mark clock|open|end     the program read the clock, opened a file, or ended
  *     INDEX COUNT             after a mark: the runs of a block since the previous mark
  *     heap BYTES              after the last mark: the peak of the program's requested memory
  *     block INDEX INSTRUCTIONS HEX    at the end: the code of each block
@@ -55,7 +55,7 @@ typedef size_t (*data_from_3)(const struct qemu_plugin_insn *, void *, size_t);
 
 EXPORT int qemu_plugin_version = API;
 
-/* The numbers of the relevant system calls, on 32-bit ARM and on all newer architectures. */
+/* The numbers of the relevant system calls by target. */
 typedef struct {
     const char *target;
     int64_t clock, clock64, open, openat, brk, mmap, munmap;

@@ -193,7 +193,7 @@ NETWORK_RUNS = 2
 
 
 def measure(
-    process: RunnerProcess, source: Input, workload: Workload, progress: Progress
+    process: RunnerProcess, network_input: Input, workload: Workload, progress: Progress
 ) -> Measurement:
     """Return the costs of a program: instructions, and cycles if there is a cycle model.
 
@@ -207,7 +207,7 @@ def measure(
     program_facts = read_facts(LocalHost(process), process.program)
     progress("count", 0, 1)
     host = LocalHost(replace(process, options=build_plugin_options(library, file)))
-    input_arguments = write_input(host, source, workload, "input")
+    input_arguments = write_input(host, network_input, workload, "input")
     # A profiling program reads the clock around each layer, and the plugin takes a snapshot at
     # each of these calls: the program needs no marks
     # (docs/decisions/0021-measuring-without-a-board.md).

@@ -48,7 +48,7 @@ MAX_LINE_BYTES = 512
 def measure(
     host: ProgramHost,
     program_facts: ProgramFacts,
-    source: Input,
+    network_input: Input,
     workload: Workload,
     progress: Progress,
 ) -> Measurement:
@@ -58,7 +58,7 @@ def measure(
         UserError: The program fails or misbehaves (E0652).
     """
     progress("time", 0, 2)
-    input_arguments = write_input(host, source, workload, "input")
+    input_arguments = write_input(host, network_input, workload, "input")
     count = WARM_UP_RUNS + workload.runs
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
     base_options = ("--quiet", "--threads", str(workload.threads))
@@ -134,7 +134,7 @@ def _build_layer_costs(
 def run_cases(
     host: ProgramHost,
     program_facts: ProgramFacts,
-    source: Input,
+    network_input: Input,
     cases: Sequence[Workload],
     progress: Progress,
 ) -> "list[Outputs]":
@@ -148,7 +148,7 @@ def run_cases(
     case_outputs = []
     for number, case in enumerate(cases):
         progress("goldens", number, len(cases))
-        input_arguments = write_input(host, source, case, f"golden {number}")
+        input_arguments = write_input(host, network_input, case, f"golden {number}")
         host.execute(
             ["--quiet", "--raw", host.get_path("raw"), *input_arguments], 1, 4 * sum(sizes)
         )
@@ -166,7 +166,7 @@ def run_cases(
 
 
 def measure_locally(
-    machine: Machine, folder: Path, source: Input, workload: Workload, progress: Progress
+    machine: Machine, folder: Path, network_input: Input, workload: Workload, progress: Progress
 ) -> Measurement:
     """Return the cost of the program in a folder: timed if it runs natively, else counted.
 
@@ -179,7 +179,7 @@ def measure_locally(
         process = RunnerProcess(machine, program, scratch)
         if machine.native:
             host = LocalHost(process)
-            return measure(host, read_facts(host, program), source, workload, progress)
+            return measure(host, read_facts(host, program), network_input, workload, progress)
         # With several threads, instruction counts depend on the emulator's scheduling.
         if workload.threads != 1:
             message = (
@@ -188,11 +188,11 @@ def measure_locally(
             )
             at = make_file_span("command line: --threads")
             raise fail("E0601", message, at, help="use `--threads 1`")
-        return emulated.measure(process, source, workload, progress)
+        return emulated.measure(process, network_input, workload, progress)
 
 
 def measure_on_board(
-    folder: Path, source: Input, task: BoardTask, progress: Progress
+    folder: Path, network_input: Input, task: BoardTask, progress: Progress
 ) -> "tuple[Measurement, list[Outputs]]":
     """Return the cost of the program in a folder on a board, and its outputs for each case.
 
@@ -209,5 +209,5 @@ def measure_on_board(
             task.board.send(signature.file, file.read())
     host = BoardHost(task.board, program, remote_program)
     program_facts = read_facts(host, program)
-    measurement = measure(host, program_facts, source, task.workload, progress)
-    return measurement, run_cases(host, program_facts, source, task.cases, progress)
+    measurement = measure(host, program_facts, network_input, task.workload, progress)
+    return measurement, run_cases(host, program_facts, network_input, task.cases, progress)

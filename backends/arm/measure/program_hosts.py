@@ -149,10 +149,12 @@ class BoardHost:
         return fail("E0652", message, make_file_span(str(self.program)), label=label)
 
 
-def write_input(host: ProgramHost, source: Input, workload: Workload, name: str) -> tuple[str, ...]:
+def write_input(
+    host: ProgramHost, network_input: Input, workload: Workload, name: str
+) -> tuple[str, ...]:
     """Write the input where the program runs; return the runner's arguments for it."""
     if workload.image is not None:
         return (host.write_file(f"{name}.ppm", encode_ppm(workload.image)),)
-    kind = "u1" if source.type.dtype is DType.U8 else "<f4"
+    kind = "u1" if network_input.type.dtype is DType.U8 else "<f4"
     tensor = np.ascontiguousarray(workload.tensor, kind)
     return ("--tensor", host.write_file(f"{name}.bin", tensor.tobytes()))

@@ -22,7 +22,7 @@ MAX_TAPS = 1 << 13
 MAX_PANEL = 160 << 10
 """Largest size of one panel in bytes, on a thread's stack: see `POOL_STACK` in `runtime/pool.h`."""
 FLOAT_PIXELS = 12
-MAX_FLOAT_PANELS = 1 << 14
+MAX_PANEL_FLOATS = 1 << 14
 """Largest number of floats in a thread's panels, 64 KiB of its stack."""
 MAX_FLOAT_BAND = 1 << 13
 """Largest number of floats in a depthwise band: `BAND` of `c/float_depthwise_neon.c`."""
@@ -149,7 +149,7 @@ class FloatMatrix(MicroKernel):
 
     def supports_window(self, window: MicroWindow) -> bool:
         """Whether it supports convolutions with this window."""
-        return prod(window.kernel) * self.pixels <= MAX_FLOAT_PANELS
+        return prod(window.kernel) * self.pixels <= MAX_PANEL_FLOATS
 
     def count_multiplied_filters(self, filters: int) -> int:
         """Return how many filters are multiplied for this number of filters."""

@@ -17,7 +17,7 @@ typedef struct {
     double temperature; /* divisor of raw values */
     long positive;      /* the class with the threshold; -1: one threshold per class, or none */
     size_t count;       /* number of thresholds */
-    const volatile double *thresholds; /* log-odds; yes if they are reached */
+    const volatile double *thresholds; /* log-odds that a class must reach */
 } operating_point;
 
 /* Return the fitted values of an output. Its record: checksum of its name, capacity for thresholds,
@@ -82,8 +82,8 @@ static double log_odds(const model_output *about, const float *raw, size_t index
     return class_logit - top - portable_log(total);
 }
 
-/* Decide on one class: the one with a threshold if it is reached, else the largest of the others,
- * of equal ones the first. */
+/* Decide on one class: the class with a threshold if it reaches the threshold, else the class with
+ * the largest value among the others. Of equal values, the first one counts. */
 static void decide_class(const model_output *about, const float *raw, const operating_point *point,
                          unsigned char *decisions)
 {
@@ -98,14 +98,14 @@ static void decide_class(const model_output *about, const float *raw, const oper
     decisions[best] = 1;
 }
 
-/* Decide on each class: yes if its threshold is reached, without thresholds from probability 0.5
-   on. */
+/* Decide on each class separately: 1 if it reaches its threshold or, without thresholds,
+   probability 0.5. */
 static void decide_each(const model_output *about, const float *raw, const operating_point *point,
                         unsigned char *decisions)
 {
     for (size_t i = 0; i < about->size; i++)
         decisions[i] = (double)raw[i] / point->temperature >=
-                   (point->count ? point->thresholds[i] : 0.0);
+                       (point->count ? point->thresholds[i] : 0.0);
 }
 
 /* Write the decision on each element of an output. */

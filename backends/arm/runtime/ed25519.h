@@ -68,9 +68,9 @@ static void sha512_compress(sha512_state *state)
     for (int t = 0; t < 80; t++) {
         uint64_t a = v[0], e = v[4];
         uint64_t t1 = v[7] + sha512_round[t] + w[t] + ((e & v[5]) ^ (~e & v[6]))
-                       + (rotate_right(e, 14) ^ rotate_right(e, 18) ^ rotate_right(e, 41));
+                    + (rotate_right(e, 14) ^ rotate_right(e, 18) ^ rotate_right(e, 41));
         uint64_t t2 = ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]))
-                        + (rotate_right(a, 28) ^ rotate_right(a, 34) ^ rotate_right(a, 39));
+                    + (rotate_right(a, 28) ^ rotate_right(a, 34) ^ rotate_right(a, 39));
         memmove(v + 1, v, 7 * sizeof v[0]);
         v[4] += t1;
         v[0] = t1 + t2;
@@ -110,9 +110,9 @@ static void sha512_end(sha512_state *state, uint8_t digest[SHA512_BYTES])
         digest[i] = (uint8_t)(state->hash[i / 8] >> (56 - 8 * (i % 8)));
 }
 
-/* Whether a signature of a message is valid for a public key (RFC 8032, 5.1.7). */
-static int ed25519_holds(const uint8_t signature[64], const uint8_t public_key[32],
-                         const uint8_t *message, size_t size)
+/* Return whether a signature of a message is valid for a public key (RFC 8032, 5.1.7). */
+static int ed25519_verify(const uint8_t signature[64], const uint8_t public_key[32],
+                          const uint8_t *message, size_t size)
 {
     uint8_t digest[SHA512_BYTES], scalar[32];
     sha512_state state;

@@ -10,9 +10,9 @@
 
 #include "decision.h"
 
-/* At the start of the arena, aligned to ALIGNMENT. */
+/* The instance is at the start of the arena, aligned to ALIGNMENT. */
 struct model_instance {
-    const void *network; /* its weights: two libraries with the same prefix have different ones */
+    const void *network; /* the address of its weights; differs between libraries with one prefix */
     unsigned char *values;
     model_watcher *watcher;
     void *user;
@@ -43,7 +43,7 @@ static model_saturation *get_counts(const model_instance *instance)
 }
 
 /* Count the saturated values of a layer. */
-static void count(const model_instance *instance, int layer)
+static void count_saturated(const model_instance *instance, int layer)
 {
     const unsigned char *levels = instance->values + layer_at[layer];
     size_t size = model_layers[layer].size, saturated = 0;
@@ -65,14 +65,14 @@ static void notify_watcher(const model_instance *instance, int layer)
 {
 #ifdef MODEL_COUNTS
     if (layer >= 0)
-        count(instance, layer);
+        count_saturated(instance, layer);
 #endif
     if (instance->watcher)
         instance->watcher(instance->user, layer,
                           layer < 0 ? NULL : instance->values + layer_at[layer]);
 }
 
-/* Whether none of the values is NaN or infinite. */
+/* Return whether none of the values is NaN or infinite. */
 static int all_finite(const float *values, size_t count)
 {
     uint32_t bits, worst = 0;
@@ -179,7 +179,7 @@ model_instance *model_create(void *arena, size_t size)
 }
 
 #undef model_create
-/* Also under its plain name, for programs that look it up by name. */
+/* The same function under its plain name, for programs that look it up by name. */
 model_instance *model_create(void *arena, size_t size)
 {
     return MODEL_CREATE(arena, size);

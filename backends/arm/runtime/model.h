@@ -90,8 +90,8 @@ void model_destroy(model_instance *instance);
 /* Run the network.
  *
  * input: MODEL_INPUT_SIZE elements, channel by channel, row by row, as model_preprocess writes
- * them. output: MODEL_OUTPUT_SIZE floats, the raw outputs one after another; on failure it is only
- * changed with MODEL_NOT_FINITE. Both need only their elements' alignment, and must not overlap.
+ * them. output: MODEL_OUTPUT_SIZE floats, the raw outputs one after another. Of the failures, only
+ * MODEL_NOT_FINITE changes it. Both need only their elements' alignment, and must not overlap.
  */
 int model_run(model_instance *instance, const model_input *input, float *output);
 
@@ -114,11 +114,11 @@ int model_activate(float *output);
 /* Decide from the raw outputs of model_run.
  *
  * decisions: MODEL_OUTPUT_SIZE elements, 1 where an output is decided on, else 0. Classes: the
- * class with a threshold, written by `tcc eval --fit`, if its log-odds reach it, else the largest
- * of the others, of equal ones the first. Independent decisions: each one that reaches its
- * threshold, or probability 0.5 without one. Quantities and maps: none. Decisions equal those of
- * `tcc run`, bit for bit. Probabilities are not enough for that: different outputs can round to
- * equal ones.
+ * class with a threshold (see `tcc eval --fit`) if its log-odds reach it, else the class with the
+ * largest value among the others; of equal values, the first one counts. Independent decisions:
+ * each one that reaches its threshold or, without one, probability 0.5. Quantities and maps: none.
+ * Decisions equal those of `tcc run`, bit for bit. Probabilities are not enough for that: different
+ * outputs can round to equal probabilities.
  */
 int model_decide(const float *output, unsigned char *decisions);
 
@@ -139,8 +139,8 @@ int model_predict(model_instance *instance, const uint8_t *rgb, int width, int h
 
 /* Set the number of threads that share an instance's work, 1 to MODEL_MAX_THREADS, for later calls.
  *
- * At first there is one: the caller's. The others belong to this instance. They sleep until there
- * is work or this function is called again. Results do not depend on the number of threads.
+ * A new instance has one thread: the caller's. Further threads belong to the instance and sleep
+ * until there is work. Results do not depend on the number of threads.
  */
 int model_set_threads(model_instance *instance, int threads);
 
@@ -164,9 +164,9 @@ typedef void model_watcher(void *user, int layer, const void *result);
 int model_watch(model_instance *instance, model_watcher *watcher, void *user);
 
 #ifdef MODEL_COUNTS
-/* How many 8-bit values of a layer were saturated (255, or -128 and 127), and how many there were.
- * A larger share than in report/saturation.json means that more values clip than on the
- * calibration's images. A small share does not mean that images are similar, or that results are
+/* The number of saturated 8-bit values of a layer (255, or -128 and 127), and the number of all its
+ * 8-bit values. A larger share than in report/saturation.json means that more values clip than on
+ * the calibration images. A small share does not mean that images are similar, or that results are
  * correct. */
 typedef struct {
     uint64_t at_end, count; /* both 0 for layers without 8-bit values */

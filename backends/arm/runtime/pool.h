@@ -1,5 +1,5 @@
 /* A pool of threads that share the iterations of a loop, and sleep between loops. Each instance of
- * a network has its self pool, so that instances share no data between threads.
+ * a network has its own pool, so that instances share no data between threads.
  *
  * TVM's kernels call `pool_launch` through a function pointer, with the body of a loop that runs
  * once for each of `tasks` task numbers. The call does not name a pool: the thread that runs a
@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Bytes of a thread's stack: kernels gather up to 128 KiB on it, and bands of up to 64 KiB. */
+/* Bytes of a thread's stack: kernels put up to 128 KiB of input and bands of up to 64 KiB on it. */
 #define POOL_STACK (512 * 1024)
 
 /* TVM's TVMParallelGroupEnv. */
@@ -29,7 +29,7 @@ typedef struct {
     struct pool *pool;
     pthread_t thread;
     int number;     /* its task in each loop; the caller has task 0 */
-    unsigned since; /* the last round that it has seen */
+    unsigned since; /* the last round that it has started */
 } pool_worker;
 
 typedef struct pool {
@@ -117,7 +117,7 @@ static void pool_stop(pool *self)
     self->count = self->stop = 0;
 }
 
-/* Start threads; return whether there are now that many. If not, only the caller's is left. */
+/* Start threads; return whether all could be started. If not, only the caller's thread remains. */
 static int pool_start(pool *self, int threads)
 {
     pthread_attr_t attributes;

@@ -68,7 +68,7 @@ typedef struct {
 #define PREPROCESS_BITS 22
 #define PREPROCESS_HALF (1 << (PREPROCESS_BITS - 1))
 
-/* Return memory of that size, or NULL if not enough is remaining. */
+/* Return memory of that size, or NULL if too little is left. */
 static void *preprocess_allocate(preprocess_memory *memory, size_t size)
 {
     void *start = memory->next;
@@ -93,7 +93,7 @@ static double preprocess_center(const preprocess_axis *axis, int i)
     return (axis->first + i + 0.5) * ((double)axis->source / axis->scaled);
 }
 
-/* Return the number of source pixels on each side of its centre that a result reads. */
+/* Return the number of source pixels that a result reads on each side of its centre. */
 static double preprocess_support(const preprocess_axis *axis)
 {
     double scale = (double)axis->source / axis->scaled;
@@ -377,7 +377,7 @@ static void preprocess_scaled(const preprocess_contract *contract, const int sou
     }
 }
 
-/* Allocate the memory of a job. Returns 0 if not enough is remaining. */
+/* Allocate the memory of a job. Returns 0 if too little is left. */
 static int preprocess_prepare(preprocess_job *job, preprocess_memory *memory)
 {
     const preprocess_contract *contract = job->contract;

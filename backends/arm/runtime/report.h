@@ -1,4 +1,4 @@
-/* The reports of model-run: classes, and the description of the program. */
+/* Prints the results of model-run, and the description of the program. */
 #ifndef MODEL_REPORT_H
 #define MODEL_REPORT_H
 
@@ -14,9 +14,9 @@ typedef struct {
     float raw, value;
 } class_value;
 
-/* Sort by raw value, largest first, then by class: different raw values can have the same activated
- * value. */
-static int best_first(const void *a, const void *b)
+/* Compare by raw value, largest first, then by class. Different raw values can have the same
+ * activated value. */
+static int compare_classes(const void *a, const void *b)
 {
     const class_value *x = a, *y = b;
     if (x->raw != y->raw)
@@ -24,7 +24,7 @@ static int best_first(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-/* Print the best `top` classes of an output; 0: all. */
+/* Print the `top` classes with the largest values of an output; 0: all classes. */
 static void print_classes(const model_output *about, const float *raw, const float *values,
                           long top)
 {
@@ -33,7 +33,7 @@ static void print_classes(const model_output *about, const float *raw, const flo
         fail(FAULT, about->name, "not enough memory to sort the classes");
     for (size_t i = 0; i < about->size; i++)
         classes[i] = (class_value){i, raw[i], values[i]};
-    qsort(classes, about->size, sizeof *classes, best_first);
+    qsort(classes, about->size, sizeof *classes, compare_classes);
     size_t shown_count = top && (size_t)top < about->size ? (size_t)top : about->size;
     for (size_t i = 0; i < shown_count; i++) {
         size_t index = classes[i].index;

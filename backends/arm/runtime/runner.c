@@ -29,7 +29,7 @@ static const char usage[] =
     "  IMAGE.ppm         an image: binary PPM (P6) with 8 bits per sample\n"
     "  --rgb FILE        an image: raw bytes, red, green, blue; needs --size before it\n"
     "  --size WxH        width and height in pixels of each --rgb after it\n"
-    "  --tensor FILE     the network's input itself: raw elements, channels, rows, columns\n"
+    "  --tensor FILE     an input tensor: raw elements in the order channels, rows, columns\n"
     "\n"
     "  --raw FILE        also write the raw outputs of all inputs to FILE, as float32\n"
     "  --top N           print the N best classes of each output (default 5; 0: all)\n"
@@ -63,7 +63,7 @@ static unsigned char decisions[MODEL_OUTPUT_SIZE];
 static long repeat = 1, top = 5;
 static int quiet;
 
-/* The output files, and the options that set_option them. */
+/* The output files, and the options that name them. */
 enum { RAW, TIMES, PROFILE, LAYERS, FILES };
 static const char *const file_options[FILES] = {"--raw", "--times", "--profile", "--layers"};
 static FILE *files[FILES];
@@ -167,7 +167,7 @@ static void read_input(const char *option, const char *path, const char *size)
     run(path);
 }
 
-/* Handle an option with a file to write; return whether it was one. */
+/* Handle an option with an output file; return whether `option` is such an option. */
 static int set_file(const char *option, const char *path)
 {
     int file = 0;
@@ -193,7 +193,7 @@ static void set_isa(const char *option, const char *name)
 }
 
 #endif
-/* Handle an option with a value; return whether it was one. */
+/* Handle an option with a value; return whether `option` is such an option. */
 static int set_option(const char *option, const char *value, const char **size)
 {
     if (!strcmp(option, "--size"))
@@ -204,7 +204,7 @@ static int set_option(const char *option, const char *value, const char **size)
         repeat = parse_number(option, value, 1, 1000000);
     else if (!strcmp(option, "--threads"))
         check(option, model_set_threads(instance, (int)parse_number(option, value, 1,
-                                                              MODEL_MAX_THREADS)));
+                                                                    MODEL_MAX_THREADS)));
 #ifdef MODEL_ISAS
     else if (!strcmp(option, "--isa"))
         set_isa(option, value);
@@ -215,10 +215,10 @@ static int set_option(const char *option, const char *value, const char **size)
 }
 
 #ifdef MODEL_COUNTS
-/* Print how many values of each layer were saturated, in all runs. */
+/* Print the share of saturated values of each layer over all runs. */
 static void print_saturation(void)
 {
-    puts("saturated values, in all runs");
+    puts("saturated values over all runs");
     for (int i = 0; i < MODEL_LAYER_COUNT; i++) {
         model_saturation saturation;
         check("saturation", model_layer_saturation(instance, i, &saturation));
@@ -231,7 +231,7 @@ static void print_saturation(void)
 }
 
 #endif
-static void end(void)
+static void close_files(void)
 {
     for (int file = 0; file < FILES; file++)
         if (files[file] && fclose(files[file]))
@@ -253,11 +253,11 @@ int main(int count, char **arguments)
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
         if (!strcmp(option, "--help"))
-            return fputs(usage, stdout), end(), 0;
+            return fputs(usage, stdout), close_files(), 0;
         if (!strcmp(option, "--version"))
-            return puts(model_version()), end(), 0;
+            return puts(model_version()), close_files(), 0;
         if (!strcmp(option, "--describe"))
-            return describe(), end(), 0;
+            return describe(), close_files(), 0;
         if (!strcmp(option, "--quiet")) {
             quiet = 1;
         } else if (strncmp(option, "--", 2)) {
@@ -280,6 +280,6 @@ int main(int count, char **arguments)
     if (!quiet)
         print_saturation();
 #endif
-    end();
+    close_files();
     return 0;
 }

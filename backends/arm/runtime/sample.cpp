@@ -1,4 +1,4 @@
-// The network as a C++ class, which owns its memory and throws its errors.
+// The network as a C++ class that owns its memory and throws errors as exceptions.
 //
 // c++ -I. sample.cpp lib@NAME@.a -lpthread -lm -o sample
 #include <cstddef>
@@ -33,7 +33,7 @@ public:
     {
         std::vector<unsigned char> decisions(@UPPER@_OUTPUT_SIZE);
         check(output.size() == decisions.size() ? @NAME@_decide(output.data(), decisions.data())
-                                            : @UPPER@_BAD_ARGUMENT);
+                                                : @UPPER@_BAD_ARGUMENT);
         return decisions;
     }
 

@@ -1,5 +1,5 @@
-/* The signature that model-run needs to start: Ed25519, by the key in signer.h, of the program
- * file, which contains the weights, labels and fitted values.
+/* Checks the signature that model-run needs to start: an Ed25519 signature of the program file with
+ * the key in signer.h. The program file contains the weights, labels and fitted values.
  */
 #ifndef MODEL_SIGNATURE_H
 #define MODEL_SIGNATURE_H
@@ -88,7 +88,7 @@ static void check_signature(void)
     read_signature(path, signature);
     add_signed("tcc runner signature 1\nnetwork " NAME_AS_TEXT(model_create) "\n");
     add_signed_program();
-    if (!ed25519_holds(signature, signer, (const uint8_t *)signed_text, signed_size))
+    if (!ed25519_verify(signature, signer, (const uint8_t *)signed_text, signed_size))
         fail(UNSIGNED, path, "the signature is not valid for this program");
 }
 

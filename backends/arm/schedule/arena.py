@@ -87,24 +87,24 @@ SCRATCH_BUFFER = "input scratch"
 """The name of the scratch buffer of preprocessing; names of values have no spaces."""
 
 
-def create_input_scratch(source: Input) -> Buffer:
+def create_input_scratch(network_input: Input) -> Buffer:
     """Return the preprocessing memory for the largest image, used while the input is computed."""
     return Buffer(
         SCRATCH_BUFFER,
-        sum(-(-part // 8) * 8 for part in _iterate_part_sizes(source)),
+        sum(-(-part // 8) * 8 for part in _iterate_part_sizes(network_input)),
         0,
         0,
         is_scratch=True,
     )
 
 
-def _iterate_part_sizes(source: Input) -> Iterator[int]:
+def _iterate_part_sizes(network_input: Input) -> Iterator[int]:
     """Yield the size of each part in bytes, for the widest image."""
-    preprocess = source.preprocess
+    preprocess = network_input.preprocess
     if preprocess is None:
         return
-    channels, height, width = source.type.shape
-    is_quantized = source.type.dtype is DType.U8
+    channels, height, width = network_input.type.shape
+    is_quantized = network_input.type.dtype is DType.U8
     yield channels * width  # a line
     if not is_quantized:
         yield channels * 256 * 4  # the table
@@ -116,4 +116,4 @@ def _iterate_part_sizes(source: Input) -> Iterator[int]:
     if preprocess.color == "gray":
         yield MAX_SIDE  # a row
     if is_quantized:
-        yield 4 * source.type.elements  # sums, which do not fit in an 8-bit input
+        yield 4 * network_input.type.elements  # sums, which do not fit in an 8-bit input

@@ -98,6 +98,7 @@ def _list_winograd(
     )
 
     def create_call() -> KernelCall:
+        # Only called for the chosen candidate, so that no other constants are packed.
         packed = (
             record.pack_weights(weight),
             record.pad_filters(bias),

@@ -84,8 +84,8 @@ def _check_zero_point(op: OnnxOperator) -> str | None:
     zero = op.get_constant(2)
     if zero is None or not _has_initializer(op):
         return None
-    odd = [number for number in _iterate_numbers(zero) if number != 0]
-    return f"a zero point is {odd[0]:g}" if odd else None
+    nonzero = [number for number in _iterate_numbers(zero) if number != 0]
+    return f"a zero point is {nonzero[0]:g}" if nonzero else None
 
 
 def _check_scale(op: OnnxOperator) -> str | None:
@@ -96,12 +96,12 @@ def _check_scale(op: OnnxOperator) -> str | None:
     if scale is not None and scale.dtype != TensorProto.FLOAT:
         return "a scale is not float32"
     numbers = op.get_constant(1)
-    odd = (
+    invalid_scales = (
         []
         if numbers is None
         else [number for number in _iterate_numbers(numbers) if not (0 < number < np.inf)]
     )
-    return f"a scale is {odd[0]:g}" if odd else None
+    return f"a scale is {invalid_scales[0]:g}" if invalid_scales else None
 
 
 def _check_opset(op: OnnxOperator) -> str | None:

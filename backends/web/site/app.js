@@ -1,48 +1,53 @@
-// The page: images from files, drops and the camera, and a card for each result.
+// The page: takes images from files, the clipboard and the camera, and shows a card for each.
 
-import { Camera, isPossible } from './camera.js';
+import { Camera, isSupported } from './camera.js';
 import { Classifier } from './classifier.js';
-import { ofBitmap } from './image.js';
-import { asCsv, card, element, failure, summary } from './results.js';
+import { readBitmap } from './image.js';
+import { createCard, createElement, createFailureCard, formatSummary, toCsv } from './results.js';
 
-const find = (id) => document.getElementById(id);
-const parts = Object.fromEntries(
+const findElement = (id) => document.getElementById(id);
+const elements = Object.fromEntries(
   [
     'name', 'about', 'notice', 'state', 'progress', 'agreement', 'files', 'drop', 'camera', 'clear',
     'save', 'camera-hint', 'viewfinder', 'video', 'take', 'stop', 'saturation', 'none', 'results',
     'facts',
-  ].map((id) => [id, find(id)]),
+  ].map((id) => [id, findElement(id)]),
 );
-const camera = new Camera(parts.video);
-const done = [];
+const camera = new Camera(elements.video);
+const classified = [];
 let classifier;
 let queue = Promise.resolve();
-let pictures = 0;
+let photoCount = 0;
 
-start().catch((error) => say(`The page cannot start: ${error.message}`));
+start().catch((error) => showStatus(`The page cannot start: ${error.message}`));
 
 async function start() {
-  say('Loading the network...');
-  classifier = await Classifier.open(read, loading);
-  describe(classifier.manifest);
-  say('Comparing this browser with the reference outputs...');
-  agree(await classifier.replay());
-  for (const id of ['files', 'camera']) parts[id].disabled = false;
-  parts.camera.disabled = !isPossible();
-  parts['camera-hint'].hidden = isPossible();
-  idle();
+  showStatus('Loading the network...');
+  classifier = await Classifier.open(read, showProgress);
+  showManifest(classifier.manifest);
+  showStatus('Comparing this browser with the reference outputs...');
+  showAgreement(await classifier.replay());
+  for (const id of ['files', 'camera']) elements[id].disabled = false;
+  elements.camera.disabled = !isSupported();
+  elements['camera-hint'].hidden = isSupported();
+  showIdle();
   document.documentElement.dataset.ready = 'yes';
 }
 
-/** Return the bytes of a file of the bundle, which is one folder above the page. */
+/** Return the bytes of a file of the bundle. The bundle's root is one folder above the page. */
 async function read(path, progress = () => {}) {
-  const answer = await fetch(new URL(`../${path}`, import.meta.url), { credentials: 'same-origin' });
-  if (!answer.ok) throw new Error(`cannot load ${path} (HTTP ${answer.status}): serve the complete bundle folder`);
+  const url = new URL(`../${path}`, import.meta.url);
+  const response = await fetch(url, { credentials: 'same-origin' });
+  if (!response.ok) {
+    throw new Error(
+      `cannot load ${path} (HTTP ${response.status}): serve the complete bundle folder`,
+    );
+  }
   const chunks = [];
   let size = 0;
-  for (const reader = answer.body.getReader(); ; ) {
-    const { done: ended, value } = await reader.read();
-    if (ended) break;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done: isDone, value } = await reader.read();
+    if (isDone) break;
     chunks.push(value);
     size += value.length;
     progress(size);
@@ -50,30 +55,30 @@ async function read(path, progress = () => {}) {
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-function loading(path, size, total) {
-  parts.progress.hidden = false;
-  parts.progress.max = total;
-  parts.progress.value = size;
+function showProgress(path, size, total) {
+  elements.progress.hidden = false;
+  elements.progress.max = total;
+  elements.progress.value = size;
 }
 
-function say(text) {
-  parts.state.textContent = text;
+function showStatus(text) {
+  elements.state.textContent = text;
 }
 
-function idle() {
-  parts.progress.hidden = true;
-  const count = done.length;
-  say(count ? `${count} ${count === 1 ? 'image' : 'images'} classified.` : 'Ready.');
+function showIdle() {
+  elements.progress.hidden = true;
+  const count = classified.length;
+  showStatus(count ? `${count} ${count === 1 ? 'image' : 'images'} classified.` : 'Ready.');
 }
 
-function describe(manifest) {
+function showManifest(manifest) {
   const { model, target, precision, weights, input, outputs, made_with: versions } = manifest;
   document.title = `${model.name}: classify images`;
-  parts.name.textContent = model.name;
+  elements.name.textContent = model.name;
   const points = manifest.operating_points ?? [];
   const notices = [weights.notice, ...points.map((point) => point.judged?.notice)].filter(Boolean);
-  parts.notice.textContent = notices.join('. ');
-  parts.notice.hidden = !notices.length;
+  elements.notice.textContent = notices.join('. ');
+  elements.notice.hidden = !notices.length;
   const labels = outputs.flatMap((output) => output.labels).join(', ');
   const [channels, height, width] = input.shape;
   const facts = {
@@ -82,137 +87,139 @@ function describe(manifest) {
     Precision: `${precision} (${target})`,
     Input: input.preprocess ? `${width}x${height} pixels, ${channels} channels` : 'not an image',
     'Weights digest': weights.digest,
-    'Built with': Object.entries(versions).map((one) => one.join(' ')).join(', '),
+    'Built with': Object.entries(versions).map((entry) => entry.join(' ')).join(', '),
   };
   for (const [name, text] of Object.entries(facts)) {
-    parts.facts.append(element('dt', {}, name), element('dd', {}, text));
+    elements.facts.append(createElement('dt', {}, name), createElement('dd', {}, text));
   }
 }
 
-function agree({ holds, bytes, differing, goldens, allowed, largest, inputs }) {
+function showAgreement({ holds, bytes, differing, goldens, allowed, largest, inputs }) {
   const exact = `${differing} of ${bytes.toLocaleString('en')} bytes differ`;
-  const near = `the largest relative difference is ${largest.toExponential(1)} (limit ${allowed})`;
-  const words = allowed ? `${exact}; ${near}` : exact;
-  parts.agreement.className = holds ? 'holds' : 'fails';
-  parts.agreement.textContent = holds
-    ? `This browser matches the reference: ${words} over ${goldens} test vectors.`
-    : `Do not use this browser, because it does not match the reference: ${words}, and ${inputs}` +
+  const difference =
+    `the largest relative difference is ${largest.toExponential(1)} (limit ${allowed})`;
+  const report = allowed ? `${exact}; ${difference}` : exact;
+  elements.agreement.className = holds ? 'holds' : 'fails';
+  elements.agreement.textContent = holds
+    ? `This browser matches the reference: ${report} over ${goldens} test vectors.`
+    : `Do not use this browser, because it does not match the reference: ${report}, and ${inputs}` +
       ` input values differ over ${goldens} test vectors.`;
 }
 
-/** Classify images in sequence; each is {name, picture, classify}. */
-function enqueue(images) {
+/** Classify images in sequence; each job is {name, makePicture, classify}. */
+function enqueue(jobs) {
   queue = queue.then(async () => {
-    for (const [index, one] of images.entries()) {
-      say(`Image ${index + 1} of ${images.length}: ${one.name}`);
-      Object.assign(parts.progress, { hidden: false, max: images.length, value: index });
+    for (const [index, job] of jobs.entries()) {
+      showStatus(`Image ${index + 1} of ${jobs.length}: ${job.name}`);
+      Object.assign(elements.progress, { hidden: false, max: jobs.length, value: index });
       await new Promise((resume) => setTimeout(resume)); // lets the browser paint
-      await classify(one);
+      await classify(job);
     }
-    idle();
+    showIdle();
   });
   return queue;
 }
 
-async function classify({ name, picture, classify: work }) {
-  parts.none.hidden = true;
-  for (const id of ['clear', 'save']) parts[id].disabled = false;
+async function classify({ name, makePicture, classify: runClassifier }) {
+  elements.none.hidden = true;
+  for (const id of ['clear', 'save']) elements[id].disabled = false;
   try {
-    const result = await work();
-    done.push({ name, result });
-    parts.results.prepend(card(name, picture(summary(result)), result));
-    warn(result.saturation);
+    const result = await runClassifier();
+    classified.push({ name, result });
+    elements.results.prepend(createCard(name, makePicture(formatSummary(result)), result));
+    showSaturation(result.saturation);
   } catch (error) {
-    parts.results.prepend(failure(name, error.message));
+    elements.results.prepend(createFailureCard(name, error.message));
   }
 }
 
-function warn(saturation) {
+function showSaturation(saturation) {
   if (!saturation) return;
   const { deviating, compared, images, reference } = saturation;
-  parts.saturation.hidden = deviating === 0;
-  parts.saturation.textContent =
-    `In ${deviating} of ${compared} layers, more values clip on these ${images} images than on the` +
-    ` ${reference} counted calibration images. The effect on accuracy is unknown.`;
+  elements.saturation.hidden = deviating === 0;
+  elements.saturation.textContent =
+    `In ${deviating} of ${compared} layers, more values clip on these ${images} images than on` +
+    ` the ${reference} counted calibration images. The effect on accuracy is unknown.`;
 }
 
-function ofFile(file) {
+function makeFileJob(file) {
   return {
     name: file.name,
-    picture: (alt) => element('img', { src: URL.createObjectURL(file), alt }),
+    makePicture: (alt) => createElement('img', { src: URL.createObjectURL(file), alt }),
     classify: async () => classifier.classify(new Uint8Array(await file.arrayBuffer())),
   };
 }
 
-async function ofFrame() {
+async function makeFrameJob() {
   const bitmap = await camera.frame();
-  const canvas = element('canvas', { width: bitmap.width, height: bitmap.height, role: 'img' });
+  const { width, height } = bitmap;
+  const canvas = createElement('canvas', { width, height, role: 'img' });
   canvas.getContext('2d').drawImage(bitmap, 0, 0);
-  pictures += 1;
+  photoCount += 1;
   return {
-    name: `photo ${pictures}`,
-    picture: (alt) => {
+    name: `photo ${photoCount}`,
+    makePicture: (alt) => {
       canvas.setAttribute('aria-label', alt);
       return canvas;
     },
-    classify: async () => classifier.classifyPixels(ofBitmap(bitmap)),
+    classify: async () => classifier.classifyPixels(readBitmap(bitmap)),
   };
 }
 
-function release(results) {
+function releaseImages(results) {
   for (const image of results.querySelectorAll('img')) URL.revokeObjectURL(image.src);
 }
 
-const ready = () => document.documentElement.dataset.ready === 'yes';
+const isReady = () => document.documentElement.dataset.ready === 'yes';
 
-parts.files.addEventListener('change', () => {
-  enqueue([...parts.files.files].map(ofFile));
-  parts.files.value = '';
+elements.files.addEventListener('change', () => {
+  enqueue([...elements.files.files].map(makeFileJob));
+  elements.files.value = '';
 });
 for (const kind of ['dragover', 'dragenter']) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
-    parts.drop.classList.add('over');
+    elements.drop.classList.add('over');
   });
 }
-document.addEventListener('dragleave', () => parts.drop.classList.remove('over'));
+document.addEventListener('dragleave', () => elements.drop.classList.remove('over'));
 document.addEventListener('drop', (event) => {
   event.preventDefault();
-  parts.drop.classList.remove('over');
-  if (ready()) enqueue([...event.dataTransfer.files].map(ofFile));
+  elements.drop.classList.remove('over');
+  if (isReady()) enqueue([...event.dataTransfer.files].map(makeFileJob));
 });
 document.addEventListener('paste', (event) => {
-  if (ready()) enqueue([...event.clipboardData.files].map(ofFile));
+  if (isReady()) enqueue([...event.clipboardData.files].map(makeFileJob));
 });
-parts.camera.addEventListener('click', async () => {
+elements.camera.addEventListener('click', async () => {
   try {
     await camera.start();
-    parts.viewfinder.hidden = false;
-    parts.take.focus();
+    elements.viewfinder.hidden = false;
+    elements.take.focus();
   } catch (error) {
-    say(`Cannot start the camera: ${error.message}`);
+    showStatus(`Cannot start the camera: ${error.message}`);
   }
 });
-parts.take.addEventListener('click', async () => enqueue([await ofFrame()]));
-parts.stop.addEventListener('click', () => {
+elements.take.addEventListener('click', async () => enqueue([await makeFrameJob()]));
+elements.stop.addEventListener('click', () => {
   camera.stop();
-  parts.viewfinder.hidden = true;
-  parts.camera.focus();
+  elements.viewfinder.hidden = true;
+  elements.camera.focus();
 });
 addEventListener('pagehide', () => camera.stop());
-parts.clear.addEventListener('click', () => {
-  release(parts.results);
-  parts.results.replaceChildren();
-  done.length = 0;
+elements.clear.addEventListener('click', () => {
+  releaseImages(elements.results);
+  elements.results.replaceChildren();
+  classified.length = 0;
   classifier.saturation?.forget();
-  for (const id of ['clear', 'save']) parts[id].disabled = true;
-  parts.none.hidden = false;
-  parts.saturation.hidden = true;
-  idle();
-  parts.files.focus();
+  for (const id of ['clear', 'save']) elements[id].disabled = true;
+  elements.none.hidden = false;
+  elements.saturation.hidden = true;
+  showIdle();
+  elements.files.focus();
 });
-parts.save.addEventListener('click', () => {
-  const url = URL.createObjectURL(new Blob([asCsv(done)], { type: 'text/csv' }));
-  element('a', { href: url, download: 'classes.csv' }).click();
+elements.save.addEventListener('click', () => {
+  const url = URL.createObjectURL(new Blob([toCsv(classified)], { type: 'text/csv' }));
+  createElement('a', { href: url, download: 'classes.csv' }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 });

@@ -1,7 +1,8 @@
 // The camera: its stream and its frames.
 
 /** Whether the browser allows this page to use the camera: on localhost or over HTTPS. */
-export const isPossible = () => globalThis.isSecureContext && !!navigator.mediaDevices?.getUserMedia;
+export const isSupported = () =>
+  globalThis.isSecureContext && !!navigator.mediaDevices?.getUserMedia;
 
 export class Camera {
   constructor(video) {
@@ -15,7 +16,7 @@ export class Camera {
   }
 
   /** Return the current frame at full size. */
-  frame() {
+  captureFrame() {
     return createImageBitmap(this.video, { colorSpaceConversion: 'none' });
   }
 

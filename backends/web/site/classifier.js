@@ -1,5 +1,5 @@
 // Runs a bundle: checks its files, opens its network, classifies images and replays test vectors.
-// It needs no window: `read(path, progress)` returns the bytes of a file of the bundle.
+// It needs no browser window. `read(path, progress)` returns the bytes of a file of the bundle.
 
 import { apply } from './contract.js';
 import { decode } from './image.js';
@@ -9,39 +9,40 @@ import { Saturation } from './saturation.js';
 
 const RUNTIME = 'model/onnxruntime/ort-wasm-simd-threaded.wasm';
 const MODEL = 'model/model.onnx';
-const LEVELS = 'model/levels.bin';
-const REPORT = 'report/saturation.json';
+const INNER_VALUES = 'model/levels.bin';
+const SATURATION_REPORT = 'report/saturation.json';
 const VERSION = 2;
 
 export class Classifier {
-  /** Open the bundle; `progress(path, done, total)` receives the number of loaded bytes. */
+  /** Open the bundle; `progress(path, loaded, total)` receives numbers of bytes. */
   static async open(read, progress = () => {}) {
-    const manifest = parsed(await read('manifest.json'));
+    const manifest = parseJson(await read('manifest.json'));
     if (manifest.tcc_bundle !== VERSION) {
       throw new Error(`the bundle has version ${manifest.tcc_bundle}; this page needs ${VERSION}`);
     }
     const files = new Map(manifest.files.map((file) => [file.path, file]));
-    const checked = async (path) => {
+    const readVerified = async (path) => {
       const { bytes: total, sha256 } = files.get(path);
-      const bytes = await read(path, (done) => progress(path, done, total));
-      if (bytes.length !== total || ((await digest(bytes)) ?? sha256) !== sha256) {
+      const bytes = await read(path, (loaded) => progress(path, loaded, total));
+      if (bytes.length !== total || ((await computeDigest(bytes)) ?? sha256) !== sha256) {
         throw new Error(`${path} does not match the manifest: build and serve the bundle again`);
       }
       return bytes;
     };
-    const counts = files.has(LEVELS) && files.has(REPORT);
+    const hasSaturation = files.has(INNER_VALUES) && files.has(SATURATION_REPORT);
     const network = await Network.open({
-      runtime: await checked(RUNTIME),
-      model: await checked(MODEL),
-      levels: counts ? await checked(LEVELS) : undefined,
+      runtime: await readVerified(RUNTIME),
+      model: await readVerified(MODEL),
+      levels: hasSaturation ? await readVerified(INNER_VALUES) : undefined,
       input: manifest.input,
     });
-    const saturation = counts && new Saturation(parsed(await checked(REPORT)));
-    return new Classifier(manifest, network, saturation, checked);
+    const saturation =
+      hasSaturation && new Saturation(parseJson(await readVerified(SATURATION_REPORT)));
+    return new Classifier(manifest, network, saturation, readVerified);
   }
 
-  constructor(manifest, network, saturation, checked) {
-    Object.assign(this, { manifest, network, saturation, checked });
+  constructor(manifest, network, saturation, readVerified) {
+    Object.assign(this, { manifest, network, saturation, readVerified });
   }
 
   /** Classify an image from the bytes of its file. */
@@ -54,81 +55,86 @@ export class Classifier {
     const { input, outputs, operating_points: points } = this.manifest;
     if (!input.preprocess) throw new Error('the input of this network is not an image');
     const start = performance.now();
-    const given = await this.network.run(apply(input.preprocess, image, input.shape));
-    const byName = new Map(given.map((output) => [output.name, output]));
-    const found = outputs.map((output) => {
-      const { data } = byName.get(output.name);
-      const point = points?.find((one) => one.output === output.name);
-      const row = output.shape.length === 1 ? reading(output, data, point) : { range: range(data) };
+    const tensors = await this.network.run(apply(input.preprocess, image, input.shape));
+    const tensorByName = new Map(tensors.map((output) => [output.name, output]));
+    const results = outputs.map((output) => {
+      const { data } = tensorByName.get(output.name);
+      const point = points?.find((candidate) => candidate.output === output.name);
+      const row =
+        output.shape.length === 1 ? reading(output, data, point) : { range: computeRange(data) };
       return { name: output.name, activation: output.activation, raw: Array.from(data), ...row };
     });
     return {
-      outputs: found,
-      saturation: this.saturation
-        ? this.saturation.add(given).counts()
-        : undefined,
+      outputs: results,
+      saturation: this.saturation ? this.saturation.add(tensors).counts() : undefined,
       remarks: image.remarks ?? [],
       exact: image.exact ?? false,
       seconds: (performance.now() - start) / 1000,
     };
   }
 
-  /** Run each test vector from its image file; `told` receives {name, done, total}. */
-  async replay(told = () => {}) {
+  /** Run each test vector from its image file; `onProgress` receives {name, done, total}. */
+  async replay(onProgress = () => {}) {
     const { input, goldens } = this.manifest;
     const result = { goldens: 0, bytes: 0, differing: 0, inputs: 0, largest: 0 };
-    const most = new Map();
-    for (const one of goldens.cases) {
-      const tensor = typed(await this.checked(one.tensor), input.dtype);
+    const maxErrors = new Map();
+    for (const golden of goldens.cases) {
+      const tensor = toTypedArray(await this.readVerified(golden.tensor), input.dtype);
       let values = Float32Array.from(tensor);
-      if (one.image) {
-        const image = await decode(await this.checked(one.image));
+      if (golden.image) {
+        const image = await decode(await this.readVerified(golden.image));
         values = apply(input.preprocess, image, input.shape);
         result.inputs += values.reduce((sum, value, i) => sum + (value === tensor[i] ? 0 : 1), 0);
       }
-      const given = new Map((await this.network.run(values)).map((each) => [each.name, each]));
-      for (const [name, path] of Object.entries(one.outputs)) {
-        const expected = await this.checked(path);
-        const { data } = given.get(name);
-        const found = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      const computed = await this.network.run(values);
+      const computedByName = new Map(computed.map((output) => [output.name, output]));
+      for (const [name, path] of Object.entries(golden.outputs)) {
+        const expected = await this.readVerified(path);
+        const { data } = computedByName.get(name);
+        const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
         result.bytes += expected.length;
-        result.differing += Math.abs(expected.length - found.length);
-        result.differing += found.reduce((sum, byte, i) => sum + (byte === expected[i] ? 0 : 1), 0);
-        const wanted = typed(expected, 'float32');
-        const apart = data.reduce((top, value, i) => Math.max(top, Math.abs(value - wanted[i])), 0);
-        const size = wanted.reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-        most.set(name, {
-          apart: Math.max(most.get(name)?.apart ?? 0, Number.isNaN(apart) ? Infinity : apart),
-          size: Math.max(most.get(name)?.size ?? 0, size),
+        result.differing += Math.abs(expected.length - bytes.length);
+        result.differing += bytes.reduce((sum, byte, i) => sum + (byte === expected[i] ? 0 : 1), 0);
+        const reference = toTypedArray(expected, 'float32');
+        const error = data.reduce((top, x, i) => Math.max(top, Math.abs(x - reference[i])), 0);
+        const magnitude = reference.reduce((top, value) => Math.max(top, Math.abs(value)), 0);
+        const previous = maxErrors.get(name) ?? { error: 0, magnitude: 0 };
+        maxErrors.set(name, {
+          error: Math.max(previous.error, Number.isNaN(error) ? Infinity : error),
+          magnitude: Math.max(previous.magnitude, magnitude),
         });
       }
       result.goldens += 1;
-      told({ name: one.name, done: result.goldens, total: goldens.cases.length });
+      onProgress({ name: golden.name, done: result.goldens, total: goldens.cases.length });
     }
-    return { ...result, ...this.#judged(result, [...most.values()]) };
+    return { ...result, ...this.#checkTolerance(result, [...maxErrors.values()]) };
   }
 
-  /** Return whether the differences are within the tolerance of the manifest. */
-  #judged({ differing, inputs }, apart) {
+  /** Compare the differences with the manifest's tolerance; return {allowed, largest, holds}. */
+  #checkTolerance({ differing, inputs }, maxErrors) {
     const allowed = this.manifest.goldens.tolerance.relative;
-    // Fine tolerances apply to float32 sums, relative to at least 1 (compiler/bundle/agreement.py).
-    const least = allowed >= 1e-2 ? 1e-5 : 1;
-    const largest = Math.max(0, ...apart.map((one) => one.apart / Math.max(least, one.size)));
+    // Tolerances below 0.01 apply to float32 sums: errors are relative to at least 1, as in
+    // compiler/bundle/agreement.py.
+    const minMagnitude = allowed >= 1e-2 ? 1e-5 : 1;
+    const relativeErrors = maxErrors.map(
+      ({ error, magnitude }) => error / Math.max(minMagnitude, magnitude),
+    );
+    const largest = Math.max(0, ...relativeErrors);
     const holds = inputs === 0 && (allowed ? largest <= allowed : differing === 0);
     return { allowed, largest, holds };
   }
 }
 
-const parsed = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
+const parseJson = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
 
-/** Return the SHA-256 of bytes in hex; undefined without HTTPS, where browsers do not support it. */
-async function digest(bytes) {
+/** Return the SHA-256 of bytes in hex; undefined if the browser has no crypto.subtle (no HTTPS). */
+async function computeDigest(bytes) {
   if (!globalThis.crypto?.subtle) return undefined;
-  const found = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(found, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-function typed(bytes, dtype) {
+function toTypedArray(bytes, dtype) {
   if (dtype === 'uint8') return bytes;
   if (dtype === 'int8') return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
   const values = new Float32Array(bytes.length / 4);
@@ -136,7 +142,7 @@ function typed(bytes, dtype) {
   return values;
 }
 
-function range(data) {
-  const [low, high] = data.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
-  return [low, high];
+function computeRange(data) {
+  const start = [Infinity, -Infinity];
+  return data.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], start);
 }

@@ -1,9 +1,9 @@
-// Decisions from raw outputs, bit-exact with C and Python: the float64 operations and their order
-// are those of compiler/reference/decision_odds.py. Math.exp and Math.log are not used, because
-// their last bit differs between browsers.
+// Decisions from raw outputs, bit-exact with C and Python. The float64 operations and their order
+// are the same as in compiler/reference/decision_odds.py. Math.exp and Math.log are not used: their
+// last bit differs between browsers.
 
-const LEAST = -700;
-const BITS = 1.4426950408889634;
+const MIN_ARGUMENT = -700;
+const LOG2_E = 1.4426950408889634;
 const LN2 = 0.6931471805599453;
 const LN2_HIGH = 0.6931471803691238;
 const LN2_LOW = 1.9082149292705877e-10;
@@ -13,43 +13,47 @@ const FACTORIALS = Array.from({ length: 14 }, (_, n) => {
   return product;
 });
 
-/** Return the indices of the decided classes of an output, by its thresholds if it has any. */
+/** Return the indices of the decided classes of an output; thresholds apply if it has any. */
 export function decided(output, raw, point) {
   const { temperature = 1, thresholds = [], positive } = point ?? {};
   if (output.kind === 'regression') return [];
   if (output.kind === 'decisions') {
-    const yes = Array.from(raw, (value, i) => value / temperature >= (thresholds[i] ?? 0));
-    return yes.flatMap((is, index) => (is ? [index] : []));
+    const decisions = Array.from(raw, (value, i) => value / temperature >= (thresholds[i] ?? 0));
+    return decisions.flatMap((isDecided, index) => (isDecided ? [index] : []));
   }
-  const fitted = thresholds.length > 0;
-  const others = Array.from(raw, (value, i) => (fitted && i === positive ? -Infinity : value));
-  const reaches =
-    fitted && classOdds(output.activation, raw, temperature, positive) >= thresholds[0];
-  return [reaches ? positive : others.indexOf(Math.max(...others))];
+  const hasThresholds = thresholds.length > 0;
+  const candidates = Array.from(raw, (value, i) =>
+    hasThresholds && i === positive ? -Infinity : value,
+  );
+  const isPositive =
+    hasThresholds && classOdds(output.activation, raw, temperature, positive) >= thresholds[0];
+  return [isPositive ? positive : candidates.indexOf(Math.max(...candidates))];
 }
 
 /** Return the log-odds of a class. */
 export function classOdds(activation, raw, temperature, index) {
   const values = Array.from(raw, (value) => value / temperature);
   if (activation !== 'softmax' || values.length < 2) return values[index];
-  const others = values.filter((_, i) => i !== index);
-  const top = Math.max(...others);
+  const otherLogits = values.filter((_, i) => i !== index);
+  const top = Math.max(...otherLogits);
   let total = 0;
-  for (const other of others) total += portableExp(other - top);
+  for (const logit of otherLogits) total += portableExp(logit - top);
   return values[index] - top - portableLog(total);
 }
 
 /** Return exp of a non-positive number; 0 below -700. */
 function portableExp(x) {
-  if (x < LEAST) return 0;
-  const halvings = Math.floor(0.5 - x * BITS);
-  const rest = x + halvings * LN2_HIGH + halvings * LN2_LOW;
+  if (x < MIN_ARGUMENT) return 0;
+  const halvings = Math.floor(0.5 - x * LOG2_E);
+  const remainder = x + halvings * LN2_HIGH + halvings * LN2_LOW;
   let power = 1 / FACTORIALS[13];
-  for (let n = 12; n >= 0; n -= 1) power = power * rest + 1 / FACTORIALS[n];
-  // These products of powers of two are exact; `Math.pow` need not be.
+  for (let n = 12; n >= 0; n -= 1) power = power * remainder + 1 / FACTORIALS[n];
+  // Products of powers of two are exact; `Math.pow` may round.
   let scale = 1;
-  for (let left = halvings, half = 0.5; left > 0; left = Math.floor(left / 2), half *= half) {
-    if (left % 2) scale *= half;
+  let half = 0.5;
+  for (let remaining = halvings; remaining > 0; remaining = Math.floor(remaining / 2)) {
+    if (remaining % 2) scale *= half;
+    half *= half;
   }
   return power * scale;
 }

@@ -1,8 +1,8 @@
-// Texts and EXIF data of a PNG file, and the image orientation in them, as Pillow reads them; same
-// rules as in the reference (compiler/data/png_file.py).
+// Reads the image orientation from texts and EXIF data of a PNG file as Pillow does, with the same
+// rules as the reference (compiler/data/png_file.py).
 
-import { orientation, orientationOfXmp } from './exif.js';
-import { damaged, inflate } from './png_chunks.js';
+import { readExifOrientation, readXmpOrientation } from './exif.js';
+import { createDamageError, inflate } from './png_chunks.js';
 
 const MAX_UNPACKED = (1 << 20) - 1; // bytes of a decompressed text or profile
 const MAX_TEXTS = 1 << 26; // bytes of all texts
@@ -11,60 +11,61 @@ const PROFILE = 'Raw profile type exif';
 const XMP = 'XML:com.adobe.xmp';
 
 /** Return the orientation of the image. */
-export async function direction(chunks) {
-  const said = { exif: undefined, profile: undefined, xmp: '', xmpBytes: '' };
-  let length = 0;
+export async function readOrientation(chunks) {
+  const sources = { exif: undefined, profile: undefined, xmp: '', xmpBytes: '' };
+  let totalLength = 0;
   for (const { type, data } of chunks) {
-    if (type === 'eXIf') said.exif = checked(data);
-    if (type === 'iCCP') await unpack(type, data.subarray(data.indexOf(0) + 1));
-    if (['tEXt', 'zTXt', 'iTXt'].includes(type)) length += await readText(type, data, said);
+    if (type === 'eXIf') sources.exif = checkExif(data);
+    if (type === 'iCCP') await decompress(type, data.subarray(data.indexOf(0) + 1));
+    if (['tEXt', 'zTXt', 'iTXt'].includes(type)) totalLength += await readText(type, data, sources);
   }
-  if (length > MAX_TEXTS) throw damaged('its text chunks are too long');
-  const exif = said.exif ?? said.profile;
-  return (exif && orientation(exif)) ?? orientationOfXmp(said.xmp || said.xmpBytes) ?? 1;
+  if (totalLength > MAX_TEXTS) throw createDamageError('its text chunks are too long');
+  const exif = sources.exif ?? sources.profile;
+  const xmp = sources.xmp || sources.xmpBytes;
+  return (exif && readExifOrientation(exif)) ?? readXmpOrientation(xmp) ?? 1;
 }
 
-/** Return EXIF data after checking them. */
-function checked(exif) {
-  orientation(exif);
+/** Check EXIF data and return them. */
+function checkExif(exif) {
+  readExifOrientation(exif);
   return exif;
 }
 
-/** Store the orientation in a text; return the length of the text. */
-async function readText(type, data, said) {
+/** Store EXIF or XMP data of a text chunk in `sources`; return the length of the text. */
+async function readText(type, data, sources) {
   const end = data.indexOf(0);
-  const key = latin1(end < 0 ? data : data.subarray(0, end));
-  let rest = end < 0 ? new Uint8Array() : data.subarray(end + 1);
+  const key = decodeLatin1(end < 0 ? data : data.subarray(0, end));
+  let content = end < 0 ? new Uint8Array() : data.subarray(end + 1);
   let readable = true;
-  if (type === 'zTXt' && rest.length) rest = await unpack(type, rest);
+  if (type === 'zTXt' && content.length) content = await decompress(type, content);
   if (type === 'iTXt') {
-    const international = await readInternational(rest);
+    const international = await readInternational(content);
     if (!international) return 0;
-    ({ content: rest, readable } = international);
+    ({ content, readable } = international);
   }
   if (RESERVED.includes(key) || (key === 'exif' && type !== 'tEXt')) {
-    throw damaged(`it has a text chunk with the reserved key ${key}`);
+    throw createDamageError(`it has a text chunk with the reserved key ${key}`);
   }
-  if (key === 'exif') said.exif = checked(rest);
+  if (key === 'exif') sources.exif = checkExif(content);
   if (key === PROFILE) {
-    const profile = checked(fromHex(latin1(rest)));
-    if (readable) said.profile = profile;
+    const profile = checkExif(parseHex(decodeLatin1(content)));
+    if (readable) sources.profile = profile;
   }
   if (key === XMP) {
-    if (type === 'iTXt') said.xmpBytes = latin1(rest);
-    if (readable) said.xmp = latin1(rest);
+    if (type === 'iTXt') sources.xmpBytes = decodeLatin1(content);
+    if (readable) sources.xmp = decodeLatin1(content);
   }
-  return rest.length;
+  return content.length;
 }
 
-/** Return the text of iTXt, and whether all of it is UTF-8; undefined if it is ignored. */
-async function readInternational(rest) {
-  const language = rest.indexOf(0, 2);
-  const translated = language < 0 ? -1 : rest.indexOf(0, language + 1);
-  if (rest.length < 2 || translated < 0 || (rest[0] && rest[1])) return undefined;
-  const stored = rest.subarray(translated + 1);
-  const content = rest[0] ? await unpackText('iTXt', stored) : stored;
-  return { content, readable: isUtf8(rest.subarray(2, translated)) && isUtf8(content) };
+/** Return the text of an iTXt chunk and whether all of it is UTF-8; undefined if it is ignored. */
+async function readInternational(data) {
+  const languageEnd = data.indexOf(0, 2);
+  const translationEnd = languageEnd < 0 ? -1 : data.indexOf(0, languageEnd + 1);
+  if (data.length < 2 || translationEnd < 0 || (data[0] && data[1])) return undefined;
+  const encodedText = data.subarray(translationEnd + 1);
+  const content = data[0] ? await decompressText('iTXt', encodedText) : encodedText;
+  return { content, readable: isUtf8(data.subarray(2, translationEnd)) && isUtf8(content) };
 }
 
 function isUtf8(bytes) {
@@ -76,24 +77,29 @@ function isUtf8(bytes) {
   }
 }
 
-/** Decompress the data after the byte with the compression method. */
-async function unpack(type, data) {
-  if (!data.length || data[0]) throw damaged(`chunk ${type} uses an unknown compression method`);
-  return unpackText(type, data.subarray(1));
+/** Decompress data; the first byte is the compression method. */
+async function decompress(type, data) {
+  if (!data.length || data[0]) {
+    throw createDamageError(`chunk ${type} uses an unknown compression method`);
+  }
+  return decompressText(type, data.subarray(1));
 }
 
-async function unpackText(type, packed) {
-  return packed.length ? inflate([packed], MAX_UNPACKED, `the compressed data of chunk ${type}`) : packed;
+async function decompressText(type, packed) {
+  if (!packed.length) return packed;
+  return inflate([packed], MAX_UNPACKED, `the compressed data of chunk ${type}`);
 }
 
-/** Return the bytes of a text profile of ImageMagick: three lines, then hexadecimal digits. */
-function fromHex(text) {
+/** Return the bytes of an ImageMagick text profile: three lines, then hexadecimal digits. */
+function parseHex(text) {
   const digits = text.split('\n').slice(3).join('');
-  if (!/^[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*$/.test(digits)) throw damaged('its EXIF data are invalid');
+  if (!/^[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*$/.test(digits)) {
+    throw createDamageError('its EXIF data are invalid');
+  }
   return Uint8Array.from(digits.match(/[0-9a-fA-F]{2}/g) ?? [], (pair) => parseInt(pair, 16));
 }
 
-function latin1(bytes) {
+function decodeLatin1(bytes) {
   let text = '';
   for (const byte of bytes) text += String.fromCharCode(byte);
   return text;

@@ -1,68 +1,68 @@
 // Display of results, and export as CSV.
 
-const percent = new Intl.NumberFormat('en', {
+const percentFormat = new Intl.NumberFormat('en', {
   style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1,
 });
-const CLASSES = 5;
+const SHOWN_CLASSES = 5;
 
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+export function createElement(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
 }
 
-/** Format a value: in percent for probabilities, else as a number. */
-export function shown(activation, value) {
-  return activation === 'none' ? value.toPrecision(4) : percent.format(value);
+/** Format a value: a probability in percent, another value as a number. */
+export function formatValue(activation, value) {
+  return activation === 'none' ? value.toPrecision(4) : percentFormat.format(value);
 }
 
-/** Return the result of an image in one line. */
-export function summary(result) {
+/** Return a one-line text of the result of an image. */
+export function formatSummary(result) {
   return result.outputs
     .map(({ ranked, decision, range, activation }) => {
       if (!ranked) return `values from ${range[0].toPrecision(4)} to ${range[1].toPrecision(4)}`;
-      const [first] = ranked;
-      const best = `${first.label} ${shown(activation, first.value)}`;
-      return decision ? `${best}, decision: ${decision.join(', ') || 'none'}` : best;
+      const [topClass] = ranked;
+      const topText = `${topClass.label} ${formatValue(activation, topClass.value)}`;
+      return decision ? `${topText}, decision: ${decision.join(', ') || 'none'}` : topText;
     })
     .join('; ');
 }
 
 /** Return the card of an image. */
-export function card(name, picture, result) {
-  const text = element('div', {}, element('h3', {}, name));
+export function createCard(name, picture, result) {
+  const text = createElement('div', {}, createElement('h3', {}, name));
   for (const output of result.outputs) {
-    if (result.outputs.length > 1) text.append(element('p', { class: 'hint' }, output.name));
-    text.append(output.ranked ? classes(output) : summary({ outputs: [output] }));
+    if (result.outputs.length > 1) text.append(createElement('p', { class: 'hint' }, output.name));
+    text.append(output.ranked ? createClassList(output) : formatSummary({ outputs: [output] }));
     if (output.decision) {
-      text.append(element('p', {}, `Decision: ${output.decision.join(', ') || 'none'}`));
+      text.append(createElement('p', {}, `Decision: ${output.decision.join(', ') || 'none'}`));
     }
   }
-  for (const remark of result.remarks) text.append(element('p', { class: 'hint' }, remark));
-  return element('li', {}, element('div', {}, picture), text);
+  for (const remark of result.remarks) text.append(createElement('p', { class: 'hint' }, remark));
+  return createElement('li', {}, createElement('div', {}, picture), text);
 }
 
 /** Return the card of an image that could not be classified. */
-export function failure(name, message) {
-  const said = element('p', { class: 'notice' }, message);
-  const what = element('div', {}, element('h3', {}, name), said);
-  return element('li', { class: 'failed' }, element('div'), what);
+export function createFailureCard(name, message) {
+  const notice = createElement('p', { class: 'notice' }, message);
+  const body = createElement('div', {}, createElement('h3', {}, name), notice);
+  return createElement('li', { class: 'failed' }, createElement('div'), body);
 }
 
-function classes({ ranked, activation }) {
-  const list = element('ol', { class: 'classes' });
-  for (const { label, value } of ranked.slice(0, CLASSES)) {
-    const bar = element('span', { class: 'bar', 'aria-hidden': 'true' });
+function createClassList({ ranked, activation }) {
+  const list = createElement('ol', { class: 'classes' });
+  for (const { label, value } of ranked.slice(0, SHOWN_CLASSES)) {
+    const bar = createElement('span', { class: 'bar', 'aria-hidden': 'true' });
     bar.style.width = activation === 'none' ? '0' : `${100 * value}%`;
-    const share = element('span', { class: 'share' }, shown(activation, value));
-    list.append(element('li', {}, bar, element('span', {}, label), share));
+    const valueText = createElement('span', { class: 'share' }, formatValue(activation, value));
+    list.append(createElement('li', {}, bar, createElement('span', {}, label), valueText));
   }
   return list;
 }
 
 /** Return the results as CSV, one line per image and class. */
-export function asCsv(results) {
+export function toCsv(results) {
   const rows = [['image', 'output', 'class', 'value', 'raw']];
   for (const { name, result } of results) {
     for (const output of result.outputs) {
@@ -71,12 +71,12 @@ export function asCsv(results) {
       }
     }
   }
-  return rows.map((row) => row.map(quoted).join(',')).join('\r\n') + '\r\n';
+  return rows.map((row) => row.map(quoteField).join(',')).join('\r\n') + '\r\n';
 }
 
 /** Return a CSV field; a text that looks like a formula gets a leading quote. */
-function quoted(value) {
+function quoteField(value) {
   if (typeof value === 'number') return String(value);
-  const plain = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
-  return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  const escaped = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(escaped) ? `"${escaped.replaceAll('"', '""')}"` : escaped;
 }

@@ -1,13 +1,13 @@
 // Counts saturated integers of a network and compares them with the calibration images. A deviation
-// means that more values clip; no deviation proves nothing. The rule is the same as in
-// `tcc eval --saturation` (compiler/driver/saturation.py, compiler/reference/exceedance.py).
+// means that more values clip; no deviation proves nothing. `tcc eval --saturation` uses the same
+// rule (compiler/driver/saturation.py, compiler/reference/exceedance.py).
 
-const LEAST = 1e-4;
+const MIN_SHARE = 1e-4;
 const RATE = 0.01;
-const ABOVE = 4;
+const PRIOR_ABOVE = 4;
 
 /** Return the share of values at the maximum of their type or, if signed, at its minimum. */
-export function share({ type, data }, signed) {
+export function computeShare({ type, data }, signed) {
   const [low, high] = type === 'int8' ? [-128, 127] : [0, 255];
   let saturated = 0;
   for (let i = 0; i < data.length; i += 1) {
@@ -18,9 +18,9 @@ export function share({ type, data }, signed) {
 
 /** Return the likelihood ratio for `above` of `images` exceeding all `reference` images. */
 export function evidence(above, images, reference) {
-  let ratio = (ABOVE / reference) * (above + 1) * (above + 2) * (above + 3);
-  for (let i = 1; i <= Math.max(reference, ABOVE); i += 1) {
-    if (i > ABOVE) ratio *= images + i;
+  let ratio = (PRIOR_ABOVE / reference) * (above + 1) * (above + 2) * (above + 3);
+  for (let i = 1; i <= Math.max(reference, PRIOR_ABOVE); i += 1) {
+    if (i > PRIOR_ABOVE) ratio *= images + i;
     else if (i > reference) ratio /= images + i;
     if (i < reference) ratio /= images - above + i;
   }
@@ -38,7 +38,7 @@ export class Saturation {
   }
 
   /** Discard the counts of all images. */
-  forget() {
+  reset() {
     this.images = 0;
     for (const layer of this.layers.values()) Object.assign(layer, { above: 0, images: 0 });
   }
@@ -50,7 +50,7 @@ export class Saturation {
       const layer = this.layers.get(output.name);
       if (layer?.largest === undefined) continue;
       layer.images += 1;
-      if (share(output, layer.signed) > Math.max(layer.largest, LEAST)) layer.above += 1;
+      if (computeShare(output, layer.signed) > Math.max(layer.largest, MIN_SHARE)) layer.above += 1;
     }
     return this;
   }
@@ -58,19 +58,20 @@ export class Saturation {
   /** Return the numbers of compared layers, deviating layers, and images. */
   counts() {
     const { images, reference } = this;
-    return { images, reference, compared: this.compared().length, deviating: this.deviating().length };
+    const compared = this.listCompared().length;
+    return { images, reference, compared, deviating: this.deviating().length };
   }
 
-  compared() {
+  listCompared() {
     return this.reference ? [...this.layers].filter(([, { images }]) => images) : [];
   }
 
   /** Return the names of layers in which more values clip than chance explains. */
   deviating() {
-    const compared = this.compared();
-    const most = compared.length / RATE;
-    return compared
-      .filter(([, { above, images }]) => evidence(above, images, this.reference) >= most)
+    const layers = this.listCompared();
+    const minEvidence = layers.length / RATE;
+    return layers
+      .filter(([, { above, images }]) => evidence(above, images, this.reference) >= minEvidence)
       .map(([name]) => name);
   }
 }

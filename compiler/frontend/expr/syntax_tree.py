@@ -228,8 +228,8 @@ class ArithmeticChain(Expression):
         """Return the number, or the list if lists are joined or repeated."""
         # A loop instead of recursion: a thousand terms are one level deep.
         lhs = self.first_operand.evaluate(scope)
-        # The range computed so far, so that an error points at `a + b` in `a + b - c` if that part
-        # has the wrong kind.
+        # Location in the text of what is computed so far, so that an error points at `a + b` in
+        # `a + b - c` if that part has the wrong kind.
         start, end = self.first_operand.start, self.first_operand.end
         for sign, operand in self.operations:
             rhs = operand.evaluate(scope)
@@ -240,6 +240,7 @@ class ArithmeticChain(Expression):
                 if isinstance(lhs, tuple):
                     scope.budget.use(compute_cost((lhs,)))
             except OperandError as error:
+                # Placeholders: only the locations in the text are used.
                 chain, prefix = Literal(self.start, operand.end, 0), Literal(start, end, 0)
                 raise locate_error(error, chain, (prefix, operand)) from None
             start, end = self.start, operand.end

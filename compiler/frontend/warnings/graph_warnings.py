@@ -188,48 +188,50 @@ def _find_double_activation(
 # -- the input ----------------------------------------------------------------------------------
 
 
-def find_channels_last(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_channels_last(network_input: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield an input shape that looks like height, width, channels."""
     body = tree.items[0][1] if isinstance(tree, MappingTree) else None
     shape_tree = body.get("shape") if isinstance(body, MappingTree) else None
-    corrected_shape = to_channels_first(source.type.shape)
+    corrected_shape = to_channels_first(network_input.type.shape)
     if shape_tree is not None and corrected_shape:
-        channels, _, width = source.type.shape
+        channels, _, width = network_input.type.shape
         message = f"the input has {channels} channels and is {width} wide"
         help = f"channels come first: write {corrected_shape} if you mean that"
         yield create_warning("channels-last", message, shape_tree.span, help=help)
 
 
-def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_missing_preprocess(network_input: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield an input with the shape of an image but no `preprocess`."""
-    advice = advise_preprocess(source.name, source.type.shape)
+    advice = advise_preprocess(network_input.name, network_input.type.shape)
     key = tree.items[0][0] if isinstance(tree, MappingTree) else None
-    if source.preprocess is None and advice and key is not None:
-        message = f"no `preprocess` converts an image to the input `{source.name}`"
+    if network_input.preprocess is None and advice and key is not None:
+        message = f"no `preprocess` converts an image to the input `{network_input.name}`"
         label = "the artifact only takes tensors: `tcc run` and `tcc train` reject images"
         yield create_warning("no-preprocess", message, key.span, label=label, help=advice)
 
 
-def find_implausible_statistics(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_implausible_statistics(network_input: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield a mean or std that pixel values divided by 255 cannot have."""
     body = tree.items[0][1] if isinstance(tree, MappingTree) else None
     steps = body.get("preprocess") if isinstance(body, MappingTree) else None
-    if source.preprocess is None or not isinstance(steps, MappingTree):
+    if network_input.preprocess is None or not isinstance(steps, MappingTree):
         return
-    for name, values in (("mean", source.preprocess.mean), ("std", source.preprocess.std)):
+    for name, values in (
+        ("mean", network_input.preprocess.mean),
+        ("std", network_input.preprocess.std),
+    ):
         # Values between 0 and 1 have a mean in that range and a std of at most 0.5.
         min_plausible = 0 if name == "mean" else MIN_STD
         for at, value in _locate_numbers(steps.get(name), values):
             if not min_plausible <= value <= 1:
                 message = f"pixels between 0 and 1 cannot have the {name} {value:g}"
-                help = f"pixels are scaled to [0, 1] first: {_explain_scale(value)}"
+                fix = "measure it on such pixels"
+                if network_input.preprocess.scale == "255" and value <= 255:
+                    fix = f"write {value / 255:.4g}"
+                help = f"pixels are scaled to [0, 1] first: {fix}"
                 yield create_warning(
                     "pixel-statistics", message, at, help=help if value > 1 else ""
                 )
-
-
-def _explain_scale(value: float) -> str:
-    return f"write {value / 255:.4g}" if value <= 255 else "measure it on such pixels"
 
 
 def _locate_numbers(tree: Tree | None, values: tuple[float, ...]) -> Iterator[tuple[Span, float]]:

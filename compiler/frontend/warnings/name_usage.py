@@ -91,11 +91,11 @@ class ScopeStack:
         bound = self._bound.get(key)
         return bound.sites if bound else ()
 
-    def bind(self, key: Key, site: BindingSite, since: int | None = None) -> None:
-        """Bind a name; `since` is the number of reads before the binding step."""
+    def bind(self, key: Key, site: BindingSite, first_read: int | None = None) -> None:
+        """Bind a name; `first_read` is the index in `reads` of the binding step's first read."""
         self.sites.append(site)
         previous = self._bound.get(key)
-        updates = since is not None and key in self.reads[since:]
+        updates = first_read is not None and key in self.reads[first_read:]
         if previous and not updates:
             self._check_rebinding(previous, site)
         self._set(key, (site,))
@@ -134,10 +134,10 @@ class ScopeStack:
         del self._undo[mark:]
 
     def merge_loop(
-        self, changed: Mapping[Key, tuple[BindingSite, ...]], since: int, local_keys: set[Key]
+        self, changed: Mapping[Key, tuple[BindingSite, ...]], first_read: int, local_keys: set[Key]
     ) -> None:
         """Add the bindings of a loop body to those from before the loop."""
-        read_keys = set(self.reads[since:])
+        read_keys = set(self.reads[first_read:])
         for key, sites in changed.items():
             previous = self._bound.get(key)
             if previous is None or key in local_keys:
@@ -267,11 +267,11 @@ class NameUsage:
             self.scopes.bind_local((name, True), site)
 
     def _bind_value(
-        self, name: Tree | None, subject: str, since: int, kind: str = "unused-value"
+        self, name: Tree | None, subject: str, first_read: int, kind: str = "unused-value"
     ) -> None:
         if isinstance(name, Scalar):
             site = BindingSite(str(name.value), kind, subject, name.span)
-            self.scopes.bind((site.name, True), site, since)
+            self.scopes.bind((site.name, True), site, first_read)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -283,30 +283,33 @@ class NameUsage:
     def visit_step(self, step: Step) -> None:
         """Visit one step."""
         # A step that reads the name it binds updates it (`from: x, as: x`); that is not shadowing.
-        since = len(self.scopes.reads)
+        first_read = len(self.scopes.reads)
         for source in step.sources:
             self.record_value(source)
         self.calls.add(step.keyword)
         self.diagnostics += find_step_warnings(step, self._is_list)
-        self._visit_arguments(step, since)
+        self._visit_arguments(step, first_read)
         tree = step.tree
-        self._bind_value(tree.get("as") if isinstance(tree, MappingTree) else None, "value", since)
+        self._bind_value(
+            tree.get("as") if isinstance(tree, MappingTree) else None, "value", first_read
+        )
 
     def _is_list(self, name: Scalar) -> bool:
         text = str(name.value)
         return "[" in text or any(site.is_list for site in self.scopes.find_sites((text, True)))
 
-    def _visit_arguments(self, step: Step, since: int) -> None:
+    def _visit_arguments(self, step: Step, first_read: int) -> None:
+        """Record what a step's arguments read and bind; `first_read` is as for `bind`."""
         match step.keyword, step.args:
             case (("repeat" | "each"), MappingTree() as args):
-                self._visit_loop(args, step.at, since)
+                self._visit_loop(args, step.at, first_read)
             case "when", MappingTree() as args:
                 self._visit_when(args)
             case "let", MappingTree() as args:
                 self._visit_let(args)
             case "side", MappingTree() as args:
                 self._visit_isolated(args.get("body"))
-                self._bind_value(args.get("as"), "side", since, "unused-branch")
+                self._bind_value(args.get("as"), "side", first_read, "unused-branch")
             case "seq", body:
                 self._visit_isolated(body)
             case keyword, args if keyword in JOIN_NAMES:
@@ -318,7 +321,7 @@ class NameUsage:
         with self.scopes.enter_sequence(SequenceRole.ISOLATED):
             self.visit_sequence(body)
 
-    def _visit_loop(self, args: MappingTree, at: Span, since: int) -> None:
+    def _visit_loop(self, args: MappingTree, at: Span, first_read: int) -> None:
         self.record_expressions(args.get("times"))
         self.record_expressions(args.get("of"))
         start, local_keys = len(self.scopes.reads), set(_LOOP_KEYS)
@@ -329,7 +332,7 @@ class NameUsage:
         self.scopes.merge_loop(changed, start, local_keys)
         for key in hidden.keys() & set(self.scopes.reads[start:]):
             self.diagnostics.append(_create_loop_name_warning(key[0], hidden[key][0], at))
-        self._bind_value(args.get("collect"), "list", since)
+        self._bind_value(args.get("collect"), "list", first_read)
 
     def _bind_iteration(self, args: MappingTree) -> set[Key]:
         """Bind the names of an iteration of a loop or of computed branches."""
@@ -352,10 +355,10 @@ class NameUsage:
 
     def _visit_let(self, args: MappingTree) -> None:
         for key, body in args.items:
-            since = len(self.scopes.reads)
+            first_read = len(self.scopes.reads)
             self.record_expressions(body)
             site = BindingSite(str(key.value), "unused-name", "name", key.span)
-            self.scopes.bind((site.name, False), site, since)
+            self.scopes.bind((site.name, False), site, first_read)
 
     def _visit_join(self, args: Tree | None) -> None:
         match args:

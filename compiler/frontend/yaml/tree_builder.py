@@ -116,7 +116,10 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(slots=True)
 class OpenBranch:
-    """A list or mapping that is not closed yet."""
+    """A list or mapping that is not closed yet.
+
+    `start_count` is the number of nodes before it, and `deepest` the largest depth in it.
+    """
 
     mapping: bool
     start: int
@@ -128,6 +131,8 @@ class OpenBranch:
 
 @dataclass(frozen=True, slots=True)
 class _Anchored:
+    """A tree with an anchor, its number of nodes, and its levels of nesting."""
+
     tree: Tree
     nodes: int
     height: int
@@ -209,7 +214,7 @@ class TreeBuilder:
             if closed_branch.mapping
             else Sequence(children, span)
         )
-        # Stored for aliases: they add the same depth wherever they are.
+        # The levels of nesting in the branch: an alias to it adds them to the depth of the alias.
         height = closed_branch.deepest - len(self._open)
         self._attach_tree(
             tree, closed_branch.anchor, self._nodes - closed_branch.start_count, height

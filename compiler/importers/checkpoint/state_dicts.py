@@ -242,18 +242,23 @@ def _choose_likely(path: Path, candidates: Sequence[StateDict]) -> StateDict:
 
 
 def _choose_named(path: Path, candidates: Sequence[StateDict], entry_name: str) -> StateDict:
-    hits = [
+    """Return the entry with a name, or the tensors of an entry whose names start with it.
+
+    Raises:
+        UserError: There is no such entry, or there are several (E0515).
+    """
+    matching_entries = [
         candidate
         for candidate in candidates
         if entry_name in (candidate.name, *candidate.path[-1:])
     ]
-    hits = hits or [
+    matching_entries = matching_entries or [
         part for candidate in candidates if (part := _extract_prefix(candidate, entry_name))
     ]
-    if len(hits) == 1:
-        return hits[0]
+    if len(matching_entries) == 1:
+        return matching_entries[0]
     titles = ", ".join(candidate.title for candidate in candidates[:20])
-    subject = "several entries are" if hits else "no entry is"
+    subject = "several entries are" if matching_entries else "no entry is"
     message = f"{subject} called `{escape_text(entry_name)}`"
     label = f"entries with weights: {titles}"
     help = "choose one of these: `--entry NAME`"

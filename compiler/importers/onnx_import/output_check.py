@@ -168,12 +168,12 @@ def _find_magnitude(tensor: NDArray[np.float64]) -> float:
     return float(np.abs(np.where(np.isfinite(tensor), tensor, 0)).max(initial=0.0))
 
 
-def iterate_probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
+def iterate_probes(tensor_type: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
     """Yield the test inputs: zeros, noise of several scales, pixels, and extreme inputs.
 
     The first is all zeros; changes of an output are relative to it.
     """
-    shape = kind.shape
+    shape = tensor_type.shape
     random = np.random.default_rng(0)
     yield np.zeros(shape, np.float32)
     # Small noise stays in the middle range of activations, large noise reaches their limits.

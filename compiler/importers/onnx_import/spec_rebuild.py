@@ -112,7 +112,7 @@ def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
 
 
 def _build_preprocess(
-    path: Path, kind: TensorType, preprocess_options: PreprocessOptions | None
+    path: Path, tensor_type: TensorType, preprocess_options: PreprocessOptions | None
 ) -> dict[str, Any]:
     """Return the `preprocess` section of the spec.
 
@@ -121,17 +121,17 @@ def _build_preprocess(
     """
     if preprocess_options is None:
         return {}
-    channels, height, width = kind.shape
+    channels, height, width = tensor_type.shape
     if channels != count_channels(preprocess_options.color):
         label = f"the input has {channels} channels"
         message = f"`{preprocess_options.color}` images do not fit the input"
         help = "choose another `--color`"
         raise fail("E0905", message, make_file_span(str(path)), label=label, help=help)
-    contract: dict[str, Any] = {"color": preprocess_options.color}
+    section: dict[str, Any] = {"color": preprocess_options.color}
     if preprocess_options.mode != "none":
-        contract["resize"] = {"size": [height, width], "mode": preprocess_options.mode}
+        section["resize"] = {"size": [height, width], "mode": preprocess_options.mode}
     if preprocess_options.scale != "255":
-        contract["scale"] = preprocess_options.scale
+        section["scale"] = preprocess_options.scale
     for name, numbers in (("mean", preprocess_options.mean), ("std", preprocess_options.std)):
         if len(numbers) not in (0, 1, channels):
             label = f"number of values: {len(numbers)}; the input has {channels} channels"
@@ -142,8 +142,8 @@ def _build_preprocess(
                 label=label,
             )
         if numbers:
-            contract[name] = list(numbers)
-    return contract
+            section[name] = list(numbers)
+    return section
 
 
 def _load_spec(path: Path, text: SpecText) -> Spec:

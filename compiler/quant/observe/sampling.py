@@ -146,10 +146,10 @@ def find_concat_offsets(graph: Graph) -> Mapping[str, tuple[str, int]]:
 
 
 def _plan_sample(
-    value_name: str, kind: TensorType, digests: Sequence[str], positions: int
+    value_name: str, tensor_type: TensorType, digests: Sequence[str], positions: int
 ) -> SampledPart:
     """Return runs of columns in rows that are evenly spaced over the height."""
-    height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
+    height, width = tensor_type.shape[1:] if len(tensor_type.shape) == 3 else (1, 1)
     # At least four runs per image.
     count = min(len(digests), max(1, positions // (4 * RUN_LENGTH)))
     positions_per_image = max(1, positions // count)

@@ -39,7 +39,7 @@ class TapSums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TapMoments:
-    """Tap sums by part of the images (the image indices)."""
+    """Tap sums of disjoint groups of images (parts); keys of `parts` are the image indices."""
 
     parts: Mapping[tuple[int, ...], TapSums]
 
@@ -55,7 +55,7 @@ class TapMoments:
         """Return the moments of some images, by index; the images are renumbered from 0.
 
         Raises:
-            ValueError: The images are not complete parts.
+            ValueError: Some part has only some of its images among these.
         """
         index_by_image = {image: index for index, image in enumerate(images)}
         sums_by_part = {

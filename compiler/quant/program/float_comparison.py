@@ -145,12 +145,12 @@ class _RunningLoss:
     saturated_count: int = 0
     count: int = 0
 
-    def add(self, real: NDArray[Any], codes: NDArray[Any], kind: TensorType) -> None:
+    def add(self, real: NDArray[Any], codes: NDArray[Any], tensor_type: TensorType) -> None:
         """Add one image: its fp32 values, and its quantized values as ONNX stores them."""
         if self.factor is not None:
             real = real / self.factor.reshape(-1, *(1 for _ in real.shape[1:]))
-        low, high = kind.limits
-        steps = real.astype(np.float64).ravel() / float(kind.scale or 1)
+        low, high = tensor_type.limits
+        steps = real.astype(np.float64).ravel() / float(tensor_type.scale or 1)
         # ONNX stores signed values as uint8 with zero point 128 (`ops.integer.base`).
         quantized_values = codes.astype(np.float64).ravel() + min(low, 0)
         error = np.abs(steps - quantized_values)
@@ -164,15 +164,15 @@ class _RunningLoss:
             self.saturated_count += count_saturated(codes, signed=low < 0)
         self.count += steps.size
 
-    def build_layer_loss(self, name: str, op: str, kind: TensorType) -> LayerLoss:
+    def build_layer_loss(self, name: str, op: str, tensor_type: TensorType) -> LayerLoss:
         """Return the quantization error from the sums."""
         lengths = sqrt(self.float_energy) * sqrt(self.int_energy)
         cosine = self.dot / lengths if lengths else float(self.float_energy == self.int_energy)
         return LayerLoss(
             name,
             op,
-            float(kind.scale or 0),
-            kind.limits[0] < 0,
+            float(tensor_type.scale or 0),
+            tensor_type.limits[0] < 0,
             min(cosine, 1.0),
             _to_decibels(self.float_energy, self.noise),
             self.max_error,

@@ -44,7 +44,7 @@ class FloatLayer:
     macs: float
 
 
-def search(
+def search_float_layers(
     lowered_model: Model,
     calibration: Calibration,
     comparison: FloatComparison,
@@ -52,15 +52,15 @@ def search(
     floor: AccuracyFloor,
     progress: Progress,
 ) -> tuple[Calibration, tuple[FloatLayer, ...]]:
-    """Search a calibration with few layers in float that meets the floor; return it with its steps.
+    """Search for a few layers that must be in float for the floor to be met.
 
+    There are two sets of images: one to choose layers, and a held-out set for the final check.
     First, each of the noisiest layers is tried in float on its own, together with its readers, so
-    that its output is not rounded. These trials are ranked by the model's outputs on the first set
-    of images. Then the layers go into float together, the most useful first, until the first set
-    meets the floor, and the second set meets it by its bounds for unseen images. The second set
-    chooses no layer. Layers that were not tried follow in groups. If no layers are left, the last
-    calibration is returned. The search builds one program per trial and step; trying all subsets
-    would need 2^candidates.
+    that its output is not rounded. The trials are ranked by the loss of the model's outputs on the
+    first set. Then one layer after another is added to those in float, the most useful first. The
+    search ends when the first set meets the floor and the bounds for unseen images, estimated from
+    the held-out set, meet it too. Layers that were not tried follow in groups. The search builds
+    one program per trial and step; trying all subsets would need 2^candidates.
 
     Args:
         lowered_model: The lowered fp32 model.
@@ -69,6 +69,10 @@ def search(
         images: Images for choosing layers, and images for the final check.
         floor: The accuracy floor.
         progress: Called with the number of completed programs.
+
+    Returns:
+        The calibration with these layers in float, and the steps of the search. If no layers
+        are left before the floor is met, the calibration of the last step.
     """
     fit_trial, held_out_trial = (
         _Trial(
@@ -102,7 +106,7 @@ def search(
         quality = fit_trial.compute_qualities(fit_trial.run_with(in_float))
         macs = compute_macs_share(lowered_model, in_float)
         steps += [FloatLayer(name, quality, macs) for name in group]
-        # The second set is only checked once the first one passes: the fewer checks, the more
+        # The held-out set is only checked once the first set passes: the fewer checks, the more
         # reliable the bound.
         if floor.is_met(quality) and held_out_trial.check_floor(in_float, floor):
             break
@@ -248,7 +252,7 @@ def add_float_layers(
         progress: Called as the search proceeds.
     """
     images = fit_images, held_out_images
-    mixed, steps = search(
+    mixed, steps = search_float_layers(
         lowered_model, int8_program.calibration, int8_program.comparison, images, floor, progress
     )
     mixed_program = measure_program(lowered_model, mixed, held_out_images, progress)

@@ -75,21 +75,21 @@ class _Quantizer:
         self.quantized_names = {source.name: source.name for source in graph.inputs}
         self.output_values = find_output_values(graph)
 
-    def add_input(self, source: Input) -> None:
+    def add_input(self, network_input: Input) -> None:
         """Add an input: raw pixels directly, a float tensor with a `quantize`."""
-        value_range = self.calibration.ranges[source.name]
-        if source.preprocess is not None and source.preprocess.raw:
-            kind = TensorType(source.type.shape, DType.U8, 1.0)
-            self.inputs.append(replace(source, type=kind))
-            self.types[source.name] = kind
+        value_range = self.calibration.ranges[network_input.name]
+        if network_input.preprocess is not None and network_input.preprocess.raw:
+            kind = TensorType(network_input.type.shape, DType.U8, 1.0)
+            self.inputs.append(replace(network_input, type=kind))
+            self.types[network_input.name] = kind
             return
-        self.inputs.append(source)
-        self.types[source.name] = source.type
-        self.quantized_names[source.name] = f"{source.name}:levels"
+        self.inputs.append(network_input)
+        self.types[network_input.name] = network_input.type
+        self.quantized_names[network_input.name] = f"{network_input.name}:levels"
         self.add(
-            self.quantized_names[source.name],
+            self.quantized_names[network_input.name],
             Quantize(value_range.scale, value_range.signed, *value_range.limits),
-            (source.name,),
+            (network_input.name,),
             (),
         )
 

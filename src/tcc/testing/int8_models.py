@@ -63,10 +63,10 @@ def create_quantized_type(shape: tuple[int, ...], scale: float, signed: bool) ->
     return TensorType(shape, DType.I8 if signed else DType.U8, float(np.float32(scale)))
 
 
-def sample_quantized(kind: TensorType, batch: int, seed: int = 0) -> Array:
+def sample_quantized(tensor_type: TensorType, batch: int, seed: int = 0) -> Array:
     """Return random quantized values (batch, *shape) that include both limits of the range."""
-    low, high = kind.limits
-    samples = np.random.default_rng(seed).integers(low, high + 1, (batch, *kind.shape))
+    low, high = tensor_type.limits
+    samples = np.random.default_rng(seed).integers(low, high + 1, (batch, *tensor_type.shape))
     flat = samples.reshape(-1)
     flat[:2] = (low, high)[: len(flat)]
-    return samples.astype(kind.dtype.value)
+    return samples.astype(tensor_type.dtype.value)

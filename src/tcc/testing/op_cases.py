@@ -341,8 +341,8 @@ def _build_model(
     return Model(graph, sample_weights(graph))
 
 
-def _create_node(name: str, op: Op, input_name: str, kind: TensorType) -> Node:
-    node = make_node(name, op, (input_name,), (kind,))
+def _create_node(name: str, op: Op, input_name: str, tensor_type: TensorType) -> Node:
+    node = make_node(name, op, (input_name,), (tensor_type,))
     assert node is not None
     return node
 

@@ -52,7 +52,7 @@ TIGHT, WIDE = "accuracy: {max_error: 1e-12}\n", "accuracy: {max_error: 0.001}\n"
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_what_is_foretold_is_the_convolution_but_for_rounding(name: str) -> None:
+def test_predicted_winograd_outputs_match_the_convolution(name: str) -> None:
     op, shape = CONVOLUTIONS[name]
     model = make_conv_model(op, shape, Relu())
     x = make_input(model)
@@ -80,20 +80,22 @@ def choose_plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tu
 
 
 @pytest.mark.parametrize("name", ["arm-a7", "arm-a53", "host"])
-def test_a_bound_that_it_would_break_switches_it_off(name: str, tmp_path: Path) -> None:
+def test_a_broken_accuracy_bound_disables_winograd(name: str, tmp_path: Path) -> None:
     chosen_plan, slower = choose_plan(SPEC + TIGHT, tmp_path, name)
     assert chosen_plan.precision is FP32_DIRECT
     assert "conv_2" in slower
 
 
 @pytest.mark.parametrize("text", [SPEC, SPEC + WIDE, SPEC + "accuracy: {min_cosine: 0.999}\n"])
-def test_a_bound_that_it_keeps_leaves_it(text: str, tmp_path: Path) -> None:
+def test_a_met_accuracy_bound_keeps_winograd(text: str, tmp_path: Path) -> None:
     chosen_plan, slower = choose_plan(text, tmp_path)
     assert (chosen_plan.precision, slower) == (FP32, ())
 
 
 @pytest.mark.slow
-def test_a_build_says_so_and_does_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_reports_and_disables_winograd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which(A7.qemu) is None:
         pytest.skip(f"needs {A7.qemu}: apt-get install qemu-user")
     from typer.testing import CliRunner

@@ -33,23 +33,26 @@ def encode_block(codes: list[int]) -> bytes:
     return b"".join(code.to_bytes(4, "little") for code in codes)
 
 
-@pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
-def test_blocks(words: list[int], expected: float) -> None:
-    assert instructions.estimate_cycles(encode_block(words), len(words)) == expected
+@pytest.mark.parametrize(("instruction_words", "expected"), BLOCKS.values(), ids=BLOCKS)
+def test_cycles_of_basic_blocks(instruction_words: list[int], expected: float) -> None:
+    assert (
+        instructions.estimate_cycles(encode_block(instruction_words), len(instruction_words))
+        == expected
+    )
 
 
-def test_thumb_is_told_from_arm() -> None:
+def test_thumb_and_arm_code_are_distinguished() -> None:
     assert [instruction.kind for instruction in decode(bytes.fromhex("0130") * 3, 3)] == [
         InstructionKind.ALU
     ] * 3
     assert instructions.estimate_cycles(bytes.fromhex("0130"), 1) == 1
 
 
-def test_what_is_not_known_takes_a_cycle_each() -> None:
+def test_unknown_instructions_take_one_cycle_each() -> None:
     assert instructions.estimate_cycles(b"\xff" * 8, 2) == 2
 
 
-def test_what_disassembles_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_disassembler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
     instructions.create_disassemblers.cache_clear()
     with pytest.raises(MissingTool, match=r"capstone is needed to model cycles.*\[arm\]"):

@@ -88,7 +88,7 @@ def link_program(folder: Path, machine: Machine, source: str, *folders: Path) ->
 
 
 @pytest.mark.parametrize("name", ["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
-def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -> None:
+def test_two_networks_run_in_parallel_threads(name: str, tmp_path: Path) -> None:
     machine = BY_NAME[name]
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}")
@@ -119,7 +119,7 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
     assert first_line.split()[1:] != second_line.split()[1:]
 
 
-def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
+def test_two_networks_with_one_name_fail_to_link(tmp_path: Path) -> None:
     """Else the first library would answer for both, in silence."""
     folders = [
         write_artifact(tmp_path / str(number), ARM.emit(HOST.target, model))
@@ -194,7 +194,7 @@ RACE = TWO.replace('#include "other.h"\n', "").replace("USER(other, OTHER)\n", "
 RACE = RACE.replace("other_user", "small_user").replace("OTHER_ARENA", "SMALL_ARENA")
 
 
-def test_instances_have_no_race(sources: Path) -> None:
+def test_instances_have_no_data_races(sources: Path) -> None:
     (sources / "main.c").write_text(RACE)
     run_gcc(sources, "thread", "main.c", "unit.c", *list_objects(sources), "-o", "main")
     completed = subprocess.run(
@@ -207,7 +207,7 @@ def test_instances_have_no_race(sources: Path) -> None:
 SIZES = ((1, 1), (1, 7), (9, 1), (31, 50), (20, 24), (41, 23), (2, 65536), (65536, 1))
 
 
-def test_the_program_keeps_within_its_memory(sources: Path) -> None:
+def test_the_program_accesses_only_its_memory(sources: Path) -> None:
     run_gcc(
         sources, "address,undefined", "src/runner.c", "unit.c", *list_objects(sources), "-o", "main"
     )
@@ -270,7 +270,7 @@ int main(void)
 """
 
 
-def test_preprocessing_keeps_within_its_memory(sources: Path) -> None:
+def test_preprocessing_accesses_only_its_memory(sources: Path) -> None:
     (sources / "main.c").write_text(PREPROCESS)
     run_gcc(sources, "address,undefined", "main.c", "-o", "main")
     completed = subprocess.run([sources / "main"], capture_output=True, text=True, check=False)
@@ -278,7 +278,7 @@ def test_preprocessing_keeps_within_its_memory(sources: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_artifact(
         tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, make_small_model())
     )
@@ -292,8 +292,8 @@ def tools() -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> None:
-    lines = [line[4:] for line in (beside / "README.txt").read_text().splitlines()
+def test_the_readme_example_builds_and_runs(small_artifact: Path, tmp_path: Path) -> None:
+    lines = [line[4:] for line in (small_artifact / "README.txt").read_text().splitlines()
              if line.startswith("    ") or not line]  # fmt: skip
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
@@ -301,7 +301,7 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
     assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
-    shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(small_artifact, tmp_path, dirs_exist_ok=True)
     outputs = set()
     for command in shells:
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
@@ -333,7 +333,7 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("tools")
-def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
+def test_cmake_finds_both_libraries(small_artifact: Path, tmp_path: Path) -> None:
     source = '#include "small.h"\nint main(void) { return small_threads(0); }\n'
     (tmp_path / "main.c").write_text(source)
     (tmp_path / "CMakeLists.txt").write_text(
@@ -341,7 +341,7 @@ def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
         "add_executable(one main.c)\ntarget_link_libraries(one small::small)\n"
         "add_executable(two main.c)\ntarget_link_libraries(two small::shared)\n"
     )
-    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={beside}", "."], ["cmake", "--build", "."])
+    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={small_artifact}", "."], ["cmake", "--build", "."])
     for command in (*commands, ["./one"], ["./two"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
@@ -385,7 +385,7 @@ int main(void)
 """
 
 
-def test_integers_go_in_and_come_out(tmp_path: Path) -> None:
+def test_integer_inputs_and_outputs_work(tmp_path: Path) -> None:
     model = make_integer_model()
     folder = write_artifact(tmp_path / "small", ARM.emit(HOST.target, model))
     program = link_program(tmp_path, HOST, LEVELS, folder)
@@ -400,7 +400,7 @@ def test_integers_go_in_and_come_out(tmp_path: Path) -> None:
     assert photo["logits"].dtype == np.float32
 
 
-def test_the_first_use_of_zig_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_use_of_zig_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zig, "get_marker_path", lambda _: tmp_path / "built")
     stages: list[str] = []
     ARM.emit(HOST.target, make_small_model(), progress=lambda stage, *_: stages.append(stage))

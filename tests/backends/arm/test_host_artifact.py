@@ -67,7 +67,7 @@ def make_tensor(built: Built, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(built.source.type.shape, np.float32)
 
 
-def test_its_files(built: Built) -> None:
+def test_artifact_files(built: Built) -> None:
     assert sorted(built.artifact.files) == [
         "README.txt", "libsmall.a", "libsmall.so", "sample.cpp", "small-config.cmake", "small-run",
         "small.h", "small.pc",
@@ -77,7 +77,7 @@ def test_its_files(built: Built) -> None:
     assert built.artifact.executable == {"small-run"}
 
 
-def test_its_outputs_agree_with_the_reference(built: Built) -> None:
+def test_outputs_match_the_reference(built: Built) -> None:
     tensors = [make_tensor(built, seed) for seed in range(3)]
     all_outputs = ARM.infer(HOST, built.folder, built.source, tensors)
     for actual, expected in zip(all_outputs, float_program.run(built.model, tensors), strict=True):
@@ -88,7 +88,7 @@ def test_its_outputs_agree_with_the_reference(built: Built) -> None:
             np.testing.assert_allclose(actual[name], output, rtol=1e-5, atol=1e-5)
 
 
-def test_it_preprocesses_images_itself(built: Built) -> None:
+def test_the_program_preprocesses_images(built: Built) -> None:
     images = [make_random_image(31, 50), make_random_image(20, 24, 1), make_random_image(9, 8, 2)]
     assert built.source.preprocess is not None
     tensors = [apply(built.source.preprocess, i, (3, 20, 24)) for i in images]
@@ -98,7 +98,7 @@ def test_it_preprocesses_images_itself(built: Built) -> None:
         assert all(a[name].tobytes() == b[name].tobytes() for name in ("logits", "mask"))
 
 
-def test_many_inputs_come_back_in_order(built: Built) -> None:
+def test_outputs_of_many_inputs_keep_their_order(built: Built) -> None:
     tensors = [make_tensor(built, seed) for seed in range(70)]
     batch_outputs = ARM.infer(HOST, built.folder, built.source, tensors)
     single_outputs = ARM.infer(HOST, built.folder, built.source, tensors[66:67])
@@ -106,7 +106,7 @@ def test_many_inputs_come_back_in_order(built: Built) -> None:
     assert len({t["logits"].tobytes() for t in batch_outputs}) == 70
 
 
-def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path) -> None:
+def test_the_program_prints_the_likeliest_class_first(built: Built, tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(encode_ppm(make_random_image(31, 50), " # a comment"))
     completed = built.run_program("--top", "0", tmp_path / "a.ppm")
     assert completed.returncode == 0
@@ -127,7 +127,7 @@ def test_the_program_prints_classes_the_best_first(built: Built, tmp_path: Path)
     assert lines[7].startswith("  map of 2 x 10 x 12, from 0.")
 
 
-def test_raw_pixels_are_an_image_too(built: Built, tmp_path: Path) -> None:
+def test_raw_pixels_are_accepted_as_an_image(built: Built, tmp_path: Path) -> None:
     pixels = make_random_image(31, 50)
     (tmp_path / "a.rgb").write_bytes(pixels.tobytes())
     (tmp_path / "a.ppm").write_bytes(encode_ppm(pixels))
@@ -140,7 +140,7 @@ def test_raw_pixels_are_an_image_too(built: Built, tmp_path: Path) -> None:
     assert np.array_equal(raw_outputs[0], raw_outputs[1])
 
 
-def test_threads_change_no_bit(built: Built, tmp_path: Path) -> None:
+def test_threads_do_not_change_outputs(built: Built, tmp_path: Path) -> None:
     make_tensor(built).tofile(tmp_path / "t")
     raw = []
     for threads in ("1", "2", "5"):
@@ -153,7 +153,7 @@ def test_threads_change_no_bit(built: Built, tmp_path: Path) -> None:
     assert raw[0] == raw[1] == raw[2]
 
 
-def test_what_the_program_says_of_itself(built: Built) -> None:
+def test_the_program_describes_itself(built: Built) -> None:
     assert built.run_program("--version").stdout.endswith(", host\n")
     assert built.run_program("--help").stdout.startswith(
         "usage: small-run [OPTION]... [INPUT]...\n"
@@ -221,9 +221,9 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
-    arguments, content, message = BAD[what]
+@pytest.mark.parametrize("case_name", BAD)
+def test_bad_input_is_refused(case_name: str, built: Built, tmp_path: Path) -> None:
+    arguments, content, message = BAD[case_name]
     (tmp_path / "F").write_bytes(content)
     completed = subprocess.run(
         [built.folder / "small-run", *arguments],
@@ -233,7 +233,7 @@ def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
     assert completed.stderr == f"small-run: {message}\n"
 
 
-def test_a_bad_tensor_is_the_users_error(built: Built) -> None:
+def test_a_bad_tensor_is_a_user_error(built: Built) -> None:
     bad = make_tensor(built)
     bad[1, 2, 3] = np.nan
     with pytest.raises(UserError, match="the program refuses its input") as caught:
@@ -243,7 +243,7 @@ def test_a_bad_tensor_is_the_users_error(built: Built) -> None:
     assert diagnostic.label == "input 1: the input or an output contains NaN or infinity"
 
 
-def test_a_folder_without_a_program_is_the_users_error(built: Built, tmp_path: Path) -> None:
+def test_a_folder_without_a_program_is_a_user_error(built: Built, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the folder has \d+ runner programs"):
         ARM.infer(HOST, tmp_path, built.source, [])
     (tmp_path / "x-run").write_bytes(b"\x7fELF nonsense")
@@ -304,7 +304,9 @@ int main(void)
 
 @pytest.mark.parametrize("library", ["libsmall.a", "libsmall.so"])
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_others_link_it(library: str, language: str, built: Built, tmp_path: Path) -> None:
+def test_c_and_cpp_programs_link_the_library(
+    library: str, language: str, built: Built, tmp_path: Path
+) -> None:
     (tmp_path / "user.c").write_text(USER)
     standard = {"c": "-std=c99", "c++": "-std=c++11"}[language]
     machine = next(m for m in MACHINES if m.target is HOST)
@@ -343,7 +345,7 @@ DOCUMENTED = {
 }  # fmt: skip
 
 
-def test_the_libraries_show_the_headers_names_alone(built: Built) -> None:
+def test_libraries_export_only_the_header_names(built: Built) -> None:
     header = (built.folder / "small.h").read_text()
     (create,) = re.findall(r"^#define small_create (\w+)$", header, re.MULTILINE)
     archive = (built.folder / "libsmall.a").read_bytes()
@@ -356,7 +358,7 @@ def test_the_libraries_show_the_headers_names_alone(built: Built) -> None:
         assert not hasattr(library, hidden)
 
 
-def test_the_same_model_gives_the_same_bytes_anywhere(
+def test_builds_are_reproducible_in_any_folder(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "another temporary folder"
@@ -387,7 +389,7 @@ def make_single_op_model(op: Op, *shape: int, name: str = "one") -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
+def test_a_vector_network_with_duplicate_outputs(tmp_path: Path) -> None:
     model = make_single_op_model(Linear(3), 7, name="42.v")
     folder = write_artifact(tmp_path, ARM.emit(HOST, model))
     assert (folder / "libnet_42_v.so").is_file()
@@ -414,7 +416,7 @@ class Strange(Op):
     torch = onnx = infer  # type: ignore[assignment]
 
 
-def test_what_has_no_kernel_is_refused() -> None:
+def test_ops_without_a_kernel_are_refused() -> None:
     model = make_single_op_model(Relu(), 3, 4, 4)
     node = replace(model.graph.nodes[0], op=Strange())
     graph = replace(model.graph, nodes=(node,))
@@ -423,7 +425,7 @@ def test_what_has_no_kernel_is_refused() -> None:
     assert refusal.reason == "host has no kernel for `strange`"
 
 
-def test_what_is_too_large_is_refused() -> None:
+def test_networks_that_are_too_large_are_refused() -> None:
     add = NetBuilder(1, 1, 40000)
     add("flat", Flatten())
     add("huge", Linear(9000))
@@ -435,7 +437,7 @@ def test_what_is_too_large_is_refused() -> None:
     )
 
 
-def test_what_needs_too_much_memory_is_refused(
+def test_networks_that_need_too_much_memory_are_refused(
     built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_MEMORY", 1 << 10)
@@ -443,7 +445,7 @@ def test_what_needs_too_much_memory_is_refused(
         ARM.emit(HOST, built.model)
 
 
-def test_what_only_training_needs_is_left_out(tmp_path: Path) -> None:
+def test_training_only_parts_are_removed(tmp_path: Path) -> None:
     model = make_single_op_model(Relu(), 3, 4, 4)
     head = replace(model.graph.outputs[2], train_only=True)
     graph = replace(model.graph, outputs=(model.graph.outputs[0], head))
@@ -461,7 +463,7 @@ def test_a_second_input_is_refused() -> None:
     assert refusal.reason == "host supports one network input, but this reads another one"
 
 
-def test_nothing_refuses_what_it_builds(built: Built) -> None:
+def test_no_arm_target_refuses_the_small_model(built: Built) -> None:
     assert [list(ARM.refusals(t, built.model.graph)) for t in ARM.targets] == [[]] * 5
 
 
@@ -490,7 +492,7 @@ def test_a_kernel_that_cannot_be_built_names_its_node(
         ARM.emit(HOST, built.model)
 
 
-def test_a_failing_linker_leaves_nothing_behind(
+def test_a_failing_linker_leaves_no_files(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -500,7 +502,7 @@ def test_a_failing_linker_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_the_machines_fault(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_as_such(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_disk_full(command: list[str], **_: object) -> None:
         raise subprocess.CalledProcessError(1, command, b"error: unable to write: NoSpaceLeft\n")
 
@@ -520,7 +522,7 @@ def full_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_kernels_need_no_room_on_a_disk(built: Built, full_scratch: Path) -> None:
+def test_kernels_compile_without_disk_space(built: Built, full_scratch: Path) -> None:
     """LLVM would end the process where it cannot write them."""
     with pytest.raises(MachineError) as caught:
         ARM.emit(HOST, built.model)
@@ -529,7 +531,7 @@ def test_kernels_need_no_room_on_a_disk(built: Built, full_scratch: Path) -> Non
     assert list(full_scratch.iterdir()) == []
 
 
-def test_progress_is_told(built: Built) -> None:
+def test_progress_is_reported(built: Built) -> None:
     reports: list[tuple[str, int, int]] = []
     ARM.emit(HOST, built.model, progress=lambda *report: reports.append(report))
     stages = list(dict.fromkeys(stage for stage, _, _ in reports))

@@ -77,7 +77,7 @@ def list_runnable_isas(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_integers_and_floats_are_the_references(
+def test_outputs_match_the_reference_on_every_instruction_set(
     name: str, programs: dict[str, Path], integers: Model, tmp_path: Path
 ) -> None:
     if name not in list_runnable_isas(programs["fp32"]):
@@ -96,7 +96,7 @@ def test_integers_and_floats_are_the_references(
     np.testing.assert_allclose(outputs["fp32"], expected, rtol=0, atol=bound)
 
 
-def test_what_a_machine_lacks_is_refused(programs: dict[str, Path]) -> None:
+def test_unsupported_instruction_sets_are_refused(programs: dict[str, Path]) -> None:
     folder = programs["fp32"]
     lacking = [name for name in NAMES if name not in list_runnable_isas(folder)]
     for name in [*lacking, "x86-64-v9", ""]:
@@ -106,7 +106,7 @@ def test_what_a_machine_lacks_is_refused(programs: dict[str, Path]) -> None:
         assert f"--isa: takes one that this processor has, of {isa_names}" in completed.stderr
 
 
-def test_the_library_chooses_the_best_when_it_is_loaded(programs: dict[str, Path]) -> None:
+def test_the_library_selects_the_best_instruction_set_at_load(programs: dict[str, Path]) -> None:
     (file,) = programs["fp32"].glob("lib*.so")
     library, name = ctypes.CDLL(str(file)), file.stem.removeprefix("lib")
     get_isa, set_isa = library[f"{name}_isa"], library[f"{name}_set_isa"]

@@ -68,14 +68,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, 
 
 
 @looped({name: name for name in MODELS})
-def test_every_step_is_the_references(case: str, built: tuple[Library, dict[str, Program]]) -> None:
+def test_every_step_matches_the_reference(
+    case: str, built: tuple[Library, dict[str, Program]]
+) -> None:
     compiled, programs = built
     assert not find_differing_steps(compiled, programs[case], MODELS[case], seed=1)
 
 
-def test_what_micro_kernels_leave_is_computed_by_plain_loops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_loops_compute_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows may be too large for them, sums too long: here no core has any."""
     monkeypatch.setitem(CORES, HOST.core, ())
     some = [MODELS["gated"], MODELS["random-3"]]
@@ -86,7 +86,7 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
         assert not find_differing_steps(compiled, program, model)
 
 
-def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Program]]) -> None:
+def test_each_layer_names_its_kernel(built: tuple[Library, dict[str, Program]]) -> None:
     _, programs = built
     matrix = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Matrix))
     depthwise = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Depthwise))
@@ -96,7 +96,7 @@ def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Progra
     }  # fmt: skip
 
 
-def test_what_is_compared_is_there() -> None:
+def test_test_models_cover_every_kind_of_step() -> None:
     """No random graph is all floats, and together they hold every kind of step."""
     graphs = [model.graph for model in MODELS.values()]
     assert all(find_exact_values(graph) for graph in graphs)
@@ -113,7 +113,7 @@ def test_what_is_compared_is_there() -> None:
     }
 
 
-def test_a_wrong_weight_is_seen(built: tuple[Library, dict[str, Program]]) -> None:
+def test_a_wrong_weight_is_detected(built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     model = MODELS["dense"]
     name = next(n for n in model.weights if n.endswith(".weight"))
@@ -122,7 +122,7 @@ def test_a_wrong_weight_is_seen(built: tuple[Library, dict[str, Program]]) -> No
 
 
 @pytest.mark.parametrize("name", [*EMULATED, *slow_targets])
-def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> None:
+def test_every_step_matches_the_reference_under_qemu(name: str, tmp_path: Path) -> None:
     machine = force_kernels(BY_NAME[name], "matrix", "vector", "depthwise")
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
@@ -136,7 +136,7 @@ def test_every_step_is_the_references_under_qemu(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
+def test_c_kernels_pass_the_sanitizers(tmp_path: Path) -> None:
     """Nothing is read or written beside an argument, and nothing is undefined, in this C."""
     gcc = shutil.which("gcc")
     if gcc is None or HOST.arch != "x86_64":
@@ -155,7 +155,7 @@ def test_kernels_in_c_are_clean(tmp_path: Path) -> None:
         assert set(differences.values()) == {0}
 
 
-def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
+def test_reads_out_of_bounds_are_detected(tmp_path: Path) -> None:
     """The frame of the tests itself: a weight too few is no memory at all."""
     model = MODELS["dense"]
     calls, (plan,) = call_program([model], HOST, tmp_path)
@@ -181,9 +181,9 @@ def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("off", "seen"), [(1e-5, False), (1e-3, True)])
+@pytest.mark.parametrize(("off", "is_detected"), [(1e-5, False), (1e-3, True)])
 @pytest.mark.parametrize("in_turn", [False, True])
-def test_what_a_layer_in_float_gets_wrong_is_seen(off: float, seen: bool, in_turn: bool) -> None:
+def test_errors_of_float_layers_are_detected(off: float, is_detected: bool, in_turn: bool) -> None:
     """The frame of the tests itself: and in turn, what later layers make of it is right."""
     model = next(m for m in MODELS.values() if integer_program.find_inexact_nodes(m.graph))
     graph, source = model.graph, model.graph.inputs[0].name
@@ -201,7 +201,9 @@ def test_what_a_layer_in_float_gets_wrong_is_seen(off: float, seen: bool, in_tur
         return {**propagated, layer: shifted_output} if in_turn else {layer: shifted_output}
 
     differences = count_differences(model, 1, run_layer, in_turn=in_turn)
-    assert {name for name, count in differences.items() if count} == ({layer} if seen else set())
+    assert {name for name, count in differences.items() if count} == (
+        {layer} if is_detected else set()
+    )
 
 
 def build_image_program(real_ends: bool) -> Model:
@@ -226,7 +228,7 @@ def build_image_program(real_ends: bool) -> Model:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-i8"])
-def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> None:
+def test_artifacts_are_bit_exact(precision: str, tmp_path: Path) -> None:
     arm, target = Arm(), HOST.target
     requested_precision = target.find_precision(precision)
     assert requested_precision is not None

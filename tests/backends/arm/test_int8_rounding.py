@@ -142,14 +142,14 @@ def make_model(case: Case) -> Model:
     return Model(graph, dict(zip(names, params, strict=True)))
 
 
-def test_levels_are_rounded_as_the_reference_rounds_them(machine: Machine, tmp_path: Path) -> None:
+def test_rounding_matches_the_reference(machine: Machine, tmp_path: Path) -> None:
     calls, plans = call_program([make_model(case) for case in ALL.values()], machine, tmp_path)
     for (name, case), plan in zip(ALL.items(), plans, strict=True):
         values = {f"x{i}": x[0] for i, x in enumerate(case[2])}
         assert calls.results(plan, values)["y"].tobytes() == compute_expected(case).tobytes(), name
 
 
-def test_other_ways_to_round_would_be_seen() -> None:
+def test_wrong_rounding_is_detected() -> None:
     sums, factors = make_near_ties()
     expected = compute_expected(ALL["beside ties"])[:, 0, 0]
     fused = np.clip(np.rint(sums.astype(np.float32) * factors.astype(np.float64)), -128, 127)

@@ -55,7 +55,7 @@ def test_a_kernel_is_compiled_once(compiler):
         lambda own: b"",
     ],
 )
-def test_a_planted_kernel_is_not_taken(plant, compiler):
+def test_a_planted_kernel_is_not_used(plant, compiler):
     compiler()
     (entry,) = list_entries()
     entry.write_bytes(plant(entry.read_bytes()))
@@ -63,7 +63,7 @@ def test_a_planted_kernel_is_not_taken(plant, compiler):
     assert compiler() == (b"compiled", 2)
 
 
-def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypatch):
+def test_a_cache_from_elsewhere_is_not_used(compiler, tmp_path, monkeypatch):
     """With his key: an archive may hold both folders, and a variable name the one."""
     compiler()
     (entry,) = list_entries()
@@ -80,7 +80,7 @@ def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypat
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
-def test_a_folder_of_another_user_is_not_taken(compiler, tmp_path, monkeypatch):
+def test_a_folder_of_another_user_is_not_used(compiler, tmp_path, monkeypatch):
     compiler()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -44,7 +44,7 @@ def choose_kernel(
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
-def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None:
+def test_each_core_has_costs_of_all_its_kernels(machine: Machine) -> None:
     """A convolution that each kernel computes is chosen for where the kernel costs nothing."""
     cases = {
         "winograd": (Conv(8, (3, 3), padding=1), (8, 9, 9)),
@@ -61,7 +61,7 @@ def test_each_core_has_costs_of_all_that_it_may_choose(machine: Machine) -> None
 
 
 @given(SHAPES, st.sampled_from([A7, A53, HOST]))
-def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
+def test_counted_products_cover_the_macs_of_a_kernel(
     case: tuple[Conv, tuple[int, int, int]], machine: Machine
 ) -> None:
     op, shape = case
@@ -72,7 +72,7 @@ def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
     assert amounts["products"] >= op.filters * height**2 * op.kernel[0] ** 2 * shape[0] // op.groups
 
 
-def test_the_cheapest_is_chosen_and_rounding_more_has_to_pay() -> None:
+def test_the_cheapest_kernel_is_chosen_and_winograd_must_save_enough() -> None:
     op, shape = Conv(32, (3, 3), padding=1), (32, 28, 28)
     assert choose_kernel(op, shape, A7)[0] == "winograd"
     min_saving = kernel_candidates.MIN_SAVED_SHARE
@@ -104,7 +104,7 @@ def damage_file(pattern: str, by: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (damage_file(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
         (damage_file(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
@@ -132,8 +132,8 @@ def damage_file(pattern: str, by: str) -> str:
         ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
     ],
 )
-def test_a_damaged_file_is_told_with_its_place(
-    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_costs_file_is_reported_with_its_location(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_told_with_its_place(
     assert outcome.exit_code == 1
     error = outcome.stderr
     assert "error[E0604]" in error
-    assert said in error
+    assert message in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
     assert not Path("build").exists()
 
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_told_with_its_place(
     ],
     ids=["a core", "a kernel"],
 )
-def test_what_nobody_measured_is_named_with_the_command_that_measures_it(
+def test_missing_costs_are_reported_with_the_command_to_measure_them(
     text: str, subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A core or kernel that was added to the code alone is no damage to the installation."""

@@ -64,7 +64,7 @@ def _qemu() -> None:
 
 
 @pytest.mark.usefixtures("_qemu")
-def test_instructions_are_counted_and_the_same_each_time(folder: Path) -> None:
+def test_instruction_counts_are_reproducible(folder: Path) -> None:
     measurement = measure_network(folder)
     assert measure_network(folder) == measurement
     network, memory = measurement.network, measurement.memory
@@ -83,7 +83,7 @@ def test_instructions_are_counted_and_the_same_each_time(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("_qemu")
-def test_layers_are_told_apart(folder: Path) -> None:
+def test_costs_are_reported_per_layer(folder: Path) -> None:
     measurement = measure_network(folder)
     names = [layer.name for layer in measurement.layers]
     assert {"conv_bn", "gated", "sum", "gap", "fc_bn"} <= {*names, "conv_bn"}
@@ -98,13 +98,13 @@ def test_layers_are_told_apart(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("_qemu")
-def test_what_is_counted_is_counted_on_one_thread(folder: Path) -> None:
+def test_instructions_are_counted_on_one_thread(folder: Path) -> None:
     with pytest.raises(UserError, match="E0601"):
         measure_network(folder, threads=2)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_runs_here_is_timed(host: Path, threads: int) -> None:
+def test_host_programs_are_timed(host: Path, threads: int) -> None:
     measurement = measure_network(host, "host", runs=4, threads=threads)
     assert measurement.how.endswith("one thread" if threads == 1 else "2 threads")
     for cost in (measurement.network, *(layer.cost for layer in measurement.layers)):
@@ -122,7 +122,7 @@ def test_what_runs_here_is_timed(host: Path, threads: int) -> None:
 COMPLETE_LOG = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2 0000\n"
 
 
-def test_counts_are_read() -> None:
+def test_instruction_counts_are_parsed() -> None:
     counts = emulated.parse_counts(COMPLETE_LOG.splitlines())
     assert [interval.end_event for interval in counts.intervals] == ["open", "end"]
     assert counts.count_instructions(counts.sum_runs(counts.intervals)) == 3 * 3 + 2
@@ -130,7 +130,7 @@ def test_counts_are_read() -> None:
 
 
 @pytest.mark.parametrize("end", range(1, len(COMPLETE_LOG.splitlines())))
-def test_counts_that_were_cut_off_are_not(end: int) -> None:
+def test_truncated_counts_are_refused(end: int) -> None:
     with pytest.raises(ValueError, match=r"missing"):
         emulated.parse_counts(COMPLETE_LOG.splitlines()[:end])
 
@@ -150,7 +150,7 @@ TIMES = struct.pack("<6d", *[1.0] * 6)
 class Forged:
     """A program that says and writes what it likes."""
 
-    said: str = json.dumps(DESCRIBED)
+    facts_json: str = json.dumps(DESCRIBED)
     times: bytes = TIMES
     profile: str = ROWS
     description: str = "forged"
@@ -161,11 +161,11 @@ class Forged:
     def get_path(self, name: str) -> str:
         return name
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> ProcessOutcome:
-        return ProcessOutcome(0, self.said.encode(), b"")
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
+        return ProcessOutcome(0, self.facts_json.encode(), b"")
 
-    def read_file(self, name: str, most: int) -> bytes:
-        return {"times": self.times, "profile": self.profile.encode()}[name][:most]
+    def read_file(self, name: str, max_bytes: int) -> bytes:
+        return {"times": self.times, "profile": self.profile.encode()}[name][:max_bytes]
 
     def create_error(self, message: str, label: str = "") -> UserError:
         return fail("E0652", message, make_file_span("forged"), label=label)
@@ -197,7 +197,7 @@ FORGERIES = {
 }
 
 
-def test_an_honest_program_is_believed() -> None:
+def test_valid_program_output_is_accepted() -> None:
     measurement = time_program(Forged())
     assert measurement.network.times == RunTimes(1.0, 1.0, 1.0, 1.0, 1)
     assert [(layer.name, layer.cost.times) for layer in measurement.layers] == [
@@ -207,6 +207,6 @@ def test_an_honest_program_is_believed() -> None:
 
 
 @pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES)
-def test_a_program_that_says_something_else_is_not(forged: Forged) -> None:
+def test_invalid_program_output_is_refused(forged: Forged) -> None:
     with pytest.raises(UserError, match="E0652"):
         time_program(forged)

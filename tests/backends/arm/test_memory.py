@@ -56,7 +56,7 @@ def test_the_order_of_the_buffers_does_not_matter(all_buffers: list[Buffer]) -> 
     assert plan(all_buffers) == plan(list(reversed(all_buffers)))
 
 
-def test_memory_is_used_again() -> None:
+def test_memory_is_reused() -> None:
     arena = plan([Buffer("a", 100, 0, 1), Buffer("b", 100, 1, 2), Buffer("c", 100, 2, 3)])
     assert arena.offsets["a"] == arena.offsets["c"] == 0
     assert arena.nbytes == 256
@@ -64,7 +64,7 @@ def test_memory_is_used_again() -> None:
 
 
 @given(BUFFERS)
-def test_the_bound_is_the_most_that_is_in_use_at_once(all_buffers: list[Buffer]) -> None:
+def test_the_bound_is_the_peak_memory_in_use(all_buffers: list[Buffer]) -> None:
     used = (
         sum(b.nbytes for b in all_buffers if b.first_step <= step <= b.last_step)
         for step in range(50)
@@ -124,7 +124,7 @@ def compute_contents(graph: Graph) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
+def test_every_step_reads_the_values_written_for_it(seed: int) -> None:
     model = make_random_model(seed, steps=25)
     steps = build_program(model.graph, model.weights, MACHINES[0])
     memory, expected_contents = Memory(steps), compute_contents(model.graph)
@@ -136,7 +136,7 @@ def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_value_begins_where_vectors_can(seed: int) -> None:
+def test_every_value_is_aligned_for_vectors(seed: int) -> None:
     steps = schedule_graph(make_random_graph(seed, steps=25))
     assert all(placement.offset % VALUE_ALIGNMENT == 0 for placement in steps.locations.values())
 
@@ -155,7 +155,7 @@ def test_a_chain_of_concats_copies_nothing() -> None:
     ]
 
 
-def test_what_two_concats_join_is_copied_into_the_second() -> None:
+def test_a_value_in_two_concats_is_copied_into_the_second() -> None:
     add = NetBuilder(4, 4, 4)
     a = add("a", Relu(), "image")
     b = add("b", Conv(4, (1, 1)), "image")
@@ -169,7 +169,7 @@ def test_what_two_concats_join_is_copied_into_the_second() -> None:
     ]
 
 
-def test_a_value_that_cannot_begin_there_is_copied() -> None:
+def test_a_value_that_would_be_unaligned_is_copied() -> None:
     add = NetBuilder(3, 3, 3)
     a, b = add("a", Relu(), "image"), add("b", Conv(3, (1, 1)), "image")
     add("join", Concat(), a, b)
@@ -178,7 +178,7 @@ def test_a_value_that_cannot_begin_there_is_copied() -> None:
     assert steps.locations["a"].buffer == "join"
 
 
-def test_the_arena_is_what_values_need() -> None:
+def test_the_arena_fits_the_values() -> None:
     graph = load(shipped.list_specs()["ddsnet"]).graph
     arena = plan(compute_buffers(schedule_graph(graph)))
     assert arena.bound < 5.7e6

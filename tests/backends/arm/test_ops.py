@@ -141,7 +141,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, 
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
-def test_what_follows_an_op_is_fused(name: str) -> None:
+def test_pointwise_consumers_are_fused(name: str) -> None:
     model = MODELS[f"followed-{name}"]
     results = [step.output for step in build_program(model.graph, model.weights, HOST).steps]
     gate_of_one_pixel = name in {"global_avg_pool", "conv-one-pixel"}  # takes the chain's end
@@ -151,19 +151,19 @@ def test_what_follows_an_op_is_fused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LED)
-def test_what_leads_to_a_pooling_is_done_as_it_copies_rows(name: str) -> None:
+def test_pointwise_producers_are_fused_into_a_pooling(name: str) -> None:
     model = MODELS[f"led-{name}"]
     (step,) = build_program(model.graph, model.weights, HOST).steps
     assert step.output == "end"
 
 
-def test_a_pooling_that_reads_numbers_twice_has_them_computed_once() -> None:
+def test_producers_of_an_overlapping_pooling_are_not_fused() -> None:
     model = make_model_with_producers(MaxPool((3, 3), (2, 2), 1), (4, 8, 8))
     assert len(build_program(model.graph, model.weights, HOST).steps) == 2
 
 
 @looped({name: name for name in MODELS if not name.startswith(("wide-", "nan-"))})
-def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Program]]) -> None:
+def test_outputs_match_onnxruntime(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     model = MODELS[case]
     inputs = {
@@ -177,7 +177,7 @@ def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Prog
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_are_exact_to_a_few_units_in_the_last_place(
+def test_functions_are_within_a_few_ulp(
     name: str, built: tuple[Library, dict[str, Program]]
 ) -> None:
     compiled, programs = built
@@ -192,9 +192,7 @@ def test_functions_are_exact_to_a_few_units_in_the_last_place(
 
 
 @pytest.mark.parametrize("name", ANYTHING)
-def test_what_is_not_a_number_stays_so(
-    name: str, built: tuple[Library, dict[str, Program]]
-) -> None:
+def test_nan_is_propagated(name: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     x = np.linspace(-1, 1, 7, dtype=np.float32)
     x[3] = np.nan
@@ -214,7 +212,7 @@ def list_leaf_classes(kernel: type[Kernel]) -> set[str]:
     )
 
 
-def test_every_kernel_has_its_loops() -> None:
+def test_every_kernel_class_has_a_loop_builder() -> None:
     assert list_leaf_classes(Kernel) == {kernel_class.__name__ for kernel_class in BUILDERS}
 
 
@@ -252,7 +250,7 @@ def banded(
 
 
 @pytest.mark.slow
-def test_bands_agree_with_onnxruntime(banded: BandedBuild) -> None:
+def test_bands_match_onnxruntime(banded: BandedBuild) -> None:
     compiled, programs = banded
     cut = set()
     for name in BANDED:
@@ -270,7 +268,7 @@ def test_bands_agree_with_onnxruntime(banded: BandedBuild) -> None:
     assert cut == {None, *GatherMode}
 
 
-def test_a_map_too_wide_for_a_stack_has_few_rows_in_the_arena() -> None:
+def test_wide_maps_buffer_few_rows_in_the_arena() -> None:
     wide = window.Window((128, 512, 512), (512, 512), (3, 3), pads=(1, 1, 1, 1))
     kernel = DirectConv(wide, 64, 1, HOST.tile)
     (space,) = kernel.scratch

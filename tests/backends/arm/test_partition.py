@@ -16,7 +16,7 @@ def format_groups(groups: tuple[FusionGroup, ...]) -> list[str]:
     return [" + ".join(node.name for node in group.all_nodes) for group in groups]
 
 
-def test_what_element_wise_nodes_follow_they_join() -> None:
+def test_elementwise_nodes_join_the_node_before_them() -> None:
     assert format_groups(partition(build_dense())) == [
         "stem + stem_bn + stem_relu",
         "layer/depthwise + layer/bn + layer/relu",
@@ -48,7 +48,7 @@ def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_groups_hold_every_node_once_each_after_what_it_reads(seed: int) -> None:
+def test_groups_contain_every_node_once_in_topological_order(seed: int) -> None:
     graph: Graph = make_random_graph(seed, steps=40)
     groups = partition(graph)
     names = [node.name for group in groups for node in group.all_nodes]

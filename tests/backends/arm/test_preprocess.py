@@ -152,7 +152,7 @@ def draw_cases(draw: st.DrawFn) -> tuple[Preprocess, Pixels, Shape3]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=draw_cases())
-def test_equals_the_reference_to_the_bit(
+def test_float_outputs_are_bit_exact(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3]
 ) -> None:
     status, actual = run(in_c, *case)
@@ -162,7 +162,7 @@ def test_equals_the_reference_to_the_bit(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=draw_cases(), dtype=st.sampled_from([np.uint8, np.float32]))
-def test_levels_are_those_of_the_reference(
+def test_quantized_outputs_are_bit_exact(
     in_c: Callable[..., int], case: tuple[Preprocess, Pixels, Shape3], dtype: DTypeLike
 ) -> None:
     pre, image, shape = case
@@ -190,7 +190,7 @@ def test_the_longest_images_fit_into_the_arena(
     ("height", "width", "to"),
     [(512, 512, (224, 224)), (450, 601, (224, 224)), (37, 53, (96, 101)), (1, 9, (5, 3))],
 )
-def test_equals_pillow(
+def test_resize_equals_pillow(
     in_c: Callable[..., int], height: int, width: int, to: tuple[int, int]
 ) -> None:
     image = make_noise(height, width)
@@ -202,7 +202,7 @@ def test_equals_pillow(
     assert np.array_equal(np.round(actual * 255).astype(np.uint8).transpose(1, 2, 0), resized)
 
 
-def test_an_image_of_another_size_is_refused_where_nothing_resizes(
+def test_a_wrong_size_is_refused_without_resize(
     in_c: Callable[..., int],
 ) -> None:
     assert run(in_c, Preprocess("rgb"), make_noise(8, 9), (3, 8, 9))[0] == OK
@@ -210,7 +210,7 @@ def test_an_image_of_another_size_is_refused_where_nothing_resizes(
     assert run(in_c, Preprocess("rgb"), make_noise(9, 9), (3, 8, 9))[0] == BAD_SIZE
 
 
-def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
+def test_cover_resize_of_a_very_thin_image(in_c: Callable[..., int]) -> None:
     pre = Preprocess("rgb", PixelResize((32, 32), "cover"))
     image = make_noise(1, 5000)
     status, actual = run(in_c, pre, image, (3, 32, 32))
@@ -218,7 +218,7 @@ def test_a_very_thin_image_covers(in_c: Callable[..., int]) -> None:
     assert actual.tobytes() == apply(pre, image, (3, 32, 32)).tobytes()
 
 
-def test_a_black_image_is_zeros(in_c: Callable[..., int]) -> None:
+def test_a_black_image_gives_zeros(in_c: Callable[..., int]) -> None:
     pre = Preprocess("rgb", scale="max", mean=(0.5,), std=(0.25,))
     status, actual = run(in_c, pre, np.zeros((4, 5, 3), np.uint8), (3, 4, 5))
     assert status == OK
@@ -232,7 +232,7 @@ def test_a_black_image_is_zeros(in_c: Callable[..., int]) -> None:
         (Preprocess("gray", PixelResize((1, 4097))), 65520, 2, (1, 1, 4097)),
     ],
 )
-def test_a_resize_that_would_hold_too_much_is_refused_as_the_reference_does(
+def test_a_resize_that_needs_too_much_memory_is_refused(
     in_c: Callable[..., int],
     pre: Preprocess,
     height: int,

@@ -69,19 +69,19 @@ def assert_agrees(target: Target, model: Model, folder: Path) -> None:
             np.testing.assert_allclose(actual[name], output, rtol=2e-5, atol=bound)
 
 
-def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
+def test_outputs_match_the_reference(target: Target, tmp_path: Path) -> None:
     graph = build_gated()
     assert_agrees(target, Model(graph, initialize_random(graph)), tmp_path)
 
 
 @pytest.mark.slow
-def test_random_networks_agree(target: Target, tmp_path: Path) -> None:
+def test_random_networks_match_the_reference(target: Target, tmp_path: Path) -> None:
     """Another one for each; this machine's test of ops has twelve."""
     seed = list(TARGETS).index(target.name)
     assert_agrees(target, make_random_model(seed, steps=40), tmp_path)
 
 
-def test_the_program_names_what_it_needs() -> None:
+def test_the_target_names_its_tools() -> None:
     (qemu,) = (t for t in ARM.tools(TARGETS["arm-a7"]) if not t.builds)
     assert (qemu.name, qemu.install) == ("qemu-arm", "apt-get install qemu-user")
 
@@ -90,7 +90,7 @@ def test_the_program_names_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("name", "network", "labels"), [("arm-a7", "GC", None), ("host", "Sipak", "[D, K, M, P, S]")]
 )
-def test_published_weights_predict_what_was_published(
+def test_published_weights_give_the_published_classes(
     name: str, network: str, labels: str | None, root: Path, shared: Path, tmp_path: Path
 ) -> None:
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[network]

@@ -79,14 +79,14 @@ def assert_refused(completed, reason):
     assert reason in completed.stderr
 
 
-def test_it_runs_beside_its_signature_and_decides_by_its_point(signed):
+def test_a_signed_program_runs_and_uses_its_operating_point(signed):
     completed = run(signed)
     assert completed.returncode == 0, completed.stderr
     assert "\n  decision: " in completed.stdout
     assert "Exit status 3" in run(signed, "--help").stdout
 
 
-def test_another_operating_point_is_refused_until_it_is_signed(signed):
+def test_a_changed_operating_point_is_refused_until_signed(signed):
     folder, _ = signed
     store_point(make_device("host"), folder, 2.5)
     for options in ((), ("--help",), ("--describe",), ("--version",)):
@@ -100,7 +100,7 @@ def flip_bit(data, at, bit=1):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "expected_reason"),
     [
         (lambda data: flip_bit(data, 0), "is not valid for this program"),
         (lambda data: flip_bit(data, 31, 0x80), "is not valid for this program"),
@@ -114,13 +114,13 @@ def flip_bit(data, at, bit=1):
     ],
     ids=["first", "sign of R", "S", "top of S", "short", "long", "empty", "zeros", "S + L"],
 )  # fmt: skip
-def test_a_spoiled_signature_is_refused(signed, spoil, why):
+def test_a_corrupted_signature_is_refused(signed, spoil, expected_reason):
     folder, _ = signed
     (folder / SIGNATURE).write_bytes(spoil((folder / SIGNATURE).read_bytes()))
-    assert_refused(run(signed), why)
+    assert_refused(run(signed), expected_reason)
 
 
-def test_a_missing_signature_and_one_by_another_key_are_refused(signed):
+def test_missing_and_foreign_signatures_are_refused(signed):
     folder, _ = signed
     sign(folder, OTHER_KEY)
     assert_refused(run(signed), "is not valid for this program")
@@ -156,7 +156,7 @@ def test_the_signature_of_another_network_is_refused(signed, built):
     assert_refused(run(signed), "is not valid for this program")
 
 
-def test_tcc_says_how_to_sign_what_does_not_start(signed):
+def test_tcc_explains_how_to_sign_an_unsigned_program(signed):
     folder, emulator = signed
     target_device = make_device("arm-a7" if emulator else "host", signer=None)
     source = make_small_model().graph.inputs[0]
@@ -176,7 +176,7 @@ def test_tcc_says_how_to_sign_what_does_not_start(signed):
     assert sorted(os.listdir(folder)) == names
 
 
-def test_programs_built_without_a_key_know_nothing_of_it():
+def test_programs_built_without_a_key_have_no_signature_code():
     runtime_files = c_header.load_runtime_sources("small", frozenset())
     assert not [
         file

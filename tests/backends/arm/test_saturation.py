@@ -39,7 +39,7 @@ def count_saturated(program, inputs, layers):
 
 
 @pytest.mark.slow
-def test_the_library_and_the_runner_count_as_the_reference(tmp_path):
+def test_saturation_counts_match_the_reference(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
     program = quantize(
@@ -95,7 +95,7 @@ def test_the_library_and_the_runner_count_as_the_reference(tmp_path):
     assert quiet.stdout == ""
 
 
-def test_other_sources_know_nothing_of_counting():
+def test_uninstrumented_sources_have_no_counters():
     plain_sources, counting_sources = (
         c_header.load_runtime_sources("net", frozenset(features)) for features in ((), ("COUNTS",))
     )

@@ -79,12 +79,12 @@ def generate_pairs(count, seed):
         yield key.public_key().public_bytes_raw(), key.sign(message), message
 
 
-def test_it_takes_what_was_signed(check):
+def test_valid_signatures_are_accepted(check):
     cases = list(generate_pairs(400, 1))
     assert check(cases) == [True] * len(cases)
 
 
-def test_it_takes_the_vectors_of_rfc_8032(check):
+def test_test_vectors_of_rfc_8032_are_accepted(check):
     vectors = [
         ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
          "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b", ""),
@@ -94,7 +94,7 @@ def test_it_takes_the_vectors_of_rfc_8032(check):
     assert check([tuple(map(bytes.fromhex, vector)) for vector in vectors]) == [True, True]
 
 
-def test_it_refuses_what_was_changed_in_any_bit(check):
+def test_any_changed_bit_is_refused(check):
     rng, cases = random.Random(2), []
     for key, signature, message in generate_pairs(120, 3):
         cases.append((key, flip_bit(signature, rng.randrange(512)), message))
@@ -105,7 +105,7 @@ def test_it_refuses_what_was_changed_in_any_bit(check):
     assert not any(check(cases))
 
 
-def test_it_refuses_a_second_form_of_a_signature(check):
+def test_non_canonical_signatures_are_refused(check):
     """S + k L is the same number to whoever does not look: a signature has one form (RFC 8032)."""
     cases = []
     for key, signature, message in generate_pairs(100, 4):
@@ -126,7 +126,7 @@ def flip_bit(data, bit):
     return bytes(changed)
 
 
-def test_it_agrees_with_cryptography_on_noise(check):
+def test_random_input_gives_the_verdict_of_cryptography(check):
     rng = random.Random(5)
     cases = [(rng.randbytes(32), rng.randbytes(64), rng.randbytes(40)) for _ in range(200)]
     assert check(cases) == [is_verified(*case) for case in cases]
@@ -142,7 +142,7 @@ def is_verified(key, signature, message):
     return True
 
 
-def test_a_public_key_is_read_as_openssl_writes_it_and_nothing_else_is():
+def test_only_openssl_public_keys_are_read():
     from cryptography.hazmat.primitives import serialization
 
     key = ed25519.Ed25519PrivateKey.generate().public_key()

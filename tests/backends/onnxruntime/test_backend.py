@@ -52,7 +52,7 @@ def assert_agree(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
         np.testing.assert_allclose(actual[name], y, rtol=2e-5, atol=bound)
 
 
-def test_its_target() -> None:
+def test_target_properties() -> None:
     assert (TARGET.name, TARGET.aliases, TARGET.calibrates) == ("onnxruntime", ("ort",), True)
     tools = {tool.name: tool for tool in BACKEND.tools(TARGET)}
     assert {name: tool.builds for name, tool in tools.items()} == {
@@ -64,7 +64,7 @@ def test_its_target() -> None:
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 @pytest.mark.parametrize("fused", [False, True])
-def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bool) -> None:
+def test_the_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bool) -> None:
     original_model = Model(graph, sample_weights(graph))
     model = run(original_model, INFERENCE) if fused else original_model
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
@@ -87,7 +87,7 @@ def test_every_op_case_builds_and_runs(tmp_path: Path, case: Case) -> None:
     assert_agree(outputs, {name: y[0] for name, y in run_torch(model, x).items()})
 
 
-def test_the_artifact_holds_the_weights_of_the_spec() -> None:
+def test_the_artifact_contains_the_weights_of_the_spec() -> None:
     graph = build_dense()
     artifact = BACKEND.emit(TARGET, Model(graph, sample_weights(graph)))
     assert list(artifact.files) == [MODEL_FILE]
@@ -98,13 +98,13 @@ def test_the_artifact_holds_the_weights_of_the_spec() -> None:
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
-def test_its_bytes_are_the_same_every_time() -> None:
+def test_builds_are_reproducible() -> None:
     graph = build_gated()
     model = Model(graph, sample_weights(graph))
     assert BACKEND.emit(TARGET, model).files == BACKEND.emit(TARGET, model).files
 
 
-def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
+def test_outputs_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     graph = build_gated()
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     (x,) = sample_inputs(Model(graph, {}), batch=4)
@@ -118,7 +118,7 @@ def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
             assert a[name].tobytes() == b[name].tobytes()
 
 
-def test_it_says_how_far_it_is() -> None:
+def test_progress_is_reported() -> None:
     graph = build_gated()
     reports: list[tuple[str, int, int]] = []
     BACKEND.emit(
@@ -140,7 +140,7 @@ def test_an_op_without_a_rule_is_refused() -> None:
     ]
 
 
-def test_images_go_through_the_contract(tmp_path: Path) -> None:
+def test_images_are_preprocessed_by_the_input_contract(tmp_path: Path) -> None:
     graph = build_dense()
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
@@ -152,7 +152,7 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
     assert_agree(outputs, {name: y[0] for name, y in expected.items()})
 
 
-def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
+def test_a_network_without_an_input_contract_refuses_images(tmp_path: Path) -> None:
     graph = build_dense()
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     with pytest.raises(UserError, match="this network does not take an image"):
@@ -160,7 +160,7 @@ def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x08", b"not a model" * 9])
-def test_a_damaged_file_is_the_users_error(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_file_is_a_user_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / MODEL_FILE).write_bytes(data)
     with pytest.raises(UserError) as caught:
         BACKEND.infer(TARGET, tmp_path, build_dense().inputs[0], [])
@@ -197,7 +197,7 @@ def add_function(model: onnx.ModelProto) -> str:
 
 
 @pytest.mark.parametrize("forge", [looped, add_function])
-def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None:
+def test_a_file_with_control_flow_is_refused(tmp_path: Path, forge: Any) -> None:
     graph = build_dense()
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     model = onnx.load(folder / MODEL_FILE)
@@ -212,7 +212,7 @@ def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None
 @pytest.mark.parametrize(
     ("name", "picture", "classes"), [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
 )
-def test_the_authors_images_get_their_classes(
+def test_reference_images_get_their_classes(
     shared: Path, root: Path, tmp_path: Path, name: str, picture: str, classes: int
 ) -> None:
     checkpoint_folder = shared / "data" / "ddsnet_checkpoints"
@@ -227,7 +227,7 @@ def test_the_authors_images_get_their_classes(
     np.testing.assert_allclose(outputs["logits"], expected, atol=1e-4)
 
 
-def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
+def test_the_file_of_another_network_is_a_user_error(tmp_path: Path) -> None:
     graph = build_dense()
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     source = replace(graph.inputs[0], name="picture")

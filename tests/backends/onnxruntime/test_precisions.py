@@ -58,13 +58,15 @@ def prepare_model(graph: Graph, precision: str) -> Model:
     )
 
 
-def test_its_precisions() -> None:
+def test_precision_names() -> None:
     assert ("fp32", *SMALL, *INTEGER) == NAMES
 
 
 @nets
 @pytest.mark.parametrize("precision", NAMES)
-def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precision: str) -> None:
+def test_each_precision_gives_its_golden_outputs(
+    tmp_path: Path, graph: Graph, precision: str
+) -> None:
     model = prepare_model(graph, precision)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model, TARGET.find_precision(precision)))
@@ -88,7 +90,7 @@ def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precis
 
 
 @nets
-def test_the_integer_forms_are_exact(graph: Graph) -> None:
+def test_int8_artifacts_are_bit_exact(graph: Graph) -> None:
     for precision in ("int8", "int8-u8u8"):
         program, kind = prepare_model(graph, precision), TARGET.find_precision(precision)
         assert goldens.build_exact_goldens(program, kind)[0].tolerance.relative == 0
@@ -96,7 +98,7 @@ def test_the_integer_forms_are_exact(graph: Graph) -> None:
 
 @nets
 @pytest.mark.parametrize("precision", NAMES)
-def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -> None:
+def test_builds_are_reproducible_and_valid(graph: Graph, precision: str) -> None:
     first_artifact, second_artifact = (
         BACKEND.emit(TARGET, prepare_model(graph, precision), TARGET.find_precision(precision))
         for _ in range(2)
@@ -107,7 +109,7 @@ def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -
     )
 
 
-def test_each_is_as_small_as_its_weights() -> None:
+def test_file_sizes_match_the_weight_sizes() -> None:
     add = NetBuilder(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
     graph = add.build()
@@ -125,7 +127,7 @@ def test_each_is_as_small_as_its_weights() -> None:
 
 
 @pytest.mark.parametrize("precision", INTEGER)
-def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
+def test_raw_inputs_take_grey_levels(tmp_path: Path, precision: str) -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = build_dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
@@ -146,7 +148,7 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
     assert np.abs(actual["logits"] - expected["logits"]).max() <= bound
 
 
-def test_files_say_what_a_processor_may_need() -> None:
+def test_files_document_processor_requirements() -> None:
     for precision in NAMES:
         data = BACKEND.emit(
             TARGET, prepare_model(build_gated(), precision), TARGET.find_precision(precision)
@@ -191,7 +193,7 @@ def make_positive_model() -> Model:
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="it is about x86-64 processors")
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
-def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> None:
+def test_saturating_processors_give_the_same_outputs(tmp_path: Path) -> None:
     model = make_positive_model()
     xs = np.stack([np.abs(sample_input(model.graph, seed)) for seed in range(2)])
     np.save(tmp_path / "x.npy", xs)
@@ -223,7 +225,7 @@ TOLERANCES = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.99
 @pytest.mark.parametrize(
     ("name", "picture_", "classes"), [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
 )
-def test_the_authors_networks_come_near(
+def test_ddsnet_checkpoints_are_close_in_every_precision(
     shared: Path, root: Path, tmp_path: Path, name: str, picture_: str, classes: int
 ) -> None:
     checkpoint_folder = shared / "data" / "ddsnet_checkpoints"

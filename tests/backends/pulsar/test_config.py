@@ -29,7 +29,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("color", IMAGES)
-def test_images_come_in_as_the_contract_has_them(color):
+def test_image_inputs_follow_the_input_contract(color):
     source = IMAGES[color]
     text = build_pulsar_config(source, ["logits", "mask"], 20).decode()
     config = prototxt.read(text)
@@ -52,7 +52,7 @@ def test_images_come_in_as_the_contract_has_them(color):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_numbers_come_in_as_they_are(name):
+def test_numeric_inputs_are_passed_as_float32(name):
     source = NUMBERS[name]
     config = prototxt.read(build_pulsar_config(source, ["logits"], 3).decode())
     (input_config,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
@@ -71,7 +71,7 @@ def test_numbers_come_in_as_they_are(name):
 
 
 @pytest.mark.parametrize("color", IMAGES)
-def test_the_second_tool_takes_levels(color):
+def test_pulsar2_takes_quantized_pixels(color):
     source = IMAGES[color]
     pulsar2_settings = json.loads(build_pulsar2_config(source, "AX620E", 7, quantized=False))
     assert (pulsar2_settings["model_type"], pulsar2_settings["target_hardware"]) == (
@@ -141,7 +141,7 @@ EXPECTED_CONFIG = {
 }  # fmt: skip
 
 
-def test_the_whole_configuration():
+def test_complete_configuration_of_pulsar():
     """The reader knows the manual's fields and words alone."""
     assert (
         prototxt.read(build_pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == EXPECTED_CONFIG
@@ -149,7 +149,7 @@ def test_the_whole_configuration():
 
 
 @pytest.mark.parametrize("quantized", [True, False])
-def test_the_whole_configuration_of_the_second_tool(quantized):
+def test_complete_configuration_of_pulsar2(quantized):
     """Each key is the manual's, since the tool passes over those that it does not know."""
     bias = {"conv_bias_data_type": "FP32"} if quantized else {}
     assert json.loads(build_pulsar2_config(IMAGES["GRAY"], "AX650", 7, quantized=quantized)) == {

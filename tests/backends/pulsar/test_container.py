@@ -24,12 +24,12 @@ def docker(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("docker")
-def test_ten_is_newer_than_nine():
+def test_image_versions_compare_as_numbers():
     assert container.find_image(TOOL).name == "pulsar2:10.1"
 
 
 @pytest.mark.usefixtures("docker")
-def test_the_command_to_type_takes_the_same(tmp_path):
+def test_the_build_script_selects_the_same_image(tmp_path):
     package = tmp_path / "net/model"
     package.mkdir(parents=True)
     (package / "build.sh").write_bytes(scripts.build_host_script(TOOL, "net", b"images"))

@@ -82,7 +82,7 @@ def parse_lines(text):
 
 
 @needs_compiler
-def test_a_program_says_what_an_image_is(program):
+def test_a_program_prints_the_probabilities_of_an_image(program):
     folder = program
     (folder / "model").write_bytes(b"model")
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 3), np.uint8)
@@ -123,7 +123,7 @@ WRONG = {
 
 
 @needs_compiler
-def test_a_program_refuses_what_the_network_does_not_take(program):
+def test_a_program_refuses_inputs_that_do_not_fit(program):
     folder = program
     (folder / "model").write_bytes(b"model")
     for content, message in WRONG.values():
@@ -137,7 +137,7 @@ def test_a_program_refuses_what_the_network_does_not_take(program):
     assert (completed.returncode, "CreateHandle failed: 0x80" in completed.stderr) == (1, True)
 
 
-def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
+def test_the_python_program_prints_the_same(tmp_path, monkeypatch, capsys):
     from PIL import Image
 
     pixels = np.random.default_rng(2).integers(0, 256, (2, 3, 3), np.uint8)

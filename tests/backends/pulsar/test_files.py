@@ -26,7 +26,7 @@ def list_refused(model, chip):
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.target)
-def test_what_is_emitted_keeps_every_rule(chip):
+def test_emitted_files_break_no_rule(chip):
     model = emit_model(chip)
     assert list_refused(model, chip) == []
     assert model.ir_version == 7
@@ -142,7 +142,7 @@ EXPECTED_MESSAGES = {
 
 
 @pytest.mark.parametrize("spoil", EXPECTED_MESSAGES, ids=lambda spoil: spoil.__name__)
-def test_what_is_spoilt_is_found(spoil):
+def test_corrupted_files_are_detected(spoil):
     model = emit_model(AX620)
     spoil(model)
     violations = [violation.message for violation in list_refused(model, AX620)]
@@ -151,7 +151,7 @@ def test_what_is_spoilt_is_found(spoil):
     )
 
 
-def test_a_newer_opset_is_for_pulsar2_alone():
+def test_newer_opsets_fit_pulsar2_only():
     model = emit_model(AX620E)
     set_new_opset(model)
     assert list_refused(model, AX620E) == []
@@ -163,14 +163,14 @@ def test_a_newer_opset_is_for_pulsar2_alone():
 
 
 @pytest.mark.parametrize("data", [b"", b"onnx", b"\x00" * 100, None], ids=str)
-def test_what_is_no_model_is_refused(data):
+def test_files_that_are_no_model_are_refused(data):
     model_bytes = emit_model(AX620).SerializeToString()
     violations = check_file(model_bytes[: len(model_bytes) // 2] if data is None else data, AX620)
     assert any(violation.severity is Severity.REFUSED for violation in violations)
     assert check_file(model_bytes, AX620) == check(emit_model(AX620), AX620)
 
 
-def test_a_package_holds_no_file_that_breaks_a_rule():
+def test_packages_contain_only_files_that_keep_the_rules():
     model = emit_model(AX620)
     verify({"model.onnx": model.SerializeToString(), "model.txt": b"?"}, AX620)
     set_auto_pad(model)
@@ -179,7 +179,7 @@ def test_a_package_holds_no_file_that_breaks_a_rule():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_damaged_file_ends_the_check(seed):
+def test_damaged_files_do_not_crash_the_check(seed):
     """Whatever a byte says, the check says something or nothing, and does not fail."""
     import random
 

@@ -45,21 +45,21 @@ def read_report(toolchain, text):
     return logs.parse_log(toolchain, text, ["logits"], "log.txt")
 
 
-def test_the_first_tool_compares_layers():
+def test_layer_comparison_of_pulsar_is_read():
     report = read_report(Toolchain.PULSAR, FIRST_LOG)
     assert (report.tool, report.version, report.parts) == ("Pulsar", "0.6.1.14", ())
     assert [(layer.name, layer.cosine) for layer in report.layers] == [
         ("features/conv1", 0.9999),
         ("logits", 0.9721),
     ]
-    assert [layer.name for layer in report.low_outputs] == ["logits"]
+    assert [layer.name for layer in report.inaccurate_outputs] == ["logits"]
     assert read_report(Toolchain.PULSAR, BOARD).on_cpu == ("axe",)
     assert read_report(Toolchain.PULSAR, FIRST_LOG + "part_0.neu part_1.onnx\n").on_cpu == (
         "part_1.onnx",
     )
 
 
-def test_a_log_says_where_it_ends():
+def test_the_end_of_a_log_is_reported():
     """With all commands done, at one of them, or as one that no commands are in."""
     partial_log = f"+ cd /data\n{FIRST_LOG}+ pulsar run model.onnx\n"
     assert read_report(Toolchain.PULSAR, FIRST_LOG).stopped == ""
@@ -75,36 +75,37 @@ def test_a_log_says_where_it_ends():
     assert (build_log.stopped, build_log.layers) == ("pulsar build --input model.onnx", ())
 
 
-def test_a_cosine_that_is_no_number_is_low():
+def test_a_nan_cosine_counts_as_low():
     text = FIRST_LOG.replace("0.9721", "nan")
     assert [
-        (layer.name, layer.cosine) for layer in read_report(Toolchain.PULSAR, text).low_outputs
+        (layer.name, layer.cosine)
+        for layer in read_report(Toolchain.PULSAR, text).inaccurate_outputs
     ] == [("logits", 0.0)]
     assert read_report(Toolchain.PULSAR2, NEW.replace("0.97993", "nan")).outputs[0].cosine == 0.0
 
 
-def test_other_tables_are_none():
+def test_unknown_tables_are_refused():
     """Heads without the column of tensors, as another version may have them."""
     with pytest.raises(UserError, match="compares layers"):
         read_report(Toolchain.PULSAR2, NEW.replace("Output Tensor", "Tensor"))
 
 
 @pytest.mark.parametrize("piece", ["Layer:", "Layer: x ", "Layer:\n", "+ ", "│", '  Node "'])
-def test_a_log_of_one_word_takes_no_time(piece):
+def test_long_repetitive_logs_are_read_fast(piece):
     with pytest.raises(UserError):
         read_report(Toolchain.PULSAR, piece * 200_000)
     with pytest.raises(UserError):
         read_report(Toolchain.PULSAR2, piece * 200_000)
 
 
-def test_tables_of_the_second_tool_are_read_by_their_heads():
+def test_tables_of_pulsar2_are_read_by_their_headings():
     old, new = (read_report(Toolchain.PULSAR2, text) for text in (OLD, NEW))
-    assert (old.version, old.on_cpu, old.low_outputs) == ("1.8-beta1", ("cpu_1",), ())
+    assert (old.version, old.on_cpu, old.inaccurate_outputs) == ("1.8-beta1", ("cpu_1",), ())
     assert [(layer.name, layer.cosine) for layer in old.layers] == [
         ("474", 0.999932050704956),
         ("logits", 0.98),
     ]
-    assert [(layer.name, layer.cosine) for layer in new.low_outputs] == [("logits", 0.97993)]
+    assert [(layer.name, layer.cosine) for layer in new.inaccurate_outputs] == [("logits", 0.97993)]
 
 
 WRONG = {
@@ -117,7 +118,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_says_nothing_of_the_network_is_refused(case):
+def test_logs_without_the_network_are_refused(case):
     toolchain, text, message = WRONG[case]
     with pytest.raises(UserError) as error:
         read_report(toolchain, text)

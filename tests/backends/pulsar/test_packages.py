@@ -18,7 +18,7 @@ def pulsar_packages(root):
     sys.path.remove(str(root / "tools"))
 
 
-def test_every_network_is_in_the_table_within_a_step(root):
+def test_the_table_lists_every_network_within_one_step(root):
     page = (root / "docs/pulsar.md").read_text()
     form = (
         r"^\| `(\w+)` \| [\d.]+, [\d.]+, [\d.]+ \| (\d+e-\d+) \| (\d+) \| (\d+) \| [\d.]+% \| \d+"
@@ -37,7 +37,7 @@ def test_every_network_is_in_the_table_within_a_step(root):
         pytest.param("squeezenet", marks=pytest.mark.nightly),
     ],
 )
-def test_a_row_is_what_is_found(pulsar_packages, root, name):
+def test_a_table_row_matches_a_new_measurement(pulsar_packages, root, name):
     """How far floats are off, and so how many integers, depends on the processor as well."""
     head = f"| `{name}` | "
     rows = (root / "docs/pulsar.md").read_text().splitlines()
@@ -68,7 +68,7 @@ DAMAGES = {
 }  # fmt: skip
 
 
-def test_what_is_wrong_in_a_package_is_found(pulsar_packages):
+def test_faults_in_a_package_are_found(pulsar_packages):
     """Each file that is spoilt ends the look into the package."""
     from tcc.backends.pulsar.chips import AX620
     from tcc.compiler.data.dataset import read_dataset

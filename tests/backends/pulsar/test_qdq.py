@@ -39,7 +39,7 @@ def make_image_graph(graph):
 
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda graph: graph.name)
-def test_integers_stand_between_floats_alone(graph):
+def test_quantized_operators_are_surrounded_by_float_operators(graph):
     program = build_int8_model(graph, sample_weights(graph))
     model = onnx.load_from_string(build_qdq_onnx(program, AX650))
     onnx.checker.check_model(model, full_check=True)
@@ -72,7 +72,7 @@ def test_integers_stand_between_floats_alone(graph):
     ],  # no image has gated()'s channels
     ids=["dense-image", "dense-numbers", "gated-numbers"],
 )
-def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
+def test_each_layer_is_within_one_quantization_step(pulsar_qdq, graph, image):
     program = build_int8_model(make_image_graph(graph) if image else graph, sample_weights(graph))
     rng = np.random.default_rng(4)
     source = program.graph.inputs[0]
@@ -95,7 +95,7 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
     [((0.5,), 1), ((0.502, 0.5025, 0.5015), 1), ((0.485, 0.456, 0.406), 3)],
     ids=["one", "three that round to one level", "three"],
 )
-def test_a_border_of_one_level_is_one_pad(mean, pads):
+def test_a_border_of_one_value_is_one_pad(mean, pads):
     """The border of an image is the level of its mean: one operator where it is one number."""
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), padding=1))
@@ -111,7 +111,7 @@ def test_a_border_of_one_level_is_one_pad(mean, pads):
     assert kinds["Slice"] == kinds["Concat"] * pads == (0 if pads == 1 else 3)
 
 
-def test_a_layer_that_is_off_is_found(pulsar_qdq):
+def test_a_wrong_layer_is_found(pulsar_qdq):
     graph = build_dense()
     program = build_int8_model(graph, sample_weights(graph))
     shifted_weights = dict(program.weights)

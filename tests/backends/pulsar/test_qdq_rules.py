@@ -92,7 +92,7 @@ BROKEN_FILES = {
 
 @pytest.mark.parametrize("chip", [AX620E, AX650], ids=lambda chip: chip.target)
 @pytest.mark.parametrize("name", BROKEN_FILES)
-def test_what_breaks_a_rule_is_found(name, chip):
+def test_a_broken_rule_is_reported(name, chip):
     rule, operator, file = BROKEN_FILES[name]
     names, violations = find_broken_rules(file, chip)
     assert rule in names, violations
@@ -107,7 +107,7 @@ def test_what_breaks_a_rule_is_found(name, chip):
     assert all(violation.message and violation.remedy for violation in rule_violations)
 
 
-def test_every_rule_has_a_file():
+def test_every_rule_has_a_test_file():
     assert {rule for rule, _, _ in BROKEN_FILES.values()} == {rule.name for rule in RULES}
 
 
@@ -120,12 +120,12 @@ SOUND = {
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_what_keeps_the_rules_is_not_found(name):
+def test_valid_files_have_no_violations(name):
     names, violations = find_broken_rules(SOUND[name])
     assert names <= {"reported"}, violations
 
 
-def test_long_vectors_of_scales_are_looked_at():
+def test_long_scale_vectors_are_checked():
     """A wrong scale among 5,000, which no small constant is."""
     steps = np.full(5000, 0.5, F32)
     wide_file = make_settings(weights=np.ones((5000, 1, 1, 1), S8), steps=steps, offsets=np.zeros(5000, S8),
@@ -147,7 +147,7 @@ def test_long_vectors_of_scales_are_looked_at():
         assert names == broken_rules
 
 
-def test_what_is_emitted_keeps_them_and_pulsar_takes_none():
+def test_emitted_qdq_files_fit_pulsar2_only():
     graph = build_dense()
     data = build_qdq_onnx(build_int8_model(graph, sample_weights(graph)), AX650)
     assert [violation for violation in check_file(data, AX650) if "qdq." in violation.rule] == []

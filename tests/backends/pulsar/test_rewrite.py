@@ -64,7 +64,7 @@ def assert_equal(model, chip):
 
 @pytest.mark.parametrize("chip", [AX620, AX620E], **IDS)
 @pytest.mark.parametrize("name", CASES)
-def test_every_op_is_as_the_float_graph_has_it(name, chip):
+def test_every_op_matches_the_float_graph(name, chip):
     model = build_one_input_model(CASES[name])
     broken = assert_equal(model, chip)
     refusal_line = f"{chip.target}: {model.graph.nodes[-1].op.keyword}"
@@ -80,7 +80,7 @@ def test_a_batch_norm_after_a_concat_is_a_depthwise_convolution(chip):
     assert op_types[op_types.index("Concat") + 1] == "Conv"
 
 
-def test_borders_are_equal_and_written_out():
+def test_uneven_padding_becomes_explicit_pad_nodes():
     add = NetBuilder(3, 9, 9)
     add("conv", Conv(4, (3, 3), (2, 2), "same"))
     add("lopsided", Conv(4, (3, 3), (1, 1), (0, 1, 2, 1)))
@@ -105,7 +105,7 @@ def test_borders_are_equal_and_written_out():
     assert "Pad" not in list_op_types(model, AX620E)
 
 
-def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
+def test_max_pool_of_negative_values_is_padded_with_a_low_value():
     add = NetBuilder(2, 6, 6)
     add("pool", MaxPool((2, 2), (2, 2), (0, 0, 1, 1)))
     graph = add.build()
@@ -115,7 +115,7 @@ def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
 
 
 @pytest.mark.parametrize(("size", "kind"), [(6, "Conv"), (19, "Gemm")])
-def test_a_linear_layer_is_a_convolution_where_one_may_cover_its_map(size, kind):
+def test_a_linear_layer_becomes_a_convolution_if_its_map_is_small_enough(size, kind):
     add = NetBuilder(3, size, size)
     add("flatten", Flatten())
     add("linear", Linear(4))
@@ -129,7 +129,7 @@ def test_a_linear_layer_is_a_convolution_where_one_may_cover_its_map(size, kind)
     assert "Gemm" not in list_op_types(model, AX620E)
 
 
-def test_a_network_of_vectors_keeps_its_matrices_on_ax620():
+def test_a_vector_network_keeps_its_linear_layers_on_ax620():
     add = NetBuilder(12)
     add("linear", Linear(5))
     add("relu", Relu())
@@ -141,7 +141,7 @@ def test_a_network_of_vectors_keeps_its_matrices_on_ax620():
 
 
 @pytest.mark.parametrize("gate", [HardSigmoid(), HardSwish()], ids=lambda op: op.keyword)
-def test_a_hard_sigmoid_has_a_convolution_before_it(gate):
+def test_a_convolution_is_inserted_before_a_hard_sigmoid(gate):
     add = NetBuilder(4, 5, 5)
     add("conv", Conv(4, (1, 1)))
     add("after", gate)
@@ -154,7 +154,7 @@ def test_a_hard_sigmoid_has_a_convolution_before_it(gate):
     assert list_op_types(model, AX620E).count("Conv") == 1
 
 
-def test_there_are_passes_for_each_toolchain():
+def test_each_toolchain_has_passes():
     assert set(FLOAT_PASSES) == set(Toolchain)
     for pipeline in FLOAT_PASSES.values():
         assert all(rewrite_pass.doc for rewrite_pass in pipeline)
@@ -163,7 +163,7 @@ def test_there_are_passes_for_each_toolchain():
 
 @settings(max_examples=8)
 @given(st.data())
-def test_random_networks_are_as_the_float_graph_has_them(data):
+def test_random_networks_match_the_float_graph(data):
     graph = random_nets.draw_graph(data.draw, floats=True)
     model = Model(graph, sample_weights(graph))
     for chip in (AX620, AX620E):

@@ -23,7 +23,7 @@ class Case:
     attributes: dict = field(default_factory=dict)
     shape: tuple = INPUT_SHAPE
     constants: tuple = ()
-    before: str = ""
+    previous_kind: str = ""
     opset: int = 13
     outputs: int = 1
     dtype: int = TensorProto.FLOAT
@@ -88,8 +88,8 @@ PULSAR = {
         INPUT_SHAPE,
         (make_weights(16), make_weights(16), make_weights(16), make_weights(16)),
     ),
-    "hard_sigmoid.place": Case("HardSigmoid", before="Relu"),
-    "softplus.place": Case("Softplus", before="Sigmoid"),
+    "hard_sigmoid.place": Case("HardSigmoid", previous_kind="Relu"),
+    "softplus.place": Case("Softplus", previous_kind="Sigmoid"),
     "arg.place": Case("ArgMax", {"axis": 1}),
     "reduce.rank": Case("ReduceMean", {"axes": (1,)}, (1, 16)),
     "reshape.rank": Case("Reshape", {}, (1, 16), (make_ints(1, 4, 4),)),
@@ -179,8 +179,8 @@ PULSAR2 = {
 def make_model(case):
     """Return a file of one operator, or of one after another of another kind."""
     input_name, nodes = "x", []
-    if case.before:
-        nodes.append(helper.make_node(case.before, ["x"], ["b"], "before"))
+    if case.previous_kind:
+        nodes.append(helper.make_node(case.previous_kind, ["x"], ["b"], "before"))
         input_name = "b"
     names = [f"c{index}" for index in range(len(case.constants))]
     outputs = [f"y{index}" for index in range(case.outputs)]
@@ -215,7 +215,7 @@ def list_rule_names(violations):
         if case
     ],
 )
-def test_what_breaks_a_rule_is_found(chip, name, case):
+def test_a_broken_rule_is_reported(chip, name, case):
     violations = check(make_model(case), chip)
     assert name in list_rule_names(violations), violations
     (first_violation, *_) = (
@@ -226,7 +226,7 @@ def test_what_breaks_a_rule_is_found(chip, name, case):
     assert first_violation.remedy
 
 
-def test_every_rule_has_a_case():
+def test_every_rule_has_a_test_case():
     for chip, cases in ((AX620, PULSAR), (AX620E, PULSAR2), (AX650, PULSAR2)):
         rule_names = {
             rule.name for rule in RULE_BOOKS[chip].rules if not rule.name.startswith("qdq.")
@@ -257,12 +257,12 @@ SOUND = [
 
 @pytest.mark.parametrize("case", SOUND, ids=lambda case: case.kind)
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.target)
-def test_what_keeps_the_rules_is_not_found(chip, case):
+def test_valid_files_have_no_violations(chip, case):
     slow = {"moves.speed"} if case.kind == "Reshape" else set()
     assert list_rule_names(check(make_model(case), chip)) <= slow
 
 
-def test_strides_of_the_kernels_size():
+def test_strides_equal_to_the_kernel_size():
     """Any square, and rows and columns unless 2 or 3 long."""
     accepted = {(4, 4): True, (5, 5): True, (4, 1): True, (1, 7): True, (5, 1): True}
     for kernel, fits in (accepted | {(1, 5): True, (4, 2): False, (1, 8): True}).items():
@@ -274,7 +274,7 @@ def test_strides_of_the_kernels_size():
         assert broken == (stride != (3, 3)), kernel
 
 
-def test_what_a_matrix_comes_out_of():
+def test_a_matrix_from_dequantize_linear_is_refused():
     quantized_weights = np.zeros((16, 4), np.int8)
     scale, zero = np.ones(4, np.float32), np.zeros(4, np.int8)
     constants = {"q": quantized_weights, "s": scale, "z": zero}
@@ -299,7 +299,7 @@ def test_what_a_matrix_comes_out_of():
 
 
 @pytest.mark.parametrize(("ratio", "broken"), [(0, True), (2, False)])
-def test_samples_of_regions_on_ax650(ratio, broken):
+def test_roi_align_sampling_on_ax650(ratio, broken):
     boxes, batch_indices = make_weights(1, 4), np.zeros(1, INT64)
     case = Case(
         "RoiAlign", {"sampling_ratio": ratio}, INPUT_SHAPE, (boxes, batch_indices), opset=16
@@ -309,7 +309,7 @@ def test_samples_of_regions_on_ax650(ratio, broken):
     )
 
 
-def test_builds_that_are_reported_to_fail_are_doubtful():
+def test_operators_with_reported_build_failures_are_flagged():
     case = Case("ConvTranspose", {"strides": (2, 2)}, INPUT_SHAPE, (make_weights(16, 8, 2, 2),))
     assert list_rule_names(check(make_model(case), AX650)) == {"reported"}
     assert list_rule_names(check(make_model(case), AX620E)) == set()

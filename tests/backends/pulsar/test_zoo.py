@@ -39,7 +39,7 @@ def test_every_network_builds_for_every_chip(root):
 @pytest.mark.parametrize(
     "name", ["fastnet_block", pytest.param("squeezenet", marks=pytest.mark.slow)]
 )
-def test_a_row_is_what_is_found(pulsar_zoo, root, name):
+def test_a_table_row_matches_a_new_measurement(pulsar_zoo, root, name):
     assert pulsar_zoo.format_row(name) in (root / "docs/pulsar.md").read_text().splitlines()
 
 
@@ -52,7 +52,7 @@ SLOW_NETWORKS = [
 
 
 @pytest.mark.parametrize("name", [*SAMPLED, *SLOW_NETWORKS])
-def test_the_rules_find_nothing_in_any_network(pulsar_zoo, name):
+def test_no_network_breaks_a_rule(pulsar_zoo, name):
     violations = pulsar_zoo.find_violations(load(list_specs()[name]).graph, AX620)
     assert [violation for violation in violations if violation.severity is Severity.REFUSED] == []
 
@@ -72,7 +72,7 @@ def test_a_file_that_computes_something_else_is_found(pulsar_zoo, monkeypatch, f
         assert answer.cell.startswith("WRONG by")
 
 
-def test_weights_let_no_value_vanish(pulsar_zoo):
+def test_sampled_weights_keep_all_values_nonzero(pulsar_zoo):
     graph: Graph = load(list_specs()["ddsnet"]).graph
     (tensors,) = validate.compute_values(
         pulsar_zoo.Model(graph, pulsar_zoo.sample_weights(graph)), (0,)

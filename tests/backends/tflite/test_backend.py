@@ -53,7 +53,7 @@ every_op = looped(CASES | INTERNAL_CASES)
 nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
-def test_its_target() -> None:
+def test_target_properties() -> None:
     assert (TARGET.name, TARGET.aliases) == ("tflite", ())
     assert set(PRECISIONS) <= {precision.name for precision in TARGET.precisions}
     tools = {tool.name: tool.builds for tool in BACKEND.tools(TARGET)}
@@ -61,7 +61,7 @@ def test_its_target() -> None:
 
 
 @every_op
-def test_every_op_computes_what_the_reference_does(tmp_path: Path, case: Case) -> None:
+def test_every_op_matches_the_reference(tmp_path: Path, case: Case) -> None:
     model = build_one_input_model(case)
     if is_refused(BACKEND, TARGET, model.graph):
         return
@@ -93,9 +93,7 @@ def test_every_op_runs_with_all_kernels(case: Case) -> None:
 
 @nets
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_networks_compute_what_the_reference_does(
-    tmp_path: Path, graph: Graph, precision: str
-) -> None:
+def test_networks_match_the_reference(tmp_path: Path, graph: Graph, precision: str) -> None:
     original_model = Model(graph, sample_weights(graph))
     (xs,) = sample_inputs(original_model, batch=3)
     expected = float_program.run(original_model, list(xs))
@@ -109,12 +107,12 @@ def test_networks_compute_what_the_reference_does(
 
 
 @nets
-def test_a_network_is_one_part_for_xnnpack(graph: Graph) -> None:
+def test_xnnpack_runs_a_network_as_one_partition(graph: Graph) -> None:
     for precision in ("fp32", "fp16"):
         assert count_delegates(emit_tflite(fuse_graph(graph), precision)) == 1
 
 
-def test_clamps_are_part_of_the_operator_before() -> None:
+def test_clamps_are_fused_into_the_operator_before() -> None:
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3)))
     shared = add("relu", Relu())
@@ -135,7 +133,7 @@ def test_clamps_are_part_of_the_operator_before() -> None:
     assert compute_difference(run_tflite(data, x), expected) < 1e-5
 
 
-def test_no_transposition_is_left_that_weights_can_take() -> None:
+def test_transpositions_are_folded_into_weights() -> None:
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3)))
     add("flat", Flatten())
@@ -148,7 +146,7 @@ def test_no_transposition_is_left_that_weights_can_take() -> None:
     assert compute_difference(run_tflite(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
-def test_a_flat_feature_map_leaves_channel_by_channel() -> None:
+def test_a_flattened_output_is_in_channel_order() -> None:
     add = NetBuilder(3, 4, 5)
     flat = add("flat", Flatten())
     add("soft", Softmax())
@@ -160,7 +158,7 @@ def test_a_flat_feature_map_leaves_channel_by_channel() -> None:
 
 
 @pytest.mark.parametrize("count", [5, 6, 8, 9, 10, 25, 26, 31])
-def test_xnnpack_joins_any_number_of_values(count: int) -> None:
+def test_xnnpack_concatenates_any_number_of_values(count: int) -> None:
     add = NetBuilder(2, 3, 4)
     parts = [add(f"conv{i}", Conv(1 + i % 3, (1, 1)), "image") for i in range(count)]
     add("join", Concat(), *parts)
@@ -174,7 +172,7 @@ def test_xnnpack_joins_any_number_of_values(count: int) -> None:
     assert compute_difference(run_tflite(data, x), float_program.run(model, [x])[0]) < 1e-5
 
 
-def test_values_may_leave_twice_or_as_they_came() -> None:
+def test_a_value_can_be_output_twice_and_an_input_can_be_an_output() -> None:
     add = NetBuilder(3, 4, 5)
     pooled = add("pool", GlobalAvgPool())
     graph = add.build(Output("a", pooled), Output("b", pooled))
@@ -190,7 +188,7 @@ def test_values_may_leave_twice_or_as_they_came() -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(graph=graphs())
-def test_random_networks_compute_what_the_reference_does(graph: Graph) -> None:
+def test_random_networks_match_the_reference(graph: Graph) -> None:
     original_model = Model(graph, sample_weights(graph))
     ((x,),) = sample_inputs(original_model, batch=1)
     (expected,) = float_program.run(original_model, [x])

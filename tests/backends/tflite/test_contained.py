@@ -42,28 +42,28 @@ def replace_op_code(data: bytes, op_name: str, *, old: bool) -> bytes:
     return pack_model(model)
 
 
-@pytest.mark.parametrize("word", FLOW)
-def test_operators_that_no_model_has(data: bytes, word: str) -> None:
+@pytest.mark.parametrize("operator_name", FLOW)
+def test_unknown_operators_are_refused(data: bytes, operator_name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"it has the operator `{word}`, which tcc does not write"
+        ValueError, match=rf"it has the operator `{operator_name}`, which tcc does not write"
     ):
-        file_inspection.read_graph(replace_op_code(data, word, old=False))
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=False))
 
 
-@pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
-def test_operators_by_their_older_number(data: bytes, word: str) -> None:
-    with pytest.raises(ValueError, match=rf"it has the operator `{word}`"):
-        file_inspection.read_graph(replace_op_code(data, word, old=True))
+@pytest.mark.parametrize("operator_name", ["WHILE", "IF", "CUSTOM"])
+def test_unknown_operators_in_the_old_field_are_refused(data: bytes, operator_name: str) -> None:
+    with pytest.raises(ValueError, match=rf"it has the operator `{operator_name}`"):
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=True))
 
 
-def test_graphs_beside_the_first(data: bytes) -> None:
+def test_additional_subgraphs_are_refused(data: bytes) -> None:
     model = parse_tflite(data)
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ValueError, match="it has 2 graphs; files that tcc builds have 1"):
         file_inspection.read_graph(pack_model(model))
 
 
-def test_what_is_no_file_of_the_format(data: bytes) -> None:
+def test_invalid_files_are_refused(data: bytes) -> None:
     random = np.random.default_rng(3)
     texts = [b"", b"TFL3", b"\0" * 64, b"\xff" * 4 + b"TFL3" + b"\xff" * 64]
     texts += [data[:n] for n in (8, 20, 100, len(data) // 2)]
@@ -80,7 +80,7 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
             file_inspection.read_numbers(text)
 
 
-def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:
+def test_refused_files_are_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:
     from ai_edge_litert import interpreter
 
     def fail_on_load(**_: object) -> None:

@@ -34,7 +34,7 @@ nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lamb
 
 @nets
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_bytes_are_the_same_every_time_and_aligned(graph: Graph, precision: str) -> None:
+def test_builds_are_reproducible_and_aligned(graph: Graph, precision: str) -> None:
     data = emit_tflite(fuse_graph(graph), precision)
     assert data == emit_tflite(fuse_graph(graph), precision)
     parsed = parse_tflite(data)
@@ -71,7 +71,7 @@ def test_equal_shapes_and_zero_points_are_written_once() -> None:
     assert all((q.ZeroPointAsNumpy() == np.zeros(16)).all() for q in scaled)
 
 
-def test_what_a_file_says_of_itself() -> None:
+def test_file_metadata() -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = build_dense()
     graph = replace(
@@ -101,7 +101,7 @@ def test_what_a_file_says_of_itself() -> None:
     ]
 
 
-def test_operators_are_of_the_version_that_their_types_need() -> None:
+def test_operator_versions_match_their_types() -> None:
     model = fuse_graph(build_dense())
     versions = {p: dict(list_operators(emit_tflite(model, p))) for p in PRECISIONS}
     assert versions["fp32"]["CONV_2D"] == versions["fp16"]["CONV_2D"] == 1
@@ -112,7 +112,7 @@ def test_operators_are_of_the_version_that_their_types_need() -> None:
     assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
 
 
-def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
+def test_dynamic_files_store_slow_int8_layers_as_float16() -> None:
     add = NetBuilder(64, 8, 8)
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     add("grouped", Conv(64, (3, 3), padding=1, groups=4))
@@ -128,7 +128,7 @@ def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
     assert count_delegates(data) == 1
 
 
-def test_each_form_is_as_small_as_its_weights() -> None:
+def test_file_sizes_match_the_weight_sizes() -> None:
     add = NetBuilder(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
     model = fuse_graph(add.build())
@@ -137,7 +137,7 @@ def test_each_form_is_as_small_as_its_weights() -> None:
     assert size["dynamic"] < 0.27 * size["fp32"]
 
 
-def test_weights_too_large_for_float16_stay() -> None:
+def test_weights_too_large_for_float16_stay_float32() -> None:
     add = NetBuilder(32, 4, 4)
     add("conv", Conv(64, (3, 3)))
     graph = add.build()
@@ -176,7 +176,7 @@ def test_an_op_without_a_rule_is_refused() -> None:
     ]
 
 
-def test_images_go_through_the_contract(tmp_path: Path) -> None:
+def test_images_are_preprocessed_by_the_input_contract(tmp_path: Path) -> None:
     graph = build_dense()
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
@@ -190,7 +190,7 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
         Device(BACKEND, TARGET).run(folder, graph.inputs[0], [image])
 
 
-def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
+def test_damaged_files_are_user_errors(tmp_path: Path) -> None:
     valid_file = emit_tflite(fuse_graph(build_dense()))
     source = build_dense().inputs[0]
     for data in (
@@ -208,7 +208,7 @@ def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
         assert diagnostic.at.file == str(tmp_path / FILE)
 
 
-def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
+def test_the_file_of_another_network_is_a_user_error(tmp_path: Path) -> None:
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, fuse_graph(build_dense())))
     source = replace(build_dense().inputs[0], name="other")
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
@@ -218,14 +218,14 @@ def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
         BACKEND.infer(TARGET, folder, build_dense().inputs[0], [wrong])
 
 
-def test_it_loads_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = write_artifact(tmp_path, BACKEND.emit(TARGET, fuse_graph(build_dense())))
     BACKEND.infer(TARGET, folder, build_dense().inputs[0], [np.zeros((3, 16, 16), np.float32)])
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("absent", ["ai-edge-litert", "flatbuffers"])
-def test_what_is_missing_comes_with_its_install_command(
+def test_missing_packages_are_reported_with_their_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     def get_version(name: str) -> str | None:

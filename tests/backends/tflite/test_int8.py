@@ -97,7 +97,9 @@ signs = st.booleans()
 
 @settings(max_examples=80)
 @given(data=st.data(), joining=st.sampled_from((QAdd, QMul)))
-def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMul]) -> None:
+def test_adds_and_muls_of_any_scales_match(
+    data: st.DataObject, joining: type[QAdd] | type[QMul]
+) -> None:
     count = data.draw(st.integers(2, 4)) if joining is QAdd else 2
     y = create_quantized_type((), data.draw(scales), data.draw(signs))
     shapes = [(6, 5, 4), data.draw(st.sampled_from(((6, 5, 4), (6, 1, 1), (1, 5, 4))))]
@@ -112,7 +114,9 @@ def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMu
 
 @settings(max_examples=60)
 @given(data=st.data(), channels=st.sampled_from((1, 4, 6)), exponent=st.integers(-40, 12))
-def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent: int) -> None:
+def test_convolutions_of_any_scales_match(
+    data: st.DataObject, channels: int, exponent: int
+) -> None:
     groups = data.draw(st.sampled_from((1, 2, channels) if channels % 2 == 0 else (1,)))
     pads = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
     kernel = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
@@ -134,13 +138,15 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
 
 
 @settings(max_examples=60)
-@given(data=st.data(), exponent=st.integers(-40, 12), near=st.booleans())
-def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bool) -> None:
+@given(data=st.data(), exponent=st.integers(-40, 12), near_ties=st.booleans())
+def test_global_means_of_any_scales_match(
+    data: st.DataObject, exponent: int, near_ties: bool
+) -> None:
     size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
     count = size[0] * size[1]
     x = create_quantized_type((40, *size), 0.021, data.draw(signs))
     scale = 2.0**-exponent
-    if near:  # many sums lie in the middle between two levels, but for a last bit
+    if near_ties:  # many sums lie in the middle between two levels, but for a last bit
         scale = 0.021 * 2 * data.draw(st.integers(1, 2 * count)) / count
     y = create_quantized_type((), scale, data.draw(signs))
     op = QGlobalAvgPool(float(y.scale), y.dtype.value == "int8", *y.limits)
@@ -149,7 +155,7 @@ def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bo
     assert run_one(op, x) == 0
 
 
-def test_a_global_mean_has_no_weights_to_speak_of() -> None:
+def test_a_global_mean_stores_no_large_weights() -> None:
     add = NetBuilder(200, 12, 12)
     add("gap", GlobalAvgPool())
     add("last", Conv(2, (1, 1)))
@@ -164,7 +170,7 @@ def test_a_global_mean_has_no_weights_to_speak_of() -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_table_is_its_table(signed: bool) -> None:
+def test_table_lookups_match(signed: bool) -> None:
     entries = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8)
     x = create_quantized_type((4, 9, 9), 0.1, signed)
     op = Table(0.1, not signed, *create_quantized_type((), 0.1, not signed).limits, Sigmoid())
@@ -178,7 +184,7 @@ def test_a_table_is_its_table(signed: bool) -> None:
     signs=st.tuples(st.booleans(), st.booleans()),
     stretch=st.floats(0.2, 3),
 )
-def test_functions_of_any_scales(
+def test_functions_of_any_scales_match(
     function: ScalarFunction, exponent: float, signs: tuple[bool, bool], stretch: float
 ) -> None:
     signed, negative = signs
@@ -190,7 +196,7 @@ def test_functions_of_any_scales(
     assert run_one(op, x, params=(op.compute_table(x),)) == 0
 
 
-def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
+def test_functions_with_uncertain_rounding_become_tables() -> None:
     x, op = create_quantized_type((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
     entries = op.compute_table(x)
     assert is_float_exact(op, x, entries)
@@ -201,7 +207,7 @@ def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
 
 @nets
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
-def test_no_value_differs(graph: Graph, precision: str) -> None:
+def test_every_value_matches(graph: Graph, precision: str) -> None:
     program = quantize_graph(graph, sample_weights(graph))
     for seed in range(3):
         assert (
@@ -210,14 +216,14 @@ def test_no_value_differs(graph: Graph, precision: str) -> None:
 
 
 @nets
-def test_other_kernels_come_near(graph: Graph) -> None:
+def test_other_kernel_sets_are_close(graph: Graph) -> None:
     program = quantize_graph(graph, sample_weights(graph))
     for kernels in ("optimised", "reference"):
         assert compute_max_steps(program, sample_input(graph, 1), kernels) <= STEPS
 
 
 @looped(CASES)
-def test_every_step_of_the_language(case: Case) -> None:
+def test_every_op_of_the_language_matches(case: Case) -> None:
     model = build_one_input_model(case)
     program = quantize_graph(model.graph, model.weights)
     if is_refused(BACKEND, TARGET, program.graph):
@@ -231,7 +237,7 @@ def test_every_step_of_the_language(case: Case) -> None:
 
 @settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
-def test_random_networks(data: st.DataObject, stretch: float) -> None:
+def test_random_networks_match(data: st.DataObject, stretch: float) -> None:
     graph = draw_graph(data.draw)
     program = quantize_graph(graph, draw_weights(data.draw, graph), stretch)
     assert count_differing_elements(program, sample_input(graph)) == {}, program
@@ -240,7 +246,7 @@ def test_random_networks(data: st.DataObject, stretch: float) -> None:
 @pytest.mark.nightly
 @settings(max_examples=400)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
-def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
+def test_many_random_networks_match(data: st.DataObject, stretch: float) -> None:
     graph = draw_graph(data.draw)
     program = quantize_graph(graph, draw_weights(data.draw, graph), stretch)
     assert count_differing_elements(program, sample_input(graph)) == {}, program
@@ -248,7 +254,7 @@ def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
 
 @settings(max_examples=20)
 @given(data=st.data())
-def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
+def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
     graph = draw_graph(data.draw, floats=True)
     program = quantize_graph(graph, draw_weights(data.draw, graph))
     actual = run(emit_int8(program), sample_input(graph))
@@ -274,7 +280,7 @@ def is_delegated(data: bytes) -> bool:
 
 
 @zoo
-def test_no_value_of_the_zoo_differs(path: Path) -> None:
+def test_every_value_of_the_zoo_matches(path: Path) -> None:
     graph = shrink_network(load(path).graph)
     program = quantize_graph(graph, weights.initialize_random(graph))
     x = sample_input(program.graph, seed=1)
@@ -285,7 +291,7 @@ def test_no_value_of_the_zoo_differs(path: Path) -> None:
         assert compute_max_steps(program, x, kernels) <= STEPS
 
 
-def test_padded_pools_and_wide_concats_stay_on_the_delegate() -> None:
+def test_xnnpack_runs_padded_pools_and_wide_concats() -> None:
     add = NetBuilder(3, 12, 12)
     stem = add("stem", Conv(4, (1, 1)))
     pads = [(2, 2, 0, 0), *[(1, 1, 1, 1)] * 6]
@@ -298,7 +304,7 @@ def test_padded_pools_and_wide_concats_stay_on_the_delegate() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 49])
-def test_nearest_reads_the_right_pixels(factor: int) -> None:
+def test_nearest_resize_reads_the_right_pixels(factor: int) -> None:
     add = NetBuilder(2, 3, 2)
     add("up", Resize(scale=(factor, factor + 1)))
     graph = add.build()
@@ -306,7 +312,7 @@ def test_nearest_reads_the_right_pixels(factor: int) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
-def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
+def test_raw_inputs_take_grey_levels(tmp_path: Path, precision: str) -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     graph = build_dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
@@ -331,14 +337,14 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
 
 
 @nets
-def test_bytes_are_the_same_every_time(graph: Graph) -> None:
+def test_builds_are_reproducible(graph: Graph) -> None:
     for precision in ("int8", "int8-u8"):
         assert emit_int8(quantize_graph(graph, sample_weights(graph)), precision) == emit_int8(
             quantize_graph(graph, sample_weights(graph)), precision
         )
 
 
-def test_without_real_ends_all_sums_become_levels() -> None:
+def test_quantized_outputs_need_no_float_convolution() -> None:
     model = lower_for_int8(build_dense(), sample_weights(build_dense()))
     ranges = calibrate_on_input(model, sample_input(model.graph))
     op_names = {
@@ -352,7 +358,7 @@ def test_without_real_ends_all_sums_become_levels() -> None:
     assert op_names[False].count("qconv") == op_names[True].count("qconv") + 1
 
 
-def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
+def test_grouped_convolutions_use_the_first_version_with_groups() -> None:
     add = NetBuilder(8, 6, 6)
     add("grouped", Conv(8, (3, 3), padding=1, groups=2))
     add("conv", Conv(8, (3, 3), padding=1))
@@ -362,7 +368,7 @@ def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
     assert {("CONV_2D", 6), ("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3)} <= set(used)
 
 
-def test_the_operators_of_a_plain_network_are_integers() -> None:
+def test_a_plain_network_has_only_int8_operators() -> None:
     used = {
         name
         for name, _ in list_operators(

@@ -61,7 +61,7 @@ def quantize_with_peer(model: Model, calibration: Calibration) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("graph", [build_chain(30), build_residual()], ids=lambda g: g.name)
-def test_it_is_the_peers_network_and_hardly_larger(graph: Graph) -> None:
+def test_file_matches_the_independent_quantizer_and_is_hardly_larger(graph: Graph) -> None:
     model = lower_for_int8(graph, sample_weights(graph))
     calibration = calibrate_on_input(model, sample_input(model.graph))
     peer_file = quantize_with_peer(model, calibration)

@@ -41,7 +41,7 @@ def load_graph(name: str) -> Graph:
 
 
 @zoo
-def test_every_form_of_every_network_computes_the_same(name: str) -> None:
+def test_every_network_matches_in_every_precision(name: str) -> None:
     graph = load_graph(name)
     model = Model(graph, weights.initialize_random(graph, 0))
     fused = run(model, INFERENCE)
@@ -70,7 +70,7 @@ TOLERANCES = {"fp32": (0.9999999, 1e-6), "fp16": (0.999999, 3e-3), "dynamic": (0
 @pytest.mark.parametrize(
     ("name", "picture", "classes"), [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
 )
-def test_the_authors_networks_come_near(
+def test_ddsnet_checkpoints_are_close(
     shared: Path, root: Path, name: str, picture: str, classes: int
 ) -> None:
     checkpoint_folder = shared / "data" / "ddsnet_checkpoints"
@@ -95,7 +95,7 @@ def test_the_authors_networks_come_near(
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet"])
-def test_all_kernels_compute_the_same(name: str) -> None:
+def test_all_kernel_sets_match(name: str) -> None:
     graph = load_graph(name)
     fused = run(Model(graph, weights.initialize_random(graph, 0)), INFERENCE)
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)

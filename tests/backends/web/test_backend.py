@@ -70,12 +70,12 @@ def build_page(folder, precision=FP32):
     return write_artifact(folder, BACKEND.emit(TARGET, model, precision)), model, x, expected
 
 
-def test_its_target():
+def test_target_properties():
     assert (TARGET.name, TARGET.calibrates, TARGET.runs) == ("web", True, True)
     assert [tool.name for tool in BACKEND.tools(TARGET)] == ["onnxruntime-web", "node"]
 
 
-def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
+def test_artifact_contains_page_network_and_runtime(runtime):
     graph = build_gated()
     model = Model(graph, sample_weights(graph))
     first_files, second_files = BACKEND.emit(TARGET, model).files, BACKEND.emit(TARGET, model).files
@@ -95,7 +95,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("precision", ALL, ids=lambda p: p.name)
-def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
+def test_page_outputs_match_the_reference(tmp_path, runtime, precision):
     folder, model, x, expected = build_page(tmp_path, precision)
     first_outputs, second_outputs = BACKEND.infer(TARGET, folder, model.graph.inputs[0], [x, x])
     assert first_outputs.keys() == expected.keys()
@@ -113,7 +113,7 @@ def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
 
 
 @pytest.mark.slow
-def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
+def test_quantized_values_match_onnx_runtime(tmp_path, runtime):
     from tcc.compiler.lower.onnx_inspection import INTEGERS, add_inner_outputs
     from tcc.compiler.reference.onnxruntime_session import create_session
 
@@ -182,7 +182,7 @@ def test_an_op_without_a_rule_is_refused():
     ]
 
 
-def test_what_is_no_page_is_the_users_error(tmp_path, runtime):
+def test_a_folder_without_a_page_is_a_user_error(tmp_path, runtime):
     folder, model, x, _ = build_page(tmp_path)
     source = model.graph.inputs[0]
     model_bytes = (folder / "model.onnx").read_bytes()

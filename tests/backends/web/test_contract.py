@@ -38,7 +38,7 @@ def compute_shape(contract, image):
 
 @pytest.mark.slow
 @needs_node
-def test_it_is_the_references_to_the_bit(tmp_path):
+def test_preprocessing_is_bit_exact(tmp_path):
     rng = np.random.default_rng(5)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
     images += [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)]
@@ -63,7 +63,7 @@ def test_it_is_the_references_to_the_bit(tmp_path):
 
 
 @needs_node
-def test_what_the_reference_refuses_is_refused(tmp_path):
+def test_images_that_the_reference_refuses_are_refused(tmp_path):
     cases = [
         (Preprocess(), (3, 4, 4), np.zeros((5, 4, 3), np.uint8), "the network takes 4x4"),
         (Preprocess(resize=PixelResize((4, 4), "cover")), (3, 4, 4), np.zeros((1, 1 << 17, 3), np.uint8), "is too large"),

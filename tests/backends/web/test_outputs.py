@@ -54,7 +54,7 @@ def generate_cases():
 
 
 @needs_node
-def test_probabilities_order_and_decisions(tmp_path):
+def test_probabilities_ranking_and_decisions_match_python(tmp_path):
     samples = list(generate_cases())
     labels = ["a", "b", "c", "d"]
     records = [
@@ -101,7 +101,7 @@ console.log(JSON.stringify(cases.map((one) => Buffer.from(new Uint8Array(Float64
 
 
 @needs_node
-def test_the_evidence_is_the_same_to_the_bit(tmp_path):
+def test_saturation_evidence_is_bit_exact(tmp_path):
     samples = [
         (above, images, reference)
         for reference in (1, 2, 3, 4, 5, 16, 40)
@@ -116,7 +116,7 @@ def test_the_evidence_is_the_same_to_the_bit(tmp_path):
 
 
 @needs_node
-def test_saturated_layers(tmp_path):
+def test_saturated_layers_match_python(tmp_path):
     layers = [
         {"name": f"layer{i}", "signed": i % 2 == 1, "usual": largest / 2, "largest": largest}
         for i, largest in enumerate((0.0, 0.0, 1e-3, 1e-3, 0.02, 0.02, 0.2, 0.2))
@@ -164,7 +164,7 @@ def test_saturated_layers(tmp_path):
 
 
 @needs_node
-def test_an_older_report_is_not_compared(tmp_path):
+def test_saturation_of_an_older_report_is_not_compared(tmp_path):
     layers = [{"name": "a", "signed": False, "usual": 0.0}]
     saturated_images = [[{"name": "a", "type": "uint8", "data": [255] * 9}]] * 50
     report = {"layers": layers, "shown": saturated_images}

@@ -232,7 +232,7 @@ def decode_files(folder, files):
 
 
 @needs_node
-def test_what_pillow_reads_gives_its_bytes(tmp_path):
+def test_valid_files_give_the_pixels_of_pillow(tmp_path):
     files = list(generate_sound_files())
     results = decode_files(tmp_path, [data for _, data in files])
     for (name, data), record in zip(files, results, strict=True):
@@ -247,7 +247,7 @@ def test_what_pillow_reads_gives_its_bytes(tmp_path):
 
 
 @needs_node
-def test_what_is_broken_is_refused(tmp_path):
+def test_broken_files_are_refused(tmp_path):
     files = list(generate_broken_files())
     results = decode_files(tmp_path, [data for _, data, _ in files])
     for (name, data, message), record in zip(files, results, strict=True):
@@ -259,7 +259,7 @@ def test_what_is_broken_is_refused(tmp_path):
 
 @needs_node
 @pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
-def test_what_is_mutated_is_read_alike_or_refused_by_both(tmp_path, count):
+def test_mutated_files_give_the_pixels_of_pillow_or_are_refused(tmp_path, count):
     numbers = Random(count)
     files = [make_mutated_png(numbers) for _ in range(count)]
     accepted = 0

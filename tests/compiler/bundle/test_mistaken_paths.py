@@ -1,4 +1,4 @@
-"""What is said of a path that is no bundle."""
+"""The error for a path that is not a bundle."""
 
 import os
 
@@ -11,8 +11,8 @@ SPEC = "tcc: 1\nname: skin\n"
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder with a spec, and two bundles of it as far as their names go."""
+def spec_folder(tmp_path, monkeypatch):
+    """A folder with a spec and two bundles without contents."""
     monkeypatch.chdir(tmp_path)
     for name in ("skin-host-fp32", "skin-web-fp32"):
         (tmp_path / "build" / name / "model").mkdir(parents=True)
@@ -57,14 +57,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("path", CASES)
-def test_what_lies_there_is_said(place, path):
-    (diagnostic,) = build_missing_error(type(place)(path)).diagnostics
+def test_error_describes_the_path(spec_folder, path):
+    (diagnostic,) = build_missing_error(type(spec_folder)(path)).diagnostics
     label, help = CASES[path]
     assert (diagnostic.code, diagnostic.label) == ("E0620", label)
     assert help in diagnostic.help
 
 
-def test_folders_of_many_entries_are_not_read_to_the_end(tmp_path, monkeypatch):
+def test_search_in_large_folders_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_path_errors, "MAX_ENTRIES", 5)
     for number in range(20):
         (tmp_path / f"b{number}").mkdir()

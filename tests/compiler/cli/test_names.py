@@ -1,4 +1,4 @@
-"""Paths that a locale cannot spell: every command works on them."""
+"""Paths that a locale cannot encode: every command accepts them."""
 
 import os
 
@@ -15,43 +15,43 @@ LOCALES = {
 
 
 @pytest.fixture
-def place(request, home, images):
-    """A folder of such a name with a spec, weights and images, which is the one for scratch too."""
-    folder = home / request.param
-    folder.mkdir()
-    (folder / "tiny.yaml").write_bytes((home / "tiny.yaml").read_bytes())
-    images.rename(folder / "set")
+def path_folder(request, home, images):
+    """A folder with such a name. It has a spec, weights and images, and is the scratch folder too."""
+    spec_folder = home / request.param
+    spec_folder.mkdir()
+    (spec_folder / "tiny.yaml").write_bytes((home / "tiny.yaml").read_bytes())
+    images.rename(spec_folder / "set")
     graph = load(home / "tiny.yaml").graph
-    weights.write(folder / f"{request.param}.safetensors", weights.initialize_random(graph))
-    return folder
+    weights.write(spec_folder / f"{request.param}.safetensors", weights.initialize_random(graph))
+    return spec_folder
 
 
 @pytest.mark.parametrize(
-    ("env", "place"),
+    ("env", "path_folder"),
     [
-        # What is no text is the hardest of the three.
+        # The name that is not text is the hardest of the three.
         pytest.param(
             *locale, id=name, marks=getattr(pytest.mark, "slow" if name == "no text" else "nightly")
         )
         for name, locale in LOCALES.items()
     ],
-    indirect=["place"],
+    indirect=["path_folder"],
 )
-def test_each_command_takes_them(process, place, env):
-    weights_path = place / f"{place.name}.safetensors"
-    bundle = place / "out/tiny-onnxruntime-fp32"
+def test_each_command_accepts_such_paths(process, path_folder, env):
+    weights_path = path_folder / f"{path_folder.name}.safetensors"
+    bundle = path_folder / "out/tiny-onnxruntime-fp32"
     commands = [
-        ("check", place / "tiny.yaml"),
-        ("show", place / "tiny.yaml", "--format", "onnx", "-o", place / "x.onnx"),
-        ("build", place / "tiny.yaml", "--target", "ort", "--weights", weights_path, "--out", place / "out"),
+        ("check", path_folder / "tiny.yaml"),
+        ("show", path_folder / "tiny.yaml", "--format", "onnx", "-o", path_folder / "x.onnx"),
+        ("build", path_folder / "tiny.yaml", "--target", "ort", "--weights", weights_path, "--out", path_folder / "out"),
         ("verify", bundle, "--json"),
-        ("run", bundle, place / "set", "--json"),
-        ("eval", bundle, "--data", place / "set"),
+        ("run", bundle, path_folder / "set", "--json"),
+        ("eval", bundle, "--data", path_folder / "set"),
         ("show", bundle),
-        ("import-weights", place / "tiny.yaml", weights_path, "-o", place / "w.safetensors"),
+        ("import-weights", path_folder / "tiny.yaml", weights_path, "-o", path_folder / "w.safetensors"),
     ]  # fmt: skip
     for command in commands:
-        outcome = process(*command, env={**env, "TMPDIR": str(place)})
+        outcome = process(*command, env={**env, "TMPDIR": str(path_folder)})
         assert outcome.code == 0, (command, outcome.err)
-    leftover_names = [path.name for path in place.iterdir() if path.name.startswith("tcc-")]
+    leftover_names = [path.name for path in path_folder.iterdir() if path.name.startswith("tcc-")]
     assert leftover_names == []

@@ -1,4 +1,4 @@
-"""Patients' images: none is in what is handed on unless it is asked for, and never their names."""
+"""Patients' images: no distributed file has their names, or their pixels unless requested."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ NOTED = re.compile(rb"Exif\0|ScanScope|Jane|1962")
 
 @pytest.fixture
 def patients(home) -> Path:
-    """Photographs whose names, folders and EXIF say whose they are."""
+    """Photographs with a person's name in file names, folders and EXIF."""
     rng = np.random.default_rng(3)
     folder = home / f"{PERSON}-slides"
     for number in range(18):
@@ -29,7 +29,7 @@ def patients(home) -> Path:
 
 
 def read_pixels(folder: Path) -> set[bytes]:
-    """What the network sees of each image, as it lies in a file: by rows or by planes."""
+    """Return the pixels of each image as the network reads them, by rows and by planes."""
     from PIL import ImageOps
 
     pixel_bytes = set()
@@ -44,14 +44,14 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("words", [(), ("--probes", "--agree", "3")], ids=["plain", "looked at"])
-def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
-    # Without a resize what the network sees are the very pixels, so that they would be found.
+@pytest.mark.parametrize("options", [(), ("--probes", "--agree", "3")], ids=["plain", "looked at"])
+def test_bundle_contains_no_image_and_no_name(tcc, home, patients, options):
+    # Without a resize the network reads the original pixels, so the test would find them.
     spec = (home / "tiny.yaml").read_text().replace("resize: {size: [8, 8], mode: stretch}", "")
     (home / "tiny.yaml").write_text(spec.replace("[3, 8, 8]", "[3, 12, 9]"))
     target = "onnxruntime,tflite,ax620,ax650"
     built = tcc("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data",
-                patients, "--floor", "min_cosine=0", "--no-tool", *words)  # fmt: skip
+                patients, "--floor", "min_cosine=0", "--no-tool", *options)  # fmt: skip
     assert built.code == 0, built.err
     image_bytes = read_pixels(patients)
     for path, data in read_files(home / "build").items():
@@ -65,7 +65,7 @@ def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
         assert f"{name} contains calibration images; it is not part of the package" in built.out
 
 
-def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
+def test_package_contains_images_only_if_requested(tcc, home, patients):
     args = ("build", "tiny.yaml", "--target", "ax620", "--precision", "int8", "--data", patients,
              "--floor", "min_cosine=0", "--no-tool")  # fmt: skip
     assert tcc(*args).code == 0

@@ -1,6 +1,6 @@
-"""One spec gives one bundle: in any folder, time zone, locale, process, and for any user.
+"""One spec gives one bundle in any folder, time zone, locale and process, and for any user.
 
-Bundles and calibrations hold contents alone: what files and folders are called changes no byte.
+Bundles and calibrations depend only on contents: names of files and folders change no byte.
 """
 
 import hashlib
@@ -62,15 +62,15 @@ def compute_digests(folder):
 
 
 def build(folder, home, images, commands, settings):
-    """Build in a place; return what each file holds."""
+    """Build in a folder, and return the digest and mode of each file."""
     folder.mkdir(parents=True)
     shutil.copy(home / "tiny.yaml", folder)
     shutil.copytree(images, folder / "set")
     inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
     env = {**inherited, "HOME": str(folder / "home"), "TMPDIR": str(folder), **settings}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    env["XDG_CACHE_HOME"] = str(cache)  # what was fetched, and compiled pieces of runtimes
-    # With the key that seals them; what was built here is no part of what is built.
+    env["XDG_CACHE_HOME"] = str(cache)  # downloads, and compiled parts of runtimes
+    # With the key of the cache. Earlier builds on this machine do not affect the result.
     shutil.copytree(user_folders.locate_key_file().parent, folder / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     completed = subprocess.run(
@@ -81,7 +81,7 @@ def build(folder, home, images, commands, settings):
 
 
 def make_commands(pairs):
-    """Return the builds of pairs of a target and a precision, a command for each precision."""
+    """Return the build commands of (target, precision) pairs, one for each precision."""
     for kind in dict.fromkeys(kind for _, kind in pairs):
         targets = ",".join(target for target, precision in pairs if precision == kind)
         args = ["build", "tiny.yaml", "--target", targets, "--precision", kind, "--report", "-q"]
@@ -96,7 +96,7 @@ def test_two_builds_have_the_same_bytes(tcc, home, images, tmp_path, pairs):
     build_args = list(make_commands(pairs))
     (first_folder, first_settings), (second_folder, second_settings) = ENVIRONMENTS.items()
     first_digests = build(tmp_path / first_folder, home, images, build_args, first_settings)
-    # Nor does what was built before, in the same process, shape anything.
+    # Earlier builds in the same process have no effect either.
     second_digests = build(
         tmp_path / second_folder, home, images, build_args[::-1], second_settings
     )
@@ -110,7 +110,7 @@ def test_two_builds_have_the_same_bytes(tcc, home, images, tmp_path, pairs):
 
 
 def copy_project(folder, home, images, names):
-    """Put the same contents into a folder, under some names."""
+    """Copy the project into a folder with other file names."""
     spec, weights, data, scales = names
     folder.mkdir(parents=True)
     shutil.copy(home / "tiny.yaml", folder / spec)
@@ -122,7 +122,7 @@ def copy_project(folder, home, images, names):
 
 @pytest.fixture
 def weights(home):
-    """A file of weights."""
+    """A weights file."""
     import tcc
 
     network = tcc.torch("tiny.yaml")
@@ -131,13 +131,13 @@ def weights(home):
 
 
 @pytest.mark.usefixtures("weights")
-def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
+def test_file_names_do_not_change_calibrations(tcc, home, images, monkeypatch):
     file_bytes = []
     for folder_name, names in NAMES.items():
         copy_project(home / folder_name, home, images, names)
         monkeypatch.chdir(home / folder_name)
         spec, weights, data, scales = names
-        # This target has more files: the images of the package, and a picture.
+        # This target has more files: the image archive and a plot.
         args = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
         assert tcc(*args, "-o", scales, "-q").code == 0
         suffixes = (".json", ".images.tar", ".cosine.svg")
@@ -153,7 +153,7 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
 @pytest.mark.parametrize(
     "pairs", [NAMED_PAIRS, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len
 )
-def test_names_shape_no_bundle(tcc, home, images, monkeypatch, pairs, fresh):
+def test_file_names_do_not_change_bundles(tcc, home, images, monkeypatch, pairs, fresh):
     here = tcc("targets", "--json").document["targets"]
     able = {member["name"] for member in here if member["builds"]}
     kinds = dict.fromkeys(kind for target, kind in pairs if target in able)

@@ -12,7 +12,7 @@ from tcc.compiler.figures.scene import (
 )
 
 
-def test_bars_are_as_long_as_their_numbers():
+def test_bar_lengths_are_proportional():
     chart = build_bar_chart(
         "cosines", [Bar("one, blood", 1.0), Bar("two, skin", 0.95), Bar("x" * 90, 0.98)], 0.98
     )
@@ -38,7 +38,7 @@ def test_bars_are_as_long_as_their_numbers():
     )
 
 
-def test_the_axis_begins_below_the_least():
+def test_the_axis_starts_below_the_minimum():
     chart = build_bar_chart("cosines", [Bar("far", 0.2), Bar("near", 1.0)], 0.98)
     short_bar, long_bar = chart.rects
     assert 0 < short_bar.width < long_bar.width / 10

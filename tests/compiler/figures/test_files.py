@@ -40,7 +40,7 @@ def test_png_is_an_image_of_the_page(look: FigureOptions) -> None:
 
 
 @looks
-def test_a_box_has_its_colours_where_it_stands(look: FigureOptions) -> None:
+def test_boxes_are_drawn_at_their_position_in_their_color(look: FigureOptions) -> None:
     """No box is hidden, moved or cut: just inside of each side is its own fill."""
     scene = draw_scene(build_dense(), look)
     image = Image.open(BytesIO(export.render_png(scene, "dense"))).convert("RGB")
@@ -50,7 +50,7 @@ def test_a_box_has_its_colours_where_it_stands(look: FigureOptions) -> None:
 
 
 @looks
-def test_pdf_holds_every_text(look: FigureOptions) -> None:
+def test_pdf_contains_every_text(look: FigureOptions) -> None:
     scene = draw_scene(build_dense(), look)
     data = export.render_pdf(scene, "dense")
     ascii_texts = [label.text.text for label in scene.labels if label.text.text.isascii()]
@@ -92,7 +92,7 @@ def test_a_drawing_too_long_for_pdf_readers_is_scaled_down() -> None:
     assert width == pytest.approx(scene.width * 14_400 / 40_000, abs=0.01)
 
 
-def test_files_do_not_follow_the_settings_of_matplotlib() -> None:
+def test_files_ignore_matplotlib_settings() -> None:
     scene = draw_scene(build_dense(), FigureOptions())
     previous_files = export.render_png(scene, "dense"), export.render_pdf(scene, "dense")
     with matplotlib.rc_context({"font.size": 30, "savefig.transparent": True, "savefig.dpi": 10}):
@@ -104,7 +104,7 @@ def test_files_do_not_follow_the_settings_of_matplotlib() -> None:
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
 @looks
-def test_texts_fit_the_space_that_layout_gives_them(name: str, look: FigureOptions) -> None:
+def test_texts_fit_their_layout_space(name: str, look: FigureOptions) -> None:
     """In the font of PNG and PDF files, the widest of those that an SVG names."""
     fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
     for label in draw_scene(load(shipped.list_specs()[name]).graph, look).labels:
@@ -114,7 +114,7 @@ def test_texts_fit_the_space_that_layout_gives_them(name: str, look: FigureOptio
         assert (right_edge - left_edge) / 4 <= font.measure_width(text)
 
 
-def test_what_the_font_does_not_have_becomes_a_question_mark() -> None:
+def test_characters_missing_in_the_font_become_question_marks() -> None:
     add = NetBuilder(3, 8, 8, name="odd")
     add("a(b)\\c", Conv(2, (1, 1)))
     add("$last$", Relu())
@@ -125,7 +125,7 @@ def test_what_the_font_does_not_have_becomes_a_question_mark() -> None:
     assert any(run.startswith("??, \u00e9\u00d7\u00b7") for run in runs)
 
 
-def test_a_legend_explains_what_is_shown_alone() -> None:
+def test_a_legend_lists_only_visible_kinds() -> None:
     add = NetBuilder(3, 8, 8)
     add("a", Conv(2, (1, 1)))
     add("b", Relu())
@@ -145,7 +145,7 @@ def test_a_legend_explains_what_is_shown_alone() -> None:
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direction) -> None:
+def test_a_legend_is_on_the_page_below_the_drawing(name: str, direction: Direction) -> None:
     scene = draw_scene(
         load(shipped.list_specs()[name]).graph, FigureOptions(Level.BLOCK, direction, True)
     )
@@ -160,7 +160,7 @@ def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direc
         assert label.text.y + 4 <= scene.height
 
 
-def test_what_is_too_large_for_png_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drawing_too_large_for_png_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "MAX_PIXELS", 1000)
     with pytest.raises(Exception, match="the figure of dense is too large for PNG"):
         export.render_png(draw_scene(build_dense(), FigureOptions()), "dense")

@@ -110,12 +110,12 @@ def check_wire(wire, boxes, page, flows_right):
 
 @BOTH
 @pytest.mark.parametrize("direction", list(Direction))
-def test_every_spec_is_drawn_in_its_place(graph, level, direction):
+def test_every_spec_is_drawn_without_overlaps(graph, level, direction):
     check(plan_drawing(graph, level, direction), direction is Direction.RIGHT)
 
 
 @BOTH
-def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
+def test_figures_of_every_spec_are_valid_and_reproducible(graph, level):
     text = draw(graph, FigureOptions(level))
     assert text == draw(graph, FigureOptions(level))
     root = ET.fromstring(text)
@@ -124,7 +124,7 @@ def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
     assert "script" not in text
 
 
-def test_every_operation_stands_at_op_level(graph):
+def test_every_operation_is_shown_at_op_level(graph):
     paths = [
         f.box.path
         for f in plan_drawing(graph, Level.OP).frames
@@ -133,7 +133,7 @@ def test_every_operation_stands_at_op_level(graph):
     assert sorted(paths) == sorted(node.name for node in graph.nodes)
 
 
-def test_the_block_level_counts_everything_once(graph):
+def test_block_level_costs_add_up_to_the_graph(graph):
     """What the boxes at the top cost is what the graph costs, whatever is folded."""
     from tcc.compiler.ir.cost import compute_cost
 
@@ -142,7 +142,7 @@ def test_the_block_level_counts_everything_once(graph):
     assert sum(box.macs for box in top) == sum(row.macs for row in compute_cost(graph).rows)
 
 
-def test_blocks_stay_few(graph):
+def test_the_number_of_blocks_is_bounded(graph):
     assert len(plan_drawing(graph, Level.BLOCK).frames) < 150
 
 
@@ -155,11 +155,11 @@ class TestDenseNet:
     def drawing(self):
         return plan_drawing(load(ROOT / "spec/baselines/densenet121.yaml").graph)
 
-    def test_equal_layers_are_one_box(self, drawing):
+    def test_equal_layers_share_one_box(self, drawing):
         layer_titles = [title for title in list_titles(drawing) if title.startswith("dense_layer")]
         assert layer_titles == [f"dense_layer \u00d7 {n}" for n in (6, 12, 24, 16)]
 
-    def test_it_says_what_all_of_them_cost(self, drawing):
+    def test_the_box_shows_the_total_cost(self, drawing):
         [stage] = [f for f in drawing.frames if f.box.path == "stage_1/repeat_6/dense_layer"]
         assert [t.text for t in stage.texts][1:] == [
             "335,040 params, 1.04 G MACs in total",
@@ -177,20 +177,20 @@ class TestDenseNet:
         assert len(end_columns) == 1
 
 
-def test_blocks_that_differ_stay_apart():
+def test_different_blocks_are_not_merged():
     names = list_titles(plan_drawing(load(ROOT / "spec/baselines/resnet18.yaml").graph))
     assert "basic_block \u00d7 2" in names
     assert [f"repeat_{n}/basic_block" in names for n in range(3, 9)] == [True] * 6
 
 
-def test_many_equal_branches_are_one_box():
+def test_equal_branches_share_one_box():
     """FastNet has 2, 4 and 8 branches in its stages."""
     names = list_titles(plan_drawing(load(ROOT / "spec/fastnet.yaml").graph))
     assert [name for name in names if "\u00d7" in name] == ["branch_conv_1..8 \u00d7 8"]
     assert names.count("branch_conv_3") == 4
 
 
-def test_boxes_say_what_their_operations_do():
+def test_boxes_describe_their_operations():
     add = NetBuilder(3, 32, 32)
     add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("down/conv", Conv(16, (1, 7), padding=(0, 3, 0, 3), groups=4))
@@ -204,13 +204,13 @@ def test_boxes_say_what_their_operations_do():
     assert [s.text for s in drawing.shapes] == ["3x32x32", "8x16x16", "16x16x16", "16x16x16"]
 
 
-def test_outputs_say_when_they_are_there():
+def test_outputs_show_that_they_are_training_only():
     drawing = plan_drawing(build_dense())
     box_texts = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
     assert any("training only" in lines[-1] for lines in box_texts)
 
 
-def test_a_block_read_by_what_it_reads_is_dissolved():
+def test_mutually_dependent_blocks_are_drawn_as_operations():
     """No order of boxes could draw two blocks that wait for each other."""
     add = NetBuilder(4, 8, 8)
     add("a/first", Relu())
@@ -238,7 +238,7 @@ def build_woven_graph(count):
 
 
 @BOTH
-def test_a_thousand_nodes_of_any_order(level):
+def test_a_thousand_nodes_in_any_order_are_drawn(level):
     drawing = plan_drawing(build_woven_graph(1000), level)
     check(drawing)
     if level is Level.OP:
@@ -246,7 +246,7 @@ def test_a_thousand_nodes_of_any_order(level):
 
 
 @BOTH
-def test_values_read_by_many(level):
+def test_values_with_many_readers_are_drawn(level):
     """A flat DenseNet: every step reads the last twenty."""
     add = NetBuilder(4, 8, 8)
     names = [add("stem", Relu())]
@@ -257,14 +257,14 @@ def test_values_read_by_many(level):
     check(plan_drawing(add.build(), level))
 
 
-def test_a_graph_without_operations():
+def test_a_graph_without_operations_is_drawn():
     graph = Graph("none", (Input("image", TensorType((3, 4, 4))),), (), (Output("image", "image"),))
     drawing = plan_drawing(verify(graph))
     check(drawing)
     assert [f.box.kind for f in drawing.frames] == ["input", "output"]
 
 
-def test_many_inputs_and_outputs():
+def test_many_inputs_and_outputs_are_drawn():
     image = TensorType((4, 8, 8))
     nodes: list[Node] = []
     types = {"one": image, "two": image}
@@ -289,7 +289,7 @@ HOSTILE = "</text><script>alert(1)</script>&amp;\"'\x00\x1b[31m\u202e]]>" + "Wå­
 
 
 @BOTH
-def test_hostile_names_are_only_text(level):
+def test_hostile_names_are_escaped(level):
     image = TensorType((4, 8, 8))
     inner = make_node(f"{HOSTILE}/relu", Relu(), ("image",), (image,))
     outer = make_node(f"{HOSTILE}/{HOSTILE}", Conv(4, (1, 1)), (inner.name,), (image,))

@@ -6,7 +6,7 @@ from PIL import ImageFont
 from tcc.compiler.figures.drawing import DETAIL, MAX_TEXT_LENGTH, clip_text, format_rounded
 
 
-def test_widths_are_what_a_wide_font_needs():
+def test_estimated_widths_fit_a_wide_font():
     """The estimate is no less than what Pillow's own sans-serif font takes."""
     font = ImageFont.load_default(size=DETAIL.size)
     for text in ("depthwise 3x3 · batch_norm · relu", "WWWW@@mm", "1,255,654 params, 187.9 M MACs"):
@@ -22,7 +22,7 @@ def test_widths_are_what_a_wide_font_needs():
         ("x" * 99, "x" * (MAX_TEXT_LENGTH - 1) + "…"),
     ],
 )
-def test_texts_are_one_short_line(text, clipped):
+def test_texts_are_shortened_to_one_line(text, clipped):
     assert clip_text(text) == clipped
 
 

@@ -52,7 +52,7 @@ TURN = "body: [tanh, {add: [[], state], as: state}]"
     ],
     ids=["repeat", "each", "nested"],
 )
-def test_a_name_from_before_the_loop_is_the_previous_turns(
+def test_a_name_from_before_the_loop_has_the_value_of_the_previous_iteration(
     tmp_path: Path, loop: str, paths: list[str]
 ) -> None:
     tanh, adds = ([p.format(op_name) for p in paths] for op_name in ("tanh", "add"))
@@ -63,14 +63,14 @@ def test_a_name_from_before_the_loop_is_the_previous_turns(
     }
 
 
-def test_without_turns_the_name_keeps_its_value(tmp_path: Path) -> None:
+def test_without_iterations_the_name_keeps_its_value(tmp_path: Path) -> None:
     loop = f"repeat: {{times: 0, {TURN}}}"
     assert list_reads(load_spec(tmp_path, RECURRENT.replace("LOOP", loop))) == {
         "mul": ("sigmoid", "sigmoid")
     }
 
 
-def test_a_side_and_the_chosen_steps_of_a_condition_carry(tmp_path: Path) -> None:
+def test_side_branches_and_taken_conditions_carry_values(tmp_path: Path) -> None:
     text = """
         graph:
           - {relu: , as: a}
@@ -91,7 +91,7 @@ def test_a_side_and_the_chosen_steps_of_a_condition_carry(tmp_path: Path) -> Non
     }
 
 
-def test_names_of_a_turn_alone_are_gone_after_it(tmp_path: Path) -> None:
+def test_names_bound_in_an_iteration_end_with_it(tmp_path: Path) -> None:
     text = "graph: [repeat: {times: 2, body: [WHEN, {relu: , as: own}]}, END]\n"
     late = "when: {if: i > 0, then: [add: [[], own]]}"
     for when, end in ((late, "relu"), ("relu", "add: [[], own]")):
@@ -102,7 +102,7 @@ def test_names_of_a_turn_alone_are_gone_after_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "own",
+    "local_step",
     [
         "seq: [{add: [[], a], as: a}]",
         "concat: [[{relu: , as: a}], []]",
@@ -111,18 +111,18 @@ def test_names_of_a_turn_alone_are_gone_after_it(tmp_path: Path) -> None:
         "same: {}",
     ],
 )
-def test_sequences_with_names_of_their_own_carry_none(tmp_path: Path, own: str) -> None:
+def test_steps_with_local_names_carry_no_values(tmp_path: Path, local_step: str) -> None:
     text = f"""
         blocks: {{same: {{body: [{{relu: , as: a}}, mul: [[], a]]}}}}
         graph:
           - {{tanh: , as: a}}
-          - repeat: {{times: 2, body: [{own}]}}
+          - repeat: {{times: 2, body: [{local_step}]}}
           - {{sigmoid: , from: a, id: last}}
     """
     assert load_spec(tmp_path, text).graph.nodes[-1].inputs == ("tanh",)
 
 
-def test_let_counts_on(tmp_path: Path) -> None:
+def test_let_values_are_carried(tmp_path: Path) -> None:
     text = """
         params: {width: 2}
         graph:
@@ -139,7 +139,7 @@ def test_let_counts_on(tmp_path: Path) -> None:
     assert list_widths(load_spec(tmp_path, text)) == [2, 8, 20, 22, 2 + 2 + 8 + 20]
 
 
-def test_what_a_loop_binds_itself_is_its_own(tmp_path: Path) -> None:
+def test_loop_variables_are_local(tmp_path: Path) -> None:
     text = """
         graph:
           - each:
@@ -155,7 +155,7 @@ def test_what_a_loop_binds_itself_is_its_own(tmp_path: Path) -> None:
     assert list_widths(load_spec(tmp_path, text)) == [7, 3, 11, 7, 5, 12, 2]
 
 
-def test_what_a_block_is_given_carries_in_its_body(tmp_path: Path) -> None:
+def test_block_inputs_are_carried_in_its_body(tmp_path: Path) -> None:
     text = """
         blocks:
           running:
@@ -171,7 +171,7 @@ def test_what_a_block_is_given_carries_in_its_body(tmp_path: Path) -> None:
     }
 
 
-def test_an_error_in_a_turn_is_said_once(tmp_path: Path) -> None:
+def test_an_error_in_a_loop_body_is_reported_once(tmp_path: Path) -> None:
     text = """
         graph:
           - {relu: , as: a}

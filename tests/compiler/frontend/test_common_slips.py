@@ -128,7 +128,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize(("steps", "code", "line", "column", "help"), STEPS.values(), ids=STEPS)
-def test_a_slip_in_a_step(
+def test_a_common_mistake_in_a_step(
     tmp_path: Path, steps: str, code: str, line: int, column: int, help: str
 ) -> None:
     diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n  {steps}\n")
@@ -153,9 +153,11 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "code", "column", "help"), SHAPES.values(), ids=SHAPES)
-def test_a_slip_in_a_shape(tmp_path: Path, given: str, code: str, column: int, help: str) -> None:
-    diagnostic = read_diagnostic(tmp_path, SHAPE.format(given))
+@pytest.mark.parametrize(("input_text", "code", "column", "help"), SHAPES.values(), ids=SHAPES)
+def test_a_common_mistake_in_a_shape(
+    tmp_path: Path, input_text: str, code: str, column: int, help: str
+) -> None:
+    diagnostic = read_diagnostic(tmp_path, SHAPE.format(input_text))
     assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
         diagnostic
     )
@@ -179,12 +181,12 @@ PIXELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "code", "column", "help"), PIXELS.values(), ids=PIXELS)
-def test_a_slip_in_preprocessing(
-    tmp_path: Path, given: str, code: str, column: int, help: str
+@pytest.mark.parametrize(("input_text", "code", "column", "help"), PIXELS.values(), ids=PIXELS)
+def test_a_common_mistake_in_preprocessing(
+    tmp_path: Path, input_text: str, code: str, column: int, help: str
 ) -> None:
     diagnostic = read_diagnostic(
-        tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{given}}}")
+        tmp_path, SHAPE.format(f"shape: [3, 32, 32], preprocess: {{{input_text}}}")
     )
     assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == (code, 5, column), str(
         diagnostic
@@ -193,7 +195,7 @@ def test_a_slip_in_preprocessing(
 
 
 @pytest.mark.parametrize("factor", ["3.4e38", "-3.4e+38", "1.2e-38", "0", "0.0"])
-def test_numbers_that_float32_has(tmp_path: Path, factor: str) -> None:
+def test_float32_numbers_are_accepted(tmp_path: Path, factor: str) -> None:
     path = tmp_path / "slip.yaml"
     path.write_text(f"{HEAD}graph:\n  - scale: {{factor: {factor}}}\n")
     assert load(path).graph.nodes
@@ -217,7 +219,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize(("text", "code", "line", "column", "help"), BLOCKS.values(), ids=BLOCKS)
-def test_a_block_that_uses_its_callers_names(
+def test_a_block_cannot_use_names_of_its_caller(
     tmp_path: Path, text: str, code: str, line: int, column: int, help: str
 ) -> None:
     diagnostic = read_diagnostic(tmp_path, HEAD + text)
@@ -236,7 +238,9 @@ def test_a_block_that_uses_its_callers_names(
         ("- relu\u3000", 6, "column 9 contains U+3000 (ideographic space), not an ordinary space: write a space"),
     ],
 )  # fmt: skip
-def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, note: str) -> None:
+def test_invisible_characters_are_reported(
+    tmp_path: Path, steps: str, line: int, note: str
+) -> None:
     diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n  {steps}\n")
     assert diagnostic.at.line == line
     assert f"   = {note}" in str(diagnostic).splitlines()
@@ -268,7 +272,7 @@ GLUED = "a space is missing after this `-`"
         ("  - relu\n  -conv: {filters: 3, kernel: 1}\n", 7, 3, GLUED),
     ],
 )
-def test_a_character_that_shows_lines_below(
+def test_characters_shown_as_line_breaks_are_reported(
     tmp_path: Path, steps: str, line: int, column: int, message: str
 ) -> None:
     diagnostic = read_diagnostic(tmp_path, f"{HEAD}graph:\n{steps}{GRAPH_END}")
@@ -279,7 +283,7 @@ def test_a_character_that_shows_lines_below(
     ), str(diagnostic)
 
 
-def test_text_may_hold_any_character(tmp_path: Path) -> None:
+def test_quoted_text_may_contain_any_character(tmp_path: Path) -> None:
     doc = "doc: |\n  -glued\n  \u2013 dash\n  -\u00a0space\n"
     diagnostic = read_diagnostic(tmp_path, f"{HEAD}{doc}graph:\n  - relu\n  relu6\n{GRAPH_END}")
     assert diagnostic.message == "expected `key: value`, found no `:`"
@@ -305,7 +309,7 @@ def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -
         ("graph:\n  -\trelu\n", 4, "indent with spaces"),
     ],
 )
-def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) -> None:
+def test_tabs_in_the_indentation_are_refused_with_a_fix(text: str, column: int, help: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(text, "tabs.yaml")
     (diagnostic,) = caught.value.diagnostics
@@ -313,5 +317,5 @@ def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) 
     assert (diagnostic.at.column, diagnostic.help) == (column, help)
 
 
-def test_tabs_may_separate_within_brackets() -> None:
+def test_tabs_are_allowed_within_brackets() -> None:
     assert to_plain(parse("a: [1,\t2]\nb: {c:\t3}\n", "tabs.yaml")) == {"a": [1, 2], "b": {"c": 3}}

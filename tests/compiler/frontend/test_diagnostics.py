@@ -34,7 +34,7 @@ def read_single_error(tmp_path: Path, text: str, head: str = HEAD, **settings: s
     return str(diagnostics[0]).replace(f"{tmp_path}/", "")
 
 
-def test_concat_names_shapes_and_chain(tmp_path: Path) -> None:
+def test_a_concat_error_names_shapes_and_call_chain(tmp_path: Path) -> None:
     text = """
         blocks:
           cell:
@@ -236,7 +236,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("text", "code", "line", "column", "message", "help"), CASES.values(), ids=CASES.keys()
 )
-def test_error_is_located_and_helps(
+def test_errors_have_location_and_help(
     tmp_path: Path,
     text: str,
     code: str,
@@ -257,7 +257,7 @@ def test_error_is_located_and_helps(
     assert help is None or diagnostic.help == help
 
 
-def test_independent_errors_show_in_one_run(tmp_path: Path) -> None:
+def test_independent_errors_are_reported_together(tmp_path: Path) -> None:
     diagnostics = read_errors(
         tmp_path,
         """
@@ -275,7 +275,7 @@ def test_independent_errors_show_in_one_run(tmp_path: Path) -> None:
     ]
 
 
-def test_one_mistake_is_said_once(tmp_path: Path) -> None:
+def test_one_mistake_is_reported_once(tmp_path: Path) -> None:
     """What follows from an error is not an error of its own."""
     diagnostics = read_errors(
         tmp_path,
@@ -290,7 +290,7 @@ def test_one_mistake_is_said_once(tmp_path: Path) -> None:
     assert [d.code for d in diagnostics] == ["E0221"]
 
 
-def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
+def test_an_error_in_a_reused_block_is_reported_once(tmp_path: Path) -> None:
     text = """
         blocks: {b: {body: [linear: {units: 2}]}}
         graph: [add: {times: 5, branch: [b]}]
@@ -299,7 +299,7 @@ def test_error_in_a_block_called_often_is_said_once(tmp_path: Path) -> None:
     assert diagnostic.notes[-1] == "the same error in further calls or iterations: 4"
 
 
-def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
+def test_a_broken_block_contract_is_reported_at_the_call(tmp_path: Path) -> None:
     text = """
         blocks:
           keep:
@@ -327,20 +327,22 @@ def test_broken_contract_is_reported_at_the_call(tmp_path: Path) -> None:
         ("width", "5\nmore: 6", "E0626"),
     ],
 )
-def test_wrong_setting_is_a_located_error(tmp_path: Path, name: str, value: str, code: str) -> None:
+def test_a_wrong_setting_is_reported_with_its_location(
+    tmp_path: Path, name: str, value: str, code: str
+) -> None:
     (diagnostic,) = read_errors(tmp_path, "params: {width: 3}\ngraph: [relu]", **{name: value})
     assert diagnostic.code == code
     assert diagnostic.at.file == "--set"
 
 
-def test_libraries_in_a_cycle(tmp_path: Path) -> None:
+def test_cyclic_libraries_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("tcc: 1\nuse: [b.yaml]\nblocks: {}\n")
     (tmp_path / "b.yaml").write_text("tcc: 1\nuse: [a.yaml]\nblocks: {}\n")
     (diagnostic,) = read_errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
     assert (diagnostic.code, diagnostic.label) == ("E0112", "a.yaml -> b.yaml -> a.yaml")
 
 
-def test_spec_is_no_library(tmp_path: Path) -> None:
+def test_a_spec_used_as_a_library_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(HEAD + "graph: [relu]\n")
     (diagnostic,) = read_errors(tmp_path, "use: [a.yaml]\ngraph: [relu]")
     assert diagnostic.message == "a spec with a graph cannot be used as a library"
@@ -368,7 +370,7 @@ def test_expected_count_must_be_a_number(tmp_path: Path, expected: str) -> None:
     }
 
 
-def test_used_file_that_no_system_can_open(tmp_path: Path) -> None:
+def test_an_impossible_file_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "circle.yaml").symlink_to("circle.yaml")
     (diagnostic,) = read_errors(tmp_path, "use: [circle.yaml]\ngraph: [relu]")
     assert (diagnostic.code, diagnostic.at.column) == ("E0114", 7)
@@ -376,20 +378,20 @@ def test_used_file_that_no_system_can_open(tmp_path: Path) -> None:
     assert (diagnostic.code, diagnostic.at.column) == ("E0114", 7)
 
 
-def test_truth_value_in_quotes_is_one(tmp_path: Path) -> None:
+def test_a_quoted_boolean_is_a_boolean(tmp_path: Path) -> None:
     path = tmp_path / "right.yaml"
     path.write_text(HEAD + 'graph: [conv: {filters: 1, kernel: 1, bias: "false"}]\n')
     assert len(load(path).graph.params) == 1
 
 
 @pytest.mark.parametrize("bound", ["1.5", "-0.1", "high", "'yes'", "true"])
-def test_accuracy_is_a_share(tmp_path: Path, bound: str) -> None:
+def test_min_cosine_must_be_a_share(tmp_path: Path, bound: str) -> None:
     (error,) = read_errors(tmp_path, f"graph: [relu]\naccuracy: {{min_cosine: {bound}}}\n")
     assert error.at.line == 6
     assert error.at.text[error.at.column - 1 :].startswith(bound.strip("'"))
 
 
-def test_an_error_may_be_larger_than_the_spread(tmp_path: Path) -> None:
+def test_an_error_bound_may_exceed_one(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(f"{HEAD}graph: [relu]\naccuracy: {{max_error: 2.5, min_correlation: 0}}\n")
     assert load(path).accuracy == Accuracy(max_error=2.5, min_correlation=0)
@@ -411,7 +413,7 @@ def test_an_error_may_be_larger_than_the_spread(tmp_path: Path) -> None:
         ("labels: [a, b], kind: regression", "regression"),
     ],
 )
-def test_what_an_output_stands_for(tmp_path: Path, settings: str, meaning: str) -> None:
+def test_the_kind_of_an_output_is_inferred(tmp_path: Path, settings: str, meaning: str) -> None:
     path = tmp_path / "net.yaml"
     graph = "graph: [global_avg_pool, flatten, linear: {units: 2}]"
     head = HEAD[: HEAD.index("output:")]
@@ -428,7 +430,9 @@ def test_what_an_output_stands_for(tmp_path: Path, settings: str, meaning: str) 
         (1, "activation: sigmoid, kind: classes", "the output is 1: one value"),
     ],
 )
-def test_a_kind_that_contradicts(tmp_path: Path, units: int, settings: str, label: str) -> None:
+def test_a_contradicting_output_kind_is_refused(
+    tmp_path: Path, units: int, settings: str, label: str
+) -> None:
     graph = f"graph: [global_avg_pool, flatten, linear: {{units: {units}}}]"
     head = HEAD[: HEAD.index("output:")]
     path = tmp_path / "net.yaml"

@@ -27,7 +27,7 @@ def list_names(built: Spec) -> list[str]:
     return [node.name for node in built.graph.nodes]
 
 
-def test_printed_graph(tmp_path: Path) -> None:
+def test_graph_is_printed(tmp_path: Path) -> None:
     text = """
         graph:
           - conv: {filters: 8, kernel: 3, stride: 2, padding: same}
@@ -47,7 +47,7 @@ def test_printed_graph(tmp_path: Path) -> None:
     """)
 
 
-def test_paths_follow_ids_words_blocks_and_turns(tmp_path: Path) -> None:
+def test_paths_contain_ids_op_names_blocks_and_iterations(tmp_path: Path) -> None:
     text = """
         blocks:
           cell: {body: [relu, conv: {filters: C, kernel: 1}, relu]}
@@ -137,7 +137,7 @@ def test_block_with_two_inputs(tmp_path: Path) -> None:
     assert built.graph.nodes[-1].inputs == ("merge/conv", "conv_1")
 
 
-def test_block_sees_its_own_parameters_and_input_only(tmp_path: Path) -> None:
+def test_a_block_sees_only_its_parameters_and_input(tmp_path: Path) -> None:
     text = """
         params: {width: 3}
         blocks:
@@ -162,7 +162,7 @@ def test_loop_variables(tmp_path: Path) -> None:
     assert [n.type.shape[0] for n in load_spec(tmp_path, text).graph.nodes] == [1, 1, 3]
 
 
-def test_activation_none_and_adaptive_pool_of_equal_size_leave_no_node(tmp_path: Path) -> None:
+def test_no_op_activations_and_pools_make_no_node(tmp_path: Path) -> None:
     text = """
         graph: [relu, activation: {kind: none}, adaptive_avg_pool: {size: 8}, adaptive_avg_pool: {size: 4}]
     """
@@ -191,7 +191,7 @@ def test_outputs(tmp_path: Path) -> None:
     assert outputs[0].labels == ("a", "b")
 
 
-def test_settings_and_defaults_that_depend_on_them(tmp_path: Path) -> None:
+def test_defaults_can_depend_on_settings(tmp_path: Path) -> None:
     text = """
         params: {names: {type: names, default: [a, b]}, classes: len(names), half: classes // 2}
         graph: [conv: {filters: classes, kernel: 1}]
@@ -201,7 +201,7 @@ def test_settings_and_defaults_that_depend_on_them(tmp_path: Path) -> None:
     assert load_spec(tmp_path, text, classes="5").graph.nodes[0].type.shape[0] == 5
 
 
-def test_json_is_the_same_language(tmp_path: Path) -> None:
+def test_json_specs_mean_the_same(tmp_path: Path) -> None:
     body = {
         "tcc": 1,
         "name": "net",
@@ -215,7 +215,7 @@ def test_json_is_the_same_language(tmp_path: Path) -> None:
     assert print_graph(load(path).graph) == print_graph(load_spec(tmp_path, text).graph)
 
 
-def test_preprocessing_is_part_of_the_input(tmp_path: Path) -> None:
+def test_the_input_has_the_preprocessing(tmp_path: Path) -> None:
     head = HEAD.replace(
         "{shape: [4, 8, 8]}",
         "{shape: [1, 8, 6], preprocess: {color: gray, resize: {size: [8, 6], mode: cover}, mean: [0.5], std: [2]}}",
@@ -226,7 +226,7 @@ def test_preprocessing_is_part_of_the_input(tmp_path: Path) -> None:
     assert (source.preprocess.resize.size, source.preprocess.std) == ((8, 6), (2.0,))
 
 
-def test_used_library_and_digest(tmp_path: Path) -> None:
+def test_used_libraries_are_recorded_with_their_digest(tmp_path: Path) -> None:
     library = tmp_path / "lib.yaml"
     library.write_text("tcc: 1\nblocks: {twice: {body: [relu, relu]}}\n")
     text = "use: [lib.yaml, blocks/separable.yaml]\ngraph: [twice, ds_conv: {filters: 3}]\n"
@@ -244,6 +244,6 @@ def test_deep_nesting_compiles(tmp_path: Path, depth: int) -> None:
     assert len(load_spec(tmp_path, f"graph: [{nest}]").graph.nodes) == depth + 1
 
 
-def test_thousand_layers(tmp_path: Path) -> None:
+def test_a_thousand_layers_compile(tmp_path: Path) -> None:
     body = "\n".join("  - conv: {filters: C, kernel: 3, padding: 1}" for _ in range(1000))
     assert len(load_spec(tmp_path, f"graph:\n{body}\n").graph.nodes) == 1000

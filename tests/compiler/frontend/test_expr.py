@@ -159,7 +159,7 @@ def get_pointed_text(diagnostic):
         ("channels(gate)", 10),
     ],
 )
-def test_values(text, expected):
+def test_expressions_have_the_expected_values(text, expected):
     actual = evaluate_text(text)
     assert actual == expected
     assert type(actual) is type(expected)
@@ -184,7 +184,7 @@ def test_channel_counts_are_rounded_as_usual(text, expected):
 
 
 @given(st.integers(0, 5000) | st.floats(0, 5000), st.integers(1, 64))
-def test_divisible_keeps_its_promises(number, by):
+def test_properties_of_divisible(number, by):
     multiple = evaluate_text("divisible(v, by)", ExpressionScope({"v": number, "by": by}))
     assert multiple % by == 0
     assert multiple >= by
@@ -291,7 +291,7 @@ def test_values_agree_with_python(text):
 # --- errors ---------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_reads_so():
+def test_text_of_an_unknown_name_error():
     tree = parse("graph:\n  - conv: {filters: growht * 4}\n", "net.yaml")
     span = find_span(tree, ["graph", 0, "conv", "filters"])
     assert str(read_error("growht * 4", ExpressionScope({"growth": 32, "C": 3}), span)) == (
@@ -317,14 +317,14 @@ def test_an_unknown_name_reads_so():
         ("k: 1 +\n  x", "1 + x", 4),
     ],
 )
-def test_the_caret_stands_inside_the_scalar(line, text, column):
+def test_the_error_column_is_inside_the_scalar(line, text, column):
     tree = parse(line, "t.yaml")
     path = ["k", "a"] if "{" in line else ["k"]
     assert read_error(text, ExpressionScope({"a": "b"}), find_span(tree, path)).at.column == column
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("", "", "expected a value, found the end of the expression", ""),
         ("1 +", "", "expected a value, found the end of the expression", ""),
@@ -368,15 +368,15 @@ def test_the_caret_stands_inside_the_scalar(line, text, column):
         ),
     ],
 )
-def test_what_is_no_expression(text, where, message, help):
+def test_invalid_expressions_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0220", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("1 + growht", "growht", "unknown name `growht`", "did you mean `growth`?"),
         ("xyz", "xyz", "unknown name `xyz`", ""),
@@ -404,21 +404,21 @@ def test_what_is_no_expression(text, where, message, help):
         ),
     ],
 )
-def test_unknown_names(text, where, message, help):
+def test_unknown_names_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0221", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
-def test_the_names_in_scope_are_listed_where_they_are_few():
+def test_a_few_names_in_scope_are_listed():
     assert read_error("x", ExpressionScope({"b": 1, "a": 2})).notes == ("in scope: a, b",)
     assert read_error("x", ExpressionScope({})).notes == ("in scope: nothing",)
     assert read_error("x", ExpressionScope({f"name_{i}": i for i in range(50)})).notes == ()
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("1 + true", "true", "`+` needs numbers, found a Boolean: true"),
         ("(growth + act) * 2", "act", "`+` needs numbers, found a string: 'relu'"),
@@ -466,13 +466,13 @@ def test_the_names_in_scope_are_listed_where_they_are_few():
         ("height(gate)", "gate", "`gate` is a vector of 10 and has no height"),
     ],
 )
-def test_values_of_a_wrong_kind(text, where, message):
+def test_values_of_a_wrong_type_are_refused(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0222", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
-def test_infinite_numbers_from_outside_are_refused():
+def test_infinite_variables_are_refused():
     scope = ExpressionScope({"x": float("inf"), "y": float("nan")})
     assert read_error("x + 1", scope).message == "`+` needs finite numbers, found inf"
     assert read_error("floor(y)", scope).message == "`floor` needs finite numbers, found nan"
@@ -482,7 +482,7 @@ def test_infinite_numbers_from_outside_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("9 ** 9 ** 9", "9 ** 9 ** 9", "the result is too large"),
         ("2 ** 64", "2 ** 64", "the result is too large"),
@@ -504,13 +504,13 @@ def test_infinite_numbers_from_outside_are_refused():
         ),
     ],
 )
-def test_results_are_bounded(text, where, message):
+def test_results_are_bounded(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0223", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
-def test_results_up_to_the_bounds_are_there():
+def test_results_within_the_bounds_are_computed():
     assert evaluate_text("-2 ** 63") == -MAX_INT
     assert len(evaluate_text("range(4096)")) == MAX_LIST
     assert evaluate_text("len([0] * 4096)") == MAX_LIST
@@ -524,21 +524,21 @@ def test_doubling_lists_stays_bounded():
 
 
 @pytest.mark.parametrize(
-    ("text", "most"),
+    ("text", "max_cost"),
     [
         ("[[1]] * 2048", 4147), ("len([[1]] * 2048)", 8264), ("[[]] * 4096", 4141),
         ("([[1, 2], [3]] * 99)[1:]", 1091), ("[[[1]]] * 100 + [[2]]", 695),
         ("[[1]] * 9 == [[1]] * 9", 211), ("[[]] * 9 == [[]] * 9", 172), ("[1, 2] == [1, 2]", 70),
     ],
 )  # fmt: skip
-def test_what_evaluating_costs_does_not_rise(text, most):
+def test_evaluation_costs_do_not_grow(text, max_cost):
     """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
     budget = Budget()
     evaluate_text(text, ExpressionScope(budget=budget))
-    assert 0 < MAX_WORK - budget.remaining <= most
+    assert 0 < MAX_WORK - budget.remaining <= max_cost
 
 
-def test_texts_are_bounded():
+def test_text_length_is_bounded():
     diagnostic = read_error("1" + " + 1" * 1000)
     assert diagnostic.code == "E0223"
     assert diagnostic.message == f"the expression has 4,001 characters; the limit is {MAX_TEXT:,}"
@@ -593,12 +593,12 @@ def test_nested_conditions_and_indices_are_bounded():
         "height(lost) * 2",
     ],
 )
-def test_what_rests_on_the_unknown_is_unknown(text):
+def test_expressions_of_unknown_values_are_unknown(text):
     scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
     assert evaluate_text(text, scope) is UNKNOWN
 
 
-def test_what_does_not_rest_on_the_unknown_is_known():
+def test_expressions_independent_of_unknown_values_are_known():
     scope = ExpressionScope({**NAMES, "u": UNKNOWN})
     assert evaluate_text("first or u", scope) is True
     assert evaluate_text("1 if first else u", scope) == 1
@@ -644,12 +644,12 @@ def check(text):
 @example("1 ** 2 ** -u")
 @example("range(0 - 2 ** 63, 2 ** 63)")
 @example("layers[2 ** 63]")
-def test_soup_evaluates_or_is_refused(text):
+def test_random_tokens_evaluate_or_are_refused(text):
     check(text)
 
 
 @given(st.text(max_size=60))
-def test_text_evaluates_or_is_refused(text):
+def test_random_text_evaluates_or_is_refused(text):
     check(text)
 
 

@@ -35,23 +35,23 @@ def check(text: str, answer: object) -> None:
     assert not isinstance(answer, complex), text
 
 
-@pytest.mark.parametrize("left", HOSTILE)
-def test_no_operand_is_beyond_an_answer(left: str) -> None:
-    assert_answered(f"-{left}")
-    assert_answered(f"not {left}")
-    assert_answered(f"{left}[{left}]")
+@pytest.mark.parametrize("operand", HOSTILE)
+def test_extreme_operands_give_a_value_or_an_error(operand: str) -> None:
+    assert_answered(f"-{operand}")
+    assert_answered(f"not {operand}")
+    assert_answered(f"{operand}[{operand}]")
     for stop in HOSTILE:
-        assert_answered(f"[1, 2][{left}:{stop}]")
+        assert_answered(f"[1, 2][{operand}:{stop}]")
         for sign in SIGNS:
-            assert_answered(f"{left} {sign} {stop}")
+            assert_answered(f"{operand} {sign} {stop}")
         for name in CALLS:
-            assert_answered(f"{name}({left}, {stop})")
+            assert_answered(f"{name}({operand}, {stop})")
     for name in CALLS:
-        assert_answered(f"{name}({left})")
-        assert_answered(f"{name}({left}, 1, {left})")
+        assert_answered(f"{name}({operand})")
+        assert_answered(f"{name}({operand}, 1, {operand})")
 
 
-def test_a_result_beyond_all_floats_is_too_large() -> None:
+def test_a_result_beyond_the_float_range_is_refused() -> None:
     text = "divisible(1e308, 8)"
     with pytest.raises(UserError) as caught:
         evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope())

@@ -139,12 +139,12 @@ extra: "yes"
 """
 
 
-def test_a_spec_in_canonical_form():
+def test_a_spec_is_formatted_canonically():
     assert format_checked(UNFORMATTED) == FORMATTED
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("unformatted", "formatted"),
     [
         ("a:   1\n", "a: 1\n"),
         ("a: 1", "a: 1\n"),
@@ -194,15 +194,15 @@ def test_a_spec_in_canonical_form():
         ("a:\n  - &x\n    b: 1\n", "a:\n  - &x\n    b: 1\n"),
     ],
 )
-def test_small_things(before, after):
-    if after is None:
+def test_small_formatting_rules(unformatted, formatted):
+    if formatted is None:
         with pytest.raises(UserError, match="a key must be a name"):
-            format_spec(before, "t.yaml")
+            format_spec(unformatted, "t.yaml")
     else:
-        assert format_checked(before) == after
+        assert format_checked(unformatted) == formatted
 
 
-def test_what_does_not_fit_the_line_leaves_its_brackets():
+def test_long_lines_are_written_as_blocks():
     step = "conv: {filters: filters, kernel: kernel, stride: stride, padding: padding, bias: false}"
     assert format_checked(f"graph: [{step}, relu]\n") == f"graph:\n  - {step}\n  - relu\n"
     longer = step.replace("false", "bias if grouped else false")
@@ -212,14 +212,14 @@ def test_what_does_not_fit_the_line_leaves_its_brackets():
     )
 
 
-def test_a_line_of_just_the_width_stays():
+def test_a_line_of_the_full_width_is_kept():
     row = "a: [" + "x" * 95 + "]"
     assert len(row) == 100
     assert format_checked(row) == row + "\n"
     assert format_checked(row.replace("x]", "xx]")) == "a:\n  - " + "x" * 96 + "\n"
 
 
-def test_sections_come_in_the_languages_order_with_their_comments():
+def test_sections_are_sorted_with_their_comments():
     text = (
         "# top\n"
         "zebra: 1\n"
@@ -249,12 +249,12 @@ def test_sections_come_in_the_languages_order_with_their_comments():
     )
 
 
-def test_sections_stay_where_aliases_need_their_order():
+def test_sections_with_aliases_keep_their_order():
     text = "graph: &g [relu]\n\ntcc: 1\nname: &n x\n\noutput: {y: *n}\n"
     assert format_checked(text) == text
 
 
-def test_empty_lines_part_steps_but_never_pile_up():
+def test_consecutive_empty_lines_are_reduced_to_one():
     text = "graph:\n\n  - a\n\n\n\n  - b\n  # c\n\n  - d\n\n\n\noutput: [x]\n\n\n"
     assert format_checked(text) == "graph:\n  - a\n\n  - b\n  # c\n\n  - d\n\noutput: [x]\n"
 
@@ -278,7 +278,7 @@ def test_json_stays_json(file):
     )
 
 
-def test_errors_are_those_of_the_parser():
+def test_parser_errors_are_reported():
     with pytest.raises(UserError) as caught:
         format_spec("a: [1\nb: 2\n", "t.yaml")
     assert str(caught.value).startswith("error[E0102]: this `[` is never closed\n --> t.yaml:1:4")
@@ -286,7 +286,7 @@ def test_errors_are_those_of_the_parser():
         format_spec(b"a: 1\na: 2\n", "t.yaml")
 
 
-def test_the_projects_specs_keep_their_meaning(root):
+def test_formatting_keeps_the_meaning_of_all_specs(root):
     files = sorted(root.glob("spec/**/*.yaml"))
     assert files
     for file in files:
@@ -363,7 +363,7 @@ def draw_document(draw):
 
 
 @given(draw_document())
-def test_values_and_comments_survive(example):
+def test_formatting_keeps_values_and_comments(example):
     value, text, remarks = example
     assert to_plain(parse(text, "t.yaml")) == value
     result = format_checked(text)
@@ -397,12 +397,12 @@ def test_any_part_of_a_spec_is_formatted_or_refused(start, end):
     check(UNFORMATTED[start:end])
 
 
-def test_lists_as_deep_as_a_spec_may_have():
+def test_lists_of_the_maximum_depth_are_formatted():
     text = f"graph: {'[' * 250}relu{']' * 250}\n"
     assert "relu" in format_checked(text)
 
 
-def test_comments_after_deep_lists_take_time_in_proportion():
+def test_comments_after_deep_lists_take_linear_time():
     lists = "[" * 200 + "relu, #\n" * 5000 + "] #\n" * 200
     start = time.process_time()
     check(f"graph: {lists}")
@@ -415,7 +415,7 @@ KEYS = (
 )
 
 
-def test_every_key_of_a_spec_has_its_place():
+def test_every_key_of_a_spec_has_a_sort_position():
     assert set(KEYS) == set(build_schema()["$defs"]["spec"]["properties"])
     text = "".join(f"{key}: 1\n" for key in reversed(KEYS))
     assert tuple(to_plain(parse(format_checked(text), "t.yaml"))) == KEYS

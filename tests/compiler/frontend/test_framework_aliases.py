@@ -64,9 +64,9 @@ def read_diagnostics(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagn
     return caught.value.diagnostics
 
 
-@pytest.mark.parametrize("ours", THERE)
-def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) -> None:
-    names = THERE[ours].split()
+@pytest.mark.parametrize("tcc_name", THERE)
+def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, tcc_name: str) -> None:
+    names = THERE[tcc_name].split()
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names)
     )
@@ -76,10 +76,10 @@ def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) ->
     for name, diagnostic in zip(names, diagnostics, strict=True):
         target = TARGET.match(diagnostic.help)
         assert target is not None, diagnostic
-        assert target[1] == ours, name
+        assert target[1] == tcc_name, name
 
 
-def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
+def test_unsupported_operations_are_reported_as_such(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[:50])
     )
@@ -92,7 +92,7 @@ def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
         assert "did you mean" not in diagnostic.help
 
 
-def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
+def test_help_for_common_names_of_other_frameworks(tmp_path: Path) -> None:
     diagnostics = read_diagnostics(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
     assert [d.help for d in diagnostics] == [
         "not supported: `linear` multiplies by learned weights, and `mul` is element by element; "
@@ -130,7 +130,7 @@ ARGUMENTS = (
 
 
 @pytest.mark.parametrize(("step", "wrong"), ARGUMENTS, ids=[step for step, _ in ARGUMENTS])
-def test_an_argument_of_another_framework_leads_to_ours(
+def test_arguments_of_other_frameworks_suggest_the_argument(
     tmp_path: Path, step: str, wrong: dict[str, str]
 ) -> None:
     diagnostics = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
@@ -153,7 +153,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_of_another_format_leads_to_ours(tmp_path: Path, key: str) -> None:
+def test_keys_of_other_formats_suggest_the_key(tmp_path: Path, key: str) -> None:
     (diagnostic,) = read_diagnostics(tmp_path, f"graph: [relu]\n{key}: [x]\n")
     assert (diagnostic.message, diagnostic.at.line, diagnostic.at.column) == (
         f"a spec has no key `{key}`",
@@ -176,14 +176,14 @@ VALUES = (
 
 
 @pytest.mark.parametrize(("step", "help"), VALUES, ids=[step for step, _ in VALUES])
-def test_a_value_of_another_framework_leads_to_ours(tmp_path: Path, step: str, help: str) -> None:
+def test_values_of_other_frameworks_suggest_the_value(tmp_path: Path, step: str, help: str) -> None:
     (diagnostic,) = read_diagnostics(tmp_path, f"graph:\n  - {step}\n")
     assert (diagnostic.code, diagnostic.at.line) == ("E0213", 6)
     assert diagnostic.at.column == 5 + step.rindex(": ") + 2
     assert diagnostic.help.startswith(help), diagnostic
 
 
-def test_every_entry_leads_to_a_word_that_there_is() -> None:
+def test_every_alias_leads_to_an_existing_keyword() -> None:
     arguments = {p.name for op in OPS_BY_NAME.values() for p in list_parameters(op)}
     keys = {
         "graph",
@@ -211,7 +211,7 @@ def test_every_entry_leads_to_a_word_that_there_is() -> None:
     assert len(names) == len(set(names)), "a name stands in two entries"
 
 
-def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) -> None:
+def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
     """Every name of the table leads where its entry says, whatever it resembles."""
     for entry in list_aliases("op"):
         for name in entry.names:
@@ -222,7 +222,7 @@ def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("word", "known", "close"),
+    ("misspelling", "known_names", "nearest"),
     [
         ("rellu", ("relu", "gelu"), "relu"),
         ("conv_tranpose", ("conv", "conv_transpose"), "conv_transpose"),
@@ -238,5 +238,7 @@ def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) 
         ("depth", ("width",), None),
     ],
 )
-def test_only_slips_are_misspellings(word: str, known: tuple[str, ...], close: str | None) -> None:
-    assert find_nearest_name(word, known) == close
+def test_only_slips_are_misspellings(
+    misspelling: str, known_names: tuple[str, ...], nearest: str | None
+) -> None:
+    assert find_nearest_name(misspelling, known_names) == nearest

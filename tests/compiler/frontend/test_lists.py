@@ -41,7 +41,7 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ("last", "read"),
+    ("final_step", "input_names"),
     [
         ("{concat: , from: ys}", CONVS),
         ("concat: [ys]", CONVS),
@@ -58,13 +58,15 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
         ('conv: {filters: "channels(ys[0]) + len(ys)", kernel: 1}', (CONVS[2],)),
     ],
 )
-def test_who_reads_a_list(tmp_path: Path, last: str, read: tuple[str, ...]) -> None:
+def test_nodes_that_read_a_list_get_all_its_values(
+    tmp_path: Path, final_step: str, input_names: tuple[str, ...]
+) -> None:
     block = "blocks: {both: {inputs: [a, b], body: [concat: [b, a]]}}\n"
-    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {last}]\n")
-    assert built.graph.nodes[-1].inputs == read
+    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {final_step}]\n")
+    assert built.graph.nodes[-1].inputs == input_names
 
 
-def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
+def test_each_collects_the_last_value_of_every_iteration(tmp_path: Path) -> None:
     text = """
         graph:
           - each:
@@ -90,7 +92,7 @@ def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
     assert built.graph.nodes[-1].type.shape == (8, 8, 8)
 
 
-def test_a_list_of_an_inner_loop_is_new_in_each_turn(tmp_path: Path) -> None:
+def test_a_list_of_an_inner_loop_is_new_in_each_iteration(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [relu]}"
     text = f"graph: [repeat: {{times: 2, body: [{inner}, concat: [ys]]}}]\n"
     assert [
@@ -98,7 +100,7 @@ def test_a_list_of_an_inner_loop_is_new_in_each_turn(tmp_path: Path) -> None:
     ] == [(f"repeat_{n}/repeat_1/relu", f"repeat_{n}/repeat_2/relu") for n in (1, 2)]
 
 
-def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
+def test_a_list_from_before_a_loop_is_carried(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [concat: [ys]]}"
     text = f"graph: [{LOOP}, repeat: {{times: 2, body: [{inner}]}}, concat: [ys]]\n"
     nodes = load_spec(tmp_path, text).graph.nodes[:-1]
@@ -133,18 +135,20 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("last", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_said_of_a_wrong_reading(
-    tmp_path: Path, last: str, code: str, pointed: str, message: str | None
+@pytest.mark.parametrize(
+    ("final_step", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys()
+)
+def test_wrong_uses_of_a_list_are_reported(
+    tmp_path: Path, final_step: str, code: str, pointed: str, message: str | None
 ) -> None:
-    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {last}]\n"
+    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {final_step}]\n"
     (diagnostic,) = read_errors(tmp_path, text)
     assert (diagnostic.code, diagnostic.at.line) == (code, 6)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
     assert message is None or diagnostic.message == message
 
 
-def test_an_output_is_one_value(tmp_path: Path) -> None:
+def test_an_output_must_be_one_value(tmp_path: Path) -> None:
     def head(source: str) -> str:
         return HEAD.replace("{y: {}}", f"{{y: {{from: {source}}}}}")
 
@@ -159,7 +163,7 @@ def test_an_output_is_one_value(tmp_path: Path) -> None:
     assert diagnostic.help == "name one of them, such as `ys[0]`, or join them: `concat: [ys]`"
 
 
-def test_a_loop_that_fails_hides_its_list(tmp_path: Path) -> None:
+def test_a_failed_loop_causes_no_errors_about_its_list(tmp_path: Path) -> None:
     loop = LOOP.replace("times: 3", "times: many")
     (diagnostic,) = read_errors(
         tmp_path, f'graph: [{loop}, concat: [ys, "ys[7]"], {{relu: , from: ys}}]\n'
@@ -267,7 +271,7 @@ def test_res2net_equals_its_definition(
     )  # fmt: skip
 
 
-def test_res2net_refuses_parts_of_unequal_size(tmp_path: Path) -> None:
+def test_res2net_refuses_unequal_splits(tmp_path: Path) -> None:
     (diagnostic,) = read_errors(
         tmp_path, "use: [blocks/res2net.yaml]\ngraph: [res2net_scales: {scales: 3}]\n"
     )

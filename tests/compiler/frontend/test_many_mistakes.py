@@ -34,14 +34,14 @@ def list_lines(error: UserError) -> list[int]:
     return [d.at.line for d in error.diagnostics]
 
 
-def test_unknown_words(tmp_path: Path) -> None:
+def test_unknown_op_names_are_limited(tmp_path: Path) -> None:
     error = read_error(tmp_path, "graph:\n" + "".join(f"  - word{n}\n" for n in range(130)))
     assert list_lines(error) == list(range(6, 56))
     assert (error.omitted_count, error.count) == (80, 130)
     assert str(error).endswith("\n\nand 80 more")
 
 
-def test_more_than_are_looked_for(tmp_path: Path) -> None:
+def test_the_search_stops_after_very_many_mistakes(tmp_path: Path) -> None:
     rows = "".join(f"  p{n}: lost{n}\n" for n in range(1200))
     error = read_error(tmp_path, f"params:\n{rows}graph: [relu]\n")
     assert (error.omitted_count, error.count_text) == (950, "at least 1,000 errors")
@@ -50,19 +50,19 @@ def test_more_than_are_looked_for(tmp_path: Path) -> None:
     assert exact.count_text == "1,200 errors"
 
 
-def test_mistakes_of_expansion_end_the_search(tmp_path: Path) -> None:
+def test_expansion_mistakes_end_the_search(tmp_path: Path) -> None:
     rows = "".join(f"  - conv: {{filters: lost{n}, kernel: 1}}\n" for n in range(90))
     assert read_error(tmp_path, f"graph:\n{rows}").count_text == "at least 50 errors"
 
 
-def test_nested_words_come_in_the_order_of_the_text(tmp_path: Path) -> None:
+def test_nested_op_names_are_reported_in_text_order(tmp_path: Path) -> None:
     nested = "".join(f"  - seq: [word{n}]\n  - other{n}\n" for n in range(40))
     error = read_error(tmp_path, "graph:\n" + nested)
     assert list_lines(error) == list(range(6, 56))
     assert error.omitted_count == 30
 
 
-def test_unknown_arguments(tmp_path: Path) -> None:
+def test_unknown_arguments_are_limited(tmp_path: Path) -> None:
     keys = ", ".join(f"key{n}: 1" for n in range(120))
     error = read_error(tmp_path, f"graph:\n  - relu: {{{keys}}}\n")
     assert [d.message for d in error.diagnostics] == [
@@ -71,20 +71,20 @@ def test_unknown_arguments(tmp_path: Path) -> None:
     assert error.omitted_count == 70
 
 
-def test_wrong_types(tmp_path: Path) -> None:
+def test_wrong_types_are_limited(tmp_path: Path) -> None:
     error = read_error(tmp_path, "graph:\n" + "  - conv: {filters: [], kernel: 3}\n" * 99)
     assert list_lines(error) == list(range(6, 56))
     assert error.omitted_count == 49
 
 
-def test_parameters(tmp_path: Path) -> None:
+def test_wrong_parameters_are_limited(tmp_path: Path) -> None:
     wrong = "".join(f"  p{n}: {{type: int, default: 1.5}}\n" for n in range(90))
     error = read_error(tmp_path, f"params:\n{wrong}graph: [relu]\n")
     assert list_lines(error) == list(range(6, 56))
     assert error.omitted_count == 40
 
 
-def test_an_output_of_a_wrong_parameter_is_not_another_mistake(tmp_path: Path) -> None:
+def test_an_output_with_a_wrong_parameter_is_reported_once(tmp_path: Path) -> None:
     """Its labels are not known, which is no reason to call it `train_only`."""
     spec = "tcc: 1\nname: one\ninput: {image: {shape: [3, 8, 8]}}\n"
     spec += "params: {labels: {type: names, default: [a, b]}, classes: len(labels)}\n"
@@ -96,7 +96,7 @@ def test_an_output_of_a_wrong_parameter_is_not_another_mistake(tmp_path: Path) -
     assert [d.code for d in caught.value.diagnostics] == ["E0220"]
 
 
-def test_words_and_what_comes_after_them_share_the_room(tmp_path: Path) -> None:
+def test_op_names_and_arguments_share_one_limit(tmp_path: Path) -> None:
     unknown_steps = "".join(f"  - word{n}\n" for n in range(45))
     steps = "  - conv: {filters: 0, kernel: 3}\n    from: image\n" * 45
     error = read_error(tmp_path, f"graph:\n{steps}{unknown_steps}")
@@ -104,7 +104,7 @@ def test_words_and_what_comes_after_them_share_the_room(tmp_path: Path) -> None:
     assert error.count == 90
 
 
-def test_a_message_lists_no_thousands_of_names(tmp_path: Path) -> None:
+def test_long_lists_of_names_are_shortened(tmp_path: Path) -> None:
     named_steps = "".join(f"  - relu:\n    as: name{n}\n" for n in range(2000))
     error = read_error(tmp_path, f"graph:\n{named_steps}  - add: [[], other]\n")
     (diagnostic,) = error.diagnostics
@@ -131,7 +131,7 @@ def test_thousands_of_cases_are_bounded_and_equal_ones_compile_once(tmp_path: Pa
     assert diagnostic.at.line > 200
 
 
-def test_loops_over_nothing_end(tmp_path: Path) -> None:
+def test_loops_that_make_no_steps_terminate(tmp_path: Path) -> None:
     loop = "each: {of: range(4096), as: NAME, body: [BODY]}"
     work = "let: {v: sum(range(4096))}"
     body = loop.replace("NAME", "a").replace("BODY", loop.replace("NAME", "b"))
@@ -159,7 +159,7 @@ def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
     assert bound == {"a": 1, **{f"p{n}": 2 for n in range(50)}}
 
 
-def test_collection_goes_on_after_a_wrong_spec(tmp_path: Path) -> None:
+def test_error_collection_continues_after_a_wrong_spec(tmp_path: Path) -> None:
     assert gc.isenabled()
     read_error(tmp_path, "graph: [wrong]\n")
     assert gc.isenabled()
@@ -169,7 +169,7 @@ def test_collection_goes_on_after_a_wrong_spec(tmp_path: Path) -> None:
     ("value", "code"),
     [("'[1] * 4096 + [2] * {n}'", "E0223"), ("zzz", "E0221"), ("[zzz, zzz]", "E0221")],
 )
-def test_wrong_parameters_take_time_in_proportion(tmp_path: Path, value: str, code: str) -> None:
+def test_wrong_parameters_take_linear_time(tmp_path: Path, value: str, code: str) -> None:
     rows = "".join(f"  p{n}: {value.format(n=n + 1)}\n" for n in range(1500))
     start = time.process_time()
     error = read_error(tmp_path, f"params:\n{rows}graph: [relu]\n")
@@ -179,14 +179,14 @@ def test_wrong_parameters_take_time_in_proportion(tmp_path: Path, value: str, co
 
 
 @pytest.mark.parametrize("turn", ["[", "{a: ", "['] ] ]',", "[ # ] ]\n  "])
-def test_lists_of_any_depth_take_time_in_proportion(tmp_path: Path, turn: str) -> None:
+def test_nested_lists_take_linear_time(tmp_path: Path, turn: str) -> None:
     start = time.process_time()
     error = read_error(tmp_path, f"graph: {turn * (65_000 // len(turn))}\n")
     assert time.process_time() - start < 5  # all brackets at each word took 20 s
     assert [d.code for d in error.diagnostics] == ["E0105"]
 
 
-def test_defaults_share_what_they_may_cost(tmp_path: Path) -> None:
+def test_defaults_share_one_evaluation_budget(tmp_path: Path) -> None:
     cost = " + ".join(["sum(range(4096))"] * 5)
     rows = "".join(f"  p{n}: {{type: int, default: {cost}}}\n" for n in range(500))
     error = read_error(tmp_path, f"params:\n{rows}graph: [relu]\n")

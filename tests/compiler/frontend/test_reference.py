@@ -31,7 +31,7 @@ def test_the_reference_has_examples() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_example_compiles_and_its_tests_hold(example: str, tmp_path: Path) -> None:
+def test_examples_compile_and_their_tests_pass(example: str, tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
     path.write_text(complete_example(example))
     spec = load(path)
@@ -39,7 +39,7 @@ def test_example_compiles_and_its_tests_hold(example: str, tmp_path: Path) -> No
     assert [f for f in check_expectations(spec) if not f.holds] == []
 
 
-def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
+def test_the_example_rule_file_is_valid(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```text\n(rules:.*?)^```", REFERENCE.read_text(), re.M | re.S)
     path = tmp_path / "rules.yaml"
     path.write_text(text)
@@ -51,7 +51,7 @@ def test_the_example_of_a_rule_file_is_one(tmp_path: Path) -> None:
     sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")]),
     ids=lambda p: p.stem,
 )
-def test_shipped_spec_states_facts_that_hold(path: Path) -> None:
+def test_facts_in_shipped_specs_are_true(path: Path) -> None:
     facts = check_expectations(load(path))
     assert facts
     assert [f for f in facts if not f.holds] == []

@@ -45,7 +45,7 @@ def iterate_entries(data: Any) -> Iterator[tuple[Any, Any]]:
             yield from iterate_entries(data[key])
 
 
-def test_whatever_is_put_into_a_spec() -> None:
+def test_schema_validation_agrees_with_jsonschema() -> None:
     numbers, error_count = Random(3), 0
     specs = [to_plain(parse(path.read_text(), path.name)) for path in TEXTS]
     for iteration in range(120):

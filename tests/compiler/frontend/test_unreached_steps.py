@@ -56,21 +56,21 @@ STEP_POSITIONS = {
 }
 
 
-@pytest.mark.parametrize("place", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
+@pytest.mark.parametrize("template", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
 @pytest.mark.parametrize(("step", "code", "pointed"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_whatever_the_values_is_said(
-    tmp_path: Path, place: str, step: str, code: str, pointed: str | None
+def test_errors_for_all_parameter_values_are_reported(
+    tmp_path: Path, template: str, step: str, code: str, pointed: str | None
 ) -> None:
-    text = place.replace("HALF", HALF).replace("STEP", step)
-    if "image" in step and "b: {params" in place:
+    text = template.replace("HALF", HALF).replace("STEP", step)
+    if "image" in step and "b: {params" in template:
         text = text.replace("b: {params", "b: {inputs: [image], params")
     (diagnostic,) = read_errors(tmp_path, text)
     assert diagnostic.code == code
     assert pointed is None or diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
-    assert diagnostic.at.line == (5 if "b: {" in place else text.count("\n") + 5)
+    assert diagnostic.at.line == (5 if "b: {" in template else text.count("\n") + 5)
 
 
-def test_where_it_is_found_is_said(tmp_path: Path) -> None:
+def test_errors_in_unreached_steps_are_located(tmp_path: Path) -> None:
     (diagnostic,) = read_errors(
         tmp_path, "blocks: {b: {body: [linear: {units: j}]}}\ngraph: [relu]\n"
     )
@@ -111,13 +111,13 @@ VALID_SPECS = {
 
 
 @pytest.mark.parametrize("text", VALID_SPECS.values(), ids=VALID_SPECS.keys())
-def test_what_only_some_values_make_wrong_is_not(tmp_path: Path, text: str) -> None:
+def test_errors_for_some_parameter_values_are_not_reported(tmp_path: Path, text: str) -> None:
     built = load_spec_text(tmp_path, text)
     assert [w.kind for w in built.warnings if w.kind.startswith("unused-br")] == []
     assert {n.name.partition("_")[0] for n in built.graph.nodes} <= {"relu", "tanh", "a", "b/conv"}
 
 
-def test_trying_changes_no_path(tmp_path: Path) -> None:
+def test_checking_unreached_steps_changes_no_path(tmp_path: Path) -> None:
     text = """
         params: {n: N}
         graph:
@@ -129,7 +129,7 @@ def test_trying_changes_no_path(tmp_path: Path) -> None:
         assert [node.name for node in built.graph.nodes] == names
 
 
-def test_blocks_that_call_each_other_in_a_circle_unused(tmp_path: Path) -> None:
+def test_unused_recursive_blocks_are_refused(tmp_path: Path) -> None:
     text = "blocks: {a: {body: [b]}, b: {body: [c]}, c: {body: [a]}}\ngraph: [relu]\n"
     (diagnostic,) = read_errors(tmp_path, text)
     assert (diagnostic.code, diagnostic.label, diagnostic.at.line) == (
@@ -139,7 +139,7 @@ def test_blocks_that_call_each_other_in_a_circle_unused(tmp_path: Path) -> None:
     )
 
 
-def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
+def test_a_mistake_in_reached_and_unreached_steps_counts_once(tmp_path: Path) -> None:
     text = """
         params: {n: 0}
         blocks: {b: {body: [conv: {filters: j, kernel: 1}]}}
@@ -150,7 +150,7 @@ def test_a_mistake_that_is_reached_and_left_counts_once(tmp_path: Path) -> None:
     assert not any("the same error" in note for note in diagnostic.notes)
 
 
-def test_more_mistakes_show_beside_an_error_in_a_condition(tmp_path: Path) -> None:
+def test_other_mistakes_are_reported_with_a_condition_error(tmp_path: Path) -> None:
     text = "graph: [when: {if: half, then: [relu: {}, conv: {filters: j, kernel: 1}]}]\n"
     assert [d.message for d in read_errors(tmp_path, text)] == [
         "unknown name `half`",
@@ -172,7 +172,7 @@ DECLARED = {
 
 
 @pytest.mark.parametrize(
-    "where",
+    "template",
     [
         "params: {p: P}\ngraph: [relu]",
         "blocks: {b: {params: {p: P}, body: [relu]}}\ngraph: [b: {p: GIVEN}]",
@@ -180,13 +180,13 @@ DECLARED = {
     ids=["spec", "block"],
 )
 @pytest.mark.parametrize(("declared", "code", "pointed"), DECLARED.values(), ids=DECLARED.keys())
-def test_a_declaration_that_none_can_keep(
-    tmp_path: Path, where: str, declared: str, code: str, pointed: str
+def test_a_contract_that_no_value_meets_is_refused(
+    tmp_path: Path, template: str, declared: str, code: str, pointed: str
 ) -> None:
     """Whether or not its default is taken."""
     setting = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
-    text = where.replace("P}", f"{declared}}}").replace("GIVEN", setting)
-    settings = {} if "blocks" in where else {"p": setting}
+    text = template.replace("P}", f"{declared}}}").replace("GIVEN", setting)
+    settings = {} if "blocks" in template else {"p": setting}
     (diagnostic,) = read_errors(tmp_path, text, **settings)
     assert (diagnostic.code, diagnostic.at.line) == (code, 5)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
@@ -196,7 +196,9 @@ def test_a_declaration_that_none_can_keep(
     ("statistics", "column"),
     [("std: [1e-300]", 77), ("mean: [0.5], std: [0.5, 1e-45, 0.5]", 90), ("mean: [1e39]", 78)],
 )
-def test_statistics_that_make_infinite_pixels(tmp_path: Path, statistics: str, column: int) -> None:
+def test_normalization_that_gives_infinite_pixels_is_refused(
+    tmp_path: Path, statistics: str, column: int
+) -> None:
     image = (
         f"{{image: {{shape: [3, 8, 8], preprocess: {{resize: {{size: [8, 8]}}, {statistics}}}}}}}"
     )

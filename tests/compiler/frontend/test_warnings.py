@@ -185,14 +185,25 @@ WARNED = {
 
 
 @pytest.mark.parametrize(("text", "expected"), WARNED.values(), ids=WARNED.keys())
-def test_what_is_warned_about(
+def test_warnings_have_kind_line_and_marked_text(
     tmp_path: Path, text: str, expected: list[tuple[str, int, str]]
 ) -> None:
     assert list_warnings(load_spec_text(tmp_path, text)) == expected
 
 
+@pytest.mark.parametrize(
+    ("scale", "help"),
+    [("", "write 0.4863"), (", scale: max", "measure it on such pixels")],
+    ids=["255", "max"],
+)
+def test_advice_for_statistics_of_pixels(tmp_path: Path, scale: str, help: str) -> None:
+    image = IMAGE.replace("STATISTICS", f"mean: [124, 0.5, 0.5]{scale}")
+    (warning,) = load_spec_text(tmp_path, f"{image}\ngraph: [relu]").warnings
+    assert (warning.kind, warning.help.partition(": ")[2]) == ("pixel-statistics", help)
+
+
 @pytest.mark.parametrize(("text", "expected"), WARNED.values(), ids=WARNED.keys())
-def test_each_kind_is_silenced_by_its_name(
+def test_each_warning_kind_can_be_silenced(
     tmp_path: Path, text: str, expected: list[tuple[str, int, str]]
 ) -> None:
     if "allow:" in text:
@@ -202,7 +213,7 @@ def test_each_kind_is_silenced_by_its_name(
     assert list_warnings(load_spec_text(tmp_path, text)) == []
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_warning_kind_is_tested() -> None:
     assert {
         kind for _, expected_warnings in WARNED.values() for kind, _, _ in expected_warnings
     } == {k.name for k in WARNING_KINDS}
@@ -269,7 +280,7 @@ INTENDED_SPECS = {
 
 
 @pytest.mark.parametrize("text", INTENDED_SPECS.values(), ids=INTENDED_SPECS.keys())
-def test_what_is_meant_is_not_warned_about(tmp_path: Path, text: str) -> None:
+def test_intended_code_is_not_warned_about(tmp_path: Path, text: str) -> None:
     assert list_warnings(load_spec_text(tmp_path, text)) == []
 
 
@@ -278,18 +289,18 @@ def test_what_is_meant_is_not_warned_about(tmp_path: Path, text: str) -> None:
     sorted([*ROOT.glob("spec/*.yaml"), *ROOT.glob("spec/baselines/*.yaml")]),
     ids=lambda p: p.stem,
 )
-def test_what_comes_with_tcc_is_not_warned_about(path: Path) -> None:
+def test_shipped_specs_have_no_warnings(path: Path) -> None:
     assert list_warnings(load(path)) == []
 
 
-def test_no_block_that_comes_with_tcc_is_warned_about(tmp_path: Path) -> None:
+def test_shipped_blocks_have_no_warnings(tmp_path: Path) -> None:
     """Of what it reads: a spec that uses nothing but the library of all."""
     names = sorted(f"blocks/{p.name}" for p in ROOT.glob("spec/blocks/*.yaml"))
     built = load_spec_text(tmp_path, f"use: [{', '.join(names)}]\ngraph: [relu]\n")
     assert {kind for kind, _, _ in list_warnings(built)} == {"unused-library"}
 
 
-def test_how_a_warning_looks(tmp_path: Path) -> None:
+def test_text_of_a_warning(tmp_path: Path) -> None:
     text = """
         graph:
           - conv: {filters: 8, kernel: 1}
@@ -319,7 +330,7 @@ def test_how_a_warning_looks(tmp_path: Path) -> None:
         ("unused-block", 8, None),
     ],
 )
-def test_only_kinds_can_be_allowed(
+def test_only_warning_kinds_can_be_allowed(
     tmp_path: Path, allow: str, column: int, help: str | None
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -331,7 +342,7 @@ def test_only_kinds_can_be_allowed(
         assert all(kind.name in diagnostic.message for kind in WARNING_KINDS)
 
 
-def test_json_silences_too(tmp_path: Path) -> None:
+def test_json_specs_can_silence_warnings(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     body = {
         "tcc": 1, "name": "net", "input": {"image": {"shape": [4, 8, 8]}}, "output": {"y": {}},
@@ -354,7 +365,7 @@ DEAD = """
 
 
 @pytest.mark.parametrize(("head", "params"), [("", 25 + 10), ("other_", 10)])
-def test_dead_parts_count_nowhere_but_heads_for_training_do(
+def test_costs_include_training_heads_but_not_dead_parts(
     tmp_path: Path, head: str, params: int
 ) -> None:
     text = DEAD.replace("HEADhead", f"{head}head").replace("PARAMS", str(params))

@@ -128,18 +128,18 @@ def get_pointed_text(span):
         ("=", "="),
     ],
 )
-def test_a_scalar_is_what_the_core_schema_says(text, value):
+def test_scalars_follow_the_yaml_core_schema(text, value):
     parsed = to_plain(parse(f"a: {text}\n", "t.yaml"))["a"]
     assert parsed == value
     assert type(parsed) is type(value)
 
 
-def test_not_a_number_is_a_float():
+def test_nan_is_a_float():
     value = to_plain(parse("a: .nan", "t.yaml"))["a"]
     assert math.isnan(value)
 
 
-def test_a_spec_is_read_whole():
+def test_a_complete_spec_is_read():
     assert to_plain(parse(SPEC, "t.yaml")) == {
         "tcc": 1,
         "name": "small",
@@ -164,7 +164,7 @@ def test_quotes_are_remembered():
 
 
 @pytest.mark.parametrize("text", [SPEC.encode(), "\ufeff" + SPEC, SPEC.replace("\n", "\r\n")])
-def test_bytes_marks_and_line_ends_make_no_difference(text):
+def test_byte_order_marks_and_line_endings_do_not_matter(text):
     tree = parse(text, "t.yaml")
     assert to_plain(tree) == to_plain(parse(SPEC, "t.yaml"))
     assert [str(s) for s in collect_spans(tree)] == [
@@ -196,21 +196,21 @@ def test_bytes_marks_and_line_ends_make_no_difference(text):
         (["output", "logits"], 20, 10, ""),
     ],
 )
-def test_every_part_has_its_place(path, line, column, text):
+def test_every_node_has_its_span(path, line, column, text):
     span = find_span(parse(SPEC, "t.yaml"), path)
     assert (span.line, span.column) == (line, column)
     assert get_pointed_text(span) == text
     assert str(span) == f"t.yaml:{line}:{column}"
 
 
-def test_a_path_that_leads_nowhere_stops_at_its_last_part():
+def test_the_span_of_a_missing_path_is_its_last_existing_part():
     tree = parse(SPEC, "t.yaml")
     assert find_span(tree, ["graph", 9, "conv"]) == find_span(tree, ["graph"])
     assert find_span(tree, ["params", "depth"]) == find_span(tree, ["params"])
     assert find_span(tree, ["name", "first"]) == find_span(tree, ["name"])
 
 
-def test_keys_have_places():
+def test_keys_have_spans():
     tree = parse(SPEC, "t.yaml")
     assert str(find_key_span(tree, ["params"], "width")) == "t.yaml:7:22"
     assert find_key_span(tree, ["params"], "depth") == find_span(tree, ["params"])
@@ -220,13 +220,13 @@ def test_keys_have_places():
     assert tree.get("head") is None
 
 
-def test_places_after_wide_characters_count_characters():
+def test_columns_count_characters():
     tree = parse("é: {ü: 'ß', x: 3}\n", "t.yaml")
     assert get_pointed_text(find_span(tree, ["é", "x"])) == "3"
     assert find_span(tree, ["é", "x"]).column == 16
 
 
-def test_anchors_and_tags_are_no_part_of_the_place():
+def test_spans_exclude_anchors_and_tags():
     tree = parse("a: &x !!str 12\nb: &y\n  - 1\nc: &z {d: 1}\ne: *y\n", "t.yaml")
     assert get_pointed_text(find_span(tree, ["a"])) == "12"
     assert find_span(tree, ["b"]).line == 3
@@ -301,7 +301,7 @@ def test_broken_yaml_is_located_and_explained(text, expected):
     assert_inside(error.at, text)
 
 
-def test_a_syntax_error_reads_so():
+def test_text_of_a_syntax_error():
     assert format_errors("graph:\n  - conv: {filters: 4, kernel: [3, 3}\n  - relu\n") == (
         "error[E0102]: expected `]`, found `}`\n"
         " --> t.yaml:2:37\n"
@@ -313,7 +313,7 @@ def test_a_syntax_error_reads_so():
     )
 
 
-def test_what_runs_on_is_told():
+def test_unterminated_text_is_reported():
     assert format_errors("a: [1,\n  2\nb: 3\n") == (
         "error[E0102]: this `[` is never closed\n"
         " --> t.yaml:1:4\n"
@@ -324,7 +324,7 @@ def test_what_runs_on_is_told():
     )
 
 
-def test_every_duplicate_key_is_shown_in_the_texts_order():
+def test_duplicate_keys_are_reported_in_text_order():
     assert format_errors("a: 1\nb: {c: 1, d: 2, c: 3}\na: 2\n") == (
         "error[E0103]: the key `c` appears twice\n"
         " --> t.yaml:2:17\n"
@@ -341,11 +341,11 @@ def test_every_duplicate_key_is_shown_in_the_texts_order():
     )
 
 
-def test_keys_that_differ_in_quotes_alone_are_the_same():
+def test_keys_that_differ_only_in_quotes_are_duplicates():
     assert summarize_errors('on: 1\n"on": 2') == ["E0103 2:1 the key `on` appears twice"]
 
 
-def test_errors_before_a_syntax_error_are_shown_with_it():
+def test_errors_before_a_syntax_error_are_reported_too():
     assert summarize_errors("a: {b: 1, b: 2}\n1: 2\nc: [") == [
         "E0103 1:11 the key `b` appears twice",
         "E0102 3:4 this `[` is never closed",
@@ -379,7 +379,7 @@ def test_keys_must_be_names():
         ("%YAML 1.1\n---\na: 1", "2:1 the file needs YAML 1.1, but only 1.2 is supported"),
     ],
 )
-def test_what_yaml_has_and_specs_do_not(text, expected):
+def test_unsupported_yaml_features_are_refused(text, expected):
     assert summarize_errors(text)[0].startswith(f"E0107 {expected}")
 
 
@@ -402,7 +402,7 @@ def test_a_misspelt_alias_gets_a_suggestion():
         ("---\n", "2:1 expected `key: value`, found only nothing (`null`)"),
     ],
 )
-def test_a_file_must_have_content(text, expected):
+def test_empty_files_are_refused(text, expected):
     assert summarize_errors(text) == [f"E0106 {expected}"]
 
 
@@ -422,11 +422,11 @@ def test_a_file_must_have_content(text, expected):
         ("a: 1".encode("utf-16"), "0:0 the file is UTF-16, not UTF-8"),
     ],
 )
-def test_what_is_no_text_is_refused(raw, expected):
+def test_files_that_are_no_text_are_refused(raw, expected):
     assert summarize_errors(raw) == [f"E0101 {expected}"]
 
 
-def test_undecodable_bytes_are_shown_without_harm():
+def test_undecodable_bytes_are_escaped_in_messages():
     assert format_errors(b"name: caf\xe9 # x\n") == (
         "error[E0101]: the file is not UTF-8 text: byte 0xe9 at offset 9\n"
         " --> t.yaml:1:10\n"
@@ -471,7 +471,7 @@ def test_nesting_through_aliases_is_bounded():
     assert get_pointed_text(error.at) == f"*a{MAX_DEPTH - 2}"
 
 
-def test_a_bomb_of_aliases_is_defused():
+def test_alias_bombs_are_refused():
     text = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{name}: &{name} [{', '.join([f'*{previous}'] * 9)}]\n"
         for previous, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -482,7 +482,7 @@ def test_a_bomb_of_aliases_is_defused():
     assert get_pointed_text(error.at) == "*e"
 
 
-def test_aliases_within_the_limits_are_what_they_stand_for():
+def test_aliases_within_the_limits_are_resolved():
     text = "a: &a {k: 3}\nb: [*a, *a]\nc: &n relu\nd: {*n : *n}\n"
     assert to_plain(parse(text, "t.yaml")) == {
         "a": {"k": 3},
@@ -502,7 +502,7 @@ def test_size_is_bounded():
     assert error.help == "use `repeat`, `each` and blocks for parts that repeat"
 
 
-def test_json_of_more_than_a_yaml_text_may_have_is_read():
+def test_json_may_exceed_the_yaml_limits():
     numbers = list(range(20_000))
     text = json.dumps({"a": numbers})
     assert len(text) > MAX_YAML_BYTES
@@ -533,7 +533,7 @@ JSON = '{\n\t"tcc": 1,\n\t"graph": ["relu", {"conv": {"filters": 4}}],\n\t"x": [
 
 
 @pytest.mark.parametrize("file", ["t.json", "t.yaml"])
-def test_json_with_tabs_is_read_with_places(file):
+def test_json_with_tabs_is_read_with_spans(file):
     tree = parse(JSON, file)
     assert to_plain(tree) == json.loads(JSON)
     span = find_span(tree, ["graph", 1, "conv", "filters"])
@@ -554,7 +554,7 @@ def test_json_escapes_are_read():
     assert to_plain(parse(text, "t.json")) == {"a": "😀/\né"}
 
 
-def test_yaml_in_brackets_is_no_json():
+def test_bracketed_yaml_is_not_json():
     assert to_plain(parse("{a: 1, b: [x, y: 2]}", "t.yaml")) == {"a": 1, "b": ["x", {"y": 2}]}
 
 
@@ -588,7 +588,7 @@ def test_broken_json_is_located_and_explained(text, expected, hint):
     assert_inside(error.at, text)
 
 
-def test_json_has_duplicates_and_limits_too():
+def test_json_duplicates_and_limits_are_checked():
     assert summarize_errors('{"a": 1, "a": 2, "b": {"c": 1, "c": 2}}', "t.json") == [
         "E0103 1:10 the key `a` appears twice",
         "E0103 1:32 the key `c` appears twice",
@@ -651,7 +651,7 @@ FRAGMENTS = st.sampled_from(
 @example("a: &a")
 @example("[a: ]")
 @example("? ")
-def test_random_soup_of_yaml_is_read_or_refused(text):
+def test_random_yaml_tokens_are_read_or_refused(text):
     check(text)
 
 
@@ -695,13 +695,13 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES) | st.dictionaries(PLAIN_TEXT, VALUES))
-def test_any_json_reads_back(value):
+def test_any_json_round_trips(value):
     for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False)):
         assert to_plain(parse(text, "t.json")) == value
         assert to_plain(parse(text, "t.yaml")) == value
 
 
-def test_a_scalar_can_be_told_from_its_text():
+def test_the_type_of_a_scalar_follows_from_its_text():
     tree = parse("a: 1\nb: '1'\n", "t.yaml")
     assert [tree.get("a"), tree.get("b")] == [
         Scalar(1, find_span(tree, ["a"]), quoted=False),
@@ -709,10 +709,10 @@ def test_a_scalar_can_be_told_from_its_text():
     ]
 
 
-@pytest.mark.parametrize("before", ["", "a: 1\n...\n"])
-def test_directives_are_few(before):
+@pytest.mark.parametrize("prefix", ["", "a: 1\n...\n"])
+def test_the_number_of_directives_is_bounded(prefix):
     tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
-    row = 101 + before.count("\n")
+    row = 101 + prefix.count("\n")
     message = "more than 100 lines start with `%`, as YAML directives do"
-    assert summarize_errors(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
+    assert summarize_errors(f"{prefix}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
     assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")

@@ -62,7 +62,7 @@ def test_the_verifier_names_the_broken_rule(message: str, graph: Graph) -> None:
 @pytest.mark.parametrize(
     "graph", [build_small_graph(), build_dense(), build_gated()], ids=lambda g: g.name
 )
-def test_a_sound_graph_is_returned_as_it_is(graph: Graph) -> None:
+def test_a_valid_graph_is_returned_unchanged(graph: Graph) -> None:
     assert verify(graph) is graph
 
 
@@ -88,7 +88,7 @@ def test_a_sole_reader_is_the_only_use_of_a_value() -> None:
     assert extended.find_sole_reader("relu") is None
 
 
-def test_params_stand_in_the_order_of_first_use() -> None:
+def test_params_are_in_order_of_first_use() -> None:
     graph = build_dense()
     assert list(graph.params)[:8] == [
         "stem.weight",
@@ -119,14 +119,14 @@ def test_weights_may_be_shared() -> None:
     assert list(graph.params) == ["first.weight", "first.bias"]
 
 
-def test_a_graph_never_changes() -> None:
+def test_a_graph_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         build_small_graph().name = "other"  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
         build_small_graph().nodes[0].name = "other"  # type: ignore[misc]
 
 
-def test_a_node_gets_its_weights_from_its_path() -> None:
+def test_weight_names_come_from_the_node_path() -> None:
     node = make_node("block/bn", BatchNorm(), ("x",), (MAP,))
     assert node == Node(
         "block/bn",
@@ -137,7 +137,7 @@ def test_a_node_gets_its_weights_from_its_path() -> None:
     )
 
 
-def test_a_node_of_many_inputs_infers_from_all() -> None:
+def test_type_inference_uses_all_inputs() -> None:
     node = make_node("concat", Concat(), ("a", "b"), (MAP, TensorType((3, 6, 6))))
     assert node is not None
     assert node.type == TensorType((7, 6, 6))

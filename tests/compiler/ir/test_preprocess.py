@@ -70,7 +70,7 @@ def resize_with_pillow(image, size):
 @example(200, 3, 1, 1)
 @example(64, 64, 64, 31)
 @example(64, 64, 31, 64)
-def test_stretch_is_pillow_to_the_bit(height, width, to_height, to_width):
+def test_stretch_equals_pillow(height, width, to_height, to_width):
     image = create_picture(height, width)
     pre = Preprocess(resize=PixelResize((to_height, to_width)))
     actual = compute_levels(pre, image, (3, to_height, to_width))
@@ -78,7 +78,7 @@ def test_stretch_is_pillow_to_the_bit(height, width, to_height, to_width):
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (101, 131), (224, 224), (96, 96), (300, 450)])
-def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shape):
+def test_a_single_pillow_resize_gives_the_same_for_wide_images(shape):
     image = create_picture(*shape)
     expected = Image.fromarray(image).resize((224, 224), BILINEAR)
     assert np.array_equal(compute_levels(IMAGENET, image, (3, 224, 224)), np.asarray(expected))
@@ -88,7 +88,7 @@ def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shap
 @given(SIDES, SIDES, SIDES, SIDES)
 @example(3, 200, 50, 50)
 @example(5, 5, 5, 5)
-def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
+def test_cover_is_the_center_of_a_resize(height, width, to_height, to_width):
     image, target = create_picture(height, width), (to_height, to_width)
     scaled = compute_cover_size((height, width), target)
     top_edge, left_edge = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
@@ -112,11 +112,11 @@ def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
         ((10, 10), (7, 20), (20, 20)),
     ],
 )
-def test_covering_size(source, target, scaled):
+def test_size_of_a_cover_resize(source, target, scaled):
     assert compute_cover_size(source, target) == scaled
 
 
-def test_cover_of_a_thin_image_computes_only_what_is_kept():
+def test_cover_of_a_thin_image_computes_only_kept_pixels():
     # scaled whole it would be 224 x 8,960,000 pixels
     thin = create_picture(1, 40000)
     result = apply(Preprocess(resize=PixelResize((224, 224), "cover")), thin, (3, 224, 224))
@@ -133,7 +133,7 @@ def test_cover_of_a_thin_image_computes_only_what_is_kept():
         ((4, 4), (4, 4), np.s_[:, :], np.s_[:, :]),
     ],
 )
-def test_crop_takes_the_centre_and_pads_with_zeros(shape, crop, there, here):
+def test_crop_takes_the_center_and_pads_with_zeros(shape, crop, there, here):
     image = create_picture(*shape)
     expected = np.zeros((*crop, 3), np.uint8)
     expected[here] = image[there]
@@ -147,7 +147,7 @@ def test_resize_comes_before_crop():
     assert np.array_equal(compute_levels(pre, image, (3, 30, 20)), expected)
 
 
-def test_gray_is_pillow_luma_taken_before_resizing():
+def test_gray_is_pillow_luma_before_resizing():
     image = create_picture(61, 83)
     gray = np.asarray(Image.fromarray(image).convert("L"))
     assert np.array_equal(compute_levels(Preprocess("gray"), image, (1, 61, 83))[:, :, 0], gray)
@@ -173,7 +173,7 @@ def test_mean_and_std_round_each_step_to_float32():
             assert result[channel, value // 16, value % 16] == expected
 
 
-def test_the_largest_of_all_values_divides():
+def test_scaling_divides_by_the_largest_value():
     image = np.zeros((2, 3, 3), np.uint8)
     image[0, 1] = (10, 40, 25)
     image[1, 2, 0] = 7
@@ -185,7 +185,7 @@ def test_the_largest_of_all_values_divides():
         assert actual[c, y, x] == np.float32(np.float32(unit - mean) / np.float32(0.5))
 
 
-def test_the_maximum_is_that_of_what_the_network_sees():
+def test_the_maximum_is_taken_after_cropping():
     image = np.full((40, 40, 3), 100, np.uint8)
     image[0, 0] = 255  # cut away
     actual = apply(Preprocess(scale="max", crop=(20, 20)), image, (3, 20, 20))
@@ -198,7 +198,7 @@ def test_the_maximum_is_that_of_what_the_network_sees():
 
 
 @pytest.mark.parametrize("color", ["rgb", "gray"])
-def test_a_black_image_is_zeros_whatever_divides(color):
+def test_a_black_image_gives_zeros_under_every_scale(color):
     black = np.zeros((5, 6, 3), np.uint8)
     channels = 1 if color == "gray" else 3
     results = [
@@ -218,14 +218,14 @@ def test_an_image_with_a_white_pixel_is_the_same_under_both_scales():
     assert np.array_equal(first_scaled, second_scaled)
 
 
-def test_one_mean_serves_all_channels():
+def test_a_single_mean_applies_to_all_channels():
     image = create_picture(3, 3)
     single_mean = apply(Preprocess(mean=(0.5,), std=(0.25,)), image, (3, 3, 3))
     three = apply(Preprocess(mean=(0.5,) * 3, std=(0.25,) * 3), image, (3, 3, 3))
     assert np.array_equal(single_mean, three)
 
 
-def test_the_image_is_not_changed():
+def test_the_input_image_is_not_modified():
     image = create_picture(9, 9)
     original = image.copy()
     apply(IMAGENET, image, (3, 224, 224))
@@ -243,14 +243,14 @@ def test_the_image_is_not_changed():
         (Preprocess(crop=(2, 9)), (3, 2, 9)),
     ],
 )
-def test_result_shape_is_what_apply_gives(pre, shape):
+def test_the_declared_shape_equals_the_shape_of_apply(pre, shape):
     assert compute_output_shape(pre) == shape
     image = create_picture(12, 17)
     size = shape or (pre.channels, 12, 17)
     assert apply(pre, image, size).shape == size
 
 
-def test_an_image_of_the_wrong_size_is_named():
+def test_an_image_of_the_wrong_size_is_reported():
     with pytest.raises(UserError) as caught:
         apply(Preprocess(), create_picture(20, 30), (3, 224, 200), "tile.png")
     assert str(caught.value) == (
@@ -276,11 +276,11 @@ PAIRS = st.tuples(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE))
     )
     | st.builds(Preprocess, scale=st.sampled_from(SCALES))
 )
-def test_json_keeps_the_contract(pre):
+def test_the_contract_round_trips_through_json(pre):
     assert read_json(encode_contract(pre)) == pre
 
 
-def test_a_contract_written_before_there_were_raw_ones_and_scales_has_neither():
+def test_older_contracts_are_read_with_defaults():
     data = encode_contract(IMAGENET)
     del data["raw"]
     assert "scale" not in data
@@ -304,7 +304,7 @@ def test_a_raw_contract_gives_the_grey_levels():
         ({"scale": "max", "raw": True}, "raw pixels are not divided"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_inconsistent_contracts_are_refused(change, message):
     with pytest.raises(ValueError, match="^" + message):
         check(read_json(encode_contract(Preprocess()) | change))
 
@@ -319,13 +319,13 @@ def test_what_does_not_fit_is_refused(change, message):
         {"scale": "min"}, {"scale": 255}, {"extra": 1},
     ],
 )  # fmt: skip
-def test_what_is_no_contract_is_refused(change):
+def test_invalid_contracts_are_refused(change):
     with pytest.raises(json_records.RecordError, match=f"^{next(iter(change))}|`extra`"):
         read_json(encode_contract(Preprocess()) | change)
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "rgb"])
-def test_what_is_no_mapping_is_refused(data):
+def test_contracts_that_are_no_mapping_are_refused(data):
     with pytest.raises(json_records.RecordError, match="the document: expected `object`"):
         read_json(data)
 
@@ -339,23 +339,23 @@ def test_the_reference_images_give_the_reference_input(shared):
 
 
 @pytest.mark.parametrize(
-    ("pre", "shape", "most"),
+    ("pre", "shape", "max_megabytes"),
     [
         (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
         (Preprocess("gray", PixelResize((224, 224))), (3000, 3000), 100),
         (Preprocess(resize=PixelResize((224, 224), "cover")), (1, 65536), 60),
     ],
 )
-def test_memory_is_that_of_the_rows_and_a_strip(pre, shape, most):
+def test_memory_is_bounded_by_rows_and_a_strip(pre, shape, max_megabytes):
     image = np.broadcast_to(np.uint8([3, 90, 7]), (*shape, 3))
     tracemalloc.start()
     apply(pre, image, (pre.channels, 224, 224))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < most << 20
+    assert peak < max_megabytes << 20
 
 
-def test_strips_have_no_say(monkeypatch):
+def test_the_strip_size_does_not_change_pixels(monkeypatch):
     image = create_picture(211, 157)
     pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
     expected = apply(pre, image, (1, 224, 224))

@@ -9,7 +9,7 @@ from tcc.compiler.ops import Conv, Linear, Relu, Softmax
 from tcc.testing.nets import NetBuilder, build_dense
 
 
-def test_a_graph_reads_like_a_program() -> None:
+def test_a_graph_is_printed_as_a_program() -> None:
     add = NetBuilder(3, 8, 8, name="tiny")
     add("stem", Conv(4, (3, 3), (2, 2), 1, bias=False))
     add("block_1/relu", Relu())
@@ -24,7 +24,7 @@ def test_a_graph_reads_like_a_program() -> None:
     )
 
 
-def test_outputs_tell_their_activation_and_whether_they_only_train() -> None:
+def test_outputs_show_activation_and_training_only() -> None:
     lines = print_graph(build_dense()).splitlines()
     assert lines[-3:] == [
         "  output logits = %fc softmax",
@@ -33,7 +33,7 @@ def test_outputs_tell_their_activation_and_whether_they_only_train() -> None:
     ]
 
 
-def test_shared_weights_are_named() -> None:
+def test_shared_weights_are_marked() -> None:
     kind = TensorType((4,))
     first_linear = make_node("first", Linear(4), ("x",), (kind,))
     assert first_linear is not None
@@ -48,7 +48,7 @@ def test_shared_weights_are_named() -> None:
     )
 
 
-def test_equal_graphs_print_equally_and_places_do_not_show() -> None:
+def test_equal_graphs_print_the_same_without_locations() -> None:
     original = NetBuilder(4)
     original("softmax", Softmax())
     assert print_graph(original.build()) == print_graph(original.build())

@@ -86,7 +86,7 @@ def assert_near(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], bou
 @small
 @nets
 @pytest.mark.parametrize("level", LEVELS)
-def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: str) -> None:
+def test_small_weights_are_close(graph: Graph, form: Form, bound: float, level: str) -> None:
     model = Model(graph, sample_weights(graph))
     for seed in range(3):
         x = sample_input(graph, seed)
@@ -95,9 +95,7 @@ def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: 
 
 
 @looped(CASES, small=SMALL)
-def test_every_step_of_the_language_has_small_weights(
-    case: Case, small: tuple[Form, float]
-) -> None:
+def test_every_op_supports_small_weights(case: Case, small: tuple[Form, float]) -> None:
     form, bound = small
     model = build_one_input_model(case)
     x = sample_input(model.graph)
@@ -107,7 +105,7 @@ def test_every_step_of_the_language_has_small_weights(
 
 @settings(max_examples=40)
 @given(data=st.data(), name=st.sampled_from(tuple(SMALL)))
-def test_random_networks_stay_finite_whatever_their_weights(data: st.DataObject, name: str) -> None:
+def test_random_networks_stay_finite_with_any_weights(data: st.DataObject, name: str) -> None:
     graph = draw_graph(data.draw, floats=True)
     form, _ = SMALL[name]
     x = sample_input(graph)
@@ -116,7 +114,7 @@ def test_random_networks_stay_finite_whatever_their_weights(data: st.DataObject,
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e6])
-def test_weights_that_float16_cannot_hold_stay_float32(factor: float) -> None:
+def test_weights_beyond_float16_stay_float32(factor: float) -> None:
     add = NetBuilder(3, 5, 5)
     add("plain", Conv(4, (3, 3)))
     add("far", Conv(4, (3, 3)))
@@ -166,7 +164,7 @@ def test_tied_layers_still_share_their_weights() -> None:
         assert_near(run_outputs(form(model), x), dict(expected), bound)
 
 
-def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
+def test_a_dynamic_linear_layer_scales_its_input_at_run_time() -> None:
     add = NetBuilder(50)
     add("fc", Linear(7))
     model = Model(add.build(), sample_weights(add.build()))
@@ -203,7 +201,7 @@ def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
 
 @settings(max_examples=40)
 @given(data=st.data())
-def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
+def test_unsigned_weights_change_no_value_of_random_networks(data: st.DataObject) -> None:
     graph = draw_graph(data.draw)
     model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
@@ -217,7 +215,7 @@ def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
 
 @nets
 @pytest.mark.parametrize("level", EXACT_LEVELS)
-def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
+def test_zero_padded_channels_change_no_value(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     wide_model = pad_channels(program)
     # A stem of three channels; in the other network all that has a window has whole words.
@@ -234,7 +232,7 @@ def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
 
 @settings(max_examples=20)
 @given(data=st.data())
-def test_channels_of_zeros_in_random_networks(data: st.DataObject) -> None:
+def test_zero_padded_channels_change_no_value_of_random_networks(data: st.DataObject) -> None:
     graph = draw_graph(data.draw)
     model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
@@ -265,7 +263,7 @@ def build_narrow_graph() -> Graph:
     return add.build(Output("features", "two"), Output("logits", "flat"))
 
 
-def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() -> None:
+def test_maps_of_few_channels_are_zero_padded_and_keep_their_values() -> None:
     program = build_int8_model(build_narrow_graph(), sample_weights(build_narrow_graph()))
     wide_model = pad_channels(program)
     names = {name for name in wide_model.graph.types if name.endswith(":wide")}
@@ -289,7 +287,7 @@ def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() ->
 @pytest.mark.parametrize(
     "graph", [build_narrow_graph(), build_dense(), build_gated()], ids=lambda g: g.name
 )
-def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
+def test_layer_outputs_of_a_file_cover_the_program(graph: Graph) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     data, names = add_inner_outputs(encode_onnx(program, INT8, 17), INTEGERS)
     runtime_session = open_session(onnx.load_model_from_string(data))
@@ -306,7 +304,7 @@ def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
     assert all(layer.values and not layer.differing for layer in layers)
 
 
-def test_a_strangers_value_without_channels_is_not_shown() -> None:
+def test_a_foreign_value_without_channels_is_skipped() -> None:
     kind = onnx.helper.make_tensor_value_info("x:wide", onnx.TensorProto.UINT8, [1, 16])
     bare = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [])
     source = onnx.helper.make_tensor_value_info("in", onnx.TensorProto.UINT8, [1, 16])
@@ -331,14 +329,14 @@ def measure_steps_apart(program: Model, x: np.ndarray, level: str) -> float:
 
 @nets
 @pytest.mark.parametrize("level", LEVELS)
-def test_floats_between_integers_are_at_most_two_levels_away(graph: Graph, level: str) -> None:
+def test_qdq_outputs_are_within_two_quantization_steps(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
         assert measure_steps_apart(program, sample_input(graph, seed), level) < 2.01
 
 
 @looped(CASES)
-def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
+def test_every_op_has_a_qdq_form(case: Case) -> None:
     case_model = build_one_input_model(case)
     program = build_int8_model(case_model.graph, case_model.weights)
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
@@ -347,7 +345,7 @@ def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
 
 @settings(max_examples=60)
 @given(data=st.data(), exact=st.booleans())
-def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool) -> None:
+def test_random_networks_have_qdq_forms(data: st.DataObject, exact: bool) -> None:
     graph = draw_graph(data.draw, floats=True)
     model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
@@ -359,7 +357,7 @@ def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool
         assert all(np.isfinite(y).all() for y in tensors)
 
 
-def test_each_operation_stands_between_integers_and_floats() -> None:
+def test_each_qdq_operation_has_quantize_and_dequantize_nodes() -> None:
     program = build_int8_model(build_dense(), sample_weights(build_dense()))
     lowered = lower(convert_to_qdq(program))
     producers = {name: node for node in lowered.graph.node for name in node.output}
@@ -376,7 +374,7 @@ def test_each_operation_stands_between_integers_and_floats() -> None:
     assert kinds[f"{weight}.bias"] == onnx.TensorProto.INT32
 
 
-def test_onnx_runtime_makes_integers_of_it_again(tmp_path: Path) -> None:
+def test_onnx_runtime_fuses_qdq_into_integer_operators(tmp_path: Path) -> None:
     program = build_int8_model(build_gated(), sample_weights(build_gated()))
     import onnxruntime
 
@@ -406,7 +404,7 @@ def build_forms(graph: Graph) -> dict[str, Model]:
 
 @nets
 @pytest.mark.parametrize("opset", [13, 17, MAX_OPSET])
-def test_the_files_are_sound_and_the_same_every_time(graph: Graph, opset: int) -> None:
+def test_files_are_valid_and_reproducible(graph: Graph, opset: int) -> None:
     rebuilt = build_forms(graph)
     for name, model in build_forms(graph).items():
         lowered = lower(model, opset)
@@ -437,7 +435,7 @@ def test_onnxsim_accepts_them(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SPEC.glob("ddsnet.yaml")), ids=lambda p: p.stem)
-def test_a_network_of_the_zoo(path: Path) -> None:
+def test_forms_of_a_zoo_network_match(path: Path) -> None:
     graph = load(path).graph
     weights = sample_weights(graph)
     x = sample_input(graph)

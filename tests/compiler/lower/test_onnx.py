@@ -63,7 +63,7 @@ def assert_agree(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
 
 @graphs
 @pytest.mark.parametrize("opset", OPSETS)
-def test_it_computes_what_torch_computes(graph: Graph, opset: int) -> None:
+def test_onnx_outputs_match_torch(graph: Graph, opset: int) -> None:
     lowered = lower(build_model(graph), opset)
     onnx.checker.check_model(lowered, full_check=True)
     assert_agree(
@@ -73,7 +73,7 @@ def test_it_computes_what_torch_computes(graph: Graph, opset: int) -> None:
 
 @graphs
 @pytest.mark.parametrize("opset", [11, 17])
-def test_onnxsim_accepts_it_and_its_result_agrees(graph: Graph, opset: int) -> None:
+def test_simplified_files_give_the_same_outputs(graph: Graph, opset: int) -> None:
     simple, sound = onnxsim.simplify(lower(build_model(graph), opset))
     assert sound
     assert len(simple.graph.node) < len(lower(build_model(graph), opset).graph.node)
@@ -83,7 +83,7 @@ def test_onnxsim_accepts_it_and_its_result_agrees(graph: Graph, opset: int) -> N
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_specs_agree(path: Path) -> None:
+def test_onnx_outputs_of_shipped_specs_match_torch(path: Path) -> None:
     graph = load(path).graph
     lowered = lower(build_model(graph))
     onnx.checker.check_model(lowered, full_check=True)
@@ -106,7 +106,7 @@ def test_weights_inputs_and_outputs_keep_the_names_of_the_spec(graph: Graph) -> 
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected)
 
 
-def test_values_bear_the_paths_of_their_steps() -> None:
+def test_values_are_named_by_the_paths_of_their_steps() -> None:
     lowered = lower(build_model(build_dense())).graph
     value_names = [name for node in lowered.node for name in node.output]
     assert value_names[:4] == ["stem", "stem_bn", "stem_relu", "layer/depthwise"]
@@ -116,7 +116,7 @@ def test_values_bear_the_paths_of_their_steps() -> None:
     assert shape == ["N", 16, 8, 8]
 
 
-def test_nothing_that_only_trains_is_left() -> None:
+def test_training_only_parts_are_removed() -> None:
     lowered = lower(build_model(build_dense())).graph
     text = str(lowered)
     assert "aux" not in text
@@ -124,7 +124,7 @@ def test_nothing_that_only_trains_is_left() -> None:
     assert lower(Model(build_dense(), unused)).graph == lowered
 
 
-def test_an_output_may_be_called_like_another_value() -> None:
+def test_an_output_may_have_the_name_of_another_value() -> None:
     add = NetBuilder(2, 3, 3)
     first_conv = add("first", Conv(2, (1, 1)))
     second = add("second", Relu())
@@ -135,7 +135,7 @@ def test_an_output_may_be_called_like_another_value() -> None:
     )
 
 
-def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
+def test_a_value_may_be_two_outputs_and_the_input_may_be_one() -> None:
     add = NetBuilder(2, 3, 3)
     relu = add("relu", Relu())
     graph = add.build(
@@ -146,7 +146,7 @@ def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
     assert set(got) == {"a", "b", "relu", "raw"}
 
 
-def test_the_batch_axis_is_open_or_fixed() -> None:
+def test_the_batch_axis_is_dynamic_or_fixed() -> None:
     graph = build_gated()
     for batch, dim in ((None, "N"), (3, 3)):
         lowered = lower(build_model(graph), batch=batch).graph
@@ -156,13 +156,13 @@ def test_the_batch_axis_is_open_or_fixed() -> None:
 
 
 @pytest.mark.parametrize(("opset", "ir"), [(11, 6), (13, 7), (17, 8), (21, 10)])
-def test_the_format_is_as_old_as_the_opset_lets_it_be(opset: int, ir: int) -> None:
+def test_the_ir_version_is_the_oldest_of_the_opset(opset: int, ir: int) -> None:
     lowered = lower(build_model(build_gated()), opset)
     assert lowered.ir_version == ir
     assert [(o.domain, o.version) for o in lowered.opset_import] == [("", opset)]
 
 
-def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
+def test_metadata_names_the_producer_but_no_place_or_time() -> None:
     lowered = lower(build_model(build_dense()))
     assert (lowered.producer_name, lowered.producer_version) == ("tcc", __version__)
     assert not lowered.doc_string
@@ -184,7 +184,7 @@ print(hashlib.sha256(data).hexdigest())
 """
 
 
-def test_the_bytes_are_the_same_in_every_process() -> None:
+def test_files_are_reproducible_in_every_process() -> None:
     local_bytes = lower(build_model(build_dense())).SerializeToString(deterministic=True)
     for seed in ("1", "2"):
         completed = subprocess.run(
@@ -208,7 +208,7 @@ def test_an_opset_that_is_not_supported_is_refused(opset: int) -> None:
     )
 
 
-def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
+def test_a_model_over_two_gigabytes_is_refused_before_copying() -> None:
     add = NetBuilder(30_000, name="huge")
     add("fc", Linear(20_000))
     graph = add.build()
@@ -236,7 +236,7 @@ def test_several_inputs_keep_their_names() -> None:
     np.testing.assert_allclose(y, a + b, rtol=1e-6)
 
 
-def test_a_thousand_layers() -> None:
+def test_a_thousand_layers_are_lowered() -> None:
     graph = build_chain(1000)
     lowered = lower(Model(graph, weights.initialize_random(graph)))
     assert len(lowered.graph.node) == len(graph.nodes)

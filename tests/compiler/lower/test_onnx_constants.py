@@ -64,7 +64,7 @@ def build_model(name: str, integers: bool) -> Model:
 @pytest.mark.parametrize(
     "name", ["gated", "pooled", "shufflenet_v2", pytest.param("googlenet", marks=SLOW)]
 )
-def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> None:
+def test_a_compact_file_is_bit_exact(name: str, form: Precision) -> None:
     source_model = build_model(name, form.integer)
     plain_file, compact_file = (
         lower(CONVERSIONS[form](source_model)),
@@ -85,7 +85,7 @@ def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> No
 
 
 @SMALLER
-def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> None:
+def test_large_constants_are_neither_repeated_nor_uniform(form: Precision) -> None:
     compact_file = onnx.load_from_string(
         encode_onnx(build_model("shufflenet_v2", form.integer), form, 17)
     )
@@ -100,7 +100,7 @@ def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> N
         constant_keys.add(key)
 
 
-def test_a_pooling_kernel_takes_no_bytes() -> None:
+def test_a_pooling_kernel_is_not_stored() -> None:
     """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
     compact_file = onnx.load_from_string(encode_onnx(build_model("pooled", True), INT8, 17))
     filled = {
@@ -114,14 +114,14 @@ def test_a_pooling_kernel_takes_no_bytes() -> None:
     assert max(sizes) == 10 * 10
 
 
-def test_float32_files_hold_every_weight_under_its_name() -> None:
+def test_float32_files_contain_every_weight_by_name() -> None:
     graph = load(shipped.list_specs()["ddsnet"]).graph
     source_model = run(Model(graph, weights.initialize_random(graph, 0)), PLAIN)
     file = onnx.load_from_string(encode_onnx(source_model, FP32, 17))
     assert {t.name for t in file.graph.initializer} >= set(source_model.graph.params)
 
 
-def test_numbers_that_only_compare_equal_stay() -> None:
+def test_constants_with_different_bits_are_not_merged() -> None:
     values = np.zeros(MIN_FILL_BYTES, np.float32)
     values[7] = -0.0
     tensors = [numpy_helper.from_array(values, "a"), numpy_helper.from_array(np.abs(values), "b")]

@@ -41,7 +41,7 @@ def test_parameters_train_and_buffers_do_not(graph: Graph) -> None:
     assert {n for n, _ in network.named_buffers()} - counters == set(graph.params) - trainable
 
 
-def test_it_starts_with_the_seeded_random_weights() -> None:
+def test_a_module_starts_with_seeded_random_weights() -> None:
     graph = build_dense()
     expected = weights.initialize_random(graph)
     state = create_module(graph).state_dict()
@@ -59,7 +59,7 @@ def test_given_weights_are_copied() -> None:
     np.testing.assert_array_equal(values["conv.weight"], original_weight)
 
 
-def test_layers_may_be_called_like_methods_of_a_module() -> None:
+def test_layers_may_have_names_of_module_methods() -> None:
     add = NetBuilder(3, 4, 4)
     for name in ("train", "type", "forward", "eval", "half", "_modules", "training"):
         add(name, Conv(3, (1, 1)))
@@ -73,14 +73,14 @@ def test_layers_may_be_called_like_methods_of_a_module() -> None:
     )
 
 
-def test_train_only_outputs_are_there_while_training_alone() -> None:
+def test_training_only_outputs_exist_only_in_training() -> None:
     graph = build_dense()
     network = create_module(graph)
     assert set(network.train()(create_image(graph))) == {"logits", "aux"}
     assert set(network.eval()(create_image(graph))) == {"logits"}
 
 
-def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
+def test_batch_norm_updates_statistics_with_its_momentum() -> None:
     add = NetBuilder(3, 5, 5)
     add("bn", BatchNorm(momentum=0.25))
     graph = add.build()
@@ -96,7 +96,7 @@ def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
     assert all(torch.equal(original[n], t) for n, t in network.state_dict().items())
 
 
-def test_dropout_drops_in_training_alone() -> None:
+def test_dropout_acts_only_in_training() -> None:
     add = NetBuilder(1000)
     add("drop", Dropout(0.25))
     graph = add.build()
@@ -154,7 +154,7 @@ def test_a_copy_is_independent() -> None:
     assert torch.equal(copied(create_image(graph))["logits"], torch.zeros(4, 3))
 
 
-def test_it_moves_to_another_type_and_device() -> None:
+def test_a_module_moves_to_another_type_and_device() -> None:
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
     double = copy.deepcopy(network).to(torch.float64)
@@ -188,7 +188,7 @@ def test_tied_layers_share_one_tensor() -> None:
     torch.testing.assert_close(network(x)["logits"], (x @ w.T + b) @ w.T + b)
 
 
-def test_several_inputs_come_in_order() -> None:
+def test_several_inputs_are_passed_in_order() -> None:
     from tcc.testing.op_cases import CASES, build_op_model, sample_inputs
 
     model = build_op_model(CASES["concat-3"])
@@ -197,7 +197,7 @@ def test_several_inputs_come_in_order() -> None:
     assert torch.equal(y, torch.cat([a, b, c], 1))
 
 
-def test_values_are_freed_once_nothing_reads_them() -> None:
+def test_values_are_freed_after_their_last_use() -> None:
     add = NetBuilder(2, 3, 3)
     add("first", Relu())
     add("second", Relu())
@@ -224,7 +224,7 @@ def test_values_are_freed_once_nothing_reads_them() -> None:
     assert max_alive == 2  # at each call what it reads, and the skip
 
 
-def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
+def test_a_thousand_layers_run_without_recursion() -> None:
     graph = build_chain(1200)
     network = create_module(graph).eval()
     with torch.no_grad():

@@ -49,7 +49,7 @@ def compute_gradients(function, *leaves):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
+def test_a_layer_equals_the_functional_calls_of_its_op(name, training):
     model = build_op_model(CASES[name])
     network = create_module(model.graph, model.weights).train(training)
     first_inputs, second_inputs = (
@@ -71,7 +71,7 @@ def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
         assert torch.equal(tensor, weights_by_name[n]), "running statistics"
 
 
-def test_layers_are_those_of_torch():
+def test_layers_have_torch_classes():
     kinds = {path: type(layer) for path, layer in create_module(build_dense()).named_children()}
     assert kinds["stem"] is kinds["layer/depthwise"] is nn.Conv2d
     assert issubclass(kinds["stem_bn"], nn.BatchNorm2d)
@@ -79,7 +79,7 @@ def test_layers_are_those_of_torch():
     assert list(kinds) == [node.name for node in build_dense().nodes]
 
 
-def test_lopsided_padding_leaves_the_layer_what_it_is():
+def test_uneven_padding_keeps_the_layer_class():
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), (2, 2), "same"))
     add("pool", MaxPool((3, 3), (2, 2), (0, 0, 1, 1)))
@@ -90,7 +90,7 @@ def test_lopsided_padding_leaves_the_layer_what_it_is():
 
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
-def test_hooks_see_the_values_of_the_graph(graph):
+def test_hooks_receive_the_values_of_the_graph(graph):
     network, values_by_path = create_module(graph).train(), {}
     for path, layer in network.named_children():
         layer.register_forward_hook(
@@ -104,7 +104,7 @@ def test_hooks_see_the_values_of_the_graph(graph):
         assert tuple(len(x) for x in inputs) == (4,) * len(node.inputs)
 
 
-def test_norms_become_synchronised_ones_and_keep_their_weights():
+def test_batch_norms_convert_to_sync_batch_norm():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
@@ -119,7 +119,7 @@ def test_norms_become_synchronised_ones_and_keep_their_weights():
     assert all((original[name] == converted[name]).all() for name in original)
 
 
-def test_statistics_are_taken_anew():
+def test_batch_norm_statistics_can_be_recomputed():
     graph = build_dense()
     network = create_module(graph).eval()
     x = create_image(graph, 8)
@@ -131,7 +131,7 @@ def test_statistics_are_taken_anew():
     assert not network.training
 
 
-def test_weights_are_averaged():
+def test_weights_can_be_averaged():
     graph = build_dense()
     network = create_module(graph).train()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
@@ -156,11 +156,11 @@ def copy_by_file(network):
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("way", [copy_by_pickle, copy_by_file])
-def test_a_module_goes_through_a_file(way):
+@pytest.mark.parametrize("copy_module", [copy_by_pickle, copy_by_file])
+def test_a_module_can_be_saved_and_loaded(copy_module):
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    restored = way(network)
+    restored = copy_module(network)
     assert restored.graph == graph
     for name, y in network(create_image(graph)).items():
         assert torch.equal(restored(create_image(graph))[name], y)
@@ -172,7 +172,7 @@ def test_a_state_dict_needs_no_version():
     assert network.load_state_dict(dict(create_module(graph).state_dict())) == ([], [])
 
 
-def test_it_is_exported():
+def test_a_module_can_be_exported():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
     exported = torch.export.export(network, (create_image(graph),))
@@ -183,7 +183,7 @@ def test_it_is_exported():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_it_is_compiled_whole(backend):
+def test_a_module_compiles_without_graph_breaks(backend):
     graph = build_dense()
     network = create_module(graph, sample_weights(graph)).train()
     network.get_submodule("drop").p = 0.0
@@ -197,7 +197,7 @@ def test_it_is_compiled_whole(backend):
         torch.testing.assert_close(a, b)
 
 
-def test_channels_last_and_bfloat16():
+def test_channels_last_and_bfloat16_work():
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
     x = create_image(graph)
@@ -219,7 +219,7 @@ def test_no_random_numbers_are_drawn():
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_dropout_follows_its_own_mode():
+def test_dropout_follows_the_mode_of_its_layer():
     add = NetBuilder(100)
     add("drop", Dropout(0.5))
     network = create_module(add.build()).train()

@@ -17,7 +17,7 @@ WIDE = np.concatenate(
 
 
 @every
-def test_float64_is_what_torch_computes(op: ScalarFunction) -> None:
+def test_float64_values_match_torch(op: ScalarFunction) -> None:
     network = create_module(build_op_model(Case(op, (WIDE.shape,))).graph, {}).double()
     expected = network(torch.from_numpy(WIDE)[None])["y"].numpy()[0]
     with np.errstate(all="raise", under="ignore"):
@@ -27,7 +27,7 @@ def test_float64_is_what_torch_computes(op: ScalarFunction) -> None:
 
 
 @every
-def test_its_bounds_hold_and_are_reached(op: ScalarFunction) -> None:
+def test_declared_bounds_are_tight(op: ScalarFunction) -> None:
     low, high = op.bounds
     outputs = op.evaluate(WIDE)
     assert low <= outputs.min()
@@ -37,6 +37,6 @@ def test_its_bounds_hold_and_are_reached(op: ScalarFunction) -> None:
 
 
 @every
-def test_it_works_on_any_shape(op: ScalarFunction) -> None:
+def test_activations_work_on_any_shape(op: ScalarFunction) -> None:
     cube = WIDE[:24].reshape(2, 3, 4)
     assert np.array_equal(op.evaluate(cube).ravel(), op.evaluate(WIDE[:24]))

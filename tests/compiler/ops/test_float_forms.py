@@ -62,7 +62,9 @@ def count_differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     scales=st.tuples(*[st.floats(2.0**-8, 2.0**4)] * 3), signed=st.tuples(*[SIGNS] * 3),
     level=st.sampled_from(LEVELS),
 )  # fmt: skip
-def test_every_pair_of_levels_has_its_sum_and_its_product(scales, signed, level) -> None:
+def test_every_pair_of_quantized_values_gives_the_exact_sum_and_product(
+    scales, signed, level
+) -> None:
     first_type, second_type = (
         create_quantized_type((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2)
     )
@@ -72,7 +74,7 @@ def test_every_pair_of_levels_has_its_sum_and_its_product(scales, signed, level)
         assert count_differing(model, create_pairs(first_type, second_type), level) == 0
 
 
-def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
+def test_most_sums_of_two_have_a_float32_form() -> None:
     random = np.random.default_rng(0)
     form_count = 0
     for _ in range(200):
@@ -87,7 +89,7 @@ def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
 @pytest.mark.parametrize(
     ("factors", "shift"), [((0, 0), 4), ((1, 0), 1), ((1 << 20, 1 << 20), 20), ((1, 1), 28)]
 )
-def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
+def test_sums_with_odd_factors_are_exact_or_have_no_form(factors, shift) -> None:
     sum_form = find_float_sum(factors, shift, (-128, 0))
     # Halves go up, below zero too, which no step does for each level of one input.
     assert (sum_form is None) == (factors[1] == 0)
@@ -102,7 +104,7 @@ def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("scale", [0.1, 0.2, 0.07, 0.3])
-def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
+def test_equal_scales_make_no_multiplication_by_one(scale, level) -> None:
     """Which ONNX Runtime drops, and makes a QLinearAdd of the rest."""
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     model = build_single_op(QAdd(scale, True, -128, 127), kind, kind)
@@ -112,7 +114,7 @@ def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
     assert sum_form is None or sum_form.ratio != 1
 
 
-def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None:
+def test_a_sum_is_not_fused_into_qlinear_add() -> None:
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     onnx_model = lower(build_single_op(QAdd(0.15, True, -128, 127), kind, kind))
     assert [node.op_type for node in onnx_model.graph.node] == [
@@ -125,7 +127,7 @@ def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None
 
 
 @given(factor=st.floats(2.0**-14, 2.0**-2, width=32), lows=st.tuples(LOWS, LOWS))
-def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
+def test_a_float32_step_rounds_like_the_integer_factor(factor, lows) -> None:
     step = find_product_step(factor, lows, 128)
     if step is None:
         return
@@ -137,7 +139,7 @@ def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.keyword)
-def test_functions_in_floats_give_their_tables(function, level) -> None:
+def test_float_functions_give_their_tables(function, level) -> None:
     random = np.random.default_rng(0)
     form_count = 0
     for _ in range(20):
@@ -159,7 +161,7 @@ def test_functions_in_floats_give_their_tables(function, level) -> None:
 
 
 @pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.keyword)
-def test_runtimes_are_half_as_far_off_as_is_allowed(function) -> None:
+def test_runtime_errors_are_below_half_the_allowed_error(function) -> None:
     x = np.linspace(-30, 30, 200_001, dtype=np.float32)
     onnx_model = lower(build_single_op(function, TensorType(x.shape)))
     expected = function.evaluate(x.astype(np.float64))
@@ -169,7 +171,7 @@ def test_runtimes_are_half_as_far_off_as_is_allowed(function) -> None:
         assert (np.abs(got[0] - expected) <= allowed / 2).all()
 
 
-def test_tables_of_other_entries_or_functions_stay() -> None:
+def test_tables_with_other_entries_or_functions_stay_tables() -> None:
     x = create_quantized_type((1, 16, 16), 0.05, True)
     for function, changed in ((Silu(), 1), (Gelu(), 0)):
         op = Table(0.05, True, -128, 127, function)
@@ -179,7 +181,7 @@ def test_tables_of_other_entries_or_functions_stay() -> None:
         assert replace_tables(model).graph.nodes == model.graph.nodes
 
 
-def test_a_function_whose_results_lie_between_levels_has_no_form() -> None:
+def test_functions_with_ambiguous_rounding_have_no_float_form() -> None:
     x = TensorType((1,), DType.I8, float(np.float32(0.25)))
     # So small a step that what a sigmoid may be off is more than a level.
     y = TensorType((1,), DType.I8, 1e-8)
@@ -187,7 +189,7 @@ def test_a_function_whose_results_lie_between_levels_has_no_form() -> None:
     assert find_function_scales(Silu(), x, y, tuple(int(n) for n in table)) is None
 
 
-def test_real_numbers_of_scale_1_are_real_numbers() -> None:
+def test_real_values_of_scale_1_are_not_taken_for_quantized_values() -> None:
     """Not taken for levels, which functions read by a DequantizeLinear at scale 1."""
     x = create_quantized_type((3, 4, 4), 1.0, True)
     chain = (

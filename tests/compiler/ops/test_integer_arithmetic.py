@@ -35,7 +35,7 @@ def requantize(total: int, factor: float, low: int, high: int) -> int:
 
 
 @given(st.lists(sums, min_size=1, max_size=30), st.floats(2.0**-32, 4.0, width=32), signed)
-def test_requantisation_is_two_roundings_and_a_clamp(
+def test_requantization_is_two_roundings_and_a_clamp(
     totals: list[int], factor: float, s: bool
 ) -> None:
     y = create_quantized_type((1,), 0.1, s)
@@ -47,7 +47,7 @@ def test_requantisation_is_two_roundings_and_a_clamp(
     assert got.tolist() == [requantize(n, factor, low, high) for n in totals]
 
 
-def test_ties_go_to_the_even_level() -> None:
+def test_ties_round_to_even() -> None:
     halves = [n + 0.5 for n in range(-129, 129)]
     totals = np.array([int(2 * half) for half in halves], np.int32)
     got = integer_arithmetic.requantize(
@@ -57,7 +57,9 @@ def test_ties_go_to_the_even_level() -> None:
 
 
 @given(scales, scales, scales)
-def test_the_multiplier_is_float32_arithmetic_in_its_order(x: float, w: float, y: float) -> None:
+def test_the_multiplier_is_computed_in_float32_in_a_fixed_order(
+    x: float, w: float, y: float
+) -> None:
     exact = round_to_float32(round_to_float32(Fraction(x) * Fraction(w)) / Fraction(y))
     got = integer_arithmetic.compute_multiplier(
         create_quantized_type((1,), x, True), np.float32(w), create_quantized_type((1,), y, True)
@@ -66,7 +68,7 @@ def test_the_multiplier_is_float32_arithmetic_in_its_order(x: float, w: float, y
 
 
 @given(st.data(), signed, st.integers(1, 3), st.integers(1, 4), st.integers(1, 2))
-def test_sums_are_those_of_loops(
+def test_convolution_sums_equal_those_of_loops(
     data: st.DataObject, s: bool, groups: int, depth: int, stride: int
 ) -> None:
     seed = data.draw(st.integers(0, 1 << 20))
@@ -105,7 +107,7 @@ kinds = st.tuples(st.floats(2.0**-60, 2.0**30, width=32), signed)
 
 
 @given(st.lists(kinds, min_size=2, max_size=9), kinds, st.integers(0, 1 << 20))
-def test_a_sum_is_its_definition_and_never_overflows(
+def test_a_sum_follows_its_definition_and_never_overflows(
     inputs: list[tuple[float, bool]], out: tuple[float, bool], seed: int
 ) -> None:
     types = tuple(create_quantized_type((4,), *kind) for kind in inputs)
@@ -128,7 +130,7 @@ def test_a_sum_is_its_definition_and_never_overflows(
 
 
 @given(st.lists(kinds, min_size=2, max_size=4), kinds, st.integers(0, 1 << 20))
-def test_a_sum_is_within_its_bound_of_the_real_one(
+def test_a_sum_is_within_its_error_bound(
     inputs: list[tuple[float, bool]], out: tuple[float, bool], seed: int
 ) -> None:
     types = tuple(create_quantized_type((9,), *kind) for kind in inputs)
@@ -165,7 +167,9 @@ def test_a_sum_of_equal_scales_is_exact(count: int, exponent: int, seed: int) ->
 
 
 @given(scales, scales, st.floats(0.001, 0.1), signed, signed)
-def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t: bool) -> None:
+def test_a_product_follows_its_definition(
+    a: float, b: float, part: float, s: bool, t: bool
+) -> None:
     left_type, right_type = create_quantized_type((256,), a, s), create_quantized_type((256,), b, t)
     y = create_quantized_type((256,), float(np.float32(a * b / part)), s or t)
     xs = tuple(
@@ -182,7 +186,7 @@ def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
+def test_a_mean_divides_by_the_size_of_its_window(inside: bool) -> None:
     pool = AvgPool((3, 3), (2, 2), 1, ceil=True, count_include_pad=not inside)
     x = create_quantized_type((1, 6, 6), 0.5, False)
     op = QAvgPool(0.5, False, 0, 255, pool)
@@ -197,7 +201,7 @@ def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
         np.testing.assert_array_equal(got[0, 0, 0], [80, 120, 120, 60])
 
 
-def test_the_types_know_their_limits() -> None:
+def test_types_have_their_integer_limits() -> None:
     assert create_quantized_type((1,), 1, False).limits == (0, 255)
     assert create_quantized_type((1,), 1, True).limits == (-128, 127)
     with pytest.raises(UnhandledError, match="float32"):

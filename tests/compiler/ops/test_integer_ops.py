@@ -239,24 +239,22 @@ def check(case: Case, batch: int = 1, opset: int = 17, **options) -> None:
 
 
 @looped(CASES, rotated=True, level={level: level for level in EXACT_LEVELS})
-def test_onnx_runtime_gives_what_is_defined_at_every_optimisation_level(
-    case: Case, level: str
-) -> None:
+def test_onnx_runtime_matches_at_every_optimization_level(case: Case, level: str) -> None:
     check(case, level=level)
 
 
 @looped(CASES)
-def test_a_batch_on_several_threads_is_the_same(case: Case) -> None:
+def test_a_batch_on_several_threads_matches(case: Case) -> None:
     check(case, batch=3, threads=3)
 
 
 @looped(CASES, rotated=True, opset=BY_OPSET)
-def test_every_opset_gives_the_same(case: Case, opset: int) -> None:
+def test_every_opset_matches(case: Case, opset: int) -> None:
     check(case, opset=opset)
 
 
 @looped(CASES, rotated=True, opset=BY_OPSET)
-def test_the_files_are_sound_and_onnx_infers_the_same_types(case: Case, opset: int) -> None:
+def test_files_are_valid_and_onnx_infers_the_same_types(case: Case, opset: int) -> None:
     program = build_model(case)
     lowered = lower(program, opset)
     onnx.checker.check_model(lowered, full_check=True)
@@ -276,7 +274,7 @@ LACKING = (Table, Dequantize)
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN
 @looped({name: case for name, case in CASES.items() if not isinstance(case.op, LACKING)})
-def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
+def test_the_onnx_reference_evaluator_matches(case: Case) -> None:
     program = build_model(case)
     xs = create_inputs(case, 1)
     feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
@@ -286,7 +284,7 @@ def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
 
 
 @looped(CASES)
-def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case) -> None:
+def test_outputs_have_the_output_type_and_are_within_the_clamp(case: Case) -> None:
     program = build_model(case)
     y = compute_expected(case, program, create_inputs(case, 2))
     kind = program.graph.nodes[0].type
@@ -296,7 +294,7 @@ def test_the_results_are_levels_of_the_outputs_type_within_the_clamp(case: Case)
 
 
 @pytest.mark.parametrize("opset", [11, 12])
-def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
+def test_older_opsets_are_refused(opset: int) -> None:
     with pytest.raises(UserError) as caught:
         lower(build_model(CASES["conv"]), opset)
     assert str(caught.value) == (
@@ -307,7 +305,7 @@ def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_global_mean_is_rounded_as_defined_where_sums_lie_between_two_levels(
+def test_ties_of_a_global_mean_are_rounded_as_defined(
     signed: bool,
 ) -> None:
     """The scales make many sums halves of a level, but for the last bit of the factor."""

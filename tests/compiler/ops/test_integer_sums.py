@@ -35,7 +35,7 @@ def build_classifier(units: int = 5, channels: int = 8):
     return add
 
 
-def test_sums_that_only_an_output_reads_leave_as_real_numbers():
+def test_sums_read_only_by_an_output_become_real_numbers():
     graph = build_classifier().build()
     int8_program = build_program(lower_for_int8(graph, sample_weights(graph)))
     assert list(get_layer_types(int8_program).values()) == [QConv, RealConv]
@@ -46,7 +46,7 @@ def test_sums_that_only_an_output_reads_leave_as_real_numbers():
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_onnx_runtime_gives_the_same_bits(level, signed):
+def test_onnx_runtime_is_bit_exact(level, signed):
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(6, (3, 3)))
     if not signed:
@@ -59,7 +59,7 @@ def test_onnx_runtime_gives_the_same_bits(level, signed):
         assert count_differing_elements(int8_program, sample_input(graph, seed), level, 2) == {}
 
 
-def test_what_is_read_again_stays_an_integer():
+def test_values_with_other_readers_stay_quantized():
     add = build_classifier()
     add("more", Linear(3))
     graph = add.build(Output("features", "fc"), Output("logits", "more"))
@@ -67,7 +67,7 @@ def test_what_is_read_again_stays_an_integer():
     assert [*get_layer_types(int8_program).values()] == [QConv, QConv, RealConv]
 
 
-def test_sums_that_may_be_inexact_stay_integers():
+def test_sums_that_may_be_inexact_stay_quantized():
     graph = build_classifier(2, 700).build()
     weights = dict(sample_weights(graph))
     weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all of them become 127

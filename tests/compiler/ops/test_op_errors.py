@@ -181,7 +181,9 @@ def read_refusal(op: Op, *shapes: tuple[int, ...]) -> str:
 
 
 @pytest.mark.parametrize(("op", "shapes", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_refusals(op: Op, shapes: tuple[tuple[int, ...], ...], expected: str) -> None:
+def test_invalid_ops_are_refused_with_a_message(
+    op: Op, shapes: tuple[tuple[int, ...], ...], expected: str
+) -> None:
     assert read_refusal(op, *shapes) == expected
 
 

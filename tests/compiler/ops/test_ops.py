@@ -71,7 +71,7 @@ def test_torch_computes_the_inferred_shape(case: Case) -> None:
 
 
 @looped(EVERY)
-def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> None:
+def test_an_op_infers_the_same_before_and_after_resolving(case: Case) -> None:
     model = build_op_model(case)
     node = model.graph.nodes[-1]
     if not isinstance(case.op, Alias):
@@ -115,7 +115,7 @@ def test_gradients_reach_every_weight_and_input(case: Case) -> None:
 
 
 @looped(EVERY)
-def test_one_input_is_the_same_op(case: Case) -> None:
+def test_an_op_with_split_inputs_gives_the_same(case: Case) -> None:
     model = build_one_input_model(case)
     assert len(verify(model.graph).inputs) == 1
     (x,) = sample_inputs(model)
@@ -141,7 +141,7 @@ steps = st.integers(1, 4)
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), size=st.tuples(sizes, sizes), ceil=st.booleans())
-def test_pools_are_those_of_torch(data: st.DataObject, size: Pair, ceil: bool) -> None:
+def test_pools_match_torch(data: st.DataObject, size: Pair, ceil: bool) -> None:
     kernel = data.draw(st.tuples(steps, steps), label="kernel")
     stride = data.draw(st.tuples(steps, steps), label="stride")
     padding = tuple(data.draw(st.integers(0, k // 2), label="padding") for k in kernel)
@@ -172,7 +172,7 @@ def test_pools_are_those_of_torch(data: st.DataObject, size: Pair, ceil: bool) -
     ceil=st.booleans(),
     data=st.data(),
 )
-def test_lopsided_pools_agree(
+def test_unevenly_padded_pools_match(
     size: Pair, kernel: Pair, stride: Pair, ceil: bool, data: st.DataObject
 ) -> None:
     padding = tuple(data.draw(st.integers(0, k - 1), label="padding") for k in (*kernel, *kernel))
@@ -210,7 +210,7 @@ def test_same_padding_gives_one_output_per_step(n: int, k: int, s: int, d: int) 
         (BatchNorm(), (4, 5, 6), 0),
     ],
 )
-def test_macs(op: Op, shape: tuple[int, ...], macs: int) -> None:
+def test_mac_counts(op: Op, shape: tuple[int, ...], macs: int) -> None:
     assert op.macs(TensorType(shape)) == macs
 
 
@@ -223,5 +223,5 @@ def test_macs(op: Op, shape: tuple[int, ...], macs: int) -> None:
         (Mul(), [(3,)]),
     ],
 )
-def test_words_that_change_nothing_make_no_node(op: Op, shapes: list[tuple[int, ...]]) -> None:
+def test_ops_without_effect_make_no_node(op: Op, shapes: list[tuple[int, ...]]) -> None:
     assert make_node("op", op, ("x",), tuple(map(TensorType, shapes))) is None

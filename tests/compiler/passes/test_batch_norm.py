@@ -54,7 +54,7 @@ def build_model(graph: Graph) -> Model:
     return Model(graph, sample_weights(graph))
 
 
-def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
+def test_the_folded_convolution_has_the_name_of_the_batch_norm() -> None:
     add = NetBuilder(3, 6, 6, name="folded")
     add("conv", Conv(4, (3, 3), bias=False))
     add("bn", BatchNorm())
@@ -100,7 +100,7 @@ def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
     ],
     ids=["conv", "groups", "depthwise", "transposed", "transposed-groups", "linear"],
 )
-def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
+def test_batch_norm_folds_into_every_kind_of_layer(layer: Op, bias: bool) -> None:
     add = NetBuilder(4, 6, 6)
     if isinstance(layer, Linear):
         add("flat", Flatten())
@@ -113,7 +113,7 @@ def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
     assert_agree(folded, original)
 
 
-def test_one_after_another_both_go_in() -> None:
+def test_two_batch_norms_in_a_row_are_folded() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn_1", BatchNorm())
@@ -124,7 +124,7 @@ def test_one_after_another_both_go_in() -> None:
     assert_agree(folded, original)
 
 
-def test_it_stays_where_others_read_the_convolution() -> None:
+def test_batch_norm_stays_if_the_convolution_has_other_readers() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
@@ -133,7 +133,7 @@ def test_it_stays_where_others_read_the_convolution() -> None:
     assert fold_scale(original).graph == original.graph
 
 
-def test_it_stays_where_the_convolution_is_an_output() -> None:
+def test_batch_norm_stays_if_the_convolution_is_an_output() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
@@ -141,7 +141,7 @@ def test_it_stays_where_the_convolution_is_an_output() -> None:
     assert fold_scale(original).graph == original.graph
 
 
-def test_it_stays_after_an_input_and_after_a_relu() -> None:
+def test_batch_norm_stays_after_an_input_or_relu() -> None:
     add = NetBuilder(3, 6, 6)
     add("bn_1", BatchNorm())
     add("conv", Conv(4, (1, 1)))
@@ -151,7 +151,7 @@ def test_it_stays_after_an_input_and_after_a_relu() -> None:
     assert fold_scale(original).graph == original.graph
 
 
-def test_the_place_is_that_of_the_layer() -> None:
+def test_the_location_is_that_of_the_layer() -> None:
     from tcc.testing.nets import create_span
 
     add = NetBuilder(3, 6, 6)
@@ -183,7 +183,7 @@ def test_shared_weights_are_not_overwritten() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (7,)])
-def test_what_cannot_go_in_becomes_a_scale_and_shift(shape: tuple[int, ...]) -> None:
+def test_unfoldable_batch_norms_become_scale_and_shift(shape: tuple[int, ...]) -> None:
     add = NetBuilder(*shape, name="alone")
     add("bn", BatchNorm())
     add("relu", Relu())

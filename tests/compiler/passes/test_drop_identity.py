@@ -60,7 +60,7 @@ def test_readers_read_the_input_instead() -> None:
     assert all(torch.equal(old[name], new[name]) for name in ("logits", "middle"))
 
 
-def test_an_output_may_become_the_input_itself() -> None:
+def test_an_output_may_become_the_input() -> None:
     add = NetBuilder(2, 4, 4)
     add("drop", Dropout())
     lean = drop_identity(Model(add.build(), {}))
@@ -68,13 +68,13 @@ def test_an_output_may_become_the_input_itself() -> None:
     assert lean.graph.outputs == (Output("logits", "image"),)
 
 
-def test_a_graph_without_them_stays_as_it_is() -> None:
+def test_a_graph_without_identities_is_unchanged() -> None:
     graph = build_gated()
     model = Model(graph, sample_weights(graph))
     assert drop_identity(model).graph == graph
 
 
-def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
+def test_every_inference_identity_is_dropped() -> None:
     nothing = {
         name: build_op_model(case)
         for name, case in CASES.items()
@@ -96,7 +96,7 @@ def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
         MaxPool((1, 1)), AvgPool((1, 1)), Scale(),
     ],
 )  # fmt: skip
-def test_what_changes_nothing_is_dropped(op: Op) -> None:
+def test_ops_without_effect_are_dropped(op: Op) -> None:
     assert run_passes(make_chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu"]
 
 
@@ -105,7 +105,7 @@ def test_a_flatten_of_a_vector_is_dropped() -> None:
     assert run_passes(original, drop_identity) == ["flatten", "relu"]
 
 
-def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
+def test_only_a_scale_of_ones_is_dropped() -> None:
     original = make_chain(Relu(), ScaleShift(), shape=(6, 4, 5))
     assert run_passes(original, drop_identity) == ["relu", "scale_shift"]
     weight, bias = np.ones((6, 1, 1), np.float32), np.zeros((6, 1, 1), np.float32)
@@ -123,7 +123,7 @@ def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
         MaxPool((3, 3), (1, 1), 1), AvgPool((2, 2)), Scale(1.0, 0.5), Scale(0.5), Resize((2, 5)),
     ],
 )  # fmt: skip
-def test_what_changes_something_stays(op: Op) -> None:
+def test_ops_with_an_effect_stay(op: Op) -> None:
     assert run_passes(make_chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == [
         "relu",
         op.keyword,

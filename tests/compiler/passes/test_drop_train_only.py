@@ -10,7 +10,7 @@ from tcc.testing.nets import NetBuilder, build_dense, build_gated
 from tcc.testing.op_cases import sample_weights
 
 
-def test_train_only_heads_go_with_all_that_leads_only_there() -> None:
+def test_training_heads_are_dropped_with_their_producers() -> None:
     original = build_dense()
     pruned = drop_train_only(Model(original, sample_weights(original)))
     lines = print_graph(original).splitlines()
@@ -19,7 +19,7 @@ def test_train_only_heads_go_with_all_that_leads_only_there() -> None:
     assert list(pruned.weights) == kept_params
 
 
-def test_a_dead_end_goes_with_its_weights() -> None:
+def test_dead_nodes_are_dropped_with_their_weights() -> None:
     add = NetBuilder(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
     add("unread", Conv(5, (1, 1)))
@@ -33,7 +33,7 @@ def test_a_dead_end_goes_with_its_weights() -> None:
 
 
 @pytest.mark.parametrize("outputs", [("conv",), ("image",)])
-def test_inputs_stay_even_when_nothing_reads_them(outputs: tuple[str, ...]) -> None:
+def test_unread_inputs_stay(outputs: tuple[str, ...]) -> None:
     add = NetBuilder(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
     original = add.build(*(Output(f"out_{name}", name) for name in outputs))
@@ -43,7 +43,7 @@ def test_inputs_stay_even_when_nothing_reads_them(outputs: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("graph", [build_gated()])
-def test_a_graph_without_dead_parts_stays_as_it_is(graph: Graph) -> None:
+def test_a_graph_without_dead_parts_is_unchanged(graph: Graph) -> None:
     pruned = drop_train_only(Model(graph, sample_weights(graph)))
     assert pruned.graph == graph
     assert pruned.weights.keys() == graph.params.keys()

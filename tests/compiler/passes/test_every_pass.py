@@ -31,7 +31,7 @@ def convert_to_image_input(graph: Graph) -> Graph:
 
 
 @looped(EVERY)
-def test_passes_keep_what_an_op_computes(case: Case) -> None:
+def test_passes_keep_the_outputs_of_every_op(case: Case) -> None:
     model = build_one_input_model(case)
     model = Model(convert_to_image_input(model.graph), model.weights)
     for compiler_pass in PASSES:
@@ -52,7 +52,7 @@ ZOO = [
 
 
 @pytest.mark.parametrize("path", ZOO)
-def test_passes_keep_what_a_network_computes(path: Path) -> None:
+def test_passes_keep_the_outputs_of_networks(path: Path) -> None:
     graph = shrink_network(load(path).graph)
     model = Model(graph, sample_weights(graph))
     rewritten = validate.run(model, (*INT8, merge_parallel))
@@ -61,14 +61,14 @@ def test_passes_keep_what_a_network_computes(path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.permutations(PASSES))
-def test_any_order_is_right(graph: Graph, order: list[Pass]) -> None:
+def test_passes_are_correct_in_any_order(graph: Graph, order: list[Pass]) -> None:
     model = Model(convert_to_image_input(graph), sample_weights(graph))
     validate.run(model, order)
 
 
 @settings(max_examples=60, deadline=None)
 @given(graphs())
-def test_repeated_they_come_to_rest(graph: Graph) -> None:
+def test_repeated_passes_reach_a_fixed_point(graph: Graph) -> None:
     model = Model(convert_to_image_input(graph), sample_weights(graph))
     for _ in range(6):
         rewritten = run(model, INT8)

@@ -33,7 +33,7 @@ from tcc.testing.nets import NetBuilder
         DepthwiseConv((3, 3), multiplier=2, bias=False),
     ],
 )
-def test_a_layer_takes_in_the_scale_before_it(scale: Op, layer: Op) -> None:
+def test_a_scale_before_a_layer_is_folded(scale: Op, layer: Op) -> None:
     original = make_chain(Relu(), scale, layer)
     assert run_passes(original, fold_ahead) == ["relu", "conv"]
     (_, node) = fold_ahead(original).graph.nodes
@@ -41,12 +41,12 @@ def test_a_layer_takes_in_the_scale_before_it(scale: Op, layer: Op) -> None:
 
 
 @pytest.mark.parametrize("scale", [BatchNorm(), ScaleShift(), Scale(0.5, 2.0)])
-def test_a_linear_layer_takes_in_the_scale_before_it(scale: Op) -> None:
+def test_a_scale_before_a_linear_layer_is_folded(scale: Op) -> None:
     assert run_passes(make_chain(scale, Linear(3), shape=(9,)), fold_ahead) == ["linear"]
 
 
 @pytest.mark.parametrize("scale", [ScaleShift(), Scale(0.5, 2.0)])
-def test_a_layer_takes_in_the_scale_after_it(scale: Op) -> None:
+def test_a_scale_after_a_layer_is_folded(scale: Op) -> None:
     assert run_passes(make_chain(Conv(4, (3, 3), padding=1), scale), fold_scale) == ["conv"]
     assert run_passes(make_chain(Flatten(), Linear(4, bias=False), scale), fold_scale) == [
         "flatten",
@@ -57,16 +57,16 @@ def test_a_layer_takes_in_the_scale_after_it(scale: Op) -> None:
 @pytest.mark.parametrize(
     "layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), (2, 2)), MaxPool((2, 2))]
 )
-def test_a_shift_stays_before_what_reads_a_border(layer: Op) -> None:
+def test_a_shift_before_a_padded_layer_stays(layer: Op) -> None:
     assert run_passes(make_chain(Scale(2.0, 1.0), layer), fold_ahead) == ["scale", layer.keyword]
 
 
 @pytest.mark.parametrize("layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), groups=2)])
-def test_a_factor_alone_goes_in_there_too(layer: Op) -> None:
+def test_a_factor_before_a_padded_layer_is_folded(layer: Op) -> None:
     assert run_passes(make_chain(Scale(2.0), layer), fold_ahead) == [layer.keyword]
 
 
-def test_a_scale_that_others_read_stays() -> None:
+def test_a_scale_with_other_readers_stays() -> None:
     add = NetBuilder(3, 6, 6)
     add("scale", ScaleShift())
     add("conv", Conv(4, (1, 1)))
@@ -74,14 +74,14 @@ def test_a_scale_that_others_read_stays() -> None:
     assert run_passes(original, fold_ahead) == ["scale_shift", "conv"]
 
 
-def test_a_border_of_zeros_is_the_convolutions_own() -> None:
+def test_zero_padding_is_folded_into_the_convolution() -> None:
     original = make_chain(Pad((1, 0, 2, 3)), Conv(4, (3, 3), (2, 2), (0, 1, 0, 0)))
     assert run_passes(original, fold_pad) == ["conv"]
     (node,) = fold_pad(original).graph.nodes
     assert node.op.pads == (1, 1, 2, 3)
 
 
-def test_borders_of_one_value_become_one() -> None:
+def test_pads_of_one_value_are_merged() -> None:
     original = make_chain(Pad(1, 0.5), Pad((0, 1, 2, 3), 0.5), Pad(1, 2.0))
     assert run_passes(original, fold_pad) == ["pad", "pad"]
     assert fold_pad(original).graph.nodes[0].op.pads == (1, 2, 3, 4)
@@ -91,6 +91,6 @@ def test_borders_of_one_value_become_one() -> None:
     "ops",
     [(Pad(1, 0.5), Conv(4, (3, 3))), (Pad(1), MaxPool((2, 2))), (Pad(1), AvgPool((2, 2)))],
 )
-def test_other_borders_stay(ops: tuple[Op, ...]) -> None:
+def test_other_pads_stay(ops: tuple[Op, ...]) -> None:
     original = make_chain(*ops)
     assert run_passes(original, fold_pad) == list_op_names(original)

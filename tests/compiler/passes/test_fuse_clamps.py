@@ -33,7 +33,7 @@ from tcc.testing.nets import NetBuilder
 
 
 @pytest.mark.parametrize(
-    ("ops", "left"),
+    ("ops", "expected"),
     [
         ((Relu(), Relu()), ["relu"]),
         ((Relu6(), Relu6()), ["relu6"]),
@@ -63,12 +63,12 @@ from tcc.testing.nets import NetBuilder
         ((Pad(1), Relu()), ["pad", "relu"]),
     ],
 )  # fmt: skip
-def test_what_is_in_range_is_not_clamped(ops: tuple[Op, ...], left: list[str]) -> None:
-    assert run_passes(make_chain(*ops), fuse_clamps) == left
+def test_clamps_of_values_in_range_are_removed(ops: tuple[Op, ...], expected: list[str]) -> None:
+    assert run_passes(make_chain(*ops), fuse_clamps) == expected
 
 
 @pytest.mark.parametrize("join", [Add(), Mul(), Concat()])
-def test_joins_of_what_is_not_negative_are_not(join: Op) -> None:
+def test_joins_of_nonnegative_values_are_not_clamped(join: Op) -> None:
     add = NetBuilder(4, 5, 5)
     left_branch, right_branch = add("one", Relu()), add("two", Sigmoid(), "image")
     add("join", join, left_branch, right_branch)
@@ -76,7 +76,7 @@ def test_joins_of_what_is_not_negative_are_not(join: Op) -> None:
     assert run_passes(make_model(add.build()), fuse_clamps) == ["relu", "sigmoid", join.keyword]
 
 
-def test_a_join_with_what_may_be_negative_is_clamped() -> None:
+def test_a_join_with_a_negative_value_is_clamped() -> None:
     add = NetBuilder(4, 5, 5)
     left_branch = add("one", Relu())
     add("join", Add(), left_branch, "image")
@@ -85,7 +85,7 @@ def test_a_join_with_what_may_be_negative_is_clamped() -> None:
 
 
 @pytest.mark.parametrize("clamp", [Relu(), Relu6()])
-def test_a_clamp_after_a_max_pooling_comes_before_it(clamp: Op) -> None:
+def test_a_clamp_moves_before_a_max_pool(clamp: Op) -> None:
     original = make_chain(Conv(4, (1, 1)), MaxPool((3, 3), (2, 2), 1), clamp)
     assert run_passes(original, fuse_clamps) == ["conv", clamp.keyword, "max_pool"]
     name = f"{clamp.keyword}_2"
@@ -95,7 +95,7 @@ def test_a_clamp_after_a_max_pooling_comes_before_it(clamp: Op) -> None:
     ]
 
 
-def test_where_it_is_no_part_of_a_layer_it_stays_behind() -> None:
+def test_a_clamp_that_cannot_be_fused_stays_in_place() -> None:
     assert run_passes(make_chain(MaxPool((2, 2)), Relu()), fuse_clamps) == ["max_pool", "relu"]
     add = NetBuilder(4, 6, 6)
     conv = add("conv", Conv(4, (1, 1)))

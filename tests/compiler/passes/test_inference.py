@@ -44,7 +44,7 @@ def test_the_outputs_stay_the_same(graph: Graph) -> None:
         np.testing.assert_allclose(got[name], y, rtol=2e-5, atol=bound)
 
 
-def test_the_whole_of_it_as_text() -> None:
+def test_the_complete_pipeline_as_text() -> None:
     graph = build_dense()
     optimized = run(Model(graph, sample_weights(graph)), INFERENCE)
     conv = "stride=[1, 1], padding=[1, 1, 1, 1], dilation=[1, 1], groups=8, bias=true"
@@ -77,7 +77,7 @@ def test_running_them_again_changes_nothing(graph: Graph) -> None:
     assert all(np.array_equal(twice.weights[name], once.weights[name]) for name in once.weights)
 
 
-def test_the_model_given_stays_as_it_was() -> None:
+def test_the_input_model_is_unchanged() -> None:
     graph = build_gated()
     model = Model(graph, sample_weights(graph))
     run(model, INFERENCE)
@@ -96,7 +96,7 @@ def test_a_pass_that_breaks_the_graph_is_caught() -> None:
         run(Model(graph, sample_weights(graph)), (loses_a_node,))
 
 
-def test_three_thousand_nodes_fold_into_two_thousand() -> None:
+def test_three_thousand_nodes_are_folded_to_two_thousand() -> None:
     graph = build_chain(3000)
     optimized = run(Model(graph, weights.initialize_random(graph)), INFERENCE)
     assert [node.op.keyword for node in optimized.graph.nodes] == ["conv", "relu"] * 1000

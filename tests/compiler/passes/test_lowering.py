@@ -61,7 +61,7 @@ POOLS = {name: case for name, case in CASES.items() if "avg_pool" in name}
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
+def test_an_average_pool_becomes_a_convolution(name: str) -> None:
     original = build_op_model(POOLS[name])
     lowered = validate.run(original, (lower_pool,), seeds=(1, 2))
     is_kept = name in PARTIAL or name.startswith("global")
@@ -71,7 +71,7 @@ def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
     )
 
 
-def test_a_mean_as_text() -> None:
+def test_text_of_a_lowered_average_pool() -> None:
     add = NetBuilder(6, 8, 9)
     add("pool", AvgPool((2, 3)))
     add("gap", GlobalAvgPool())
@@ -87,7 +87,7 @@ def test_a_mean_as_text() -> None:
 
 
 @pytest.mark.parametrize("op", [ScaleShift(), Scale(0.5, -2.0)])
-def test_a_scale_of_a_map_is_a_depthwise_convolution(op: Op) -> None:
+def test_a_scale_of_a_map_becomes_a_depthwise_convolution(op: Op) -> None:
     add = NetBuilder(5, 4, 3)
     add("scale", op)
     lowered = validate.run(build_model(add.build()), (lower_scale_shift,))
@@ -120,7 +120,7 @@ def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
     assert list(lowered.weights) == ["fc/conv.weight", "fc/conv.bias"]
 
 
-def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
+def test_steps_between_linear_layers_run_on_maps() -> None:
     add = NetBuilder(3, 4, 5)
     flat = add("flat", Flatten())
     left_linear = add("left", Linear(6))
@@ -138,7 +138,7 @@ def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
     assert lowered.graph.types["cat/concat"].shape == (12, 1, 1)
 
 
-def test_a_vector_is_a_map_of_one_pixel() -> None:
+def test_a_vector_becomes_a_map_of_one_pixel() -> None:
     add = NetBuilder(9, name="vector")
     add("one", Linear(4))
     add("relu", Relu())
@@ -150,7 +150,7 @@ def test_a_vector_is_a_map_of_one_pixel() -> None:
     )
 
 
-def test_elementwise_steps_on_a_flattened_map_come_before_the_flatten() -> None:
+def test_elementwise_steps_move_before_a_flatten() -> None:
     add = NetBuilder(3, 4, 5)
     add("flat", Flatten())
     add("relu", Relu())
@@ -172,7 +172,7 @@ def test_every_convolution_has_a_bias() -> None:
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "shufflenet_v2"])
-def test_all_that_is_linear_in_a_network_is_a_convolution(name: str) -> None:
+def test_all_linear_ops_become_convolutions(name: str) -> None:
     graph = load(list_specs()[name]).graph
     unit = np.float32(1)
     ones = {n: np.broadcast_to(unit, p.shape) for n, p in graph.params.items()}

@@ -44,7 +44,7 @@ def build_fork(*ops: Op) -> NetBuilder:
     return add
 
 
-def test_the_same_step_on_the_same_value_is_done_once() -> None:
+def test_equal_steps_on_one_value_are_merged() -> None:
     add = build_fork(Relu(), MaxPool((3, 3), (1, 1), 1), Relu())
     first_relu = add("one", Relu(), "relu_0")
     second_relu = add("two", Relu(), "relu_2")
@@ -60,7 +60,7 @@ def test_the_same_step_on_the_same_value_is_done_once() -> None:
     assert common_subexpression(original).graph.outputs[2].value == "one"
 
 
-def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
+def test_only_layers_with_equal_weights_are_merged() -> None:
     original = make_model(
         build_fork(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).build()
     )
@@ -86,7 +86,7 @@ def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
         (DepthwiseConv((1, 1)), Conv(4, (1, 1), (2, 2), groups=2, bias=False)),
     ],
 )
-def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
+def test_convolutions_in_a_row_are_merged(ops: tuple[Op, ...]) -> None:
     original = make_chain(*ops)
     assert run_passes(original, merge_linear) == ["conv"]
     assert compute_cost(merge_linear(original).graph).macs < compute_cost(original.graph).macs
@@ -104,12 +104,12 @@ def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
         (Conv(6, (1, 1)), Relu(), Conv(2, (1, 1))),
     ],
 )
-def test_what_costs_more_or_cannot_be_one_stays(ops: tuple[Op, ...]) -> None:
+def test_unprofitable_and_impossible_merges_are_skipped(ops: tuple[Op, ...]) -> None:
     original = make_chain(*ops)
     assert run_passes(original, merge_linear) == list_op_names(original)
 
 
-def test_linear_layers_in_a_row_become_one() -> None:
+def test_linear_layers_in_a_row_are_merged() -> None:
     original = make_chain(Linear(9, bias=False), Linear(3), shape=(8,))
     assert run_passes(original, merge_linear) == ["linear"]
     wide = make_chain(Linear(1), Linear(8), shape=(8,))
@@ -117,12 +117,12 @@ def test_linear_layers_in_a_row_become_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (5,)])
-def test_scales_in_a_row_become_one(shape: tuple[int, ...]) -> None:
+def test_scales_in_a_row_are_merged(shape: tuple[int, ...]) -> None:
     original = make_chain(BatchNorm(), Scale(2.0, -1.0), ScaleShift(), shape=shape)
     assert run_passes(original, merge_linear) == ["scale_shift"]
 
 
-def test_a_layer_that_others_read_stays() -> None:
+def test_a_layer_with_other_readers_stays() -> None:
     add = NetBuilder(4, 6, 6)
     add("one", Conv(4, (1, 1)))
     add("two", Conv(2, (1, 1)))
@@ -130,7 +130,7 @@ def test_a_layer_that_others_read_stays() -> None:
     assert run_passes(original, merge_linear) == ["conv", "conv"]
 
 
-def test_convolutions_beside_each_other_become_one() -> None:
+def test_parallel_convolutions_are_merged() -> None:
     original = make_model(
         build_fork(Conv(3, (1, 1)), Conv(2, (3, 3), padding=1), Conv(5, (1, 1), bias=False)).build()
     )
@@ -142,7 +142,7 @@ def test_convolutions_beside_each_other_become_one() -> None:
     assert compute_cost(merge_parallel(original).graph).macs == compute_cost(original.graph).macs
 
 
-def test_those_that_step_otherwise_stay_apart() -> None:
+def test_convolutions_with_other_strides_stay_separate() -> None:
     add = NetBuilder(4, 6, 6)
     add("one", Conv(3, (1, 1)), "image")
     add("two", Conv(3, (1, 1), (2, 2)), "image")
@@ -186,7 +186,7 @@ MOBILE_ONE = ((DepthwiseConv((3, 3), padding=1, bias=False), BatchNorm()),
         ((Conv(6, (1, 1)),), (DepthwiseConv((1, 1)),), (ScaleShift(),)),
     ],
 )  # fmt: skip
-def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> None:
+def test_branches_of_a_sum_are_merged(branches: tuple[tuple[Op, ...], ...]) -> None:
     original = build_sum(*branches)
     assert run_passes(original, *INFERENCE) == ["relu", "conv", "relu"]
     assert compute_cost(merge_sum(original).graph).macs <= compute_cost(original.graph).macs
@@ -204,19 +204,19 @@ def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> N
         ((Conv(6, (1, 1)),), (GlobalAvgPool(), Conv(6, (1, 1)))),  # one number for all pixels
     ],
 )  # fmt: skip
-def test_branches_that_none_holds_stay(branches: tuple[tuple[Op, ...], ...]) -> None:
+def test_branches_without_an_enclosing_window_stay(branches: tuple[tuple[Op, ...], ...]) -> None:
     original = build_sum(*branches)
     assert run_passes(original, merge_sum) == list_op_names(original)
 
 
-def test_what_else_is_summed_stays_summed() -> None:
+def test_other_summands_of_a_sum_stay() -> None:
     original = build_sum(*REP_VGG, (MaxPool((3, 3), (1, 1), 1),), (BatchNorm(),))
     assert run_passes(original, *INFERENCE) == ["relu", "max_pool", "conv", "add", "relu"]
     text = print_graph(merge_sum(original).graph)
     assert "%sum = add(" in text
 
 
-def test_sums_of_two_within_one_another_become_one() -> None:
+def test_nested_sums_are_merged() -> None:
     add = NetBuilder(6, 9, 9)
     start = add("start", Relu(), "image")
     add("wide", Conv(6, (3, 3), padding=1), start)
@@ -227,7 +227,7 @@ def test_sums_of_two_within_one_another_become_one() -> None:
     assert run_passes(make_model(add.build()), merge_sum) == ["relu", "conv"]
 
 
-def test_a_branch_that_others_read_stays() -> None:
+def test_a_branch_with_other_readers_stays() -> None:
     add = NetBuilder(6, 9, 9)
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("narrow", Conv(6, (1, 1)), "image")
@@ -236,7 +236,7 @@ def test_a_branch_that_others_read_stays() -> None:
     assert run_passes(original, merge_sum) == list_op_names(original)
 
 
-def test_a_branch_that_is_read_twice_counts_twice() -> None:
+def test_a_branch_summed_twice_counts_twice() -> None:
     add = NetBuilder(6, 9, 9)
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("twice", Add(), "wide", "wide")
@@ -276,7 +276,7 @@ def create_random_sum(stream: np.random.Generator) -> Model:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_sums_are_the_same_in_float64(seed: int) -> None:
+def test_merged_random_sums_match_in_float64(seed: int) -> None:
     original = create_random_sum(np.random.default_rng(seed))
     merged = run(original, (fold_scale, merge_sum))
     assert list_op_names(merged) == ["conv"]

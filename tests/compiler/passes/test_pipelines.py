@@ -10,16 +10,16 @@ PASS_NAMES = ", ".join(compiler_pass.name for compiler_pass in PASSES)
 
 
 @pytest.mark.parametrize("passes", [PLAIN, INFERENCE, PASSES, ()])
-def test_a_pipeline_is_its_text(passes) -> None:
+def test_a_pipeline_round_trips_as_text(passes) -> None:
     assert parse(format_pipeline(passes), HERE) == passes
 
 
-def test_names_may_have_spaces_around_them_and_come_twice() -> None:
+def test_names_may_repeat_and_have_spaces_around_them() -> None:
     pipeline = parse(" drop_train_only , drop_identity,drop_train_only", HERE)
     assert format_pipeline(pipeline) == "drop_train_only,drop_identity,drop_train_only"
 
 
-def test_unknown_names_are_all_listed_with_the_nearest() -> None:
+def test_all_unknown_names_are_listed_with_a_suggestion() -> None:
     with pytest.raises(UserError) as caught:
         parse("drop_train_only,fold_scales,,qqq", HERE)
     unknown, misspelt, third = caught.value.diagnostics
@@ -31,7 +31,7 @@ def test_unknown_names_are_all_listed_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_PASSES.items())
-def test_a_former_name_leads_to_the_new_one(old, new) -> None:
+def test_a_renamed_pass_suggests_the_new_name(old, new) -> None:
     with pytest.raises(UserError) as caught:
         parse(f"{PASSES[1].name},{old}", HERE)
     (diagnostic,) = caught.value.diagnostics
@@ -39,7 +39,7 @@ def test_a_former_name_leads_to_the_new_one(old, new) -> None:
     assert diagnostic.help == f"use its new name, `{new.name}`"
 
 
-def test_every_pass_says_what_it_is() -> None:
+def test_every_pass_has_a_description() -> None:
     assert len({compiler_pass.name for compiler_pass in PASSES}) == len(PASSES)
     assert all(0 <= compiler_pass.bound <= 1e-3 for compiler_pass in PASSES)
     assert all(compiler_pass.doc.endswith(".") for compiler_pass in PASSES)

@@ -37,7 +37,7 @@ def assert_agree(rewritten: Model, original: Model) -> None:
         np.testing.assert_allclose(got[name], y, rtol=0, atol=bound)
 
 
-def test_the_convolution_bears_the_pools_name() -> None:
+def test_the_convolution_gets_the_name_of_the_pool() -> None:
     original = build_model(Conv(4, (1, 1)), AvgPool((2, 2)))
     rewritten = pool_first(original)
     assert print_graph(rewritten.graph) == (
@@ -67,7 +67,7 @@ def test_the_convolution_bears_the_pools_name() -> None:
         (Conv(9, (1, 1), bias=False), AvgPool((3, 3), (2, 2), 1)),
     ],
 )
-def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
+def test_commuting_pools_are_moved(conv: Conv, pool: Op) -> None:
     original = build_model(conv, pool)
     rewritten = pool_first(original)
     assert list_op_names(rewritten) == [pool.keyword, "conv"]
@@ -86,12 +86,12 @@ def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
         (Conv(1, (1, 1)), AvgPool((5, 5), (1, 1))),  # six times the pooling saves few products
     ],
 )
-def test_what_does_not_commute_or_not_pay_stays(ops: tuple[Op, ...]) -> None:
+def test_non_commuting_and_unprofitable_pools_stay(ops: tuple[Op, ...]) -> None:
     original = build_model(*ops)
     assert pool_first(original).graph == original.graph
 
 
-def test_it_stays_where_others_read_the_convolution() -> None:
+def test_a_pool_stays_if_the_convolution_has_other_readers() -> None:
     add = NetBuilder(6, 8, 8)
     add("conv", Conv(4, (1, 1)))
     add("pool", AvgPool((2, 2)))
@@ -99,14 +99,14 @@ def test_it_stays_where_others_read_the_convolution() -> None:
     assert pool_first(Model(graph, sample_weights(graph))).graph == graph
 
 
-def test_one_after_another_both_convolutions_come_last() -> None:
+def test_a_pool_moves_before_two_convolutions() -> None:
     original = build_model(Conv(8, (1, 1)), BatchNorm(), Conv(6, (1, 1)), AvgPool((2, 2)))
     rewritten = run(original, (*FOLDED, pool_first, pool_first))
     assert list_op_names(rewritten) == ["avg_pool", "conv", "conv"]
     assert_agree(rewritten, original)
 
 
-def test_ddsnet_multiplies_a_fifth_less() -> None:
+def test_ddsnet_needs_a_fifth_fewer_macs() -> None:
     graph = load(list_specs()["ddsnet"]).graph
     original = Model(graph, weights.make_placeholders(graph))
     assert compute_cost(run(original, FOLDED).graph).macs == 283_742_064

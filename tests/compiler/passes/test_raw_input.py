@@ -48,7 +48,7 @@ def list_op_names(of: Model) -> list[str]:
     return [node.op.keyword for node in of.graph.nodes]
 
 
-def test_the_border_holds_the_mean() -> None:
+def test_the_padding_contains_the_mean() -> None:
     rewritten = check(build_model(IMAGENET, Conv(4, (3, 3), (2, 2), (0, 1, 2, 1)), Relu()))
     assert print_graph(rewritten.graph) == (
         "graph net {\n"
@@ -80,19 +80,19 @@ def test_the_border_holds_the_mean() -> None:
         (IMAGENET, Conv(5, (1, 1), bias=False), ["conv"]),
     ],
 )
-def test_a_border_only_where_there_was_one(
+def test_padding_is_added_only_if_there_was_padding(
     pre: Preprocess, conv: Conv, expected: list[str]
 ) -> None:
     assert list_op_names(check(build_model(pre, conv))) == expected
 
 
-def test_what_is_read_by_another_step_is_normalised_by_one_of_its_own() -> None:
+def test_other_readers_get_a_separate_normalization() -> None:
     rewritten = check(build_model(IMAGENET, MaxPool((2, 2)), Conv(4, (1, 1))))
     assert list_op_names(rewritten) == ["scale_shift", "max_pool", "conv"]
     assert rewritten.graph.nodes[0].name == "image/normalized"
 
 
-def test_what_is_read_twice_is_normalised_once() -> None:
+def test_an_input_read_twice_is_normalized_once() -> None:
     outputs = (Output("a", "conv_0"), Output("b", "relu_1"))
     original = build_model(IMAGENET, Conv(4, (1, 1)), Relu(), outputs=outputs)
     conv, relu = original.graph.nodes
@@ -101,20 +101,20 @@ def test_what_is_read_twice_is_normalised_once() -> None:
     assert list_op_names(rewritten) == ["scale_shift", "conv", "relu"]
 
 
-def test_an_input_that_is_an_output_is_normalised_too() -> None:
+def test_an_input_that_is_an_output_is_normalized() -> None:
     outputs = (Output("a", "conv_0"), Output("b", "image"))
     rewritten = check(build_model(IMAGENET, Conv(4, (1, 1)), outputs=outputs))
     assert list_op_names(rewritten) == ["scale_shift", "conv"]
 
 
-def test_what_is_raw_or_no_image_stays() -> None:
+def test_raw_and_non_image_inputs_are_unchanged() -> None:
     once = raw_input(build_model(IMAGENET, Conv(4, (3, 3), padding=1)))
     assert raw_input(once) == once
     raw_model = build_model(None, Conv(4, (3, 3), padding=1))
     assert raw_input(raw_model) == raw_model
 
 
-def test_what_is_divided_by_its_own_maximum_stays() -> None:
+def test_inputs_scaled_by_their_maximum_are_unchanged() -> None:
     max_scaled_model = build_model(Preprocess(scale="max"), Conv(4, (3, 3), padding=1))
     assert raw_input(max_scaled_model) == max_scaled_model
 

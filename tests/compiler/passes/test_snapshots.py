@@ -9,7 +9,7 @@ passes = pytest.mark.parametrize("step", PASSES, ids=lambda step: step.name)
 
 
 @passes
-def test_a_pass_does_what_its_file_shows(step):
+def test_passes_match_their_snapshots(step):
     path = pass_snapshots.FOLDER / f"{step.name}.txt"
     cases = list(pass_snapshots.generate_snapshots(step))
     snapshot = path.read_text()
@@ -20,6 +20,6 @@ def test_a_pass_does_what_its_file_shows(step):
     assert len({case.title for case in cases}) == len(cases) == snapshot.count("# ")
 
 
-def test_every_file_is_of_a_pass():
+def test_every_snapshot_file_belongs_to_a_pass():
     names = {path.stem for path in pass_snapshots.FOLDER.glob("*.txt")}
     assert names == {step.name for step in PASSES}

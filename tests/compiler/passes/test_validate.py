@@ -46,14 +46,14 @@ def create_nudge(factor: float) -> Pass:
     return nudge
 
 
-def test_a_wrong_pass_is_named_with_the_value_it_moved() -> None:
+def test_a_wrong_pass_is_named_with_the_changed_value() -> None:
     with pytest.raises(
         PassError, match=r"^remove_relu changed `logits` by [0-9.]+, more than its bound of 0"
     ):
         validate.run(build_small_model(), (remove_relu,))
 
 
-def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
+def test_a_wrong_intermediate_value_is_found() -> None:
     add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("relu", Relu())
@@ -72,7 +72,7 @@ def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
         validate.run(model, (wrong,))
 
 
-def test_rounding_is_held_to_the_bound() -> None:
+def test_rounding_must_be_within_the_bound() -> None:
     model = build_small_model()
     validated = validate.run(model, (create_nudge(1 + 1e-6),))
     assert not validate.is_equal(model, validated)
@@ -80,7 +80,7 @@ def test_rounding_is_held_to_the_bound() -> None:
         validate.run(model, (create_nudge(1.001),))
 
 
-def test_a_lost_output_is_found() -> None:
+def test_a_missing_output_is_found() -> None:
     @exact_pass
     def loses(model: Model) -> Model:
         return Model(replace(model.graph, outputs=model.graph.outputs[:1]), model.weights)
@@ -90,7 +90,7 @@ def test_a_lost_output_is_found() -> None:
         validate.run(Model(graph, sample_weights(graph)), (loses,))
 
 
-def test_a_graph_that_breaks_the_rules_is_found() -> None:
+def test_an_invalid_graph_is_found() -> None:
     @exact_pass
     def breaks(model: Model) -> Model:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
@@ -100,12 +100,12 @@ def test_a_graph_that_breaks_the_rules_is_found() -> None:
 
 
 @pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=["dense", "gated"])
-def test_what_comes_out_is_what_the_passes_make(graph: Graph) -> None:
+def test_validation_returns_the_output_of_the_passes(graph: Graph) -> None:
     model = Model(graph, sample_weights(graph))
     assert validate.is_equal(validate.run(model, INT8, seeds=(0, 1)), run(model, INT8))
 
 
-def test_an_output_that_is_the_input_itself_is_no_matter() -> None:
+def test_an_output_that_is_the_input_is_accepted() -> None:
     add = NetBuilder(3, 6, 6)
     add("relu", Relu())
     graph = add.build(Output("a", "relu"), Output("b", "image"))
@@ -119,7 +119,7 @@ def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
         validate.run(Model(add.build(), {}), (remove_relu,))
 
 
-def test_each_pass_is_heard_of_with_what_it_moved() -> None:
+def test_each_pass_is_reported_with_its_change() -> None:
     reports: list[tuple[str, float]] = []
     validate.run(
         build_small_model(),
@@ -131,7 +131,7 @@ def test_each_pass_is_heard_of_with_what_it_moved() -> None:
     assert 0 < something < 1e-5
 
 
-def test_movement_is_relative_and_what_is_not_finite_must_stay() -> None:
+def test_changes_are_relative_and_non_finite_values_must_stay() -> None:
     reference = np.array([1.0, -50.0, np.nan, np.inf], np.float32)
     assert measure_difference(reference, reference) == 0
     assert measure_difference(reference, reference + np.float32(0.5)) == 0.01

@@ -56,7 +56,7 @@ class TestClassMaps:
             "avg_pool: {kernel: 8}, flatten, linear: {units: 3}",
         ],
     )
-    def test_what_does_nothing_at_inference_may_stand_behind_the_mean(self, tmp_path, end):
+    def test_inference_identities_are_allowed_after_the_mean(self, tmp_path, end):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         text = SPEC.replace("global_avg_pool, flatten, linear: {units: 3}", end)
         (tmp_path / "net.yaml").write_text(text)
@@ -73,7 +73,7 @@ class TestClassMaps:
             # The mean of a class's map is its output, but for the bias.
             assert heat_map.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
 
-    def test_of_a_mean_are_the_weighted_maps(self, net):
+    def test_class_maps_before_a_mean_are_weighted_maps(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         value, linear = class_maps.find_head(net.model, "scores")
@@ -92,7 +92,7 @@ class TestClassMaps:
             == raw.argmax()
         )
 
-    def test_of_any_layer_and_the_input(self, net):
+    def test_class_maps_exist_for_any_layer_and_the_input(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         for node in net.spec.graph.nodes:
@@ -107,13 +107,13 @@ class TestClassMaps:
 
 
 class TestLayers:
-    def test_one_that_is_not_there(self, net):
+    def test_an_unknown_layer_is_refused(self, net):
         with pytest.raises(UserError) as caught:
             layers.find_value(net.spec.graph, "batch_nrom", "net")
         assert caught.value.diagnostics[0].code == "E1281"
         assert "did you mean `batch_norm`?" in caught.value.diagnostics[0].help
 
-    def test_integers_are_near_the_floats(self, net, quantised):
+    def test_int8_activations_are_close_to_fp32(self, net, quantised):
         data, int8_build = quantised
         names = [layers.find_compared_value(net.spec.graph, int8_build, node)
                  for node in layers.select_convolutions(net.spec.graph, "net")]  # fmt: skip
@@ -126,7 +126,7 @@ class TestLayers:
             assert int8_outputs[name].shape == real.shape
             assert np.abs(int8_outputs[name] - real).max() < 0.03 * np.abs(real).max()
 
-    def test_filters_of_integers_are_near_the_floats(self, net, quantised):
+    def test_int8_filters_are_close_to_fp32(self, net, quantised):
         _, int8_build = quantised
         filters = int8_plots._collect_weights(net, int8_build)
         assert [name for name, *_ in filters] == [
@@ -138,7 +138,7 @@ class TestLayers:
             assert 0 < off < 0.02
             assert len(np.unique(integers[0])) > 20
 
-    def test_the_input_as_a_picture(self, net):
+    def test_the_input_is_shown_as_an_image(self, net):
         from tcc.compiler.ir import preprocess
 
         image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
@@ -163,7 +163,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("suffix", drawing.FORMATS)
 @pytest.mark.parametrize("name", ["one class", "scatter", "errors"])
-def test_the_same_data_give_the_same_bytes(name, suffix):
+def test_plots_are_reproducible(name, suffix):
     first_bytes, second_bytes = (drawing.encode_figure(FIGURES[name], suffix) for _ in range(2))
     assert first_bytes == second_bytes
     assert b"20" + b"26-" not in first_bytes
@@ -171,7 +171,7 @@ def test_the_same_data_give_the_same_bytes(name, suffix):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_labels_lie_apart(name):
+def test_labels_do_not_overlap(name):
     """Names along an axis or in a legend do not overlap, and nothing leaves the picture."""
     figure = drawing.draw_styled(FIGURES[name])
     FigureCanvasAgg(figure).draw()
@@ -209,7 +209,7 @@ def test_axes_and_colour_bars_are_labelled():
             assert axes.get_ylabel()
 
 
-def test_errors_of_many_layers_show_the_worst():
+def test_plots_of_many_layers_show_the_worst():
     losses = [create_loss(f"layer_{i}", float(i)) for i in range(int8_plots.MAX_LAYERS + 9)]
     figure = drawing.draw_styled(lambda: int8_plots.draw_errors(losses, "net"))
     names = [tick_label.get_text() for tick_label in figure.axes[0].get_yticklabels()]
@@ -217,7 +217,7 @@ def test_errors_of_many_layers_show_the_worst():
 
 
 class TestTsne:
-    def test_keeps_groups_together_and_goes_by_the_seed(self):
+    def test_groups_stay_together_and_the_seed_decides(self):
         rng = np.random.default_rng(0)
         rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
         points = network_plots.compute_tsne(rows, 0)
@@ -230,7 +230,7 @@ class TestTsne:
     @pytest.mark.parametrize(
         "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]
     )
-    def test_takes_values_that_hardly_differ(self, rows):
+    def test_nearly_equal_values_are_accepted(self, rows):
         assert np.isfinite(network_plots.compute_tsne(rows, 0)).all()
 
 
@@ -240,7 +240,7 @@ class TestCurves:
         (folder / "run/metrics.jsonl").write_text("".join(lines))
         return folder / "run"
 
-    def test_are_the_numbers_of_the_log(self, tmp_path):
+    def test_curves_show_the_values_of_the_log(self, tmp_path):
         lines = [
             json.dumps(
                 {"epoch": e, "learning_rate": 0.1 / e, "loss": 1 / e, "val": {"loss": 2 / e}}
@@ -256,6 +256,6 @@ class TestCurves:
         assert validation.get_xydata().tolist() == [[1, 2], [2, 1], [3, 2 / 3]]
 
     @pytest.mark.parametrize("lines", [[], ["[1]\n"], ["x\n"], ['{"loss": 1}\n'], ["\n"]], ids=repr)
-    def test_no_log(self, tmp_path, lines):
+    def test_an_invalid_log_is_refused(self, tmp_path, lines):
         with pytest.raises(UserError, match="E1282"):
             training_curves.read_log(self.log(tmp_path, lines))

@@ -45,7 +45,7 @@ def encode_calibration(model, data, method, options=None):
 
 
 @methods
-def test_order_threads_and_batch_change_no_byte(method, tmp_path):
+def test_order_threads_and_batch_do_not_change_the_file(method, tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
     encoded = encode_calibration(
@@ -61,7 +61,7 @@ def test_order_threads_and_batch_change_no_byte(method, tmp_path):
 
 @methods
 @pytest.mark.parametrize("net", [build_dense, build_gated])
-def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
+def test_calibrated_programs_are_close_to_fp32(net, method, tmp_path):
     model = make_lowered_model(net(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
     outcome = calibrate(model, data, method)
@@ -76,7 +76,7 @@ def test_the_result_makes_a_program_near_the_floats(net, method, tmp_path):
 
 @methods
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_images_are_enough_and_it_is_said(method, count, tmp_path):
+def test_few_images_work_with_a_warning(method, count, tmp_path):
     model = make_lowered_model(build_gated(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, count)
     outcome = calibrate(model, data, method)
@@ -117,7 +117,7 @@ def test_a_dead_network_gives_normal_scales(method, tmp_path):
     ].any()
 
 
-def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
+def test_kl_cosine_is_never_worse_than_minmax_on_held_out_images(tmp_path):
     for seed, net in enumerate((build_dense, build_gated, build_dense)):
         model = make_lowered_model(net(), INT8)
         shape = model.graph.inputs[0].type.shape
@@ -136,7 +136,7 @@ def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
         assert has_fallback_notice == (outcome.used != KL_COSINE.name)
 
 
-def test_where_minmax_wins_it_has_learnt_from_all_but_those_held_out(tmp_path, monkeypatch):
+def test_minmax_uses_all_but_the_held_out_images(tmp_path, monkeypatch):
     from tcc.compiler.quant.methods import minmax_guard
 
     monkeypatch.setattr(minmax_guard, "MARGIN", -1.0)
@@ -162,7 +162,7 @@ def test_where_minmax_wins_it_has_learnt_from_all_but_those_held_out(tmp_path, m
         assert outcome.traces[name].cosine is not None
 
 
-def test_uneven_images_are_said_to_be_few(tmp_path):
+def test_uneven_images_are_reported_as_too_few(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     values = np.random.default_rng(0).normal(size=(8, *model.graph.inputs[0].type.shape))
     values[0] *= 30
@@ -174,7 +174,7 @@ def test_uneven_images_are_said_to_be_few(tmp_path):
     assert notice.endswith("8 images are few, give more")
 
 
-def test_many_images_are_not_called_few(tmp_path, monkeypatch):
+def test_many_images_give_no_warning(tmp_path, monkeypatch):
     from tcc.compiler.quant import calibrate as module
 
     monkeypatch.setattr(module, "MANY_IMAGES", 8)
@@ -185,7 +185,7 @@ def test_many_images_are_not_called_few(tmp_path, monkeypatch):
     assert notice.endswith("single images have a large influence, check for outliers")
 
 
-def test_progress_is_told(tmp_path):
+def test_progress_is_reported(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     reports = []
     options = RunOptions(
@@ -195,7 +195,7 @@ def test_progress_is_told(tmp_path):
     assert reports == [("observe", done_count, 5) for done_count in range(6)]
 
 
-def test_outputs_have_room_for_unseen_images_by_every_method(tmp_path):
+def test_every_method_leaves_headroom_for_unseen_images(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 64)
     unseen_images = write_tensors(
@@ -215,7 +215,7 @@ def test_outputs_have_room_for_unseen_images_by_every_method(tmp_path):
 
 
 @methods
-def test_a_picture_counts_once_however_many_files_show_it(method, tmp_path):
+def test_duplicate_images_count_once(method, tmp_path):
     graph = build_dense()
     source = replace(graph.inputs[0], preprocess=Preprocess())
     model = make_lowered_model(replace(graph, inputs=(source,)), INT8)
@@ -259,7 +259,7 @@ def write_twin(picture, path):
     raise AssertionError(path)
 
 
-def test_what_is_expected_holds_on_others(tmp_path):
+def test_the_expected_loss_covers_unseen_images(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
     data, unseen_images = (

@@ -35,7 +35,7 @@ def assert_same_calibration(actual, expected):
 
 @settings(max_examples=25)
 @given(st.data())
-def test_random_networks(data):
+def test_random_networks_calibrate(data):
     graph = draw_graph(data.draw, floats=True)
     model = run(Model(graph, draw_weights(data.draw, graph)), INT8)
     method = data.draw(st.sampled_from(METHODS))
@@ -58,7 +58,7 @@ def test_random_networks(data):
 
 
 @looped(CASES, one_in=3)
-def test_every_operation(case, tmp_path):
+def test_every_operation_calibrates(case, tmp_path):
     model = run(build_one_input_model(case), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
     quantize(model, calibrate(model, data, KL_COSINE).calibration)

@@ -35,13 +35,13 @@ def write_folder(tmp_path, images, label="b"):
     return read_dataset(tmp_path / "set")
 
 
-def test_a_good_set_has_nothing_said_of_it(tmp_path):
+def test_a_varied_dataset_has_no_warning(tmp_path):
     write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3)})
     data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3, 6)}, "c")
     assert not list(measure_variety(build_model(), data).collect_notices())
 
 
-def test_pixels_not_files_tell_images_apart(tmp_path):
+def test_images_are_compared_by_pixels(tmp_path):
     data = write_folder(
         tmp_path, {"a.png": create_pixels(0), "b.bmp": create_pixels(0), "c.png": create_pixels(1)}
     )
@@ -56,7 +56,7 @@ def test_pixels_not_files_tell_images_apart(tmp_path):
     assert "3 images, of which 2 different" in str(diagnostic)
 
 
-def test_files_that_show_the_same_are_named(tmp_path):
+def test_duplicate_images_are_reported(tmp_path):
     data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(5)})
     assert measure_variety(build_model(), data).repeats == ()
     # A copy of a file is no other content.
@@ -90,7 +90,7 @@ def test_images_of_one_colour_are_counted(tensor, tmp_path):
     assert "2 of 3 images have a single colour" in " ".join(image_variety.collect_notices())
 
 
-def test_one_class_of_several_is_said(tmp_path):
+def test_a_dataset_of_one_class_is_reported(tmp_path):
     data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(3)})
     assert "all images are of `b`, one of 3 classes" in " ".join(
         measure_variety(build_model(), data).collect_notices()
@@ -105,7 +105,7 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
 
 
 @pytest.mark.parametrize(
-    ("contract", "sides", "said"),
+    ("contract", "sides", "message_parts"),
     [
         (PixelResize((8, 8)), [(8, 8), (10, 9)], ()),
         (
@@ -124,7 +124,7 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
         (None, [LARGE], ("the network only reads the centre of 1 of 1 images (40 x 40)",)),
     ],
 )
-def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, said, tmp_path):
+def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, message_parts, tmp_path):
     for number, size in enumerate(sides):
         image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
@@ -134,12 +134,12 @@ def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, sa
     add("gap", GlobalAvgPool())
     size_report = collect_sizes(read_dataset(tmp_path), add.inputs[0])
     notices = list(size_report.collect_notices())
-    assert len(notices) == len(said)
-    for notice, part in zip(notices, said, strict=True):
+    assert len(notices) == len(message_parts)
+    for notice, part in zip(notices, message_parts, strict=True):
         assert part in notice
 
 
-def test_a_photograph_that_is_turned_is_measured_as_it_is_shown(tmp_path):
+def test_exif_rotation_applies_to_the_measured_size(tmp_path):
     image = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
     exif = image.getexif()
     exif[274] = 6

@@ -29,7 +29,7 @@ def create_bimodal_logits(random: np.random.Generator, count: int, channels: int
 
 
 @pytest.mark.parametrize("count", [16, 64, 512])
-def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
+def test_bimodal_logits_use_most_quantized_values_and_hardly_clip(count):
     random = np.random.default_rng(0)
     unseen = np.abs(create_bimodal_logits(random, 200_000))
     levels = [
@@ -42,7 +42,7 @@ def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
     assert 7.5 / np.median(levels) > 80 / 127
 
 
-def test_a_heavier_tail_reaches_further():
+def test_a_heavier_tail_extends_the_range():
     random = np.random.default_rng(1)
     flat, steep = random.uniform(0, 1, (512, 500)), random.exponential(1, (512, 500))
     level = np.median(estimate_tail_level(steep, UNSEEN))
@@ -51,14 +51,14 @@ def test_a_heavier_tail_reaches_further():
     assert 1.5 < np.median(estimate_tail_level(flat, UNSEEN)) < 2
 
 
-def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
+def test_estimates_are_between_the_observed_maximum_and_the_bounds():
     samples = np.vstack([np.full((63, 2), 1.0), [[9.0, 1.0]]])
     assert (estimate_tail_level(samples, UNSEEN) >= [9.0, 1.0]).all()
     assert (estimate_tail_level(samples, UNSEEN, bound=1.05) == [9.0, 1.05]).all()
     assert not estimate_tail_level(np.zeros((8, 3)), UNSEEN).any()
 
 
-def test_few_images_get_the_room_that_is_known_of_networks():
+def test_few_images_get_the_default_headroom():
     headrooms = [
         float(estimate_tail_level(np.ones((count, 1)), UNSEEN)[0])
         for count in (1, 2, 4, 16, 64, 512)
@@ -69,7 +69,7 @@ def test_few_images_get_the_room_that_is_known_of_networks():
     assert estimate_peak(np.ones(1), None, np.inf).peak == pytest.approx(headrooms[0])
 
 
-def test_a_class_that_few_images_have_is_no_tail():
+def test_a_rare_class_is_no_tail():
     # One channel alone would be taken for a heap and a tail of eight times its length.
     random = np.random.default_rng(2)
     logits = random.normal(-1, 0.3, (64, 10))
@@ -79,7 +79,7 @@ def test_a_class_that_few_images_have_is_no_tail():
     assert joint_level < 10 < separate_level
 
 
-def test_outputs_of_a_network_end_where_their_own_tail_says(tmp_path):
+def test_output_ranges_follow_their_tails(tmp_path):
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(6, (3, 3), padding=1))
     add("relu", Relu())

@@ -32,7 +32,7 @@ def build_clamped_graph():
 
 
 @pytest.mark.parametrize("count", [64, 512])
-def test_the_level_of_known_distributions(count):
+def test_return_levels_of_known_distributions(count):
     random = np.random.default_rng(0)
     samples = random.gumbel(2.0, 0.25, (count, 4000))
     true = 2.0 + 0.25 * np.log(RETURN_PERIOD)
@@ -43,7 +43,7 @@ def test_the_level_of_known_distributions(count):
     assert (estimate_return_level(even, -0.3) < estimate_return_level(even, GUMBEL)).all()
 
 
-def test_what_exceeds_the_level_is_as_rare_as_it_says(monkeypatch):
+def test_exceedances_are_as_rare_as_the_return_period(monkeypatch):
     monkeypatch.setattr(module, "RETURN_PERIOD", 200)
     random = np.random.default_rng(1)
     scale, location = random.uniform(0.1, 0.4, 300), random.uniform(1, 2, 300)
@@ -53,7 +53,7 @@ def test_what_exceeds_the_level_is_as_rare_as_it_says(monkeypatch):
     assert (unseen > observed.max(axis=0)).mean() > 2 * share
 
 
-def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
+def test_estimates_are_between_the_observed_maximum_and_the_bounds():
     random = np.random.default_rng(2)
     samples = np.vstack([random.normal(1, 0.001, (63, 50)), np.full((1, 50), 9.0)])
     assert (estimate_return_level(samples, -0.3) >= 9.0).all()
@@ -64,7 +64,7 @@ def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
     assert not estimate_return_level(np.zeros((8, 3)), GUMBEL).any()
 
 
-def test_few_images_get_the_room_that_is_known_of_networks():
+def test_few_images_get_the_default_headroom():
     assert estimate_return_level(np.ones((1, 1)))[0] == pytest.approx(1 + 0.2 * 8.334, rel=1e-3)
     headrooms = [
         float(estimate_return_level(np.ones((count, 1)))[0]) for count in (1, 2, 4, 16, 64, 512)
@@ -73,7 +73,7 @@ def test_few_images_get_the_room_that_is_known_of_networks():
     assert headrooms[-1] < 1.02  # that many equal images say that there is no spread
 
 
-def test_how_sure_an_estimate_is():
+def test_relative_error_of_an_estimate():
     random = np.random.default_rng(3)
     few, many = (random.uniform(1.0, 1.5, (20, count)) for count in (8, 512))
     errors = [
@@ -85,7 +85,7 @@ def test_how_sure_an_estimate_is():
     assert estimate_peak(np.zeros(4), GUMBEL, np.inf).relative_error == 0.0
 
 
-def test_values_of_a_network_reach_further_than_was_seen_but_to_their_bounds(tmp_path):
+def test_ranges_exceed_the_observed_values_up_to_their_bounds(tmp_path):
     model = make_lowered_model(build_clamped_graph())
     model.weights[model.graph.nodes[0].params[0]][:] *= 40
     statistics = observe(model, write_tensors(tmp_path, (3, 8, 8), 8))

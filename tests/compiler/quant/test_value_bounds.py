@@ -12,7 +12,7 @@ from tcc.compiler.quant.unseen_extremes import infer_value_bounds
 from tcc.testing.nets import NetBuilder
 
 
-def test_bounds_go_through_what_moves_and_what_takes_means():
+def test_bounds_pass_through_moves_and_means():
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
@@ -40,7 +40,7 @@ def test_bounds_go_through_what_moves_and_what_takes_means():
         (Preprocess(raw=True), (0.0, 255.0)),
     ],
 )
-def test_an_image_holds_grey_levels(contract, bounds):
+def test_an_image_contains_grey_levels(contract, bounds):
     add = NetBuilder(3, 8, 8)
     add.inputs = (replace(add.inputs[0], preprocess=contract),)
     add("mean", GlobalAvgPool())

@@ -28,7 +28,7 @@ SCORED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_s
 
 class TestArea:
     @given(SCORED)
-    def test_is_the_share_of_pairs_in_order(self, pairs):
+    def test_auc_is_the_share_of_ordered_pairs(self, pairs):
         up, down = ([s for s, labels in pairs if labels is kind] for kind in (True, False))
         wins = sum((a > b) + (a == b) / 2 for a in up for b in down)
         scores, labels = (np.array(column) for column in zip(*pairs, strict=True))
@@ -36,7 +36,7 @@ class TestArea:
         assert auc == (wins / (len(up) * len(down)) if up and down else None)
 
     @given(SCORED)
-    def test_a_resample_of_all_is_all(self, pairs):
+    def test_a_full_resample_gives_the_auc(self, pairs):
         scores, labels = (np.array(column)[:, None] for column in zip(*pairs, strict=True))
         (auc,) = roc_curve.compute_resampled_aucs(
             scores.astype(float), labels, np.ones((1, len(pairs)))
@@ -83,7 +83,7 @@ class TestArea:
             )
             assert (actual.precision, actual.recall, actual.f1) == pytest.approx(expected[:3])
 
-    def test_what_rounds_to_one_probability_is_told_apart(self):
+    def test_values_with_equal_probability_are_distinguished(self):
         raw = np.array([[90.0, 0, 1], [95, 0, 1], [100, 0, 2], [1000, 0, 0]])
         odds = roc_curve.compute_log_odds("softmax", raw, 1.0)
         assert (np.diff(odds[:, 0]) > 0).all()
@@ -92,14 +92,14 @@ class TestArea:
 
 
 class TestLogOdds:
-    def test_of_two_classes_are_their_difference(self):
+    def test_log_odds_of_two_classes_are_their_difference(self):
         raw = np.float32([[0.1, 3.7], [5, -2]])
         odds = roc_curve.compute_log_odds("softmax", raw, 2.0)
         expected = (raw[:, 1].astype(float) / 2) - raw[:, 0].astype(float) / 2
         assert odds[:, 1].tolist() == expected.tolist()
         assert odds[:, 0].tolist() == (-expected).tolist()
 
-    def test_are_those_of_probabilities(self):
+    def test_log_odds_match_the_probabilities(self):
         raw = np.random.default_rng(1).normal(size=(50, 5))
         powers = np.exp(raw / 1.7)
         shares = powers / powers.sum(axis=1, keepdims=True)
@@ -107,7 +107,7 @@ class TestLogOdds:
             np.log(shares / (1 - shares))
         )
 
-    def test_without_softmax_each_is_for_itself(self):
+    def test_without_softmax_every_output_is_independent(self):
         assert roc_curve.compute_log_odds("sigmoid", np.array([[3.0, -1]]), 2.0).tolist() == [
             [1.5, -0.5]
         ]
@@ -116,52 +116,52 @@ class TestLogOdds:
 class TestIntervals:
     # Clopper and Pearson's, as tables have them
     @pytest.mark.parametrize(
-        ("part", "whole", "low", "high"),
+        ("count", "total", "low", "high"),
         [(5, 8, 0.2449, 0.9148), (0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (81, 263, 0.2527, 0.3676),
          (1, 1, 0.025, 1)],
     )  # fmt: skip
-    def test_of_a_share(self, part, whole, low, high):
-        interval = compute_share_interval(part, whole)
+    def test_interval_of_a_share(self, count, total, low, high):
+        interval = compute_share_interval(count, total)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)
 
     @given(st.integers(1, 60), st.data())
-    def test_of_a_share_are_exact(self, whole, data):
-        part = data.draw(st.integers(0, whole))
-        interval = compute_share_interval(part, whole)
+    def test_interval_of_a_share_is_exact(self, total, data):
+        count = data.draw(st.integers(0, total))
+        interval = compute_share_interval(count, total)
 
         def at_most(k, p):
-            return sum(comb(whole, i) * p**i * (1 - p) ** (whole - i) for i in range(k + 1))
+            return sum(comb(total, i) * p**i * (1 - p) ** (total - i) for i in range(k + 1))
 
-        assert part == whole or at_most(part, interval.high) == pytest.approx(0.025, rel=1e-6)
-        assert part == 0 or 1 - at_most(part - 1, interval.low) == pytest.approx(0.025, rel=1e-6)
+        assert count == total or at_most(count, interval.high) == pytest.approx(0.025, rel=1e-6)
+        assert count == 0 or 1 - at_most(count - 1, interval.low) == pytest.approx(0.025, rel=1e-6)
 
-    @pytest.mark.parametrize("part", [1, 317, 99_999, 500_000, 999_999])
-    def test_of_a_share_of_many_images(self, part):
+    @pytest.mark.parametrize("count", [1, 317, 99_999, 500_000, 999_999])
+    def test_interval_of_a_share_of_many_images(self, count):
         beta = pytest.importorskip("scipy.stats").beta
-        interval = compute_share_interval(part, 1_000_000)
+        interval = compute_share_interval(count, 1_000_000)
         expected = (
-            beta.ppf(0.025, part, 1_000_001 - part),
-            beta.ppf(0.975, part + 1, 1_000_000 - part),
+            beta.ppf(0.025, count, 1_000_001 - count),
+            beta.ppf(0.975, count + 1, 1_000_000 - count),
         )
         assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-7)
 
-    def test_of_nothing_there_is_none(self):
+    def test_no_interval_without_images(self):
         assert compute_share_interval(0, 0) is None
         assert compute_auc_interval(None, 3, 3) is None
         assert compute_auc_interval(0.5, 0, 3) is None
 
-    def test_of_a_perfect_area_is_no_point(self):
+    def test_interval_of_a_perfect_auc_has_a_width(self):
         few, many = compute_auc_interval(1.0, 5, 5), compute_auc_interval(1.0, 500, 500)
         assert few.high == many.high == 1
         assert few.low < 0.8
         assert 0.99 < many.low < 1
 
-    def test_of_an_area_is_symmetric_and_holds_it(self):
+    def test_interval_of_an_auc_is_symmetric_and_contains_it(self):
         up, down = compute_auc_interval(0.7, 20, 30), compute_auc_interval(1 - 0.7, 20, 30)
         assert up.low < 0.7 < up.high
         assert (1 - down.high, 1 - down.low) == pytest.approx((up.low, up.high))
 
-    def test_of_averages_hold_them_and_go_by_the_seed(self):
+    def test_intervals_of_averages_contain_them_and_depend_on_the_seed(self):
         rng = np.random.default_rng(5)
         truth = rng.integers(0, 3, 120)
         odds = rng.normal(size=(120, 3)) + 2 * np.eye(3)[truth]
@@ -181,12 +181,12 @@ class TestIntervals:
         ):  # fmt: skip
             assert intervals[name].low < value < intervals[name].high
 
-    def test_of_averages_there_are_none_where_all_are_right(self):
+    def test_no_interval_of_averages_if_all_are_correct(self):
         labels = np.eye(3, dtype=bool)[np.arange(30) % 3]
         intervals = estimate_average_intervals(labels * 1.0, labels, labels, 200, 0)
         assert set(intervals.values()) == {None}
 
-    def test_of_averages_there_are_none_where_that_would_take_long(self, monkeypatch):
+    def test_no_interval_of_averages_if_it_takes_too_long(self, monkeypatch):
         monkeypatch.setattr(confidence_intervals, "MAX_WORK", 50 * 90)
         labels = np.eye(3, dtype=bool)[np.arange(30) % 3]
         intervals = estimate_average_intervals(
@@ -202,19 +202,19 @@ class TestMcNemar:
 
     # hand counts: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
     @pytest.mark.parametrize(
-        ("first", "second", "p"),
+        ("first_correct", "second_correct", "p"),
         [(10, 2, 2 * 79 / 4096), (2, 10, 2 * 79 / 4096), (0, 0, 1), (3, 3, 1), (5, 0, 2 / 32)],
     )
-    def test_small_counts_are_exact(self, first, second, p):
-        comparison = compute_mcnemar(*self.create_predictions(first, second))
+    def test_small_counts_are_exact(self, first_correct, second_correct, p):
+        comparison = compute_mcnemar(*self.create_predictions(first_correct, second_correct))
         assert (comparison.first_only, comparison.second_only, comparison.exact) == (
-            first,
-            second,
+            first_correct,
+            second_correct,
             True,
         )
         assert comparison.p == p
 
-    def test_large_counts_are_nearly(self):
+    def test_large_counts_are_approximate(self):
         exact_test = compute_mcnemar(
             *self.create_predictions(MAX_EXACT_IMAGES // 2 + 40, MAX_EXACT_IMAGES // 2 - 40)
         )
@@ -226,7 +226,7 @@ class TestMcNemar:
 
 
 class TestFit:
-    def test_the_temperature_of_two_images_is_known(self):
+    def test_temperature_of_a_worked_example(self):
         # three of four alike images are of the class: the likeliest p is 3/4, so z / T = log 3
         raw = np.tile([2.0, 0.0], (4, 1))
         labels = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
@@ -239,12 +239,12 @@ class TestFit:
         assert temperature == pytest.approx(2 / log(3), rel=1e-9)
 
     @pytest.mark.parametrize("truth", [[0, 0], [1, 1]], ids=["all right", "all wrong"])
-    def test_there_is_no_likeliest_temperature(self, truth):
+    def test_separable_data_has_no_likeliest_temperature(self, truth):
         raw = np.array([[2.0, 0], [1, 0]])
         labels = np.eye(2, dtype=bool)[truth]
         assert decision_rule.fit_temperature("softmax", raw, labels) is None
 
-    def test_thresholds_by_hand(self):
+    def test_thresholds_of_a_worked_example(self):
         odds = np.array([0.0, 1, 2, 3, 4, 5])
         labels = np.array([False, False, True, False, True, True])
         # J: 2/3 from 1.5 (all three, two of three others) and from 3.5 (two of three, all others)
@@ -253,7 +253,7 @@ class TestFit:
         assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.6) == 3.5
         assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.0) == 6.0
 
-    def test_equal_values_are_on_one_side(self):
+    def test_equal_values_are_on_one_side_of_the_threshold(self):
         odds, labels = np.array([1.0, 1, 1, 2]), np.array([True, False, False, True])
         assert decision_rule.fit_youden_threshold(odds, labels) == 1.5
         assert decision_rule.fit_sensitivity_threshold(odds, labels, 0.9) == 0.0
@@ -267,7 +267,7 @@ class TestFit:
             decision_rule.fit_youden_threshold(-odds, np.array([False, False, True, True])) is None
         )
 
-    def test_neighbours_have_a_threshold(self):
+    def test_adjacent_floats_have_a_threshold(self):
         odds = np.array([1.0, np.nextafter(1.0, inf)])
         threshold = decision_rule.fit_youden_threshold(odds, np.array([False, True]))
         assert (odds >= threshold).tolist() == [False, True]
@@ -290,7 +290,7 @@ class TestFit:
         assert decision_rule.predict_decisions(raw, at).tolist() == [[False, False], [True, True]]
 
 
-def test_decisions_that_do_not_exclude_each_other():
+def test_multi_label_decisions():
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
     predictions = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
     scores = classification_metrics.compute_decision_scores(labels, predictions)

@@ -17,7 +17,7 @@ def create_slide(lesions, false, counts=True):
     return FrocSlide(np.array(lesions, np.float64), np.array(false, np.float64), counts)
 
 
-def test_a_case_worked_by_hand():
+def test_a_worked_example():
     """Four lesions on two slides. From the likeliest on, with false positives a slide R:
 
     0.9 a lesion: S 1/4, R 0; 0.8 a false one: 1/4, 1/2; 0.7 a lesion and a false one at once: 1/2,
@@ -37,25 +37,25 @@ def test_between_two_points_the_curve_is_straight():
     assert froc.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
 
 
-def test_points_at_one_rate_count_to_the_last():
+def test_the_last_point_at_a_rate_counts():
     froc = froc_curve.compute_froc([create_slide([0.9, 0.8, 0.7, 0.3], [0.5])])
     assert froc.sensitivities == (0.75, 0.75, 1, 1, 1, 1)
 
 
-def test_false_positives_are_counted_where_they_are_wanted():
+def test_false_positives_are_counted_at_the_requested_rates():
     slides = [create_slide([0.5], [0.9] * 8, counts=False), create_slide([], [0.6])]
     assert froc_curve.compute_froc(slides).sensitivities == (0, 0, 1, 1, 1, 1)
     assert froc_curve.compute_froc([create_slide([0.5], [0.9], counts=False)]) is None
 
 
-def test_what_is_empty():
+def test_empty_input():
     assert froc_curve.compute_froc([]) is None
     assert froc_curve.compute_froc([create_slide([], [0.9])]) is None
     assert froc_curve.compute_froc([create_slide([NONE, NONE], [])]).sensitivities == (0,) * 6
     assert froc_curve.compute_froc([create_slide([0.5], [])]).sensitivities == (1,) * 6
 
 
-def test_the_interval_is_over_slides():
+def test_the_interval_resamples_slides():
     assert froc_curve.compute_froc([create_slide([0.9, NONE], [0.8])]).bounds is None
     equal_slides = [create_slide([0.9, NONE], [0.8])] * 20
     assert froc_curve.compute_froc(equal_slides).bounds is None
@@ -102,7 +102,7 @@ SLIDES = st.lists(
 
 
 @given(SLIDES)
-def test_every_curve_is_that_of_the_definition(slides):
+def test_curves_match_the_definition(slides):
     actual, expected = froc_curve.compute_froc(slides), compute_froc(slides)
     if expected is None:
         assert actual is None

@@ -31,7 +31,7 @@ def compute_shares(model, values, actual):
     return compute_image_errors(model, {"y": values}, {"y": actual.astype(np.float32)})
 
 
-def test_an_image_with_logits_near_zero_does_not_own_the_error():
+def test_an_image_with_small_logits_does_not_dominate_the_error():
     values = create_values()
     values[0] = 1e-4
     noise = 0.01 * create_values(seed=1)
@@ -42,7 +42,7 @@ def test_an_image_with_logits_near_zero_does_not_own_the_error():
     assert lost[0] > 100 * np.median(lost)
 
 
-def test_what_softmax_does_not_see_is_no_error():
+def test_shifts_that_softmax_ignores_are_no_error():
     values = create_values()
     assert compute_shares(build_model("softmax"), values, values + 5).max() < 1e-5
     assert compute_shares(build_model("sigmoid"), values, values + 5).min() > 1
@@ -54,7 +54,7 @@ def test_what_softmax_does_not_see_is_no_error():
     [(build_model("softmax"), 3), (build_model("sigmoid", units=1), 1)],
     ids=["classes", "one"],
 )
-def test_a_decision_counts_by_its_margin(model, units):
+def test_changed_decisions_are_weighted_by_margin(model, units):
     values = create_values(units)
     values[:2] = 0
     values[:2, 0] = 0.01, 3.0
@@ -67,7 +67,7 @@ def test_a_decision_counts_by_its_margin(model, units):
     assert errors[1] > 1.3 * compute_shares(model, values, equal_margins)[1]
 
 
-def test_quantities_of_different_sizes_count_alike():
+def test_quantities_of_different_magnitude_count_equally():
     values = create_values() * [1, 1000, 1e-9]
     small, large = values.copy(), values.copy()
     small[:, 0] += 0.1
@@ -77,14 +77,14 @@ def test_quantities_of_different_sizes_count_alike():
     assert np.median(a) == pytest.approx(np.median(b), rel=0.15)
 
 
-def test_what_is_not_finite_is_infinitely_far_off():
+def test_non_finite_values_have_an_infinite_error():
     values = create_values()
     actual = values.copy()
     actual[3, 1] = np.nan
     assert np.isinf(compute_shares(build_model("softmax"), values, actual)[3])
 
 
-def test_images_that_are_alike_give_numbers():
+def test_equal_images_give_finite_numbers():
     values = np.ones((8, 3), np.float32)
     assert compute_shares(build_model("softmax"), values, values).max() == 0
     assert np.isfinite(compute_shares(build_model("softmax"), values, values * [1, 2, 1])).all()
@@ -114,7 +114,7 @@ def estimate_and_measure(kind, judge_count, draw, *, tail=0.8, **options):
         ("classes", True, 64, 4, 0.8),
     ],
 )
-def test_the_interval_holds_the_mean_of_others(kind, clipped, judges, width, tail):
+def test_the_interval_contains_the_mean_of_other_images(kind, clipped, judges, width, tail):
     """Of many draws, with a long tail of losses; the fewer judge, the wider it is.
 
     Of classes, images whose logits are near zero lose many times what others do: as where ranges
@@ -134,7 +134,7 @@ def test_the_interval_holds_the_mean_of_others(kind, clipped, judges, width, tai
 
 @pytest.mark.parametrize("judges", [16, 64])
 @pytest.mark.parametrize("tail", [0.8, 1.2])
-def test_at_most_one_image_in_a_hundred_loses_more_than_the_worst(judges, tail):
+def test_at_most_one_percent_of_images_exceed_the_worst_loss(judges, tail):
     """In 95 % of the draws, few images or many: the limit is no guess of the middle."""
     count_inside, ratios = 0, []
     for draw in range(100):
@@ -145,7 +145,7 @@ def test_at_most_one_image_in_a_hundred_loses_more_than_the_worst(judges, tail):
     assert np.median(ratios) < (100 if judges < 64 else 8)  # a limit without end says nothing
 
 
-def test_ranges_that_clip_are_trusted_less():
+def test_clipping_ranges_widen_the_interval():
     unclipped, clipped = (
         estimate_and_measure("regression", 64, 0, clipped=is_clipped)[0]
         for is_clipped in (False, True)
@@ -156,7 +156,7 @@ def test_ranges_that_clip_are_trusted_less():
 
 
 @pytest.mark.parametrize("odd", [30, 1000])
-def test_one_odd_image_does_not_own_the_interval(odd):
+def test_one_outlier_does_not_dominate_the_interval(odd):
     """It may be the only one of its kind, or the first of many: both are within."""
     values = create_values()[:64]
     error = 0.01 * np.random.default_rng(1).normal(size=values.shape)
@@ -173,7 +173,7 @@ def test_one_odd_image_does_not_own_the_interval(odd):
 
 
 @pytest.mark.parametrize("still", [8, 40, 63])
-def test_images_that_lose_nothing_do_not_widen_it_without_end(still):
+def test_images_without_loss_keep_the_interval_bounded(still):
     values = create_values()[:64]
     actual = (values + 0.01 * np.random.default_rng(1).normal(size=values.shape)).astype("f4")
     actual[:still] = values[:still]
@@ -188,7 +188,7 @@ def test_images_that_lose_nothing_do_not_widen_it_without_end(still):
     )
 
 
-def test_images_that_agree_do_not_make_it_sure():
+def test_equal_losses_leave_uncertainty():
     """Rare ones, which lose the most, may not be among them; with more images that is unlikely."""
     values = create_values()
     actual = (values * 1.01 + [0.01, 0, 0]).astype(np.float32)
@@ -201,7 +201,7 @@ def test_images_that_agree_do_not_make_it_sure():
     assert many.low / many.loss < 0.6
 
 
-def test_too_few_images_say_nothing():
+def test_too_few_images_give_no_estimate():
     values = create_values()[: MIN_IMAGES - 1]
     assert estimate_losses(build_model("softmax"), {"y": values}, {"y": values}) == {}
     few_values = create_values()[:MIN_IMAGES]

@@ -38,14 +38,14 @@ nets = pytest.mark.parametrize(
 @nets
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_no_value_differs(graph: Graph, level: str, threads: int) -> None:
+def test_every_value_matches(graph: Graph, level: str, threads: int) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
         assert count_differing_elements(program, sample_input(graph, seed), level, threads) == {}
 
 
 @nets
-def test_it_comes_near_the_float_network(graph: Graph) -> None:
+def test_outputs_are_close_to_the_float_network(graph: Graph) -> None:
     x = sample_input(graph)
     model = lower_for_int8(graph, sample_weights(graph))
     (got,) = integer_program.run(quantize(model, calibrate_on_input(model, x)), [x])
@@ -55,9 +55,11 @@ def test_it_comes_near_the_float_network(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
+    ("flags", "op_name"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
 )
-def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, word) -> None:
+def test_onnx_runtime_is_not_affected_by_saturating_products(
+    monkeypatch, tmp_path, flags, op_name
+) -> None:
     program = build_int8_model(build_dense(), sample_weights(build_dense()))
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
     monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
@@ -67,15 +69,15 @@ def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, w
     (got,) = float_program.run(program, [x])
     (expected,) = integer_program.run(program, [x])
     assert {n.op.keyword for n in lowered_models[0].graph.nodes if isinstance(n.op, QConv)} == {
-        word
+        op_name
     }
-    if word == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
+    if op_name == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
 @nets
 @pytest.mark.parametrize("level", [0.0, 1.0, -1e-30, 1e20])
-def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level: float) -> None:
+def test_a_program_calibrated_on_a_constant_image_runs(graph: Graph, level: float) -> None:
     model = lower_for_int8(graph, sample_weights(graph))
     x = np.full_like(sample_input(graph), level)
     program = quantize(model, calibrate_on_input(model, x))
@@ -86,7 +88,7 @@ def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level:
 
 
 @nets
-def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
+def test_zero_layers_stay_zero(graph: Graph) -> None:
     weights_ = {
         name: np.ones_like(w) if name.endswith(".var") else np.zeros_like(w)
         for name, w in sample_weights(graph).items()
@@ -100,7 +102,7 @@ def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
 
 
 @looped(CASES)
-def test_every_step_of_the_language_has_a_program(case: Case) -> None:
+def test_every_op_has_an_integer_program(case: Case) -> None:
     case_model = build_one_input_model(case)
     program = build_int8_model(case_model.graph, case_model.weights)
     assert (
@@ -110,7 +112,7 @@ def test_every_step_of_the_language_has_a_program(case: Case) -> None:
 
 @settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
-def test_random_networks(data: st.DataObject, stretch: float) -> None:
+def test_random_networks_match(data: st.DataObject, stretch: float) -> None:
     graph = draw_graph(data.draw)
     model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
@@ -122,7 +124,7 @@ def test_random_networks(data: st.DataObject, stretch: float) -> None:
 
 @settings(max_examples=40)
 @given(data=st.data())
-def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
+def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
     graph = draw_graph(data.draw, floats=True)
     model = lower_for_int8(graph, draw_weights(data.draw, graph))
     x = sample_input(graph)
@@ -143,7 +145,7 @@ MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
         for path in (*sorted(SPEC.glob("*.yaml")), *sorted((SPEC / "baselines").glob("*.yaml")))
     ],
 )
-def test_no_value_of_the_zoo_differs(path: Path) -> None:
+def test_every_value_of_the_zoo_matches(path: Path) -> None:
     graph = shrink_network(load(path).graph)
     program = build_int8_model(graph, weights.initialize_random(graph))
     x = sample_input(program.graph, seed=1)

@@ -32,7 +32,7 @@ def measure_output(values, actual, activation="none", labels=(), judges=None, ki
 
 @pytest.mark.parametrize("units", [1, 2, 6])
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
-def test_a_collapse_has_no_correlation_wherever_it_lies(activation, units):
+def test_a_collapsed_output_has_no_correlation_at_any_offset(activation, units):
     values = create_floats(16, units, 0.001, 5.0)
     for constant in (values.mean(), values[0], 0):
         scores = measure_output(values, np.zeros_like(values) + constant, activation)
@@ -47,7 +47,7 @@ def test_a_collapse_has_no_correlation_wherever_it_lies(activation, units):
 @pytest.mark.parametrize(
     ("units", "activation"), [(4, "sigmoid"), (3, "none"), (16, "none"), (17, "none")]
 )
-def test_units_that_count_by_themselves(units, activation):
+def test_each_of_a_few_units_must_correlate(units, activation):
     values = create_floats(16, units)
     distorted = add_noise(values)
     distorted[:, 1] = distorted[::-1, 1]
@@ -55,7 +55,7 @@ def test_units_that_count_by_themselves(units, activation):
     assert measure_output(values, add_noise(values), activation).correlation > 0.95
 
 
-def test_a_narrow_unit_among_many_is_a_feature_among_others():
+def test_a_unit_with_a_small_spread_does_not_dominate():
     values = create_floats(16, 40)
     values[:, 1] *= 0.3
     distorted = add_noise(values)
@@ -69,7 +69,7 @@ def test_a_narrow_unit_among_many_is_a_feature_among_others():
 @pytest.mark.parametrize(
     ("units", "activation"), [(100, "none"), (1000, "softmax"), (6, "softmax"), (4, "sigmoid")]
 )
-def test_a_unit_that_stands_still_among_many_has_no_correlation(images, units, activation):
+def test_a_constant_unit_has_no_correlation(images, units, activation):
     values = create_floats(images, units)
     moving_unit = int(np.abs(values - values.mean(axis=0)).mean(axis=0).argmax())
     scores = measure_output(values, replace_unit(values, moving_unit), activation)
@@ -77,7 +77,7 @@ def test_a_unit_that_stands_still_among_many_has_no_correlation(images, units, a
     assert not AccuracyFloor().is_met({"y": scores})
 
 
-def test_a_unit_that_integers_cannot_show_may_stand_still():
+def test_a_unit_below_the_int8_resolution_may_be_constant():
     values = create_floats(16, 20)
     values[:, 1] *= 0.1  # it hardly moves, where others do
     assert measure_output(values, replace_unit(values, 1)).correlation > 0.95
@@ -87,7 +87,7 @@ def test_a_unit_that_integers_cannot_show_may_stand_still():
     assert measure_output(values, coarse, "softmax").correlation != 0
 
 
-def test_what_softmax_does_not_see_is_no_answer():
+def test_shifts_that_softmax_ignores_do_not_count():
     values = create_floats(16, 3)
     shared = np.repeat(values.mean(axis=1, keepdims=True), 3, axis=1)
     assert measure_output(values, shared, "softmax").correlation == 0
@@ -96,7 +96,7 @@ def test_what_softmax_does_not_see_is_no_answer():
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
 @pytest.mark.parametrize("images", [1, 8])
-def test_floats_that_do_not_differ_show_nothing(activation, images):
+def test_constant_float_outputs_have_no_quality(activation, images):
     values = np.repeat(create_floats(1, 3), images, axis=0)
     for actual in (values, add_noise(values, 1e-6), values + 1e-3):
         scores = measure_output(values, actual.astype(np.float32), activation)
@@ -105,13 +105,13 @@ def test_floats_that_do_not_differ_show_nothing(activation, images):
         assert AccuracyFloor().is_met({"y": scores})
 
 
-def test_rounding_is_no_difference():
+def test_rounding_errors_do_not_count():
     values = (1 + RNG.normal(size=(8, 2)) * 1e-7).astype(np.float32)
     assert measure_output(values, values).correlation is None
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
-def test_what_is_no_number_is_below_every_floor(activation):
+def test_nan_outputs_violate_every_floor(activation):
     values = create_floats(8, 2)
     actual = add_noise(values)
     actual[3, 1] = np.nan
@@ -132,7 +132,7 @@ def test_the_error_is_relative_to_the_spread():
     assert offset.cosine > 0.9999
 
 
-def test_decisions_are_counted_one_by_one():
+def test_multi_label_decisions_are_counted_separately():
     values = create_floats(20, 3)
     flipped = values.copy()
     flipped[:10, 2] *= -1
@@ -143,7 +143,7 @@ def test_decisions_are_counted_one_by_one():
     assert violation == "50.0% of the images change their decision of `y`; the limit is 40.0%"
 
 
-def test_shares_are_no_raw_values():
+def test_probabilities_are_no_raw_values():
     values = np.array([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1]], np.float32)
     actual = np.array([[0.25, 0.75], [0.6, 0.4], [0.9, 0.1]], np.float32)
     assert measure_output(values, actual, labels=("a", "b")).difference == pytest.approx(
@@ -151,7 +151,7 @@ def test_shares_are_no_raw_values():
     )
 
 
-def test_a_map_has_a_unit_a_channel():
+def test_a_map_has_one_unit_per_channel():
     values = RNG.normal(size=(8, 2, 3, 3)).astype(np.float32)
     actual = add_noise(values)
     actual[:, 1] = values[:, 1].mean(axis=0)  # the same map for every image
@@ -159,7 +159,7 @@ def test_a_map_has_a_unit_a_channel():
     assert measure_output(values, add_noise(values), "sigmoid").correlation > 0.95
 
 
-def test_those_that_judge_and_those_that_show_the_spread():
+def test_held_out_images_are_scored_and_all_images_give_the_spread():
     values = create_floats(16, 3)
     actual = add_noise(values)
     actual[4:] = -values[4:]

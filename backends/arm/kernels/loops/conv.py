@@ -65,9 +65,9 @@ class Panel:
 
 
 Visit = Callable[[Buffer, Expr, Expr], None]
-"""Called for one tap, with the buffer and offset for a tile's first pixel, and its number."""
+"""Emits code for one tap: from the buffer, the offset for a tile's first pixel, and its index."""
 WalkTaps = Callable[[Visit], None]
-"""Calls a visit for each tap of a tile."""
+"""Calls a `Visit` for each tap of a tile, in loops that it emits."""
 
 
 def create_panel_walk(kernel: DirectConv, panel: Panel) -> WalkTaps:
@@ -240,7 +240,7 @@ def _emit_gathered_tiles(
         def compute_pixels(pixels: PixelTile) -> None:
             gathered = tir.allocate_local(kernel.taps * pixels.count, kernel.numbers.gathered)
             panel = Panel(gathered, 0, pixels.count)
-            taps = create_panel_walk(kernel, panel)
+            walk_taps = create_panel_walk(kernel, panel)
             with tir.emit_loop(kernel.groups) as group:
                 first_channel = group * kernel.depth
                 with tir.emit_loop(kernel.depth) as c:
@@ -248,7 +248,7 @@ def _emit_gathered_tiles(
                     gather_taps(kernel, rows.buffer, c, source_tile, panel)
                 _visit_blocks(
                     kernel,
-                    lambda block: compute_tile(kernel, memory, block, pixels, taps),
+                    lambda block: compute_tile(kernel, memory, block, pixels, walk_taps),
                     group=group,
                 )
 
@@ -295,16 +295,24 @@ def _emit_in_place(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Bu
 
 
 def compute_tile(
-    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
+    kernel: DirectConv,
+    memory: ConvBuffers,
+    block: ChannelBlock,
+    pixels: PixelTile,
+    walk_taps: WalkTaps,
 ) -> None:
     """Emit the code that computes and writes one tile."""
     (_emit_channel_vectors if kernel.uses_channel_vectors else _emit_pixel_vectors)(
-        kernel, memory, block, pixels, taps
+        kernel, memory, block, pixels, walk_taps
     )
 
 
 def _emit_pixel_vectors(
-    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
+    kernel: DirectConv,
+    memory: ConvBuffers,
+    block: ChannelBlock,
+    pixels: PixelTile,
+    walk_taps: WalkTaps,
 ) -> None:
     """Emit a tile with vectors along pixels."""
     lanes, first_channel = pixels.lanes, block.index * kernel.blocks.width
@@ -327,7 +335,7 @@ def _emit_pixel_vectors(
             value = tir.load(buffer, at + u, lanes) * factor
             tir.store(sums, sum_position, tir.load(sums, sum_position, lanes) + value, lanes)
 
-    taps(visit)
+    walk_taps(visit)
     for t, u, sum_position in sum_positions:
         at = Position(first_channel + t, pixels.y, pixels.x + u)
         value = apply_epilogue(
@@ -337,7 +345,11 @@ def _emit_pixel_vectors(
 
 
 def _emit_channel_vectors(
-    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: WalkTaps
+    kernel: DirectConv,
+    memory: ConvBuffers,
+    block: ChannelBlock,
+    pixels: PixelTile,
+    walk_taps: WalkTaps,
 ) -> None:
     """Emit a tile with vectors along output channels, padded to full vectors."""
     channels = -(-block.channels // LANES) * LANES
@@ -356,7 +368,7 @@ def _emit_channel_vectors(
             value = value * tir.load(memory.weights, weight + t, LANES)
             tir.store(sums, sum_position, tir.load(sums, sum_position, LANES) + value, LANES)
 
-    taps(visit)
+    walk_taps(visit)
     if kernel.plane == (1, 1):
         _write_vector(kernel, memory, sums, first_channel, block.channels)
         return

@@ -11,7 +11,7 @@
 enum {
     PIXELS = 48,
     FILTERS = 8,
-    MAX_PIECES = 341,         /* largest number of taps with a panel: `MAX_FLOAT_PANELS` */
+    MAX_PIECES = 341,         /* largest number of taps with a panel: `MAX_PANEL_FLOATS` */
     WIDE = LANES == 4 ? 2 : 3, /* vectors of pixels, and filters, with sums in registers */
     HIGH = LANES == 16 ? 8 : 4,
 };

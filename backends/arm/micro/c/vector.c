@@ -1,7 +1,7 @@
 /* A matrix-vector product: a linear layer, with vectors along the inputs.
  *
- * Weights are in blocks lanes four filters, each (steps lanes 16 inputs, filter, 16), padded with
- * zeros. There is one bias and one factor per filter, padded to full blocks.
+ * Weights are in blocks of four filters, each (steps of 16 inputs, filter, 16), padded with zeros.
+ * There is one bias and one factor per filter, padded to full blocks.
  */
 #include "requantize.h"
 
@@ -60,7 +60,7 @@ static inline void vector_block(const uint8_t *x, const int8_t *weights, const i
         totals[i] = (int32_t)((uint32_t)vector_sum_lanes(&sums, i) + (uint32_t)bias[i]);
 }
 
-/* Write the quantized values lanes `filters` filters. */
+/* Write the quantized values of `filters` filters. */
 int32_t micro_vector_levels(const uint8_t *x, const int8_t *weights, const int32_t *bias,
                              const float *factor, uint8_t *y, int inputs, int filters, int flip,
                              int low, int high)

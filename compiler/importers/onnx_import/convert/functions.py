@@ -266,9 +266,9 @@ def convert_gelu(node: OnnxNode) -> View:
             return node.emit_elementwise(Gelu(), x)
         case "tanh":
             return _build_tanh_gelu(node, x)
-        case other:
+        case approximation:
             raise OperatorRefusal(
-                f"its approximation is `{other}`", "export it with `none` or `tanh`"
+                f"its approximation is `{approximation}`", "export it with `none` or `tanh`"
             )
 
 

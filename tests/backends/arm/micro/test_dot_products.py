@@ -32,7 +32,7 @@ def count_dot_products(elf: bytes) -> int:
 
 
 @pytest.mark.slow
-def test_only_cores_that_have_dot_products_get_them() -> None:
+def test_dot_products_are_used_only_on_cores_that_have_them() -> None:
     add = NetBuilder(8, 9, 9)
     for number in range(2):
         add(f"conv{number}", Conv(16, (3, 3), padding=1))

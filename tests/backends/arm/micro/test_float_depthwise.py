@@ -65,12 +65,12 @@ def list_depthwise_kernels(plan: Program) -> list[MicroFloatDepthwise]:
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_planes_are_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
+def test_planes_match_the_reference(kernels: FloatKernels, name: str) -> None:
     assert list_depthwise_kernels(kernels.plans[name])
     kernels.assert_agrees(name, 2e-6)
 
 
-def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
+def test_nan_is_propagated(kernels: FloatKernels) -> None:
     x = make_input(CONVOLUTIONS["3x3"])
     x[3, 5, 6] = np.nan
     actual, expected = kernels.results("3x3", x)
@@ -87,7 +87,7 @@ def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
         (Conv(8, (5, 5), padding=2, groups=8), (8, 5, 1500)),
     ],
 )
-def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int, int]) -> None:
+def test_other_windows_use_other_kernels(op: Conv, shape: tuple[int, int, int]) -> None:
     add = NetBuilder(*shape)
     add("op", op)
     graph = add.build(Output("y", "op"))
@@ -97,7 +97,7 @@ def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
-def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
+def test_host_kernels_match_the_reference(name: str, tmp_path: Path) -> None:
     machine = force_kernels(host_forms.select_isa(name), "float_depthwise")
     kernels = float_kernels.compile_kernels(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_depthwise_x86"}, 2e-6)

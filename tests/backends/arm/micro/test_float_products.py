@@ -30,7 +30,7 @@ CONVOLUTIONS = {
     "a few pixels": make_conv_model(Conv(7, (3, 3), (3, 3), 1), (9, 6, 6), Relu()),
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
-SMALL = {"MAX_FLOAT_PANELS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
+SMALL = {"MAX_PANEL_FLOATS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
 
 
@@ -62,18 +62,18 @@ def assert_agrees(kernels: FloatKernels, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_products_are_those_of_the_reference(products: FloatKernels, name: str) -> None:
+def test_products_match_the_reference(products: FloatKernels, name: str) -> None:
     assert_agrees(products, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_parts_give_the_same(cut: FloatKernels, name: str) -> None:
+def test_split_loops_match_the_reference(cut: FloatKernels, name: str) -> None:
     assert_agrees(cut, name)
 
 
 @pytest.mark.slow
-def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
+def test_every_way_of_splitting_is_tested(cut: FloatKernels) -> None:
     kernels = [k for p in cut.plans.values() for k in p.kernels if isinstance(k, MicroFloatMatrix)]
     conditions = {
         "taps": lambda k: k.chunk_channels < k.window.channels,
@@ -88,7 +88,7 @@ def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
 
 
 @pytest.mark.parametrize("name", ["in rows", "in many rows"])
-def test_what_is_not_a_number_stays_so(products: FloatKernels, name: str) -> None:
+def test_nan_is_propagated(products: FloatKernels, name: str) -> None:
     x = make_input(CONVOLUTIONS[name])
     x[3, 1, 2] = np.nan
     outputs, _ = products.results(name, x)
@@ -96,7 +96,7 @@ def test_what_is_not_a_number_stays_so(products: FloatKernels, name: str) -> Non
     assert np.isnan(outputs["after"]).sum() == len(outputs["after"])
 
 
-def test_memory_on_a_stack_is_bounded() -> None:
+def test_stack_memory_is_bounded() -> None:
     """However many taps, filters and pixels there are."""
     for channels, filters, size in ((2048, 2048, 7), (512, 512, 28), (3, 64, 224), (1, 9, 300)):
         add = NetBuilder(channels, size, size)
@@ -110,7 +110,7 @@ def test_memory_on_a_stack_is_bounded() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
-def test_this_machines_forms_are_right_too(name: str, tmp_path: Path) -> None:
+def test_host_kernels_match_the_reference(name: str, tmp_path: Path) -> None:
     machine = force_kernels(host_forms.select_isa(name), "float_matrix")
     kernels = float_kernels.compile_kernels(CONVOLUTIONS, tmp_path, machine)
     kernels.assert_all_agree({"float_x86"}, 2e-6)

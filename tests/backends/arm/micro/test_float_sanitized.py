@@ -23,7 +23,7 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.slow
-def test_kernels_of_floats_are_clean(tmp_path: Path) -> None:
+def test_float_kernels_pass_the_sanitizers(tmp_path: Path) -> None:
     gcc = shutil.which("gcc")
     if gcc is None or HOST.arch != "x86_64":
         pytest.skip("needs gcc on an x86-64 machine")

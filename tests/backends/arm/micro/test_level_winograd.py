@@ -127,7 +127,7 @@ def list_winograd_kernels(plan: Program) -> list[MicroQuantizedWinograd]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_results_are_the_references(
+def test_outputs_are_bit_exact(
     kernels: tuple[CallProgram, Mapping[str, Program]], name: str
 ) -> None:
     calls, plans = kernels
@@ -151,7 +151,7 @@ def test_largest_sums_are_exact(
         np.testing.assert_array_equal(output, expected[layer])
 
 
-def test_bands_parts_and_blocks_are_cut_off(
+def test_partial_bands_parts_and_blocks_are_tested(
     kernels: tuple[CallProgram, Mapping[str, Program]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedWinograd, "cache_points", FEW)
@@ -166,7 +166,7 @@ def test_bands_parts_and_blocks_are_cut_off(
     assert any(kernel.epilogue.steps for kernel in list_winograd_kernels(plans["what is fused"]))
 
 
-def test_as_many_channels_are_summed_at_once_as_have_room() -> None:
+def test_channels_per_sum_fit_the_accumulator() -> None:
     """Whatever the levels: 64 times a sum is below 2^31."""
     window = MicroWindow(512, (7, 7), (7, 7), (3, 3), start=(1, 1))
     for weight, part in ((20, 512), (63, 256), (127, 128)):
@@ -185,7 +185,7 @@ def uses_winograd(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
 PAYING = Conv(32, (3, 3), padding=1)
 
 
-def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
+def test_winograd_is_chosen_if_it_saves_cycles_on_the_core() -> None:
     assert uses_winograd(PAYING, (32, 12, 12))
     assert uses_winograd(Conv(128, (3, 3), (2, 2), 1), (64, 56, 56))
     assert not uses_winograd(Conv(64, (3, 3), (2, 2), 1), (3, 56, 56))
@@ -203,5 +203,5 @@ def test_it_is_chosen_where_it_saves_cycles_on_its_core() -> None:
         Conv(32, (5, 5), padding=2),
     ],
 )
-def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
+def test_other_windows_use_other_kernels(op: Conv) -> None:
     assert not uses_winograd(op, (32, 12, 12))

@@ -314,7 +314,7 @@ BANDS = [
 
 
 @pytest.mark.parametrize("case", MATRICES)
-def test_a_matrix_is_exact(core: Core, case: Case) -> None:
+def test_matrix_products_are_bit_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Matrix):
             _check_matrix(core, kernel, case)
@@ -386,7 +386,7 @@ def _run_deal(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
 
 
 @pytest.mark.parametrize("case", VECTORS)
-def test_a_vector_is_exact(core: Core, case: Case) -> None:
+def test_vector_products_are_bit_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Vector):
             w = case.window
@@ -411,7 +411,7 @@ def test_a_vector_is_exact(core: Core, case: Case) -> None:
 
 @pytest.mark.parametrize("case", BANDS)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
+def test_depthwise_planes_are_bit_exact(core: Core, case: Case, seed: int) -> None:
     case = replace(case, seed=seed + 2)
     for kernel in core.kernels:
         if isinstance(kernel, Depthwise):
@@ -427,7 +427,7 @@ def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
             assert all(_is_identical(f, expected) for f in outputs)
 
 
-def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) -> None:
+def test_ties_and_extremes_are_rounded_like_the_reference(core: Core) -> None:
     """The bias alone is the sum: 40,000 of them for each of some factors."""
     kernel = next(k for k in core.kernels if isinstance(k, Matrix))
     rng = np.random.default_rng(0)

@@ -71,12 +71,12 @@ def list_winograd_kernels(plan: Program) -> list[MicroWinograd]:
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_results_are_near_those_of_the_reference(kernels: FloatKernels, name: str) -> None:
+def test_outputs_are_close_to_the_reference(kernels: FloatKernels, name: str) -> None:
     assert list_winograd_kernels(kernels.plans[name])
     kernels.assert_agrees(name, 8e-6)
 
 
-def test_bands_and_blocks_are_cut_off(
+def test_partial_bands_and_blocks_are_tested(
     kernels: FloatKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Winograd, "cache_points", FEW)
@@ -85,7 +85,7 @@ def test_bands_and_blocks_are_cut_off(
     assert any(kernel.filters < kernel.padded_filters for kernel in used)
 
 
-def test_what_is_not_a_number_reaches_its_tiles_alone(kernels: FloatKernels) -> None:
+def test_nan_reaches_only_its_tiles(kernels: FloatKernels) -> None:
     x = make_input(CONVOLUTIONS["3x3"])
     x[3, 5, 6] = np.nan
     actual, expected = kernels.results("3x3", x)
@@ -106,7 +106,7 @@ def uses_winograd(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) 
 PAYING = Conv(32, (3, 3), padding=1)
 
 
-def test_it_is_chosen_where_it_saves_cycles() -> None:
+def test_winograd_is_chosen_if_it_saves_cycles() -> None:
     assert uses_winograd(PAYING, (32, 28, 28))
     assert uses_winograd(Conv(32, (7, 7), (2, 2), 3), (3, 64, 64))
     assert not uses_winograd(Conv(2, (3, 3), padding=1), (4, 28, 28))
@@ -129,12 +129,12 @@ def test_it_is_chosen_where_it_saves_cycles() -> None:
         Conv(32, (3, 4), padding=1),
     ],
 )
-def test_other_windows_are_left_to_other_kernels(op: Conv) -> None:
+def test_other_windows_use_other_kernels(op: Conv) -> None:
     assert not uses_winograd(op, (32, 28, 28))
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
-def test_it_is_switched_off_where_a_core_has_it(machine: Machine) -> None:
+def test_winograd_can_be_disabled_on_cores_that_have_it(machine: Machine) -> None:
     has_winograd = any(isinstance(kernel, Winograd) for kernel in CORES[machine.core])
     assert uses_winograd(PAYING, (32, 28, 28), machine) == has_winograd
     assert not uses_winograd(PAYING, (32, 28, 28), replace(machine, direct=True))
@@ -142,7 +142,7 @@ def test_it_is_switched_off_where_a_core_has_it(machine: Machine) -> None:
     assert offered == has_winograd
 
 
-def test_memory_is_bounded() -> None:
+def test_kernel_memory_is_bounded() -> None:
     """However many channels, filters and pixels there are."""
     sizes = ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224))
     for machine, (channels, filters, size) in product((A7, HOST), sizes):
@@ -157,13 +157,13 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
-def test_this_machines_forms_are_near_too(name: str, tmp_path: Path) -> None:
+def test_host_kernels_are_close_to_the_reference(name: str, tmp_path: Path) -> None:
     kernels = compile_winograd(tmp_path, host_forms.select_isa(name))
     kernels.assert_all_agree({"winograd_x86"}, 8e-6)
 
 
 @pytest.mark.slow
-def test_bands_of_many_tiles_are_right(tmp_path: Path) -> None:
+def test_bands_with_the_most_tiles_are_correct(tmp_path: Path) -> None:
     """As many as a call takes: their sums fill its memory."""
     models = {
         "3x3": make_conv_model(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),

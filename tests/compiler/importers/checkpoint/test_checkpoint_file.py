@@ -67,7 +67,7 @@ def write_damaged_files(folder: Path) -> dict[str, Path]:
     return {p.name: p for p in folder.iterdir() if p.name != "net.pth"}
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     refusals = {
         name: catch_refusal(path, make_twin_graph())
         for name, path in write_damaged_files(tmp_path).items()
@@ -98,7 +98,9 @@ def encode_checkpoint(old: bool) -> bytes:
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data(), old=st.booleans())
-def test_no_damage_gets_past(tmp_path: Path, data: st.DataObject, old: bool) -> None:
+def test_damaged_checkpoints_import_or_give_a_user_error(
+    tmp_path: Path, data: st.DataObject, old: bool
+) -> None:
     path = tmp_path / "net.pth"
     content = bytearray(encode_checkpoint(old))
     for _ in range(data.draw(st.integers(0, 3))):

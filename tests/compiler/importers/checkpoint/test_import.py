@@ -63,7 +63,7 @@ def test_modules_in_the_order_of_the_layers_match(tmp_path: Path, graph: Graph) 
         dict,
     ],
 )
-def test_what_training_programs_wrap_around_is_taken_off(
+def test_wrappers_of_training_programs_are_removed(
     tmp_path: Path, wrap: Callable[[State], object]
 ) -> None:
     imported = import_checkpoint(
@@ -78,7 +78,7 @@ def test_the_old_format_of_pytorch_is_read(tmp_path: Path) -> None:
     assert_complete(import_checkpoint(path, make_twin_graph()), make_twin_graph())
 
 
-def test_our_own_names_win_over_order(tmp_path: Path) -> None:
+def test_tcc_names_take_precedence_over_order(tmp_path: Path) -> None:
     graph = make_twin_graph()
     own_names = {layer: layer for layer in list_layers(graph)}
     state = make_state(graph, own_names, order=list_layers(graph)[::-1])
@@ -87,7 +87,7 @@ def test_our_own_names_win_over_order(tmp_path: Path) -> None:
     assert count_methods(imported) == {"name": len(graph.params), "ignored": 3}
 
 
-def test_our_own_state_dict_and_file_are_read(tmp_path: Path) -> None:
+def test_tcc_state_dicts_and_files_are_read(tmp_path: Path) -> None:
     graph = build_gated()
     network = create_module(graph, sample_weights(graph))
     assert_complete(import_checkpoint(save_state(tmp_path, network.state_dict()), graph), graph)
@@ -109,8 +109,8 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clone", [False, True])
-@pytest.mark.parametrize("place", ["first", "last"])
-def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, place: str) -> None:
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, position: str) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     copies = {
@@ -118,7 +118,7 @@ def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, plac
         for k, v in state.items()
         if k.startswith(("net.0.", "net.1."))
     }
-    both = {**copies, **state} if place == "first" else {**state, **copies}
+    both = {**copies, **state} if position == "first" else {**state, **copies}
     imported = import_checkpoint(save_state(tmp_path, both), graph)
     assert_complete(imported, graph)
     assert count_methods(imported) == {"order": len(graph.params), "duplicate": 6, "ignored": 4}
@@ -126,7 +126,7 @@ def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, plac
     assert names == {n for n in graph.params if n.startswith(("a.", "a_bn."))}
 
 
-def test_layers_that_start_alike_are_no_copies(tmp_path: Path) -> None:
+def test_layers_with_equal_initial_statistics_are_no_copies(tmp_path: Path) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     for name in state:
@@ -136,7 +136,7 @@ def test_layers_that_start_alike_are_no_copies(tmp_path: Path) -> None:
     assert count_methods(imported) == {"order": len(graph.params), "ignored": 3}
 
 
-def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
+def test_copies_with_an_ambiguous_order_are_refused(tmp_path: Path) -> None:
     graph = make_block_graph(("a", Conv(4, (1, 1))), ("b", Conv(4, (1, 1))))
     state = make_state(graph)
     copied_tensors = {
@@ -158,7 +158,7 @@ def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
+def test_a_different_number_of_classes_is_reported(tmp_path: Path) -> None:
     graph = build_dense()
     state = make_state(graph)
     state["net.5.weight"], state["net.5.bias"] = torch.ones(7, 16), torch.ones(7)
@@ -214,7 +214,7 @@ def test_shapes_that_occur_once_need_no_order(tmp_path: Path) -> None:
     assert count_methods(imported) == {"shape": 5}
 
 
-def test_safetensors_keep_no_order_but_numbers_do(tmp_path: Path) -> None:
+def test_safetensors_are_ordered_by_the_numbers_in_names(tmp_path: Path) -> None:
     graph = build_gated()
     path = tmp_path / "net.pth"
     state = {k: v.numpy() for k, v in make_state(graph).items()}
@@ -223,7 +223,7 @@ def test_safetensors_keep_no_order_but_numbers_do(tmp_path: Path) -> None:
     assert_complete(imported, graph)
 
 
-def test_of_copies_the_numbered_names_tell_the_order(tmp_path: Path) -> None:
+def test_numbered_names_give_the_order_of_copies(tmp_path: Path) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     stem = {
@@ -240,7 +240,7 @@ def test_of_copies_the_numbered_names_tell_the_order(tmp_path: Path) -> None:
     }
 
 
-def test_a_message_names_some_of_very_many_modules(tmp_path: Path) -> None:
+def test_long_lists_of_modules_are_shortened(tmp_path: Path) -> None:
     text = catch_refusal(
         save_state(tmp_path, {f"m{i}.weight": torch.ones(1) for i in range(3000)}),
         make_twin_graph(),
@@ -248,7 +248,7 @@ def test_a_message_names_some_of_very_many_modules(tmp_path: Path) -> None:
     assert "m48, m49 and 2,950 more <-> none" in text
 
 
-def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> None:
+def test_sorted_names_without_numbers_are_not_trusted(tmp_path: Path) -> None:
     add = NetBuilder(4)
     for name in ("query", "value", "key"):
         add(name, Linear(4))
@@ -272,14 +272,14 @@ def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> Non
     )
 
 
-def test_values_that_are_not_finite_name_the_layer(tmp_path: Path) -> None:
+def test_non_finite_values_are_reported_with_their_layer(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     state["net.1.running_mean"] = torch.tensor([0, float("nan"), 1, 1])
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
     assert text.startswith("error[E0506]: 1 of 4 values of a_bn.mean are not finite")
 
 
-def test_tensors_of_other_kinds_are_left_out(tmp_path: Path) -> None:
+def test_unrelated_tensors_are_ignored(tmp_path: Path) -> None:
     state: dict[str, torch.Tensor] = dict(make_state(make_twin_graph()))
     state["mask.sparse"] = torch.eye(3).to_sparse()
     state["mask.meta"] = torch.empty(3, device="meta")
@@ -298,7 +298,7 @@ AUTHORS = [("GC", "GC.png", 6), ("Sipak", "Sipak.bmp", 5)]
 
 
 @pytest.mark.parametrize(("name", "picture", "classes"), AUTHORS)
-def test_the_authors_checkpoints_give_their_logits(
+def test_ddsnet_checkpoints_give_their_logits(
     shared: Path, root: Path, name: str, picture: str, classes: int
 ) -> None:
     folder = shared / "data" / "ddsnet_checkpoints"
@@ -322,7 +322,7 @@ def test_the_authors_checkpoints_give_their_logits(
     np.testing.assert_allclose(y[0], expected, atol=1e-4)
 
 
-def test_the_authors_checkpoint_of_other_classes_is_refused(shared: Path, root: Path) -> None:
+def test_a_ddsnet_checkpoint_with_other_classes_is_refused(shared: Path, root: Path) -> None:
     path = shared / "data" / "ddsnet_checkpoints" / "Sipak_DDS_0.0064.pth"
     graph = load(root / "spec" / "ddsnet.yaml").graph
     text = catch_refusal(path, graph)

@@ -152,7 +152,7 @@ def assert_same(
 
 
 @pytest.mark.parametrize("pair", list_params(PAIRS))
-def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) -> None:
+def test_torchvision_and_timm_state_dicts_import_unchanged(tmp_path: Path, pair: Pair) -> None:
     network, graph = build_network(pair), load_graph(pair)
     state = network.state_dict()
     torch.save(state, tmp_path / "net.pth")
@@ -167,13 +167,13 @@ def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) ->
         np.testing.assert_array_equal(reimported.weights[name], values, err_msg=name)
 
 
-def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
+def test_every_torchvision_scheme_has_its_preprocessing() -> None:
     for naming in naming_schemes.load_naming_schemes():
         assert (naming.pixels is not None) == ("torchvision" in naming.title), naming.title
 
 
 @pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.spec_name for pair in PAIRS})])
-def test_every_network_can_be_given_what_the_weights_see(name: str) -> None:
+def test_every_spec_supports_the_preprocessing_of_its_scheme(name: str) -> None:
     kin = name.partition("_")[0].rstrip("0123456789")
     pixel_settings = [
         n.pixels

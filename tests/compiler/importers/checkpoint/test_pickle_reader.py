@@ -140,7 +140,7 @@ def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_modules_that_hold_one_twice_many_times_over_end(tmp_path: Path) -> None:
+def test_deeply_shared_modules_are_refused(tmp_path: Path) -> None:
     net = b"c__torch__\nNet\n)\x81}b"
     for _ in range(60):
         twice = encode_text("a") + b"h\x00" + encode_text("b") + b"h\x00"
@@ -153,7 +153,7 @@ def test_modules_that_hold_one_twice_many_times_over_end(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("call", [os.system, eval, os.remove, __import__])
 @pytest.mark.parametrize("old", [False, True])
-def test_what_would_run_a_program_is_refused_and_not_run(
+def test_pickles_that_run_code_are_refused_and_not_run(
     tmp_path: Path, call: Callable[..., object], old: bool
 ) -> None:
     class Attack:
@@ -178,7 +178,7 @@ class Settings:
         raise AssertionError("the checkpoint's own code ran")
 
 
-def test_other_objects_beside_the_weights_are_named_and_not_made(tmp_path: Path) -> None:
+def test_other_objects_are_named_and_not_created(tmp_path: Path) -> None:
     graph = make_twin_graph()
     other_objects = {
         "epoch": 3,
@@ -217,7 +217,7 @@ class PlainNetwork(torch.nn.Module):
         return self.steps(x)
 
 
-def test_torchscript_and_pickled_modules_of_others_are_read(tmp_path: Path) -> None:
+def test_torchscript_and_pickled_modules_are_read(tmp_path: Path) -> None:
     graph, network = make_twin_graph(), PlainNetwork()
     names = list(network.state_dict())
     torch.save({"model": network, "epoch": 1}, tmp_path / "whole.pt")
@@ -252,10 +252,10 @@ def tag_parameter(value: torch.Tensor) -> torch.nn.Parameter:
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("how", VIEWS)
-def test_tensors_of_every_layout_have_their_values(tmp_path: Path, how: str, old: bool) -> None:
+@pytest.mark.parametrize("layout", VIEWS)
+def test_tensors_of_every_layout_are_read(tmp_path: Path, layout: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = VIEWS[how](make_state(graph))
+    state = VIEWS[layout](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     imported = import_checkpoint(path, graph)
     floats = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
@@ -266,7 +266,7 @@ def test_tensors_of_every_layout_have_their_values(tmp_path: Path, how: str, old
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])  # PyTorch itself fails at 0
 @pytest.mark.parametrize("old", [False, True])
-def test_every_protocol_of_pickles_is_read(tmp_path: Path, protocol: int, old: bool) -> None:
+def test_every_pickle_protocol_is_read(tmp_path: Path, protocol: int, old: bool) -> None:
     state = {
         "state_dict": make_state(make_twin_graph()),
         "args": argparse.Namespace(a=1),
@@ -279,7 +279,7 @@ def test_every_protocol_of_pickles_is_read(tmp_path: Path, protocol: int, old: b
     )
 
 
-def test_the_byte_order_of_the_file_holds(tmp_path: Path) -> None:
+def test_the_byte_order_of_the_file_is_used(tmp_path: Path) -> None:
     state = {k: v for k, v in make_state(make_twin_graph()).items() if v.is_floating_point()}
     source_path = save_state(tmp_path, state)
     path = tmp_path / "big.pth"
@@ -294,7 +294,7 @@ def test_the_byte_order_of_the_file_holds(tmp_path: Path) -> None:
     assert_complete(import_checkpoint(path, make_twin_graph()), make_twin_graph())
 
 
-def test_a_pickle_that_torch_did_not_save_says_so(tmp_path: Path) -> None:
+def test_a_pickle_not_saved_by_torch_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(pickle.dumps(make_state(make_twin_graph())))
     assert "it is a pickle, but not one that `torch.save` wrote" in catch_refusal(
@@ -302,7 +302,7 @@ def test_a_pickle_that_torch_did_not_save_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
     assert "it is a pipe, not a file" in catch_refusal(tmp_path / "net.pth", make_twin_graph())
     assert "it is a device, not a file" in catch_refusal(Path("/dev/zero"), make_twin_graph())
@@ -324,7 +324,7 @@ def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
     assert time.process_time() - start < 2
 
 
-def test_a_tensor_in_a_far_larger_storage_is_not_read(tmp_path: Path) -> None:
+def test_a_tensor_in_a_much_larger_storage_is_refused(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     state["net.0.weight"] = torch.zeros(287)[:144].view(4, 4, 3, 3)
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=False)
@@ -336,7 +336,7 @@ def test_a_tensor_in_a_far_larger_storage_is_not_read(tmp_path: Path) -> None:
     assert catch_refusal(path, make_twin_graph()).startswith("error[E0510]")
 
 
-def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
+def test_overlapping_zip_entries_are_refused(tmp_path: Path) -> None:
     data = bytearray(save_state(tmp_path, make_state(make_twin_graph())).read_bytes())
     with zipfile.ZipFile(tmp_path / "net.pth") as source:
         entries = [e for e in source.infolist() if "/data/" in e.filename]

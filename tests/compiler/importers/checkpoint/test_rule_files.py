@@ -54,7 +54,7 @@ TORCHVISION = {
 }
 
 
-def test_a_rule_settles_what_registration_and_execution_order_differently(tmp_path: Path) -> None:
+def test_a_rule_resolves_differing_registration_and_execution_orders(tmp_path: Path) -> None:
     graph = build_residual()
     path = save_state(tmp_path, make_state(graph, TORCHVISION, order=list(TORCHVISION)))
     rules = write_rule_file(
@@ -92,7 +92,7 @@ def test_rules_capture_parts_and_count(tmp_path: Path) -> None:
     assert count_methods(imported) == {"rule": 15, "ignored": 3}
 
 
-def test_a_rule_leaves_out_what_is_only_for_training(tmp_path: Path) -> None:
+def test_a_rule_can_skip_training_only_modules(tmp_path: Path) -> None:
     state = make_state(make_twin_graph())
     state["second.head.fc.weight"] = torch.ones(3, 3)
     path = save_state(tmp_path, state)
@@ -104,7 +104,7 @@ def test_a_rule_leaves_out_what_is_only_for_training(tmp_path: Path) -> None:
     assert imported.rows[-1].name == ""
 
 
-def test_a_pipe_of_rules_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rules.yaml")
     path = save_state(tmp_path, make_state(make_twin_graph()))
     assert "it is a pipe, not a file" in catch_refusal(
@@ -134,7 +134,9 @@ BAD_RULES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD_RULES.items(), ids=BAD_RULES.values())
-def test_bad_rules_are_located(tmp_path: Path, text: str, expected: str) -> None:
+def test_bad_rules_are_reported_with_their_location(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     path, rules = (
         save_state(tmp_path, make_state(make_twin_graph())),
         write_rule_file(tmp_path, text),
@@ -146,7 +148,7 @@ def test_bad_rules_are_located(tmp_path: Path, text: str, expected: str) -> None
     assert f"{diagnostic.code} {diagnostic.at.line} {diagnostic.message}".startswith(expected)
 
 
-def test_a_missing_rule_file(tmp_path: Path) -> None:
+def test_a_missing_rule_file_is_reported(tmp_path: Path) -> None:
     path = save_state(tmp_path, make_state(make_twin_graph()))
     assert catch_refusal(path, make_twin_graph(), tmp_path / "none.yaml").startswith(
         "error[E0513]: cannot read the rule file\n  --> rules.yaml\n"
@@ -157,7 +159,7 @@ parts = st.lists(st.text("ab1_", min_size=1, max_size=3), min_size=1, max_size=5
 
 
 @given(parts=parts, data=st.data())
-def test_stars_capture_what_they_replaced(parts: list[str], data: st.DataObject) -> None:
+def test_wildcards_capture_the_matched_text(parts: list[str], data: st.DataObject) -> None:
     pattern, expected = [], []
     for part in parts:
         start = data.draw(st.integers(0, len(part)))
@@ -184,5 +186,5 @@ def test_stars_capture_what_they_replaced(parts: list[str], data: st.DataObject)
         ("a.+", "a.b", None),
     ],
 )
-def test_patterns(pattern: str, name: str, expected: tuple[str, ...] | None) -> None:
+def test_patterns_match_names(pattern: str, name: str, expected: tuple[str, ...] | None) -> None:
     assert match_pattern(pattern, name) == expected

@@ -47,7 +47,7 @@ RAW: dict[str, Callable[[State], object]] = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_of_raw_and_averaged_weights_it_says_which_it_took(tmp_path: Path, name: str) -> None:
+def test_the_choice_of_raw_or_averaged_weights_is_reported(tmp_path: Path, name: str) -> None:
     graph = make_twin_graph()
     path = save_state(tmp_path, RAW[name](make_state(graph)))
     imported = import_checkpoint(path, graph)
@@ -85,17 +85,15 @@ WRAPPERS: dict[str, Callable[[State], object]] = {
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("what", WRAPPERS)
-def test_what_programs_save_around_the_weights_is_taken_off(
-    tmp_path: Path, what: str, old: bool
-) -> None:
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_of_training_programs_are_removed(tmp_path: Path, wrapper: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = WRAPPERS[what](make_state(graph))
+    state = WRAPPERS[wrapper](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     assert_complete(import_checkpoint(path, graph), graph)
 
 
-def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+def test_ignored_modules_are_named(tmp_path: Path) -> None:
     state = {
         **make_state(make_twin_graph()),
         "criterion.weight": torch.ones(5),
@@ -109,14 +107,14 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert ignored_names == ["criterion.weight", "aux.fc.weight"]
 
 
-def test_what_no_name_excuses_is_refused(tmp_path: Path) -> None:
+def test_unknown_extra_modules_are_refused(tmp_path: Path) -> None:
     state = {**make_state(make_twin_graph()), "attention.weight": torch.ones(5)}
     text = catch_refusal(save_state(tmp_path, state), make_twin_graph())
     assert "1 modules of the checkpoint have no layer, 0 layers have no module" in text
     assert "attention <-> none" in text
 
 
-def test_a_layer_that_is_named_as_a_loss_is_taken_where_it_fits(tmp_path: Path) -> None:
+def test_a_layer_named_like_a_loss_is_used_if_it_fits(tmp_path: Path) -> None:
     state = {
         k.replace("net.4", "loss").replace("net.5", "aux"): v
         for k, v in make_state(make_twin_graph()).items()
@@ -126,7 +124,7 @@ def test_a_layer_that_is_named_as_a_loss_is_taken_where_it_fits(tmp_path: Path) 
     assert imported.notes == ()
 
 
-def test_several_entries_are_told_apart_by_the_user_alone(tmp_path: Path) -> None:
+def test_several_entries_need_a_choice_by_the_user(tmp_path: Path) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     path = save_state(
@@ -196,7 +194,7 @@ def test_known_names_need_no_order(tmp_path: Path, order: str, prefix: str) -> N
     assert_complete(import_checkpoint(tmp_path / "net.safetensors", graph), graph)
 
 
-def test_known_names_of_a_network_that_was_changed_are_refused(tmp_path: Path) -> None:
+def test_known_names_with_a_changed_network_are_refused(tmp_path: Path) -> None:
     graph = build_resnet()
     state = make_state(graph, map_torchvision_names(graph))
     extended_state = {**state, "layer4.2.conv1.weight": torch.ones(512, 512, 3, 3)}
@@ -209,7 +207,7 @@ def test_known_names_of_a_network_that_was_changed_are_refused(tmp_path: Path) -
     assert "`--set`" in text
 
 
-def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
+def test_training_only_layers_may_be_missing(tmp_path: Path) -> None:
     add = NetBuilder(4, 6, 6, name="net")
     add("conv", Conv(4, (3, 3)))
     bn = add("bn", BatchNorm())
@@ -245,7 +243,7 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
     ],
     ids=["int8", "complex", "sparse"],
 )
-def test_tensors_that_are_no_floats_are_named_where_a_layer_lacks_them(
+def test_integer_tensors_are_named_if_a_layer_needs_them(
     tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], kind: str
 ) -> None:
     graph = make_twin_graph()

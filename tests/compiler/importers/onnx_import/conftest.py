@@ -33,7 +33,7 @@ def imported() -> Callable[..., ImportedModel]:
 
 
 @pytest.fixture
-def written(tmp_path) -> Callable[..., Path]:
+def write_model(tmp_path) -> Callable[..., Path]:
     """Write a model, whose nodes are given as ONNX's text, to a file.
 
     Its input is `x`, of a shape without the batch axis; its outputs are `y` or what is named.
@@ -65,11 +65,11 @@ def written(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def steps(imported, written) -> Callable[..., list[str]]:
+def steps(imported, write_model) -> Callable[..., list[str]]:
     """The steps of the spec of a model given as in `written`, and that it computes the same."""
 
     def run(*model: object, tolerance: float = 1e-6, **options: object) -> list[str]:
-        imported_model = imported(written(*model, **options))
+        imported_model = imported(write_model(*model, **options))
         assert imported_model.difference is not None
         assert imported_model.difference <= tolerance
         graph = imported_model.text.partition("graph:\n")[2].partition("\n\noutput:")[0]

@@ -98,7 +98,7 @@ def assert_imports(network, spec, exported, imported, *, dynamo):
 
 
 @pytest.mark.parametrize(("make", "spec"), NETWORKS)
-def test_networks(make, spec, exported, imported):
+def test_torch_exports_are_imported(make, spec, exported, imported):
     assert_imports(make(), spec, exported, imported, dynamo=False)
 
 
@@ -106,7 +106,7 @@ def test_networks(make, spec, exported, imported):
 @pytest.mark.parametrize(
     ("make", "spec"), [network for network in NETWORKS if network.id not in REPEATED]
 )
-def test_networks_by_dynamo(make, spec, exported, imported):
+def test_dynamo_exports_are_imported(make, spec, exported, imported):
     assert_imports(make(), spec, exported, imported, dynamo=True)
 
 
@@ -225,7 +225,7 @@ def strip_names(text):
 
 
 @pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=slow)], ids=["old", "dynamo"])
-def test_what_a_network_becomes(dynamo, exported, imported):
+def test_exports_become_the_expected_spec(dynamo, exported, imported):
     model = imported(exported(Mixed(), (3, 32, 32), dynamo=dynamo))
     assert model.difference < 1e-5
     assert strip_names(model.text) == MIXED
@@ -240,7 +240,7 @@ def test_what_a_network_becomes(dynamo, exported, imported):
     assert expected_names <= set(model.weights)
 
 
-def test_layers_keep_their_names(exported, imported):
+def test_imported_layers_keep_their_names(exported, imported):
     network = SqueezeNet()
     model = imported(exported(network, (3, 64, 64), dynamo=False), fold=False)
     state_names = {

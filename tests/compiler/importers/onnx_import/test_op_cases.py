@@ -42,7 +42,7 @@ IMPORTABLE_CASES = {name: case for name, case in CASES.items() if has_one_vector
 
 
 @looped(IMPORTABLE_CASES, rotated=True, one_in=3, opset=OPSETS)
-def test_comes_back(case, opset, tmp_path, imported):
+def test_op_cases_round_trip_through_onnx(case, opset, tmp_path, imported):
     model = convert_to_image_model(case)
     path = tmp_path / "case.onnx"
     onnx.save(lower(model, opset), path)

@@ -25,14 +25,14 @@ def create_conv_weights(filters=5, channels=4, kernel=(3, 3), bias=True):
         ("dilations = [2, 1]", "dilation: [2, 1]}"),
     ],
 )
-def test_conv(steps, attributes, step):
+def test_conv_is_imported(steps, attributes, step):
     inner = f"<{attributes}>" if attributes else ""
     (line,) = steps(f"y = Conv {inner} (x, w, b)", create_conv_weights())
     assert step in line
     assert line.endswith(", id: conv}")
 
 
-def test_convolutions_in_groups(steps):
+def test_grouped_convolutions_are_imported(steps):
     weights = {
         "w": make_random_weights(4, 1, 3, 3),
         "v": make_random_weights(8, 2, 1, 1),
@@ -66,7 +66,7 @@ def test_convolutions_in_groups(steps):
         ),
     ],
 )
-def test_conv_transpose(steps, attributes, step):
+def test_conv_transpose_is_imported(steps, attributes, step):
     weights = {
         "w": make_random_weights(4, 6, 3, 3),
         "b": make_random_weights(12 if "group" in attributes else 6),
@@ -91,7 +91,7 @@ def test_conv_transpose(steps, attributes, step):
         ("m = MatMul (f, v) y = Add (b, m)", ""),
     ],
 )
-def test_linear(steps, text, extra):
+def test_linear_is_imported(steps, text, extra):
     weights = {
         "w": make_random_weights(3, 4),
         "v": make_random_weights(4, 3),
@@ -103,13 +103,13 @@ def test_linear(steps, text, extra):
     assert lines[2].startswith(f"- {{linear: {{units: 3{extra}}}, id: ")
 
 
-def test_a_bias_added_later_is_the_layers(steps):
+def test_a_bias_added_later_becomes_the_bias_of_the_layer(steps):
     weights = {"w": make_random_weights(5, 4, 1, 1), "b": make_random_weights(5, 1, 1)}
     (line,) = steps("c = Conv (x, w) y = Add (c, b)", weights)
     assert line == "- {conv: {filters: 5, kernel: 1}, id: conv}"
 
 
-def test_batch_norm(steps):
+def test_batch_norm_is_imported(steps):
     weights = {
         "s": make_random_weights(4),
         "b": make_random_weights(4),
@@ -167,7 +167,7 @@ def test_batch_norm(steps):
         ("y = Cast <to = 1> (x)", "identity"),
     ],
 )  # fmt: skip
-def test_functions(steps, text, step):
+def test_activation_functions_are_imported(steps, text, step):
     numbers = {"quarter": 0.25, "zero": 0, "one": 1, "two": 2, "three": 3, "six": 6, "half": 0.5}
     numbers |= {"huge": 3.4028235e38, "sixth": 1 / 6, "sqrt2": np.sqrt(2), "isqrt2": np.sqrt(0.5)}
     weights = {name: np.float32(value).reshape(()) for name, value in numbers.items()}
@@ -199,14 +199,14 @@ def test_functions(steps, text, step):
         ("y = Mean (x, x)", ["add: [[], []]", "scale: {factor: 0.5}"]),
     ],
 )  # fmt: skip
-def test_functions_of_several_steps(steps, text, steps_of_it):
+def test_composite_functions_are_recognized(steps, text, steps_of_it):
     numbers = {"half": np.float32(0.5).reshape(()), "two": np.float32(2).reshape(())}
     # Scaling costs the last bits of what is far larger than the bounds.
     lines = steps(text, numbers | {"each": make_random_weights(4, 1, 1)}, tolerance=1e-5)
     assert steps_of_it is None or lines == [f"- {step}" for step in steps_of_it]
 
 
-def test_gelu_by_tanh(steps):
+def test_tanh_gelu_is_imported(steps):
     assert len(steps('y = Gelu <approximate = "tanh"> (x)', opset=20)) > 1
     numbers = {"half": 0.5, "one": 1, "three": 3, "b": 0.044715, "a": np.sqrt(2 / np.pi)}
     text = (
@@ -230,26 +230,26 @@ def test_gelu_by_tanh(steps):
         'strides = [3, 2], output_shape = [18, 13], auto_pad = "SAME_UPPER"',
     ],
 )
-def test_what_a_transposed_convolution_cuts_off(steps, attributes):
+def test_cropped_transposed_convolutions_are_imported(steps, attributes):
     weights = {"w": make_random_weights(4, 6, 3, 4), "b": make_random_weights(6)}
     lines = steps(f"y = ConvTranspose <{attributes}> (x, w, b)", weights)
     assert lines[0].startswith("- conv_transpose") or lines[0].startswith("- {conv_transpose")
 
 
-def test_functions_of_later_opsets(steps):
+def test_functions_of_later_opsets_are_imported(steps):
     assert steps("y = Gelu (x)", opset=20) == ["- gelu"]
 
 
-def test_functions_of_earlier_opsets(steps):
+def test_functions_of_earlier_opsets_are_imported(steps):
     assert steps("y = Clip <min = 0.0, max = 6.0> (x)", opset=10) == ["- relu6"]
     text = "y, m = Dropout <ratio = 0.5> (x) z = Relu (y)"
     assert steps(text, opset=9, outputs={"z": 4}) == ["- relu"]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_constants_per_channel(steps, first):
+@pytest.mark.parametrize("constant_first", [True, False])
+def test_constants_per_channel_are_imported(steps, constant_first):
     weights = {"s": make_random_weights(4, 1, 1), "t": make_random_weights(1, 4, 1, 1, seed=1)}
-    text = "m = Mul (s, x) y = Add (m, t)" if first else "m = Mul (x, s) y = Sub (m, t)"
+    text = "m = Mul (s, x) y = Add (m, t)" if constant_first else "m = Mul (x, s) y = Sub (m, t)"
     assert steps(text, weights) == ["- {scale_shift: {}, id: scale_shift}"]
 
 
@@ -276,12 +276,12 @@ def test_constants_per_channel(steps, first):
         ),
     ],
 )
-@pytest.mark.parametrize("word", ["max_pool", "avg_pool"])
-def test_pools(steps, text, step, word):
-    operator = {"max_pool": "MaxPool", "avg_pool": "AveragePool"}[word]
-    padded = word == "avg_pool" and ", padding" in step
+@pytest.mark.parametrize("op_name", ["max_pool", "avg_pool"])
+def test_pools_are_imported(steps, text, step, op_name):
+    operator = {"max_pool": "MaxPool", "avg_pool": "AveragePool"}[op_name]
+    padded = op_name == "avg_pool" and ", padding" in step
     step = step.replace("}", ", count_include_pad: false}") if padded else step
-    assert steps(f"y = {operator} <{text}> (x)") == [f"- {word}: {step}"]
+    assert steps(f"y = {operator} <{text}> (x)") == [f"- {op_name}: {step}"]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_pools(steps, text, step, word):
         ("strides = [2, 2], count_include_pad = 1", "stride: 2}"),
     ],
 )
-def test_means_that_count_padding(steps, text, step):
+def test_average_pools_that_count_padding_are_imported(steps, text, step):
     (line,) = steps(f"y = AveragePool <kernel_shape = [3, 3], {text}> (x)")
     assert line == f"- avg_pool: {{kernel: 3, {step}"
 
@@ -314,7 +314,7 @@ def test_means_that_count_padding(steps, text, step):
         (2, 1, 2, 1),
     ],
 )
-def test_borders_of_pools(steps, operator, ceil, counted, border):
+def test_pool_padding_is_imported(steps, operator, ceil, counted, border):
     """Windows of even and odd sizes, with steps that fit and that do not."""
     count = f", count_include_pad = {counted}" if operator == "AveragePool" else ""
     for kernel, stride, size in (((2, 3), 1, 5), ((3, 2), 2, 6), ((3, 4), 3, 7), ((3, 3), 2, 7)):
@@ -341,13 +341,13 @@ def test_borders_of_pools(steps, operator, ceil, counted, border):
         ("pads = [0, 0, 1, 1], count_include_pad = 1", "padding: [0, 0, 1, 1]}"),
     ],
 )
-def test_means_with_a_lopsided_border(steps, pads, step):
+def test_average_pools_with_uneven_padding_are_imported(steps, pads, step):
     lines = steps(f"y = AveragePool <kernel_shape = [2, 2], {pads}> (x)")
     assert lines == [f"- avg_pool: {{kernel: 2, stride: 1, {step}"]
 
 
 @pytest.mark.parametrize(
-    ("text", "opset", "word"),
+    ("text", "opset", "op_name"),
     [
         ("y = GlobalAveragePool (x)", 17, "global_avg_pool"),
         ("y = GlobalMaxPool (x)", 17, "global_max_pool"),
@@ -374,12 +374,12 @@ def test_means_with_a_lopsided_border(steps, pads, step):
         ),
     ],
 )
-def test_global_pools(steps, text, opset, word):
+def test_global_pools_are_imported(steps, text, opset, op_name):
     weights = {"axes": np.int64([2, 3]), "rows": np.int64([0, 4, -1]), "last": np.int64([3])}
-    assert steps(text, weights, opset=opset) == [f"- {word}"]
+    assert steps(text, weights, opset=opset) == [f"- {op_name}"]
 
 
-def test_a_sum_over_all_pixels(steps):
+def test_a_sum_over_all_pixels_is_imported(steps):
     lines = steps("y = ReduceSum (x, axes)", {"axes": np.int64([2, 3])})
     assert lines == ["- global_avg_pool", "- scale: {factor: 36.0}"]
 
@@ -394,7 +394,7 @@ def test_a_sum_over_all_pixels(steps):
         "s = Shape <start = 0, end = 1> (g) t = Concat <axis = 0> (s, minus) f = Reshape (g, t)",
     ],
 )
-def test_flattened(steps, text):
+def test_flattening_forms_are_imported(steps, text):
     weights = {
         "rest": np.int64([0, -1]),
         "whole": np.int64([-1, 4]),
@@ -426,7 +426,7 @@ def test_a_map_is_flattened_channel_by_channel(steps):
         ("a = Slice (x, one, huge, one) y = Slice (a, one, huge, one)", 17, "slice: {start: 2}"),
     ],
 )  # fmt: skip
-def test_chosen_channels(steps, text, opset, step):
+def test_channel_slices_are_imported(steps, text, opset, step):
     numbers = {"zero": 0, "one": 1, "two": 2, "three": 3, "minus": -1, "huge": 2**62}
     weights = {name: np.int64([n]) for name, n in numbers.items()}
     weights |= {"pair": np.int64([1, 2]), "two0": np.int64(2).reshape(())}
@@ -442,7 +442,7 @@ def test_chosen_channels(steps, text, opset, step):
         ("a, b = Split <axis = 1, num_outputs = 2> (x)", 18),
     ],
 )
-def test_split_channels(steps, text, opset):
+def test_channel_splits_are_imported(steps, text, opset):
     lines = steps(
         f"{text} r = Relu (b) y = Concat <axis = 1> (a, r)",
         {"halves": np.int64([2, 2])},
@@ -460,7 +460,7 @@ def test_split_channels(steps, text, opset):
         " s = Concat <axis = 2> (c, d) y = Reshape (s, joined)",
     ],
 )
-def test_shuffled_channels(steps, text):
+def test_channel_shuffles_are_imported(steps, text):
     weights = {
         "split": np.int64([0, 2, 2, 6, 6]),
         "rows": np.int64([-1, 2, 2, 36]),
@@ -471,7 +471,7 @@ def test_shuffled_channels(steps, text):
     assert steps(text, weights) == ["- channel_shuffle: {groups: 2}"]
 
 
-def test_a_vector_is_a_gate(steps):
+def test_a_vector_gate_becomes_convolutions(steps):
     weights = {
         "w": make_random_weights(2, 4),
         "b": make_random_weights(2),
@@ -493,19 +493,19 @@ def test_a_vector_is_a_gate(steps):
     ]
 
 
-def test_what_is_spread_for_a_product_need_not_be(steps):
+def test_an_expand_before_a_product_is_dropped(steps):
     text = "g = GlobalAveragePool (x) e = Expand (g, shape) y = Mul (x, e)"
     weights = {"shape": np.int64([1, 4, 6, 6])}
     assert steps(text, weights) == ["- mul: [[], [global_avg_pool]]"]
 
 
-def test_what_is_spread_for_a_concat_is(steps):
+def test_an_expand_before_a_concat_becomes_a_resize(steps):
     text = "g = GlobalAveragePool (x) e = Expand (g, shape) y = Concat <axis = 1> (x, e)"
     weights = {"shape": np.int64([1, 4, 6, 6])}
     assert steps(text, weights) == ["- concat: [[], [global_avg_pool, resize: {size: 6}]]"]
 
 
-def test_channels_last_in_between(steps):
+def test_channels_last_sections_are_imported(steps):
     weights = {
         "s": make_random_weights(4),
         "b": make_random_weights(4, seed=1),
@@ -531,7 +531,7 @@ def test_channels_last_in_between(steps):
     ]
 
 
-def test_an_image_with_channels_last(steps, imported, written):
+def test_a_channels_last_image_is_imported(steps, imported, write_model):
     weights = {
         "w": make_random_weights(4, 3, 3, 3),
         "v": make_random_weights(4 * 6 * 5, 2),
@@ -548,13 +548,13 @@ def test_an_image_with_channels_last(steps, imported, written):
         "- flatten",
         "- {linear: {units: 2, bias: false}, id: linear}",
     ]
-    model = imported(written(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
+    model = imported(write_model(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
     assert model.spec.graph.inputs[0].type.shape == (3, 6, 5)
 
 
 @pytest.mark.parametrize("square", ["Mul (d, d)", "Pow (d, two)"])
 @pytest.mark.parametrize("shape", [(4, 6, 6), (4,)])
-def test_layer_norm_spelt_out(steps, square, shape):
+def test_decomposed_layer_norm_is_recognized(steps, square, shape):
     weights = {
         "two": np.float32(2).reshape(()),
         "eps": np.float32(1e-3).reshape(()),
@@ -574,7 +574,7 @@ def test_layer_norm_spelt_out(steps, square, shape):
     assert lines[-1] == "- {layer_norm: {eps: 0.001}, id: layer_norm}"
 
 
-def test_pad(steps):
+def test_pad_is_imported(steps):
     weights = {
         "w": np.int64([0, 0, 1, 2, 0, 0, 3, 0]),
         "v": np.float32(-1.5).reshape(()),
@@ -613,7 +613,7 @@ def test_pad(steps):
         ('y = Upsample <mode = "nearest"> (x, scales)', 9, "{size: [12, 18]}"),
     ],
 )
-def test_resize(steps, text, opset, step):
+def test_resize_is_imported(steps, text, opset, step):
     weights = {
         "none": np.zeros(0, np.float32),
         "scales": np.float32([1, 1, 2, 3]),
@@ -623,14 +623,14 @@ def test_resize(steps, text, opset, step):
     assert steps(text, weights, opset=opset, tolerance=1e-5) == [f"- resize: {step}"]
 
 
-def test_joins(steps):
+def test_adds_muls_and_concats_are_imported(steps):
     assert steps("r = Relu (x) y = Add (x, r)") == ["- add: [[], [relu]]"]
     assert steps("r = Relu (x) y = Sub (r, x)") == ["- add: [[relu], [scale: {factor: -1.0}]]"]
     text = "a = Relu (x) b = Tanh (x) y = Concat <axis = 1> (a, b, x)"
     assert steps(text) == ["- concat: [[relu], [tanh], []]"]
 
 
-def test_joins_by_name_where_branches_share_steps(steps):
+def test_branches_with_shared_steps_are_joined_by_name(steps):
     text = "a = Relu (x) b = Tanh (a) c = Sigmoid (x) d = Add (b, c) e = Mul (a, d) y = Add (e, c)"
     assert steps(text) == [
         "- {relu: {}, as: relu}",
@@ -642,7 +642,7 @@ def test_joins_by_name_where_branches_share_steps(steps):
     ]
 
 
-def test_a_dense_block_joins_what_is_new(steps):
+def test_a_dense_block_concatenates_only_new_values(steps):
     """Exporters join every earlier value again."""
     text = (
         "a = Conv (x, u) p = Concat <axis = 1> (x, a) b = Conv (p, v)"
@@ -660,7 +660,7 @@ def test_a_dense_block_joins_what_is_new(steps):
     ]
 
 
-def test_equal_runs_become_a_repeat(imported, written):
+def test_equal_sequences_become_a_repeat(imported, write_model):
     text = "".join(
         f" c{i} = Conv <pads = [1, 1, 1, 1]> ({'x' if i == 0 else f'a{i - 1}'}, w{i}, b{i})"
         f" r{i} = Relu (c{i}) a{i} = Add ({'x' if i == 0 else f'a{i - 1}'}, r{i})"
@@ -668,7 +668,7 @@ def test_equal_runs_become_a_repeat(imported, written):
     )
     weights = {f"w{i}": make_random_weights(4, 4, 3, 3, seed=i) for i in range(3)}
     weights |= {f"b{i}": make_random_weights(4, seed=9 + i) for i in range(3)}
-    path = written(text, weights, outputs={"a2": 4})
+    path = write_model(text, weights, outputs={"a2": 4})
     model = imported(path)
     assert "- repeat: {times: 3, body: [add: [[], [conv: " in model.text
     assert sorted(model.weights) == sorted(
@@ -680,20 +680,20 @@ def test_equal_runs_become_a_repeat(imported, written):
     np.testing.assert_array_equal(flat.weights["conv_2.weight"], weights["w1"])
 
 
-def test_the_last_activation_is_the_outputs(imported, written):
+def test_the_last_activation_becomes_the_output_activation(imported, write_model):
     weights = {"w": make_random_weights(3, 4)}
     text = "g = GlobalAveragePool (x) f = Flatten (g) l = Gemm <transB = 1> (f, w) y ="
-    soft = imported(written(f"{text} Softmax <axis = 1> (l)", weights, outputs={"y": 2}))
+    soft = imported(write_model(f"{text} Softmax <axis = 1> (l)", weights, outputs={"y": 2}))
     assert "y: {activation: softmax}" in soft.text
-    gate = imported(written(f"{text} Sigmoid (l)", weights, outputs={"y": 2}))
+    gate = imported(write_model(f"{text} Sigmoid (l)", weights, outputs={"y": 2}))
     assert "y: {activation: sigmoid}" in gate.text
     assert max(soft.difference, gate.difference) < 1e-6
 
 
-def test_several_outputs(imported, written):
+def test_several_outputs_are_imported(imported, write_model):
     text = "a = Relu (x) y = Tanh (a) z = Sigmoid (a)"
-    model = imported(written(text, outputs={"a": 4, "y": 4, "z": 4}))
+    model = imported(write_model(text, outputs={"a": 4, "y": 4, "z": 4}))
     assert [o.name for o in model.spec.graph.outputs] == ["a", "y", "z"]
     assert model.difference < 1e-6
-    line = imported(written("a = Relu (x) y = Tanh (a)", outputs={"a": 4, "y": 4}))
+    line = imported(write_model("a = Relu (x) y = Tanh (a)", outputs={"a": 4, "y": 4}))
     assert "- {relu: {}, as: relu}\n  - tanh\n" in line.text

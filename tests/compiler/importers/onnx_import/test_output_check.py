@@ -51,7 +51,7 @@ LOCATIONS = {
 
 
 @pytest.fixture
-def hidden(written):
+def hidden(write_model):
     """A file of which a spoilt converter changes nothing, or next to nothing, in the outputs."""
 
     def run(name):
@@ -64,13 +64,13 @@ def hidden(written):
             "nought": np.float32(0).reshape(()),
         }
         used = {key: value for key, value in weights.items() if key in NETS[name]}
-        return written(NETS[name], used, outputs={"y": 2})
+        return write_model(NETS[name], used, outputs={"y": 2})
 
     return run
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
+def test_a_wrong_step_is_detected(hidden, imported, monkeypatch, name):
     path = hidden(name)
     model = onnx.load(path)
     assert imported(path).difference < 1e-5
@@ -87,7 +87,7 @@ def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
     assert diagnostic.label.startswith(f"the step for this {op_type} differs by ")
 
 
-def test_outputs_that_never_change_are_pointed_out(hidden, imported):
+def test_constant_outputs_are_reported(hidden, imported):
     note = "the outputs hardly change between the test inputs; the check relies on single operators"
     assert imported(hidden("classes")).notes == (note,)
     assert imported(hidden("saturated")).notes == ()
@@ -100,10 +100,10 @@ def test_outputs_that_never_change_are_pointed_out(hidden, imported):
         ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of its largest value"),
     ],
 )  # fmt: skip
-def test_what_enters_the_activation_is_compared(written, end, label):
+def test_values_before_the_activation_are_compared(write_model, end, label):
     """As where the spec's text came out wrong: each step by itself is right."""
     huge = np.float32(1e4).reshape(())
-    path = written(
+    path = write_model(
         f"g = GlobalAveragePool (x) m = Mul (g, huge) f = Flatten (m) y = {end}",
         {"huge": huge},
         outputs={"y": 2},

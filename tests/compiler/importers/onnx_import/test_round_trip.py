@@ -24,7 +24,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("path", SPECS)
-def test_comes_back(path, tmp_path, imported):
+def test_specs_round_trip_through_onnx(path, tmp_path, imported):
     graph = shrink_network(load(path).graph)
     model = Model(graph, sample_weights(graph))
     file = tmp_path / "network.onnx"

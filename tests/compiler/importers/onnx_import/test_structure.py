@@ -41,7 +41,7 @@ def draw_graph(draw):
 
 @settings(max_examples=80)
 @given(graph=draw_graph(), fold=st.booleans())
-def test_any_graph_comes_back(graph, fold, tmp_path_factory):
+def test_any_graph_round_trips(graph, fold, tmp_path_factory):
     model = eliminate_dead(Model(graph, sample_weights(graph)))
     imported = build_spec(
         model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold)
@@ -55,7 +55,7 @@ def test_any_graph_comes_back(graph, fold, tmp_path_factory):
         np.testing.assert_array_equal(actual[name], value)
 
 
-def test_deep_nesting_is_taken_apart(tmp_path):
+def test_deep_nesting_is_split(tmp_path):
     add = NetBuilder(4, 3, 3)
     for i in range(40):
         add(f"r{i}", Relu())
@@ -68,7 +68,7 @@ def test_deep_nesting_is_taken_apart(tmp_path):
 
 
 @pytest.mark.parametrize("length", [3000])
-def test_long_chains(length, tmp_path):
+def test_long_chains_are_imported(length, tmp_path):
     add = NetBuilder(1, 2, 2)
     for i in range(length):
         add(f"r{i}", Relu() if i % 2 else Sigmoid())

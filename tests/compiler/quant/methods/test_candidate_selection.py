@@ -65,7 +65,7 @@ def build_deep_graph() -> Graph:
 
 
 @pytest.fixture
-def known(tmp_path):
+def setup(tmp_path):
     """A ready model, its images, what was seen of them, and ranges."""
     model = make_lowered_model(build_deep_graph(), INT8)
     data = write_tensors(tmp_path, (3, 12, 12), 16)
@@ -81,8 +81,8 @@ def compute_loss(model, calibration, data) -> float:
     )
 
 
-def test_moments_come_nearer_than_rounding_to_nearest(known):
-    model, data, statistics, ranges = known
+def test_moment_rounding_beats_rounding_to_nearest(setup):
+    model, data, statistics, ranges = setup
     nearest_loss = compute_loss(model, Calibration(ranges, round_nearest(model, ranges)), data)
     moments_loss = compute_loss(
         model, Calibration(ranges, round_by_moments(model, ranges, statistics.moments, {})), data
@@ -90,8 +90,8 @@ def test_moments_come_nearer_than_rounding_to_nearest(known):
     assert moments_loss < 0.7 * nearest_loss
 
 
-def test_threads_and_blocks_of_taps(known, monkeypatch):
-    model, data, statistics, ranges = known
+def test_threads_and_tap_blocks_do_not_change_weights(setup, monkeypatch):
+    model, data, statistics, ranges = setup
     single_threaded = round_by_moments(model, ranges, statistics.moments, {}, threads=1)
     many = round_by_moments(model, ranges, statistics.moments, {}, threads=4)
     for name, rounded_layer in single_threaded.items():
@@ -141,8 +141,8 @@ def compute_mean_offsets(model, calibration, data) -> float:
     return float(np.mean(off))
 
 
-def test_sequential_correction_makes_good_the_means(known):
-    model, data, _, ranges = known
+def test_sequential_bias_correction_restores_the_means(setup):
+    model, data, _, ranges = setup
     # Biased weights: each rounded down.
     rounded = {
         name: replace(
@@ -160,8 +160,8 @@ def test_sequential_correction_makes_good_the_means(known):
     assert all(np.array_equal(rounded[n].weight, corrected.rounded[n].weight) for n in rounded)
 
 
-def test_a_correct_network_is_hardly_corrected(known):
-    model, data, statistics, ranges = known
+def test_a_correct_network_gets_little_correction(setup):
+    model, data, statistics, ranges = setup
     uncorrected = Calibration(ranges, round_by_moments(model, ranges, statistics.moments, {}))
     corrected = SequentialCorrection(model, data).correct_biases(uncorrected, data.digests)
     first_layer = model.graph.nodes[0].name
@@ -194,8 +194,8 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     assert expected.worst > expected.loss
 
 
-def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, monkeypatch):
-    model, data, *_ = known
+def test_candidates_are_evaluated_on_held_out_images(setup, monkeypatch):
+    model, data, *_ = setup
     fit_records = []
     judged_records = []
     monkeypatch.setattr(candidate_selection, "SETTINGS", ())
@@ -230,9 +230,9 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
 
 
 @pytest.fixture
-def spoilt(known, monkeypatch):
+def bad_candidate_setup(setup, monkeypatch):
     """What is known, where the candidate of no method is bad."""
-    _, _, statistics, _ = known
+    _, _, statistics, _ = setup
 
     def search_badly(lowered_model, *_):
         ranges = compute_minmax_ranges(lowered_model, statistics.limits)
@@ -243,19 +243,19 @@ def spoilt(known, monkeypatch):
 
     monkeypatch.setattr(candidate_selection, "calibrate_by_moments", search_badly)
     monkeypatch.setattr(SequentialCorrection, "correct_biases", lambda _, ranges, digests: ranges)
-    return known
+    return setup
 
 
-def test_minmax_wins_where_nothing_is_better(spoilt):
-    model, data, statistics, _ = spoilt
+def test_minmax_is_chosen_if_nothing_is_better(bad_candidate_setup):
+    model, data, statistics, _ = bad_candidate_setup
     images = CalibrationSplit(data, statistics, data)
     selection = select_best(model, images, (MINMAX,), RunOptions())
     assert selection.winner.name == "minmax"
     assert not selection.expected  # nothing was held out
 
 
-def test_minmax_learns_from_every_image_when_it_wins(spoilt):
-    model, data, statistics, _ = spoilt
+def test_minmax_uses_every_image_when_chosen(bad_candidate_setup):
+    model, data, statistics, _ = bad_candidate_setup
     selection = Best((MINMAX,)).find(model, data, RunOptions())
     assert (selection.used, selection.held_out) == ("minmax", 0)
     minmax_only = compute_minmax_ranges(model, statistics.limits)
@@ -263,9 +263,9 @@ def test_minmax_learns_from_every_image_when_it_wins(spoilt):
     assert next(iter(selection.expected.values())).images == len(data)
 
 
-def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
+def test_the_loss_estimate_uses_images_outside_the_selection(setup, monkeypatch):
     """Errors of a part have no say in what is taken for it."""
-    model, data, *_ = known
+    model, data, *_ = setup
     requests = []
 
     def noted(errors):
@@ -286,8 +286,8 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
     assert len(fit_images) == sum(len(everything[0] - fit_errors) for fit_errors, _ in folds)
 
 
-def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch):
-    model, data, _, ranges = known
+def test_biases_are_corrected_with_the_fit_set(setup, monkeypatch):
+    model, data, _, ranges = setup
     read_digests = []
     tensor = DataSet.read_tensor
     monkeypatch.setattr(
@@ -304,8 +304,8 @@ def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch
     assert read_digests == [data.digests[index] for index in (1, 4, 5, 9)]
 
 
-def test_a_large_network_is_corrected_by_fewer_images(known, monkeypatch):
-    model, data, *_ = known
+def test_a_large_network_is_corrected_by_fewer_images(setup, monkeypatch):
+    model, data, *_ = setup
     assert SequentialCorrection(model, data).images == 16
     monkeypatch.setattr(bias_correction, "MAX_MACS", 7 * compute_cost(model.graph).macs)
     assert SequentialCorrection(model, data).images == 7
@@ -344,12 +344,12 @@ def create_errors(seed, **changes):
         ([create_errors(1, i3=0.5, i5=0.5, i7=0.5, i9=0.5), create_errors(2)], 1),
     ],
 )
-def test_which_candidate_is_chosen(errors, winner):
+def test_the_best_candidate_is_chosen(errors, winner):
     assert choose_candidate(errors) == winner
 
 
-def test_a_candidate_says_what_it_is(known):
-    model, data, statistics, _ = known
+def test_a_candidate_describes_itself(setup):
+    model, data, statistics, _ = setup
     (candidate,) = list_equalizing_builders(model, data)
     calibrated = candidate.build_candidate(statistics)
     assert calibrated.name == "moments, floor 0.0625, sequential bias"
@@ -360,8 +360,8 @@ def test_a_candidate_says_what_it_is(known):
         assert trace.shown == pytest.approx(max(-trace.low, trace.high) / trace.reach)
 
 
-def test_a_large_network_has_one_part_that_judges(known, monkeypatch):
-    model, data, statistics, _ = known
+def test_a_large_network_has_one_held_out_part(setup, monkeypatch):
+    model, data, statistics, _ = setup
     monkeypatch.setattr(cross_fitting, "MAX_SMALL_WEIGHTS", 100)
     images = split_in_parts(model, data)
     selection = select_best(model, images, SEARCHES, RunOptions())

@@ -74,7 +74,7 @@ def compute_score(numbers, scale, factor, tops, real, limits):
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.integers(1, 4), st.integers(1, 3))
-def test_the_search_is_the_equation(seed, signed, taps, filters):
+def test_the_search_matches_the_equation(seed, signed, taps, filters):
     rng = np.random.default_rng(seed)
     patches = rng.normal(size=(12, taps)).astype(np.float32)
     patches = patches if signed else np.abs(patches)
@@ -98,7 +98,7 @@ def test_the_search_is_the_equation(seed, signed, taps, filters):
 
 
 @given(st.integers(0, 1000))
-def test_the_weights_products_are_those_of_the_outputs(seed):
+def test_gram_products_give_the_output_cosine(seed):
     """The products that spare the patches give the cosine of the outputs themselves."""
     rng = np.random.default_rng(seed)
     op = Conv(4, (2, 2), groups=2)
@@ -127,7 +127,7 @@ def compute_layer_cosine(layer, other_layer, x):
     )
 
 
-def test_candidates_hold_the_start_and_end_at_the_largest():
+def test_candidates_include_the_start_and_end_at_the_largest():
     scales = cosine_search.generate_candidates(1.0, 1.5)
     assert np.float32(1.0) in scales
     assert scales.min() == pytest.approx(0.5)
@@ -156,7 +156,7 @@ def test_a_layer_of_zeros_keeps_normal_scales():
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
-def test_patches_are_few_however_many_windows(kernel):
+def test_the_number_of_patches_is_bounded(kernel):
     op = Conv(4, kernel)
     size = (1, 1) if kernel == (1, 1) else (10, 10)
     windows = InputWindows(op, np.ones((2000, 64, *size), np.float32))
@@ -170,7 +170,7 @@ def test_patches_are_few_however_many_windows(kernel):
     )
 
 
-def test_a_large_layer_is_some_of_its_filters():
+def test_a_large_layer_is_sampled_by_filters():
     windows = InputWindows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
     weight = np.ones((4096, 1024, 1, 1), np.float32)
     layer = cosine_search.sample_conv(windows, weight, np.arange(4096, dtype=np.float32))

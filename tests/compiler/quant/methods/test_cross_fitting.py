@@ -17,7 +17,7 @@ def compute_digests(count):
 
 
 @pytest.mark.parametrize("count", [2, 3, 9, 64])
-def test_every_image_judges_once_and_none_what_it_taught(count):
+def test_every_image_is_held_out_once(count):
     splits = make_folds(compute_digests(count))
     judge_images = [image for fold in splits for image in fold.held_out_indices]
     assert sorted(judge_images) == list(range(count))
@@ -33,7 +33,7 @@ def test_equal_images_stay_together():
     assert make_folds((names[0],) * 4) == ()
 
 
-def test_large_networks_have_fewer_judges():
+def test_large_networks_have_fewer_held_out_parts():
     (only,) = make_folds(compute_digests(64), max_images=8, parts=1)
     assert len(only.held_out_indices) == 8
     assert len(only.fit_indices) == 48
@@ -43,7 +43,7 @@ def test_large_networks_have_fewer_judges():
     )
 
 
-def test_what_some_images_show_is_what_they_show_alone(tmp_path):
+def test_statistics_of_a_subset_equal_a_separate_observation(tmp_path):
     """To the bit, so that a part teaches as a set of its own would."""
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 6)

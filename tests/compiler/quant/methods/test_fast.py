@@ -13,7 +13,7 @@ from tcc.compiler.reference.expected_loss import estimate_losses
 from tcc.testing.nets import build_dense
 
 
-def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
+def test_fast_fits_three_fourths_and_equalizes_channels(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
     fit_images, _ = data.split()
@@ -31,7 +31,7 @@ def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
     assert (from_few_images.held_out, from_few_images.expected) == (0, {})
 
 
-def test_it_says_what_its_own_program_loses_on_the_others(tmp_path):
+def test_fast_reports_the_loss_on_held_out_images(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
     calibrated = Fast().find(model, data, RunOptions())

@@ -47,7 +47,7 @@ HISTOGRAMS = st.lists(
 
 
 @given(HISTOGRAMS, st.sampled_from([3, 7, 15]))
-def test_all_thresholds_at_once_are_the_equation(counts, levels):
+def test_vectorized_thresholds_match_the_equation(counts, levels):
     counts[-1] = max(counts[-1], 1)  # the largest magnitude lies in the last bin
     counts = np.array(counts)
     expected, share = search_slowly(counts, levels)
@@ -58,7 +58,7 @@ def test_all_thresholds_at_once_are_the_equation(counts, levels):
 
 
 @pytest.mark.parametrize("levels", [127, 255])
-def test_real_sizes_are_the_equation_too(levels):
+def test_real_sizes_match_the_equation(levels):
     sample = np.random.default_rng(0).laplace(size=20_000).astype(np.float32)
     counts = compute_histogram(sample, float(np.abs(sample).max()))
     kl_values = compute_divergences(counts, levels)
@@ -68,7 +68,7 @@ def test_real_sizes_are_the_equation_too(levels):
 
 
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
-def test_the_histogram_counts_every_number_but_zeros_once(values):
+def test_the_histogram_counts_every_nonzero_value_once(values):
     sample = np.array(values, np.float32)
     counts = compute_histogram(sample, 8.0, 16)
     expected = [0] * 16
@@ -78,7 +78,7 @@ def test_the_histogram_counts_every_number_but_zeros_once(values):
     assert counts.tolist() == expected
 
 
-def test_long_tails_are_cut_and_even_ones_are_not():
+def test_long_tails_are_clipped_and_uniform_values_are_not():
     rng = np.random.default_rng(1)
     tail = np.abs(rng.normal(size=100_000)).astype(np.float32)
     tail[:3] = 60.0
@@ -87,7 +87,7 @@ def test_long_tails_are_cut_and_even_ones_are_not():
     assert search(compute_histogram(even, 1.0), 127).share > 0.9
 
 
-def test_zeros_have_no_say():
+def test_zeros_do_not_change_the_threshold():
     rng = np.random.default_rng(2)
     activations = np.maximum(rng.normal(size=20_000), 0).astype(np.float32)
     padded = np.concatenate([activations, np.zeros(100_000, np.float32)])
@@ -96,10 +96,10 @@ def test_zeros_have_no_say():
     )
 
 
-def test_a_histogram_of_nothing_keeps_the_whole_range():
+def test_an_empty_histogram_keeps_the_full_range():
     assert search(np.zeros(BINS, np.int64), 127).share == 1.0
 
 
-def test_one_number_alone_keeps_the_whole_range():
+def test_a_single_value_keeps_the_full_range():
     counts = compute_histogram(np.full(100, 3.0, np.float32), 3.0)
     assert search(counts, 255).share == 1.0

@@ -26,7 +26,7 @@ RAISED = format_raised_name(PAPER)
 
 
 @pytest.mark.parametrize("net", [build_dense, build_gated])
-def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
+def test_the_choice_is_not_worse_than_minmax_on_held_out_images(net, tmp_path):
     model = make_lowered_model(net(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
     images = split_dataset(model, data, RunOptions())
@@ -75,7 +75,7 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_each_rule_says_its_own_sentence(paper, raised, safe, agreement, winner, reason):
+def test_each_rule_has_its_message(paper, raised, safe, agreement, winner, reason):
     def quality(cosine, agreement=1.0):
         return {"logits": make_class_quality(8, cosine, agreement)}
 

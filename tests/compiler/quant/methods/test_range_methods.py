@@ -26,7 +26,7 @@ methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.
 
 
 @pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
-def seen(request, tmp_path_factory):
+def observation(request, tmp_path_factory):
     """A model, its data and what was seen of it."""
     model = make_lowered_model(request.param(), INT8)
     folder = tmp_path_factory.mktemp("set")
@@ -34,16 +34,16 @@ def seen(request, tmp_path_factory):
     return model, data, observe(model, data)
 
 
-def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
-    model, _, statistics = seen
+def test_minmax_maps_the_largest_value_to_the_largest_quantized_value(observation):
+    model, _, statistics = observation
     assert MINMAX.search(model, statistics, None).ranges == compute_minmax_ranges(
         model, statistics.limits
     )
 
 
 @methods
-def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
-    model, _, statistics = seen
+def test_a_group_has_one_scale_that_is_not_above_minmax(observation, method):
+    model, _, statistics = observation
     calibrated = method.search(model, statistics, None)
     minmax = MINMAX.search(model, statistics, None)
     for group in find_scale_groups(model.graph):
@@ -58,8 +58,8 @@ def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
 
 
 @methods
-def test_the_integers_come_near_the_floats(seen, method):
-    model, data, statistics = seen
+def test_int8_outputs_are_close_to_fp32(observation, method):
+    model, data, statistics = observation
     calibrated = method.search(model, statistics, None)
     program = quantize(model, Calibration(calibrated.ranges, calibrated.rounded))
     qualities = output_comparison.compare_programs(
@@ -68,8 +68,8 @@ def test_the_integers_come_near_the_floats(seen, method):
     assert all(quality.cosine > 0.9 for quality in qualities.values())
 
 
-def test_threads_have_no_say(seen):
-    model, _, statistics = seen
+def test_the_number_of_threads_does_not_matter(observation):
+    model, _, statistics = observation
     single_threaded, multi_threaded = (
         KL_COSINE.search(model, statistics, threads) for threads in (1, 4)
     )
@@ -82,8 +82,8 @@ def test_threads_have_no_say(seen):
             )
 
 
-def test_percentile_clips_one_in_ten_thousand(seen):
-    model, _, statistics = seen
+def test_percentile_clips_one_in_ten_thousand(observation):
+    model, _, statistics = observation
     numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
     group = next(group for group in build_value_groups(model, statistics) if not group.fixed)
     top = float(numbers.max())
@@ -93,8 +93,8 @@ def test_percentile_clips_one_in_ten_thousand(seen):
     assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIER_SHARE)
 
 
-def test_mse_is_no_worse_than_the_whole_range(seen):
-    model, _, statistics = seen
+def test_mse_is_no_worse_than_the_full_range(observation):
+    model, _, statistics = observation
     rng = np.random.default_rng(0)
     numbers = rng.laplace(size=(30_000, 1)).astype(np.float32)
     numbers[0] = 3 * np.abs(numbers).max()
@@ -150,7 +150,7 @@ def test_a_constant_image_and_one_image_only(method, tmp_path):
 
 
 @given(st.lists(st.floats(0, 100, width=32), min_size=2, max_size=12))
-def test_the_spread_is_the_jackknife(tops):
+def test_the_spread_is_a_jackknife_estimate(tops):
     tops = np.array(tops, np.float32)
     count = len(tops)
     without = np.array([np.delete(tops, i).max() for i in range(count)], np.float64)

@@ -143,7 +143,7 @@ def search_by_definition(model, ranges, images):
     return shares_by_node
 
 
-def test_layer_by_layer_is_what_running_the_network_for_each_scale_finds(tmp_path):
+def test_layerwise_search_equals_running_the_network_per_scale(tmp_path):
     model = make_lowered_model(build_graph(Sigmoid()), INT8)
     shape = model.graph.inputs[0].type.shape
     data = write_tensors(tmp_path, shape, 3)
@@ -155,7 +155,7 @@ def test_layer_by_layer_is_what_running_the_network_for_each_scale_finds(tmp_pat
         np.testing.assert_allclose(calibrated.rounded[name].scale / top, share, rtol=1e-6)
 
 
-def test_values_keep_the_ranges_of_minmax_and_weights_have_their_own(tmp_path):
+def test_activations_keep_minmax_ranges_and_weights_get_new_scales(tmp_path):
     from tcc.compiler.quant.methods.minmax import MINMAX
 
     model = make_lowered_model(build_graph(Relu()), INT8)
@@ -169,7 +169,7 @@ def test_values_keep_the_ranges_of_minmax_and_weights_have_their_own(tmp_path):
     assert {name for name, trace in calibrated.traces.items() if trace.cosine} == {"ra", "rb", "c"}
 
 
-def test_only_images_that_were_learnt_from_are_run(tmp_path):
+def test_only_images_of_the_fit_set_are_run(tmp_path):
     model = make_lowered_model(build_graph(Relu()), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 9)
     fit_images, _ = data.split()
@@ -183,7 +183,7 @@ def test_only_images_that_were_learnt_from_are_run(tmp_path):
     }
 
 
-def test_a_bin_that_is_empty_in_the_other_costs_a_finite_price():
+def test_an_empty_bin_has_a_finite_divergence():
     actual_counts, other_counts = np.array([4, 0, 4]), np.array([8, 0, 0])
     assert (
         compute_divergence(actual_counts, actual_counts)

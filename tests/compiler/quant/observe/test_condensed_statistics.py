@@ -38,7 +38,7 @@ def compute_moments(op, parts, images):
     seed=st.integers(0, 99),
 )
 @settings(max_examples=25, deadline=None)
-def test_sums_are_those_of_every_output(groups, kernel, stride, dilation, seed):
+def test_moments_cover_every_output(groups, kernel, stride, dilation, seed):
     op = Conv(4, kernel, (stride, stride), dilation=(dilation, dilation), groups=groups)
     parts = np.random.default_rng(seed).normal(3, 2, (3, 4, 7, 7)).astype(np.float32)
     output_sums = compute_moments(op, parts, 3).sums
@@ -49,7 +49,7 @@ def test_sums_are_those_of_every_output(groups, kernel, stride, dilation, seed):
         assert output_sums.products[0][group] == pytest.approx(patches.T @ patches)
 
 
-def test_parts_that_are_left_add_up_and_others_are_refused():
+def test_complete_parts_add_up_and_partial_ones_are_refused():
     parts = np.random.default_rng(0).normal(size=(4, 2, 5, 5)).astype(np.float32)
     op = Conv(3, (3, 3))
     moments = compute_moments(op, parts, 4)
@@ -64,7 +64,7 @@ def test_parts_that_are_left_add_up_and_others_are_refused():
         joined.select_images((0,))
 
 
-def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
+def test_a_part_without_sampled_windows_adds_nothing():
     op = Conv(3, (3, 3), groups=1)
     windows = InputWindows(op, np.ones((1, 2, 5, 5), np.float32), (0,))
     statistics = Statistics(("a", "b"), {}, {"conv": windows}, {})
@@ -78,13 +78,13 @@ def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
 
 
 @pytest.fixture
-def known(tmp_path):
+def model_and_data(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     return model, write_tensors(tmp_path, model.graph.inputs[0].type.shape, 11)
 
 
-def test_what_is_seen_in_parts_is_what_is_seen_at_once(known):
-    model, data = known
+def test_statistics_by_parts_equal_statistics_at_once(model_and_data):
+    model, data = model_and_data
     full_statistics, condensed_statistics = (
         observe(model, data),
         observe_folds(model, data, RunOptions(threads=2)),
@@ -112,7 +112,7 @@ def test_what_is_seen_in_parts_is_what_is_seen_at_once(known):
         assert np.array_equal(with_samples.by_value[name].sample, value.sample)
 
 
-def test_images_that_are_alike_are_of_one_part():
+def test_equal_images_are_in_one_part():
     names = ("a", "b", "c", "d", "e", "a", "a")
     parts = partition(names)
     assert sorted(index for part in parts for index in part) == list(range(7))
@@ -123,8 +123,8 @@ def test_images_that_are_alike_are_of_one_part():
     assert sorted((*judge_part, *fit)) == list(range(7))
 
 
-def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkeypatch):
-    model, data = known
+def test_buffers_of_a_part_are_freed_before_the_next(model_and_data, monkeypatch):
+    model, data = model_and_data
     buffers, live_counts = [], []
     allocate = observer._allocate_part
 
@@ -143,14 +143,14 @@ def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkey
     assert live_counts == [*range(len(buffers) // 4)] * 4
 
 
-def test_a_layer_too_large_to_learn_of_has_no_moments(known, monkeypatch):
-    model, data = known
+def test_a_layer_that_is_too_large_has_no_moments(model_and_data, monkeypatch):
+    model, data = model_and_data
     monkeypatch.setattr(condensed_statistics, "MAX_WEIGHTS", 0)
     assert not observe_folds(model, data, RunOptions()).moments
 
 
-def test_what_images_show_hangs_not_on_whether_parts_of_them_are_kept(known, monkeypatch):
-    model, data = known
+def test_extremes_and_outputs_do_not_depend_on_sampling(model_and_data, monkeypatch):
+    model, data = model_and_data
     full_statistics = observe(model, data)
     monkeypatch.setattr(sampling, "MAX_SAMPLED_IMAGES", 4)
     sampled_statistics = observe(model, data)

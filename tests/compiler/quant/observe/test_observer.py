@@ -98,7 +98,7 @@ def test_windows_give_outputs_of_the_convolution(net, tmp_path):
 
 
 @nets
-def test_nothing_depends_on_order_threads_or_batch(net, tmp_path):
+def test_statistics_do_not_depend_on_order_threads_or_batch(net, tmp_path):
     model = make_lowered_model(net())
     shape = model.graph.inputs[0].type.shape
     single_threaded = observe(
@@ -120,7 +120,7 @@ def test_nothing_depends_on_order_threads_or_batch(net, tmp_path):
             assert np.array_equal(rows, reordered.outputs[name])
 
 
-def test_samples_stay_small_however_many_images(tmp_path):
+def test_sample_size_is_bounded_for_many_images(tmp_path):
     model = make_lowered_model(build_dense())
     shape = model.graph.inputs[0].type.shape
     few = observe(model, write_tensors(tmp_path, shape, 4), positions=64)
@@ -133,7 +133,7 @@ def test_samples_stay_small_however_many_images(tmp_path):
         assert len(windows.parts) <= 64
 
 
-def test_the_outputs_are_the_models(tmp_path):
+def test_observed_outputs_are_those_of_the_model(tmp_path):
     model = make_lowered_model(build_gated())
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape)
     statistics = observe(model, data)
@@ -144,7 +144,7 @@ def test_the_outputs_are_the_models(tmp_path):
 
 
 @pytest.mark.parametrize("huge", [3e38, -3e38])
-def test_the_first_layer_that_overflows_is_named(huge, tmp_path):
+def test_the_first_overflowing_layer_is_named(huge, tmp_path):
     model = make_lowered_model(build_dense())
     weight = model.graph.nodes[0].params[0]
     broken = replace_weights(model, weight, lambda w: np.full_like(w, huge))
@@ -178,7 +178,7 @@ def test_a_damaged_image_ends_the_observation(tmp_path):
     assert [d.at.file for d in caught.value.diagnostics] == [str(bad)]
 
 
-def test_without_positions_there_are_extremes_alone(tmp_path):
+def test_without_positions_only_extremes_are_observed(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
     full_statistics, extremes_only = observe(model, data), observe(model, data, positions=0)

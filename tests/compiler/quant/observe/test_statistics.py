@@ -16,7 +16,7 @@ from tcc.testing.nets import NetBuilder
     st.integers(1, 3), st.integers(1, 2), st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.integers(1, 2), st.integers(1, 2), st.booleans(),
 )  # fmt: skip
-def test_patches_give_what_the_convolution_gives(groups, depth, kernel, stride, dilation, bias):
+def test_patches_give_the_convolution_output(groups, depth, kernel, stride, dilation, bias):
     op = Conv(
         2 * groups, kernel, (stride, 1), (1, 0, 2, 1), (dilation, 1), groups=groups, bias=bias
     )

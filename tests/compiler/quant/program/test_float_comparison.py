@@ -68,7 +68,7 @@ def compare_programs(model: Model, calibration: Calibration, images: DataSet) ->
     )
 
 
-def test_each_layer_is_what_the_executors_give(model, images, good):
+def test_layer_errors_match_the_executors(model, images, good):
     layers = {layer.name: layer for layer in compare_programs(model, good, images).layers}
     program = quantize(model, good)
     probes = (Output(f"{n.name}!", n.name) for n in model.graph.nodes)
@@ -94,7 +94,7 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
         assert layer.saturated == pytest.approx(outside)
 
 
-def test_the_outputs_are_judged_over_all_images(model, images, good):
+def test_output_quality_is_measured_over_all_images(model, images, good):
     comparison = compare_programs(model, good, images)
     program = quantize(model, good)
     assert comparison.quality == output_comparison.compare_programs(
@@ -108,7 +108,7 @@ def test_the_outputs_are_judged_over_all_images(model, images, good):
     assert comparison.inexact == ()
 
 
-def test_a_layer_of_a_bad_scale_is_named_first(model, images, good):
+def test_the_layer_with_a_bad_scale_is_listed_first(model, images, good):
     bad = coarsen_range(good, "stem_relu", 60)
     worst = compare_programs(model, bad, images).find_worst_layers(2)
     assert worst[0].name == "stem_relu"
@@ -122,7 +122,7 @@ def coarsen_range(calibration: Calibration, name: str, factor: float) -> Calibra
     return replace(calibration, ranges={**calibration.ranges, name: coarse_range})
 
 
-def test_the_search_puts_the_guilty_layer_into_float(model, images, good, tmp_path):
+def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
     images = write_tensors(tmp_path, (3, 12, 12), 24)
     bad = coarsen_range(good, "last_relu", 60)
     int8_comparison = compare_programs(model, bad, images)
@@ -147,7 +147,7 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good, tmp_pa
     assert steps[-1].macs == pytest.approx(macs["last"] / total)
 
 
-def test_what_no_search_can_reach_is_told(model, images, good):
+def test_an_unreachable_floor_is_reported(model, images, good):
     mixed, steps = search(
         model,
         good,
@@ -161,7 +161,7 @@ def test_what_no_search_can_reach_is_told(model, images, good):
     assert {step.name for step in steps} <= mixed.in_float
 
 
-def test_all_in_float_is_the_float_model(model, images, good):
+def test_all_layers_in_float_give_the_float_model(model, images, good):
     names = frozenset(node.name for node in model.graph.nodes)
     program = quantize(model, replace(good, in_float=names))
     assert not any(node.op.keyword.startswith("q") for node in program.graph.nodes[1:])
@@ -173,7 +173,7 @@ def test_all_in_float_is_the_float_model(model, images, good):
     assert output_comparison.compute_qualities(model, expected, got)["logits"].cosine > 0.99999
 
 
-def test_the_share_counts_fused_layers_by_their_clamp(model):
+def test_the_float_share_counts_fused_layers_with_their_clamp(model):
     assert compute_macs_share(model, {"stem_relu"}) == compute_macs_share(model, {"stem"}) > 0
     assert compute_macs_share(model, {"pool"}) == 0
 
@@ -200,12 +200,12 @@ QUALITY = make_class_quality(10, 0.97, 0.8)
         ),
     ],
 )
-def test_a_floor_says_what_is_below_it(floor, broken):
+def test_an_accuracy_floor_reports_violations(floor, broken):
     assert floor.find_violations({"logits": QUALITY}) == broken
     assert floor.is_met({"logits": QUALITY}) == (not broken)
 
 
-def test_no_number_is_below_every_floor():
+def test_nan_violates_every_floor():
     for bound in ("cosine", "agreement", "correlation", "error"):
         nan_quality = replace(QUALITY, **{bound: float("nan")})
         assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).is_met({"logits": nan_quality})

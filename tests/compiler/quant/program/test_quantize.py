@@ -82,7 +82,7 @@ def evaluate_op(op: Op, x: float) -> float:  # noqa: C901, PLR0911
 
 @pytest.mark.parametrize(("op", "slack"), FUNCTIONS.values(), ids=FUNCTIONS)
 @given(st.floats(2.0**-13, 4.0, width=32), st.floats(2.0**-13, 1.0, width=32), signed, signed)
-def test_a_table_holds_its_function(
+def test_a_table_contains_its_function(
     op: Op, slack: float, a: float, b: float, s: bool, t: bool
 ) -> None:
     x, y = create_quantized_type((1,), a, s), Range(b, t)
@@ -109,7 +109,7 @@ def read_refusal(model: Model, calibration: Calibration) -> str:
 
 
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40, -1.0])
-def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
+def test_an_invalid_scale_is_refused_with_its_layer(scale: float) -> None:
     model = build_model()
     calibration = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**calibration.ranges, "head": replace(calibration.ranges["head"], scale=scale)}
@@ -124,7 +124,7 @@ def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) 
 
 
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40])
-def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
+def test_an_invalid_weight_scale_is_refused_with_its_layer(scale: float) -> None:
     model = build_model()
     calibration = calibrate_on_input(model, sample_input(model.graph))
     rounded_layer = round_nearest(model, calibration.ranges)["stem"]
@@ -139,7 +139,7 @@ def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: 
     assert "this layer's weights" in text
 
 
-def test_a_sum_that_could_overflow_is_refused_by_its_layer() -> None:
+def test_a_sum_that_could_overflow_is_refused_with_its_layer() -> None:
     model = build_model()
     calibration = calibrate_on_input(model, sample_input(model.graph))
     rounded_layer = round_nearest(model, calibration.ranges)["head"]
@@ -182,7 +182,7 @@ def test_rounding_never_gives_weights_whose_sums_could_overflow(
 
 
 @given(st.floats(0, 2.0**99, width=32), signed)
-def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: bool) -> None:
+def test_the_largest_value_becomes_the_largest_quantized_value(top: float, s: bool) -> None:
     scale = compute_scale(top, s)
     max_quantized = 127 if s else 255
     assert scale == float(np.float32(scale)) > 0
@@ -192,7 +192,7 @@ def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: boo
         assert top < 1e-15
 
 
-def test_the_scale_of_an_input_is_checked_as_well() -> None:
+def test_the_scale_of_an_input_is_checked() -> None:
     model = build_model()
     calibration = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**calibration.ranges, "image": replace(calibration.ranges["image"], scale=math.nan)}

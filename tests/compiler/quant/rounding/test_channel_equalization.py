@@ -72,7 +72,7 @@ def scale_filters(model: Model, seed: int = 0) -> Model:
     return Model(model.graph, weights)
 
 
-def test_classes_follow_channels_through_joins():
+def test_channel_classes_are_traced_through_joins():
     add = NetBuilder(4, 6, 6)
     a = add("a", Conv(4, (1, 1)))
     b = add("b", Conv(4, (1, 1)), "image")
@@ -98,7 +98,7 @@ def test_classes_follow_channels_through_joins():
     assert not classes.free[classes.ids_by_value["a"]].any()  # `end` sums over them
 
 
-def test_what_is_not_homogeneous_keeps_its_channels():
+def test_non_homogeneous_ops_keep_their_channels():
     add = NetBuilder(3, 6, 6)
     add("a", Conv(4, (1, 1)))
     add("clamp", Relu6())
@@ -108,7 +108,7 @@ def test_what_is_not_homogeneous_keeps_its_channels():
 
 @settings(max_examples=30)
 @given(data=st.data(), power=st.sampled_from((0.0, 0.5, 1.0)))
-def test_the_function_stays_the_same(data, power):
+def test_equalization_keeps_the_outputs(data, power):
     """With any factors that classes allow, whatever the network."""
     graph = draw_graph(data.draw)
     model = ready_random(graph, draw_weights(data.draw, graph))
@@ -126,7 +126,7 @@ def test_the_function_stays_the_same(data, power):
         assert np.abs(b[name] - expected).max() <= tolerance
 
 
-def test_factors_bring_channels_to_one_size(tmp_path):
+def test_factors_equalize_the_channel_ranges(tmp_path):
     model = scale_filters(make_lowered_model(build_joined_graph(), INT8))
     statistics = observe(model, write_tensors(tmp_path, (3, 8, 8), 6))
     extremes = collect_extremes(statistics)
@@ -152,9 +152,9 @@ def test_factors_bring_channels_to_one_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("net", "most"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
+    ("net", "max_ratio"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
 )
-def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_path):
+def test_equalization_reduces_the_int8_error(net, max_ratio, tmp_path):
     """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
     model = scale_filters(make_lowered_model(net(), INT8))
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
@@ -187,7 +187,7 @@ def test_the_integer_program_is_nearer_and_has_the_same_meaning(net, most, tmp_p
         )
     )
     assert equalized_loss < 1.5 * minmax_loss + 1e-6
-    assert moments < most * minmax_loss
+    assert moments < max_ratio * minmax_loss
     mixed = Calibration(ranges, round_nearest(equalized_model, ranges), channel_factors)
     names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
     assert loss(replace(mixed, in_float=names)) < 0.01
@@ -215,7 +215,7 @@ def test_a_dead_channel_has_a_finite_factor(tmp_path):
     )
 
 
-def test_trained_weights_are_not_touched(tmp_path):
+def test_trained_weights_are_not_modified(tmp_path):
     graph = build_joined_graph()
     original_weights = {name: value.copy() for name, value in sample_weights(graph).items()}
     model = Model(graph, original_weights)

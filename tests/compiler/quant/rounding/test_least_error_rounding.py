@@ -30,7 +30,7 @@ def create_moments(seed: int, taps: int = 6, samples: int = 40, common: float = 
     return x.T @ x / samples
 
 
-def test_the_largest_tap_becomes_127():
+def test_the_largest_weight_becomes_127():
     weight = np.array([[0.5, -1.0, 0.0], [0.0, 0.0, 0.0], [1e-30, 0.0, 0.0]])
     scale = compute_absmax_scale(weight)
     assert scale.tolist() == [float(np.float32(1 / 127)), 1.0, 1.0]
@@ -38,7 +38,7 @@ def test_the_largest_tap_becomes_127():
 
 
 @given(seed=seeds)
-def test_cost_is_the_mean_square_at_the_output(seed):
+def test_the_cost_is_the_mean_squared_output_error(seed):
     weight, x = create_weights(seed), np.random.default_rng(seed).standard_normal((50, 6))
     scale = compute_absmax_scale(weight) * 3
     rounded = round_to_nearest(weight, scale)
@@ -54,10 +54,10 @@ def test_cost_is_the_mean_square_at_the_output(seed):
 
 
 @settings(max_examples=30)
-@given(seed=seeds, alone=st.booleans())
-def test_no_candidate_is_better_and_ties_go_to_the_larger(seed, alone):
+@given(seed=seeds, diagonal=st.booleans())
+def test_the_best_scale_is_found_and_ties_take_the_larger(seed, diagonal):
     weight = create_weights(seed)
-    given_moments = np.diag(create_moments(seed)) if alone else create_moments(seed)
+    given_moments = np.diag(create_moments(seed)) if diagonal else create_moments(seed)
     best = find_best_scale(weight, given_moments)
     best_cost = compute_cost(round_to_nearest(weight, best), best, weight, given_moments)
     for part in np.linspace(0.6, 1.0, 21):
@@ -69,7 +69,7 @@ def test_no_candidate_is_better_and_ties_go_to_the_larger(seed, alone):
     )
 
 
-def test_candidates_tried_in_parts_are_the_same(monkeypatch):
+def test_candidates_in_chunks_give_the_same_scale(monkeypatch):
     reference = find_best_scale(create_weights(1), create_moments(1))
     for max_tried in (100, 30, 1):
         monkeypatch.setattr(least_error_rounding, "MAX_TRIED_WEIGHTS", max_tried)
@@ -82,7 +82,7 @@ def test_candidates_tried_in_parts_are_the_same(monkeypatch):
 
 @settings(max_examples=40)
 @given(seed=seeds)
-def test_gptq_is_never_worse_than_nearest(seed):
+def test_gptq_is_never_worse_than_rounding_to_nearest(seed):
     weight, shared = create_weights(seed), create_moments(seed)
     scale = compute_absmax_scale(weight) * 20
     quantized = round_by_gptq(weight, scale, shared)
@@ -91,7 +91,7 @@ def test_gptq_is_never_worse_than_nearest(seed):
     assert (compute_cost(quantized, scale, weight, shared) <= nearest_cost).all()
 
 
-def test_gptq_finds_nearly_what_trying_everything_finds():
+def test_gptq_is_close_to_exhaustive_search():
     gained = []
     for seed in range(12):
         weight, shared = create_weights(seed, 1, 4), create_moments(seed, 4)
@@ -115,7 +115,7 @@ def test_gptq_finds_nearly_what_trying_everything_finds():
     assert np.mean(gained) > 0.6
 
 
-def test_gptq_in_lazy_blocks_is_gptq(monkeypatch):
+def test_gptq_in_lazy_blocks_gives_the_same(monkeypatch):
     weight, shared = create_weights(3, 5, 40), create_moments(3, 40, 200)
     scale = compute_absmax_scale(weight) * 8
     reference = round_by_gptq(weight, scale, shared)
@@ -124,7 +124,7 @@ def test_gptq_in_lazy_blocks_is_gptq(monkeypatch):
 
 
 @given(seed=seeds)
-def test_weights_stay_within_127_and_dead_inputs_do_no_harm(seed):
+def test_weights_stay_within_127_with_dead_inputs(seed):
     weight = create_weights(seed) * 100
     scale = compute_absmax_scale(weight) / 3
     for shared in (create_moments(seed), np.zeros((6, 6)), np.diag([1.0, 0, 0, 0, 0, 0])):

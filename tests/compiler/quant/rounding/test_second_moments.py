@@ -8,7 +8,7 @@ from tcc.compiler.quant.rounding.second_moments import _quantize_sums
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0])
-def test_moments_of_floats_become_those_of_levels(step):
+def test_float_moments_become_moments_of_quantized_values(step):
     factor = np.array([1.0, 0.25], np.float32)
     samples = np.random.default_rng(0).normal(1, 1, (20_000, 2, 4)) * factor[:, None]
     flat = samples.reshape(len(samples), -1)
