@@ -133,7 +133,8 @@ MAX_NODES = 20_000
 """Most nodes of a graph; classifiers have some hundreds."""
 MAX_STEPS = 200_000
 """Most steps, including those without a node."""
-FEWER_ITERATIONS = "use fewer iterations in its loops, or fewer steps in their bodies"
+FEWER_ITERATIONS = "use fewer iterations in loops, or fewer steps in their bodies"
+"""The fix for a spec that exceeds a limit."""
 MAX_DEPTH = 100
 """Deepest nesting of steps; each level takes several Python stack frames."""
 MAX_REPORTS = 1000

@@ -450,7 +450,7 @@ def test_a_few_names_in_scope_are_listed():
         ("channels(outputs)", "outputs", "`outputs` is a list of values"),
         ("channels(outputs[3])", "3", "index 3 is outside a list of 3"),
         ("channels(skip[0])", "skip[0])", "`skip` is one value, not a list"),
-        ("len(skip)", "skip", "`skip` is one value, not a list"),
+        ("len(skip)", "skip", "`skip` is one value, not a list, so it has no length"),
         ("layers[1.0]", "1.0", "an index needs integers, found 1.0"),
         ("layers[true]", "true", "an index needs integers, found true"),
         ("act[0]", "act", "an index needs a list, found a string: 'relu'"),
