@@ -168,7 +168,8 @@ def _normalize_label(label: str, targets: Targets, at: Span) -> str:
         if target.exclusive and len(target_columns) != 1:
             count = "no class" if not target_columns else f"{len(target_columns)} classes"
             message = (
-                f"the label `{label[:80]}` has {count} for output `{target.outputs[0]}`, not one"
+                f"the label `{label[:80]}` names {count} of output `{target.outputs[0]}`; it must "
+                "name exactly one"
             )
             help = f"name one of {join_names(list(target.labels))}"
             raise fail("E1207", message, at, help=help)

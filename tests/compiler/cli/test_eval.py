@@ -165,7 +165,7 @@ def test_bootstrap_interval_is_reproducible(tcc, images):
     assert interval["low"] <= first_document["accuracy"] <= interval["high"]
     assert (interval["level"], interval["resamples"], interval["seed"]) == (0.95, 999, 0)
     args = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
-    assert "(95% bootstrap interval " in tcc(*args).out
+    assert "(95 % bootstrap interval " in tcc(*args).out
     assert tcc(*args, "--json").document["interval"]["seed"] == 7
 
 
