@@ -62,8 +62,8 @@ def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interva
     text = describe_accuracy(evaluation.class_evaluation, "images")
     if accuracy_interval:
         text += (
-            f" ({100 * accuracy_interval.level:.0f} % bootstrap interval {accuracy_interval.low:.2%} "
-            f"to {accuracy_interval.high:.2%})"
+            f" ({100 * accuracy_interval.level:.0f} % bootstrap interval"
+            f" {accuracy_interval.low:.2%} to {accuracy_interval.high:.2%})"
         )
     return text
 
