@@ -30,7 +30,7 @@ FIX_POSITIONS = {"OpError": 3, "ExpressionError": 4}
 SKIPPED_CALLS = {"Option", "Argument", "compile", "sub", "fullmatch", "match", "search", "findall"}
 """Calls with the help of commands, or with patterns."""
 CODE_TEXT = re.compile(
-    r"\w\[\w|\\[a-z(]|^\s*(#|/[/*]|\*|\.\w+ =|typedef|static|const |%|-----|from tcc\.)"
+    r"\w\[[\w\[]|\\[a-z(]|^\s*(#|/[/*]|\*|\.\w+ =|typedef|static|const |%|-----|from tcc\.)"
     r"|[;{]\s*$|\w\(\{|\) \{ return |^[\w.]+( \| [\w.]+)+$|^camera=|_run\(|NULL"
     r"|^(mkdir|umask|chmod|trap|pulsar2?|onnx|default-src|tcc (operating point|runner signature)) "
 )
