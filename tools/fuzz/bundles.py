@@ -124,7 +124,7 @@ def _check_verify(name: str, outcome: Outcome, folder: Path) -> str:
         manifest["precision"], 0.1 if (manifest["calibration"] or {}).get("inexact") else 0
     )
     if not 0 <= manifest["goldens"]["tolerance"]["relative"] <= max_difference:
-        return "the tolerance is larger than allowed"
+        return "the tolerance is outside the allowed range"
     for path, file in files.items():
         content = (folder / "b" / path).read_bytes()
         if (len(content), hashlib.sha256(content).hexdigest()) != (file["bytes"], file["sha256"]):

@@ -220,7 +220,8 @@ def evaluate_trust(trust: Trust, request: Request, folder: Path) -> bool | None:
     is_accepted = trust.is_accepted(*signed[0], request)
     if signature == read_signature(content, *signed[0]) and not path.is_symlink():
         return is_accepted
-    # Only unsigned parts are edited: it may be refused, or accepted if its key is hidden.
+    # Only unsigned parts are edited: both answers are allowed if the original may run, or if
+    # its key is hidden and the user passes --trust.
     return None if is_accepted or lax else False
 
 

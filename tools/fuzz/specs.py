@@ -79,7 +79,7 @@ def check_answer(outcome: Outcome, _: Path) -> str:
     if outcome.code == 2 and not re.search(
         r"^(error\[E\d{4}\]|error|Usage|usage)", outcome.err, re.M
     ):
-        return "no message"
+        return "the answer has no message"
     if outcome.seconds > (MAX_VALID_SECONDS if outcome.code == 0 else MAX_WRONG_SECONDS):
         return f"{outcome.seconds:.1f} s for an answer with exit code {outcome.code}"
     return ""
