@@ -1,4 +1,4 @@
-"""Results of slides as `tcc slide run` writes them, of probabilities that a test chooses."""
+"""Slide results as `tcc slide run` writes them, with chosen probabilities."""
 
 import json
 
@@ -9,7 +9,7 @@ BUNDLE = {
 
 
 def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **more):
-    """Write the folder of a slide: `likely` has the probability of tumour by row and column."""
+    """Write the result folder of a slide. `likely`: tumour probability by row and column."""
     folder.mkdir(parents=True)
     width, height = size
     lines = ["row,column,x,y,side,tissue,p(normal),p(tumour),probability,tumour"]

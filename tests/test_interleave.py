@@ -1,4 +1,4 @@
-"""Writers of one folder, forced into many orders: all succeed, and a broken protocol is seen."""
+"""Concurrent writers of one folder in many orders: all succeed, and a broken protocol is detected."""
 
 from contextlib import nullcontext
 from importlib import import_module
@@ -29,7 +29,7 @@ def test_all_writers_succeed_in_every_order(interleave, number):
 
 
 def test_a_killed_writer_is_detected(interleave):
-    """The third play kills between the two renames too: then nothing is in place for a moment."""
+    """The third scenario also kills between the two renames, when no folder is in place."""
     play = interleave.PLAYS[2]
     moments = {tuple(interleave.run_order(play, (-step, 0))[1]) for step in range(1, 40)}
     assert len(moments) == 39

@@ -1,4 +1,4 @@
-"""`tools/check_words.py` refuses vague names and old words, with the file, the line and a remedy."""
+"""`tools/check_words.py` refuses vague names and archaic words, with file, line and fix."""
 
 import pytest
 

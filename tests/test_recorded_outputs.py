@@ -1,4 +1,4 @@
-"""What networks give is what was recorded: a change names its layer and its target."""
+"""Network outputs equal the record: a change is reported with its layer and target."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def test_each_record_is_small_and_has_a_reason():
 
 
 def test_a_change_of_reference_and_artifacts_is_reported(small, stored_record):
-    """Weights of one layer: what every target is made from, so that none disagrees."""
+    """Changed weights of one layer change every target, so that no target disagrees."""
     programs = {}
     for program_kind, program in small.programs.items():
         weights = {k: np.array(v) for k, v in program.weights.items()}
@@ -86,7 +86,7 @@ def test_a_change_of_float_outputs_is_reported(small, stored_record):
 
 
 def test_a_change_of_qdq_outputs_is_reported(small, stored_record, monkeypatch):
-    """What is held against the reference itself, which the record holds."""
+    """These outputs are compared with the reference, which is in the record."""
     original_infer = OnnxRuntime.infer
 
     def infer_off_by_one(self, target, folder, source, tensors):

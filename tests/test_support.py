@@ -1,4 +1,4 @@
-"""docs/support.md is what docs/support.jsonl says, and the tool measures a cell."""
+"""docs/support.md matches docs/support.jsonl, and the tool measures a cell."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def tools(root):
 
 @pytest.fixture
 def record_file(tools, tmp_path, monkeypatch):
-    """An empty record in place of the project's."""
+    """An empty record in place of the real one."""
     path = tmp_path / "support.jsonl"
     for module in tools[1:]:
         monkeypatch.setattr(module, "RECORD", path)
@@ -119,7 +119,7 @@ def test_unmeasured_cells_are_shown_as_not_built(tools):
         make.make_page(remaining_cells).count("not built")
         == make.make_page(cells).count("not built") + 1
     )
-    # what is there no more is left out
+    # removed networks are omitted
     unknown_cell = replace(cells[key], network="nothing")
     assert make.make_page({**cells, unknown_cell.key: unknown_cell}) == make.make_page(cells)
     assert "nothing" not in record.format_record([*cells.values(), unknown_cell])

@@ -30,7 +30,7 @@ MAX_STOPS = 10_000
 
 
 class Killed(BaseException):
-    """Ends the thread of a killed actor without running its cleanup."""
+    """Unwinds a killed actor past its cleanup."""
 
 
 @dataclass

@@ -83,14 +83,17 @@ def _describe_use(manifest: Manifest) -> list[str]:
 
 
 def _describe_input(manifest: Manifest) -> list[str]:
-    source = manifest.input
-    shape = " x ".join(map(str, source.shape))
+    input_contract = manifest.input
+    shape = " x ".join(map(str, input_contract.shape))
     preprocessing = (
         "none: the input is a tensor"
-        if source.preprocess is None
-        else _describe_preprocess(source.preprocess)
+        if input_contract.preprocess is None
+        else _describe_preprocess(input_contract.preprocess)
     )
-    return [f"`{source.name}`: {shape}, {source.dtype}", f"preprocessing: {preprocessing}"]
+    return [
+        f"`{input_contract.name}`: {shape}, {input_contract.dtype}",
+        f"preprocessing: {preprocessing}",
+    ]
 
 
 def _describe_preprocess(preprocess: Preprocess) -> str:

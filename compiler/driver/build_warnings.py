@@ -138,8 +138,8 @@ def _find_broken(accuracy: Accuracy, plan: Plan, start: Model) -> tuple[str, ...
     """Return sentences about the bounds that the faster methods violate."""
     approximator = plan.device.approximator
     assert approximator is not None
-    (source,) = start.graph.inputs
-    tensors = [sample(source, seed, (seed + 1) / INPUT_COUNT) for seed in range(INPUT_COUNT)]
+    (network_input,) = start.graph.inputs
+    tensors = [sample(network_input, seed, (seed + 1) / INPUT_COUNT) for seed in range(INPUT_COUNT)]
     rounded = [
         approximator.compute_approximate_outputs(plan.device.target, start, tensor)
         for tensor in tensors

@@ -82,8 +82,8 @@ class Int8Build:
 
         if not self.options.agree:
             return None
-        (source,) = self.chosen_spec.spec.graph.inputs
-        return check_dataset(self.images.select_first(self.options.agree), source)
+        (network_input,) = self.chosen_spec.spec.graph.inputs
+        return check_dataset(self.images.select_first(self.options.agree), network_input)
 
     @cached_property
     def images(self) -> "DataSet":

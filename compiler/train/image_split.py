@@ -227,7 +227,7 @@ def _check_learned_images(split: ImageSplit, options: SplitOptions) -> Iterator[
 def _warn_no_groups(files: LabelledFiles) -> Diagnostic:
     message = "it is not known which images are of the same patient or slide"
     label = "if such images are in two splits, the measured accuracy is too high"
-    help = "add an `index.csv` with the columns file, label and group"
+    help = "list the groups in an `index.csv` with the columns file, label and group"
     if files.path.is_file():
         help = "give a folder with an `index.csv`, with the columns file, label and group"
     return _build_warning("E1208", message, files.path, label, help)

@@ -40,7 +40,7 @@ class Gate(nn.Module):
 
 
 class MBConv(nn.Module):
-    """An inverted bottleneck with a gate of a quarter of its input's channels."""
+    """An inverted bottleneck with a gate of a quarter of its input channels."""
 
     def __init__(self, in_channels, out_channels, expand, kernel, stride, drop):
         super().__init__()

@@ -17,7 +17,7 @@ class Down(nn.Module):
 
 
 class Unit(nn.Module):
-    """A convolution of either kind, batch norm, ReLU6."""
+    """A convolution, separable or not, batch norm and ReLU6."""
 
     def __init__(self, in_channels, out_channels, kernel, separable):
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 def scale(index, in_channels, out_channels, separable):
-    """The branch of a scale: 1x1, then one, two, three 3x3 in a row."""
+    """Return the branch of a scale: 1x1, then one, two, three 3x3 in a row."""
     units = [Unit(in_channels, out_channels, 3 if index else 1, separable)]
     units += [Unit(out_channels, out_channels, 3, separable) for _ in range(index - 1)]
     return nn.Sequential(*units)
@@ -108,5 +108,5 @@ def fastnet(classes=2, separable=True, shortcut=True):
 
 
 def one_block(block, classes=2):
-    """The network of Tables V and VI around one block on 8 channels."""
+    """Return the network of Tables V and VI around one block on 8 channels."""
     return Pooled(Down(3, 64), Down(64, 8), block, channels=8, classes=classes)

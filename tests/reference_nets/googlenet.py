@@ -40,7 +40,7 @@ class Inception(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """`large` is the kernel of the 5x5 branches, `cam` the filters of a class-activation conv."""
+    """`large`: kernel of the 5x5 branches. `cam`: filters of a class-activation convolution."""
 
     def __init__(self, classes=2, large=5, cam=0):
         super().__init__()

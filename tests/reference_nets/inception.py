@@ -1,4 +1,4 @@
-"""Inception-v3 (Szegedy et al., CVPR 2016), as its common 299x299 form with an auxiliary head."""
+"""Inception-v3 (Szegedy et al., CVPR 2016) in the common 299x299 form with an auxiliary head."""
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ def column(in_channels, out_channels):
 
 
 class Cell(nn.Module):
-    """Branches side by side."""
+    """Parallel branches."""
 
     def __init__(self, *branches):
         super().__init__()
@@ -92,7 +92,7 @@ def grid8(in_channels):
 
 
 class InceptionV3(nn.Module):
-    """Returns the class scores and, while training, those of the auxiliary head."""
+    """Returns the class scores, and in training also those of the auxiliary head."""
 
     def __init__(self, classes=7):
         super().__init__()

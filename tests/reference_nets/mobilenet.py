@@ -15,7 +15,7 @@ TABLE = (
 
 
 def scaled(channels, width):
-    """To a multiple of 8 that is at least 90 % of the product."""
+    """Return a multiple of 8 that is at least 90 % of the product."""
     exact_width = channels * width
     rounded_width = max(8, int(exact_width + 4) // 8 * 8)
     return rounded_width + 8 if rounded_width < 0.9 * exact_width else rounded_width

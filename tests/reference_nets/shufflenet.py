@@ -15,7 +15,7 @@ def depthwise(channels, stride):
 
 
 def shuffled(x):
-    """Channels of both halves in turn."""
+    """Interleave the channels of both halves."""
     first, second = x.chunk(2, dim=1)
     return torch.stack([first, second], dim=2).flatten(1, 2)
 

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.0 (Iandola et al., 2016), its simple form without bypass."""
+"""SqueezeNet 1.0 (Iandola et al., 2016), simple form without bypass."""
 
 import torch
 from torch import nn

@@ -39,7 +39,7 @@ class Vgg11(nn.Module):
 
 
 class Vgg16Gap(nn.Module):
-    """There is no last pooling; `cam` is the filters of a class-activation convolution, if any."""
+    """VGG16 without the last pooling. `cam`: filters of a class-activation convolution, if any."""
 
     def __init__(self, classes=2, cam=0):
         super().__init__()

@@ -72,7 +72,9 @@ class _Quantizer:
         graph = self.model.graph
         self.clamps = find_fused_clamps(graph)
         self.by_name = {node.name: node for node in graph.nodes}
-        self.quantized_names = {source.name: source.name for source in graph.inputs}
+        self.quantized_names = {
+            network_input.name: network_input.name for network_input in graph.inputs
+        }
         self.output_values = find_output_values(graph)
 
     def add_input(self, network_input: Input) -> None:

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: what is linked into a library is what was compiled here."""
+"""The cache of compiled kernels: only kernels compiled here are linked into a library."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ EVIL = b"\x7fELF of a stranger"
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """Compiles a kernel, or takes it out of the cache; says how often it was compiled."""
+    """Compiles a kernel or takes it from the cache, and reports the number of compilations."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "dispatch.c").write_text("int x;")
@@ -48,7 +48,7 @@ def test_a_kernel_is_compiled_once(compiler):
 @pytest.mark.parametrize(
     "plant",
     [
-        lambda own: hashlib.sha256(EVIL).digest() + EVIL,  # as entries once were
+        lambda own: hashlib.sha256(EVIL).digest() + EVIL,  # in the former format
         lambda own: own[:32] + EVIL,
         lambda own: bytes(32) + EVIL,
         lambda own: EVIL,
@@ -64,7 +64,7 @@ def test_a_planted_kernel_is_not_used(plant, compiler):
 
 
 def test_a_cache_from_elsewhere_is_not_used(compiler, tmp_path, monkeypatch):
-    """With his key: an archive may hold both folders, and a variable name the one."""
+    """With the other user's key: an archive may contain both folders, and a variable may name one."""
     compiler()
     (entry,) = list_entries()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))

@@ -1,4 +1,4 @@
-"""What is fitted is in the libraries and the program of a bundle, which decide like `tcc run`."""
+"""Operating points in the libraries and the program of a bundle. They decide like `tcc run`."""
 
 import ctypes
 import subprocess
@@ -31,7 +31,7 @@ def artifact(tmp_path_factory):
 
 @pytest.fixture
 def fitted(artifact):
-    """Write operating points into the artifact, and take them out again."""
+    """Writes operating points into the artifact, and removes them afterwards."""
     folder, _ = artifact
     original_files = {name: (folder / name).read_bytes() for name in FILES}
 
@@ -91,7 +91,7 @@ def test_the_program_and_tcc_decide_the_same(artifact, fitted, positive):
 
 
 def map_labels(text, raw):
-    """The labels as printed, which is by their raw values, in the network's order."""
+    """Return printed labels, which are sorted by raw value, in the order of the network."""
     names = [line.rsplit(maxsplit=1)[0].strip() for line in text.splitlines()[2:6]]
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
 
@@ -99,7 +99,7 @@ def map_labels(text, raw):
 def test_a_loaded_library_uses_the_operating_point(artifact, fitted, tmp_path):
     _, raw = artifact
     fitted_point = make_point(2.3, 2, (-90.0,))
-    copy = tmp_path / "fitted.so"  # a name that this process has not loaded yet
+    copy = tmp_path / "fitted.so"  # a new name, so that the process loads it again
     copy.write_bytes((fitted(fitted_point) / "libsmall.so").read_bytes())
     library, header = ctypes.CDLL(str(copy)), (artifact[0] / "small.h").read_text()
     sizes = {
@@ -118,7 +118,7 @@ def test_a_loaded_library_uses_the_operating_point(artifact, fitted, tmp_path):
         apply_activation("softmax", raw, 2.3).tolist(), rel=1e-6
     )
     assert list(decisions)[:4] == [0, 0, 1, 0]
-    assert not any(list(decisions)[4:])  # a map decides nothing
+    assert not any(list(decisions)[4:])  # a map output has no decision
     classified = (ctypes.c_float * sizes["OUTPUT"])()
     assert library.small_classify(instance, pixels, 50, 31, classified) == 0
     assert list(classified) == list(probabilities)

@@ -1,4 +1,4 @@
-"""The same model gives the same bytes for every target, in any process."""
+"""The same model gives the same bytes for every target in any process."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ def build_digest() -> str:
     return "\n".join(compute_digest(ARM.emit(target, model)) for target in targets)
 
 
-@pytest.mark.nightly  # tests/compiler/cli/test_same_bytes.py has all targets, small
+@pytest.mark.nightly  # tests/compiler/cli/test_same_bytes.py covers all targets with a small model
 def test_another_process_builds_the_same_bytes() -> None:
     tests_folder = str(Path(__file__).parent)
     path = os.pathsep.join([tests_folder, *(p for p in sys.path if p)])

@@ -1,4 +1,4 @@
-"""ONNX Runtime for browsers: kept once it was fetched, and never taken for what it is not."""
+"""ONNX Runtime for browsers: cached after the download, and checked before use."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ NAMES = [Path(path).name for path in RUNTIME_PACKAGE.hashes]
 
 
 def make_archive(files):
-    """An archive as npm packs it."""
+    """Return an archive in the format of npm."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as opened:
         for name, content in files.items():
@@ -26,7 +26,7 @@ def make_archive(files):
 
 @pytest.fixture
 def runtime_folder(tmp_path, monkeypatch):
-    """The folder that they are kept in, empty; there is no npm."""
+    """The empty cache folder of the runtime. npm is not available."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
@@ -88,7 +88,7 @@ def test_a_local_archive_is_used_and_cached_files_are_checked(runtime_folder, ru
     (runtime_folder / RUNTIME_PACKAGE.archive).rename(runtime_folder / "moved.tgz")
     assert RUNTIME_PACKAGE.load_files() == runtime
     (runtime_folder / "moved.tgz").unlink()
-    assert RUNTIME_PACKAGE.load_files() == runtime  # kept
+    assert RUNTIME_PACKAGE.load_files() == runtime  # from the cache
     name = min(runtime)
     (runtime_folder / RUNTIME_PACKAGE.version / name).write_bytes(b"changed")
     assert catch_missing().reason.startswith("npm cannot fetch it")

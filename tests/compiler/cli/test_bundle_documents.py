@@ -18,7 +18,7 @@ REQUIRED = {
     "hash": {"alg", "content"},
     "dependency": {"ref"},
 }
-"""What CycloneDX 1.6 requires of the objects that are there (bom-1.6.schema.json)."""
+"""Required keys of each object type in CycloneDX 1.6 (bom-1.6.schema.json)."""
 KINDS = {"application", "file", "library", "machine-learning-model"}
 SERIAL = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 

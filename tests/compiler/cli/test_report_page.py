@@ -11,7 +11,7 @@ BUILD = (
     "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
     "--floor", "min_cosine=0", "--report", "--data",
 )  # fmt: skip
-EMPTY = {"meta", "img", "wbr"}
+VOID_TAGS = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):
@@ -24,7 +24,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in EMPTY:
+        if tag not in VOID_TAGS:
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])

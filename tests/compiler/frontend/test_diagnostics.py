@@ -1,4 +1,4 @@
-"""What is said of a wrong spec: code, place, caret, chain of calls, help."""
+"""Errors of wrong specs: code, location, caret, call chain and help."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -137,7 +137,7 @@ CASES = {
     "inputs of one name": (
         "blocks: {m: {inputs: [a, a], body: []}}\ngraph: [relu]", "E0210", 5, 26, "two inputs are called `a`", None,
     ),
-    "label that is no text": (
+    "label that is not text": (
         "graph: [global_avg_pool, flatten]\noutput: {y: {labels: [a, [b], c]}}", "E0213", 6, 26, None, "put it in quotes",
     ),
     "several values into branches": (
@@ -177,7 +177,7 @@ CASES = {
     ),
     "steps without dashes": ("graph:\n  relu:\n  tanh:", "E0204", 6, 3, None, "start each entry with `- `"),
     "mapping as a value": ("graph: [let: {a: {b: 1}}]", "E0204", 5, 18, None, ""),
-    "arguments beside a loop": (
+    "arguments next to a loop": (
         "graph:\n  - repeat:\n    times: 2\n    body: []", "E0204", 6, 12, None,
         "write `repeat: {times: ..., body: ...}`",
     ),
@@ -277,7 +277,7 @@ def test_independent_errors_are_reported_together(tmp_path: Path) -> None:
 
 
 def test_one_mistake_is_reported_once(tmp_path: Path) -> None:
-    """What follows from an error is not an error of its own."""
+    """Follow-on errors are suppressed."""
     diagnostics = read_errors(
         tmp_path,
         """

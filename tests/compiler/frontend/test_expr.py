@@ -1,4 +1,4 @@
-"""Expressions: values against Python's, places of errors, limits, and unknown values."""
+"""Expressions: values against Python, error locations, limits, and unknown values."""
 
 import math
 
@@ -199,7 +199,7 @@ LEAVES = st.sampled_from(["0", "1", "2", "3", "7", "1.5", "0.25", "growth", "wid
 
 
 def join_operands(inner, signs):
-    """Texts of operands with signs between, bare or in parentheses, spaced or not."""
+    """Return texts of operands joined by signs, with or without parentheses and spaces."""
     part = st.one_of(inner, inner.map("({})".format))
     sign = st.sampled_from(signs)
     tail = st.lists(st.tuples(sign, part), min_size=1, max_size=3)
@@ -245,12 +245,12 @@ ORACLE = {
 
 
 def evaluate_in_python(text):
-    """Return the value that Python gives a generated text, or the error's type."""
+    """Return the Python value of a generated text, or the type of its error."""
     try:
         answer = eval(text, dict(ORACLE))  # noqa: S307 - the text is ours
     except (ZeroDivisionError, OverflowError) as raised:
         return type(raised).__name__
-    except TypeError as raised:  # of a function or a comparison that takes no complex number
+    except TypeError as raised:  # from a function or comparison that takes no complex number
         if "complex" not in str(raised):
             raise
         return "complex"
@@ -258,7 +258,7 @@ def evaluate_in_python(text):
 
 
 def evaluate_or_explain(text):
-    """Return the value of an expression, or what is said of it."""
+    """Return the value of an expression, or its error message."""
     try:
         return evaluate_text(text)
     except UserError as raised:
@@ -281,7 +281,7 @@ def test_values_agree_with_python(text):
     actual, expected = evaluate_or_explain(text), evaluate_in_python(text)
     assume(not str(actual).startswith("the result is too large"))
     if isinstance(actual, str):
-        # A complex number on the way there is an error here at once.
+        # An intermediate complex number is an error here immediately.
         assert expected == MESSAGES[actual] or "** 0.5" in text
     else:
         assert actual == expected
@@ -532,7 +532,7 @@ def test_doubling_lists_stays_bounded():
     ],
 )  # fmt: skip
 def test_evaluation_costs_do_not_grow(text, max_cost):
-    """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
+    """A spec at the budget limit, in letters and list entries, is refused if costs grow."""
     budget = Budget()
     evaluate_text(text, ExpressionScope(budget=budget))
     assert 0 < MAX_WORK - budget.remaining <= max_cost
@@ -606,7 +606,7 @@ def test_expressions_independent_of_unknown_values_are_known():
     assert repr(UNKNOWN) == "unknown"
 
 
-# --- whatever comes in ----------------------------------------------------------------------
+# --- random input ---------------------------------------------------------------------------
 
 SOUP = st.lists(
     st.sampled_from(
@@ -622,7 +622,7 @@ SOUP = st.lists(
 
 
 def check(text):
-    """Evaluate a text; nothing but a located user error may come of it."""
+    """Evaluate a text. Only a located user error is allowed."""
     scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
     line = f"k: \N{LEFT DOUBLE QUOTATION MARK}{text}"
     for at_column, source in ((1, text), (4, line)):

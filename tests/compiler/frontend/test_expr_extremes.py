@@ -1,4 +1,4 @@
-"""Expressions of the largest, smallest and strangest operands: each is a value or an error."""
+"""Expressions of extreme operands: each gives a value or an error."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CALLS = tuple(name for name in FUNCTIONS) + tuple(AXES)
 
 
 def assert_answered(text: str) -> None:
-    """Check that an expression has a value within the limits, or an error with a place."""
+    """Check that an expression gives a value within the limits, or an error with a location."""
     try:
         answer = evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope(EXTREMES))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Children of a module are torch's layers, so that torch's tools work, and mean what ops say."""
+"""Children of a module are torch layers, so that tools of torch work, and compute the ops."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ def create_image(graph: Graph, batch: int = 4) -> torch.Tensor:
 
 
 def run_calls(graph, weights, xs, training):
-    """What the calls of the only node's op give, one after another."""
+    """Return the outputs of repeated calls of the only op."""
     (node,) = graph.nodes
     types = graph.get_input_types(node)
     values = {f"x{i}": x for i, x in enumerate(xs)}

@@ -1,4 +1,4 @@
-"""What an op refuses, and what it says."""
+"""Refusals of ops and their messages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Clamps that clamp nothing go, and others stand where they cost least."""
+"""Redundant clamps are removed, and others move to the cheapest position."""
 
 import pytest
 from passes_nets import make_chain, make_model, run_passes

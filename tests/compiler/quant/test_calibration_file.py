@@ -1,4 +1,4 @@
-"""Calibration files: what is written is what is read, and nothing else is taken."""
+"""Calibration files round-trip, and other files are refused."""
 
 import json
 from dataclasses import replace
@@ -28,13 +28,13 @@ PROVENANCE = calibration_file.Provenance("kl-cosine", "ax620", "drop_train_only"
 
 @pytest.fixture(scope="module")
 def calibration_setup(tmp_path_factory):
-    """A ready model, its calibration and the document of it."""
+    """A lowered model, its calibration and the calibration document."""
     model = make_lowered_model(build_dense(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)
     calibrated = calibrate(model, data, KL_COSINE)
     factors = {model.graph.nodes[1].name: np.linspace(0.5, 2, 8, dtype=np.float32)}
-    # The guard may take `minmax`, which has no weights of its own.
+    # The guard may choose `minmax`, which stores no weights.
     rounded = round_nearest(model, calibrated.calibration.ranges)
     full_calibration = replace(
         calibrated.calibration, rounded=rounded, factors=factors, in_float=frozenset({"concat"})
@@ -95,7 +95,7 @@ def test_a_calibration_file_records_its_inputs(calibration_setup):
 
 
 def change_document(document, *path, to):
-    """The file's bytes with one place changed and a seal that fits."""
+    """Return the bytes of the file with one change and a valid seal."""
     json_document = json.loads(encode(document))
     parent = json_document
     for key in path[:-1]:

@@ -1,4 +1,4 @@
-"""Sets of images that say little, and what is said of them."""
+"""Warnings about datasets with little variety."""
 
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ def test_images_are_compared_by_pixels(tmp_path):
 def test_duplicate_images_are_reported(tmp_path):
     data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(5)})
     assert measure_variety(build_model(), data).repeats == ()
-    # A copy of a file is no other content.
+    # A copied file has the same content.
     data = write_folder(
         tmp_path, {"again.png": create_pixels(0), "once more.bmp": create_pixels(1)}
     )
@@ -98,7 +98,7 @@ def test_a_dataset_of_one_class_is_reported(tmp_path):
     assert measure_variety(build_model(labels=()), data).only_class is None
     assert (
         measure_variety(build_model(labels=("x", "y")), data).only_class is None
-    )  # other names: nothing is known
+    )  # other folder names: classes are unknown
 
 
 SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)

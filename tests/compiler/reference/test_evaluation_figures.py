@@ -1,4 +1,4 @@
-"""Figures of evaluation against definitions, hand counts, and scikit-learn and scipy where here."""
+"""Evaluation figures against definitions, manual counts, scikit-learn and scipy if installed."""
 
 from math import comb, inf, log
 
@@ -114,7 +114,7 @@ class TestLogOdds:
 
 
 class TestIntervals:
-    # Clopper and Pearson's, as tables have them
+    # Clopper-Pearson intervals from tables
     @pytest.mark.parametrize(
         ("count", "total", "low", "high"),
         [(5, 8, 0.2449, 0.9148), (0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (81, 263, 0.2527, 0.3676),
@@ -200,7 +200,7 @@ class TestMcNemar:
         a = np.repeat([True, False, True], (first_only, second_only, both))
         return a, np.repeat([False, True, True], (first_only, second_only, both))
 
-    # hand counts: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
+    # counted manually: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
     @pytest.mark.parametrize(
         ("first_correct", "second_correct", "p"),
         [(10, 2, 2 * 79 / 4096), (2, 10, 2 * 79 / 4096), (0, 0, 1), (3, 3, 1), (5, 0, 2 / 32)],
@@ -227,7 +227,7 @@ class TestMcNemar:
 
 class TestFit:
     def test_temperature_of_a_worked_example(self):
-        # three of four alike images are of the class: the likeliest p is 3/4, so z / T = log 3
+        # three of four equal images have the class: the likeliest p is 3/4, so z / T = log 3
         raw = np.tile([2.0, 0.0], (4, 1))
         labels = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
         temperature = decision_rule.fit_temperature("softmax", raw, labels)

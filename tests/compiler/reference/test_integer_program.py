@@ -1,4 +1,4 @@
-"""Whole integer programs: the reference executor gives what ONNX Runtime gives, to the bit."""
+"""Complete integer programs: the reference executor equals ONNX Runtime bit for bit."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_onnx_runtime_is_not_affected_by_saturating_products(
     assert {n.op.keyword for n in lowered_models[0].graph.nodes if isinstance(n.op, QConv)} == {
         op_name
     }
-    if op_name == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
+    if op_name == "unsigned_qconv" or not SATURATES:  # another processor cannot be tested here
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
@@ -133,9 +133,9 @@ def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
 
 
 SLOW = ("inception_v3", "vgg16_bn_gap", "squeezenet", "densenet121", "efficientnet_b0")
-"""Networks that take more than a second and a half each."""
+"""Networks that take more than 1.5 seconds each."""
 MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
-"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
+"""vgg11 has only layers of vgg16_bn_gap and squeezenet."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rule files: what they settle, and what is wrong with them."""
+"""Rule files: the ambiguities they resolve, and errors in them."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_rule_file(folder: Path, text: str) -> Path:
 
 
 def build_residual() -> Graph:
-    """A residual block whose shortcut runs first, while PyTorch registers it last."""
+    """Return a residual block whose shortcut runs first but is registered last in PyTorch."""
     add = NetBuilder(4, 6, 6, name="residual")
     add("short", Conv(4, (1, 1), bias=False), "image")
     short = add("short_bn", BatchNorm())

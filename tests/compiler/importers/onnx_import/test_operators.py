@@ -1,4 +1,4 @@
-"""Each operator and spelling of it: the steps it becomes, which compute what the file does."""
+"""Each operator and each form of it: its imported steps compute what the file computes."""
 
 import numpy as np
 import pytest
@@ -171,7 +171,7 @@ def test_activation_functions_are_imported(steps, text, step):
     numbers = {"quarter": 0.25, "zero": 0, "one": 1, "two": 2, "three": 3, "six": 6, "half": 0.5}
     numbers |= {"huge": 3.4028235e38, "sixth": 1 / 6, "sqrt2": np.sqrt(2), "isqrt2": np.sqrt(0.5)}
     weights = {name: np.float32(value).reshape(()) for name, value in numbers.items()}
-    relu = " z = Relu (y)" if step == "identity" else ""  # what does nothing is no network
+    relu = " z = Relu (y)" if step == "identity" else ""  # a network needs an op with an effect
     lines = steps(f"{text}{relu}", weights, outputs={"z" if relu else "y": 4})
     assert lines == [f"- {'relu' if relu else step}"]
 
@@ -201,7 +201,7 @@ def test_activation_functions_are_imported(steps, text, step):
 )  # fmt: skip
 def test_composite_functions_are_recognized(steps, text, steps_of_it):
     numbers = {"half": np.float32(0.5).reshape(()), "two": np.float32(2).reshape(())}
-    # Scaling costs the last bits of what is far larger than the bounds.
+    # Scaling loses the last bits of values far beyond the bounds.
     lines = steps(text, numbers | {"each": make_random_weights(4, 1, 1)}, tolerance=1e-5)
     assert steps_of_it is None or lines == [f"- {step}" for step in steps_of_it]
 
@@ -315,11 +315,11 @@ def test_average_pools_that_count_padding_are_imported(steps, text, step):
     ],
 )
 def test_pool_padding_is_imported(steps, operator, ceil, counted, border):
-    """Windows of even and odd sizes, with steps that fit and that do not."""
+    """Windows of even and odd sizes, with strides that fit or not."""
     count = f", count_include_pad = {counted}" if operator == "AveragePool" else ""
     for kernel, stride, size in (((2, 3), 1, 5), ((3, 2), 2, 6), ((3, 4), 3, 7), ((3, 3), 2, 7)):
         pads = border
-        if isinstance(border, tuple):  # no wider than the window
+        if isinstance(border, tuple):  # at most as wide as the window
             pads = f"pads = {[min(p, k - 1) for p, k in zip(border, kernel * 2, strict=True)]}"
         attributes = (
             f"kernel_shape = {[*kernel]}, strides = {[stride, stride]}, ceil_mode = {ceil}{count}"
@@ -643,7 +643,7 @@ def test_branches_with_shared_steps_are_joined_by_name(steps):
 
 
 def test_a_dense_block_concatenates_only_new_values(steps):
-    """Exporters join every earlier value again."""
+    """Exporters concatenate every earlier value again."""
     text = (
         "a = Conv (x, u) p = Concat <axis = 1> (x, a) b = Conv (p, v)"
         " q = Concat <axis = 1> (x, a, b) c = Conv (q, w) y = Concat <axis = 1> (x, a, b, c)"

@@ -1,4 +1,4 @@
-"""What cannot be imported is refused, with the node and what would fit; nothing is guessed."""
+"""Unsupported models are refused with the node and the supported form. Nothing is guessed."""
 
 import os
 from pathlib import Path
@@ -27,12 +27,12 @@ MISTAKEN = {
     "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
     "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
 }
-"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+"""First bytes of other file types by name, the type, and a command that reads it."""
 
 
 @pytest.fixture
 def refused(imported):
-    """The diagnostics of a file that is refused."""
+    """Returns the diagnostics of a refused file."""
 
     def run(path, **options):
         with pytest.raises(UserError) as caught:
@@ -44,7 +44,7 @@ def refused(imported):
 
 @pytest.fixture
 def unfit(refused, write_model):
-    """The only diagnostic of a model given as in `written`."""
+    """Returns the only diagnostic of a model, given as for `write_model`."""
 
     def run(*model, **model_options):
         (diagnostic,) = refused(write_model(*model, **model_options))
@@ -133,7 +133,7 @@ class TestFiles:
 class TestWeightsInOtherFiles:
     @pytest.fixture
     def outside(self, write_model):
-        """A model whose weights lie at a place in another file."""
+        """Returns a model with weights at a location in another file."""
 
         def run(data=bytes(4 * 144), **location):
             path = write_model("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
@@ -192,7 +192,7 @@ class TestWeightsInOtherFiles:
 class TestDamagedWeights:
     @pytest.fixture
     def damaged(self, write_model, refused):
-        """The diagnostic of a model whose weights were changed."""
+        """Returns the diagnostic of a model with changed weights."""
 
         def run(change):
             path = write_model("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
@@ -354,7 +354,7 @@ class TestOperators:
         assert (diagnostic.message, diagnostic.help) == (message, help)
 
     def test_a_transformer_is_refused_for_its_attention(self, refused, write_model):
-        """First of all, whatever stands before it in the file."""
+        """Reported first, whatever comes before it in the file."""
         text = (
             "f = Reshape (x, rows) t = Transpose <perm = [0, 2, 1]> (f) p = Add (t, places)"
             " n = LayerNormalization (p, four, four) k = Transpose <perm = [0, 2, 1]> (n)"
@@ -374,7 +374,7 @@ class TestOperators:
         assert addition.message == "Add: its constant is not the same for all pixels"
 
     def test_every_known_operator_has_a_cause(self):
-        """No operator of ONNX that is known is said to be missing."""
+        """No known ONNX operator is reported as unknown."""
         operators = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
         assert not CAUSES.keys() & CONVERTERS.keys()
         assert not CAUSES.keys() - operators

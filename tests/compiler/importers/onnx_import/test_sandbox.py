@@ -1,4 +1,4 @@
-"""Native libraries read foreign files in a process of their own, which may fail in any way."""
+"""Native libraries read imported files in a separate process, which may fail in any way."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def read_refusal(path):
 
 @pytest.fixture
 def network(write_model):
-    """A model whose reshape is computed from a shape, as exporters write it."""
+    """A model with a reshape computed from a shape, as exporters write it."""
     text = (
         "g = GlobalAveragePool (x) s = Shape (g) n = Gather <axis = 0> (s, zero)"
         " m = Unsqueeze (n, zero1) t = Concat <axis = 0> (m, minus) f = Reshape (g, t)"
@@ -36,7 +36,7 @@ def network(write_model):
 
 
 def test_the_sandbox_simplifies_and_compares(network, tmp_path, monkeypatch):
-    """What lies in the working folder does not pass for a library."""
+    """Modules in the working folder are not imported as libraries."""
     monkeypatch.chdir(tmp_path)
     for library in ("onnx", "onnxsim", "numpy"):
         Path(f"{library}.py").write_text("raise SystemExit('a stranger')")
@@ -94,7 +94,7 @@ def test_a_division_by_zero_in_a_library_is_reported(write_model):
 
 
 def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(write_model):
-    """Where onnxsim fails, the file is taken as it is, and that is said."""
+    """If onnxsim fails, the file is used unchanged and a note reports it."""
 
     def clean(model):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
@@ -111,7 +111,7 @@ def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(write_model):
 
 
 def test_a_file_that_cannot_be_run_is_refused(write_model):
-    """ONNX Runtime knows no max pooling of this padding, whose meaning nothing else tells."""
+    """ONNX Runtime does not support this padding of max pooling, so its meaning is unknown."""
     path = write_model(
         'y = MaxPool <kernel_shape = [1, 1], strides = [2, 2], auto_pad = "SAME_UPPER"> (x)'
     )
@@ -137,7 +137,7 @@ def test_a_refusal_reports_why_simplifying_failed(write_model):
 
 
 def test_a_huge_constant_is_not_computed(write_model):
-    """Computing it would take a terabyte."""
+    """Computing it would need a terabyte."""
     path = write_model(
         "c = ConstantOfShape (size) m = ReduceMean <keepdims = 0> (c) y = Add (x, m)",
         {"size": np.int64([1 << 20, 1 << 18])},

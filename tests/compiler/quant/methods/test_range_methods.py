@@ -1,4 +1,4 @@
-"""The methods: what they clip, and that no scale is ever zero or not a number."""
+"""Range methods: what they clip, and that no scale is zero or NaN."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.
 
 @pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
 def observation(request, tmp_path_factory):
-    """A model, its data and what was seen of it."""
+    """A model, its data and the observed statistics."""
     model = make_lowered_model(request.param(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)

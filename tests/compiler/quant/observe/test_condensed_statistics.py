@@ -1,4 +1,4 @@
-"""Moments of what convolutions read, in place of the windows themselves."""
+"""Moments of convolution inputs, in place of the windows."""
 
 import gc
 import weakref
@@ -21,7 +21,7 @@ from tcc.testing.nets import build_dense
 
 
 def compute_moments(op, parts, images):
-    """Return the moments of windows of one convolution, of parts of one image each."""
+    """Return the moments of windows of one convolution, for parts of one image each."""
     windows = InputWindows(op, parts, tuple(range(images)))
     statistics = Statistics(tuple(map(str, range(images))), {}, {"conv": windows}, {})
     image_parts = [(image,) for image in range(images)]
@@ -139,7 +139,7 @@ def test_buffers_of_a_part_are_freed_before_the_next(model_and_data, monkeypatch
     observations = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
     while next(observations, None):
         pass
-    # The others of its own part alone are there when one is made.
+    # Only buffers of the same part exist when one is allocated.
     assert live_counts == [*range(len(buffers) // 4)] * 4
 
 

@@ -1,4 +1,4 @@
-"""From a ready model to integers: tables of functions, and what is refused."""
+"""From a lowered model to integers: function tables and refusals."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Weight rounding: the scale search, GPTQ, and what both promise."""
+"""Weight rounding: properties of the scale search and of GPTQ."""
 
 from itertools import product
 
@@ -24,7 +24,7 @@ def create_weights(seed: int, filters: int = 4, taps: int = 6) -> np.ndarray:
 
 
 def create_moments(seed: int, taps: int = 6, samples: int = 40, common: float = 2.0) -> np.ndarray:
-    """Return second moments of taps that have much in common."""
+    """Return second moments of strongly correlated taps."""
     random = np.random.default_rng(seed + 1)
     x = random.standard_normal((samples, taps)) + common * random.standard_normal((samples, 1))
     return x.T @ x / samples

@@ -1,4 +1,4 @@
-"""How every command ends: by a signal, without a reader of its output, where memory is short."""
+"""How every command ends: after a signal, with a closed output pipe, and without memory."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from test_network import session  # noqa: F401 - a fixture
 PROGRAM = "from tcc.compiler.entry import main; main()"
 RUNS = [command_use for command_use in USES if not command_use.serves]
 LITTLE, MUCH = 150_000 * 1024, 1 << 33
-"""Bytes of address space, of which `ulimit -v 150000` gives the first."""
+"""Address space in bytes. `ulimit -v 150000` gives the first."""
 SIGNALLED = """
 import os, signal, sys
 left = int(sys.argv.pop(1))
@@ -34,13 +34,13 @@ main()
 
 
 def limit_memory(size):
-    """Return the words that begin a command with so much address space."""
+    """Return a command prefix that limits the address space."""
     return ("prlimit", f"--as={size}")
 
 
 @dataclass(frozen=True)
 class End:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -72,7 +72,7 @@ def run(copy):
 @pytest.mark.parametrize("command_use", RUNS, ids=str)
 @pytest.mark.parametrize("module_count", [150, 900])
 def test_a_signal_ends_a_command_with_its_exit_code(run, copy, command_use, module_count):
-    """While the command line is imported, and where it imports so much, what the command needs."""
+    """The signal comes during the imports of the command line or of the command."""
     (copy.folder / "signalled").unlink(missing_ok=True)
     end = run(command_use, SIGNALLED, [str(module_count)])
     signalled = (copy.folder / "signalled").exists()
@@ -127,7 +127,7 @@ main()
 @pytest.mark.parametrize(
     ("action", "code"),
     [
-        ("os.abort", 1),  # an exception of C++ that nobody catches
+        ("os.abort", 1),  # an uncaught C++ exception
         ("lambda: os._exit(1)", 1),  # OpenBLAS
         ("lambda: bytearray(1 << 40)", 1),
         ("lambda: exit(4)", 4),
@@ -161,7 +161,7 @@ def test_a_signal_during_native_code_ends_a_command(tmp_path):
 
 
 def test_an_import_error_caused_by_a_signal_is_not_reported(tmp_path):
-    """Where native code is imported, what a handler raises becomes an ImportError."""
+    """During a native import, an exception of a signal handler becomes an ImportError."""
     program = (
         "import os, signal\n"
         "from importlib import import_module\n"

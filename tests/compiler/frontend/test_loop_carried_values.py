@@ -1,4 +1,4 @@
-"""Names in loops: what stood before the loop is the previous turn's in the next turn."""
+"""Names in loops: a value from before the loop is carried from iteration to iteration."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -23,7 +23,7 @@ def load_spec(tmp_path: Path, text: str) -> Spec:
 
 
 def list_reads(built: Spec) -> dict[str, tuple[str, ...]]:
-    """What each join reads."""
+    """Return the inputs of each join."""
     return {n.name: n.inputs for n in built.graph.nodes if n.op.keyword in ("add", "concat", "mul")}
 
 
