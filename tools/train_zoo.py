@@ -164,7 +164,7 @@ def format_card(
     ]
     parts = [
         f"# {network.name}: {network_record.task}",
-        "**Not a medical device.** For research only: do not base a diagnosis on it.",
+        "**Not a medical device.** For research only: do not base a diagnosis on the results.",
         f"The spec `{network_record.spec}` with `{settings}`; weights under the "
         f"{network_record.license} licence."
         f" The digest of the weights is `{report['weights']}`.",

@@ -135,8 +135,9 @@ def _check(file: File) -> None:
     size = sum(len(tensor.data) for tensor in file.tensors if tensor.data is not None)
     if size > MAX_CONSTANT_BYTES:
         message = f"the weights of {file.name} are too large for a TFLite file"
-        label = f"they have {size} bytes; the limit is {MAX_CONSTANT_BYTES}"
-        raise fail("E0450", message, make_file_span(file.name), label=label)
+        label = f"they have {size:,} bytes; the limit is {MAX_CONSTANT_BYTES:,}"
+        help = "build a smaller network, or use a precision that takes fewer bytes"
+        raise fail("E0450", message, make_file_span(file.name), label=label, help=help)
 
 
 class _Buffers:

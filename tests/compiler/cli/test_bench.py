@@ -61,7 +61,7 @@ def test_damaged_bundle_is_refused(tcc, built):
     assert "error[E0622]" in outcome.err
 
 
-SLOWER_MESSAGE = "the int8 model is slower here than the float model"
+SLOWER_MESSAGE = "the int8 model is slower here than the fp32 model"
 
 
 @pytest.fixture

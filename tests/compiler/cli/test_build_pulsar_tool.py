@@ -82,7 +82,7 @@ def test_tool_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     docker.setenv("NPU_TOOL", "cpu")
     outcome = build(tcc, "ax620,ax650", images)
     assert outcome.code == 0, outcome.err
-    assert "part_1.axe: runs on the CPU instead of the NPU, slowly" in outcome.err
+    assert "runs on the CPU instead of the NPU, which is slow: part_1.axe" in outcome.err
     manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
     assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
     assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2

@@ -142,7 +142,7 @@ class TestBuild:
     def test_seed_with_weights_is_refused(self, tcc, trained):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
         assert outcome.code == 2
-        assert "use either --weights or --seed" in outcome.err
+        assert "--weights and --seed cannot be combined" in outcome.err
 
     @pytest.mark.parametrize("targets", [",", "hots,ort,hots"])
     def test_wrong_target_is_reported_once(self, tcc, targets):

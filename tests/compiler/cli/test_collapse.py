@@ -195,7 +195,7 @@ def test_equal_images_are_reported_as_insufficient(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether int8 `found` distinguishes images" in outcome.err
+        assert "whether `found` of the int8 model distinguishes images" in outcome.err
 
 
 def test_margins_explain_changed_classes(tcc, home, pictures):
@@ -206,11 +206,13 @@ def test_margins_explain_changed_classes(tcc, home, pictures):
     outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert outcome.code == 0, outcome.err
     assert "same 0.0%" in outcome.err
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
-    assert "; 100% of changed decisions had a margin of at most twice that" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
+    assert (
+        "; 100% of the changed decisions were at most twice this change from a tie" in outcome.err
+    )
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
     outcome = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
 
 
 def test_floors_for_correlation_and_error(tcc, home, pictures):

@@ -118,7 +118,7 @@ def test_report_has_the_metrics_of_the_training(tcc, home):
     rows = [row for row in Page(text).rows if row]
     assert [
         "accuracy",
-        "3 of 5 test images correct, 60.00% (95% confidence interval 14.00% to 95.00%), in float32",
+        "3 of 5 test images correct, 60.00% (95 % confidence interval 14.00% to 95.00%), in float32",
     ] in rows
     assert ["dog", "2", "1", "0"] in rows
     assert ["dog", "cat", "2"] in rows

@@ -266,7 +266,7 @@ def seal_document(document):
     ("arguments", "code", "message"),
     [
         (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in float (fp32)"),
-        (("tiny.yaml",), "E1267", "a spec without a calibration has no int8 values to count"),
+        (("tiny.yaml",), "E1267", "a spec without a calibration has no quantized values to count"),
         (
             ("tiny.yaml", "tiny.yaml"),
             "E0601",

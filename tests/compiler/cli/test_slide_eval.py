@@ -113,7 +113,7 @@ def test_metrics_are_printed_as_text(tcc, truth, results):
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 0, outcome.err
     for line in (
-        "patches: accuracy 98.75%, 395 of 400 patches (95% confidence interval",
+        "patches: accuracy 98.75%, 395 of 400 patches (95 % confidence interval",
         "the intervals assume independent patches; patches of one slide are not independent",
         "slides: 2, 1 with tumour; ROC-AUC 1.0000",
         "lesions: 1\n",

@@ -127,7 +127,7 @@ class TestFiles:
         onnx.save(model, path)
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == ("E0901", "the graph is too large")
-        assert diagnostic.label == "it has 6001 nodes; the limit is 6000"
+        assert diagnostic.label == "it has 6,001 nodes; the limit is 6,000"
 
 
 class TestWeightsInOtherFiles:

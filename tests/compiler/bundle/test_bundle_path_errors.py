@@ -42,7 +42,7 @@ CASES = {
     "empty": ("the folder is empty", "`tcc init` starts a project"),
     "specs": ("it has specs but no bundle", "build one first: `tcc build specs/a.yaml`"),
     "runs": ("it has weights but no bundle", "`tcc build SPEC --weights runs/w.safetensors`"),
-    "set": ("it has images but no bundle", "before the images"),
+    "set": ("it has images but no bundle", "and the images after it"),
     "x.png": ("it is an image, not a folder", f"name a bundle: {BUNDLE_NAMES}"),
     "build/skin-host-fp3": ("it does not exist", "did you mean `build/skin-host-fp32`?"),
     "build/skin-host-fp32/model": (
